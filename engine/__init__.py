@@ -1,0 +1,1 @@
+"""Troop's inference server: paged, prefix-shared and OpenAI-compatible. Imports `kernels`, never `bot`."""

@@ -1,0 +1,1 @@
+"""Attention and fused operations. Imports neither `bot` nor `engine`."""
