@@ -1,7 +1,7 @@
 """Prompts: Jinja templates, one folder a profile, the same names in each.
 
-What is shared stands first (the issue, the files), what differs last, so that an engine that shares prefixes computes the
-shared part once; the messages of a trajectory only ever grow.
+What is shared stands first (the issue, the files), what differs last, so that an engine that shares prefixes
+computes the shared part once; the messages of a trajectory only ever grow.
 """
 
 import functools
@@ -16,7 +16,7 @@ Profile = Literal["full", "compact"]
 def _environment(profile: Profile) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("bot.prompts", profile),
-        autoescape=False,  # the reader is a model; what people read is escaped where it is written
+        autoescape=False,  # noqa: S701 - the reader is a model; what people read is escaped where it is written
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,109 @@
+"""The interfaces between the parts. Each method says what it mutates, when it is safe to call, what it raises."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bot.lifecycle import RunState
+from bot.records import Execution, Job, Message, Reply
+
+
+class Journal(Protocol):
+    """What one run has finished, as JSON by key. The truth from which a killed run is resumed.
+
+    Keys are paths such as `relevance/src/a.py` or `trajectory/3/test/1`. A key is written once; a second `put` of the
+    same key keeps the first value.
+    """
+
+    async def get(self, key: str) -> str | None:
+        """The stored JSON, or None. Safe at any time."""
+
+    async def put(self, key: str, value: str) -> None:
+        """Store, durably, before returning. Raises `LeaseLost` where this worker's attempt is no longer the newest."""
+
+
+class Model(Protocol):
+    """A chat model behind an OpenAI-compatible endpoint."""
+
+    @property
+    def name(self) -> str:
+        """As the endpoint knows it."""
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and reply may have together."""
+
+    async def reply(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+    ) -> Reply:
+        """One call. `key` names it within the run, so that a journaled model pays for it only once.
+
+        A reply that stayed an error after all retries has `finish_reason == "error"`; only an endpoint that can't be
+        used at all raises `EndpointError`.
+        """
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of the text by the model's own tokenizer where the endpoint tells, else a careful estimate."""
+
+
+class Sandbox(Protocol):
+    """Runs jobs, each on its own fresh copy of one repository's tree. Safe to call concurrently."""
+
+    async def run(self, job: Job) -> Execution:
+        """Run one job to its end or its time limit. Raises `SandboxError` where the sandbox itself failed for good."""
+
+    async def close(self) -> None:
+        """Destroy whatever was started. Safe to call twice."""
+
+
+class Progress(Protocol):
+    """Told by the stages how far they are; must return at once."""
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None: ...
+
+
+class Dispatcher(Protocol):
+    """Carries job ids (`run:ID:ATTEMPT` or `command:ID`) from the web to a worker, at least once each.
+
+    The queue is not the truth: losing it loses nothing, since the sweeper enqueues again what the database says is due.
+    """
+
+    async def enqueue(self, job_id: str) -> None:
+        """Hand over. Raises `ConnectionError` where the queue can't be reached; the caller may ignore it."""
+
+    async def run(self) -> None:
+        """Execute jobs until `close`, or until cancelled."""
+
+    async def close(self) -> None:
+        """Let running jobs finish for the grace period, then cancel them."""
+
+
+class Forge(Protocol):
+    """Where the repository, the issue and the pull request live: GitHub, or a local checkout.
+
+    All calls are idempotent: made twice, they leave the same state as made once. Raise `ForgeError` and its children.
+    """
+
+    async def permission(self, repository: str, user: str) -> str:
+        """`admin`, `write`, `read` or `none`; raises where GitHub can't tell, so that callers fail closed."""
+
+    async def clone(self, repository: str, target: Path) -> str:
+        """Check out the default branch below `target` (no hooks, no submodules, size and time capped); the commit."""
+
+    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
+        """Create, or edit, the one comment that carries the hidden marker; its URL."""
+
+    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
+        """Make `label` the only one of `known` on the issue."""
+
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+        """Push a commit as a branch; with `force`, only over a branch that Troop itself made."""
+
+    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
+        """The open pull request of the branch `head`: created, or found and its text updated; its URL."""

@@ -1,0 +1,62 @@
+"""One error tree. Fields are for machines; the message, in lower case, says what was wrong and how to mend it.
+
+TroopError
+|-- SettingsError           the operator's settings can't be used
+|-- EndpointError           the model endpoint can't be used at all (wrong URL, key, or model name)
+|-- SandboxError            the sandbox itself failed (not what ran in it); worth a retry
+|   `-- SandboxUnavailable  there is no such sandbox on this machine
+|-- ForgeError              GitHub, or the local checkout, refused
+|   |-- RateLimited         ... for now; `retry_after` seconds
+|   `-- Refused             ... for good: permission, archived repository, protected branch
+|-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
+|-- LeaseLost               another worker has taken the run; stop without writing anything
+`-- RunStopped              somebody asked the run to stop
+"""
+
+
+class TroopError(Exception):
+    """Base of every error that Troop raises on purpose. `str(error)` may be shown to people."""
+
+
+class SettingsError(TroopError):
+    """The operator's settings can't be used; the message names the variable and its mend."""
+
+
+class EndpointError(TroopError):
+    """The model endpoint can't be used at all; asking again would not help."""
+
+
+class SandboxError(TroopError):
+    """The sandbox itself failed, not what ran in it."""
+
+
+class SandboxUnavailable(SandboxError):
+    """There is no such sandbox here (no Docker daemon, no image); the message says how to get it."""
+
+
+class ForgeError(TroopError):
+    """GitHub, or the local checkout, refused."""
+
+
+class RateLimited(ForgeError):
+    """GitHub asked us to wait."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
+
+class Refused(ForgeError):
+    """GitHub refused for good: permission, archived repository, protected branch."""
+
+
+class CheckoutError(TroopError):
+    """The repository can't be checked out safely; the message says what is in the way."""
+
+
+class LeaseLost(TroopError):
+    """Another worker has taken the run; stop without writing anything."""
+
+
+class RunStopped(TroopError):
+    """Somebody asked the run to stop."""
