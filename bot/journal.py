@@ -69,7 +69,7 @@ class FileJournal(MemoryJournal):
 
 
 class JournaledModel:
-    """A `Model` whose finished replies are replayed. One that ended in an error is not stored: a resumed run asks again."""
+    """A `Model` whose finished replies are replayed. One that ended in an error is asked again."""
 
     def __init__(self, model: Model, journal: Journal) -> None:
         self._model = model

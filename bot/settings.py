@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ModelSettings(BaseModel):
-    """One model role. Env: `TROOP_MAIN_...` for the main one, `TROOP_RELEVANCE_...` for the one that reads every file."""
+    """One model role. Env: `TROOP_MAIN_...` for the main one, `TROOP_RELEVANCE_...` for the reader of every file."""
 
     base_url: str = ""  # of an OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1; empty: Troop's own engine
     api_key: SecretStr = SecretStr("none")
