@@ -1,11 +1,12 @@
 """The interfaces between the parts. Each method says what it mutates, when it is safe to call, what it raises."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Execution, Job, Message, Reply
+from bot.records import Execution, IssueComment, IssueState, Job, Message, Reply
 
 
 class Journal(Protocol):
@@ -92,6 +93,12 @@ class Forge(Protocol):
 
     async def permission(self, repository: str, user: str) -> str:
         """`admin`, `write`, `read` or `none`; raises where GitHub can't tell, so that callers fail closed."""
+
+    async def issue_state(self, repository: str, number: int) -> IssueState:
+        """The issue as it is now: a late or reordered delivery must not start what nobody wants any more."""
+
+    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
+        """Comments last edited before the moment, by people with write permission; ours and bots' left out."""
 
     async def clone(self, repository: str, target: Path) -> str:
         """Check out the default branch below `target` (no hooks, no submodules, size and time capped); the commit."""

@@ -7,9 +7,12 @@ well-formed record or a `pydantic.ValidationError`. Change one with `record.mode
 import enum
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
+
+from bot.lifecycle import RunState
 
 
 class Record(BaseModel):
@@ -312,14 +315,45 @@ class CommandName(enum.StrEnum):
 
 
 class Command(Record):
-    """A `/troop` comment."""
+    """What a `/troop` comment asks for."""
 
     name: CommandName
     argument: int | None = None  # the candidate's number, for `use`, counted from 1
 
 
-Label = Literal["troop", "troop: running", "troop: done", "troop: failed"]
-Positive = Annotated[int, Field(gt=0)]
+class IssueState(Record):
+    """An issue as GitHub has it now."""
+
+    open: bool
+    labels: tuple[str, ...]
+    is_pull_request: bool = False
+
+
+class ClaimedRun(Record):
+    """A run as the worker that holds its lease sees it."""
+
+    id: int
+    repository: str  # owner/name
+    installation_id: int | None
+    issue: Issue  # the labelled snapshot
+    sender: str  # who asked for it
+    labelled_at: datetime
+    state: RunState
+    attempt: int  # fences every write of this worker
+
+
+class ClaimedCommand(Record):
+    """A command as the worker that executes it sees it; `run` is the newest run of the issue, if there ever was one."""
+
+    id: int
+    repository: str
+    installation_id: int | None
+    issue_number: int
+    comment_id: int
+    sender: str
+    command: Command
+    run_id: int | None
+    run_state: RunState | None
 
 
 def by_path(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
