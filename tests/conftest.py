@@ -1,0 +1,42 @@
+"""What holds for every test: no network but loopback, and in CI no skip for a missing service."""
+
+import ipaddress
+import os
+import socket
+from typing import Any
+
+import pytest
+
+_real_connect = socket.socket.connect
+_skipped_services: list[str] = []
+
+
+def _guarded_connect(self: socket.socket, address: Any) -> None:
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        host = address[0]
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise AssertionError(f"a test reached for {address}: no network but loopback")
+    _real_connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _guarded_connect)
+    for name in [name for name in os.environ if name.startswith("TROOP_")]:
+        monkeypatch.delenv(name)  # the operator's settings are no part of a test
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and os.environ.get("CI") == "true" and "service" in report.keywords:
+        _skipped_services.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _skipped_services and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for nodeid in _skipped_services:
+        terminalreporter.write_line(f"FAILED {nodeid}: skipped in CI for a missing service", red=True)
