@@ -37,7 +37,12 @@ async def bundled_engine(
     drain: asyncio.Task[None] | None = None
     try:
         with log.open("ab") as output:
-            url = await _read_ready(process, output, log, start_timeout)
+            try:
+                async with asyncio.timeout(start_timeout):
+                    url = await _read_ready(process, output, log)
+            except TimeoutError:
+                message = f"the engine did not come up within {start_timeout:.0f} s; its output is in {log}"
+                raise EndpointError(message) from None
             drain = asyncio.create_task(_copy(process.stdout, output))
             yield f"{url}/v1"
     finally:
@@ -53,18 +58,14 @@ async def bundled_engine(
             await asyncio.gather(drain, return_exceptions=True)
 
 
-async def _read_ready(process: asyncio.subprocess.Process, output: BinaryIO, log: Path, timeout: float) -> str:
+async def _read_ready(process: asyncio.subprocess.Process, output: BinaryIO, log: Path) -> str:
     assert process.stdout is not None
-    try:
-        async with asyncio.timeout(timeout):
-            while line := await process.stdout.readline():
-                output.write(line)
-                output.flush()
-                text = line.decode(errors="replace").strip()
-                if text.startswith(READY):
-                    return text.removeprefix(READY).rstrip("/")
-    except TimeoutError:
-        raise EndpointError(f"the engine did not come up within {timeout:.0f} s; its output is in {log}") from None
+    while line := await process.stdout.readline():
+        output.write(line)
+        output.flush()
+        text = line.decode(errors="replace").strip()
+        if text.startswith(READY):
+            return text.removeprefix(READY).rstrip("/")
     code = await process.wait()
     raise EndpointError(f"the engine ended with exit code {code} before it listened; its output is in {log}")
 
