@@ -1,0 +1,175 @@
+"""`troop doctor`: what is missing on this machine, and how to get it. Each check is a value; nothing is changed."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+from pydantic import ValidationError
+
+from bot.settings import Settings
+
+Level = Literal["ok", "optional", "missing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that Troop uses. `missing` is needed for the main job; `optional` opens something more."""
+
+    name: str
+    level: Level
+    detail: str
+    mend: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, in the order in which a newcomer meets them."""
+    for check in (_python, _git, _torch, _model, _docker, _namespaces):
+        yield check()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "TROOP_" + "_".join(str(part) for part in first["loc"]).upper()
+        yield Finding("settings", "missing", f"{name}: {first['msg']}", f"correct {name} in the environment or .env")
+        return
+    yield Finding("settings", "ok", "read from the environment and .env")
+    for of_settings in (_endpoint, _database, _redis, _github):
+        yield of_settings(settings)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    return Finding("python", "ok" if good else "missing", version, "" if good else "install Python 3.11 or newer")
+
+
+def _git() -> Finding:
+    path = shutil.which("git")
+    if path is None:
+        return Finding("git", "missing", "not found", "install git, e.g. apt-get install git")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Finding("git", "ok", version)
+
+
+def _torch() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("torch", "missing", "not installed", "make install, or pip install 'torch>=2.11'")
+    import torch
+
+    where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {os.cpu_count()} processors"
+    return Finding("torch", "ok", f"{torch.__version__} on {where}")
+
+
+def _model() -> Finding:
+    spec = importlib.util.find_spec("engine")
+    for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+        path = os.path.join(folder, "checkpoints", "capuchin", "model.safetensors")
+        if os.path.exists(path):
+            return Finding("bundled model", "ok", f"Capuchin, {os.path.getsize(path) / 1e6:.0f} MB")
+    return Finding("bundled model", "missing", "no checkpoint in engine/checkpoints", "make capuchin trains it again")
+
+
+def _docker() -> Finding:
+    mend = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
+    import docker
+
+    try:
+        client = docker.from_env(timeout=5)
+        try:
+            return Finding("docker", "ok", f"Docker Engine {client.version()['Version']}")
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError) as error:
+        return Finding("docker", "optional", f"no daemon answers: {error}", mend)
+
+
+def _namespaces() -> Finding:
+    argv = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "true"]
+    try:
+        works = subprocess.run(argv, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        works = False
+    if works:
+        return Finding("namespaces", "ok", "the process sandbox can cut tests off from the network")
+    detail = "the process sandbox can't cut tests off from the network"
+    return Finding("namespaces", "optional", detail, "use Docker, or allow unprivileged user namespaces")
+
+
+def _endpoint(settings: Settings) -> Finding:
+    url = settings.main.base_url
+    if not url:
+        return Finding("model endpoint", "ok", "none set: the bundled engine is used")
+    try:
+        key = settings.main.api_key.get_secret_value()
+        answer = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        answer.raise_for_status()
+        names = ", ".join(str(model["id"]) for model in answer.json()["data"][:5])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        return Finding(
+            "model endpoint", "missing", f"{url}: {error}", "check TROOP_MAIN_BASE_URL and TROOP_MAIN_API_KEY"
+        )
+    return Finding("model endpoint", "ok", f"{url} serves {names}")
+
+
+def _database(settings: Settings) -> Finding:
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":  # connecting would make the file
+            folder = os.path.dirname(os.path.abspath(url.database or "."))
+            if os.access(folder, os.W_OK):
+                return Finding("database", "ok", f"SQLite, {url.database}")
+            return Finding("database", "missing", f"{folder} can't be written", "set TROOP_DATABASE_URL")
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        return Finding("database", "missing", str(error).splitlines()[0], "check TROOP_DATABASE_URL")
+    return Finding("database", "ok", url.render_as_string(hide_password=True))
+
+
+def _redis(settings: Settings) -> Finding:
+    if not settings.redis_url:
+        return Finding("redis", "ok", "none set: the in-process queue is used")
+    import redis
+
+    try:
+        client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=5)
+        client.ping()
+        client.close()
+    except (redis.RedisError, OSError, ValueError) as error:
+        return Finding("redis", "missing", str(error), "check TROOP_REDIS_URL")
+    return Finding("redis", "ok", "answers")
+
+
+def _github(settings: Settings) -> Finding:
+    mend = "set TROOP_APP_ID and TROOP_PRIVATE_KEY (or _FILE), or TROOP_TOKEN; README, section GitHub"
+    credentials = bool(settings.token.get_secret_value()) or (
+        settings.app_id > 0 and bool(settings.private_key.get_secret_value() or settings.private_key_file)
+    )
+    if not credentials:
+        return Finding("GitHub", "optional", "no App and no token set", mend)
+    if not settings.webhook_secret.get_secret_value():
+        return Finding("GitHub", "optional", "credentials, but no webhook secret", "set TROOP_WEBHOOK_SECRET")
+    return Finding("GitHub", "ok", settings.github_url)
+
+
+def report(print_line: Callable[[str], None]) -> int:
+    """Print all findings; 0 where nothing that the main job needs is missing, else 1."""
+    marks = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
+    missing = 0
+    for finding in examine():
+        missing += finding.level == "missing"
+        print_line(f"{marks[finding.level]}  {finding.name:<16} {finding.detail}")
+        if finding.mend:
+            print_line(f"{'':<27}-> {finding.mend}")
+    return 1 if missing else 0
