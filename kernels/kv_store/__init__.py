@@ -1,0 +1,1 @@
+"""Writing of new keys and values into the paged cache."""

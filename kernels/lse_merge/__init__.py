@@ -1,0 +1,1 @@
+"""Merging of attention results over disjoint sets of keys by their log-sum-exp."""

@@ -1,0 +1,37 @@
+"""Merge of partial attention results: Hydragen (arXiv 2402.05099), section 3.1, for any number of parts.
+
+With `o_m` the result over the keys of part `m` and `l_m` its log-sum-exp, the result over all keys is
+`sum_m exp(l_m - l) o_m` with `l = log sum_m exp(l_m)`. All of it in float32 and with natural logarithms: kernels that
+report base 2 (`l / ln 2`) must convert before they come here.
+"""
+
+import torch
+from torch import Tensor
+
+
+def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge, for every row, the partial results that `parts` lists.
+
+    Args:
+        partials: `[slots, heads, head_dim]`, results over disjoint sets of keys; any strides, any float dtype.
+        lse: `[slots, heads]`, their log-sum-exp, natural logarithm; any strides. `-inf` marks a slot without keys,
+            whose partial must then be finite.
+        parts: `[rows, width]` int64, slots of each row; unused places point to a slot whose log-sum-exp is `-inf`.
+
+    Returns:
+        Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]`, float32; a row without any key has output 0
+        and log-sum-exp `-inf`.
+    """
+    rows, width = parts.shape
+    flat = parts.reshape(-1)
+    values = partials.index_select(0, flat).float().view(rows, width, *partials.shape[1:])
+    levels = lse.index_select(0, flat).float().view(rows, width, lse.shape[1])
+    if width == 1:
+        return values[:, 0], levels[:, 0]
+    top = levels.amax(dim=1, keepdim=True)
+    top = top.masked_fill(top.isinf(), 0.0)
+    weights = torch.exp(levels - top)  # [rows, width, heads]
+    total = weights.sum(dim=1)
+    merged = torch.linalg.vecdot(weights[..., None], values, dim=1)
+    safe = total.clamp_min(torch.finfo(torch.float32).tiny)
+    return merged / safe[..., None], torch.log(total) + top[:, 0]

@@ -1,0 +1,154 @@
+"""Tree attention against plain attention, sequence by sequence, over random trees in a shuffled cache."""
+
+import itertools
+import random
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from kernels.attention.reference import plain
+from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.reference import tree_attention
+from kernels.tree_attention.worklist import Item, NodeLaunch, TailLaunch, WorkList
+
+POISON = 1e4  # in every slot that no sequence owns: finite, as the contract asks, and ruinous if it ever counts
+
+
+@dataclass
+class Tree:
+    spans: list[Span]
+    shared: list[int]
+    blocks: int
+
+
+def grow(levels: int, width: int, block_size: int, seed: int, chunk: int = 1, scatter: bool = True) -> Tree:
+    """A tree with `levels` levels of shared nodes, each with 1 to `width` children, and a private tail per leaf."""
+    rng = random.Random(seed)
+    count = 4000
+    order = list(range(1, count))
+    if scatter:
+        rng.shuffle(order)
+    fresh = iter(order)
+    tables: list[list[int]] = []
+
+    def visit(table: list[int], level: int) -> None:
+        if level == levels:
+            tables.append(table + [next(fresh) for _ in range(rng.randint(1, 3 + chunk // block_size + 1))])
+            return
+        for _ in range(rng.randint(1, width)):
+            visit(table + [next(fresh) for _ in range(rng.randint(1, 9))], level + 1)
+
+    visit([next(fresh) for _ in range(rng.randint(1, 9))] if levels else [], 0)
+    tables.sort()
+    shared = [0]
+    spans: list[Span] = []
+    for one, other in itertools.pairwise(tables):
+        common = 0
+        while one[common] == other[common]:
+            common += 1
+        shared.append(common)
+    for index, table in enumerate(tables):
+        deepest = max(shared[index], shared[index + 1] if index + 1 < len(shared) else 0)
+        length = rng.randint(deepest * block_size + 1, len(table) * block_size)
+        spans.append(Span(table, min(rng.randint(1, chunk), length - deepest * block_size), length))
+    return Tree(spans, shared, count)
+
+
+def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost: CutCost, dtype=torch.float32) -> None:
+    rows = sum(span.new for span in tree.spans)
+    caches = torch.full((2, kv_heads, tree.blocks * block_size, dim), POISON, dtype=dtype)
+    slots = []
+    for span in tree.spans:
+        at = (torch.tensor(span.table)[:, None] * block_size + torch.arange(block_size)).reshape(-1)[: span.length]
+        slots.append(at)
+        caches[:, :, at] = torch.randn(2, kv_heads, span.length, dim, dtype=dtype)
+    query = torch.randn(heads, rows, dim, dtype=dtype).transpose(0, 1)  # not contiguous, as it comes from the model
+    scale = dim**-0.5
+    work = WorkList.of(cut(tree.spans, tree.shared, block_size, cost), rows, block_size)
+    output, lse = tree_attention(query, caches[0], caches[1], work, scale)
+    assert output.dtype == dtype
+    assert lse.dtype == torch.float32
+    row = 0
+    tolerance = 3e-5 if dtype == torch.float32 else 2e-2
+    for span, at in zip(tree.spans, slots, strict=True):
+        key, value = caches[0][:, at].transpose(0, 1), caches[1][:, at].transpose(0, 1)
+        expected, expected_lse = plain(query[row : row + span.new], key, value, scale, diagonal=span.length - span.new)
+        torch.testing.assert_close(output[row : row + span.new].float(), expected, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(lse[row : row + span.new], expected_lse, atol=tolerance, rtol=tolerance)
+        row += span.new
+
+
+HEADS = [(8, 4, 32), (4, 1, 64), (3, 3, 80), (8, 2, 128), (2, 1, 256)]
+COSTS = [CutCost(0), CutCost(200), CutCost(10**9)]
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), HEADS, ids=str)
+@pytest.mark.parametrize("cost", COSTS, ids=["each-node", "by-cost", "no-sharing"])
+def test_decode_over_trees(levels: int, heads: int, kv_heads: int, dim: int, cost: CutCost):
+    check(grow(levels, 3, 8, seed=levels), 8, heads, kv_heads, dim, cost)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("cost", COSTS, ids=["each-node", "by-cost", "no-sharing"])
+def test_chunks_and_decode_rows_together(seed: int, cost: CutCost):
+    check(grow(seed % 3, 3, 4, seed=seed, chunk=13), 4, 6, 2, 32, cost)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 16])
+@pytest.mark.parametrize("scatter", [False, True], ids=["neighbours", "scattered"])
+def test_block_sizes_and_places(block_size: int, scatter: bool):
+    check(grow(2, 4, block_size, seed=5, chunk=5, scatter=scatter), block_size, 4, 2, 64, CutCost(0))
+
+
+def test_bfloat16():
+    check(grow(2, 3, 8, seed=3, chunk=4), 8, 8, 2, 64, CutCost(0), torch.bfloat16)
+
+
+def test_rows_without_items_are_zero_even_over_nan():
+    cache = torch.full((1, 8, 16), torch.nan)
+    work = WorkList.of([], 2, 4)
+    output, lse = tree_attention(torch.randn(2, 3, 16), cache, cache, work, 1.0)
+    assert (output == 0).all()
+    assert (lse == -torch.inf).all()
+
+
+def test_shared_node_is_one_launch_that_reads_the_cache_in_place():
+    """64 sequences over one prefix: one launch for the prefix, one for all the tails, no copy of the prefix."""
+    prefix = list(range(10, 138))
+    spans = [Span([*prefix, 200 + i], 1, 128 * 16 + 1 + i % 16) for i in range(64)]
+    work = WorkList.of(cut(spans, [0] + [128] * 63, 16), 64, 16)
+    node, tails = work.launches
+    assert isinstance(node, NodeLaunch)
+    assert node.keys == slice(160, 160 + 2048)
+    assert isinstance(tails, TailLaunch)
+    assert tails.blocks.tolist() == sorted(tails.blocks.tolist(), key=lambda b: -((b - 200) % 16))
+    assert work.parts.shape == (64, 2)
+    assert work.table.shape == (65, 7)
+
+
+def test_tails_of_very_different_lengths_are_not_padded_to_the_longest():
+    spans = [Span(list(range(100 * i, 100 * i + 64)), 1, 512 if i == 0 else 3) for i in range(40)]
+    launches = WorkList.of(cut(spans, [0] * 40, 8), 40, 8).launches
+    padded = sum(len(launch.blocks) * 8 for launch in launches if isinstance(launch, TailLaunch))
+    assert len(launches) > 1
+    assert padded < 4 * (512 + 39 * 3)
+
+
+def test_short_trees_are_left_to_plain_attention():
+    """The crossover: a node is an item only where re-reading it would cost more than a launch."""
+    table = list(range(1, 5))
+    spans = [Span([*table, 10 + i], 1, 33) for i in range(2)]
+    assert len(cut(spans, [0, 4], 8)) == 2
+    assert len(cut(spans, [0, 4], 8, CutCost(32))) == 3
+
+
+@pytest.mark.parametrize(
+    "item",
+    [Item(0, 3, [1], 0, 4), Item(0, 1, [1], 0, 5), Item(1, 1, [1], 0, 1), Item(0, 2, [1], 0, 1, causal=True)],
+    ids=["rows", "keys", "empty", "causal"],
+)
+def test_items_out_of_range_are_refused(item: Item):
+    with pytest.raises(ValueError, match="item"):
+        WorkList.of([item], 2, 4)
