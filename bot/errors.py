@@ -9,6 +9,8 @@ TroopError
 |   |-- RateLimited         ... for now; `retry_after` seconds
 |   `-- Refused             ... for good: permission, archived repository, protected branch
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
+|-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
+|-- RetryRefused            a run can't be started again now
 |-- LeaseLost               another worker has taken the run; stop without writing anything
 `-- RunStopped              somebody asked the run to stop
 """
@@ -52,6 +54,14 @@ class Refused(ForgeError):
 
 class CheckoutError(TroopError):
     """The repository can't be checked out safely; the message says what is in the way."""
+
+
+class StoreUnavailable(TroopError, ConnectionError):
+    """The database can't be reached or written now (down, locked, disk full); worth a retry."""
+
+
+class RetryRefused(TroopError):
+    """A run can't be started again now; the message says why and what to do."""
 
 
 class LeaseLost(TroopError):

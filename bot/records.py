@@ -354,6 +354,7 @@ class ClaimedCommand(Record):
     command: Command
     run_id: int | None
     run_state: RunState | None
+    attempt: int = 0  # fences every write of the worker that executes it
 
 
 def by_path(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
