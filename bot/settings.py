@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     private_key: SecretStr = SecretStr("")  # PEM text
     private_key_file: Path | None = None
     token: SecretStr = SecretStr("")  # instead of an App: a fine-grained token of a machine user
+    token_login: str = ""  # the login of that user, whose own events are then ignored
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")  # still valid while secrets rotate
     repositories: tuple[str, ...] = ()  # allow-list of owner/name patterns; empty: wherever the App is installed
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str = ""  # of this service, for links
+    pages: bool = False  # serve the status pages to everybody who reaches the service, not to this machine alone
     workers: int = Field(2, gt=0)  # runs at once in one process
     lease_seconds: float = Field(60.0, gt=0)  # a run whose worker is silent for so long is taken by another
     sweep_seconds: float = Field(15.0, gt=0)
