@@ -1,0 +1,132 @@
+"""The command `troop`. Each subcommand imports what it needs when it runs, so that `--help` answers at once."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from bot.errors import TroopError
+
+T = TypeVar("T")
+EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="troop")
+@click.option("--verbose", "-v", is_flag=True, help="Log what happens, to stderr.")
+def cli(verbose: bool) -> None:
+    """Turn a labelled issue into a pull request: sample many fixes, let tests vote, show the whole count.
+
+    Start with `troop doctor`, then `troop demo`, then `troop solve` on a checkout of your own. Settings are environment
+    variables TROOP_... or a .env file; bot/settings.py lists them.
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what is missing on this machine and how to get it. Exit 0 where the main job can run."""
+    from bot.doctor import report
+
+    raise SystemExit(report(click.echo))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--issue", "issue", required=True, help="File with the issue: title in the first line. `-` reads stdin.")
+@click.option("--base-url", help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1. Default: the bundled engine.")
+@click.option("--model", help="Model name at that endpoint. Default: the first that it lists.")
+@click.option("--api-key", envvar="OPENAI_API_KEY", help="Key of the endpoint. Default: $OPENAI_API_KEY.")
+@click.option("--trajectories", "-n", type=click.IntRange(1, 4096), help="Candidates to sample.  [default: 10]")
+@click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
+@click.option("--profile", type=click.Choice(["auto", "full", "compact"]), help="Prompts.  [default: auto]")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "docker", "process"]),
+    help="Where tests run. auto: Docker where a daemon and the image answer, else processes of this machine, cut off "
+    "from the network and from other processes where the kernel allows it.  [default: auto]",
+)
+@click.option("--image", help="Docker image in which tests run.")
+@click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A foreign candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
+@click.option("--branch/--no-branch", default=True, help="Write the winner as a branch troop/... of the checkout.")
+@click.option("--fresh", is_flag=True, help="Forget what an interrupted earlier attempt had finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
+def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
+    """Solve an issue on a local checkout, with no GitHub at all.
+
+    The work tree is not touched: the winner becomes a branch. Exit 0 solved, 3 abstained, 1 failed.
+    """
+    from bot.solve import SolveOptions, solve_locally
+
+    text = sys.stdin.read() if issue == "-" else _read(Path(issue))
+    arguments = SolveOptions(path=path, issue_text=text, as_json=as_json, **options)  # type: ignore[arg-type]
+    raise SystemExit(EXIT_CODES[_run(solve_locally(arguments))])
+
+
+@cli.command()
+@click.option("--issue", type=click.IntRange(1, 3), default=1, show_default=True, help="Which of the demo issues.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
+@click.option("--trajectories", "-n", type=click.IntRange(1, 1024), default=64, show_default=True)
+@click.option("--keep", is_flag=True, help="Leave everything running and print the address to look at.")
+def demo(issue: int, seed: int, trajectories: int, keep: bool) -> None:
+    """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
+    from bot.demo import run_demo
+
+    raise SystemExit(_run(run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep)))
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on.  [default: $TROOP_HOST or 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on.  [default: $TROOP_PORT or 8000]")
+def serve(host: str | None, port: int | None) -> None:
+    """Receive GitHub's webhooks. Without TROOP_REDIS_URL it works the queue itself; with it, start `troop work` too."""
+    from bot.settings import Settings
+    from bot.web.serve import run_server
+
+    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    _run(run_server(Settings().model_copy(update=overrides)))
+
+
+@cli.command()
+def work() -> None:
+    """Work the Redis queue. Start as many as you like, on as many machines as share database and queue."""
+    from bot.service import run_worker
+    from bot.settings import Settings
+
+    _run(run_worker(Settings()))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def engine(arguments: tuple[str, ...]) -> None:
+    """Serve a model: OpenAI-compatible, prefix-shared. All options are `python -m engine`'s; try `--help`."""
+    os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--issue") from None
+
+
+def _run(work: Coroutine[object, object, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except TroopError as error:
+        click.echo(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli(prog_name="troop")
