@@ -20,6 +20,9 @@ class ModelSettings(BaseModel):
     tokenizer: str = ""  # folder of a tokenizer, for endpoints without /tokenize
     concurrency: int = Field(64, gt=0)  # calls under way at once
     timeout: float = Field(600.0, gt=0)  # seconds a call
+    first_answer_timeout: float = Field(
+        300.0, gt=0
+    )  # seconds; an endpoint that has answered nothing by then is given up
     retries: int = Field(4, ge=0)
 
 
@@ -30,6 +33,7 @@ class SolverSettings(BaseModel):
     trajectories: int = Field(10, gt=0, le=4096)
     seed: int = 0
     relevance_max_file_tokens: int = 100_000
+    relevance_max_files: int = 2_000  # files that the relevance model reads, best lexical match first
     relevance_output_tokens: int = 4096
     relevance_temperature: float = 0.0
     rankings: int = 3

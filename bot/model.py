@@ -1,0 +1,345 @@
+"""A chat model behind any OpenAI-compatible endpoint, through the `openai` client.
+
+What endpoints differ in is found out and remembered: the model's name, its context window, the parameters that it
+refuses, whether it takes a system message. A reply is text without the model's private thoughts.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn
+from urllib.parse import quote, urlsplit
+
+import openai
+
+from bot.errors import EndpointError
+from bot.records import Message, Reply, Usage
+from bot.settings import ModelSettings
+from bot.tokens import TokenCounter
+
+DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint say
+_LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
+_TIMEOUT_RETRIES = 1  # a call that timed out is seldom answered later
+_WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
+_OVERFLOW = re.compile(
+    r"context.{0,20}(length|window|size)|maximum (context|prompt|input)|(prompt|input).{0,30}too (long|large)"
+    r"|exceeds? .{0,40}(context|token limit)|too many (input )?tokens|reduce the length",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOLD_WINDOW = re.compile(r"(?:context (?:length|window|size)|n_ctx)[^\d]{0,40}(\d{3,8})", re.IGNORECASE)
+_THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
+_OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.MULTILINE)
+
+
+class OpenAIModel:
+    """See `bot.contracts.Model`. Call `connect` once before `name` and `context_window` are read."""
+
+    def __init__(self, settings: ModelSettings, role: Literal["main", "relevance"], default_base_url: str = "") -> None:
+        """`role` names the settings in messages; `default_base_url` is used where the settings hold none."""
+        self._settings = settings
+        self._prefix = f"TROOP_{role.upper()}_"
+        self._base_url = settings.base_url or default_base_url
+        if not self._base_url:
+            raise EndpointError(f"no model endpoint: set {self._prefix}BASE_URL, e.g. http://127.0.0.1:8100/v1")
+        if not urlsplit(self._base_url).scheme:
+            self._base_url = f"http://{self._base_url}"
+        self._client = self._open(self._base_url)
+        self._counter = TokenCounter(self._client, settings.tokenizer)
+        self._name = settings.name
+        self._listed: tuple[str, ...] = ()
+        self._window = settings.context_window
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._connecting = asyncio.Lock()
+        self._connected = False
+        self._answered = False  # whether any call was ever answered
+        self._dropped: set[str] = set()  # parameters that the endpoint refuses
+        self._limit_name = "max_tokens"
+        self._most_output = 0  # tokens of a reply that the endpoint allows, where it said so
+        self._system_refused = False
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def base_url(self) -> str:
+        return self._base_url
+
+    @property
+    def context_window(self) -> int:
+        return self._window or DEFAULT_WINDOW
+
+    async def close(self) -> None:
+        """Close the connections. Safe to call twice."""
+        await self._client.close()
+
+    def _open(self, base_url: str) -> openai.AsyncOpenAI:
+        local = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        return openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=self._settings.api_key.get_secret_value() or "none",
+            max_retries=0,  # retried here, where what was learned changes the call
+            timeout=self._settings.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if local else None,  # no proxy to ourselves
+        )
+
+    # -- finding out about the endpoint ---------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Find the model's name and window. Raises `EndpointError` where there is no endpoint, key or model.
+
+        Safe to call twice; `reply` calls it too.
+        """
+        async with self._connecting:
+            if not self._connected:
+                await self._find_model()
+                self._connected = True
+
+    async def _find_model(self) -> None:
+        models = await self._list_models()
+        if models is None and not self._base_url.rstrip("/").endswith("/v1"):
+            with_v1 = self._open(self._base_url.rstrip("/") + "/v1")
+            without, self._client = self._client, with_v1
+            models = await self._list_models()
+            if models is None:
+                self._client = without
+            else:
+                self._base_url = self._base_url.rstrip("/") + "/v1"
+                self._counter = TokenCounter(with_v1, self._settings.tokenizer)
+        self._listed = tuple(str(model["id"]) for model in models or ())
+        if not self._name:
+            if not self._listed:
+                self._give_up("lists no models", f"set {self._prefix}NAME to the model's name")
+            self._name = self._listed[0]
+        if not self._window:
+            entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
+            sizes = [entry.get(field) for field in _WINDOW_FIELDS]
+            self._window = next((size for size in sizes if isinstance(size, int) and size > 0), 0)
+
+    async def _list_models(self) -> list[dict[str, Any]] | None:
+        """The endpoint's models; None where it does not list them."""
+        for attempt in range(self._settings.retries + 1):
+            try:
+                answer = await self._client.get("/models", cast_to=object, options={"timeout": 30.0})
+                data = answer.get("data") if isinstance(answer, dict) else answer
+                entries = data if isinstance(data, list) else []
+                return [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
+            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+                self._refuse_key(error)
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
+                if attempt == self._settings.retries:
+                    self._unreachable(error)
+                await asyncio.sleep(_wait(attempt, error))
+            except (openai.OpenAIError, ValueError):
+                return None
+        return None
+
+    def _give_up(self, what: str, mend: str) -> NoReturn:
+        raise EndpointError(f"the model endpoint {self._base_url} {what}: {mend}")
+
+    def _refuse_key(self, error: openai.APIStatusError) -> NoReturn:
+        self._give_up(f"refuses the key (HTTP {error.status_code})", f"set {self._prefix}API_KEY")
+
+    def _unreachable(self, error: Exception) -> NoReturn:
+        why = " ".join(str(error.__cause__ or error).split())[:200]
+        self._give_up(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL")
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    async def count_tokens(self, text: str) -> int:
+        await self.connect()
+        return await self._counter.count(self._name, text)
+
+    async def reply(
+        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+    ) -> Reply:
+        """See `bot.contracts.Model.reply`. A slot is held while waiting for a retry, to ease the endpoint."""
+        await self.connect()
+        started = time.monotonic()
+        async with self._slots:
+            options: dict[str, Any] = {"temperature": temperature, "seed": seed}
+            reply = await self._persist(key, messages, max_tokens, options)
+        usage = reply.usage.model_copy(update={"seconds": time.monotonic() - started} if reply.failed else {})
+        return reply.model_copy(update={"usage": usage})
+
+    async def _persist(self, key: str, messages: Sequence[Message], limit: int, options: dict[str, Any]) -> Reply:
+        attempt = timeouts = 0
+        while True:
+            try:
+                return await self._call(key, messages, limit, options)
+            except openai.APIStatusError as error:
+                status, text = error.status_code, _message_of(error)
+                if status in (400, 413, 422):
+                    shorter = self._adapt(error, text, limit, options)
+                    if shorter is None:
+                        window = "context overflow: " if _OVERFLOW.search(text) or status == 413 else ""
+                        return _error(f"{window}the endpoint refused the call (HTTP {status}): {text[:500]}")
+                    limit = shorter
+                    continue
+                if status in (401, 403):
+                    self._refuse_key(error)
+                if status == 404:
+                    listed = ", ".join(self._listed[:5]) or "none"
+                    self._give_up(
+                        f"has no chat model {self._name!r} (HTTP 404: {text[:200]})",
+                        f"set {self._prefix}NAME (it lists: {listed}) or mend {self._prefix}BASE_URL",
+                    )
+                if status == 402 or "insufficient_quota" in f"{error.code} {text}":
+                    self._give_up(f"says that the account is spent (HTTP {status})", "add credit, or set another key")
+                failure: Exception = error
+                why = f"HTTP {status}: {text[:300]}"
+            except (TimeoutError, openai.APITimeoutError) as error:
+                if not self._answered:
+                    self._give_up(
+                        f"has answered nothing within {self._patience:.0f} s",
+                        f"look at its log; if it is that slow, raise {self._prefix}FIRST_ANSWER_TIMEOUT",
+                    )
+                failure, why = error, f"no answer within {self._settings.timeout:.0f} s"
+                timeouts += 1
+                if timeouts > _TIMEOUT_RETRIES:
+                    return _error(why)
+            except openai.APIConnectionError as error:
+                if attempt >= self._settings.retries:
+                    self._unreachable(error)
+                failure, why = error, str(error)
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+                failure, why = error, f"malformed answer: {' '.join(str(error).split())[:300]}"
+            if attempt >= self._settings.retries:
+                return _error(f"the endpoint gave up after {attempt + 1} tries: {why}")
+            await asyncio.sleep(_wait(attempt, failure))
+            attempt += 1
+
+    @property
+    def _patience(self) -> float:
+        return min(self._settings.timeout, self._settings.first_answer_timeout)
+
+    async def _call(self, key: str, messages: Sequence[Message], limit: int, options: dict[str, Any]) -> Reply:
+        limit = min(limit, self._most_output or limit)
+        parameters = {self._limit_name: limit, **options}
+        parameters = {k: v for k, v in parameters.items() if v is not None and k not in self._dropped}
+        shown = _without_system(messages) if self._system_refused else messages
+        body = {"model": self._name, "messages": [message.model_dump() for message in shown], **parameters}
+        headers = {"X-Troop-Call": quote(key)}  # for the endpoint's log
+        started = time.monotonic()
+        call = self._client.post(
+            "/chat/completions", body=body, cast_to=object, options={"headers": headers, "max_retries": 0}
+        )
+        answer = await self._in_time(asyncio.ensure_future(call))
+        return _read(answer, time.monotonic() - started)
+
+    async def _in_time(self, call: "asyncio.Future[object]") -> object:
+        """The call's answer. A trickle of bytes does not extend the time, as it would the client's own time-out."""
+        try:
+            if not self._answered:
+                done, _ = await asyncio.wait((call,), timeout=self._patience)
+                if not done and not self._answered:
+                    raise TimeoutError
+                async with asyncio.timeout(max(0.0, self._settings.timeout - self._patience)):
+                    answer = await call
+            else:
+                async with asyncio.timeout(self._settings.timeout):
+                    answer = await call
+            self._answered = True
+            return answer
+        finally:
+            if not call.done():
+                call.cancel()
+
+    def _adapt(self, error: openai.APIStatusError, text: str, limit: int, options: dict[str, Any]) -> int | None:
+        """Learn from a refused call: the token limit to try again with, or None where nothing is left to try."""
+        told = _TOLD_WINDOW.search(text)
+        if _OVERFLOW.search(text):
+            if told and (not self._window or int(told[1]) < self._window):
+                self._window = int(told[1])
+            # The window holds prompt and reply together: a shorter reply may be all that it takes.
+            return limit // 2 if limit >= 512 and "token" in text else None
+        named = f"{error.param or ''} {text}"
+        if self._limit_name == "max_tokens" and "max_completion_tokens" in named:
+            self._limit_name = "max_completion_tokens"
+            return limit
+        if re.search(r"max_(completion_|output_|new_)?tokens", named) and limit >= 256:
+            self._most_output = limit // 2
+            return limit // 2
+        for parameter in ("seed", "temperature", self._limit_name):
+            if re.search(rf"\b{parameter}\b", named) and parameter not in self._dropped:
+                self._dropped.add(parameter)
+                return limit
+        if re.search(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", text, re.IGNORECASE):
+            fresh, self._system_refused = not self._system_refused, True
+            return limit if fresh else None
+        if "seed" not in self._dropped and options.get("seed") is not None and error.status_code == 422:
+            self._dropped.add("seed")  # strict servers do not always say which field was too many
+            return limit
+        return None
+
+
+def _wait(attempt: int, error: Exception) -> float:
+    """Seconds until the next try: what the endpoint asked for, else exponential with jitter."""
+    if isinstance(error, openai.APIStatusError):
+        for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            try:
+                return min(_LONGEST_WAIT, max(0.0, float(error.response.headers[header]) * unit))
+            except (KeyError, ValueError):
+                continue
+    return float(min(30.0, 0.5 * 2**attempt) * random.uniform(0.75, 1.25))
+
+
+def _message_of(error: openai.APIStatusError) -> str:
+    """What the endpoint said, whatever form it has."""
+    return " ".join(str(error.body if error.body is not None else error.message).split())
+
+
+def _error(why: str) -> Reply:
+    return Reply(text=why, finish_reason="error", usage=Usage(calls=1))
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """The system message joined to the first user message, for chat templates that know no system role."""
+    if not messages or messages[0].role != "system":
+        return list(messages)
+    first = messages[1].model_copy(update={"content": f"{messages[0].content}\n\n{messages[1].content}"})
+    return [first, *messages[2:]]
+
+
+def without_thoughts(text: str) -> str:
+    """The reply without `<think>...</think>`; a thought that was cut off leaves nothing. Pure."""
+    stripped = _THOUGHT.sub("", text, count=1)
+    if stripped is not text and stripped != text:
+        return stripped.lstrip("\n")
+    end = _THOUGHT_END.search(text)  # chat templates that open the thought in the prompt show only its end
+    if end and not _OURS.search(text, 0, end.start()):
+        return text[end.end() :].lstrip("\n")
+    return text
+
+
+def _read(answer: Any, seconds: float) -> Reply:
+    """The reply in a chat completion. Raises `ValueError` where there is none."""
+    if not isinstance(answer, dict):
+        raise ValueError("the answer is no JSON object")
+    if not answer.get("choices"):
+        raise ValueError(f"no choices in {str(answer)[:200]}")
+    choice = answer["choices"][0]
+    finish = str(choice.get("finish_reason") or "stop")
+    message = choice.get("message") or {}
+    content = message.get("content")
+    if isinstance(content, list):  # parts, as some endpoints answer
+        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    if content is None and finish != "length" and not message.get("refusal"):
+        raise ValueError("the message has no content")
+    text = without_thoughts(str(content or message.get("refusal") or ""))
+    usage = answer.get("usage") or {}
+    details = usage.get("prompt_tokens_details") or {}
+    return Reply(
+        text=text.encode("utf-8", "replace").decode(),  # a lone surrogate could not be stored
+        finish_reason="length" if finish in ("length", "max_tokens") else "stop",
+        usage=Usage(
+            calls=1,
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            cached_tokens=int(details.get("cached_tokens") or 0),
+            completion_tokens=int(usage.get("completion_tokens") or 0),
+            seconds=seconds,
+        ),
+    )
