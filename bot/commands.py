@@ -1,0 +1,65 @@
+"""`/troop ...` in a comment: which command it gives, read the way that GitHub renders the comment.
+
+A command stands at the start of a line of its own. Quotes, code (fenced, indented, inline), HTML comments and HTML
+blocks give none: a CommonMark parser tells them apart, so that a quoted or shown command is never executed.
+"""
+
+import re
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from bot.records import Command, CommandName
+
+MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
+
+_LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE)
+_NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
+
+# Blocks first, without the inline rules, whose cost grows faster than the text: only paragraphs that may hold a
+# command are read to the end.
+_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+_inline = MarkdownIt("commonmark", {"html": True})
+
+
+def parse(body: str) -> Command | None:
+    """The first command of a comment; `help` where its words aren't known; None where there is none."""
+    body = body[:MAX_COMMENT]
+    if not _LINE.search(body):
+        return None
+    tokens = _blocks.parse(body)
+    for i, token in enumerate(tokens):
+        # Level 0 leaves out quotes and lists; `inline` of a paragraph leaves out headings, tables, code and HTML.
+        if token.type != "paragraph_open" or token.level != 0:
+            continue
+        content = tokens[i + 1].content
+        if not _LINE.search(content):
+            continue
+        for line in _text_lines(content):
+            if _LINE.match(line):
+                return _command(line.split()[1:])
+    return None
+
+
+def _text_lines(content: str) -> list[str]:
+    """The lines of a paragraph that are plain text from their start; code and tags break a line's right to command."""
+    children: list[Token] = _inline.parseInline(content)[0].children or []
+    lines = [""]
+    for child in children:
+        if child.type in ("softbreak", "hardbreak"):
+            lines.append("")
+        elif child.type == "text":
+            lines[-1] += child.content
+        else:
+            lines[-1] += f"\0{child.type}"  # cannot be part of a command
+    return lines
+
+
+def _command(words: list[str]) -> Command:
+    match [word.lower() for word in words]:
+        case ["use", number] if found := _NUMBER.fullmatch(number):
+            return Command(name=CommandName.USE, argument=int(found[1]))
+        case [name] if name in set(CommandName) - {CommandName.USE}:
+            return Command(name=CommandName(name))
+        case _:
+            return Command(name=CommandName.HELP)

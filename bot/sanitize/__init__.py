@@ -1,0 +1,12 @@
+"""Text that crosses a border: cleaned on its way into prompts, made harmless on its way out to GitHub.
+
+In: `clean` removes what people who look at the issue don't see, and says so. Out: `neutralize` for prose that a model
+or a program wrote, `fence` and `inline` for its code and output, `redact` for secrets, `fit` for GitHub's limits.
+"""
+
+from bot.sanitize.clean import Cleaned, clean
+from bot.sanitize.fit import BODY_LIMIT, CUT_NOTE, fit
+from bot.sanitize.neutralize import fence, inline, neutralize
+from bot.sanitize.redact import REDACTED, redact
+
+__all__ = ["BODY_LIMIT", "CUT_NOTE", "REDACTED", "Cleaned", "clean", "fence", "fit", "inline", "neutralize", "redact"]

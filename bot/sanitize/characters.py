@@ -1,0 +1,37 @@
+"""Characters that nobody sees: zero-width, bidirectional, tag and control characters."""
+
+import re
+
+_TAGS = r"\U000E0000-\U000E007F"
+BIDI = r"\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069"
+_ZERO_WIDTH = (
+    r"\u00AD\u034F\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200D\u2060-\u2065\u206A-\u206F\u3164\uFEFF\uFFA0"
+    r"\uFFF0-\uFFFB\U0001BCA0-\U0001BCA3\U0001D173-\U0001D17A"
+)
+_VARIATIONS = r"\uFE00-\uFE0F\U000E0100-\U000E01EF"
+CONTROL = r"\x00-\x08\x0B-\x1F\x7F-\x84\x86-\x9F"
+_EMOJI = r"[\u00A9\u00AE\u203C-\u3299\U0001F000-\U0001FAFF]"
+
+# An emoji's own joiner and its one variation selector stay: they are seen.
+_INVISIBLE = re.compile(
+    rf"(?P<keep>(?<=[0-9#*])\uFE0F(?=\u20E3)|(?<={_EMOJI})\uFE0F|(?:(?<={_EMOJI})|(?<=\uFE0F))\u200D(?={_EMOJI}))"
+    rf"|(?P<tags>[{_TAGS}]+)|(?P<bidi>[{BIDI}]+)|(?P<zero>[{_ZERO_WIDTH}{_VARIATIONS}]+)|(?P<control>[{CONTROL}]+)"
+)
+_WORDS = {
+    "tags": "invisible tag characters",
+    "bidi": "characters that change the direction of text",
+    "zero": "zero-width characters",
+    "control": "control characters",
+}
+
+
+def strip_invisible(text: str, flags: set[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if match.lastgroup == "keep":
+            return match[0]
+        flags.add(_WORDS[match.lastgroup or ""])
+        return ""
+
+    text = re.sub("\r\n?|[\x85\u2028\u2029]", "\n", text)
+    # Half a surrogate pair can't be stored as UTF-8.
+    return _INVISIBLE.sub(replace, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

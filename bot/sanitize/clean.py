@@ -1,0 +1,182 @@
+"""What a prompt may hold of an issue: what its readers see, and nothing else."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from bot.records import Record
+from bot.sanitize.characters import strip_invisible
+
+# Block structure only: inline rules aren't needed here, and their cost grows faster than the text.
+_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+
+
+class Cleaned(Record):
+    """Text without what its readers don't see, and in words what was removed."""
+
+    text: str
+    flags: tuple[str, ...] = ()
+
+
+# What stands first wins, as in Markdown: an escaped character, a code span, then what is to be removed.
+_SPAN = r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>(?<!`)(?P<ticks>`+)(?!`))|"
+# Repetitions are bounded, so that no text makes the search quadratic in its own length.
+_IMAGE = (
+    r"(?P<image>!\[(?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,2000}\]"
+    r"(?:\([^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000})?\)|\[[^\]]{0,500}\])?)"
+)
+_ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
+_HIDDEN = (
+    r"(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\[)"
+    r"|(?P<picture></?(?:picture|source|video|audio|img)\b)"
+    rf"|(?P<tag><[A-Za-z][A-Za-z0-9-]{{0,20}}(?=[\s/])(?=[^<>]{{0,2000}}=){_ATTRIBUTES}>)"
+    r"|(?P<title>(?<=\]\()(?P<url>[^\s()<>]{0,2000})[ \t\n]+"
+    r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))[ \t\n]*(?=\)))"
+)
+_INLINE = re.compile(_SPAN + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_BLOCK = re.compile(_IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
+_LINK_ATTRIBUTE = re.compile(r"\b(?:href)\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
+
+
+def clean(text: str) -> Cleaned:
+    """Remove what is hidden from whoever reads the rendered issue; code is kept as it is.
+
+    Removed: HTML comments and declarations, pictures with their alt text, titles and other hidden attributes, link
+    definitions, zero-width, bidirectional, tag and control characters. Idempotent in its text.
+    """
+    flags: set[str] = set()
+    for _ in range(8):  # what is removed may leave behind what reads as hidden; it settles after a pass or two
+        before = text
+        text = _clean_once(strip_invisible(text, flags), flags)
+        if text == before:
+            break
+    return Cleaned(text=text, flags=tuple(sorted(flags)))
+
+
+def _clean_once(text: str, flags: set[str]) -> str:
+    lines = text.split("\n")
+    env: dict[str, Any] = {}
+    tokens = _blocks.parse(text, env)
+    out: list[str] = []
+    done = 0
+    hidden = {n for ref in env.get("references", {}).values() for n in range(*ref["map"])}
+    hidden |= {n for ref in env.get("duplicate_refs", []) for n in range(*ref["map"])}
+    for start, end, kind in _segments(tokens, len(lines)):
+        start = max(start, done)
+        if start >= end:
+            continue
+        done = end
+        part = lines[start:end]
+        if kind != "code" and hidden:
+            kept = [line for n, line in enumerate(part, start) if n not in hidden]
+            if len(kept) < len(part):
+                flags.add("link definitions")
+            part = kept
+            if not part:
+                continue
+        out.append("\n".join(part) if kind == "code" else _clean_part("\n".join(part), kind == "html", flags))
+    return "\n".join(out)
+
+
+def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]:
+    """The text's lines as `(start, end, kind)` in order: `code`, `html`, `inline` (one paragraph), or `other`."""
+    found = []
+    tables: list[tuple[int, int]] = []
+    for token in tokens:
+        if token.map is None:
+            continue
+        start, end = token.map
+        if token.type == "table_open":
+            tables.append((start, end))
+        elif token.type in ("fence", "code_block"):
+            found.append((start, end, "code"))
+        elif token.type == "html_block":
+            found.append((start, end, "html"))
+        elif token.type == "inline" and not any(a <= start < b for a, b in tables):
+            found.append((start, end, "inline"))
+    # In a table the cells' borders cut code spans: there nothing counts as code.
+    found += [(a, b, "html") for a, b in tables]
+    segments: list[tuple[int, int, str]] = []
+    at = 0
+    for start, end, kind in sorted(found):
+        if start > at:
+            segments.append((at, start, "other"))
+        segments.append((start, end, kind))
+        at = max(at, end)
+    segments.append((at, count, "other"))
+    return segments
+
+
+def _clean_part(text: str, in_html: bool, flags: set[str]) -> str:
+    """One block that is not code. In an HTML block backticks mean nothing, and what is not closed hides the rest."""
+    pattern = _BLOCK if in_html else _INLINE
+    out: list[str] = []
+    at = 0
+    missing: set[str] = set()  # ends that don't come any more, so that no search for them is repeated
+    while match := pattern.search(text, at):
+        out.append(text[at : match.start()])
+        at = match.end()
+        groups = match.groupdict()
+        if groups.get("escape"):
+            out.append(match[0])
+        elif groups.get("code"):
+            ticks = groups["ticks"] or ""
+            close = None
+            if ticks not in missing:
+                close = re.compile(rf"(?<!`){ticks}(?!`)").search(text, at)
+                if close is None:
+                    missing.add(ticks)
+            stop = close.end() if close else at
+            out.append(text[match.start() : stop])
+            at = stop
+        elif groups["image"]:
+            flags.add("images and their alt text")
+            out.append("[image]")
+        elif opening := groups["comment"]:
+            ending = _ENDS.get(opening.lower(), ">")
+            stop = -1 if ending in missing else text.find(ending, match.end() - (2 if opening == "<!--" else 0))
+            if stop < 0:
+                missing.add(ending)
+                if not in_html:
+                    out.append(match[0])  # not closed: GitHub shows it
+                    continue
+                at = len(text)
+            else:
+                at = stop + len(ending)
+            flags.add("HTML comments")
+        elif opening := groups["picture"]:
+            flags.add("images and their alt text")
+            end = _picture_end(text, match.start(), opening.lower())
+            out.append("[image]" if opening[1] != "/" and "source" not in opening.lower() else "")
+            at = end
+        elif groups["tag"]:
+            tag = match[0]
+            link = _LINK_ATTRIBUTE.search(tag)
+            name = re.split(r"[\s/]", tag[1:], maxsplit=1)[0]
+            bare = f"<{name} {link[0]}>" if link else f"<{name}>"
+            if bare != tag:
+                flags.add("hidden attributes of HTML tags")
+            out.append(bare)
+        else:
+            flags.add("titles of links")
+            out.append(groups["url"] or "")
+    out.append(text[at:])
+    return "".join(out)
+
+
+def _picture_end(text: str, start: int, opening: str) -> int:
+    """Where `<picture>...</picture>`, or the tag alone, ends."""
+    name = opening.strip("</")
+    if name in ("picture", "video", "audio") and opening[1] != "/":
+        close = re.compile(rf"</{name}\s*>", re.IGNORECASE).search(text, start, start + 20_000)
+        if close:
+            return close.end()
+    tag = re.compile(rf"<{_ATTRIBUTES}>", re.DOTALL).match(text, start)
+    if tag:
+        return tag.end()
+    line = text.find("\n", start)
+    return len(text) if line < 0 else line

@@ -1,0 +1,82 @@
+"""A long body, cut to GitHub's limit and still valid Markdown."""
+
+import re
+from html.parser import HTMLParser
+
+from markdown_it import MarkdownIt
+
+_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+
+BODY_LIMIT = 65_536  # characters of a comment or a pull request's body; a check run's summary takes 65,535
+CUT_NOTE = "_The rest did not fit into GitHub's limit and was cut off._"
+_VOID = frozenset({"br", "hr", "img", "input", "source", "wbr", "col", "area", "link", "meta"})
+
+
+class _OpenTags(HTMLParser):
+    """Which tags are still open at the end."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=False)
+        self.stack: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in _VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.stack:
+            while self.stack.pop() != tag:
+                pass
+
+
+_markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
+
+
+def _closing(text: str) -> str:
+    """What must follow so that nothing that the text opened stays open: a fence, a comment, HTML tags."""
+    out = ""
+    tokens = _blocks.parse(text)
+    last = tokens[-1] if tokens else None
+    lines = text.split("\n")
+    if last is not None and last.type == "fence" and last.level == 0 and last.map is not None:
+        close = re.compile(rf" {{0,3}}{re.escape(last.markup[0])}{{{len(last.markup)},}}[ \t]*")
+        final = lines[len(lines) - 1 - (lines[-1] == "")]
+        if last.map[0] >= len(lines) - 1 - (lines[-1] == "") or not close.fullmatch(final):
+            out += "\n" + last.markup
+    if last is not None and last.type == "html_block" and last.content.rfind("<!--") > last.content.rfind("-->"):
+        out += " -->"
+    tags = _OpenTags()
+    for token in tokens:
+        if token.type == "html_block":
+            tags.feed(re.sub(r"<!--.*?(?:-->|\Z)", "", token.content, flags=re.DOTALL))
+        elif token.type == "inline" and "<" in token.content:
+            for child in _markdown.parseInline(token.content)[0].children or ():
+                if child.type == "html_inline" and not child.content.startswith("<!"):
+                    tags.feed(child.content)
+    return out + "".join(f"\n\n</{tag}>" for tag in reversed(tags.stack))
+
+
+def fit(markdown: str, limit: int = BODY_LIMIT, note: str = CUT_NOTE) -> str:
+    """The text, cut to at most `limit` characters where it is longer, with what was open closed and a note at the end.
+
+    Cuts between lines; only a line that is too long by itself is cut within. Put hidden markers first. Raises
+    `ValueError` for a limit below 1,000 characters.
+    """
+    if limit < 1000:
+        raise ValueError(f"a limit of {limit} characters leaves no room; give at least 1,000")
+    if len(markdown) <= limit:
+        return markdown
+    room = limit
+    while True:
+        head = markdown[: max(0, room - len(note) - 2)]
+        cut = head.rfind("\n")
+        if cut > len(head) // 2:
+            head = head[:cut]
+        else:  # one endless line: leave no half tag, entity or code span behind
+            head = head.rstrip("`")
+            if head.rfind("<") > head.rfind(">"):
+                head = head[: head.rfind("<")]
+        whole = f"{head}{_closing(head)}\n\n{note}"
+        if len(whole) <= limit:
+            return whole
+        room -= max(len(whole) - limit, 1)

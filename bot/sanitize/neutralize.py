@@ -1,0 +1,78 @@
+"""What a model or a program wrote, as Markdown that does nothing on GitHub but to be read."""
+
+import re
+from collections.abc import Sequence
+
+from markdown_it import MarkdownIt
+
+from bot.sanitize.characters import BIDI, CONTROL, strip_invisible
+
+# As GitHub will read the result: its HTML is broken, its link definitions too.
+_blocks = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["inline", "reference"])
+
+_BREAK = "\u200b"  # a zero-width space: breaks what GitHub acts on, harms nothing where it turns out to be code
+
+_ACTIVE = re.compile(
+    r"(?P<mention>@)"  # @user, @org/team, user@host
+    r"|(?P<number>\#(?=\d)|\bGH-(?=\d))"  # fixes #1, owner/name#1, GH-1
+    r"|(?P<html><)"  # tags, comments, <https://...>
+    r"|(?P<entity>&(?=[#A-Za-z]))"  # &#64;user is a mention, too
+    r"|(?P<image>!(?=\[))"
+    r"|(?P<link>\](?=[(\[:]))"  # [text](url), [text][reference], [reference]: url
+    r"|(?P<url>:(?=//)|(?<=\bwww)(?=\.)|(?<=\bmailto)(?=:)|(?<=\bxmpp)(?=:))"  # what GitHub links by itself
+    r"|(?P<troop>(?<=/)(?=troop\b))",  # a command that we must not give to ourselves
+    re.IGNORECASE,
+)
+_SAFE_LANGUAGE = re.compile(r"[A-Za-z0-9+#-]{1,30}")
+_RENDERED_LANGUAGES = frozenset({"mermaid", "math", "geojson", "topojson", "stl", "suggestion"})
+
+
+def neutralize(text: str) -> str:
+    """Prose that a model or a program wrote, as Markdown that does nothing on GitHub.
+
+    Mentions, issue references (so closing keywords too), links, images, raw HTML, entities and `/troop` are broken by
+    a zero-width space, which leaves them readable. Fenced code at the outermost level is kept as it is and always
+    closed. No length is promised.
+    """
+    text = strip_invisible(text, set())
+    lines = text.split("\n")
+    out: list[str] = []
+    at = 0
+    for token in _blocks.parse(text):
+        if token.type == "fence" and token.level == 0 and token.map is not None:
+            out.append(_break(lines[at : token.map[0]]))
+            out.append(fence(token.content, token.info.strip()))
+            at = token.map[1]
+    out.append(_break(lines[at:]))
+    return "\n".join(part for part in out if part)
+
+
+def _break(lines: Sequence[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        return match[0] + _BREAK
+
+    return _ACTIVE.sub(replace, "\n".join(lines))
+
+
+def fence(text: str, language: str = "") -> str:
+    """A code block that nothing in the text can end: its fence is longer than any run of backticks inside.
+
+    Control characters are dropped; those that change the direction of text are shown as escapes.
+    """
+    text = re.sub(r"\r\n?", "\n", text)
+    text = re.sub(rf"[{BIDI}]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = re.sub(rf"[{CONTROL}\ud800-\udfff]", "", text).removesuffix("\n")
+    if not _SAFE_LANGUAGE.fullmatch(language) or language.lower() in _RENDERED_LANGUAGES:
+        language = ""  # GitHub would draw it instead of showing it
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def inline(text: str) -> str:
+    """One line of code, e.g. a path or a test's name, safe also within a table's cell."""
+    text = " ".join(strip_invisible(text, set()).replace("|", "\u2502").split()) or " "
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * (longest + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"

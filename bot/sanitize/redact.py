@@ -1,0 +1,63 @@
+"""Secrets, taken out of whatever is shown, stored or posted."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+REDACTED = "[redacted]"
+_SHORTEST = 8  # characters; anything shorter would blot out ordinary words
+
+_TOKEN_SHAPES = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)"
+    r"|\bgh[pousr]_[A-Za-z0-9._-]{16,}"
+    r"|\bgithub_pat_[A-Za-z0-9_]{16,}"
+    r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|\bglpat-[A-Za-z0-9_-]{16,}"
+    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    re.DOTALL,
+)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Replace known secrets, and what has the shape of a token, by `[redacted]`.
+
+    A known secret is found whole, spread by white space, in base64 (at any offset), in hex, and URL-encoded; of one
+    with several lines also each line. Secrets under 8 characters are left alone.
+    """
+    for known in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
+        for pattern in _patterns(known):
+            text = pattern.sub(REDACTED, text)
+    return _TOKEN_SHAPES.sub(REDACTED, text)
+
+
+def _parts(secret: str) -> set[str]:
+    lines = [line.strip() for line in secret.replace("\\n", "\n").splitlines()]
+    parts = {secret.strip(), *(line for line in lines if len(line) >= 16 and not line.startswith("-----"))}
+    return {part for part in parts if len(part) >= _SHORTEST}
+
+
+def _patterns(secret: str) -> list[re.Pattern[str]]:
+    raw = secret.encode()
+    between = r"(?:\s|\\[nrt])*"
+
+    def spread(characters: str, flags: int = 0, gap: str = between) -> re.Pattern[str]:
+        return re.compile(gap.join(re.escape(c) for c in characters if not c.isspace()), flags)
+
+    patterns = [spread(secret)]
+    percent = "".join(f"%{byte:02X}" for byte in raw)
+    patterns += [spread(form, re.IGNORECASE) for form in {quote(secret, safe=""), quote(secret), percent} - {secret}]
+    patterns.append(spread(binascii.hexlify(raw).decode(), re.IGNORECASE, r"(?:\s|:|\\x|0x|,)*"))
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
+        # The characters that also depend on what stands before and after the secret are left out.
+        start = (0, 2, 3)[offset]
+        end = len(encoded) - ((offset + len(raw)) % 3 > 0)
+        stable = encoded[start:end]
+        if len(stable) >= _SHORTEST:
+            for form in {stable, stable.replace("+", "-").replace("/", "_")}:
+                patterns.append(spread(form))
+    return patterns

@@ -1,0 +1,298 @@
+"""What a verified delivery comes to, without I/O: `decide(delivery, rules)` gives a value of `bot.decisions`.
+
+Whether the sender *may* ask is not known here (GitHub's payload doesn't say it reliably): the worker asks the
+permission API before it does anything that costs.
+
+A `/troop` comment on a pull request arrives as `issue_comment` with the pull request's number, which is not the
+issue's: `ReceiveCommand.issue_number` is the number of the conversation that the comment stands in, and the worker's
+side finds the issue through the run whose pull request has that number.
+"""
+
+import fnmatch
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
+
+from bot import commands
+from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.records import Issue, Record
+from bot.sanitize import clean
+from bot.settings import Settings
+from bot.webhook import Delivery
+
+MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
+MARKER = "<!-- troop"  # how every comment of ours begins
+
+
+class Rules(Record):
+    """The part of the operator's settings by which deliveries are judged."""
+
+    label: str = "troop"
+    repositories: tuple[str, ...] = ()  # owner/name patterns; empty: all
+    app_id: int = 0  # 0: a token is used instead of an App
+    own_login: str = ""  # whose events are our own doing
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rules":
+        return cls(
+            label=settings.label,
+            repositories=settings.repositories,
+            app_id=settings.app_id,
+            own_login=f"{settings.app_slug}[bot]" if settings.app_id else settings.token_login,
+        )
+
+    def allows(self, repository: str) -> bool:
+        """Whether the repository is on the allow-list. Case doesn't matter, as on GitHub."""
+        name = repository.lower()
+        return not self.repositories or any(fnmatch.fnmatchcase(name, p.lower()) for p in self.repositories)
+
+
+# -- the slice of GitHub's payloads that is read; all else in them is ignored ------------------------------------
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?$")]
+_FullName = Annotated[
+    str,
+    # A name of dots alone would lead out of a folder or a URL.
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=201),
+]
+_Id = Annotated[int, Field(gt=0, lt=2**63)]
+_Link = Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]{1,500})?$")]
+
+
+class _User(BaseModel):
+    login: _Name
+    type: str = "User"
+
+
+class _App(BaseModel):
+    id: int
+
+
+class _Repository(BaseModel):
+    full_name: _FullName
+    archived: bool = False
+
+
+class _Installation(BaseModel):
+    id: _Id
+    suspended_at: datetime | int | str | None = None
+
+
+class _Label(BaseModel):
+    name: str
+
+
+class _Issue(BaseModel):
+    number: _Id
+    title: str
+    body: str | None = None
+    state: str = "open"
+    html_url: _Link = ""
+    user: _User | None = None
+    labels: tuple[_Label, ...] = ()
+    updated_at: AwareDatetime
+    pull_request: dict[str, object] | None = None
+
+
+class _Comment(BaseModel):
+    id: _Id
+    body: str | None = None
+    user: _User | None = None
+    performed_via_github_app: _App | None = None
+
+
+class _Event(BaseModel):
+    sender: _User
+    repository: _Repository
+    installation: _Installation | None = None
+
+
+class _IssueEvent(_Event):
+    issue: _Issue
+    label: _Label | None = None
+
+
+class _CommentEvent(_Event):
+    issue: _Issue
+    comment: _Comment
+
+
+# -- deciding ----------------------------------------------------------------------------------------------------
+
+
+def decide(delivery: Delivery, rules: Rules) -> Decision:
+    """The decision. Never raises: a payload in no shape that is known is ignored with the reason."""
+    what = f"{delivery.event}.{delivery.action}" if delivery.action else delivery.event
+    handler = _HANDLERS.get(what) or _HANDLERS.get(delivery.event)
+    if handler is None:
+        return Ignore(reason=f"nothing is done on {what}")
+    try:
+        return handler(delivery, rules)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Ignore(reason=f"the payload of {what} is not in GitHub's documented shape: {where}: {first['msg']}")
+
+
+def _pong(delivery: Delivery, rules: Rules) -> Decision:
+    return Answer(message="pong")
+
+
+def _installation(delivery: Delivery, rules: Rules) -> Decision:
+    known = {
+        "created": "welcome; label an issue to start",
+        "deleted": "uninstalled; nothing more is done there",
+        "suspend": "suspended; GitHub delivers nothing until it is unsuspended",
+        "unsuspend": "welcome back",
+        "new_permissions_accepted": "the new permissions are in force",
+        "added": "repositories added",
+        "removed": "repositories removed",
+    }
+    return Answer(message=known.get(delivery.action or "", f"{delivery.event} noted"))
+
+
+def _labeled(delivery: Delivery, rules: Rules) -> Decision:
+    event = _IssueEvent.model_validate(delivery.payload)
+    if event.label is None or not _same(event.label.name, rules.label):
+        return Ignore(reason=f"the label is not {rules.label!r}")
+    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    if event.issue.pull_request is not None:
+        return Ignore(reason="the label is on a pull request, not on an issue")
+    if event.issue.state != "open":
+        return Ignore(reason=f"the issue is {event.issue.state[:20]}; open it first")
+    return StartRun(
+        repository=event.repository.full_name,
+        installation_id=_installation_id(event, rules),
+        issue=_snapshot(event.issue),
+        sender=event.sender.login,
+        labelled_at=event.issue.updated_at,
+    )
+
+
+def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
+    event = _IssueEvent.model_validate(delivery.payload)
+    ours = (rules.label, f"{rules.label}: running")
+    if event.label is None or not any(_same(event.label.name, label) for label in ours):
+        return Ignore(reason=f"the label is not {rules.label!r}")
+    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    # Where a token is used, our own change of labels may carry a person's name: it leaves another of ours behind.
+    states = [label.name for label in event.issue.labels if label.name.lower().startswith(f"{rules.label.lower()}: ")]
+    if states:
+        return Ignore(reason=f"the label was replaced by {states[0][:50]!r}")
+    return _cancel(event, "the label was taken off")
+
+
+def _gone(delivery: Delivery, rules: Rules) -> Decision:
+    event = _IssueEvent.model_validate(delivery.payload)
+    if refusal := _refuse_source(event, rules):
+        return refusal
+    # Another bot may close issues: that is a fact, not a command. What we do ourselves is no reason to stop.
+    if _is_ours(event.sender, rules):
+        return Ignore(reason="our own doing")
+    return _cancel(event, f"the issue was {delivery.action}")
+
+
+def _comment(delivery: Delivery, rules: Rules) -> Decision:
+    event = _CommentEvent.model_validate(delivery.payload)
+    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    comment = event.comment
+    if comment.user is None or comment.user.login != event.sender.login:
+        return Ignore(reason="the comment's author is not the sender")
+    if refusal := _refuse_sender(comment.user, rules):
+        return refusal
+    if rules.app_id and comment.performed_via_github_app and comment.performed_via_github_app.id == rules.app_id:
+        return Ignore(reason="the comment was written through our own App")
+    body = comment.body or ""
+    if body.startswith(MARKER):
+        return Ignore(reason="the comment is one of our own")
+    command = commands.parse(body)
+    if command is None:
+        return Ignore(reason="the comment holds no command")
+    return ReceiveCommand(
+        repository=event.repository.full_name,
+        installation_id=_installation_id(event, rules),
+        issue_number=event.issue.number,
+        comment_id=comment.id,
+        sender=event.sender.login,
+        command=command,
+    )
+
+
+def _opened(delivery: Delivery, rules: Rules) -> Decision:
+    return Ignore(reason="a label that an issue is opened with arrives as its own issues.labeled")
+
+
+def _edited(delivery: Delivery, rules: Rules) -> Decision:
+    return Ignore(reason="edited comments give no commands; write a new one")
+
+
+_HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
+    "ping": _pong,
+    "installation": _installation,
+    "installation_repositories": _installation,
+    "issues.labeled": _labeled,
+    "issues.unlabeled": _unlabeled,
+    "issues.closed": _gone,
+    "issues.transferred": _gone,
+    "issues.deleted": _gone,
+    "issues.opened": _opened,
+    "issue_comment.created": _comment,
+    "issue_comment.edited": _edited,
+}
+
+
+def _refuse_source(event: _Event, rules: Rules) -> Ignore | None:
+    if not rules.allows(event.repository.full_name):
+        return Ignore(reason=f"{event.repository.full_name} is not in TROOP_REPOSITORIES")
+    if event.repository.archived:
+        return Ignore(reason=f"{event.repository.full_name} is archived")
+    if event.installation is not None and event.installation.suspended_at is not None:
+        return Ignore(reason=f"installation {event.installation.id} is suspended")
+    if rules.app_id and event.installation is None:
+        return Ignore(
+            reason="the payload names no installation: it comes from a repository's webhook, not from the App's; "
+            "set the webhook in the App's settings, or use TROOP_TOKEN instead of TROOP_APP_ID"
+        )
+    return None
+
+
+def _refuse_sender(user: _User, rules: Rules) -> Ignore | None:
+    if _is_ours(user, rules):
+        return Ignore(reason="our own doing")
+    if user.type == "Bot" or user.login.endswith("[bot]"):
+        return Ignore(reason=f"{user.login} is a bot")
+    return None
+
+
+def _is_ours(user: _User, rules: Rules) -> bool:
+    return bool(rules.own_login) and _same(user.login, rules.own_login)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
+
+
+def _installation_id(event: _Event, rules: Rules) -> int | None:
+    return event.installation.id if rules.app_id and event.installation else None
+
+
+def _cancel(event: _IssueEvent, reason: str) -> CancelRun:
+    return CancelRun(repository=event.repository.full_name, issue_number=event.issue.number, reason=reason)
+
+
+def _snapshot(issue: _Issue) -> Issue:
+    """The issue as it stood in the delivery, cleaned of what its readers don't see."""
+    title, body = clean(issue.title[:1024]), clean((issue.body or "")[:MAX_TEXT])
+    return Issue(
+        title=" ".join(title.text.split()),
+        body=body.text,
+        number=issue.number,
+        author=issue.user.login if issue.user else "ghost",
+        url=issue.html_url,
+        flags=tuple(sorted({*title.flags, *body.flags})),
+    )
