@@ -1,0 +1,322 @@
+"""`.troop.toml` of a repository's default branch: what its maintainers set, as far as the server lets them.
+
+```toml
+[test]
+command = "pytest -q"           # the repository's own tests; run on the best-voted candidates
+timeout = 600                   # seconds
+
+[scripts]                       # how a test script with this ending is run
+".rb" = "ruby {script}"
+
+[sandbox]
+image = "ruby:3.3"              # only what the server's TROOP_SANDBOX_IMAGES_ALLOWED lists
+setup = "bundle install"        # run once, with network, when the image is prepared
+
+[context]
+exclude = ["docs/**"]           # files that are not read
+
+[run]
+trajectories = 20               # at most as many as the server samples
+```
+
+A bad file is a `ConfigProblem` that its author is shown, never an exception.
+"""
+
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from bot.records import Record
+from bot.settings import Settings
+
+FILE_NAME = ".troop.toml"
+MAX_SIZE = 64 * 1024  # characters
+SCRIPT = "{script}"
+
+# Endings that need no config. The interpreter must be in the sandbox's image.
+KNOWN: dict[str, tuple[str, ...]] = {
+    ".py": ("python3", SCRIPT),
+    ".sh": ("sh", SCRIPT),
+    ".bash": ("bash", SCRIPT),
+    ".js": ("node", SCRIPT),
+    ".mjs": ("node", SCRIPT),
+    ".cjs": ("node", SCRIPT),
+    ".ts": ("npx", "--no-install", "tsx", SCRIPT),
+    ".rb": ("ruby", SCRIPT),
+    ".pl": ("perl", SCRIPT),
+    ".php": ("php", SCRIPT),
+    ".lua": ("lua", SCRIPT),
+    ".go": ("go", "run", SCRIPT),
+}
+_SHELL = frozenset({"&&", "||", "|", ";", "&", ">", "<", ">>", "2>&1"})
+_INTERPRETER = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,40}")
+
+
+class RepoConfig(Record):
+    """What a repository says of itself. Commands are argv tuples; nothing is run through a shell unless it says so."""
+
+    test_command: tuple[str, ...] = ()
+    test_timeout: float | None = None  # seconds; None: the server's
+    scripts: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # ending with its dot -> argv with `{script}`
+    image: str = ""
+    setup: str = ""  # a shell command line, run in the image while it is prepared
+    exclude: tuple[str, ...] = ()  # glob patterns
+    trajectories: int | None = None
+
+
+class ConfigProblem(Record):
+    """Why a `.troop.toml` can't be used, for its author."""
+
+    message: str
+    key: str = ""  # e.g. `test.timeout`
+    line: int | None = None  # counted from 1
+
+    def __str__(self) -> str:
+        where = f"{FILE_NAME}, line {self.line}" if self.line else FILE_NAME
+        return f"{where}: {self.message}"
+
+
+class ScriptProblem(Record):
+    """Why a test script can't be run, for the model or the person who wrote it."""
+
+    message: str
+
+
+# -- the file's shape --------------------------------------------------------------------------------------------
+
+
+def _argv(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"is no command line: {error}; check its quotes") from error
+    if not words:
+        raise ValueError("is empty; leave the key out, or give a command")
+    if shell := _SHELL.intersection(words):
+        raise ValueError(f"is run without a shell, which {min(shell)} needs; write sh -c '...' around it")
+    return text
+
+
+def _with_script(text: str) -> str:
+    if not any(SCRIPT in word for word in shlex.split(_argv(text))):
+        raise ValueError('must hold {script} where the test file\'s path goes, as in "ruby {script}"')
+    return text
+
+
+def _ending(text: str) -> str:
+    if not re.fullmatch(r"\.[A-Za-z0-9_.+-]{1,20}", text):
+        raise ValueError('endings look like ".rb": a dot, then letters or digits')
+    return text.lower()
+
+
+def _pattern(text: str) -> str:
+    if text.startswith("/") or ".." in PurePosixPath(text).parts:
+        raise ValueError('patterns are relative to the repository\'s root, as in "docs/**"')
+    return text
+
+
+def _image(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text):
+        raise ValueError('is no image\'s name; they look like "python:3.12-slim"')
+    return text
+
+
+_Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
+_CommandLine = Annotated[_Line, AfterValidator(_argv)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Test(_Table):
+    command: _CommandLine | None = None
+    timeout: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+
+
+class _Sandbox(_Table):
+    image: Annotated[str, AfterValidator(_image)] = ""
+    setup: Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")] = ""
+
+
+class _Context(_Table):
+    exclude: Annotated[list[Annotated[_Line, AfterValidator(_pattern)]], Field(max_length=1000)] = []
+
+
+class _Run(_Table):
+    trajectories: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+
+class _File(_Table):
+    test: _Test = _Test()
+    scripts: dict[Annotated[str, AfterValidator(_ending)], Annotated[_Line, AfterValidator(_with_script)]] = {}
+    sandbox: _Sandbox = _Sandbox()
+    context: _Context = _Context()
+    run: _Run = _Run()
+
+
+_ALLOWED = {
+    (): "[test], [scripts], [sandbox], [context], [run]",
+    ("test",): "command, timeout",
+    ("sandbox",): "image, setup",
+    ("context",): "exclude",
+    ("run",): "trajectories",
+}
+
+
+def parse(text: str) -> RepoConfig | ConfigProblem:
+    """Read the file's text. Never raises."""
+    if len(text) > MAX_SIZE:
+        return ConfigProblem(message=f"the file has {len(text):,} characters; at most {MAX_SIZE:,} are read")
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        line = re.search(r"\(at line (\d+),", str(error))
+        return ConfigProblem(message=f"this is not TOML: {error}", line=int(line[1]) if line else None)
+    try:
+        file = _File.model_validate(data)
+    except ValidationError as error:
+        return _problem(error, text)
+    return RepoConfig(
+        test_command=tuple(shlex.split(file.test.command or "")),
+        test_timeout=file.test.timeout,
+        scripts={ending: tuple(shlex.split(command)) for ending, command in file.scripts.items()},
+        image=file.sandbox.image,
+        setup=file.sandbox.setup,
+        exclude=tuple(file.context.exclude),
+        trajectories=file.run.trajectories,
+    )
+
+
+def _problem(error: ValidationError, text: str) -> ConfigProblem:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = tuple(str(part) for part in first["loc"] if part != "[key]")
+    key = ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = f"{key} is not known; allowed here: {_ALLOWED.get(path[:-1], 'nothing more')}"
+    elif first["type"] in ("model_type", "dict_type"):
+        message = f"{key} must be a table: [{key}] on a line of its own, its keys below"
+    else:
+        message = f"{key}: {said[:1].lower()}{said[1:]}"
+    return ConfigProblem(message=message, key=key, line=_line_of(text, path))
+
+
+def _line_of(text: str, path: tuple[str, ...]) -> int | None:
+    """The line that most likely holds the key. TOML can spell a key in many ways, so a line may stay unknown."""
+    table: tuple[str, ...] = ()
+    best: int | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+([^\]]+)\]", line):
+            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            if table == path[: len(table)]:
+                best = number
+        elif key := re.match(r"\s*(\"[^\"]*\"|'[^']*'|[A-Za-z0-9_.-]+)\s*=", line):
+            name = key[1]
+            names = (name.strip("\"'"),) if name[0] in "\"'" else tuple(name.split("."))
+            full = (*table, *names)
+            if full == path[: len(full)]:
+                return number
+    return best
+
+
+# -- what the server lets them set -------------------------------------------------------------------------------
+
+
+def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
+    """The part of the config that the server's settings allow, and in words what of it is ignored.
+
+    `repository_may_set` names the keys: test, scripts, context, trajectories, setup. An image must be one of
+    `sandbox.images_allowed`, and numbers stay within the server's own.
+    """
+    may = frozenset(settings.repository_may_set)
+    ignored: list[str] = []
+    change: dict[str, object] = {}
+
+    def drop(field: str, empty: object, why: str) -> None:
+        change[field] = empty
+        ignored.append(why)
+
+    def forbidden(key: str, name: str) -> str:
+        return (
+            f"{key} is ignored: this server doesn't let repositories set it ({name} is not in TROOP_REPOSITORY_MAY_SET)"
+        )
+
+    if "test" not in may:
+        if config.test_command:
+            drop("test_command", (), forbidden("test.command", "test"))
+        if config.test_timeout is not None:
+            drop("test_timeout", None, forbidden("test.timeout", "test"))
+    elif config.test_timeout is not None and config.test_timeout > settings.solver.own_tests_timeout:
+        most = settings.solver.own_tests_timeout
+        drop("test_timeout", most, f"test.timeout is {config.test_timeout:g} s; this server allows {most:g} s")
+    if config.scripts and "scripts" not in may:
+        drop("scripts", {}, forbidden("scripts", "scripts"))
+    if config.exclude and "context" not in may:
+        drop("exclude", (), forbidden("context.exclude", "context"))
+    if config.setup and "setup" not in may:
+        drop("setup", "", forbidden("sandbox.setup", "setup"))
+    if config.image and config.image not in (settings.sandbox.image, *settings.sandbox.images_allowed):
+        drop("image", "", f"sandbox.image {config.image} is ignored: it is not in TROOP_SANDBOX_IMAGES_ALLOWED")
+    if config.trajectories is not None:
+        if "trajectories" not in may:
+            drop("trajectories", None, forbidden("run.trajectories", "trajectories"))
+        elif config.trajectories > settings.solver.trajectories:
+            most = settings.solver.trajectories
+            drop("trajectories", most, f"run.trajectories is {config.trajectories}; this server allows {most}")
+    return config.model_copy(update=change), tuple(ignored)
+
+
+# -- how a test script is run ------------------------------------------------------------------------------------
+
+
+def script_command(test_path: str, text: str, config: RepoConfig) -> tuple[str, ...] | ScriptProblem:
+    """The argv that runs a test script, with `{script}` where its path goes.
+
+    The config's word for the ending comes first, then the script's shebang, then the endings that are known.
+    """
+    name = PurePosixPath(test_path).name.lower()
+    endings = ["".join(PurePosixPath(name).suffixes[i:]) for i in range(len(PurePosixPath(name).suffixes))]
+    for ending in endings:
+        if ending in config.scripts:
+            return config.scripts[ending]
+    if shebang := _shebang(text):
+        return (*shebang, SCRIPT)
+    for ending in endings:
+        if ending in KNOWN:
+            return KNOWN[ending]
+    known = ", ".join(sorted({*KNOWN, *config.scripts}))
+    shown = repr(endings[-1]) if endings else "no ending"
+    return ScriptProblem(
+        message=f"it is not known how to run {PurePosixPath(test_path).name!r} ({shown}): start it with a shebang such "
+        f"as #!/usr/bin/env python3, use one of {known}, or name the ending under [scripts] in {FILE_NAME}"
+    )
+
+
+def fill(command: tuple[str, ...], script: str) -> tuple[str, ...]:
+    """The argv with the script's path in its place."""
+    return tuple(word.replace(SCRIPT, script) for word in command)
+
+
+def _shebang(text: str) -> tuple[str, ...] | None:
+    """The interpreter and its arguments, found through PATH, since images keep it in different folders."""
+    first = text.partition("\n")[0].strip()
+    if not first.startswith("#!"):
+        return None
+    words = first[2:].split()
+    if words and PurePosixPath(words[0]).name == "env":
+        words = [word for word in words[1:] if word != "-S"]
+    if not words:
+        return None
+    name = PurePosixPath(words[0]).name
+    return (name, *words[1:]) if _INTERPRETER.fullmatch(name) else None
+
+
+def available(command: tuple[str, ...]) -> bool:
+    """Whether this machine has the command's program: for the plain process, where no image says what is there."""
+    return bool(command) and shutil.which(command[0]) is not None
