@@ -100,8 +100,12 @@ class Forge(Protocol):
     async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
         """Comments last edited before the moment, by people with write permission; ours and bots' left out."""
 
-    async def clone(self, repository: str, target: Path) -> str:
-        """Check out the default branch below `target` (no hooks, no submodules, size and time capped); the commit."""
+    async def clone(self, repository: str, target: Path, commit: str = "") -> str:
+        """Check out the default branch, or the given commit, below `target`; the commit's full name.
+
+        A `bot.git.Workspace`: files in `target/tree`, git's own in `target/git`. What was in `target` is removed. No
+        hooks, no submodules; size and time capped. Raises `CheckoutError` too.
+        """
 
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
         """Create, or edit, the one comment that carries the hidden marker; its URL."""
@@ -110,7 +114,10 @@ class Forge(Protocol):
         """Make `label` the only one of `known` on the issue."""
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
-        """Push a commit as a branch; with `force`, only over a branch that Troop itself made."""
+        """Push a commit of the workspace `checkout` as a branch; with `force`, only over one that Troop itself made."""
 
     async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
         """The open pull request of the branch `head`: created, or found and its text updated; its URL."""
+
+    async def resolve_issue(self, repository: str, number: int) -> int:
+        """The issue that a conversation is about: itself, or, for a pull request of ours, the issue it answers."""

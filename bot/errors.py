@@ -7,7 +7,8 @@ TroopError
 |   `-- SandboxUnavailable  there is no such sandbox on this machine
 |-- ForgeError              GitHub, or the local checkout, refused
 |   |-- RateLimited         ... for now; `retry_after` seconds
-|   `-- Refused             ... for good: permission, archived repository, protected branch
+|   |-- Refused             ... for good: permission, archived repository, protected branch
+|   `-- GitFailed           git ended with an error; `words` is what it said
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
 |-- RetryRefused            a run can't be started again now
@@ -50,6 +51,14 @@ class RateLimited(ForgeError):
 
 class Refused(ForgeError):
     """GitHub refused for good: permission, archived repository, protected branch."""
+
+
+class GitFailed(ForgeError):
+    """Git ended with an error. `words` is what it said, redacted."""
+
+    def __init__(self, message: str, words: str = "") -> None:
+        super().__init__(message)
+        self.words = words
 
 
 class CheckoutError(TroopError):

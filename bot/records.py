@@ -72,6 +72,17 @@ class Context(Record):
     left_out: tuple[str, ...] = ()  # relevant files that did not fit the budget
 
 
+class Checkout(Record):
+    """A repository on our disk. `root` holds its files and nothing else: git's own folder lies beside it."""
+
+    root: str  # absolute path of the files
+    workspace: str  # folder that holds `root` and git's folder; what `Forge.push` takes
+    commit: str  # full name of the commit that was checked out
+    files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
+    left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules
+    pointers: tuple[str, ...] = ()  # files that are Git LFS pointers: their content is elsewhere
+
+
 class FileChange(Record):
     """One file as a candidate leaves it: its whole new text, or `None` where it is deleted."""
 
@@ -313,6 +324,7 @@ class Report(Record):
     wall_seconds: float
     model: str = ""
     base_commit: str = ""
+    labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------

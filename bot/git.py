@@ -1,0 +1,264 @@
+"""Git, made safe: argv only, nobody's configuration, no hooks, no submodules, no prompts; time and size capped.
+
+A repository is untrusted: its names end up in argv, its objects on our disk. So every name that reaches git is checked
+here (`check_branch`, `check_commit`), secrets travel in the environment alone, never in argv, in a URL or in a file,
+and what git prints is redacted before it becomes a message.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bot.errors import CheckoutError, ForgeError, GitFailed
+from bot.sanitize import redact
+
+_SAFE = (
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    "protocol.http.allow=always",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "core.autocrlf=false",
+    "core.quotePath=false",
+    "credential.helper=",
+    "http.followRedirects=false",  # a redirect would carry the token elsewhere
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "init.templateDir=",
+    "advice.detachedHead=false",
+)
+# What may pass from our own environment: where programs are, and how the network is reached.
+_PASSED = re.compile(r"PATH|TMPDIR|SSL_CERT_(FILE|DIR)|GIT_SSL_CAINFO|(?i:(https?|no|all)_proxy)")
+_POLL = 0.1  # seconds between two looks at a growing folder
+# Stricter than git-check-ref-format(1): what can be mistaken for an option, a path or an expression is no name.
+_BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+def check_branch(name: str) -> str:
+    """The name, if it can be a branch. Raises `ForgeError`."""
+    bad_part = any(part.endswith((".", ".lock")) for part in name.split("/"))
+    if not _BRANCH.fullmatch(name) or name.endswith("/") or ".." in name or bad_part or name == "HEAD":
+        raise ForgeError(f"{name[:100]!r} can't be used as a branch's name; give it letters, digits, '-', '.' and '/'")
+    return name
+
+
+def check_commit(name: str) -> str:
+    """The name, if it is a full object name. Raises `ForgeError`."""
+    if not _COMMIT.fullmatch(name):
+        raise ForgeError(f"{name[:100]!r} is no commit; 40 hexadecimal digits are wanted")
+    return name
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where to fetch from and push to. The token goes into an HTTP header by way of the environment."""
+
+    url: str
+    token: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Configuration by environment (git-config, GIT_CONFIG_COUNT), scoped to the one host."""
+        if not self.token:
+            return {}
+        parts = urlsplit(self.url)
+        return {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {self._basic}",
+        }
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self.token, self._basic) if self.token else ()
+
+    @property
+    def _basic(self) -> str:
+        return base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A folder that may not outgrow `max_bytes` while git runs."""
+
+    folder: Path
+    max_bytes: int
+
+
+async def git(
+    *arguments: str,
+    cwd: Path,
+    remote: Remote | None = None,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    config: Sequence[str] = (),
+    timeout: float = 120.0,
+    watch: Watch | None = None,
+) -> bytes:
+    """Git's standard output.
+
+    `timeout` in seconds. Raises `GitFailed` where git says no, `CheckoutError` where the time or the watched folder's
+    size is spent; git and its children are dead by then. Options must come before names in `arguments`, and `--`
+    between them, wherever a name is not ours.
+    """
+    safe = [part for setting in (*_SAFE, *config) for part in ("-c", setting)]
+    process = await asyncio.create_subprocess_exec(
+        "git",
+        *safe,
+        *arguments,
+        cwd=cwd,
+        env=_environment() | (remote.environment() if remote else {}) | dict(env or {}),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    talk = asyncio.ensure_future(process.communicate(stdin))
+    name = arguments[0]
+    try:
+        await _supervise(talk, name, timeout, watch)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.gather(talk, return_exceptions=True)
+    output, errors = talk.result()
+    if process.returncode:
+        words = redact(errors.decode(errors="replace").strip()[-2000:], remote.secrets if remote else ())
+        raise GitFailed(f"git {name} ended with exit code {process.returncode}: {words}", words)
+    return output
+
+
+async def _supervise(
+    talk: "asyncio.Future[tuple[bytes, bytes]]", name: str, timeout: float, watch: Watch | None
+) -> None:
+    """Wait for the end, or raise `CheckoutError`. A pack tells its size only by arriving, so the folder is watched."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        left = deadline - loop.time()
+        await asyncio.wait([talk], timeout=max(0.0, min(left, _POLL) if watch else left))
+        if watch:
+            size = await asyncio.to_thread(folder_size, watch.folder, watch.max_bytes)
+            if size > watch.max_bytes:
+                raise CheckoutError(
+                    f"the repository takes more than {watch.max_bytes:,} bytes; "
+                    "raise TROOP_CHECKOUT_MAX_BYTES if it may"
+                )
+        if talk.done():
+            return
+        if loop.time() >= deadline:
+            raise CheckoutError(f"git {name} took more than {timeout:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may")
+
+
+def folder_size(folder: Path, enough: int) -> int:
+    """Bytes on disk below the folder; counting stops past `enough`."""
+    total = 0
+    stack = [str(folder)]
+    while stack and total <= enough:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def _environment() -> dict[str, str]:
+    passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
+    return passed | {
+        "HOME": "/nonexistent",
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+    }
+
+
+class Workspace:
+    """A checkout on our disk: `tree/` holds the files and nothing else, `git/` the objects and our own configuration.
+
+    Kept apart, so that nothing in the tree can be taken for git's, and a sandbox gets the tree as it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tree = folder / "tree"
+        self.git_dir = folder / "git"
+
+    async def git(
+        self,
+        *arguments: str,
+        index: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        remote: Remote | None = None,
+        stdin: bytes = b"",
+        config: Sequence[str] = (),
+        timeout: float = 120.0,
+        watch: Watch | None = None,
+    ) -> bytes:
+        """`git` on this workspace; see there. `index` stands in for the workspace's own index."""
+        here = {"GIT_DIR": str(self.git_dir.resolve()), "GIT_WORK_TREE": str(self.tree.resolve())}
+        if index is not None:
+            here["GIT_INDEX_FILE"] = str(index.resolve())
+        return await git(
+            *arguments,
+            cwd=self.tree,
+            remote=remote,
+            stdin=stdin,
+            env=here | dict(env or {}),
+            config=config,
+            timeout=timeout,
+            watch=watch,
+        )
+
+    async def create(self) -> None:
+        """Begin anew: whatever was there is removed."""
+        if self.folder.exists():
+            await asyncio.to_thread(shutil.rmtree, self.folder)
+        self.tree.mkdir(parents=True)
+        await git("init", "--quiet", "--bare", "--", str(self.git_dir.resolve()), cwd=self.folder)
+
+    async def fetch(self, remote: Remote, commit: str, *, timeout: float, max_bytes: int) -> str:
+        """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
+        wanted = check_commit(commit) if commit else "HEAD"
+        watch = Watch(self.folder, max_bytes)
+        arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
+        await self.git("fetch", *arguments, remote=remote, timeout=timeout, watch=watch)
+        found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
+        return found.decode().strip()
+
+    async def materialise(self, commit: str, *, timeout: float, max_bytes: int) -> None:
+        """Write the commit's files to `tree`. Their sizes are known before the first is written."""
+        check_commit(commit)
+        listing = await self.git("ls-tree", "-r", "-l", "-z", "--end-of-options", commit)
+        sizes = (entry.split(b"\t")[0].split()[-1] for entry in listing.split(b"\0") if entry)
+        total = sum(int(size) for size in sizes if size != b"-")
+        if total > max_bytes:
+            raise CheckoutError(
+                f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES if they may"
+            )
+        await self.git("read-tree", commit)
+        watch = Watch(self.folder, 3 * max_bytes)
+        await self.git("checkout-index", "--all", "--force", "--quiet", timeout=timeout, watch=watch)
