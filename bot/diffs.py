@@ -1,0 +1,49 @@
+"""Unified diffs in git's form, such that `git apply` takes them. Pure."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+_QUOTED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+
+def file_diff(path: str, before: str | None, after: str | None, executable: bool = False) -> str:
+    """The diff of one file from `before` to `after`; None: not there. Equal texts give ""."""
+    if before == after:
+        return ""
+    mode = "100755" if executable else "100644"
+    head = [f"diff --git {_name('a/' + path)} {_name('b/' + path)}\n"]
+    if before is None:
+        head.append(f"new file mode {mode}\n")
+    elif after is None:
+        head.append(f"deleted file mode {mode}\n")
+    old, new = _lines(before), _lines(after)
+    if not old and not new:  # git wants the blobs' ids where there is no hunk; an empty blob's is known
+        empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+        zero = "0" * 40
+        head.append(f"index {zero}..{empty}\n" if before is None else f"index {empty}..{zero}\n")
+        return "".join(head)
+    head.append(f"--- {_name('a/' + path, tab=True) if before is not None else '/dev/null'}\n")
+    head.append(f"+++ {_name('b/' + path, tab=True) if after is not None else '/dev/null'}\n")
+    return "".join([*head, *_hunks(old, new)])
+
+
+def _lines(text: str | None) -> list[str]:
+    """Lines as git counts them: only a line feed ends one."""
+    return re.findall(r"[^\n]*\n|[^\n]+\Z", text or "")
+
+
+def _hunks(old: list[str], new: list[str]) -> Iterable[str]:
+    for line in list(difflib.unified_diff(old, new, lineterm="\n"))[2:]:
+        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _name(path: str, *, tab: bool = False) -> str:
+    """The path as git writes it: quoted where it has odd characters, ended by a tab where it has spaces."""
+    if re.search(r'[\x00-\x1f\x7f"\\]', path):
+        return (
+            '"'
+            + "".join(_QUOTED.get(c) or (f"\\{ord(c):03o}" if ord(c) < 32 or ord(c) == 127 else c) for c in path)
+            + '"'
+        )
+    return f"{path}\t" if tab and " " in path else path

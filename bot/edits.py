@@ -1,0 +1,323 @@
+"""Edits that a model asks for, applied to a repository's files as texts: a patch, or what is wrong and where.
+
+Nothing is written: `apply` reads through a callable and returns the files' new texts. SEARCH text must match whole
+lines at exactly one place; where it matches nowhere, trailing white space and then a uniform shift of the indentation
+are forgiven, if the place is still the only one. Line endings and a missing final newline are kept.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import PurePosixPath
+
+from bot.diffs import file_diff
+from bot.records import FileChange, Patch, Record, by_path
+from bot.syntax import syntax_error
+
+
+class Problem(Record):
+    """What is wrong with a reply, for its author to read. The first line alone says it; more lines help to mend it."""
+
+    text: str
+
+    @property
+    def short(self) -> str:
+        return self.text.split("\n", 1)[0]
+
+
+class Block(Record):
+    """One SEARCH/REPLACE pair: whole lines, without the last newline."""
+
+    search: str
+    replace: str
+    line: int = 0  # of the block in the reply, from 1; 0: unknown
+
+
+class Replace(Record):
+    """Blocks to replace in an existing file."""
+
+    path: str
+    blocks: tuple[Block, ...]
+
+
+class Create(Record):
+    """A new file, or the whole new text of an existing one."""
+
+    path: str
+    text: str
+
+
+class Delete(Record):
+    path: str
+
+
+FileEdit = Replace | Create | Delete
+
+
+class Unreadable(Exception):
+    """A path that must not or can't be edited; the message, in words that follow the path, says why."""
+
+
+class _Wrong(Exception):
+    """Carries a problem's text out of the depth."""
+
+
+Reader = Callable[[str], str | None]  # the file's text with its own line endings; None: not there; raises `Unreadable`
+
+
+def apply(
+    edits: Sequence[FileEdit],
+    read: Reader,
+    *,
+    paths: Collection[str] = (),
+    executable: Callable[[str], bool] = lambda path: False,
+) -> Patch | Problem:
+    """The patch that the edits make of the untouched repository, or the first thing that is wrong.
+
+    `paths`: the repository's files, to suggest from where a path is not there. `executable`: an existing file's mode.
+    """
+    blocks: dict[str, list[Block]] = {}
+    changes: dict[str, FileChange] = {}
+    diffs: dict[str, str] = {}
+    try:
+        for edit in edits:
+            path = clean_path(edit.path)
+            if isinstance(edit, Replace):
+                blocks.setdefault(path, []).extend(edit.blocks)
+                before, after = _read(read, path), ""
+                if before is None and all(not block.search.strip() for block in blocks[path]):
+                    after = _ended("\n".join(block.replace for block in blocks[path]))
+                elif before is None:
+                    raise _Wrong(_no_file(path, paths))
+                else:
+                    after = _replaced(path, before, _without_drafts(blocks[path]))
+            elif isinstance(edit, Create):
+                before, after = _read(read, path), _ended(edit.text)
+                if before is not None and "\r\n" in before:
+                    after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+            else:
+                before = _read(read, path)
+                if before is None:
+                    raise _Wrong(_no_file(path, paths))
+                changes[path] = FileChange(path=path, text=None)
+                diffs[path] = file_diff(path, before, None, executable(path))
+                continue
+            mode = executable(path) if before is not None else after.startswith("#!")
+            if before == after:
+                changes.pop(path, None)
+                continue
+            broken = syntax_error(path, after)
+            if broken and not (before is not None and syntax_error(path, before)):
+                raise _Wrong(f"{path} would no longer parse after the edit\n{broken}")
+            changes[path] = FileChange(path=path, text=after, executable=mode)
+            diffs[path] = file_diff(path, before, after, mode)
+    except _Wrong as wrong:
+        return Problem(text=str(wrong))
+    if not changes:
+        return Problem(text="the edit changes nothing\nREPLACE must differ from what the file already holds.")
+    return Patch(changes=by_path(tuple(changes.values())), diff="".join(diffs[path] for path in sorted(changes)))
+
+
+def clean_path(path: str) -> str:
+    """The path as the repository has it. Raises `_Wrong` for one that is absolute, leads out, or is git's own."""
+    shown = path.strip().strip("`\"'").replace("\\", "/")
+    while shown.startswith("./"):
+        shown = shown[2:]
+    parts = PurePosixPath(shown).parts
+    if not parts or "\0" in shown or "\n" in shown:
+        raise _Wrong(f"{path!r} is no path of a file")
+    if shown.startswith("/") or re.match(r"[A-Za-z]:/", shown) or ".." in parts:
+        raise _Wrong(f"{shown} is outside the repository\nPaths are relative to the repository's root, without `..`.")
+    # as file systems that ignore case, trailing dots and streams would read it
+    if any(re.split(r"[:]", part)[0].rstrip(" .").lower() in (".git", "git~1") for part in parts):
+        raise _Wrong(f"{shown} belongs to git and can't be edited")
+    return "/".join(parts)
+
+
+def _read(read: Reader, path: str) -> str | None:
+    try:
+        return read(path)
+    except Unreadable as error:
+        raise _Wrong(f"{path} {error} and can't be edited") from error
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _no_file(path: str, paths: Collection[str]) -> str:
+    """`there is no file PATH`, with the paths that may have been meant."""
+    name = PurePosixPath(path).name
+    same = [p for p in paths if PurePosixPath(p).name == name]
+    near = same or difflib.get_close_matches(path, list(paths), n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(sorted(near)[:5])}? " if near else ""
+    return f'there is no file {path}\n{hint}A new file is made with <create path="...">.'
+
+
+def _without_drafts(blocks: Sequence[Block]) -> list[Block]:
+    """Of blocks that search for the same text the last counts: the earlier ones were thoughts on the way."""
+    return list({block.search: block for block in blocks}.values())
+
+
+# -- one file ----------------------------------------------------------------------------------------------------
+
+
+def _replaced(path: str, text: str, blocks: Sequence[Block]) -> str:
+    """The file's text after all blocks. Raises `_Wrong`."""
+    crlf = text.count("\r\n") * 2 > text.count("\n")
+    original = text.replace("\r\n", "\n").split("\n")  # the last item is "" where the file ends with a newline
+    try:
+        lines = _all_at_once(path, original, blocks)
+    except _Wrong:
+        lines = original  # a block may build on what an earlier one wrote
+        for number, block in enumerate(blocks, 1):
+            start, end, new = _place(path, lines, block, number)
+            lines = [*lines[:start], *new, *lines[end:]]
+    ending = "\r\n" if crlf else "\n"
+    if crlf or "\r\n" not in text:
+        return ending.join(lines)
+    return _mixed(text, original, lines)
+
+
+def _mixed(text: str, original: list[str], lines: list[str]) -> str:
+    """A file of mixed line endings: untouched lines keep theirs."""
+    kept = text.split("\n")
+    out: list[str] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, original, lines, autojunk=False).get_opcodes():
+        out += kept[i1:i2] if tag == "equal" else lines[j1:j2]
+    return "\n".join(out)
+
+
+def _all_at_once(path: str, lines: list[str], blocks: Sequence[Block]) -> list[str]:
+    places = sorted(_place(path, lines, block, number) for number, block in enumerate(blocks, 1))
+    out: list[str] = []
+    at = 0
+    for start, end, new in places:
+        if start < at:
+            raise _Wrong(f"two blocks of the edit of {path} overlap at line {start + 1}\nJoin them into one block.")
+        out += [*lines[at:start], *new]
+        at = end
+    return [*out, *lines[at:]]
+
+
+def _place(path: str, lines: list[str], block: Block, number: int) -> tuple[int, int, list[str]]:
+    """Where the block applies: first line, line after the last, the new lines. Raises `_Wrong`."""
+    search = block.search.replace("\r\n", "\n").split("\n")
+    new = block.replace.replace("\r\n", "\n").split("\n") if block.replace else []
+    if not any(line.strip() for line in search):
+        if not any(line.strip() for line in lines):
+            return 0, len(lines), [*new, ""]
+        raise _Wrong(f"SEARCH text is empty in block {number} for {path}\nCopy the lines to replace from the file.")
+    for key in (_exactly, _without_trailing):
+        starts = _starts([key(line) for line in lines], [key(line) for line in search])
+        if len(starts) == 1:
+            return starts[0], starts[0] + len(search), new
+        if starts:
+            raise _Wrong(_ambiguous(path, block, number, starts))
+    trimmed, new_trimmed = _without_blank_ends(search, new)
+    shifted = _shifted(lines, trimmed)
+    if len(shifted) == 1:
+        start, add, drop = shifted[0]
+        moved = [_move(line, add, drop) for line in new_trimmed]
+        if all(line is not None for line in moved):
+            return start, start + len(trimmed), [line for line in moved if line is not None]
+    elif shifted:
+        raise _Wrong(_ambiguous(path, block, number, [start for start, _, _ in shifted]))
+    raise _Wrong(_not_found(path, lines, search, block, number))
+
+
+def _exactly(line: str) -> str:
+    return line
+
+
+def _without_trailing(line: str) -> str:
+    return line.rstrip()
+
+
+def _starts(lines: list[str], search: list[str]) -> list[int]:
+    """Every index at which the searched lines stand."""
+    first, n = search[0], len(search)
+    return [i for i, line in enumerate(lines) if line == first and lines[i : i + n] == search]
+
+
+def _without_blank_ends(search: list[str], new: list[str]) -> tuple[list[str], list[str]]:
+    """Both without the blank lines that they begin and end with in common."""
+    while search and not search[0].strip() and (not new or not new[0].strip()):
+        search, new = search[1:], new[1:]
+    while search and not search[-1].strip() and (not new or not new[-1].strip()):
+        search, new = search[:-1], new[:-1]
+    return search, new
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" \t"))]
+
+
+def _shifted(lines: list[str], search: list[str]) -> list[tuple[int, str, str]]:
+    """Places where the searched lines stand under one more (or less) indentation: (index, to add, to drop)."""
+    stripped = [line.strip() for line in lines]
+    places = []
+    anchor = next(i for i, line in enumerate(search) if line.strip())
+    for start in _starts(stripped, [line.strip() for line in search]):
+        here, there = _indent(lines[start + anchor]), _indent(search[anchor])
+        add, drop = ("", there.removeprefix(here)) if there.startswith(here) else (here.removeprefix(there), "")
+        pairs = zip(search, lines[start : start + len(search)], strict=True)
+        if all(not a.strip() or (_move(a, add, drop) or "").rstrip() == b.rstrip() for a, b in pairs):
+            places.append((start, add, drop))
+    return places
+
+
+def _move(line: str, add: str, drop: str) -> str | None:
+    """The line with its indentation changed; None where there is too little to drop."""
+    if not line.strip():
+        return line
+    return add + line.removeprefix(drop) if line.startswith(drop) else None
+
+
+# -- what to say -------------------------------------------------------------------------------------------------
+
+
+def _where(block: Block, number: int) -> str:
+    return f"block {number}" + (f", line {block.line} of your reply" if block.line else "")
+
+
+def _ambiguous(path: str, block: Block, number: int, starts: Sequence[int]) -> str:
+    numbers = ", ".join(str(start + 1) for start in starts[:10])
+    return (
+        f"SEARCH text was found {len(starts)} times in {path}\n"
+        f"It begins at each of the lines {numbers} ({_where(block, number)}). "
+        "Add lines before or after it, so that it stands at one place only."
+    )
+
+
+def _not_found(path: str, lines: list[str], search: list[str], block: Block, number: int) -> str:
+    head = f"SEARCH text was not found in {path}"
+    start = _closest(lines, search)
+    if start is None:
+        return f"{head}\nNo line of it stands in the file ({_where(block, number)})."
+    end = min(len(lines), start + len(search))
+    same = [line.strip() for line in search] == [line.strip() for line in lines[start:end]]
+    what = "Only white space or indentation differs. " if same else ""
+    numbered = "\n".join(f"{i + 1:5} | {lines[i]}" for i in range(start, min(end, start + 40)))
+    return (
+        f"{head}\n{what}It must be copied letter by letter, with its indentation ({_where(block, number)}). "
+        f"The closest lines are {start + 1} to {end}:\n{numbered}"
+    )
+
+
+def _closest(lines: list[str], search: list[str]) -> int | None:
+    """The index at which most lines agree with the search, else where its longest line has a close match."""
+    where: dict[str, list[int]] = {}
+    for i, line in enumerate(lines):
+        if line.strip():
+            where.setdefault(line.strip(), []).append(i)
+    votes: dict[int, int] = {}
+    for j, line in enumerate(search):
+        for i in where.get(line.strip(), ())[:200]:
+            if i - j >= 0:
+                votes[i - j] = votes.get(i - j, 0) + len(line.strip())
+    if votes:
+        return max(votes, key=lambda start: (votes[start], -start))
+    longest = max(range(len(search)), key=lambda j: len(search[j].strip()))
+    close = difflib.get_close_matches(search[longest].strip()[:200], list(where)[:20_000], n=1, cutoff=0.6)
+    return max(0, where[close[0]][0] - longest) if close else None

@@ -1,0 +1,323 @@
+"""What a model's reply says, for both prompt profiles: records, or a `Problem` with what was wrong and where. No I/O.
+
+The language of replies, each tag at the beginning of a line:
+
+    <relevant>summary</relevant>   <irrelevant/>   <ranking> a path a line </ranking>
+    <test path="repro.py"> script </test>   <approve/>   <done/>   <choose>2</choose>
+    <edit path="pkg/mod.py"> one or more blocks `<<<<<<< SEARCH` / `=======` / `>>>>>>> REPLACE` </edit>
+    <create path="new.py"> text </create>   <delete path="old.py"/>
+
+Forgiven: prose around it, code fences in or around it, missing quotes, CRLF, a missing end tag in a reply that was not
+cut off. Of several drafts the last whole one counts; tags that prose mentions within a line count only where no line
+begins with one.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace
+from bot.records import Record, Reply, Test
+
+DEFAULT_TEST_PATH = "test_issue.py"
+CUT_OFF = "the reply was cut off at its token limit before it was complete"
+
+_ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
+_SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
+_DIVIDER = re.compile(r"^\s*={7}\s*$")
+_LOOSE_DIVIDER = re.compile(r"^\s*={4,}\s*$")
+_REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b")
+_FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
+
+
+class Relevance(Record):
+    relevant: bool
+    summary: str = ""
+
+
+class Ranking(Record):
+    paths: tuple[str, ...]  # known ones, best first, each once
+
+
+class Turn(Record):
+    """What one reply of a machine asks for. At least one field is set."""
+
+    test: Test | None = None
+    edits: tuple[FileEdit, ...] = ()
+    approve: bool = False
+    done: bool = False
+    choice: int | None = None  # from 1
+
+
+def parse_relevance(reply: Reply) -> Relevance | Problem:
+    """The last verdict in the reply. A summary that was cut off is still a verdict."""
+    text = _text(reply)
+    found = list(
+        re.finditer(
+            r"<(irrelevant)\s*/?>|<(relevant)\s*>(.*?)(?:</relevant\s*>|(?=<(?:ir)?relevant\b)|\Z)", text, re.DOTALL
+        )
+    )
+    if found:
+        last = found[-1]
+        return Relevance(relevant=last[1] is None, summary=" ".join((last[3] or "").split()))
+    bare = text.strip().strip("*_`.<>/ ").lower()
+    if re.match(r"(irrelevant|not relevant|no\b)", bare):
+        return Relevance(relevant=False)
+    if re.match(r"(relevant|yes\b)", bare):
+        summary = re.sub(r"^\W*(relevant|yes)\b[\s:.,*-]*", "", text.strip(), flags=re.IGNORECASE)
+        return Relevance(relevant=True, summary=" ".join(summary.split()))
+    return _missing(reply, "no <relevant> or <irrelevant/> found")
+
+
+def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
+    """The known paths in the order in which the last `<ranking>` (else the whole reply) names them."""
+    text = _text(reply)
+    inner = re.findall(r"<ranking\s*>(.*?)(?:</ranking\s*>|(?=<ranking\s*>)|\Z)", text, re.DOTALL)
+    full = set(known)
+    names: dict[str, list[str]] = {}
+    for path in known:
+        names.setdefault(PurePosixPath(path).name, []).append(path)
+    paths: dict[str, None] = {}
+    for line in (inner[-1] if inner else text).split("\n"):
+        cleaned = re.sub(r"^\s*(?:[-*+]|\d+[.):])?\s*", "", line).strip().strip("`\"'*")
+        words = [cleaned, *(word.strip("`\"'*,:;()") for word in cleaned.split())]
+        for word in words:
+            bare = word.removeprefix("./")
+            same_name = names.get(PurePosixPath(bare).name, []) if "/" not in bare else []
+            meant = bare if bare in full else same_name[0] if len(same_name) == 1 else None
+            if meant:
+                paths.setdefault(meant)
+                break
+    if paths:
+        return Ranking(paths=tuple(paths))
+    return _missing(reply, "no <ranking> found" if not inner else "the <ranking> names no file that was shown")
+
+
+def parse_test_turn(reply: Reply) -> Turn | Problem:
+    """For the test machine: a test, or its approval. A test beside an approval counts; the machine compares it."""
+    return _turn(reply, wants=("test", "approve"), missing="no <test> found")
+
+
+def parse_edit_turn(reply: Reply) -> Turn | Problem:
+    """For the edit machine: edits, a new test, both, or done. Edits and tests outweigh done."""
+    return _turn(reply, wants=("edit", "test", "done"), missing="no <edit> found")
+
+
+def parse_choice_turn(reply: Reply) -> Turn | Problem:
+    """For the selection: a new test, or a choice, which outweighs it."""
+    return _turn(reply, wants=("choose", "test"), missing="no <choose> or <test> found")
+
+
+# -- the reader ------------------------------------------------------------------------------------------------------
+
+
+class _Element(Record):
+    """One tag as found: its name, its path, the lines within, its line in the reply from 1."""
+
+    name: str
+    path: str
+    lines: tuple[str, ...]
+    line: int
+    closed: bool
+
+
+def _text(reply: Reply) -> str:
+    return reply.text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _missing(reply: Reply, what: str) -> Problem:
+    if reply.cut_off:
+        return Problem(text=f"{CUT_OFF}\nAnswer more briefly.")
+    if not reply.text.strip():
+        return Problem(text=f"{what}\nThe reply was empty.")
+    return Problem(text=what)
+
+
+def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
+    text = _text(reply)
+    lines = text.split("\n")
+    names = [name for want in wants for name in (("edit", "create", "delete") if want == "edit" else (want,))]
+    elements = _elements(lines, names, inline=False) or _elements(lines, names, inline=True)
+    edits: tuple[FileEdit, ...] = ()
+    test: Test | None = None
+    if "edit" in wants:
+        # An end that is missing because the reply was cut off may hide more edits: a part is no patch.
+        read = _edits([e for e in elements if e.name in ("edit", "create", "delete")], reply.cut_off)
+        if isinstance(read, Problem):
+            return read
+        edits = read
+    tests = [e for e in elements if e.name == "test" and any(line.strip() for line in e.lines)]
+    whole = [e for e in tests if e.closed] or ([] if reply.cut_off else tests)
+    if whole:
+        test = _test(whole[-1])
+    elif tests and not edits:
+        return Problem(text=f"the <test> is not closed\n{CUT_OFF}. Write a shorter script, and end it with </test>.")
+    chosen = [int(m[0]) for e in elements if e.name == "choose" and (m := re.search(r"\d+", " ".join(e.lines)))]
+    said = {e.name for e in elements}
+    bare = re.sub(r"[\W_]+", " ", text).strip().lower()
+    approve = "approve" in wants and ("approve" in said or bare in ("approve", "approved", "i approve"))
+    done = "done" in wants and ("done" in said or bare in ("done", "i am done"))
+    if chosen:
+        return Turn(choice=chosen[-1], test=test)
+    if edits or test:
+        return Turn(edits=edits, test=test, approve=approve, done=done)
+    if approve or done:
+        return Turn(approve=approve, done=done)
+    return _missing(reply, missing)
+
+
+def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_Element]:
+    """Every tag with one of the names, in order. `inline`: also where a line does not begin with it."""
+    opening = re.compile((r"" if inline else r"^\s*(?:[-*>]\s+)?`{0,3}") + rf"<({'|'.join(names)})\b([^<>\n]*)>")
+    found: list[_Element] = []
+    # XML within a script may hold <test>; ours has a path, if any of them has one.
+    strict = any((m := opening.search(line)) and m[1] == "test" and "path" in m[2] for line in lines)
+    i = 0
+    while i < len(lines):
+        m = opening.search(lines[i])
+        if not m or (m[1] == "test" and strict and "path" not in m[2]):
+            i += 1
+            continue
+        name, rest = m[1], lines[i][m.end() :]
+        empty = m[2].rstrip().endswith("/") or name in ("approve", "done", "delete")
+        if empty:
+            found.append(_Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True))
+            lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
+            i += 0 if rest.strip() else 1
+            continue
+        inner, end, closed = _inner(lines, i, rest, name, opening)
+        path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
+        found.append(_Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed))
+        i = end
+    return found
+
+
+def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[str]) -> tuple[list[str], int, bool]:
+    """The lines within the element that opens on line `i`, the index to go on from, and whether it was closed."""
+    close = re.compile(rf"</{name}\s*>")
+    if (m := close.search(rest)) is not None:
+        return [rest[: m.start()]], i + 1, True
+    head = [rest] if rest.strip() else []
+    alone = re.compile(rf"^\s*`{{0,3}}</{name}\s*>`{{0,3}}\s*$")
+    last, at_end = None, None
+    in_block = False
+    j = i + 1
+    while j < len(lines):
+        line = lines[j]
+        if name == "edit":
+            # within a block everything is the file's text, whatever it looks like
+            if _SEARCH.match(line):
+                in_block = True
+            elif _REPLACE.match(line):
+                in_block = False
+            elif not in_block and close.search(line):
+                return head + lines[i + 1 : j], j + 1, True
+        else:
+            if alone.match(line):
+                last = j
+                if name not in ("test", "create"):
+                    break
+            elif close.search(line) and line.rstrip().endswith(">"):
+                at_end = j
+        m = opening.match(line) if not in_block else None
+        if m and (m[1] != "test" or "path" in m[2]) and (name == "edit" or last is not None or m[1] == name):
+            break  # the next element begins
+        j += 1
+    if last is not None:
+        return head + lines[i + 1 : last], last + 1, True
+    if at_end is not None:
+        cut = close.search(lines[at_end])
+        assert cut is not None
+        return [*head, *lines[i + 1 : at_end], lines[at_end][: cut.start()]], at_end + 1, True
+    return head + lines[i + 1 : j], j, False
+
+
+def _path(attributes: str) -> str:
+    m = _ATTRIBUTE.search(attributes)
+    return next((group for group in m.groups() if group is not None), "").strip() if m else ""
+
+
+def _body(lines: Sequence[str], path: str = "") -> list[str]:
+    """The lines without blank ends and without a code fence around them all."""
+    body = list(lines)
+    while body and not body[0].strip():
+        body.pop(0)
+    while body and not body[-1].strip():
+        body.pop()
+    if len(body) >= 2 and _FENCE.match(body[0]) and _FENCE.match(body[-1]) and not path.endswith((".md", ".rst")):
+        return body[1:-1]
+    return body
+
+
+def _test(element: _Element) -> Test:
+    text = "\n".join(_body(element.lines)) + "\n"
+    # only a name: where tests are written is the sandbox's affair
+    name = PurePosixPath(element.path.replace("\\", "/")).name
+    if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
+        shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
+        name = "test_issue.sh" if shell else DEFAULT_TEST_PATH
+    return Test(path=name, text=text)
+
+
+def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
+    edits: list[FileEdit] = []
+    passing: Problem | None = None  # a tag in passing, or a draft without blocks: forgiven beside a whole edit
+    for element in elements:
+        where = f"<{element.name}> on line {element.line} of your reply"
+        started = element.name != "edit" or any(_SEARCH.match(line) for line in element.lines)
+        if cut_off and not element.closed:
+            return Problem(text=f"{CUT_OFF}\nThe {where} is not closed. Change less, or fewer lines at a time.")
+        read: FileEdit | Problem
+        if not element.path:
+            read = Problem(text=f'the <{element.name}> has no path\n{where}: write <{element.name} path="...">.')
+        elif element.name == "delete":
+            read = Delete(path=element.path)
+        elif element.name == "create":
+            read = Create(path=element.path, text="\n".join(_body(element.lines, element.path)))
+        else:
+            blocks = _blocks(element)
+            read = blocks if isinstance(blocks, Problem) else Replace(path=element.path, blocks=blocks)
+        if not isinstance(read, Problem):
+            edits.append(read)
+        elif started:
+            return read
+        else:
+            passing = read
+    return passing if passing and not edits else tuple(edits)
+
+
+def _blocks(element: _Element) -> tuple[Block, ...] | Problem:
+    """The SEARCH/REPLACE blocks of an edit."""
+    blocks: list[Block] = []
+    lines = element.lines
+    i = 0
+    while i < len(lines):
+        if not _SEARCH.match(lines[i]):
+            i += 1
+            continue
+        number = element.line + i + 1
+        end = next((j for j in range(i + 1, len(lines)) if _REPLACE.match(lines[j])), None)
+        following = next((j for j in range(i + 1, len(lines)) if _SEARCH.match(lines[j])), None)
+        if end is None or (following is not None and following < end):
+            return Problem(text=f"a block has no >>>>>>> REPLACE\nIt begins on line {number} of your reply.")
+        within = lines[i + 1 : end]
+        dividers = [j for j, line in enumerate(within) if _DIVIDER.match(line)]
+        dividers = dividers or [j for j, line in enumerate(within) if _LOOSE_DIVIDER.match(line)]
+        if not dividers:
+            return Problem(text=f"a block has no =======\nIt begins on line {number} of your reply.")
+        search, replace = _unfenced(within[: dividers[0]]), _unfenced(within[dividers[0] + 1 :])
+        blocks.append(Block(search="\n".join(search), replace="\n".join(replace), line=number))
+        i = end + 1
+    if not blocks:
+        return Problem(
+            text=f"the <edit> of {element.path} holds no SEARCH block\n"
+            f"It is on line {element.line} of your reply. A block is:\n"
+            "<<<<<<< SEARCH\nlines as they are\n=======\nlines as they should be\n>>>>>>> REPLACE"
+        )
+    return tuple(blocks)
+
+
+def _unfenced(lines: Sequence[str]) -> Sequence[str]:
+    if len(lines) >= 2 and _FENCE.match(lines[0]) and _FENCE.match(lines[-1]):
+        return lines[1:-1]
+    return lines

@@ -1,0 +1,37 @@
+"""A cheap look at whether a file still parses, for the few formats that the standard library reads. Pure."""
+
+import ast
+import json
+import tomllib
+import warnings
+
+
+def syntax_error(path: str, text: str) -> str:
+    """What is wrong, with the line, or "" where nothing is known to be.
+
+    The interpreter's own grammar judges: compare with the file as it was before blaming an edit.
+    """
+    text = text.removeprefix("\ufeff")
+    try:
+        if path.endswith((".py", ".pyi")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the file's own invalid escapes are not ours to report
+                ast.parse(text)
+        elif path.endswith(".json"):
+            json.loads(text)
+        elif path.endswith(".toml"):
+            tomllib.loads(text)
+    except SyntaxError as error:
+        return f"{type(error).__name__}: {error.msg}\n{_around(text, error.lineno or 0)}".rstrip()
+    except json.JSONDecodeError as error:
+        return f"{error.msg}\n{_around(text, error.lineno)}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _around(text: str, line: int) -> str:
+    """The line and two on either side, with their numbers."""
+    lines = text.split("\n")
+    shown = range(max(1, line - 2), min(len(lines), line + 2) + 1) if line else ()
+    return "\n".join(f"{'>' if n == line else ' '}{n:5} | {lines[n - 1]}" for n in shown)
