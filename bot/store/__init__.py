@@ -1,0 +1,21 @@
+"""The database: `Store`, and the records that go in and out of it."""
+
+from bot.store.announcements import Announcement
+from bot.store.deliveries import Accepted
+from bot.store.jobs import JobId, command_job, parse, run_job
+from bot.store.queries import DeliveryInfo, RunInfo
+from bot.store.steps import DbJournal
+from bot.store.store import Store
+
+__all__ = [
+    "Accepted",
+    "Announcement",
+    "DbJournal",
+    "DeliveryInfo",
+    "JobId",
+    "RunInfo",
+    "Store",
+    "command_job",
+    "parse",
+    "run_job",
+]

@@ -1,0 +1,80 @@
+"""What the parts of the store share: the database, the operator's limits, and the few conditions that all use."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, or_, update
+from sqlalchemy.engine import Connection
+
+from bot.lifecycle import ACTIVE, RunState
+from bot.records import ClaimedRun, Issue
+from bot.store.database import Database
+from bot.store.models import RUN
+
+# Publishing is not interrupted: a half-made pull request would be nobody's.
+STOPPABLE = ACTIVE - {RunState.PUBLISHING}
+
+
+class Part:
+    """Base of the parts of `Store`, one part a noun."""
+
+    def __init__(self, database: Database, *, quota_runs_per_hour: int, max_crashes: int) -> None:
+        self.database = database
+        self.quota_runs_per_hour = quota_runs_per_hour
+        self.max_crashes = max_crashes
+
+    @staticmethod
+    def moment(seconds: float) -> datetime:
+        return datetime.fromtimestamp(seconds, UTC)
+
+    @staticmethod
+    def end_values(now: float, state: RunState, reason: str, *, announce: bool) -> dict[str, Any]:
+        """The columns of a run that ends now."""
+        return {
+            "state": state,
+            "reason": reason,
+            "announce": announce,
+            "lease_until": None,
+            "worker": None,
+            "updated_at": now,
+            "finished_at": now,
+        }
+
+    def stop_row(self, tx: Connection, now: float, run_id: int, reason: str) -> bool:
+        """Stop a run at once where no worker holds it (True); else ask its worker to."""
+        stopped = tx.execute(
+            update(RUN)
+            .where(RUN.c.id == run_id, RUN.c.state.in_(STOPPABLE), free(RUN, now))
+            .values(stop_reason=reason, **self.end_values(now, RunState.STOPPED, reason, announce=True))
+            .returning(RUN.c.id)
+        ).first()
+        if stopped is None:
+            tx.execute(
+                update(RUN)
+                .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), RUN.c.stop_reason.is_(None))
+                .values(stop_reason=reason, updated_at=now)
+            )
+        return stopped is not None
+
+
+def free(table: Table, now: float) -> ColumnElement[bool]:
+    """No worker holds it: given back, never claimed, or its lease ran out."""
+    return or_(table.c.lease_until.is_(None), table.c.lease_until < now)
+
+
+def held(run_id: int, attempt: int) -> ColumnElement[bool]:
+    """The fence: this attempt is the newest, was not given back, and the run has not ended."""
+    return and_(RUN.c.id == run_id, RUN.c.attempt == attempt, RUN.c.lease_until.is_not(None), RUN.c.state.in_(ACTIVE))
+
+
+def claimed_run(row: Any) -> ClaimedRun:
+    return ClaimedRun(
+        id=row.id,
+        repository=row.repository,
+        installation_id=row.installation_id,
+        issue=Issue.model_validate_json(row.issue),
+        sender=row.sender,
+        labelled_at=Part.moment(row.labelled_at),
+        state=RunState(row.state),
+        attempt=row.attempt,
+    )

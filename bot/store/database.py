@@ -1,0 +1,137 @@
+"""One database: engine, transactions, the clock, migrations. SQLite (WAL) or PostgreSQL by URL.
+
+A write transaction holds SQLite's write lock from its beginning (`BEGIN IMMEDIATE`), so that what it read still holds
+when it writes; on PostgreSQL rows are locked as they are read.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from bot.errors import SettingsError, StoreUnavailable
+
+BUSY_TIMEOUT = 20.0  # seconds that a writer waits for the writer of another process
+_MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
+_UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+
+
+class Database:
+    """Thread-safe. Every method raises `StoreUnavailable` where the database can't be reached or written."""
+
+    def __init__(self, url: str) -> None:
+        """Connects at the first transaction. Raises `SettingsError` for a URL that can't be used."""
+        try:
+            parsed = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise SettingsError(
+                "TROOP_DATABASE_URL is no database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+            ) from error
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        if self.sqlite:
+            if parsed.database in (None, "", ":memory:"):
+                raise SettingsError(
+                    "TROOP_DATABASE_URL names no file; several threads need one: sqlite:///troop.sqlite3"
+                )
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=20)
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        elif parsed.get_backend_name() == "postgresql":
+            if parsed.drivername == "postgresql":
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            try:
+                self.engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+            except ModuleNotFoundError as error:
+                raise SettingsError("PostgreSQL needs its driver: pip install 'troop[postgres]'") from error
+        else:
+            raise SettingsError(
+                f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not served; use sqlite or postgresql"
+            )
+        # Threads of one process queue here, in order and without polling, instead of at SQLite's busy handler.
+        self._writer: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if self.sqlite else contextlib.nullcontext()
+        )
+        self._reading = self.engine.execution_options(troop_read=True)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end of the block, or rolled back where the block raises."""
+        with self._writer, _translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent snapshot; does not wait for writers."""
+        with _translated(), self._reading.begin() as connection:
+            yield connection
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since 1970 by the clock that all workers share: the machine's for SQLite, else the server's."""
+        if self.sqlite:
+            return time.time()
+        return float(connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))))  # type: ignore[arg-type]
+
+    def insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        """An insert that knows `on_conflict_do_nothing`."""
+        return sqlite.insert(table) if self.sqlite else postgresql.insert(table)
+
+    def serialise(self, connection: Connection, name: str) -> None:
+        """Let no other transaction that names the same thing go on beside this one until it ends."""
+        if not self.sqlite:  # SQLite has one writer anyway
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+    def migrate(self) -> None:
+        """Bring the tables up to date. Safe when several processes start at once: one does it, the others wait."""
+        with self.write() as connection:
+            if not self.sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            alembic.command.upgrade(migration_config(connection), "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def migration_config(connection: Connection) -> alembic.config.Config:
+    """Alembic's configuration, without a file: it travels in the wheel."""
+    config = alembic.config.Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _UNAVAILABLE as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreUnavailable(f"the database can't be used now: {cause}") from error
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(f"the connection to the database broke: {error.orig}") from error
+        raise
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # pysqlite begins no transaction by itself; `_begin_sqlite` does
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a reply that was paid for outlives a power cut too
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("troop_read", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

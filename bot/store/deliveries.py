@@ -1,0 +1,198 @@
+"""What a delivery comes to, recorded in one transaction with the delivery itself."""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection, Row
+
+from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.errors import RetryRefused
+from bot.lifecycle import ACTIVE, RunState
+from bot.records import Issue, Record
+from bot.store.base import Part
+from bot.store.jobs import command_job, run_job
+from bot.store.models import COMMAND, DELIVERY, RUN
+
+QUOTA_WINDOW = 3600.0  # seconds
+
+
+class Accepted(Record):
+    """What became of a delivery. `job_id` is to be enqueued; losing it loses nothing, the sweeper finds the row."""
+
+    duplicate: bool  # the same GUID was there before; nothing was done
+    job_id: str | None = None
+    note: str = ""  # for the log
+
+
+class Deliveries(Part):
+    def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted:
+        """Record a delivery and what was decided, in one transaction. Raises `StoreUnavailable`.
+
+        A second run of an issue whose run is still active is not made. Over the quota no run is made either; the first
+        time in an hour a row in state REFUSED takes its place, which a worker turns into one comment (`is_notice`).
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            row = tx.execute(
+                self.database.insert(DELIVERY)
+                .values(guid=guid, event=event, action=action, decision=type(decision).__name__, received_at=now)
+                .on_conflict_do_nothing()
+                .returning(DELIVERY.c.guid)
+            ).first()
+            if row is None:
+                return Accepted(duplicate=True, note="received before")
+            match decision:
+                case StartRun():
+                    accepted = self._start(tx, now, decision)
+                case ReceiveCommand():
+                    accepted = self._receive(tx, now, decision)
+                case CancelRun():
+                    accepted = self._cancel(tx, now, decision)
+                case Answer():
+                    accepted = Accepted(duplicate=False, note=decision.message)
+                case Ignore():
+                    accepted = Accepted(duplicate=False, note=decision.reason)
+            tx.execute(
+                update(DELIVERY).where(DELIVERY.c.guid == guid).values(note=accepted.note, job_id=accepted.job_id)
+            )
+            return accepted
+
+    def start_again(self, run_id: int) -> int:
+        """A new run for the issue of an ended one; its id, to be enqueued as `run_job(id)`.
+
+        Raises `RetryRefused` where a run of the issue is active or the quota is spent, ValueError for an unknown run.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            old = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
+            if old is None:
+                raise ValueError(f"there is no run {run_id}")
+            decision = StartRun(
+                repository=old.repository,
+                installation_id=old.installation_id,
+                issue=Issue.model_validate_json(old.issue),
+                sender=old.sender,
+                labelled_at=self.moment(old.labelled_at),
+            )
+            self.database.serialise(tx, old.repository)
+            active = self._active(tx, old.repository, old.issue_number)
+            if active is not None:
+                raise RetryRefused(f"run {active.id} is still {active.state}; `/troop stop` it first")
+            if self._quota_spent(tx, now, old.repository):
+                raise RetryRefused(f"{self.quota_notice()}; retry later")
+            new = self._insert_run(tx, now, decision, retry_of=run_id)
+            assert new is not None, "inserted under the repository's lock, with no active run there"
+            return new
+
+    def quota_notice(self) -> str:
+        return f"this repository has had its {self.quota_runs_per_hour} runs of the hour"
+
+    def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
+        self.database.serialise(tx, decision.repository)
+        active = self._active(tx, decision.repository, decision.issue.number)
+        if active is not None:
+            return Accepted(duplicate=False, note=f"run {active.id} of this issue is {active.state} already")
+        if self._quota_spent(tx, now, decision.repository):
+            return self._over_quota(tx, now, decision)
+        run_id = self._insert_run(tx, now, decision)
+        if run_id is None:
+            return Accepted(duplicate=False, note="a run of this issue is active already")
+        return Accepted(duplicate=False, job_id=run_job(run_id), note=f"run {run_id} is queued")
+
+    def _over_quota(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
+        told = tx.scalar(
+            select(RUN.c.id).where(
+                RUN.c.repository == decision.repository, RUN.c.is_notice, RUN.c.created_at > now - QUOTA_WINDOW
+            )
+        )
+        if told is not None:
+            return Accepted(duplicate=False, note=f"{self.quota_notice()}; the notice is out")
+        reason = f"{self.quota_notice()}; label the issue again later, or ask the operator of this Troop for more"
+        run_id = self._insert_run(
+            tx, now, decision, state=RunState.REFUSED, is_notice=True, announce=True, reason=reason, finished_at=now
+        )
+        assert run_id is not None, "an ended run conflicts with nothing"
+        return Accepted(duplicate=False, job_id=run_job(run_id), note=f"{self.quota_notice()}; run {run_id} says so")
+
+    def _quota_spent(self, tx: Connection, now: float, repository: str) -> bool:
+        made = tx.scalar(
+            select(func.count())
+            .select_from(RUN)
+            .where(RUN.c.repository == repository, ~RUN.c.is_notice, RUN.c.created_at > now - QUOTA_WINDOW)
+        )
+        return int(made or 0) >= self.quota_runs_per_hour
+
+    def _insert_run(
+        self,
+        tx: Connection,
+        now: float,
+        decision: StartRun,
+        state: RunState = RunState.QUEUED,
+        **values: object,
+    ) -> int | None:
+        """The new id, or None where the partial unique index holds an active run of the issue already."""
+        row = tx.execute(
+            self.database.insert(RUN)
+            .values(
+                repository=decision.repository,
+                issue_number=decision.issue.number,
+                installation_id=decision.installation_id,
+                issue=decision.issue.model_dump_json(),
+                sender=decision.sender,
+                labelled_at=decision.labelled_at.timestamp(),
+                state=state,
+                available_at=now,
+                created_at=now,
+                updated_at=now,
+                **values,
+            )
+            .on_conflict_do_nothing()
+            .returning(RUN.c.id)
+        ).first()
+        return None if row is None else int(row.id)
+
+    def _active(self, tx: Connection, repository: str, issue_number: int) -> "Row[tuple[object, ...]] | None":
+        return tx.execute(
+            select(RUN).where(
+                RUN.c.repository == repository, RUN.c.issue_number == issue_number, RUN.c.state.in_(ACTIVE)
+            )
+        ).first()
+
+    def _receive(self, tx: Connection, now: float, decision: ReceiveCommand) -> Accepted:
+        row = tx.execute(
+            self.database.insert(COMMAND)
+            .values(
+                comment_id=decision.comment_id,
+                repository=decision.repository,
+                installation_id=decision.installation_id,
+                issue_number=decision.issue_number,
+                sender=decision.sender,
+                command=decision.command.model_dump_json(),
+                available_at=now,
+                created_at=now,
+            )
+            .on_conflict_do_nothing()
+            .returning(COMMAND.c.id)
+        ).first()
+        if row is None:
+            return Accepted(duplicate=False, note=f"the command of comment {decision.comment_id} was taken before")
+        return Accepted(
+            duplicate=False, job_id=command_job(row.id), note=f"command {row.id} is queued: {decision.command.name}"
+        )
+
+    def _cancel(self, tx: Connection, now: float, decision: CancelRun) -> Accepted:
+        row = tx.execute(
+            select(RUN)
+            .where(
+                RUN.c.repository == decision.repository,
+                RUN.c.issue_number == decision.issue_number,
+                RUN.c.state.in_(ACTIVE),
+            )
+            .with_for_update()
+        ).first()
+        if row is None:
+            return Accepted(duplicate=False, note=f"{decision.reason}; no run is active")
+        stopped = self.stop_row(tx, now, row.id, decision.reason)
+        return Accepted(
+            duplicate=False,
+            job_id=run_job(row.id, row.attempt) if stopped else None,  # its end is to be announced
+            note=f"{decision.reason}; run {row.id} is {'stopped' if stopped else 'asked to stop'}",
+        )

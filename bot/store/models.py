@@ -1,0 +1,108 @@
+"""The tables. Migrations in `bot/store/migrations` make them; a test keeps both the same.
+
+Moments are seconds since 1970 (UTC) by the database's clock, so that workers on several machines agree on a lease.
+States are stored as their text, so that a new member needs no change of type.
+"""
+
+from sqlalchemy import BigInteger, Index, Text, text
+from sqlmodel import Field, SQLModel
+
+from bot.lifecycle import ACTIVE
+
+_ACTIVE_SQL = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(ACTIVE)))
+
+
+class Delivery(SQLModel, table=True):
+    """A webhook delivery that was accepted. A redelivery carries the same GUID and finds its row."""
+
+    guid: str = Field(primary_key=True)
+    event: str
+    action: str
+    decision: str  # name of the decision's class
+    note: str = Field(default="", sa_type=Text)  # what it came to, for the log and the status page
+    job_id: str | None = None
+    received_at: float
+
+
+class Run(SQLModel, table=True):
+    """One attempt at one issue."""
+
+    __table_args__ = (
+        Index(
+            "run_one_active_per_issue",
+            "repository",
+            "issue_number",
+            unique=True,
+            sqlite_where=text(_ACTIVE_SQL),
+            postgresql_where=text(_ACTIVE_SQL),
+        ),
+        Index("run_by_repository", "repository", "created_at"),
+        Index("run_by_state", "state", "available_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    repository: str  # owner/name
+    issue_number: int
+    installation_id: int | None = Field(default=None, sa_type=BigInteger)
+    issue: str = Field(sa_type=Text)  # `records.Issue` as JSON: the labelled snapshot
+    sender: str
+    labelled_at: float
+    state: str
+    # -- the lease
+    attempt: int = 0  # how often it was claimed; fences the writes of earlier claims
+    worker: str | None = None
+    lease_until: float | None = None  # None: free, or given back in order
+    available_at: float  # not to be claimed before
+    crashes: int = 0  # leases that ran out instead of being given back
+    setbacks: int = 0  # given back because of an infrastructure error
+    stop_reason: str | None = Field(default=None, sa_type=Text)  # somebody asked it to stop
+    # -- the end
+    reason: str = Field(default="", sa_type=Text)  # in words, for the issue
+    announce: bool = False  # the issue has not been told of the end yet
+    announce_tries: int = 0
+    is_notice: bool = False  # no run at all: only says that the quota is spent
+    report: str | None = Field(default=None, sa_type=Text)  # `records.Report` as JSON
+    pull_request_url: str | None = None
+    # -- for people
+    progress: str = Field(default="", sa_type=Text)
+    retry_of: int | None = None  # the run that a person started again
+    created_at: float
+    updated_at: float
+    finished_at: float | None = None
+
+
+class Step(SQLModel, table=True):
+    """The journal: what a run has finished."""
+
+    run_id: int = Field(primary_key=True, foreign_key="run.id")
+    key: str = Field(primary_key=True)
+    payload: str = Field(sa_type=Text)  # JSON
+    attempt: int  # that wrote it
+    created_at: float
+
+
+class CommandRow(SQLModel, table=True):
+    """A `/troop` comment."""
+
+    __tablename__ = "command"
+    __table_args__ = (Index("command_by_state", "done", "available_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    comment_id: int = Field(unique=True, sa_type=BigInteger)
+    repository: str
+    installation_id: int | None = Field(default=None, sa_type=BigInteger)
+    issue_number: int
+    sender: str
+    command: str = Field(sa_type=Text)  # `records.Command` as JSON
+    done: bool = False
+    attempt: int = 0
+    worker: str | None = None
+    lease_until: float | None = None
+    available_at: float
+    note: str = Field(default="", sa_type=Text)  # how it ended
+    created_at: float
+    finished_at: float | None = None
+
+
+METADATA = SQLModel.metadata
+DELIVERY, RUN, STEP, COMMAND = (METADATA.tables[name] for name in ("delivery", "run", "step", "command"))

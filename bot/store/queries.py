@@ -1,0 +1,148 @@
+"""What the sweeper and the status page ask. Nothing here changes a row."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, or_, select
+
+from bot.lifecycle import ACTIVE, RunState
+from bot.records import Issue, Record
+from bot.store.base import Part, free
+from bot.store.jobs import command_job, run_job
+from bot.store.models import COMMAND, DELIVERY, RUN
+
+
+class RunInfo(Record):
+    """A run as people see it; the report is asked for apart."""
+
+    id: int
+    repository: str
+    issue_number: int
+    issue_title: str
+    sender: str
+    state: RunState
+    attempt: int
+    crashes: int
+    worker: str | None
+    reason: str
+    progress: str
+    pull_request_url: str | None
+    retry_of: int | None
+    stop_requested: bool
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class DeliveryInfo(Record):
+    """A delivery and what it came to."""
+
+    guid: str
+    event: str
+    action: str
+    decision: str
+    note: str
+    job_id: str | None
+    received_at: datetime
+
+
+class Queries(Part):
+    def due(self, now: float | None = None, limit: int = 1000) -> tuple[str, ...]:
+        """Ids of the jobs that somebody should do now, the oldest first: `now` in seconds since 1970.
+
+        Runs and commands that no worker holds (never claimed, given back, or the lease ran out), and ends that the
+        issue has not been told of.
+        """
+        with self.database.read() as tx:
+            now = self.database.now(tx) if now is None else now
+            runs = tx.execute(
+                select(RUN.c.id, RUN.c.attempt)
+                .where(or_(RUN.c.state.in_(ACTIVE), RUN.c.announce), free(RUN, now), RUN.c.available_at <= now)
+                .order_by(RUN.c.id)
+                .limit(limit)
+            )
+            commands = tx.scalars(
+                select(COMMAND.c.id)
+                .where(~COMMAND.c.done, free(COMMAND, now), COMMAND.c.available_at <= now)
+                .order_by(COMMAND.c.id)
+                .limit(limit)
+            )
+            return (*(command_job(id_) for id_ in commands), *(run_job(run.id, run.attempt) for run in runs))
+
+    def runs(
+        self,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        repository: str | None = None,
+        issue_number: int | None = None,
+        active: bool | None = None,
+    ) -> tuple[RunInfo, ...]:
+        """The newest first; `before` a run id, for the next page."""
+        query = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(RUN.c.id < before)
+        if repository is not None:
+            query = query.where(RUN.c.repository == repository)
+        if issue_number is not None:
+            query = query.where(RUN.c.issue_number == issue_number)
+        if active is not None:
+            query = query.where(RUN.c.state.in_(ACTIVE) if active else RUN.c.state.not_in(ACTIVE))
+        with self.database.read() as tx:
+            return tuple(_run_info(row) for row in tx.execute(query))
+
+    def run(self, run_id: int) -> RunInfo | None:
+        with self.database.read() as tx:
+            row = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
+            return None if row is None else _run_info(row)
+
+    def report(self, run_id: int) -> str | None:
+        """`records.Report` of an ended run, as JSON."""
+        with self.database.read() as tx:
+            return tx.scalar(select(RUN.c.report).where(RUN.c.id == run_id))
+
+    def counts(self) -> dict[RunState, int]:
+        """How many runs are in each state; notices are no runs."""
+        query = select(RUN.c.state, func.count()).where(~RUN.c.is_notice).group_by(RUN.c.state)
+        with self.database.read() as tx:
+            found = {RunState(state): count for state, count in tx.execute(query)}
+        return {state: found.get(state, 0) for state in RunState}
+
+    def deliveries(self, limit: int = 50) -> tuple[DeliveryInfo, ...]:
+        """The newest first."""
+        query = select(DELIVERY).order_by(DELIVERY.c.received_at.desc()).limit(limit)
+        with self.database.read() as tx:
+            return tuple(
+                DeliveryInfo(
+                    guid=row.guid,
+                    event=row.event,
+                    action=row.action,
+                    decision=row.decision,
+                    note=row.note,
+                    job_id=row.job_id,
+                    received_at=self.moment(row.received_at),
+                )
+                for row in tx.execute(query)
+            )
+
+
+def _run_info(row: Any) -> RunInfo:
+    return RunInfo(
+        id=row.id,
+        repository=row.repository,
+        issue_number=row.issue_number,
+        issue_title=Issue.model_validate_json(row.issue).title,
+        sender=row.sender,
+        state=RunState(row.state),
+        attempt=row.attempt,
+        crashes=row.crashes,
+        worker=row.worker,
+        reason=row.reason,
+        progress=row.progress,
+        pull_request_url=row.pull_request_url,
+        retry_of=row.retry_of,
+        stop_requested=row.stop_reason is not None,
+        created_at=Part.moment(row.created_at),
+        updated_at=Part.moment(row.updated_at),
+        finished_at=None if row.finished_at is None else Part.moment(row.finished_at),
+    )

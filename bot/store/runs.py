@@ -1,0 +1,192 @@
+"""A run's lease: claimed by compare-and-set, renewed, fenced by its attempt number, given back or ended."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from bot.errors import LeaseLost, RunStopped
+from bot.lifecycle import ACTIVE, RunState, allowed
+from bot.records import ClaimedRun
+from bot.store.base import STOPPABLE, Part, claimed_run, free, held
+from bot.store.models import RUN
+
+_ORDER = list(RunState)  # members stand in the order of the stages
+
+
+class Runs(Part):
+    def claim_run(self, run_id: int, worker: str, lease_seconds: float) -> ClaimedRun | None:
+        """Take the run for `lease_seconds`, as a new attempt; None where it is not to be had.
+
+        A lease that ran out is counted as a crash; the `max_crashes`-th parks the run instead. A run that was asked to
+        stop while nobody held it is stopped instead. Either end is left to be announced (`claim_announcement`).
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            row = tx.execute(
+                select(RUN)
+                .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), free(RUN, now), RUN.c.available_at <= now)
+                .with_for_update(skip_locked=True)
+            ).first()
+            if row is None:
+                return None
+            crashes = row.crashes + (row.lease_until is not None)
+            unchanged = (RUN.c.id == run_id, RUN.c.attempt == row.attempt, RUN.c.state == row.state)
+            if row.stop_reason is not None and row.state in STOPPABLE:
+                end = self.end_values(now, RunState.STOPPED, row.stop_reason, announce=True)
+                tx.execute(update(RUN).where(*unchanged).values(crashes=crashes, **end))
+                return None
+            if crashes >= self.max_crashes:
+                reason = (
+                    f"the run's worker died {crashes} times, the last time in the state {row.state}; look into the "
+                    "worker's log and memory, then start it again with `/troop retry`"
+                )
+                end = self.end_values(now, RunState.PARKED, reason, announce=True)
+                tx.execute(update(RUN).where(*unchanged).values(crashes=crashes, **end))
+                return None
+            taken = tx.execute(
+                update(RUN)
+                .where(*unchanged)
+                .values(
+                    attempt=row.attempt + 1,
+                    worker=worker,
+                    lease_until=now + lease_seconds,
+                    crashes=crashes,
+                    updated_at=now,
+                )
+                .returning(RUN)
+            ).first()
+            return None if taken is None else claimed_run(taken)
+
+    def renew(self, run_id: int, attempt: int, lease_seconds: float, progress: str | None = None) -> bool:
+        """Lengthen the lease, and store the progress for the status page; whether the run should stop now.
+
+        Raises `LeaseLost` where the attempt is no longer the newest or the run has ended.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            values: dict[str, object] = {"lease_until": now + lease_seconds, "updated_at": now}
+            if progress is not None:
+                values["progress"] = progress
+            row = tx.execute(
+                update(RUN).where(held(run_id, attempt)).values(**values).returning(RUN.c.stop_reason, RUN.c.state)
+            ).first()
+            if row is None:
+                raise _lost(run_id, attempt)
+            return row.stop_reason is not None and row.state in STOPPABLE
+
+    def advance(self, run_id: int, attempt: int, new_state: RunState) -> RunState:
+        """Enter the next stage; the state the run is in now.
+
+        A resumed run that passes through the stages it has behind it changes nothing: then this only checks the fence,
+        as it should be checked before every act on GitHub. Raises `LeaseLost`, `RunStopped` where somebody asked for
+        it (but not once publishing began), and ValueError for a transition that `bot.lifecycle` does not know.
+        """
+        with self.database.write() as tx:
+            row = tx.execute(select(RUN).where(held(run_id, attempt)).with_for_update()).first()
+            if row is None:
+                raise _lost(run_id, attempt)
+            state = RunState(row.state)
+            if row.stop_reason is not None and state in STOPPABLE:
+                raise RunStopped(row.stop_reason)
+            if new_state in ACTIVE and _ORDER.index(new_state) <= _ORDER.index(state):
+                return state
+            if new_state not in ACTIVE or not allowed(state, new_state):
+                raise ValueError(f"a run can't go on from {state} to {new_state}; see bot.lifecycle")
+            tx.execute(
+                update(RUN)
+                .where(held(run_id, attempt))
+                .values(state=new_state, progress="", updated_at=self.database.now(tx))
+            )
+            return new_state
+
+    def finish(
+        self,
+        run_id: int,
+        attempt: int,
+        state: RunState,
+        *,
+        reason: str = "",
+        report_json: str | None = None,
+        pull_request_url: str | None = None,
+        announce: bool = False,
+    ) -> None:
+        """End the run. With `announce`, the issue is still to be told. The same end stored twice is stored once.
+
+        Raises `LeaseLost`, and ValueError for an end that `bot.lifecycle` does not allow from where the run is.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            row = tx.execute(select(RUN).where(RUN.c.id == run_id).with_for_update()).first()
+            if row is None or row.attempt != attempt:
+                raise _lost(run_id, attempt)
+            if row.state == state:
+                return  # the answer to the first call got lost
+            if row.state not in ACTIVE or row.lease_until is None:
+                raise _lost(run_id, attempt)
+            if state in ACTIVE or not allowed(RunState(row.state), state):
+                raise ValueError(f"a run can't end as {state} from {row.state}; see bot.lifecycle")
+            tx.execute(
+                update(RUN)
+                .where(held(run_id, attempt))
+                .values(
+                    report=report_json,
+                    pull_request_url=pull_request_url,
+                    **self.end_values(now, state, reason, announce=announce),
+                )
+            )
+
+    def release(self, run_id: int, attempt: int) -> None:
+        """Give the run back in order, to be taken at once by another worker; no crash is counted.
+
+        Raises `LeaseLost`, also where the run was given back already.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            self._give_run_back(tx, now, run_id, attempt, {})
+
+    def postpone(
+        self, run_id: int, attempt: int, reason: str, delays: Sequence[float], at_least: float = 0.0
+    ) -> float | None:
+        """Give the run back because of an infrastructure error; the seconds after which it may be taken again.
+
+        The n-th time waits `delays[n]`, and at least `at_least`. None, and nothing is changed, where the run was
+        given back `len(delays)` times before. Raises `LeaseLost`.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            row = tx.execute(select(RUN).where(RUN.c.id == run_id, RUN.c.attempt == attempt).with_for_update()).first()
+            if row is None:
+                raise _lost(run_id, attempt)
+            if row.setbacks >= len(delays):
+                return None
+            delay = max(delays[int(row.setbacks)], at_least)
+            values = {"setbacks": row.setbacks + 1, "available_at": now + delay, "reason": reason}
+            self._give_run_back(tx, now, run_id, attempt, values)
+            return delay
+
+    def stop_requested(self, run_id: int) -> bool:
+        """Whether somebody asked the run to stop and it can still be stopped."""
+        with self.database.read() as tx:
+            row = tx.execute(select(RUN.c.stop_reason, RUN.c.state).where(RUN.c.id == run_id)).first()
+            return row is not None and row.stop_reason is not None and row.state in STOPPABLE
+
+    def request_stop(self, run_id: int, reason: str) -> bool:
+        """Stop the run: at once where no worker holds it (True, and its end is to be announced), else by its worker."""
+        with self.database.write() as tx:
+            return self.stop_row(tx, self.database.now(tx), run_id, reason)
+
+    @staticmethod
+    def _give_run_back(tx: Connection, now: float, run_id: int, attempt: int, values: dict[str, object]) -> None:
+        given = tx.execute(
+            update(RUN)
+            .where(held(run_id, attempt))
+            .values(lease_until=None, worker=None, updated_at=now, **values)
+            .returning(RUN.c.id)
+        ).first()
+        if given is None:
+            raise _lost(run_id, attempt)
+
+
+def _lost(run_id: int, attempt: int) -> LeaseLost:
+    return LeaseLost(f"run {run_id} is no longer held by its attempt {attempt}: it was taken by another, or has ended")

@@ -1,0 +1,71 @@
+"""The journal of a run in the database."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Float, Integer, Text, literal, select
+
+from bot.errors import LeaseLost
+from bot.store.base import Part, held
+from bot.store.models import RUN, STEP
+
+if TYPE_CHECKING:
+    from bot.store.store import Store
+
+
+class Steps(Part):
+    def get_step(self, run_id: int, key: str) -> str | None:
+        """The stored JSON, or None."""
+        with self.database.read() as tx:
+            return tx.scalar(select(STEP.c.payload).where(STEP.c.run_id == run_id, STEP.c.key == key))
+
+    def put_step(self, run_id: int, attempt: int, key: str, payload: str) -> None:
+        """Store one step; a second of the same key keeps the first. Raises `LeaseLost`.
+
+        The fence is part of the statement: the row is made from the run's row, which is there only for the attempt
+        that holds the lease.
+        """
+        with self.database.write() as tx:
+            source = (
+                select(
+                    RUN.c.id,
+                    literal(key, Text),
+                    literal(payload, Text),
+                    literal(attempt, Integer),
+                    literal(self.database.now(tx), Float),
+                )
+                .where(held(run_id, attempt))
+                .with_for_update(read=True)  # PostgreSQL: no claim may commit between this check and our commit
+            )
+            written = tx.execute(
+                self.database.insert(STEP)
+                .from_select(["run_id", "key", "payload", "attempt", "created_at"], source)
+                .on_conflict_do_nothing()
+                .returning(STEP.c.run_id)
+            ).first()
+            if written is None and tx.scalar(select(RUN.c.id).where(held(run_id, attempt))) is None:
+                raise LeaseLost(
+                    f"run {run_id} is no longer held by its attempt {attempt}: it was taken by another, or has ended"
+                )
+
+    def step_keys(self, run_id: int) -> tuple[str, ...]:
+        """Keys of the finished steps, in the order in which they were stored."""
+        with self.database.read() as tx:
+            return tuple(
+                tx.scalars(select(STEP.c.key).where(STEP.c.run_id == run_id).order_by(STEP.c.created_at, STEP.c.key))
+            )
+
+
+class DbJournal:
+    """`contracts.Journal` of one claimed run."""
+
+    def __init__(self, store: "Store", run_id: int, attempt: int) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._attempt = attempt
+
+    async def get(self, key: str) -> str | None:
+        return await asyncio.to_thread(self._store.get_step, self._run_id, key)
+
+    async def put(self, key: str, value: str) -> None:
+        await asyncio.to_thread(self._store.put_step, self._run_id, self._attempt, key, value)

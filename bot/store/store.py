@@ -1,0 +1,36 @@
+"""The truth: what was received, what is to be done, what was done. The queue only hurries it along."""
+
+from bot.settings import Settings
+from bot.store.announcements import Announcements
+from bot.store.commands import Commands
+from bot.store.database import Database
+from bot.store.deliveries import Deliveries
+from bot.store.queries import Queries
+from bot.store.runs import Runs
+from bot.store.steps import Steps
+
+
+class Store(Deliveries, Runs, Announcements, Commands, Steps, Queries):
+    """All methods block (a few milliseconds): call them with `asyncio.to_thread`. Thread-safe.
+
+    Every method raises `StoreUnavailable` where the database can't be reached or written; then nothing was changed,
+    or (where the connection broke at the commit) all of it was.
+    """
+
+    @classmethod
+    def open(cls, url: str, *, quota_runs_per_hour: int = 20, max_crashes: int = 3) -> "Store":
+        """Connect and bring the tables up to date. Raises `SettingsError` for a URL that can't be used."""
+        database = Database(url)
+        database.migrate()
+        return cls(database, quota_runs_per_hour=quota_runs_per_hour, max_crashes=max_crashes)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Store":
+        return cls.open(
+            settings.database_url,
+            quota_runs_per_hour=settings.quota_runs_per_hour,
+            max_crashes=settings.max_crashes,
+        )
+
+    def close(self) -> None:
+        self.database.close()
