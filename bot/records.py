@@ -268,6 +268,7 @@ class Ballot(Record):
     tests: tuple[Test, ...]
     base: tuple[bool | None, ...]  # whether test t passes on the untouched repository
     cells: tuple[tuple[bool | None, ...], ...]
+    authors: tuple[tuple[int, ...], ...] = ()  # the trajectories that ended with test t; empty: not known
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:
@@ -282,6 +283,19 @@ class OwnTests(Record):
     failures: tuple[str, ...] | None = None  # ids of failing tests, where the runner names them
 
 
+class OwnTestsReport(Record):
+    """The repository's own tests on the untouched repository and on the best-voted candidates."""
+
+    command: tuple[str, ...] = ()  # empty: the repository has none that we know of
+    base: OwnTests | None = None
+    candidates: tuple[tuple[int, OwnTests], ...] = ()  # by candidate index in the ballot
+    note: str = ""  # in words: why nothing, or only a part, was compared
+
+    def on(self, candidate: int) -> OwnTests | None:
+        """What the candidate's tests came to; None where they were not run."""
+        return dict(self.candidates).get(candidate)
+
+
 class Standing(Record):
     """One candidate's place in the count."""
 
@@ -290,6 +304,7 @@ class Standing(Record):
     own_votes: int  # the same, of its own trajectories' tests
     cluster: int  # candidates (by sample) that pass just the same tests
     size: int  # characters of the patch
+    score: float = 0.0  # what ranks: `bot.ballot.scores`
     regressions: tuple[str, ...] = ()  # of the repository's own tests: passed on base, failed here
     disqualified: str = ""
 
@@ -311,6 +326,7 @@ class Verdict(Record):
     standings: tuple[Standing, ...]  # best first
     selection_tests: tuple[Test, ...] = ()  # written by the selection machine
     ballot: Ballot
+    own_tests: OwnTestsReport | None = None  # None: not asked for
 
 
 class Report(Record):

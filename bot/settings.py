@@ -41,6 +41,7 @@ class SolverSettings(BaseModel):
     temperature: float = Field(0.5, ge=0, le=2)
     output_tokens: int = 16_384  # of one reply of a machine
     test_timeout: float = Field(100.0, gt=0)  # seconds
+    matrix_seconds: float = Field(0.0, ge=0)  # for all of the matrix, the most telling tests first; 0: no limit
     own_tests_timeout: float = Field(900.0, gt=0)  # seconds, for the repository's own test command
     own_tests_candidates: int = 3  # the best-voted on which the repository's own tests run
     selection_top: int = Field(3, gt=0)
