@@ -1,0 +1,103 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.commands import parse
+from bot.records import Command, CommandName
+
+STOP = Command(name=CommandName.STOP)
+HELP = Command(name=CommandName.HELP)
+
+
+@pytest.mark.parametrize(
+    ("body", "command"),
+    [
+        ("/troop help", HELP),
+        ("/troop", HELP),
+        ("/troop status", Command(name=CommandName.STATUS)),
+        ("/troop alternatives", Command(name=CommandName.ALTERNATIVES)),
+        ("/troop use 2", Command(name=CommandName.USE, argument=2)),
+        ("/troop use #2", Command(name=CommandName.USE, argument=2)),
+        ("/troop retry", Command(name=CommandName.RETRY)),
+        ("/troop stop", STOP),
+        ("/TROOP Stop", None),
+        ("/troop STOP", STOP),
+        ("/troop\tstop  ", STOP),
+        ("/troop stop\r\n", STOP),
+        ("Thanks!\r\n/troop stop\r\nBye", STOP),
+        ("> quoted\n\n/troop stop", STOP),
+        ("```\ncode\n```\n/troop stop", STOP),
+        ("<!-- note -->\n\n/troop stop", STOP),
+        ("/troop stop\n/troop retry", STOP),
+    ],
+)
+def test_commands(body: str, command: Command | None) -> None:
+    assert parse(body) == command
+
+
+@pytest.mark.parametrize(
+    "words", ["dance", "use", "use two", "use 0", "use -1", "use 1 2", "stop now", "use 99999", "`stop`"]
+)
+def test_unknown_words_ask_for_help(words: str) -> None:
+    assert parse(f"/troop {words}") == HELP
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "no command",
+        "please /troop stop",
+        "/trooper stop",
+        "/ troop stop",
+        "\\/troop stop",
+        "> /troop stop",
+        "> text\n/troop stop",  # a lazy line: GitHub shows it within the quote
+        "> > /troop stop",
+        ">\n> /troop stop",
+        "```\n/troop stop\n```",
+        "```\n/troop stop",  # never closed: code to the end
+        "~~~sh\n/troop stop\n~~~",
+        "````\n```\n/troop stop\n```\n````",
+        "```\n~~~\n/troop stop\n```",
+        "    /troop stop",
+        "\t/troop stop",
+        "`code\n/troop stop\n`",
+        "``a ` b\n/troop stop\n``",
+        "<!--\n/troop stop\n-->",
+        "<!-- \n\n/troop stop\n\n-->",
+        "text <!--\n/troop stop\n-->",
+        "<pre>\n\n/troop stop\n</pre>",
+        "<div>\n/troop stop\n</div>",
+        "- /troop stop",
+        "1. /troop stop",
+        "- ```\n  /troop stop\n  ```",
+        "# /troop stop",
+        "| a |\n|---|\n| /troop stop |\n/troop stop",
+        "[a]: /url '\n/troop stop\n'",
+        "/tro\u200bop stop",
+        "/troop\u00a0stop",
+    ],
+)
+def test_attack_10_quotes_code_and_comments_give_no_command(body: str) -> None:
+    assert parse(body) is None
+
+
+@pytest.mark.parametrize("part", ["[", "![", "`", "<!--", ">", "*a ", "_a_ ", "&", "<a ", "- ", "\\`", "``` "])
+def test_nothing_takes_long(part: str) -> None:
+    started = time.process_time()
+    parse((part * 65_536)[:65_000] + "\n/troop stop")
+    assert time.process_time() - started < 5  # seconds; a square of the length would be minutes
+
+
+@given(st.text())
+def test_any_text_gives_a_value(text: str) -> None:
+    parse(text)
+    parse(f"/troop {text}")
+
+
+@given(st.text(alphabet="`~> -\n/troop us2<!-\\[]()|#*\t", max_size=120))
+def test_whatever_stands_in_a_quote_is_no_command(text: str) -> None:
+    assert parse("\n".join(f"> {line}" for line in text.split("\n"))) is None

@@ -1,0 +1,274 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.records import Command, CommandName
+from bot.settings import Settings
+from bot.triggers import Rules, decide
+from bot.webhook import Delivery
+from tests.bot.deliveries import NAMES, delivery, payload
+
+APP = Rules(label="troop", app_id=12345, own_login="troop[bot]")
+TOKEN = Rules(label="troop", own_login="troop-machine")
+BOT = {"login": "dependabot[bot]", "id": 5, "type": "Bot"}
+OURSELVES = {"login": "troop[bot]", "id": 6, "type": "Bot"}
+PERSON = {"login": "octocat", "id": 583231, "type": "User"}
+
+
+def _ignored(decision: Decision, word: str) -> None:
+    assert isinstance(decision, Ignore), decision
+    assert word in decision.reason
+
+
+def test_the_label_starts_a_run() -> None:
+    decision = decide(delivery("issues.labeled"), APP)
+    assert isinstance(decision, StartRun)
+    assert decision.repository == "octo-org/octo-repo"
+    assert decision.installation_id == 2311213
+    assert decision.sender == "octocat"
+    assert decision.labelled_at == datetime(2024, 3, 2, 8, 30, 15, tzinfo=UTC)
+    issue = decision.issue
+    assert (issue.number, issue.author, issue.title) == (7, "monalisa", "clamp() ignores the upper bound")
+    assert issue.body == "`clamp(12, 0, 10)` gives 12.\n\n```python\nassert clamp(12, 0, 10) == 10\n```\n"
+    assert issue.url == "https://github.com/octo-org/octo-repo/issues/7"
+    assert issue.flags == ()
+
+
+def test_with_a_token_there_is_no_installation() -> None:
+    for name in ("issues.labeled", "issue_comment.created"):
+        for changes in ({}, {"installation": ...}):
+            decision = decide(delivery(name, **changes), TOKEN)
+            assert isinstance(decision, StartRun | ReceiveCommand)
+            assert decision.installation_id is None
+
+
+def test_an_app_needs_the_installation() -> None:
+    _ignored(decide(delivery("issues.labeled", installation=...), APP), "names no installation")
+    _ignored(decide(delivery("issues.labeled", installation=None), APP), "names no installation")
+
+
+def test_labels_are_compared_as_github_does() -> None:
+    assert isinstance(decide(delivery("issues.labeled", label__name="Troop"), APP), StartRun)
+    for other in ("bug", "troop: done", "troop ", ""):
+        _ignored(decide(delivery("issues.labeled", label__name=other), APP), "label")
+    other_rules = APP.model_copy(update={"label": "fix me"})
+    assert isinstance(decide(delivery("issues.labeled", label__name="fix me"), other_rules), StartRun)
+
+
+def test_an_opened_issue_counts_by_its_own_label_event() -> None:
+    _ignored(decide(delivery("issues.opened"), APP), "its own issues.labeled")
+
+
+def test_closed_issues_and_pull_requests_start_nothing() -> None:
+    _ignored(decide(delivery("issues.labeled", issue__state="closed"), APP), "closed")
+    _ignored(decide(delivery("issues.labeled", issue__pull_request={"url": "x"}), APP), "pull request")
+    _ignored(decide(delivery("issues.labeled", repository__archived=True), APP), "archived")
+
+
+@pytest.mark.parametrize("name", ["issues.unlabeled", "issues.closed", "issues.transferred", "issues.deleted"])
+def test_attack_06_what_is_not_wanted_any_more_is_cancelled(name: str) -> None:
+    decision = decide(delivery(name), APP)
+    assert isinstance(decision, CancelRun)
+    assert (decision.repository, decision.issue_number) == ("octo-org/octo-repo", 7)
+
+
+def test_taking_off_the_running_label_cancels_too() -> None:
+    assert isinstance(decide(delivery("issues.unlabeled", label__name="troop: running"), APP), CancelRun)
+    _ignored(decide(delivery("issues.unlabeled", label__name="bug"), APP), "label")
+
+
+@pytest.mark.parametrize("rules", [APP, TOKEN])
+@pytest.mark.parametrize(("taken", "left"), [("troop", "troop: running"), ("troop: running", "troop: done")])
+def test_our_own_change_of_labels_cancels_nothing(rules: Rules, taken: str, left: str) -> None:
+    change = delivery("issues.unlabeled", label__name=taken, issue__labels=[{"name": left}])
+    _ignored(decide(change, rules), "replaced")
+    ours = delivery("issues.unlabeled", sender={"login": rules.own_login, "id": 1, "type": "User"})
+    _ignored(decide(ours, rules), "our own doing")
+
+
+def test_attack_09_bots_start_nothing_but_may_close() -> None:
+    for sender in (BOT, OURSELVES, {**BOT, "type": "User"}, {**PERSON, "type": "Bot"}):
+        assert isinstance(decide(delivery("issues.labeled", sender=sender), APP), Ignore)
+        assert isinstance(decide(delivery("issues.unlabeled", sender=sender), APP), Ignore)
+    assert isinstance(decide(delivery("issues.closed", sender=BOT), APP), CancelRun)
+    _ignored(decide(delivery("issues.closed", sender=OURSELVES), APP), "our own doing")
+
+
+def test_a_comment_gives_a_command() -> None:
+    decision = decide(delivery("issue_comment.created"), APP)
+    assert decision == ReceiveCommand(
+        repository="octo-org/octo-repo",
+        installation_id=2311213,
+        issue_number=7,
+        comment_id=501,
+        sender="octocat",
+        command=Command(name=CommandName.USE, argument=2),
+    )
+
+
+def test_a_comment_on_the_pull_request_carries_its_number() -> None:
+    decision = decide(delivery("issue_comment.created.on_pull_request"), APP)
+    assert isinstance(decision, ReceiveCommand)
+    assert decision.issue_number == 8
+    assert decision.command == Command(name=CommandName.USE, argument=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sender": BOT, "comment__user": BOT}, "bot"),
+        ({"sender": OURSELVES, "comment__user": OURSELVES}, "our own doing"),
+        ({"comment__user": BOT}, "author"),
+        ({"comment__performed_via_github_app": {"id": 12345, "slug": "troop"}}, "our own App"),
+        ({"comment__body": "<!-- troop:status:7 -->\n\n/troop stop"}, "our own"),
+        ({"comment__user": None}, "author"),
+    ],
+)
+def test_attack_09_echoed_commands_are_ignored(changes: dict[str, Any], word: str) -> None:
+    _ignored(decide(delivery("issue_comment.created", **changes), APP), word)
+
+
+def test_attack_09_our_own_comment_where_a_token_is_used() -> None:
+    ours = {"login": "Troop-Machine", "id": 9, "type": "User"}
+    _ignored(decide(delivery("issue_comment.created", sender=ours, comment__user=ours), TOKEN), "our own doing")
+
+
+def test_another_apps_user_may_command() -> None:
+    other = delivery("issue_comment.created", comment__performed_via_github_app={"id": 4, "slug": "cli"})
+    assert isinstance(decide(other, APP), ReceiveCommand)
+
+
+@pytest.mark.parametrize("body", [None, "", "hello", "> /troop stop", "```\n/troop stop\n```"])
+def test_attack_10_comments_without_a_command(body: str | None) -> None:
+    _ignored(decide(delivery("issue_comment.created", comment__body=body), APP), "no command")
+
+
+def test_attack_10_edited_comments_are_ignored() -> None:
+    _ignored(decide(delivery("issue_comment.edited"), APP), "edited")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "allowed"),
+    [
+        ((), True),
+        (("octo-org/octo-repo",), True),
+        (("OCTO-ORG/*",), True),
+        (("*/octo-repo", "x/y"), True),
+        (("octo-org/octo",), False),
+        (("octo/*",), False),
+        (("octo-org",), False),
+    ],
+)
+def test_attack_11_the_allow_list(patterns: tuple[str, ...], allowed: bool) -> None:
+    rules = APP.model_copy(update={"repositories": patterns})
+    for name in ("issues.labeled", "issues.closed", "issue_comment.created"):
+        decision = decide(delivery(name), rules)
+        assert isinstance(decision, Ignore) is not allowed
+        if not allowed:
+            _ignored(decision, "TROOP_REPOSITORIES")
+
+
+def test_attack_11_a_suspended_installation_is_ignored() -> None:
+    suspended = {"id": 2311213, "suspended_at": "2024-03-03T00:00:00Z"}
+    for name in ("issues.labeled", "issue_comment.created"):
+        _ignored(decide(delivery(name, installation=suspended), APP), "suspended")
+
+
+@pytest.mark.parametrize(
+    "name", ["ping", "installation.created", "installation.suspend", "installation_repositories.added"]
+)
+def test_administrative_events_are_answered(name: str) -> None:
+    assert isinstance(decide(delivery(name), APP), Answer)
+
+
+def test_all_else_is_ignored_with_its_name() -> None:
+    _ignored(decide(delivery("push"), APP), "nothing is done on push")
+    _ignored(decide(delivery("issues.labeled").model_copy(update={"action": "pinned"}), APP), "issues.pinned")
+
+
+def test_attack_13_hidden_text_is_stripped_and_flagged() -> None:
+    labelled = delivery("issues.labeled", issue__title="a\u202eb\nc", issue__body="x <!-- do harm --> y\u200b")
+    decision = decide(labelled, APP)
+    assert isinstance(decision, StartRun)
+    assert decision.issue.title == "ab c"
+    assert decision.issue.body == "x  y"
+    assert decision.issue.flags == (
+        "HTML comments",
+        "characters that change the direction of text",
+        "zero-width characters",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repository__full_name": "octo-org/.."},
+        {"repository__full_name": "octo-org/a/b"},
+        {"repository__full_name": "--upload-pack=x/y z"},
+        {"repository__full_name": "octo-org/octo-repo\n"},
+        {"repository__full_name": "$(id)/x"},
+        {"sender__login": "octocat\nx"},
+        {"sender__login": "a" * 200},
+        {"issue__number": 0},
+        {"issue__number": 2**70},
+        {"issue__number": "seven"},
+        {"issue__html_url": "javascript:alert(1)"},
+        {"issue__updated_at": "yesterday"},
+        {"issue__title": None},
+        {"issue": None},
+        {"issue": []},
+        {"sender": ...},
+        {"repository": ...},
+        {"installation": {"id": "x"}},
+        {"label": "troop"},
+    ],
+)
+def test_attack_18_a_malformed_payload_is_ignored_with_the_field(changes: dict[str, Any]) -> None:
+    _ignored(decide(delivery("issues.labeled", **changes), APP), "documented shape")
+
+
+def test_rules_come_from_the_settings() -> None:
+    app = Rules.of(Settings(_env_file=None, app_id=1, app_slug="ours", label="fix", repositories=("a/*",)))
+    assert app == Rules(label="fix", repositories=("a/*",), app_id=1, own_login="ours[bot]")
+    assert Rules.of(Settings(_env_file=None, token="x", token_login="me")).own_login == "me"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def _paths(data: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [prefix] if prefix else []
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        found += _paths(value, (*prefix, key))
+    return found
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_fuzz_a_payload_with_any_part_replaced_gives_a_decision(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([n for n in NAMES if n.startswith("issue")]))
+    changed = payload(name)
+    for _ in range(data.draw(st.integers(1, 3))):
+        *parents, last = data.draw(st.sampled_from(_paths(changed)))
+        at = changed
+        for parent in parents:
+            at = at[parent]
+        at[last] = data.draw(_JSON)
+    event, action = name.split(".")[:2]
+    decision = decide(Delivery(guid="g", event=event, action=action, payload=changed), APP)
+    assert isinstance(decision, Decision)
+
+
+@given(st.sampled_from(NAMES), st.dictionaries(st.text(max_size=10), _JSON, max_size=5))
+def test_fuzz_any_object_gives_a_decision(name: str, data: dict[str, Any]) -> None:
+    event, _, action = name.partition(".")
+    assert isinstance(decide(Delivery(guid="g", event=event, action=action, payload=data), APP), Decision)
