@@ -1,0 +1,1 @@
+"""The web process: takes deliveries, answers at once, shows where runs are."""

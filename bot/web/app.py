@@ -1,0 +1,194 @@
+"""The HTTP service: verify, decide, store, hand to the queue, answer 202.
+
+Deliveries that come to nothing (ignored, or only answered) are logged and counted but not stored: the database keeps
+what must not happen twice, and only that.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from bot.contracts import Dispatcher
+from bot.decisions import Answer, Decision, Ignore
+from bot.errors import SettingsError, StoreUnavailable
+from bot.lifecycle import RunState
+from bot.records import Record
+from bot.settings import Settings
+from bot.store import Accepted
+from bot.triggers import Rules, decide
+from bot.web.body import BodyReader
+from bot.web.metrics import CONTENT_TYPE, Metrics
+from bot.web.pages import RunReader, routes
+from bot.webhook import Delivery, Refusal, receive, secrets_of
+
+ENQUEUE_TIMEOUT = 2.0  # seconds; then the sweeper hands the job over
+
+log = logging.getLogger("troop.web")
+
+
+class WebStore(RunReader, Protocol):
+    """What the service asks of the store. Methods block; they are called in threads."""
+
+    def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted: ...
+
+    def counts(self) -> Mapping[RunState, int]: ...
+
+
+class Taken(Record):
+    """A delivery, decided and (where it comes to something) stored."""
+
+    delivery: Delivery
+    decision: Decision
+    accepted: Accepted | None
+
+
+def create_app(
+    settings: Settings,
+    store: WebStore,
+    dispatcher: Dispatcher,
+    *,
+    lifespan: "Lifespan | None" = None,
+) -> FastAPI:
+    """The application. Raises `SettingsError` without a webhook secret: nothing could be verified."""
+    secrets = secrets_of(settings)
+    if not secrets:
+        raise SettingsError("TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings")
+    rules = Rules.of(settings)
+    metrics = Metrics()
+    bodies = BodyReader()
+    app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.include_router(routes(settings, store))
+
+    def take(body: bytes, headers: Mapping[str, str]) -> Taken | Refusal:
+        delivery = receive(body, headers, secrets)
+        if isinstance(delivery, Refusal):
+            return delivery
+        decision = decide(delivery, rules)
+        if isinstance(decision, Answer | Ignore):
+            return Taken(delivery=delivery, decision=decision, accepted=None)
+        accepted = store.accept(delivery.guid, delivery.event, delivery.action or "", decision)
+        return Taken(delivery=delivery, decision=decision, accepted=accepted)
+
+    def refuse(refusal: Refusal) -> Response:
+        metrics.refused.labels(status=str(refusal.status)).inc()
+        log.warning("refused status=%d reason=%s", refusal.status, _line(refusal.reason))
+        # An unread body would be taken for the next request on this connection.
+        return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
+
+    @app.post("/webhook")
+    async def webhook(request: Request) -> Response:
+        started = time.perf_counter()
+        if "x-hub-signature-256" not in request.headers:  # nothing of the body is read for a stranger
+            return refuse(Refusal(status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret"))
+        body = await bodies.read(request)
+        if isinstance(body, Refusal):
+            return refuse(body)
+        try:
+            taken = await run_in_threadpool(take, body, request.headers)
+        except StoreUnavailable as error:
+            log.error("not stored guid=%s error=%s", _line(request.headers.get("x-github-delivery", "")), error)
+            return JSONResponse({"error": "the database is out of reach; deliver it again"}, 503)
+        if isinstance(taken, Refusal):
+            return refuse(taken)
+        job_id = taken.accepted.job_id if taken.accepted else None
+        if job_id is not None:
+            await _enqueue(dispatcher, job_id, metrics)
+        answer = _answer(taken)
+        metrics.deliveries.labels(decision=answer["decision"]).inc()
+        metrics.duplicates.inc(answer["duplicate"])
+        seconds = time.perf_counter() - started
+        metrics.acknowledgement.observe(seconds)
+        log.info(
+            "delivery guid=%s event=%s decision=%s job=%s duplicate=%s ms=%.1f reason=%s",
+            taken.delivery.guid,
+            f"{taken.delivery.event}.{taken.delivery.action}" if taken.delivery.action else taken.delivery.event,
+            answer["decision"],
+            job_id or "-",
+            answer["duplicate"],
+            seconds * 1000,
+            _line(answer["reason"]),
+        )
+        return JSONResponse(answer, 202)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """The database can be read. A queue out of reach is told but is no reason to send deliveries elsewhere."""
+        try:
+            await run_in_threadpool(store.counts)
+        except StoreUnavailable as error:
+            return JSONResponse({"database": str(error)}, 503)
+        ping = getattr(dispatcher, "ping", None)
+        if ping is not None:
+            try:
+                async with asyncio.timeout(ENQUEUE_TIMEOUT):
+                    await ping()
+            except (OSError, TimeoutError) as error:
+                return JSONResponse({"database": "ok", "queue": f"out of reach: {error}"})
+        return JSONResponse({"database": "ok", "queue": "ok"})
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        try:
+            counts = store.counts()
+        except StoreUnavailable:
+            counts = {}  # the other numbers are worth having most of all now
+        return Response(metrics.render(counts), headers={"Content-Type": CONTENT_TYPE})
+
+    return app
+
+
+class Lifespan(Protocol):
+    """What FastAPI runs around the service."""
+
+    def __call__(self, app: FastAPI) -> AbstractAsyncContextManager[None]: ...
+
+
+async def _enqueue(dispatcher: Dispatcher, job_id: str, metrics: Metrics) -> None:
+    """Hand over; what fails is left to the sweeper, since the row is committed."""
+    try:
+        async with asyncio.timeout(ENQUEUE_TIMEOUT):
+            await dispatcher.enqueue(job_id)
+    except (OSError, TimeoutError) as error:  # ConnectionError is an OSError
+        metrics.not_queued.inc()
+        log.warning("not queued job=%s, the sweeper will: %s", job_id, error)
+    except Exception:
+        metrics.not_queued.inc()
+        log.exception("not queued job=%s, the sweeper will", job_id)
+
+
+def _answer(taken: Taken) -> dict[str, Any]:
+    """What GitHub's list of deliveries shows to the App's owner."""
+    accepted = taken.accepted
+    match taken.decision:
+        case Ignore():
+            reason = taken.decision.reason
+        case Answer():
+            reason = taken.decision.message
+        case _:
+            reason = accepted.note if accepted else ""
+    job_id = accepted.job_id if accepted else None
+    kind, _, rest = (job_id or "").partition(":")
+    return {
+        "decision": type(taken.decision).__name__,
+        "reason": reason,
+        "run": int(rest.partition(":")[0]) if kind == "run" else None,
+        "job": job_id,
+        "duplicate": bool(accepted and accepted.duplicate),
+    }
+
+
+def _line(text: str) -> str:
+    """On one line and in ASCII, so that nobody writes log lines of their own."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:500]

@@ -1,0 +1,53 @@
+"""Reading a request's body within bounds of memory and time."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+from bot.webhook import MAX_BODY, Refusal
+
+LARGE = 1024 * 1024  # bytes; nearly every delivery is smaller
+_DRAINED = 2  # times the limit are read and thrown away, so that a sender reads the answer instead of a broken pipe
+READ_TIMEOUT = 20.0  # seconds for a whole body; GitHub itself gives up after 10
+
+
+class BodyReader:
+    """Reads bodies of at most `limit` bytes. Only a few large ones are held at once, so memory stays bounded."""
+
+    def __init__(self, *, limit: int = MAX_BODY, large_at_once: int = 4, timeout: float = READ_TIMEOUT) -> None:
+        self.limit = limit
+        self.timeout = timeout
+        self._large = asyncio.Semaphore(large_at_once)
+
+    async def read(self, request: Request) -> bytes | Refusal:
+        """The body; or 413 (too large), 408 (too slow, or the large ones before it were), 400 (cut off)."""
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdecimal() and int(declared[:20]) > _DRAINED * self.limit:
+            return self._too_large()
+        parts: list[bytes] = []
+        size = 0
+        holding = False
+        try:
+            async with asyncio.timeout(self.timeout):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > _DRAINED * self.limit:
+                        return self._too_large()
+                    if size > self.limit:
+                        parts.clear()
+                        continue
+                    if size > LARGE and not holding:
+                        await self._large.acquire()
+                        holding = True
+                    parts.append(part)
+            return b"".join(parts) if size <= self.limit else self._too_large()
+        except TimeoutError:
+            return Refusal(status=408, reason=f"the body did not arrive within {self.timeout:g} s; deliver it again")
+        except ClientDisconnect:
+            return Refusal(status=400, reason="the connection ended before the body did")
+        finally:
+            if holding:
+                self._large.release()
+
+    def _too_large(self) -> Refusal:
+        return Refusal(status=413, reason=f"the body is larger than {self.limit:,} bytes")

@@ -1,0 +1,143 @@
+"""Read-only pages: the newest runs, and one run with its count.
+
+They show runs of every repository, and Troop has no logins. So they answer only to this machine itself, unless
+`TROOP_PAGES=1` opens them to all who reach the service; put a proxy that asks who they are in front of it then.
+"This machine itself" means a loopback peer, a loopback name in `Host` (a foreign page can't read them by rebinding
+its name) and no sign of a proxy (whose own peer address would be loopback, too).
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import jinja2
+from fastapi import APIRouter, HTTPException, Request, Response
+from pydantic import ValidationError
+
+from bot.lifecycle import ACTIVE, RunState
+from bot.records import Report
+from bot.settings import Settings
+from bot.store import RunInfo
+
+_STAGES = (
+    RunState.QUEUED,
+    RunState.CHECKOUT,
+    RunState.CONTEXT,
+    RunState.TRAJECTORIES,
+    RunState.MATRIX,
+    RunState.SELECTION,
+    RunState.PUBLISHING,
+)
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_PAGE = 50  # runs
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("bot", "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class RunReader(Protocol):
+    """What the pages ask of the store."""
+
+    def runs(self, *, limit: int = ..., before: int | None = ...) -> Sequence[RunInfo]: ...
+
+    def run(self, run_id: int) -> RunInfo | None: ...
+
+    def report(self, run_id: int) -> str | None: ...
+
+
+def is_local(request: Request) -> bool:
+    """Whether the request comes from this machine, asks for it by a loopback name, and passed no proxy."""
+    if any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return False
+    return _is_loopback(request.client.host if request.client else "") and _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def link(url: str | None, settings: Settings) -> str | None:
+    """A URL that may stand in a page: only one of the forge's own, by http or https."""
+    if url is None or urlsplit(url).scheme not in ("http", "https"):
+        return None
+    return url if urlsplit(url).netloc == urlsplit(settings.github_web_url).netloc else None
+
+
+def routes(settings: Settings, store: RunReader) -> APIRouter:
+    """The pages' routes. Handlers are plain functions: they block on the database, so they run in threads."""
+    router = APIRouter()
+
+    def show(request: Request, template: str, **values: object) -> Response:
+        text = _templates.get_template(template).render(**values)
+        return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+    def check(request: Request) -> None:
+        if not (settings.pages or is_local(request)):
+            raise HTTPException(
+                404, "the pages are served to this machine alone; TROOP_PAGES=1 opens them to all who reach the service"
+            )
+
+    @router.get("/")
+    def index(request: Request, before: int | None = None) -> Response:
+        check(request)
+        runs = store.runs(limit=_PAGE, before=before if before is None else min(before, 2**62))
+        older = runs[-1].id if len(runs) == _PAGE else None
+        return show(request, "runs.html", runs=runs, older=older, active=ACTIVE)
+
+    @router.get("/runs/{run_id}")
+    def one(request: Request, run_id: int) -> Response:
+        check(request)
+        run = store.run(run_id) if 0 < run_id < 2**62 else None
+        if run is None:
+            raise HTTPException(404, f"there is no run {run_id}")
+        return show(
+            request,
+            "run.html",
+            run=run,
+            report=_report(store.report(run_id)),
+            stages=_STAGES,
+            active=run.state in ACTIVE,
+            pull_request=link(run.pull_request_url, settings),
+            issue=link(f"{settings.github_web_url}/{run.repository}/issues/{run.issue_number}", settings),
+        )
+
+    @router.get("/style.css")
+    def style() -> Response:
+        source, _, _ = jinja2.PackageLoader("bot", "templates").get_source(_templates, "style.css")
+        headers = HEADERS | {"Cache-Control": "max-age=3600"}
+        return Response(source, media_type="text/css; charset=utf-8", headers=headers)
+
+    return router
+
+
+def _report(text: str | None) -> Report | None:
+    """The stored report; None where there is none, or one of a version that is not understood any more."""
+    try:
+        return None if text is None else Report.model_validate_json(text)
+    except ValidationError:
+        return None

@@ -1,0 +1,90 @@
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from bot.settings import Settings
+from bot.store import Store
+from bot.web.app import create_app
+from tests.bot.deliveries import SECRET, payload, request
+
+
+class ListDispatcher:
+    """Notes what it is handed; `error` is raised instead."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+        self.error: Exception | None = None
+
+    async def enqueue(self, job_id: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.jobs.append(job_id)
+
+    async def run(self) -> None:
+        raise AssertionError("the web only hands over")
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        _env_file=None,
+        webhook_secret=SECRET,
+        app_id=12345,
+        database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
+        quota_runs_per_hour=1000,
+        repositories=("octo-org/*",),
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store.from_settings(settings)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def dispatcher() -> ListDispatcher:
+    return ListDispatcher()
+
+
+@pytest.fixture
+def app(settings: Settings, store: Store, dispatcher: ListDispatcher) -> FastAPI:
+    return create_app(settings, store, dispatcher)
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 4321))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+class Sender:
+    """Sends deliveries as GitHub does."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def __call__(self, name: str, *, guid: str | None = None, **changes: Any) -> httpx.Response:
+        body, headers = request(name.partition(".")[0], payload(name, **changes), guid=guid)
+        return await self._client.post("/webhook", content=body, headers=headers)
+
+    async def taken(self, name: str, *, guid: str | None = None, **changes: Any) -> dict[str, Any]:
+        response = await self(name, guid=guid, **changes)
+        assert response.status_code == 202, response.text
+        answer: dict[str, Any] = json.loads(response.content)
+        return answer
+
+
+@pytest.fixture
+def send(client: httpx.AsyncClient) -> Sender:
+    return Sender(client)

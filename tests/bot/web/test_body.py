@@ -1,0 +1,93 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.requests import Request
+
+from bot.web.body import LARGE, BodyReader
+from bot.webhook import Refusal
+
+
+def _request(parts: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> Request:
+    async def receive() -> dict[str, object]:
+        try:
+            return {"type": "http.request", "body": await anext(parts), "more_body": True}
+        except StopAsyncIteration:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    return Request({"type": "http", "method": "POST", "headers": raw}, receive)
+
+
+async def _parts(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def _status(reader: BodyReader, request: Request) -> int:
+    outcome = await reader.read(request)
+    return outcome.status if isinstance(outcome, Refusal) else 200
+
+
+async def test_a_body_in_parts() -> None:
+    assert await BodyReader().read(_request(_parts(b"a", b"", b"bc"))) == b"abc"
+    assert await BodyReader().read(_request(_parts())) == b""
+
+
+@pytest.mark.parametrize(("size", "status"), [(9, 200), (10, 200), (11, 413), (20, 413), (21, 413), (1000, 413)])
+async def test_the_limit(size: int, status: int) -> None:
+    assert await _status(BodyReader(limit=10), _request(_parts(*[b"x"] * size))) == status
+
+
+async def test_a_declared_length_far_over_the_limit_is_not_read() -> None:
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("read")
+        yield b""
+
+    for declared in ("21", "9" * 5000):
+        assert await _status(BodyReader(limit=10), _request(never(), {"Content-Length": declared})) == 413
+
+
+@pytest.mark.parametrize("declared", ["-1", "x", "²", ""])
+async def test_a_declared_length_that_is_no_number_counts_for_nothing(declared: str) -> None:
+    assert await _status(BodyReader(limit=10), _request(_parts(b"a"), {"Content-Length": declared})) == 200
+
+
+async def test_a_body_that_never_ends_is_408() -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    assert await _status(BodyReader(timeout=0.01), _request(drip())) == 408
+
+
+async def test_a_connection_that_ends_is_400() -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    assert await _status(BodyReader(), request) == 400
+
+
+async def test_few_large_bodies_are_held_at_once() -> None:
+    reader = BodyReader(large_at_once=2, timeout=30)
+    go = asyncio.Event()
+    begun = asyncio.Semaphore(0)
+    asked_for_more = 0
+
+    async def large() -> AsyncIterator[bytes]:
+        nonlocal asked_for_more
+        yield b"x" * (LARGE + 1)
+        asked_for_more += 1
+        begun.release()
+        await go.wait()
+
+    reading = [asyncio.create_task(reader.read(_request(large()))) for _ in range(5)]
+    await begun.acquire()
+    await begun.acquire()
+    small = await reader.read(_request(_parts(b"small")))  # not held up
+    assert small == b"small"
+    assert asked_for_more == 2
+    go.set()
+    assert all(isinstance(body, bytes) for body in await asyncio.gather(*reading))
+    assert asked_for_more == 5
