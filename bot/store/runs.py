@@ -58,8 +58,8 @@ class Runs(Part):
             ).first()
             return None if taken is None else claimed_run(taken)
 
-    def renew(self, run_id: int, attempt: int, lease_seconds: float, progress: str | None = None) -> bool:
-        """Lengthen the lease, and store the progress for the status page; whether the run should stop now.
+    def renew(self, run_id: int, attempt: int, lease_seconds: float, progress: str | None = None) -> str | None:
+        """Lengthen the lease, and store the progress for the status page; why the run should stop now.
 
         Raises `LeaseLost` where the attempt is no longer the newest or the run has ended.
         """
@@ -73,7 +73,7 @@ class Runs(Part):
             ).first()
             if row is None:
                 raise _lost(run_id, attempt)
-            return row.stop_reason is not None and row.state in STOPPABLE
+            return row.stop_reason if row.state in STOPPABLE else None
 
     def advance(self, run_id: int, attempt: int, new_state: RunState) -> RunState:
         """Enter the next stage; the state the run is in now.

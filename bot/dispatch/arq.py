@@ -1,0 +1,191 @@
+"""The queue of several workers and machines: arq on Redis, kept behind our own Protocol.
+
+What arq does by itself and must not: it pickles (here: JSON); it refuses an id whose result it keeps (nothing is
+kept); after `kill -9` it holds a job back until its time-out (`enqueue` lifts the dead worker's mark); SIGTERM cancels
+jobs at once (signals are not handed to it; `close` waits); an exception in its own loop ends it (`run` starts it anew).
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix
+from arq.worker import Retry, Worker, func
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from bot.dispatch.lanes import Handler, Lanes, lane_of
+from bot.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+JOB_TIMEOUT = 7 * 86_400.0  # seconds; leases say who lives, not the queue
+CONNECT_TIMEOUT = 1.0  # seconds
+ENQUEUE_TIMEOUT = 2.0  # seconds: GitHub waits for the web's answer
+LONGEST_PAUSE = 2.0  # seconds between attempts to reach a Redis that is away
+
+
+class ArqDispatcher:
+    """`contracts.Dispatcher` on Redis. A process that only enqueues never calls `run`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        lanes: Lanes,
+        redis_url: str,
+        *,
+        grace: float = 10.0,
+        poll_seconds: float = 0.05,
+        prefix: str = "troop",
+    ) -> None:
+        """Connects at the first use. `prefix` names the queues in Redis. Raises `SettingsError` for an unusable URL."""
+        self._handler = handler
+        self._lanes = lanes
+        self._grace = grace
+        self._poll_seconds = poll_seconds
+        self._prefix = prefix
+        try:
+            connections = ConnectionPool.from_url(
+                redis_url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=10 * CONNECT_TIMEOUT
+            )
+        except ValueError as error:
+            raise SettingsError(f"TROOP_REDIS_URL can't be used: {error}") from error
+        self._where = "{host}:{port}".format(**{"host": "?", "port": "?", **connections.connection_kwargs})
+        self._redis = ArqRedis(connections, job_serializer=_to_json, job_deserializer=json.loads)
+        self._slots = {lane: asyncio.Semaphore(count) for lane, count in lanes.items()}
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._loops: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[Any]] = set()  # arq's tasks around jobs, of workers that were replaced
+        self._closing = False
+
+    async def enqueue(self, job_id: str) -> None:
+        """One that waits or runs already is not taken again. Raises `ConnectionError` within seconds.
+
+        Call it only for what the database says is due: the mark by which arq keeps a job that it once started from
+        being started again is lifted, since the worker that set it may be dead.
+        """
+        queue = self._queue(lane_of(job_id))
+        try:
+            async with asyncio.timeout(ENQUEUE_TIMEOUT):
+                taken = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
+                if taken is None and job_id not in self._running:
+                    async with self._redis.pipeline(transaction=True) as pipe:
+                        pipe.delete(in_progress_key_prefix + job_id)
+                        pipe.zadd(queue, {job_id: int(time.time() * 1000)}, nx=True)
+                        await pipe.execute()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise ConnectionError(
+                f"{job_id} is not queued: Redis at {self._where} can't be reached ({error or 'timed out'}); "
+                "the sweeper will bring it"
+            ) from error
+
+    async def run(self) -> None:
+        loops = {asyncio.create_task(self._serve(lane), name=f"arq {lane}") for lane in self._lanes}
+        self._loops |= loops
+        try:
+            await asyncio.wait(loops)
+        finally:
+            await self._stop(grace=0.0)
+
+    async def close(self) -> None:
+        await self._stop(self._grace)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+    async def _stop(self, grace: float) -> None:
+        self._closing = True
+        for worker in self._workers.values():
+            worker.allow_pick_jobs = False
+        if self._running:
+            await asyncio.wait(set(self._running.values()), timeout=grace)
+        for task in self._running.values():
+            task.cancel()  # arq leaves a cancelled job in the queue, for other workers
+        around = {task for worker in self._workers.values() for task in worker.tasks.values()} | self._finishing
+        if around:
+            await asyncio.wait(around, timeout=max(grace, CONNECT_TIMEOUT))
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+
+    def _queue(self, lane: str) -> str:
+        return f"{self._prefix}:{lane}"
+
+    async def _serve(self, lane: str) -> None:
+        """Run arq's worker; where Redis goes away, a new one once it is back. Jobs under way are not disturbed."""
+        pause = 0.05
+        while not self._closing:
+            worker = self._workers[lane] = self._worker(lane)
+            started = time.monotonic()
+            try:
+                await worker.main()
+            except (RedisError, OSError) as error:
+                if time.monotonic() - started > LONGEST_PAUSE:
+                    pause = 0.05
+                log.warning("Redis at %s is away (%s); trying again in %.2g s", self._where, error, pause)
+            except Exception:
+                log.exception("arq's worker broke; starting it anew in %.2g s", pause)
+            finally:
+                for task in worker.tasks.values():
+                    self._finishing.add(task)
+                    task.add_done_callback(self._finished)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _worker(self, lane: str) -> Worker:
+        return Worker(
+            [func(self._performer(lane), name="perform")],
+            queue_name=self._queue(lane),
+            redis_pool=self._redis,
+            handle_signals=False,
+            max_jobs=self._lanes[lane],
+            max_tries=1_000_000,  # the database counts
+            job_timeout=JOB_TIMEOUT,
+            keep_result=0,
+            poll_delay=self._poll_seconds,
+            job_serializer=_to_json,
+            job_deserializer=json.loads,
+            log_results=False,
+        )
+
+    def _performer(self, lane: str) -> Callable[..., Any]:
+        async def perform(_context: dict[Any, Any], job_id: str) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if job_id in self._running:
+                return  # picked a second time by this process; the first goes on
+            self._running[job_id] = task
+            following: str | None = None
+            try:
+                # Not more at once than the lane has, also while jobs of a replaced arq worker still run.
+                async with self._slots[lane]:
+                    if self._closing:
+                        raise Retry  # leaves it in the queue, for other workers
+                    following = await self._handler(job_id)
+            except (Retry, asyncio.CancelledError):
+                raise
+            except Exception:  # a handler is not to raise; the run stays in the database for the sweeper
+                log.exception("job %s failed in its handler", job_id)
+            finally:
+                del self._running[job_id]
+            if following is not None:
+                try:
+                    await self.enqueue(following)
+                except ConnectionError as error:
+                    log.warning("%s", error)
+
+        return perform
+
+    def _finished(self, task: "asyncio.Task[Any]") -> None:
+        self._finishing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.info("Redis was away when a job ended (%s); the database has its end", task.exception())
+
+
+def _to_json(value: object) -> bytes:
+    return json.dumps(value).encode()

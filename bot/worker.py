@@ -1,0 +1,338 @@
+"""Executes jobs: claims, works under the lease, stores the end, tells the issue. Knows nothing of what the work is."""
+
+import asyncio
+import errno
+import functools
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from bot.contracts import Dispatcher, Journal, Progress
+from bot.errors import (
+    ForgeError,
+    LeaseLost,
+    RateLimited,
+    Refused,
+    RunStopped,
+    SandboxError,
+    StoreUnavailable,
+    TroopError,
+)
+from bot.heartbeat import ShuttingDown, under_lease
+from bot.lifecycle import RunState
+from bot.records import ClaimedCommand, ClaimedRun, Record
+from bot.store import DbJournal, Store, parse, run_job
+from bot.store.jobs import RUN
+from bot.sweeper import Sweeper
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DELAYS = (5.0, 30.0, 120.0, 600.0)  # seconds until a run set back by an infrastructure error is tried again
+PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between tries to store an end while the database is away
+ANNOUNCE_TIMEOUT = 120.0  # seconds
+
+SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be there again later
+
+TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
+
+
+class Finished(Record):
+    """How the pipeline ended. Of ends other than solved and abstained `announce` tells the issue, with the note."""
+
+    state: RunState
+    report_json: str | None = None  # `records.Report`
+    pull_request_url: str | None = None
+    note: str = ""
+    announced: bool = False  # the pipeline told the issue itself
+
+
+class Executed(Record):
+    """How a command ended. `following`: a job to hand over at once, e.g. `run_job(id)` of a run started again."""
+
+    note: str = ""
+    following: str | None = None
+
+
+class Advance(Protocol):
+    async def __call__(self, state: RunState) -> None:
+        """Enter a stage; also the check of the fence before every act on GitHub (the state may be the present one).
+
+        Raises `LeaseLost`, and `RunStopped` where somebody asked for it before publishing began.
+        """
+
+
+class Execute(Protocol):
+    async def __call__(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
+        """The whole run, from wherever its journal says it is. May be cancelled at any await."""
+
+
+class ExecuteCommand(Protocol):
+    async def __call__(self, command: ClaimedCommand) -> Executed:
+        """One command; idempotent, since a worker that dies in it leaves it to another."""
+
+
+class Announce(Protocol):
+    async def __call__(self, run: ClaimedRun, state: RunState, reason: str) -> None:
+        """Tell the issue of an end; idempotent. What it raises is logged, and it is tried again later."""
+
+
+class Worker:
+    """Call from one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        execute: Execute,
+        execute_command: ExecuteCommand,
+        announce: Announce,
+        *,
+        lease_seconds: float = 60.0,
+        delays: tuple[float, ...] = DELAYS,
+        name: str = "",
+    ) -> None:
+        self._store = store
+        self._execute = execute
+        self._execute_command = execute_command
+        self._announce = announce
+        self._lease = lease_seconds
+        self._delays = delays
+        self.name = name or f"{platform.node()}:{os.getpid()}"
+        self._shutdown = asyncio.Event()
+
+    def shutdown(self) -> None:
+        """Give running work back and take no more. Call it in the event loop's thread, e.g. from a signal handler."""
+        self._shutdown.set()
+
+    async def handle(self, job_id: str) -> str | None:
+        """Do what the job asks for, if it is still due. Never raises but `CancelledError`, and then gives it back.
+
+        The returned job, if any, is to be enqueued at once.
+        """
+        if self._shutdown.is_set():
+            return None
+        try:
+            job = parse(job_id)
+            return await (self._handle_run(job.id) if job.kind == RUN else self._handle_command(job.id))
+        except LeaseLost as error:
+            log.warning("%s: nothing is written: %s", job_id, error)
+        except StoreUnavailable as error:
+            log.warning("%s is left to the sweeper: %s", job_id, error)
+        except Exception:
+            log.exception("%s broke the worker; it is left to the sweeper", job_id)
+        return None
+
+    # -- runs
+
+    async def _handle_run(self, run_id: int) -> str | None:
+        run = await self._claim(
+            functools.partial(self._store.claim_run, run_id, self.name, self._lease),
+            lambda claimed: self._store.release(claimed.id, claimed.attempt),
+        )
+        following = None if run is None else await self._work(run)
+        await self._tell(run_id)
+        return following
+
+    async def _work(self, run: ClaimedRun) -> str | None:
+        log.info("run %d of %s#%d: attempt %d", run.id, run.repository, run.issue.number, run.attempt)
+        progress = StoredProgress()
+        held = (run.id, run.attempt)
+
+        async def advance(state: RunState) -> None:
+            await asyncio.to_thread(self._store.advance, *held, state)
+
+        try:
+            end = await under_lease(
+                self._execute(run, DbJournal(self._store, *held), progress, advance),
+                lambda: self._store.renew(*held, self._lease, progress.text),
+                lease_seconds=self._lease,
+                shutdown=self._shutdown,
+            )
+        except ShuttingDown:
+            await self._persist(self._store.release, *held)
+            return run_job(*held)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._persist(self._store.release, *held))
+            raise
+        except Exception as error:
+            cause = decisive(error)
+            if isinstance(cause, LeaseLost):
+                raise cause from None
+            if isinstance(cause, RunStopped):
+                end = Finished(state=RunState.STOPPED, note=str(cause))
+            elif is_infrastructure(cause):
+                log.warning("run %d was set back: %s: %s", run.id, type(cause).__name__, cause)
+                wait = cause.retry_after if isinstance(cause, RateLimited) else 0.0
+                delay = await self._persist(self._store.postpone, *held, reason(cause), self._delays, wait)
+                if delay is not None:
+                    log.info("run %d is tried again in %.0f s", run.id, delay)
+                    return None
+                note = f"gave up after {len(self._delays) + 1} tries: {reason(cause)}"
+                end = Finished(state=RunState.FAILED, note=note)
+            else:
+                log.error("run %d failed", run.id, exc_info=error)
+                end = Finished(state=RunState.FAILED, note=reason(cause))
+        await self._finish(run, end)
+        return None
+
+    async def _finish(self, run: ClaimedRun, end: Finished) -> None:
+        def store(end: Finished) -> None:
+            self._store.finish(
+                run.id,
+                run.attempt,
+                end.state,
+                reason=end.note,
+                report_json=end.report_json,
+                pull_request_url=end.pull_request_url,
+                announce=end.state in TOLD and not end.announced,
+            )
+
+        try:
+            await self._persist(store, end)
+        except ValueError as error:  # the pipeline ended where it must not
+            log.exception("run %d ended wrongly", run.id)
+            await self._persist(store, Finished(state=RunState.FAILED, note=reason(error)))
+        log.info("run %d: %s %s", run.id, end.state, end.note)
+
+    async def _tell(self, run_id: int) -> None:
+        """Announce the end of the run, if the issue has not been told. A failure is stored, to be made good later."""
+        telling = await asyncio.to_thread(
+            self._store.claim_announcement, run_id, self.name, ANNOUNCE_TIMEOUT + PERSIST[-1]
+        )
+        if telling is None:
+            return
+        try:
+            async with asyncio.timeout(ANNOUNCE_TIMEOUT):
+                await self._announce(telling.run, telling.state, telling.reason)
+        except Exception:
+            delay = await self._persist(self._store.announcement_failed, run_id)
+            again = "given up" if delay is None else f"tried again in {delay:.0f} s"
+            log.exception("run %d: the issue could not be told that it is %s; %s", run_id, telling.state, again)
+        else:
+            await self._persist(self._store.announced, run_id)
+
+    # -- commands
+
+    async def _handle_command(self, command_id: int) -> str | None:
+        command = await self._claim(
+            functools.partial(self._store.claim_command, command_id, self.name, self._lease),
+            lambda claimed: self._store.release_command(claimed.id, claimed.attempt),
+        )
+        if command is None:
+            return None
+        held = (command.id, command.attempt)
+        try:
+            done = await under_lease(
+                self._execute_command(command),
+                lambda: self._store.renew_command(*held, self._lease),
+                lease_seconds=self._lease,
+                shutdown=self._shutdown,
+            )
+        except ShuttingDown:
+            await self._persist(self._store.release_command, *held)
+            return None
+        except asyncio.CancelledError:
+            await asyncio.shield(self._persist(self._store.release_command, *held))
+            raise
+        except Exception as error:
+            cause = decisive(error)
+            if isinstance(cause, LeaseLost):
+                raise cause from None
+            if is_infrastructure(cause):
+                wait = cause.retry_after if isinstance(cause, RateLimited) else 0.0
+                delay = await self._persist(self._store.postpone_command, *held, reason(cause), self._delays, wait)
+                if delay is not None:
+                    log.warning("command %d is tried again in %.0f s: %s", command.id, delay, cause)
+                    return None
+            log.error("command %d (%s) failed", command.id, command.command.name, exc_info=error)
+            done = Executed(note=reason(cause))
+        await self._persist(self._store.finish_command, *held, done.note)
+        return done.following
+
+    # -- both
+
+    async def _claim(self, claim: Callable[[], T | None], release: Callable[[T], None]) -> T | None:
+        """A claim that is given back where the job is cancelled while the database is at it."""
+        claiming = asyncio.create_task(asyncio.to_thread(claim))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            if (claimed := await claiming) is not None:
+                await asyncio.to_thread(release, claimed)
+            raise
+
+    async def _persist(self, write: Callable[..., T], *values: Any) -> T:
+        """Write, with patience: the database may be starting again. Safe, since each of these is stored once."""
+        for delay in PERSIST:
+            try:
+                return await asyncio.to_thread(write, *values)
+            except StoreUnavailable as error:
+                log.warning("trying again in %g s: %s", delay, error)
+                await asyncio.sleep(delay)
+        return await asyncio.to_thread(write, *values)
+
+
+class StoredProgress:
+    """`contracts.Progress` that the heartbeat stores for the status page."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        self.text = f"{state}: {done} of {total}" + (f", {note}" if note else "")
+
+
+def decisive(error: BaseException) -> BaseException:
+    """What counts among the errors of a task group: a lost lease, then a stop, then what asking again won't mend."""
+    leaves = list(_leaves(error))
+    for kind in (LeaseLost, RunStopped):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return next((leaf for leaf in leaves if not is_infrastructure(leaf)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether the same work may well succeed later."""
+    if isinstance(error, Refused):
+        return False
+    if isinstance(error, OSError) and error.errno in SCARCE:
+        return True
+    return isinstance(error, ConnectionError | TimeoutError | SandboxError | ForgeError)
+
+
+def reason(error: BaseException) -> str:
+    """For the issue: our own messages are made for people; others may hold what is nobody's business."""
+    if isinstance(error, TroopError) and not isinstance(error, StoreUnavailable):
+        return str(error)
+    return f"an unexpected error ({type(error).__name__}); the worker's log has the details"
+
+
+async def serve(worker: Worker, dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:
+    """Work until `stop` is set (on SIGTERM, say), then give running work back and close the queue.
+
+    Raises what ended the dispatcher or the sweeper, if one of them ended by itself.
+    """
+    tasks = {asyncio.create_task(dispatcher.run()), asyncio.create_task(sweeper.run())}
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        worker.shutdown()
+        await dispatcher.close()
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    for task in done - {stopping}:
+        task.result()

@@ -1,0 +1,172 @@
+import threading
+
+import pytest
+
+from bot.decisions import Answer, Ignore
+from bot.errors import RetryRefused
+from bot.lifecycle import RunState
+from bot.records import CommandName
+from bot.store import Accepted, Store, run_job
+from tests.bot.queueing import age, cancel, command, expire, queue_run, start, state_of
+
+
+def at_once(count: int, accept) -> list[Accepted]:
+    """The results of `accept(0)`, `accept(1)`, ... called from as many threads at the same moment."""
+    barrier = threading.Barrier(count)
+    results: list[Accepted] = []
+
+    def call(n: int) -> None:
+        barrier.wait()
+        results.append(accept(n))
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_a_label_makes_a_queued_run_with_the_labelled_snapshot(store: Store):
+    accepted = store.accept("g1", "issues", "labeled", start())
+    assert accepted == Accepted(duplicate=False, job_id="run:1:0", note="run 1 is queued")
+    run = store.claim_run(1, "w", 60)
+    assert run is not None
+    assert (run.issue, run.sender, run.labelled_at) == (start().issue, "ann", start().labelled_at)
+    assert run.installation_id == 2**40
+    [delivery] = store.deliveries()
+    assert (delivery.guid, delivery.decision, delivery.job_id) == ("g1", "StartRun", "run:1:0")
+
+
+def test_the_same_guid_fifty_times_at_once_is_one_row_and_one_run(store: Store):
+    results = at_once(50, lambda _: store.accept("the-guid", "issues", "labeled", start()))
+    assert len(results) == 50
+    assert [r.job_id for r in results if not r.duplicate] == ["run:1:0"]
+    assert len(store.deliveries()) == len(store.runs()) == 1
+
+
+def test_fifty_guids_of_the_same_label_at_once_are_one_active_run(store: Store):
+    results = at_once(50, lambda n: store.accept(f"g{n}", "issues", "labeled", start()))
+    assert [r.job_id for r in results if r.job_id] == ["run:1:0"]
+    assert not any(r.duplicate for r in results)
+    assert (len(store.deliveries(100)), len(store.runs())) == (50, 1)
+
+
+def test_an_ended_run_makes_room_for_another(store: Store):
+    first = queue_run(store)
+    run = store.claim_run(first, "w", 60)
+    assert run is not None
+    store.finish(first, run.attempt, RunState.FAILED)
+    second = queue_run(store)
+    assert second != first
+
+
+def test_a_delivery_is_not_recorded_where_its_run_can_not_be(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("killed between the two inserts")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_insert_run", broken)
+        with pytest.raises(RuntimeError, match="between"):
+            store.accept("g", "issues", "labeled", start())
+    assert store.deliveries() == ()
+    assert not store.accept("g", "issues", "labeled", start()).duplicate
+
+
+def test_a_thousand_labels_are_the_quota_and_one_notice(store: Store):
+    for n in range(1000):
+        store.accept(f"g{n}", "issues", "labeled", start(issue=n))
+    *notices, third, second, first = store.runs(limit=2000)
+    assert [run.state for run in (first, second, third)] == [RunState.QUEUED] * 3
+    [notice] = notices
+    assert notice.state is RunState.REFUSED
+    assert "3 runs of the hour" in notice.reason
+    assert run_job(notice.id) in store.due()
+    assert store.counts()[RunState.REFUSED] == 0  # a notice is no run
+    assert not store.accept("other", "issues", "labeled", start(repository="octo/other")).duplicate
+    assert store.runs(repository="octo/other")[0].state is RunState.QUEUED
+
+
+def test_the_notice_is_due_once_an_hour_also_when_labels_come_at_once(store: Store):
+    for n in range(3):
+        queue_run(store, issue=n)
+    results = at_once(20, lambda n: store.accept(f"g{n}", "issues", "labeled", start(issue=100 + n)))
+    assert sum(r.job_id is not None for r in results) == 1
+    age(store, 3601)
+    for n in range(4):
+        store.accept(f"later{n}", "issues", "labeled", start(issue=200 + n))
+    states = [run.state for run in store.runs()]
+    assert states.count(RunState.QUEUED) == 6
+    assert states.count(RunState.REFUSED) == 2
+
+
+def test_cancelling_stops_a_queued_run_at_once(store: Store):
+    run_id = queue_run(store)
+    accepted = store.accept("c", "issues", "unlabeled", cancel())
+    assert state_of(store, run_id) is RunState.STOPPED
+    assert accepted.job_id == run_job(run_id)  # its end is to be announced
+    assert store.claim_run(run_id, "w", 60) is None
+
+
+def test_cancelling_asks_the_worker_of_a_running_one(store: Store):
+    run_id = queue_run(store)
+    run = store.claim_run(run_id, "w", 60)
+    assert run is not None
+    assert not store.stop_requested(run_id)
+    assert store.accept("c", "issues", "unlabeled", cancel()).job_id is None
+    assert store.stop_requested(run_id)
+    assert state_of(store, run_id) is RunState.QUEUED
+    assert store.renew(run_id, run.attempt, 60) == "the label was taken off"
+
+
+def test_cancelling_a_run_whose_worker_died_stops_it(store: Store):
+    run_id = queue_run(store)
+    assert store.claim_run(run_id, "w", 60)
+    expire(store, run_id)
+    store.accept("c", "issues", "unlabeled", cancel())
+    assert state_of(store, run_id) is RunState.STOPPED
+
+
+def test_cancelling_what_is_not_there_is_only_noted(store: Store):
+    accepted = store.accept("c", "issues", "closed", cancel())
+    assert accepted == Accepted(duplicate=False, note="the label was taken off; no run is active")
+
+
+def test_a_comment_is_one_command_however_often_it_is_delivered(store: Store):
+    assert store.accept("g1", "issue_comment", "created", command(comment=7)).job_id == "command:1"
+    assert store.accept("g2", "issue_comment", "created", command(comment=7)).job_id is None
+    assert store.accept("g3", "issue_comment", "created", command(comment=8, name=CommandName.STOP)).job_id
+
+
+@pytest.mark.parametrize(
+    ("decision", "note"),
+    [(Answer(message="pong"), "pong"), (Ignore(reason="a bot"), "a bot")],
+    ids=["answer", "ignore"],
+)
+def test_what_asks_for_nothing_is_recorded(store: Store, decision, note):
+    assert store.accept("g", "ping", "", decision) == Accepted(duplicate=False, note=note)
+    assert store.deliveries()[0].note == note
+
+
+def test_start_again_makes_a_new_run_of_the_same_snapshot(store: Store):
+    first = queue_run(store)
+    with pytest.raises(RetryRefused, match=f"run {first} is still queued; `/troop stop` it first"):
+        store.start_again(first)
+    store.request_stop(first, "enough")
+    second = store.start_again(first)
+    info = store.run(second)
+    assert info is not None
+    assert (info.state, info.retry_of) == (RunState.QUEUED, first)
+    assert run_job(second) in store.due()
+    with pytest.raises(ValueError, match="there is no run 99"):
+        store.start_again(99)
+
+
+def test_start_again_counts_against_the_quota(store: Store):
+    run_id = queue_run(store)
+    for _ in range(2):
+        store.request_stop(run_id, "enough")
+        run_id = store.start_again(run_id)
+    store.request_stop(run_id, "enough")
+    with pytest.raises(RetryRefused, match="3 runs of the hour"):
+        store.start_again(run_id)
