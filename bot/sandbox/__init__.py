@@ -1,0 +1,60 @@
+"""Sandboxes: where model-written tests meet model-written patches.
+
+`open_sandbox` is all that others need; `judges.touched_judges` says which candidates lose their votes.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bot.contracts import Sandbox
+from bot.errors import SandboxUnavailable
+from bot.sandbox.process import Isolation, ProcessSandbox
+from bot.settings import SandboxSettings
+
+_REFUSE = "to refuse it, use the Docker sandbox: --sandbox docker or TROOP_SANDBOX_KIND=docker"
+
+
+async def open_sandbox(
+    settings: SandboxSettings,
+    tree: Path,
+    *,
+    scripts: Mapping[str, tuple[str, ...]] | None = None,
+    setup: str = "",
+    image: str = "",
+    server: bool = False,
+    notice: Callable[[str], None],
+) -> Sandbox:
+    """A sandbox over the files of `tree`, which may be changed or removed afterwards; `close` it.
+
+    `scripts`: how scripts of an ending are run, such as `{".rb": ("ruby", "{script}")}`. `setup`: a shell command that
+    installs the dependencies, run once with network (Docker only). `image`: instead of the settings' one. `server`:
+    strangers' issues are worked on, so the process sandbox is refused. `notice` gets what the operator should know.
+
+    Raises `SandboxUnavailable`, with a mend, where there is no such sandbox here, and `SandboxError` where it fails.
+    """
+    if server and settings.kind == "process":
+        raise SandboxUnavailable(
+            "the server refuses the process sandbox, since strangers can make it run code: install Docker and set "
+            "TROOP_SANDBOX_KIND=docker"
+        )
+    if settings.kind != "process":
+        raise SandboxUnavailable("the Docker sandbox is not there yet: set TROOP_SANDBOX_KIND=process")
+    process = await ProcessSandbox.open(settings, tree, scripts=scripts)
+    if setup:
+        notice("the repository's `setup` command is not run: without Docker, install its dependencies yourself")
+    notice(describe(process))
+    return process
+
+
+def describe(process: ProcessSandbox) -> str:
+    """What this process sandbox protects from, and what not, in words for the operator."""
+    if process.isolation is Isolation.PLAIN:
+        return (
+            "tests run as ordinary processes: model-written code can read and write your files and use the network "
+            f"(only time, memory and output are limited); {_REFUSE}"
+        )
+    forks = "" if process.limits_processes else ", and no limit on the number of processes"
+    return (
+        "tests run as processes in Linux namespaces: no network, nothing writable but a copy of the repository, your "
+        f"home folder hidden; but they share this machine's kernel and can read its other files{forks}; {_REFUSE}"
+    )

@@ -1,0 +1,69 @@
+"""How a test script is started: by the repository's `scripts`, else by its ending, else by its shebang."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from bot.records import Test
+
+_KNOWN: dict[str, tuple[str, ...]] = {
+    ".py": ("python3", "{script}"),
+    ".sh": ("sh", "{script}"),
+    ".bash": ("bash", "{script}"),
+    ".js": ("node", "{script}"),
+    ".mjs": ("node", "{script}"),
+    ".rb": ("ruby", "{script}"),
+    ".pl": ("perl", "{script}"),
+    ".php": ("php", "{script}"),
+    ".lua": ("lua", "{script}"),
+    ".r": ("Rscript", "{script}"),
+    ".jl": ("julia", "{script}"),
+    ".tcl": ("tclsh", "{script}"),
+}
+
+
+def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The argv that runs the test, which lies at `script`; nothing where no one knows how.
+
+    A shebang names the interpreter for `.sh` too, as many shell scripts need bash.
+    """
+    ending = PurePosixPath(test.path).suffix.lower()
+    shebang = _shebang(test.text)
+    if ending in scripts:
+        command = scripts[ending]
+    elif shebang and (ending == ".sh" or ending not in _KNOWN):
+        command = (*shebang, "{script}")
+    else:
+        command = _KNOWN.get(ending, ())
+    filled = tuple(part.replace("{script}", script) for part in command)
+    return filled if not command or any("{script}" in part for part in command) else (*filled, script)
+
+
+def python_of(command: Sequence[str], script: str) -> str:
+    """The interpreter, where the command is nothing but `PYTHON SCRIPT`: then the runner can prove its end."""
+    if len(command) == 2 and command[1] == script and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
+        return command[0]
+    return ""
+
+
+def script_name(test: Test) -> str:
+    """A plain file name for the script: the last part of its path."""
+    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in PurePosixPath(test.path).name).lstrip(".")
+    return name or "test"
+
+
+def _shebang(text: str) -> tuple[str, ...]:
+    line = text.split("\n", 1)[0]
+    if not line.startswith("#!"):
+        return ()
+    try:
+        words = shlex.split(line[2:])
+    except ValueError:
+        return ()
+    if not words:
+        return ()
+    if PurePosixPath(words[0]).name == "env":
+        words = [word for word in words[1:] if word != "-S"]
+    elif words[0].startswith(("/bin/", "/usr/bin/", "/usr/local/bin/")):
+        words[0] = PurePosixPath(words[0]).name  # wherever it lies here
+    return tuple(words)

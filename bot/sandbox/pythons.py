@@ -1,0 +1,75 @@
+"""Which `python3` the process sandbox uses, and which folders it needs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bot.records import Record
+
+_OLDEST = (3, 8)
+_ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix]))"
+
+
+class Python(Record):
+    """A Python interpreter of this machine."""
+
+    executable: str  # the real program, no shim of a version manager
+    prefixes: tuple[str, ...]  # folders that hold it and its packages
+
+    def needs(self, path: str, home: str) -> list[str]:
+        """Folders that must stay in sight where home, /tmp and /run are hidden; outer ones first, none twice."""
+        wanted = [*self.prefixes, os.path.dirname(os.path.realpath(self.executable))]
+        for entry in path.split(os.pathsep):
+            above = os.path.dirname(entry)
+            # `bin` alone is of no use to most programs: keep what it belongs to, unless that is all of a hidden folder.
+            wanted.append(entry if above in (home, "/", "/tmp", "/run") else above)  # noqa: S108
+        kept: list[str] = []
+        for folder in sorted({os.path.abspath(folder) for folder in wanted if folder}):
+            if folder not in (home, "/") and not any(folder.startswith(other + "/") for other in kept):
+                kept.append(folder)
+        return kept
+
+
+def find_python(source: Path) -> tuple[Python, str]:
+    """The interpreter for tests of the checkout, and the PATH of jobs.
+
+    The checkout's own `.venv/bin` comes first, then the caller's PATH, then the folder of the interpreter that runs
+    Troop, which is also taken where the first `python3` is missing, broken or older than 3.8.
+    """
+    own = source.resolve() / ".venv" / "bin"
+    entries = [str(own)] if own.is_dir() else []
+    entries += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(entry)]
+    entries.append(os.path.dirname(sys.executable))
+    path = os.pathsep.join(dict.fromkeys(entries))
+    found = shutil.which("python3", path=path)
+    python = _ask(found, path) if found else None
+    if python is None:
+        python = Python(executable=sys.executable, prefixes=(sys.prefix, sys.base_prefix))
+    # The program itself may lie outside PATH (a version manager's shim found it): commands find the same one.
+    folder = os.path.dirname(python.executable)
+    return python, os.pathsep.join(
+        dict.fromkeys([*entries[: len(entries) if own.is_dir() else 0][:1], folder, *entries])
+    )
+
+
+def _ask(program: str, path: str) -> Python | None:
+    """The interpreter behind `program`, or None where it does not answer or is too old."""
+    try:
+        done = subprocess.run(
+            [program, "-I", "-c", _ASK], capture_output=True, timeout=20, check=True, env=_caller(path), cwd="/"
+        )
+        version, executable, *prefixes = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    if tuple(version) < _OLDEST:
+        return None
+    return Python(executable=executable, prefixes=tuple(dict.fromkeys(prefixes)))
+
+
+def _caller(path: str) -> dict[str, str]:
+    """A version manager's shim may need the caller's HOME and its own variables; this runs no code of the checkout."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PYENV", "ASDF", "MISE", "HOME"))}
+    return {**kept, "PATH": path}

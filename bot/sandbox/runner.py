@@ -1,0 +1,110 @@
+"""Runs a Python test script as `__main__` and proves that it reached its end. Standard library only, Python 3.8+.
+
+    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT     (the nonce comes on standard input)
+
+Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
+`os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE` on the
+report descriptor, written when the script is over and before any exit hook runs. The nonce is read, and its pipe
+emptied, before the script starts: it is in no environment, argument list or file. (Code that searches this process's
+memory for it can find it; nothing that shares a process can be kept from that.)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # importing `typing` would cost each script some milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+def _seal(report: int, nonce: bytes) -> Callable[[int | str], None]:
+    """A function that writes the proof; it holds its own references, since the script may replace `os.write`."""
+    write, getpid, owner = os.write, os.getpid, os.getpid()
+
+    def prove(code: int | str) -> None:
+        if getpid() == owner:  # a fork that outlives its parent proves nothing
+            write(report, nonce + b" " + str(code).encode() + b"\n")
+
+    return prove
+
+
+def _read_all(descriptor: int) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        part = os.read(descriptor, 4096)
+        if not part:
+            return b"".join(parts).strip()
+        parts.append(part)
+
+
+def _cut_short(traceback: TracebackType | None, main: dict[str, object], changed: set[str]) -> bool:
+    """Whether a `SystemExit(0)` came through code of the candidate: a changed file, or code without a file."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_globals is not main:
+            name = frame.f_code.co_filename
+            if name.startswith("<") and not name.startswith("<frozen "):
+                return True
+            if os.path.realpath(name) in changed:
+                return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _below(error: BaseException) -> TracebackType | None:
+    """The traceback without our own frame."""
+    return error.__traceback__.tb_next if error.__traceback__ else None
+
+
+def _run() -> int:
+    report, changed_file, path, script = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+    prove = _seal(report, _read_all(0))
+    os.set_inheritable(report, False)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    with open(changed_file, "rb") as file:
+        changed = {os.path.realpath(os.fsdecode(line)) for line in file.read().splitlines() if line}
+    with open(script, "rb") as file:
+        source = file.read()
+
+    sys.argv[:] = [script]
+    sys.path[:1] = [os.path.dirname(script), *[entry for entry in path.split(os.pathsep) if entry]]
+    os.environ["PYTHONPATH"] = path  # for the processes that the script starts
+    main = type(sys)("__main__")
+    main.__file__ = script
+    main.__dict__["__builtins__"] = __builtins__
+    keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
+    sys.modules["__main__"] = main
+
+    code: int | str = 0
+    try:
+        program = compile(source, script, "exec", dont_inherit=True)
+    except BaseException as error:
+        sys.excepthook(type(error), error.with_traceback(None), None)
+        code = 1
+    else:
+        try:
+            exec(program, main.__dict__)  # noqa: S102 - that is what this file is for
+        except SystemExit as error:
+            if error.code is None or error.code == 0:
+                code = "cut" if _cut_short(_below(error), main.__dict__, changed) else 0
+            elif isinstance(error.code, int):
+                code = error.code & 0xFF
+            else:
+                code = 1
+                print(error.code, file=sys.stderr)
+        except BaseException as error:
+            code = 130 if isinstance(error, KeyboardInterrupt) else 1
+            # Without the frame of this function, it looks as it would without us.
+            traceback = _below(error)
+            sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+    prove(code)
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_run())

@@ -1,0 +1,107 @@
+"""The base copy of a repository's tree, and which changes may be made to a copy of it."""
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from bot.records import FileChange
+
+
+def copy_tree(source: Path, target: Path) -> int:
+    """Copy a repository's plain files to `target` (created); the number of bytes.
+
+    Left out: `.git`, virtual environments, byte code, sockets and other special files, and symbolic links that lead
+    out of the tree, by whatever way. Raises `OSError` where a file can't be read.
+    """
+    root = os.path.realpath(source)
+    total = 0
+    target.mkdir(parents=True)
+    for folder, folders, files in os.walk(root):
+        here = target / os.path.relpath(folder, root)
+        for name in list(folders):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                files.append(name)
+                folders.remove(name)
+            elif name in (".git", "__pycache__") or os.path.exists(os.path.join(path, "pyvenv.cfg")):
+                folders.remove(name)
+            else:
+                (here / name).mkdir()
+        for name in files:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                if _inside(path, root):
+                    os.symlink(os.readlink(path), here / name)
+            elif stat.S_ISREG(mode) and name != ".git":
+                shutil.copyfile(path, here / name)
+                shutil.copystat(path, here / name)
+                os.chmod(here / name, 0o755 if mode & 0o111 else 0o644)
+                total += os.path.getsize(path)
+    return total
+
+
+def _inside(link: str, root: str) -> bool:
+    """Whether a link is relative and stays within the root, followed to its end."""
+    if os.path.isabs(os.readlink(link)):
+        return False
+    end = os.path.realpath(link)
+    return end == root or end.startswith(root + os.sep)
+
+
+def exists_in(base: Path, path: str) -> bool:
+    """Whether the base copy has that file (or link)."""
+    return os.path.lexists(base / path)
+
+
+def refused(base: Path, changes: Sequence[FileChange]) -> str:
+    """Why the changes can't be made to a copy of `base`, in words, or nothing. Reads `base` only.
+
+    A path must be relative and plain, stay out of `.git`, and pass through no symbolic link: what is written is
+    always written inside the copy.
+    """
+    gone = {change.path for change in changes if change.text is None}
+    seen = set()
+    for change in changes:
+        path = change.path
+        parts = PurePosixPath(path).parts
+        if not parts or path != "/".join(parts) or path.startswith("/") or "\\" in path:
+            return f"the path {path!r} is not a plain relative path"
+        if any(part in ("..", ".") for part in parts):
+            return f"the path {path!r} leads out of the repository"
+        if any(part.lower().rstrip(" .") == ".git" for part in parts):
+            return f"the path {path!r} leads into .git"
+        if any(ord(character) < 32 for character in path) or len(path.encode("utf-8", "replace")) > 1000:
+            return f"the path {path!r} has control characters or is too long"
+        if path in seen:
+            return f"the path {path!r} is changed twice"
+        seen.add(path)
+        for depth in range(1, len(parts)):
+            above = "/".join(parts[:depth])
+            if os.path.islink(base / above):
+                return f"the path {path!r} passes through the symbolic link {above!r}"
+            if (base / above).is_file() and above not in gone:
+                return f"the path {path!r} lies below the file {above!r}"
+        if (base / path).is_dir() and not os.path.islink(base / path):
+            return f"the path {path!r} is a folder"
+    for path in seen - gone:
+        if any(str(above) in seen - gone for above in PurePosixPath(path).parents):
+            return f"the path {path!r} lies below another new file"
+    return ""
+
+
+def python_path(base: Path, root: str) -> str:
+    """PYTHONPATH for a copy of `base` that lies at `root`: the copy shadows an installed one of the same package."""
+    entries = [root, *(f"{root}/{name}" for name in ("src", "lib") if (base / name).is_dir())]
+    return os.pathsep.join(entries)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder that a job may have made hard to remove. Never follows links, never raises."""
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)  # before `walk` lists what lies below
+    shutil.rmtree(path, ignore_errors=True)

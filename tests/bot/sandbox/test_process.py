@@ -1,0 +1,191 @@
+"""The process sandbox, in the strongest isolation that this machine has and as a plain process."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bot.errors import SandboxError, SandboxUnavailable
+from bot.records import Ending, Job, Test
+from bot.sandbox import describe, open_sandbox
+from bot.sandbox.process import Isolation, ProcessSandbox
+from bot.settings import SandboxSettings
+from tests.bot.sandbox.behaviour import Attacks, Work, command, make_tree, python, running, until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module")]
+
+SETTINGS = SandboxSettings(kind="process", concurrency=4, memory="512m", pids=128)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path_factory.mktemp("tree")))
+    yield opened
+    await opened.close()
+
+
+class TestNamespaces(Work, Attacks):
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def sandbox(self, strongest: ProcessSandbox) -> ProcessSandbox:
+        if strongest.isolation is Isolation.PLAIN:
+            pytest.skip("this kernel gives us no namespaces")
+        return strongest
+
+    async def test_the_home_folder_is_hidden_and_nothing_else_can_be_written(self, sandbox: ProcessSandbox) -> None:
+        body = (
+            "import os, pathlib, pwd\n"
+            "home = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)\n"
+            "print(sorted(str(path) for path in home.iterdir()))\n"
+            "for path in ('/usr/x', '/var/tmp/x', '/etc/x', str(home / 'x')):\n"
+            "    try: open(path, 'w')\n"
+            "    except OSError as error: print(error.errno)\n"
+        )
+        result = await sandbox.run(python(body))
+        assert result.passed, result
+        assert ".ssh" not in result.output
+        assert result.output.split()[-3:] == ["30", "30", "30"]  # EROFS; the empty home is the job's own
+
+    async def test_a_job_has_no_privileges(self, sandbox: ProcessSandbox) -> None:
+        result = await sandbox.run(command("cat", "/proc/self/status"))
+        assert "CapEff:\t0000000000000000" in result.output
+        assert "CapBnd:\t0000000000000000" in result.output
+        assert "NoNewPrivs:\t1" in result.output
+        assert not (await sandbox.run(command("mount", "-o", "remount,rw", "/"))).passed
+        assert not (await sandbox.run(command("sh", "-c", "head -c 1 /dev/vda || head -c 1 /dev/sda"))).passed
+
+    async def test_a_real_copy_serves_where_there_are_no_overlays(self, sandbox: ProcessSandbox) -> None:
+        before, sandbox.isolation = sandbox.isolation, Isolation.COPY
+        try:
+            await self.test_fresh_copies_do_not_see_each_others_writes(sandbox)
+            await self.test_files_are_created_deleted_and_made_executable(sandbox)
+        finally:
+            sandbox.isolation = before
+
+
+class TestPlain(Attacks):
+    """What holds without namespaces."""
+
+    script_may_be_written = True
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def sandbox(self, strongest: ProcessSandbox, monkeypatch: pytest.MonkeyPatch) -> ProcessSandbox:
+        monkeypatch.setattr(strongest, "isolation", Isolation.PLAIN)
+        return strongest
+
+    # A plain process sees what its user sees, shares /dev/shm and the disk, and forks as its user may.
+    test_attack_21_secrets_network_and_sockets_are_out_of_reach = None  # type: ignore[assignment]
+    test_attack_23_a_full_disk_is_the_jobs_own = None  # type: ignore[assignment]
+
+    async def test_copies_are_fresh(self, sandbox: ProcessSandbox) -> None:
+        write = "import pathlib\np = pathlib.Path('pkg/core.py')\nassert 'def' in p.read_text()\np.write_text('')\n"
+        assert all(result.passed for result in await asyncio.gather(*(sandbox.run(python(write)) for _ in range(6))))
+
+
+async def test_a_venv_of_the_checkout_comes_first(tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / ".venv/bin").mkdir(parents=True)
+    (source / ".venv/bin/tool").write_text("#!/bin/sh\necho from the venv\n")
+    (source / ".venv/bin/tool").chmod(0o755)
+    (source / ".venv/pyvenv.cfg").write_text("")
+    opened = await ProcessSandbox.open(SETTINGS, source)
+    try:
+        assert (await opened.run(command("tool"))).output == "from the venv\n"
+        assert (await opened.run(command("ls", "-A"))).output.split() == sorted(
+            ["binary.bin", "folder", "inside", "latin.txt", "pkg", "run.sh", "src", "tests"]
+        )
+    finally:
+        await opened.close()
+    await opened.close()  # twice is safe
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", '#!/bin/sh\necho \'[[3, 7], "x", "y", "z"]\'\n'])
+async def test_a_python_that_is_broken_or_too_old_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").write_text(text)
+    (tmp_path / "bin/python3").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path / "tree"))
+    try:
+        result = await opened.run(python("import sys; assert sys.version_info >= (3, 8); print('fine')"))
+        assert result.output == "fine\n"
+        result = await opened.run(command("sh", "-c", "python3 -c 'print(1)'"))
+        assert result.output == "1\n"
+    finally:
+        await opened.close()
+
+
+async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path / "tree"))
+    opened.isolation = Isolation.PLAIN
+    hard = "import os; os.makedirs('a/b'); open('a/b/c', 'w'); os.chmod('a/b', 0); os.chmod('a', 0)"
+    assert (await opened.run(python(hard))).passed
+    await opened.close()
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not any(folder.exists() for group in opened._groups for folder in group.folders)
+
+
+async def test_scripts_of_the_repository_say_how_an_ending_is_run(tmp_path: Path) -> None:
+    opened = await ProcessSandbox.open(
+        SETTINGS, make_tree(tmp_path / "tree"), scripts={".txt": ("cat", "{script}"), ".py": ("head", "-c", "4")}
+    )
+    try:
+        assert (await opened.run(Job(test=Test(path="a.txt", text="words")))).output == "words"
+        assert (await opened.run(Job(test=Test(path="a.py", text="words")))).output == "word"
+    finally:
+        await opened.close()
+
+
+async def test_the_server_refuses_it_and_people_are_told(tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "tree")
+    said: list[str] = []
+    with pytest.raises(SandboxUnavailable, match="TROOP_SANDBOX_KIND=docker"):
+        await open_sandbox(SETTINGS, source, server=True, notice=said.append)
+    opened = await open_sandbox(SETTINGS, source, setup="make deps", notice=said.append)
+    assert isinstance(opened, ProcessSandbox)
+    assert "is not run" in said[0]
+    assert "--sandbox docker" in said[1]
+    opened.isolation = Isolation.PLAIN
+    assert "can read and write your files" in describe(opened)
+    await opened.close()
+
+
+async def test_a_job_of_a_closed_sandbox_ends(tmp_path: Path) -> None:
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path / "tree"))
+    job = asyncio.create_task(opened.run(command("sleep", "60", timeout=60)))
+    assert await until(lambda: opened._running)
+    await opened.close()
+    with pytest.raises(SandboxError, match="closed"):
+        await job
+
+
+async def test_a_cancelled_job_leaves_nothing_running(tmp_path: Path) -> None:
+    opened = await ProcessSandbox.open(SETTINGS, make_tree(tmp_path / "tree"))
+    for isolation in (opened.isolation, Isolation.PLAIN):
+        opened.isolation = isolation
+        job = asyncio.create_task(opened.run(command("sleep", "61234567", timeout=60)))
+        assert await until(lambda: running("61234567"))
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert not running("61234567")
+    await opened.close()
+
+
+async def test_a_tree_of_50_mb_costs_a_job_next_to_nothing(tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "big.bin").write_bytes(os.urandom(1 << 20) * 50)
+    opened = await ProcessSandbox.open(SETTINGS, source)
+    try:
+        result = await opened.run(python("import os; assert os.path.getsize('big.bin') == 50 << 20"))
+        assert result.ending is Ending.EXITED
+        assert result.passed
+        assert opened.isolation is not Isolation.OVERLAY or result.seconds < 1
+    finally:
+        await opened.close()
