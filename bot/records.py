@@ -289,7 +289,7 @@ class OwnTestsReport(Record):
     command: tuple[str, ...] = ()  # empty: the repository has none that we know of
     base: OwnTests | None = None
     candidates: tuple[tuple[int, OwnTests], ...] = ()  # by candidate index in the ballot
-    note: str = ""  # in words: why nothing, or only a part, was compared
+    note: str = ""  # why nothing was compared, in words that follow "the repository's own tests"
 
     def on(self, candidate: int) -> OwnTests | None:
         """What the candidate's tests came to; None where they were not run."""
@@ -340,6 +340,7 @@ class Report(Record):
     wall_seconds: float
     model: str = ""
     base_commit: str = ""
+    notes: tuple[str, ...] = ()  # what the maintainers should know: a bad .troop.toml, what of it is ignored, ...
     labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit
 
 
