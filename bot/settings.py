@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     # -- GitHub
     github_url: str = "https://api.github.com"  # GitHub Enterprise: https://HOST/api/v3
     github_web_url: str = "https://github.com"
+    github_write_seconds: float = Field(1.0, ge=0)  # between two writes of one process; GitHub asks for at least 1
     app_id: int = 0
     app_slug: str = "troop"  # our own login is `SLUG[bot]`
     private_key: SecretStr = SecretStr("")  # PEM text

@@ -1,0 +1,97 @@
+"""A patch as a commit, built by git's plumbing: the work tree is never touched, no filter and no hook ever runs.
+
+Deterministic: the same patch on the same commit, with the same message, author and moment, is the same commit, so that
+whatever is done twice is done once.
+"""
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from bot.errors import CheckoutError
+from bot.git import Workspace, check_commit
+from bot.policy import path_problem
+from bot.records import Checkout, Patch, Record
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+
+class Author(Record):
+    name: str
+    email: str
+
+
+async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: Author, moment: datetime | None) -> str:
+    """The commit (its full name) that has the patch on top of the checkout's commit.
+
+    Files that the patch does not touch keep their modes and links; a touched file keeps its executable bit. `moment`
+    dates it; None takes the base commit's date. Raises `CheckoutError` for a path that can't be or must not be changed.
+    """
+    workspace = Workspace(Path(checkout.workspace))
+    base = check_commit(checkout.commit)
+    modes = await _modes(workspace, base, patch)
+    lines = []
+    for change in patch.changes:
+        if problem := path_problem(change.path):
+            raise CheckoutError(f"{change.path!r} {problem}; the patch is refused")
+        mode = modes.get(change.path, "")
+        if mode in ("120000", "160000"):
+            kind = "a symbolic link" if mode == "120000" else "a submodule"
+            raise CheckoutError(f"{change.path!r} is {kind} in the repository; the patch is refused")
+        if change.path in checkout.pointers:
+            raise CheckoutError(f"{change.path!r} is kept in Git LFS; the patch is refused")
+        if change.text is None:
+            lines.append(f"0 {'0' * len(base)}\t{change.path}")
+            continue
+        # `--path` lets .gitattributes settle the line endings, as `git add` would.
+        content = change.text.encode("utf-8", "surrogateescape")
+        blob = await workspace.git("hash-object", "-w", "--stdin", f"--path={change.path}", stdin=content)
+        bits = "100755" if change.executable or mode == "100755" else "100644"
+        lines.append(f"{bits} {blob.decode().strip()}\t{change.path}")
+    with tempfile.TemporaryDirectory(prefix="troop-index-") as scratch:
+        index = Path(scratch) / "index"
+        await workspace.git("read-tree", base, index=index)
+        await workspace.git("update-index", "-z", "--index-info", index=index, stdin=_terminated(lines))
+        tree = (await workspace.git("write-tree", index=index)).decode().strip()
+    return await _commit_tree(workspace, tree, base, message, author, moment)
+
+
+async def _commit_tree(
+    workspace: Workspace, tree: str, base: str, message: str, author: Author, moment: datetime | None
+) -> str:
+    if moment is None:
+        date = (await workspace.git("show", "-s", "--format=%ct", base)).decode().strip() + " +0000"
+    else:
+        date = f"{int(moment.timestamp())} +0000"
+    identity = {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in (("NAME", author.name), ("EMAIL", author.email), ("DATE", date))
+    }
+    text = message.replace("\0", "").encode("utf-8", "replace")
+    commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=identity)
+    return commit.decode().strip()
+
+
+async def _modes(workspace: Workspace, base: str, patch: Patch) -> dict[str, str]:
+    """The modes that the touched paths have in the base commit. Raises where a parent of one is no folder."""
+    modes = {}
+    parents = {str(parent) for path in patch.paths for parent in Path(path).parents if str(parent) != "."}
+    wanted = sorted({*patch.paths, *parents})
+    # Pathspecs must be taken by the letter, or a `*` in a path would match others.
+    listing = await workspace.git("--literal-pathspecs", "ls-tree", "-z", base, "--", *wanted) if wanted else b""
+    for entry in listing.split(b"\0"):
+        if entry:
+            head, _, name = entry.partition(b"\t")
+            modes[name.decode("utf-8", "surrogateescape")] = head.split()[0].decode()
+    for parent in parents:
+        if modes.get(parent, "040000") != "040000":
+            raise CheckoutError(f"{parent!r} is not a folder in the repository; the patch is refused")
+    for path in patch.paths:
+        if modes.get(path) == "040000":
+            raise CheckoutError(f"{path!r} is a folder in the repository; the patch is refused")
+    return modes
+
+
+def _terminated(lines: list[str]) -> bytes:
+    return "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogateescape")

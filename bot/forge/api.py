@@ -1,0 +1,281 @@
+"""How GitHub is called: tokens narrowed to one repository and one step, a pace for writes, retries that wait as told.
+
+PyGithub talks; nothing here knows what is asked. Every act is given as a whole, looks up before it creates, and is
+repeated as a whole: a time-out after a success finds what the first try made.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import requests
+from github import Auth, Github, GithubException
+
+from bot.errors import ForgeError, RateLimited, Refused, SettingsError
+from bot.settings import Settings
+
+T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[None]]
+Permissions = Mapping[str, str]
+
+ATTEMPTS = 6  # of one act
+MAX_PAGES = 50  # of a list
+PATIENCE = 300.0  # seconds that one act may wait for GitHub in all; more is left to the queue
+_RENEW = 300.0  # seconds before its end that a token is no longer used
+_TIMEOUT = 30  # seconds a request
+
+logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub tells every retry and every wait
+
+
+class Pace:
+    """At least `gap` seconds between two writes of this process, whichever loop or thread they come from."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free = 0.0
+
+    def reserve(self, gap: float) -> float:
+        """Seconds to wait before writing."""
+        with self._lock:
+            now = time.monotonic()
+            start = max(now, self._free)
+            self._free = start + gap
+            return start - now
+
+
+_pace = Pace()
+
+
+class GitHubApi:
+    """Calls for one installation, or with one token. Safe to use from several tasks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        installation_id: int | None,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        request_seconds: int = _TIMEOUT,
+    ) -> None:
+        self._settings = settings
+        self._installation_id = installation_id
+        self._sleep = sleep
+        self._request_seconds = request_seconds
+        self._tokens: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, float]] = {}
+        self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
+        if installation_id is not None and not settings.app_id:
+            raise SettingsError("TROOP_APP_ID is not set, but the delivery comes from an App's installation; set it")
+        if installation_id is None and not settings.token.get_secret_value():
+            raise SettingsError("neither an App's installation nor TROOP_TOKEN is there to reach GitHub with; set one")
+
+    # -- one act, repeated until it is done
+
+    async def act(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        """Carry out the act, again where GitHub asks to wait or breaks down. `what` is for messages, e.g. `comment`.
+
+        Raises `RateLimited` where GitHub asks for more patience than a worker should have, `Refused` where it refuses
+        for good, `ForgeError` where it stays broken.
+        """
+        waited, unauthorised = 0.0, False
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await act()
+            except GithubException as error:
+                # An installation's token ends after an hour, or when the App's permissions change.
+                if error.status == 401 and self._installation_id is not None and not unauthorised:
+                    unauthorised = True
+                    self.forget_tokens()
+                    continue
+                delay = _delay(error, attempt)
+                if delay is None:
+                    raise _refusal(what, error) from error
+                problem: ForgeError = _broken(what, error, delay)
+            except (requests.ConnectionError, requests.Timeout) as error:
+                delay = _backoff(attempt)
+                problem = ForgeError(f"GitHub did not answer ({what}): {type(error).__name__}; it is tried again later")
+            waited += delay
+            if attempt == ATTEMPTS or waited > PATIENCE:
+                raise problem
+            await self._sleep(delay)
+        raise AssertionError("unreachable")
+
+    async def read(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
+        """One call that changes nothing, in a thread. Raises what PyGithub raises: use it within `act`."""
+        token = await self.token(repository, permissions)
+        return await asyncio.to_thread(self._with_client, Auth.Token(token), call)
+
+    async def write(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
+        """One call that changes something: no faster than GitHub asks for."""
+        await self._wait_for_pace()
+        return await self.read(repository, permissions, call)
+
+    async def _wait_for_pace(self) -> None:
+        delay = _pace.reserve(self._settings.github_write_seconds)
+        if delay > 0:
+            await self._sleep(delay)
+
+    async def pages(self, repository: str, permissions: Permissions, path: str) -> list[dict[str, Any]]:
+        """All items of a list, 100 a request. Use it within `act`."""
+        items: list[dict[str, Any]] = []
+        for page in range(1, MAX_PAGES + 1):
+
+            def ask(client: Github, page: int = page) -> list[dict[str, Any]]:
+                query = {"per_page": 100, "page": page}
+                return list(client.requester.requestJsonAndCheck("GET", path, parameters=query)[1])
+
+            found = await self.read(repository, permissions, ask)
+            items += found
+            if len(found) < 100:
+                break
+        return items
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next try of something that broke down."""
+        await self._sleep(_backoff(attempt))
+
+    # -- tokens
+
+    def forget_tokens(self) -> None:
+        """Mint anew: GitHub took one for expired."""
+        self._tokens.clear()
+
+    async def token(self, repository: str, permissions: Permissions) -> str:
+        """A token for that repository that may do only this; the operator's own where there is no App."""
+        if self._installation_id is None:
+            return self._settings.token.get_secret_value()
+        key = (repository, tuple(sorted(permissions.items())))
+        async with self._token_locks.setdefault(key, asyncio.Lock()):
+            known = self._tokens.get(key)
+            if known is None or known[1] - _RENEW < time.time():
+                known = await asyncio.to_thread(self._mint, repository, permissions)
+                self._tokens[key] = known
+            return known[0]
+
+    def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
+        """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
+        app = Auth.AppAuth(self._settings.app_id, _private_key(self._settings))
+        url = f"/app/installations/{self._installation_id}/access_tokens"
+        narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
+
+        def post(client: Github) -> Any:
+            return client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1]
+
+        answer = self._with_client(app, post)
+        end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
+        return str(answer["token"]), end.timestamp()
+
+    def _with_client(self, auth: Auth.Auth, call: Callable[[Github], T]) -> T:
+        # A client of its own for each call: PyGithub's is not safe to use from several threads.
+        with self._client(auth) as client:
+            return call(client)
+
+    @contextlib.contextmanager
+    def _client(self, auth: Auth.Auth) -> Iterator[Github]:
+        client = Github(
+            auth=auth,
+            base_url=self._settings.github_url.rstrip("/"),
+            timeout=self._request_seconds,
+            user_agent="troop",
+            per_page=100,
+            retry=None,  # `act` repeats
+            seconds_between_requests=None,
+            seconds_between_writes=None,
+            lazy=True,
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def path_of(repository: str, *parts: str | int) -> str:
+    """`/repos/OWNER/NAME/...`, each part quoted."""
+    owner, _, name = repository.partition("/")
+    return "/".join(["/repos", *(quote(str(part), safe="") for part in (owner, name, *parts))])
+
+
+def _private_key(settings: Settings) -> str:
+    text = settings.private_key.get_secret_value()
+    if not text and settings.private_key_file is not None:
+        try:
+            text = settings.private_key_file.read_text()
+        except OSError as error:
+            raise SettingsError(f"TROOP_PRIVATE_KEY_FILE can't be read: {error}") from error
+    if not text:
+        raise SettingsError("TROOP_PRIVATE_KEY or TROOP_PRIVATE_KEY_FILE is missing; GitHub gives it with the App")
+    return text.replace("\\n", "\n")  # as many hosts store it in one line
+
+
+# -- what an answer means ----------------------------------------------------------------------------------------
+
+
+def _headers(error: GithubException) -> dict[str, str]:
+    return {name.lower(): str(value) for name, value in (error.headers or {}).items()}
+
+
+def _message(error: GithubException) -> str:
+    data = error.data if isinstance(error.data, dict) else {}
+    found = [str(data.get("message", ""))]
+    for detail in data.get("errors") or ():
+        if isinstance(detail, dict):
+            found.append(str(detail.get("message") or f"{detail.get('field', '')} {detail.get('code', '')}".strip()))
+        else:
+            found.append(str(detail))
+    return "; ".join(part for part in found if part)[:500] or f"status {error.status}"
+
+
+def _delay(error: GithubException, attempt: int) -> float | None:
+    """Seconds to wait before the next try, or None where trying again would not help.
+
+    https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#handle-rate-limit-errors-appropriately
+    """
+    if error.status >= 500 or error.status == 408:
+        return _backoff(attempt)
+    if not _is_rate_limit(error):
+        return None
+    headers = _headers(error)
+    with contextlib.suppress(ValueError):
+        if "retry-after" in headers:
+            return max(0.0, float(headers["retry-after"]))
+        if headers.get("x-ratelimit-remaining") == "0" and "x-ratelimit-reset" in headers:
+            return max(1.0, float(headers["x-ratelimit-reset"]) - datetime.now(UTC).timestamp() + 1.0)
+    return 60.0 * _backoff(attempt)
+
+
+def _is_rate_limit(error: GithubException) -> bool:
+    if error.status == 429:
+        return True
+    headers = _headers(error)
+    told = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    return error.status == 403 and (told or "rate limit" in _message(error).lower())
+
+
+def _backoff(attempt: int) -> float:
+    return float(2 ** (attempt - 1))
+
+
+def _broken(what: str, error: GithubException, delay: float) -> ForgeError:
+    if _is_rate_limit(error):
+        return RateLimited(f"GitHub asks for patience ({what}): wait {delay:.0f} s", delay)
+    return ForgeError(f"GitHub is out of order ({what}): status {error.status}; it is tried again later")
+
+
+def _refusal(what: str, error: GithubException) -> ForgeError:
+    message = _message(error)
+    if error.status == 401:
+        return Refused(
+            f"GitHub knows no such credentials ({what}): {message}; check the App's id and key, or the token"
+        )
+    if error.status == 403:
+        wanted = _headers(error).get("x-accepted-github-permissions", "")
+        mend = f"; it wants the permission {wanted}" if wanted else "; check the App's permissions"
+        return Refused(f"GitHub refused ({what}): {message}{mend}")
+    if error.status in (404, 410, 451):
+        return Refused(f"GitHub has no such thing, or not for us ({what}): {message}; is the App installed there?")
+    return ForgeError(f"GitHub could not do it ({what}): {message}")

@@ -1,0 +1,1 @@
+"""The words that people read, and the markers by which they are found again."""

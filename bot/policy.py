@@ -1,0 +1,129 @@
+"""Which paths a candidate may not touch, and which a maintainer must be warned of. A pure function of the patch.
+
+An App's push triggers the target repository's workflows, with their secrets: model-written code must not choose what
+those run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from bot.records import Patch, Record
+
+_FORGE_FOLDERS = {".github", ".gitlab", ".circleci", ".buildkite", ".forgejo", ".gitea"}
+_FORGE_FILES = {
+    "codeowners",
+    ".gitlab-ci.yml",
+    ".travis.yml",
+    "azure-pipelines.yml",
+    "jenkinsfile",
+    "appveyor.yml",
+    ".troop.toml",
+    ".pre-commit-config.yaml",
+}
+_GIT_FILES = {".gitmodules", ".gitattributes", ".lfsconfig", ".mailmap"}
+_AGENT_FILES = {
+    "agents.md",
+    "agents.override.md",
+    "claude.md",
+    "claude.local.md",
+    "gemini.md",
+    "copilot-instructions.md",
+    "conventions.md",
+    ".cursorrules",
+    ".windsurfrules",
+    ".clinerules",
+    ".mcp.json",
+    ".aider.conf.yml",
+}
+_AGENT_FOLDERS = {".claude", ".cursor", ".codex", ".gemini", ".windsurf", ".clinerules", ".aider", ".continue", ".roo"}
+_LOCK_FILES = {
+    "package-lock.json",
+    "npm-shrinkwrap.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "bun.lock",
+    "bun.lockb",
+    "deno.lock",
+    "poetry.lock",
+    "pipfile.lock",
+    "uv.lock",
+    "pdm.lock",
+    "cargo.lock",
+    "gemfile.lock",
+    "composer.lock",
+    "go.sum",
+    "mix.lock",
+    "flake.lock",
+    "packages.lock.json",
+    "podfile.lock",
+    "gradle.lockfile",
+}
+_BUILD_FILES = {
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "package.json",
+    "makefile",
+    "dockerfile",
+    "build.rs",
+    "cargo.toml",
+    "go.mod",
+    "gemfile",
+    "pom.xml",
+    "build.gradle",
+    "build.gradle.kts",
+    "cmakelists.txt",
+    "requirements.txt",
+    "tox.ini",
+    "noxfile.py",
+}
+_GIT_NAME = re.compile(r"\.git[ .]*|git~\d+", re.IGNORECASE)  # also what other file systems take for `.git`
+_IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+
+
+class Judgement(Record):
+    """What the policy says of a patch; each entry is in words, with the path first."""
+
+    refused: tuple[str, ...] = ()  # it may not be published
+    flagged: tuple[str, ...] = ()  # it may, and the pull request warns of it
+
+
+def judge(patch: Patch) -> Judgement:
+    """The policy's judgement of what the patch touches."""
+    refused, flagged = [], []
+    for path in patch.paths:
+        if reason := path_problem(path) or _refusal(path):
+            refused.append(f"{path} {reason}")
+        elif PurePosixPath(path).name.lower() in _BUILD_FILES:
+            flagged.append(f"{path} says how the project is built or what it installs")
+    return Judgement(refused=tuple(refused), flagged=tuple(flagged))
+
+
+def path_problem(path: str) -> str:
+    """Why the path can't be a file of a repository, or "" if it can."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        return "is not relative to the repository's root"
+    if any(part in ("", ".", "..") for part in parts):
+        return "is not a plain path"
+    if "\\" in path or any(ord(char) < 32 or ord(char) == 127 for char in path):
+        return "has a backslash or a control character"
+    if any(_GIT_NAME.fullmatch(_IGNORED_BY_HFS.sub("", part)) for part in parts):
+        return "lies in git's own folder"
+    if len(path) > 1024 or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
+        return "is longer than file systems allow"
+    return ""
+
+
+def _refusal(path: str) -> str:
+    parts = [part.lower() for part in path.split("/")]
+    name = parts[-1]
+    if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES:
+        return "steers what runs or who reviews in this repository"
+    if name in _GIT_FILES:
+        return "steers what git fetches or rewrites"
+    if name in _AGENT_FILES or _AGENT_FOLDERS.intersection(parts):
+        return "gives instructions to programs that write code"
+    if name in _LOCK_FILES:
+        return "pins what is installed; let the package manager write it"
+    return ""

@@ -1,0 +1,84 @@
+"""Checkout: the repository on our disk, without what could lead out of it.
+
+What is unsafe is left out of the tree and named, so that one odd link costs a run nothing; the commits that are made
+later keep it, since they are built on the commit's own tree.
+"""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+from bot.commit import LFS_POINTER
+from bot.contracts import Forge
+from bot.errors import CheckoutError, GitFailed
+from bot.git import Workspace
+from bot.records import Checkout
+
+_POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller
+
+
+async def check_out(forge: Forge, repository: str, target: Path, commit: str = "") -> Checkout:
+    """Clone the default branch's newest commit, or the given one, into `target` and look it through.
+
+    Mutates `target` alone, and begins it anew. Raises `CheckoutError` where the repository is empty, too large, or
+    can't be written to disk, and `ForgeError` where the forge refuses.
+    """
+    try:
+        found = await forge.clone(repository, target, commit)
+    except GitFailed as error:
+        if "couldn't find remote ref HEAD" in error.words:
+            raise CheckoutError("the repository has no commit yet; push one first") from error
+        raise
+    workspace = Workspace(target)
+    modules = await _submodules(workspace, found)
+    links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree)
+    left_out = [f"{path} is a submodule: its content is elsewhere" for path in modules]
+    left_out += [f"{path} is a symbolic link that leads out of the repository" for path in links]
+    return Checkout(
+        root=str(workspace.tree),
+        workspace=str(workspace.folder),
+        commit=found,
+        files=tuple(files),
+        left_out=tuple(left_out),
+        pointers=tuple(pointers),
+    )
+
+
+async def _submodules(workspace: Workspace, commit: str) -> list[str]:
+    listing = await workspace.git("ls-tree", "-r", "-z", commit)
+    entries = (entry.partition(b"\t") for entry in listing.split(b"\0") if entry.startswith(b"160000"))
+    return sorted(name.decode("utf-8", "replace") for _, _, name in entries)
+
+
+def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """Links that led out (removed now), regular files, and those that are Git LFS pointers."""
+    real_root = os.path.realpath(root)
+    links, files, pointers = [], [], []
+    for folder, folders, names in os.walk(root):
+        for name in [*folders, *names]:
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, root).replace(os.sep, "/")
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                if not _stays_within(path, str(root), real_root):
+                    os.unlink(path)
+                    links.append(relative)
+            elif stat.S_ISREG(status.st_mode) and relative.isprintable():
+                files.append(relative)
+                if status.st_size < _POINTER_SIZE and Path(path).read_bytes().startswith(LFS_POINTER):
+                    pointers.append(relative)
+    return sorted(links), sorted(files), sorted(pointers)
+
+
+def _stays_within(link: str, root: str, real_root: str) -> bool:
+    """Whether a link, as it is written and followed to its end, stays below the root.
+
+    As it is written too: `../tree/x` is in the tree here, but not in a sandbox, where the tree has another name.
+    """
+    target = os.readlink(link)
+    written = os.path.normpath(os.path.join(os.path.relpath(os.path.dirname(link), root), target))
+    if os.path.isabs(target) or written == ".." or written.startswith(".." + os.sep):
+        return False
+    real = os.path.realpath(link)
+    return real == real_root or real.startswith(real_root + os.sep)

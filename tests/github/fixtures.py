@@ -1,0 +1,55 @@
+"""Fixtures over the test GitHub: import what a test module needs, or name this module in `pytest_plugins`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from bot.forge.api import GitHubApi
+from bot.forge.github import GitHubForge
+from bot.settings import Settings
+from tests.github.server import GitHubServer, make_key
+
+KEY = make_key()[0]  # made once: it takes longer than all else
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> Iterator[GitHubServer]:
+    """A test GitHub of its own for each test."""
+    with GitHubServer.running(tmp_path / "github", private_key=KEY) as server:
+        yield server
+
+
+def settings_for(server: GitHubServer, **more: Any) -> Settings:
+    """Of an App on that server; writes need no pause there."""
+    values: dict[str, Any] = {
+        "github_url": server.api_url,
+        "github_web_url": server.url,
+        "app_id": server.app_id,
+        "app_slug": server.world.app.slug,
+        "private_key": SecretStr(server.private_key),
+        "github_write_seconds": 0.0,
+    }
+    return Settings(_env_file=None, **(values | more))
+
+
+class Naps:
+    """Stands in for `asyncio.sleep`: remembers, and returns at once."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.taken.append(seconds)
+
+
+def forge_for(
+    server: GitHubServer, repository: str, naps: Naps | None = None, *, request_seconds: int = 20, **more: Any
+) -> GitHubForge:
+    """A forge for the installation on that repository."""
+    settings = settings_for(server, **more)
+    installation = None if "token" in more else server.installation_id(repository)
+    api = GitHubApi(settings, installation, sleep=naps or Naps(), request_seconds=request_seconds)
+    return GitHubForge(settings, installation, api)
