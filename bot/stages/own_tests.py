@@ -1,0 +1,149 @@
+"""The repository's own tests, on the untouched repository and on the best-voted candidates."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+
+from bot.ballot import credible, regressions
+from bot.contracts import Progress, Sandbox
+from bot.errors import SandboxError, SandboxUnavailable
+from bot.lifecycle import RunState
+from bot.records import Ballot, Ending, Execution, Job, OwnTests, OwnTestsReport, Standing
+from bot.settings import SolverSettings
+
+Command = tuple[str, ...]
+
+PYTEST: Command = ("python3", "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider")
+UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
+ROUNDS = 3  # batches of candidates tried until one breaks nothing
+
+_PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
+_MAKE_TEST = re.compile(r"^test\s*:(?!=)", re.MULTILINE)
+_NO_TEST_SCRIPT = "no test specified"  # what `npm init` writes
+
+# How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
+# go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`.
+_FAILURES = (
+    re.compile(r"^(?:FAILED|ERROR) (\S+?(?:\[.*?\])?)(?= - |$)", re.MULTILINE),
+    re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", re.MULTILINE),
+    re.compile(r"^\s*--- FAIL: (\S+)", re.MULTILINE),
+    re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
+    re.compile(r"^not ok \d+ - (.+?)\s*$", re.MULTILINE),
+)
+
+
+def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Command, ...]:
+    """Commands by which the repository's tests may be run, the likeliest first; none where it shows none. Pure.
+
+    `files`: its paths; `read`: the text of a file that builds name, such as `package.json`.
+    """
+    names = set(files)
+    found: list[Command] = []
+    if any(_PYTHON_TEST.search(path) for path in files):
+        found += [PYTEST, UNITTEST]
+    if "Cargo.toml" in names:
+        found.append(("cargo", "test", "--offline", "--no-fail-fast"))
+    if "go.mod" in names and any(path.endswith("_test.go") for path in files):
+        found.append(("go", "test", "./..."))
+    if "package.json" in names and _has_test_script(read("package.json") or ""):
+        found.append(("npm", "test", "--silent"))
+    makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
+    if makefile and _MAKE_TEST.search(read(makefile) or ""):
+        found.append(("make", "test"))
+    if any(PurePosixPath(path).suffix == ".rb" and path.startswith("spec/") for path in files):
+        found.append(("rspec",))
+    return tuple(found)
+
+
+def _has_test_script(text: str) -> bool:
+    try:
+        script = json.loads(text)["scripts"]["test"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return isinstance(script, str) and _NO_TEST_SCRIPT not in script
+
+
+def failing(execution: Execution) -> tuple[str, ...] | None:
+    """The failing tests that the runner's output names; () where all passed; None where it names none.
+
+    None too where output was left out or the run did not end by itself: a list with holes proves nothing.
+    """
+    if execution.passed:
+        return ()
+    if execution.ending is not Ending.EXITED or execution.truncated:
+        return None
+    for pattern in _FAILURES:
+        names = dict.fromkeys(pattern.findall(execution.output))
+        if names:
+            return tuple(names)
+    return None
+
+
+def _absent(execution: Execution) -> bool:
+    """Whether the runner itself is not there, or found no test."""
+    return (
+        execution.ending is Ending.UNAVAILABLE
+        or "No module named pytest" in execution.output
+        or (execution.exit_code == 5 and "no tests ran" in execution.output)
+        or bool(re.search(r"^Ran 0 tests", execution.output, re.MULTILINE))
+    )
+
+
+async def run_own_tests(
+    ballot: Ballot,
+    standings: Sequence[Standing],
+    commands: Sequence[Command],
+    sandbox: Sandbox,
+    settings: SolverSettings,
+    progress: Progress,
+) -> OwnTestsReport:
+    """Run the first of the commands that works on the untouched repository on the best credible candidates.
+
+    Where all of `settings.own_tests_candidates` break something, the next ones are tried, a few times. What could not
+    be run is said in `note` and never counted. Raises `SandboxUnavailable`.
+    """
+    best = [standing.candidate for standing in credible(standings, ballot)]
+    if not best:
+        return OwnTestsReport(note="were not run: no candidate is credible without them")
+    if not commands:
+        return OwnTestsReport(note="are not known; a [test] command in .troop.toml would name them")
+    said = ""
+    for command in commands:
+        base = await _run(sandbox, Job(command=command, timeout=settings.own_tests_timeout))
+        if base is None or _absent(base.execution):
+            why = "the sandbox failed" if base is None else base.execution.tail(1, 200) or base.execution.status
+            said = said or f"could not be run ({' '.join(command)}: {why})"
+            continue
+        report = OwnTestsReport(command=command, base=base)
+        if not base.execution.passed and base.failures is None:
+            how = base.execution.status
+            return report.model_copy(
+                update={"note": f"can't be compared: on the untouched repository they end with {how}"}
+            )
+        for at in range(0, min(len(best), ROUNDS * settings.own_tests_candidates), settings.own_tests_candidates):
+            batch = best[at : at + settings.own_tests_candidates]
+            progress.update(RunState.SELECTION, at, len(best), "the repository's own tests")
+            jobs = [
+                Job(changes=ballot.candidates[c].patch.changes, command=command, timeout=settings.own_tests_timeout)
+                for c in batch
+            ]
+            results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
+            ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
+            report = report.model_copy(update={"candidates": report.candidates + ran})
+            if any(not regressions(report, c) for c in batch):
+                break
+        return report
+    return OwnTestsReport(note=said)
+
+
+async def _run(sandbox: Sandbox, job: Job) -> OwnTests | None:
+    """None where the sandbox failed at it."""
+    try:
+        execution = await sandbox.run(job)
+    except SandboxUnavailable:
+        raise
+    except SandboxError:
+        return None
+    return OwnTests(execution=execution, failures=failing(execution))

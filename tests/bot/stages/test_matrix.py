@@ -1,0 +1,190 @@
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from bot.errors import SandboxError, SandboxUnavailable
+from bot.journal import JournaledSandbox, MemoryJournal
+from bot.lifecycle import RunState
+from bot.records import Ending, Execution, FileChange, Job, Patch, Test, Trajectory, TrajectoryEnd
+from bot.settings import SolverSettings
+from bot.stages.matrix import IN_FLIGHT, fill_matrix, gather
+from tests.bot.ballots import patch
+
+SETTINGS = SolverSettings(test_timeout=7.0)
+PASSED = Execution(ending=Ending.EXITED, exit_code=0)
+FAILED = Execution(ending=Ending.EXITED, exit_code=1)
+
+
+class Judge:
+    """A sandbox whose answer is a function of the job."""
+
+    def __init__(self, answer: Callable[[Job], Execution]) -> None:
+        self.answer = answer
+        self.jobs: list[Job] = []
+        self.running = self.most = 0
+
+    async def run(self, job: Job) -> Execution:
+        self.jobs.append(job)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0)
+            return self.answer(job)
+        finally:
+            self.running -= 1
+
+    async def close(self) -> None:
+        return None
+
+
+class Progress:
+    def __init__(self) -> None:
+        self.seen: list[tuple[RunState, int, int, str]] = []
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        self.seen.append((state, done, total, note))
+
+
+def trajectory(index: int, test: str | None, edit: str | None) -> Trajectory:
+    return Trajectory(
+        index=index,
+        test=Test(path="t.py", text=test) if test is not None else None,
+        patch=patch(edit) if edit is not None else None,
+        end=TrajectoryEnd.DONE,
+    )
+
+
+def nobody(changes: Sequence[FileChange]) -> str:
+    return ""
+
+
+def exits(codes: dict[tuple[str, str], Execution]) -> Callable[[Job], Execution]:
+    """By (candidate's text or "base", test's text)."""
+
+    def answer(job: Job) -> Execution:
+        assert job.test is not None
+        assert job.timeout == 7.0
+        return codes[(job.changes[0].text or "") if job.changes else "base", job.test.text]
+
+    return answer
+
+
+def test_equal_patches_are_one_candidate_and_equal_tests_one_test() -> None:
+    trajectories = [trajectory(2, "b", "X"), trajectory(0, "a", "X"), trajectory(1, "a", "Y"), trajectory(3, "b", None)]
+    b = gather(trajectories, [patch("X"), patch("Z")], nobody)
+    assert [(c.patch.changes[0].text, c.trajectories, c.tests) for c in b.candidates] == [
+        ("X", (0, 2), (0, 1)),
+        ("Y", (1,), (0,)),
+        ("Z", (), ()),
+    ]
+    assert [(t.text, who) for t, who in zip(b.tests, b.authors, strict=True)] == [("a", (0, 1)), ("b", (2, 3))]
+
+
+def test_an_empty_patch_is_no_candidate() -> None:
+    empty = Patch(changes=(), diff="")
+    t = trajectory(0, "a", "X").model_copy(update={"patch": empty})
+    assert gather([t], [empty], nobody).candidates == ()
+
+
+def test_who_touches_judges_is_disqualified_but_shown() -> None:
+    b = gather([trajectory(0, "a", "X")], [], lambda changes: f"changes {changes[0].path}")
+    assert b.candidates[0].disqualified == "changes a.py"
+
+
+async def test_every_pair_runs_once_and_every_end_has_its_cell() -> None:
+    codes = {
+        ("base", "a"): FAILED,
+        ("base", "b"): Execution(ending=Ending.UNAVAILABLE, exit_code=127),
+        ("base", "c"): PASSED,
+        ("base", "d"): Execution(ending=Ending.TIMED_OUT),
+        ("X", "a"): PASSED,
+        ("X", "b"): Execution(ending=Ending.UNAVAILABLE, exit_code=126),
+        ("X", "c"): Execution(ending=Ending.TIMED_OUT),
+        ("X", "d"): Execution(ending=Ending.CUT_SHORT, exit_code=0),
+        ("Y", "a"): Execution(ending=Ending.OUT_OF_MEMORY),
+        ("Y", "b"): PASSED,
+        ("Y", "c"): Execution(ending=Ending.KILLED),
+        ("Y", "d"): PASSED,
+    }
+    judge, progress = Judge(exits(codes)), Progress()
+    sandbox = JournaledSandbox(judge, MemoryJournal())
+    trajectories = [trajectory(i, t, "XY"[i % 2]) for i, t in enumerate("abcd")]
+    b = await fill_matrix(trajectories, [], sandbox, SETTINGS, nobody, progress)
+    assert b.base == (False, None, True, False)
+    assert b.cells == ((True, None, False, False), (False, True, False, True))
+    assert len(judge.jobs) == 12
+    assert progress.seen[0] == (RunState.MATRIX, 0, 12, "")
+    assert progress.seen[-1] == (RunState.MATRIX, 12, 12, "")
+
+
+async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
+    def answer(job: Job) -> Execution:
+        assert job.test is not None
+        return PASSED if job.test.text == "passes on base" else FAILED
+
+    judge = Judge(answer)
+    trajectories = [
+        trajectory(0, "passes on base", "X"),
+        trajectory(1, "rare", "Y"),
+        trajectory(2, "common", "Y"),
+        trajectory(3, "common", None),
+    ]
+    await fill_matrix(trajectories, [], judge, SETTINGS, nobody, Progress())
+    order = [(job.test.text, job.changes[0].text) for job in judge.jobs if job.changes and job.test]
+    assert order == [(t, c) for t in ("common", "rare", "passes on base") for c in "YX"]
+
+
+async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("bot.stages.matrix.time.monotonic", lambda: clock[0])
+
+    def answer(job: Job) -> Execution:
+        if job.changes:
+            clock[0] = 100.0  # the first candidate job uses up the time
+        return FAILED
+
+    judge, progress = Judge(answer), Progress()
+    monkeypatch.setattr("bot.stages.matrix.IN_FLIGHT", 1)
+    settings = SETTINGS.model_copy(update={"matrix_seconds": 50.0})
+    b = await fill_matrix([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], judge, settings, nobody, progress)
+    assert b.base == (False, False)
+    assert sorted(cell is None for row in b.cells for cell in row) == [False, True, True, True]
+    assert "3 left out" in progress.seen[-1][3]
+
+
+async def test_a_hundred_thousand_pairs_need_few_tasks() -> None:
+    judge = Judge(lambda job: FAILED)
+    trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(100)]
+    b = await fill_matrix(trajectories, [], judge, SETTINGS, nobody, Progress())
+    assert len(judge.jobs) == 100 * 101
+    assert 1 < judge.most <= IN_FLIGHT
+    assert b.fails_on_base == (True,) * 100
+
+
+async def test_one_failure_of_the_sandbox_is_one_open_cell() -> None:
+    def answer(job: Job) -> Execution:
+        if job.changes and job.changes[0].text == "X":
+            raise SandboxError("the container went away")
+        return FAILED
+
+    b = await fill_matrix(
+        [trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], Judge(answer), SETTINGS, nobody, Progress()
+    )
+    assert b.cells == ((None, None), (False, False))
+
+
+@pytest.mark.parametrize("error", [SandboxUnavailable("no daemon"), SandboxError("the disk is full")])
+async def test_a_sandbox_that_runs_nothing_is_an_error_not_an_empty_vote(error: SandboxError) -> None:
+    def answer(job: Job) -> Execution:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await fill_matrix([trajectory(0, "a", "X")], [], Judge(answer), SETTINGS, nobody, Progress())
+
+
+async def test_nothing_to_run() -> None:
+    b = await fill_matrix([], [], Judge(lambda job: FAILED), SETTINGS, nobody, Progress())
+    assert (b.candidates, b.tests, b.base, b.cells) == ((), (), (), ())
+    b = await fill_matrix([trajectory(0, None, "X")], [], Judge(lambda job: FAILED), SETTINGS, nobody, Progress())
+    assert (len(b.candidates), b.cells) == (1, ((),))

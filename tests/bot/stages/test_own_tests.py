@@ -1,0 +1,154 @@
+import json
+
+import pytest
+
+from bot.ballot import count
+from bot.errors import SandboxError
+from bot.records import Ballot, Ending, Execution, Job, OwnTestsReport
+from bot.settings import SolverSettings
+from bot.stages.own_tests import PYTEST, UNITTEST, detect, failing, run_own_tests
+from tests.bot.ballots import ballot
+from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
+
+
+def found(files: dict[str, str]) -> list[str]:
+    return [" ".join(command[:3]) for command in detect(sorted(files), files.get)]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"pkg/a.py": ""}, []),
+        ({"pkg/a.py": "", "tests/test_a.py": ""}, ["python3 -m pytest", "python3 -m unittest"]),
+        ({"pkg/a_test.py": ""}, ["python3 -m pytest", "python3 -m unittest"]),
+        ({"pkg/contest.py": "", "latest.py": ""}, []),
+        ({"package.json": json.dumps({"scripts": {"test": "jest"}})}, ["npm test --silent"]),
+        ({"package.json": json.dumps({"scripts": {"test": 'echo "Error: no test specified" && exit 1'}})}, []),
+        ({"package.json": "{"}, []),
+        ({"package.json": "[]"}, []),
+        ({"Cargo.toml": "", "src/lib.rs": ""}, ["cargo test --offline"]),
+        ({"go.mod": "", "a_test.go": ""}, ["go test ./..."]),
+        ({"go.mod": "", "a.go": ""}, []),
+        ({"Makefile": "all:\n\ntest: all\n\t./run\n"}, ["make test"]),
+        ({"Makefile": "test := 1\nlatest:\n"}, []),
+        ({"spec/a_spec.rb": ""}, ["rspec"]),
+    ],
+)
+def test_detection_by_the_files_alone(files: dict[str, str], expected: list[str]) -> None:
+    assert found(files) == expected
+
+
+PYTEST_OUTPUT = """\
+.F..E                                                                    [100%]
+=========================== short test summary info ============================
+FAILED tests/test_a.py::test_x - AssertionError: assert 1 == 2
+FAILED tests/test_a.py::test_y[1-a b] - ValueError
+FAILED tests/test_a.py::TestZ::test_z
+ERROR tests/test_b.py
+3 failed, 2 passed, 1 error in 0.10s
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            PYTEST_OUTPUT,
+            (
+                "tests/test_a.py::test_x",
+                "tests/test_a.py::test_y[1-a b]",
+                "tests/test_a.py::TestZ::test_z",
+                "tests/test_b.py",
+            ),
+        ),
+        (
+            "FAIL: test_a (t.T.test_a)\n----\nERROR: test_b (t.T.test_b)\n",
+            ("test_a (t.T.test_a)", "test_b (t.T.test_b)"),
+        ),
+        ("=== RUN TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\nFAIL\n", ("TestA", "TestA/b")),
+        ("test a::b ... FAILED\ntest a::c ... ok\n", ("a::b",)),
+        ("ok 1 - a\nnot ok 2 - b c\n", ("b c",)),
+        ("Segmentation fault\n", None),
+        ("ERROR: file or directory not found: tests\n", None),
+    ],
+)
+def test_failing_tests_by_name(output: str, expected: tuple[str, ...] | None) -> None:
+    assert failing(Execution(ending=Ending.EXITED, exit_code=1, output=output)) == expected
+
+
+def test_a_list_with_holes_proves_nothing() -> None:
+    assert failing(PASSED) == ()
+    assert failing(Execution(ending=Ending.EXITED, exit_code=1, output=PYTEST_OUTPUT, truncated=True)) is None
+    assert failing(Execution(ending=Ending.TIMED_OUT, output=PYTEST_OUTPUT)) is None
+
+
+def said(*names: str) -> Execution:
+    output = "".join(f"FAILED {name} - boo\n" for name in names)
+    return Execution(ending=Ending.EXITED, exit_code=1, output=output)
+
+
+async def run(b: Ballot, judge: Judge, commands: tuple[tuple[str, ...], ...] = (("pytest",),)) -> OwnTestsReport:
+    settings = SolverSettings(own_tests_candidates=2, own_tests_timeout=11.0)
+    return await run_own_tests(b, count(b), commands, judge, settings, Progress())
+
+
+def on(results: dict[int | None, Execution], b: Ballot) -> Judge:
+    """By candidate index, None for the untouched repository."""
+    index = {candidate.patch.changes: i for i, candidate in enumerate(b.candidates)}
+    return Judge(lambda job: results[index.get(job.changes)])
+
+
+BALLOT = ballot("...", "+++", "++.", "+..", "...")  # best first; the last is not credible
+
+
+async def test_base_and_the_best_credible_candidates_are_run() -> None:
+    judge = on({None: PASSED, 0: said("t::a"), 1: PASSED}, BALLOT)
+    report = await run(BALLOT, judge)
+    assert [c for c, _ in report.candidates] == [0, 1]
+    assert {job.timeout for job in judge.jobs} == {11.0}
+    standings = count(BALLOT, report)
+    assert [s.candidate for s in standings] == [1, 2, 3, 0]
+    assert standings[-1].regressions == ("t::a",)
+
+
+async def test_where_all_of_a_batch_break_something_the_next_are_tried() -> None:
+    report = await run(BALLOT, on({None: PASSED, 0: said("a"), 1: said("b"), 2: PASSED}, BALLOT))
+    assert [c for c, _ in report.candidates] == [0, 1, 2]
+
+
+async def test_the_first_command_that_can_run_is_taken() -> None:
+    def answer(job: Job) -> Execution:
+        if job.command == PYTEST:
+            return Execution(ending=Ending.EXITED, exit_code=1, output="python3: No module named pytest\n")
+        return PASSED
+
+    report = await run(BALLOT, Judge(answer), (PYTEST, UNITTEST))
+    assert report.command == UNITTEST
+    assert report.note == ""
+
+
+async def test_what_can_not_be_run_is_said_and_never_counted() -> None:
+    gone = Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="npm: not found")
+    report = await run(BALLOT, Judge(lambda job: gone), (("npm", "test"),))
+    assert report.note == "could not be run (npm test: npm: not found)"
+    assert count(BALLOT, report) == count(BALLOT)
+
+
+async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
+    report = await run(BALLOT, Judge(lambda job: FAILED))
+    assert "can't be compared" in report.note
+    assert report.candidates == ()
+
+
+async def test_a_sandbox_error_is_said() -> None:
+    def answer(job: Job) -> Execution:
+        raise SandboxError("gone")
+
+    assert "the sandbox failed" in (await run(BALLOT, Judge(answer))).note
+
+
+async def test_nothing_is_run_for_nobody() -> None:
+    judge = Judge(lambda job: PASSED)
+    assert "no candidate is credible" in (await run(ballot(".", "."), judge)).note
+    assert "[test] command" in (await run(BALLOT, judge, ())).note
+    assert judge.jobs == []
