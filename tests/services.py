@@ -147,13 +147,11 @@ def _exists(user: str) -> bool:
 
 
 @pytest.fixture
-def postgres_url(_postgres_socket: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Of an empty database of the test's own."""
+def postgres_url(_postgres_socket: Path) -> str:
+    """Of an empty database."""
     psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'troop[postgres]'")
-    name = f"t{abs(hash(request.node.nodeid)):x}"
     with psycopg.connect(host=str(_postgres_socket), user="troop", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"postgresql://troop@/{name}?host={_postgres_socket}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute("SET lock_timeout = '5s'")
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return f"postgresql://troop@/postgres?host={_postgres_socket}"

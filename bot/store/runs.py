@@ -120,7 +120,7 @@ class Runs(Part):
             row = tx.execute(select(RUN).where(RUN.c.id == run_id).with_for_update()).first()
             if row is None or row.attempt != attempt:
                 raise _lost(run_id, attempt)
-            if row.state == state:
+            if row.state == state and state not in ACTIVE:
                 return  # the answer to the first call got lost
             if row.state not in ACTIVE or row.lease_until is None:
                 raise _lost(run_id, attempt)

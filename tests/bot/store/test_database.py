@@ -1,0 +1,80 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bot.errors import SettingsError, StoreUnavailable
+from bot.store import Store, database
+from bot.store.database import Database
+from tests.bot.queueing import queue_run, start, state_of
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense", "no database URL"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("mysql://x/y", "mysql is not served"),
+    ],
+)
+def test_an_unusable_url_is_told_with_its_mend(url: str, words: str):
+    with pytest.raises(SettingsError, match=words):
+        Database(url)
+
+
+def test_sqlite_is_in_wal_mode_and_its_folder_is_made(tmp_path: Path):
+    store = Store.open(f"sqlite:///{tmp_path / 'deep' / 'er' / 'x.sqlite3'}")
+    with store.database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    store.close()
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path):
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    run_id = queue_run(store)
+    with store.database.write() as writing:
+        writing.execute(sa.text("UPDATE run SET state = 'failed'"))
+        assert state_of(store, run_id).value == "queued"
+    assert state_of(store, run_id).value == "failed"
+    store.close()
+
+
+def test_a_database_locked_for_too_long_is_unavailable_and_nothing_is_lost(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    other = sqlite3.connect(tmp_path / "x.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        store.accept("g", "issues", "labeled", start())
+    other.execute("ROLLBACK")
+    other.close()
+    assert not store.accept("g", "issues", "labeled", start()).duplicate
+    store.close()
+
+
+def test_a_full_disk_is_unavailable_and_the_same_delivery_is_taken_once_there_is_room(tmp_path: Path):
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+
+    def limit(pages: int) -> None:
+        # `PRAGMA max_page_count` is SQLite's own way to act as if the disk were full
+        sa.event.listen(store.database.engine, "checkout", lambda c, *_: c.execute(f"PRAGMA max_page_count = {pages}"))
+
+    with store.database.read() as connection:
+        pages = int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
+    limit(pages)
+    large = start().model_copy(update={"issue": start().issue.model_copy(update={"body": "x" * 100_000})})
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.accept("g", "issues", "labeled", large)
+    limit(1_000_000)
+    assert store.accept("g", "issues", "labeled", large).job_id == "run:1:0"
+    store.close()
+
+
+def test_an_unavailable_store_is_a_connection_error_too(tmp_path: Path):
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    with pytest.raises(ConnectionError), store.database.write():
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
+    store.close()
