@@ -28,9 +28,9 @@ from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.web.pages import RunReader, routes
 from bot.webhook import Delivery, Refusal, receive, secrets_of
 
-ENQUEUE_TIMEOUT = 2.0  # seconds; then the sweeper hands the job over
+ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper hands the job over
 
-log = logging.getLogger("troop.web")
+log = logging.getLogger(__name__)
 
 
 class WebStore(RunReader, Protocol):
@@ -63,6 +63,7 @@ def create_app(
     rules = Rules.of(settings)
     metrics = Metrics()
     bodies = BodyReader()
+    handover = Handover(dispatcher, metrics)
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(routes(settings, store))
 
@@ -99,7 +100,7 @@ def create_app(
             return refuse(taken)
         job_id = taken.accepted.job_id if taken.accepted else None
         if job_id is not None:
-            await _enqueue(dispatcher, job_id, metrics)
+            await handover(job_id)
         answer = _answer(taken)
         metrics.deliveries.labels(decision=answer["decision"]).inc()
         metrics.duplicates.inc(answer["duplicate"])
@@ -124,19 +125,12 @@ def create_app(
 
     @app.get("/ready")
     async def ready() -> Response:
-        """The database can be read. A queue out of reach is told but is no reason to send deliveries elsewhere."""
+        """The database can be read. Trouble with the queue is told but is no reason to send deliveries elsewhere."""
         try:
             await run_in_threadpool(store.counts)
         except StoreUnavailable as error:
             return JSONResponse({"database": str(error)}, 503)
-        ping = getattr(dispatcher, "ping", None)
-        if ping is not None:
-            try:
-                async with asyncio.timeout(ENQUEUE_TIMEOUT):
-                    await ping()
-            except (OSError, TimeoutError) as error:
-                return JSONResponse({"database": "ok", "queue": f"out of reach: {error}"})
-        return JSONResponse({"database": "ok", "queue": "ok"})
+        return JSONResponse({"database": "ok", "queue": handover.trouble or "ok"})
 
     @app.get("/metrics")
     def prometheus() -> Response:
@@ -155,17 +149,26 @@ class Lifespan(Protocol):
     def __call__(self, app: FastAPI) -> AbstractAsyncContextManager[None]: ...
 
 
-async def _enqueue(dispatcher: Dispatcher, job_id: str, metrics: Metrics) -> None:
-    """Hand over; what fails is left to the sweeper, since the row is committed."""
-    try:
-        async with asyncio.timeout(ENQUEUE_TIMEOUT):
-            await dispatcher.enqueue(job_id)
-    except (OSError, TimeoutError) as error:  # ConnectionError is an OSError
-        metrics.not_queued.inc()
-        log.warning("not queued job=%s, the sweeper will: %s", job_id, error)
-    except Exception:
-        metrics.not_queued.inc()
-        log.exception("not queued job=%s, the sweeper will", job_id)
+class Handover:
+    """Hands jobs to the queue. What fails is left to the sweeper, since the row is committed."""
+
+    def __init__(self, dispatcher: Dispatcher, metrics: Metrics) -> None:
+        self.trouble = ""  # what went wrong the last time
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+
+    async def __call__(self, job_id: str) -> None:
+        """Never raises, and takes at most `ENQUEUE_TIMEOUT`."""
+        try:
+            async with asyncio.timeout(ENQUEUE_TIMEOUT):
+                await self._dispatcher.enqueue(job_id)
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            self._metrics.not_queued.inc()
+            expected = isinstance(error, OSError)  # ConnectionError and TimeoutError are
+            log.warning("not queued job=%s, the sweeper will: %s", job_id, self.trouble, exc_info=not expected)
+        else:
+            self.trouble = ""
 
 
 def _answer(taken: Taken) -> dict[str, Any]:

@@ -236,10 +236,10 @@ async def test_a_database_out_of_reach_is_503(
 
 
 async def test_the_log_line(send: Sender, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="troop.web")
+    caplog.set_level(logging.INFO, logger="bot.web.app")
     await send.taken("issues.labeled", guid="g-7")
     await send.taken("push", guid="g-8")
-    lines = [record.getMessage() for record in caplog.records if record.name == "troop.web"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "bot.web.app"]
     assert lines[0].startswith(
         "delivery guid=g-7 event=issues.labeled decision=StartRun job=run:1:0 duplicate=False ms="
     )
@@ -248,7 +248,7 @@ async def test_the_log_line(send: Sender, caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_no_log_line_is_written_by_a_payload(send: Sender, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="troop.web")
+    caplog.set_level(logging.INFO, logger="bot.web.app")
     await send.taken("issues.labeled", issue__state="closed\ndelivery guid=forged")
     assert all("\n" not in record.getMessage() for record in caplog.records)
 
@@ -268,15 +268,15 @@ async def test_metrics_count_by_decision_and_state(send: Sender, client: httpx.A
     assert "octo" not in text
 
 
-async def test_ready_tells_of_the_queue(client: httpx.AsyncClient, dispatcher: ListDispatcher) -> None:
+async def test_ready_tells_of_the_queue(send: Sender, client: httpx.AsyncClient, dispatcher: ListDispatcher) -> None:
     assert (await client.get("/ready")).json() == {"database": "ok", "queue": "ok"}
-
-    async def ping() -> None:
-        raise ConnectionError("refused")
-
-    dispatcher.ping = ping  # type: ignore[attr-defined]
+    dispatcher.error = ConnectionError("refused")
+    await send.taken("issues.labeled")
     answer = await client.get("/ready")
-    assert (answer.status_code, answer.json()["queue"]) == (200, "out of reach: refused")
+    assert (answer.status_code, answer.json()["queue"]) == (200, "ConnectionError: refused")
+    dispatcher.error = None
+    await send.taken("issue_comment.created")
+    assert (await client.get("/ready")).json() == {"database": "ok", "queue": "ok"}
 
 
 def test_without_a_secret_nothing_is_served(store: Store, dispatcher: ListDispatcher) -> None:

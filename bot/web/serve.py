@@ -1,0 +1,146 @@
+"""`troop serve`: the web service, and without a Redis the worker too, in one process.
+
+With `TROOP_REDIS_URL` this process receives, stores, enqueues and sweeps; `troop work` executes, as often and on as
+many machines as there is need.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from bot.contracts import Dispatcher
+from bot.dispatch import open_dispatcher
+from bot.errors import SettingsError
+from bot.settings import Settings
+from bot.store import Store
+from bot.sweeper import Sweeper
+from bot.web.app import create_app
+from bot.worker import Worker, serve
+
+GRACE = 15.0  # seconds that answers under way get when the process is to end
+
+log = logging.getLogger(__name__)
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings as a server may use them. Raises `SettingsError` with the mend of what is missing or unsafe."""
+    if not settings.webhook_secret.get_secret_value():
+        raise SettingsError("TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings")
+    if settings.sandbox.kind == "process":
+        raise SettingsError(
+            "TROOP_SANDBOX_KIND=process runs code that strangers and models wrote without a container, which a server "
+            "must not; install Docker and set TROOP_SANDBOX_KIND=docker"
+        )
+    token = bool(settings.token.get_secret_value())
+    if not settings.app_id and not token:
+        raise SettingsError(
+            "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN and "
+            "TROOP_TOKEN_LOGIN"
+        )
+    if settings.app_id and not (settings.private_key.get_secret_value() or settings.private_key_file):
+        raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
+    if not settings.app_id and not settings.token_login:
+        raise SettingsError(
+            "TROOP_TOKEN_LOGIN is empty; set it to the login that TROOP_TOKEN belongs to, so that Troop knows its own "
+            "comments and labels"
+        )
+    sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` may not fall back to the plain process
+    return settings.model_copy(update={"sandbox": sandbox})
+
+
+def build_app(
+    settings: Settings,
+    store: Store,
+    *,
+    worker: Worker | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The application with what runs beside it: a sweeper, and `worker` where it is given.
+
+    `on_failure` is called where what runs beside ends by itself; the reason is in the log.
+    """
+    dispatcher = open_dispatcher(settings, worker.handle if worker else _no_worker)
+    sweeper = Sweeper(store, dispatcher, settings.sweep_seconds)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        beside = serve(worker, dispatcher, sweeper, stop) if worker else _sweep(dispatcher, sweeper, stop)
+        task = asyncio.create_task(beside, name="beside the web")
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not stop.is_set():
+                log.critical("what runs beside the web ended", exc_info=None if task.cancelled() else task.exception())
+                on_failure()
+
+        task.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return create_app(settings, store, dispatcher, lifespan=lifespan)
+
+
+async def run_server(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used."""
+    settings = checked(settings)
+    logging.getLogger("bot").setLevel(logging.INFO)  # a service tells of every delivery, whatever the console's level
+    with _listen(settings.host, settings.port) as listening:
+        store = await asyncio.to_thread(Store.from_settings, settings)
+        try:
+            worker = None
+            if not settings.redis_url:
+                from bot.service import build_worker  # brings the whole solver along, which a pure web process spares
+
+                worker = build_worker(settings, store)
+            app = build_app(settings, store, worker=worker, on_failure=lambda: setattr(server, "should_exit", True))
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    app,
+                    log_config=None,
+                    access_log=False,  # every delivery has a line of its own
+                    server_header=False,
+                    proxy_headers=False,  # who is local is decided by the peer itself; see `bot.web.pages`
+                    timeout_graceful_shutdown=int(GRACE),
+                )
+            )
+            log.info(
+                "listening on http://%s:%d%s", settings.host, settings.port, "" if worker else ", without a worker"
+            )
+            await server.serve(sockets=[listening])
+        finally:
+            await asyncio.to_thread(store.close)
+
+
+async def _sweep(dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:
+    """Sweep until `stop` is set, then close the queue."""
+    sweeping = asyncio.create_task(sweeper.run())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({sweeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sweeping, stopping):
+            task.cancel()
+        await asyncio.gather(sweeping, stopping, return_exceptions=True)
+        await dispatcher.close()
+
+
+async def _no_worker(job_id: str) -> str | None:
+    raise AssertionError(f"{job_id}: this process only enqueues")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            f"{host}:{port} can't be listened on ({error.strerror}); choose another TROOP_PORT or TROOP_HOST"
+        ) from error
