@@ -1,0 +1,174 @@
+from bot.ballot import count
+from bot.errors import EndpointError, SandboxError
+from bot.records import (
+    Ballot,
+    Context,
+    Ending,
+    Execution,
+    Issue,
+    Job,
+    Outcome,
+    OwnTests,
+    OwnTestsReport,
+    SourceFile,
+    Verdict,
+)
+from bot.settings import SolverSettings
+from bot.stages.selection import select
+from tests.bot.ballots import ballot
+from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
+from tests.scripted import Mode, Script, ScriptedModel, rules
+
+ISSUE = Issue(title="add is wrong", body="add(1, 1) is 3")
+CONTEXT = Context(files=(SourceFile(path="a.py", text="def add(a, b): ...\n"),), tokens=9)
+TEST = '<test path="new.py">\nassert add(2, 2) == 4\n</test>'
+
+# three behaviours, close to each other; the fourth candidate behaves as the first
+CLOSE = ballot("...", "+++", "++.", "+.+", "+++", sizes=[20, 30, 40, 50])
+
+
+async def run(
+    script: Script,
+    b: Ballot = CLOSE,
+    judge: Judge | None = None,
+    *,
+    mode: Mode = Mode.NORMAL,
+    own: OwnTestsReport | None = None,
+    calls: int = 4,
+) -> tuple[Verdict, ScriptedModel]:
+    model = ScriptedModel(script, mode=mode)
+    settings = SolverSettings(selection_calls=calls)
+    judge = judge or Judge(lambda job: FAILED)
+    standings = count(b, own)
+    verdict = await select(ISSUE, CONTEXT, b, standings, model, judge, settings, "compact", Progress(), own)
+    return verdict, model
+
+
+def never(key: str, messages: object) -> str:
+    raise AssertionError("the model must not be asked")
+
+
+async def test_the_model_chooses_among_distinct_behaviours_first() -> None:
+    verdict, model = await run(rules([("selection/", "<choose>2</choose>")]))
+    finalists = [s.candidate for s in verdict.standings if s.candidate in (0, 1, 2)]
+    assert verdict.outcome is Outcome.SOLVED
+    assert verdict.winner == finalists[1]
+    assert model.keys == ["selection/1"]
+    prompt = model.calls[0][1][-1].content
+    assert "add(1, 1) is 3" in prompt
+    assert prompt.count("<candidate") == 3
+    assert "over the best standing, candidate 1" in verdict.reason
+    assert model.calls[0][2]["temperature"] == 0.0
+
+
+async def test_new_tests_run_on_base_and_on_each_finalist_until_it_chooses() -> None:
+    b = CLOSE
+    third = b.candidates[2].patch.changes
+
+    judge = Judge(lambda job: PASSED if job.changes == third else FAILED)
+    verdict, model = await run(rules([("selection/", [TEST, "<choose>3</choose>"])]), b, judge)
+    trees = [job.changes for job in judge.jobs]
+    assert len(trees) == 4
+    assert trees[0] == ()
+    assert [t.path for t in verdict.selection_tests] == ["new.py"]
+    assert verdict.winner == 2
+    assert "Of 1 telling selection test it passes 1 (candidate 1 0, candidate 2 0)." in verdict.reason
+    last = model.calls[1][1][-1].content
+    assert "candidate 3: exit 0" in last
+    assert "candidate 1: exit 1" in last
+    assert "original" not in last  # the compact profile shows the candidates alone
+
+
+async def test_a_number_that_is_none_and_garbage_are_answered_within_the_budget() -> None:
+    verdict, model = await run(rules([("selection/", ["<choose>9</choose>", "hm", "<choose>1</choose>"])]))
+    assert "there is no candidate 9" in model.calls[1][1][-1].content
+    assert "no <choose> or <test> found" in model.calls[2][1][-1].content
+    assert verdict.winner == 0
+    assert "in 3 calls" in verdict.reason
+
+
+async def test_out_of_calls_the_best_standing_wins_and_it_is_said() -> None:
+    verdict, model = await run(rules([("selection/", TEST)]), calls=3)
+    assert verdict.winner == 0
+    assert len(model.calls) == 3
+    assert "the best standing wins: the model made no choice in 3 calls" in verdict.reason
+    assert len(verdict.selection_tests) == 1  # the same test, written three times
+
+
+async def test_garbage_nothing_and_errors_leave_the_best_standing() -> None:
+    for mode in (Mode.GARBAGE, Mode.EMPTY, Mode.ERROR):
+        verdict, _ = await run(never, mode=mode)
+        assert (verdict.outcome, verdict.winner) == (Outcome.SOLVED, 0)
+        assert "the best standing wins" in verdict.reason
+
+
+async def test_an_endpoint_that_is_gone_costs_the_selection_not_the_run() -> None:
+    def gone(key: str, messages: object) -> str:
+        raise EndpointError("no such model")
+
+    verdict, _ = await run(gone)
+    assert verdict.winner == 0
+    assert "the model could not be asked (no such model)" in verdict.reason
+
+
+async def test_a_sandbox_that_fails_is_shown_to_the_model_and_counts_for_nothing() -> None:
+    def broken(job: Job) -> Execution:
+        raise SandboxError("the disk is full")
+
+    verdict, model = await run(rules([("selection/", [TEST, "<choose>1</choose>"])]), judge=Judge(broken))
+    assert "unavailable" in model.calls[1][1][-1].content
+    assert "of the 1 selection test fails" in verdict.reason
+
+
+async def test_one_credible_candidate_needs_no_calls() -> None:
+    verdict, model = await run(never, ballot("..", "++", ".."))
+    assert verdict.winner == 0
+    assert model.calls == []
+    assert "only credible candidate" in verdict.reason
+    assert verdict.reason.startswith("It passes 2 of the 2 tests that fail on the untouched repository; 1 sample of 2")
+
+
+async def test_a_clear_lead_needs_no_calls() -> None:
+    verdict, _ = await run(never, ballot("....", "++++", "+...", trajectories=[[0, 1, 2, 3], [4]]))
+    assert verdict.winner == 0
+    assert "clearly ahead" in verdict.reason
+
+
+async def test_nothing_credible_abstains_with_the_reason() -> None:
+    verdict, _ = await run(never, ballot("..", "..", ".."))
+    assert (verdict.outcome, verdict.winner) == (Outcome.ABSTAINED, None)
+    assert "each of the 2 candidates passed no test" in verdict.reason
+    assert len(verdict.standings) == 2
+    verdict, _ = await run(never, ballot(""))
+    assert verdict.outcome is Outcome.ABSTAINED
+
+
+async def test_it_says_where_the_score_overrules_plain_votes() -> None:
+    b = ballot("." * 6, "++++++", "++++..", trajectories=[[0], list(range(1, 12))])
+    verdict, _ = await run(rules([("selection/", "<choose>1</choose>")]), b)
+    assert verdict.winner == 1
+    assert "Candidate 1 has more votes (6 to 4) but fewer samples that behave like it" in verdict.reason
+
+
+async def test_a_foreign_candidate_may_win() -> None:
+    verdict, _ = await run(never, ballot("..", "++", "..", trajectories=[[], [1]]))
+    assert verdict.winner == 0
+    assert "a patch from elsewhere" in verdict.reason
+
+
+async def test_the_repositorys_own_tests_have_their_sentence() -> None:
+    b = ballot("..", "++", "+.")
+    bad = OwnTests(execution=FAILED, failures=("t::a",))
+    good = OwnTests(execution=PASSED, failures=())
+    own = OwnTestsReport(command=("pytest", "-q"), base=good, candidates=((0, bad), (1, good)))
+    verdict, _ = await run(never, b, own=own)
+    assert verdict.winner == 1
+    assert "The repository's own tests (`pytest -q`) pass on it." in verdict.reason
+    assert verdict.own_tests == own
+    own = OwnTestsReport(command=(), note="could not be run (pytest: not found)")
+    verdict, _ = await run(never, ballot("..", "++", ".."), own=own)
+    assert "The repository's own tests could not be run (pytest: not found)." in verdict.reason
+    unavailable = OwnTests(execution=Execution(ending=Ending.UNAVAILABLE))
+    own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, unavailable),))
+    verdict, _ = await run(never, ballot("..", "++", ".."), own=own)
+    assert "could not be run on it" in verdict.reason
