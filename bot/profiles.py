@@ -28,6 +28,17 @@ class ResolvedSolver(Record):
     profile: Profile
     settings: SolverSettings
 
+    def reply_tokens(self, window: int) -> int:
+        """Tokens that one reply of a machine may have: the setting, but at most a quarter of the model's window."""
+        return min(self.settings.output_tokens, max(1, window // 4))
+
+    def context_tokens(self, window: int, taken: int) -> int:
+        """Tokens of file text that the main model is shown, where `taken` go to instructions and the issue.
+
+        A quarter of the window is kept for the turns of a conversation, beside its next reply.
+        """
+        return max(0, min(self.settings.context_tokens, window - self.reply_tokens(window) - window // 4 - taken))
+
 
 def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     """The profile that was asked for, else compact for the bundled model or a window under 8,192 tokens. Pure.

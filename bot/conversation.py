@@ -1,0 +1,117 @@
+"""A conversation with a model that only grows, within its window. What the machines of all stages talk through."""
+
+import hashlib
+from collections.abc import Sequence
+
+from bot.contracts import Model
+from bot.prompts import Profile, render
+from bot.records import Issue, Message, Reply
+
+OVERHEAD = 16  # tokens a message for the chat template's own marks, on the careful side
+_LEAST_REPLY = 64  # tokens; with room for less there is no use in asking
+_CUT = "\n[... the middle of this text is left out, it is too long ...]\n"
+
+
+def derived_seed(seed: int, key: str) -> int:
+    """A seed for one call, in [0, 2**31): the same for a resumed run, another for another run's seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") & 0x7FFF_FFFF
+
+
+def opening(profile: Profile, name: str, **values: object) -> list[Message]:
+    """What a conversation begins with: the profile's system message, if there is one, and template `name`."""
+    system = render(profile, "system")
+    first = Message(role="user", content=render(profile, name, **values))
+    return [Message(role="system", content=system), first] if system else [first]
+
+
+class Conversation:
+    """One machine's talk. `key` names it: its calls are `KEY/1`, `KEY/2`, ..."""
+
+    def __init__(
+        self, model: Model, key: str, messages: Sequence[Message], *, seed: int, max_tokens: int, temperature: float
+    ) -> None:
+        self._model = model
+        self._key = key
+        self._messages = list(messages)
+        self._opening = len(self._messages)
+        self._seed = seed
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self.calls = 0
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(self._messages)
+
+    def say(self, text: str) -> None:
+        """Add what the model is told next."""
+        self._messages.append(Message(role="user", content=text))
+
+    async def ask(self) -> Reply:
+        """The model's reply, added to the conversation unless it failed. Raises `EndpointError`.
+
+        Where all of it does not fit the window, the oldest turns after the opening are not sent, and the model is told
+        so.
+        """
+        self.calls += 1
+        key = f"{self._key}/{self.calls}"
+        reply = await self._send(key, self._model.context_window)
+        if reply.overflowed:  # the count was an estimate
+            reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
+        if not reply.failed:
+            # Some endpoints refuse an empty message of the assistant.
+            self._messages.append(Message(role="assistant", content=reply.text.strip("\n") or "(empty reply)"))
+        return reply
+
+    async def _send(self, key: str, window: int) -> Reply:
+        sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
+        messages, size = list(self._messages), sum(sizes)
+        dropped = 0
+        # A turn is a reply and what was said to it; the last words always stay.
+        while size + self._max_tokens > window and len(messages) - self._opening > 2:
+            size -= sum(sizes[self._opening : self._opening + 2])
+            del messages[self._opening : self._opening + 2], sizes[self._opening : self._opening + 2]
+            dropped += 1
+        if dropped:
+            note = f"({dropped} earlier turns of this conversation are left out here, for want of room.)\n\n"
+            messages[-1] = messages[-1].model_copy(update={"content": note + messages[-1].content})
+            size += OVERHEAD
+        room = window - size
+        if room < min(_LEAST_REPLY, self._max_tokens):
+            return Reply(text=f"context overflow: {size} tokens leave no room in {window}", finish_reason="error")
+        return await self._model.reply(
+            key,
+            messages,
+            max_tokens=min(self._max_tokens, room),
+            temperature=self._temperature,
+            seed=derived_seed(self._seed, key),
+        )
+
+
+async def fitted_issue(issue: Issue, model: Model) -> Issue:
+    """The issue with the middle of its body, then its comments, left out until it takes a quarter of the window."""
+    limit = model.context_window // 4
+    text = "\n".join((issue.title, issue.body, *(comment.body for comment in issue.comments)))
+    if len(text.encode()) <= limit:  # no token is shorter than a byte
+        return issue
+    size = await model.count_tokens(text)
+    if size <= limit:
+        return issue
+    kept = int(len(text) * limit / size * 0.9)  # characters
+    title = issue.title[: max(200, kept // 4)]
+    body = _shortened(issue.body, max(100, kept - len(title)))
+    room = kept - len(title) - len(body)
+    comments = []
+    for comment in issue.comments:
+        room -= len(comment.body)
+        if room >= 0:
+            comments.append(comment)
+    return issue.model_copy(update={"title": title, "body": body, "comments": tuple(comments)})
+
+
+def _shortened(text: str, characters: int) -> str:
+    """The text, or its first two thirds and its end."""
+    if len(text) <= characters:
+        return text
+    head = (characters - len(_CUT)) * 2 // 3
+    return text[:head] + _CUT + text[len(text) - max(0, characters - len(_CUT) - head) :]

@@ -1,0 +1,198 @@
+"""Excerpts of a file: whole definitions around what an issue names, found by indentation in any language. Pure.
+
+A definition is a line that `lexical.DEFINITION` knows, or that opens a deeper block at the file's top level, with its
+decorators and comments above it and all deeper lines below it. Where lines are left out stands `...`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bot.lexical import DEFINITION
+
+GAP = "..."
+_WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
+_CLOSER = re.compile(r"^\s*(?:[})\]]+[;,)]*|end\w*;?|fi|done|esac)\s*(?:(?:else|catch|finally|while)\b.*)?$")
+_LEADING = re.compile(r"^\s*(?:@|#\[|///|//|#(?!!)|\*|/\*|\"\"\"|--)")
+_AROUND = 4  # lines shown on either side of a match that no definition holds, or within one that is too long
+_HEAD = 3  # lines shown of a definition's beginning, where it is too long
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Lines [start, end) of a file; `header` is the line that names it; `owners` are the headers around it."""
+
+    name: str
+    start: int
+    header: int
+    end: int
+    owners: tuple[int, ...]
+
+
+def definitions(lines: list[str]) -> list[Definition]:
+    """Every definition, in order of its header; inner ones after those that hold them."""
+    depth = [_depth(line) for line in lines]
+    found: list[Definition] = []
+    ends: dict[int, int] = {}  # of headers
+    open_: list[tuple[int, int]] = []  # (depth, header) of the definitions around
+    for i, line in enumerate(lines):
+        if not line.strip():
+            continue
+        match = DEFINITION.match(line)
+        following = next((j for j in range(i + 1, len(lines)) if lines[j].strip()), None)
+        deeper = following is not None and depth[following] > depth[i]
+        braced = line.rstrip().endswith("{") or (following is not None and lines[following].strip() == "{")
+        if not ((match and (deeper or braced)) or (depth[i] == 0 and (deeper or braced) and not _CLOSER.match(line))):
+            continue
+        end = _end(lines, depth, i)
+        open_ = [(d, h) for d, h in open_ if d < depth[i]]
+        start = i
+        while (
+            start > 0 and lines[start - 1].strip() and depth[start - 1] == depth[i] and _LEADING.match(lines[start - 1])
+        ):
+            start -= 1
+        name = (match[1] if match else None) or next(iter(re.findall(r"([A-Za-z_$][\w$]*)\s*\(", line)), "")
+        holders = tuple(h for d, h in open_ if ends[h] > i)
+        found.append(Definition(name=name, start=start, header=i, end=end, owners=holders))
+        ends[i] = end
+        open_.append((depth[i], i))
+    return found
+
+
+def _depth(line: str) -> int:
+    expanded = line.expandtabs(4)
+    return len(expanded) - len(expanded.lstrip(" "))
+
+
+def _end(lines: list[str], depth: list[int], header: int) -> int:
+    """The line after the definition's last: deeper lines, then closing brackets at the header's own depth."""
+    end = i = header + 1
+    # a header over several lines: its parameters are deeper, its closing `):` is not
+    while i < len(lines):
+        if lines[i].strip():
+            inside = depth[i] > depth[header] or lines[i].strip() == "{"
+            if inside or (depth[i] == depth[header] and re.match(r"\s*[)\]]", lines[i])):
+                end = i + 1
+            elif depth[i] == depth[header] and _CLOSER.match(lines[i]):
+                return i + 1
+            else:
+                break
+        i += 1
+    return end
+
+
+def excerpt(text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000) -> tuple[str, bool]:
+    """(text, whether lines were left out): the file if it fits, else the best-matching definitions that do.
+
+    `weights`: the issue's terms by rarity (`lexical.rarity`). At most `characters` and `most` definitions are shown;
+    "" where not even one line fits.
+    """
+
+    def fits(part: str) -> bool:
+        return len(part) <= characters
+
+    lines = text.rstrip("\n").split("\n")
+    if most >= 10_000 and fits(text):
+        return text, False
+    found = definitions(lines)
+    if fits(text) and len([d for d in found if not d.owners]) <= most:
+        return text, False
+    worth = [sum(weights.get(word, 0.0) for word in set(_WORD.findall(line))) for line in lines]
+    shown: set[int] = set()
+    taken = missed = 0
+    for block in _by_worth(lines, found, worth, weights):
+        if taken >= most or missed > 20:
+            break
+        if set(block) <= shown:
+            continue
+        wider = shown | set(block)
+        if fits(render(lines, wider)):
+            shown, taken = wider, taken + 1
+        elif not shown:
+            shown, taken = _part(lines, block, worth, fits), 1
+        else:
+            missed += 1
+    if not shown:
+        shown = _longest_head(lines, fits)
+    return render(lines, shown), len(shown) < len(lines)
+
+
+def _by_worth(
+    lines: list[str], found: list[Definition], worth: list[float], weights: Mapping[str, float]
+) -> list[list[int]]:
+    """Blocks of line numbers, best first: definitions with their owners' headers, and matches that none holds."""
+    inner: dict[int, Definition] = {}
+    for definition in found:  # inner ones come later and win
+        for i in range(definition.start, definition.end):
+            inner[i] = definition
+    totals: dict[Definition, float] = {}
+    loose: list[tuple[float, list[int]]] = []
+    for i, value in enumerate(worth):
+        if not value:
+            continue
+        if i in inner:
+            totals[inner[i]] = totals.get(inner[i], 0.0) + value
+        else:
+            loose.append((value / 4, list(range(max(0, i - 1), min(len(worth), i + 2)))))
+    # What a named definition calls may be at fault as well.
+    named = {d: weights.get(d.name, 0.0) for d in found}
+    called = {word: value for d, value in named.items() if value for word in _words_of(lines, d)}
+    blocks = []
+    first_within: dict[int, int] = {}  # start of the first definition within one, by its header
+    for definition in reversed(found):
+        for owner in definition.owners:
+            first_within[owner] = definition.start
+    for definition in found:
+        total = totals.get(definition, 0.0)
+        # A class whose own lines match is shown by its head only, unless nothing is within it.
+        end = first_within.get(definition.header, definition.end)
+        # What the issue names is worth more than what merely mentions it, however often.
+        bonus = 8 * named[definition] or called.get(definition.name, 0.0)
+        rows = [*definition.owners, *range(definition.start, end)]
+        if bonus or total:
+            blocks.append((bonus + total / (1 + (end - definition.start) / 60), rows))
+    return [rows for _, rows in sorted([*blocks, *loose], key=lambda block: (-block[0], block[1]))]
+
+
+def _words_of(lines: list[str], definition: Definition) -> set[str]:
+    return set(_WORD.findall("\n".join(lines[definition.header + 1 : definition.end])))
+
+
+def _part(lines: list[str], block: list[int], worth: list[float], fits: Callable[[str], bool]) -> set[int]:
+    """Of a block that is too long: its head, and its best-matching lines with their neighbours, as many as fit."""
+    shown: set[int] = set()
+    best = sorted(block, key=lambda i: (-worth[i], i))
+    rows = set(block)
+    head = [i for i in block if i <= block[0] + _HEAD]
+    for group in (head, *([j for j in range(i - _AROUND, i + _AROUND + 1) if j in rows] for i in best)):
+        if fits(render(lines, shown | set(group))):
+            shown |= set(group)
+    return shown
+
+
+def _longest_head(lines: list[str], fits: Callable[[str], bool]) -> set[int]:
+    """As many lines of the beginning as fit."""
+    low, high = 0, len(lines)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(render(lines, set(range(middle)))):
+            low = middle
+        else:
+            high = middle - 1
+    return set(range(low))
+
+
+def render(lines: list[str], shown: set[int]) -> str:
+    """The shown lines in order, `...` where lines other than blank ones were left out."""
+    out: list[str] = []
+    skipped: list[str] = []
+    for i, line in enumerate(lines):
+        if i in shown:
+            out += [GAP] if any(s.strip() for s in skipped) else skipped
+            skipped = []
+            out.append(line)
+        else:
+            skipped.append(line)
+    if any(s.strip() for s in skipped):
+        out.append(GAP)
+    return "\n".join(out).strip("\n") + "\n" if shown else ""

@@ -1,0 +1,107 @@
+"""How well files match an issue by their words alone: cheap, deterministic, the same for every language. Pure.
+
+A term's weight is its rarity among the files times how much it looks like code in the issue: names in code blocks,
+back-ticks, calls, dotted or with underscores or inner capitals weigh most, common English least.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from bot.records import Issue
+
+DEFINITION = re.compile(
+    r"^[ \t]*(?:(?:@\w+[ \t]+)?(?:export|default|public|private|protected|internal|static|async|abstract|final|"
+    r"override|virtual|inline|extern|unsafe|open|sealed|data|const|pub(?:\([^)]*\))?|local)[ \t]+)*"
+    r"(?:def|class|function\*?|func|fun|fn|struct|enum|trait|interface|impl|module|namespace|type|record|object|"
+    r"protocol|sub|proc|procedure|macro_rules!|macro|defmodule|defp?|defn|let|var|const|union|typedef|mod|extension)\b"
+    r"[ \t]*(?:self\.|\([^)]*\)[ \t]*)?([A-Za-z_$][\w$]*[?!]?)?",
+    re.MULTILINE,
+)
+_WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
+_CODE = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|^(?: {4}|\t).*$|^>>> .*$|^  File \".*$", re.DOTALL | re.MULTILINE
+)
+_COMMON_WORDS = """
+    the and for that this with from have not but are was were been being when then than what which where while
+    who how why should would could can will does did doing done has had its into onto over under only also any
+    all some same such very more most less least many much other another each every between after before again
+    instead because since until expected actual result results behaviour behavior issue bug error errors problem
+    wrong correct correctly incorrect please thanks think want need like use used using uses see seen way case
+    cases example examples following version versions python javascript java print return returns returned
+    returning raise raises raised value values given get gets got give gives make makes made call calls called
+    calling function functions method methods class classes module modules file files line lines code test tests
+    import imports none true false null str int list dict self def assert let var const new name names type
+    types one two three first last there here they them their you your our happens still even just now currently
+    reproduce steps output input traceback recent default set string number
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+_NAMED_WEIGHT = 4.0  # of a word that is code in the issue, against 1 for plain words
+_COMMON_WEIGHT = 0.1
+
+
+def terms(issue: Issue) -> dict[str, float]:
+    """The issue's words, each with how much it looks like a name from the code."""
+    text = f"{issue.title}\n{issue.body}\n" + "\n".join(comment.body for comment in issue.comments)
+    code = "\n".join(match[0] for match in _CODE.finditer(text))
+    weights: dict[str, float] = {}
+    coded = set(_WORD.findall(code))
+    called = set(re.findall(r"([A-Za-z_$][\w$]*)\(", text))
+    for word in dict.fromkeys(_WORD.findall(text)):
+        named = word in coded or word in called or "_" in word or re.search(r"[a-z][A-Z]|\d", word) is not None
+        weight = _COMMON_WEIGHT if word.lower() in _COMMON else _NAMED_WEIGHT if named else 1.0
+        weights[word] = 2 * weight if word in called and weight > _COMMON_WEIGHT else weight
+    return weights
+
+
+def named_lines(issue: Issue) -> str:
+    """The issue's whole text, in which paths are looked for."""
+    return "\n".join((issue.title, issue.body, *(comment.body for comment in issue.comments)))
+
+
+def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, float]:
+    """Each term's weight times its rarity among the texts; terms that stand nowhere are left out."""
+    found: Counter[str] = Counter()
+    count = 0
+    for text in texts:
+        count += 1
+        found.update(weights.keys() & set(_WORD.findall(text)))
+    return {term: weights[term] * math.log(1 + count / n) for term, n in found.items()}
+
+
+def score(path: str, text: str, weights: Mapping[str, float], named: str) -> float:
+    """How well one file matches: terms it holds, more for those it defines, most where the issue names its path."""
+    counts = Counter(word for word in _WORD.findall(text) if word in weights)
+    total = sum(weights[term] * (1 + 0.3 * math.log(n)) for term, n in counts.items())
+    defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
+    total += sum(3 * weights[term] for term in defined & counts.keys())
+    return total + max(weights.values(), default=1.0) * _path_match(path, named)
+
+
+def _path_match(path: str, named: str) -> float:
+    """How surely the text names the path: itself, as a dotted module, or its name alone."""
+    pure = PurePosixPath(path)
+    if path in named:
+        return 10.0
+    dotted = ".".join(pure.with_suffix("").parts)
+    dotted = re.sub(r"^(src|lib)\.|\.__init__$", "", dotted)
+    if "." in dotted and re.search(rf"(?<![\w.]){re.escape(dotted)}(?!\w)", named):
+        return 6.0
+    if re.search(rf"(?<![\w./]){re.escape(pure.name)}(?!\w)", named):
+        return 5.0
+    stem = pure.stem.lstrip("_")
+    if len(stem) > 3 and stem.lower() not in _COMMON and re.search(rf"(?<!\w){re.escape(stem)}(?!\w)", named):
+        return 2.0
+    return 0.0
+
+
+def rank(issue: Issue, files: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
+    """(path, score) of (path, text) files, best first; equal ones by path."""
+    named = named_lines(issue)
+    weights = rarity(terms(issue), (text for _, text in files))
+    scored = [
+        (path, score(path, text, weights, named) if weights else _path_match(path, named)) for path, text in files
+    ]
+    return sorted(scored, key=lambda item: (-item[1], item[0]))

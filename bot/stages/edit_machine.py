@@ -1,0 +1,159 @@
+"""The edit machine of one trajectory: edit, run the test on the original and the edited repository, go on or be done.
+
+```mermaid
+stateDiagram-v2
+    [*] --> editing
+    editing --> running: an edit that applies, or a new test
+    editing --> editing: a reply that can't be used
+    running --> reviewing: it ran
+    reviewing --> running: another edit, or a new test
+    reviewing --> reviewing: a reply that can't be used
+    reviewing --> done: done
+    editing --> spent: no calls left
+    reviewing --> spent: no calls left
+    editing --> failed: the endpoint failed
+    reviewing --> failed: the endpoint failed
+```
+
+Every edit is made on the untouched repository: the last that applies is the candidate.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from bot.contracts import Sandbox
+from bot.conversation import Conversation
+from bot.edits import FileEdit, Problem
+from bot.profiles import ResolvedSolver
+from bot.prompts import render
+from bot.records import Job, Patch, Reply, Test
+from bot.replies import parse_edit_turn
+
+ORIGINAL, EDITED = "original", "edited"  # labels of executions
+
+Apply = Callable[[tuple[FileEdit, ...]], Patch | Problem]
+
+
+class State(enum.StrEnum):
+    """Where an edit machine is."""
+
+    EDITING = "editing"  # the model is asked for its first edit
+    RUNNING = "running"  # the test runs on the original and on the edited repository
+    REVIEWING = "reviewing"  # the model sees the runs and says what is next
+    DONE = "done"  # the model stands by the edit
+    SPENT = "spent"  # no calls left; the last edit that applied is taken, if there is one
+    FAILED = "failed"  # the endpoint failed
+
+
+class Event(enum.StrEnum):
+    """What happens to it."""
+
+    CHANGE = "change"  # an edit that applies, or a new test, or both
+    DONE = "done"  # the model said so, and there is an edit
+    UNUSABLE = "unusable"  # the reply could not be used; the model is told why
+    RAN = "ran"  # the sandbox ran the test
+    NO_CALLS = "no calls"  # the budget is spent
+    NO_ANSWER = "no answer"  # the endpoint failed for good
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.EDITING, Event.CHANGE): State.RUNNING,
+    (State.EDITING, Event.UNUSABLE): State.EDITING,
+    (State.EDITING, Event.NO_CALLS): State.SPENT,
+    (State.EDITING, Event.NO_ANSWER): State.FAILED,
+    (State.RUNNING, Event.RAN): State.REVIEWING,
+    (State.REVIEWING, Event.CHANGE): State.RUNNING,
+    (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
+    (State.REVIEWING, Event.DONE): State.DONE,
+    (State.REVIEWING, Event.NO_CALLS): State.SPENT,
+    (State.REVIEWING, Event.NO_ANSWER): State.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class EditEnd:
+    """What an edit machine ended with."""
+
+    state: State
+    test: Test | None  # the one it began with, or the last that it wrote
+    patch: Patch | None  # the last edit that applied
+    calls: int
+    understood: bool  # whether any reply could be read
+    detail: str = ""  # the last thing that went wrong
+
+
+class EditMachine:
+    """Runs one conversation to its end."""
+
+    def __init__(
+        self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, test: Test | None, apply: Apply
+    ) -> None:
+        self._talk = talk
+        self._sandbox = sandbox
+        self._solver = solver
+        self._test = test
+        self._apply = apply
+        self._patch: Patch | None = None
+        self._understood = False
+        self._detail = ""
+
+    async def run(self) -> EditEnd:
+        """To the end. Raises `EndpointError`, `SandboxError`."""
+        state = State.EDITING
+        while True:
+            match state:
+                case State.EDITING | State.REVIEWING:
+                    event = await self._call()
+                case State.RUNNING:
+                    event = await self._execute()
+                case State.DONE | State.SPENT | State.FAILED:
+                    return EditEnd(state, self._test, self._patch, self._talk.calls, self._understood, self._detail)
+                case _:
+                    assert_never(state)
+            state = TRANSITIONS[state, event]
+
+    async def _call(self) -> Event:
+        if self._talk.calls >= self._solver.settings.edit_calls:
+            return Event.NO_CALLS
+        reply = await self._talk.ask()
+        if reply.failed:
+            self._detail = reply.text
+            return Event.NO_ANSWER
+        return self._read(reply)
+
+    def _read(self, reply: Reply) -> Event:
+        turn = parse_edit_turn(reply)
+        if isinstance(turn, Problem):
+            return self._unusable(turn)
+        self._understood = True
+        if turn.edits:
+            applied = self._apply(turn.edits)
+            if isinstance(applied, Problem):
+                return self._unusable(applied)
+            self._patch = applied
+        if turn.test is not None:
+            self._test = turn.test
+        if turn.edits or turn.test:
+            return Event.CHANGE
+        if self._patch is None:
+            return self._unusable(Problem(text="no <edit> found\nThere is no edit that applies yet: write one."))
+        return Event.DONE
+
+    def _unusable(self, problem: Problem) -> Event:
+        self._detail = problem.short
+        compact = self._solver.profile == "compact"
+        shown = problem.short if compact else problem.text
+        self._talk.say(render(self._solver.profile, "unparsed", problem=shown))
+        return Event.UNUSABLE
+
+    async def _execute(self) -> Event:
+        shown = []
+        if self._test is not None:
+            trees = [(ORIGINAL, ())] + ([(EDITED, self._patch.changes)] if self._patch else [])
+            for label, changes in trees:
+                job = Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
+                shown.append({"label": label, "execution": await self._sandbox.run(job)})
+        self._talk.say(render(self._solver.profile, "edit_result", executions=shown))
+        return Event.RAN

@@ -1,0 +1,154 @@
+"""The test machine of one trajectory: write a test, run it on the untouched repository, approve or revise it.
+
+```mermaid
+stateDiagram-v2
+    [*] --> writing
+    writing --> running: a test
+    writing --> writing: a reply that can't be used
+    running --> reviewing: it ran
+    reviewing --> running: another test
+    reviewing --> reviewing: a reply that can't be used
+    reviewing --> approved: approved
+    writing --> spent: no calls left
+    reviewing --> spent: no calls left
+    writing --> failed: the endpoint failed
+    reviewing --> failed: the endpoint failed
+```
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import assert_never
+
+from bot.contracts import Sandbox
+from bot.conversation import Conversation
+from bot.edits import Problem
+from bot.profiles import ResolvedSolver
+from bot.prompts import render
+from bot.records import Execution, Job, Reply, Test
+from bot.replies import parse_test_turn
+
+ORIGINAL = "original"  # label of executions on the untouched repository
+
+
+class State(enum.StrEnum):
+    """Where a test machine is."""
+
+    WRITING = "writing"  # the model is asked for a test
+    RUNNING = "running"  # the test runs on the untouched repository
+    REVIEWING = "reviewing"  # the model sees the run and approves or revises
+    APPROVED = "approved"  # the model stands by the test
+    SPENT = "spent"  # no calls left; the last test that ran is taken
+    FAILED = "failed"  # the endpoint failed
+
+
+class Event(enum.StrEnum):
+    """What happens to it."""
+
+    TEST = "test"  # a test was written that differs from the current one
+    APPROVAL = "approval"  # the current test was approved
+    UNUSABLE = "unusable"  # the reply could not be used; the model is told why
+    RAN = "ran"  # the sandbox ran the test
+    NO_CALLS = "no calls"  # the budget is spent
+    NO_ANSWER = "no answer"  # the endpoint failed for good
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.WRITING, Event.TEST): State.RUNNING,
+    (State.WRITING, Event.UNUSABLE): State.WRITING,
+    (State.WRITING, Event.NO_CALLS): State.SPENT,
+    (State.WRITING, Event.NO_ANSWER): State.FAILED,
+    (State.RUNNING, Event.RAN): State.REVIEWING,
+    (State.REVIEWING, Event.TEST): State.RUNNING,
+    (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
+    (State.REVIEWING, Event.APPROVAL): State.APPROVED,
+    (State.REVIEWING, Event.NO_CALLS): State.SPENT,
+    (State.REVIEWING, Event.NO_ANSWER): State.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class TestEnd:
+    """What a test machine ended with."""
+
+    __test__ = False  # not a pytest class
+
+    state: State
+    test: Test | None  # the last that ran
+    calls: int
+    detail: str = ""  # the last thing that went wrong
+
+
+class TestMachine:
+    """Runs one conversation to its end."""
+
+    __test__ = False  # not a pytest class
+
+    def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver) -> None:
+        self._talk = talk
+        self._sandbox = sandbox
+        self._solver = solver
+        self._test: Test | None = None
+        self._execution: Execution | None = None
+        self._doubted = False  # whether the model was told that its approved test passes on the untouched repository
+        self._detail = ""
+
+    async def run(self) -> TestEnd:
+        """To the end. Raises `EndpointError`, `SandboxError`."""
+        state = State.WRITING
+        while True:
+            match state:
+                case State.WRITING | State.REVIEWING:
+                    event = await self._call(state)
+                case State.RUNNING:
+                    event = await self._execute()
+                case State.APPROVED | State.SPENT | State.FAILED:
+                    return TestEnd(state, self._test, self._talk.calls, self._detail)
+                case _:
+                    assert_never(state)
+            state = TRANSITIONS[state, event]
+
+    async def _call(self, state: State) -> Event:
+        if self._talk.calls >= self._solver.settings.test_calls:
+            return Event.NO_CALLS
+        reply = await self._talk.ask()
+        if reply.failed:
+            self._detail = reply.text
+            return Event.NO_ANSWER
+        return self._read(reply, state)
+
+    def _read(self, reply: Reply, state: State) -> Event:
+        turn = parse_test_turn(reply)
+        if isinstance(turn, Problem):
+            return self._unusable(turn)
+        if turn.test is not None and turn.test != self._test:
+            self._test = turn.test
+            return Event.TEST
+        # The same test again is an approval in other words.
+        if state is State.WRITING:
+            return self._unusable(Problem(text="no <test> found\nThere is no test to approve yet: write one."))
+        if self._execution is not None and self._execution.passed and not self._doubted:
+            self._doubted = True
+            return self._unusable(
+                Problem(
+                    text="the test passes on the untouched repository, so it does not show the issue\n"
+                    "Write a test that fails there because of what the issue describes. If you are sure of this one, "
+                    "approve it again."
+                )
+            )
+        return Event.APPROVAL
+
+    def _unusable(self, problem: Problem) -> Event:
+        self._detail = problem.short
+        compact = self._solver.profile == "compact"
+        shown = problem.short if compact else problem.text
+        self._talk.say(render(self._solver.profile, "unparsed", problem=shown))
+        return Event.UNUSABLE
+
+    async def _execute(self) -> Event:
+        assert self._test is not None
+        job = Job(test=self._test, timeout=self._solver.settings.test_timeout)
+        self._execution = await self._sandbox.run(job)
+        shown = [{"label": ORIGINAL, "execution": self._execution}]
+        self._talk.say(render(self._solver.profile, "test_result", executions=shown))
+        return Event.RAN

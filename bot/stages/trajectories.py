@@ -1,0 +1,165 @@
+"""The samples: each trajectory writes a test, then, from that test, an edit; all of them side by side.
+
+The messages of a trajectory only grow, and all begin with the same system message, issue and files, so that an engine
+that shares prefixes computes those once. Seeds come from the run's seed and the call's key: a resumed run asks the
+same again, another seed samples anew.
+"""
+
+import asyncio
+from pathlib import Path
+
+from bot.contracts import Model, Progress, Sandbox
+from bot.conversation import Conversation, fitted_issue, opening
+from bot.edits import FileEdit, Problem, apply
+from bot.errors import EndpointError, SandboxError
+from bot.lifecycle import RunState
+from bot.profiles import ResolvedSolver
+from bot.records import Context, Issue, Patch, Trajectory, TrajectoryEnd
+from bot.sandbox.judges import touched_judges
+from bot.sources import checkout_reader, is_executable, tracked_files
+from bot.stages.edit_machine import EditEnd, EditMachine
+from bot.stages.edit_machine import State as EditState
+from bot.stages.test_machine import State as TestState
+from bot.stages.test_machine import TestMachine
+
+
+async def sample_trajectories(
+    issue: Issue,
+    context: Context,
+    root: Path,
+    model: Model,
+    sandbox: Sandbox,
+    solver: ResolvedSolver,
+    progress: Progress,
+) -> tuple[Trajectory, ...]:
+    """`solver.settings.trajectories` of them, in order of their index.
+
+    A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or `SandboxError`
+    only where every trajectory met one.
+    """
+    sampler = _Sampler(
+        await fitted_issue(issue, model), context, root, await tracked_files(root), model, sandbox, solver
+    )
+    total = solver.settings.trajectories
+    done: list[Trajectory] = []
+
+    async def one(index: int) -> Trajectory:
+        trajectory = await sampler.sample(index)
+        done.append(trajectory)
+        edits = sum(t.patch is not None for t in done)
+        progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit")
+        return trajectory
+
+    progress.update(RunState.TRAJECTORIES, 0, total)
+    tasks = [asyncio.ensure_future(one(index)) for index in range(total)]
+    try:
+        trajectories = tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:  # a lost lease or a stop ends them all
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if len(sampler.failures) == total:
+        raise sampler.failures[0]
+    return trajectories
+
+
+class _Sampler:
+    """What all trajectories share."""
+
+    def __init__(
+        self,
+        issue: Issue,
+        context: Context,
+        root: Path,
+        paths: tuple[str, ...],
+        model: Model,
+        sandbox: Sandbox,
+        solver: ResolvedSolver,
+    ) -> None:
+        self._issue = issue
+        self._context = context
+        self._root = root
+        self._paths = paths
+        self._known = frozenset(paths)
+        self._model = model
+        self._sandbox = sandbox
+        self._solver = solver
+        self.failures: list[EndpointError | SandboxError] = []
+
+    async def sample(self, index: int) -> Trajectory:
+        """One trajectory, whatever happens to it."""
+        try:
+            return await self._sample(index)
+        except (EndpointError, SandboxError) as error:
+            self.failures.append(error)
+            return Trajectory(index=index, test=None, patch=None, end=TrajectoryEnd.FAILED, detail=str(error))
+
+    async def _sample(self, index: int) -> Trajectory:
+        tested = await TestMachine(self._talk(f"trajectory/{index}/test", "test"), self._sandbox, self._solver).run()
+        # The compact prompts can't ask for an edit without a test. With the full ones a candidate is still worth its
+        # calls: the other trajectories' tests judge it.
+        without = tested.test is None and self._solver.profile == "compact"
+        if tested.state is TestState.FAILED or without:
+            return Trajectory(
+                index=index,
+                test=tested.test,
+                patch=None,
+                end=TrajectoryEnd.FAILED,
+                detail=f"no test: {tested.detail}",
+                calls=tested.calls,
+            )
+        edited = await EditMachine(
+            self._talk(f"trajectory/{index}/edit", "edit", test=tested.test),
+            self._sandbox,
+            self._solver,
+            tested.test,
+            self._apply,
+        ).run()
+        end, detail = _end(edited)
+        return Trajectory(
+            index=index,
+            test=edited.test,
+            patch=edited.patch,
+            end=end,
+            detail=detail,
+            calls=tested.calls + edited.calls,
+        )
+
+    def _talk(self, key: str, template: str, **values: object) -> Conversation:
+        settings = self._solver.settings
+        messages = opening(self._solver.profile, template, issue=self._issue, files=self._context.files, **values)
+        return Conversation(
+            self._model,
+            key,
+            messages,
+            seed=settings.seed,
+            max_tokens=self._solver.reply_tokens(self._model.context_window),
+            temperature=settings.temperature,
+        )
+
+    def _apply(self, edits: tuple[FileEdit, ...]) -> Patch | Problem:
+        """The patch; a problem also where it changes what judges it, which would cost it every vote."""
+        executable = is_executable(self._root)
+        patch = apply(edits, checkout_reader(self._root), paths=self._paths, executable=executable)
+        if isinstance(patch, Problem):
+            return patch
+        touched = touched_judges(patch.changes, self._known.__contains__)
+        if touched:
+            return Problem(
+                text=f"the edit {touched}, which judges it\n"
+                "Leave the repository's tests and test configuration as they are, and repeat the rest of the edit."
+            )
+        return patch
+
+
+def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:
+    """The trajectory's end and its explanation."""
+    if edited.state is EditState.DONE:
+        return TrajectoryEnd.DONE, ""
+    if edited.state is EditState.FAILED:
+        return TrajectoryEnd.FAILED, edited.detail
+    if edited.patch is not None:
+        return TrajectoryEnd.OUT_OF_CALLS, edited.detail
+    if not edited.understood:
+        return TrajectoryEnd.FAILED, f"no reply could be used: {edited.detail}"
+    return TrajectoryEnd.NO_EDIT, edited.detail
