@@ -15,11 +15,18 @@ from tests.github.server import GitHubServer, make_key
 KEY = make_key()[0]  # made once: it takes longer than all else
 
 
-@pytest.fixture
-def github(tmp_path: Path) -> Iterator[GitHubServer]:
-    """A test GitHub of its own for each test."""
-    with GitHubServer.running(tmp_path / "github", private_key=KEY) as server:
+@pytest.fixture(scope="session")
+def github_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHubServer]:
+    """One for all tests of a session: use `github`."""
+    with GitHubServer.running(tmp_path_factory.mktemp("github"), private_key=KEY) as server:
         yield server
+
+
+@pytest.fixture
+def github(github_server: GitHubServer, tmp_path: Path) -> GitHubServer:
+    """An empty test GitHub."""
+    github_server.reset(tmp_path / "github")
+    return github_server
 
 
 def settings_for(server: GitHubServer, **more: Any) -> Settings:

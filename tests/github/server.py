@@ -87,6 +87,16 @@ class GitHubServer(Control):
         """All that was asked, with bodies, in order."""
         return self.traffic.requests
 
+    def reset(self, data: Path) -> None:
+        """Begin anew on the same port: nothing of what was is left, also no hook and no fault."""
+        self.set_hook("")
+        self.settle()
+        data.mkdir(parents=True, exist_ok=True)
+        self.world.clear(data.resolve())
+        self.webhooks.deliveries.clear()
+        self.clear_faults()
+        self.requests.clear()
+
     def close(self) -> None:
         self.webhooks.close()
         self.traffic.stopping.set()

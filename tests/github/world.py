@@ -141,17 +141,21 @@ class World:
     """All of it. `listener(event, action, repository, issue, comment, sender, extra)` is told of what webhooks tell."""
 
     def __init__(self, data: Path, app: App) -> None:
-        self.data = data
         self.app = app
         self.lock = threading.RLock()
+        self.listener: Listener = lambda *_: None
+        self.clear(data)
+
+    def clear(self, data: Path) -> None:
+        """Begin anew, with the git repositories below `data`."""
+        self.data = data
         self.users: dict[str, User] = {}
         self.repositories: dict[str, Repository] = {}
         self.installations: dict[int, Installation] = {}
         self.tokens: dict[str, Token] = {}
-        self.listener: Listener = lambda *_: None
         self._offset = timedelta()
         self._last_id = 0
-        self.user(f"{app.slug}[bot]", "Bot")
+        self.user(f"{self.app.slug}[bot]", "Bot")
 
     # -- time and identity
 

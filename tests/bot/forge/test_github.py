@@ -15,9 +15,8 @@ from bot.forge.github import GitHubForge
 from bot.git import Workspace
 from bot.messages.markers import STATUS, issue_marker
 from tests.github import GitHubServer
-from tests.github.fixtures import KEY, Naps, forge_for, github, settings_for
+from tests.github.fixtures import KEY, Naps, forge_for, settings_for
 
-__all__ = ["github"]
 REPO = "olive/tools"
 FILES = {"tools/a.py": "x = 1\n", "README.md": "# Tools\n", "run.sh": "!x #!/bin/sh\n", "link": "-> README.md"}
 KNOWN = ("troop", "troop: running", "troop: done", "troop: failed")
