@@ -1,0 +1,135 @@
+"""The attention that `transformers` calls: it stores the step's keys and values, then attends over the tree.
+
+`AttentionInterface` hands every layer's queries, keys and values (after RoPE) to `paged_tree_attention`. What the
+step looks like is not among its arguments, so it is set around the forward pass with `attending`.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from engine.errors import UnsupportedModelError
+from kernels.attention.reference import plain
+from kernels.kv_store.reference import store
+from kernels.tree_attention.reference import tree_attention
+from kernels.tree_attention.worklist import WorkList
+
+NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
+
+# What attention functions are told that ours does not do. `None` and `False` mean that the model does not use it.
+UNSUPPORTED = {
+    "s_aux": "attention sinks",
+    "sinks": "attention sinks",
+    "softcap": "soft-capped attention scores",
+    "logits_soft_cap": "soft-capped attention scores",
+    "head_mask": "head masks",
+    "position_bias": "position biases",
+    "alibi": "ALiBi biases",
+    "cache_params": "recurrent state",
+}
+
+
+class Context(Protocol):
+    """What attention does during one forward pass."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest sequence that may come: a window at least as long changes nothing."""
+        ...
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """`query` `[heads, tokens, head_dim]`, `key` and `value` `[kv_heads, tokens, head_dim]` -> `[tokens, heads,
+        head_dim]`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PagedContext:
+    """One step over the paged cache."""
+
+    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
+    slots: Tensor  # [tokens] int64, where each row's key and value go
+    work: WorkList
+    longest: int
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See `Context`."""
+        keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        store(key, value, keys, values, self.slots)
+        output, _ = tree_attention(query.transpose(0, 1), keys, values, self.work, scale)
+        return output
+
+
+class ProbeContext:
+    """Plain causal attention over a single short text; records which layers attend and with which shapes."""
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.layers: list[int] = []
+        self.shapes: set[tuple[int, int, int]] = set()  # (heads, kv_heads, head_dim)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See `Context`."""
+        if key.shape != value.shape or query.shape[-1] != key.shape[-1]:
+            raise UnsupportedModelError("keys and values of different sizes")
+        self.layers.append(layer)
+        self.shapes.add((query.shape[0], key.shape[0], query.shape[2]))
+        output, _ = plain(query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), scale, diagonal=0)
+        return output.to(query.dtype)
+
+
+_current = threading.local()  # several engines may live in one process, each in its own thread
+
+
+@contextmanager
+def attending(context: Context) -> Iterator[None]:
+    """Attention of this thread goes through `context` inside."""
+    _current.context = context
+    try:
+        yield
+    finally:
+        _current.context = None
+
+
+def paged_tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The function registered as `troop_tree`: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out.
+
+    Raises:
+        UnsupportedModelError: the model asks for what this attention does not do.
+    """
+    context: Context | None = getattr(_current, "context", None)
+    if context is None:
+        raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
+    if attention_mask is not None or is_causal is False or getattr(module, "is_causal", True) is False:
+        raise UnsupportedModelError("attention that is not causal")
+    window = kwargs.get("sliding_window")
+    if window is not None and window < context.longest:
+        raise UnsupportedModelError("sliding window attention")
+    for name, feature in UNSUPPORTED.items():
+        if kwargs.get(name) is not None and kwargs[name] is not False:
+            raise UnsupportedModelError(feature)
+    layer = getattr(module, "layer_idx", None)
+    if layer is None:
+        raise UnsupportedModelError("attention layers without an index")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return context.attend(layer, query[0], key[0], value[0], scale)[None], None
+
+
+AttentionInterface.register(NAME, paged_tree_attention)

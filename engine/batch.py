@@ -1,0 +1,50 @@
+"""From the scheduler's step to the packed tensors and the work list that the model runs."""
+
+import torch
+
+from engine.model import StepInput
+from engine.scheduler import Step
+from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.worklist import WorkList
+
+
+def build(step: Step, block_size: int, cost: CutCost, device: torch.device) -> tuple[StepInput, int]:
+    """Pack the works of a step, one row per token.
+
+    Args:
+        step: with at least one work.
+        block_size: tokens per block.
+        cost: which shared nodes are worth an item of their own.
+        device: of the tensors.
+
+    Returns:
+        The model's input, and how many cached tokens attention need not read again thanks to shared nodes.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    sampled: list[int] = []
+    spans: list[Span] = []
+    for work in step.works:
+        sequence, new = work
+        table, start = sequence.table, sequence.computed
+        if new == 1:
+            tokens.append(sequence.tokens[start])
+            positions.append(start)
+            slots.append(table[start // block_size] * block_size + start % block_size)
+        else:
+            end = start + new
+            tokens.extend(sequence.tokens[start:end])
+            positions.extend(range(start, end))
+            slots.extend(table[at // block_size] * block_size + at % block_size for at in range(start, end))
+        spans.append(Span(table, new, start + new))
+        if work.samples:
+            sampled.append(len(tokens) - 1)
+    items = cut(spans, step.shared, block_size, cost)
+    packed = torch.tensor([tokens, positions, slots], device=device)
+    rows = WorkList.of(items, len(tokens), block_size, device)
+    read = sum(item.end - item.begin for item in items)
+    needed = sum(span.length for span in spans)
+    return StepInput(
+        packed[0], packed[1], packed[2], torch.tensor(sampled, dtype=torch.int64, device=device), rows
+    ), needed - read

@@ -1,0 +1,172 @@
+"""The model: a `transformers` decoder with our attention, merged linears and a paged cache."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from engine.attention import NAME, PagedContext, ProbeContext, attending
+from engine.errors import LoadError, UnsupportedModelError
+from engine.features import check_config, context_length
+from engine.fuse import fuse_norms, merge_linears
+from kernels.kv_store.reference import copy_slots
+from kernels.tree_attention.worklist import WorkList
+
+PROBE_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One step's packed batch."""
+
+    tokens: Tensor  # [rows] int64
+    positions: Tensor  # [rows] int64
+    slots: Tensor  # [rows] int64, places in the cache
+    sampled: Tensor  # [sampled] int64, rows whose logits are wanted
+    work: WorkList
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Size of what one token leaves in the cache."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    item_bytes: int  # of one number
+
+    @property
+    def token_bytes(self) -> int:
+        """Keys and values of one token in all layers."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * self.item_bytes
+
+
+class Model:
+    """A loaded model without its cache; `allocate` gives it one. One thread runs it."""
+
+    def __init__(self, inner: Any, defaults: dict[str, Any] | None = None, longest: int | None = None) -> None:
+        """Prepare a `transformers` causal language model that was loaded with attention `troop_tree`.
+
+        Args:
+            inner: the model, on its device and in its dtype; changed in place.
+            defaults: contents of `generation_config.json`.
+            longest: limit of the context in tokens, where it is shorter than the model's own.
+
+        Raises:
+            UnsupportedModelError: it does what this engine does not implement, or computes something else than it
+                does with `transformers`' own attention.
+        """
+        self._inner = inner.eval().requires_grad_(False)
+        self.config = inner.config
+        self.defaults = defaults or {}
+        self.device: torch.device = next(inner.parameters()).device
+        self.dtype: torch.dtype = next(inner.parameters()).dtype
+        self.context_length = min(context_length(self.config), longest or context_length(self.config))
+        check_config(self.config, self.context_length)
+        self.vocabulary = int(inner.get_output_embeddings().weight.shape[0])
+        self.shape = self._probe()
+        self.cache = torch.empty(0)
+
+    @classmethod
+    def load(cls, path: str, dtype: str = "auto", device: str = "auto", longest: int | None = None) -> "Model":
+        """Load from a folder or by a name that `transformers` resolves.
+
+        Raises:
+            LoadError: there is nothing that can be loaded.
+            UnsupportedModelError: see the constructor.
+        """
+        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            config = AutoConfig.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise LoadError(f"no model could be loaded from {path}: {error}") from error
+        check_config(config, min(longest or context_length(config), context_length(config)))
+        if dtype != "auto":
+            kind = getattr(torch, dtype)
+        elif place == "cpu":
+            kind = torch.float32  # as fast as bfloat16 for small models, and exact
+        else:
+            kind = getattr(config, "dtype", None) or torch.bfloat16
+        try:
+            inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME)
+        except (OSError, ValueError, KeyError) as error:
+            raise LoadError(f"no model could be loaded from {path}: {error}") from error
+        return cls(inner.to(place), _generation_defaults(path), longest)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a text, from the generation configuration, else from the model's."""
+        found = self.defaults.get("eos_token_id", getattr(self.config, "eos_token_id", None))
+        if found is None:
+            return frozenset()
+        return frozenset(found if isinstance(found, list) else [found])
+
+    def allocate(self, slots: int) -> None:
+        """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
+        numbers.
+        """
+        shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
+        self.cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    @torch.inference_mode()
+    def forward(self, step: StepInput) -> Tensor:
+        """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
+        with attending(PagedContext(self.cache, step.slots, step.work, self.context_length)):
+            return self._run(step.tokens, step.positions, step.sampled)
+
+    @torch.inference_mode()
+    def copy(self, source: list[int], target: list[int]) -> None:
+        """Copy cache slots, for a block that two branches continue differently."""
+        index = torch.tensor([source, target], device=self.device)
+        copy_slots(self.cache, index[0], index[1])
+
+    @torch.inference_mode()
+    def scrub(self, slots: list[int]) -> None:
+        """Zero cache slots that may hold numbers which are not finite."""
+        self.cache[..., torch.tensor(slots, device=self.device), :] = 0
+
+    def _run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        logits: Tensor = self._inner(
+            input_ids=tokens[None], position_ids=positions[None], use_cache=False, logits_to_keep=wanted
+        ).logits
+        return logits[0].float()
+
+    @torch.inference_mode()
+    def _probe(self) -> CacheShape:
+        """Learn the cache's shape from a first run, and compare its logits with `transformers`' eager attention."""
+        tokens = torch.arange(1, PROBE_TOKENS + 1, device=self.device) * 7919 % self.vocabulary
+        positions = torch.arange(PROBE_TOKENS, device=self.device)
+        probe = ProbeContext(self.context_length)
+        self._inner.set_attn_implementation("eager")
+        expected = self._run(tokens, positions, positions)
+        self._inner.set_attn_implementation(NAME)
+        merge_linears(self._inner)
+        fuse_norms(self._inner)
+        with attending(probe):
+            found = self._run(tokens, positions, positions)
+        if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:
+            raise UnsupportedModelError("attention outside of transformers' attention interface", str(probe.layers))
+        if len(probe.shapes) != 1:
+            raise UnsupportedModelError("layers with different numbers of heads", str(sorted(probe.shapes)))
+        spread = expected.std().item()
+        error = (found - expected).abs().max().item() / max(spread, 1e-6)
+        if not error < (1e-3 if self.dtype == torch.float32 else 0.25):
+            raise UnsupportedModelError(
+                "a feature that its configuration does not name",
+                f"logits differ from transformers' by {error:.2g} standard deviations",
+            )
+        _, kv_heads, head_dim = probe.shapes.pop()
+        return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize)
+
+
+def _generation_defaults(path: str) -> dict[str, Any]:
+    """`generation_config.json` as written: what it does not say stays unsaid."""
+    file = Path(path) / "generation_config.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text())
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,309 @@
+"""Which sequences run, with which blocks, and how many of their tokens each step computes.
+
+A sequence waits, then runs: its prompt is computed in chunks beside the rows of those that decode, then one token a
+step. It finishes, or is preempted (its blocks are given up and it waits again, to be recomputed) when others that
+came before it need the room. Requests never fail for want of memory: what can never fit is refused before it comes
+here.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine.blocks import BlockAllocator
+from engine.order import TreeOrder
+from engine.prefix_tree import Match, PrefixTree
+from engine.sequence import FinishReason, Request, Sequence, State
+
+CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
+
+
+class Work(NamedTuple):
+    """One sequence's part of a step: its next `new` tokens, at least one."""
+
+    sequence: Sequence
+    new: int
+
+    @property
+    def samples(self) -> bool:
+        """Whether the step computes the sequence's last token, so that a new one can be sampled."""
+        return self.sequence.computed + self.new == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to compute next."""
+
+    works: list[Work]  # in tree order
+    shared: list[int]  # leading blocks that each work's table has in common with the one before; 0 for the first
+    ready: list[Sequence]  # sequences that only need to be sampled: the logits of their prompt are known already
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes that the scheduler keeps to."""
+
+    block_size: int = 16  # tokens
+    max_batch: int = 256  # sequences
+    prefill_chunk: int = 512  # prompt tokens a step
+    lease_seconds: float = 120.0
+
+
+@dataclass
+class Counters:
+    """What happened since the start; only ever grows."""
+
+    computed_tokens: int = 0  # rows that went through the model for a prompt, recomputation included
+    cached_tokens: int = 0  # prompt tokens taken from the cache instead
+    prompt_tokens: int = 0  # of all sequences admitted, each child counted
+    generated_tokens: int = 0
+    preemptions: int = 0
+    evicted_blocks: int = 0
+    finished: dict[str, int] = field(default_factory=dict)  # sequences by reason
+
+
+class Scheduler:
+    """Not thread-safe: only the engine's thread calls it."""
+
+    def __init__(
+        self,
+        blocks: int,
+        limits: Limits,
+        copy: CopySlots,
+        knows_logits: Callable[[Sequence], bool] = lambda sequence: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            blocks: size of the cache.
+            limits: sizes to keep to.
+            copy: copies cache slots; called while a sequence is admitted.
+            knows_logits: whether the logits after a sequence's prompt are at hand, so that no token of it need be
+                computed.
+            clock: seconds, for leases.
+        """
+        self.limits = limits
+        self.allocator = BlockAllocator(blocks)
+        self.tree = PrefixTree(self.allocator, limits.block_size)
+        self.waiting: deque[Sequence] = deque()
+        self.running = TreeOrder()
+        self.counters = Counters()
+        self._copy = copy
+        self._knows_logits = knows_logits
+        self._clock = clock
+        self._typical_output = 64.0  # tokens, running mean of finished sequences
+
+    @property
+    def longest(self) -> int:
+        """Tokens that one sequence can hold when it has the cache to itself."""
+        return self.allocator.count * self.limits.block_size - 1
+
+    def submit(self, request: Request) -> None:
+        """Queue all children of a request."""
+        self.waiting.extend(request.sequences)
+
+    def schedule(self) -> Step:
+        """The next step. Room for every row is reserved; sequences may have been admitted or preempted."""
+        self._grow()
+        self._admit()
+        chunk = self.limits.prefill_chunk
+        shares: dict[Sequence, int] = {}
+        for sequence in sorted((s for s in self.running if s.prefilling), key=lambda s: s.arrival):
+            shares[sequence] = min(len(sequence.tokens) - sequence.computed, chunk)
+            chunk -= shares[sequence]
+        step = Step([], [], [])
+        common = 0
+        for sequence, shared in zip(self.running.sequences, self.running.shared, strict=True):
+            common = min(common, shared)
+            missing = len(sequence.tokens) - sequence.computed
+            if not missing:
+                step.ready.append(sequence)
+            elif new := shares.get(sequence, missing):
+                step.works.append(Work(sequence, new))
+                step.shared.append(common)
+                common = len(sequence.table)
+        return step
+
+    def advance(self, works: list[Work]) -> None:
+        """Take note that a step was computed: what prompts it completed is cached for others at once."""
+        size = self.limits.block_size
+        for sequence, new in works:
+            if sequence.state is not State.RUNNING:
+                continue
+            before = sequence.computed
+            sequence.computed += new
+            if before < sequence.prompt_length:
+                self.counters.computed_tokens += new
+                end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
+                if end // size > before // size or not sequence.prefilling:
+                    self.tree.insert(sequence.tokens[:end], sequence.table)
+
+    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        """End a sequence, wherever it stands. Its blocks are free at once, or cached under a lease if it ended by
+        itself.
+        """
+        if sequence.state is State.FINISHED:
+            return
+        if sequence.state is State.RUNNING:
+            if reason in ("stop", "length"):
+                lease = self._clock() + self.limits.lease_seconds
+                self.tree.insert(sequence.tokens[: sequence.computed], sequence.table, lease)
+                self._typical_output += 0.1 * (sequence.generated - self._typical_output)
+            self._leave(sequence)
+        else:
+            self.waiting.remove(sequence)
+        sequence.state = State.FINISHED
+        sequence.finish_reason = reason
+        self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
+
+    def check_integrity(self) -> None:
+        """Assert what holds between any two calls."""
+        self.allocator.check_integrity()
+        self.tree.check_integrity()
+        self.running.check_integrity()
+        references = [0] * self.allocator.count
+        for node in self.tree.nodes():
+            for block in node.blocks:
+                references[block] += 1
+        for sequence in self.running:
+            assert sequence.state is State.RUNNING
+            assert len(set(sequence.table)) == len(sequence.table)
+            assert sequence.computed <= len(sequence.table) * self.limits.block_size
+            for block in sequence.table:
+                references[block] += 1
+        assert references == self.allocator.refs.tolist()
+        for sequence in self.waiting:
+            assert sequence.state is State.WAITING
+            assert not sequence.table
+
+    # -- memory ---------------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Give every running sequence room for its last token, at the cost of those that came last."""
+        size = self.limits.block_size
+        for sequence in sorted(self.running, key=lambda s: s.arrival):
+            if sequence.state is not State.RUNNING or len(sequence.tokens) <= len(sequence.table) * size:
+                continue
+            while not self._make_room(1, insist=True):
+                victim = max(self.running, key=lambda s: s.arrival)
+                self._preempt(victim)
+                if victim is sequence:
+                    break
+            else:
+                sequence.table.extend(self.allocator.allocate(1))
+
+    def _make_room(self, blocks: int, insist: bool) -> bool:
+        """Evict until `blocks` are free; break leases only if the caller insists."""
+        missing = blocks - self.allocator.free
+        if missing > 0:
+            ahead = max(missing, self.allocator.count // 64)  # in batches: the tree is walked once each
+            self.counters.evicted_blocks += self.tree.evict(ahead, self._clock())
+            missing = blocks - self.allocator.free
+        if missing > 0 and insist:
+            self.counters.evicted_blocks += self.tree.evict(missing, self._clock(), insist=True)
+        return self.allocator.free >= blocks
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Give up a sequence's blocks; it waits, before all that came after it, and is recomputed."""
+        self.tree.insert(sequence.tokens[: sequence.computed], sequence.table)
+        self._leave(sequence)
+        sequence.state = State.WAITING
+        sequence.computed = 0
+        self.counters.preemptions += 1
+        place = next((i for i, s in enumerate(self.waiting) if s.arrival > sequence.arrival), len(self.waiting))
+        self.waiting.insert(place, sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.allocator.release(sequence.table)
+        sequence.table = []
+
+    # -- admission ------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Start waiting sequences in order of arrival, for as long as their demand and that of those that run fits.
+
+        A sequence whose prefix is just being computed by another is passed over: once that is done, it is cached.
+        """
+        computing = [s for s in self.running if s.computed < s.prompt_length]
+        passed_over: list[Sequence] = []
+        while self.waiting and len(self.running) < self.limits.max_batch:
+            sequence = self.waiting.popleft()
+            if any(self._soon_cached(sequence, other) for other in computing):
+                passed_over.append(sequence)
+            elif self._start(sequence):
+                if sequence.computed < sequence.prompt_length:
+                    computing.append(sequence)
+            else:
+                self.waiting.appendleft(sequence)
+                break
+        self.waiting.extendleft(reversed(passed_over))
+
+    def _soon_cached(self, sequence: Sequence, other: Sequence) -> bool:
+        """Whether `other` is about to compute a block that `sequence` needs too, or the very same prompt."""
+        size = self.limits.block_size
+        mine, theirs = sequence.chain(size), other.chain(size)
+        if mine[-1] == theirs[-1]:
+            return True
+        done = other.computed // size  # the next block that `other` will complete
+        return done < min(len(mine), len(theirs)) - 1 and mine[done] == theirs[done]
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Admit a sequence if its blocks can be had."""
+        size = self.limits.block_size
+        tokens = sequence.tokens
+        known = sequence.generated == 0 and self._knows_logits(sequence)
+        match = self.tree.match(tokens, len(tokens) if known else len(tokens) - 1)
+        alone = not len(self.running)
+        own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
+        demand = own if alone else own + self._growth(sequence)
+        self.allocator.hold(match.blocks)  # so that making room does not take what was matched
+        if match.source >= 0:
+            self.allocator.hold([match.source])
+            room = self._make_room(demand, insist=False)
+            if not room:  # the source itself may be what is in the way
+                self.allocator.release([match.source])
+                match = Match(match.blocks)
+        if match.source < 0 and not self._make_room(demand, insist=alone):
+            self.allocator.release(match.blocks)
+            return False
+        sequence.table = [*match.blocks, *self.allocator.allocate(own)]
+        sequence.computed = len(match.blocks) * size + match.copied
+        if match.source >= 0:
+            self._copy_tail(sequence, match)
+            self.allocator.release([match.source])
+        sequence.state = State.RUNNING
+        self.running.add(sequence)
+        request = sequence.request
+        cached = min(sequence.computed, sequence.prompt_length)
+        self.counters.prompt_tokens += sequence.prompt_length
+        self.counters.cached_tokens += cached
+        if request.cached_tokens is None:
+            request.cached_tokens = cached
+        return True
+
+    def _copy_tail(self, sequence: Sequence, match: Match) -> None:
+        size = self.limits.block_size
+        target = sequence.table[len(match.blocks)]
+        span = range(match.copied)
+        self._copy([match.source * size + i for i in span], [target * size + i for i in span])
+
+    def _growth(self, newcomer: Sequence) -> int:
+        """Blocks that will be missing at worst if `newcomer` joins: a simulation of what runs, to its expected end.
+
+        Each sequence is expected to grow to the typical output length, or half as far again as it is, within its
+        limit. Blocks come back when a sequence ends, so the need peaks at one of the ends.
+        """
+        size = self.limits.block_size
+        ends = []  # (tokens to come, private blocks now)
+        for sequence in (*self.running, newcomer):
+            expected = max(self._typical_output, 1.5 * sequence.generated) - sequence.generated
+            ends.append((max(1, min(sequence.remaining, int(expected))), sequence.generated // size))
+        ends.sort()
+        peak = returned = 0
+        for ended, (until, blocks) in enumerate(ends):
+            peak = max(peak, (len(ends) - ended) * (until // size) - returned)
+            returned += blocks
+        return peak

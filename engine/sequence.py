@@ -1,0 +1,135 @@
+"""The nouns of generation: what is asked for, what runs, what comes out."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from engine.text import OutputText
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one request samples. Filters apply in the order temperature, top-k, top-p (of what top-k left), min-p."""
+
+    temperature: float = 1.0  # below 1e-5: greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    seed: int = 0  # of child 0; child i uses seed + i
+    max_tokens: int = 16
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+    logprobs: int | None = None  # alternatives reported per token; None: no log-probabilities at all
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A sampled token and its alternatives with their log-probabilities under the model (temperature 1, no filter)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one step added to one child of a request: text since the last output, complete where the child finished."""
+
+    request: "Request"
+    index: int
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    error: Exception | None = None  # the request as a whole failed
+
+
+class State(enum.Enum):
+    """Where a sequence stands."""
+
+    WAITING = enum.auto()  # holds no block
+    RUNNING = enum.auto()  # holds the blocks of its table; prefilling while more than one token is not computed
+    FINISHED = enum.auto()  # holds no block, will never run again
+
+
+@dataclass(eq=False)
+class Request:
+    """One prompt and its `n` children."""
+
+    prompt: list[int]
+    params: SamplingParams
+    n: int = 1
+    stream: bool = False
+    id: str = ""
+    notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
+    sequences: "list[Sequence]" = field(default_factory=list)
+    cached_tokens: int | None = None  # prompt tokens that were not computed for this request; None: not yet admitted
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens sampled so far, by all children, the end token included."""
+        return sum(sequence.generated for sequence in self.sequences)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all children are."""
+        return all(sequence.state is State.FINISHED for sequence in self.sequences)
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One child of a request. Only the engine's thread changes it."""
+
+    request: Request
+    index: int
+    tokens: list[int]  # prompt, then output
+    arrival: int  # order of submission
+    text: OutputText
+    state: State = State.WAITING
+    table: list[int] = field(default_factory=list)  # blocks, in order
+    computed: int = 0  # leading tokens whose keys and values are in the cache
+    logprobs: list[TokenLogprob] = field(default_factory=list)  # not yet reported
+    finish_reason: FinishReason | None = None
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def generated(self) -> int:
+        """Tokens sampled."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be sampled."""
+        return self.request.params.max_tokens - self.generated
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether more than the last token is yet to be computed."""
+        return self.computed < len(self.tokens) - 1
+
+    @cached_property
+    def seed(self) -> int:
+        """Seed of this child."""
+        return self.request.params.seed + self.index
+
+    def chain(self, block_size: int) -> list[int]:
+        """Hash of each block-wise prefix of the prompt: equal prefixes have equal entries."""
+        known = self.__dict__.get("_chain")
+        if known is None:
+            prompt = self.request.prompt
+            known, last = [], 0
+            for end in range(block_size, len(prompt) + 1, block_size):
+                last = hash((last, tuple(prompt[end - block_size : end])))
+                known.append(last)
+            known.append(hash((last, tuple(prompt), "whole")))
+            self.__dict__["_chain"] = known
+        chain: list[int] = known
+        return chain

@@ -1,0 +1,36 @@
+"""What an operator chooses when the engine starts."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
+
+type_names = Literal["auto", "float32", "bfloat16", "float16"]
+devices = Literal["auto", "cpu", "cuda"]
+
+
+class Settings(BaseModel):
+    """Settings of one engine process; `engine.cli` fills them from the command line and the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = str(BUNDLED_MODEL)  # a folder, or a name that transformers resolves
+    served_model_name: str | None = None  # default: the model folder's name
+    host: str = "127.0.0.1"
+    port: int = Field(default=8100, ge=0, le=65535)  # 0: any free port
+    api_key: str | None = None
+    device: devices = "auto"
+    dtype: type_names = "auto"
+    threads: int | None = Field(default=None, ge=1)  # of torch; None: as torch chooses
+
+    block_size: int = Field(default=16, ge=1, le=256)  # tokens
+    cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
+    cache_memory: int = Field(default=2 << 30, ge=1)  # bytes; used where cache_tokens is not given
+    max_model_len: int | None = Field(default=None, ge=1)  # tokens; None: the model's own context
+    max_batch: int = Field(default=256, ge=1)  # sequences that run at once
+    max_waiting: int = Field(default=20_000, ge=1)  # sequences that wait; more are refused with 429
+    prefill_chunk: int = Field(default=512, ge=1)  # prompt tokens computed per step, beside the decoding rows
+    lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
+    item_tokens: int = Field(default=700, ge=0)  # `kernels.tree_attention.cut.CutCost`

@@ -1,0 +1,111 @@
+"""The tokenizer and the chat template of the served model."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import jinja2
+from transformers import AutoTokenizer
+
+from engine.errors import LoadError, RequestError
+from engine.text import ByteDecoder, TokenDecoder, WindowDecoder
+
+
+class Tokenizer:
+    """A `transformers` fast tokenizer, seen from the engine. Safe to use from several threads: nothing here has
+    state.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        if not getattr(inner, "is_fast", False):
+            raise LoadError(f"{type(inner).__name__} is not a fast tokenizer; the engine needs a tokenizer.json")
+        self._inner = inner
+        self._fast = inner.backend_tokenizer
+        self.special_ids = frozenset(int(token) for token in inner.all_special_ids)
+        self.eos_token_id: int | None = inner.eos_token_id
+
+    @classmethod
+    def load(cls, path: str) -> "Tokenizer":
+        """Load from a model folder.
+
+        Raises:
+            LoadError: there is none, or it is not a fast one.
+        """
+        try:
+            return cls(AutoTokenizer.from_pretrained(path))
+        except (OSError, ValueError) as error:
+            raise LoadError(f"no tokenizer could be loaded from {path}: {error}") from error
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Tokens of `text`; `special` adds what the tokenizer puts around a text (a start token, say).
+
+        Raises:
+            RequestError: the text holds code points that no encoding can carry (lone surrogates).
+        """
+        try:
+            tokens: list[int] = self._fast.encode(text, add_special_tokens=special).ids
+        except (TypeError, UnicodeEncodeError) as error:
+            raise RequestError("the text is not valid Unicode") from error
+        return tokens
+
+    def chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """Tokens of a conversation, ending where the assistant's reply begins.
+
+        Raises:
+            RequestError: the model has no chat template, or the template refuses these messages.
+        """
+        if not self._inner.chat_template:
+            raise RequestError("this model has no chat template: use /v1/completions", "messages")
+        try:
+            text = self._inner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            raise RequestError(f"the chat template refuses these messages: {error}", "messages") from error
+        return self.encode(text, special=False)
+
+    def decoder(self, prompt: list[int]) -> TokenDecoder:
+        """A decoder for one continuation of `prompt`."""
+        if self._bytes is not None:
+            return ByteDecoder(self._bytes)
+        return WindowDecoder(self._decode, prompt)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a single token stands for; special tokens by their name."""
+        if self._bytes is not None and token < len(self._bytes) and token not in self.special_ids:
+            return self._bytes[token]
+        return str(self._fast.decode([token], skip_special_tokens=False)).encode("utf-8", "replace")
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, added ones included."""
+        return len(self._inner)
+
+    def _decode(self, tokens: list[int], /) -> str:
+        return str(self._inner.decode(tokens, skip_special_tokens=True))
+
+    @cached_property
+    def _bytes(self) -> list[bytes] | None:
+        """Bytes of each token where the vocabulary is byte-level, otherwise `None`."""
+        decoder = json.loads(self._fast.to_str()).get("decoder") or {}
+        if decoder.get("type") != "ByteLevel" or getattr(self._inner, "clean_up_tokenization_spaces", False):
+            return None
+        alphabet = _byte_alphabet()
+        table = []
+        for token in range(self.vocabulary):
+            text = self._fast.id_to_token(token)
+            if text is None or token in self.special_ids:
+                table.append(b"")
+            elif all(character in alphabet for character in text):
+                table.append(bytes(alphabet[character] for character in text))
+            else:
+                table.append(text.encode())
+        return table
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2's `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    alphabet = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in set(printable))
+    alphabet.update({chr(256 + index): byte for index, byte in enumerate(others)})
+    return alphabet
