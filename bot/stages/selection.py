@@ -53,8 +53,9 @@ async def select(
 ) -> Verdict:
     """Choose a credible candidate, or abstain.
 
-    The model is only asked where it can matter: not where one candidate alone is credible, nor where one behaviour is
-    clearly ahead (`bot.ballot.clear_lead`). Where it never chooses, the best standing wins. Raises
+    The model is not asked where one candidate alone is credible. The bundled model, whose choice is worth little, is
+    not asked either where one behaviour is clearly ahead (`bot.ballot.clear_lead`); a capable one is, since patches
+    that no test tells apart yet can still differ. Where it never chooses, the best standing wins. Raises
     `SandboxUnavailable`; an endpoint that fails costs the selection, not the run.
     """
     own = own_tests
@@ -74,7 +75,7 @@ async def select(
     choice = Choice(candidate=first.candidate)
     if len(able) == 1:
         how = "It is the only credible candidate, so no selection tests were needed."
-    elif clear_lead(able, ballot):
+    elif profile == "compact" and clear_lead(able, ballot):
         how = "Its behaviour is clearly ahead, so no selection tests were needed."
     else:
         finalists = distinct_first(able, ballot, settings.selection_top)
