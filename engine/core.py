@@ -66,8 +66,15 @@ class Core:
         self._max_waiting = max_waiting
         self._arrivals = 0
         self._prompt_logits: OrderedDict[int, tuple[list[int], Tensor]] = OrderedDict()
-        model.allocate(blocks * self.limits.block_size)
-        self.scheduler = Scheduler(blocks, self.limits, model.copy, self._knows_logits, clock)
+        self._blocks = blocks
+        self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all requests and the whole cache."""
+        self._prompt_logits.clear()
+        self.model.allocate(self._blocks * self.limits.block_size)
+        self.scheduler = Scheduler(self._blocks, self.limits, self.model.copy, self._knows_logits, self._clock)
 
     @property
     def max_model_len(self) -> int:
@@ -119,7 +126,7 @@ class Core:
         """
         step = self.scheduler.schedule()
         if not step.works and not step.ready:
-            return []
+            return self._fail_stuck()
         begin = time.perf_counter()
         try:
             outputs = list(self._compute(step))
@@ -236,6 +243,15 @@ class Core:
             failure.__cause__ = error
             outputs.append(Output(request, 0, error=failure))
         return outputs
+
+    def _fail_stuck(self) -> list[Output]:
+        """Nothing runs and the first in the queue cannot start: it will never fit (`check` should have refused it)."""
+        if not self.scheduler.waiting or len(self.scheduler.running):
+            return []
+        request = self.scheduler.waiting[0].request
+        for sequence in request.sequences:
+            self.scheduler.finish(sequence, "error")
+        return [Output(request, 0, error=StepError("the cache has no room for this request"))]
 
     def _fail_broken(self, sequences: list[Sequence]) -> Iterator[Output]:
         """End requests whose logits are not finite, and zero what they stored: masked slots must hold finite

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -110,7 +111,11 @@ class Model:
         numbers.
         """
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
-        self.cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        if self.device.type == "cpu":  # numpy's zeros cost no memory before they are written to; torch's do
+            raw = np.zeros(slots * self.shape.token_bytes, dtype=np.uint8)
+            self.cache = torch.from_numpy(raw).view(self.dtype).view(shape)
+        else:
+            self.cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     @torch.inference_mode()
     def forward(self, step: StepInput) -> Tensor:

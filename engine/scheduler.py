@@ -158,6 +158,11 @@ class Scheduler:
         sequence.finish_reason = reason
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
 
+    def unused_cached_blocks(self) -> int:
+        """Blocks that only the prefix tree holds: free for the asking."""
+        held = {block for sequence in self.running for block in sequence.table}
+        return self.allocator.count - self.allocator.free - len(held)
+
     def check_integrity(self) -> None:
         """Assert what holds between any two calls."""
         self.allocator.check_integrity()

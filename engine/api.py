@@ -1,0 +1,330 @@
+"""The HTTP service: OpenAI's endpoints over an `EngineLoop`."""
+
+import asyncio
+import contextlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Response
+from fastapi import Request as HttpRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from engine.answers import Answer, Choice
+from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
+from engine.loop import EngineLoop
+from engine.metrics import EngineMetrics
+from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
+from engine.sequence import Output, Request
+from engine.tokenizer import Tokenizer
+
+MAX_BODY = 64 << 20  # bytes
+T = TypeVar("T")
+
+
+class Service:
+    """What the endpoints share."""
+
+    def __init__(self, loop: EngineLoop, name: str, api_key: str | None = None) -> None:
+        self.loop = loop
+        self.name = name
+        self.metrics = EngineMetrics(loop.core)
+        self._key = api_key
+        # One thread: the tokenizer is fast, and what waits for it must not hold up the event loop.
+        self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the served model."""
+        return self.loop.core.tokenizer
+
+    def authorize(self, request: HttpRequest) -> None:
+        """Check the bearer key, where one is set.
+
+        Raises:
+            AuthenticationError: it is missing or wrong.
+        """
+        if self._key is None:
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, self._key.encode()):
+            raise AuthenticationError("incorrect API key: send it as 'Authorization: Bearer KEY'")
+
+    def check_model(self, model: str | None) -> None:
+        """Refuse requests for another model.
+
+        Raises:
+            UnknownModelError: it is not the one served here.
+        """
+        if model is not None and model != self.name:
+            raise UnknownModelError(f"the model {model!r} does not exist; this engine serves {self.name!r}", "model")
+
+    async def in_tokenizer(self, work: Callable[[], T]) -> T:
+        """Run `work` in the tokenizer's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.loop.stop()
+        self._tokenizing.shutdown()
+
+    def encode(self, prompt: str | list[int]) -> list[int]:
+        """Tokens of one prompt.
+
+        Raises:
+            RequestError: it is empty or not valid.
+        """
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        if not tokens:
+            raise RequestError("the prompt is empty", "prompt")
+        limit = self.loop.core.model.vocabulary
+        if max(tokens) >= limit:
+            raise RequestError(f"token {max(tokens)} is not in the vocabulary of {limit}", "prompt")
+        return tokens
+
+    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens of a conversation.
+
+        Raises:
+            RequestError: the template refuses it, or it has no tokens.
+        """
+        tokens = self.tokenizer.chat([message.plain() for message in messages])
+        if not tokens:
+            raise RequestError("the messages have no text", "messages")
+        return tokens
+
+
+def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastAPI:
+    """The application. It starts `loop` when it starts, and stops it when it stops.
+
+    Args:
+        loop: not yet started.
+        name: under which the model is served.
+        api_key: bearer key that requests must carry; `None` for none.
+    """
+    service = Service(loop, name, api_key)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loop.start(asyncio.get_running_loop())
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="Troop engine", lifespan=lifespan)
+    app.state.service = service
+    _add_errors(app)
+
+    @app.get("/health")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok" if loop.alive else "stopped"}, 200 if loop.alive else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models")
+    async def models(http: HttpRequest) -> Response:
+        service.authorize(http)
+        return JSONResponse({"object": "list", "data": [_model_card(service)]})
+
+    @app.get("/v1/models/{model:path}")
+    async def model_card(model: str, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(model)
+        return JSONResponse(_model_card(service))
+
+    @app.post("/tokenize")
+    async def tokenize(body: TokenizeRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        if (body.prompt is None) == (body.messages is None):
+            raise RequestError("give either prompt or messages", "prompt")
+        messages, prompt = body.messages, body.prompt or ""
+        if messages is not None:
+            tokens = await service.in_tokenizer(lambda: service.chat_tokens(messages))
+        else:
+            tokens = await service.in_tokenizer(lambda: service.tokenizer.encode(prompt, body.add_special_tokens))
+        return JSONResponse({"count": len(tokens), "max_model_len": loop.core.max_model_len, "tokens": tokens})
+
+    @app.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        body.refuse_unsupported()
+        tokens = await service.in_tokenizer(lambda: service.chat_tokens(body.messages))
+        wanted = body.max_completion_tokens or body.max_tokens
+        request = _request(service, body, tokens, wanted, None, body.alternatives)
+        return await _answer(service, http, body, [request], True, bool(body.logprobs))
+
+    @app.post("/v1/completions")
+    async def completions(body: CompletionRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        body.refuse_unsupported()
+        prompts = body.prompts()
+        texts = await service.in_tokenizer(lambda: [service.encode(prompt) for prompt in prompts])
+        requests = [_request(service, body, tokens, body.max_tokens, 16, body.logprobs) for tokens in texts]
+        return await _answer(service, http, body, requests, False, body.logprobs is not None)
+
+    return app
+
+
+def _model_card(service: Service) -> dict[str, Any]:
+    limit = service.loop.core.max_model_len
+    return {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
+
+
+def _request(
+    service: Service,
+    body: Generation,
+    prompt: list[int],
+    wanted: int | None,
+    otherwise: int | None,
+    logprobs: int | None,
+) -> Request:
+    """The engine's request. `wanted` tokens if given, else `otherwise`, else what the context leaves; refused if too
+    long.
+    """
+    room = service.loop.core.max_model_len - len(prompt)
+    limit = wanted or min(otherwise or room, room)
+    params = body.sampling(service.loop.core.model.defaults, max(1, limit), logprobs)
+    return Request(prompt, params, n=body.n, stream=bool(body.stream))
+
+
+async def _answer(
+    service: Service, http: HttpRequest, body: Generation, requests: list[Request], chat: bool, logprobs: bool
+) -> Response:
+    """Run requests to the end, whole or as a stream. The choices of request `i` have indices `i * n` and up."""
+    queue: asyncio.Queue[Output] = asyncio.Queue()
+    for request in requests:
+        service.loop.core.check(request)
+        request.notify = queue.put_nowait
+    answer = Answer(service.tokenizer, service.name, chat, logprobs)
+    firsts = {id(request): place * body.n for place, request in enumerate(requests)}
+    for request in requests:
+        service.loop.submit(request)
+    if body.stream:
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        events = _stream(service, queue, requests, firsts, answer, chat, include_usage)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    try:
+        choices = await _unless_disconnected(http, _collect(queue, requests, firsts))
+    finally:
+        _abort(service, requests)
+    if choices is None:
+        return Response(status_code=499)  # nobody reads it
+    return JSONResponse(answer.whole(choices, requests))
+
+
+async def _collect(queue: asyncio.Queue[Output], requests: list[Request], firsts: dict[int, int]) -> list[Choice]:
+    choices = [Choice(index) for index in range(sum(request.n for request in requests))]
+    missing = len(choices)
+    while missing:
+        output = await queue.get()
+        if output.error is not None:
+            raise output.error
+        choices[firsts[id(output.request)] + output.index].add(output)
+        missing -= output.finish_reason is not None
+    return choices
+
+
+async def _stream(
+    service: Service,
+    queue: asyncio.Queue[Output],
+    requests: list[Request],
+    firsts: dict[int, int],
+    answer: Answer,
+    chat: bool,
+    include_usage: bool,
+) -> AsyncIterator[str]:
+    """Server-sent events. Closing the generator, as the server does when the client is gone, aborts the requests."""
+    missing = sum(request.n for request in requests)
+    opened: set[int] = set()
+    try:
+        while missing:
+            output = await queue.get()
+            if output.error is not None:
+                failure = output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
+                yield _event(failure.body())
+                return
+            choice = Choice(firsts[id(output.request)] + output.index)
+            choice.add(output)
+            if chat and choice.index not in opened:
+                opened.add(choice.index)
+                yield _event(answer.chunk(Choice(choice.index), first=True))
+            yield _event(answer.chunk(choice))
+            missing -= output.finish_reason is not None
+        if include_usage:
+            yield _event(answer.last_chunk(requests))
+        yield "data: [DONE]\n\n"
+    finally:
+        _abort(service, requests)
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+def _abort(service: Service, requests: list[Request]) -> None:
+    for request in requests:
+        if not (request.sequences and request.finished):
+            service.loop.abort(request)
+
+
+async def _unless_disconnected(http: HttpRequest, work: Awaitable[T]) -> T | None:
+    """The result of `work`, or `None` if the client hung up first."""
+
+    async def gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, watching):
+            task.cancel()
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error in OpenAI's form."""
+
+    @app.exception_handler(ServingError)
+    async def serving(_: HttpRequest, error: ServingError) -> Response:
+        return _error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_: HttpRequest, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = [str(part) for part in first.get("loc", ()) if part != "body"]
+        param = place[0] if place else None
+        return _error_response(RequestError(f"{'.'.join(place) or 'body'}: {first.get('msg', 'invalid')}", param))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: HttpRequest, error: HTTPException) -> Response:
+        wrapped = RequestError(str(error.detail))
+        wrapped.status = error.status_code
+        return _error_response(wrapped)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: HttpRequest, error: Exception) -> Response:
+        return _error_response(ServingError(f"internal error: {type(error).__name__}"))
+
+    @app.middleware("http")
+    async def limit_body(http: HttpRequest, call: Callable[[HttpRequest], Awaitable[Response]]) -> Response:
+        length = http.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > MAX_BODY:
+            wrapped = RequestError(f"the body has {length} bytes, more than {MAX_BODY}")
+            wrapped.status = 413
+            return _error_response(wrapped)
+        return await call(http)
+
+
+def _error_response(error: ServingError) -> Response:
+    text = json.dumps(error.body())  # ASCII: whatever the message quotes can be encoded
+    return Response(text, error.status, media_type="application/json")

@@ -1,0 +1,136 @@
+"""`python -m engine`: load a model and serve it."""
+
+import argparse
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+
+import torch
+import uvicorn
+from pydantic import ValidationError
+
+from engine.api import create_app
+from engine.core import Core
+from engine.errors import LoadError
+from engine.loop import EngineLoop
+from engine.model import Model
+from engine.scheduler import Limits
+from engine.settings import BUNDLED_MODEL, Settings
+from engine.tokenizer import Tokenizer
+from kernels.tree_attention.cut import CutCost
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = parse(argv)
+    except ValidationError as error:
+        first = error.errors()[0]
+        print(f"troop engine: {'.'.join(map(str, first['loc']))}: {first['msg']}", file=sys.stderr)
+        return 2
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)  # before the first thread starts: sleepy numbers cost a hundred times a normal one
+    listener = _listen(settings.host, settings.port)
+    try:
+        core = build_core(settings)
+    except LoadError as error:
+        print(f"troop engine: {error}", file=sys.stderr)
+        return 1
+    name = settings.served_model_name or os.path.basename(os.path.normpath(settings.model))
+    app = create_app(EngineLoop(core, settings.threads), name, settings.api_key)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    _Server(config, f"troop engine ready on http://{address}:{port}").run(sockets=[listener])
+    return 0
+
+
+def build_core(settings: Settings) -> Core:
+    """Load the model and size the cache.
+
+    Raises:
+        LoadError: the model cannot be served, or the cache has no room for anything.
+    """
+    model = Model.load(settings.model, settings.dtype, settings.device, settings.max_model_len)
+    tokenizer = Tokenizer.load(settings.model)
+    limits = Limits(settings.block_size, settings.max_batch, settings.prefill_chunk, settings.lease_seconds)
+    most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
+    tokens = settings.cache_tokens or min(most, settings.cache_memory // model.shape.token_bytes)
+    blocks = tokens // settings.block_size
+    if blocks < 2:
+        raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
+    return Core(model, tokenizer, blocks, limits, CutCost(settings.item_tokens), settings.max_waiting)
+
+
+def parse(argv: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line; the key comes from `TROOP_ENGINE_API_KEY`, so that no process list shows it.
+
+    Raises:
+        ValidationError: a value is out of range.
+    """
+    defaults = Settings()
+    parser = argparse.ArgumentParser(
+        prog="troop engine", description="Serve a language model, sharing prompt prefixes."
+    )
+    add = parser.add_argument
+    add("--model", default=str(BUNDLED_MODEL), help="folder of the model (default: the bundled one)")
+    add("--served-model-name", help="name under which it is served (default: the folder's)")
+    add("--host", default=defaults.host)
+    add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
+    add("--threads", type=int, help="threads of torch (default: as torch chooses)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")
+    size.add_argument("--cache-memory", type=parse_size, default=defaults.cache_memory, help="default: 2GiB")
+    add("--max-model-len", type=int, help="longest prompt and answer in tokens (default: the model's context)")
+    add("--max-batch", type=int, default=defaults.max_batch, help="sequences at once (default: %(default)s)")
+    add("--max-waiting", type=int, default=defaults.max_waiting, help="sequences that may wait (default: %(default)s)")
+    add("--prefill-chunk", type=int, default=defaults.prefill_chunk, help="prompt tokens a step (default: %(default)s)")
+    add("--block-size", type=int, default=defaults.block_size, help="tokens per cache block (default: %(default)s)")
+    add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
+    given = parser.parse_args(argv)
+    return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `2GiB`, `500MB`, `1000`.
+
+    Raises:
+        ArgumentTypeError: it is no size.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?i?)b?", text.strip().lower())
+    if not found or found[2] == "i":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 2GiB or 500MB")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Says so on standard output when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._ready, flush=True)

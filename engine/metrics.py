@@ -1,0 +1,67 @@
+"""What `/metrics` says, in Prometheus' form: read from the core's counters when asked, so that a step pays for a
+histogram only.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from engine.core import Core
+
+STEP_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # seconds
+
+
+class EngineMetrics(Collector):
+    """Metrics of one core. Counters start at 0 with the process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        steps = Histogram(
+            "troop_engine_step_seconds", "Time of one step", registry=self._registry, buckets=STEP_BUCKETS
+        )
+        core.on_step = steps.observe
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        core, scheduler, counters = self._core, self._core.scheduler, self._core.scheduler.counters
+        free, cached = scheduler.allocator.free, scheduler.unused_cached_blocks()
+        gauges = {
+            "running": ("Sequences that run", len(scheduler.running)),
+            "waiting": ("Sequences that wait", len(scheduler.waiting)),
+            "blocks_total": ("Blocks of the cache", scheduler.allocator.count),
+            "blocks_free": ("Blocks that hold nothing", free),
+            "blocks_cached": ("Blocks that hold a prefix which no running sequence uses", cached),
+            "block_tokens": ("Tokens per block", core.limits.block_size),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"troop_engine_{name}", text, value)
+        saved = core.stats.shared_tokens * core.model.shape.token_bytes
+        sums = {
+            "tokens_computed": ("Prompt tokens that went through the model", counters.computed_tokens),
+            "tokens_cached": ("Prompt tokens served from the cache", counters.cached_tokens),
+            "tokens_prompt": (
+                "Prompt tokens of admitted sequences, every child of a request counted",
+                counters.prompt_tokens,
+            ),
+            "tokens_generated": ("Tokens sampled", counters.generated_tokens),
+            "prefix_bytes_saved": ("Bytes of keys and values not read again because rows share a prefix", saved),
+            "preemptions": ("Sequences preempted", counters.preemptions),
+            "evicted_blocks": ("Cached blocks evicted", counters.evicted_blocks),
+            "failed_steps": ("Steps that ended with an error", core.stats.failed_steps),
+        }
+        for name, (text, value) in sums.items():
+            yield CounterMetricFamily(f"troop_engine_{name}", text, value)
+        finished = CounterMetricFamily(
+            "troop_engine_sequences_finished", "Sequences by reason of their end", labels=["reason"]
+        )
+        for reason, value in sorted(counters.finished.items()):
+            finished.add_metric([reason], value)
+        yield finished

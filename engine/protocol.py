@@ -1,0 +1,197 @@
+"""Requests as OpenAI's API defines them, with the extensions that open servers share (`top_k`, `min_p`, `ignore_eos`,
+...).
+
+Fields that would change the answer and are not implemented are refused by name rather than ignored; fields that only
+describe the caller (`user`, `metadata`, ...) are ignored.
+"""
+
+import secrets
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from engine.errors import RequestError
+from engine.sequence import SamplingParams
+
+MAX_CHOICES = 1024  # prompts times n in one request
+MAX_STOPS = 32
+
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+Token = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class StreamOptions(BaseModel):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class Generation(BaseModel):
+    """What chat and plain completions have in common."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    model: str | None = None
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: list[Token] | None = Field(default=None, max_length=MAX_STOPS)
+    ignore_eos: bool = False
+    temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)  # 0 and -1: off
+    min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    stream: StrictBool | None = False
+    stream_options: StreamOptions | None = None
+
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
+    repetition_penalty: Number | None = None
+    logit_bias: dict[str, Any] | None = None
+
+    def refuse_unsupported(self) -> None:
+        """Refuse fields that would change the answer and are not implemented.
+
+        Raises:
+            RequestError: with the field's name.
+        """
+        for name, neutral in (("presence_penalty", 0), ("frequency_penalty", 0), ("repetition_penalty", 1)):
+            if getattr(self, name) not in (None, neutral):
+                raise RequestError(f"{name} is not supported by this engine", name)
+        if self.logit_bias:
+            raise RequestError("logit_bias is not supported by this engine", "logit_bias")
+
+    def sampling(self, defaults: dict[str, Any], max_tokens: int, logprobs: int | None) -> SamplingParams:
+        """Sampling parameters; where the request is silent, `defaults` (of `generation_config.json`) decide, then
+        OpenAI's.
+        """
+
+        def pick(name: str, otherwise: float) -> float:
+            value = getattr(self, name)
+            value = defaults.get(name) if value is None else value
+            return otherwise if value is None else float(value)
+
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return SamplingParams(
+            temperature=pick("temperature", 1.0),
+            top_p=pick("top_p", 1.0),
+            top_k=max(0, int(pick("top_k", 0))),
+            min_p=pick("min_p", 0.0),
+            seed=secrets.randbits(63) if self.seed is None else self.seed,
+            max_tokens=max_tokens,
+            stop=stop,
+            stop_token_ids=frozenset(self.stop_token_ids or ()),
+            ignore_eos=self.ignore_eos,
+            logprobs=logprobs,
+        )
+
+
+class ContentPart(BaseModel):
+    """A part of a message; only text is served."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """One message of a conversation. Other fields reach the chat template as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str = Field(min_length=1, max_length=64)
+    content: str | list[ContentPart] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The message as chat templates expect it, with its text in one string.
+
+        Raises:
+            RequestError: a part is not text.
+        """
+        found = self.model_dump()
+        if isinstance(self.content, list):
+            for part in self.content:
+                if part.type != "text" or part.text is None:
+                    raise RequestError(f"content parts of type {part.type!r} are not supported: text only", "messages")
+            found["content"] = "".join(part.text or "" for part in self.content)
+        elif self.content is None:
+            found["content"] = ""
+        return found
+
+
+class ChatRequest(Generation):
+    """Body of `POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=10_000)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    logprobs: bool | None = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    def refuse_unsupported(self) -> None:
+        """See `Generation`."""
+        super().refuse_unsupported()
+        for name in ("tools", "functions"):
+            if getattr(self, name):
+                raise RequestError(f"{name} are not supported by this engine", name)
+        if self.response_format and self.response_format.get("type") != "text":
+            raise RequestError("only text answers are supported", "response_format")
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError("top_logprobs needs logprobs to be true", "top_logprobs")
+
+    @property
+    def alternatives(self) -> int | None:
+        """Log-probabilities wanted per token: `None` for none at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionRequest(Generation):
+    """Body of `POST /v1/completions`."""
+
+    prompt: str | list[Token] | list[str] | list[list[Token]]
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: StrictBool | None = False
+    best_of: int | None = None
+    suffix: str | None = None
+
+    def refuse_unsupported(self) -> None:
+        """See `Generation`."""
+        super().refuse_unsupported()
+        if self.echo:
+            raise RequestError("echo is not supported by this engine", "echo")
+        if self.best_of not in (None, self.n):
+            raise RequestError("best_of is not supported by this engine", "best_of")
+        if self.suffix:
+            raise RequestError("suffix is not supported by this engine", "suffix")
+
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each a text or a list of tokens.
+
+        Raises:
+            RequestError: there is none, or there are too many.
+        """
+        prompt = self.prompt
+        several: list[str | list[int]]
+        if isinstance(prompt, str):
+            several = [prompt]
+        elif prompt and isinstance(prompt[0], int):
+            several = [[int(token) for token in prompt if isinstance(token, int)]]
+        else:
+            several = [one for one in prompt if not isinstance(one, int)]
+        if not several:
+            raise RequestError("the prompt is empty", "prompt")
+        if len(several) * self.n > MAX_CHOICES:
+            raise RequestError(f"{len(several)} prompts times n = {self.n} is more than {MAX_CHOICES} choices", "n")
+        return several
+
+
+class TokenizeRequest(BaseModel):
+    """Body of `POST /tokenize`: a text, or a conversation as the chat endpoint would see it."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = Field(default=None, min_length=1, max_length=10_000)
+    add_special_tokens: bool = True
