@@ -21,7 +21,7 @@ SUPPORT = 0.6  # the power of the support; 0 would be plain votes, 1 would be Co
 ALONE = "only the test of its own trajectory passes on it"
 
 
-def scores(passes: Array, samples: Array, votes: Array) -> Array:
+def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE, support: float = SUPPORT) -> Array:
     """What ranks the candidates, `[candidates]`.
 
     Args:
@@ -33,8 +33,8 @@ def scores(passes: Array, samples: Array, votes: Array) -> Array:
     each = passes.sum(axis=1)
     either = each[:, None] + each[None, :] - both
     similarity = np.where(either > 0, both / np.maximum(either, 1), 1.0)  # Jaccard
-    support: Array = similarity**ALIKE @ samples
-    return np.asarray(np.round(votes * support**SUPPORT, 9))
+    backers: Array = similarity**alike @ samples
+    return np.asarray(np.round(votes * backers**support, 9))
 
 
 def typical(sizes: Array, samples: Array, behaviour: npt.NDArray[np.int64]) -> Array:

@@ -1,0 +1,90 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.bench import bench_selection as bench
+
+
+def task(name: str, seed: int) -> dict[str, Any]:
+    """A problem as models meet it: right candidates agree, wrong ones err apart, and many tests are wrong with them."""
+    rng = np.random.default_rng(seed)
+    tests, candidates = 20, []
+    valid = rng.random(tests) < 0.5
+    for i in range(12):
+        solves = i < 4
+        # the wrong ones share mistakes with the wrong tests
+        passes = (
+            valid if solves else np.where(valid, rng.random(tests) < 0.3, rng.random(tests) < (0.95 if i == 4 else 0.2))
+        )
+        size = 100 + i if solves else int(rng.integers(20, 400))
+        candidates.append({"size": size, "passes": "".join("01"[int(p)] for p in passes), "solves": solves})
+    return {
+        "task": name,
+        "samples": [0] * 3 + list(range(12)),
+        "candidates": candidates,
+        "test_copies": [1] * (tests - 1) + [3],
+        "passes_on_stub": "0" * (tests - 1) + "1",
+    }
+
+
+ROWS = [json.dumps(task(f"t{i}", i)) for i in range(20)]
+
+
+def test_ours_beats_plain_votes_where_tests_err_together() -> None:
+    tasks = bench.read(ROWS)
+    figures = bench.measure(tasks, draws=2)
+    whole = figures["all samples and tests"]
+    assert whole["ours"]["mean"] > whole["votes"]["mean"] + 10
+    assert whole["ours"]["mean"] >= whole["random"]["mean"] + 10
+    assert whole["coverage"]["mean"] == 100
+    for row in whole.values():
+        assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_a_stub_that_passes_a_test_takes_its_vote() -> None:
+    ((matrix, samples, copies),) = bench.read(ROWS[:1])
+    assert not matrix.voting[-1]
+    assert matrix.votes.max() <= 19
+    assert len(samples) == 15
+    assert list(copies[-3:]) == [19, 19, 19]
+
+
+def test_tasks_without_tests_are_left_out() -> None:
+    row = task("empty", 0) | {"test_copies": []}
+    assert bench.read([json.dumps(row)]) == []
+
+
+def test_choosing_never_looks_at_who_solves() -> None:
+    flipped = []
+    for line in ROWS:
+        row = json.loads(line)
+        for candidate in row["candidates"]:
+            candidate["solves"] = not candidate["solves"]
+        flipped.append(json.dumps(row))
+    for (a, *_), (b, *_) in zip(bench.read(ROWS), bench.read(flipped), strict=True):
+        assert bench.by_ours(a) == 1 - bench.by_ours(b)
+        assert bench.by_votes(a) == pytest.approx(1 - bench.by_votes(b))
+
+
+def test_a_draw_is_a_part_of_the_whole() -> None:
+    whole = bench.read(ROWS[:1])[0]
+    part = bench.drawn(whole, 5, 6, np.random.default_rng(0))
+    assert part.samples.sum() == 5
+    assert part.passes.shape == (len(part.samples), len(part.voting))
+    assert part.passes.shape[1] <= 6
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set.jsonl.gz").write_bytes(gzip.compress("\n".join(ROWS).encode()))
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path), "--quick", "--json", str(out)])
+    assert bench.main() == 0
+    assert "20 tasks" in capsys.readouterr().out
+    assert json.loads(out.read_text())["figures"]["set.jsonl.gz"]["tasks"] == 20
+    monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path / "nowhere")])
+    assert bench.main() == 2
+    assert "nothing was measured" in capsys.readouterr().out
