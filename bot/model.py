@@ -106,7 +106,9 @@ class OpenAIModel:
             models = await self._list_models()
             if models is None:
                 self._client = without
+                await with_v1.close()
             else:
+                await without.close()
                 self._base_url = self._base_url.rstrip("/") + "/v1"
                 self._counter = TokenCounter(with_v1, self._settings.tokenizer)
         self._listed = tuple(str(model["id"]) for model in models or ())

@@ -166,7 +166,8 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.model_name = name
         self.context_window = context_window
         self.api_key = api_key
-        self.refuses = tuple(refuses)
+        self.refusals = {name: f"Unsupported parameter: '{name}' is not supported." for name in refuses}
+        self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
         self.tokenize = tokenize
         self.retry_after = retry_after
         self.latency = latency
@@ -252,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(404, f"no such page: {self.path}")
         with self.server.lock:
             self.server.requests.append(body)
-            self.server.headers.append(dict(self.headers.items()))
+            self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
         try:
@@ -265,9 +266,11 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         if body["model"] != server.model_name:
             return self._error(404, f"the model `{body['model']}` does not exist", code="model_not_found")
-        for name in server.refuses:
+        for name, message in server.refusals.items():
             if name in body:
-                return self._error(400, f"Unsupported parameter: '{name}' is not supported.", param=name)
+                return self._error(400, message, param=name)
+        if message := server.refuse_when(body):
+            return self._error(400, message)
         mode = server.take_mode()
         if server.latency:
             server.stopped.wait(server.latency)

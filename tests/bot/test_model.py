@@ -1,0 +1,243 @@
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from bot.errors import EndpointError, SettingsError
+from bot.model import OpenAIModel, without_thoughts
+from bot.records import Message, Reply
+from bot.settings import ModelSettings
+from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
+
+HELLO = [Message(role="system", content="be brief"), Message(role="user", content="say hello")]
+
+
+def model_for(endpoint: ScriptedEndpoint, **settings: object) -> OpenAIModel:
+    return OpenAIModel(ModelSettings(**{"base_url": endpoint.base_url, **settings}), "main")
+
+
+async def ask(model: OpenAIModel, **options: object) -> Reply:
+    asked: dict[str, Any] = {"max_tokens": 100, "temperature": 0.5, "seed": 7, **options}
+    try:
+        return await model.reply("a/b c", HELLO, **asked)
+    finally:
+        await model.close()
+
+
+def hello(key: str, messages: object) -> str:
+    return "hello"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waits between tries are noted, not slept."""
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr("bot.model.asyncio.sleep", sleep)
+    return waited
+
+
+async def test_finds_name_and_window_and_counts_usage() -> None:
+    with scripted_endpoint(hello, context_window=4096) as endpoint:
+        model = model_for(endpoint)
+        await model.connect()
+        assert (model.name, model.context_window) == ("scripted", 4096)
+        first = await model.reply("k/1", HELLO, max_tokens=9, temperature=0.0, seed=3)
+        again = await ask(model)
+    assert first.text == "hello"
+    assert first.finish_reason == "stop"
+    assert (first.usage.calls, first.usage.prompt_tokens, first.usage.cached_tokens) == (1, 5, 0)
+    assert again.usage.cached_tokens == 5
+    assert again.usage.completion_tokens == 2
+    assert endpoint.requests[0]["max_tokens"] == 9
+    assert endpoint.requests[0]["seed"] == 3
+    assert endpoint.headers[1]["x-troop-call"] == "a/b%20c"
+
+
+async def test_window_that_the_endpoint_does_not_tell() -> None:
+    with scripted_endpoint(hello, context_window=None) as endpoint:
+        model = model_for(endpoint)
+        await ask(model)
+        assert model.context_window == 131_072
+        told = model_for(endpoint, context_window=77)
+        await ask(told)
+        assert told.context_window == 77
+
+
+async def test_v1_is_added_where_it_was_forgotten() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        reply = await ask(OpenAIModel(ModelSettings(base_url=endpoint.base_url.removesuffix("/v1")), "main"))
+        assert reply.text == "hello"
+
+
+@pytest.mark.parametrize("mode", [Mode.ERROR, Mode.RATE_LIMITED, Mode.MALFORMED, Mode.DROP, Mode.NULL])
+async def test_passing_trouble_is_retried(mode: Mode, no_waiting: list[float]) -> None:
+    with scripted_endpoint(hello, retry_after=3.0) as endpoint:
+        endpoint.next_modes = [mode, mode]
+        assert (await ask(model_for(endpoint))).text == "hello"
+    assert len(no_waiting) == 2
+    assert no_waiting == [3.0, 3.0] or mode is not Mode.RATE_LIMITED
+
+
+@pytest.mark.parametrize("mode", [Mode.ERROR, Mode.RATE_LIMITED, Mode.MALFORMED, Mode.NULL])
+async def test_lasting_trouble_is_an_error_reply(mode: Mode) -> None:
+    with scripted_endpoint(hello, mode=mode) as endpoint:
+        reply = await ask(model_for(endpoint, retries=2))
+        assert reply.failed
+        assert "gave up after 3 tries" in reply.text
+        assert not reply.overflowed
+        assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("mode", [Mode.HANG, Mode.SLOW])
+async def test_an_endpoint_that_never_answers_is_given_up(mode: Mode) -> None:
+    with scripted_endpoint(hello, mode=mode) as endpoint:
+        with pytest.raises(EndpointError, match=r"answered nothing within 0 s.*FIRST_ANSWER_TIMEOUT"):
+            await ask(model_for(endpoint, timeout=0.2, first_answer_timeout=0.1))
+        assert len(endpoint.requests) == 1
+
+
+async def test_a_call_that_hangs_later_is_tried_once_more() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        model = model_for(endpoint, timeout=0.1)
+        await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        endpoint.mode = Mode.HANG
+        reply = await ask(model)
+        assert reply.failed
+        assert "no answer within" in reply.text
+        assert len(endpoint.requests) == 3
+
+
+async def test_a_slow_first_call_may_take_longer_once_another_was_answered() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.next_modes = [Mode.HANG]
+        model = model_for(endpoint, timeout=0.3, first_answer_timeout=0.15)
+        hanging = asyncio.ensure_future(model.reply("k", HELLO, max_tokens=9, temperature=0))
+        while not endpoint.requests:
+            await asyncio.wait((hanging,), timeout=0.005)
+        await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        assert (await hanging).text == "hello"
+        await model.close()
+
+
+@pytest.mark.parametrize("parameter", ["seed", "temperature"])
+async def test_refused_parameters_are_left_out_and_remembered(parameter: str) -> None:
+    with scripted_endpoint(hello, refuses=[parameter]) as endpoint:
+        model = model_for(endpoint)
+        assert (await model.reply("k", HELLO, max_tokens=9, temperature=0.5, seed=1)).text == "hello"
+        assert (await ask(model)).text == "hello"
+        assert [parameter in request for request in endpoint.requests] == [True, False, False]
+
+
+async def test_max_tokens_under_its_other_name() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.refusals["max_tokens"] = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        model = model_for(endpoint)
+        assert (await ask(model)).text == "hello"
+        assert endpoint.requests[-1]["max_completion_tokens"] == 100
+        assert "max_tokens" not in endpoint.requests[-1]
+
+
+async def test_a_smaller_reply_is_asked_for_where_the_limit_is_too_large() -> None:
+    def too_large(body: dict[str, object]) -> str:
+        return "max_tokens is too large: at most 4096 are supported" if int(str(body["max_tokens"])) > 4096 else ""
+
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.refuse_when = too_large
+        model = model_for(endpoint)
+        assert (await model.reply("k", HELLO, max_tokens=16_384, temperature=0)).text == "hello"
+        assert (await ask(model, max_tokens=16_384)).text == "hello"
+        assert [request["max_tokens"] for request in endpoint.requests] == [16_384, 8192, 4096, 4096]
+
+
+async def test_system_message_is_joined_where_the_template_has_none() -> None:
+    def no_system(body: dict[str, object]) -> str:
+        return "System role not supported" if "'system'" in str(body["messages"]) else ""
+
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.refuse_when = no_system
+        assert (await ask(model_for(endpoint))).text == "hello"
+        assert endpoint.requests[-1]["messages"] == [{"role": "user", "content": "be brief\n\nsay hello"}]
+
+
+async def test_overflow_is_told_apart_and_teaches_the_window() -> None:
+    with scripted_endpoint(hello, context_window=9000, mode=Mode.OVERFLOW) as endpoint:
+        model = model_for(endpoint, context_window=131_072)
+        reply = await ask(model)
+        assert reply.overflowed
+        assert model.context_window == 9000
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "said"),
+    [
+        ({"api_key": "right"}, {"api_key": "wrong"}, "TROOP_MAIN_API_KEY"),
+        ({}, {"name": "other"}, "it lists: scripted"),
+    ],
+)
+async def test_what_asking_again_would_not_mend(options: dict[str, str], settings: dict[str, str], said: str) -> None:
+    with scripted_endpoint(hello, **options) as endpoint:
+        with pytest.raises(EndpointError, match=said) as caught:
+            await ask(model_for(endpoint, **settings))
+        assert "wrong" not in str(caught.value)
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        with pytest.raises(EndpointError, match=r"can't be reached.*TROOP_RELEVANCE_BASE_URL"):
+            await ask(OpenAIModel(ModelSettings(base_url=url, retries=1), "relevance"))
+
+
+def test_no_url_at_all() -> None:
+    with pytest.raises(EndpointError, match="TROOP_MAIN_BASE_URL"):
+        OpenAIModel(ModelSettings(), "main")
+
+
+async def test_an_unreadable_tokenizer_names_the_setting() -> None:
+    with pytest.raises(SettingsError, match="TROOP_MAIN_TOKENIZER"):
+        OpenAIModel(ModelSettings(base_url="http://127.0.0.1:1/v1", tokenizer="/nowhere"), "main")
+
+
+async def test_calls_under_way_are_bounded() -> None:
+    with scripted_endpoint(hello, latency=0.02) as endpoint:
+        model = model_for(endpoint, concurrency=3)
+        calls = (model.reply(str(i), HELLO, max_tokens=9, temperature=0) for i in range(9))
+        assert all(reply.text == "hello" for reply in await asyncio.gather(*calls))
+        await model.close()
+        assert endpoint.most_under_way <= 3
+
+
+async def test_a_reply_cut_off_at_its_limit() -> None:
+    with scripted_endpoint(hello, mode=Mode.TRUNCATED) as endpoint:
+        reply = await ask(model_for(endpoint))
+        assert (reply.text, reply.cut_off) == ("he", True)
+
+
+async def test_the_key_appears_nowhere_but_in_its_header() -> None:
+    with scripted_endpoint(hello, api_key="canary-4711") as endpoint:
+        model = model_for(endpoint, api_key="canary-4711")
+        await ask(model)
+        assert "canary" not in str(endpoint.requests) + repr(model.__dict__["_settings"])
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("<think>hm <test>draft</test></think>\n\n<done/>", "<done/>"),
+        ("\n<thinking>a</thinking><done/>", "<done/>"),
+        ("hm, well\n</think>\n\n<done/>", "<done/>"),
+        ("<think>never ends <done/>", ""),
+        ("no thoughts at all", "no thoughts at all"),
+        ('<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\n</think>\n>>>>>>> REPLACE\n</edit>', None),
+    ],
+)
+def test_thoughts_are_dropped(said: str, left: str | None) -> None:
+    assert without_thoughts(said) == (said if left is None else left)
