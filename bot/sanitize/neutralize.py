@@ -71,7 +71,7 @@ def fence(text: str, language: str = "") -> str:
 
 def inline(text: str) -> str:
     """One line of code, e.g. a path or a test's name, safe also within a table's cell."""
-    text = " ".join(strip_invisible(text, set()).replace("|", "\u2502").split()) or " "
+    text = " ".join(strip_invisible(text, set()).replace("|", "\u2502").split()) or "(empty)"
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     ticks = "`" * (longest + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
