@@ -35,7 +35,7 @@ from bot.records import Record
 from bot.settings import Settings
 
 FILE_NAME = ".troop.toml"
-MAX_SIZE = 64 * 1024  # characters
+MAX_SIZE = 16 * 1024  # characters; the parser takes the square of a key with thousands of dots
 SCRIPT = "{script}"
 
 # Endings that need no config. The interpreter must be in the sandbox's image.
@@ -177,7 +177,8 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         line = re.search(r"\(at line (\d+),", str(error))
-        return ConfigProblem(message=f"this is not TOML: {error}", line=int(line[1]) if line else None)
+        number = int(line[1]) if line else text.count("\n") + 1 if "at end of document" in str(error) else None
+        return ConfigProblem(message=f"this is not TOML: {str(error)[:500]}", line=number)
     try:
         file = _File.model_validate(data)
     except ValidationError as error:

@@ -1,0 +1,239 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.repo_config import KNOWN, SCRIPT, ConfigProblem, RepoConfig, ScriptProblem, fill, honour, parse, script_command
+from bot.settings import SandboxSettings, Settings, SolverSettings
+
+WHOLE = """
+[test]
+command = "pytest -q 'a b'"
+timeout = 60
+
+[scripts]
+".rb" = "ruby -W0 {script}"
+".spec.js" = "node --test {script}"
+
+[sandbox]
+image = "ruby:3.3"
+setup = '''
+apt-get install -y ruby
+bundle install
+'''
+
+[context]
+exclude = ["docs/**", "*.lock"]
+
+[run]
+trajectories = 5
+"""
+
+
+def _config(text: str) -> RepoConfig:
+    config = parse(text)
+    assert isinstance(config, RepoConfig), config
+    return config
+
+
+def test_every_key() -> None:
+    assert _config(WHOLE) == RepoConfig(
+        test_command=("pytest", "-q", "a b"),
+        test_timeout=60.0,
+        scripts={".rb": ("ruby", "-W0", SCRIPT), ".spec.js": ("node", "--test", SCRIPT)},
+        image="ruby:3.3",
+        setup="apt-get install -y ruby\nbundle install\n",
+        exclude=("docs/**", "*.lock"),
+        trajectories=5,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[test]\n", "[run]\n[scripts]\n"])
+def test_an_empty_file_sets_nothing(text: str) -> None:
+    assert parse(text) == RepoConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line", "words"),
+    [
+        ("[test]\ncomand = 'x'", "test.comand", 2, "allowed here: command, timeout"),
+        ("\n[tests]\ncommand = 'x'", "tests", 2, "allowed here: [test], [scripts]"),
+        (
+            "[sandbox]\nimage = 'x'\ndocker_flags = '--privileged'",
+            "sandbox.docker_flags",
+            3,
+            "allowed here: image, setup",
+        ),
+        ("engine_url = 'http://evil.example'", "engine_url", 1, "is not known"),
+        ("[test\ncommand = 'x'", "", 1, "this is not TOML"),
+        ("[test]\ncommand = 'x'\ncommand = 'y'", "", 3, "this is not TOML"),
+        ("[test]\ntimeout = 'long'", "test.timeout", 2, "valid number"),
+        ("[test]\ntimeout = 0", "test.timeout", 2, "greater than 0"),
+        ("[test]\ntimeout = inf", "test.timeout", 2, "less than"),
+        ("[test]\ncommand = 3", "test.command", 2, "valid string"),
+        ("[test]\ncommand = ''", "test.command", 2, "is empty"),
+        ("[test]\ncommand = 'a \"b'", "test.command", 2, "check its quotes"),
+        ("[test]\ncommand = 'cd x && pytest'", "test.command", 2, "sh -c"),
+        ('[test]\ncommand = "a\\nb"', "test.command", 2, "pattern"),
+        ("test = 'pytest'", "test", 1, "must be a table"),
+        ("[scripts]\n'.rb' = 'ruby'", 'scripts.".rb"', 2, "must hold {script}"),
+        ("[scripts]\n'.rb' = 'a \"b'", 'scripts.".rb"', 2, "check its quotes"),
+        ("[scripts]\nrb = 'ruby {script}'", "scripts.rb", 2, "endings look like"),
+        ("[sandbox]\nimage = 'x --privileged'", "sandbox.image", 2, "no image's name"),
+        ("[sandbox]\nimage = '-v/:/x'", "sandbox.image", 2, "no image's name"),
+        ("[context]\nexclude = 'docs'", "context.exclude", 2, "valid list"),
+        ("[context]\nexclude = ['a', '../b']", "context.exclude.1", 2, "relative to the repository's root"),
+        ("[context]\nexclude = ['/etc']", "context.exclude.0", 2, "relative to the repository's root"),
+        ("[run]\ntrajectories = 0", "run.trajectories", 2, "greater than or equal to 1"),
+        ("[run]\ntrajectories = true", "run.trajectories", 2, "valid integer"),
+        ("[run]\ntrajectories = 1.5", "run.trajectories", 2, "valid integer"),
+        ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories"),
+        ("run.trajectories = 0", "run.trajectories", 1, "greater than or equal to 1"),
+    ],
+)
+def test_a_problem_names_the_line_the_key_and_the_mend(text: str, key: str, line: int, words: str) -> None:
+    problem = parse(text)
+    assert isinstance(problem, ConfigProblem), problem
+    assert (problem.key, problem.line) == (key, line)
+    assert words in problem.message
+    assert str(problem).startswith(f".troop.toml, line {line}: ")
+
+
+def test_a_huge_file_is_a_problem() -> None:
+    problem = parse("#" * 100_000)
+    assert isinstance(problem, ConfigProblem)
+    assert "at most 16,384" in str(problem)
+
+
+@given(st.text() | st.text(alphabet="[].=\"'{}\n,#test0 command", max_size=200))
+def test_any_text_gives_a_value(text: str) -> None:
+    assert isinstance(parse(text), RepoConfig | ConfigProblem)
+
+
+@pytest.mark.parametrize(
+    "text", ["a=" + "[" * 16_000, "a." * 8_000 + "b=1", "x=" + "9" * 5000, "[" + "a." * 8_000 + "a]"]
+)
+def test_deep_or_huge_values_are_problems(text: str) -> None:
+    assert isinstance(parse(text), ConfigProblem)
+
+
+# -- attack 29: the server's word is the last ------------------------------------------------------------------
+
+
+def _server(**changes: object) -> Settings:
+    return Settings(_env_file=None, **changes)  # type: ignore[arg-type]
+
+
+def test_what_the_server_allows_is_honoured() -> None:
+    server = _server(sandbox=SandboxSettings(images_allowed=("ruby:3.3",)))
+    config = _config(WHOLE)
+    assert honour(config, server) == (config, ())
+
+
+def test_attack_29_an_image_that_is_not_on_the_list_is_ignored() -> None:
+    config, ignored = honour(_config("[sandbox]\nimage = 'evil.example/x'"), _server())
+    assert config.image == ""
+    assert ignored == ("sandbox.image evil.example/x is ignored: it is not in TROOP_SANDBOX_IMAGES_ALLOWED",)
+    same = _config("[sandbox]\nimage = 'python:3.11-slim'")
+    assert honour(same, _server()) == (same, ())
+
+
+def test_attack_29_numbers_stay_within_the_servers() -> None:
+    greedy = _config("[test]\ncommand = 'x'\ntimeout = 80000\n[run]\ntrajectories = 4000")
+    config, ignored = honour(greedy, _server(solver=SolverSettings(trajectories=8, own_tests_timeout=300)))
+    assert (config.test_timeout, config.trajectories) == (300.0, 8)
+    assert ignored == (
+        "test.timeout is 80000 s; this server allows 300 s",
+        "run.trajectories is 4000; this server allows 8",
+    )
+
+
+def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
+    config, ignored = honour(_config(WHOLE), _server(repository_may_set=()))
+    assert config == RepoConfig()
+    assert [words.partition(" ")[0] for words in ignored] == [
+        "test.command",
+        "test.timeout",
+        "scripts",
+        "context.exclude",
+        "sandbox.setup",
+        "sandbox.image",
+        "run.trajectories",
+    ]
+    assert all(re.search("TROOP_[A-Z_]+", words) for words in ignored)
+
+
+@pytest.mark.parametrize("kept", ["test", "scripts", "context", "trajectories", "setup"])
+def test_attack_29_each_permission_is_its_own(kept: str) -> None:
+    config, _ = honour(_config(WHOLE), _server(repository_may_set=(kept,)))
+    left = {name for name in RepoConfig.model_fields if getattr(config, name) != getattr(RepoConfig(), name)}
+    assert (
+        left
+        == {
+            "test": {"test_command", "test_timeout"},
+            "scripts": {"scripts"},
+            "context": {"exclude"},
+            "trajectories": {"trajectories"},
+            "setup": {"setup"},
+        }[kept]
+    )
+
+
+def test_nothing_set_is_nothing_ignored() -> None:
+    assert honour(RepoConfig(), _server(repository_may_set=())) == (RepoConfig(), ())
+
+
+# -- how a test script is run ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "command"),
+    [
+        ("test_issue.py", "print()", ("python3", SCRIPT)),
+        ("a/b/TEST.PY", "print()", ("python3", SCRIPT)),
+        ("check.sh", "echo", ("sh", SCRIPT)),
+        ("check.js", "1", ("node", SCRIPT)),
+        ("check", "#!/bin/bash\necho", ("bash", SCRIPT)),
+        ("check", "#!/usr/bin/env python3\n", ("python3", SCRIPT)),
+        ("check", "#!/usr/bin/env -S node --test\n", ("node", "--test", SCRIPT)),
+        ("check", "#! /usr/local/bin/ruby -w\n", ("ruby", "-w", SCRIPT)),
+        ("check.py", "#!/usr/bin/env pypy3\n", ("pypy3", SCRIPT)),
+        ("check.py", "#!\n", ("python3", SCRIPT)),
+        ("check.py", "#!/usr/bin/env\n", ("python3", SCRIPT)),
+        ("check.py", "#!/bin/$(id)\n", ("python3", SCRIPT)),
+        ("archive.test.sh", "", ("sh", SCRIPT)),
+    ],
+)
+def test_scripts_that_need_no_config(path: str, text: str, command: tuple[str, ...]) -> None:
+    assert script_command(path, text, RepoConfig()) == command
+
+
+def test_the_configs_word_comes_first() -> None:
+    config = _config(
+        "[scripts]\n'.py' = 'uv run {script}'\n'.spec.js' = 'node --test {script}'\n'.js' = 'bun {script}'"
+    )
+    assert script_command("x.py", "#!/usr/bin/env python3", config) == ("uv", "run", SCRIPT)
+    assert script_command("x.spec.js", "", config) == ("node", "--test", SCRIPT)
+    assert script_command("x.js", "", config) == ("bun", SCRIPT)
+    assert script_command("x.sh", "", config) == ("sh", SCRIPT)
+
+
+@pytest.mark.parametrize("path", ["test.cobol", "test", ".py", "py", ""])
+def test_an_unknown_script_says_what_to_do(path: str) -> None:
+    problem = script_command(path, "text", _config("[scripts]\n'.rb2' = 'x {script}'"))
+    assert isinstance(problem, ScriptProblem)
+    for word in ("shebang", ".py", ".rb2", "[scripts]", ".troop.toml"):
+        assert word in problem.message
+
+
+def test_every_known_command_takes_the_script() -> None:
+    for command in KNOWN.values():
+        assert fill(command, "/t/x y")[-1] == "/t/x y"
+    assert fill(("sh", "-c", "x {script} 2>&1"), "a") == ("sh", "-c", "x a 2>&1")
+
+
+@given(st.text(max_size=50), st.text(max_size=200))
+def test_any_script_gives_a_value(path: str, text: str) -> None:
+    command = script_command(path, "#!" + text, RepoConfig())
+    assert isinstance(command, ScriptProblem) or command[-1] == SCRIPT or SCRIPT in command
