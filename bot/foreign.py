@@ -1,0 +1,51 @@
+"""Foreign candidates: a unified diff from elsewhere becomes a patch that takes part in the vote (arXiv 2501.14723)."""
+
+import tempfile
+from pathlib import Path
+
+from bot.errors import CheckoutError, GitFailed
+from bot.git import Workspace
+from bot.policy import path_problem
+from bot.records import Checkout, FileChange, Patch, by_path
+
+_ABSENT = "0" * 40
+
+
+async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
+    """The diff as a `Patch` on the checkout's commit; nothing of the work tree is touched.
+
+    Raises `CheckoutError`, naming the diff, where git does not apply it, or it holds a link or a binary file.
+    """
+    workspace = Workspace(Path(checkout.workspace))
+    with tempfile.TemporaryDirectory(prefix="troop-index-") as scratch:
+        index = Path(scratch) / "index"
+        await workspace.git("read-tree", checkout.commit, index=index)
+        text = diff if diff.endswith("\n") else f"{diff}\n"
+        try:
+            await workspace.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=text.encode())
+        except GitFailed as error:
+            raise CheckoutError(f"{name} does not apply to {checkout.commit[:12]}: {error.words.strip()}") from error
+        listing = await workspace.git("diff-index", "--cached", "-z", "--no-renames", checkout.commit, index=index)
+        fields = [field for field in listing.decode("utf-8", "surrogateescape").split("\0") if field]
+        changes = []
+        for entry, path in zip(fields[::2], fields[1::2], strict=True):
+            changes.append(await _change(workspace, entry.lstrip(":").split(" "), path, name))
+        own = await workspace.git("diff-index", "--cached", "-p", "--no-renames", checkout.commit, index=index)
+    if not changes:
+        raise CheckoutError(f"{name} changes nothing")
+    return Patch(changes=by_path(changes), diff=own.decode("utf-8", "replace"))
+
+
+async def _change(workspace: Workspace, entry: list[str], path: str, name: str) -> FileChange:
+    _, mode, _, blob, _ = entry
+    if problem := path_problem(path):
+        raise CheckoutError(f"{name}: {path!r} {problem}")
+    if mode in ("120000", "160000"):
+        raise CheckoutError(f"{name}: {path!r} is a link or a submodule; a candidate holds plain files")
+    if mode == "000000" or blob == _ABSENT:
+        return FileChange(path=path, text=None)
+    try:
+        text = (await workspace.git("cat-file", "blob", blob)).decode()
+    except UnicodeDecodeError:
+        raise CheckoutError(f"{name}: {path!r} is binary; a candidate holds text") from None
+    return FileChange(path=path, text=text, executable=mode == "100755")

@@ -1,0 +1,192 @@
+"""The one file that knows the order of the stages.
+
+`solve` is the solver: issue and checkout in, the whole count out. `bot.service` puts the permission check before it and
+the publishing after it; `bot.solve` runs it on a local checkout. It is a function of a journal: run again after a kill,
+it replays what was finished and goes on from there.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot import ballot as ballots
+from bot.contracts import Journal, Model, Progress, Sandbox
+from bot.journal import JournaledModel, JournaledSandbox, once
+from bot.lifecycle import RunState
+from bot.model import OpenAIModel
+from bot.policy import judge as judge_paths
+from bot.profiles import resolve
+from bot.records import Checkout, Context, FileChange, Issue, Message, Patch, Record, Reply, Report, Usage
+from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
+from bot.sandbox.judges import touched_judges
+from bot.settings import Settings, SolverSettings
+from bot.stages.context import build_context
+from bot.stages.matrix import fill_matrix
+from bot.stages.own_tests import detect, run_own_tests
+from bot.stages.selection import select
+from bot.stages.trajectories import sample_trajectories
+
+Advance = Callable[[RunState], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two roles, connected."""
+
+    main: Model
+    relevance: Model
+
+
+@asynccontextmanager
+async def open_models(settings: Settings, default_base_url: str = "") -> AsyncIterator[Models]:
+    """The models that the settings name, connected. Raises `EndpointError`."""
+    main = OpenAIModel(settings.main, "main", default_base_url)
+    relevance = OpenAIModel(settings.relevance, "relevance") if settings.relevance.base_url else main
+    try:
+        await main.connect()
+        await relevance.connect()
+        yield Models(main, relevance)
+    finally:
+        await main.close()
+        await relevance.close()
+
+
+class Started(Record):
+    """When the run first began, so that a resumed one tells its whole wall time."""
+
+    at: float  # seconds since the epoch
+
+
+class Meter:
+    """A `Model` that adds up what the run's calls cost, replayed ones included: they were paid for in this run."""
+
+    def __init__(self, model: Model, spent: list[Usage]) -> None:
+        self._model = model
+        self._spent = spent
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def context_window(self) -> int:
+        return self._model.context_window
+
+    async def reply(
+        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+    ) -> Reply:
+        reply = await self._model.reply(key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        self._spent.append(reply.usage)
+        return reply
+
+    async def count_tokens(self, text: str) -> int:
+        return await self._model.count_tokens(text)
+
+
+def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
+    """The repository's own config as far as the server honours it, and what is wrong with it or ignored, in words."""
+    path = Path(checkout.root) / FILE_NAME
+    if FILE_NAME not in checkout.files:
+        return RepoConfig(), ()
+    config = parse(path.read_text(encoding="utf-8", errors="replace"))
+    if isinstance(config, ConfigProblem):
+        return RepoConfig(), (str(config),)
+    return honour(config, settings)
+
+
+def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str, ...], ...]:
+    """The repository's own test command: from its config, else what its files tell."""
+
+    def read(path: str) -> str | None:
+        try:
+            return (Path(checkout.root) / path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    return (config.test_command,) if config.test_command else detect(checkout.files, read)
+
+
+def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSettings:
+    """The settings of this run: what the repository set of its own, where the server let it."""
+    changes: Mapping[str, object] = {
+        name: value
+        for name, value in (("trajectories", config.trajectories), ("own_tests_timeout", config.test_timeout))
+        if value is not None
+    }
+    return settings.model_copy(update=dict(changes))
+
+
+async def solve(
+    issue: Issue,
+    checkout: Checkout,
+    config: RepoConfig,
+    models: Models,
+    sandbox: Sandbox,
+    settings: SolverSettings,
+    journal: Journal,
+    progress: Progress,
+    advance: Advance,
+    *,
+    foreign: Sequence[Patch] = (),
+    notes: Sequence[str] = (),
+) -> Report:
+    """Context, trajectories, matrix, count, the repository's own tests, selection.
+
+    `foreign`: candidates from elsewhere that take part in the vote. Raises `EndpointError` or `SandboxError` where the
+    model or the sandbox can't be used at all; whatever a model answers or a test does ends in a report.
+    """
+    started = await once(journal, "started", Started, _now)
+
+    async def whole() -> Report:
+        spent: list[Usage] = []
+        main = Meter(JournaledModel(models.main, journal), spent)
+        reader = Meter(JournaledModel(models.relevance, journal), spent)
+        judge = JournaledSandbox(sandbox, journal)
+        solver = resolve(solver_settings(settings, config), models.main)
+        root = Path(checkout.root)
+        known = frozenset(checkout.files)
+
+        def disqualified(changes: Sequence[FileChange]) -> str:
+            touched = touched_judges(changes, known.__contains__)
+            refused = judge_paths(Patch(changes=tuple(changes), diff="")).refused
+            return touched or "; ".join(refused)
+
+        async def read() -> Context:
+            return await build_context(
+                issue, root, relevance=reader, main=main, solver=solver, progress=progress, exclude=config.exclude
+            )
+
+        await advance(RunState.CONTEXT)
+        context = await once(journal, "context", Context, read)
+        await advance(RunState.TRAJECTORIES)
+        trajectories = await sample_trajectories(
+            issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
+        )
+        await advance(RunState.MATRIX)
+        ballot = await fill_matrix(trajectories, foreign, judge, solver.settings, disqualified, progress)
+        await advance(RunState.SELECTION)
+        commands = own_test_commands(checkout, config)
+        own = await run_own_tests(ballot, ballots.count(ballot), commands, judge, solver.settings, progress)
+        standings = ballots.count(ballot, own)
+        verdict = await select(
+            issue, context, ballot, standings, main, judge, solver.settings, solver.profile, progress, own
+        )
+        return Report(
+            issue=issue,
+            verdict=verdict,
+            context=context,
+            trajectories=trajectories,
+            usage=sum(spent, Usage()),
+            wall_seconds=time.time() - started.at,
+            model=models.main.name,
+            base_commit=checkout.commit,
+            notes=tuple(notes),
+        )
+
+    return await once(journal, "report", Report, whole)
+
+
+async def _now() -> Started:
+    return Started(at=time.time())

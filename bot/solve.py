@@ -1,0 +1,220 @@
+"""`troop solve`: the solver on a local checkout, with no GitHub at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from pydantic import SecretStr
+from rich.console import Console
+
+from bot.commit import Author, commit_patch
+from bot.console import ConsoleProgress, print_report
+from bot.engine_process import bundled_engine
+from bot.errors import TroopError
+from bot.foreign import read_patch
+from bot.forge.local import LocalForge
+from bot.journal import FileJournal
+from bot.lifecycle import RunState
+from bot.pipeline import open_models, read_config, solve
+from bot.records import Checkout, Issue, Outcome, Patch, Report
+from bot.sandbox import open_sandbox
+from bot.sanitize import clean
+from bot.settings import Settings
+from bot.stages.checkout import check_out
+
+AUTHOR = Author(name="troop", email="troop@localhost")
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """What the command line gives; None leaves the setting as it is."""
+
+    path: Path
+    issue_text: str
+    as_json: bool = False
+    base_url: str | None = None
+    model: str | None = None
+    api_key: str | None = None
+    trajectories: int | None = None
+    seed: int | None = None
+    profile: Literal["auto", "full", "compact"] | None = None
+    sandbox: Literal["auto", "docker", "process"] | None = None
+    image: str | None = None
+    patches: tuple[Path, ...] = ()
+    branch: bool = True
+    fresh: bool = False
+
+
+def settings_of(options: SolveOptions) -> Settings:
+    """The environment's settings with the command line's on top."""
+    settings = Settings()
+    main = _changed(
+        settings.main,
+        base_url=options.base_url,
+        name=options.model,
+        api_key=SecretStr(options.api_key) if options.api_key else None,
+    )
+    # The command line names one endpoint for both roles.
+    relevance = settings.relevance if options.base_url is None else type(settings.relevance)()
+    solver = _changed(settings.solver, trajectories=options.trajectories, seed=options.seed, profile=options.profile)
+    sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
+    return settings.model_copy(update={"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox})
+
+
+def _changed(settings: Any, **changes: object) -> Any:
+    return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def read_issue(text: str) -> Issue:
+    """The issue in a file: its first line is the title, a leading `#` dropped. Cleaned as an issue on GitHub is."""
+    title, _, body = text.strip().partition("\n")
+    cleaned_title, cleaned_body = clean(title.lstrip("# ").strip()), clean(body.strip())
+    flags = dict.fromkeys((*cleaned_title.flags, *cleaned_body.flags))
+    return Issue(title=cleaned_title.text, body=cleaned_body.text, flags=tuple(flags))
+
+
+async def solve_locally(options: SolveOptions) -> str:
+    """Solve, print, write the branch; the outcome's name. With `as_json` stdout holds one object whatever happens."""
+    progress = ConsoleProgress()
+    try:
+        report, branch = await _solve(options, progress)
+    except TroopError as error:
+        progress.close()
+        if not options.as_json:
+            raise
+        click.echo(f"troop: {error}", err=True)
+        click.echo(json.dumps({"outcome": Outcome.FAILED.value, "winner": None, "error": str(error)} | _EMPTY))
+        return Outcome.FAILED.value
+    progress.close()
+    print_report(report, Console(stderr=options.as_json, soft_wrap=options.as_json))
+    if branch:
+        click.echo(f"\nbranch {branch} holds it: git merge {branch}", err=options.as_json)
+    if options.as_json:
+        click.echo(json.dumps(as_object(report) | {"branch": branch}))
+    return report.verdict.outcome.value
+
+
+_EMPTY: dict[str, object] = {
+    "candidates": [],
+    "tests": [],
+    "matrix": [],
+    "usage": {"calls": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0},
+}
+
+
+def as_object(report: Report) -> dict[str, object]:
+    """What `--json` prints. Candidates and the matrix's rows are in the ballot's order; `winner` is an index."""
+    verdict, ballot = report.verdict, report.verdict.ballot
+    standings = {standing.candidate: standing for standing in verdict.standings}
+    usage = report.usage.model_dump() | {"seconds": round(report.wall_seconds, 3)}
+    return {
+        "outcome": verdict.outcome.value,
+        "winner": verdict.winner,
+        "reason": verdict.reason,
+        "candidates": [
+            {
+                "patch": candidate.patch.diff,
+                "votes": standings[i].votes,
+                "own_votes": standings[i].own_votes,
+                "cluster": standings[i].cluster,
+                "size": standings[i].size,
+                "disqualified": candidate.disqualified,
+                "trajectories": list(candidate.trajectories),
+            }
+            for i, candidate in enumerate(ballot.candidates)
+        ],
+        "tests": [
+            {"script": test.text, "fails_on_base": fails, "path": test.path}
+            for test, fails in zip(ballot.tests, ballot.fails_on_base, strict=True)
+        ],
+        "matrix": [list(row) for row in ballot.cells],
+        "usage": usage | {"model_seconds": round(report.usage.seconds, 3)},
+        "model": report.model,
+    }
+
+
+async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Report, str]:
+    settings = settings_of(options)
+    issue = read_issue(options.issue_text)
+    if not issue.title:
+        raise TroopError("the issue is empty; its first line is the title, the rest its text")
+    forge = LocalForge(options.path, progress.say)
+    async with contextlib.AsyncExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troop-")))
+        progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
+        checkout = await check_out(forge, "", work / "checkout")
+        foreign = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
+        endpoint = settings.main.base_url
+        if not endpoint:
+            progress.say("no endpoint named: starting the bundled model, a toy; see --base-url")
+            endpoint = await stack.enter_async_context(bundled_engine(work / "engine.log"))
+        models = await stack.enter_async_context(open_models(settings, endpoint))
+        progress.say(f"model {models.main.name}, window {models.main.context_window:,} tokens")
+        config, notes = read_config(checkout, settings)
+        for note in (*notes, *checkout.left_out):
+            progress.say(note)
+        sandbox = await open_sandbox(
+            settings.sandbox,
+            Path(checkout.root),
+            scripts=config.scripts,
+            setup=config.setup,
+            image=config.image,
+            notice=progress.say,
+        )
+        stack.push_async_callback(sandbox.close)
+        journal = FileJournal(_journal_path(settings, checkout, issue, models.main.name, foreign))
+        if options.fresh:
+            journal.close(discard=True)
+            journal = FileJournal(journal.path)
+        if journal.entries:
+            progress.say(
+                f"going on from an interrupted attempt: {len(journal.entries)} steps are done (--fresh forgets)"
+            )
+        try:
+            report = await solve(
+                issue, checkout, config, models, sandbox, settings.solver, journal, progress, _anywhere,
+                foreign=foreign, notes=notes,
+            )  # fmt: skip
+            branch = await _write_branch(forge, checkout, report) if options.branch else ""
+        except BaseException:
+            journal.close()
+            raise
+        journal.close(discard=True)
+        return report, branch
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+async def _anywhere(state: RunState) -> None:
+    """There is no database to tell of a stage."""
+
+
+def _journal_path(settings: Settings, checkout: Checkout, issue: Issue, model: str, foreign: tuple[Patch, ...]) -> Path:
+    """One for every different question, so that only the same question goes on from where it was."""
+    parts = [checkout.commit, issue.model_dump_json(), model, settings.main.base_url, settings.solver.model_dump_json()]
+    parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in foreign)]
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "troop" / f"{name}.jsonl"
+
+
+async def _write_branch(forge: LocalForge, checkout: Checkout, report: Report) -> str:
+    verdict = report.verdict
+    if verdict.winner is None:
+        return ""
+    patch = verdict.ballot.candidates[verdict.winner].patch
+    message = f"{report.issue.title[:72]}\n\n{verdict.reason}"
+    commit = await commit_patch(checkout, patch, message, AUTHOR, None)
+    words = re.sub(r"[^a-z0-9]+", "-", report.issue.title.lower()).strip("-")[:40].strip("-") or "issue"
+    branch = f"troop/{words}-{patch.id[:8]}"
+    await forge.push("", Path(checkout.workspace), branch, commit, force=True)
+    return branch
