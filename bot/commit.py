@@ -60,13 +60,13 @@ async def _commit_tree(
     workspace: Workspace, tree: str, base: str, message: str, author: Author, moment: datetime | None
 ) -> str:
     if moment is None:
-        date = (await workspace.git("show", "-s", "--format=%ct", base)).decode().strip() + " +0000"
+        seconds = int(await workspace.git("show", "-s", "--format=%ct", base))
     else:
-        date = f"{int(moment.timestamp())} +0000"
+        seconds = int(moment.timestamp())
     identity = {
         f"GIT_{role}_{part}": value
         for role in ("AUTHOR", "COMMITTER")
-        for part, value in (("NAME", author.name), ("EMAIL", author.email), ("DATE", date))
+        for part, value in (("NAME", author.name), ("EMAIL", author.email), ("DATE", f"@{seconds} +0000"))
     }
     text = message.replace("\0", "").encode("utf-8", "replace")
     commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=identity)

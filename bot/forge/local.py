@@ -1,0 +1,186 @@
+"""A checkout as a `Forge`: `troop solve PATH` needs no GitHub.
+
+What people expect is that the files in front of them are solved. So the commit that a run begins with holds what is on
+disk: tracked files as they are now, and untracked ones that git does not ignore. Where that differs from HEAD, it is a
+commit of its own on top of HEAD: the branch that is written in the end then has it beneath the fix, and a cherry-pick
+takes the fix alone. The user's work tree, index, HEAD and configuration are never changed; the one thing that is
+written is the branch `troop/...` (and its objects). A folder that is no git repository is copied as it is, and no
+branch can be written there.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from bot.errors import CheckoutError, GitFailed, Refused
+from bot.git import Watch, Workspace, check_branch, check_commit, git
+from bot.records import IssueComment, IssueState
+
+BRANCHES = "troop/"
+MAX_BYTES = 2_000_000_000
+SECONDS = 600.0
+# In a folder without git nobody says what is not source; these never are.
+_NEVER_SOURCE = ("__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".tox/", ".mypy_cache/", ".pytest_cache/")
+_IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    # Dated at the beginning of time: the same files are the same commit, so that an interrupted run finds its journal.
+    for part, value in (("NAME", "troop"), ("EMAIL", "troop@localhost"), ("DATE", "@0 +0000"))
+}
+_ALLOW_FILE = ("protocol.file.allow=always",)
+
+Say = Callable[[str], None]
+
+
+class LocalForge:
+    """One checkout at `path`. The calls' `repository` and `number` are ignored; `say` is told what GitHub would be."""
+
+    def __init__(self, path: Path, say: Say = lambda _: None) -> None:
+        self._path = path.resolve()
+        self._say = say
+        self._is_repository = False
+
+    # -- git
+
+    async def clone(self, repository: str, target: Path, commit: str = "") -> str:
+        """Copy what is on disk. `commit` (of a run that goes on) must be what is on disk still."""
+        if not await asyncio.to_thread(self._path.is_dir):
+            raise CheckoutError(f"{self._path} is not a folder; give the path of a checkout")
+        self._is_repository = await self._top_level() == self._path
+        workspace = Workspace(target)
+        await workspace.create()
+        head = ""
+        if self._is_repository:
+            head = await self._head()
+            await self._borrow_objects(workspace)
+        else:
+            self._say(
+                f"{self._path} is not the top of a git repository: it is copied as it is, and no branch is written"
+            )
+        tree = await self._snapshot(workspace)
+        found = await self._commit(workspace, tree, head)
+        if commit and found != check_commit(commit):
+            raise CheckoutError(f"the files in {self._path} have changed since the run began; start it anew")
+        if head and found != head:
+            self._say("uncommitted changes are part of what is solved: they become a commit beneath the fix")
+        await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES)
+        return found
+
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+        """Write the branch into the user's repository. Raises `Refused` where it is checked out there."""
+        reference = f"refs/heads/{check_branch(branch)}"
+        check_commit(commit)
+        if not branch.startswith(BRANCHES):
+            raise Refused(f"{branch!r} is not Troop's to write: its branches begin with {BRANCHES!r}")
+        if not self._is_repository:
+            self._say("no branch is written: this is no git repository")
+            return
+        workspace = Workspace(checkout)
+        await workspace.git("update-ref", "--", "refs/heads/troop-result", commit)
+        source = str(workspace.git_dir)
+        refspec = f"{'+' if force else ''}refs/heads/troop-result:{reference}"
+        arguments = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--", source, refspec)
+        try:
+            await self._git("fetch", *arguments, config=_ALLOW_FILE)
+        except GitFailed as error:
+            if "refusing to fetch into" in error.words:
+                raise Refused(f"{branch} is checked out in {self._path}; switch to another branch first") from error
+            raise Refused(f"the branch {branch} could not be written: {error.words[-500:]}") from error
+        self._say(f"branch {branch} is written")
+
+    async def _git(self, *arguments: str, config: Sequence[str] = (), stdin: bytes = b"") -> bytes:
+        return await git(*arguments, cwd=self._path, config=config, stdin=stdin, seconds=SECONDS)
+
+    async def _top_level(self) -> Path | None:
+        try:
+            return Path(os.fsdecode(await self._git("rev-parse", "--show-toplevel")).rstrip("\n"))
+        except GitFailed as error:
+            if "dubious ownership" in error.words:
+                raise CheckoutError(
+                    f"{self._path} belongs to another user; copy it, or run Troop as that user"
+                ) from error
+            return None
+
+    async def _head(self) -> str:
+        """HEAD's commit, or "" in a repository without one."""
+        try:
+            return (await self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")).decode().strip()
+        except GitFailed:
+            return ""
+
+    async def _borrow_objects(self, workspace: Workspace) -> None:
+        objects = os.fsdecode(await self._git("rev-parse", "--git-path", "objects")).rstrip("\n")
+        alternates = workspace.git_dir / "objects" / "info" / "alternates"
+        await asyncio.to_thread(alternates.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(alternates.write_text, f"{(self._path / objects).resolve()}\n")
+
+    async def _snapshot(self, workspace: Workspace) -> str:
+        """The tree of what is on disk, built in an index of our own."""
+        listing = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        here = {"GIT_DIR": str(workspace.git_dir), "GIT_WORK_TREE": str(self._path)}
+        if self._is_repository:
+            names = await self._git(*listing)
+        else:
+            excludes = [f"--exclude={pattern}" for pattern in _NEVER_SOURCE]
+            names = await git(*listing, *excludes, cwd=self._path, env=here, seconds=SECONDS)
+        paths = sorted({name for name in names.split(b"\0") if name and self._is_source(name)})
+        total = sum(os.lstat(os.path.join(os.fsencode(self._path), path)).st_size for path in paths)
+        if total > MAX_BYTES:
+            raise CheckoutError(f"the files take {total:,} bytes, {MAX_BYTES:,} are allowed; ignore some in .gitignore")
+        stdin = b"".join(path + b"\0" for path in paths)
+        watch = Watch(workspace.folder, 2 * MAX_BYTES)
+        await git(
+            "update-index",
+            "-z",
+            "--add",
+            "--stdin",
+            cwd=self._path,
+            env=here,
+            stdin=stdin,
+            seconds=SECONDS,
+            watch=watch,
+        )
+        return (await workspace.git("write-tree")).decode().strip()
+
+    def _is_source(self, name: bytes) -> bool:
+        """Regular files and links; a folder here is a submodule or another repository within."""
+        path = os.path.join(os.fsencode(self._path), name)
+        return os.path.islink(path) or os.path.isfile(path)
+
+    async def _commit(self, workspace: Workspace, tree: str, head: str) -> str:
+        if head:
+            head_tree = (await workspace.git("rev-parse", f"{head}^{{tree}}")).decode().strip()
+            if head_tree == tree:
+                return head
+        parent = ("-p", head) if head else ()
+        message = b"Take the files as they are on disk\n"
+        made = await workspace.git("commit-tree", tree, *parent, "-F", "-", stdin=message, env=_IDENTITY)
+        return made.decode().strip()
+
+    # -- what a checkout does not have: told instead
+
+    async def permission(self, repository: str, user: str) -> str:
+        """Who sits before the checkout may do all."""
+        return "admin"
+
+    async def issue_state(self, repository: str, number: int) -> IssueState:
+        return IssueState(open=True, labels=())
+
+    async def resolve_issue(self, repository: str, number: int) -> int:
+        return number
+
+    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
+        return ()
+
+    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
+        self._say(body.replace(marker, "").strip())
+        return ""
+
+    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
+        self._say(f"label: {label}")
+
+    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
+        self._say(f"{title}\n\n{body}")
+        return ""

@@ -1,0 +1,188 @@
+"""The local forge: solves what is on disk, writes one branch, changes nothing else."""
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bot.commit import Author, commit_patch
+from bot.errors import CheckoutError, ForgeError, Refused
+from bot.forge.local import LocalForge
+from bot.git import Workspace
+from bot.records import Checkout, FileChange, Patch
+from bot.stages.checkout import check_out
+from tests.github.repository import run_git
+
+BRANCH = "troop/x-1"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A repository as people have them: a commit, a changed file, a new one, an ignored one, something staged."""
+    path = tmp_path / "home"
+    path.mkdir()
+    run_git("init", "--quiet", "--initial-branch=main", ".", cwd=path)
+    for name, text in ((".gitignore", "*.log\n"), ("a.py", "x = 1\n"), ("gone.py", ""), ("run.sh", "#!/bin/sh\n")):
+        (path / name).write_text(text)
+    (path / "run.sh").chmod(0o755)
+    (path / "link").symlink_to("a.py")
+    run_git("add", "--all", cwd=path)
+    run_git("commit", "--quiet", "--message", "Begin", cwd=path)
+    return path
+
+
+def state(path: Path) -> tuple[str, ...]:
+    """All that must stay as it is."""
+    commands = (
+        ["status", "--porcelain=v2", "--branch"],
+        ["diff"],
+        ["diff", "--cached"],
+        ["config", "--list", "--local"],
+    )
+    head = (path / ".git" / "HEAD").read_text()
+    return (*(run_git(*command, cwd=path) for command in commands), head, str((path / ".git" / "FETCH_HEAD").exists()))
+
+
+def fix(text: str = "x = 2\n") -> Patch:
+    return Patch(changes=(FileChange(path="a.py", text=text),), diff="")
+
+
+async def solve(forge: LocalForge, target: Path, text: str = "x = 2\n") -> tuple[Checkout, str]:
+    checkout = await check_out(forge, "", target)
+    commit = await commit_patch(checkout, fix(text), "Fix x", Author(name="t", email="t@x"), None)
+    await forge.push("", Path(checkout.workspace), BRANCH, commit, force=True)
+    return checkout, commit
+
+
+async def test_a_clean_checkout_is_solved_on_head(home: Path, tmp_path: Path) -> None:
+    before = state(home)
+    said: list[str] = []
+    checkout, commit = await solve(LocalForge(home, said.append), tmp_path / "w")
+    assert checkout.commit == run_git("rev-parse", "HEAD", cwd=home).strip()
+    assert checkout.files == (".gitignore", "a.py", "gone.py", "run.sh")
+    assert run_git("rev-parse", BRANCH, f"{BRANCH}^", cwd=home).split() == [commit, checkout.commit]
+    assert run_git("diff", "--name-only", "main", BRANCH, cwd=home).split() == ["a.py"]
+    assert state(home) == before
+    assert said == [f"branch {BRANCH} is written"]
+
+
+async def test_what_is_on_disk_is_solved(home: Path, tmp_path: Path) -> None:
+    (home / "a.py").write_text("x = 1  # as it is now\n")
+    (home / "new.py").write_text("y = 1\n")
+    (home / "noise.log").write_text("ignored")
+    (home / "gone.py").unlink()
+    (home / "run.sh").write_text("#!/bin/sh\nexit\n")
+    run_git("add", "run.sh", cwd=home)
+    before = state(home)
+    said: list[str] = []
+    checkout, _ = await solve(LocalForge(home, said.append), tmp_path / "w")
+    assert checkout.files == (".gitignore", "a.py", "new.py", "run.sh")
+    assert (Path(checkout.root) / "a.py").read_text() == "x = 1  # as it is now\n"
+    assert (Path(checkout.root) / "run.sh").stat().st_mode & 0o111
+    assert state(home) == before
+    assert "uncommitted" in said[0]
+    assert run_git("diff", "--name-only", f"{BRANCH}^", BRANCH, cwd=home).split() == ["a.py"]
+    assert run_git("rev-parse", f"{BRANCH}^^", cwd=home) == run_git("rev-parse", "HEAD", cwd=home)
+
+
+async def test_twice_is_once(home: Path, tmp_path: Path) -> None:
+    (home / "a.py").write_text("x = 3\n")
+    first = await solve(LocalForge(home), tmp_path / "w")
+    second = await solve(LocalForge(home), tmp_path / "w")
+    assert first == second
+    _, other = await solve(LocalForge(home), tmp_path / "w", "x = 4\n")
+    assert run_git("rev-parse", BRANCH, cwd=home).strip() == other
+
+
+async def test_a_run_does_not_go_on_with_other_files(home: Path, tmp_path: Path) -> None:
+    forge = LocalForge(home)
+    commit = await forge.clone("", tmp_path / "w")
+    assert await forge.clone("", tmp_path / "w", commit) == commit
+    (home / "a.py").write_text("changed meanwhile\n")
+    with pytest.raises(CheckoutError, match="have changed"):
+        await forge.clone("", tmp_path / "w", commit)
+
+
+async def test_a_plain_folder(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    (plain / "__pycache__").mkdir(parents=True)
+    (plain / "__pycache__" / "a.pyc").write_text("")
+    (plain / "a.py").write_text("x = 1\n")
+    said: list[str] = []
+    checkout, _ = await solve(LocalForge(plain, said.append), tmp_path / "w")
+    assert checkout.files == ("a.py",)
+    assert not (plain / ".git").exists()
+    assert "no branch is written" in said[0]
+    assert said[-1].startswith("no branch is written")
+
+
+async def test_a_folder_within_a_repository_is_solved_alone(home: Path, tmp_path: Path) -> None:
+    (home / "part").mkdir()
+    (home / "part" / "a.py").write_text("x = 1\n")
+    before = state(home)
+    checkout, _ = await solve(LocalForge(home / "part"), tmp_path / "w")
+    assert checkout.files == ("a.py",)
+    assert state(home) == before
+    assert BRANCH not in run_git("branch", "--list", cwd=home)
+
+
+async def test_a_repository_without_a_commit(tmp_path: Path) -> None:
+    run_git("init", "--quiet", "--initial-branch=main", "new", cwd=tmp_path)
+    (tmp_path / "new" / "a.py").write_text("x = 1\n")
+    _, commit = await solve(LocalForge(tmp_path / "new"), tmp_path / "w")
+    assert run_git("rev-parse", BRANCH, cwd=tmp_path / "new").strip() == commit
+
+
+async def test_the_branch_that_is_checked_out_is_left_alone(home: Path, tmp_path: Path) -> None:
+    run_git("switch", "--quiet", "--create", BRANCH, cwd=home)
+    with pytest.raises(Refused, match="switch to another branch"):
+        await solve(LocalForge(home), tmp_path / "w")
+    with pytest.raises(Refused, match="begin with"):
+        await LocalForge(home).push("", tmp_path, "main", "0" * 40, force=True)
+
+
+async def test_repositories_within_and_submodules_are_left_out(home: Path, tmp_path: Path) -> None:
+    run_git("init", "--quiet", "inner", cwd=home)
+    (home / "inner" / "b.py").write_text("")
+    run_git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module", cwd=home)
+    (home / "module").mkdir()
+    checkout = await check_out(LocalForge(home), "", tmp_path / "w")
+    assert checkout.files == (".gitignore", "a.py", "gone.py", "run.sh")
+
+
+async def test_a_repository_that_would_run_a_program(home: Path, tmp_path: Path) -> None:
+    """Its own configuration names programs; none of them runs."""
+    mark = tmp_path / "ran"
+    hook = home / ".git" / "hooks" / "reference-transaction"
+    hook.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    hook.chmod(0o755)
+    run_git("config", "core.fsmonitor", f"touch {mark}; false", cwd=home)
+    (home / "a.py").write_text("x = 3\n")
+    await solve(LocalForge(home), tmp_path / "w")
+    assert not mark.exists()
+
+
+async def test_not_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckoutError, match="not a folder"):
+        await check_out(LocalForge(tmp_path / "nothing"), "", tmp_path / "w")
+    with pytest.raises(ForgeError):
+        await LocalForge(tmp_path).push("", tmp_path, "troop/..", "0" * 40, force=True)
+
+
+async def test_what_github_would_be_told_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    forge = LocalForge(tmp_path, said.append)
+    await forge.comment("", 0, "<!-- m -->", "<!-- m -->\nhello")
+    await forge.set_label("", 0, "troop: done", ())
+    await forge.pull_request("", BRANCH, "Title", "Body")
+    assert said == ["hello", "label: troop: done", "Title\n\nBody"]
+    assert await forge.permission("", "anybody") == "admin"
+    assert await forge.comments_before("", 0, datetime.now(UTC)) == ()
+    assert (await forge.issue_state("", 0)).open
+    assert await forge.resolve_issue("", 7) == 7
+
+
+def test_git_is_there() -> None:
+    assert subprocess.run(["git", "--version"], capture_output=True, check=True).stdout
+    assert Workspace(Path("/x")).tree == Path("/x/tree")
