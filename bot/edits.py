@@ -124,7 +124,7 @@ def clean_path(path: str) -> str:
     while shown.startswith("./"):
         shown = shown[2:]
     parts = PurePosixPath(shown).parts
-    if not parts or "\0" in shown or "\n" in shown:
+    if not parts or not shown.isprintable() or len(shown.encode("utf-8", "replace")) > 1000:
         raise _Wrong(f"{path!r} is no path of a file")
     if shown.startswith("/") or re.match(r"[A-Za-z]:/", shown) or ".." in parts:
         raise _Wrong(f"{shown} is outside the repository\nPaths are relative to the repository's root, without `..`.")
