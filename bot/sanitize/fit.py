@@ -1,9 +1,11 @@
 """A long body, cut to GitHub's limit and still valid Markdown."""
 
 import re
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 
@@ -29,6 +31,7 @@ class _OpenTags(HTMLParser):
                 pass
 
 
+_COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 _markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
@@ -43,17 +46,24 @@ def _closing(text: str) -> str:
         final = lines[len(lines) - 1 - (lines[-1] == "")]
         if last.map[0] >= len(lines) - 1 - (lines[-1] == "") or not close.fullmatch(final):
             out += "\n" + last.markup
-    if last is not None and last.type == "html_block" and last.content.rfind("<!--") > last.content.rfind("-->"):
-        out += " -->"
+    # Raw HTML counts as one text: a comment or a tag that one piece opens goes on through the Markdown after it.
+    html = _COMMENT.sub("", "\n".join(_html(tokens)))
+    if "<!--" in html:
+        out += "\n\n<!-- -->"
+        html = html[: html.index("<!--")]
     tags = _OpenTags()
+    tags.feed(html)
+    return out + "".join(f"\n\n</{tag}>" for tag in reversed(tags.stack))
+
+
+def _html(tokens: Sequence[Token]) -> Iterator[str]:
+    """The pieces of raw HTML, in order."""
     for token in tokens:
         if token.type == "html_block":
-            tags.feed(re.sub(r"<!--.*?(?:-->|\Z)", "", token.content, flags=re.DOTALL))
+            yield token.content
         elif token.type == "inline" and "<" in token.content:
-            for child in _markdown.parseInline(token.content)[0].children or ():
-                if child.type == "html_inline" and not child.content.startswith("<!"):
-                    tags.feed(child.content)
-    return out + "".join(f"\n\n</{tag}>" for tag in reversed(tags.stack))
+            children = _markdown.parseInline(token.content)[0].children or ()
+            yield from (child.content for child in children if child.type == "html_inline")
 
 
 def fit(markdown: str, limit: int = BODY_LIMIT, note: str = CUT_NOTE) -> str:
