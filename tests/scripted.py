@@ -54,21 +54,15 @@ class Mode(enum.StrEnum):
 
 
 def rules(pairs: Sequence[tuple[str, str | Sequence[str]]]) -> Script:
-    """A script: the first pair whose pattern is found in the key answers; of several replies, one a call, the last
-    for ever. Where the endpoint was sent no key, the pattern is looked for in the last message."""
-    taken: dict[tuple[int, str], int] = {}
-    lock = threading.Lock()
+    """A script: the first pair whose pattern is found in the key answers. Of several replies, each conversation gets
+    one after the other, the last for ever. Where the endpoint was sent no key, the pattern is looked for in the last
+    message. It keeps no state: a resumed run, or another process, is answered the same."""
 
     def reply(key: str, messages: Sequence[Message]) -> str:
-        for i, (pattern, texts) in enumerate(pairs):
+        for pattern, texts in pairs:
             if re.search(pattern, key or messages[-1].content):
-                if isinstance(texts, str):
-                    return texts
-                stream = (i, key.rpartition("/")[0])  # each trajectory goes through the replies by itself
-                with lock:
-                    n = taken.get(stream, 0)
-                    taken[stream] = n + 1
-                return texts[min(n, len(texts) - 1)]
+                turn = sum(message.role == "assistant" for message in messages)
+                return texts if isinstance(texts, str) else texts[min(turn, len(texts) - 1)]
         return "I have nothing to say to this."
 
     return reply

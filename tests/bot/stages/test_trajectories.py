@@ -1,0 +1,363 @@
+import asyncio
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.errors import EndpointError, LeaseLost, SandboxError
+from bot.journal import JournaledModel, MemoryJournal
+from bot.lifecycle import RunState
+from bot.model import OpenAIModel
+from bot.profiles import ResolvedSolver, resolve
+from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Trajectory, TrajectoryEnd
+from bot.settings import ModelSettings, SolverSettings
+from bot.stages import edit_machine, test_machine
+from bot.stages.trajectories import sample_trajectories
+from tests.scripted import Mode, Script, ScriptedModel, rules, scripted_endpoint
+
+ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3")
+MOD = "def add(a, b):\n    return a - b\n"
+CONTEXT = Context(files=(SourceFile(path="mod.py", text=MOD),), tokens=10)
+TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, 2) == 3\n</test>'
+OTHER_TEST = TEST.replace("3", "3, 'sum'")
+
+
+def edit(new: str, path: str = "mod.py") -> str:
+    return f'<edit path="{path}">\n<<<<<<< SEARCH\n    return a - b\n=======\n    {new}\n>>>>>>> REPLACE\n</edit>'
+
+
+FIX = edit("return a + b")
+
+
+class Progress:
+    def __init__(self) -> None:
+        self.updates: list[tuple[RunState, int, int, str]] = []
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        self.updates.append((state, done, total, note))
+
+
+class Sandbox:
+    """Runs the test for real, in this process: `mod.add` of the tree, and the script."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    async def run(self, job: Job) -> Execution:
+        self.jobs.append(job)
+        tree = {"mod.py": MOD} | {c.path: c.text for c in job.changes}
+        assert job.test is not None
+        module: dict[str, Any] = {}
+        exec(tree["mod.py"] or "", module)
+        try:
+            exec(re.sub(r"^from mod import add$", "", job.test.text, flags=re.M), {"add": module["add"]})
+        except Exception as error:
+            return Execution(ending=Ending.EXITED, exit_code=1, output=f"{type(error).__name__}: {error}\n")
+        return Execution(ending=Ending.EXITED, exit_code=0)
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "mod.py").write_text(MOD)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_mod.py").write_text("from mod import add\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def solver(profile: str = "full", **settings: Any) -> ResolvedSolver:
+    chosen = SolverSettings(profile=profile, **{"trajectories": 1, **settings})  # type: ignore[arg-type]
+    return resolve(chosen, ScriptedModel(lambda k, m: "", context_window=32_768))
+
+
+async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -> tuple[Trajectory, ...]:
+    return await sample_trajectories(ISSUE, CONTEXT, root, model, sandbox or Sandbox(), solver(**settings), Progress())
+
+
+def asked(model: ScriptedModel, key: str) -> str:
+    """What the model was told last before it answered that call."""
+    return next(messages[-1].content for k, messages, _ in model.calls if k == key)
+
+
+HAPPY: Script = rules([("/test/", [TEST, "It fails as it should.\n<approve/>"]), ("/edit/", [FIX, "<done/>"])])
+
+
+@pytest.mark.parametrize("profile", ["full", "compact"])
+async def test_happy_path(root: Path, profile: str) -> None:
+    model, sandbox, progress = ScriptedModel(HAPPY), Sandbox(), Progress()
+    trajectories = await sample_trajectories(
+        ISSUE, CONTEXT, root, model, sandbox, solver(profile, trajectories=3), progress
+    )
+    assert [t.index for t in trajectories] == [0, 1, 2]
+    for t in trajectories:
+        assert (t.end, t.calls, t.detail) == (TrajectoryEnd.DONE, 4, "")
+        assert t.test is not None
+        assert t.patch is not None
+        assert t.patch.changes[0].text == MOD.replace("-", "+")
+    assert progress.updates[-1] == (RunState.TRAJECTORIES, 3, 3, "3 with an edit")
+    assert "AssertionError" in asked(model, "trajectory/0/test/2")
+    result = asked(model, "trajectory/0/edit/2")
+    assert result.index("original") < result.index("exit 1") < result.index("edited") < result.index("exit 0")
+
+
+async def test_all_begin_alike_and_only_grow(root: Path) -> None:
+    model = ScriptedModel(HAPPY)
+    await sample(root, model, trajectories=3)
+    firsts = {tuple(m.content for m in messages[:2]) for key, messages, _ in model.calls if "/test/" in key}
+    assert len(firsts) == 1
+    calls = {key: messages for key, messages, _ in model.calls}
+    for machine in ("test", "edit"):
+        first, second = calls[f"trajectory/1/{machine}/1"], calls[f"trajectory/1/{machine}/2"]
+        assert second[: len(first)] == first
+        assert [m.role for m in second] == ["system", "user", "assistant", "user"]
+    test, edited = calls["trajectory/0/test/1"][1].content, calls["trajectory/0/edit/1"][1].content
+    shared = test[: test.index("Your task")]
+    assert edited.startswith(shared)
+    assert MOD.rstrip() in shared
+
+
+async def test_seeds_differ_by_trajectory_call_and_run(root: Path) -> None:
+    def seeds(model: ScriptedModel) -> dict[str, int]:
+        return {key: options["seed"] for key, _, options in model.calls}
+
+    first, again, other = ScriptedModel(HAPPY), ScriptedModel(HAPPY), ScriptedModel(HAPPY)
+    await sample(root, first, trajectories=2)
+    await sample(root, again, trajectories=2)
+    await sample(root, other, trajectories=2, seed=1)
+    assert seeds(first) == seeds(again)
+    assert len(set(seeds(first).values()) | set(seeds(other).values())) == 16
+    assert {options["temperature"] for _, _, options in first.calls} == {0.5}
+
+
+async def test_a_resumed_run_pays_for_nothing_twice(root: Path) -> None:
+    journal = MemoryJournal()
+    first = await sample(root, JournaledModel(ScriptedModel(HAPPY), journal), trajectories=2)
+    nobody = ScriptedModel(HAPPY, mode=Mode.HANG)
+    assert await sample(root, JournaledModel(nobody, journal), trajectories=2) == first
+    assert nobody.calls == []
+
+
+# -- the test machine ------------------------------------------------------------------------------------------------
+
+
+async def test_a_test_is_revised(root: Path) -> None:
+    bad = TEST.replace("add(1", "sub(1")
+    model = ScriptedModel(rules([("/test/", [bad, TEST, "<approve/>"]), ("/edit/", [FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert t.calls == 5
+    assert t.test is not None
+    assert "sub" not in t.test.text
+    assert "NameError" in asked(model, "trajectory/0/test/2")
+
+
+async def test_the_same_test_again_is_an_approval(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", [TEST]), ("/edit/", [FIX, "<done/>"])]))
+    await sample(root, model)
+    assert model.keys == [f"trajectory/0/{k}" for k in ("test/1", "test/2", "edit/1", "edit/2")]
+
+
+async def test_an_approved_test_that_passes_on_the_original_is_doubted_once(root: Path) -> None:
+    useless = TEST.replace("== 3", "== -1")
+    model = ScriptedModel(rules([("/test/", [useless, "<approve/>"]), ("/edit/", [FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert model.keys[:3] == [f"trajectory/0/test/{n}" for n in (1, 2, 3)]
+    assert "passes on the untouched repository" in asked(model, "trajectory/0/test/3")
+    assert t.end is TrajectoryEnd.DONE
+
+
+async def test_test_calls_are_bounded_and_the_last_test_is_taken(root: Path) -> None:
+    def fickle(key: str, messages: Sequence[Message]) -> str:
+        return TEST.replace("3", f"3, {len(messages)}") if "/test/" in key else FIX
+
+    model = ScriptedModel(fickle)
+    (t,) = await sample(root, model, test_calls=3, edit_calls=2)
+    assert sum("/test/" in key for key in model.keys) == 3
+    assert t.end is TrajectoryEnd.OUT_OF_CALLS
+    assert t.patch is not None
+
+
+# -- the edit machine ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_wrong_with_a_reply_is_told_within_the_budget(root: Path) -> None:
+    replies = [
+        "I would change the sign.",
+        edit("return a + b").replace("return a - b", "return a-b"),
+        edit("return a +"),
+        edit("return a + b", "module.py"),
+        edit("return b - a"),
+        FIX,
+        "<done/>",
+    ]
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", replies)]))
+    (t,) = await sample(root, model)
+    assert t.end is TrajectoryEnd.DONE
+    said = [asked(model, f"trajectory/0/edit/{n}") for n in range(2, 8)]
+    for text, part in zip(
+        said,
+        ["no <edit> found", "2 |     return a - b", "no longer parse", "Did you mean mod.py?", "exit 1", "exit 0"],
+        strict=True,
+    ):
+        assert part in text
+
+
+async def test_compact_says_it_in_one_line(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [edit("x", "nix.py"), FIX, "<done/>"])]))
+    await sample(root, model, profile="compact")
+    assert asked(model, "trajectory/0/edit/2") == "there is no file nix.py\nTry again."
+
+
+async def test_a_new_test_is_run_on_the_original_again(root: Path) -> None:
+    sandbox = Sandbox()
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [FIX, OTHER_TEST, "<done/>"])]))
+    (t,) = await sample(root, model, sandbox)
+    assert t.test is not None
+    assert "'sum'" in t.test.text
+    last = [(job.test.text == t.test.text, bool(job.changes)) for job in sandbox.jobs[-2:] if job.test]
+    assert last == [(True, False), (True, True)]
+
+
+async def test_edits_are_made_on_the_untouched_repository(root: Path) -> None:
+    wrong = edit("return b + a + 1")
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [wrong, FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert t.patch is not None
+    assert t.patch.changes[0].text == MOD.replace("-", "+")
+    assert (root / "mod.py").read_text() == MOD
+
+
+async def test_an_edit_of_what_judges_it_is_sent_back(root: Path) -> None:
+    both = f'{FIX}\n<create path="tests/test_mod.py">\nx = 1\n</create>'
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [both, FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert "the edit changes tests/test_mod.py, which judges it" in asked(model, "trajectory/0/edit/2")
+    assert t.patch is not None
+    assert t.patch.paths == ("mod.py",)
+
+
+async def test_done_without_an_edit_is_no_end(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", "<done/>")]))
+    (t,) = await sample(root, model, edit_calls=3)
+    assert (t.end, t.patch, t.calls) == (TrajectoryEnd.NO_EDIT, None, 5)
+
+
+async def test_an_edit_without_a_test(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", "no idea"), ("/edit/", [FIX, TEST, "<done/>"])]))
+    (t,) = await sample(root, model, test_calls=2)
+    assert t.end is TrajectoryEnd.DONE
+    assert t.test is not None
+    assert "There is no test to run on it yet" in asked(model, "trajectory/0/edit/2")
+
+
+# -- models that do not answer well ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["full", "compact"])
+@pytest.mark.parametrize("mode", [Mode.GARBAGE, Mode.EMPTY, Mode.TRUNCATED])
+async def test_garbage_for_ever(root: Path, mode: Mode, profile: str) -> None:
+    model = ScriptedModel(HAPPY, mode=mode)
+    for t in await sample(root, model, profile=profile, trajectories=2):
+        assert t.end is TrajectoryEnd.FAILED
+        assert t.patch is None
+        assert t.detail
+    assert len(model.calls) == (2 * 16 if profile == "full" else 2 * 3)
+    assert all(m.content for _, messages, _ in model.calls for m in messages)
+
+
+async def test_truncated_replies_are_told_so(root: Path) -> None:
+    model = ScriptedModel(HAPPY, mode=Mode.TRUNCATED)
+    await sample(root, model)
+    assert "cut off at its token limit" in asked(model, "trajectory/0/test/2")
+
+
+@pytest.mark.parametrize("mode", [Mode.ERROR, Mode.OVERFLOW])
+async def test_an_endpoint_that_fails_ends_the_trajectory(root: Path, mode: Mode) -> None:
+    with scripted_endpoint(HAPPY, mode=mode) as endpoint:
+        model = OpenAIModel(ModelSettings(base_url=endpoint.base_url, retries=0), "main")
+        for t in await sample(root, model, trajectories=3):
+            assert t.end is TrajectoryEnd.FAILED
+            assert t.detail.startswith("no test: ")
+        await model.close()
+
+
+async def test_an_endpoint_that_hangs_fails_the_run_in_time(root: Path) -> None:
+    with scripted_endpoint(HAPPY, mode=Mode.HANG) as endpoint:
+        model = OpenAIModel(ModelSettings(base_url=endpoint.base_url, timeout=0.2), "main")
+        with pytest.raises(EndpointError, match="has answered nothing"):
+            await sample(root, model, trajectories=3)
+        await model.close()
+
+
+async def test_one_trajectory_that_meets_a_failure_does_not_end_the_others(root: Path) -> None:
+    class Flaky(ScriptedModel):
+        async def reply(self, key: str, messages: Sequence[Message], **options: Any) -> Any:
+            if key.startswith("trajectory/1/"):
+                raise EndpointError("gone")
+            return await super().reply(key, messages, **options)
+
+    first, second, third = await sample(root, Flaky(HAPPY), trajectories=3)
+    assert (first.end, second.end, third.end) == (TrajectoryEnd.DONE, TrajectoryEnd.FAILED, TrajectoryEnd.DONE)
+    assert second.detail == "gone"
+
+
+@pytest.mark.parametrize("error", [SandboxError("no sandbox"), LeaseLost("taken")])
+async def test_what_ends_them_all(root: Path, error: Exception) -> None:
+    class Broken(Sandbox):
+        async def run(self, job: Job) -> Execution:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await sample(root, ScriptedModel(HAPPY), Broken(), trajectories=3)
+
+
+async def test_a_stop_ends_all_calls(root: Path) -> None:
+    model = ScriptedModel(HAPPY, mode=Mode.HANG)
+    task = asyncio.ensure_future(sample(root, model, trajectories=4))
+    while len(model.calls) < 4:  # noqa: ASYNC110 - the model has no event, and this takes a few turns of the loop
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(asyncio.all_tasks()) == 1
+
+
+# -- the window ------------------------------------------------------------------------------------------------------
+
+
+async def test_oldest_turns_are_left_out_where_the_window_is_full(root: Path) -> None:
+    chatter = "x" * 9000
+
+    def talkative(key: str, messages: Sequence[Message]) -> str:
+        return f"{chatter}\n" + (TEST.replace("3", f"3, {len(key)}{key[-1]}") if "/test/" in key else FIX)
+
+    model = ScriptedModel(talkative, context_window=12_000)
+    (t,) = await sample(root, model, output_tokens=1000)
+    assert t.patch is not None
+    sizes = [
+        sum(-(-len(m.content) // 4) for m in messages) + options["max_tokens"] for _, messages, options in model.calls
+    ]
+    assert max(sizes) <= 12_000
+    last = next(messages for key, messages, _ in model.calls if key == "trajectory/0/test/8")
+    first = next(messages for key, messages, _ in model.calls if key == "trajectory/0/test/1")
+    assert last[: len(first)] == first
+    assert "earlier turns of this conversation are left out" in last[-1].content
+    assert [m.role for m in last[1:3]] == ["user", "assistant"]
+
+
+# -- the tables ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", [test_machine, edit_machine])
+def test_diagram_and_table_agree(machine: Any) -> None:
+    assert machine.__doc__ is not None
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+):", machine.__doc__, re.M))
+    assert drawn == {(str(old.value), str(new.value)) for (old, _), new in machine.TRANSITIONS.items()}
+    left = {old for old, _ in machine.TRANSITIONS}
+    assert set(machine.TRANSITIONS.values()) - left == set(machine.State) - left
