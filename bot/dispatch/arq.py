@@ -14,9 +14,14 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix
-from arq.worker import Retry, Worker, func
+from arq.worker import Retry as TryAgain
+from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bot.dispatch.lanes import Handler, Lanes, lane_of
 from bot.errors import SettingsError
@@ -50,7 +55,12 @@ class ArqDispatcher:
         self._prefix = prefix
         try:
             connections = ConnectionPool.from_url(
-                redis_url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=10 * CONNECT_TIMEOUT
+                redis_url,
+                socket_connect_timeout=CONNECT_TIMEOUT,
+                socket_timeout=10 * CONNECT_TIMEOUT,
+                # Connections kept over a restart of Redis are dead; the first use finds out.
+                retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 3),
+                retry_on_error=[RedisConnectionError, RedisTimeoutError],
             )
         except ValueError as error:
             raise SettingsError(f"TROOP_REDIS_URL can't be used: {error}") from error
@@ -80,7 +90,7 @@ class ArqDispatcher:
                         await pipe.execute()
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             raise ConnectionError(
-                f"{job_id} is not queued: Redis at {self._where} can't be reached ({error or 'timed out'}); "
+                f"{job_id} is not queued: Redis at {self._where} can't be reached ({str(error) or 'timed out'}); "
                 "the sweeper will bring it"
             ) from error
 
@@ -108,9 +118,11 @@ class ArqDispatcher:
         around = {task for worker in self._workers.values() for task in worker.tasks.values()} | self._finishing
         if around:
             await asyncio.wait(around, timeout=max(grace, CONNECT_TIMEOUT))
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        ending = set(self._loops)
+        while ending:  # once is not enough: the Redis client may swallow a cancellation that meets its answer
+            for loop in ending:
+                loop.cancel()
+            _, ending = await asyncio.wait(ending, timeout=0.1)
         self._loops.clear()
 
     def _queue(self, lane: str) -> str:
@@ -165,9 +177,9 @@ class ArqDispatcher:
                 # Not more at once than the lane has, also while jobs of a replaced arq worker still run.
                 async with self._slots[lane]:
                     if self._closing:
-                        raise Retry  # leaves it in the queue, for other workers
+                        raise TryAgain  # leaves it in the queue, for other workers
                     following = await self._handler(job_id)
-            except (Retry, asyncio.CancelledError):
+            except (TryAgain, asyncio.CancelledError):
                 raise
             except Exception:  # a handler is not to raise; the run stays in the database for the sweeper
                 log.exception("job %s failed in its handler", job_id)

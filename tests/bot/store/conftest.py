@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from bot.store import Store
-from tests.services import _postgres_socket, postgres_url  # noqa: F401 - fixtures
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
