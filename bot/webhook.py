@@ -18,7 +18,7 @@ from bot.settings import Settings
 MAX_BODY = 25 * 1024 * 1024  # bytes; GitHub doesn't send more
 
 _GUID = re.compile(r"[0-9A-Za-z-]{1,72}")
-_EVENT = re.compile(r"[a-z][a-z_]{0,63}")
+_EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")  # e.g. `projects_v2_item`
 
 
 class Delivery(Record):

@@ -134,6 +134,10 @@ def test_bad_headers_are_400(header: str, value: str | None) -> None:
     assert _status(body, headers) == 400
 
 
+def test_events_have_digits_too() -> None:
+    assert _status(*request("projects_v2_item", {"action": "created"})) == 202
+
+
 def test_two_secrets_are_valid_while_they_rotate() -> None:
     settings = Settings(_env_file=None, webhook_secret="new", webhook_secret_previous="old")
     secrets = secrets_of(settings)
