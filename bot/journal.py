@@ -46,6 +46,8 @@ class FileJournal(MemoryJournal):
         whole = 0  # bytes up to the end of the last whole line
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):  # else the next line would be written on the same one
+                    break
                 try:
                     key, value = json.loads(line)
                 except ValueError:
