@@ -106,12 +106,12 @@ async def git(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
-    timeout: float = 120.0,
+    seconds: float = 120.0,
     watch: Watch | None = None,
 ) -> bytes:
     """Git's standard output.
 
-    `timeout` in seconds. Raises `GitFailed` where git says no, `CheckoutError` where the time or the watched folder's
+    Raises `GitFailed` where git says no, `CheckoutError` where the `seconds` or the watched folder's
     size is spent; git and its children are dead by then. Options must come before names in `arguments`, and `--`
     between them, wherever a name is not ours.
     """
@@ -130,7 +130,7 @@ async def git(
     talk = asyncio.ensure_future(process.communicate(stdin))
     name = arguments[0]
     try:
-        await _supervise(talk, name, timeout, watch)
+        await _supervise(talk, name, seconds, watch)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -144,11 +144,11 @@ async def git(
 
 
 async def _supervise(
-    talk: "asyncio.Future[tuple[bytes, bytes]]", name: str, timeout: float, watch: Watch | None
+    talk: "asyncio.Future[tuple[bytes, bytes]]", name: str, seconds: float, watch: Watch | None
 ) -> None:
     """Wait for the end, or raise `CheckoutError`. A pack tells its size only by arriving, so the folder is watched."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline = loop.time() + seconds
     while True:
         left = deadline - loop.time()
         await asyncio.wait([talk], timeout=max(0.0, min(left, _POLL) if watch else left))
@@ -162,7 +162,7 @@ async def _supervise(
         if talk.done():
             return
         if loop.time() >= deadline:
-            raise CheckoutError(f"git {name} took more than {timeout:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may")
+            raise CheckoutError(f"git {name} took more than {seconds:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may")
 
 
 def folder_size(folder: Path, enough: int) -> int:
@@ -203,7 +203,7 @@ class Workspace:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder = folder.resolve()
         self.tree = folder / "tree"
         self.git_dir = folder / "git"
 
@@ -215,13 +215,13 @@ class Workspace:
         remote: Remote | None = None,
         stdin: bytes = b"",
         config: Sequence[str] = (),
-        timeout: float = 120.0,
+        seconds: float = 120.0,
         watch: Watch | None = None,
     ) -> bytes:
         """`git` on this workspace; see there. `index` stands in for the workspace's own index."""
-        here = {"GIT_DIR": str(self.git_dir.resolve()), "GIT_WORK_TREE": str(self.tree.resolve())}
+        here = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.tree)}
         if index is not None:
-            here["GIT_INDEX_FILE"] = str(index.resolve())
+            here["GIT_INDEX_FILE"] = str(index)
         return await git(
             *arguments,
             cwd=self.tree,
@@ -229,7 +229,7 @@ class Workspace:
             stdin=stdin,
             env=here | dict(env or {}),
             config=config,
-            timeout=timeout,
+            seconds=seconds,
             watch=watch,
         )
 
@@ -238,18 +238,18 @@ class Workspace:
         if self.folder.exists():
             await asyncio.to_thread(shutil.rmtree, self.folder)
         self.tree.mkdir(parents=True)
-        await git("init", "--quiet", "--bare", "--", str(self.git_dir.resolve()), cwd=self.folder)
+        await git("init", "--quiet", "--bare", "--", str(self.git_dir), cwd=self.folder)
 
-    async def fetch(self, remote: Remote, commit: str, *, timeout: float, max_bytes: int) -> str:
+    async def fetch(self, remote: Remote, commit: str, *, seconds: float, max_bytes: int) -> str:
         """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
         wanted = check_commit(commit) if commit else "HEAD"
         watch = Watch(self.folder, max_bytes)
         arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
-        await self.git("fetch", *arguments, remote=remote, timeout=timeout, watch=watch)
+        await self.git("fetch", *arguments, remote=remote, seconds=seconds, watch=watch)
         found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         return found.decode().strip()
 
-    async def materialise(self, commit: str, *, timeout: float, max_bytes: int) -> None:
+    async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
         """Write the commit's files to `tree`. Their sizes are known before the first is written."""
         check_commit(commit)
         listing = await self.git("ls-tree", "-r", "-l", "-z", "--end-of-options", commit)
@@ -261,4 +261,4 @@ class Workspace:
             )
         await self.git("read-tree", commit)
         watch = Watch(self.folder, 3 * max_bytes)
-        await self.git("checkout-index", "--all", "--force", "--quiet", timeout=timeout, watch=watch)
+        await self.git("checkout-index", "--all", "--force", "--quiet", seconds=seconds, watch=watch)

@@ -1,0 +1,97 @@
+"""The runners-up, each diff folded; and the evidence where nobody was chosen."""
+
+from collections.abc import Sequence
+
+from bot.messages.count import (
+    candidates_table,
+    code_html,
+    costs,
+    counted,
+    folded,
+    headline,
+    matrix,
+    number,
+    warnings,
+)
+from bot.messages.markers import ALTERNATIVES
+from bot.messages.pull_request import listed_tests
+from bot.policy import judge
+from bot.records import Report, Standing
+from bot.sanitize import BODY_LIMIT, fence, fit, neutralize, redact
+
+_ROOM = 4_000  # characters kept for what follows the diffs
+
+
+def alternatives(report: Report, *, shown: int | None, secrets: Sequence[str] = ()) -> str:
+    """One comment with all candidates but the one that the pull request holds, best first, as many as fit."""
+    rest = [s for s in report.verdict.standings if s.candidate != shown]
+    if not rest:
+        return f"{ALTERNATIVES}\n**There are no alternatives**: all trajectories that ended with a patch agree."
+    first = number(rest[0].candidate)
+    opening = (
+        f"{ALTERNATIVES}\n### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
+        f"{first} on the pull request's branch; people with write permission may say so, here or there."
+    )
+    return fit(_with_diffs(report, rest, opening, secrets))
+
+
+def evidence(report: Report, *, secrets: Sequence[str] = ()) -> str:
+    """What an abstaining run shows on the issue instead of a pull request."""
+    verdict = report.verdict
+    quoted = "\n".join(f"> {line}".rstrip() for line in neutralize(verdict.reason[:6_000]).split("\n"))
+    parts = [
+        f"{ALTERNATIVES}\n### No pull request: no candidate is credible enough\n\n{quoted}",
+        warnings(report),
+        f"### The count\n\n{headline(report)}",
+        candidates_table(report, chosen=None),
+        f"#### The vote matrix\n\n{matrix(report, chosen=None)}",
+        f"### What it took\n\n{costs(report)}",
+    ]
+    tests = [(f"T{number(i)}", test) for i, test in enumerate(verdict.ballot.tests)]
+    if tests:
+        parts.append(folded(f"The {counted(len(tests), 'test')} that were written", listed_tests(tests, 12_000)))
+    if verdict.standings:
+        parts.append(
+            "### The candidates\n\nIf one of them is right all the same, `/troop use N` opens a pull request with it. "
+            "More words in the issue (an example, the expected output) help the next try: `/troop retry`."
+        )
+    else:
+        parts.append(
+            "More words in the issue (an example, the expected output, the file) help the next try: `/troop retry`."
+        )
+    opening = "\n\n".join(part for part in parts if part)
+    return fit(_with_diffs(report, verdict.standings, opening, secrets))
+
+
+def _with_diffs(report: Report, standings: Sequence[Standing], opening: str, secrets: Sequence[str]) -> str:
+    """The opening and as many folds as fit whole; the rest by name. Redacted before it is measured."""
+    parts = [redact(opening, secrets)]
+    used = len(parts[0])
+    left_out = []
+    for standing in standings:
+        fold = redact(_fold(report, standing), secrets)
+        if used + len(fold) > BODY_LIMIT - _ROOM:
+            left_out.append(standing)
+            continue
+        parts.append(fold)
+        used += len(fold) + 2
+    if left_out:
+        names = ", ".join(str(number(s.candidate)) for s in left_out[:200])
+        parts.append(f"_There is no room here for the diffs of {names}. `/troop use N` takes them all the same._")
+    return "\n\n".join(parts)
+
+
+def _fold(report: Report, standing: Standing) -> str:
+    ballot = report.verdict.ballot
+    patch = ballot.candidates[standing.candidate].patch
+    paths = ", ".join(code_html(path) for path in patch.paths[:4]) + (" …" if len(patch.paths) > 4 else "")
+    votes = f"{standing.votes} of {counted(sum(ballot.fails_on_base), 'vote')}"
+    summary = f"<b>Candidate {number(standing.candidate)}</b>: {votes}, {counted(standing.size, 'character')}, {paths}"
+    said = []
+    if standing.disqualified:
+        said.append(f"It lost its votes: {neutralize(standing.disqualified[:300])}.")
+    if refused := judge(patch).refused:
+        said.append(f"It may not be published: {neutralize('; '.join(refused)[:500])}.")
+    if standing.regressions:
+        said.append(f"It breaks {counted(len(standing.regressions), 'test')} of the repository's own.")
+    return folded(summary, "\n\n".join([*said, fence(patch.diff, "diff")]))

@@ -1,0 +1,121 @@
+"""The pull request: its title, its body, the commit's message."""
+
+from collections.abc import Sequence
+from html import escape
+
+from bot.messages.count import (
+    candidates_table,
+    code_html,
+    costs,
+    counted,
+    folded,
+    headline,
+    matrix,
+    number,
+    one_line,
+    warnings,
+)
+from bot.messages.markers import issue_marker
+from bot.records import Report, Standing, Test
+from bot.sanitize import fence, fit, neutralize, redact
+
+TITLE_LIMIT = 200  # characters; GitHub takes 256
+REASON_LIMIT = 6_000
+TESTS_LIMIT = 24_000  # characters of scripts in the body
+
+
+def title(report: Report) -> str:
+    """One line, harmless also as the title of a squashed commit."""
+    words = one_line(report.issue.title) or "an issue without a title"
+    words = f"Fix: {words}"
+    return words if len(words) <= TITLE_LIMIT else f"{words[: TITLE_LIMIT - 1].rstrip()}…"
+
+
+def commit_message(report: Report, candidate: int) -> str:
+    """Says which issue and which candidate. No `#`: every push would be shown in the issue again."""
+    issue = f"\n\nFor issue {report.issue.number}, candidate {number(candidate)}." if report.issue.number else ""
+    return f"{title(report)}{issue}\n\nWritten by a language model and chosen by vote; see the pull request.\n"
+
+
+def body(
+    report: Report,
+    *,
+    candidate: int | None = None,
+    chosen_by: str = "",
+    flagged: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+) -> str:
+    """The whole count. `candidate`: the index of the one that the branch holds, where it is not the winner; then
+    `chosen_by` is the login of whoever asked for it."""
+    shown = report.verdict.winner if candidate is None else candidate
+    assert shown is not None, "a pull request holds a candidate"
+    standing = next(s for s in report.verdict.standings if s.candidate == shown)
+    issue = report.issue.number
+    parts = [
+        f"{issue_marker(issue)}\nFixes #{issue}." if issue else "",
+        _choice(report, standing, chosen_by),
+        warnings(report, flagged),
+        f"### The count\n\n{headline(report)}",
+        candidates_table(report, chosen=shown),
+        f"#### The vote matrix\n\n{matrix(report, chosen=shown)}",
+        _tests(report),
+        f"### What it took\n\n{costs(report)}",
+        _footer(report, shown),
+    ]
+    return fit(redact("\n\n".join(part for part in parts if part), secrets))
+
+
+def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
+    verdict = report.verdict
+    of = f"{standing.votes} of {counted(sum(verdict.ballot.fails_on_base), 'vote')}"
+    which = f"candidate {number(standing.candidate)} of {len(verdict.ballot.candidates)}"
+    if chosen_by:
+        winner = f"The vote chose candidate {number(verdict.winner)}" if verdict.winner is not None else ""
+        by = f"**This is {which}, with {of}: `{chosen_by}` chose it.** {winner or 'The vote chose none'}"
+        return f"{by}, with this reason:\n\n{_reason(report)}"
+    return f"**This is {which}, with {of}.**\n\n{_reason(report)}"
+
+
+def _reason(report: Report) -> str:
+    words = report.verdict.reason[:REASON_LIMIT]
+    quoted = neutralize(words).split("\n")
+    return "\n".join(f"> {line}".rstrip() for line in quoted)
+
+
+def _tests(report: Report) -> str:
+    ballot = report.verdict.ballot
+    voting = [(i, test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
+    if not voting:
+        return ""
+    return folded(
+        f"The {counted(len(voting), 'test')} that may vote", listed_tests([(f"T{number(i)}", t) for i, t in voting])
+    )
+
+
+def listed_tests(tests: Sequence[tuple[str, Test]], limit: int = TESTS_LIMIT) -> str:
+    """Scripts, each in a block of its own, as many as fit."""
+    blocks: list[str] = []
+    used = 0
+    for name, test in tests:
+        block = f"**{escape(name)}** {code_html(test.path)}\n\n{fence(test.text, language_of(test.path))}"
+        if used + len(block) > limit:
+            blocks.append(f"_{counted(len(tests) - len(blocks), 'more test')} did not fit here._")
+            break
+        blocks.append(block)
+        used += len(block)
+    return "\n\n".join(blocks)
+
+
+def language_of(path: str) -> str:
+    """GitHub knows languages by their usual endings."""
+    return path.rpartition(".")[2] if "." in path else ""
+
+
+def _footer(report: Report, shown: int) -> str:
+    others = [s.candidate for s in report.verdict.standings if s.candidate != shown and not s.disqualified]
+    use = f"`/troop use {number(others[0])}` puts another one here; " if others else ""
+    return (
+        "---\n"
+        f"A language model wrote this; read it before you merge it. {use}`/troop alternatives` shows the runners-up, "
+        "`/troop help` all commands."
+    )

@@ -1,0 +1,102 @@
+"""The one status comment of an issue, from the first second of a run to its end."""
+
+from bot.lifecycle import RunState
+from bot.messages.count import counted, duration, headline, number, one_line
+from bot.messages.markers import STATUS
+from bot.records import Report
+from bot.sanitize import inline
+
+_STEPS = (
+    (RunState.CHECKOUT, "Check out the repository"),
+    (RunState.CONTEXT, "Read its files"),
+    (RunState.TRAJECTORIES, "Sample tests and fixes"),
+    (RunState.MATRIX, "Run every test on every candidate"),
+    (RunState.SELECTION, "Choose among the best"),
+    (RunState.PUBLISHING, "Publish"),
+)
+_BAR = 20  # characters
+
+
+def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, seconds: float = 0.0) -> str:
+    """The steps, with how far the present one is. `seconds`: since this worker began."""
+    order = [step for step, _ in _STEPS]
+    at = order.index(state) if state in order else -1
+    lines = []
+    for i, (_, words) in enumerate(_STEPS):
+        if i < at:
+            lines.append(f"✅ {words}")
+        elif i == at:
+            lines.append(f"⏳ **{words}**{_progress(done, total)}{f' · {one_line(note[:200])}' if note else ''}")
+        else:
+            lines.append(f"▫️ {words}")
+    steps = "<br>\n".join(lines)
+    since = f" · {duration(seconds)}" if seconds >= 1 else ""
+    return f"{STATUS}\n**A troop is at work on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"
+
+
+def _progress(done: int, total: int) -> str:
+    if total <= 0:
+        return ""
+    done = max(0, min(done, total))
+    full = done * _BAR // total
+    return f" `{'█' * full}{'░' * (_BAR - full)}` {done:,} of {total:,}"
+
+
+def solved(report: Report, pull_request_url: str) -> str:
+    """`pull_request_url` is the forge's own."""
+    verdict = report.verdict
+    winner = verdict.winner
+    assert winner is not None, "a solved run has a winner"
+    standing = next(s for s in verdict.standings if s.candidate == winner)
+    votes = f"{standing.votes} of {counted(sum(verdict.ballot.fails_on_base), 'vote')}"
+    there = f"{pull_request_url} has it, and the whole count" if pull_request_url else "The branch has it"
+    return (
+        f"{STATUS}\n**Solved, as far as the vote can tell**: candidate {number(winner)} of "
+        f"{len(verdict.ballot.candidates)} won with {votes}. {there}.\n\n{headline(report)} It took "
+        f"{duration(report.wall_seconds)}.\n\n<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples "
+        "anew.</sub>"
+    )
+
+
+def abstained(report: Report) -> str:
+    return (
+        f"{STATUS}\n**No pull request**: no candidate is credible enough; the evidence is below.\n\n{headline(report)} "
+        f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop retry` samples anew.</sub>"
+    )
+
+
+def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
+    """A run that ended without a count: failed, stopped, refused or parked. `reason` is one of ours or an error's."""
+    why = one_line(reason[:2_000]).rstrip(".")
+    match state:
+        case RunState.STOPPED:
+            return f"{STATUS}\n**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` begins anew.</sub>"
+        case RunState.REFUSED:
+            return f"{STATUS}\n{refusal(sender, label)}"
+        case RunState.PARKED:
+            return (
+                f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again by itself: {why}.\n\n"
+                "The server's log says more. `/troop retry` begins anew."
+            )
+        case RunState.FAILED:
+            return (
+                f"{STATUS}\n**Failed**: {why or 'the reason is in the log of the server'}.\n\nNothing was changed in "
+                "the repository. `/troop retry` tries again."
+            )
+        case _:
+            raise ValueError(f"{state.value} is no end without a count")
+
+
+def refusal(sender: str, label: str = "troop") -> str:
+    """To whoever labelled without the permission. Nobody is mentioned: it would ring."""
+    return (
+        f"**Not started**: {inline(sender)} may label this issue, but has no write permission here, which starting a "
+        f"run takes. Somebody who has may take the label {inline(label)} off and put it on again."
+    )
+
+
+def quota_notice(reason: str) -> str:
+    return (
+        f"{STATUS}\n**Not started**: {one_line(reason[:500]).rstrip('.')}.\n\nLabel the issue again later. The "
+        "server's operator sets the quota (`TROOP_QUOTA_RUNS_PER_HOUR`)."
+    )
