@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     app_slug: str = "troop"  # our own login is `SLUG[bot]`
     private_key: SecretStr = SecretStr("")  # PEM text
     private_key_file: Path | None = None
-    token: SecretStr = SecretStr("")  # instead of an App: a fine-grained token of a machine user
-    token_login: str = ""  # the login of that user, whose own events are then ignored
+    token: SecretStr = SecretStr("")  # instead of an App: a fine-grained token, best of a machine user
+    token_login: str = ""  # that user's login, whose events are then ignored; empty where a person uses it, too
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")  # still valid while secrets rotate
     repositories: tuple[str, ...] = ()  # allow-list of owner/name patterns; empty: wherever the App is installed

@@ -32,7 +32,7 @@ class Rules(Record):
     label: str = "troop"
     repositories: tuple[str, ...] = ()  # owner/name patterns; empty: all
     app_id: int = 0  # 0: a token is used instead of an App
-    own_login: str = ""  # whose events are our own doing
+    own_login: str = ""  # whose events are our own doing; empty: nobody's but Troop's comments, known by their marker
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
@@ -179,9 +179,10 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
         return Ignore(reason=f"the label is not {rules.label!r}")
     if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
         return refusal
-    # Where a token is used, our own change of labels may carry a person's name: it leaves another of ours behind.
+    # Where a token is used it may be a person's own, so that our change of labels carries their name: it leaves
+    # another of our labels behind, since the forge adds the new one before it removes the old one.
     states = [label.name for label in event.issue.labels if label.name.lower().startswith(f"{rules.label.lower()}: ")]
-    if states:
+    if states and not rules.app_id:
         return Ignore(reason=f"the label was replaced by {states[0][:50]!r}")
     return _cancel(event, "the label was taken off")
 

@@ -43,8 +43,8 @@ def _closing(text: str) -> str:
     lines = text.split("\n")
     if last is not None and last.type == "fence" and last.level == 0 and last.map is not None:
         close = re.compile(rf" {{0,3}}{re.escape(last.markup[0])}{{{len(last.markup)},}}[ \t]*")
-        final = lines[len(lines) - 1 - (lines[-1] == "")]
-        if last.map[0] >= len(lines) - 1 - (lines[-1] == "") or not close.fullmatch(final):
+        first, end = last.map  # without a closing line the block goes on to the end
+        if end - 1 == first or not close.fullmatch(lines[end - 1]):
             out += "\n" + last.markup
     # Raw HTML counts as one text: a comment or a tag that one piece opens goes on through the Markdown after it.
     html = _COMMENT.sub("", "\n".join(_html(tokens)))

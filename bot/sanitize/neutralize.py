@@ -14,12 +14,12 @@ _BREAK = "\u200b"  # a zero-width space: breaks what GitHub acts on, harms nothi
 
 _ACTIVE = re.compile(
     r"(?P<mention>@)"  # @user, @org/team, user@host
-    r"|(?P<number>\#(?=\d)|\bGH-(?=\d))"  # fixes #1, owner/name#1, GH-1
+    r"|(?P<number>\#(?=\d)|GH-(?=\d))"  # fixes #1, owner/name#1, GH-1
     r"|(?P<html><)"  # tags, comments, <https://...>
     r"|(?P<entity>&(?=[#A-Za-z]))"  # &#64;user is a mention, too
     r"|(?P<image>!(?=\[))"
     r"|(?P<link>\](?=[(\[:]))"  # [text](url), [text][reference], [reference]: url
-    r"|(?P<url>:(?=//)|(?<=\bwww)(?=\.)|(?<=\bmailto)(?=:)|(?<=\bxmpp)(?=:))"  # what GitHub links by itself
+    r"|(?P<url>:(?=//)|(?<=www)(?=\.)|(?<=mailto)(?=:)|(?<=xmpp)(?=:))"  # what GitHub links by itself
     r"|(?P<troop>(?<=/)(?=troop\b))",  # a command that we must not give to ourselves
     re.IGNORECASE,
 )

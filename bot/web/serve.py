@@ -39,16 +39,10 @@ def checked(settings: Settings) -> Settings:
     token = bool(settings.token.get_secret_value())
     if not settings.app_id and not token:
         raise SettingsError(
-            "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN and "
-            "TROOP_TOKEN_LOGIN"
+            "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
         )
     if settings.app_id and not (settings.private_key.get_secret_value() or settings.private_key_file):
         raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
-    if not settings.app_id and not settings.token_login:
-        raise SettingsError(
-            "TROOP_TOKEN_LOGIN is empty; set it to the login that TROOP_TOKEN belongs to, so that Troop knows its own "
-            "comments and labels"
-        )
     sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` may not fall back to the plain process
     return settings.model_copy(update={"sandbox": sandbox})
 

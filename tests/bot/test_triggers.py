@@ -81,13 +81,27 @@ def test_taking_off_the_running_label_cancels_too() -> None:
     _ignored(decide(delivery("issues.unlabeled", label__name="bug"), APP), "label")
 
 
-@pytest.mark.parametrize("rules", [APP, TOKEN])
+@pytest.mark.parametrize("rules", [TOKEN, TOKEN.model_copy(update={"own_login": ""})], ids=["login", "no-login"])
 @pytest.mark.parametrize(("taken", "left"), [("troop", "troop: running"), ("troop: running", "troop: done")])
-def test_our_own_change_of_labels_cancels_nothing(rules: Rules, taken: str, left: str) -> None:
+def test_our_own_change_of_labels_under_a_persons_token(rules: Rules, taken: str, left: str) -> None:
     change = delivery("issues.unlabeled", label__name=taken, issue__labels=[{"name": left}])
     _ignored(decide(change, rules), "replaced")
+    # In the App's name there is no doubt who did it: a person's hand counts.
+    assert isinstance(decide(change, APP), CancelRun)
+
+
+@pytest.mark.parametrize("rules", [APP, TOKEN])
+def test_our_own_change_of_labels_in_our_own_name(rules: Rules) -> None:
     ours = delivery("issues.unlabeled", sender={"login": rules.own_login, "id": 1, "type": "User"})
     _ignored(decide(ours, rules), "our own doing")
+
+
+def test_a_person_whose_token_is_used_may_label_and_command() -> None:
+    rules = Rules()
+    assert isinstance(decide(delivery("issues.labeled"), rules), StartRun)
+    assert isinstance(decide(delivery("issue_comment.created"), rules), ReceiveCommand)
+    marked = delivery("issue_comment.created", comment__body="<!-- troop:status -->\n/troop stop")
+    _ignored(decide(marked, rules), "our own")
 
 
 def test_attack_09_bots_start_nothing_but_may_close() -> None:

@@ -31,7 +31,6 @@ def _settings(**changes: Any) -> Settings:
         ({"sandbox": SandboxSettings(kind="process")}, "TROOP_SANDBOX_KIND=docker"),
         ({"app_id": 0}, "TROOP_APP_ID"),
         ({"private_key": ""}, "TROOP_PRIVATE_KEY_FILE"),
-        ({"app_id": 0, "token": "x"}, "TROOP_TOKEN_LOGIN"),
     ],
 )
 def test_what_a_server_refuses(changes: dict[str, Any], word: str) -> None:
@@ -41,7 +40,7 @@ def test_what_a_server_refuses(changes: dict[str, Any], word: str) -> None:
 
 def test_a_server_never_falls_back_to_the_plain_process() -> None:
     assert checked(_settings()).sandbox.kind == "docker"
-    assert checked(_settings(app_id=0, token="x", token_login="me")).sandbox.kind == "docker"
+    assert checked(_settings(app_id=0, token="x")).sandbox.kind == "docker"
     assert checked(_settings(private_key="", private_key_file=Path("key.pem"))).sandbox.kind == "docker"
 
 
