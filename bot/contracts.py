@@ -111,10 +111,13 @@ class Forge(Protocol):
         """Create, or edit, the one comment that carries the hidden marker; its URL."""
 
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
-        """Make `label` the only one of `known` on the issue."""
+        """Make `label` the only one of `known` on the issue; with an empty `label`, take all of them off."""
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
-        """Push a commit of the workspace `checkout` as a branch; with `force`, only over one that Troop itself made."""
+        """Push a commit of the workspace `checkout` as a branch; with `force`, also over one that Troop itself made.
+
+        Raises `BranchTaken` where the branch has a commit of somebody else.
+        """
 
     async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
         """The open pull request of the branch `head`: created, or found and its text updated; its URL."""

@@ -8,6 +8,7 @@ TroopError
 |-- ForgeError              GitHub, or the local checkout, refused
 |   |-- RateLimited         ... for now; `retry_after` seconds
 |   |-- Refused             ... for good: permission, archived repository, protected branch
+|   |   `-- BranchTaken     ... the branch has commits that are not Troop's
 |   `-- GitFailed           git ended with an error; `words` is what it said
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
@@ -51,6 +52,10 @@ class RateLimited(ForgeError):
 
 class Refused(ForgeError):
     """GitHub refused for good: permission, archived repository, protected branch."""
+
+
+class BranchTaken(Refused):
+    """The branch has commits that are not Troop's; they are left alone."""
 
 
 class GitFailed(ForgeError):

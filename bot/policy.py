@@ -5,9 +5,12 @@ those run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from bot.errors import Refused
 from bot.records import Patch, Record
+from bot.sanitize import redact
 
 _FORGE_FOLDERS = {".github", ".gitlab", ".circleci", ".buildkite", ".forgejo", ".gitea"}
 _FORGE_FILES = {
@@ -97,6 +100,17 @@ def judge(patch: Patch) -> Judgement:
         elif PurePosixPath(path).name.lower() in _BUILD_FILES:
             flagged.append(f"{path} says how the project is built or what it installs")
     return Judgement(refused=tuple(refused), flagged=tuple(flagged))
+
+
+def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
+    """What a maintainer must be warned of. Raises `Refused` where the patch may not be published at all."""
+    judgement = judge(patch)
+    if judgement.refused:
+        raise Refused(f"this patch may not be published: {'; '.join(judgement.refused)}")
+    texts = "\n".join(change.text or "" for change in patch.changes)
+    if redact(texts, secrets) != redact(texts, ()):
+        raise Refused("this patch may not be published: it holds a secret of this server")
+    return judgement.flagged
 
 
 def path_problem(path: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from github import Github, GithubException
 from github.PullRequest import PullRequest
 
-from bot.errors import ForgeError, GitFailed, Refused
+from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi, path_of
 from bot.git import Remote, Workspace, check_branch, check_commit
 from bot.messages.markers import ANY_MARKER, issue_of
@@ -302,9 +302,7 @@ class GitHubForge:
         emails = await workspace.git("show", "-s", "--format=%ce", old, new)
         theirs, ours = emails.decode(errors="replace").splitlines()
         if theirs != ours:
-            raise Refused(
-                f"{branch} has a commit that is not Troop's ({old[:10]}); it is left alone. Delete the branch"
-            )
+            raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]}); it is left alone")
 
     # -- the pull request
 

@@ -25,3 +25,8 @@ def issue_of(body: str) -> int | None:
 def answer_marker(command_id: int, name: CommandName) -> str:
     """Of the answer to one command: executed twice, it is answered once."""
     return f"<!-- troop:answer={command_id} {name} -->"
+
+
+def refusal_marker(login: str) -> str:
+    """Of the one reply to somebody who may not give commands."""
+    return f"<!-- troop:may-not={login} -->"

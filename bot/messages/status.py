@@ -66,13 +66,17 @@ def abstained(report: Report) -> str:
 
 
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
-    """A run that ended without a count: failed, stopped, refused or parked. `reason` is one of ours or an error's."""
+    """A run that ended without a count: failed, stopped, refused or parked.
+
+    `reason` is one of ours or an error's; a refusal without one is for want of `sender`'s write permission.
+    """
     why = one_line(reason[:2_000]).rstrip(".")
     match state:
         case RunState.STOPPED:
             return f"{STATUS}\n**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` begins anew.</sub>"
         case RunState.REFUSED:
-            return f"{STATUS}\n{refusal(sender, label)}"
+            words = f"**Not started**: {why}." if why else refusal(sender, label)
+            return f"{STATUS}\n{words}\n\n<sub>The label was taken off.</sub>"
         case RunState.PARKED:
             return (
                 f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again by itself: {why}.\n\n"
@@ -90,13 +94,6 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") 
 def refusal(sender: str, label: str = "troop") -> str:
     """To whoever labelled without the permission. Nobody is mentioned: it would ring."""
     return (
-        f"**Not started**: {inline(sender)} may label this issue, but has no write permission here, which starting a "
-        f"run takes. Somebody who has may take the label {inline(label)} off and put it on again."
-    )
-
-
-def quota_notice(reason: str) -> str:
-    return (
-        f"{STATUS}\n**Not started**: {one_line(reason[:500]).rstrip('.')}.\n\nLabel the issue again later. The "
-        "server's operator sets the quota (`TROOP_QUOTA_RUNS_PER_HOUR`)."
+        f"**Not started**: {inline(sender)} has no write permission here, which starting a run takes. Somebody who has "
+        f"may label the issue {inline(label)}."
     )

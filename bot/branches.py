@@ -1,0 +1,44 @@
+"""The branch of a run: its name is a function of the issue, so that a run published twice has one branch."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from bot.contracts import Forge
+from bot.errors import BranchTaken
+from bot.records import Checkout, Issue, Report
+
+_SLUG = 40  # characters
+_PULL_NUMBER = re.compile(r"/pull/([1-9][0-9]*)$")
+
+
+def branch_of(issue: Issue) -> str:
+    """`troop/issue-12-short-title`. Nothing of the title but letters and digits gets through (attack 18)."""
+    plain = unicodedata.normalize("NFKD", issue.title).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:_SLUG].strip("-")
+    return "-".join(part for part in ("troop/issue", str(issue.number), slug) if part)
+
+
+def other_branch_of(report: Report) -> str:
+    """Where the first one was taken over by people: named after the winner too, so that it is another every time."""
+    winner = report.verdict.winner
+    patch = report.verdict.ballot.candidates[winner].patch.id if winner is not None else "none"
+    return f"{branch_of(report.issue)}-{patch[:8]}"
+
+
+async def push_branch(forge: Forge, repository: str, checkout: Checkout, report: Report, commit: str) -> str:
+    """Push the commit as the run's branch; its name. People's own commits are never pushed over."""
+    workspace = Path(checkout.workspace)
+    branch = branch_of(report.issue)
+    try:
+        await forge.push(repository, workspace, branch, commit, force=True)
+    except BranchTaken:
+        branch = other_branch_of(report)
+        await forge.push(repository, workspace, branch, commit, force=True)
+    return branch
+
+
+def pull_number(url: str) -> int | None:
+    """The number at the end of a pull request's URL; None for none."""
+    found = _PULL_NUMBER.search(url)
+    return int(found[1]) if found else None

@@ -1,0 +1,171 @@
+"""Follow-up: what `/troop ...` in a comment asks for, once its author is known to have write permission.
+
+Every command is answered by one comment, under a marker of its own, so that a command executed twice is answered once.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, assert_never
+
+from bot.branches import pull_number, push_branch
+from bot.commit import Author, commit_patch
+from bot.contracts import Forge
+from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
+from bot.lifecycle import ACTIVE, RunState
+from bot.messages import alternatives, answers, pull_request
+from bot.messages.labels import Labels
+from bot.messages.markers import ALTERNATIVES, answer_marker, refusal_marker
+from bot.policy import check_patch
+from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
+from bot.sanitize import redact
+
+_WRITERS = ("admin", "write")
+
+
+class RunNow(Protocol):
+    """A run as the store shows it (`bot.store.queries.RunInfo`)."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def progress(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def pull_request_url(self) -> str | None: ...
+
+
+class Runs(Protocol):
+    """What commands may ask of the store, and do to it."""
+
+    async def newest(self, repository: str, issue_number: int) -> RunNow | None:
+        """The newest run of the issue."""
+
+    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
+        """The count of the newest run of the issue that has one."""
+
+    async def start_again(self, run_id: int) -> int:
+        """A new run for the issue of an ended one; its id. Raises `RetryRefused`."""
+
+    async def request_stop(self, run_id: int, reason: str) -> bool:
+        """Ask an active run to stop; whether it was one."""
+
+
+class FollowedUp(Record):
+    """What came of it, in words for the log; `started` is the id of a new run, to be enqueued."""
+
+    note: str
+    started: int | None = None
+
+
+class FollowUp:
+    """Executes commands for one installation. `check_out(commit)` gives a checkout of the command's repository at that
+    commit, which the caller removes; it is asked for by `use` alone."""
+
+    def __init__(
+        self,
+        forge: Forge,
+        runs: Runs,
+        check_out: Callable[[str], Awaitable[Checkout]],
+        author: Author,
+        *,
+        labels: Labels,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self._forge = forge
+        self._runs = runs
+        self._check_out = check_out
+        self._author = author
+        self._labels = labels
+        self._secrets = secrets
+
+    async def execute(self, command: ClaimedCommand) -> FollowedUp:
+        """Execute and answer; safe to call twice.
+
+        Raises `ForgeError` where GitHub can't say who may, or can't be told now: nothing was done then that would do
+        harm twice.
+        """
+        repository, here = command.repository, command.issue_number
+        if await self._forge.permission(repository, command.sender) not in _WRITERS:
+            # One reply to each such person, however many commands they write.
+            marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
+            await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
+            return FollowedUp(note=f"refused: {command.sender} has no write permission")
+        issue = await self._forge.resolve_issue(repository, here)
+        words, started = await self._carry_out(command, issue)
+        marker = answer_marker(command.id, command.command.name)
+        await self._forge.comment(repository, here, marker, redact(f"{marker}\n{words}", self._secrets))
+        return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)
+
+    async def _carry_out(self, command: ClaimedCommand, issue: int) -> tuple[str, int | None]:
+        """The answer, and the id of a run that was started."""
+        repository, name = command.repository, command.command.name
+        run = await self._runs.newest(repository, issue)
+        match name:
+            case CommandName.HELP:
+                return answers.help_text(self._labels.wanted), None
+            case CommandName.STATUS:
+                if run is None:
+                    return answers.no_run(self._labels.wanted), None
+                return answers.status(run.state, run.progress, run.reason, run.pull_request_url or ""), None
+            case CommandName.STOP:
+                reason = f"{command.sender} asked for it"
+                if run is not None and run.state in ACTIVE and await self._runs.request_stop(run.id, reason):
+                    return answers.stopping(), None
+                return answers.nothing_to_stop(run.state if run else None), None
+            case CommandName.RETRY:
+                return await self._retry(run)
+            case CommandName.ALTERNATIVES | CommandName.USE:
+                report = await self._runs.newest_report(repository, issue)
+                if report is None:
+                    return answers.not_counted(run.state if run else None), None
+                if name is CommandName.ALTERNATIVES:
+                    return await self._alternatives(command, report), None
+                return await self._use(command, report), None
+            case _:
+                assert_never(name)
+
+    async def _retry(self, run: RunNow | None) -> tuple[str, int | None]:
+        if run is None:
+            return answers.no_run(self._labels.wanted), None
+        try:
+            started = await self._runs.start_again(run.id)
+        except RetryRefused as error:
+            return answers.retry_refused(str(error)), None
+        return answers.retried(started), started
+
+    async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:
+        """All of them, where the command was given: what stands elsewhere already is shown here, too."""
+        if report.verdict.outcome is Outcome.ABSTAINED:
+            words = alternatives.evidence(report, secrets=self._secrets)
+        else:
+            words = alternatives.alternatives(report, shown=None, secrets=self._secrets)
+        url = await self._forge.comment(command.repository, command.issue_number, ALTERNATIVES, words)
+        return answers.shown(url)
+
+    async def _use(self, command: ClaimedCommand, report: Report) -> str:
+        """Move the pull request's branch to the candidate, and let the pull request say so."""
+        asked = command.command.argument
+        ballot = report.verdict.ballot
+        if asked is None or not 1 <= asked <= len(ballot.candidates):
+            return answers.unknown_candidate(asked, report)
+        chosen = asked - 1
+        patch = ballot.candidates[chosen].patch
+        try:
+            flagged = check_patch(patch, self._secrets)
+            checkout = await self._check_out(report.base_commit)
+            message = redact(pull_request.commit_message(report, chosen), self._secrets)
+            commit = await commit_patch(checkout, patch, message, self._author, report.labelled_at)
+            branch = await push_branch(self._forge, command.repository, checkout, report, commit)
+        except RateLimited:
+            raise
+        except (Refused, CheckoutError) as error:
+            return answers.not_publishable(chosen, str(error))
+        by = "" if chosen == report.verdict.winner else command.sender
+        body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, secrets=self._secrets)
+        title = redact(pull_request.title(report), self._secrets)
+        url = await self._forge.pull_request(command.repository, branch, title, body)
+        rest = alternatives.alternatives(report, shown=chosen, secrets=self._secrets)
+        await self._forge.comment(command.repository, pull_number(url) or report.issue.number, ALTERNATIVES, rest)
+        return answers.used(chosen, report, url, commit)

@@ -1,0 +1,85 @@
+"""Publish: the winner as a draft pull request with the whole count; or, where nobody is credible, the evidence.
+
+Every act is idempotent and is fenced by the run's attempt: a worker that dies between GitHub's answer and our commit
+leaves what the next one finds and completes, with one branch, one pull request and one comment of each kind.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from bot.branches import pull_number, push_branch
+from bot.commit import Author, commit_patch
+from bot.contracts import Forge
+from bot.messages import alternatives, pull_request, status
+from bot.messages.labels import Labels
+from bot.messages.markers import ALTERNATIVES, STATUS
+from bot.policy import check_patch
+from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
+from bot.sanitize import redact
+
+
+class Published(Record):
+    """Where it went. All empty where the run abstained."""
+
+    pull_request_url: str = ""
+    branch: str = ""
+    commit: str = ""
+
+
+async def publish(
+    forge: Forge,
+    run: ClaimedRun,
+    report: Report,
+    checkout: Checkout,
+    author: Author,
+    fence: Callable[[], Awaitable[None]],
+    *,
+    labels: Labels,
+    secrets: Sequence[str] = (),
+) -> Published:
+    """Publish the report of a run that ended solved or abstained.
+
+    `fence` is called before each act and raises `LeaseLost` where another worker has the run. `secrets` are redacted
+    from all that is told. Raises `Refused` for a patch that the policy refuses, and `ForgeError`.
+    """
+    if report.verdict.outcome is Outcome.ABSTAINED:
+        return await _abstain(forge, run, report, fence, labels=labels, secrets=secrets)
+    winner = report.verdict.winner
+    if report.verdict.outcome is not Outcome.SOLVED or winner is None:
+        raise ValueError(f"a report with outcome {report.verdict.outcome.value} is not published")
+    patch = report.verdict.ballot.candidates[winner].patch
+    flagged = check_patch(patch, secrets)
+    repository, number = run.repository, run.issue.number
+    message = redact(pull_request.commit_message(report, winner), secrets)
+    commit = await commit_patch(checkout, patch, message, author, run.labelled_at)
+    await fence()
+    branch = await push_branch(forge, repository, checkout, report, commit)
+    await fence()
+    body = pull_request.body(report, flagged=flagged, secrets=secrets)
+    url = await forge.pull_request(repository, branch, redact(pull_request.title(report), secrets), body)
+    await fence()
+    rest = alternatives.alternatives(report, shown=winner, secrets=secrets)
+    await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)
+    await fence()
+    await forge.comment(repository, number, STATUS, status.solved(report, url))
+    await fence()
+    await forge.set_label(repository, number, labels.done, labels.known)
+    return Published(pull_request_url=url, branch=branch, commit=commit)
+
+
+async def _abstain(
+    forge: Forge,
+    run: ClaimedRun,
+    report: Report,
+    fence: Callable[[], Awaitable[None]],
+    *,
+    labels: Labels,
+    secrets: Sequence[str],
+) -> Published:
+    repository, number = run.repository, run.issue.number
+    await fence()
+    await forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report, secrets=secrets))
+    await fence()
+    await forge.comment(repository, number, STATUS, status.abstained(report))
+    await fence()
+    await forge.set_label(repository, number, labels.done, labels.known)
+    return Published()

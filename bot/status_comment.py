@@ -1,0 +1,103 @@
+"""The one status comment, edited as the run goes: always when the state changes, else every few seconds at most."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from bot.contracts import Forge
+from bot.errors import ForgeError
+from bot.lifecycle import RunState
+from bot.messages import status
+from bot.messages.labels import Labels
+from bot.messages.markers import STATUS
+from bot.records import ClaimedRun
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0  # seconds between two edits within one state
+
+
+class StatusComment:
+    """A `Progress` that tells the issue. Enter it around the stages; a forge that fails costs no run.
+
+    `fence` is called before every edit: it raises `LeaseLost` where another worker has the run, and then no more is
+    told.
+    """
+
+    def __init__(
+        self,
+        forge: Forge,
+        run: ClaimedRun,
+        fence: Callable[[], Awaitable[None]],
+        *,
+        interval: float = INTERVAL,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._forge = forge
+        self._run = run
+        self._fence = fence
+        self._interval = interval
+        self._sleep = sleep
+        self._started = time.monotonic()
+        self._state: RunState | None = None
+        self._said: tuple[RunState, int, int, str] | None = None
+        self._changed = asyncio.Event()  # there is something to tell
+        self._urgent = asyncio.Event()  # ... at once
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "StatusComment":
+        self._task = asyncio.create_task(self._tell())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        """Returns at once; what was not told in time is replaced by what is newer."""
+        if self._said == (state, done, total, note):
+            return
+        if state is not self._state:
+            self._urgent.set()
+        self._state, self._said = state, (state, done, total, note)
+        self._changed.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._urgent.clear()
+            assert self._said is not None
+            state, done, total, note = self._said
+            body = status.running(state, done, total, note, seconds=time.monotonic() - self._started)
+            try:
+                await self._fence()
+                await self._forge.comment(self._run.repository, self._run.issue.number, STATUS, body)
+            except ForgeError as error:
+                log.warning("run %d: the status comment could not be written: %s", self._run.id, error)
+            except Exception as error:
+                log.info("run %d: the status is told no more: %s", self._run.id, error)
+                return
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the interval is over, or the state changes."""
+        waits = [asyncio.ensure_future(self._sleep(self._interval)), asyncio.ensure_future(self._urgent.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
+    """Tell the issue of an end without a count: the status comment and the label. Idempotent. Raises `ForgeError`."""
+    number = run.issue.number
+    body = status.ended(state, reason, run.sender, labels.wanted)
+    await forge.comment(run.repository, number, STATUS, body)
+    await forge.set_label(run.repository, number, labels.of(state), labels.known)
