@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bot.contracts import Journal, Progress
+from bot.dispatch import open_dispatcher
 from bot.dispatch.inprocess import InProcessDispatcher
 from bot.errors import SettingsError
 from bot.lifecycle import RunState
@@ -18,6 +19,7 @@ from bot.store import Store
 from bot.web.serve import build_app, checked, run_server
 from bot.worker import Advance, Executed, Finished, Worker
 from tests.bot.deliveries import SECRET, payload, request
+from tests.services import RedisServer, redis_server  # noqa: F401 - a fixture
 
 
 def _settings(**changes: Any) -> Settings:
@@ -127,6 +129,30 @@ async def test_with_a_redis_that_is_down_deliveries_are_kept(settings: Settings,
     async with Running(build_app(away, store)) as running, asyncio.timeout(20):
         await running.send("issues.labeled")
     assert len(store.due()) == 1
+
+
+@pytest.mark.service
+async def test_with_redis_another_process_works_and_an_outage_loses_nothing(
+    settings: Settings,
+    store: Store,
+    told: Told,
+    redis_server: RedisServer,  # noqa: F811
+) -> None:
+    settings = settings.model_copy(update={"redis_url": redis_server.url, "sweep_seconds": 0.05})
+    worker = Worker(store, told.execute, told.execute_command, told.announce)
+    elsewhere = open_dispatcher(settings, worker.handle)
+    working = asyncio.create_task(elsewhere.run())
+    try:
+        async with Running(build_app(settings, store)) as running, asyncio.timeout(30):
+            await running.send("issues.labeled")
+            run, _, _ = await told.runs.get()
+            redis_server.stop()
+            await running.send("issue_comment.created")
+            redis_server.start()
+            assert (await told.commands.get()).run_id == run.id
+    finally:
+        await elsewhere.close()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_a_worker_that_ends_by_itself_ends_the_process(
