@@ -27,6 +27,7 @@ _LIKELY = 10  # files that the lexical ranking vouches for at most
 _RANKED = 300  # summaries that one ranking is asked about at most
 _SUMMARY = 800  # characters of a summary that are kept
 _SHARE = 0.6  # of the remaining budget that the excerpt of one file may take while others wait
+_LEXICAL_VOTES = 3  # of the lexical ranking in the compact profile, for each of the model's
 _COMPACT_FUNCTIONS = 4  # definitions that the compact profile shows of a file
 
 
@@ -217,8 +218,8 @@ async def _ranked(
         return None
 
     rankings = [r for r in await asyncio.gather(*(one(n) for n in range(1, settings.rankings + 1))) if r]
-    if solver.profile == "compact" or not rankings:
-        rankings += [[s.path for s in by_words]] * max(1, len(rankings))
+    if solver.profile == "compact" or not rankings:  # a tiny model's ranking is a weak hint beside the words
+        rankings += [[s.path for s in by_words]] * max(1, _LEXICAL_VOTES * len(rankings))
     rank = merged(rankings, [s.path for s in by_words])
     return sorted(by_words, key=lambda s: rank[s.path])
 

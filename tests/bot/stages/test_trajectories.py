@@ -73,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def solver(profile: str = "full", **settings: Any) -> ResolvedSolver:
-    chosen = SolverSettings(profile=profile, **{"trajectories": 1, **settings})  # type: ignore[arg-type]
+    chosen = SolverSettings(profile=profile, **{"trajectories": 1, **settings})
     return resolve(chosen, ScriptedModel(lambda k, m: "", context_window=32_768))
 
 
