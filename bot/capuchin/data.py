@@ -1,0 +1,65 @@
+"""Shards: exercises as token arrays on disk, made by one process ahead of the training."""
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bot.capuchin import tokenizer as tok
+from bot.capuchin.scenes import Scenes
+from bot.capuchin.tasks import exercise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+MAX_TOKENS = 1920
+SHARD = 3000  # exercises
+SMALL_SHARDS = 7  # the first ones hold short files only: copying is learned sooner on them
+
+
+def write_shard(scenes: Scenes, tokenizer: "Tokenizer", path: Path, seed: int, count: int = SHARD) -> None:
+    """One shard: `ids` and `classes` of all exercises end to end, and `lengths`. The same seed gives the same shard."""
+    rng = random.Random(f"shard {seed}")
+    ids: list[int] = []
+    classes: list[int] = []
+    lengths: list[int] = []
+    while len(lengths) < count:
+        _, turns = exercise(scenes, rng)
+        one, kinds = tok.encode(tokenizer, turns)
+        if len(one) <= MAX_TOKENS:
+            ids += one
+            classes += kinds
+            lengths.append(len(one))
+    part = path.with_suffix(".part.npz")
+    np.savez(
+        part, ids=np.array(ids, np.uint16), classes=np.array(classes, np.uint8), lengths=np.array(lengths, np.int32)
+    )
+    part.rename(path)
+
+
+def read_shard(path: Path) -> list[tuple["NDArray[np.uint16]", "NDArray[np.uint8]"]]:
+    """The exercises of a shard: (ids, classes) each."""
+    with np.load(path) as data:
+        cuts = np.cumsum(data["lengths"])[:-1]
+        return list(zip(np.split(data["ids"], cuts), np.split(data["classes"], cuts), strict=True))
+
+
+def produce(scenes: Scenes, tokenizer: "Tokenizer", folder: Path, seed: int, ahead: int = 6) -> None:
+    """Write shards 0, 1, 2, ... for ever, at most `ahead` beyond those already taken (deleted) by the training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        taken = folder / "taken"
+        done = int(taken.read_text() or 0) if taken.exists() else 0
+        number = max(number, done)
+        if number >= done + ahead:
+            time.sleep(1.0)
+            continue
+        path = folder / f"{number:05}.npz"
+        if not path.exists():
+            scenes.small = number < SMALL_SHARDS
+            write_shard(scenes, tokenizer, path, seed * 100_000 + number)
+        number += 1
