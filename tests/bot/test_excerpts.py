@@ -1,0 +1,183 @@
+import json
+import pathlib
+import textwrap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.excerpts import GAP, definitions, excerpt
+from bot.lexical import rarity, terms
+from bot.records import Issue
+
+PYTHON = '''import os
+
+LIMIT = 3
+
+
+class Box:
+    """A box."""
+
+    size = 1
+
+    @property
+    def area(self):
+        return self.size ** 2
+
+    def grow(
+        self,
+        by,
+    ):
+        def inner(x):
+            return x + by
+
+        return inner(self.size)
+
+
+def open_box(box):
+    return clip(box.size)
+
+
+# keeps it small
+def clip(value):
+    return min(value, LIMIT)
+'''
+
+JAVASCRIPT = """import x from "x";
+
+export class Box {
+  constructor(size) {
+    this.size = size;
+  }
+
+  grow(by) {
+    return this.size + by;
+  }
+}
+
+const clip = (value) => {
+  return Math.min(value, 3);
+};
+"""
+
+GO = """package box
+
+type Box struct {
+\tsize int
+}
+
+func (b *Box) Grow(by int) int {
+\treturn b.size + by
+}
+"""
+
+C = """#include <stdio.h>
+
+static int
+clip(int value)
+{
+    return value > 3 ? 3 : value;
+}
+"""
+
+RUBY = """module Shop
+  class Box
+    def grow(by)
+      @size + by
+    end
+  end
+end
+"""
+
+
+def found(text: str) -> dict[str, str]:
+    lines = text.rstrip("\n").split("\n")
+    return {d.name: "\n".join(lines[d.start : d.end]) for d in definitions(lines)}
+
+
+def test_python_definitions() -> None:
+    blocks = found(PYTHON)
+    assert list(blocks) == ["Box", "area", "grow", "inner", "open_box", "clip"]
+    assert blocks["area"].startswith("    @property\n    def area")
+    assert blocks["grow"].endswith("return inner(self.size)")
+    assert blocks["clip"].startswith("# keeps it small\ndef clip")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "first", "last"),
+    [
+        (JAVASCRIPT, "Box", "export class Box {", "}"),
+        (JAVASCRIPT, "clip", "const clip = (value) => {", "};"),
+        (GO, "Box", "type Box struct {", "}"),
+        (GO, "Grow", "func (b *Box) Grow(by int) int {", "}"),
+        (C, "clip", "clip(int value)", "}"),
+        (RUBY, "grow", "    def grow(by)", "    end"),
+        (RUBY, "Shop", "module Shop", "end"),
+    ],
+)
+def test_definitions_of_other_languages(text: str, name: str, first: str, last: str) -> None:
+    lines = found(text)[name].split("\n")
+    assert (lines[0], lines[-1]) == (first, last)
+
+
+def cut(text: str, body: str, characters: int, most: int = 10_000) -> tuple[str, bool]:
+    weights = rarity(terms(Issue(title="wrong result", body=body)), [text])
+    return excerpt(text, weights, characters, most=most)
+
+
+def test_a_file_that_fits_is_whole() -> None:
+    assert cut(PYTHON, "`grow()`", 10_000) == (PYTHON, False)
+
+
+def test_the_named_method_comes_with_its_class_header() -> None:
+    text, was_cut = cut(PYTHON, "`Box().grow(2)` is wrong", 200)
+    assert was_cut
+    assert f"{GAP}\nclass Box:\n" in text
+    assert "    def grow(\n        self,\n        by,\n    ):" in text
+    assert "open_box" not in text
+
+
+def test_what_a_named_function_calls_comes_next() -> None:
+    text, _ = cut(PYTHON, "`open_box(b)` is wrong", 150)
+    assert text == f"{GAP}\ndef open_box(box):\n    return clip(box.size)\n\n\n{PYTHON[PYTHON.index('# keeps') :]}"
+
+
+def test_most_bounds_the_definitions() -> None:
+    text, was_cut = cut(PYTHON, "`open_box(b)` and `clip(4)` are wrong", 10_000, most=1)
+    assert was_cut
+    assert ("def open_box" in text) + ("def clip" in text) == 1
+
+
+def test_a_definition_that_is_too_long_is_cut_around_its_matches() -> None:
+    body = "\n".join(f"    step_{i}(value)" for i in range(200))
+    text, was_cut = cut(f"def run(value):\n{body}\n    explode(value)\n", "`run()` should not `explode`", 300)
+    assert was_cut
+    assert text.startswith("def run(value):\n    step_0")
+    assert "    explode(value)" in text
+    assert len(text) <= 300
+
+
+def test_nothing_named_shows_the_beginning() -> None:
+    text, was_cut = excerpt(PYTHON, {}, 50)
+    assert was_cut
+    assert text == f"import os\n\nLIMIT = 3\n\n\nclass Box:\n{GAP}\n"
+
+
+@pytest.mark.parametrize("module", [textwrap, pathlib, json.decoder])
+@pytest.mark.parametrize("characters", [300, 1500, 6000])
+def test_real_files_hold_to_the_limit_and_to_whole_lines(module: object, characters: int) -> None:
+    text = pathlib.Path(str(module.__file__)).read_text()  # type: ignore[attr-defined]
+    shown, was_cut = cut(text, "`shorten`, `Path.match` and `scan_once` fail for `width`", characters)
+    assert was_cut
+    assert 0 < len(shown) <= characters
+    rest = iter(text.split("\n"))
+    for line in shown.rstrip("\n").split("\n"):
+        assert line == GAP or line in rest  # in order
+
+
+@given(st.lists(st.sampled_from(["def f(x):", "  y", "    g(x)", "}", "", "class A {", "\tz", "...", "end", "@d"])))
+def test_any_text_has_an_excerpt_within_the_limit(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    for characters in (0, 10, 40, 1000):
+        shown, _ = excerpt(text, {"f": 1.0, "g": 2.0}, characters, most=2)
+        assert len(shown) <= max(characters, len(text) if len(text) <= characters else 0)

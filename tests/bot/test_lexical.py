@@ -1,0 +1,39 @@
+from bot.lexical import rank, terms
+from bot.records import Issue, IssueComment
+
+FILES = [
+    ("pkg/__init__.py", "from pkg.strings import wrap_lines\n"),
+    ("pkg/strings.py", "def wrap_lines(text):\n    return text\n"),
+    ("pkg/other.py", "# returns the expected value, as should all\ndef other():\n    return wrap_lines('')\n"),
+    ("pkg/colors.py", "def paint():\n    pass\n"),
+]
+
+
+def order(title: str, body: str = "") -> list[str]:
+    return [path for path, _ in rank(Issue(title=title, body=body), FILES)]
+
+
+def test_where_a_name_is_defined_comes_first() -> None:
+    assert order("wrap_lines() returns the wrong value")[0] == "pkg/strings.py"
+    assert order("`paint` is broken")[0] == "pkg/colors.py"
+
+
+def test_named_paths_modules_and_files_come_first() -> None:
+    assert order("something in pkg/other.py")[0] == "pkg/other.py"
+    assert order("something in pkg.colors is off, expected value")[0] == "pkg/colors.py"
+    assert order("see colors.py")[0] == "pkg/colors.py"
+
+
+def test_common_words_weigh_little() -> None:
+    weights = terms(Issue(title="The expected result", body="call `frobnicate(x)`; see makeThing and plain words"))
+    assert weights["expected"] < weights["plain"] < weights["makeThing"] < weights["frobnicate"]
+
+
+def test_comments_of_the_issue_count() -> None:
+    issue = Issue(title="broken", body="", comments=(IssueComment(author="a", body="it is `paint()`"),))
+    assert rank(issue, FILES)[0][0] == "pkg/colors.py"
+
+
+def test_nothing_in_common_is_no_score() -> None:
+    assert all(score == 0 for _, score in rank(Issue(title="zzz", body=""), FILES))
+    assert rank(Issue(title="", body=""), []) == []

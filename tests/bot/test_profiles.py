@@ -1,0 +1,41 @@
+import pytest
+
+from bot.profiles import resolve
+from bot.settings import SolverSettings
+from tests.scripted import ScriptedModel
+
+
+def model(name: str, window: int) -> ScriptedModel:
+    return ScriptedModel(lambda key, messages: "", name=name, context_window=window)
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "asked", "profile"),
+    [
+        ("some-32b", 131_072, "auto", "full"),
+        ("some-32b", 4096, "auto", "compact"),
+        ("org/Capuchin-6M", 131_072, "auto", "compact"),
+        ("capuchin", 2048, "full", "full"),
+        ("some-32b", 131_072, "compact", "compact"),
+    ],
+)
+def test_profile(name: str, window: int, asked: str, profile: str) -> None:
+    assert resolve(SolverSettings(profile=asked), model(name, window)).profile == profile  # type: ignore[arg-type]
+
+
+def test_compact_replaces_defaults_and_nothing_that_was_set() -> None:
+    plain = resolve(SolverSettings(), model("capuchin", 2048)).settings
+    assert (plain.temperature, plain.test_calls, plain.output_tokens, plain.trajectories) == (0.9, 3, 400, 10)
+    chosen = resolve(SolverSettings(temperature=0.5, test_calls=8), model("capuchin", 2048)).settings
+    assert (chosen.temperature, chosen.test_calls, chosen.edit_calls) == (0.5, 8, 4)
+
+
+def test_full_keeps_the_settings() -> None:
+    assert resolve(SolverSettings(), model("m", 131_072)).settings == SolverSettings()
+
+
+def test_room_in_the_window() -> None:
+    large = resolve(SolverSettings(), model("m", 262_144))
+    assert (large.reply_tokens(262_144), large.context_tokens(262_144, 500)) == (16_384, 128_000)
+    assert (large.reply_tokens(16_384), large.context_tokens(16_384, 500)) == (4096, 16_384 - 2 * 4096 - 500)
+    assert large.context_tokens(1000, 5000) == 0

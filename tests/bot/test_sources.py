@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from bot.edits import Unreadable
+from bot.sources import checkout_reader, decoded, is_executable, is_source, is_test
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a.py",
+        "src/lib.rs",
+        "cmd/build/main.go",
+        "web/App.vue",
+        "Makefile",
+        "django/testing.py",
+        "lib/latest.rb",
+        "a.sql",
+    ],
+)
+def test_source(path: str) -> None:
+    assert is_source(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["README.md", "data.csv", "node_modules/a/index.js", "dist/a.js", "src/third_party/a.c", "a.png", "LICENSE"],
+)
+def test_no_source(path: str) -> None:
+    assert not is_source(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tests/a.py",
+        "pkg/test/b.py",
+        "test_a.py",
+        "a_test.go",
+        "conftest.py",
+        "a.spec.ts",
+        "ATest.java",
+        "x/__tests__/a.js",
+    ],
+)
+def test_tests(path: str) -> None:
+    assert is_test(path)
+
+
+def test_decoded() -> None:
+    assert decoded("ä\r\n".encode()) == "ä\r\n"
+    assert decoded("José\n".encode("latin-1")) == "José\n"
+    assert decoded(b"a\0b") is None
+    assert decoded(bytes(range(128, 160)) * 9) is None
+    assert decoded(b"") == ""
+
+
+def test_reading_for_edits(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir/a.txt").write_bytes(b"a\r\n")
+    (tmp_path / "blob").write_bytes(b"\0")
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "out").symlink_to("/etc")
+    (tmp_path / "huge").touch()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(50_000_000)
+    (tmp_path / "run").write_text("x")
+    (tmp_path / "run").chmod(0o755)
+    read = checkout_reader(tmp_path)
+    assert read("dir/a.txt") == "a\r\n"
+    assert read("none") is None
+    assert read("dir/none/none") is None
+    assert read("dir/a.txt/none") is None
+    for path, said in [
+        ("dir", "is a folder"),
+        ("blob", "is binary"),
+        ("latin", "is not UTF-8"),
+        ("link", "is a symbolic link"),
+        ("out/passwd", "is a symbolic link"),
+        ("huge", "is too large"),
+    ]:
+        with pytest.raises(Unreadable, match=said):
+            read(path)
+    executable = is_executable(tmp_path)
+    assert (executable("run"), executable("dir/a.txt")) == (True, False)
