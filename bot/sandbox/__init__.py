@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bot.contracts import Sandbox
 from bot.errors import SandboxUnavailable
+from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
 
@@ -38,7 +39,12 @@ async def open_sandbox(
             "TROOP_SANDBOX_KIND=docker"
         )
     if settings.kind != "process":
-        raise SandboxUnavailable("the Docker sandbox is not there yet: set TROOP_SANDBOX_KIND=process")
+        try:
+            return await DockerSandbox.open(settings, tree, scripts=scripts, setup=setup, image=image)
+        except SandboxUnavailable as missing:
+            if server or settings.kind == "docker":
+                raise
+            notice(f"no Docker sandbox: {missing}")
     process = await ProcessSandbox.open(settings, tree, scripts=scripts)
     if setup:
         notice("the repository's `setup` command is not run: without Docker, install its dependencies yourself")

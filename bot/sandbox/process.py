@@ -22,6 +22,7 @@ from bot.errors import SandboxError
 from bot.records import Ending, Execution, Job
 from bot.sandbox import commands, judges, output, tree
 from bot.sandbox.limits import ControlGroup, parse_size
+from bot.sandbox.outcome import judge_exit
 from bot.sandbox.pythons import Python, find_python
 from bot.settings import SandboxSettings
 
@@ -317,16 +318,3 @@ def read_report(report: bytes, secret: str, nonce: str, out_of_memory: bool) -> 
     if status < 0:
         return Ending.KILLED, 128 - status
     return judge_exit(status, said.get("proof"), proves=bool(nonce))
-
-
-def judge_exit(status: int, proof: str | None, *, proves: bool) -> tuple[Ending, int | None]:
-    """The ending of a command that exited by itself: with a runner, only its proof makes a 0 of it."""
-    if proves:
-        if proof == "cut" or (proof is None and status == 0):
-            return Ending.CUT_SHORT, 0
-        if proof is not None:
-            return Ending.EXITED, int(proof)
-        return Ending.EXITED, status
-    if status in (126, 127):
-        return Ending.UNAVAILABLE, status
-    return Ending.EXITED, status

@@ -19,6 +19,7 @@ def copy_tree(source: Path, target: Path) -> int:
     root = os.path.realpath(source)
     total = 0
     target.mkdir(parents=True)
+    target.chmod(0o755)
     for folder, folders, files in os.walk(root):
         here = target / os.path.relpath(folder, root)
         for name in list(folders):
@@ -30,6 +31,7 @@ def copy_tree(source: Path, target: Path) -> int:
                 folders.remove(name)
             else:
                 (here / name).mkdir()
+                (here / name).chmod(0o755)  # whatever the umask: another user reads it
         for name in files:
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode

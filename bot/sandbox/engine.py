@@ -1,0 +1,112 @@
+"""The Docker Engine, seen from here: reaching it, its images, and sweeping up what a killed worker left behind."""
+
+import contextlib
+import io
+import socket
+import tarfile
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import docker
+import docker.errors
+import requests.exceptions
+
+from bot.errors import SandboxUnavailable
+
+LABEL = "troop"  # every container and image that we make carries it; its value is what it is for
+EXPIRES = "troop.expires_at"  # seconds since 1970
+RUN = "troop.run"  # which sandbox made it
+
+# What the SDK raises where the daemon, not the job, is the trouble.
+TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+
+
+def connect(connections: int = 10) -> docker.APIClient:
+    """The Engine that DOCKER_HOST names, or the local one. Raises `SandboxUnavailable` with the mend."""
+    try:
+        options = docker.utils.kwargs_from_env()
+        address = options.get("base_url") or "unix:///var/run/docker.sock"
+        if address.startswith("unix://"):  # the SDK leaks a socket each time that it finds no one there
+            with socket.socket(socket.AF_UNIX) as attempt:
+                attempt.settimeout(10)
+                attempt.connect(address.removeprefix("unix://"))
+        client = docker.APIClient(**options, version="auto", timeout=60, max_pool_size=connections)
+    except TROUBLE as error:
+        raise SandboxUnavailable(
+            "no Docker daemon answers; install Docker and start it (`systemctl start docker`), let this user reach it "
+            f"(`usermod -aG docker $USER`), or set DOCKER_HOST ({_short(error)})"
+        ) from error
+    return client
+
+
+def ensure_image(client: docker.APIClient, name: str) -> str:
+    """The id of the image, pulled where it is not there. Raises `SandboxUnavailable` with the mend."""
+    try:
+        return str(client.inspect_image(name)["Id"])
+    except docker.errors.ImageNotFound:
+        pass
+    try:
+        repository, tag = docker.utils.parse_repository_tag(name)
+        client.pull(repository, tag=tag or "latest")
+        return str(client.inspect_image(name)["Id"])
+    except TROUBLE as error:
+        raise SandboxUnavailable(
+            f"the image {name} is not there and can't be pulled: name another in TROOP_SANDBOX_IMAGE, load it with "
+            f"`docker load`, or make a minimal one with deploy/make-base-image.sh NAME ({_short(error)})"
+        ) from error
+
+
+def labels(purpose: str, lifetime: float) -> dict[str, str]:
+    return {LABEL: purpose, EXPIRES: str(int(time.time() + lifetime))}
+
+
+def sweep(client: docker.APIClient) -> int:
+    """Remove containers and images of ours whose time is over; how many there were. Never raises."""
+    swept = 0
+    with contextlib.suppress(*TROUBLE):
+        for container in client.containers(all=True, filters={"label": EXPIRES}):
+            if _expired(container.get("Labels")):
+                swept += destroy(client, container["Id"])
+        for image in client.images(filters={"label": EXPIRES}):
+            if _expired(image.get("Labels")):
+                with contextlib.suppress(*TROUBLE):
+                    client.remove_image(image["Id"], force=False)
+                    swept += 1
+    return swept
+
+
+def destroy_run(client: docker.APIClient, run: str) -> None:
+    """Destroy all containers of one sandbox, those too that could not be while the daemon was away. Never raises."""
+    with contextlib.suppress(*TROUBLE):
+        for container in client.containers(all=True, filters={"label": f"{RUN}={run}"}):
+            destroy(client, container["Id"])
+
+
+def destroy(client: docker.APIClient, container: str) -> bool:
+    """Kill and remove; whether it was there. Never raises: what stays is swept when its time is over."""
+    with contextlib.suppress(*TROUBLE):
+        client.remove_container(container, force=True, v=True)
+        return True
+    return False
+
+
+def archive(members: Iterable[tuple[str, bytes, int]]) -> bytes:
+    """A tar of (name, content, mode), owned by root, dated now."""
+    buffer = io.BytesIO()
+    now = int(time.time())
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, content, mode in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), mode, now
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _expired(found: dict[str, Any] | None) -> bool:
+    value = (found or {}).get(EXPIRES, "")
+    return value.isdigit() and int(value) < time.time()
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,216 @@
+"""The Docker sandbox: a pool of containers, each serving one job after another.
+
+A container that saw a time-out, a kill, a memory kill or a process left behind is destroyed and replaced. Trouble with
+the daemon is tried again on a new container; what a test did is never tried again, for a repeated test is not the same
+vote.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import docker
+
+from bot.errors import SandboxError, SandboxUnavailable
+from bot.records import Ending, Execution, Job
+from bot.sandbox import commands, engine, images, judges, tree
+from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
+from bot.settings import SandboxSettings
+
+_ATTEMPTS = 4
+_PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one: a daemon restarts in between
+_builds: dict[str, asyncio.Lock] = {}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DockerSandbox:
+    """Runs jobs in containers. Open it with `DockerSandbox.open`; the SDK's blocking calls are made in threads."""
+
+    def __init__(
+        self, settings: SandboxSettings, folder: Path, client: docker.APIClient, scripts: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._base = folder / "base"
+        self._client = client
+        self._scripts = scripts
+        self._image = ""
+        self._run = secrets.token_hex(6)
+        self._concurrency = settings.concurrency or os.cpu_count() or 1
+        self._slots = asyncio.Semaphore(self._concurrency)
+        # Two threads a job: one that runs it, one that destroys what it left.
+        self._threads = ThreadPoolExecutor(2 * self._concurrency + 2, thread_name_prefix="sandbox")
+        self._idle: list[Container] = []
+        self._busy: set[Container] = set()
+        self._destroying: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        settings: SandboxSettings,
+        source: Path,
+        *,
+        scripts: Mapping[str, tuple[str, ...]] | None = None,
+        setup: str = "",
+        image: str = "",
+    ) -> "DockerSandbox":
+        """Copy the tree, build its image. Raises `SandboxUnavailable` and `SandboxError`."""
+        concurrency = settings.concurrency or os.cpu_count() or 1
+        client = await asyncio.to_thread(engine.connect, 2 * concurrency + 4)
+        folder = Path(tempfile.mkdtemp(prefix="troop-sandbox-"))
+        self = cls(settings, folder, client, scripts or {})
+        try:
+            await self._in_thread(engine.sweep, client)
+            image_id = await self._in_thread(engine.ensure_image, client, image or settings.image)
+            await self._in_thread(tree.copy_tree, source, self._base)
+            if setup:
+                async with _builds.setdefault(f"{image_id} {setup}", asyncio.Lock()):
+                    seconds = settings.setup_timeout
+                    image_id = await self._in_thread(images.setup_image, client, image_id, self._base, setup, seconds)
+            self._image = await self._in_thread(
+                lambda: images.tree_image(client, image_id, self._base, after_setup=bool(setup))
+            )
+            await self._probe(image or settings.image)
+        except engine.TROUBLE as error:
+            await self.close()
+            raise SandboxError(f"the Docker sandbox can't be set up: {error}") from error
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def _probe(self, image: str) -> None:
+        """Fail now, with a mend, where the image lacks what every job needs."""
+        try:
+            first = self._prepare(Job(command=("sh", "-c", "test -w . && sleep 0"), timeout=60))
+            assert first is not None
+            result = await self._run_prepared(first, attempts=1)
+        except SandboxError as error:
+            raise SandboxUnavailable(
+                f"the image {image} can't run jobs: it needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or "
+                f"busybox) ({error})"
+            ) from error
+        if not result.passed:
+            raise SandboxUnavailable(
+                f"the image {image} can't run jobs: a first one ended with {result.status} {result.tail(3, 300)}; it "
+                "needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
+            )
+
+    async def run(self, job: Job) -> Execution:
+        """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
+        reason = tree.refused(self._base, job.changes)
+        if reason:
+            return Execution(ending=Ending.UNAVAILABLE, output=f"refused: {reason}")
+        prepared = self._prepare(job)
+        if prepared is None:
+            said = f"no command is known for {job.test.path if job.test else '(nothing)'}: give it a shebang, or name "
+            return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
+        async with self._slots:
+            return await self._run_prepared(prepared)
+
+    def _prepare(self, job: Job) -> Prepared | None:
+        changes = judges.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
+        import_path = tree.python_path(self._base, "/repo/tree")
+        environment = {
+            "HOME": "/tmp",  # noqa: S108 - inside
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": "",  # the runner sets it itself, since nothing of the tree may be imported before it
+        }
+        argv, runner = job.command, False
+        files: tuple[tuple[str, str], ...] = ()
+        if job.test is not None:
+            name = commands.script_name(job.test)
+            script = f"/repo/test/{name}"
+            files = ((name, job.test.text),)
+            argv = commands.script_command(job.test, script, self._scripts)
+            python = commands.python_of(argv, script)
+            if python:
+                runner = True
+                argv = (python, f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, script)
+        if not runner:
+            environment["PYTHONPATH"] = import_path
+        if not argv:
+            return None
+        return Prepared(
+            runner=runner, argv=argv, environment=environment, changes=changes, files=files, timeout=job.timeout
+        )
+
+    async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS) -> Execution:
+        troubles: list[str] = []
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(_PAUSE * 4 ** (attempt - 1))
+            if self._closed:
+                raise SandboxError("the sandbox was closed while a job ran")
+            container: Container | None = None
+            reusable = False
+            try:
+                container = await self._take(job.timeout)
+                execution, reusable = await self._in_thread(container.run, job)
+                return execution
+            except Broken as trouble:
+                if trouble.execution is not None and attempt:
+                    return trouble.execution  # a new container went the same way
+                troubles.append(str(trouble))
+            except engine.TROUBLE as error:
+                troubles.append(f"no container could be started: {error}")
+            finally:
+                if container is not None:
+                    self._give(container, reusable)
+        raise SandboxError(f"Docker failed {attempts} times in a row: {troubles[-1]}")
+
+    async def _take(self, seconds: float) -> Container:
+        """A container for a job of that many seconds: an idle one, or a new one."""
+        while self._idle:
+            container = self._idle.pop()
+            if time.monotonic() - container.started + seconds < LIFETIME:
+                self._busy.add(container)
+                return container
+            self._destroy(container)
+        started = await self._in_thread(Container, self._client, self._image, self._settings, self._run)
+        self._busy.add(started)
+        return started
+
+    def _give(self, container: Container, reusable: bool) -> None:
+        self._busy.discard(container)
+        if reusable and not self._closed:
+            self._idle.append(container)
+        else:
+            self._destroy(container)
+
+    def _destroy(self, container: Container) -> None:
+        task = asyncio.create_task(self._in_thread(container.destroy))
+        self._destroying.add(task)
+        task.add_done_callback(self._destroying.discard)
+
+    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+    async def close(self) -> None:
+        """Destroy the containers and the tree's image. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for container in [*self._idle, *self._busy]:
+            self._destroy(container)
+        self._idle.clear()
+        await asyncio.gather(*list(self._destroying), return_exceptions=True)
+        await self._in_thread(engine.destroy_run, self._client, self._run)
+        if self._image:
+            with contextlib.suppress(*engine.TROUBLE):
+                await self._in_thread(self._client.remove_image, self._image, force=True)
+        await asyncio.to_thread(tree.remove_tree, self._folder)
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        self._client.close()

@@ -1,0 +1,325 @@
+"""The Docker sandbox on a real Docker Engine."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+import pytest_asyncio
+
+from bot.errors import SandboxError, SandboxUnavailable
+from bot.records import Ending
+from bot.sandbox import engine, images, open_sandbox, pool
+from bot.sandbox.pool import DockerSandbox
+from bot.sandbox.process import ProcessSandbox
+from bot.settings import SandboxSettings
+from tests.bot.sandbox.behaviour import Attacks, Work, command, make_tree, python, running, until
+from tests.services_docker import docker_engine, sandbox_image
+
+pytestmark = pytest.mark.service
+module_loop = pytest.mark.asyncio(loop_scope="module")
+__all__ = ["docker_engine", "sandbox_image"]
+
+
+def settings(image: str, **others: Any) -> SandboxSettings:
+    return SandboxSettings(kind="docker", image=image, concurrency=2, memory="256m", pids=64, **others)
+
+
+@pytest.fixture
+def client(docker_engine: str) -> Iterator[docker.APIClient]:
+    client = engine.connect()
+    yield client
+    client.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(sandbox_image: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DockerSandbox]:
+    sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path_factory.mktemp("tree")))
+    yield sandbox
+    await sandbox.close()
+
+
+@module_loop
+class TestDocker(Work, Attacks):
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def sandbox(self, opened: DockerSandbox) -> DockerSandbox:
+        return opened
+
+    async def test_the_options_of_a_container(self, sandbox: DockerSandbox, client: docker.APIClient) -> None:
+        assert (await sandbox.run(command("true"))).passed
+        found = client.inspect_container(sandbox._idle[-1].id)
+        host = found["HostConfig"]
+        wanted = {
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {"/tmp": "size=512m,mode=1777", "/repo": "size=1g,exec"},
+            "PidsLimit": 64,
+            "Memory": 256 << 20,
+            "MemorySwap": 256 << 20,
+            "NanoCpus": 10**9,
+            "Init": True,
+            "IpcMode": "private",
+            "LogConfig": {"Type": "none", "Config": {}},
+            "Binds": None,
+            "Privileged": False,
+        }
+        assert {name: host[name] for name in wanted} == wanted
+        assert {limit["Name"] for limit in host["Ulimits"]} == {"nofile", "fsize", "core"}
+        assert found["Config"]["User"] == "10001:10001"
+        assert found["Config"]["Labels"]["troop"] == "sandbox"
+        assert int(found["Config"]["Labels"]["troop.expires_at"]) > time.time()
+        assert found["Mounts"] == []
+
+    async def test_one_container_serves_many_jobs(self, sandbox: DockerSandbox) -> None:
+        assert (await sandbox.run(command("true"))).passed
+        before = {container.id for container in sandbox._idle}
+        for _ in range(3):
+            assert (await sandbox.run(command("true"))).passed
+        assert {container.id for container in sandbox._idle} == before
+
+    @pytest.mark.parametrize("body", ["import time; time.sleep(60)", "import os; os.kill(os.getppid(), 9)"])
+    async def test_a_container_with_a_suspicious_end_is_replaced(
+        self, sandbox: DockerSandbox, client: docker.APIClient, body: str
+    ) -> None:
+        assert (await sandbox.run(command("true"))).passed
+        used = sandbox._idle[-1].id
+        assert not (await sandbox.run(python(body, timeout=1))).passed
+        assert used not in {container.id for container in sandbox._idle}
+
+        def gone() -> bool:
+            return all(container["Id"] != used for container in client.containers(all=True))
+
+        assert await until(gone)
+
+    async def test_a_job_that_kills_its_container_is_killed_and_no_trouble_of_docker(
+        self, sandbox: DockerSandbox
+    ) -> None:
+        result = await sandbox.run(python("import os; os.kill(-1, 9)"))
+        assert result.ending is Ending.KILLED
+
+    async def test_out_of_memory_is_told_apart_from_a_kill(self, sandbox: DockerSandbox) -> None:
+        result = await sandbox.run(python("kept = []\nwhile True: kept.append(bytearray(b'x' * (1 << 22)))\n"))
+        assert result.ending is Ending.OUT_OF_MEMORY
+        assert (await sandbox.run(command("sh", "-c", "exit 124"))).exit_code == 124
+
+    async def test_a_container_that_vanished_is_replaced(
+        self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        assert (await sandbox.run(command("true"))).passed
+        for container in sandbox._idle:
+            client.remove_container(container.id, force=True)
+        assert (await sandbox.run(command("echo", "again"))).output == "again\n"
+
+    async def test_a_container_that_vanishes_during_a_job_means_another_try(
+        self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        job = asyncio.create_task(sandbox.run(command("sh", "-c", "sleep 1.1234567; echo done")))
+        assert await until(lambda: running("1.1234567"))
+        for container in list(sandbox._busy):
+            client.remove_container(container.id, force=True)
+        assert (await job).output == "done\n"
+
+    async def test_a_cancelled_job_leaves_nothing_running(self, sandbox: DockerSandbox) -> None:
+        job = asyncio.create_task(sandbox.run(command("sleep", "61234567", timeout=60)))
+        assert await until(lambda: running("61234567"))
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert await until(lambda: not running("61234567"))
+
+
+async def test_setup_runs_once_and_what_it_makes_is_in_every_copy(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "requirements.txt").write_text(f"# {os.urandom(8).hex()}\n")
+    setup = "cat /proc/sys/kernel/random/uuid > built.txt && mkdir -p node_modules && env > environment.txt"
+    seen = []
+    name = ""
+    try:
+        for _ in range(2):
+            sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
+            result = await sandbox.run(command("sh", "-c", "cat built.txt; ls -d node_modules old.txt new.txt 2>&1"))
+            seen.append(result.output)
+            await sandbox.close()
+            (source / "latin.txt").unlink(missing_ok=True)  # another commit, the same dependencies
+            (source / "new.txt").write_text("new")
+        key = images.dependency_hash(source, setup)
+        assert seen[0].splitlines()[0] == seen[1].splitlines()[0]
+        assert "\nnode_modules\n" in seen[1]
+        assert "\nnew.txt\n" in seen[1]
+        (source / "requirements.txt").write_text("# other\n")
+        assert images.dependency_hash(source, setup) != key
+        assert images.dependency_hash(source, setup) != images.dependency_hash(source, "true")
+    finally:
+        for image in client.images(filters={"label": "troop=setup"}):
+            for name in image["RepoTags"] or []:
+                client.remove_image(name)
+
+
+async def test_a_cached_setup_keeps_no_file_of_the_commit_it_was_made_with(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "gone.py").write_text("")
+    setup = f"touch made.txt # {os.urandom(8).hex()}"
+    for present in (True, False):
+        sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
+        listed = (await sandbox.run(command("ls"))).output.split()
+        await sandbox.close()
+        assert ("gone.py" in listed) is present
+        assert "made.txt" in listed
+        (source / "gone.py").unlink(missing_ok=True)
+    for image in client.images(filters={"label": "troop=setup"}):
+        for name in image["RepoTags"] or []:
+            client.remove_image(name)
+
+
+async def test_a_setup_that_fails_says_why(sandbox_image: str, tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "tree")
+    with pytest.raises(SandboxError, match=r"exit code 3:\n.*no compiler"):
+        await DockerSandbox.open(settings(sandbox_image), source, setup="echo no compiler >&2; exit 3")
+    with pytest.raises(SandboxError, match="stopped after 1 s"):
+        await DockerSandbox.open(settings(sandbox_image, setup_timeout=1), source, setup="sleep 60")
+
+
+async def test_close_leaves_no_container_and_no_image(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"))
+    job = asyncio.create_task(sandbox.run(command("sleep", "60", timeout=60)))
+    assert await until(lambda: sandbox._busy)
+    await sandbox.close()
+    await sandbox.close()
+    with pytest.raises(SandboxError, match="closed"):
+        await job
+    assert not client.containers(all=True, filters={"label": f"troop.run={sandbox._run}"})
+    assert sandbox._image not in {image["Id"] for image in client.images(all=True)}
+    assert not sandbox._folder.exists()
+
+
+async def test_orphans_whose_time_is_over_are_swept(sandbox_image: str, client: docker.APIClient) -> None:
+    made = {
+        lifetime: client.create_container(sandbox_image, ["true"], labels=engine.labels("sandbox", lifetime))["Id"]
+        for lifetime in (-10, 600)
+    }
+    assert engine.sweep(client) >= 1
+    left = {container["Id"] for container in client.containers(all=True)}
+    assert made[-10] not in left
+    assert made[600] in left
+    client.remove_container(made[600])
+
+
+async def test_no_daemon_and_no_image_are_said_with_their_mend(
+    docker_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    said: list[str] = []
+    absent = "localhost:1/no-such-image:1"
+    with pytest.raises(SandboxUnavailable, match="make-base-image"):
+        await open_sandbox(settings(absent), source, notice=said.append)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(SandboxUnavailable, match="no Docker daemon answers; install Docker"):
+        await open_sandbox(settings(absent), source, notice=said.append)
+    auto = SandboxSettings(kind="auto", image=absent)
+    with pytest.raises(SandboxUnavailable):
+        await open_sandbox(auto, source, server=True, notice=said.append)
+    assert said == []
+    sandbox = await open_sandbox(auto, source, notice=said.append)
+    assert isinstance(sandbox, ProcessSandbox)
+    assert "no Docker daemon answers" in said[0]
+    assert "--sandbox docker" in said[1]
+    await sandbox.close()
+
+
+async def test_an_image_without_the_tools_is_refused(
+    docker_engine: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    empty = engine.archive([("README", b"nothing", 0o644)])
+    client.import_image_from_data(empty, repository="troop-test-empty", tag="latest")
+    try:
+        with pytest.raises(SandboxUnavailable, match="it needs sh, cp, rm, tar, sleep and timeout"):
+            await DockerSandbox.open(settings("troop-test-empty"), make_tree(tmp_path / "tree"))
+    finally:
+        client.remove_image("troop-test-empty")
+
+
+class Proxy:
+    """Stands between the SDK and the daemon, and can be taken away: a daemon that is restarted."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.path = folder / "docker.sock"
+        self._target = shlex.quote(target).removeprefix("unix://")
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        self.path.unlink(missing_ok=True)
+        await asyncio.gather(*self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        other_reader, other_writer = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, other_writer}
+        await asyncio.gather(_pump(reader, other_writer), _pump(other_reader, writer))
+        for one in (writer, other_writer):
+            self._writers.discard(one)
+            one.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK's unclosed sockets
+async def test_fault_the_daemon_is_away_for_a_while(
+    docker_engine: str, sandbox_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not docker_engine.startswith("unix://"):
+        pytest.skip("the Engine is on another machine")
+    proxy = Proxy(tmp_path, docker_engine)
+    await proxy.start()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{proxy.path}")
+    monkeypatch.setattr(pool, "_PAUSE", 0.2)
+    sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"))
+    job = asyncio.create_task(sandbox.run(command("sh", "-c", "sleep 0.7654321; echo done")))
+    assert await until(lambda: running("0.7654321"))
+    await proxy.stop()
+    back = asyncio.get_running_loop().call_later(0.5, lambda: asyncio.ensure_future(proxy.start()))
+    assert (await job).output == "done\n"
+    back.cancel()
+
+    await proxy.stop()
+    monkeypatch.setattr(pool, "_PAUSE", 0.01)
+    with pytest.raises(SandboxError, match="Docker failed 4 times in a row"):
+        await sandbox.run(command("true"))
+    await proxy.start()
+    await sandbox.close()
+    await proxy.stop()
+    gc.collect()
