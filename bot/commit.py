@@ -40,11 +40,12 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
     """
     workspace = Workspace(Path(checkout.workspace))
     base = check_commit(checkout.commit)
+    for path in patch.paths:
+        if problem := path_problem(path):
+            raise CheckoutError(f"{path!r} {problem}; the patch is refused")
     modes = await _modes(workspace, base, patch)
     lines = []
     for change in patch.changes:
-        if problem := path_problem(change.path):
-            raise CheckoutError(f"{change.path!r} {problem}; the patch is refused")
         mode = modes.get(change.path, "")
         if mode in ("120000", "160000"):
             kind = "a symbolic link" if mode == "120000" else "a submodule"

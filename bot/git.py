@@ -128,7 +128,7 @@ async def git(
         start_new_session=True,
     )
     talk = asyncio.ensure_future(process.communicate(stdin))
-    name = arguments[0]
+    name = next(word for word in arguments if not word.startswith("-"))
     try:
         await _supervise(talk, name, seconds, watch)
     finally:

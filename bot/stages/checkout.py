@@ -29,6 +29,8 @@ async def check_out(forge: Forge, repository: str, target: Path, commit: str = "
     except GitFailed as error:
         if "couldn't find remote ref HEAD" in error.words:
             raise CheckoutError("the repository has no commit yet; push one first") from error
+        if "invalid path" in error.words:
+            raise CheckoutError(f"git refuses to write a path of the repository: {error.words[-300:]}") from error
         raise
     workspace = Workspace(target)
     modules = await _submodules(workspace, found)
