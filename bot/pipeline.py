@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bot import ballot as ballots
@@ -131,6 +132,7 @@ async def solve(
     *,
     foreign: Sequence[Patch] = (),
     notes: Sequence[str] = (),
+    labelled_at: datetime | None = None,
 ) -> Report:
     """Context, trajectories, matrix, count, the repository's own tests, selection.
 
@@ -183,6 +185,7 @@ async def solve(
             model=models.main.name,
             base_commit=checkout.commit,
             notes=tuple(notes),
+            labelled_at=labelled_at,
         )
 
     return await once(journal, "report", Report, whole)

@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from bot.contracts import Dispatcher, Journal, Progress
@@ -93,7 +93,9 @@ class Worker:
         lease_seconds: float = 60.0,
         delays: tuple[float, ...] = DELAYS,
         name: str = "",
+        close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`close` is awaited by `serve` once no job is left: for what the callables share, such as an engine."""
         self._store = store
         self._execute = execute
         self._execute_command = execute_command
@@ -102,6 +104,12 @@ class Worker:
         self._delays = delays
         self.name = name or f"{platform.node()}:{os.getpid()}"
         self._shutdown = asyncio.Event()
+        self._close = close
+
+    async def close(self) -> None:
+        """Let go of what the jobs shared."""
+        if self._close is not None:
+            await self._close()
 
     def shutdown(self) -> None:
         """Give running work back and take no more. Call it in the event loop's thread, e.g. from a signal handler."""
@@ -334,5 +342,6 @@ async def serve(worker: Worker, dispatcher: Dispatcher, sweeper: Sweeper, stop: 
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await worker.close()
     for task in done - {stopping}:
         task.result()

@@ -1,0 +1,315 @@
+"""What a worker executes: the permission check, the solver, the publishing, and the commands that follow.
+
+`bot.pipeline` knows the order within the solver; this file ties it to a forge, a database and a sandbox.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.commit import Author
+from bot.contracts import Forge, Journal, Progress
+from bot.dispatch import open_dispatcher
+from bot.engine_process import bundled_engine
+from bot.errors import SettingsError
+from bot.forge.github import GitHubForge
+from bot.journal import once
+from bot.lifecycle import RunState
+from bot.messages.labels import Labels
+from bot.pipeline import open_models, read_config, solve
+from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
+from bot.sandbox import open_sandbox
+from bot.settings import Settings
+from bot.stages.checkout import check_out
+from bot.stages.followup import FollowUp
+from bot.stages.publish import publish
+from bot.status_comment import StatusComment, announce
+from bot.store import RunInfo, Store, run_job
+from bot.sweeper import Sweeper
+from bot.worker import Advance, Executed, Finished, Worker, serve
+
+_WRITERS = ("admin", "maintain", "write")
+_HISTORY = 20  # runs of an issue that are searched for one with a count
+
+
+class Pinned(Record):
+    """The commit that a run works on, from its first attempt to its last."""
+
+    commit: str
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Several `Progress` as one."""
+
+    all: Sequence[Progress]
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        for one in self.all:
+            one.update(state, done, total, note)
+
+
+class Service:
+    """The worker's callables, for one set of settings. `local`: the process sandbox is allowed (the demo alone)."""
+
+    def __init__(self, settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._local = local
+        self._watch = watch
+        self._labels = Labels(wanted=settings.label)
+        self._forges: dict[int | None, GitHubForge] = {}
+        self._author = author_of(settings)
+        self._secrets = secrets_of(settings)
+        self._engine = SharedEngine(settings)
+
+    def forge(self, installation_id: int | None) -> Forge:
+        """One for each installation, so that its tokens and its pace are shared by all runs."""
+        return self._forges.setdefault(installation_id, GitHubForge(self._settings, installation_id))
+
+    # -- runs
+
+    async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
+        """The whole run, from wherever its journal says it is; see `bot.worker.Execute`."""
+        forge = self.forge(run.installation_id)
+        if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
+            return end
+
+        async def fence() -> None:
+            await advance(run.state)  # a state that is behind changes nothing and checks the attempt
+
+        with _folder(self._settings.work_dir / f"run-{run.id}-{run.attempt}") as folder:
+            # The status comment ends before publishing, which has the last word in the same comment.
+            async with StatusComment(forge, run, fence) as comment:
+                watchers = Watchers([progress, comment, *([self._watch] if self._watch else [])])
+
+                async def enter(state: RunState) -> None:
+                    await advance(state)
+                    watchers.update(state, 0, 0)
+
+                await enter(RunState.CHECKOUT)
+                await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
+                pinned = await journal.get("commit")
+                commit = Pinned.model_validate_json(pinned).commit if pinned else ""
+                checkout = await check_out(forge, run.repository, folder, commit)
+                await journal.put("commit", Pinned(commit=checkout.commit).model_dump_json())
+                report = await self._solve(run, forge, checkout, journal, watchers, enter)
+                await enter(RunState.PUBLISHING)
+            published = await publish(
+                forge, run, report, checkout, self._author, fence, labels=self._labels, secrets=self._secrets
+            )
+        solved = report.verdict.outcome is Outcome.SOLVED
+        return Finished(
+            state=RunState.SOLVED if solved else RunState.ABSTAINED,
+            report_json=report.model_dump_json(),
+            pull_request_url=published.pull_request_url or None,
+            note=report.verdict.reason,
+            announced=True,
+        )
+
+    async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
+        """Why the run does not begin, before any model call: who asked may not, or nobody wants it any more."""
+        if await forge.permission(run.repository, run.sender) not in _WRITERS:
+            return Finished(state=RunState.REFUSED)
+        now = await forge.issue_state(run.repository, run.issue.number)
+        if not now.open:
+            return Finished(state=RunState.STOPPED, note="the issue is closed")
+        if not set(now.labels) & set(self._labels.known):
+            return Finished(state=RunState.STOPPED, note="the label was taken off")
+        return None
+
+    async def _solve(
+        self,
+        run: ClaimedRun,
+        forge: Forge,
+        checkout: Checkout,
+        journal: Journal,
+        progress: Progress,
+        advance: Callable[[RunState], Awaitable[None]],
+    ) -> Report:
+        if (done := await journal.get("report")) is not None:
+            return Report.model_validate_json(done)
+
+        async def with_comments() -> Issue:
+            comments = await forge.comments_before(run.repository, run.issue.number, run.labelled_at)
+            return run.issue.model_copy(update={"comments": comments})
+
+        issue = await once(journal, "issue", Issue, with_comments)
+        config, notes = read_config(checkout, self._settings)
+        # A run that is started again samples anew: its id is part of its seed.
+        seed = self._settings.solver.seed + 100_003 * (run.id - 1)
+        solver = self._settings.solver.model_copy(update={"seed": seed})
+        async with contextlib.AsyncExitStack() as stack:
+            models = await stack.enter_async_context(open_models(self._settings, await self._engine.url()))
+            said: list[str] = []
+            sandbox = await open_sandbox(
+                self._settings.sandbox,
+                Path(checkout.root),
+                scripts=config.scripts,
+                setup=config.setup,
+                image=config.image,
+                server=not self._local,
+                notice=said.append,
+            )
+            stack.push_async_callback(sandbox.close)
+            report = await solve(
+                issue,
+                checkout,
+                config,
+                models,
+                sandbox,
+                solver,
+                journal,
+                progress,
+                advance,
+                notes=(*notes, *checkout.left_out, *said),
+                labelled_at=run.labelled_at,
+            )
+        return report
+
+    async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
+        """Tell the issue of an end without a count; see `bot.worker.Announce`."""
+        await announce(self.forge(run.installation_id), run, state, reason, self._labels)
+
+    # -- commands
+
+    async def execute_command(self, command: ClaimedCommand) -> Executed:
+        """One `/troop` comment; see `bot.worker.ExecuteCommand`."""
+        forge = self.forge(command.installation_id)
+        with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
+
+            async def at(commit: str) -> Checkout:
+                return await check_out(forge, command.repository, folder, commit)
+
+            followup = FollowUp(
+                forge, StoredRuns(self._store), at, self._author, labels=self._labels, secrets=self._secrets
+            )
+            done = await followup.execute(command)
+        return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
+
+    async def close(self) -> None:
+        """Stop the bundled engine, if it was started."""
+        await self._engine.close()
+
+
+class SharedEngine:
+    """The bundled engine, started by the first run where no endpoint is named, and shared by the later ones."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._url = settings.main.base_url
+
+    async def url(self) -> str:
+        async with self._lock:
+            if not self._url:
+                log = self._settings.work_dir / "engine.log"
+                self._url = await self._stack.enter_async_context(bundled_engine(log))
+            return self._url
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+class StoredRuns:
+    """`bot.stages.followup.Runs` over the store, its calls in threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def newest(self, repository: str, issue_number: int) -> RunInfo | None:
+        found = await asyncio.to_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=1)
+        return found[0] if found else None
+
+    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
+        found = await asyncio.to_thread(
+            self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY
+        )
+        for run in found:
+            if (text := await asyncio.to_thread(self._store.report, run.id)) is not None:
+                return Report.model_validate_json(text)
+        return None
+
+    async def start_again(self, run_id: int) -> int:
+        return await asyncio.to_thread(self._store.start_again, run_id)
+
+    async def request_stop(self, run_id: int, reason: str) -> bool:
+        return await asyncio.to_thread(self._store.request_stop, run_id, reason)
+
+
+def author_of(settings: Settings) -> Author:
+    """Whom the commits are by: the App's own user, as GitHub shows it, or the token's."""
+    login = f"{settings.app_slug}[bot]" if settings.app_id else settings.token_login or settings.app_slug
+    prefix = f"{settings.app_id}+" if settings.app_id else ""
+    return Author(name=login, email=f"{prefix}{login}@users.noreply.github.com")
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """What must appear in nothing that is told."""
+    held = (
+        settings.private_key,
+        settings.token,
+        settings.webhook_secret,
+        settings.webhook_secret_previous,
+        settings.main.api_key,
+        settings.relevance.api_key,
+    )
+    values = [secret.get_secret_value() for secret in held]
+    if settings.private_key_file is not None and settings.private_key_file.exists():
+        values.append(settings.private_key_file.read_text(errors="replace"))
+    return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
+
+
+_SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """A folder `NAME-ATTEMPT`, removed at the end, with what killed attempts before it left here."""
+    for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
+    """The worker of these settings; see `Service`."""
+    service = Service(settings, store, local=local, watch=watch)
+    return Worker(
+        store,
+        service.execute,
+        service.execute_command,
+        service.announce,
+        lease_seconds=settings.lease_seconds,
+        close=service.close,
+    )
+
+
+async def run_worker(settings: Settings) -> None:
+    """`troop work`: work the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
+    from bot.web.serve import checked
+
+    settings = checked(settings)
+    if not settings.redis_url:
+        raise SettingsError(
+            "TROOP_REDIS_URL is empty: without a queue `troop serve` works by itself; set it, or use that"
+        )
+    store = await asyncio.to_thread(Store.from_settings, settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        worker = build_worker(settings, store)
+        dispatcher = open_dispatcher(settings, worker.handle)
+        await serve(worker, dispatcher, Sweeper(store, dispatcher, settings.sweep_seconds), stop)
+    finally:
+        await asyncio.to_thread(store.close)
