@@ -1,0 +1,142 @@
+"""The worker's process: its shutdown, and a database that comes and goes."""
+
+import asyncio
+import logging
+
+import pytest
+
+from bot.dispatch.inprocess import InProcessDispatcher
+from bot.errors import (
+    StoreUnavailable,
+)
+from bot.lifecycle import RunState
+from bot.store import Store, run_job
+from bot.sweeper import Sweeper
+from bot.worker import Worker, serve
+from tests.bot.queueing import queue_command, queue_run
+from tests.bot.working import Fake, forever, info, solve, worker_of
+
+
+async def test_at_shutdown_a_run_is_given_back_and_taken_at_once(store: Store, fake: Fake):
+    fake.run = forever
+    run_id = queue_run(store)
+    first, second = worker_of(store, fake, lease=60), worker_of(store, fake, lease=60)
+    handling = asyncio.create_task(first.handle(run_job(run_id)))
+    await fake.started.wait()
+    first.shutdown()
+    assert await asyncio.wait_for(handling, 5) == run_job(run_id, 1)  # to be handed over
+    assert fake.ended == ["CancelledError"]
+    assert await first.handle(run_job(run_id, 1)) is None
+    fake.run = solve
+    await second.handle(run_job(run_id, 1))
+    assert fake.executed == [(run_id, 1), (run_id, 2)]
+    assert (info(store, run_id).state, info(store, run_id).crashes) == (RunState.SOLVED, 0)
+
+
+async def test_a_cancelled_job_gives_its_run_back(store: Store, fake: Fake):
+    fake.run = forever
+    run_id = queue_run(store)
+    handling = asyncio.create_task(worker_of(store, fake, lease=60).handle(run_job(run_id)))
+    await fake.started.wait()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    assert fake.ended == ["CancelledError"]
+    assert store.due() == (run_job(run_id, 1),)
+
+
+async def test_a_job_cancelled_while_it_claims_gives_its_run_back(store: Store, fake: Fake, monkeypatch):
+    claiming, go = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    claim = store.claim_run
+
+    def slow(*values):
+        loop.call_soon_threadsafe(claiming.set)
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+        return claim(*values)
+
+    monkeypatch.setattr(store, "claim_run", slow)
+    run_id = queue_run(store)
+    handling = asyncio.create_task(worker_of(store, fake, lease=60).handle(run_job(run_id)))
+    await claiming.wait()
+    handling.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    assert fake.executed == []
+    assert store.due() == (run_job(run_id, 1),)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "cancel"])
+async def test_a_command_is_given_back_at_the_end(store: Store, fake: Fake, how: str):
+    fake.command = forever
+    worker = worker_of(store, fake, lease=60)
+    command_id = queue_command(store)
+    handling = asyncio.create_task(worker.handle(f"command:{command_id}"))
+    await fake.started.wait()
+    if how == "shutdown":
+        worker.shutdown()
+        await handling
+    else:
+        handling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handling
+    assert store.due() == (f"command:{command_id}",)
+
+
+async def test_a_database_that_restarts_at_the_end_is_waited_for(store: Store, fake: Fake, monkeypatch):
+    fails = iter([StoreUnavailable("restarting"), StoreUnavailable("restarting")])
+    finish = store.finish
+
+    def restarting(*values, **named) -> None:
+        for error in fails:
+            raise error
+        finish(*values, **named)
+
+    monkeypatch.setattr(store, "finish", restarting)
+    monkeypatch.setattr("bot.worker.PERSIST", (0.001, 0.001, 0.001))
+    run_id = queue_run(store)
+    await worker_of(store, fake, lease=60).handle(run_job(run_id))
+    assert info(store, run_id).state is RunState.SOLVED
+
+
+async def test_a_database_that_is_away_at_the_claim_leaves_the_job_to_the_sweeper(
+    store: Store, fake: Fake, worker: Worker, monkeypatch
+):
+    def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    run_id = queue_run(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "claim_run", away)
+        assert await worker.handle(run_job(run_id)) is None
+    assert store.due() == (run_job(run_id),)
+
+
+async def test_serving_until_told_to_stop(store: Store, fake: Fake, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    fake.run = forever
+    run_id = queue_run(store)  # the web died before it enqueued: the sweeper finds it
+    worker = worker_of(store, fake, lease=60)
+    dispatcher = InProcessDispatcher(worker.handle, {"run": 1, "command": 1})
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 0.01), stop))
+    await asyncio.wait_for(fake.started.wait(), 5)
+    stop.set()
+    await asyncio.wait_for(serving, 5)
+    assert fake.ended == ["CancelledError"]
+    assert store.due() == (run_job(run_id, 1),)
+    assert info(store, run_id).crashes == 0
+
+
+async def test_serving_ends_with_its_dispatcher(store: Store, fake: Fake):
+    class Broken(InProcessDispatcher):
+        async def run(self) -> None:
+            raise RuntimeError("the dispatcher broke")
+
+    worker = worker_of(store, fake)
+    dispatcher = Broken(worker.handle, {"run": 1})
+    sweeper = Sweeper(store, dispatcher, 60)
+    with pytest.raises(RuntimeError, match="the dispatcher broke"):
+        await asyncio.wait_for(serve(worker, dispatcher, sweeper, asyncio.Event()), 5)
