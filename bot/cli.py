@@ -26,6 +26,8 @@ def cli(verbose: bool) -> None:
     variables TROOP_... or a .env file; bot/settings.py lists them.
     """
     level = logging.INFO if verbose else logging.WARNING
+    for noisy in ("httpx", "httpx2", "alembic", "uvicorn", "openai", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -75,11 +77,12 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 1024), default=64, show_default=True)
 @click.option("--keep", is_flag=True, help="Leave everything running and print the address to look at.")
-def demo(issue: int, seed: int, trajectories: int, keep: bool) -> None:
+@click.option("--base-url", default="", help="Another model's OpenAI-compatible API. Default: the bundled model.")
+def demo(issue: int, seed: int, trajectories: int, keep: bool, base_url: str) -> None:
     """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
     from bot.demo import run_demo
 
-    raise SystemExit(_run(run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep)))
+    raise SystemExit(_run(run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url)))
 
 
 @cli.command()

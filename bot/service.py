@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ from bot.status_comment import StatusComment, announce
 from bot.store import RunInfo, Store, run_job
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Executed, Finished, Worker, serve
+
+log = logging.getLogger(__name__)
 
 _WRITERS = ("admin", "maintain", "write")
 _HISTORY = 20  # runs of an issue that are searched for one with a count
@@ -145,7 +148,6 @@ class Service:
         solver = self._settings.solver.model_copy(update={"seed": seed})
         async with contextlib.AsyncExitStack() as stack:
             models = await stack.enter_async_context(open_models(self._settings, await self._engine.url()))
-            said: list[str] = []
             sandbox = await open_sandbox(
                 self._settings.sandbox,
                 Path(checkout.root),
@@ -153,7 +155,7 @@ class Service:
                 setup=config.setup,
                 image=config.image,
                 server=not self._local,
-                notice=said.append,
+                notice=log.warning,
             )
             stack.push_async_callback(sandbox.close)
             report = await solve(
@@ -166,7 +168,7 @@ class Service:
                 journal,
                 progress,
                 advance,
-                notes=(*notes, *checkout.left_out, *said),
+                notes=(*notes, *checkout.left_out),
                 labelled_at=run.labelled_at,
             )
         return report

@@ -97,7 +97,7 @@ class Payloads:
             "url": f"{base}/comments/{comment.id}",
             "issue_url": f"{base}/{issue.number}",
             "html_url": f"{self.issue(repository, issue)['html_url']}#issuecomment-{comment.id}",
-            "performed_via_github_app": {"slug": self.world.app.slug} if comment.user.endswith("[bot]") else None,
+            "performed_via_github_app": {"id": self.world.app.id, "slug": self.world.app.slug} if comment.user.endswith("[bot]") else None,
         }
 
     def pull(self, repository: Repository, issue: Issue) -> Json:
