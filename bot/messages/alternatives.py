@@ -85,7 +85,7 @@ def _fold(report: Report, standing: Standing) -> str:
     ballot = report.verdict.ballot
     patch = ballot.candidates[standing.candidate].patch
     paths = ", ".join(code_html(path) for path in patch.paths[:4]) + (" …" if len(patch.paths) > 4 else "")
-    votes = f"{standing.votes} of {counted(sum(ballot.fails_on_base), 'vote')}"
+    votes = counted(standing.votes, "vote")
     summary = f"<b>Candidate {number(standing.candidate)}</b>: {votes}, {counted(standing.size, 'character')}, {paths}"
     said = []
     if standing.disqualified:

@@ -1,7 +1,7 @@
 """Answers to `/troop ...` commands. Each is a comment of its own, under a marker of its own."""
 
 from bot.lifecycle import ACTIVE, RunState
-from bot.messages.count import number, one_line
+from bot.messages.count import counted, number, one_line
 from bot.records import CommandName, Report
 from bot.sanitize import inline
 
@@ -65,7 +65,7 @@ def not_publishable(candidate: int, why: str) -> str:
 
 def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> str:
     standing = next(s for s in report.verdict.standings if s.candidate == candidate)
-    votes = f"{standing.votes} of {sum(report.verdict.ballot.fails_on_base)} votes"
+    votes = counted(standing.votes, "vote")
     there = f"{pull_request_url} now holds" if pull_request_url else "The branch now holds"
     caveat = ""
     if standing.disqualified:

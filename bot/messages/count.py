@@ -53,14 +53,28 @@ def headline(report: Report) -> str:
     return f"{said} {voting} of the tests {fail} on the untouched code, and so may vote."
 
 
+def voting_passed(report: Report, candidate: int) -> tuple[int, int]:
+    """How many of the tests that may vote pass on the candidate, its own among them; and how many may vote."""
+    ballot = report.verdict.ballot
+    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
+    return sum(ballot.cells[candidate][t] is True for t in voting), len(voting)
+
+
+def votes_words(report: Report, standing: Standing) -> str:
+    """`2 votes and 1 of its own; 3 of the 3 tests that may vote pass on it`."""
+    passed, voting = voting_passed(report, standing.candidate)
+    own = f" and {standing.own_votes} of its own" if standing.own_votes else ""
+    return f"{counted(standing.votes, 'vote')}{own}; {passed} of the {counted(voting, 'test')} that may vote pass on it"
+
+
 def candidates_table(report: Report, *, chosen: int | None) -> str:
     """One row a candidate, best first. `chosen`: the index of the one that the pull request holds."""
     verdict = report.verdict
     if not verdict.standings:
         return "_There is no candidate: no trajectory ended with an edit that applies._"
     rows = [
-        "| | Candidate | Votes | Own votes | Cluster | Size | Tests passed | Samples | Remarks |",
-        "|:-:|--:|--:|--:|--:|--:|--:|--:|:--|",
+        "| | Candidate | Votes | Own votes | Voting tests passed | Tests passed | Cluster | Size | Samples | Remarks |",
+        "|:-:|--:|--:|--:|--:|--:|--:|--:|--:|:--|",
     ]
     shown = list(verdict.standings[:LISTED_CANDIDATES])
     shown += [s for s in verdict.standings[LISTED_CANDIDATES:] if s.candidate == chosen]
@@ -81,15 +95,17 @@ def _row(report: Report, standing: Standing, chosen: bool) -> str:
     ballot = report.verdict.ballot
     candidate, cells = ballot.candidates[standing.candidate], ballot.cells[standing.candidate]
     ran = sum(cell is not None for cell in cells)
-    votes = f"{standing.votes} of {sum(ballot.fails_on_base)}"
+    passed, voting = voting_passed(report, standing.candidate)
+    votes = str(standing.votes)
     values = [
         "➜" if chosen else "",
         f"**{number(standing.candidate)}**" if chosen else str(number(standing.candidate)),
         f"**{votes}**" if chosen else votes,
         str(standing.own_votes),
+        f"{passed} of {voting}",
+        f"{sum(cell is True for cell in cells)} of {ran}",
         str(standing.cluster),
         f"{standing.size:,}",
-        f"{sum(cell is True for cell in cells)} of {ran}",
         str(len(candidate.trajectories)),
         remarks(report, standing),
     ]

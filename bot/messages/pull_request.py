@@ -1,11 +1,9 @@
 """The pull request: its title, its body, the commit's message."""
 
 from collections.abc import Sequence
-from html import escape
 
 from bot.messages.count import (
     candidates_table,
-    code_html,
     costs,
     counted,
     folded,
@@ -13,11 +11,12 @@ from bot.messages.count import (
     matrix,
     number,
     one_line,
+    votes_words,
     warnings,
 )
 from bot.messages.markers import issue_marker
 from bot.records import Report, Standing, Test
-from bot.sanitize import fence, fit, neutralize, redact
+from bot.sanitize import fence, fit, inline, neutralize, redact
 
 TITLE_LIMIT = 200  # characters; GitHub takes 256
 REASON_LIMIT = 6_000
@@ -67,13 +66,13 @@ def body(
 
 def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
     verdict = report.verdict
-    of = f"{standing.votes} of {counted(sum(verdict.ballot.fails_on_base), 'vote')}"
+    of = votes_words(report, standing)
     which = f"candidate {number(standing.candidate)} of {len(verdict.ballot.candidates)}"
     if chosen_by:
         winner = f"The vote chose candidate {number(verdict.winner)}" if verdict.winner is not None else ""
-        by = f"**This is {which}, with {of}: `{chosen_by}` chose it.** {winner or 'The vote chose none'}"
+        by = f"**This is {which}: {inline(chosen_by)} chose it.** It has {of}. {winner or 'The vote chose none'}"
         return f"{by}, with this reason:\n\n{_reason(report)}"
-    return f"**This is {which}, with {of}.**\n\n{_reason(report)}"
+    return f"**This is {which}, chosen by vote.** It has {of}.\n\n{_reason(report)}"
 
 
 def _reason(report: Report) -> str:
@@ -84,12 +83,15 @@ def _reason(report: Report) -> str:
 
 def _tests(report: Report) -> str:
     ballot = report.verdict.ballot
-    voting = [(i, test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
-    if not voting:
-        return ""
-    return folded(
-        f"The {counted(len(voting), 'test')} that may vote", listed_tests([(f"T{number(i)}", t) for i, t in voting])
-    )
+    voting = [(f"T{number(i)}", test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
+    more = [(f"S{number(i)}", test) for i, test in enumerate(report.verdict.selection_tests)]
+    folds = []
+    if voting:
+        folds.append(folded(f"The {counted(len(voting), 'test')} that may vote", listed_tests(voting)))
+    if more:
+        words = f"The {counted(len(more), 'test')} written to choose among the best"
+        folds.append(folded(words, listed_tests(more, TESTS_LIMIT // 3)))
+    return "\n\n".join(folds)
 
 
 def listed_tests(tests: Sequence[tuple[str, Test]], limit: int = TESTS_LIMIT) -> str:
@@ -97,7 +99,7 @@ def listed_tests(tests: Sequence[tuple[str, Test]], limit: int = TESTS_LIMIT) ->
     blocks: list[str] = []
     used = 0
     for name, test in tests:
-        block = f"**{escape(name)}** {code_html(test.path)}\n\n{fence(test.text, language_of(test.path))}"
+        block = f"**{name}** {inline(test.path[:120])}\n\n{fence(test.text, language_of(test.path))}"
         if used + len(block) > limit:
             blocks.append(f"_{counted(len(tests) - len(blocks), 'more test')} did not fit here._")
             break

@@ -1,7 +1,7 @@
 """The one status comment of an issue, from the first second of a run to its end."""
 
 from bot.lifecycle import RunState
-from bot.messages.count import counted, duration, headline, number, one_line
+from bot.messages.count import duration, headline, number, one_line, votes_words
 from bot.messages.markers import STATUS
 from bot.records import Report
 from bot.sanitize import inline
@@ -48,13 +48,12 @@ def solved(report: Report, pull_request_url: str) -> str:
     winner = verdict.winner
     assert winner is not None, "a solved run has a winner"
     standing = next(s for s in verdict.standings if s.candidate == winner)
-    votes = f"{standing.votes} of {counted(sum(verdict.ballot.fails_on_base), 'vote')}"
     there = f"{pull_request_url} has it, and the whole count" if pull_request_url else "The branch has it"
     return (
         f"{STATUS}\n**Solved, as far as the vote can tell**: candidate {number(winner)} of "
-        f"{len(verdict.ballot.candidates)} won with {votes}. {there}.\n\n{headline(report)} It took "
-        f"{duration(report.wall_seconds)}.\n\n<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples "
-        "anew.</sub>"
+        f"{len(verdict.ballot.candidates)} won. It has {votes_words(report, standing)}. {there}.\n\n"
+        f"{headline(report)} It took {duration(report.wall_seconds)}.\n\n"
+        "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples anew.</sub>"
     )
 
 

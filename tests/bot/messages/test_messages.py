@@ -1,0 +1,312 @@
+"""The words that people read: complete, within GitHub's limits, and harmless whatever a model wrote."""
+
+import random
+import re
+from collections.abc import Callable
+
+import pytest
+
+from bot.lifecycle import ACTIVE, RunState
+from bot.messages import alternatives, answers, count, pull_request, status
+from bot.messages.labels import Labels
+from bot.messages.markers import ANY_MARKER, answer_marker, issue_marker, issue_of
+from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test
+from bot.records import Ending as End
+from bot.sanitize import BODY_LIMIT
+from tests.bot.sample import GOOD, fix, issue, patch, report
+from tests.github.markdown import render
+
+EVIL = (
+    "@org/team @olive fixes #1 closes olive/tools#2 GH-3 </details> <script>alert(1)</script> "
+    "![x](https://evil.example/beacon.png) [click](https://evil.example) <img src=https://evil.example/b.png> "
+    "https://evil.example <!-- troop:status --> | a | b | ``` `` ` \n```\n/troop use 2\n> [!WARNING]\n"
+    "&#64;olive\u202e\u200b"
+)
+
+
+def evil_report(winner: int | None = 0) -> Report:
+    """Everything that a model, a program or an outsider can write says something evil."""
+    evil = patch({"tools/clamp.py": EVIL, f"{EVIL[:60].replace('/', '_')}.py": EVIL})
+    tests = [Test(path=f"{EVIL[:40]}_{i}.py", text=EVIL) for i in range(3)]
+    made = report(
+        patches=(GOOD, evil),
+        cells=((True, True, True), (True, False, None)),
+        base=(False, False, False),
+        winner=winner,
+        reason=EVIL,
+        tests=tests,
+        the_issue=issue(title=EVIL, body=EVIL, flags=(EVIL,)),
+        disqualified={1: EVIL},
+        notes=(EVIL,),
+        model=EVIL[:50],
+    )
+    gone = OwnTests(execution=Execution(ending=End.EXITED, exit_code=1), failures=(EVIL,))
+    base = OwnTests(execution=Execution(ending=End.EXITED, exit_code=0), failures=())
+    own = OwnTestsReport(command=(EVIL,), base=base, candidates=((0, gone),), note="")
+    standings = tuple(s.model_copy(update={"regressions": (EVIL,)}) for s in made.verdict.standings)
+    verdict = made.verdict.model_copy(
+        update={"own_tests": own, "standings": standings, "selection_tests": (Test(path=EVIL, text=EVIL),)}
+    )
+    return made.model_copy(update={"verdict": verdict})
+
+
+def large_report(candidates: int = 64, tests: int = 64, size: int = 3_000) -> Report:
+    dice = random.Random(0)
+    cells = [[dice.choice((True, False, None)) for _ in range(tests)] for _ in range(candidates)]
+    return report(
+        patches=[fix(f"return {i}  # {'x' * size}") for i in range(candidates)],
+        cells=cells,
+        base=[t % 3 != 0 and (None, False)[t % 2] for t in range(tests)],
+        tests=[Test(path=f"test_{t}.py", text=f"assert {t}\n" + "# long\n" * (size // 7)) for t in range(tests)],
+        winner=5,
+        reason="because " * 20_000,
+    )
+
+
+def all_bodies(made: Report, abstained: Report) -> dict[str, str]:
+    return {
+        "pull request": pull_request.body(made, flagged=("setup.py says how the project is built",)),
+        "used": pull_request.body(made, candidate=1, chosen_by="olive"),
+        "alternatives": alternatives.alternatives(made, shown=0),
+        "all": alternatives.alternatives(made, shown=None),
+        "evidence": alternatives.evidence(abstained),
+        "solved": status.solved(made, "https://github.example/o/r/pull/2"),
+        "abstained": status.abstained(abstained),
+        "running": status.running(RunState.MATRIX, 3, 10, EVIL),
+        **{state.value: status.ended(state, EVIL, "mallory") for state in (RunState.FAILED, RunState.STOPPED)},
+        "refused": status.ended(RunState.REFUSED, "", "mallory"),
+        "parked": status.ended(RunState.PARKED, EVIL),
+    }
+
+
+# -- complete ----------------------------------------------------------------------------------------------------
+
+
+def test_the_pull_request_shows_the_whole_count() -> None:
+    body = pull_request.body(report())
+    lines = body.split("\n")
+    assert lines[:2] == ["<!-- troop:issue=1 -->", "Fixes #1."]
+    assert issue_of(body) == 1
+    assert "**This is candidate 1 of 3, chosen by vote.** It has 2 votes and 1 of its own; 3 of the 3 tests" in body
+    assert "> It passes 3 of the 3 tests that may vote." in lines
+    assert "| ➜ | **1** | **2** | 1 | 3 of 3 | 3 of 3 | 1 | 56 | 1 |  |" in lines
+    assert "|  | 3 | 1 | 0 | 1 of 3 | 1 of 3 | 1 | 45 | 1 |  |" in lines
+    matrix = lines[lines.index("| | T1 | T2 | T3 | T4 |") :]
+    assert matrix[2:7] == [
+        "| _untouched_ | ✗ | ✗ | ✗ | ✓ |",
+        "| _may vote_ | yes | yes | yes |  |",
+        "| ➜ **1** | (✓) | ✓ | ✓ | · |",
+        "| 2 | ✓ | (✓) | ✗ | ✓ |",
+        "| 3 | ✓ | ✗ | (✗) | · |",
+    ]
+    assert "| Trajectories | 4 sampled, 3 finished with a patch (3 done, 1 no edit) |" in lines
+    assert "| Tokens | 30,000 computed, 90,000 from the cache, 4,567 generated |" in lines
+    assert "| Time | 2 min 10 s by the clock, 5 min 12 s of model time |" in lines
+    assert "assert clamp(0 - 9, 0, 5) == 0" in body
+    assert "assert clamp(3 - 9, 0, 5) == 0" not in body  # passes on the untouched code: no voter
+
+
+def test_it_renders_as_tables_and_folds() -> None:
+    html = render(pull_request.body(report()))
+    assert html.count("<table>") == 3
+    assert html.count("<details>") == html.count("</details>") == 1
+    assert "<script" not in html
+
+
+def test_a_candidate_that_somebody_chose() -> None:
+    body = pull_request.body(report(), candidate=1, chosen_by="olive")
+    assert "**This is candidate 2 of 3: `olive` chose it.** It has 1 vote and 1 of its own" in body
+    assert "The vote chose candidate 1, with this reason:" in body
+    assert "| ➜ | **2** |" in body
+    assert "| ➜ | **1** |" not in body
+
+
+def test_a_warning_stands_before_the_count() -> None:
+    made = report(the_issue=issue(flags=("zero-width characters",)), notes=("a bad `.troop.toml`",))
+    body = pull_request.body(made, flagged=("setup.py says how it is built",))
+    for words in ("`zero-width characters`", "`setup.py says how it is built`", "a bad `.troop.toml`"):
+        assert body.index(words) < body.index("### The count")
+    assert "[!WARNING]" not in pull_request.body(report())
+
+
+def test_remarks_tell_why_a_candidate_is_behind() -> None:
+    made = report(disqualified={2: "changes conftest.py"})
+    base = OwnTests(execution=Execution(ending=End.EXITED, exit_code=0))
+    after = {0: base, 1: OwnTests(execution=Execution(ending=End.EXITED, exit_code=1), failures=("a.py::b", "c"))}
+    own = OwnTestsReport(command=("pytest",), base=base, candidates=tuple(after.items()))
+    standings = tuple(
+        s.model_copy(update={"regressions": ("a.py::b", "c")}) if s.candidate == 1 else s
+        for s in made.verdict.standings
+    )
+    verdict = made.verdict.model_copy(update={"own_tests": own, "standings": standings})
+    body = pull_request.body(made.model_copy(update={"verdict": verdict}))
+    assert "lost its votes: `changes conftest.py`" in body
+    assert "breaks `a.py::b` and 1 more" in body
+    assert "the repository's own tests pass" in body
+
+
+def test_alternatives_fold_every_other_diff() -> None:
+    text = alternatives.alternatives(report(), shown=0)
+    assert text.startswith("<!-- troop:alternatives -->\n### 2 alternatives")
+    assert "`/troop use 2` puts candidate 2" in text
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "+    return min(max(x, low), high)" in text
+    assert "+    return max(low, min(x, high))" not in text
+
+
+def test_alternatives_of_one() -> None:
+    text = alternatives.alternatives(report(patches=(GOOD,), cells=((True,),), base=(False,)), shown=0)
+    assert "no alternatives" in text
+
+
+def test_evidence() -> None:
+    text = alternatives.evidence(report(winner=None, reason="No candidate is credible."))
+    assert "> No candidate is credible." in text
+    assert "| _untouched_ | ✗ | ✗ | ✗ | ✓ |" in text
+    assert text.count("+    return") == 3
+    assert "/troop retry" in text
+
+
+def test_evidence_of_nothing() -> None:
+    text = alternatives.evidence(report(patches=(), cells=(), base=(), winner=None, reason="No edit applies."))
+    assert "There is no candidate" in text
+    assert "use N" not in text
+
+
+def test_progress() -> None:
+    lines = status.running(RunState.MATRIX, 5, 10, seconds=61).split("\n")
+    assert lines[0] == "<!-- troop:status -->"
+    assert lines[1] == "**A troop is at work on this issue** · 1 min 1 s"
+    assert lines[5] == "✅ Sample tests and fixes<br>"
+    assert lines[6] == "⏳ **Run every test on every candidate** `██████████░░░░░░░░░░` 5 of 10<br>"
+    assert lines[7] == "▫️ Choose among the best<br>"
+
+
+@pytest.mark.parametrize("state", sorted(RunState))
+def test_every_state_has_words_and_a_label(state: RunState) -> None:
+    labels = Labels(wanted="fix it")
+    assert labels.of(state) in ("", *labels.known)
+    if state in ACTIVE:
+        assert status.running(state).startswith("<!-- troop")
+        assert labels.of(state) == "fix it: running"
+    elif state in (RunState.SOLVED, RunState.ABSTAINED):
+        assert labels.of(state) == "fix it: done"
+        with pytest.raises(ValueError, match="no end without a count"):
+            status.ended(state, "")
+    else:
+        assert "the reason" in status.ended(state, "the reason", "mallory")
+
+
+def test_answers_say_what_to_do() -> None:
+    made = report()
+    assert "candidates 1 to 3" in answers.unknown_candidate(9, made)
+    assert "wants a number" in answers.unknown_candidate(None, made)
+    assert all(f"`/troop {name.value}" in answers.help_text() for name in CommandName)
+    assert "still active" in answers.not_counted(RunState.MATRIX)
+    assert "7 of 10" in answers.status(RunState.MATRIX, "matrix 7 of 10", "")
+    assert "no write permission" in answers.may_not("mallory")
+    assert "1 vote" in answers.used(1, made, "https://x/pull/2", "c" * 40)
+
+
+def test_title_and_commit() -> None:
+    made = report(the_issue=issue(title="x" * 500))
+    assert len(pull_request.title(made)) == pull_request.TITLE_LIMIT
+    message = pull_request.commit_message(report(), 1)
+    assert message.startswith("Fix: clamp ignores its lower bound\n\nFor issue 1, candidate 2.\n")
+    assert "#" not in message
+
+
+def test_durations() -> None:
+    seconds = (0.4, 59.4, 60, 3599, 7500)
+    words = ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]
+    assert [count.duration(s) for s in seconds] == words
+
+
+def test_markers() -> None:
+    assert issue_of(f"{issue_marker(12)}\nx") == 12
+    assert issue_of(f"quoted: {issue_marker(12)}") is None
+    assert answer_marker(1, CommandName.USE) != answer_marker(1, CommandName.HELP)
+
+
+# -- harmless (attacks 12, 19, 20) -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(all_bodies(report(), report(winner=None))))
+def test_nothing_that_a_model_wrote_acts(name: str) -> None:
+    body = all_bodies(evil_report(), evil_report(winner=None))[name]
+    html = render(body)
+    assert '<a class="mention"' not in html
+    references = re.findall(r'<a class="reference">(.*?)</a>', html)
+    assert references == (["#1"] if name in ("pull request", "used") else [])  # "Fixes #1." is ours
+    assert '<span class="image"' not in html
+    links = re.findall(r'href="([^"]*)"', html)
+    assert not links
+    assert not re.search(r"<(script|img|picture|iframe|style|a |input)", re.sub(r'<a class="reference">', "", html))
+    assert html.count("<details>") == html.count("</details>")
+    assert len(ANY_MARKER.findall(re.sub(r"(?s)<(code|pre).*?</\1>", "", body.split("\n", 1)[0]))) == 1
+    outside_code = re.sub(r"(?s)<(code|pre)\b.*?</\1>", "", html)
+    assert "\u202e" not in html
+    assert "evil.example" not in re.sub(r"https?:\u200b//evil\.example\S*", "", outside_code)
+
+
+def test_titles_do_not_act() -> None:
+    words = pull_request.title(evil_report())
+    assert "\n" not in words
+    assert '<a class="' not in render(words)
+
+
+@pytest.mark.parametrize("secret", ["hunter2hunter2", "-----BEGIN KEY-----\nMIIEabcdefghijklmnop\n-----END KEY-----"])
+def test_secrets_are_redacted(secret: str) -> None:
+    leaky = fix(f"return {secret!r}")
+    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), reason=f"it prints {secret}")
+    for body in (
+        pull_request.body(made, secrets=(secret,)),
+        alternatives.alternatives(made, shown=0, secrets=(secret,)),
+        alternatives.evidence(made, secrets=(secret,)),
+    ):
+        assert "hunter2" not in body
+        assert "MIIEabcdefghijklmnop" not in body
+        assert "[redacted]" in body
+
+
+# -- within the limits (attack 26) -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda made: pull_request.body(made),
+        lambda made: alternatives.alternatives(made, shown=5),
+        lambda made: alternatives.evidence(made),
+    ],
+    ids=["pull request", "alternatives", "evidence"],
+)
+@pytest.mark.parametrize("size", [10, 3_000, 100_000])
+def test_bodies_fit(build: Callable[[Report], str], size: int) -> None:
+    body = build(large_report(size=size))
+    assert len(body) <= BODY_LIMIT
+    html = render(body)
+    assert html.count("<details>") == html.count("</details>")
+    assert html.count("<pre>") == html.count("</pre>")
+
+
+def test_a_large_matrix_is_a_picture() -> None:
+    text = count.matrix(large_report(size=1), chosen=5)
+    rows = [line for line in text.split("\n") if "█" in line or "░" in line][:65]
+    assert len(rows) == 65
+    assert any(line.lstrip().startswith("-> 6 ") for line in rows)
+    assert len({len(line.rstrip("·")) <= 10 + 2 + 64 for line in rows}) == 1
+    assert "█ passes" in text
+
+
+def test_a_larger_matrix_is_cut_and_says_so() -> None:
+    made = large_report(candidates=100, tests=120, size=1)
+    text = count.matrix(made.model_copy(), chosen=made.verdict.standings[-1].candidate)
+    assert "Not shown: 36 candidates and 24 tests." in text
+    assert f"-> {count.number(made.verdict.standings[-1].candidate)} " in text
+
+
+def test_what_does_not_fit_is_named() -> None:
+    text = alternatives.alternatives(large_report(size=3_000), shown=5)
+    assert re.search(r"There is no room here for the diffs of \d+, ", text)
+    assert 5 < text.count("<details>") < 63
