@@ -4,7 +4,9 @@ A definition is a line that `lexical.DEFINITION` knows, or that opens a deeper b
 decorators and comments above it and all deeper lines below it. Where lines are left out stands `...`.
 """
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +16,10 @@ GAP = "..."
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _CLOSER = re.compile(r"^\s*(?:[})\]]+[;,)]*|end\w*;?|fi|done|esac)\s*(?:(?:else|catch|finally|while)\b.*)?$")
 _LEADING = re.compile(r"^\s*(?:@|#\[|///|//|#(?!!)|\*|/\*|\"\"\"|--)")
+_CONTAINER = re.compile(
+    r"\b(?:class|struct|impl|interface|trait|module|namespace|enum|object|protocol|extension|record|defmodule|mod)\b"
+)
+_LONG = 150  # lines; what lies within a function longer than this is looked at by itself
 _AROUND = 4  # lines shown on either side of a match that no definition holds, or within one that is too long
 _HEAD = 3  # lines shown of a definition's beginning, where it is too long
 
@@ -30,7 +36,10 @@ class Definition:
 
 
 def definitions(lines: list[str]) -> list[Definition]:
-    """Every definition, in order of its header; inner ones after those that hold them."""
+    """Every definition, in order of its header: those at the top level and the members of classes and the like.
+
+    What a function defines within itself belongs to it, unless the function is very long.
+    """
     depth = [_depth(line) for line in lines]
     found: list[Definition] = []
     ends: dict[int, int] = {}  # of headers
@@ -42,18 +51,22 @@ def definitions(lines: list[str]) -> list[Definition]:
         following = next((j for j in range(i + 1, len(lines)) if lines[j].strip()), None)
         deeper = following is not None and depth[following] > depth[i]
         braced = line.rstrip().endswith("{") or (following is not None and lines[following].strip() == "{")
-        if not ((match and (deeper or braced)) or (depth[i] == 0 and (deeper or braced) and not _CLOSER.match(line))):
+        opens = (deeper or braced) and not re.match(r"\s*[)\]}]", line)
+        if not opens or not (match or (depth[i] == 0 and not _CLOSER.match(line))):
             continue
         end = _end(lines, depth, i)
-        open_ = [(d, h) for d, h in open_ if d < depth[i]]
+        open_ = [(d, h) for d, h in open_ if d < depth[i] and ends[h] > i]
+        if open_:
+            holder = open_[-1][1]
+            if not _CONTAINER.search(lines[holder]) and ends[holder] - holder <= _LONG:
+                continue
         start = i
         while (
             start > 0 and lines[start - 1].strip() and depth[start - 1] == depth[i] and _LEADING.match(lines[start - 1])
         ):
             start -= 1
         name = (match[1] if match else None) or next(iter(re.findall(r"([A-Za-z_$][\w$]*)\s*\(", line)), "")
-        holders = tuple(h for d, h in open_ if ends[h] > i)
-        found.append(Definition(name=name, start=start, header=i, end=end, owners=holders))
+        found.append(Definition(name=name, start=start, header=i, end=end, owners=tuple(h for _, h in open_)))
         ends[i] = end
         open_.append((depth[i], i))
     return found
@@ -81,11 +94,13 @@ def _end(lines: list[str], depth: list[int], header: int) -> int:
     return end
 
 
-def excerpt(text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000) -> tuple[str, bool]:
+def excerpt(
+    text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000, least: float = 0.0
+) -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else the best-matching definitions that do.
 
-    `weights`: the issue's terms by rarity (`lexical.rarity`). At most `characters` and `most` definitions are shown;
-    "" where not even one line fits.
+    `weights`: the issue's terms by rarity (`lexical.rarity`). At most `characters` and `most` definitions are shown,
+    and none that matches less than `least` times as well as the best; "" where not even one line fits.
     """
 
     def fits(part: str) -> bool:
@@ -100,8 +115,9 @@ def excerpt(text: str, weights: Mapping[str, float], characters: int, *, most: i
     worth = [sum(weights.get(word, 0.0) for word in set(_WORD.findall(line))) for line in lines]
     shown: set[int] = set()
     taken = missed = 0
-    for block in _by_worth(lines, found, worth, weights):
-        if taken >= most or missed > 20:
+    blocks = _by_worth(lines, found, worth, weights)
+    for value, block in blocks:
+        if taken >= most or missed > 20 or value < least * blocks[0][0]:
             break
         if set(block) <= shown:
             continue
@@ -119,43 +135,40 @@ def excerpt(text: str, weights: Mapping[str, float], characters: int, *, most: i
 
 def _by_worth(
     lines: list[str], found: list[Definition], worth: list[float], weights: Mapping[str, float]
-) -> list[list[int]]:
-    """Blocks of line numbers, best first: definitions with their owners' headers, and matches that none holds."""
+) -> list[tuple[float, list[int]]]:
+    """(worth, line numbers) of blocks, best first: definitions with their owners' headers, other lines that match."""
     inner: dict[int, Definition] = {}
-    for definition in found:  # inner ones come later and win
-        for i in range(definition.start, definition.end):
-            inner[i] = definition
-    totals: dict[Definition, float] = {}
-    loose: list[tuple[float, list[int]]] = []
-    for i, value in enumerate(worth):
-        if not value:
-            continue
-        if i in inner:
-            totals[inner[i]] = totals.get(inner[i], 0.0) + value
-        else:
-            loose.append((value / 4, list(range(max(0, i - 1), min(len(worth), i + 2)))))
-    # What a named definition calls may be at fault as well.
-    named = {d: weights.get(d.name, 0.0) for d in found}
-    called = {word: value for d, value in named.items() if value for word in _words_of(lines, d)}
-    blocks = []
     first_within: dict[int, int] = {}  # start of the first definition within one, by its header
-    for definition in reversed(found):
+    for definition in found:  # inner ones come later and win
+        inner.update(dict.fromkeys(range(definition.start, definition.end), definition))
         for owner in definition.owners:
-            first_within[owner] = definition.start
+            first_within.setdefault(owner, definition.start)
+    mentioned: dict[Definition, Counter[str]] = {}
+    blocks: list[tuple[float, list[int]]] = []
+    for i, value in enumerate(worth):
+        if value and i in inner:
+            terms = (word for word in set(_WORD.findall(lines[i])) if word in weights)
+            mentioned.setdefault(inner[i], Counter()).update(terms)
+        elif value:
+            blocks.append((value / 4, list(range(max(0, i - 1), min(len(worth), i + 2)))))
+    # What the issue names is worth more than what merely mentions it, however often; what a named definition calls
+    # may be at fault as well.
+    named = {d: weights.get(d.name, 0.0) for d in found}
+    called = {word: value for d, value in named.items() if value for word in _calls_in(lines, d)}
     for definition in found:
-        total = totals.get(definition, 0.0)
+        counts = mentioned.get(definition, Counter[str]())
+        total = sum(weights[word] * (1 + 0.3 * math.log(n)) for word, n in counts.items())
+        bonus = 8 * named[definition] or 2 * called.get(definition.name, 0.0)
         # A class whose own lines match is shown by its head only, unless nothing is within it.
         end = first_within.get(definition.header, definition.end)
-        # What the issue names is worth more than what merely mentions it, however often.
-        bonus = 8 * named[definition] or called.get(definition.name, 0.0)
-        rows = [*definition.owners, *range(definition.start, end)]
         if bonus or total:
+            rows = [*definition.owners, *range(definition.start, end)]
             blocks.append((bonus + total / (1 + (end - definition.start) / 60), rows))
-    return [rows for _, rows in sorted([*blocks, *loose], key=lambda block: (-block[0], block[1]))]
+    return sorted(blocks, key=lambda block: (-block[0], block[1]))
 
 
-def _words_of(lines: list[str], definition: Definition) -> set[str]:
-    return set(_WORD.findall("\n".join(lines[definition.header + 1 : definition.end])))
+def _calls_in(lines: list[str], definition: Definition) -> set[str]:
+    return set(re.findall(r"([A-Za-z_$][\w$]*)\(", "\n".join(lines[definition.header + 1 : definition.end])))
 
 
 def _part(lines: list[str], block: list[int], worth: list[float], fits: Callable[[str], bool]) -> set[int]:

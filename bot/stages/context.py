@@ -28,7 +28,11 @@ _RANKED = 300  # summaries that one ranking is asked about at most
 _SUMMARY = 800  # characters of a summary that are kept
 _SHARE = 0.6  # of the remaining budget that the excerpt of one file may take while others wait
 _LEXICAL_VOTES = 3  # of the lexical ranking in the compact profile, for each of the model's
-_COMPACT_FUNCTIONS = 4  # definitions that the compact profile shows of a file
+# The compact profile shows of the first file at most so many definitions, and of others one, if they match the issue
+# nearly as well: what a tiny model is shown beside the fault misleads it.
+_COMPACT_FUNCTIONS = 4
+_COMPACT_LEAST = 0.15  # of the best definition's worth
+_COMPACT_NEAR = 0.4  # of the best file's score
 
 
 async def build_context(
@@ -69,7 +73,11 @@ async def build_context(
         [await main.count_tokens(m.content) for m in opening(solver.profile, "test", issue=shown_issue, files=())]
     )
     budget = solver.context_tokens(main.context_window, taken + 64)
-    files, tokens = await _fill([sources[s.path] for s in relevant], budget, main, solver, weights)
+    shown_of = relevant
+    if solver.profile == "compact":
+        near = {path for path, score in ranked if score >= _COMPACT_NEAR * best}
+        shown_of = [s for i, s in enumerate(relevant) if i == 0 or s.path in near]
+    files, tokens = await _fill([sources[s.path] for s in shown_of], budget, main, solver, weights)
     shown = {file.path for file in files}
     return Context(
         files=tuple(files),
@@ -165,9 +173,15 @@ class _Reader:
 
 
 async def cut_to(
-    source: Source, limit: int, model: Model, weights: Mapping[str, float], *, most: int = 10_000
+    source: Source,
+    limit: int,
+    model: Model,
+    weights: Mapping[str, float],
+    *,
+    most: int = 10_000,
+    least: float = 0.0,
 ) -> SourceFile:
-    """The file, or its best excerpt of at most `limit` tokens and `most` definitions (text "" where nothing fits)."""
+    """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`."""
     whole = SourceFile(path=source.path, text=source.text)
     if most >= 10_000 and len(source.text.encode()) <= limit:  # no token is shorter than a byte
         return whole
@@ -178,7 +192,7 @@ async def cut_to(
     text, cut = source.text, False
     for slack in (0.95, 0.75, 0.5, 0.3):  # an excerpt may be denser than its file
         allowed = int(limit * slack / rate) if size > limit else len(source.text)
-        text, cut = await asyncio.to_thread(excerpt, source.text, weights, allowed, most=most)
+        text, cut = await asyncio.to_thread(excerpt, source.text, weights, allowed, most=most, least=least)
         if not cut or await model.count_tokens(text) <= limit:
             break
     else:
@@ -246,9 +260,10 @@ async def _fill(
             break
         most = (_COMPACT_FUNCTIONS if i == 0 else 1) if compact else 10_000
         share = left if i == len(sources) - 1 or compact else int(left * _SHARE)
-        file = await cut_to(source, left, model, weights, most=most)
+        worth = _COMPACT_LEAST if compact else 0.0
+        file = await cut_to(source, left, model, weights, most=most, least=worth)
         if file.excerpt and share < left:
-            file = await cut_to(source, share, model, weights, most=most)
+            file = await cut_to(source, share, model, weights, most=most, least=worth)
         size = await model.count_tokens(file.text)
         if file.text.strip() and size <= left:
             files.append(file)

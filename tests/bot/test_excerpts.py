@@ -97,7 +97,7 @@ def found(text: str) -> dict[str, str]:
 
 def test_python_definitions() -> None:
     blocks = found(PYTHON)
-    assert list(blocks) == ["Box", "area", "grow", "inner", "open_box", "clip"]
+    assert list(blocks) == ["Box", "area", "grow", "open_box", "clip"]
     assert blocks["area"].startswith("    @property\n    def area")
     assert blocks["grow"].endswith("return inner(self.size)")
     assert blocks["clip"].startswith("# keeps it small\ndef clip")

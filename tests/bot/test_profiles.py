@@ -20,7 +20,7 @@ def model(name: str, window: int) -> ScriptedModel:
     ],
 )
 def test_profile(name: str, window: int, asked: str, profile: str) -> None:
-    assert resolve(SolverSettings(profile=asked), model(name, window)).profile == profile  # type: ignore[arg-type]
+    assert resolve(SolverSettings(profile=asked), model(name, window)).profile == profile
 
 
 def test_compact_replaces_defaults_and_nothing_that_was_set() -> None:
