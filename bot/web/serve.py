@@ -27,9 +27,12 @@ GRACE = 15.0  # seconds that answers under way get when the process is to end
 log = logging.getLogger(__name__)
 
 
-def checked(settings: Settings) -> Settings:
-    """The settings as a server may use them. Raises `SettingsError` with the mend of what is missing or unsafe."""
-    if not settings.webhook_secret.get_secret_value():
+def checked(settings: Settings, *, receives: bool = True, works: bool = True) -> Settings:
+    """The settings as a server may use them. Raises `SettingsError` with the mend of what is missing or unsafe.
+
+    A process that only `receives` deliveries needs no private key, one that only `works` needs no webhook secret.
+    """
+    if receives and not settings.webhook_secret.get_secret_value():
         raise SettingsError("TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings")
     if settings.sandbox.kind == "process":
         raise SettingsError(
@@ -41,7 +44,7 @@ def checked(settings: Settings) -> Settings:
         raise SettingsError(
             "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
         )
-    if settings.app_id and not (settings.private_key.get_secret_value() or settings.private_key_file):
+    if works and settings.app_id and not (settings.private_key.get_secret_value() or settings.private_key_file):
         raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
     sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` may not fall back to the plain process
     return settings.model_copy(update={"sandbox": sandbox})
@@ -84,7 +87,7 @@ def build_app(
 
 async def run_server(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used."""
-    settings = checked(settings)
+    settings = checked(settings, works=not settings.redis_url)
     logging.getLogger("bot").setLevel(logging.INFO)  # a service tells of every delivery, whatever the console's level
     with _listen(settings.host, settings.port) as listening:
         store = await asyncio.to_thread(Store.from_settings, settings)

@@ -19,7 +19,7 @@ from bot.store import Store
 from bot.web.serve import build_app, checked, run_server
 from bot.worker import Advance, Executed, Finished, Worker
 from tests.bot.deliveries import SECRET, payload, request
-from tests.services import RedisServer, redis_server  # noqa: F401 - a fixture
+from tests.services import RedisServer
 
 
 def _settings(**changes: Any) -> Settings:
@@ -38,6 +38,13 @@ def _settings(**changes: Any) -> Settings:
 def test_what_a_server_refuses(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(SettingsError, match=word):
         checked(_settings(**changes))
+
+
+def test_no_process_is_given_more_than_it_needs() -> None:
+    checked(_settings(private_key=""), works=False)
+    checked(_settings(webhook_secret=""), receives=False)
+    with pytest.raises(SettingsError, match="TROOP_SANDBOX_KIND"):
+        checked(_settings(sandbox=SandboxSettings(kind="process")), receives=False)
 
 
 def test_a_server_never_falls_back_to_the_plain_process() -> None:
@@ -136,7 +143,7 @@ async def test_with_redis_another_process_works_and_an_outage_loses_nothing(
     settings: Settings,
     store: Store,
     told: Told,
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     settings = settings.model_copy(update={"redis_url": redis_server.url, "sweep_seconds": 0.05})
     worker = Worker(store, told.execute, told.execute_command, told.announce)
