@@ -9,7 +9,7 @@ import torch
 
 from engine.core import Core
 from engine.sequence import Request, SamplingParams
-from tests.engine.conftest import VOCABULARY
+from tests.engine.conftest import VOCABULARY, make_weights
 
 
 def generate(model: Any, prompt: list[int], length: int) -> list[int]:
@@ -51,7 +51,93 @@ def check(core: Core, model: Any, texts: list[list[int]], length: int) -> None:
         assert request.sequences[0].tokens[len(request.prompt) :] == generate(model, request.prompt, length)
 
 
+SHARING = pytest.mark.parametrize("cost", [0, 10**9], ids=["shared", "not-shared"])
+
+
 @pytest.mark.parametrize("count", [1, 7, 64])
-@pytest.mark.parametrize("cost", [0, 10**9], ids=["shared", "not-shared"])
+@SHARING
 def test_llama_over_a_tree_of_prompts(make_core: Callable[..., Core], weights: Any, count: int, cost: int):
     check(make_core(blocks=1200, cost=cost), weights, prompts(count, 40, 30), 8)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 33])
+@SHARING
+def test_chunked_prefill(make_core: Callable[..., Core], weights: Any, chunk: int, cost: int):
+    check(make_core(prefill_chunk=chunk, cost=cost), weights, prompts(7, 30, 20, seed=1), 8)
+
+
+@pytest.mark.parametrize("block_size", [1, 5, 16])
+def test_block_sizes(make_core: Callable[..., Core], weights: Any, block_size: int):
+    check(make_core(blocks=800, block_size=block_size), weights, prompts(7, 30, 20, seed=2), 8)
+
+
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("Qwen2", {}),
+    "qwen3": ("Qwen3", {}),
+    "mistral": ("Mistral", {"sliding_window": None}),
+    "mistral-window-as-long-as-the-context": ("Mistral", {"sliding_window": 512}),
+    "llama-tied-one-kv-head": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "llama-biases-all-kv-heads": ("Llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
+    "llama-3-rope": (
+        "Llama",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+    ),
+    "olmo2": ("Olmo2", {}),
+    "phi3-merged-by-itself": ("Phi3", {"rms_norm_eps": 1e-6}),
+    "gpt-neox": ("GPTNeoX", {"num_key_value_heads": None, "head_dim": None}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("count", [1, 7])
+@SHARING
+def test_architectures(make_core: Callable[..., Core], name: str, count: int, cost: int):
+    kind, changes = ARCHITECTURES[name]
+    model = make_weights(kind, **{key: value for key, value in changes.items() if value is not None})
+    check(make_core(other=model, cost=cost, prefill_chunk=19), model, prompts(count, 30, 20, seed=3), 8)
+
+
+def test_late_arrivals_join_a_running_batch(make_core: Callable[..., Core], weights: Any):
+    core = make_core()
+    requests = [greedy(prompt, 12) for prompt in prompts(12, 30, 20, seed=4)]
+    for request in requests:
+        core.submit(request)
+        for _ in range(3):
+            core.step()
+    core.run([])
+    for request in requests:
+        assert request.sequences[0].tokens[len(request.prompt) :] == generate(weights, request.prompt, 12)
+
+
+def test_a_cache_too_small_preempts_and_still_answers_right(make_core: Callable[..., Core], weights: Any):
+    core = make_core(blocks=24)
+    core.scheduler._typical_output = 0.0  # admit as if answers were short, so that growth must preempt
+    requests = [greedy(prompt, 40) for prompt in prompts(8, 16, 20, seed=5)]
+    core.run(requests)
+    core.scheduler.check_integrity()
+    assert core.scheduler.counters.preemptions > 0
+    for request in requests:
+        assert request.sequences[0].tokens[len(request.prompt) :] == generate(weights, request.prompt, 40)
+
+
+def test_turns_of_a_conversation_reuse_the_cache(make_core: Callable[..., Core], weights: Any):
+    core = make_core()
+    history = prompts(1, 40, 5)[0]
+    for _turn in range(4):
+        before = core.scheduler.counters.computed_tokens
+        request = greedy(history, 9)
+        core.run([request])
+        answer = request.sequences[0].tokens[len(history) :]
+        assert answer == generate(weights, history, 9)
+        if _turn:
+            assert core.scheduler.counters.computed_tokens - before == 4 + 1  # the new words and the last answer token
+        history = [*history, *answer, 7, 8, 9, 10]
