@@ -1,0 +1,1 @@
+"""Several parts together: processes, servers and containers as they are deployed."""
