@@ -22,6 +22,8 @@ from bot.tokens import TokenCounter
 DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint say
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is seldom answered later
+_BUSY = (429, 503, 529)  # the endpoint is well but has too much to do: worth more patience
+_BUSY_PATIENCE = 3  # times as many tries
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OVERFLOW = re.compile(
     r"context.{0,20}(length|window|size)|maximum (context|prompt|input)|(prompt|input).{0,30}too (long|large)"
@@ -55,6 +57,7 @@ class OpenAIModel:
         self._connecting = asyncio.Lock()
         self._connected = False
         self._answered = False  # whether any call was ever answered
+        self._last_answer = 0.0  # monotonic seconds
         self._dropped: set[str] = set()  # parameters that the endpoint refuses
         self._limit_name = "max_tokens"
         self._most_output = 0  # tokens of a reply that the endpoint allows, where it said so
@@ -169,7 +172,9 @@ class OpenAIModel:
 
     async def _persist(self, key: str, messages: Sequence[Message], limit: int, options: dict[str, Any]) -> Reply:
         attempt = timeouts = 0
+        tries = self._settings.retries + 1
         while True:
+            started = time.monotonic()
             try:
                 return await self._call(key, messages, limit, options)
             except openai.APIStatusError as error:
@@ -178,7 +183,7 @@ class OpenAIModel:
                     shorter = self._adapt(error, text, limit, options)
                     if shorter is None:
                         window = "context overflow: " if _OVERFLOW.search(text) or status == 413 else ""
-                        return _error(f"{window}the endpoint refused the call (HTTP {status}): {text[:500]}")
+                        return _error(f"{window}the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
                     limit = shorter
                     continue
                 if status in (401, 403):
@@ -186,13 +191,15 @@ class OpenAIModel:
                 if status == 404:
                     listed = ", ".join(self._listed[:5]) or "none"
                     self._give_up(
-                        f"has no chat model {self._name!r} (HTTP 404: {text[:200]})",
+                        f"has no chat model {self._name!r} (HTTP 404: {_said(error)[:200]})",
                         f"set {self._prefix}NAME (it lists: {listed}) or mend {self._prefix}BASE_URL",
                     )
                 if status == 402 or "insufficient_quota" in f"{error.code} {text}":
                     self._give_up(f"says that the account is spent (HTTP {status})", "add credit, or set another key")
                 failure: Exception = error
-                why = f"HTTP {status}: {text[:300]}"
+                why = f"HTTP {status}: {_said(error)[:300]}"
+                if status in _BUSY:
+                    tries = self._settings.retries * _BUSY_PATIENCE + 1
             except (TimeoutError, openai.APITimeoutError) as error:
                 if not self._answered:
                     self._give_up(
@@ -201,7 +208,8 @@ class OpenAIModel:
                     )
                 failure, why = error, f"no answer within {self._settings.timeout:.0f} s"
                 timeouts += 1
-                if timeouts > _TIMEOUT_RETRIES:
+                # Where no other call was answered meanwhile either, the endpoint hangs as a whole.
+                if timeouts > _TIMEOUT_RETRIES or self._last_answer < started:
                     return _error(why)
             except openai.APIConnectionError as error:
                 if attempt >= self._settings.retries:
@@ -209,7 +217,7 @@ class OpenAIModel:
                 failure, why = error, str(error)
             except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
                 failure, why = error, f"malformed answer: {' '.join(str(error).split())[:300]}"
-            if attempt >= self._settings.retries:
+            if attempt + 1 >= tries:
                 return _error(f"the endpoint gave up after {attempt + 1} tries: {why}")
             await asyncio.sleep(_wait(attempt, failure))
             attempt += 1
@@ -245,6 +253,7 @@ class OpenAIModel:
                 async with asyncio.timeout(self._settings.timeout):
                     answer = await call
             self._answered = True
+            self._last_answer = time.monotonic()
             return answer
         finally:
             if not call.done():
@@ -292,6 +301,12 @@ def _wait(attempt: int, error: Exception) -> float:
 def _message_of(error: openai.APIStatusError) -> str:
     """What the endpoint said, whatever form it has."""
     return " ".join(str(error.body if error.body is not None else error.message).split())
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """The endpoint's message for people."""
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return " ".join(message.split()) if isinstance(message, str) else _message_of(error)
 
 
 def _error(why: str) -> Reply:

@@ -20,7 +20,7 @@ class ModelSettings(BaseModel):
     tokenizer: str = ""  # folder of a tokenizer, for endpoints without /tokenize
     concurrency: int = Field(64, gt=0)  # calls under way at once
     timeout: float = Field(600.0, gt=0)  # seconds a call
-    first_answer_timeout: float = Field(300.0, gt=0)  # seconds; an endpoint silent for so long at first is given up
+    first_answer_timeout: float = Field(180.0, gt=0)  # seconds; an endpoint silent for so long at first is given up
     retries: int = Field(4, ge=0)
 
 

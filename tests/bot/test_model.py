@@ -90,9 +90,10 @@ async def test_lasting_trouble_is_an_error_reply(mode: Mode) -> None:
     with scripted_endpoint(hello, mode=mode) as endpoint:
         reply = await ask(model_for(endpoint, retries=2))
         assert reply.failed
-        assert "gave up after 3 tries" in reply.text
+        tries = 7 if mode is Mode.RATE_LIMITED else 3  # more patience with one that is merely busy
+        assert f"gave up after {tries} tries" in reply.text
         assert not reply.overflowed
-        assert len(endpoint.requests) == 3
+        assert len(endpoint.requests) == tries
 
 
 @pytest.mark.parametrize("mode", [Mode.HANG, Mode.SLOW])
@@ -103,7 +104,7 @@ async def test_an_endpoint_that_never_answers_is_given_up(mode: Mode) -> None:
         assert len(endpoint.requests) == 1
 
 
-async def test_a_call_that_hangs_later_is_tried_once_more() -> None:
+async def test_an_endpoint_that_hangs_later_fails_the_call() -> None:
     with scripted_endpoint(hello) as endpoint:
         model = model_for(endpoint, timeout=0.1)
         await model.reply("k", HELLO, max_tokens=9, temperature=0)
@@ -111,7 +112,20 @@ async def test_a_call_that_hangs_later_is_tried_once_more() -> None:
         reply = await ask(model)
         assert reply.failed
         assert "no answer within" in reply.text
-        assert len(endpoint.requests) == 3
+        assert len(endpoint.requests) == 2
+
+
+async def test_a_call_that_hangs_while_others_are_answered_is_tried_once_more() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        model = model_for(endpoint, timeout=0.2)
+        await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        endpoint.next_modes = [Mode.HANG]
+        hanging = asyncio.ensure_future(model.reply("k", HELLO, max_tokens=9, temperature=0))
+        while len(endpoint.requests) < 2:
+            await asyncio.wait((hanging,), timeout=0.005)
+        await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        assert (await hanging).text == "hello"
+        await model.close()
 
 
 async def test_a_slow_first_call_may_take_longer_once_another_was_answered() -> None:
