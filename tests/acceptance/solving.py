@@ -1,0 +1,129 @@
+"""One bug through the whole pipeline, and the hidden check on every distinct candidate."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bot.contracts import Sandbox
+from bot.forge.local import LocalForge
+from bot.journal import MemoryJournal
+from bot.lifecycle import RunState
+from bot.pipeline import Models, solve
+from bot.records import Ballot, Candidate, Issue, Job, Patch, Report, Test
+from bot.repo_config import RepoConfig
+from bot.sandbox import open_sandbox
+from bot.settings import SandboxSettings, SolverSettings
+from bot.stages.checkout import check_out
+from tests.acceptance.packages import Package
+from tests.acceptance.planting import Bug
+
+CHECK_TIMEOUT = 30.0  # seconds; the check took at most 6 on the original
+_MARKS = {True: "+", False: ".", None: "?"}
+_CELLS = {mark: cell for cell, mark in _MARKS.items()}
+
+
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        return None
+
+
+async def solve_bug(bug: Bug, package: Package, models: Models, solver: SolverSettings, folder: Path) -> dict[str, Any]:
+    """The record of one bug, as it is written to the results. `folder` is made and holds the checkout."""
+    started = time.monotonic()
+    write_tree(bug.files(package), folder / "package")
+    checkout = await check_out(LocalForge(folder / "package"), "", folder / "checkout")
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), Path(checkout.root), notice=lambda _: None)
+    try:
+        issue = Issue(title=bug.title, body=bug.body)
+        report = await solve(
+            issue, checkout, RepoConfig(), models, sandbox, solver, MemoryJournal(), Silent(), _anywhere
+        )
+        solved = time.monotonic()
+        verdicts = await judge(report.verdict.ballot.candidates, bug, sandbox)
+    finally:
+        await sandbox.close()
+    times = {"seconds": round(solved - started, 2), "judging_seconds": round(time.monotonic() - solved, 2)}
+    return as_record(bug, report, verdicts) | times
+
+
+def write_tree(files: dict[str, str], root: Path) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+async def judge(candidates: Sequence[Candidate], bug: Bug, sandbox: Sandbox) -> list[bool]:
+    """Whether each candidate passes the hidden check. The sandbox is over the planted tree."""
+
+    async def passes(candidate: Candidate) -> bool:
+        job = Job(changes=candidate.patch.changes, test=bug.check, timeout=CHECK_TIMEOUT)
+        return (await sandbox.run(job)).passed
+
+    return list(await asyncio.gather(*(passes(candidate) for candidate in candidates)))
+
+
+def as_record(bug: Bug, report: Report, solves: Sequence[bool]) -> dict[str, Any]:
+    """JSON: the bug, the ballot in short, who solves, the verdict, the cost."""
+    verdict, ballot = report.verdict, report.verdict.ballot
+    ends: dict[str, int] = {}
+    for trajectory in report.trajectories:
+        ends[trajectory.end.value] = ends.get(trajectory.end.value, 0) + 1
+    return {
+        "id": bug.id,
+        "kind": bug.mutation.kind,
+        "before": bug.mutation.before,
+        "after": bug.mutation.after,
+        "title": bug.title,
+        "with_tests": bug.with_tests,
+        "samples": len(report.trajectories),
+        "ends": ends,
+        "shown": [file.path for file in report.context.files],
+        "candidates": [
+            {
+                "diff": candidate.patch.diff,
+                "trajectories": candidate.trajectories,
+                "disqualified": candidate.disqualified,
+                "solves": solved,
+            }
+            for candidate, solved in zip(ballot.candidates, solves, strict=True)
+        ],
+        "tests": [
+            {"authors": authors, "text": test.text} for test, authors in zip(ballot.tests, ballot.authors, strict=True)
+        ],
+        "base": "".join(_MARKS[cell] for cell in ballot.base),
+        "cells": ["".join(_MARKS[cell] for cell in row) for row in ballot.cells],
+        "outcome": verdict.outcome.value,
+        "winner": verdict.winner,
+        "reason": verdict.reason,
+        "usage": report.usage.model_dump(),
+    }
+
+
+def ballot_of(record: dict[str, Any]) -> Ballot:
+    """The ballot again, patches by their diffs alone: enough to count."""
+    tests = [Test(path=f"test_{i}.py", text=test["text"]) for i, test in enumerate(record["tests"])]
+    authors = tuple(tuple(test["authors"]) for test in record["tests"])
+    return Ballot(
+        candidates=tuple(
+            Candidate(
+                patch=Patch(changes=(), diff=candidate["diff"]),
+                trajectories=tuple(candidate["trajectories"]),
+                tests=tuple(t for t, who in enumerate(authors) if set(who) & set(candidate["trajectories"])),
+                disqualified=candidate["disqualified"],
+            )
+            for candidate in record["candidates"]
+        ),
+        tests=tuple(tests),
+        base=tuple(_CELLS[mark] for mark in record["base"]),
+        cells=tuple(tuple(_CELLS[mark] for mark in row) for row in record["cells"]),
+        authors=authors,
+    )
+
+
+async def _anywhere(state: RunState) -> None:
+    """There is no database to tell of a stage."""
