@@ -1,0 +1,272 @@
+"""Commands on the test GitHub: by whom, with what answer, and once however often they are executed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bot.commit import Author
+from bot.errors import ForgeError, RetryRefused
+from bot.forge.github import GitHubForge
+from bot.lifecycle import ACTIVE, RunState
+from bot.messages.labels import Labels
+from bot.messages.markers import ALTERNATIVES
+from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
+from bot.stages.checkout import check_out
+from bot.stages.followup import FollowedUp, FollowUp
+from bot.stages.publish import publish
+from tests.bot.sample import FILES, claimed_run, patch, report
+from tests.github import GitHubServer
+from tests.github.fixtures import forge_for
+
+REPO = "olive/tools"
+AUTHOR = Author(name="troop[bot]", email="troop[bot]@users.noreply.example")
+BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
+PULL = 2
+
+
+class Run(Record):
+    id: int = 7
+    state: RunState = RunState.SOLVED
+    progress: str = ""
+    reason: str = ""
+    pull_request_url: str | None = None
+
+
+class MemoryRuns:
+    """The store, as far as commands see it."""
+
+    def __init__(self, run: Run | None, report: Report | None) -> None:
+        self.run = run
+        self.made = report
+        self.asked: list[tuple[str, int]] = []
+        self.refusal = ""
+
+    async def newest(self, repository: str, issue_number: int) -> Run | None:
+        self.asked.append((repository, issue_number))
+        return self.run
+
+    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
+        return self.made
+
+    async def start_again(self, run_id: int) -> int:
+        if self.refusal:
+            raise RetryRefused(self.refusal)
+        self.run = Run(id=run_id + 1, state=RunState.QUEUED)
+        return run_id + 1
+
+    async def request_stop(self, run_id: int, reason: str) -> bool:
+        return self.run is not None and self.run.state in ACTIVE
+
+
+Execute = Callable[..., "object"]
+
+
+class Scene:
+    """A published run, and somebody who says something."""
+
+    def __init__(self, github: GitHubServer, folder: Path) -> None:
+        self.github = github
+        self.folder = folder
+        self.forge: GitHubForge = forge_for(github, REPO)
+        self.runs = MemoryRuns(Run(), None)
+        self.checkouts = 0
+
+    async def begin(self, **options: object) -> None:
+        checkout = await check_out(self.forge, REPO, self.folder / "run")
+        self.runs.made = report(base_commit=checkout.commit, **options)  # type: ignore[arg-type]
+
+        async def fence() -> None:
+            pass
+
+        await publish(self.forge, claimed_run(REPO), self.runs.made, checkout, AUTHOR, fence, labels=Labels())
+
+    async def check_out(self, commit: str) -> Checkout:
+        self.checkouts += 1
+        return await check_out(self.forge, REPO, self.folder / f"use{self.checkouts}", commit)
+
+    async def say(
+        self, name: CommandName, argument: int | None = None, *, sender: str = "olive", here: int = 1, id: int = 1
+    ) -> FollowedUp:
+        command = ClaimedCommand(
+            id=id,
+            repository=REPO,
+            installation_id=1,
+            issue_number=here,
+            comment_id=99,
+            sender=sender,
+            command=Command(name=name, argument=argument),
+            run_id=None,
+            run_state=None,
+        )
+        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, AUTHOR, labels=Labels())
+        return await follow_up.execute(command)
+
+    def answers(self, here: int = 1) -> list[str]:
+        """What was said, without markers, and without the status and alternatives comments."""
+        found = [text for text in self.github.comments(REPO, here) if text.startswith(("<!-- troop:a", "<!-- troop:m"))]
+        return [text.partition("\n")[2] for text in found if not text.startswith(ALTERNATIVES)]
+
+
+@pytest.fixture
+def scene(github: GitHubServer, tmp_path: Path) -> Scene:
+    github.create_repository(REPO, FILES)
+    github.open_issue(REPO, "clamp ignores its lower bound")
+    github.set_permission(REPO, "wendy", "write")
+    github.set_permission(REPO, "tess", "triage")
+    return Scene(github, tmp_path)
+
+
+async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    before = github.branches(REPO)[BRANCH]
+    for _ in range(2):  # a worker died after the first
+        await scene.say(CommandName.USE, 2, sender="wendy", here=PULL)
+    (pull,) = github.pull_requests(REPO)
+    assert pull["head"]["sha"] != before
+    assert "+    return min(max(x, low), high)" in pull["diff"]
+    assert "**This is candidate 2 of 3: `wendy` chose it.**" in pull["body"]
+    assert "| ➜ | **2** |" in pull["body"]
+    (answer,) = scene.answers(PULL)
+    assert answer.startswith(f"{pull['html_url']} now holds candidate 2 (1 vote), as `{pull['head']['sha'][:10]}`")
+    (rest,) = [text for text in github.comments(REPO, PULL) if text.startswith(ALTERNATIVES)]
+    assert "Candidate 1" in rest
+    assert "Candidate 2" not in rest
+    assert scene.runs.asked[0] == (REPO, 1)  # asked on the pull request, about its issue
+
+
+async def test_use_the_winner_again_gives_its_very_commit(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    first = github.branches(REPO)[BRANCH]
+    await scene.say(CommandName.USE, 3, id=1)
+    assert github.branches(REPO)[BRANCH] != first
+    await scene.say(CommandName.USE, 1, id=2)
+    assert github.branches(REPO)[BRANCH] == first
+    assert "chosen by vote" in github.pull_requests(REPO)[0]["body"]
+
+
+async def test_use_builds_on_the_commit_of_the_run(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    base = github.branches(REPO)["main"]
+    github.commit(REPO, {"tools/clamp.py": "# rewritten meanwhile\n"})
+    await scene.say(CommandName.USE, 2)
+    git = github.world.repository(REPO).git
+    assert git.git("rev-parse", f"{BRANCH}^").strip() == base
+
+
+async def test_use_after_abstaining_opens_a_pull_request(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin(winner=None, reason="No candidate is credible.")
+    assert github.pull_requests(REPO) == []
+    await scene.say(CommandName.USE, 1)
+    (pull,) = github.pull_requests(REPO)
+    assert "**This is candidate 1 of 3: `olive` chose it.**" in pull["body"]
+    assert "The vote chose none, with this reason:" in pull["body"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"), [(4, "no candidate 4"), (0, "no candidate 0"), (None, "wants a number")]
+)
+async def test_use_of_an_unknown_candidate(
+    github: GitHubServer, scene: Scene, argument: int | None, words: str
+) -> None:
+    await scene.begin()
+    before = github.branches(REPO)
+    await scene.say(CommandName.USE, argument)
+    assert words in scene.answers()[0]
+    assert "candidates 1 to 3" in scene.answers()[0]
+    assert github.branches(REPO) == before
+    assert scene.checkouts == 0
+
+
+async def test_use_of_what_may_not_be_published(github: GitHubServer, scene: Scene) -> None:
+    evil = patch({".github/workflows/ci.yml": "on: push\n"})
+    await scene.begin(patches=(patch({"tools/clamp.py": "fixed\n"}), evil), cells=((True,), (True,)), base=(False,))
+    before = github.branches(REPO)
+    await scene.say(CommandName.USE, 2)
+    assert "Candidate 2 can't be used: this patch may not be published: .github/workflows/ci.yml" in scene.answers()[0]
+    assert github.branches(REPO) == before
+
+
+async def test_use_leaves_peoples_commits_alone(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    theirs = github.commit(REPO, {"notes.md": "reviewed\n"}, branch=BRANCH)
+    await scene.say(CommandName.USE, 2)
+    assert github.branches(REPO)[BRANCH] == theirs
+    assert len(github.pull_requests(REPO)) == 2
+
+
+async def test_use_without_a_count(scene: Scene) -> None:
+    await scene.say(CommandName.USE, 1)
+    assert "No run of this issue has ended with a count" in scene.answers()[0]
+    scene.runs.run = Run(state=RunState.MATRIX)
+    await scene.say(CommandName.USE, 1, id=2)
+    assert "still active" in scene.answers()[1]
+
+
+async def test_alternatives(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    await scene.say(CommandName.ALTERNATIVES, here=1)
+    (rest,) = [text for text in github.comments(REPO, 1) if text.startswith(ALTERNATIVES)]
+    assert "### 3 alternatives" in rest
+    assert "#issuecomment-" in scene.answers()[0]
+
+
+async def test_help_and_status(scene: Scene) -> None:
+    await scene.say(CommandName.HELP)
+    assert "`/troop use N`" in scene.answers()[0]
+    scene.runs.run = Run(state=RunState.TRAJECTORIES, progress="7 of 10")
+    await scene.say(CommandName.STATUS, id=2)
+    assert "**trajectories**: 7 of 10" in scene.answers()[1]
+    scene.runs.run = Run(state=RunState.FAILED, reason="the model endpoint is gone @olive")
+    await scene.say(CommandName.STATUS, id=3)
+    assert "ended **failed**: the model endpoint is gone @\u200bolive" in scene.answers()[2]
+    scene.runs.run = None
+    await scene.say(CommandName.STATUS, id=4)
+    assert "There is no run" in scene.answers()[3]
+
+
+async def test_retry(scene: Scene) -> None:
+    done = await scene.say(CommandName.RETRY)
+    assert done.started == 8
+    assert scene.answers() == ["Run 8 is queued; the status comment shows how it goes."]
+    scene.runs.refusal = "run 8 is still queued; `/troop stop` it first"
+    done = await scene.say(CommandName.RETRY, id=2)
+    assert done.started is None
+    assert scene.answers()[1] == "Not started again: run 8 is still queued; `/\u200btroop stop` it first."
+    scene.runs.run = None
+    await scene.say(CommandName.RETRY, id=3)
+    assert "There is no run" in scene.answers()[2]
+
+
+async def test_stop(scene: Scene) -> None:
+    await scene.say(CommandName.STOP)
+    assert "no active run to stop. The newest one ended **solved**" in scene.answers()[0]
+    scene.runs.run = Run(state=RunState.MATRIX)
+    await scene.say(CommandName.STOP, id=2)
+    assert "asked to stop" in scene.answers()[1]
+
+
+# -- who may (attacks 7, 8, 9) -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", ["mallory", "tess"])
+async def test_outsiders_get_one_reply_and_nothing_else(github: GitHubServer, scene: Scene, sender: str) -> None:
+    await scene.begin()
+    before = github.branches(REPO)
+    for id, name in enumerate((CommandName.USE, CommandName.STOP, CommandName.RETRY, CommandName.HELP)):
+        done = await scene.say(name, 2, sender=sender, id=id)
+        assert done.started is None
+        assert "no write permission" in done.note
+    assert scene.answers() == [f"`{sender}` has no write permission here, which commands take. Nothing was done."]
+    assert github.branches(REPO) == before
+    assert scene.runs.asked == []
+
+
+async def test_who_may_can_not_be_told(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    before = github.branches(REPO), github.writes()
+    github.fault("GET", "/permission$", status=500, times=100)
+    with pytest.raises(ForgeError):
+        await scene.say(CommandName.USE, 2)
+    assert (github.branches(REPO), github.writes()) == before
+    assert scene.runs.asked == []

@@ -1,0 +1,236 @@
+"""Publishing on the test GitHub: once, whatever happens; and never over what the policy forbids."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from bot.branches import branch_of, other_branch_of, pull_number
+from bot.commit import Author
+from bot.errors import ForgeError, LeaseLost, Refused
+from bot.forge.github import GitHubForge
+from bot.messages.labels import Labels
+from bot.messages.markers import ALTERNATIVES, STATUS
+from bot.records import Checkout, Issue, Outcome, Patch, Report
+from bot.stages.checkout import check_out
+from bot.stages.publish import Published, publish
+from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
+from tests.github import GitHubServer
+from tests.github.fixtures import forge_for
+
+REPO = "olive/tools"
+AUTHOR = Author(name="troop[bot]", email="troop[bot]@users.noreply.example")
+BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
+LABELS = Labels()
+
+
+class Died(BaseException):
+    """The worker was killed."""
+
+
+@pytest.fixture
+def forge(github: GitHubServer) -> GitHubForge:
+    github.create_repository(REPO, FILES)
+    number = github.open_issue(REPO, "clamp ignores its lower bound")
+    github.label(REPO, number, "troop: running")
+    return forge_for(github, REPO)
+
+
+@pytest.fixture
+async def checkout(forge: GitHubForge, tmp_path: Path) -> Checkout:
+    return await check_out(forge, REPO, tmp_path / "w")
+
+
+async def alive() -> None:
+    pass
+
+
+async def run(forge: GitHubForge, checkout: Checkout, made: Report | None = None, **options: object) -> Published:
+    fence = options.pop("fence", alive)
+    made = made or report()
+    return await publish(forge, claimed_run(REPO), made, checkout, AUTHOR, fence, labels=LABELS, **options)  # type: ignore[arg-type]
+
+
+def check_one_of_each(github: GitHubServer) -> None:
+    (pull,) = github.pull_requests(REPO)
+    assert (pull["draft"], pull["head"]["ref"], pull["base"]["ref"]) == (True, BRANCH, "main")
+    assert pull["title"] == "Fix: clamp ignores its lower bound"
+    assert pull["body"].startswith("<!-- troop:issue=1 -->\nFixes #1.")
+    assert "+    return max(low, min(x, high))" in pull["diff"]
+    (status,) = github.comments(REPO, 1)
+    assert status.startswith(STATUS)
+    assert pull["html_url"] in status
+    (rest,) = github.comments(REPO, pull["number"])
+    assert rest.startswith(ALTERNATIVES)
+    assert github.issue(REPO, 1)["labels"] == ["troop: done"]
+    assert set(github.branches(REPO)) == {"main", BRANCH}
+
+
+async def test_published(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    done = await run(forge, checkout)
+    check_one_of_each(github)
+    assert done.pull_request_url == github.pull_requests(REPO)[0]["html_url"]
+    assert (done.branch, done.commit) == (BRANCH, github.branches(REPO)[BRANCH])
+    assert (
+        github.read_file(REPO, "tools/clamp.py", BRANCH)
+        == "def clamp(x, low, high):\n    return max(low, min(x, high))\n"
+    )
+
+
+async def test_twice_is_once(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    first = await run(forge, checkout)
+    assert await run(forge_for(github, REPO), checkout) == first
+    check_one_of_each(github)
+
+
+@pytest.mark.parametrize("acts", range(6))
+async def test_killed_between_any_two_acts(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, acts: int
+) -> None:
+    """The call to GitHub succeeded, and the process died before it could say so to the database."""
+    count = itertools.count()
+
+    async def until() -> None:
+        if next(count) == acts:
+            raise Died
+
+    if acts < 5:
+        with pytest.raises(Died):
+            await run(forge, checkout, fence=until)
+    else:
+        await run(forge, checkout, fence=until)
+    await run(forge_for(github, REPO), checkout)
+    check_one_of_each(github)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/pulls$"), ("POST", "/comments$"), ("POST", "/labels$"), ("POST", "git-receive-pack$")],
+)
+async def test_every_answer_is_lost_once(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, method: str, path: str
+) -> None:
+    github.fault(method, path, status=502, after=True)
+    await run(forge, checkout)
+    check_one_of_each(github)
+
+
+async def test_a_worker_without_the_lease_writes_nothing(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    async def lost() -> None:
+        raise LeaseLost("another worker has it")
+
+    writes = github.writes()
+    with pytest.raises(LeaseLost):
+        await run(forge, checkout, fence=lost)
+    assert github.writes() == writes
+    assert set(github.branches(REPO)) == {"main"}
+
+
+async def test_an_abstaining_run_shows_its_evidence_on_the_issue(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    made = report(winner=None, reason="No candidate is credible.")
+    for _ in range(2):
+        assert await run(forge, checkout, made) == Published()
+    assert github.pull_requests(REPO) == []
+    assert set(github.branches(REPO)) == {"main"}
+    evidence, status = github.comments(REPO, 1)
+    assert evidence.startswith(ALTERNATIVES)
+    assert "> No candidate is credible." in evidence
+    assert status.startswith(STATUS)
+    assert github.issue(REPO, 1)["labels"] == ["troop: done"]
+
+
+async def test_a_failed_run_is_not_published(forge: GitHubForge, checkout: Checkout) -> None:
+    made = report()
+    verdict = made.verdict.model_copy(update={"outcome": Outcome.FAILED})
+    with pytest.raises(ValueError, match="is not published"):
+        await run(forge, checkout, made.model_copy(update={"verdict": verdict}))
+
+
+async def test_peoples_commits_are_not_pushed_over(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    theirs = github.commit(REPO, {"mine.py": "1"}, branch=BRANCH)
+    made = report()
+    done = await run(forge, checkout, made)
+    assert github.branches(REPO)[BRANCH] == theirs
+    assert done.branch == other_branch_of(made)
+    assert github.branches(REPO)[done.branch] == done.commit
+
+
+async def test_a_new_run_moves_the_branch(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    await run(forge, checkout)
+    await run(forge, checkout, report(winner=1))
+    check_one = github.pull_requests(REPO)
+    assert len(check_one) == 1
+    assert "min(max(x, low), high)" in check_one[0]["diff"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".github/workflows/ci.yml", "CODEOWNERS", "docs/CODEOWNERS", "poetry.lock", "AGENTS.md", ".gitmodules", "../x"],
+)
+async def test_the_policy_stops_it(github: GitHubServer, forge: GitHubForge, checkout: Checkout, path: str) -> None:
+    """Attacks 16 and 17."""
+    bad: Patch = patch({path: "evil\n"})
+    made = report(patches=(bad,), cells=((True,),), base=(False,))
+    with pytest.raises(Refused, match="may not be published"):
+        await run(forge, checkout, made)
+    assert set(github.branches(REPO)) == {"main"}
+    assert github.pull_requests(REPO) == []
+
+
+async def test_what_is_flagged_is_shown(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    made = report(patches=(patch({"setup.py": "x\n"}),), cells=((True,),), base=(False,))
+    await run(forge, checkout, made)
+    assert "Look closely: `setup.py" in github.pull_requests(REPO)[0]["body"]
+
+
+async def test_a_secret_is_never_published(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    """Attack 20."""
+    leaky = fix("return 'hunter2-hunter2'")
+    made = report(patches=(leaky,), cells=((True,),), base=(False,))
+    with pytest.raises(Refused, match="holds a secret"):
+        await run(forge, checkout, made, secrets=("hunter2-hunter2",))
+    assert github.pull_requests(REPO) == []
+    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), reason="hunter2-hunter2")
+    await run(forge, checkout, made, secrets=("hunter2-hunter2",))
+    sent = "".join(r.body.decode(errors="replace") for r in github.requests if "git-" not in r.path)
+    assert "hunter2" not in sent
+
+
+async def test_github_stays_broken(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
+    github.fault("POST", "/pulls$", status=500, times=100)
+    with pytest.raises(ForgeError, match="out of order"):
+        await run(forge, checkout)
+    github.clear_faults()
+    await run(forge, checkout)
+    check_one_of_each(github)
+
+
+# -- branches (attack 18) ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("title", "branch"),
+    [
+        ("clamp ignores its lower bound", BRANCH),
+        ("$(id); rm -rf /", "troop/issue-1-id-rm-rf"),
+        ("--upload-pack=evil", "troop/issue-1-upload-pack-evil"),
+        ("../../main\n..lock", "troop/issue-1-main-lock"),
+        ("Überlauf: größer", "troop/issue-1-uberlauf-groer"),
+        ("日本語", "troop/issue-1"),
+        ("x" * 300, f"troop/issue-1-{'x' * 40}"),
+    ],
+)
+def test_branch_of(title: str, branch: str) -> None:
+    assert branch_of(Issue(title=title, body="", number=1)) == branch
+
+
+def test_pull_number() -> None:
+    assert pull_number("https://github.example/olive/tools/pull/12") == 12
+    assert pull_number("") is None
+    assert issue().number == 1

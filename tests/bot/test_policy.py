@@ -1,0 +1,86 @@
+"""The policy: what a candidate may not touch (attacks 16 and 17)."""
+
+import pytest
+
+from bot.errors import Refused
+from bot.policy import check_patch, judge, path_problem
+from tests.bot.sample import GOOD, patch
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".github/workflows/ci.yml",
+        ".GitHub/Workflows/ci.yml",
+        ".github/dependabot.yml",
+        ".gitlab-ci.yml",
+        ".circleci/config.yml",
+        "CODEOWNERS",
+        "docs/CODEOWNERS",
+        ".troop.toml",
+        ".gitmodules",
+        "sub/.gitattributes",
+        "package-lock.json",
+        "web/yarn.lock",
+        "uv.lock",
+        "Cargo.lock",
+        "go.sum",
+        "AGENTS.md",
+        "sub/agents.md",
+        "CLAUDE.md",
+        ".claude/settings.json",
+        ".cursorrules",
+        ".cursor/rules/x.mdc",
+        ".github/copilot-instructions.md",
+        ".pre-commit-config.yaml",
+        ".git/config",
+        "a/.git/hooks/x",
+        ".GIT/config",
+        "GIT~1/config",
+        ".git /config",
+        ".g\u200cit/config",
+        "../x",
+        "/etc/passwd",
+        "a/../../x",
+        "a//b",
+        "./a",
+        "C:/x",
+        "a\\b",
+        "a\nb",
+        "x" * 300,
+    ],
+)
+def test_refused(path: str) -> None:
+    judgement = judge(patch({path: "x\n"}))
+    assert len(judgement.refused) == 1
+    assert judgement.refused[0].startswith(path)
+    with pytest.raises(Refused, match="may not be published"):
+        check_patch(patch({path: "x\n"}))
+
+
+@pytest.mark.parametrize("path", ["setup.py", "pyproject.toml", "Makefile", "web/package.json", "Dockerfile"])
+def test_flagged(path: str) -> None:
+    judgement = judge(patch({path: "x\n"}))
+    assert judgement.refused == ()
+    assert judgement.flagged[0].startswith(path)
+    assert check_patch(patch({path: "x\n"})) == judgement.flagged
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a.py", "src/github/x.py", "docs/agents.rst", "locks.py", "legit.git.py", ".gitignore", "é/日.py", "a b.py"],
+)
+def test_fine(path: str) -> None:
+    assert judge(patch({path: "x\n"})) == judge(GOOD)
+    assert path_problem(path) == ""
+
+
+def test_a_deletion_counts() -> None:
+    assert judge(patch({".github/workflows/ci.yml": None})).refused
+
+
+def test_a_secret() -> None:
+    leaky = patch({"a.py": "key = 'hunter2-hunter2'\n"})
+    assert check_patch(leaky) == ()
+    with pytest.raises(Refused, match="holds a secret"):
+        check_patch(leaky, ("hunter2-hunter2",))
