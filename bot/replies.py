@@ -95,17 +95,29 @@ def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
 
 def parse_test_turn(reply: Reply) -> Turn | Problem:
     """For the test machine: a test, or its approval. A test beside an approval counts; the machine compares it."""
-    return _turn(reply, wants=("test", "approve"), missing="no <test> found")
+    return _turn(
+        reply,
+        wants=("test", "approve"),
+        missing="no <test> found\nWrite <test path=...> script </test>, or <approve/>.",
+    )
 
 
 def parse_edit_turn(reply: Reply) -> Turn | Problem:
     """For the edit machine: edits, a new test, both, or done. Edits and tests outweigh done."""
-    return _turn(reply, wants=("edit", "test", "done"), missing="no <edit> found")
+    return _turn(
+        reply,
+        wants=("edit", "test", "done"),
+        missing="no <edit> found\nWrite <edit>, <create> or <delete>, or <test>, or <done/>, at the beginning of a line.",
+    )
 
 
 def parse_choice_turn(reply: Reply) -> Turn | Problem:
     """For the selection: a new test, or a choice, which outweighs it."""
-    return _turn(reply, wants=("choose", "test"), missing="no <choose> or <test> found")
+    return _turn(
+        reply,
+        wants=("choose", "test"),
+        missing="no <choose> or <test> found\nWrite <choose>NUMBER</choose>, or <test>.",
+    )
 
 
 # -- the reader ------------------------------------------------------------------------------------------------------
@@ -129,7 +141,8 @@ def _missing(reply: Reply, what: str) -> Problem:
     if reply.cut_off:
         return Problem(text=f"{CUT_OFF}\nAnswer more briefly.")
     if not reply.text.strip():
-        return Problem(text=f"{what}\nThe reply was empty.")
+        first, _, hint = what.partition("\n")
+        return Problem(text=f"{first}\nThe reply was empty. {hint}".rstrip())
     return Problem(text=what)
 
 
