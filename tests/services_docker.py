@@ -55,12 +55,17 @@ def docker_engine() -> str:
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
-@pytest.fixture(scope="session")
-def sandbox_image(docker_engine: str) -> str:
-    """The name of an image with Python, made here where it is not there."""
+def make_image() -> str:
+    """Make the test image where it is not there; what went wrong, or nothing."""
     made = subprocess.run(
         [str(_ROOT / "deploy/make-base-image.sh"), IMAGE], capture_output=True, text=True, timeout=600
     )
-    if made.returncode != 0:
-        _missing(f"the base image can't be made: {made.stderr.strip()}")
+    return "" if made.returncode == 0 else made.stderr.strip() or "make-base-image.sh failed"
+
+
+@pytest.fixture(scope="session")
+def sandbox_image(docker_engine: str) -> str:
+    """The name of an image with Python, made here where it is not there."""
+    if trouble := make_image():
+        _missing(f"the base image can't be made: {trouble}")
     return IMAGE

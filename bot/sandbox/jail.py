@@ -1,9 +1,13 @@
 # ruff: noqa: S103, S108, S606 - the modes are for files in a job's own surroundings, and so is /tmp; argv is run as it is
 """The inside of the process sandbox: builds a job's surroundings and runs its command. Standard library only, Linux.
 
-    python3 -I -S jail.py REPORT_FD        (the job as JSON on standard input, see `bot.sandbox.process`)
+    python3 -I -S jail.py SOCKET_FD        (see `bot.sandbox.helper`)
 
-Started by the sandbox once a job, never imported. Three modes, from strong to weak:
+Started once a sandbox, never imported: forking from here is far cheaper than starting an interpreter for each job.
+Each message on the socket is one job, with four descriptors: the job as JSON, its output, its report, and a leash. A
+leash of which nobody holds the other end any more, be it that the sandbox let go or that it was killed, ends its job.
+
+Three modes, from strong to weak:
 
 - `overlay`: own user (if not root), process, mount, network and IPC namespaces. The file system is read-only, the home
   folder, /run, /dev and /tmp are replaced by empty ones (what the interpreters need stays), the tree is an overlay over
@@ -14,18 +18,20 @@ Started by the sandbox once a job, never imported. Three modes, from strong to w
 Reports one line `SECRET WORD NUMBER`: `status N` (as of `waitpid`), `unavailable N` (127, 126), or `broken TEXT`.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
 import struct
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -213,13 +219,15 @@ def _start(job: dict[str, Any], report: int, isolated: bool) -> int:
         os.dup2(read, 0)
         os.dup2(1, 2)
         os.set_inheritable(report, bool(job["nonce"]))
-        for signum in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
             signal.signal(signum, signal.SIG_DFL)
         os.umask(0o022)
         os.chdir(f"{job['root']}/repo")
         _limits(job)
         _drop_privileges(isolated)
         argv, environment = job["argv"], job["environment"]
+        if job["nonce"]:
+            argv = [str(report) if part == "{report}" else part for part in argv]
         try:
             os.execvpe(argv[0], argv, environment)
         except FileNotFoundError:
@@ -241,13 +249,28 @@ def _wait(child: int) -> int:
             return status
 
 
-def _isolated(job: dict[str, Any], report: int) -> None:
+def _watch(child: int, leash: int) -> int | None:
+    """The status of `child` when it ends, or None once the leash is let go."""
+    try:
+        ended = [os.pidfd_open(child)]
+    except OSError:  # an old kernel: ask now and then
+        ended = []
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        if leash in select.select([leash, *ended], [], [], None if ended else 0.02)[0]:
+            return None
+
+
+def _isolated(job: dict[str, Any], report: int, leash: int) -> None:
     """Run the job in namespaces of its own."""
     _namespaces()
     init = os.fork()
     if init:
-        os.close(report)
-        os.waitpid(init, 0)
+        if _watch(init, leash) is None:
+            os.kill(init, signal.SIGKILL)  # and the kernel ends every other process of the namespace
+            os.waitpid(init, 0)
         return
     try:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -257,30 +280,22 @@ def _isolated(job: dict[str, Any], report: int) -> None:
         os.write(report, f"{job['secret']} status {status}\n".encode())
     except BaseException as error:
         os.write(report, f"{job['secret']} broken {error}\n".encode())
-    os._exit(0)  # and the kernel ends every other process of the namespace
+    os._exit(0)
 
 
-def _plain(job: dict[str, Any], report: int) -> None:
+def _plain(job: dict[str, Any], report: int, leash: int) -> None:
     """Run the job as an ordinary process, and end what it leaves."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever daemonises becomes our child
-
-    def stop(signum: int, frame: object) -> NoReturn:
-        _end_descendants()
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
+    root = job["root"]
+    os.makedirs(f"{root}/test")
+    os.makedirs(f"{root}/tmp")
+    shutil.copytree(job["base"], f"{root}/repo", symlinks=True)
+    _fill(job, f"{root}/repo", f"{root}/test")
     try:
-        root = job["root"]
-        os.makedirs(f"{root}/test")
-        os.makedirs(f"{root}/tmp")
-        shutil.copytree(job["base"], f"{root}/repo", symlinks=True)
-        _fill(job, f"{root}/repo", f"{root}/test")
-        status = _wait(_start(job, report, isolated=False))
+        status = _watch(_start(job, report, isolated=False), leash)
+    finally:
         _end_descendants()
-        os.write(report, f"{job['secret']} status {status}\n".encode())
-    except BaseException as error:
-        _end_descendants()
-        os.write(report, f"{job['secret']} broken {error}\n".encode())
+    os.write(report, f"{job['secret']} status {status}\n".encode())
 
 
 def _end_descendants() -> None:
@@ -289,7 +304,8 @@ def _end_descendants() -> None:
     while time.monotonic() < deadline:
         children = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == os.getpid()]
         for pid in children:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG if not children else 0)[0]:
                 children = children[1:]
@@ -305,19 +321,44 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def main() -> None:
-    report = int(sys.argv[1])
-    job = json.loads(sys.stdin.buffer.read())
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.set_inheritable(report, False)
+def _serve(described: int, output: int, report: int, leash: int) -> None:
+    """One job, in a process of its own."""
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for descriptor in (described, output, report, leash):
+        os.set_inheritable(descriptor, False)
+    with open(described, "rb") as file:
+        file.seek(0)
+        job = json.loads(file.read())
+    os.close(output)
     try:
-        for file in job["control_groups"]:  # before any fork, so that all of the job is in them
-            _write(file, str(os.getpid()))
-        (_plain if job["mode"] == "plain" else _isolated)(job, report)
+        for procs in job["control_groups"]:  # before any fork, so that all of the job is in them
+            _write(procs, str(os.getpid()))
+        (_plain if job["mode"] == "plain" else _isolated)(job, report, leash)
     except BaseException as error:
         os.write(report, f"{job['secret']} broken {error}\n".encode())
+
+
+def main() -> None:
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with socket.socket(fileno=int(sys.argv[1])) as server:
+        server.set_inheritable(False)
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(server, 16, 4)
+            if not message:  # the sandbox is closed, or its process is gone
+                break
+            if os.fork() == 0:
+                server.close()
+                try:
+                    _serve(*descriptors)
+                finally:
+                    os._exit(0)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    _end_descendants()
 
 
 if __name__ == "__main__":

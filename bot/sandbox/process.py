@@ -8,11 +8,8 @@ It still shares the kernel and whatever else of the file system its user may rea
 import asyncio
 import contextlib
 import enum
-import json
 import os
 import secrets
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,6 +18,7 @@ from pathlib import Path
 from bot.errors import SandboxError
 from bot.records import Ending, Execution, Job
 from bot.sandbox import commands, judges, output, tree
+from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
 from bot.sandbox.outcome import judge_exit
 from bot.sandbox.pythons import Python, find_python
@@ -29,7 +27,6 @@ from bot.settings import SandboxSettings
 _HERE = Path(__file__).parent
 _RUNNER = (_HERE / "runner.py").read_text()
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
-_GRACE = 5.0  # seconds from the end of a job's time until everything of it must be gone
 
 
 class Isolation(enum.StrEnum):
@@ -64,9 +61,10 @@ class ProcessSandbox:
         self._path = path
         self._scripts = scripts
         self._memory = parse_size(settings.memory)
+        self._helper = Helper()
         self._slots: asyncio.Queue[_Slot] = asyncio.Queue()
         self._groups: list[ControlGroup] = []
-        self._running: set[asyncio.subprocess.Process] = set()
+        self._running: set[Running] = set()
         self._closed = False
         home = os.path.realpath(os.path.expanduser("~"))
         self._home = home if home != "/" and os.path.isdir(home) else ""
@@ -78,6 +76,7 @@ class ProcessSandbox:
     ) -> "ProcessSandbox":
         """Copy the tree and find out how far the kernel lets us go. Raises `SandboxError`."""
         folder = Path(tempfile.mkdtemp(prefix="troop-sandbox-"))
+        self: ProcessSandbox | None = None
         try:
             await asyncio.to_thread(tree.copy_tree, source, folder / "base")
             python, path = await asyncio.to_thread(find_python, source)
@@ -85,11 +84,12 @@ class ProcessSandbox:
             for number in range(settings.concurrency or os.cpu_count() or 1):
                 self._slots.put_nowait(_Slot(folder / f"slot-{number}", self._control_group(number)))
             await self._probe()
-        except OSError as error:
+        except BaseException as error:
+            if self is not None:
+                await self.close()
             tree.remove_tree(folder)
-            raise SandboxError(f"the process sandbox can't be set up: {error}") from error
-        except BaseException:
-            tree.remove_tree(folder)
+            if isinstance(error, OSError):
+                raise SandboxError(f"the process sandbox can't be set up: {error}") from error
             raise
         return self
 
@@ -102,11 +102,16 @@ class ProcessSandbox:
 
     async def _probe(self) -> None:
         """Take the strongest isolation in which a job that needs what jobs need succeeds."""
-        check = "set -e; mkdir troop-probe; rmdir troop-probe; test -w . ; python3 -c 'import os, socket'"
+        folders = [entry.name for entry in self._base.iterdir() if entry.is_dir() and not entry.is_symlink()]
+        # On some kernels an overlay can't make a folder anew that the base has.
+        check = (
+            'set -e; mkdir troop-probe; rmdir troop-probe; python3 -c "import os, socket"; '
+            'for d in "$@"; do rm -r "$d"; mkdir "$d"; rmdir "$d"; done'
+        )
         reasons = []
         for self.isolation in Isolation:
             try:
-                result = await self.run(Job(command=("sh", "-c", check), timeout=20))
+                result = await self.run(Job(command=("sh", "-c", check, "sh", *folders[:1]), timeout=20))
             except SandboxError as error:
                 reasons.append(f"{self.isolation.value}: {error}")
                 continue
@@ -190,31 +195,22 @@ class ProcessSandbox:
             said = f"no command is known for {ending}: give it a shebang, or name one under `scripts`"
             return Execution(ending=Ending.UNAVAILABLE, output=said)
         memory_kills = slot.group.memory_kills if slot.group else 0
-        read, write = os.pipe()
-        started = time.monotonic()
-        try:
-            described["argv"] = [part.replace("{report}", str(write)) for part in described["argv"]]  # type: ignore[attr-defined]
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_HERE / "jail.py"), str(write),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(write,), start_new_session=True, cwd="/", env={}, limit=1 << 20,
-            )  # fmt: skip
-        finally:
-            os.close(write)
-        self._running.add(process)
         captured = output.Capped(self._settings.output_limit)
+        started = time.monotonic()
+        running = self._helper.submit(described)
+        self._running.add(running)
         timed_out = False
         try:
+            await running.start(captured)
             try:
                 async with asyncio.timeout(job.timeout):
-                    await self._read(process, json.dumps(described).encode(), captured)
+                    await running.read()
             except TimeoutError:
                 timed_out = True
             flooded = captured.flooded
         finally:
-            await asyncio.shield(self._end(process))
-            self._running.discard(process)
-            report = await asyncio.to_thread(_drain, read)
+            await asyncio.shield(running.end())
+            self._running.discard(running)
             if self.isolation is Isolation.PLAIN:
                 await asyncio.to_thread(tree.remove_tree, Path(str(described["root"])))
         if self._closed:
@@ -231,77 +227,31 @@ class ProcessSandbox:
             said = f"{captured.text}\n[stopped: it wrote more than {output.FLOOD >> 20} MB]"
             return execution.model_copy(update={"ending": Ending.KILLED, "output": said})
         out_of_memory = bool(slot.group and slot.group.memory_kills > memory_kills)
-        ending, code = read_report(report, str(described["secret"]), str(described["nonce"]), out_of_memory)
+        ending, code = read_report(
+            running.report.text, str(described["secret"]), str(described["nonce"]), out_of_memory
+        )
         return execution.model_copy(update={"ending": ending, "exit_code": code})
-
-    @staticmethod
-    async def _read(process: asyncio.subprocess.Process, job: bytes, captured: output.Capped) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(job)
-            await process.stdin.drain()
-        process.stdin.close()
-        while data := await process.stdout.read(1 << 16):
-            captured.add(data)
-            if captured.flooded:
-                return
-        await process.wait()
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Make sure that nothing of the job is left. In namespaces, the kernel does it when the first process dies."""
-        assert process.stdout is not None
-        # Unread output would keep asyncio from noticing the end.
-        discard = asyncio.create_task(_discard(process.stdout))
-        if process.returncode is None:
-            if self.isolation is Isolation.PLAIN:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()  # it ends what descends from it, then itself
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_GRACE):
-                        await process.wait()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        discard.cancel()
-        transport = process._transport  # type: ignore[attr-defined] # closes the pipes; there is no public way
-        transport.close()
 
     async def close(self) -> None:
         """End running jobs and remove every copy. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
-        for process in list(self._running):
-            await self._end(process)
+        for running in list(self._running):
+            await running.end()
+        await asyncio.to_thread(self._helper.close)
         for group in self._groups:
             group.close()
         await asyncio.to_thread(tree.remove_tree, self._folder)
 
 
-async def _discard(stream: asyncio.StreamReader) -> None:
-    while await stream.read(1 << 16):
-        pass
-
-
-def _drain(descriptor: int) -> bytes:
-    """What was reported: at most 64 KiB, without waiting for a writer that still lives."""
-    os.set_blocking(descriptor, False)
-    parts = b""
-    with contextlib.suppress(BlockingIOError):
-        while len(parts) < 1 << 16 and (part := os.read(descriptor, 1 << 16)):
-            parts += part
-    os.close(descriptor)
-    return parts
-
-
-def read_report(report: bytes, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:
+def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:
     """What the lines of the report come to. Raises `SandboxError` where the jail itself failed.
 
     `nonce` is empty where there was no runner; lines that begin with neither word are forged and count for nothing.
     """
     said: dict[str, str] = {}
-    for line in report.decode("utf-8", "replace").splitlines():
+    for line in report.splitlines():
         word, _, rest = line.partition(" ")
         if word in (secret, nonce):
             said.setdefault("proof" if word == nonce else "jail", rest)

@@ -246,7 +246,7 @@ class Attacks:
             "    except OSError: os.write(1, b'limit\\n'); time.sleep(60)\n"
         )
         bombed, neighbour = await asyncio.gather(
-            sandbox.run(python(bomb, timeout=3)), sandbox.run(python("import os; os.wait() if os.fork() else 0"))
+            sandbox.run(python(bomb, timeout=2)), sandbox.run(python("import os; os.wait() if os.fork() else 0"))
         )
         assert not bombed.passed
         assert "limit" in bombed.output

@@ -1,0 +1,68 @@
+import pytest
+
+from bot.records import FileChange
+from bot.sandbox.judges import is_test, touched_judges, trusted
+
+EXISTING = {"tests/test_a.py", "setup.cfg", "pkg/core.py", "django/test/client.py", "web/app.spec.ts"}
+
+
+def changes(*paths: str, text: str | None = "x") -> tuple[FileChange, ...]:
+    return tuple(FileChange(path=path, text=text) for path in paths)
+
+
+def exists(path: str) -> bool:
+    return path in EXISTING
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("tests/test_a.py", "test/helper.rb", "pkg/test_core.py", "a/core_test.go", "web/app.spec.ts"),
+        *(
+            "x/tests/data.json",
+            "src/__tests__/a.js",
+            "spec/a_spec.rb",
+            "src/test/FooTest.java",
+            "tests.py",
+            "check.bats",
+        ),
+    ],
+)
+def test_what_is_a_test(path: str) -> None:
+    assert is_test(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["pkg/core.py", "django/test/client.py", "numpy/testing/utils.py", "contest.py", "latest.js", "attest_b.py"]
+)
+def test_what_is_no_test(path: str) -> None:
+    assert not is_test(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("conftest.py", "adds conftest.py"),
+        ("deep/down/conftest.py", "adds deep/down/conftest.py"),
+        ("sitecustomize.py", "adds sitecustomize.py"),
+        ("usercustomize.py", "adds usercustomize.py"),
+        ("x.pth", "adds x.pth"),
+        ("pytest.ini", "adds pytest.ini"),
+        ("tox.ini", "adds tox.ini"),
+        ("setup.cfg", "changes setup.cfg"),
+        ("tests/test_a.py", "changes tests/test_a.py"),
+        ("web/app.spec.ts", "changes web/app.spec.ts"),
+        ("tests/test_new.py", ""),
+        ("pkg/core.py", ""),
+        ("django/test/client.py", ""),
+    ],
+)
+def test_attack_25_what_touches_a_judge_loses_its_vote(path: str, said: str) -> None:
+    assert touched_judges(changes("pkg/core.py", path), exists) == said
+    assert trusted(changes(path), exists) == (() if said else changes(path))
+
+
+def test_a_deleted_test_is_named_and_many_are_counted() -> None:
+    assert touched_judges(changes("tests/test_a.py", text=None), exists) == "deletes tests/test_a.py"
+    many = changes(*(f"{letter}/conftest.py" for letter in "abcde"))
+    assert touched_judges(many, exists) == "adds a/conftest.py, adds b/conftest.py, adds c/conftest.py and 2 more"

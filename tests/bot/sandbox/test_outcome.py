@@ -1,0 +1,40 @@
+import os
+
+import pytest
+
+from bot.errors import SandboxError
+from bot.records import Ending
+from bot.sandbox.outcome import judge_exit
+from bot.sandbox.process import read_report
+
+
+@pytest.mark.parametrize(
+    ("status", "proof", "proves", "ending", "code"),
+    [
+        (0, None, False, Ending.EXITED, 0),
+        (1, None, False, Ending.EXITED, 1),
+        (127, None, False, Ending.UNAVAILABLE, 127),
+        (126, None, False, Ending.UNAVAILABLE, 126),
+        (0, "0", True, Ending.EXITED, 0),
+        (0, None, True, Ending.CUT_SHORT, 0),
+        (0, "cut", True, Ending.CUT_SHORT, 0),
+        (0, "1", True, Ending.EXITED, 1),  # an exit hook hid the failure
+        (3, "0", True, Ending.EXITED, 3),  # ... or made one
+        (5, None, True, Ending.EXITED, 5),
+        (127, "127", True, Ending.EXITED, 127),
+    ],
+)
+def test_what_an_exit_code_is_worth(status: int, proof: str | None, proves: bool, ending: Ending, code: int) -> None:
+    assert judge_exit(status, proof, proves=proves) == (ending, code)
+
+
+def test_only_lines_with_the_words_count() -> None:
+    status = os.WEXITSTATUS(0)
+    forged = f"0 0\nstatus 0\nsecret2 status 0\n n0nce 0\nsecret status {1 << 8}\nsecret status {status}\n"
+    assert read_report(forged, "secret", "n0nce", False) == (Ending.EXITED, 1)
+    assert read_report("n0nce 0\nsecret status 0\n", "secret", "n0nce", False) == (Ending.EXITED, 0)
+    assert read_report("n0nce 0\nsecret status 0\n", "secret", "n0nce", True) == (Ending.OUT_OF_MEMORY, None)
+    assert read_report("n0nce 0\n", "secret", "n0nce", False) == (Ending.KILLED, None)
+    assert read_report("secret status 11\n", "secret", "n0nce", False) == (Ending.KILLED, 139)
+    with pytest.raises(SandboxError, match="no room"):
+        read_report("secret broken no room\n", "secret", "", False)

@@ -1,0 +1,103 @@
+"""The runner under every Python that is here, from 3.8 on."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.sandbox import runner
+
+NONCE = "5ecre7"
+
+
+def _pythons() -> list[str]:
+    """The interpreters that start without a version manager's environment."""
+    found = {sys.executable: sys.executable}
+    for minor in range(8, 20):
+        if minor != sys.version_info.minor and (other := shutil.which(f"python3.{minor}")):
+            asked = [os.path.realpath(other), "-c", "import sys; print(sys.executable)"]
+            done = subprocess.run(asked, capture_output=True, text=True, env={"PATH": os.defpath}, cwd="/")
+            if done.returncode == 0:
+                found.setdefault(done.stdout.strip(), other)
+    return list(found)
+
+
+def run(python: str, folder: Path, script: str, changed: tuple[str, ...] = ()) -> tuple[str, int, str]:
+    """The proof, the exit code and the output."""
+    (folder / "script").mkdir(exist_ok=True)
+    path = folder / "script" / "test_it.py"
+    path.write_text(script)
+    (folder / "changed").write_text("".join(f"{folder}/{name}\n" for name in changed))
+    read, write = os.pipe()
+    try:
+        done = subprocess.run(
+            [python, runner.__file__, str(write), str(folder / "changed"), str(folder), str(path)],
+            input=NONCE.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
+            env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    with open(read) as file:
+        return file.read(), done.returncode, done.stdout.decode()
+
+
+@pytest.mark.parametrize("python", _pythons())
+@pytest.mark.parametrize(
+    ("script", "proof", "code"),
+    [
+        ("print('hello')", f"{NONCE} 0\n", 0),
+        ("import mod; mod.quit()", f"{NONCE} cut\n", 0),
+        ("import mod\nwith open('x', 'w'): pass\nmod.hard()", "", 0),
+        ("import sys; sys.exit(7)", f"{NONCE} 7\n", 7),
+        ("import sys; sys.exit(-1)", f"{NONCE} 255\n", 255),
+        ("raise KeyboardInterrupt", f"{NONCE} 130\n", 130),
+        ("import atexit, os; atexit.register(os._exit, 0); assert False", f"{NONCE} 1\n", 0),
+        ("import runpy, sys; sys.argv[1:] = ['-h']; runpy.run_module('timeit', run_name='__main__')", None, 0),
+        ("import os; os._exit(0) if os.fork() else None", "", 0),
+        ("import os\nif not os.fork(): raise SystemExit\nos.wait()", f"{NONCE} 0\n", 0),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE} = 1", f"{NONCE} 0\n", 0),
+    ],
+)
+def test_the_proof(python: str, script: str, proof: str | None, code: int, tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text("import os, sys\ndef quit(): sys.exit(0)\ndef hard(): os._exit(0)\n")
+    said, exit_code, shown = run(python, tmp_path, script, changed=("mod.py",))
+    assert exit_code == code, shown
+    assert said == (proof if proof is not None else f"{NONCE} 0\n"), shown
+
+
+@pytest.mark.parametrize("python", _pythons())
+@pytest.mark.parametrize(
+    "script",
+    [
+        "def f():\n    raise ValueError('no')\nf()\n",
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise KeyError(1) from error\n",
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise KeyError(1)\n",
+        "def f(:\n",
+        "x = 1\n  y = 2\n",
+        "raise SystemExit('said why')",
+        "assert 1 == 2, 'numbers'",
+        "import nowhere",
+    ],
+)
+def test_what_is_printed_is_what_a_bare_run_prints(python: str, script: str, tmp_path: Path) -> None:
+    _, code, shown = run(python, tmp_path, script)
+    bare = subprocess.run(
+        [python, str(tmp_path / "script" / "test_it.py")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env={"PATH": os.defpath}, timeout=30,
+    )  # fmt: skip
+    assert shown == bare.stdout.decode()
+    assert code == bare.returncode
+
+
+def test_the_nonce_is_in_no_argument_variable_or_file(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "seen = open('/proc/self/cmdline').read() + open('/proc/self/environ').read() + repr(os.environ)\n"
+        "seen += repr(sys.argv) + repr(vars(sys.modules['__main__'])) + os.read(0, 100).decode()\n"
+        f"assert {NONCE[:3]!r} + {NONCE[3:]!r} not in seen, seen\n"
+    )
+    said, code, shown = run(sys.executable, tmp_path, script)
+    assert (said, code) == (f"{NONCE} 0\n", 0), shown

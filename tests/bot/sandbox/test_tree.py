@@ -1,0 +1,92 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from bot.records import FileChange
+from bot.sandbox.tree import copy_tree, python_path, refused, remove_tree
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    root = tmp_path / "source"
+    for path in ("pkg/a.py", ".git/config", "sub/.git", "pkg/__pycache__/a.pyc", "env/bin/python", "env/pyvenv.cfg"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    (root / "tool").write_text("")
+    (root / "tool").chmod(0o700)
+    (root / "secret").write_text("")
+    (root / "secret").chmod(0o600)
+    (root / "absolute").symlink_to(root / "tool")
+    (root / "out").symlink_to("../outside")
+    (root / "around").symlink_to("out")
+    (root / "loop").symlink_to("loop")
+    (root / "in").symlink_to("pkg/a.py")
+    (root / "folder").symlink_to("pkg")
+    os.mkfifo(root / "fifo")
+    return root
+
+
+def test_attack_17_only_what_belongs_to_the_tree_is_copied(source: Path, tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        copy_tree(source, tmp_path / "copy")
+    finally:
+        os.umask(old)
+    copied = set()
+    for folder, folders, files in os.walk(tmp_path / "copy"):
+        copied |= {os.path.relpath(os.path.join(folder, name), tmp_path / "copy") for name in folders + files}
+    assert copied == {"pkg", "pkg/a.py", "sub", "tool", "secret", "in", "folder", "loop"}
+    assert (tmp_path / "copy/tool").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "copy/secret").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "copy/pkg").stat().st_mode & 0o777 == 0o755
+    assert os.readlink(tmp_path / "copy/in") == "pkg/a.py"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("pkg/a.py", "x"), ("pkg/new/b.py", "x")], ""),
+        ([("in", "x")], ""),
+        ([("tool", None), ("tool/x", "x")], ""),
+        ([("in", None), ("in/x", "x")], "symbolic link"),
+        ([("folder/a.py", "x")], "symbolic link"),
+        ([("pkg", "x")], "is a folder"),
+        ([("tool/x", "x")], "below the file"),
+        ([("new", "x"), ("new/x", "x")], "below another new file"),
+        ([("a", "x"), ("a", "y")], "changed twice"),
+        ([("../x", "x")], "leads out"),
+        ([("/x", "x")], "plain relative path"),
+        ([("x" * 2000, "x")], "too long"),
+        ([("pkg/.git/hooks/x", "x")], "into .git"),
+        ([("pkg/.Git ./x", "x")], "into .git"),
+        ([("../x", None)], "leads out"),
+    ],
+)
+def test_attack_17_which_changes_are_refused(
+    source: Path, tmp_path: Path, changes: list[tuple[str, str | None]], said: str
+) -> None:
+    copy_tree(source, tmp_path / "copy")
+    reason = refused(tmp_path / "copy", [FileChange(path=path, text=text) for path, text in changes])
+    assert said in reason
+    assert bool(reason) is bool(said)
+
+
+def test_the_import_path_has_src_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "lib").write_text("a file")
+    assert python_path(tmp_path, "/r") == "/r:/r/src"
+
+
+def test_what_a_job_made_hard_to_remove_is_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("")
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    (deep / "link").symlink_to(outside)
+    for folder in (deep, deep.parent, deep.parent.parent):
+        folder.chmod(0)
+    remove_tree(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    assert outside.exists()
