@@ -7,6 +7,7 @@ from bot.contracts import Model
 from bot.prompts import Profile, render
 from bot.records import Issue, Message, Reply
 
+OVERFLOW = "context overflow"  # what the text of an error reply begins with where the prompt was too long
 OVERHEAD = 16  # tokens a message for the chat template's own marks, on the careful side
 _LEAST_REPLY = 64  # tokens; with room for less there is no use in asking
 _CUT = "\n[... the middle of this text is left out, it is too long ...]\n"
@@ -22,6 +23,11 @@ def opening(profile: Profile, name: str, **values: object) -> list[Message]:
     system = render(profile, "system")
     first = Message(role="user", content=render(profile, name, **values))
     return [Message(role="system", content=system), first] if system else [first]
+
+
+def overflowed(reply: Reply) -> bool:
+    """Whether there is no reply because the prompt did not fit the model's window: a shorter one may be answered."""
+    return reply.failed and reply.text.startswith(OVERFLOW)
 
 
 class Conversation:
@@ -56,7 +62,7 @@ class Conversation:
         self.calls += 1
         key = f"{self._key}/{self.calls}"
         reply = await self._send(key, self._model.context_window)
-        if reply.overflowed:  # the count was an estimate
+        if overflowed(reply):  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
         if not reply.failed:
             # Some endpoints refuse an empty message of the assistant.
@@ -78,7 +84,7 @@ class Conversation:
             size += OVERHEAD
         room = window - size
         if room < min(_LEAST_REPLY, self._max_tokens):
-            return Reply(text=f"context overflow: {size} tokens leave no room in {window}", finish_reason="error")
+            return Reply(text=f"{OVERFLOW}: {size} tokens leave no room in {window}", finish_reason="error")
         return await self._model.reply(
             key,
             messages,

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import openai
 
+from bot.conversation import OVERFLOW
 from bot.errors import EndpointError
 from bot.records import Message, Reply, Usage
 from bot.settings import ModelSettings
@@ -182,7 +183,7 @@ class OpenAIModel:
                 if status in (400, 413, 422):
                     shorter = self._adapt(error, text, limit, options)
                     if shorter is None:
-                        window = "context overflow: " if _OVERFLOW.search(text) or status == 413 else ""
+                        window = f"{OVERFLOW}: " if _OVERFLOW.search(text) or status == 413 else ""
                         return _error(f"{window}the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
                     limit = shorter
                     continue

@@ -208,17 +208,10 @@ class Reply(Record):
 
     @property
     def failed(self) -> bool:
-        """Whether there is no reply; `text` says why."""
         return self.finish_reason == "error"
 
     @property
-    def overflowed(self) -> bool:
-        """Whether the prompt did not fit the model's window: a shorter one may be answered."""
-        return self.failed and self.text.startswith("context overflow")
-
-    @property
     def cut_off(self) -> bool:
-        """Whether the reply ended at its token limit."""
         return self.finish_reason == "length"
 
 

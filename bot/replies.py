@@ -107,7 +107,7 @@ def parse_edit_turn(reply: Reply) -> Turn | Problem:
     return _turn(
         reply,
         wants=("edit", "test", "done"),
-        missing="no <edit> found\nWrite <edit>, <create> or <delete>, or <test>, or <done/>, at the beginning of a line.",
+        missing="no <edit> found\nWrite <edit>, <create> or <delete>, or <test>, or <done/>.",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bot import lexical
 from bot.contracts import Model, Progress
-from bot.conversation import derived_seed, fitted_issue, opening
+from bot.conversation import derived_seed, fitted_issue, opening, overflowed
 from bot.errors import EndpointError
 from bot.excerpts import excerpt
 from bot.lifecycle import RunState
@@ -144,7 +144,7 @@ class _Reader:
         if file.excerpt and source.path not in self._likely and not self._mentions(source):
             return None
         reply = await self._ask(f"relevance/{source.path}", file)
-        if reply.overflowed:
+        if overflowed(reply):
             file = await cut_to(source, limit // 2, self._model, self._weights)
             reply = await self._ask(f"relevance/{source.path}/shorter", file)
         verdict = parse_relevance(reply)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bot.conversation import overflowed
 from bot.errors import EndpointError, SettingsError
 from bot.model import OpenAIModel, without_thoughts
 from bot.records import Message, Reply
@@ -92,7 +93,7 @@ async def test_lasting_trouble_is_an_error_reply(mode: Mode) -> None:
         assert reply.failed
         tries = 7 if mode is Mode.RATE_LIMITED else 3  # more patience with one that is merely busy
         assert f"gave up after {tries} tries" in reply.text
-        assert not reply.overflowed
+        assert not overflowed(reply)
         assert len(endpoint.requests) == tries
 
 
@@ -184,7 +185,7 @@ async def test_overflow_is_told_apart_and_teaches_the_window() -> None:
     with scripted_endpoint(hello, context_window=9000, mode=Mode.OVERFLOW) as endpoint:
         model = model_for(endpoint, context_window=131_072)
         reply = await ask(model)
-        assert reply.overflowed
+        assert overflowed(reply)
         assert model.context_window == 9000
 
 
