@@ -18,6 +18,7 @@ from bot.git import git
 from bot.records import Record
 
 MAX_BYTES = 2_000_000  # of a file that is read at all
+MAX_TOTAL = 150_000_000  # bytes of all files that are read; what lies deepest is left out beyond it
 MAX_EDITABLE = 20_000_000  # bytes
 
 
@@ -154,17 +155,20 @@ def _has_shebang(root: Path, path: str) -> bool:
 
 def _read_all(root: Path, paths: Sequence[str]) -> list[Source]:
     found = []
-    for path in paths:
+    total = 0
+    for path in sorted(paths, key=lambda path: (path.count("/"), path)):
         try:
-            if (root / path).lstat().st_size > MAX_BYTES:
+            size = (root / path).lstat().st_size
+            if size > MAX_BYTES or total + size > MAX_TOTAL:
                 continue
+            total += size
             raw = (root / path).read_bytes()
         except OSError:
             continue
         text = decoded(raw)
         if text is not None and text.strip() and not _unreadable_for_people(path, text):
             found.append(Source(path=path, text=text.replace("\r\n", "\n").removeprefix("\ufeff")))
-    return found
+    return sorted(found, key=lambda source: source.path)
 
 
 def _unreadable_for_people(path: str, text: str) -> bool:

@@ -281,6 +281,12 @@ async def test_compact_shows_the_named_function_and_fits_the_window(tmp_path: Pa
     assert all(options["max_tokens"] >= 400 for _, _, options in machines.calls)
 
 
+async def test_compact_keeps_the_lexically_best_file_whatever_the_model_says(tmp_path: Path) -> None:
+    model = ScriptedModel(rules([("relevance/pkg/text", RELEVANT), ("", "<irrelevant/>")]), name="capuchin")
+    context = await context_of(repository(tmp_path, FILES), model, profile="auto")
+    assert [f.path for f in context.files] == ["pkg/math.py"]
+
+
 async def test_an_endless_issue_is_cut(tmp_path: Path) -> None:
     issue = Issue(
         title="add is wrong",
