@@ -1,0 +1,45 @@
+"""The scripted model is what many tests stand on: it is tested itself."""
+
+import json
+from pathlib import Path
+
+import openai
+import pytest
+
+from bot.records import Message
+from tests.scripted import Mode, ScriptedModel, load, rules, scripted_endpoint
+
+HELLO = [Message(role="user", content="hello")]
+
+
+def test_rules_go_through_their_replies_by_conversation() -> None:
+    script = rules([("^a/", ["one", "two"]), ("hello", "by text")])
+    later = [*HELLO, Message(role="assistant", content="one"), *HELLO]
+    assert [script("a/1", HELLO), script("a/2", later), script("a/3", [*later, *later])] == ["one", "two", "two"]
+    assert script("", HELLO) == "by text"
+    assert "nothing to say" in str(script("b", HELLO))
+
+
+def test_scripts_from_files(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps([["a", ["x"]]]))
+    (tmp_path / "s.py").write_text("def reply(key, messages):\n    return key.upper()\n")
+    assert load(tmp_path / "s.json")("a", HELLO) == "x"
+    assert load(tmp_path / "s.py")("a", HELLO) == "A"
+
+
+@pytest.mark.parametrize(("mode", "failed"), [(Mode.NORMAL, False), (Mode.EMPTY, False), (Mode.ERROR, True)])
+async def test_in_process(mode: Mode, failed: bool) -> None:
+    model = ScriptedModel(rules([("", "text")]), mode=mode)
+    reply = await model.reply("k", HELLO, max_tokens=3, temperature=0, seed=1)
+    assert reply.failed is failed
+    assert model.calls == [("k", tuple(HELLO), {"max_tokens": 3, "temperature": 0, "seed": 1})]
+
+
+async def test_streaming_and_plain_replies_agree() -> None:
+    with scripted_endpoint(rules([("", "a reply of more than sixteen characters")])) as endpoint:
+        async with openai.AsyncOpenAI(base_url=endpoint.base_url, api_key="x") as client:
+            asked = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+            plain = await client.chat.completions.create(**asked)  # type: ignore[call-overload]
+            stream = await client.chat.completions.create(**asked, stream=True)  # type: ignore[call-overload]
+            parts = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
+    assert plain.choices[0].message.content == "".join(parts) == "a reply of more than sixteen characters"
