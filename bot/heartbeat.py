@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from bot.errors import RunStopped, StoreUnavailable
+from bot.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ async def _beat(renew: Callable[[], str | None], lease_seconds: float) -> None:
         await asyncio.sleep(beat)
         begun = time.monotonic()
         try:
-            stop = await asyncio.to_thread(renew)
+            stop = await in_thread(renew)
         except StoreUnavailable as error:
             if time.monotonic() - renewed > lease_seconds:
                 raise

@@ -6,6 +6,7 @@ import logging
 from bot.contracts import Dispatcher
 from bot.errors import StoreUnavailable
 from bot.store import Store
+from bot.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Sweeper:
 
     async def sweep(self) -> tuple[str, ...]:
         """Enqueue all that is due; the job ids. Raises `StoreUnavailable`, or `ConnectionError` from the queue."""
-        job_ids = await asyncio.to_thread(self._store.due)
+        job_ids = await in_thread(self._store.due)
         for job_id in job_ids:
             await self._dispatcher.enqueue(job_id)
         if job_ids:

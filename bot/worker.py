@@ -25,6 +25,7 @@ from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun, Record
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN
+from bot.store.threads import in_thread
 from bot.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class Worker:
         held = (run.id, run.attempt)
 
         async def advance(state: RunState) -> None:
-            await asyncio.to_thread(self._store.advance, *held, state)
+            await in_thread(self._store.advance, *held, state)
 
         try:
             end = await under_lease(
@@ -207,9 +208,7 @@ class Worker:
 
     async def _tell(self, run_id: int) -> None:
         """Announce the end of the run, if the issue has not been told. A failure is stored, to be made good later."""
-        telling = await asyncio.to_thread(
-            self._store.claim_announcement, run_id, self.name, ANNOUNCE_TIMEOUT + PERSIST[-1]
-        )
+        telling = await in_thread(self._store.claim_announcement, run_id, self.name, ANNOUNCE_TIMEOUT + PERSIST[-1])
         if telling is None:
             return
         try:
@@ -264,23 +263,23 @@ class Worker:
 
     async def _claim(self, claim: Callable[[], T | None], release: Callable[[T], None]) -> T | None:
         """A claim that is given back where the job is cancelled while the database is at it."""
-        claiming = asyncio.create_task(asyncio.to_thread(claim))
+        claiming = asyncio.create_task(in_thread(claim))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
             if (claimed := await claiming) is not None:
-                await asyncio.to_thread(release, claimed)
+                await in_thread(release, claimed)
             raise
 
     async def _persist(self, write: Callable[..., T], *values: Any) -> T:
         """Write, with patience: the database may be starting again. Safe, since each of these is stored once."""
         for delay in PERSIST:
             try:
-                return await asyncio.to_thread(write, *values)
+                return await in_thread(write, *values)
             except StoreUnavailable as error:
                 log.warning("trying again in %g s: %s", delay, error)
                 await asyncio.sleep(delay)
-        return await asyncio.to_thread(write, *values)
+        return await in_thread(write, *values)
 
 
 class StoredProgress:

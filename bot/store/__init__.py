@@ -6,6 +6,7 @@ from bot.store.jobs import JobId, command_job, parse, run_job
 from bot.store.queries import DeliveryInfo, RunInfo
 from bot.store.steps import DbJournal
 from bot.store.store import Store
+from bot.store.threads import in_thread
 
 __all__ = [
     "Accepted",
@@ -16,6 +17,7 @@ __all__ = [
     "RunInfo",
     "Store",
     "command_job",
+    "in_thread",
     "parse",
     "run_job",
 ]

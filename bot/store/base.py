@@ -11,6 +11,8 @@ from bot.records import ClaimedRun, Issue
 from bot.store.database import Database
 from bot.store.models import RUN
 
+TEXT_LIMIT = 4000  # characters of a reason or a note
+
 # Publishing is not interrupted: a half-made pull request would be nobody's.
 STOPPABLE = ACTIVE - {RunState.PUBLISHING}
 
@@ -32,7 +34,7 @@ class Part:
         """The columns of a run that ends now."""
         return {
             "state": state,
-            "reason": reason,
+            "reason": plain(reason),
             "announce": announce,
             "lease_until": None,
             "worker": None,
@@ -45,16 +47,21 @@ class Part:
         stopped = tx.execute(
             update(RUN)
             .where(RUN.c.id == run_id, RUN.c.state.in_(STOPPABLE), free(RUN, now))
-            .values(stop_reason=reason, **self.end_values(now, RunState.STOPPED, reason, announce=True))
+            .values(stop_reason=plain(reason), **self.end_values(now, RunState.STOPPED, reason, announce=True))
             .returning(RUN.c.id)
         ).first()
         if stopped is None:
             tx.execute(
                 update(RUN)
                 .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), RUN.c.stop_reason.is_(None))
-                .values(stop_reason=reason, updated_at=now)
+                .values(stop_reason=plain(reason), updated_at=now)
             )
         return stopped is not None
+
+
+def plain(text: str) -> str:
+    """Words that any database takes: without NUL and lone surrogates (from file names and the like), not endless."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:TEXT_LIMIT]
 
 
 def free(table: Table, now: float) -> ColumnElement[bool]:

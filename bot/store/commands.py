@@ -9,7 +9,7 @@ from sqlalchemy.sql import ColumnElement
 from bot.errors import LeaseLost
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, Command
-from bot.store.base import Part, free
+from bot.store.base import Part, free, plain
 from bot.store.models import COMMAND, RUN
 
 
@@ -102,7 +102,7 @@ class Commands(Part):
             row = tx.execute(
                 update(COMMAND)
                 .where(_held(command_id, attempt))
-                .values(lease_until=None, worker=None, note=note, available_at=self.database.now(tx) + delay)
+                .values(lease_until=None, worker=None, note=plain(note), available_at=self.database.now(tx) + delay)
                 .returning(COMMAND.c.id)
             ).first()
             if row is None:
@@ -113,7 +113,7 @@ class Commands(Part):
         row = tx.execute(
             update(COMMAND)
             .where(where)
-            .values(done=True, note=note, lease_until=None, worker=None, finished_at=now)
+            .values(done=True, note=plain(note), lease_until=None, worker=None, finished_at=now)
             .returning(COMMAND.c.id)
         ).first()
         return row is not None

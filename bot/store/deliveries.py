@@ -7,7 +7,7 @@ from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, S
 from bot.errors import RetryRefused
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Issue, Record
-from bot.store.base import Part
+from bot.store.base import Part, plain
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
 
@@ -51,7 +51,9 @@ class Deliveries(Part):
                 case Ignore():
                     accepted = Accepted(duplicate=False, note=decision.reason)
             tx.execute(
-                update(DELIVERY).where(DELIVERY.c.guid == guid).values(note=accepted.note, job_id=accepted.job_id)
+                update(DELIVERY)
+                .where(DELIVERY.c.guid == guid)
+                .values(note=plain(accepted.note), job_id=accepted.job_id)
             )
             return accepted
 

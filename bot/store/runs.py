@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from bot.errors import LeaseLost, RunStopped
 from bot.lifecycle import ACTIVE, RunState, allowed
 from bot.records import ClaimedRun
-from bot.store.base import STOPPABLE, Part, claimed_run, free, held
+from bot.store.base import STOPPABLE, Part, claimed_run, free, held, plain
 from bot.store.models import RUN
 
 _ORDER = list(RunState)  # members stand in the order of the stages
@@ -67,7 +67,7 @@ class Runs(Part):
             now = self.database.now(tx)
             values: dict[str, object] = {"lease_until": now + lease_seconds, "updated_at": now}
             if progress is not None:
-                values["progress"] = progress
+                values["progress"] = plain(progress)
             row = tx.execute(
                 update(RUN).where(held(run_id, attempt)).values(**values).returning(RUN.c.stop_reason, RUN.c.state)
             ).first()
@@ -161,7 +161,7 @@ class Runs(Part):
             if row.setbacks >= len(delays):
                 return None
             delay = max(delays[int(row.setbacks)], at_least)
-            values = {"setbacks": row.setbacks + 1, "available_at": now + delay, "reason": reason}
+            values = {"setbacks": row.setbacks + 1, "available_at": now + delay, "reason": plain(reason)}
             self._give_run_back(tx, now, run_id, attempt, values)
             return delay
 

@@ -1,6 +1,5 @@
 """The journal of a run in the database."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Float, Integer, Text, literal, select
@@ -8,6 +7,7 @@ from sqlalchemy import Float, Integer, Text, literal, select
 from bot.errors import LeaseLost
 from bot.store.base import Part, held
 from bot.store.models import RUN, STEP
+from bot.store.threads import in_thread
 
 if TYPE_CHECKING:
     from bot.store.store import Store
@@ -65,7 +65,7 @@ class DbJournal:
         self._attempt = attempt
 
     async def get(self, key: str) -> str | None:
-        return await asyncio.to_thread(self._store.get_step, self._run_id, key)
+        return await in_thread(self._store.get_step, self._run_id, key)
 
     async def put(self, key: str, value: str) -> None:
-        await asyncio.to_thread(self._store.put_step, self._run_id, self._attempt, key, value)
+        await in_thread(self._store.put_step, self._run_id, self._attempt, key, value)

@@ -11,7 +11,7 @@ from bot.store.steps import Steps
 
 
 class Store(Deliveries, Runs, Announcements, Commands, Steps, Queries):
-    """All methods block (a few milliseconds): call them with `asyncio.to_thread`. Thread-safe.
+    """All methods block (a few milliseconds): call them with `in_thread`. Thread-safe.
 
     Every method raises `StoreUnavailable` where the database can't be reached or written; then nothing was changed,
     or (where the connection broke at the commit) all of it was.

@@ -1,6 +1,7 @@
 """Work under its lease."""
 
 import asyncio
+import threading
 import time
 
 from bot.errors import (
@@ -62,6 +63,25 @@ async def test_a_command_longer_than_its_lease_keeps_it(store: Store, fake: Fake
     fake.command = slow
     await worker_of(store, fake, lease=3 * LEASE).handle(f"command:{queue_command(store)}")
     assert store.due() == ()
+
+
+async def test_work_that_fills_the_threads_of_the_process_keeps_its_lease(store: Store, fake: Fake):
+    """Clones and containers run in asyncio's default threads, for minutes; the heartbeat must not wait for one."""
+    free = threading.Event()
+
+    async def run(run: ClaimedRun, journal, progress, advance: Advance) -> Finished:
+        blocked = [asyncio.create_task(asyncio.to_thread(free.wait)) for _ in range(100)]
+        await asyncio.sleep(3 * LEASE * 1.5)
+        taken = store.claim_run(run.id, "thief", 60)
+        free.set()
+        await asyncio.gather(*blocked)
+        assert taken is None
+        return await solve(run, journal, progress, advance)
+
+    fake.run = run
+    run_id = queue_run(store)
+    await worker_of(store, fake, lease=3 * LEASE).handle(run_job(run_id))
+    assert info(store, run_id).state is RunState.SOLVED
 
 
 async def test_an_event_loop_blocked_past_its_lease_is_fenced(store: Store, fake: Fake, worker: Worker):

@@ -218,6 +218,17 @@ def test_progress_is_stored_with_the_lease_and_forgotten_at_the_next_stage(store
     assert info.progress == ""
 
 
+def test_words_that_a_database_would_not_take_are_mended(store: Store, run_id: int):
+    attempt = claim(store, run_id)
+    store.renew(run_id, attempt, 60, "reading a\0b \udcff.py ✓")
+    store.finish(run_id, attempt, RunState.FAILED, reason="no file \0 \udcff " + "x" * 100_000)
+    info = store.run(run_id)
+    assert info is not None
+    assert info.progress == "reading a\N{REPLACEMENT CHARACTER}b ?.py ✓"
+    assert info.reason.startswith("no file \N{REPLACEMENT CHARACTER} ? xxx")
+    assert len(info.reason) == 4000
+
+
 def test_asking_about_no_run(store: Store):
     assert store.run(99) is None
     assert store.report(99) is None

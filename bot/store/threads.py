@@ -1,0 +1,20 @@
+"""Threads of the store's own.
+
+The default ones run clones and containers for minutes at a time; a heartbeat that waited behind those would lose its
+lease. These only ever wait for the database.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="store")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`asyncio.to_thread` for the store's methods. Cancelled, it leaves the call to end by itself."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: call(*args, **kwargs))
