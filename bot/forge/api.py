@@ -111,9 +111,20 @@ class GitHubApi:
         return await asyncio.to_thread(self._with_client, Auth.Token(token), call)
 
     async def write(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
-        """One call that changes something: no faster than GitHub asks for."""
+        """One call that changes something: no faster than GitHub asks for.
+
+        Cancelled, it still ends before this returns: a write under way can't be taken back, and must not arrive after
+        what is written next.
+        """
         await self._wait_for_pace()
-        return await self.read(repository, permissions, call)
+        under_way = asyncio.ensure_future(self.read(repository, permissions, call))
+        try:
+            return await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            await asyncio.wait([under_way], timeout=self._request_seconds)
+            if under_way.done() and not under_way.cancelled():
+                under_way.exception()
+            raise
 
     async def _wait_for_pace(self) -> None:
         delay = _pace.reserve(self._settings.github_write_seconds)

@@ -87,6 +87,7 @@ class Payloads:
 
     def comment(self, repository: Repository, issue: Issue, comment: Comment) -> Json:
         base = f"{self.api}/repos/{repository.full_name}/issues"
+        app = {"id": self.world.app.id, "slug": self.world.app.slug}
         return {
             "id": comment.id,
             "body": comment.body,
@@ -97,7 +98,7 @@ class Payloads:
             "url": f"{base}/comments/{comment.id}",
             "issue_url": f"{base}/{issue.number}",
             "html_url": f"{self.issue(repository, issue)['html_url']}#issuecomment-{comment.id}",
-            "performed_via_github_app": {"id": self.world.app.id, "slug": self.world.app.slug} if comment.user.endswith("[bot]") else None,
+            "performed_via_github_app": app if comment.user == f"{app['slug']}[bot]" else None,
         }
 
     def pull(self, repository: Repository, issue: Issue) -> Json:

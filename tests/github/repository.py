@@ -51,9 +51,9 @@ class GitRepository:
 
     def commit_files(self, files: Mapping[str, bytes | str | None], message: str, branch: str = "") -> str:
         """Commit the files (None deletes; a `str` value that starts with `-> ` is a symlink; `!x ` makes it
-        executable) on top of the branch."""
+        executable) on top of the branch; a new branch begins at the default one."""
         branch = branch or self.branch
-        parent = self.commit_of(branch)
+        parent = self.commit_of(branch) or self.commit_of(self.branch)
         with tempfile.TemporaryDirectory() as scratch:
             env = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
             if parent:

@@ -152,7 +152,7 @@ def _application(world: World, payloads: Payloads, webhooks: Webhooks, control: 
                     allowed = role in (("write", "maintain", "admin") if pushing else ("read", "triage", "write"))
                     allowed = allowed or role in ("maintain", "admin")
                 if not allowed or (pushing and repository.archived):
-                    return Response(f"Permission to {full_name}.git denied to {user}.", 403)
+                    return Response(f"Permission to {full_name}.git denied to {user}.", 403, media_type="text/plain")
             elif pushing or repository.private:
                 return Response("Authentication required", 401, challenge)
         except ApiError as error:

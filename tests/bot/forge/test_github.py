@@ -516,6 +516,26 @@ async def test_many_at_once(github: GitHubServer, forge: GitHubForge, number: in
     assert sorted(github.comments(REPO, number)) == sorted(f"{marker}\nx" for marker in markers)
 
 
+async def test_a_cancelled_write_ends_before_what_comes_next(
+    github: GitHubServer, forge: GitHubForge, number: int
+) -> None:
+    """Else the status "running" could arrive after the status "solved", and stay."""
+    await forge.comment(REPO, number, STATUS, "begun")
+    lock = github.world.lock  # held: the server can't finish the edit
+    with lock:
+        writing = asyncio.create_task(forge.comment(REPO, number, STATUS, "running"))
+        for _ in range(1000):
+            if any(r.method == "PATCH" for r in github.requests):
+                break
+            await asyncio.sleep(0.005)
+        writing.cancel()
+        await asyncio.sleep(0.05)
+        assert not writing.done()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert github.comments(REPO, number) == [f"{STATUS}\nrunning"]
+
+
 async def test_nothing_is_logged_of_tokens(
     github: GitHubServer, forge: GitHubForge, number: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
