@@ -50,8 +50,8 @@ class Service:
         """
         if self._key is None:
             return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, self._key.encode()):
+        given = request.headers.get("authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {self._key}".encode()):
             raise AuthenticationError("incorrect API key: send it as 'Authorization: Bearer KEY'")
 
     def check_model(self, model: str | None) -> None:

@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)  # before the first thread starts: sleepy numbers cost a hundred times a normal one
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     try:
         core = build_core(settings)
     except LoadError as error:
+        listener.close()
         print(f"troop engine: {error}", file=sys.stderr)
         return 1
     name = settings.served_model_name or os.path.basename(os.path.normpath(settings.model))
@@ -112,7 +112,12 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that the port is known before the server runs.
+
+    Raises:
+        SystemExit: the address is taken or not ours.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -82,7 +82,7 @@ class EngineLoop:
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        torch.set_flush_denormal(True)
+        torch.set_flush_denormal(True)  # before this thread's helpers start: they inherit it, and denormals are slow
         sys.setswitchinterval(0.001)  # seconds: this thread hands the lock over often and wants it back soon
         gc.freeze()  # the model and what was imported need not be looked through again
         while True:

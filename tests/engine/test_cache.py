@@ -56,7 +56,7 @@ def test_partial_blocks_are_shared_too(make_core: Callable[..., Core]):
 def test_decoding_shares_the_prefix_and_says_so(make_core: Callable[..., Core]):
     core = make_core(block_size=8)
     core.run([Request(list(range(10, 74)), SamplingParams(max_tokens=5, ignore_eos=True), n=8)])
-    # The first child is a step ahead: 3 steps of 8 rows and one of 7, in which all rows but one read nothing of 64 tokens.
+    # The first child is a step ahead: 3 steps of 8 rows and one of 7; all rows but one read nothing of 64 tokens.
     assert core.stats.shared_tokens == (3 * 7 + 6) * 64
 
 

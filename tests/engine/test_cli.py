@@ -1,0 +1,70 @@
+"""The command: its line on standard output, its settings, its end."""
+
+import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.cli import build_core, main, parse, parse_size
+from engine.settings import Settings
+
+
+@pytest.mark.slow
+def test_the_command_serves_says_so_and_ends_on_a_signal(model_folder: Path):
+    command = [sys.executable, "-m", "engine", "--model", str(model_folder), "--port", "0", "--threads", "1"]
+    command += ["--cache-tokens", "2000", "--served-model-name", "small"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("troop engine ready on http://127.0.0.1:")
+        url = line.split()[-1]
+        answer = httpx.post(
+            f"{url}/v1/completions", json={"model": "small", "prompt": "def add", "max_tokens": 3}
+        ).json()
+        assert answer["usage"]["prompt_tokens"] > 0
+        metrics = httpx.get(f"{url}/metrics").text
+        assert "troop_engine_blocks_total 125.0" in metrics
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["--model", str(tmp_path / "nothing"), "--port", "0"]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_values_out_of_range(capsys: pytest.CaptureFixture[str]):
+    assert main(["--port", "70000"]) == 2
+    assert "port" in capsys.readouterr().err
+
+
+def test_sizes():
+    assert parse_size("2GiB") == 2 << 30
+    assert parse_size("1.5 MB") == 1_500_000
+    assert parse_size("1000") == 1000
+    for wrong in ("", "GB", "2 apples", "-1", "2i"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            parse_size(wrong)
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    assert parse([]).api_key is None
+    monkeypatch.setenv("TROOP_ENGINE_API_KEY", "k")
+    assert parse([]).api_key == "k"
+
+
+def test_the_cache_is_sized_by_tokens_or_by_memory(model_folder: Path):
+    by_tokens = build_core(Settings(model=str(model_folder), cache_tokens=1000))
+    assert by_tokens.scheduler.allocator.count == 62
+    by_memory = build_core(Settings(model=str(model_folder), cache_memory=1 << 20))
+    assert by_memory.scheduler.allocator.count == (1 << 20) // by_memory.model.shape.token_bytes // 16
+    short = build_core(Settings(model=str(model_folder), max_model_len=100))
+    assert short.max_model_len == 100

@@ -1,0 +1,153 @@
+"""The engine's thread: failures, shutdown, and a busy loop that stays responsive."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from engine.api import create_app
+from engine.core import Core
+from engine.errors import ServingError, ShutdownError, StepError
+from engine.loop import EngineLoop
+from engine.sequence import Output, Request, SamplingParams
+from tests.engine.serving import serve
+
+
+async def ask(loop: EngineLoop, request: Request) -> list[Output]:
+    """Outputs of a request to its end."""
+    queue: asyncio.Queue[Output] = asyncio.Queue()
+    request.notify = queue.put_nowait
+    loop.submit(request)
+    outputs = []
+    while True:
+        outputs.append(await queue.get())
+        if outputs[-1].error is not None or request.finished:
+            return outputs
+
+
+def some(prompt: list[int], length: int = 5, **more: Any) -> Request:
+    return Request(prompt, SamplingParams(max_tokens=length, ignore_eos=True), **more)
+
+
+async def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(make_core: Callable[..., Core]):
+    core = make_core()
+    loop = EngineLoop(core, threads=1)
+    loop.start(asyncio.get_running_loop())
+    forward = core.model.forward
+
+    def broken(step: Any) -> torch.Tensor:
+        raise RuntimeError("out of luck")
+
+    core.model.forward = broken  # type: ignore[method-assign]
+    (output,) = await ask(loop, some([5, 6, 7], n=3))
+    assert isinstance(output.error, StepError)
+    assert "out of luck" in str(output.error)
+    core.model.forward = forward  # type: ignore[method-assign]
+    outputs = await ask(loop, some([5, 6, 7]))
+    assert outputs[-1].finish_reason == "length"
+    await asyncio.to_thread(loop.stop)
+    core.scheduler.check_integrity()
+    assert core.stats.failed_steps == 1
+
+
+async def test_a_fault_of_the_scheduler_is_survived_too(make_core: Callable[..., Core]):
+    core = make_core()
+    loop = EngineLoop(core, threads=1)
+    loop.start(asyncio.get_running_loop())
+
+    def broken() -> Any:
+        raise AssertionError("the books do not balance")
+
+    core.scheduler.schedule = broken  # type: ignore[method-assign]
+    outputs = await ask(loop, some([5, 6, 7]))
+    assert isinstance(outputs[-1].error, StepError)
+    outputs = await ask(loop, some([5, 6, 7]))  # on a new scheduler
+    assert outputs[-1].finish_reason == "length"
+    await asyncio.to_thread(loop.stop)
+
+
+async def test_output_that_is_not_a_number_fails_its_request_only(make_core: Callable[..., Core]):
+    core = make_core(block_size=4)
+    forward = core.model.forward
+
+    def poisoned(step: Any) -> torch.Tensor:
+        logits = forward(step)
+        poison = (step.tokens == 77).nonzero()[:, 0]
+        for row in poison.tolist():
+            core.model.cache[..., step.slots[row], :] = torch.nan
+        hit = torch.isin(step.sampled, poison)
+        return logits.masked_fill(hit[:, None], torch.nan)
+
+    core.model.forward = poisoned  # type: ignore[method-assign]
+    bad, good = some([5, 6, 7, 8, 9, 77], 9, n=2), some([5, 6, 7, 8, 9, 10], 9)
+    core.submit(bad)
+    core.submit(good)
+    outputs = []
+    while core.busy:
+        outputs += core.step()
+        core.scheduler.check_integrity()
+    assert [type(o.error) for o in outputs if o.request is bad] == [StepError]
+    assert [o.finish_reason for o in outputs if o.request is good] == ["length"]
+    assert torch.isfinite(core.model.cache).all()
+
+
+async def test_stopping_fails_what_is_left(make_core: Callable[..., Core]):
+    loop = EngineLoop(make_core(), threads=1)
+    loop.start(asyncio.get_running_loop())
+    asking = [asyncio.create_task(ask(loop, some([5, 6, i], 400))) for i in range(4)]
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(loop.stop)
+    for outputs in await asyncio.gather(*asking):
+        assert isinstance(outputs[-1].error, ShutdownError)
+    assert not loop.alive
+    with pytest.raises(ShutdownError):
+        loop.submit(some([5]))
+    loop.abort(some([5]))  # no effect
+
+
+async def test_overload_is_told_to_the_one_that_asked(make_core: Callable[..., Core]):
+    loop = EngineLoop(make_core(max_waiting=3), threads=1)
+    loop.start(asyncio.get_running_loop())
+    outputs = await ask(loop, some([5, 6, 7], n=4))
+    assert isinstance(outputs[0].error, ServingError)
+    assert outputs[0].error.status == 429
+    await asyncio.to_thread(loop.stop)
+
+
+def test_http_answers_while_the_engine_computes(make_core: Callable[..., Core]):
+    core = make_core(blocks=2000, max_batch=64)
+    with (
+        serve(create_app(EngineLoop(core, threads=1), "tiny")) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        started = client.stream(
+            "POST",
+            "/v1/completions",
+            json={"prompt": "x", "n": 32, "max_tokens": 400, "ignore_eos": True, "stream": True},
+        )
+        with started as streaming:
+            next(streaming.iter_lines())
+            times = []
+            for _ in range(10):
+                begin = time.perf_counter()
+                assert httpx.get(f"{url}/health").status_code == 200
+                times.append(time.perf_counter() - begin)
+            assert sorted(times)[5] < 0.5  # seconds; a new connection each time, on a shared machine
+            assert running[0] > 0, "it was still computing"
+
+
+def test_errors_reach_the_client_whole_and_in_streams(make_core: Callable[..., Core]):
+    core = make_core()
+    forward = core.model.forward
+    core.model.forward = lambda step: forward(step) * torch.nan  # type: ignore[method-assign]
+    with serve(create_app(EngineLoop(core, threads=1), "tiny")) as url:
+        answer = httpx.post(f"{url}/v1/completions", json={"prompt": "x"})
+        assert answer.status_code == 500
+        assert answer.json()["error"]["code"] == "step_failed"
+        streamed = httpx.post(f"{url}/v1/completions", json={"prompt": "x", "stream": True})
+        assert "step_failed" in streamed.text
+        assert "[DONE]" not in streamed.text

@@ -1,0 +1,217 @@
+"""Random workloads over the allocator, the radix tree and the whole scheduler; integrity after every operation."""
+
+import random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.blocks import BlockAllocator, OutOfBlocksError
+from engine.order import TreeOrder, common_prefix
+from engine.prefix_tree import PrefixTree
+from engine.scheduler import Limits, Scheduler
+from engine.sequence import Request, SamplingParams, Sequence, State
+from engine.text import ByteDecoder, OutputText
+
+LIMITED = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@LIMITED
+@given(st.lists(st.tuples(st.sampled_from(["take", "hold", "drop"]), st.integers(0, 9)), max_size=60))
+def test_allocator(operations: list[tuple[str, int]]):
+    allocator = BlockAllocator(16)
+    owned: list[list[int]] = []
+    for name, number in operations:
+        if name == "take":
+            if number > allocator.free:
+                try:
+                    allocator.allocate(number)
+                    raise AssertionError("took more than there is")
+                except OutOfBlocksError:
+                    pass
+            else:
+                owned.append(allocator.allocate(number))
+        elif owned and name == "hold":
+            blocks = owned[number % len(owned)]
+            allocator.hold(blocks)
+            owned.append(blocks)
+        elif owned:
+            allocator.release(owned.pop(number % len(owned)))
+        allocator.check_integrity()
+        references = np.zeros(16, dtype=int)
+        for blocks in owned:
+            references[blocks] += 1
+        assert (references == allocator.refs).all()
+
+
+def test_allocator_prefers_neighbours():
+    allocator = BlockAllocator(32)
+    blocks = allocator.allocate(32)
+    allocator.release([*blocks[4:8], *blocks[10:20]])
+    assert allocator.allocate(4) == blocks[4:8], "the smallest hole that fits"
+    assert allocator.allocate(6) == blocks[10:16]
+    allocator.release([blocks[0], blocks[2]])
+    assert allocator.allocate(6) == [blocks[0], blocks[2], *blocks[16:20]], "in rising order where no hole fits"
+
+
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
+
+
+@LIMITED
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("insert"), TOKENS, st.integers(0, 9)),
+            st.tuples(st.just("match"), TOKENS, st.integers(0, 14)),
+            st.tuples(st.just("evict"), st.integers(1, 8), st.integers(0, 9)),
+        ),
+        max_size=40,
+    )
+)
+def test_radix_tree(operations: list[tuple[str, list[int] | int, int]]):
+    """Against a model: the set of prefixes that were inserted. A block's content is checked by remembering it."""
+    size = 3
+    allocator = BlockAllocator(200)
+    tree = PrefixTree(allocator, size)
+    content: dict[int, tuple[int, ...]] = {}  # block -> the whole prefix up to its last token, as it was written
+    inserted: list[tuple[int, ...]] = []
+    evicted = False
+    for name, what, number in operations:
+        if name == "insert":
+            tokens = list(what)
+            blocks = allocator.allocate(-(-len(tokens) // size))
+            for index, block in enumerate(blocks):
+                content[block] = tuple(tokens[: (index + 1) * size])
+            tree.insert(tokens, blocks, lease=float(number))
+            allocator.release(blocks)
+            inserted.append(tuple(tokens))
+        elif name == "match":
+            tokens = list(what)
+            limit = min(number, len(tokens))
+            match = tree.match(tokens, limit)
+            assert len(match.blocks) * size + match.copied <= limit
+            for index, block in enumerate(match.blocks):
+                assert content[block] == tuple(tokens[: (index + 1) * size])
+            if match.copied:
+                end = len(match.blocks) * size + match.copied
+                assert content[match.source][:end] == tuple(tokens[:end])
+            if not evicted:
+                best = max((common_prefix(list(known), tokens[:limit]) for known in inserted), default=0)
+                assert len(match.blocks) * size + match.copied == best
+        else:
+            before = allocator.free
+            freed = tree.evict(int(what), now=float(number))
+            assert allocator.free == before + freed
+            evicted = evicted or freed > 0
+        allocator.check_integrity()
+        tree.check_integrity()
+    assert tree.evict(10**6, now=1e9) + allocator.free - tree.blocks >= 0
+    assert allocator.free == 200
+    tree.check_integrity()
+
+
+def test_eviction_takes_the_least_recently_used_leaf_and_keeps_leases_and_users():
+    allocator = BlockAllocator(100)
+    tree = PrefixTree(allocator, 2)
+    for start, lease in ((0, 0.0), (10, 50.0), (20, 0.0)):
+        blocks = allocator.allocate(2)
+        tree.insert([start, 1, start, 2], blocks, lease)
+        allocator.release(blocks)
+    tree.match([0, 1, 0, 2], 4)  # used last
+    assert tree.evict(1, now=10.0) == 1
+    assert len(tree.match([20, 1, 20, 2], 4).blocks) == 1, "the end went first"
+    users = tree.match([0, 1, 0, 2], 4).blocks
+    allocator.hold(users)
+    assert tree.evict(100, now=10.0) == 1
+    assert len(tree.match([10, 1, 10, 2], 4).blocks) == 2, "leased"
+    assert tree.evict(100, now=10.0, insist=True) == 2
+    assert tree.match([0, 1, 0, 2], 4).blocks == users
+    tree.check_integrity()
+
+
+@LIMITED
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 2), max_size=6)), max_size=30))
+def test_tree_order(operations: list[tuple[bool, list[int]]]):
+    order = TreeOrder()
+    private = 100
+    for remove, path in operations:
+        if remove and len(order):
+            order.remove(order.sequences[len(path) % len(order)])
+        else:
+            text = OutputText(ByteDecoder([]))
+            sequence = Sequence(Request([1], SamplingParams()), 0, [1], 0, text)
+            shared = [sum(3**i * (step + 1) for i, step in enumerate(path[: end + 1])) for end in range(len(path))]
+            sequence.table = [*shared, private]
+            private += 1
+            order.add(sequence)
+        order.check_integrity()
+        tables = [sequence.table for sequence in order]
+        assert tables == sorted(tables)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.integers(6, 40), st.integers(1, 6))
+def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
+    """Requests that share, aborts, time passing, memory short: nothing is lost, all finish."""
+    rng = random.Random(seed)
+    now = [0.0]
+    copies: list[tuple[list[int], list[int]]] = []
+    scheduler = Scheduler(
+        blocks,
+        Limits(size, max_batch=rng.randint(1, 8), prefill_chunk=rng.randint(1, 20), lease_seconds=5.0),
+        lambda source, target: copies.append((source, target)),
+        clock=lambda: now[0],
+    )
+    live: list[Request] = []
+    arrivals = 0
+
+    def submit() -> None:
+        nonlocal arrivals
+        length = rng.randint(1, max(1, scheduler.longest // 2))
+        most = min(scheduler.longest - length, 30)
+        if most < 1:
+            return
+        prompt = [rng.randint(0, 1) if i < length - 2 else rng.randint(0, 9) for i in range(length)]
+        request = Request(prompt, SamplingParams(max_tokens=rng.randint(1, most)), n=rng.randint(1, 4))
+        for index in range(request.n):
+            text = OutputText(ByteDecoder([]))
+            request.sequences.append(Sequence(request, index, list(prompt), arrivals, text))
+            arrivals += 1
+        scheduler.submit(request)
+        live.append(request)
+
+    def step() -> bool:
+        now[0] += 0.1
+        plan = scheduler.schedule()
+        scheduler.check_integrity()
+        for work in plan.works:
+            assert work.new >= 1
+            assert work.sequence.computed + work.new <= len(work.sequence.table) * size
+        sampled = [work.sequence for work in plan.works if work.samples]
+        scheduler.advance(plan.works)
+        scheduler.check_integrity()
+        for sequence in sampled:
+            sequence.tokens.append(rng.randint(0, 9))
+            if sequence.remaining <= 0 or rng.random() < 0.05:
+                scheduler.finish(sequence, "stop" if sequence.remaining else "length")
+                scheduler.check_integrity()
+        return bool(plan.works)
+
+    for _ in range(60):
+        action = rng.random()
+        if action < 0.2:
+            submit()
+        elif action < 0.25 and live:
+            for sequence in rng.choice(live).sequences:
+                scheduler.finish(sequence, "abort")
+                scheduler.check_integrity()
+        else:
+            step()
+    for _ in range(20_000):
+        if not scheduler.waiting and not len(scheduler.running):
+            break
+        assert step(), "something waits or runs, but nothing is computed"
+    assert all(sequence.state is State.FINISHED for request in live for sequence in request.sequences)
+    assert scheduler.allocator.free + scheduler.tree.blocks == blocks
+    for source, target in copies:
+        assert not set(source) & set(target)

@@ -1,0 +1,118 @@
+"""Models that the engine would compute wrongly are refused at load, by the name of the feature."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from engine.attention import NAME, paged_tree_attention
+from engine.errors import LoadError, UnsupportedModelError
+from engine.features import check_config
+from engine.model import Model
+from tests.engine.conftest import copy_into_engine, make_config, make_weights
+
+CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "window": ("Mistral", {"sliding_window": 128}, "sliding window"),
+    "some-layers-with-a-window": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1},
+        "sliding",
+    ),
+    "soft-caps": ("Gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "soft-capped"),
+    "sinks": ("GptOss", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 512}, "attention sinks"),
+    "linear": (
+        "Qwen3Next",
+        {"layer_types": ["linear_attention", "full_attention"], "num_experts": 2, "num_experts_per_tok": 1},
+        "linear attention",
+    ),
+    "recurrent": ("Mamba", {}, "linear attention"),
+    "alibi": ("Falcon", {"alibi": True}, "ALiBi"),
+    "encoder": ("T5", {}, "an encoder"),
+    "latent": ("DeepseekV3", {"kv_lora_rank": 16}, "latent"),
+}
+
+
+def load(config: Any) -> Model:
+    """As `Model.load` does it, without a folder."""
+    check_config(config)
+    return Model(AutoModelForCausalLM.from_config(config, attn_implementation=NAME))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_refused_by_name(name: str):
+    kind, changes, words = CONFIGS[name]
+    if kind in ("Mamba", "Falcon", "T5"):
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**changes)
+    else:
+        config = make_config(kind, **changes)
+    with pytest.raises(UnsupportedModelError, match=words):
+        load(config)
+
+
+def test_a_window_is_served_up_to_its_length():
+    weights = make_weights("Mistral", sliding_window=128)
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    assert Model(twin, longest=128).context_length == 128
+
+
+@pytest.mark.parametrize("argument", ["s_aux", "softcap", "position_bias"])
+def test_attention_arguments_that_would_be_ignored_are_refused(argument: str):
+    from engine.attention import ProbeContext, attending
+
+    module = torch.nn.Module()
+    module.layer_idx = 0  # type: ignore[assignment]
+    query = torch.randn(1, 2, 3, 8)
+    with attending(ProbeContext(512)):
+        assert paged_tree_attention(module, query, query, query, None)[0].shape == (1, 3, 2, 8)
+        with pytest.raises(UnsupportedModelError):
+            paged_tree_attention(module, query, query, query, None, **{argument: torch.ones(1)})
+        with pytest.raises(UnsupportedModelError, match="causal"):
+            paged_tree_attention(module, query, query, query, None, is_causal=False)
+
+
+def test_a_model_that_computes_something_else_is_refused(weights: Any):
+    """A feature that nobody thought of: the layer scales what attention returns, only under other implementations."""
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    layer = twin.model.layers[1].self_attn.o_proj
+    forward = layer.forward
+    layer.forward = lambda x: forward(x) * (2.0 if twin.config._attn_implementation == "eager" else 1.0)
+    with pytest.raises(UnsupportedModelError, match="does not name"):
+        Model(twin)
+
+
+def test_merged_linears_change_nothing(weights: Any):
+    twin = copy_into_engine(weights)
+    assert "k_proj.weight" not in "".join(twin._inner.state_dict())
+
+
+def test_folders_that_hold_no_model(tmp_path: Path):
+    with pytest.raises(LoadError):
+        Model.load(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "never-heard-of"}))
+    with pytest.raises(LoadError):
+        Model.load(str(tmp_path))
+
+
+def test_half_precision_is_served_too(weights: Any):
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    twin.load_state_dict(weights.state_dict())
+    model = Model(twin.to(torch.bfloat16))
+    assert model.dtype == torch.bfloat16
+    assert model.shape.token_bytes == 2 * 2 * 2 * 16 * 2
+
+
+def test_transformers_loads_models_with_our_kernels_importable(model_folder: Path):
+    """`kernels` is also the name of a package that transformers looks for."""
+    import kernels
+
+    assert kernels.__doc__
+    assert "bot" in kernels.__doc__
+    model = Model.load(str(model_folder))
+    assert model.context_length == 512
+    assert model.end_tokens == {0}
