@@ -61,11 +61,10 @@ async def select(
     own = own_tests
     nobody = abstention(standings, ballot)
     if nobody is not None:
-        reason = f"{nobody}{_own_words(None, own)}"
         return Verdict(
             outcome=Outcome.ABSTAINED,
             winner=None,
-            reason=reason,
+            reason=nobody,
             standings=tuple(standings),
             ballot=ballot,
             own_tests=own,
@@ -249,15 +248,15 @@ def _test_words(choice: Choice, finalists: Sequence[Standing], winner: int) -> s
     return f" Of {_counted(len(telling), 'telling selection test')} it passes {counts[winner]} ({others})."
 
 
-def _own_words(winner: Standing | None, own: OwnTestsReport | None) -> str:
+def _own_words(winner: Standing, own: OwnTestsReport | None) -> str:
     if own is None:
         return ""
     name = f"The repository's own tests (`{' '.join(own.command)}`)" if own.command else "The repository's own tests"
     if own.note:
         return f" {name} {own.note}."
-    after = own.on(winner.candidate) if winner is not None else None
+    after = own.on(winner.candidate)
     if after is None:
-        return "" if winner is None else f" {name} were not run on it."
+        return f" {name} were not run on it."
     if after.execution.ending is Ending.UNAVAILABLE:
         return f" {name} could not be run on it."
     if after.execution.passed:

@@ -1,14 +1,17 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from bot.ballot import count
 from bot.errors import SandboxError
-from bot.records import Ballot, Ending, Execution, Job, OwnTestsReport
-from bot.settings import SolverSettings
+from bot.records import Ballot, Ending, Execution, FileChange, Job, OwnTestsReport, Patch
+from bot.sandbox import open_sandbox
+from bot.settings import SandboxSettings, SolverSettings
 from bot.stages.own_tests import PYTEST, UNITTEST, detect, failing, run_own_tests
 from tests.bot.ballots import ballot
 from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
+from tests.demo import load
 
 
 def found(files: dict[str, str]) -> list[str]:
@@ -152,3 +155,30 @@ async def test_nothing_is_run_for_nobody() -> None:
     assert "no candidate is credible" in (await run(ballot(".", "."), judge)).note
     assert "[test] command" in (await run(BALLOT, judge, ())).note
     assert judge.jobs == []
+
+
+@pytest.mark.slow
+async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
+    case = load(1)
+    for name, text in case.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    prices = case.files["pantry/prices.py"]
+    right = prices.replace("quantity > BULK_MINIMUM", "quantity >= BULK_MINIMUM")
+    wrong = prices.replace("quantity > BULK_MINIMUM", "quantity > 0")
+    patches = [Patch(changes=(FileChange(path="pantry/prices.py", text=text),), diff="+x\n") for text in (wrong, right)]
+    b = ballot(".", "+", "+")
+    candidates = tuple(c.model_copy(update={"patch": p}) for c, p in zip(b.candidates, patches, strict=True))
+    b = b.model_copy(update={"candidates": candidates})
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
+    try:
+        commands = detect(sorted(case.files), case.files.get)
+        report = await run_own_tests(b, count(b), commands, sandbox, SolverSettings(), Progress())
+    finally:
+        await sandbox.close()
+    assert report.base is not None
+    assert report.base.execution.passed
+    standings = count(b, report)
+    assert [s.candidate for s in standings] == [1, 0]
+    broken = sorted(name.split("::")[-1].split()[0] for name in standings[1].regressions)
+    assert broken == ["test_few_pieces_cost_the_full_price", "test_receipt"]
