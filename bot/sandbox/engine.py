@@ -16,6 +16,8 @@ from bot.errors import SandboxUnavailable
 
 LABEL = "troop"  # every container and image that we make carries it; its value is what it is for
 EXPIRES = "troop.expires_at"  # seconds since 1970
+_BUILDING = 600  # seconds that an answer may take while images are pulled and made
+SERVING = 60  # ... and while jobs run
 RUN = "troop.run"  # which sandbox made it
 
 # What the SDK raises where the daemon, not the job, is the trouble.
@@ -31,7 +33,7 @@ def connect(connections: int = 10) -> docker.APIClient:
             with socket.socket(socket.AF_UNIX) as attempt:
                 attempt.settimeout(10)
                 attempt.connect(address.removeprefix("unix://"))
-        client = docker.APIClient(**options, version="auto", timeout=60, max_pool_size=connections)
+        client = docker.APIClient(**options, version="auto", timeout=_BUILDING, max_pool_size=connections)
     except TROUBLE as error:
         raise SandboxUnavailable(
             "no Docker daemon answers; install Docker and start it (`systemctl start docker`), let this user reach it "

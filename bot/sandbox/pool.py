@@ -80,6 +80,7 @@ class DockerSandbox:
             self._image = await self._in_thread(
                 lambda: images.tree_image(client, image_id, self._base, after_setup=bool(setup))
             )
+            client.timeout = engine.SERVING
             await self._probe(image or settings.image)
         except engine.TROUBLE as error:
             await self.close()

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-def _seal(report: int, nonce: bytes) -> Callable[[int | str], None]:
+def _seal(report: int, nonce: bytes) -> Callable[[int | str], int]:
     """A function that writes the proof; it holds its own references, since the script may replace `os.write`."""
     write, getpid, owner = os.write, os.getpid, os.getpid()
 
-    def prove(code: int | str) -> None:
+    def prove(code: int | str) -> int:
         if getpid() == owner:  # a fork that outlives its parent proves nothing
             write(report, nonce + b" " + str(code).encode() + b"\n")
+        return code if isinstance(code, int) else 0
 
     return prove
 
@@ -59,9 +60,8 @@ def _below(error: BaseException) -> TracebackType | None:
     return error.__traceback__.tb_next if error.__traceback__ else None
 
 
-def _run() -> int:
-    report, changed_file, path, script = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-    prove = _seal(report, _read_all(0))
+def _execute(report: int, changed_file: str, path: str, script: str) -> int | str:
+    """Run the script as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -102,9 +102,9 @@ def _run() -> int:
             # Without the frame of this function, it looks as it would without us.
             traceback = _below(error)
             sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-    prove(code)
-    return code if isinstance(code, int) else 0
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(_run())
+    # The nonce and the function that holds it are never in a variable of any frame, where a script could look.
+    sys.exit(_seal(int(sys.argv[1]), _read_all(0))(_execute(int(sys.argv[1]), *sys.argv[2:5])))

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
-from bot.records import Ending
+from bot.records import Ending, Job, Test
 from bot.sandbox import engine, images, open_sandbox, pool
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
@@ -139,6 +139,15 @@ class TestDocker(Work, Attacks):
         assert await until(lambda: not running("61234567"))
 
 
+def setup_images(client: docker.APIClient) -> set[str]:
+    return {image["Id"] for image in client.images(filters={"label": "troop=setup"})}
+
+
+def remove_setup_images(client: docker.APIClient, besides: set[str]) -> None:
+    for image in setup_images(client) - besides:
+        client.remove_image(image, force=True)
+
+
 async def test_setup_runs_once_and_what_it_makes_is_in_every_copy(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
@@ -146,7 +155,7 @@ async def test_setup_runs_once_and_what_it_makes_is_in_every_copy(
     (source / "requirements.txt").write_text(f"# {os.urandom(8).hex()}\n")
     setup = "cat /proc/sys/kernel/random/uuid > built.txt && mkdir -p node_modules && env > environment.txt"
     seen = []
-    name = ""
+    before = setup_images(client)
     try:
         for _ in range(2):
             sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
@@ -163,9 +172,7 @@ async def test_setup_runs_once_and_what_it_makes_is_in_every_copy(
         assert images.dependency_hash(source, setup) != key
         assert images.dependency_hash(source, setup) != images.dependency_hash(source, "true")
     finally:
-        for image in client.images(filters={"label": "troop=setup"}):
-            for name in image["RepoTags"] or []:
-                client.remove_image(name)
+        remove_setup_images(client, before)
 
 
 async def test_a_cached_setup_keeps_no_file_of_the_commit_it_was_made_with(
@@ -173,6 +180,7 @@ async def test_a_cached_setup_keeps_no_file_of_the_commit_it_was_made_with(
 ) -> None:
     source = make_tree(tmp_path / "tree")
     (source / "gone.py").write_text("")
+    before = setup_images(client)
     setup = f"touch made.txt # {os.urandom(8).hex()}"
     for present in (True, False):
         sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
@@ -181,9 +189,7 @@ async def test_a_cached_setup_keeps_no_file_of_the_commit_it_was_made_with(
         assert ("gone.py" in listed) is present
         assert "made.txt" in listed
         (source / "gone.py").unlink(missing_ok=True)
-    for image in client.images(filters={"label": "troop=setup"}):
-        for name in image["RepoTags"] or []:
-            client.remove_image(name)
+    remove_setup_images(client, before)
 
 
 async def test_a_setup_that_fails_says_why(sandbox_image: str, tmp_path: Path) -> None:
@@ -192,6 +198,20 @@ async def test_a_setup_that_fails_says_why(sandbox_image: str, tmp_path: Path) -
         await DockerSandbox.open(settings(sandbox_image), source, setup="echo no compiler >&2; exit 3")
     with pytest.raises(SandboxError, match="stopped after 1 s"):
         await DockerSandbox.open(settings(sandbox_image, setup_timeout=1), source, setup="sleep 60")
+
+
+async def test_a_missing_python_is_unavailable_and_a_tree_of_50_mb_fits(sandbox_image: str, tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "big.bin").write_bytes(os.urandom(1 << 20) * 50)
+    scripts = {".py": ("python9", "{script}"), ".txt": ("python3", "{script}")}
+    sandbox = await DockerSandbox.open(settings(sandbox_image), source, scripts=scripts)
+    try:
+        assert (await sandbox.run(python("pass"))).ending is Ending.UNAVAILABLE
+        text = "import os; assert os.path.getsize('big.bin') == 50 << 20"
+        for _ in range(3):
+            assert (await sandbox.run(Job(test=Test(path="t.txt", text=text)))).passed
+    finally:
+        await sandbox.close()
 
 
 async def test_close_leaves_no_container_and_no_image(

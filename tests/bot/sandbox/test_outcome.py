@@ -21,6 +21,7 @@ from bot.sandbox.process import read_report
         (0, "1", True, Ending.EXITED, 1),  # an exit hook hid the failure
         (3, "0", True, Ending.EXITED, 3),  # ... or made one
         (5, None, True, Ending.EXITED, 5),
+        (127, None, True, Ending.UNAVAILABLE, 127),
         (127, "127", True, Ending.EXITED, 127),
     ],
 )

@@ -92,11 +92,17 @@ def test_what_is_printed_is_what_a_bare_run_prints(python: str, script: str, tmp
     assert code == bare.returncode
 
 
-def test_the_nonce_is_in_no_argument_variable_or_file(tmp_path: Path) -> None:
+def test_the_nonce_is_in_no_argument_variable_or_frame(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
         "seen = open('/proc/self/cmdline').read() + open('/proc/self/environ').read() + repr(os.environ)\n"
         "seen += repr(sys.argv) + repr(vars(sys.modules['__main__'])) + os.read(0, 100).decode()\n"
+        "frame = sys._getframe()\n"
+        "while frame is not None:\n"
+        "    seen += repr(frame.f_locals) + repr(frame.f_globals)\n"
+        "    for value in list(frame.f_locals.values()) + list(frame.f_globals.values()):\n"
+        "        seen += repr([cell.cell_contents for cell in getattr(value, '__closure__', None) or ()])\n"
+        "    frame = frame.f_back\n"
         f"assert {NONCE[:3]!r} + {NONCE[3:]!r} not in seen, seen\n"
     )
     said, code, shown = run(sys.executable, tmp_path, script)
