@@ -7,7 +7,7 @@ samples that agree without having seen each other seldom do. The two constants w
 matrices that `tests/bench/bench_selection.py` reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
                 cluster=int(cluster[i]),
                 size=candidate.patch.size,
                 score=float(score[i]),
-                regressions=regressions(own, i),
+                regressions=regressions(own, i, candidate.patch.paths),
                 disqualified=candidate.disqualified,
             )
         )
@@ -124,17 +124,18 @@ def _own(ballot: Ballot, index: int) -> list[bool]:
     return [t in candidate.tests and t not in others for t in range(len(ballot.tests))]
 
 
-def regressions(own: OwnTestsReport | None, candidate: int) -> tuple[str, ...]:
+def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
     """The repository's tests that passed on the untouched repository and fail on the candidate.
 
-    By name where the runner names failing tests on both; else by exit code. What could not be run says nothing.
+    By name where the runner names failing tests on both; else by exit code. What could not be run says nothing. Nor
+    do tests in the files that the candidate itself brings, `paths`: they never passed before.
     """
     after = own.on(candidate) if own is not None else None
     if own is None or own.base is None or after is None or after.execution.ending is Ending.UNAVAILABLE:
         return ()
     if own.base.failures is not None and after.failures is not None:
         before = set(own.base.failures)
-        return tuple(name for name in after.failures if name not in before)
+        return tuple(n for n in after.failures if n not in before and n.split("::")[0] not in paths)
     if own.base.execution.passed and not after.execution.passed:
         return (f"{' '.join(own.command)}: {after.execution.status}",)
     return ()

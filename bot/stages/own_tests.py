@@ -15,7 +15,10 @@ from bot.settings import SolverSettings
 
 Command = tuple[str, ...]
 
-PYTEST: Command = ("python3", "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider")
+PYTEST: Command = (
+    *("python3", "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider"),
+    "--continue-on-collection-errors",  # else one file that can't be imported keeps all others from running
+)
 UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
 
@@ -132,7 +135,7 @@ async def run_own_tests(
             results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
             ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
             report = report.model_copy(update={"candidates": report.candidates + ran})
-            if any(not regressions(report, c) for c in batch):
+            if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
                 break
         return report
     return OwnTestsReport(note=said)

@@ -28,6 +28,7 @@ from tests.acceptance.solving import solve_bug, write_tree
 ROOT = Path(__file__).parent.parent.parent
 SPARE = 2  # bugs planted beyond a package's share, where another package has too few
 PER_MODULE = 5
+MATRIX_SECONDS = 60.0  # a bug; bounds the whole where a model writes 64 different tests and patches
 
 
 def say(text: str) -> None:
@@ -67,7 +68,9 @@ async def run(arguments: argparse.Namespace) -> int:
         if not url:
             say("starting the bundled engine")
             url = await stack.enter_async_context(bundled_engine(out / "engine.log"))
-        solver = SolverSettings(trajectories=arguments.trajectories, seed=arguments.seed, test_timeout=10.0)
+        solver = SolverSettings(
+            trajectories=arguments.trajectories, seed=arguments.seed, test_timeout=10.0, matrix_seconds=MATRIX_SECONDS
+        )
         main = ModelSettings(base_url=url, name=arguments.model, api_key=os.environ.get("OPENAI_API_KEY", "none"))
         settings = Settings(_env_file=None, main=main, relevance=ModelSettings(), solver=solver)  # type: ignore[call-arg]
         models = await stack.enter_async_context(open_models(settings))

@@ -93,8 +93,9 @@ async def test_planted_bugs_can_be_told_and_checked(sandbox: ProcessSandbox) -> 
 
 
 async def test_the_list_depends_on_the_seed_alone(sandbox: ProcessSandbox) -> None:
-    first, again = await planted(sandbox, 5), await plant(TINY, sandbox, 3, 3, 5, wide=1)
+    first, again = await plant(TINY, sandbox, 2, 3, 5), await plant(TINY, sandbox, 2, 3, 5, wide=1)
     assert first == again
+    assert len(first) == 2
     assert len(await plant(TINY, sandbox, 3, 1, 5)) == 1
 
 

@@ -123,6 +123,12 @@ def test_what_failed_before_is_no_regression() -> None:
     assert regressions(own(before, c0=OwnTests(execution=FAILED, failures=("b", "c"))), 0) == ("c",)
 
 
+def test_a_failing_test_that_the_candidate_brings_is_no_regression() -> None:
+    before = OwnTests(execution=PASSED, failures=())
+    report = own(before, c0=OwnTests(execution=FAILED, failures=("tests/new.py::a", "tests/old.py::b")))
+    assert regressions(report, 0, ("tests/new.py", "a.py")) == ("tests/old.py::b",)
+
+
 def test_without_names_the_exit_code_decides() -> None:
     assert regressions(own(OwnTests(execution=PASSED, failures=()), c0=OwnTests(execution=FAILED)), 0) == (
         "pytest: exit 1",
