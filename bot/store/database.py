@@ -5,6 +5,7 @@ when it writes; on PostgreSQL rows are locked as they are read.
 """
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -41,7 +42,10 @@ class Database:
                 raise SettingsError(
                     "TROOP_DATABASE_URL names no file; several threads need one: sqlite:///troop.sqlite3"
                 )
-            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SettingsError(f"TROOP_DATABASE_URL: the database's folder can't be made: {error}") from error
             self.engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=20)
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -126,7 +130,15 @@ def _translated() -> Iterator[None]:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # pysqlite begins no transaction by itself; `_begin_sqlite` does
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:  # SQLite does not wait here while another process makes the same change
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     cursor.execute("PRAGMA synchronous = FULL")  # a reply that was paid for outlives a power cut too
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

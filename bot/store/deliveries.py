@@ -12,6 +12,7 @@ from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
 
 QUOTA_WINDOW = 3600.0  # seconds
+COMMANDS_PER_HOUR = 60  # of one person in one repository: each costs a question to GitHub, whoever asks
 
 
 class Accepted(Record):
@@ -159,6 +160,17 @@ class Deliveries(Part):
         ).first()
 
     def _receive(self, tx: Connection, now: float, decision: ReceiveCommand) -> Accepted:
+        received = tx.scalar(
+            select(func.count())
+            .select_from(COMMAND)
+            .where(
+                COMMAND.c.repository == decision.repository,
+                COMMAND.c.sender == decision.sender,
+                COMMAND.c.created_at > now - QUOTA_WINDOW,
+            )
+        )
+        if int(received or 0) >= COMMANDS_PER_HOUR:
+            return Accepted(duplicate=False, note=f"{decision.sender} has had {COMMANDS_PER_HOUR} commands of the hour")
         row = tx.execute(
             self.database.insert(COMMAND)
             .values(

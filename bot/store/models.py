@@ -85,7 +85,10 @@ class CommandRow(SQLModel, table=True):
     """A `/troop` comment."""
 
     __tablename__ = "command"
-    __table_args__ = (Index("command_by_state", "done", "available_at"),)
+    __table_args__ = (
+        Index("command_by_state", "done", "available_at"),
+        Index("command_by_sender", "repository", "sender", "created_at"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     comment_id: int = Field(unique=True, sa_type=BigInteger)

@@ -24,6 +24,12 @@ def test_an_unusable_url_is_told_with_its_mend(url: str, words: str):
         Database(url)
 
 
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="folder can't be made"):
+        Database(f"sqlite:///{tmp_path / 'file' / 'x.sqlite3'}")
+
+
 def test_sqlite_is_in_wal_mode_and_its_folder_is_made(tmp_path: Path):
     store = Store.open(f"sqlite:///{tmp_path / 'deep' / 'er' / 'x.sqlite3'}")
     with store.database.read() as connection:

@@ -138,6 +138,15 @@ def test_a_comment_is_one_command_however_often_it_is_delivered(store: Store):
     assert store.accept("g3", "issue_comment", "created", command(comment=8, name=CommandName.STOP)).job_id
 
 
+def test_a_flood_of_commands_by_one_person_stops_nobody_else(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bot.store.deliveries.COMMANDS_PER_HOUR", 5)
+    flood = [store.accept(f"g{n}", "issue_comment", "created", command(comment=n)) for n in range(10)]
+    assert [accepted.job_id is not None for accepted in flood] == [True] * 5 + [False] * 5
+    assert flood[-1].note == "ann has had 5 commands of the hour"
+    stop = command(comment=99, name=CommandName.STOP).model_copy(update={"sender": "ben"})
+    assert store.accept("ben", "issue_comment", "created", stop).job_id is not None
+
+
 @pytest.mark.parametrize(
     ("decision", "note"),
     [(Answer(message="pong"), "pong"), (Ignore(reason="a bot"), "a bot")],

@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Float(), nullable=True),
     )
     op.create_index("command_by_state", "command", ["done", "available_at"])
+    op.create_index("command_by_sender", "command", ["repository", "sender", "created_at"])
 
 
 def downgrade() -> None:
