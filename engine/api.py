@@ -246,18 +246,26 @@ async def _stream(
     opened: set[int] = set()
     try:
         while missing:
-            output = await queue.get()
-            if output.error is not None:
-                failure = output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
-                yield _event(failure.body())
-                return
-            choice = Choice(firsts[id(output.request)] + output.index)
-            choice.add(output)
-            if chat and choice.index not in opened:
-                opened.add(choice.index)
-                yield _event(answer.chunk(Choice(choice.index), first=True))
-            yield _event(answer.chunk(choice))
-            missing -= output.finish_reason is not None
+            outputs = [await queue.get()]
+            while not queue.empty():  # a step's choices leave together
+                outputs.append(queue.get_nowait())
+            events: list[str] = []
+            for output in outputs:
+                if output.error is not None:
+                    failure = (
+                        output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
+                    )
+                    yield "".join([*events, _event(failure.body())])
+                    return
+                choice = Choice(firsts[id(output.request)] + output.index)
+                choice.add(output)
+                if chat and choice.index not in opened:
+                    opened.add(choice.index)
+                    events.append(_event(answer.chunk(Choice(choice.index), first=True)))
+                events.append(_event(answer.chunk(choice)))
+                missing -= output.finish_reason is not None
+            yield "".join(events)
+            await asyncio.sleep(0)  # let others have their turn even where the queue never runs dry
         if include_usage:
             yield _event(answer.last_chunk(requests))
         yield "data: [DONE]\n\n"
