@@ -96,9 +96,13 @@ class GitHubApi:
                 if delay is None:
                     raise _refusal(what, error) from error
                 problem: ForgeError = _broken(what, error, delay)
-            except (requests.ConnectionError, requests.Timeout) as error:
+            except requests.RequestException as error:
                 delay = _backoff(attempt)
                 problem = ForgeError(f"GitHub did not answer ({what}): {type(error).__name__}; it is tried again later")
+            except (ValueError, LookupError, TypeError, AssertionError) as error:
+                # Cut off, or the page of something that stands between us.
+                delay = _backoff(attempt)
+                problem = ForgeError(f"GitHub's answer can't be read ({what}): {type(error).__name__}; is it GitHub's?")
             waited += delay
             if attempt == ATTEMPTS or waited > PATIENCE:
                 raise problem
@@ -138,7 +142,10 @@ class GitHubApi:
 
             def ask(client: Github, page: int = page) -> list[dict[str, Any]]:
                 query = {"per_page": 100, "page": page}
-                return list(client.requester.requestJsonAndCheck("GET", path, parameters=query)[1])
+                data = client.requester.requestJsonAndCheck("GET", path, parameters=query)[1]
+                if not isinstance(data, list):
+                    raise TypeError("a list was asked for")
+                return data
 
             found = await self.read(repository, permissions, ask)
             items += found

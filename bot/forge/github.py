@@ -25,7 +25,7 @@ BRANCHES = "troop/"  # what every branch of ours begins with
 
 # What each step's token may do; `metadata` is always allowed.
 _LOOK = {"metadata": "read"}
-_ISSUES = {"issues": "write"}
+_ISSUES = {"issues": "write", "pull_requests": "write"}  # a pull request's comments and labels are an issue's, too
 _READ = {"contents": "read"}
 _PUSH = {"contents": "write"}
 _PULL = {"pull_requests": "write", "contents": "read"}
@@ -95,20 +95,21 @@ class GitHubForge:
         return IssueState(
             open=issue["state"] == "open",
             labels=tuple(label["name"] for label in issue["labels"]),
-            is_pull_request="pull_request" in issue,
+            is_pull_request=issue["pull_request"] is not None,
         )
 
     async def resolve_issue(self, repository: str, number: int) -> int:
         """Only a pull request that we opened tells its issue: anybody may write our marker into theirs."""
         issue = await self._issue(repository, number)
-        if "pull_request" not in issue or issue["user"]["login"] != await self.own_login():
+        if issue["pull_request"] is None or (issue["user"] or {}).get("login") != await self.own_login():
             return number
         return issue_of(issue["body"] or "") or number
 
     async def _issue(self, repository: str, number: int) -> dict[str, Any]:
         def ask(client: Github) -> dict[str, Any]:
             _, data = client.requester.requestJsonAndCheck("GET", path_of(repository, "issues", number))
-            return dict(data)
+            needed: dict[str, Any] = {name: data[name] for name in ("state", "labels", "user", "body")}
+            return needed | {"pull_request": data.get("pull_request")}
 
         return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, ask))
 

@@ -111,10 +111,18 @@ class LocalForge:
             return ""
 
     async def _borrow_objects(self, workspace: Workspace) -> None:
-        objects = os.fsdecode(await self._git("rev-parse", "--git-path", "objects")).rstrip("\n")
-        alternates = workspace.git_dir / "objects" / "info" / "alternates"
-        await asyncio.to_thread(alternates.parent.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(alternates.write_text, f"{(self._path / objects).resolve()}\n")
+        """Read the user's objects where they are; a shallow clone's history ends where it ends there."""
+        paths = await self._git("rev-parse", "--git-path", "objects", "--git-path", "shallow")
+        objects, shallow = (self._path / os.fsdecode(line) for line in paths.splitlines())
+
+        def borrow() -> None:
+            alternates = workspace.git_dir / "objects" / "info" / "alternates"
+            alternates.parent.mkdir(parents=True, exist_ok=True)
+            alternates.write_text(f"{objects.resolve()}\n")
+            if shallow.exists():
+                (workspace.git_dir / "shallow").write_bytes(shallow.read_bytes())
+
+        await asyncio.to_thread(borrow)
 
     async def _snapshot(self, workspace: Workspace) -> str:
         """The tree of what is on disk, built in an index of our own."""

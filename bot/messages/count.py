@@ -7,7 +7,7 @@ Candidates are numbered by their place in the ballot, from 1, wherever people re
 from collections.abc import Sequence
 from html import escape
 
-from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
+from bot.records import Ballot, Candidate, Ending, Report, Standing, TrajectoryEnd
 from bot.sanitize import fence, inline, neutralize
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -81,7 +81,7 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     rows += [_row(report, standing, standing.candidate == chosen) for standing in shown]
     rest = len(verdict.standings) - len(shown)
     if rest:
-        rows += ["", f"_{counted(rest, 'more candidate')}, all placed behind these, not shown._"]
+        rows += ["", f"_Not shown: {counted(rest, 'candidate')} that the count places further down._"]
     legend = (
         "**Votes**: tests of other trajectories that fail on the untouched code and pass on the candidate. **Own "
         "votes**: the same, of tests that its own trajectory wrote; shown, but counted apart. **Cluster**: samples "
@@ -154,8 +154,8 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
         "| _may vote_ | " + " | ".join("yes" if votes[t] else "" for t in tests) + " |",
     ]
     for c in order:
-        own = ballot.candidates[c].tests
-        cells = (f"({_glyph(ballot.cells[c][t])})" if t in own else _glyph(ballot.cells[c][t]) for t in tests)
+        glyphs = ((_glyph(ballot.cells[c][t]), _is_own(ballot, c, t)) for t in tests)
+        cells = (f"({glyph})" if own else glyph for glyph, own in glyphs)
         label = f"➜ **{number(c)}**" if c == chosen else str(number(c))
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     legend = f"{PASS} passes, {FAIL} fails, {UNKNOWN} could not be run; in brackets: a test of the candidate's own"
@@ -187,12 +187,20 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
     return f"{fence(chr(10).join(lines))}\n\n<sub>{legend}</sub>"
 
 
+def _is_own(ballot: Ballot, candidate: int, test: int) -> bool:
+    """Whether the candidate's one trajectory alone wrote the test: then its vote is counted apart (`bot.ballot`)."""
+    of = ballot.candidates[candidate]
+    if len(of.trajectories) != 1:
+        return False
+    return ballot.authors[test] == of.trajectories if ballot.authors else test in of.tests
+
+
 def _glyph(cell: bool | None) -> str:
     return {True: PASS, False: FAIL, None: UNKNOWN}[cell]
 
 
 def costs(report: Report) -> str:
-    """What was done and what it took, as a table."""
+    """What was done and what it took, as a list."""
     ends = {end: sum(t.end is end for t in report.trajectories) for end in TrajectoryEnd}
     with_patch = sum(t.patch is not None for t in report.trajectories)
     how = ", ".join(f"{n} {end.value}" for end, n in ends.items() if n)
@@ -216,7 +224,7 @@ def costs(report: Report) -> str:
         rows.append(("Selection", f"{counted(len(report.verdict.selection_tests), 'more test')} written to choose"))
     if report.base_commit:
         rows.append(("Base", inline(report.base_commit[:12])))
-    return "\n".join(["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in rows)])
+    return "\n".join(f"- **{name}**: {value}" for name, value in rows)
 
 
 def warnings(report: Report, flagged: Sequence[str] = ()) -> str:

@@ -24,11 +24,11 @@ def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, s
     lines = []
     for i, (_, words) in enumerate(_STEPS):
         if i < at:
-            lines.append(f"✅ {words}")
+            lines.append(f"✓ {words}")
         elif i == at:
-            lines.append(f"⏳ **{words}**{_progress(done, total)}{f' · {one_line(note[:200])}' if note else ''}")
+            lines.append(f"➜ **{words}**{_progress(done, total)}{f' · {one_line(note[:200])}' if note else ''}")
         else:
-            lines.append(f"▫️ {words}")
+            lines.append(f"· {words}")
     steps = "<br>\n".join(lines)
     since = f" · {duration(seconds)}" if seconds >= 1 else ""
     return f"{STATUS}\n**A troop is at work on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"

@@ -16,6 +16,10 @@ _MENTION = re.compile(r"(?<![\w`/@])@([a-z0-9](?:-?[a-z0-9]){0,38}(?:/[a-z0-9][\
 _REFERENCE = re.compile(r"(?<![\w&/])([\w.-]+/[\w.-]+)?#(\d+)\b")
 
 
+_URL = re.compile(r"\bhttps?://[^\s<>\"'`|]*[^\s<>\"'`|.,:;!?)]")
+_ALERT = re.compile(r"<blockquote>\s*<p>\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\]")
+
+
 class _Renderer(RendererHTML):
     """Escapes what is not allowed, and marks what GitHub would act on: `class="mention"`, `class="reference"`."""
 
@@ -26,7 +30,15 @@ class _Renderer(RendererHTML):
         return _filter(tokens[idx].content)
 
     def text(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        safe = html.escape(tokens[idx].content, quote=False)
+        text, kept, position = tokens[idx].content, "", 0
+        for found in _URL.finditer(text):
+            url = html.escape(found.group())
+            kept += self._plain(text[position : found.start()]) + f'<a class="link" href="{url}">{url}</a>'
+            position = found.end()
+        return kept + self._plain(text[position:])
+
+    def _plain(self, text: str) -> str:
+        safe = html.escape(text, quote=False)
         safe = _MENTION.sub(r'<a class="mention">@\1</a>', safe)
         return _REFERENCE.sub(r'<a class="reference">\g<0></a>', safe)
 
@@ -48,4 +60,4 @@ _PARSER = MarkdownIt("commonmark", {"html": True}, renderer_cls=_Renderer).enabl
 
 def render(text: str) -> str:
     """The HTML of an issue, a comment or a pull request."""
-    return str(_PARSER.render(text))
+    return _ALERT.sub(r'<blockquote class="alert"><p><b>\1</b>', str(_PARSER.render(text)))

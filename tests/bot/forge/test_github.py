@@ -499,6 +499,17 @@ async def test_nobody_there(github: GitHubServer, number: int, naps: Naps) -> No
         await forge.issue_state(REPO, number)
 
 
+async def test_something_else_answers(github: GitHubServer, forge: GitHubForge, number: int) -> None:
+    """As the page of a proxy would: 200, and nothing of what was asked for."""
+    github.fault("GET", "/comments$", status=200, times=100)
+    github.fault("GET", "/issues/", status=200, times=100)
+    with pytest.raises(ForgeError):
+        await forge.comments_before(REPO, number, datetime.now(UTC))
+    with pytest.raises(ForgeError, match="can't be read"):
+        await forge.comment(REPO, number, STATUS, "text")
+    assert github.comments(REPO, number) == []
+
+
 async def test_writes_keep_their_pace(github: GitHubServer, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.forge.api._pace", Pace())
     naps = Naps()

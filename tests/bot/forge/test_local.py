@@ -142,6 +142,30 @@ async def test_the_branch_that_is_checked_out_is_left_alone(home: Path, tmp_path
         await LocalForge(home).push("", tmp_path, "main", "0" * 40, force=True)
 
 
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_shallow_clone(home: Path, tmp_path: Path, changed: bool) -> None:
+    for i in range(3):
+        (home / "b.py").write_text(f"{i}\n")
+        run_git("add", "--all", cwd=home)
+        run_git("commit", "--quiet", "--message", str(i), cwd=home)
+    run_git("clone", "--quiet", "--depth", "1", f"file://{home}", "clone", cwd=tmp_path)
+    clone = tmp_path / "clone"
+    if changed:
+        (clone / "a.py").write_text("x = 7\n")
+    before = state(clone)
+    _, commit = await solve(LocalForge(clone), tmp_path / "w")
+    assert run_git("rev-parse", BRANCH, cwd=clone).strip() == commit
+    assert run_git("rev-list", "--count", BRANCH, cwd=clone).strip() == ("3" if changed else "2")
+    assert state(clone) == before
+    run_git("fsck", "--connectivity-only", cwd=clone)
+
+
+async def test_a_linked_work_tree(home: Path, tmp_path: Path) -> None:
+    run_git("worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "other", cwd=home)
+    _, commit = await solve(LocalForge(tmp_path / "linked"), tmp_path / "w")
+    assert run_git("rev-parse", BRANCH, cwd=home).strip() == commit
+
+
 async def test_repositories_within_and_submodules_are_left_out(home: Path, tmp_path: Path) -> None:
     run_git("init", "--quiet", "inner", cwd=home)
     (home / "inner" / "b.py").write_text("")
