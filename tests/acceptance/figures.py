@@ -58,7 +58,7 @@ def snippet(figures: dict[str, Any], command: str, model: str, machine: str) -> 
     fitted = f"Fitted law: log coverage = {law['a']:.2f} · k^{law['b']:.2f}.\n" if law else ""
     return (
         f"{figures['bugs']} planted one-line bugs ({packages}); `{command}`, model {model}, {machine}, "
-        f"{figures['seconds'] / 60:.0f} minutes.\n\n"
+        f"{figures['seconds'] / 60:.0f} min.\n\n"
         f"{table(figures)}\n\n"
         "*Coverage*: any of the trajectories' candidates passes the hidden check (unbiased estimator over "
         f"{figures['samples']} samples). *Selected*: the count alone puts a solving candidate first, counted again on "
