@@ -105,7 +105,16 @@ def _postgres_socket() -> Iterator[Path]:
     data = folder / "data"
     try:
         subprocess.run(
-            [initdb, "--pgdata", str(data), "--username=troop", "--auth=trust", "--encoding=UTF8", "--no-sync"],
+            [
+                initdb,
+                "--pgdata",
+                str(data),
+                "--username=troop",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
             check=True,
             capture_output=True,
             user=user,

@@ -130,6 +130,22 @@ async def test_serving_until_told_to_stop(store: Store, fake: Fake, caplog: pyte
     assert info(store, run_id).crashes == 0
 
 
+async def test_what_the_callables_share_is_closed_once_no_job_is_left(store: Store, fake: Fake):
+    async def close() -> None:
+        fake.ended.append("closed")
+
+    fake.run = forever
+    queue_run(store)
+    worker = Worker(store, fake.execute, fake.execute_command, fake.announce, close=close)
+    dispatcher = InProcessDispatcher(worker.handle, {"run": 1, "command": 1})
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 60), stop))
+    await asyncio.wait_for(fake.started.wait(), 5)
+    stop.set()
+    await asyncio.wait_for(serving, 5)
+    assert fake.ended == ["CancelledError", "closed"]
+
+
 async def test_serving_ends_with_its_dispatcher(store: Store, fake: Fake):
     class Broken(InProcessDispatcher):
         async def run(self) -> None:
