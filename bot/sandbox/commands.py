@@ -39,11 +39,17 @@ def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...
     return filled if not command or any("{script}" in part for part in command) else (*filled, script)
 
 
-def python_of(command: Sequence[str], script: str) -> str:
-    """The interpreter, where the command is nothing but `PYTHON SCRIPT`: then the runner can prove its end."""
-    if len(command) == 2 and command[1] == script and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
-        return command[0]
-    return ""
+def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, ...]] | None:
+    """The interpreter and what it runs, where the command is `PYTHON SCRIPT` or `PYTHON -m MODULE ...`.
+
+    Of those the runner (`bot.sandbox.runner`) can prove that they reached their end.
+    """
+    if len(command) >= 2 and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
+        if script and tuple(command[1:]) == (script,):
+            return command[0], (script,)
+        if command[1] == "-m" and len(command) >= 3:
+            return command[0], tuple(command[1:])
+    return None
 
 
 def script_name(test: Test) -> str:

@@ -227,7 +227,7 @@ def _start(job: dict[str, Any], report: int, isolated: bool) -> int:
         _drop_privileges(isolated)
         argv, environment = job["argv"], job["environment"]
         if job["nonce"]:
-            argv = [str(report) if part == "{report}" else part for part in argv]
+            argv[2] = str(report)
         try:
             os.execvpe(argv[0], argv, environment)
         except FileNotFoundError:

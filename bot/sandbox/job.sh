@@ -53,6 +53,8 @@ while [ "$removals" -gt 0 ]; do
     removals=$((removals - 1))
 done
 tar -x -f - -C /repo || broken "the changes can't be unpacked"
+# An environment that `setup` made; the one in the tree could be the candidate's.
+[ -d /opt/troop/base/.venv/bin ] && PATH=/opt/troop/base/.venv/bin:$PATH
 cd /repo/tree || broken "there is no tree"
 kills=$(memory_kills)
 echo "$secret begin" >&3

@@ -129,23 +129,25 @@ class DockerSandbox:
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": "",  # the runner sets it itself, since nothing of the tree may be imported before it
         }
-        argv, runner = job.command, False
+        argv, script = job.command, ""
         files: tuple[tuple[str, str], ...] = ()
         if job.test is not None:
-            name = commands.script_name(job.test)
-            script = f"/repo/test/{name}"
-            files = ((name, job.test.text),)
+            files = ((commands.script_name(job.test), job.test.text),)
+            script = f"/repo/test/{files[0][0]}"
             argv = commands.script_command(job.test, script, self._scripts)
-            python = commands.python_of(argv, script)
-            if python:
-                runner = True
-                argv = (python, f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, script)
-        if not runner:
+        if provable := commands.provable(argv, script):
+            argv = (provable[0], f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, *provable[1])
+        else:
             environment["PYTHONPATH"] = import_path
         if not argv:
             return None
         return Prepared(
-            runner=runner, argv=argv, environment=environment, changes=changes, files=files, timeout=job.timeout
+            runner=provable is not None,
+            argv=argv,
+            environment=environment,
+            changes=changes,
+            files=files,
+            timeout=job.timeout,
         )
 
     async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS) -> Execution:

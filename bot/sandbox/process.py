@@ -151,16 +151,21 @@ class ProcessSandbox:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
         }
-        argv, nonce, script = job.command, "", None
+        argv, nonce, script, place = job.command, "", None, ""
         if job.test is not None:
             script = (commands.script_name(job.test), job.test.text)
             place = f"{root}/test/{script[0]}"
             argv = commands.script_command(job.test, place, self._scripts)
-            python = commands.python_of(argv, place)
-            if python:
-                nonce = secrets.token_hex(16)
-                runner = f"{root}/test/.runner.py"
-                argv = (python, runner, "{report}", f"{root}/test/.changed", import_path, place)
+        if provable := commands.provable(argv, place):
+            nonce = secrets.token_hex(16)
+            argv = (
+                provable[0],
+                f"{root}/test/.runner.py",
+                "{report}",
+                f"{root}/test/.changed",
+                import_path,
+                *provable[1],
+            )
         if not argv:
             return None
         if argv[0] in ("python3", "python"):

@@ -1,6 +1,7 @@
-"""Runs a Python test script as `__main__` and proves that it reached its end. Standard library only, Python 3.8+.
+"""Runs a Python script or module as `__main__` and proves that it reached its end. Standard library only, Python 3.8+.
 
-    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT     (the nonce comes on standard input)
+    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT             (the nonce comes on standard input)
+    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH -m MODULE ARG...
 
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
 `os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE` on the
@@ -60,35 +61,45 @@ def _below(error: BaseException) -> TracebackType | None:
     return error.__traceback__.tb_next if error.__traceback__ else None
 
 
-def _execute(report: int, changed_file: str, path: str, script: str) -> int | str:
-    """Run the script as `__main__`; its exit code, or `cut`."""
+def _execute(report: int, changed_file: str, path: str, script: str, *arguments: str) -> int | str:
+    """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     with open(changed_file, "rb") as file:
         changed = {os.path.realpath(os.fsdecode(line)) for line in file.read().splitlines() if line}
-    with open(script, "rb") as file:
-        source = file.read()
+    if script == "-m":
+        import runpy  # now, before the tree is where modules are looked for
 
-    sys.argv[:] = [script]
-    sys.path[:1] = [os.path.dirname(script), *[entry for entry in path.split(os.pathsep) if entry]]
+        sys.argv[:] = list(arguments)
+        first = os.getcwd()
+    else:
+        with open(script, "rb") as file:
+            source = file.read()
+        sys.argv[:] = [script]
+        first = os.path.dirname(script)
+    sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     os.environ["PYTHONPATH"] = path  # for the processes that the script starts
     main = type(sys)("__main__")
-    main.__file__ = script
+    if script != "-m":
+        main.__file__ = script
     main.__dict__["__builtins__"] = __builtins__
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
 
     code: int | str = 0
     try:
-        program = compile(source, script, "exec", dont_inherit=True)
+        program = compile(source, script, "exec", dont_inherit=True) if script != "-m" else None
     except BaseException as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         code = 1
     else:
         try:
-            exec(program, main.__dict__)  # noqa: S102 - that is what this file is for
+            if program is None:
+                runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
+            else:
+                exec(program, main.__dict__)  # noqa: S102 - that is what this file is for
         except SystemExit as error:
             if error.code is None or error.code == 0:
                 code = "cut" if _cut_short(_below(error), main.__dict__, changed) else 0
@@ -107,4 +118,4 @@ def _execute(report: int, changed_file: str, path: str, script: str) -> int | st
 
 if __name__ == "__main__":
     # The nonce and the function that holds it are never in a variable of any frame, where a script could look.
-    sys.exit(_seal(int(sys.argv[1]), _read_all(0))(_execute(int(sys.argv[1]), *sys.argv[2:5])))
+    sys.exit(_seal(int(sys.argv[1]), _read_all(0))(_execute(int(sys.argv[1]), *sys.argv[2:])))

@@ -277,7 +277,7 @@ class Attacks:
 
     async def test_attack_23_a_memory_bomb_is_held(self, sandbox: Sandbox) -> None:
         bomb = (
-            "import os\nfor _ in range(4): os.fork()\nkept = []\nwhile True: kept.append(bytearray(b'x' * (1 << 22)))\n"
+            "import os\nfor _ in range(2): os.fork()\nkept = []\nwhile True: kept.append(bytearray(b'x' * (1 << 22)))\n"
         )
         result = await sandbox.run(python(bomb))
         assert not result.passed
@@ -349,6 +349,16 @@ class Attacks:
         text = "test ! -e conftest.py && test -e tests/test_more.py && grep -q 'add(2, 3) == 5' tests/test_core.py"
         result = await sandbox.run(Job(test=Test(path="t.sh", text=text), changes=changes, timeout=SECONDS))
         assert result.passed, result
+
+    async def test_attack_25_the_repositorys_own_tests_prove_their_end_too(self, sandbox: Sandbox) -> None:
+        own = ("python3", "-m", "unittest", "tests.test_unit")
+        body = "def test(self):\n        from pkg.core import add\n        self.assertEqual(add(2, 3), 5)\n"
+        text = f"import unittest\nclass A(unittest.TestCase):\n    {body}"
+        test = FileChange(path="tests/test_unit.py", text=text)
+        assert (await sandbox.run(command(*own, changes=(FIX, test)))).passed
+        assert (await sandbox.run(command(*own, changes=(test,)))).exit_code == 1
+        faked = await sandbox.run(command(*own, changes=(test, changed("import os; os._exit(0)"))))
+        assert faked.ending is Ending.CUT_SHORT
 
     async def test_attack_25_the_script_cannot_be_rewritten(self, sandbox: Sandbox) -> None:
         body = "open(__file__, 'w')"

@@ -1,7 +1,7 @@
 import pytest
 
 from bot.records import Test
-from bot.sandbox.commands import python_of, script_command, script_name
+from bot.sandbox.commands import provable, script_command, script_name
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,20 @@ def test_how_a_script_is_started(path: str, text: str, argv: tuple[str, ...]) ->
     assert script_command(Test(path=path, text=text), "/s", scripts) == argv
 
 
-def test_the_runner_is_for_plain_python_only() -> None:
-    assert python_of(("python3.12", "/s"), "/s") == "python3.12"
-    assert python_of(("/usr/bin/pypy3", "/s"), "/s") == "/usr/bin/pypy3"
-    assert python_of(("python3", "-O", "/s"), "/s") == ""
-    assert python_of(("ruby", "/s"), "/s") == ""
+def test_what_the_runner_can_prove() -> None:
+    assert provable(("python3.12", "/s"), "/s") == ("python3.12", ("/s",))
+    assert provable(("/usr/bin/pypy3", "/s"), "/s") == ("/usr/bin/pypy3", ("/s",))
+    assert provable(("python3", "-m", "pytest", "-q", "/s"), "/s") == ("python3", ("-m", "pytest", "-q", "/s"))
+    assert provable(("python", "-m", "unittest")) == ("python", ("-m", "unittest"))
+    for command in (
+        ("python3", "-O", "/s"),
+        ("python3", "-m"),
+        ("python3",),
+        ("ruby", "/s"),
+        ("python3", "manage.py"),
+        (),
+    ):
+        assert provable(command, "/s") is None
 
 
 @pytest.mark.parametrize(

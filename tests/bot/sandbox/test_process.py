@@ -75,6 +75,11 @@ class TestPlain(Attacks):
         monkeypatch.setattr(strongest, "isolation", Isolation.PLAIN)
         return strongest
 
+    async def test_attack_22_a_fork_bomb_leaves_neighbours_alone(self, sandbox: ProcessSandbox) -> None:
+        if not sandbox.limits_processes:
+            pytest.skip("only a control group could hold it, and none may be made here")
+        await super().test_attack_22_a_fork_bomb_leaves_neighbours_alone(sandbox)
+
     # A plain process sees what its user sees, shares /dev/shm and the disk, and forks as its user may.
     test_attack_21_secrets_network_and_sockets_are_out_of_reach = None  # type: ignore[assignment]
     test_attack_23_a_full_disk_is_the_jobs_own = None  # type: ignore[assignment]

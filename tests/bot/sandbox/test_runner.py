@@ -25,8 +25,10 @@ def _pythons() -> list[str]:
     return list(found)
 
 
-def run(python: str, folder: Path, script: str, changed: tuple[str, ...] = ()) -> tuple[str, int, str]:
-    """The proof, the exit code and the output."""
+def run(
+    python: str, folder: Path, script: str, changed: tuple[str, ...] = (), module: tuple[str, ...] = ()
+) -> tuple[str, int, str]:
+    """The proof, the exit code and the output; of `-m module` where there is one."""
     (folder / "script").mkdir(exist_ok=True)
     path = folder / "script" / "test_it.py"
     path.write_text(script)
@@ -34,7 +36,8 @@ def run(python: str, folder: Path, script: str, changed: tuple[str, ...] = ()) -
     read, write = os.pipe()
     try:
         done = subprocess.run(
-            [python, runner.__file__, str(write), str(folder / "changed"), str(folder), str(path)],
+            [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
+            + (["-m", *module] if module else [str(path)]),
             input=NONCE.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
             env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
         )  # fmt: skip
@@ -90,6 +93,35 @@ def test_what_is_printed_is_what_a_bare_run_prints(python: str, script: str, tmp
     )  # fmt: skip
     assert shown == bare.stdout.decode()
     assert code == bare.returncode
+
+
+@pytest.mark.parametrize("python", _pythons())
+@pytest.mark.parametrize(
+    ("test", "proof", "code"),
+    [
+        ("assert 1 == 1", f"{NONCE} 0\n", 0),
+        ("self.fail()", f"{NONCE} 1\n", 1),
+        ("import mod; mod.quit()", f"{NONCE} 0\n", 0),
+        ("import mod; mod.hard()", "", 0),
+    ],
+)
+def test_a_module_is_proven_too(python: str, test: str, proof: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text("import os, sys\ndef quit(): sys.exit(0)\ndef hard(): os._exit(0)\n")
+    (tmp_path / "test_a.py").write_text(
+        f"import sys, unittest\nclass A(unittest.TestCase):\n    def test(self):\n        {test}\n"
+    )
+    said, exit_code, shown = run(python, tmp_path, "", ("mod.py",), ("unittest", "-v", "test_a"))
+    if "quit" in test:  # unittest lets `SystemExit` pass, from a changed file: that is no success
+        proof = f"{NONCE} cut\n" if said.endswith("cut\n") else f"{NONCE} 1\n"
+        code = exit_code
+    assert (said, exit_code) == (proof, code), shown
+    assert "runner.py" not in shown
+
+
+def test_a_module_that_is_not_there_says_so(tmp_path: Path) -> None:
+    said, code, shown = run(sys.executable, tmp_path, "", (), ("no_such_module",))
+    assert (said, code) == (f"{NONCE} 1\n", 1)
+    assert "No module named no_such_module" in shown
 
 
 def test_the_nonce_is_in_no_argument_variable_or_frame(tmp_path: Path) -> None:
