@@ -7,13 +7,11 @@ whatever is done twice is done once.
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bot.errors import CheckoutError
 from bot.git import Workspace, check_commit
 from bot.policy import path_problem
 from bot.records import Checkout, Patch, Record
-from bot.settings import Settings
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
@@ -23,13 +21,6 @@ class Author(Record):
 
     name: str
     email: str
-
-
-def author_of(settings: Settings) -> Author:
-    """Our bot, under an address by which GitHub rings nobody."""
-    login = f"{settings.app_slug}[bot]" if settings.app_id else settings.token_login or settings.app_slug
-    host = urlsplit(settings.github_web_url).hostname or "localhost"
-    return Author(name=login, email=f"{login}@users.noreply.{host}")
 
 
 async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: Author, moment: datetime | None) -> str:
