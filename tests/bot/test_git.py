@@ -114,6 +114,20 @@ async def test_only_http_is_spoken(tmp_path: Path, url: str) -> None:
     assert not below(tmp_path, "pwned")
 
 
+async def test_no_path_of_this_machine_is_fetched(tmp_path: Path) -> None:
+    theirs = Workspace(tmp_path / "theirs")
+    await theirs.create()
+    tree = (await theirs.git("write-tree")).decode().strip()
+    who = {f"GIT_{role}_{part}": "x" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    commit = (await theirs.git("commit-tree", tree, "-m", "x", env=who)).decode().strip()
+    await theirs.git("update-ref", "HEAD", commit)
+    mine = Workspace(tmp_path / "mine")
+    await mine.create()
+    for url in (str(theirs.git_dir), f"file://{theirs.git_dir}"):
+        with pytest.raises(GitFailed, match="not allowed"):
+            await mine.fetch(Remote(url), "", seconds=10, max_bytes=1_000_000)
+
+
 async def test_what_git_says_is_redacted(tmp_path: Path) -> None:
     remote = Remote("http://127.0.0.1:9/o/r.git", "hunter2-hunter2")
     with pytest.raises(GitFailed) as caught:
