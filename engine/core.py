@@ -271,7 +271,7 @@ class Core:
     # -- logits of prompts ----------------------------------------------------------------------------------------
 
     def _key(self, sequence: Sequence) -> int:
-        return sequence.chain(self.limits.block_size)[-1]
+        return sequence.request.chain(self.limits.block_size)[-1]
 
     def _knows_logits(self, sequence: Sequence) -> bool:
         known = self._prompt_logits.get(self._key(sequence))

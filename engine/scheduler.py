@@ -249,7 +249,7 @@ class Scheduler:
     def _soon_cached(self, sequence: Sequence, other: Sequence) -> bool:
         """Whether `other` is about to compute a block that `sequence` needs too, or the very same prompt."""
         size = self.limits.block_size
-        mine, theirs = sequence.chain(size), other.chain(size)
+        mine, theirs = sequence.request.chain(size), other.request.chain(size)
         if mine[-1] == theirs[-1]:
             return True
         done = other.computed // size  # the next block that `other` will complete

@@ -68,11 +68,22 @@ class Request:
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
     sequences: "list[Sequence]" = field(default_factory=list)
     cached_tokens: int | None = None  # prompt tokens that were not computed for this request; None: not yet admitted
+    _chain: list[int] = field(default_factory=list)
 
     @property
     def completion_tokens(self) -> int:
         """Tokens sampled so far, by all children, the end token included."""
         return sum(sequence.generated for sequence in self.sequences)
+
+    def chain(self, block_size: int) -> list[int]:
+        """Hash of each block-wise prefix of the prompt, then of all of it: equal prefixes have equal entries."""
+        if not self._chain:
+            last = 0
+            for end in range(block_size, len(self.prompt) + 1, block_size):
+                last = hash((last, tuple(self.prompt[end - block_size : end])))
+                self._chain.append(last)
+            self._chain.append(hash((last, tuple(self.prompt), "whole")))
+        return self._chain
 
     @property
     def finished(self) -> bool:
@@ -119,17 +130,3 @@ class Sequence:
     def seed(self) -> int:
         """Seed of this child."""
         return self.request.params.seed + self.index
-
-    def chain(self, block_size: int) -> list[int]:
-        """Hash of each block-wise prefix of the prompt: equal prefixes have equal entries."""
-        known = self.__dict__.get("_chain")
-        if known is None:
-            prompt = self.request.prompt
-            known, last = [], 0
-            for end in range(block_size, len(prompt) + 1, block_size):
-                last = hash((last, tuple(prompt[end - block_size : end])))
-                known.append(last)
-            known.append(hash((last, tuple(prompt), "whole")))
-            self.__dict__["_chain"] = known
-        chain: list[int] = known
-        return chain

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from kernels.tree_attention.worklist import Item
+
+# A sequence's own tokens, if they begin with a run of neighbouring blocks at least this long (its prompt was
+# allocated at once), are cut after it: the run is then read in place, and only what was added block by block is
+# gathered.
+RUN_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -76,14 +83,23 @@ def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: Cut
         skipped = covered[index] * block_size
         blocks = span.table[covered[index] :] if skipped else span.table
         row = starts[index]
-        if span.new == 1:
-            items.append(Item(row, row + 1, blocks, 0, span.length - skipped))
-            continue
-        known = span.length - span.new - skipped
+        known = span.length - skipped - (span.new if span.new > 1 else 0)
+        run = _first_run(blocks, known // block_size) if known > RUN_TOKENS else 0
+        if RUN_TOKENS <= run * block_size < known:
+            items.append(Item(row, row + span.new, blocks[:run], 0, run * block_size))
+            blocks, known = blocks[run:], known - run * block_size
         if known:
             items.append(Item(row, row + span.new, blocks, 0, known))
-        items.append(Item(row, row + span.new, blocks, known, known + span.new, causal=True))
+        if span.new > 1:
+            items.append(Item(row, row + span.new, blocks, known, known + span.new, causal=True))
     return items
+
+
+def _first_run(blocks: Sequence[int], count: int) -> int:
+    """How many of the first `count` blocks follow one another in the cache."""
+    first = np.asarray(blocks[:count], dtype=np.int64)
+    breaks = np.flatnonzero(np.diff(first) != 1)
+    return int(breaks[0]) + 1 if breaks.size else count
 
 
 def _nodes(shared: Sequence[int], count: int) -> list[_Node]:

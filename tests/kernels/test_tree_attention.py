@@ -144,6 +144,17 @@ def test_short_trees_are_left_to_plain_attention():
     assert len(cut(spans, [0, 4], 8, CutCost(32))) == 3
 
 
+def test_a_long_prompt_of_one_sequence_is_read_in_place_though_its_tail_lies_elsewhere():
+    table = [*range(50, 90), 7, 3]
+    work = WorkList.of(cut([Span(table, 1, 42 * 16 - 5)], [0], 16), 1, 16)
+    prompt, tail = work.launches
+    assert isinstance(prompt, NodeLaunch)
+    assert prompt.keys == slice(50 * 16, 90 * 16)
+    assert isinstance(tail, TailLaunch)
+    check(Tree([Span(table, 1, 42 * 16 - 5), Span([1, 2], 2, 20)], [0, 0], 100), 16, 4, 2, 32, CutCost())
+    check(Tree([Span(table, 30, 42 * 16 - 5)], [0], 100), 16, 4, 2, 32, CutCost())
+
+
 @pytest.mark.parametrize(
     "item",
     [Item(0, 3, [1], 0, 4), Item(0, 1, [1], 0, 5), Item(1, 1, [1], 0, 1), Item(0, 2, [1], 0, 1, causal=True)],
