@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, Execution, Job
 from bot.sandbox import commands, engine, images, judges, tree
 from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
+from bot.sandbox.workspace import Workspace
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
@@ -36,11 +36,15 @@ class DockerSandbox:
     """Runs jobs in containers. Open it with `DockerSandbox.open`; the SDK's blocking calls are made in threads."""
 
     def __init__(
-        self, settings: SandboxSettings, folder: Path, client: docker.APIClient, scripts: Mapping[str, tuple[str, ...]]
+        self,
+        settings: SandboxSettings,
+        workspace: Workspace,
+        client: docker.APIClient,
+        scripts: Mapping[str, tuple[str, ...]],
     ) -> None:
         self._settings = settings
-        self._folder = folder
-        self._base = folder / "base"
+        self._workspace = workspace
+        self._base = workspace.path / "base"
         self._client = client
         self._scripts = scripts
         self._image = ""
@@ -67,8 +71,7 @@ class DockerSandbox:
         """Copy the tree, build its image. Raises `SandboxUnavailable` and `SandboxError`."""
         concurrency = settings.concurrency or os.cpu_count() or 1
         client = await asyncio.to_thread(engine.connect, 2 * concurrency + 4)
-        folder = Path(tempfile.mkdtemp(prefix="troop-sandbox-"))
-        self = cls(settings, folder, client, scripts or {})
+        self = cls(settings, await asyncio.to_thread(Workspace), client, scripts or {})
         try:
             await self._in_thread(engine.sweep, client)
             image_id = await self._in_thread(engine.ensure_image, client, image or settings.image)
@@ -214,6 +217,6 @@ class DockerSandbox:
         if self._image:
             with contextlib.suppress(*engine.TROUBLE):
                 await self._in_thread(self._client.remove_image, self._image, force=True)
-        await asyncio.to_thread(tree.remove_tree, self._folder)
+        await asyncio.to_thread(self._workspace.close)
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self._client.close()

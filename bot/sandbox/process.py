@@ -10,7 +10,6 @@ import contextlib
 import enum
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
 from bot.sandbox.outcome import judge_exit
 from bot.sandbox.pythons import Python, find_python
+from bot.sandbox.workspace import Workspace
 from bot.settings import SandboxSettings
 
 _HERE = Path(__file__).parent
@@ -51,12 +51,17 @@ class ProcessSandbox:
     """Runs jobs as processes. Open it with `ProcessSandbox.open`; blocking work is done in threads."""
 
     def __init__(
-        self, settings: SandboxSettings, folder: Path, python: Python, path: str, scripts: Mapping[str, tuple[str, ...]]
+        self,
+        settings: SandboxSettings,
+        workspace: Workspace,
+        python: Python,
+        path: str,
+        scripts: Mapping[str, tuple[str, ...]],
     ) -> None:
         self.isolation = Isolation.PLAIN
         self._settings = settings
-        self._folder = folder
-        self._base = folder / "base"
+        self._workspace = workspace
+        self._base = workspace.path / "base"
         self._python = python
         self._path = path
         self._scripts = scripts
@@ -75,19 +80,19 @@ class ProcessSandbox:
         cls, settings: SandboxSettings, source: Path, *, scripts: Mapping[str, tuple[str, ...]] | None = None
     ) -> "ProcessSandbox":
         """Copy the tree and find out how far the kernel lets us go. Raises `SandboxError`."""
-        folder = Path(tempfile.mkdtemp(prefix="troop-sandbox-"))
+        workspace = await asyncio.to_thread(Workspace)
         self: ProcessSandbox | None = None
         try:
-            await asyncio.to_thread(tree.copy_tree, source, folder / "base")
+            await asyncio.to_thread(tree.copy_tree, source, workspace.path / "base")
             python, path = await asyncio.to_thread(find_python, source)
-            self = cls(settings, folder, python, path, scripts or {})
+            self = cls(settings, workspace, python, path, scripts or {})
             for number in range(settings.concurrency or os.cpu_count() or 1):
-                self._slots.put_nowait(_Slot(folder / f"slot-{number}", self._control_group(number)))
+                self._slots.put_nowait(_Slot(workspace.path / f"slot-{number}", self._control_group(number)))
             await self._probe()
         except BaseException as error:
             if self is not None:
                 await self.close()
-            tree.remove_tree(folder)
+            workspace.close()
             if isinstance(error, OSError):
                 raise SandboxError(f"the process sandbox can't be set up: {error}") from error
             raise
@@ -95,7 +100,7 @@ class ProcessSandbox:
 
     def _control_group(self, number: int) -> ControlGroup | None:
         with contextlib.suppress(OSError):
-            group = ControlGroup(f"{self._folder.name}-{number}", self._memory, self._settings.pids)
+            group = ControlGroup(f"{self._workspace.path.name}-{number}", self._memory, self._settings.pids)
             self._groups.append(group)
             return group
         return None
@@ -247,7 +252,7 @@ class ProcessSandbox:
         await asyncio.to_thread(self._helper.close)
         for group in self._groups:
             group.close()
-        await asyncio.to_thread(tree.remove_tree, self._folder)
+        await asyncio.to_thread(self._workspace.close)
 
 
 def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:

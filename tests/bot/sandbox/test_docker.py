@@ -224,7 +224,7 @@ async def test_close_leaves_no_container_and_no_image(
         await job
     assert not client.containers(all=True, filters={"label": f"troop.run={sandbox._run}"})
     assert sandbox._image not in {image["Id"] for image in client.images(all=True)}
-    assert not sandbox._folder.exists()
+    assert not sandbox._workspace.path.exists()
 
 
 async def test_orphans_whose_time_is_over_are_swept(sandbox_image: str, client: docker.APIClient) -> None:

@@ -1,0 +1,54 @@
+"""The folder of one sandbox on this machine, and sweeping up those whose process was killed."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+from bot.sandbox.tree import remove_tree
+
+PREFIX = "troop-sandbox-"
+
+
+class Workspace:
+    """A temporary folder whose lock is held as long as the process that made it lives."""
+
+    def __init__(self) -> None:
+        """Make it, and remove those that killed processes left behind. Raises `OSError`."""
+        sweep(Path(tempfile.gettempdir()))
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self._lock: int | None = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if os.fstat(self._lock).st_nlink:  # else someone swept it just before we had the lock
+                return
+            os.close(self._lock)
+
+    def close(self) -> None:
+        """Remove it. Safe to call twice, never raises."""
+        remove_tree(self.path)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Remove folders below `parent` whose owner is gone, with their control groups; how many. Never raises."""
+    swept = 0
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+                continue
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where the owner lives
+                remove_tree(folder)
+                swept += 1
+            finally:
+                os.close(lock)
+            for pattern in (f"{folder.name}-*", f"memory/{folder.name}-*", f"pids/{folder.name}-*"):
+                for group in control_groups.glob(pattern):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(group)
+    return swept

@@ -1,0 +1,34 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.sandbox.workspace import Workspace, sweep
+
+
+def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    alive = Workspace()
+    code = (
+        f"import os, signal, tempfile; tempfile.tempdir = {str(tmp_path / 'temporary')!r}\n"
+        "from bot.sandbox.workspace import Workspace\n"
+        "left = Workspace(); print(left.path.name)\n"
+        "(left.path / 'base').mkdir(); (left.path / 'base' / 'file').write_text('')\n"
+        "import sys; sys.stdout.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+    assert (tmp_path / "temporary" / name / "base" / "file").exists()
+    for controller in ("memory", "pids"):
+        (tmp_path / "groups" / controller / f"{name}-0").mkdir(parents=True)
+    (tmp_path / "temporary" / "troop-sandbox-not-ours").mkdir()  # it has no lock
+
+    assert sweep(tmp_path / "temporary", tmp_path / "groups") == 1
+    assert {path.name for path in (tmp_path / "temporary").iterdir()} == {alive.path.name, "troop-sandbox-not-ours"}
+    assert not list((tmp_path / "groups").glob("*/*"))
+    alive.close()
+    alive.close()
+    assert not alive.path.exists()
