@@ -299,7 +299,7 @@ async def run_worker(settings: Settings) -> None:
     """`troop work`: work the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
     from bot.web.serve import checked
 
-    settings = checked(settings)
+    settings = checked(settings, receives=False)
     if not settings.redis_url:
         raise SettingsError(
             "TROOP_REDIS_URL is empty: without a queue `troop serve` works by itself; set it, or use that"

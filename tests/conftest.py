@@ -5,7 +5,13 @@ import os
 import socket
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "troop", deadline=None
+)  # these machines are noisy; hangs have time-outs of their own
+hypothesis.settings.load_profile("troop")
 
 _real_connect = socket.socket.connect
 _skipped_services: list[str] = []
