@@ -23,13 +23,16 @@ async def open_sandbox(
     setup: str = "",
     image: str = "",
     server: bool = False,
+    venv_of: Path | None = None,
     notice: Callable[[str], None],
 ) -> Sandbox:
     """A sandbox over the files of `tree`, which may be changed or removed afterwards; `close` it.
 
     `scripts`: how scripts of an ending are run, such as `{".rb": ("ruby", "{script}")}`. `setup`: a shell command that
     installs the dependencies, run once with network (Docker only). `image`: instead of the settings' one. `server`:
-    strangers' issues are worked on, so the process sandbox is refused. `notice` gets what the operator should know.
+    strangers' issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout, whose
+    `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
+    gets what the operator should know.
 
     Raises `SandboxUnavailable`, with a mend, where there is no such sandbox here, and `SandboxError` where it fails.
     """
@@ -45,7 +48,7 @@ async def open_sandbox(
             if server or settings.kind == "docker":
                 raise
             notice(f"no Docker sandbox: {missing}")
-    process = await ProcessSandbox.open(settings, tree, scripts=scripts)
+    process = await ProcessSandbox.open(settings, tree, scripts=scripts, venv_of=venv_of)
     if setup:
         notice("the repository's `setup` command is not run: without Docker, install its dependencies yourself")
     notice(describe(process))

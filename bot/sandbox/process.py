@@ -77,14 +77,22 @@ class ProcessSandbox:
 
     @classmethod
     async def open(
-        cls, settings: SandboxSettings, source: Path, *, scripts: Mapping[str, tuple[str, ...]] | None = None
+        cls,
+        settings: SandboxSettings,
+        source: Path,
+        *,
+        scripts: Mapping[str, tuple[str, ...]] | None = None,
+        venv_of: Path | None = None,
     ) -> "ProcessSandbox":
-        """Copy the tree and find out how far the kernel lets us go. Raises `SandboxError`."""
+        """Copy the tree and find out how far the kernel lets us go. Raises `SandboxError`.
+
+        `venv_of`: the folder whose `.venv` jobs use, where that is not `source`.
+        """
         workspace = await asyncio.to_thread(Workspace)
         self: ProcessSandbox | None = None
         try:
             await asyncio.to_thread(tree.copy_tree, source, workspace.path / "base")
-            python, path = await asyncio.to_thread(find_python, source)
+            python, path = await asyncio.to_thread(find_python, venv_of or source)
             self = cls(settings, workspace, python, path, scripts or {})
             for number in range(settings.concurrency or os.cpu_count() or 1):
                 self._slots.put_nowait(_Slot(workspace.path / f"slot-{number}", self._control_group(number)))

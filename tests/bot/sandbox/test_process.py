@@ -89,13 +89,15 @@ class TestPlain(Attacks):
         assert all(result.passed for result in await asyncio.gather(*(sandbox.run(python(write)) for _ in range(6))))
 
 
-async def test_a_venv_of_the_checkout_comes_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cloned", [False, True])
+async def test_a_venv_of_the_checkout_comes_first(tmp_path: Path, cloned: bool) -> None:
     source = make_tree(tmp_path / "tree")
+    clone = make_tree(tmp_path / "clone") if cloned else source
     (source / ".venv/bin").mkdir(parents=True)
     (source / ".venv/bin/tool").write_text("#!/bin/sh\necho from the venv\n")
     (source / ".venv/bin/tool").chmod(0o755)
     (source / ".venv/pyvenv.cfg").write_text("")
-    opened = await ProcessSandbox.open(SETTINGS, source)
+    opened = await ProcessSandbox.open(SETTINGS, clone, venv_of=source)
     try:
         assert (await opened.run(command("tool"))).output == "from the venv\n"
         assert (await opened.run(command("ls", "-A"))).output.split() == sorted(
