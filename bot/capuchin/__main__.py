@@ -65,7 +65,9 @@ def _produce(work: Path, seed: int) -> None:
     "--minutes", default=80.0, show_default=True, help="Training time. The learning rate falls to zero at its end."
 )
 @click.option("--steps", default=0, show_default=True, help="A budget in steps instead; 0: by time.")
-@click.option("--threads", default=3, show_default=True, help="CPU threads of the training; one more makes data.")
+@click.option(
+    "--workers", default=3, show_default=True, help="Processes that train, a thread each; one more makes data."
+)
 @click.option(
     "--compiled/--eager",
     default=True,
@@ -74,7 +76,7 @@ def _produce(work: Path, seed: int) -> None:
 )
 @click.option("--scenes", default=40, show_default=True, help="Kept-back scenes to evaluate on; 0: no evaluation.")
 def main(
-    out: Path, work: Path, seed: int, minutes: float, steps: int, threads: int, compiled: bool, scenes: int
+    out: Path, work: Path, seed: int, minutes: float, steps: int, workers: int, compiled: bool, scenes: int
 ) -> None:
     """Train Capuchin from nothing on a CPU: corpus, tokenizer, training, export, evaluation.
 
@@ -87,10 +89,10 @@ def main(
     producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(work, seed), daemon=True)
     producer.start()
     try:
-        net_shape = _train(work, out, seed, minutes, steps, threads, compiled)
+        net_shape = _train(work, out, seed, minutes, steps, workers, compiled)
     finally:
         producer.terminate()
-    facts = {"seed": seed, "minutes": minutes, "steps": steps, "machine": platform.processor(), "threads": threads}
+    facts = {"seed": seed, "minutes": minutes, "steps": steps, "machine": platform.processor(), "workers": workers}
     record: dict[str, object] = {
         "command": f"python -m bot.capuchin --seed {seed} --minutes {minutes:g}",
         **facts,
@@ -108,20 +110,20 @@ def main(
 
 
 def _train(
-    work: Path, out: Path, seed: int, minutes: float, steps: int, threads: int, compiled: bool
+    work: Path, out: Path, seed: int, minutes: float, steps: int, workers: int, compiled: bool
 ) -> dict[str, object]:
     """Train and export; returns the network's sizes for the record."""
     import torch
 
     torch.set_flush_denormal(True)  # before the first thread; without it the training all but stalls now and then
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     from bot.capuchin.export import export
     from bot.capuchin.model import Shape
     from bot.capuchin.optimizer import Rates
     from bot.capuchin.train import Plan, train
 
     shape, plan = Shape(), Plan(minutes=minutes, steps=steps, seed=seed)
-    net = train(work / "run", work / "shards", plan, shape, Rates(), compiled)
+    net = train(work / "run", work / "shards", plan, shape, Rates(), compiled, workers)
     export(net.to_transformers(), shape, work / "tokenizer", out)
     parameters = sum(p.numel() for p in net.parameters())
     return {"parameters": parameters, "torch": torch.__version__}

@@ -17,16 +17,25 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 1920
 SHARD = 3000  # exercises
-SMALL_SHARDS = 7  # the first ones hold short files only: copying is learned sooner on them
+FIRST = 7  # shards of small files only, with which the training begins
+SIZES = (0.5, 0.3, 0.2)  # of the exercises after that: tiny, small, as met in earnest
 
 
-def write_shard(scenes: Scenes, tokenizer: "Tokenizer", path: Path, seed: int, count: int = SHARD) -> None:
+def write_shard(
+    scenes: Scenes,
+    tokenizer: "Tokenizer",
+    path: Path,
+    seed: int,
+    count: int = SHARD,
+    shares: tuple[float, float, float] = SIZES,
+) -> None:
     """One shard: `ids` and `classes` of all exercises end to end, and `lengths`. The same seed gives the same shard."""
     rng = random.Random(f"shard {seed}")
     ids: list[int] = []
     classes: list[int] = []
     lengths: list[int] = []
     while len(lengths) < count:
+        scenes.size = rng.choices((0, 1, 2), shares)[0]
         _, turns = exercise(scenes, rng)
         one, kinds = tok.encode(tokenizer, turns)
         if len(one) <= MAX_TOKENS:
@@ -60,6 +69,6 @@ def produce(scenes: Scenes, tokenizer: "Tokenizer", folder: Path, seed: int, ahe
             continue
         path = folder / f"{number:05}.npz"
         if not path.exists():
-            scenes.small = number < SMALL_SHARDS
-            write_shard(scenes, tokenizer, path, seed * 100_000 + number)
+            shares = (0.0, 1.0, 0.0) if number < FIRST else SIZES
+            write_shard(scenes, tokenizer, path, seed * 100_000 + number, shares=shares)
         number += 1

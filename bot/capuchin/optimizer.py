@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bot.capuchin.model import Capuchin
+from bot.capuchin.parallel import shared
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -24,6 +25,9 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     return (x.mT if tall else x).float()
 
 
+State = dict[str, dict[str, Tensor]]  # by kind (masters, first, second, steps), then by weight
+
+
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """Learning rates at full height, and what goes with them."""
@@ -36,13 +40,22 @@ class Rates:
 
 
 class Optimizer:
-    """Steps the network's bfloat16 weights by way of float32 masters. `state` is all that resuming needs."""
+    """Steps the network's bfloat16 weights by way of float32 masters. `state` is all that resuming needs.
 
-    def __init__(self, net: Capuchin, rates: Rates) -> None:
-        self.net, self.rates, self.steps = net, rates, 0
-        self.masters = {name: p.detach().float().clone() for name, p in net.named_parameters()}
-        self.first = {name: torch.zeros_like(p) for name, p in self.masters.items()}
-        self.second = {name: torch.zeros_like(p) for name, p in self.masters.items() if not self._hidden(name)}
+    Masters and moments lie in shared memory: several processes may each hold an optimizer over the same `state` and
+    step different weights.
+    """
+
+    def __init__(self, net: Capuchin, rates: Rates, state: State | None = None) -> None:
+        self.net, self.rates = net, rates
+        if state is None:
+            masters = {name: p.detach().float().clone() for name, p in net.named_parameters()}
+            first = {name: torch.zeros_like(p) for name, p in masters.items()}
+            second = {name: torch.zeros_like(p) for name, p in masters.items() if not self._hidden(name)}
+            state = {"masters": masters, "first": first, "second": second, "steps": {"steps": torch.zeros(())}}
+        self.state = {kind: {name: shared(t) for name, t in some.items()} for kind, some in state.items()}
+        self.steps = int(state["steps"]["steps"])
+        self.write_back(list(self.state["masters"]))
 
     @staticmethod
     def _hidden(name: str) -> bool:
@@ -57,24 +70,21 @@ class Optimizer:
         return list(tensor.chunk(2)) if name.endswith("gate_up") else [tensor]
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One step at `factor` times the full rates; clears the gradients."""
+    def step(self, factor: float, gradients: dict[str, Tensor]) -> None:
+        """Step the weights that have a gradient (float32) here, at `factor` times the full rates."""
         self.steps += 1
         rates = self.rates
         groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
-        grads = {name: p.grad.float() for name, p in self.net.named_parameters() if p.grad is not None}
-        other = torch.stack([g.norm() for name, g in grads.items() if not self._hidden(name)]).norm()
-        shrink = min(1.0, rates.clip / (float(other) + 1e-6))
-        for name, grad in grads.items():
-            master, first = self.masters[name], self.first[name]
+        for name, grad in gradients.items():
+            master, first = self.state["masters"][name], self.state["first"][name]
             if self._hidden(name):
                 first.lerp_(grad, 1 - rates.momentum)
                 update = grad.lerp(first, rates.momentum)  # Nesterov
                 for part, change in zip(self._parts(name, master), self._parts(name, update), strict=True):
                     groups.setdefault(tuple(part.shape), []).append((part, change))
             else:
-                grad = grad * shrink
-                second = self.second[name]
+                grad = grad * min(1.0, rates.clip / (float(grad.norm()) + 1e-6))
+                second = self.state["second"][name]
                 first.lerp_(grad, 0.1)
                 second.lerp_(grad * grad, 0.02)
                 hat1, hat2 = first / (1 - 0.9**self.steps), second / (1 - 0.98**self.steps)
@@ -85,18 +95,12 @@ class Optimizer:
             for (part, _), change in zip(pairs, changes, strict=True):
                 part.mul_(1 - rates.decay * rates.muon * factor)
                 part.sub_(change, alpha=rate)
-        for name, p in self.net.named_parameters():
-            p.copy_(self.masters[name])
-            p.grad = None
-
-    def state(self) -> dict[str, object]:
-        """Everything but the rates."""
-        return {"steps": self.steps, "masters": self.masters, "first": self.first, "second": self.second}
+        self.write_back(list(gradients))
 
     @torch.no_grad()
-    def restore(self, state: dict[str, object]) -> None:
-        """Take back what `state` gave, weights of the network included."""
-        self.steps = state["steps"]  # type: ignore[assignment]
-        self.masters, self.first, self.second = state["masters"], state["first"], state["second"]  # type: ignore[assignment]
-        for name, p in self.net.named_parameters():
-            p.copy_(self.masters[name])
+    def write_back(self, names: list[str]) -> None:
+        """Round the masters of these weights into the network."""
+        weights = dict(self.net.named_parameters())
+        for name in names:
+            weights[name].copy_(self.state["masters"][name])
+        self.state["steps"]["steps"].fill_(self.steps)

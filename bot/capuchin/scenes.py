@@ -54,6 +54,10 @@ _IMPORTS = (
 )
 
 
+# Characters of a file, by size.
+BUDGETS = ((200, 300, 450), (200, 300, 600, 800), (300, 500, 800, 800, 1300, 1300, 2000, 3000, 4000))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """What is shown and what is right."""
@@ -79,7 +83,7 @@ class Scenes:
     """Draws scenes from functions; `names` invents identifiers."""
 
     def __init__(self, functions: list[Function], executed: list[Executed], kept_back: bool) -> None:
-        self.small = False  # short functions and short files only, for the first part of the training
+        self.size = 2  # of files: 0 tiny, 1 small, 2 as met in earnest. Copying is learned sooner on short ones
         self.functions = functions
         self.names = Names(functions)
         mine = [index for index, function in enumerate(functions) if function.kept_back == kept_back]
@@ -93,7 +97,7 @@ class Scenes:
 
     def draw(self, rng: random.Random) -> Scene:
         """A random scene. Really computed outcomes are kept few, lest the few pure functions be learned by heart."""
-        executed = 0.45 if self.small else 0.3
+        executed = 0.3 if self.size == 2 else 0.45
         while True:
             scene = self._draw(rng, rng.random() < executed and bool(self.executed))
             if scene is not None:
@@ -114,7 +118,7 @@ class Scenes:
                 return None
             mutation = drawn
         function = self.functions[index]
-        if self.small and len(function.bare) > 500:
+        if len(function.bare) > (350, 500, 2000)[self.size]:
             return None
         dressed = self._dress(function, mutation, rng)
         if dressed is None:
@@ -135,7 +139,7 @@ class Scenes:
         text, other = self._file(rng, index, f"class {owner}:\n{planted}" if owner else planted)
         files = [SourceFile(path=path, text=text)]
         for share in (0.25, 0.2):
-            if not self.small and rng.random() < share and sum(len(file.text) for file in files) < 2500:
+            if self.size == 2 and rng.random() < share and sum(len(file.text) for file in files) < 2500:
                 side = self.names.path(rng)
                 if side not in {file.path for file in files}:
                     files.append(SourceFile(path=side, text=self._file(rng, None, "")[0]))
@@ -166,7 +170,7 @@ class Scenes:
     ) -> tuple[str, str, str, list[str]] | None:
         """New name, right and planted source after dropping docstrings and renaming, and the parameters' names."""
         pair = [function.source, mutation.apply(function.source)]
-        if function.doc[1] and (self.small or rng.random() < 0.55):
+        if function.doc[1] and (self.size < 2 or rng.random() < 0.55):
             pair = ["\n".join(s.split("\n")[: function.doc[0]] + s.split("\n")[function.doc[1] :]) for s in pair]
         mapping: dict[str, str] = {}
         try:
@@ -185,7 +189,7 @@ class Scenes:
 
     def _file(self, rng: random.Random, index: int | None, target: str) -> tuple[str, str]:
         """A file's text around the target function, and the name of another function in it."""
-        budget = rng.choice((200, 300, 600) if self.small else (300, 500, 800, 800, 1300, 1300, 2000, 3000, 4000))
+        budget = rng.choice(BUDGETS[self.size])
         parts, other = ([target] if target else []), "main"
         near = rng.random() < 0.5
         for step in range(rng.choice((0, 1, 1, 2, 2, 3, 4)) + (not target)):
@@ -233,12 +237,12 @@ class Scenes:
             callee = f"{owner}({rng.choice(('', '', values.written(rng, values.value(rng, 1))))}).{name}"
         if record is not None:
             clear = [row for row in record.examples if row[1][0] == "value" or row[2][0] == "value"]
-            rows = rng.sample(clear, min(len(clear), rng.choice((1, 1, 1, 2, 3))))
+            rows = rng.sample(clear, min(len(clear), rng.choice((1, 1, 1, 2, 3) if self.size else (1,))))
             return tuple(
                 Example(f"{callee}({args})", _outcome(actual), _outcome(expected)) for args, expected, actual in rows
             )
         found = []
-        for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
+        for _ in range(rng.choice((1, 1, 1, 1, 2, 3) if self.size else (1,))):
             count = len(parameters) if rng.random() < 0.85 else rng.randrange(4)
             arguments = [values.written(rng, values.value(rng)) for _ in range(min(count, 4))]
             if arguments and rng.random() < 0.1:

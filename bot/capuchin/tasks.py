@@ -276,12 +276,12 @@ def _unparsed_test(scene: Scene, text: str, rng: random.Random) -> list[Turn] | 
 Exercise = Callable[[Scene, random.Random], "list[Turn] | None"]
 MIX: tuple[tuple[str, Exercise, float], ...] = (
     ("edit", write_edit, 0.47),
-    ("edit review", revise_edit, 0.10),
+    ("edit review", revise_edit, 0.07),
     ("test", write_test, 0.19),
     ("test review", review_test, 0.07),
     ("blame", blame_test, 0.02),
     ("relevance", relevance, 0.06),
-    ("select", choose, 0.045),
+    ("select", choose, 0.03),
     ("unparsed", unparsed, 0.025),
 )
 

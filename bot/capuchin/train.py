@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bot.capuchin import parallel
 from bot.capuchin import tokenizer as tok
 from bot.capuchin.data import MAX_TOKENS, read_shard
 from bot.capuchin.model import Capuchin, Shape
-from bot.capuchin.optimizer import Optimizer, Rates
+from bot.capuchin.optimizer import Optimizer, Rates, State
 
-TOKENS = 3840  # a batch, whatever its length: divisible by every length below
+TOKENS = 1920  # a process's batch, whatever its length: divisible by every length below
 LENGTHS = tuple(n for n in (160, 192, 240, 256, 320, 384, 480, 512, 640, 768, 960, 1280, 1536, 1920) if TOKENS % n == 0)
 
 
@@ -30,7 +31,6 @@ class Plan:
     steps: int = 0  # a budget in steps instead of minutes, where not 0
     warmup: int = 100  # steps
     flat: float = 0.4
-    double: float = 0.5  # from here on a step takes two batches
     prompt_share: float = 0.25  # of the prompt's tokens, drawn anew each time, that carry loss ...
     prompt_weight: float = 0.3  # ... and how much; a third of it in the second half
     quoted_weight: float = 0.5
@@ -42,32 +42,40 @@ Row = tuple[NDArray[np.uint16], NDArray[np.uint8]]  # an exercise's ids and clas
 
 
 class Shards:
-    """Batches out of the producer's folder: like lengths together, every shard once, in order."""
+    """Batches out of the producer's folder: like lengths together, every shard once, in order.
 
-    def __init__(self, folder: Path, seed: int, number: int = 0) -> None:
+    Of `size` processes, each with the same arguments but its rank, each gets as many, and none gets another's.
+    """
+
+    def __init__(self, folder: Path, seed: int, number: int = 0, rank: int = 0, size: int = 1) -> None:
         self.folder, self.number, self.rng = folder, number, random.Random(f"batches {seed} {number}")
+        self.rank, self.size = rank, size
         self.kept: dict[int, list[Row]] = {length: [] for length in LENGTHS}
+
+    def _take(self) -> None:
+        path = self.folder / f"{self.number:05}.npz"
+        while not path.exists():
+            time.sleep(0.5)
+        for row in read_shard(path):
+            if len(row[0]) <= MAX_TOKENS:
+                self.kept[next(n for n in LENGTHS if n >= len(row[0]))].append(row)
+        self.number += 1
+        if self.rank == 0:  # the others are done with the shard before this one, but maybe not yet with this one
+            (self.folder / f"{self.number - 2:05}.npz").unlink(missing_ok=True)
+            (self.folder / "taken").write_text(str(self.number))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs (ids, classes), int64 and uint8 [TOKENS / length, length]; waits for the producer where it must."""
         while True:
-            path = self.folder / f"{self.number:05}.npz"
-            while not path.exists():
-                time.sleep(0.5)
-            for row in read_shard(path):
-                if len(row[0]) <= MAX_TOKENS:
-                    self.kept[next(n for n in LENGTHS if n >= len(row[0]))].append(row)
-            path.unlink()
-            self.number += 1
-            (self.folder / "taken").write_text(str(self.number))
+            self._take()
             batches: list[tuple[int, list[Row]]] = []
             for length, rows in self.kept.items():
                 self.rng.shuffle(rows)
-                size = TOKENS // length
-                while len(rows) >= size:
-                    batches.append((length, [rows.pop() for _ in range(size)]))
+                count = TOKENS // length
+                while len(rows) >= count:
+                    batches.append((length, [rows.pop() for _ in range(count)]))
             self.rng.shuffle(batches)
-            for length, batch in batches:
+            for length, batch in batches[: len(batches) // self.size * self.size][self.rank :: self.size]:
                 ids = torch.zeros(len(batch), length, dtype=torch.long)
                 classes = torch.full((len(batch), length), tok.SILENT, dtype=torch.uint8)
                 for place, (one, kinds) in enumerate(batch):
@@ -92,67 +100,112 @@ def factor(plan: Plan, step: int, progress: float) -> float:
     return warm * (1.0 if progress < plan.flat else max(0.0, (1 - progress) / (1 - plan.flat)))
 
 
-def train(folder: Path, shards: Path, plan: Plan, shape: Shape, rates: Rates, compiled: bool = True) -> Capuchin:
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What every process of a training is told."""
+
+    folder: Path  # of the log and of `state.pt`
+    shards: Path
+    plan: Plan
+    shape: Shape
+    rates: Rates
+    compiled: bool
+    tokens: int = 0  # seen before this start
+    shard: int = 0  # to go on with
+
+
+def train(
+    folder: Path, shards: Path, plan: Plan, shape: Shape, rates: Rates, compiled: bool = True, workers: int = 1
+) -> Capuchin:
     """Train to the end of the budget, resuming from `folder/state.pt`; log to `training.jsonl` there."""
     torch.manual_seed(plan.seed)
-    net = Capuchin(shape, compiled=compiled).bfloat16()
-    optimizer = Optimizer(net, rates)
+    net = Capuchin(shape).bfloat16()
     folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "state.pt"
-    elapsed, tokens, number = 0.0, 0, 0
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        optimizer.restore(state["optimizer"])
-        elapsed, tokens, number = state["elapsed"], state["tokens"], state["shard"]
-    batches = Shards(shards, plan.seed, number)
-    recent: deque[float] = deque(maxlen=100)
-    since = 0  # tokens since the last line of the log
-    mark = began = last_saved = time.monotonic()
-    start = elapsed
+    job = Job(folder, shards, plan, shape, rates, compiled)
+    team = parallel.team(net, workers)
+    state = None
+    if (folder / "state.pt").exists():
+        saved = torch.load(folder / "state.pt", weights_only=True)
+        state = saved["optimizer"]
+        job = dataclasses.replace(job, tokens=saved["tokens"], shard=saved["shard"])
+        team.clock[0] = saved["minutes"]
+    optimizer = Optimizer(net, rates, state)
+    parallel.run(_work, workers, (job, team, optimizer.state))
+    return net
 
-    def save() -> None:
-        part = saved.with_suffix(".part")
-        state = {"optimizer": optimizer.state(), "elapsed": elapsed, "tokens": tokens, "shard": batches.number}
-        torch.save(state, part)
-        part.rename(saved)
 
-    pending = 0  # batches whose gradients wait for a step
+def _work(rank: int, job: Job, team: parallel.Team, state: State) -> None:
+    """One process: batches of its own, weights in common, the first one keeps time, log and checkpoints."""
+    if team.size > 1:
+        torch.set_flush_denormal(True)
+        torch.set_num_threads(1)
+    plan = job.plan
+    torch.manual_seed(plan.seed * 1000 + rank + job.shard * 10)
+    net = Capuchin(job.shape, compiled=job.compiled).bfloat16()
+    team.adopt(net)
+    optimizer = Optimizer(net, job.rates, state)
+    batches = Shards(job.shards, plan.seed, job.shard, rank, team.size)
+    log = Log(job, optimizer, batches, float(team.clock[0])) if rank == 0 else None
     for ids, classes in batches:
-        step = optimizer.steps
-        elapsed = start + time.monotonic() - began
-        progress = step / plan.steps if plan.steps else elapsed / 60 / plan.minutes
+        minutes = float(team.clock[0])
+        progress = optimizer.steps / plan.steps if plan.steps else minutes / plan.minutes
         if progress >= 1:
             break
         loss, reply = net.loss(ids, weigh(classes, plan, progress))
         loss.backward()  # type: ignore[no-untyped-call]
-        tokens += ids.numel()
-        since += ids.numel()
-        recent.append(float(reply))
-        pending += 1
-        if pending < (2 if progress >= plan.double else 1):
-            continue
-        optimizer.step(factor(plan, step, progress))
-        pending = 0
-        if step % 50 == 0:
-            now = time.monotonic()
-            speed, since = since / max(now - mark, 1e-9), 0
-            mark = now
-            mean = sum(recent) / len(recent)
-            left = (1 - progress) * (plan.minutes if not plan.steps else (plan.steps * (elapsed / max(step, 1)) / 60))
-            row = {
-                "step": step,
-                "tokens": tokens,
-                "loss": round(float(loss), 4),
-                "reply": round(mean, 4),
-                "speed": round(speed),
-                "minutes": round(elapsed / 60, 2),
-            }
-            shown = f"step {step:5}  {tokens / 1e6:6.2f} M tokens  loss {float(loss):.3f}  reply {mean:.3f}"
-            print(f"{shown}  {speed:6.0f} tok/s  {left:5.1f} min left", flush=True)
-            with (folder / "training.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-        if time.monotonic() - last_saved > plan.checkpoint_minutes * 60:
-            save()
-            last_saved = time.monotonic()
-    save()
-    return net
+        gradients = team.share(rank, net)
+        optimizer.step(factor(plan, optimizer.steps, progress), gradients)
+        if log is not None:
+            log.note(float(loss.detach()), float(reply), ids.numel() * team.size, progress)
+            team.clock[0] = log.minutes
+        team.release()
+        if log is not None:
+            log.keep()  # the others compute meanwhile, and wait before they change anything
+    if log is not None:
+        log.keep(now=True)
+
+
+class Log:
+    """The first process's book-keeping: time, a line every 50 steps, a checkpoint every few minutes."""
+
+    def __init__(self, job: Job, optimizer: Optimizer, batches: Shards, minutes: float) -> None:
+        self.job, self.optimizer, self.batches = job, optimizer, batches
+        self.tokens, self.start = job.tokens, minutes
+        self.began = self.mark = self.saved = time.monotonic()
+        self.since = 0
+        self.recent: deque[float] = deque(maxlen=100)
+
+    @property
+    def minutes(self) -> float:
+        """Of training so far, those before a resume included."""
+        return self.start + (time.monotonic() - self.began) / 60
+
+    def note(self, loss: float, reply: float, tokens: int, progress: float) -> None:
+        """One step was made; its losses are this process's own."""
+        self.tokens += tokens
+        self.since += tokens
+        self.recent.append(reply)
+        step = self.optimizer.steps
+        if step % 50 != 1:
+            return
+        now = time.monotonic()
+        speed, self.since = self.since / max(now - self.mark, 1e-9), 0
+        self.mark = now
+        mean = sum(self.recent) / len(self.recent)
+        left = (1 - progress) * self.minutes / max(progress, 1e-9)
+        row = {"step": step, "tokens": self.tokens, "loss": round(loss, 4), "reply": round(mean, 4)}
+        row |= {"speed": round(speed), "minutes": round(self.minutes, 2)}
+        shown = f"step {step:5}  {self.tokens / 1e6:6.2f} M tokens  loss {loss:.3f}  reply {mean:.3f}"
+        print(f"{shown}  {speed:6.0f} tok/s  {left:5.1f} min left", flush=True)
+        with (self.job.folder / "training.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep(self, now: bool = False) -> None:
+        """Write the checkpoint where it is time for one."""
+        if not now and time.monotonic() - self.saved < self.job.plan.checkpoint_minutes * 60:
+            return
+        self.saved = time.monotonic()
+        path = self.job.folder / "state.pt"
+        state = {"optimizer": self.optimizer.state, "minutes": self.minutes, "tokens": self.tokens}
+        torch.save({**state, "shard": self.batches.number}, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)

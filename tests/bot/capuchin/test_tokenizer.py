@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.capuchin import tokenizer as tok
+from bot.capuchin.turns import right, said, wrong
+
+CHECKPOINT = Path(__file__).parents[3] / "engine" / "checkpoints" / "capuchin"
+TOKENIZER = tok.load(CHECKPOINT)
+
+
+@given(st.text())
+def test_any_text_comes_back_exactly(text: str) -> None:
+    ids = TOKENIZER.encode(text, add_special_tokens=False).ids
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
+
+
+@given(st.text(alphabet=" \n\t()_=<>'\"`.,:[]{}0189abXYé…", max_size=60))
+def test_code_like_text_comes_back_exactly(text: str) -> None:
+    ids = TOKENIZER.encode(text, add_special_tokens=False).ids
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("marker", tok.MARKERS)
+def test_markers_are_one_token_each(marker: str) -> None:
+    assert len(TOKENIZER.encode(marker, add_special_tokens=False).ids) == 1
+
+
+def test_digits_stand_alone() -> None:
+    assert len(TOKENIZER.encode("12345", add_special_tokens=False).ids) == 5
+
+
+def test_an_identifier_is_the_same_tokens_wherever_it_stands() -> None:
+    name = TOKENIZER.encode("parse_zorkel2", add_special_tokens=False).ids
+    for text in (
+        "`parse_zorkel2(1)`",
+        "x = parse_zorkel2(1)",
+        "import parse_zorkel2\n",
+        "    return parse_zorkel2",
+        "a, parse_zorkel2",
+    ):
+        ids = TOKENIZER.encode(text, add_special_tokens=False).ids
+        assert any(ids[i : i + len(name)] == name for i in range(len(ids))), text
+
+
+def test_encoding_for_training_is_what_the_chat_template_writes() -> None:
+    from transformers import AutoTokenizer
+
+    wrapped = AutoTokenizer.from_pretrained(str(CHECKPOINT))
+    turns = [said("a\nWrite an edit."), wrong("bad\nedit"), said("no <edit> found\nTry again."), right("<done/>")]
+    ids, classes = tok.encode(TOKENIZER, turns)
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = wrapped.apply_chat_template(messages, tokenize=False)
+    assert ids == wrapped(text, add_special_tokens=False).input_ids
+    learned = [i for i, kind in zip(ids, classes, strict=True) if kind == tok.REPLY]
+    assert TOKENIZER.decode(learned, skip_special_tokens=False) == "<done/><|end|>"
+    prompt = wrapped.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|user|>\na\nWrite an edit.<|end|>\n<|assistant|>\n"
+
+
+def test_an_empty_system_message_is_left_out() -> None:
+    from transformers import AutoTokenizer
+
+    wrapped = AutoTokenizer.from_pretrained(str(CHECKPOINT))
+    messages = [{"role": "system", "content": ""}, {"role": "user", "content": "hi"}]
+    assert wrapped.apply_chat_template(messages, tokenize=False) == "<|user|>\nhi<|end|>\n"
