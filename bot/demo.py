@@ -168,7 +168,7 @@ async def _end_of_run(hub: TestGitHub, repository: str, number: int) -> list[str
         async with asyncio.timeout(PATIENCE):
             while True:
                 labels: list[str] = (await hub.do("issue", name=repository, number=number))["labels"]
-                if {"troop: done", "troop: failed"} & set(labels):
+                if {"troop: done", "troop: failed"} & set(labels) and "troop: running" not in labels:
                     return labels
                 await asyncio.sleep(0.5)
     except TimeoutError:
