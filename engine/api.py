@@ -157,7 +157,8 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         body.refuse_unsupported()
         tokens = await service.in_tokenizer(lambda: service.chat_tokens(body.messages))
         wanted = body.max_completion_tokens or body.max_tokens
-        request = _request(service, body, tokens, wanted, None, body.alternatives)
+        otherwise = loop.core.model.defaults.get("max_new_tokens")
+        request = _request(service, body, tokens, wanted, otherwise, body.alternatives)
         return await _answer(service, http, body, [request], True, bool(body.logprobs))
 
     @app.post("/v1/completions")

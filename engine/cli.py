@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import uvicorn
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = error.errors()[0]
         print(f"troop engine: {'.'.join(map(str, first['loc']))}: {first['msg']}", file=sys.stderr)
         return 2
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    threads = settings.threads or available_cores()
+    torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
     try:
         core = build_core(settings)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"troop engine: {error}", file=sys.stderr)
         return 1
     name = settings.served_model_name or os.path.basename(os.path.normpath(settings.model))
-    app = create_app(EngineLoop(core, settings.threads), name, settings.api_key)
+    app = create_app(EngineLoop(core, threads), name, settings.api_key)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
@@ -86,7 +87,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
-    add("--threads", type=int, help="threads of torch (default: as torch chooses)")
+    add("--threads", type=int, help="threads of torch (default: the cores this process may use)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")
     size.add_argument("--cache-memory", type=parse_size, default=defaults.cache_memory, help="default: 2GiB")
@@ -98,6 +99,16 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
     given = parser.parse_args(argv)
     return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
+
+
+def available_cores() -> int:
+    """Cores that this process may keep busy: a container's quota counts, where one is set (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or no limit ("max")
+        return cores
 
 
 def parse_size(text: str) -> int:

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     api_key: str | None = None
     device: devices = "auto"
     dtype: type_names = "auto"
-    threads: int | None = Field(default=None, ge=1)  # of torch; None: as torch chooses
+    threads: int | None = Field(default=None, ge=1)  # of torch; None: the cores this process may use
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
