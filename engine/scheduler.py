@@ -160,8 +160,12 @@ class Scheduler:
 
     def unused_cached_blocks(self) -> int:
         """Blocks that only the prefix tree holds: free for the asking."""
-        held = {block for sequence in self.running for block in sequence.table}
-        return self.allocator.count - self.allocator.free - len(held)
+        return self.allocator.count - self.allocator.free - self.blocks_in_use()
+
+    def blocks_in_use(self) -> int:
+        """Blocks that running sequences hold: those outside the tree, and those in it with a second owner."""
+        outside = self.allocator.count - self.allocator.free - self.tree.blocks
+        return outside + int((self.allocator.refs > 1).sum())
 
     def check_integrity(self) -> None:
         """Assert what holds between any two calls."""
@@ -179,6 +183,8 @@ class Scheduler:
             for block in sequence.table:
                 references[block] += 1
         assert references == self.allocator.refs.tolist()
+        held = {block for sequence in self.running for block in sequence.table}
+        assert self.blocks_in_use() == len(held)
         for sequence in self.waiting:
             assert sequence.state is State.WAITING
             assert not sequence.table
@@ -264,14 +270,16 @@ class Scheduler:
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._growth(sequence)
+        # What runs is entitled to half the cache: leases on the rest of it must not leave the engine idle.
+        insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
         self.allocator.hold(match.blocks)  # so that making room does not take what was matched
         if match.source >= 0:
             self.allocator.hold([match.source])
-            room = self._make_room(demand, insist=False)
+            room = self._make_room(demand, insist)
             if not room:  # the source itself may be what is in the way
                 self.allocator.release([match.source])
                 match = Match(match.blocks)
-        if match.source < 0 and not self._make_room(demand, insist=alone):
+        if match.source < 0 and not self._make_room(demand, insist):
             self.allocator.release(match.blocks)
             return False
         sequence.table = [*match.blocks, *self.allocator.allocate(own)]
