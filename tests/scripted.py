@@ -142,6 +142,7 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self,
         reply: Script,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         mode: Mode = Mode.NORMAL,
         name: str = "scripted",
@@ -153,7 +154,7 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         latency: float = 0.0,
     ) -> None:
         """`refuses`: parameters answered with a 400 that names them. `context_window` None: not told by /v1/models."""
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__((host, port), _Handler)
         self.script = reply
         self.mode = mode
         self.next_modes: list[Mode] = []
@@ -349,6 +350,7 @@ def load(path: Path) -> Script:
 def main() -> None:
     parser = argparse.ArgumentParser(description="an OpenAI-compatible endpoint whose replies come from a script")
     parser.add_argument("--script", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8200)
     parser.add_argument("--mode", type=Mode, choices=list(Mode), default=Mode.NORMAL)
     parser.add_argument("--name", default="scripted")
