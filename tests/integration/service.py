@@ -1,0 +1,97 @@
+"""The whole service in the test's process, with the test GitHub and a scripted endpoint: from label to pull request."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from pydantic import SecretStr
+
+from bot.service import build_worker
+from bot.settings import ModelSettings, SandboxSettings, SolverSettings
+from bot.store import Store
+from bot.web.serve import build_app
+from tests.github.fixtures import settings_for
+from tests.github.server import GitHubServer
+from tests.services import free_port
+
+SECRET = "a webhook secret of the tests"
+
+
+class Running:
+    """A running service, and what a person does to it."""
+
+    def __init__(self, github: GitHubServer, store: Store, url: str) -> None:
+        self.github = github
+        self.store = store
+        self.url = url
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+        """The first true value of the condition."""
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"nothing after {seconds} s: {self.store.runs()}"
+            await asyncio.sleep(0.05)
+        return value
+
+    async def label_and_wait(self, repository: str, number: int, user: str = "maintainer") -> list[str]:
+        """Label the issue; its labels once the run has ended."""
+        await asyncio.to_thread(self.github.label, repository, number, user=user)
+        return await self.until_ended(repository, number)
+
+    async def until_ended(self, repository: str, number: int) -> list[str]:
+        """The issue's labels once no run of it is active and the issue has been told."""
+
+        def ended() -> bool:
+            runs = self.store.runs(repository=repository, issue_number=number)
+            return bool(runs) and not self.store.runs(repository=repository, issue_number=number, active=True)
+
+        await self.until(ended)
+        await self.until(
+            lambda: not self.store.due() and not {"troop", "troop: running"} & set(self._labels(repository, number))
+        )
+        return self._labels(repository, number)
+
+    def _labels(self, repository: str, number: int) -> list[str]:
+        labels: list[str] = self.github.issue(repository, number)["labels"]
+        return labels
+
+
+@contextlib.asynccontextmanager
+async def running_service(github: GitHubServer, folder: Path, endpoint: str, **more: Any) -> AsyncIterator[Running]:
+    """The service with SQLite, the in-process queue and the process sandbox. `more`: further settings."""
+    port = free_port()
+    solver = more.pop("solver", SolverSettings(trajectories=4, test_timeout=20))
+    main = more.pop("main", ModelSettings(base_url=endpoint, retries=1))
+    values: dict[str, Any] = {
+        "webhook_secret": SecretStr(SECRET),
+        "database_url": f"sqlite:///{folder / 'service.sqlite3'}",
+        "work_dir": folder / "work",
+        "host": "127.0.0.1",
+        "port": port,
+        "main": main,
+        "solver": solver,
+        "sandbox": SandboxSettings(kind="process"),
+        "sweep_seconds": 0.5,
+        "lease_seconds": 5.0,
+    }
+    settings = settings_for(github, **(values | more))
+    store = Store.from_settings(settings)
+    worker = build_worker(settings, store, local=True)
+    app = build_app(settings, store, worker=worker)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, ws="none")
+    server = uvicorn.Server(config)
+    github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            assert not task.done(), "the service did not start"
+            await asyncio.sleep(0.01)
+        yield Running(github, store, f"http://127.0.0.1:{port}")
+    finally:
+        server.should_exit = True
+        await task
+        store.close()
