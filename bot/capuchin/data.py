@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 1920
 SHARD = 3000  # exercises
-FIRST = 7  # shards of small files only, with which the training begins
-SIZES = (0.5, 0.3, 0.2)  # of the exercises after that: tiny, small, as met in earnest
+# From which shard on what shares of the exercises are tiny, small, and as met in earnest.
+COURSE = ((0, (0.0, 1.0, 0.0)), (7, (0.5, 0.3, 0.2)), (15, (0.3, 0.3, 0.4)))
 
 
 def write_shard(
@@ -27,7 +27,7 @@ def write_shard(
     path: Path,
     seed: int,
     count: int = SHARD,
-    shares: tuple[float, float, float] = SIZES,
+    shares: tuple[float, float, float] = COURSE[0][1],
 ) -> None:
     """One shard: `ids` and `classes` of all exercises end to end, and `lengths`. The same seed gives the same shard."""
     rng = random.Random(f"shard {seed}")
@@ -69,6 +69,6 @@ def produce(scenes: Scenes, tokenizer: "Tokenizer", folder: Path, seed: int, ahe
             continue
         path = folder / f"{number:05}.npz"
         if not path.exists():
-            shares = (0.0, 1.0, 0.0) if number < FIRST else SIZES
+            shares = next(shares for first, shares in reversed(COURSE) if number >= first)
             write_shard(scenes, tokenizer, path, seed * 100_000 + number, shares=shares)
         number += 1
