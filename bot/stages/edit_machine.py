@@ -9,7 +9,7 @@ stateDiagram-v2
     reviewing --> running: another edit, or a new test
     reviewing --> reviewing: a reply that can't be used
     reviewing --> done: done
-    editing --> spent: no calls left
+    editing --> spent: no calls left, or nothing to change
     reviewing --> spent: no calls left
     editing --> failed: the endpoint failed
     reviewing --> failed: the endpoint failed
@@ -33,7 +33,16 @@ from bot.replies import parse_edit_turn
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 
-Apply = Callable[[tuple[FileEdit, ...]], Patch | Problem]
+
+@dataclass(frozen=True)
+class Applied:
+    """What came of edits that apply."""
+
+    patch: Patch
+    left_out: str = ""  # files whose edits were not taken over, since they judge the candidate
+
+
+Apply = Callable[[tuple[FileEdit, ...]], Applied | Problem]
 
 
 class State(enum.StrEnum):
@@ -43,7 +52,7 @@ class State(enum.StrEnum):
     RUNNING = "running"  # the test runs on the original and on the edited repository
     REVIEWING = "reviewing"  # the model sees the runs and says what is next
     DONE = "done"  # the model stands by the edit
-    SPENT = "spent"  # no calls left; the last edit that applied is taken, if there is one
+    SPENT = "spent"  # no calls left, or nothing to change; the last edit that applied is taken, if there is one
     FAILED = "failed"  # the endpoint failed
 
 
@@ -54,7 +63,7 @@ class Event(enum.StrEnum):
     DONE = "done"  # the model said so, and there is an edit
     UNUSABLE = "unusable"  # the reply could not be used; the model is told why
     RAN = "ran"  # the sandbox ran the test
-    NO_CALLS = "no calls"  # the budget is spent
+    NO_CALLS = "no calls"  # the budget is spent, or the model said twice that nothing is to be changed
     NO_ANSWER = "no answer"  # the endpoint failed for good
 
 
@@ -96,6 +105,8 @@ class EditMachine:
         self._test = test
         self._apply = apply
         self._patch: Patch | None = None
+        self._left_out = ""
+        self._refusals = 0  # replies that say that there is nothing to change
         self._understood = False
         self._detail = ""
 
@@ -132,13 +143,21 @@ class EditMachine:
             applied = self._apply(turn.edits)
             if isinstance(applied, Problem):
                 return self._unusable(applied)
-            self._patch = applied
+            self._patch, self._left_out = applied.patch, applied.left_out
         if turn.test is not None:
             self._test = turn.test
         if turn.edits or turn.test:
             return Event.CHANGE
         if self._patch is None:
-            return self._unusable(Problem(text="no <edit> found\nThere is no edit that applies yet: write one."))
+            self._refusals += 1
+            event = self._unusable(
+                Problem(
+                    text="no <edit> found\nThere is no edit that applies yet: write one. If you are sure that nothing "
+                    "is to be changed, reply <done/> again."
+                )
+            )
+            # Who says so twice has decided; the compact profile's model says it for want of anything else.
+            return Event.NO_CALLS if self._refusals > 1 and self._solver.profile == "full" else event
         return Event.DONE
 
     def _unusable(self, problem: Problem) -> Event:
@@ -155,5 +174,5 @@ class EditMachine:
             for label, changes in trees:
                 job = Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
                 shown.append({"label": label, "execution": await self._sandbox.run(job)})
-        self._talk.say(render(self._solver.profile, "edit_result", executions=shown))
+        self._talk.say(render(self._solver.profile, "edit_result", executions=shown, left_out=self._left_out))
         return Event.RAN

@@ -14,10 +14,10 @@ from bot.edits import FileEdit, Problem, apply
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
-from bot.records import Context, Issue, Patch, Trajectory, TrajectoryEnd
-from bot.sandbox.judges import touched_judges
+from bot.records import Context, Issue, Trajectory, TrajectoryEnd
+from bot.sandbox.judges import is_judge, touched_judges
 from bot.sources import checkout_reader, is_executable, tracked_files
-from bot.stages.edit_machine import EditEnd, EditMachine
+from bot.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.stages.edit_machine import State as EditState
 from bot.stages.test_machine import State as TestState
 from bot.stages.test_machine import TestMachine
@@ -35,7 +35,7 @@ async def sample_trajectories(
     """`solver.settings.trajectories` of them, in order of their index.
 
     A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or `SandboxError`
-    only where every trajectory met one.
+    only where every trajectory met one: a model that answers nobody is no reason to abstain.
     """
     sampler = _Sampler(
         await fitted_issue(issue, model), context, root, await tracked_files(root), model, sandbox, solver
@@ -60,6 +60,11 @@ async def sample_trajectories(
         await asyncio.gather(*tasks, return_exceptions=True)
     if len(sampler.failures) == total:
         raise sampler.failures[0]
+    if sampler.unanswered == total:
+        raise EndpointError(
+            f"the model {model.name} left every trajectory without an answer ({trajectories[-1].detail[:300]}): look "
+            "at the endpoint's log; a slow one needs a higher TROOP_MAIN_TIMEOUT"
+        )
     return trajectories
 
 
@@ -85,6 +90,7 @@ class _Sampler:
         self._sandbox = sandbox
         self._solver = solver
         self.failures: list[EndpointError | SandboxError] = []
+        self.unanswered = 0  # trajectories that came to nothing because a call stayed without an answer
 
     async def sample(self, index: int) -> Trajectory:
         """One trajectory, whatever happens to it."""
@@ -99,6 +105,7 @@ class _Sampler:
         # The compact prompts can't ask for an edit without a test. With the full ones a candidate is still worth its
         # calls: the other trajectories' tests judge it.
         without = tested.test is None and self._solver.profile == "compact"
+        self.unanswered += tested.state is TestState.FAILED
         if tested.state is TestState.FAILED or without:
             return Trajectory(
                 index=index,
@@ -115,6 +122,7 @@ class _Sampler:
             tested.test,
             self._apply,
         ).run()
+        self.unanswered += edited.state is EditState.FAILED and edited.patch is None
         end, detail = _end(edited)
         return Trajectory(
             index=index,
@@ -137,10 +145,16 @@ class _Sampler:
             temperature=settings.temperature,
         )
 
-    def _apply(self, edits: tuple[FileEdit, ...]) -> Patch | Problem:
-        """The patch; a problem also where it changes what judges it, which would cost it every vote."""
+    def _apply(self, edits: tuple[FileEdit, ...]) -> Applied | Problem:
+        """The patch without what it changes of its judges, which would cost it every vote; a problem if that is all.
+
+        Able models like to extend the tests beside their fix: asking for the fix again would cost a call for nothing.
+        """
         executable = is_executable(self._root)
-        patch = apply(edits, checkout_reader(self._root), paths=self._paths, executable=executable)
+        kept, left_out = edits, ""
+        if self._solver.profile == "full":
+            kept, left_out = _without_judges(edits, self._known)
+        patch = apply(kept or edits, checkout_reader(self._root), paths=self._paths, executable=executable)
         if isinstance(patch, Problem):
             return patch
         touched = touched_judges(patch.changes, self._known.__contains__)
@@ -149,7 +163,14 @@ class _Sampler:
                 text=f"the edit {touched}, which judges it\n"
                 "Leave the repository's tests and test configuration as they are, and repeat the rest of the edit."
             )
-        return patch
+        return Applied(patch, left_out)
+
+
+def _without_judges(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
+    """The edits of what judges no candidate, and in words which files the others were for."""
+    judges = [is_judge(edit.path.strip().removeprefix("./"), known.__contains__) for edit in edits]
+    kept = tuple(edit for edit, judge in zip(edits, judges, strict=True) if not judge)
+    return kept, ", ".join(dict.fromkeys(edit.path for edit, judge in zip(edits, judges, strict=True) if judge))
 
 
 def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:

@@ -37,7 +37,7 @@ VALUES: dict[str, dict[str, object]] = {
     "test_result": {"executions": EXECUTIONS[:1]},
     "execution": {"executions": EXECUTIONS},
     "edit": {"issue": ISSUE, "files": FILES, "test": TEST},
-    "edit_result": {"executions": EXECUTIONS},
+    "edit_result": {"executions": EXECUTIONS, "left_out": "tests/test_a.py"},
     "select": {"issue": ISSUE, "files": FILES, "choices": CHOICES},
     "select_result": {"executions": EXECUTIONS},
     "unparsed": {"problem": "no <edit> found"},

@@ -233,18 +233,36 @@ async def test_edits_are_made_on_the_untouched_repository(root: Path) -> None:
     assert (root / "mod.py").read_text() == MOD
 
 
-async def test_an_edit_of_what_judges_it_is_sent_back(root: Path) -> None:
-    both = f'{FIX}\n<create path="tests/test_mod.py">\nx = 1\n</create>'
+@pytest.mark.parametrize("profile", ["full", "compact"])
+async def test_an_edit_of_what_judges_it_is_left_out_or_sent_back(root: Path, profile: str) -> None:
+    both = f'{FIX}\n<edit path="./tests/test_mod.py">\n<<<<<<< SEARCH\nnowhere\n=======\n>>>>>>> REPLACE\n</edit>'
+    if profile == "compact":
+        both = f'{FIX}\n<create path="tests/test_mod.py">\nx = 1\n</create>'
     model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [both, FIX, "<done/>"])]))
-    (t,) = await sample(root, model)
-    assert "the edit changes tests/test_mod.py, which judges it" in asked(model, "trajectory/0/edit/2")
+    (t,) = await sample(root, model, profile=profile)
+    told = asked(model, "trajectory/0/edit/2")
+    if profile == "full":
+        assert "Your edit of ./tests/test_mod.py was left out" in told
+        assert "the repository with your edit" in told
+    else:
+        assert "the edit changes tests/test_mod.py, which judges it" in told
     assert t.patch is not None
     assert t.patch.paths == ("mod.py",)
 
 
+async def test_an_edit_of_nothing_but_what_judges_it_is_sent_back(root: Path) -> None:
+    tests = '<create path="tests/test_mod.py">\nx = 1\n</create>'
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [tests, FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert "the edit changes tests/test_mod.py, which judges it" in asked(model, "trajectory/0/edit/2")
+    assert t.end is TrajectoryEnd.DONE
+
+
 async def test_done_without_an_edit_is_no_end(root: Path) -> None:
     model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", "<done/>")]))
-    (t,) = await sample(root, model, edit_calls=3)
+    (t,) = await sample(root, model, edit_calls=5)
+    assert (t.end, t.patch, t.calls) == (TrajectoryEnd.NO_EDIT, None, 4)  # who says so twice has decided
+    (t,) = await sample(root, model, profile="compact", test_calls=3, edit_calls=3)
     assert (t.end, t.patch, t.calls) == (TrajectoryEnd.NO_EDIT, None, 5)
 
 
@@ -278,12 +296,13 @@ async def test_truncated_replies_are_told_so(root: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.ERROR, Mode.OVERFLOW])
-async def test_an_endpoint_that_fails_ends_the_trajectory(root: Path, mode: Mode) -> None:
+async def test_an_endpoint_that_fails_ends_the_trajectory_and_where_it_fails_all_the_run(
+    root: Path, mode: Mode
+) -> None:
     with scripted_endpoint(HAPPY, mode=mode) as endpoint:
         model = OpenAIModel(ModelSettings(base_url=endpoint.base_url, retries=0), "main")
-        for t in await sample(root, model, trajectories=3):
-            assert t.end is TrajectoryEnd.FAILED
-            assert t.detail.startswith("no test: ")
+        with pytest.raises(EndpointError, match=r"every trajectory without an answer \(no test: "):
+            await sample(root, model, trajectories=3)
         await model.close()
 
 
