@@ -8,7 +8,9 @@ from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.worklist import WorkList
 
 
-def build(step: Step, block_size: int, cost: CutCost, device: torch.device) -> tuple[StepInput, int]:
+def build(
+    step: Step, block_size: int, cost: CutCost, device: torch.device, zone: int, cache_blocks: int
+) -> tuple[StepInput, int]:
     """Pack the works of a step, one row per token.
 
     Args:
@@ -16,6 +18,7 @@ def build(step: Step, block_size: int, cost: CutCost, device: torch.device) -> t
         block_size: tokens per block.
         cost: which shared nodes are worth an item of their own.
         device: of the tensors.
+        zone, cache_blocks: see `WorkList.of`.
 
     Returns:
         The model's input, and how many cached tokens attention need not read again thanks to shared nodes.
@@ -42,7 +45,7 @@ def build(step: Step, block_size: int, cost: CutCost, device: torch.device) -> t
             sampled.append(len(tokens) - 1)
     items = cut(spans, step.shared, block_size, cost)
     packed = torch.tensor([tokens, positions, slots], device=device)
-    rows = WorkList.of(items, len(tokens), block_size, device)
+    rows = WorkList.of(items, len(tokens), block_size, device, zone, cache_blocks)
     read = sum(item.end - item.begin for item in items)
     needed = sum(span.length for span in spans)
     return StepInput(

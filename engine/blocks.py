@@ -1,7 +1,8 @@
-"""Allocator of the cache's blocks: reference counts, and runs of neighbours where possible.
+"""Allocator of the cache's blocks: reference counts, and neighbours where possible.
 
-Neighbouring blocks matter: a prefix whose blocks are neighbours is read in place by the CPU path. Prompts are therefore
-allocated as one run from wherever the smallest hole fits, single blocks of decoding sequences from the other end.
+Where blocks lie matters: what lies in neighbouring blocks is read in place by the CPU path. Prompts are therefore
+allocated as one run, at the end of the largest hole. The tails of sequences that share a prompt each begin a *zone*
+of their own, a fixed number of blocks apart, and grow into it: the tails of a whole batch are then one strided array.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ class BlockAllocator:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.zone = min(64, count // 128) if count >= 512 else 0  # blocks; small caches have no room for zones
         self.refs = np.zeros(count, dtype=np.int32)
         self._free = np.ones(count, dtype=bool)
         self._free_count = count
@@ -40,11 +42,26 @@ class BlockAllocator:
             raise OutOfBlocksError(f"{count} blocks wanted, {self._free_count} of {self.count} free")
         if count == 0:
             return []
-        blocks = [self._pop()] if count == 1 else self._run(count)
-        self.refs[blocks] = 1
-        self._free[blocks] = False
-        self._free_count -= count
-        return blocks
+        return self._take([self._pop()] if count == 1 else self._run(count))
+
+    def follow(self, block: int, count: int) -> list[int] | None:
+        """Take the `count` blocks right behind `block`, each with one reference, if all are free."""
+        if block + count >= self.count or not self._free[block + 1 : block + 1 + count].all():
+            return None
+        return self._take(list(range(block + 1, block + 1 + count)))
+
+    def open_zone(self, count: int) -> list[int] | None:
+        """Take the first `count` blocks of the first zone that is wholly free, each with one reference, if there is
+        one.
+        """
+        if not self.zone or count > self.zone:
+            return None
+        zones = self.count // self.zone
+        empty = np.flatnonzero(self._free[: zones * self.zone].reshape(zones, self.zone).all(axis=1))
+        if not empty.size:
+            return None
+        start = int(empty[0]) * self.zone
+        return self._take(list(range(start, start + count)))
 
     def hold(self, blocks: Sequence[int]) -> None:
         """Add a reference to each of `blocks`, which are distinct and already held by somebody."""
@@ -73,6 +90,12 @@ class BlockAllocator:
         assert (self.refs >= 0).all()
         assert set(np.flatnonzero(self._free).tolist()) <= set(self._stack)
 
+    def _take(self, blocks: list[int]) -> list[int]:
+        self.refs[blocks] = 1
+        self._free[blocks] = False
+        self._free_count -= len(blocks)
+        return blocks
+
     def _pop(self) -> int:
         while True:
             block = self._stack.pop()
@@ -80,19 +103,14 @@ class BlockAllocator:
                 return block
 
     def _run(self, count: int) -> list[int]:
-        """The smallest hole that is large enough, or else the largest holes, all in rising order."""
+        """The end of the largest hole, or else the largest holes, all in rising order."""
         edges = np.flatnonzero(np.diff(np.concatenate(([0], self._free.view(np.int8), [0]))))
         starts, ends = edges[::2], edges[1::2]
-        lengths = ends - starts
-        fitting = np.flatnonzero(lengths >= count)
-        if fitting.size:
-            best = fitting[lengths[fitting].argmin()]
-            start = int(starts[best])
-            return list(range(start, start + count))
         chosen: list[int] = []
-        for hole in np.argsort(-lengths, kind="stable"):
-            take = min(count - len(chosen), int(lengths[hole]))
-            chosen.extend(range(int(starts[hole]), int(starts[hole]) + take))
+        for hole in np.argsort(starts - ends, kind="stable"):
+            end = int(ends[hole])
+            take = min(count - len(chosen), end - int(starts[hole]))
+            chosen.extend(range(end - take, end))
             if len(chosen) == count:
                 break
         return sorted(chosen)

@@ -163,7 +163,9 @@ class Core:
         rows = [work.sequence for work in step.works if work.samples]
         parts: list[Tensor] = []
         if step.works:
-            packed, shared_tokens = build(step, self.limits.block_size, self.cost, self.model.device)
+            allocator = self.scheduler.allocator
+            size, device = self.limits.block_size, self.model.device
+            packed, shared_tokens = build(step, size, self.cost, device, allocator.zone, allocator.count)
             parts.append(self.model.forward(packed))
             self.stats.shared_tokens += shared_tokens
         if step.ready:

@@ -203,7 +203,7 @@ class Scheduler:
                 if victim is sequence:
                     break
             else:
-                sequence.table.extend(self.allocator.allocate(1))
+                sequence.table.extend(self.allocator.follow(sequence.table[-1], 1) or self.allocator.allocate(1))
 
     def _make_room(self, blocks: int, insist: bool) -> bool:
         """Evict until `blocks` are free; break leases only if the caller insists."""
@@ -272,6 +272,7 @@ class Scheduler:
         demand = own if alone else own + self._growth(sequence)
         # What runs is entitled to half the cache: leases on the rest of it must not leave the engine idle.
         insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
+        continues = bool(match.blocks) and self.allocator.refs[match.blocks[-1]] == 1  # nobody else does at present
         self.allocator.hold(match.blocks)  # so that making room does not take what was matched
         if match.source >= 0:
             self.allocator.hold([match.source])
@@ -282,7 +283,7 @@ class Scheduler:
         if match.source < 0 and not self._make_room(demand, insist):
             self.allocator.release(match.blocks)
             return False
-        sequence.table = [*match.blocks, *self.allocator.allocate(own)]
+        sequence.table = [*match.blocks, *self._place(match.blocks, own, continues)]
         sequence.computed = len(match.blocks) * size + match.copied
         if match.source >= 0:
             self._copy_tail(sequence, match)
@@ -296,6 +297,15 @@ class Scheduler:
         if request.cached_tokens is None:
             request.cached_tokens = cached
         return True
+
+    def _place(self, shared: list[int], own: int, continues: bool) -> list[int]:
+        """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere."""
+        placed = None
+        if continues:
+            placed = self.allocator.follow(shared[-1], own)
+        if placed is None and shared:
+            placed = self.allocator.open_zone(own)
+        return placed or self.allocator.allocate(own)
 
     def _copy_tail(self, sequence: Sequence, match: Match) -> None:
         size = self.limits.block_size

@@ -84,7 +84,7 @@ def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: Cut
         blocks = span.table[covered[index] :] if skipped else span.table
         row = starts[index]
         known = span.length - skipped - (span.new if span.new > 1 else 0)
-        run = _first_run(blocks, known // block_size) if known > RUN_TOKENS else 0
+        run = _first_run(blocks, -(-known // block_size)) if known > RUN_TOKENS else 0
         if RUN_TOKENS <= run * block_size < known:
             items.append(Item(row, row + span.new, blocks[:run], 0, run * block_size))
             blocks, known = blocks[run:], known - run * block_size

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.attention.reference import attend
 from kernels.lse_merge.reference import merge_partials
-from kernels.tree_attention.worklist import NodeLaunch, TailLaunch, WorkList
+from kernels.tree_attention.worklist import NodeLaunch, StripLaunch, TailLaunch, WorkList
 
 
 def tree_attention(
@@ -41,6 +41,8 @@ def tree_attention(
     for launch in work.launches:
         if isinstance(launch, NodeLaunch):
             output, level = _node(by_head, key_cache, value_cache, launch, scale)
+        elif isinstance(launch, StripLaunch):
+            output, level = _strip(by_head, key_cache, value_cache, launch, scale)
         else:
             output, level = _tails(by_head, key_cache, value_cache, launch, scale, work.block_size)
         end = launch.partial + output.shape[1]
@@ -83,9 +85,41 @@ def _tails(
     value = value_cache.view(-1, block_size * dim).index_select(0, index).view(kv_heads * count, length, dim)
     queries = by_head.index_select(1, launch.rows).view(kv_heads * count, group, dim)
     scores = torch.bmm((queries * scale).float(), key.float().transpose(1, 2)).view(kv_heads, count, group, length)
-    scores.add_(launch.bias)
+    weights, total, lse = _softmax(scores, launch.bias)
+    output = torch.bmm(weights.view(kv_heads * count, group, length), value.float()).view(kv_heads, count, group, dim)
+    return output.div_(total), lse
+
+
+def _strip(
+    by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: StripLaunch, scale: float
+) -> tuple[Tensor, Tensor]:
+    """`([kv_heads, items, group, head_dim], [kv_heads, items, group])` of a strip, each head's tails read in place."""
+    kv_heads, _, dim = key_cache.shape
+    places, group = launch.rows.shape[0], by_head.shape[2]
+    queries = by_head.index_select(1, launch.rows).float() * scale
+    shape = (places, launch.length, dim)
+    strides = (launch.stride * dim, dim, 1)
+    scores = torch.empty(kv_heads, places, group, launch.length, device=by_head.device)
+    output = torch.empty(kv_heads, places, group, dim, device=by_head.device)
+    for head in range(kv_heads):
+        key = key_cache[head, launch.first :].as_strided(shape, strides).float()
+        torch.bmm(queries[head], key.transpose(1, 2), out=scores[head])
+    weights, total, lse = _softmax(scores, launch.bias)
+    for head in range(kv_heads):
+        value = value_cache[head, launch.first :].as_strided(shape, strides).float()
+        torch.bmm(weights[head], value, out=output[head])
+    output.div_(total)
+    if launch.at.shape[0] == places:
+        return output, lse
+    return output.index_select(1, launch.at), lse.index_select(1, launch.at)
+
+
+def _softmax(scores: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unnormalised weights, in place of `scores`; their sum `[..., 1]`; and the log-sum-exp without the last
+    dimension.
+    """
+    scores.add_(bias)
     top = scores.amax(dim=-1, keepdim=True)
-    scores.sub_(top).exp_()
-    total = scores.sum(dim=-1, keepdim=True)
-    output = torch.bmm(scores.view(kv_heads * count, group, length), value.float()).view(kv_heads, count, group, dim)
-    return output.div_(total), (total.log_() + top)[..., 0]
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(dim=-1, keepdim=True)
+    return weights, total, (total.log() + top)[..., 0]

@@ -9,7 +9,7 @@ partials make up a row.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 # Tail launches are cut where padding to the longest of a launch would cost more than a launch of its own.
 TAIL_PADDING = 1024  # tokens of padding per launch
 TAIL_LIMIT = 512  # tokens; a longer lone tail whose blocks are neighbours is read in place rather than gathered
+STRIP_GAP = 3  # zones in a row without a tail that a strip reads in vain rather than ending
+STRIP_WASTE = 3  # times as many tokens as count may be read by a strip: a gather moves each token three times
 
 
 class Item(NamedTuple):
@@ -55,9 +57,24 @@ class TailLaunch:
 
 
 @dataclass(frozen=True, eq=False)
+class StripLaunch:
+    """Many one-row items at once, read in place: their tokens begin at slots that are a fixed stride apart.
+
+    The strip has `places` places, `stride` slots apart, from slot `first` on; an item sits at each place in `at`.
+    """
+
+    rows: Tensor  # [places] int64; places without an item repeat a row, and their result is dropped
+    at: Tensor  # [items] int64, rising
+    bias: Tensor  # [1, places, 1, length] float32: 0 where a key counts, -inf elsewhere
+    first: int
+    stride: int
+    length: int
+    partial: int  # first partial slot
+
+
+@dataclass(frozen=True, eq=False)
 class WorkList:
-    """Items of one step, in the order of their partial results: many-row items first, then one-row items, longest
-    first.
+    """Items of one step, in the order of their partial results: many-row items, strips, then one-row items by length.
 
     Build it with `WorkList.of`. `table` and `blocks` are the same list as tensors, for kernels that take it whole.
     """
@@ -66,10 +83,29 @@ class WorkList:
     rows: int  # rows of the batch
     block_size: int
     device: torch.device
+    strips: tuple[tuple[int, int], ...] = ()  # ranges of items, each a strip
+    zone: int = 0  # blocks
 
     @classmethod
-    def of(cls, items: Sequence[Item], rows: int, block_size: int, device: torch.device | str = "cpu") -> "WorkList":
-        """Order `items` and leave out those without keys.
+    def of(
+        cls,
+        items: Sequence[Item],
+        rows: int,
+        block_size: int,
+        device: torch.device | str = "cpu",
+        zone: int = 0,
+        cache_blocks: int = 0,
+    ) -> "WorkList":
+        """Order `items`, leave out those without keys, and find strips.
+
+        Args:
+            items: in any order.
+            rows: of the batch.
+            block_size: tokens per block.
+            device: of the tensors.
+            zone: blocks between the places where the cache puts the tails of different sequences; 0: there is no such
+                rule.
+            cache_blocks: size of the cache; needed with `zone`, for a strip must not reach past the cache's end.
 
         Raises:
             ValueError: an item reaches past its blocks or past the batch, or a causal one is not as long as its rows.
@@ -84,8 +120,15 @@ class WorkList:
                 raise ValueError(f"a causal item needs as many keys as rows: {item}")
             if item.end > item.begin:
                 (single if count == 1 else many).append(item)
-        single.sort(key=lambda item: item.end - item.begin, reverse=True)
-        return cls((*many, *single), rows, block_size, torch.device(device))
+        strips = _find_strips(single, zone, block_size, cache_blocks) if zone else []
+        ranges = []
+        for strip in strips:
+            ranges.append((len(many), len(many) + len(strip)))
+            many.extend(strip)
+        taken = {id(item) for strip in strips for item in strip}
+        rest = [item for item in single if id(item) not in taken]
+        rest.sort(key=lambda item: item.end - item.begin, reverse=True)
+        return cls((*many, *rest), rows, block_size, torch.device(device), tuple(ranges), zone)
 
     @cached_property
     def partials(self) -> int:
@@ -133,16 +176,24 @@ class WorkList:
         return torch.tensor([b for item in self.items for b in item.blocks], dtype=torch.int32, device=self.device)
 
     @cached_property
-    def launches(self) -> tuple[NodeLaunch | TailLaunch, ...]:
+    def launches(self) -> tuple[NodeLaunch | StripLaunch | TailLaunch, ...]:
         """The items as the torch implementation runs them."""
-        launches: list[NodeLaunch | TailLaunch] = []
+        launches: list[NodeLaunch | StripLaunch | TailLaunch] = []
+        ends = dict(self.strips)
+        strip_end = 0
         tails: list[Item] = []
         first = 0  # partial of the first item in `tails`
         partial = 0
         padding = 0
-        for item in self.items:
+        for index, item in enumerate(self.items):
             count = item.row_end - item.row_begin
             length = item.end - item.begin
+            if index in ends:
+                strip_end = ends[index]
+                launches.append(self._strip(self.items[index:strip_end], partial))
+            if index < strip_end:
+                partial += count
+                continue
             slots = self._slots(item) if count > 1 or item.begin or length > TAIL_LIMIT else None
             if slots is not None and (count > 1 or item.begin or isinstance(slots, slice)):
                 launches.append(NodeLaunch(slice(item.row_begin, item.row_end), slots, item.causal, partial))
@@ -171,6 +222,30 @@ class WorkList:
         slots = (used[:, None] * size + np.arange(size)).reshape(-1)[offset : offset + length]
         return torch.from_numpy(slots).to(self.device)
 
+    def _strip(self, items: Sequence[Item], partial: int) -> StripLaunch:
+        first = items[0].blocks[0]
+        at = [(item.blocks[0] - first) // self.zone for item in items]
+        rows = np.full(at[-1] + 1, items[0].row_begin, dtype=np.int64)
+        lengths = np.zeros(at[-1] + 1, dtype=np.int64)
+        rows[at] = [item.row_begin for item in items]
+        lengths[at] = [item.end for item in items]
+        longest = int(lengths.max())
+        return StripLaunch(
+            torch.from_numpy(rows).to(self.device),
+            torch.tensor(at, device=self.device),
+            self._bias(lengths, longest),
+            first * self.block_size,
+            self.zone * self.block_size,
+            longest,
+            partial,
+        )
+
+    def _bias(self, lengths: "np.ndarray[Any, Any]", longest: int) -> Tensor:
+        """`[1, items, 1, longest]`: 0 for the first tokens of each item, -inf behind them."""
+        hidden = np.arange(longest)[None, :] >= lengths[:, None]
+        bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
+        return torch.from_numpy(bias).to(self.device)[None, :, None, :]
+
     def _tail(self, items: Sequence[Item], partial: int) -> TailLaunch:
         size = self.block_size
         width = -(-items[0].end // size)  # longest first
@@ -179,13 +254,42 @@ class WorkList:
             used = -(-item.end // size)
             blocks[row, :used] = item.blocks[:used]
         lengths = np.fromiter((item.end for item in items), dtype=np.int64, count=len(items))
-        hidden = np.arange(width * size)[None, :] >= lengths[:, None]
-        bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
         rows = np.fromiter((item.row_begin for item in items), dtype=np.int64, count=len(items))
         return TailLaunch(
             torch.from_numpy(rows).to(self.device),
             torch.from_numpy(blocks.reshape(-1)).to(self.device),
-            torch.from_numpy(bias).to(self.device)[None, :, None, :],
+            self._bias(lengths, width * size),
             width,
             partial,
         )
+
+
+def _find_strips(items: Sequence[Item], zone: int, block_size: int, cache_blocks: int) -> list[list[Item]]:
+    """Groups of one-row items whose blocks are neighbours and begin at places `zone` blocks apart, in order of
+    place.
+    """
+    classes: dict[int, list[Item]] = {}
+    for item in items:
+        used = -(-item.end // block_size)
+        start = item.blocks[0]
+        inside = used <= zone <= cache_blocks - start
+        if item.begin == 0 and inside and list(item.blocks[:used]) == list(range(start, start + used)):
+            classes.setdefault(start % zone, []).append(item)
+    strips: list[list[Item]] = []
+    for found in classes.values():
+        found.sort(key=lambda item: item.blocks[0])
+        group: list[Item] = []
+        for item in found:
+            step = (item.blocks[0] - group[-1].blocks[0]) // zone if group else 0
+            if group and not 1 <= step <= STRIP_GAP + 1:
+                strips.append(group)
+                group = []
+            group.append(item)
+        strips.append(group)
+    return [strip for strip in strips if _worth_a_strip(strip, zone)]
+
+
+def _worth_a_strip(strip: Sequence[Item], zone: int) -> bool:
+    places = (strip[-1].blocks[0] - strip[0].blocks[0]) // zone + 1
+    counted = sum(item.end for item in strip)
+    return len(strip) > 1 and places * max(item.end for item in strip) <= STRIP_WASTE * counted

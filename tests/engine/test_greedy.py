@@ -141,3 +141,19 @@ def test_turns_of_a_conversation_reuse_the_cache(make_core: Callable[..., Core],
         if _turn:
             assert core.scheduler.counters.computed_tokens - before == 4 + 1  # the new words and the last answer token
         history = [*history, *answer, 7, 8, 9, 10]
+
+
+@SHARING
+def test_long_branches_in_zones_of_their_own_over_several_turns(
+    make_core: Callable[..., Core], weights: Any, cost: int
+):
+    """Tails long enough to leave their zones, to be cached, and to be continued where they lie."""
+    core = make_core(blocks=1024, cost=cost)
+    histories = [[*range(10, 60), branch] for branch in range(70, 75)]
+    for length in (30, 50):
+        requests = [greedy(history, length) for history in histories]
+        core.run(requests)
+        core.scheduler.check_integrity()
+        histories = [[*request.sequences[0].tokens, 9, 8, 7] for request in requests]
+        for request in requests[::2]:
+            assert request.sequences[0].tokens[len(request.prompt) :] == generate(weights, request.prompt, length)

@@ -47,11 +47,27 @@ def test_allocator(operations: list[tuple[str, int]]):
 def test_allocator_prefers_neighbours():
     allocator = BlockAllocator(32)
     blocks = allocator.allocate(32)
+    assert blocks == list(range(32))
     allocator.release([*blocks[4:8], *blocks[10:20]])
-    assert allocator.allocate(4) == blocks[4:8], "the smallest hole that fits"
+    assert allocator.allocate(4) == blocks[16:20], "the end of the largest hole"
     assert allocator.allocate(6) == blocks[10:16]
     allocator.release([blocks[0], blocks[2]])
-    assert allocator.allocate(6) == [blocks[0], blocks[2], *blocks[16:20]], "in rising order where no hole fits"
+    assert allocator.allocate(6) == [blocks[0], *blocks[2:3], *blocks[4:8]], "in rising order where no hole fits"
+    assert allocator.free == 0
+    assert allocator.follow(3, 1) is None
+
+
+def test_zones_and_growth_behind_a_block():
+    allocator = BlockAllocator(1024)
+    assert allocator.zone == 8
+    first, second = allocator.open_zone(1), allocator.open_zone(2)
+    assert (first, second) == ([0], [8, 9])
+    assert allocator.follow(0, 7) == [1, 2, 3, 4, 5, 6, 7]
+    assert allocator.follow(7, 1) is None
+    assert allocator.follow(1022, 2) is None
+    assert allocator.open_zone(9) is None
+    assert allocator.allocate(20) == list(range(1004, 1024))
+    allocator.check_integrity()
 
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)

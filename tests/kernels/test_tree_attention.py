@@ -10,7 +10,7 @@ import torch
 from kernels.attention.reference import plain
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.reference import tree_attention
-from kernels.tree_attention.worklist import Item, NodeLaunch, TailLaunch, WorkList
+from kernels.tree_attention.worklist import Item, NodeLaunch, StripLaunch, TailLaunch, WorkList
 
 POISON = 1e4  # in every slot that no sequence owns: finite, as the contract asks, and ruinous if it ever counts
 
@@ -153,6 +153,45 @@ def test_a_long_prompt_of_one_sequence_is_read_in_place_though_its_tail_lies_els
     assert isinstance(tail, TailLaunch)
     check(Tree([Span(table, 1, 42 * 16 - 5), Span([1, 2], 2, 20)], [0, 0], 100), 16, 4, 2, 32, CutCost())
     check(Tree([Span(table, 30, 42 * 16 - 5)], [0], 100), 16, 4, 2, 32, CutCost())
+
+
+@pytest.mark.parametrize("lengths", [[9, 30, 1, 17], [32, 32, 32]], ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), HEADS, ids=str)
+def test_tails_in_zones_are_read_in_place(lengths: list[int], heads: int, kv_heads: int, dim: int):
+    """Tails a fixed stride apart, one place empty, beside one that lies elsewhere; the last reaches the cache's end."""
+    zone, size, count = 8, 4, 64
+    places = [1, 2, 4, 5][: len(lengths)] if len(lengths) > 3 else [3, 5, 7]
+    spans = [Span(list(range(p * zone, p * zone + 8)), 1, n) for p, n in zip(places, lengths, strict=True)]
+    spans.append(Span([60 - 25, 2, 0], 1, 11))
+    items = cut(spans, [0] * len(spans), size)
+    work = WorkList.of(items, len(spans), size, zone=zone, cache_blocks=count)
+    strip = work.launches[0]
+    assert isinstance(strip, StripLaunch)
+    assert len(strip.at) == len(lengths)
+    caches = torch.full((2, kv_heads, count * size, dim), POISON)
+    query = torch.randn(len(spans), heads, dim)
+    slots = [(torch.tensor(s.table)[:, None] * size + torch.arange(size)).reshape(-1)[: s.length] for s in spans]
+    for at in slots:
+        caches[:, :, at] = torch.randn(2, kv_heads, len(at), dim)
+    output, lse = tree_attention(query, caches[0], caches[1], work, 0.2)
+    for row, at in enumerate(slots):
+        key, value = (cache[:, at].transpose(0, 1) for cache in caches)
+        expected, expected_lse = plain(query[row : row + 1], key, value, 0.2)
+        torch.testing.assert_close(output[row : row + 1], expected, atol=3e-5, rtol=3e-5)
+        torch.testing.assert_close(lse[row : row + 1], expected_lse, atol=3e-5, rtol=3e-5)
+
+
+def test_strips_end_where_they_would_read_mostly_in_vain_or_past_the_cache():
+    def strips(starts: list[int], lengths: list[int], cache_blocks: int = 800) -> list[int]:
+        spans = [Span(list(range(b, b + 8)), 1, n) for b, n in zip(starts, lengths, strict=True)]
+        work = WorkList.of(cut(spans, [0] * len(spans), 4), len(spans), 4, zone=8, cache_blocks=cache_blocks)
+        return [len(launch.at) for launch in work.launches if isinstance(launch, StripLaunch)]
+
+    assert strips([0, 8, 16, 24], [20, 20, 20, 20]) == [4]
+    assert strips([0, 8, 400, 408], [20, 20, 20, 20]) == [2, 2], "a gap"
+    assert strips([0, 8, 17, 24], [20, 20, 20, 20]) == [3], "another residue"
+    assert strips([0, 8, 16, 24], [32, 1, 1, 1]) == [], "padding"
+    assert strips([0, 8, 16, 25], [20, 20, 20, 20], cache_blocks=20) == [2], "the end"
 
 
 @pytest.mark.parametrize(
