@@ -105,7 +105,7 @@ async def fitted_issue(issue: Issue, model: Model) -> Issue:
         return issue
     kept = int(len(text) * limit / size * 0.9)  # characters
     title = issue.title[: max(200, kept // 4)]
-    body = _shortened(issue.body, max(100, kept - len(title)))
+    body = shortened(issue.body, max(100, kept - len(title)))
     room = kept - len(title) - len(body)
     comments = []
     for comment in issue.comments:
@@ -115,7 +115,7 @@ async def fitted_issue(issue: Issue, model: Model) -> Issue:
     return issue.model_copy(update={"title": title, "body": body, "comments": tuple(comments)})
 
 
-def _shortened(text: str, characters: int) -> str:
+def shortened(text: str, characters: int) -> str:
     """The text, or its first two thirds and its end."""
     if len(text) <= characters:
         return text

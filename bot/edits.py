@@ -26,10 +26,14 @@ class Problem(Record):
 
 
 class Block(Record):
-    """One SEARCH/REPLACE pair: whole lines, without the last newline."""
+    """One SEARCH/REPLACE pair: whole lines, without the last newline.
+
+    `others`: the pairs that it would be if a later one of its `=======` lines were the divider; the file tells which.
+    """
 
     search: str
     replace: str
+    others: tuple[tuple[str, str], ...] = ()
     line: int = 0  # of the block in the reply, from 1; 0: unknown
 
 
@@ -156,7 +160,7 @@ def _no_file(path: str, paths: Collection[str]) -> str:
 
 def _without_drafts(blocks: Sequence[Block]) -> list[Block]:
     """Of blocks that search for the same text the last counts: the earlier ones were thoughts on the way."""
-    return list({block.search: block for block in blocks}.values())
+    return list({(block.search, tuple(search for search, _ in block.others)): block for block in blocks}.values())
 
 
 # -- one file ----------------------------------------------------------------------------------------------------
@@ -202,6 +206,10 @@ def _all_at_once(path: str, lines: list[str], blocks: Sequence[Block]) -> list[s
 
 def _place(path: str, lines: list[str], block: Block, number: int) -> tuple[int, int, list[str]]:
     """Where the block applies: first line, line after the last, the new lines. Raises `_Wrong`."""
+    for other, instead in reversed(block.others):  # the longest SEARCH that the file holds is what was meant
+        wanted = [line.rstrip() for line in other.split("\n")]
+        if len(_starts([line.rstrip() for line in lines], wanted)) == 1:
+            return _place(path, lines, Block(search=other, replace=instead, line=block.line), number)
     search = block.search.replace("\r\n", "\n").split("\n")
     new = block.replace.replace("\r\n", "\n").split("\n") if block.replace else []
     if not any(line.strip() for line in search):

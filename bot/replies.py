@@ -318,8 +318,8 @@ def _blocks(element: _Element) -> tuple[Block, ...] | Problem:
         dividers = dividers or [j for j, line in enumerate(within) if _LOOSE_DIVIDER.match(line)]
         if not dividers:
             return Problem(text=f"a block has no =======\nIt begins on line {number} of your reply.")
-        search, replace = _unfenced(within[: dividers[0]]), _unfenced(within[dividers[0] + 1 :])
-        blocks.append(Block(search="\n".join(search), replace="\n".join(replace), line=number))
+        pairs = [("\n".join(_unfenced(within[:j])), "\n".join(_unfenced(within[j + 1 :]))) for j in dividers]
+        blocks.append(Block(search=pairs[0][0], replace=pairs[0][1], others=tuple(pairs[1:]), line=number))
         i = end + 1
     if not blocks:
         return Problem(

@@ -1,14 +1,17 @@
 """The selection: a machine that writes new tests until it chooses among the best, or the best standing, or nobody."""
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from bot.ballot import abstention, clear_lead, credible, distinct_first, overruled
 from bot.contracts import Model, Progress, Sandbox
-from bot.conversation import Conversation, fitted_issue, opening
+from bot.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
 from bot.edits import Problem
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
+from bot.profiles import ResolvedSolver
 from bot.prompts import Profile, render
 from bot.records import (
     Ballot,
@@ -18,6 +21,7 @@ from bot.records import (
     FileChange,
     Issue,
     Job,
+    Message,
     Outcome,
     OwnTestsReport,
     Record,
@@ -57,6 +61,9 @@ async def select(
     not asked either where one behaviour is clearly ahead (`bot.ballot.clear_lead`); a capable one is, since patches
     that no test tells apart yet can still differ. Where it never chooses, the best standing wins. Raises
     `SandboxUnavailable`; an endpoint that fails costs the selection, not the run.
+
+    A choice against the selection's own evidence (its test fails on the original and on the chosen candidate, and
+    passes on another) is asked about once.
     """
     own = own_tests
     nobody = abstention(standings, ballot)
@@ -64,7 +71,7 @@ async def select(
         return Verdict(
             outcome=Outcome.ABSTAINED,
             winner=None,
-            reason=nobody,
+            reason=nobody + await _common_cause(ballot, sandbox, settings),
             standings=tuple(standings),
             ballot=ballot,
             own_tests=own,
@@ -93,6 +100,38 @@ async def select(
     )
 
 
+_MISSING = re.compile(
+    r"ModuleNotFoundError: No module named '[\w.]+'|Cannot find (?:module|package) '[^'\n]{1,100}'"
+    r"|cannot load such file -- \S+"
+)
+_LOOKED_AT = 20  # tests
+
+
+async def _common_cause(ballot: Ballot, sandbox: Sandbox, settings: SolverSettings) -> str:
+    """Why no test could tell anything, where most of them end for want of the same module. A sentence, or "".
+
+    Their runs are in the journal: they are not run again.
+    """
+    failing = [test for test, fails in zip(ballot.tests, ballot.fails_on_base, strict=True) if fails][:_LOOKED_AT]
+    if any(cell for row in ballot.cells for cell in row) or not failing:
+        return ""
+    causes: Counter[str] = Counter()
+    for test in failing:
+        try:
+            execution = await sandbox.run(Job(test=test, timeout=settings.test_timeout))
+        except SandboxError:
+            continue
+        causes.update(set(_MISSING.findall(execution.output)))
+    cause, count = causes.most_common(1)[0] if causes else ("", 0)
+    if 2 * count <= len(failing):
+        return ""
+    return (
+        f" {count} of {_counted(len(failing), 'test')} ended with `{cause}`: what the repository depends on, or a file "
+        "that its build writes, is not in the sandbox. Name an image that holds it, or a `setup` command in .troop.toml "
+        "(Docker), or install it where `python3` finds it (processes; a .venv in the checkout is used), and try again."
+    )
+
+
 class _Machine:
     """Shows the finalists, runs the tests that the model writes on all of them, and ends with its choice."""
 
@@ -111,30 +150,67 @@ class _Machine:
         self._patches = [ballot.candidates[standing.candidate].patch for standing in finalists]
         self._finalists = finalists
         self._issue = issue
-        self._files = context.files
+        self._files = list(context.files)
         self._model = model
         self._sandbox = sandbox
         self._settings = settings
         self._profile = profile
         self._progress = progress
-        self._choices = [
+        self._solver = ResolvedSolver(profile=profile, settings=settings)
+        self._choices: list[dict[str, object]] = [
             {"number": number, "diff": patch.diff, "votes": standing.votes, "cluster": standing.cluster}
             for number, (patch, standing) in enumerate(zip(self._patches, finalists, strict=True), 1)
         ]
 
+    async def _opening(self) -> list[Message]:
+        """The candidates with as many of the files as the window has room for; then as much of the diffs."""
+        issue = await fitted_issue(self._issue, self._model)
+        window = self._model.context_window
+        later = window // 4 if self._profile == "full" else 0  # kept for the turns to come
+        room = window - self._solver.reply_tokens(window) - later
+
+        async def drawn_up() -> tuple[list[Message], int]:
+            made = opening(self._profile, "select", issue=issue, files=self._files, choices=self._choices)
+            return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])
+
+        messages, size = await drawn_up()
+        while size > room and self._files:
+            size -= await self._model.count_tokens(self._files.pop().text)
+            if size <= room or not self._files:
+                messages, size = await drawn_up()
+        for limit in (40_000, 10_000, 2_500, 600):  # characters
+            if size <= room:
+                break
+            self._choices = [choice | {"diff": shortened(str(choice["diff"]), limit)} for choice in self._choices]
+            messages, size = await drawn_up()
+        return messages
+
+    def _against_evidence(self, number: int, passed: Sequence[tuple[bool | None, ...]]) -> str:
+        """What speaks against the choice of that number: a telling test that it fails and another passes."""
+        for n, row in enumerate(passed, 1):
+            better = [i for i, cell in enumerate(row[1:], 1) if cell is True]
+            if row[0] is False and row[number] is False and better:
+                others = " and ".join(f"candidate {i}" for i in better)
+                return (
+                    f"candidate {number} fails your test {n}, which fails on the original repository and which "
+                    f"{others} passes\nIf the issue demands what that test checks, choose another candidate; if the "
+                    "test is wrong, say why, and choose again."
+                )
+        return ""
+
     async def run(self) -> Choice:
-        shown = await fitted_issue(self._issue, self._model)
-        messages = opening(self._profile, "select", issue=shown, files=self._files, choices=self._choices)
+        messages = await self._opening()
         talk = Conversation(
             self._model,
             "selection",
             messages,
             seed=self._settings.seed,
-            max_tokens=self._settings.output_tokens,
+            max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=self._settings.selection_temperature,
         )
         tests: dict[str, Test] = {}
         passed: dict[str, tuple[bool | None, ...]] = {}
+        asked_back = False
 
         def came_to(candidate: int | None, why_not: str = "") -> Choice:
             return Choice(
@@ -156,8 +232,16 @@ class _Machine:
             turn = parse_choice_turn(reply)
             if isinstance(turn, Turn) and turn.choice is not None:
                 if 1 <= turn.choice <= len(self._finalists):
-                    return came_to(self._finalists[turn.choice - 1].candidate)
-                turn = Problem(text=f"there is no candidate {turn.choice}; they are 1 to {len(self._finalists)}")
+                    # The bundled model was not trained on being asked back.
+                    against = (
+                        "" if self._profile == "compact" else self._against_evidence(turn.choice, list(passed.values()))
+                    )
+                    chosen = self._finalists[turn.choice - 1].candidate
+                    if not against or asked_back or talk.calls >= self._settings.selection_calls:
+                        return came_to(chosen)
+                    asked_back, turn = True, Problem(text=against)
+                else:
+                    turn = Problem(text=f"there is no candidate {turn.choice}; they are 1 to {len(self._finalists)}")
             if isinstance(turn, Problem):
                 compact = self._profile == "compact"
                 talk.say(render(self._profile, "unparsed", problem=turn.short if compact else turn.text))

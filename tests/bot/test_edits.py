@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace, Unreadable, apply
-from bot.records import FileChange, Patch
+from bot.records import FileChange, Patch, Reply
+from bot.replies import Turn, parse_edit_turn
 
 MOD = "import os\n\n\ndef f(a):\n    if a:\n        return 1\n    return 2\n\n\ndef g(a):\n    return 2\n"
 FILES = {"pkg/mod.py": MOD, "data.txt": "one\ntwo\nthree", "dos.txt": "a\r\nb\r\nc\r\n", "empty.txt": ""}
@@ -288,3 +289,18 @@ def test_a_place_is_found_only_where_it_is_the_only_one(lines: list[str], data: 
         assert found.changes[0].text == "\n".join([*lines[:start], "NEW", *lines[start + len(search) :]])
     elif any(line.strip() for line in search):
         assert isinstance(found, Problem)
+
+
+def test_a_divider_within_search_or_replace_is_told_by_the_file() -> None:
+    files = {"doc.rst": "Title\n=======\n\nText\n", "plain.rst": "Title\nText\n"}
+    reply = Reply(
+        text='<edit path="doc.rst">\n<<<<<<< SEARCH\nTitle\n=======\n\n=======\nHeading\n=======\n\n'
+        ">>>>>>> REPLACE\n</edit>\n"
+        '<edit path="plain.rst">\n<<<<<<< SEARCH\nTitle\n=======\nTitle\n=======\n>>>>>>> REPLACE\n</edit>'
+    )
+    turn = parse_edit_turn(reply)
+    assert isinstance(turn, Turn)
+    patch = apply(turn.edits, files.get)
+    assert isinstance(patch, Patch)
+    after = {change.path: change.text for change in patch.changes}
+    assert after == {"doc.rst": "Heading\n=======\n\nText\n", "plain.rst": "Title\n=======\nText\n"}

@@ -221,7 +221,13 @@ two
         *PLAIN,
         Create(path="new.py", text="x = 1"),
         Delete(path="old.py"),
-        Replace(path="b.py", blocks=(Block(search="one", replace=""), Block(search="two", replace="2\n======="))),
+        Replace(
+            path="b.py",
+            blocks=(
+                Block(search="one", replace=""),
+                Block(search="two", replace="2\n=======", others=(("two\n=======\n2", ""),)),
+            ),
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 from bot.ballot import count
 from bot.errors import EndpointError, SandboxError
+from bot.prompts import Profile
 from bot.records import (
     Ballot,
     Context,
@@ -35,12 +36,13 @@ async def run(
     mode: Mode = Mode.NORMAL,
     own: OwnTestsReport | None = None,
     calls: int = 4,
+    profile: Profile = "compact",
 ) -> tuple[Verdict, ScriptedModel]:
     model = ScriptedModel(script, mode=mode)
     settings = SolverSettings(selection_calls=calls)
     judge = judge or Judge(lambda job: FAILED)
     standings = count(b, own)
-    verdict = await select(ISSUE, CONTEXT, b, standings, model, judge, settings, "compact", Progress(), own)
+    verdict = await select(ISSUE, CONTEXT, b, standings, model, judge, settings, profile, Progress(), own)
     return verdict, model
 
 
@@ -172,3 +174,66 @@ async def test_the_repositorys_own_tests_have_their_sentence() -> None:
     own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, unavailable),))
     verdict, _ = await run(never, ballot("..", "++", ".."), own=own)
     assert "could not be run on it" in verdict.reason
+
+
+async def test_a_choice_against_its_own_evidence_is_asked_about_once() -> None:
+    second = CLOSE.candidates[1].patch.changes
+    judge = Judge(lambda job: PASSED if job.changes == second else FAILED)
+    stubborn, wavering = [TEST, "<choose>1</choose>"], [TEST, "<choose>1</choose>", "<choose>2</choose>"]
+    verdict, model = await run(rules([("selection/", wavering)]), judge=judge, profile="full")
+    finalist = next(i for i in (1, 2, 3) if f"candidate {i}: exit 0" in model.calls[1][1][-1].content)
+    assert finalist == 2
+    told = model.calls[2][1][-1].content
+    assert "candidate 1 fails your test 1, which fails on the original repository and which candidate 2 passes" in told
+    assert verdict.winner == 1
+    verdict, model = await run(rules([("selection/", stubborn)]), judge=judge, profile="full")
+    assert (verdict.winner, len(model.calls)) == (0, 3)
+    verdict, model = await run(rules([("selection/", stubborn)]), judge=judge, profile="full", calls=2)
+    assert (verdict.winner, len(model.calls)) == (0, 2)  # not beyond the budget
+
+
+async def test_what_is_shown_fits_the_window() -> None:
+    b = ballot("...", "+++", "++.", sizes=[90_000, 80_000])
+    files = tuple(SourceFile(path=f"f{i}.py", text=f"x{i} = 1\n" * 800) for i in range(20))
+    context = CONTEXT.model_copy(update={"files": files})
+    issue = ISSUE.model_copy(update={"body": "long " * 30_000})
+    model = ScriptedModel(rules([("selection/", "<choose>2</choose>")]), context_window=16_384)
+    verdict = await select(
+        issue, context, b, count(b), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
+    )
+    assert verdict.winner == 1
+    ((_, messages, options),) = model.calls
+    shown = messages[-1].content
+    assert sum([await model.count_tokens(m.content) for m in messages]) + options["max_tokens"] < 16_384
+    assert options["max_tokens"] == 4096  # a quarter of the window
+    assert shown.count("<candidate") == 2
+    assert "left out" in shown
+
+
+async def test_files_go_before_diffs_the_least_relevant_first() -> None:
+    files = tuple(SourceFile(path=f"f{i}.py", text=f"x{i} = 1\n" * 800) for i in range(20))
+    model = ScriptedModel(rules([("selection/", "<choose>1</choose>")]), context_window=16_384)
+    context = CONTEXT.model_copy(update={"files": files})
+    await select(
+        ISSUE, context, CLOSE, count(CLOSE), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
+    )
+    shown = model.calls[0][1][-1].content
+    assert '<file path="f0.py">' in shown
+    assert '<file path="f19.py">' not in shown
+    assert "left out" not in shown
+
+
+async def test_abstaining_says_what_was_missing_for_every_test() -> None:
+    def missing(job: Job) -> Execution:
+        return FAILED.model_copy(
+            update={"output": "Traceback ...\nModuleNotFoundError: No module named 'pkg._version'\n"}
+        )
+
+    verdict, _ = await run(never, ballot("..", "..", ".."), Judge(missing))
+    assert verdict.outcome is Outcome.ABSTAINED
+    assert "2 of 2 tests ended with `ModuleNotFoundError: No module named 'pkg._version'`" in verdict.reason
+    assert "setup" in verdict.reason
+    verdict, _ = await run(never, ballot("..", "..", ".."))
+    assert "ended with" not in verdict.reason
+    verdict, _ = await run(never, ballot("++", "++", "++"), Judge(missing))
+    assert "ended with" not in verdict.reason
