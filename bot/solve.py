@@ -1,5 +1,6 @@
 """`troop solve`: the solver on a local checkout, with no GitHub at all."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,6 +15,7 @@ import click
 from pydantic import SecretStr
 from rich.console import Console
 
+from bot.built import copy_built, remove_built
 from bot.commit import Author, commit_patch
 from bot.console import ConsoleProgress, print_report
 from bot.engine_process import bundled_engine
@@ -160,14 +162,24 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         config, notes = read_config(checkout, settings)
         for note in (*notes, *checkout.left_out):
             progress.say(note)
-        sandbox = await open_sandbox(
-            settings.sandbox,
-            Path(checkout.root),
-            scripts=config.scripts,
-            setup=config.setup,
-            image=config.image,
-            notice=progress.say,
-        )
+        # In the sandbox's copy alone: no model reads them, and no commit holds them.
+        built, too_many = await copy_built(options.path.resolve(), Path(checkout.root))
+        if built:
+            more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
+            progress.say(f"tests are given what git ignores but a build wrote: {built[0]}{more}")
+        if too_many:
+            progress.say(too_many)
+        try:
+            sandbox = await open_sandbox(
+                settings.sandbox,
+                Path(checkout.root),
+                scripts=config.scripts,
+                setup=config.setup,
+                image=config.image,
+                notice=progress.say,
+            )
+        finally:
+            await asyncio.to_thread(remove_built, Path(checkout.root), built)
         stack.push_async_callback(sandbox.close)
         journal = FileJournal(_journal_path(settings, checkout, issue, models.main.name, foreign))
         if options.fresh:
