@@ -6,11 +6,12 @@ same again, another seed samples anew.
 """
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.conversation import Conversation, fitted_issue, opening
-from bot.edits import FileEdit, Problem, apply
+from bot.edits import FileEdit, Problem, Replace, apply
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
@@ -151,6 +152,7 @@ class _Sampler:
         Able models like to extend the tests beside their fix: asking for the fix again would cost a call for nothing.
         """
         executable = is_executable(self._root)
+        edits = tuple(rehomed(edit, self._context.files, self._known) for edit in edits)
         kept, left_out = edits, ""
         if self._solver.profile == "full":
             kept, left_out = _without_judges(edits, self._known)
@@ -164,6 +166,20 @@ class _Sampler:
                 "Leave the repository's tests and test configuration as they are, and repeat the rest of the edit."
             )
         return Applied(patch, left_out)
+
+
+def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) -> FileEdit:
+    """The edit, moved where it can only have been meant: its path is no file, and one shown file alone has its text.
+
+    Models misspell rare names, or leave out the folder; the text that they copied tells the file all the same. Pure.
+    """
+    if not isinstance(edit, Replace) or edit.path.strip().removeprefix("./") in known:
+        return edit
+    searched = [block.search.strip("\n") for block in edit.blocks]
+    if not all(text.strip() for text in searched):
+        return edit
+    homes = [file.path for file in shown if all(file.text.count(text) == 1 for text in searched)]
+    return edit.model_copy(update={"path": homes[0]}) if len(homes) == 1 else edit
 
 
 def _without_judges(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
