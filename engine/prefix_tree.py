@@ -33,11 +33,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Match:
-    """The longest cached prefix: whole blocks, then `copied` tokens of block `source` to be copied into a new block."""
+    """The longest cached prefix: whole blocks, then the first `copied` tokens of block `source`.
+
+    Where these are `all` that the tree knows of that block, whoever is its only user may write on behind them;
+    otherwise they must be copied into a new block.
+    """
 
     blocks: list[int]
     source: int = -1
     copied: int = 0
+    all: bool = False
 
 
 class PrefixTree:
@@ -83,7 +88,7 @@ class PrefixTree:
         return self._with_copy(blocks, ends, rest)
 
     def _with_copy(self, blocks: list[int], ends: list[tuple[Key, int]], rest: Sequence[int]) -> Match:
-        best, source = 0, -1
+        best, source, whole = 0, -1, False
         for key, block in ends:
             common = 0
             for one, other in zip(key, rest, strict=False):
@@ -91,8 +96,8 @@ class PrefixTree:
                     break
                 common += 1
             if common > best:
-                best, source = common, block
-        return Match(blocks, source, best)
+                best, source, whole = common, block, common == len(key)
+        return Match(blocks, source, best, whole)
 
     def insert(self, tokens: Sequence[int], blocks: Sequence[int], lease: float = 0.0) -> None:
         """Cache `tokens`, whose keys and values lie in `blocks` in order. What is cached already stays where it is.

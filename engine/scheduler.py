@@ -272,20 +272,24 @@ class Scheduler:
         demand = own if alone else own + self._growth(sequence)
         # What runs is entitled to half the cache: leases on the rest of it must not leave the engine idle.
         insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
-        continues = bool(match.blocks) and self.allocator.refs[match.blocks[-1]] == 1  # nobody else does at present
-        self.allocator.hold(match.blocks)  # so that making room does not take what was matched
-        if match.source >= 0:
-            self.allocator.hold([match.source])
-            room = self._make_room(demand, insist)
-            if not room:  # the source itself may be what is in the way
-                self.allocator.release([match.source])
-                match = Match(match.blocks)
-        if match.source < 0 and not self._make_room(demand, insist):
-            self.allocator.release(match.blocks)
-            return False
-        sequence.table = [*match.blocks, *self._place(match.blocks, own, continues)]
+        refs = self.allocator.refs
+        adopts = match.all and refs[match.source] == 1  # nobody else continues it at present
+        continues = adopts or (match.source < 0 and bool(match.blocks) and refs[match.blocks[-1]] == 1)
+        held = [*match.blocks, match.source] if match.source >= 0 else match.blocks
+        self.allocator.hold(held)  # so that making room does not take what was matched
+        if not self._make_room(demand - adopts, insist):
+            self.allocator.release(held)
+            if match.source < 0 or not insist:
+                return False
+            match, adopts, continues = Match(match.blocks), False, False  # the source itself may be in the way
+            self.allocator.hold(match.blocks)
+            if not self._make_room(demand, insist):
+                self.allocator.release(match.blocks)
+                return False
+        shared = held if adopts else match.blocks
+        sequence.table = [*shared, *self._place(shared, own - adopts, continues)]
         sequence.computed = len(match.blocks) * size + match.copied
-        if match.source >= 0:
+        if match.source >= 0 and not adopts:
             self._copy_tail(sequence, match)
             self.allocator.release([match.source])
         sequence.state = State.RUNNING
@@ -300,10 +304,10 @@ class Scheduler:
 
     def _place(self, shared: list[int], own: int, continues: bool) -> list[int]:
         """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere."""
-        placed = None
-        if continues:
+        placed: list[int] | None = None
+        if own and continues:
             placed = self.allocator.follow(shared[-1], own)
-        if placed is None and shared:
+        if own and shared and placed is None:
             placed = self.allocator.open_zone(own)
         return placed or self.allocator.allocate(own)
 

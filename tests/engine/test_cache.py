@@ -162,3 +162,21 @@ def test_prefill_does_not_starve_decoding(make_core: Callable[..., Core]):
     for _ in range(10):
         core.step()
     assert decoding.sequences[0].generated == before + 10
+
+
+def test_a_turn_goes_on_in_the_block_where_the_last_one_ended(make_core: Callable[..., Core]):
+    """Only its sole user may: with two, one of them copies."""
+    core = make_core(blocks=1024, block_size=8)
+    copies: list[list[int]] = []
+    copy = core.model.copy
+    core.scheduler._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
+    first = greedy(list(range(10, 30)), 7)  # 26 tokens computed: 2 in the last block
+    core.run([first])
+    history = [*first.sequences[0].tokens, 5, 6]
+    core.run([greedy(history, 3)])
+    assert not copies
+    computed = core.scheduler.counters.computed_tokens
+    core.run([greedy([*history, 1], 3), greedy([*history, 2], 3)])
+    assert len(copies) >= 1
+    assert core.scheduler.counters.computed_tokens - computed <= 2 * 4
+    core.scheduler.check_integrity()
