@@ -15,7 +15,7 @@ from bot.edits import FileEdit, Problem, Replace, apply
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
-from bot.records import Context, Issue, Trajectory, TrajectoryEnd
+from bot.records import Context, Issue, SourceFile, Trajectory, TrajectoryEnd
 from bot.sandbox.judges import is_judge, touched_judges
 from bot.sources import checkout_reader, is_executable, tracked_files
 from bot.stages.edit_machine import Applied, EditEnd, EditMachine
