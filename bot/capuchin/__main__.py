@@ -64,6 +64,7 @@ def _produce(work: Path, seed: int) -> None:
 @click.option(
     "--minutes", default=80.0, show_default=True, help="Training time. The learning rate falls to zero at its end."
 )
+@click.option("--rate", default=1.0, show_default=True, help="Learning rates, times this; lower to go on past the end.")
 @click.option("--steps", default=0, show_default=True, help="A budget in steps instead; 0: by time.")
 @click.option(
     "--workers", default=3, show_default=True, help="Processes that train, a thread each; one more makes data."
@@ -76,7 +77,7 @@ def _produce(work: Path, seed: int) -> None:
 )
 @click.option("--scenes", default=40, show_default=True, help="Kept-back scenes to evaluate on; 0: no evaluation.")
 def main(
-    out: Path, work: Path, seed: int, minutes: float, steps: int, workers: int, compiled: bool, scenes: int
+    out: Path, work: Path, seed: int, minutes: float, rate: float, steps: int, workers: int, compiled: bool, scenes: int
 ) -> None:
     """Train Capuchin from nothing on a CPU: corpus, tokenizer, training, export, evaluation.
 
@@ -89,10 +90,17 @@ def main(
     producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(work, seed), daemon=True)
     producer.start()
     try:
-        net_shape = _train(work, out, seed, minutes, steps, workers, compiled)
+        net_shape = _train(work, out, seed, minutes, rate, steps, workers, compiled)
     finally:
         producer.terminate()
-    facts = {"seed": seed, "minutes": minutes, "steps": steps, "machine": platform.processor(), "workers": workers}
+    facts = {
+        "seed": seed,
+        "minutes": minutes,
+        "rate": rate,
+        "steps": steps,
+        "machine": platform.processor(),
+        "workers": workers,
+    }
     record: dict[str, object] = {
         "command": f"python -m bot.capuchin --seed {seed} --minutes {minutes:g}",
         **facts,
@@ -110,7 +118,7 @@ def main(
 
 
 def _train(
-    work: Path, out: Path, seed: int, minutes: float, steps: int, workers: int, compiled: bool
+    work: Path, out: Path, seed: int, minutes: float, rate: float, steps: int, workers: int, compiled: bool
 ) -> dict[str, object]:
     """Train and export; returns the network's sizes for the record."""
     import torch
@@ -122,8 +130,9 @@ def _train(
     from bot.capuchin.optimizer import Rates
     from bot.capuchin.train import Plan, train
 
+    rates = Rates(muon=Rates.muon * rate, adam=Rates.adam * rate)
     shape, plan = Shape(), Plan(minutes=minutes, steps=steps, seed=seed)
-    net = train(work / "run", work / "shards", plan, shape, Rates(), compiled, workers)
+    net = train(work / "run", work / "shards", plan, shape, rates, compiled, workers)
     export(net.to_transformers(), shape, work / "tokenizer", out)
     parameters = sum(p.numel() for p in net.parameters())
     return {"parameters": parameters, "torch": torch.__version__}

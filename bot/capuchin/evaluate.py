@@ -30,7 +30,7 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(
-        self, turns: Sequence[Turn], count: int, temperature: float = 0.8, top_p: float = 0.95, longest: int = 300
+        self, turns: Sequence[Turn], count: int, temperature: float = 0.8, top_p: float = 0.95, longest: int = 160
     ) -> list[str]:
         """`count` replies to a conversation that ends with the user."""
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -135,6 +135,7 @@ def evaluate(folder: Path, scenes: Scenes, seed: int, count: int = 40, samples: 
         before = bad_edit[1].content
         replies = sampler.sample(bad_edit[:3], 4)
         decisions["revise edit"] += [reply != before and judge_edit(scene, reply).applies for reply in replies]
+        print(f"scene {len(edits)} of {count}", end="\r", flush=True)
     flat = [one for row in edits for one in row]
     rights = [sum(one.exact for one in row) for row in edits]
     return {
