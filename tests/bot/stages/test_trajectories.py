@@ -191,7 +191,7 @@ async def test_what_is_wrong_with_a_reply_is_told_within_the_budget(root: Path) 
         "I would change the sign.",
         edit("return a + b").replace("return a - b", "return a-b"),
         edit("return a +"),
-        edit("return a + b", "module.py"),
+        edit("return a + b", "module.py").replace("return a - b", "return nowhere"),
         edit("return b - a"),
         FIX,
         "<done/>",
@@ -209,7 +209,8 @@ async def test_what_is_wrong_with_a_reply_is_told_within_the_budget(root: Path) 
 
 
 async def test_compact_says_it_in_one_line(root: Path) -> None:
-    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [edit("x", "nix.py"), FIX, "<done/>"])]))
+    astray = edit("x", "nix.py").replace("return a - b", "return nowhere")
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [astray, FIX, "<done/>"])]))
     await sample(root, model, profile="compact")
     assert asked(model, "trajectory/0/edit/2") == "there is no file nix.py\nTry again."
 
