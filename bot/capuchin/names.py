@@ -97,10 +97,23 @@ class Names:
         self.words = sorted(word for word, count in counts.items() if count >= 2) or ["item", "value"]
 
     def word(self, rng: random.Random) -> str:
-        """One lower-case word, of the corpus or made of syllables."""
-        if rng.random() < 0.15:
+        """One lower-case word: of the corpus, made of syllables, or of pieces of words.
+
+        The pieces bring every token that a name can be made of; a token that no exercise copies is one that the model
+        can't copy.
+        """
+        kind = rng.random()
+        if kind < 0.1:
             return "".join(rng.choices(_SYLLABLES, k=rng.choice((1, 2, 2, 3))))
+        if kind < 0.4:
+            return "".join(self._piece(rng) for _ in range(rng.choice((1, 2, 2, 3)))) or "item"
         return rng.choice(self.words)
+
+    def _piece(self, rng: random.Random) -> str:
+        """Two to six letters out of a word of the corpus."""
+        word = rng.choice(self.words)
+        start = rng.randrange(max(1, len(word) - 2))
+        return word[start : start + rng.randrange(2, 7)]
 
     def variable(self, rng: random.Random) -> str:
         """A variable's name: mostly one or two words, sometimes a letter."""
