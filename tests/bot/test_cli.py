@@ -1,0 +1,34 @@
+"""The command line: every help answers, and what goes wrong is said in one line with its mend."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bot.cli import cli
+
+
+@pytest.mark.parametrize("command", ["", "solve", "serve", "work", "demo", "doctor"])
+def test_help(command: str) -> None:
+    done = CliRunner().invoke(cli, [*command.split(), "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+
+
+def test_the_issue_file_must_be_there(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["solve", str(tmp_path), "--issue", str(tmp_path / "nothing.md")])
+    assert done.exit_code == 2
+    assert "nothing.md" in done.output
+
+
+def test_serve_without_a_secret_says_what_to_set() -> None:
+    done = CliRunner(env={"TROOP_WEBHOOK_SECRET": ""}).invoke(cli, ["serve"])
+    assert done.exit_code == 1
+    assert "TROOP_WEBHOOK_SECRET" in done.output
+
+
+def test_help_is_quick_and_brings_no_torch() -> None:
+    code = "import sys, bot.cli; sys.exit('torch' in sys.modules or 'fastapi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
