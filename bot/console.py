@@ -24,9 +24,9 @@ MATRIX_LIMIT = 24  # tests shown as columns; the JSON has all of them
 class ConsoleProgress:
     """A `Progress` that writes one line a change: in place on a terminal, at most one a few seconds elsewhere."""
 
-    def __init__(self, stream: TextIO = sys.stderr, *, quiet_seconds: float = 5.0) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
+    def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 5.0) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
         self._quiet_seconds = 0.1 if self._terminal else quiet_seconds
         self._started = time.monotonic()
         self._last = 0.0
@@ -70,12 +70,13 @@ class ConsoleProgress:
 def print_report(report: Report, console: Console) -> None:
     """The table of candidates, the vote matrix, the reason, and the winner's diff."""
     verdict, ballot = report.verdict, report.verdict.ballot
-    table = Table(title=f"{len(ballot.candidates)} candidates, {len(ballot.tests)} tests")
+    table = Table(title=f"{_counted(len(ballot.candidates), 'candidate')}, {_counted(len(ballot.tests), 'test')}")
     for heading in ("", "candidate", "votes", "own", "cluster", "size", "trajectories", "notes"):
         table.add_column(heading, justify="left" if heading in ("", "notes") else "right")
     for standing in verdict.standings:
         candidate = ballot.candidates[standing.candidate]
-        notes = [candidate.disqualified, f"breaks {len(standing.regressions)} tests" if standing.regressions else ""]
+        broken = len(standing.regressions)
+        notes = [candidate.disqualified, f"breaks {_counted(broken, 'test')}" if broken else ""]
         table.add_row(
             "→" if standing.candidate == verdict.winner else "",
             str(standing.candidate + 1),
@@ -90,8 +91,9 @@ def print_report(report: Report, console: Console) -> None:
     _print_matrix(report, console)
     usage = report.usage
     console.print(
-        f"{len(report.trajectories)} trajectories, {usage.calls} calls, {usage.prompt_tokens:,} prompt tokens "
-        f"({usage.cached_tokens:,} from cache), {usage.completion_tokens:,} generated, {report.wall_seconds:.1f} s",
+        f"{_counted(len(report.trajectories), 'trajectory')}, {_counted(usage.calls, 'call')}, "
+        f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} from cache), "
+        f"{usage.completion_tokens:,} generated, {report.wall_seconds:.1f} s",
         highlight=False,
     )
     console.print(f"[bold]{verdict.outcome.value}[/bold]: ", end="")
@@ -107,9 +109,15 @@ def _print_matrix(report: Report, console: Console) -> None:
     if not voting or not ballot.candidates:
         console.print("no test fails on the untouched repository: there are no votes", highlight=False)
         return
-    console.print(f"votes of the {len(voting)} tests that fail on the untouched repository:", highlight=False)
+    fail = "test that fails" if len(voting) == 1 else f"{len(voting)} tests that fail"
+    console.print(f"votes of the {fail} on the untouched repository:", highlight=False)
     for standing in report.verdict.standings:
         row = ballot.cells[standing.candidate]
         marks = "".join({True: "+", False: ".", None: "?"}[row[i]] for i in voting[:MATRIX_LIMIT])
         more = f" and {len(voting) - MATRIX_LIMIT} more" if len(voting) > MATRIX_LIMIT else ""
         console.print(f"  {standing.candidate + 1:>4} {marks}{more}", highlight=False, markup=False)
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

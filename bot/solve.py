@@ -194,7 +194,9 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
                 issue, checkout, config, models, sandbox, settings.solver, journal, progress, _anywhere,
                 foreign=foreign, notes=notes,
             )  # fmt: skip
-            branch = await _write_branch(forge, checkout, report) if options.branch else ""
+            # A folder within a repository, or one without git, can hold no branch.
+            can_branch = options.branch and (options.path / ".git").exists()
+            branch = await _write_branch(forge, checkout, report) if can_branch else ""
         except BaseException:
             journal.close()
             raise

@@ -128,7 +128,8 @@ async def _common_cause(ballot: Ballot, sandbox: Sandbox, settings: SolverSettin
     return (
         f" {count} of {_counted(len(failing), 'test')} ended with `{cause}`: what the repository depends on, or a file "
         "that its build writes, is not in the sandbox. Name an image that holds it, or a `setup` command in "
-        ".troop.toml (Docker), or install it where `python3` finds it (processes; a .venv in the checkout is used), and try again."
+        ".troop.toml (Docker), or install it where `python3` finds it (processes; a .venv in the checkout is used), "
+        "and try again."
     )
 
 

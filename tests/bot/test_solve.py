@@ -1,0 +1,181 @@
+"""`troop solve` from the command line's options to the branch: a real checkout, git, sandbox and HTTP endpoint."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.errors import EndpointError, TroopError
+from bot.records import Outcome
+from bot.settings import SandboxSettings
+from bot.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
+from tests.bot.sample import report
+from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
+
+ISSUE = "# add is wrong\n\n`add(1, 2)` gives -1, expected 3.\n"
+MOD = "def add(a, b):\n    return a - b\n"
+TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, 2) == 3{}\n</test>'
+EDIT = '<edit path="mod.py">\n<<<<<<< SEARCH\n    return a - b\n=======\n    return {}\n>>>>>>> REPLACE\n</edit>'
+GOOD: Script = rules(
+    [
+        ("relevance/", "<relevant>\nAdds.\n</relevant>"),
+        ("/0/test/", [TEST.format(""), "<approve/>"]),
+        ("/test/", [TEST.format(", 'sum'"), "<approve/>"]),
+        ("/edit/", [EDIT.format("a + b"), "<done/>"]),
+    ]
+)
+
+
+def git(folder: Path, *arguments: str, stdin: str = "") -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, input=stdin, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    (folder / "mod.py").write_text(MOD)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "init")
+    return folder
+
+
+def options(checkout: Path, endpoint: ScriptedEndpoint, **more: Any) -> SolveOptions:
+    values: dict[str, Any] = {"trajectories": 2, "sandbox": "process", "as_json": True, "profile": "full"}
+    return SolveOptions(path=checkout, issue_text=ISSUE, base_url=endpoint.base_url, **(values | more))
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Stdout, which holds the one object and nothing else."""
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+async def test_solved(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "note.txt").write_text("mine\n")
+    before = git(checkout, "status", "--porcelain", "--branch")
+    with scripted_endpoint(GOOD) as endpoint:
+        assert await solve_locally(options(checkout, endpoint)) == "solved"
+    found = printed(capsys)
+    assert {"outcome", "winner", "candidates", "tests", "matrix", "usage"} <= set(found)
+    assert {"patch", "votes", "own_votes", "cluster", "size"} <= set(found["candidates"][0])
+    assert {"script", "fails_on_base"} <= set(found["tests"][0])
+    assert {"calls", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds"} <= set(found["usage"])
+    assert (found["outcome"], found["winner"], found["matrix"]) == ("solved", 0, [[True, True]])
+    assert found["candidates"][0]["votes"] == 2
+    assert git(checkout, "status", "--porcelain", "--branch") == before
+    git(checkout, "apply", "--check", "-", stdin=found["candidates"][0]["patch"])
+    branch = found["branch"]
+    assert git(checkout, "show", f"{branch}:mod.py") == MOD.replace("-", "+").strip()
+    assert git(checkout, "diff", "--name-only", f"{branch}^", branch) == "mod.py"
+    assert list((checkout.parent / "state" / "troop").iterdir()) == []  # a finished run leaves no journal
+
+
+@pytest.mark.parametrize("where", ["no repository", "a folder of one"])
+async def test_where_no_branch_can_be_written_none_is_named(
+    checkout: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    folder = checkout.parent / "plain" if where == "no repository" else checkout / "sub"
+    folder.mkdir()
+    (folder / "mod.py").write_text(MOD)
+    with scripted_endpoint(GOOD) as endpoint:
+        assert await solve_locally(options(folder, endpoint)) == "solved"
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["branch"] == ""
+    assert "holds it" not in captured.err
+    assert git(checkout, "branch", "--list", "troop/*") == ""
+
+
+async def test_files_that_git_ignores_but_a_build_wrote_are_there_for_tests(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / ".gitignore").write_text("_version.py\n.env\n")
+    (checkout / "_version.py").write_text("version = '1'\n")
+    (checkout / ".env").write_text("")
+    test = TEST.format("").replace("assert", "import os, _version\nassert not os.path.exists('.env')\nassert", 1)
+    script = rules([("/test/", [test, "<approve/>"]), *[("/edit/", [EDIT.format("a + b"), "<done/>"])]])
+    with scripted_endpoint(script) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, trajectories=1)) == "solved"
+        assert not any("version = '1'" in str(request) for request in endpoint.requests)
+    captured = capsys.readouterr()
+    assert "a build wrote: _version.py" in captured.err
+    assert "_version" not in git(checkout, "ls-tree", "-r", json.loads(captured.out)["branch"])
+
+
+async def test_abstained(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = rules([("/test/", ['<test path="t.py">\nprint(1)\n</test>', "<approve/>"]), ("/edit/", "<done/>")])
+    with scripted_endpoint(script) as endpoint:
+        assert await solve_locally(options(checkout, endpoint)) == "abstained"
+    found = printed(capsys)
+    assert (found["outcome"], found["winner"], found["branch"], found["candidates"]) == ("abstained", None, "", [])
+    assert git(checkout, "branch", "--list", "troop/*") == ""
+
+
+async def test_failed_prints_one_object_too(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROOP_MAIN_RETRIES", "0")
+    with scripted_endpoint(GOOD, mode=Mode.ERROR) as endpoint:
+        assert await solve_locally(options(checkout, endpoint)) == "failed"
+        found = printed(capsys)
+        assert (found["outcome"], found["winner"], found["matrix"]) == ("failed", None, [])
+        assert "answered none of 1 calls" in found["error"]
+        with pytest.raises(EndpointError, match="answered none"):  # for people the command prints it
+            await solve_locally(options(checkout, endpoint, as_json=False))
+    assert await solve_locally(options(checkout / "nowhere", endpoint)) == "failed"
+    assert "is not a folder" in printed(capsys)["error"]
+
+
+async def test_a_foreign_patch_takes_part(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diff = checkout.parent / "fix.diff"
+    diff.write_text(
+        "--- a/mod.py\n+++ b/mod.py\n@@ -1,2 +1,2 @@\n def add(a, b):\n-    return a - b\n+    return b + a\n"
+    )
+    script = rules([("/test/", [TEST.format(""), "<approve/>"]), ("/edit/", "I can't.")])
+    with scripted_endpoint(script) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, patches=(diff,), branch=False)) == "solved"
+    found = printed(capsys)
+    assert found["candidates"][0]["trajectories"] == []
+    assert found["branch"] == ""
+
+
+async def test_an_empty_issue_is_refused(checkout: Path) -> None:
+    with pytest.raises(TroopError, match="the issue is empty"):
+        await solve_locally(SolveOptions(path=checkout, issue_text=" \n"))
+
+
+def test_the_issue_is_cleaned_and_its_first_line_the_title() -> None:
+    issue = read_issue("\n## A title \n\nText <!-- hidden --> and \u200bmore\n")
+    assert issue.title == "A title"
+    assert "hidden" not in issue.body
+    assert issue.flags
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TROOP_RELEVANCE_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("TROOP_MAIN_NAME", "other")
+    monkeypatch.setenv("TROOP_SOLVER_SEED", "7")
+    settings = settings_of(SolveOptions(path=tmp_path, issue_text="", trajectories=3, image="x:1"))
+    assert (settings.main.name, settings.solver.seed, settings.solver.trajectories) == ("other", 7, 3)
+    assert settings.sandbox == SandboxSettings(image="x:1")
+    assert settings.relevance.base_url
+    settings = settings_of(SolveOptions(path=tmp_path, issue_text="", base_url="http://127.0.0.1:2/v1", api_key="k"))
+    assert settings.relevance.base_url == ""  # one endpoint for both roles
+    assert settings.main.api_key.get_secret_value() == "k"
+
+
+def test_rows_and_winner_are_in_the_ballots_order() -> None:
+    found = as_object(report())
+    assert found["winner"] == 0
+    assert [c["votes"] for c in found["candidates"]] == [2, 1, 1]  # type: ignore[attr-defined]
+    assert found["matrix"] == [[True, True, True, None], [True, True, False, True], [True, False, False, None]]
+    assert found["outcome"] == Outcome.SOLVED.value
