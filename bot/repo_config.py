@@ -24,7 +24,6 @@ A bad file is a `ConfigProblem` that its author is shown, never an exception.
 
 import re
 import shlex
-import shutil
 import tomllib
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -38,23 +37,7 @@ FILE_NAME = ".troop.toml"
 MAX_SIZE = 16 * 1024  # characters; the parser takes the square of a key with thousands of dots
 SCRIPT = "{script}"
 
-# Endings that need no config. The interpreter must be in the sandbox's image.
-KNOWN: dict[str, tuple[str, ...]] = {
-    ".py": ("python3", SCRIPT),
-    ".sh": ("sh", SCRIPT),
-    ".bash": ("bash", SCRIPT),
-    ".js": ("node", SCRIPT),
-    ".mjs": ("node", SCRIPT),
-    ".cjs": ("node", SCRIPT),
-    ".ts": ("npx", "--no-install", "tsx", SCRIPT),
-    ".rb": ("ruby", SCRIPT),
-    ".pl": ("perl", SCRIPT),
-    ".php": ("php", SCRIPT),
-    ".lua": ("lua", SCRIPT),
-    ".go": ("go", "run", SCRIPT),
-}
 _SHELL = frozenset({"&&", "||", "|", ";", "&", ">", "<", ">>", "2>&1"})
-_INTERPRETER = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,40}")
 
 
 class RepoConfig(Record):
@@ -79,12 +62,6 @@ class ConfigProblem(Record):
     def __str__(self) -> str:
         where = f"{FILE_NAME}, line {self.line}" if self.line else FILE_NAME
         return f"{where}: {self.message}"
-
-
-class ScriptProblem(Record):
-    """Why a test script can't be run, for the model or the person who wrote it."""
-
-    message: str
 
 
 # -- the file's shape --------------------------------------------------------------------------------------------
@@ -271,53 +248,3 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
             most = settings.solver.trajectories
             drop("trajectories", most, f"run.trajectories is {config.trajectories}; this server allows {most}")
     return config.model_copy(update=change), tuple(ignored)
-
-
-# -- how a test script is run ------------------------------------------------------------------------------------
-
-
-def script_command(test_path: str, text: str, config: RepoConfig) -> tuple[str, ...] | ScriptProblem:
-    """The argv that runs a test script, with `{script}` where its path goes.
-
-    The config's word for the ending comes first, then the script's shebang, then the endings that are known.
-    """
-    name = PurePosixPath(test_path).name.lower()
-    endings = ["".join(PurePosixPath(name).suffixes[i:]) for i in range(len(PurePosixPath(name).suffixes))]
-    for ending in endings:
-        if ending in config.scripts:
-            return config.scripts[ending]
-    if shebang := _shebang(text):
-        return (*shebang, SCRIPT)
-    for ending in endings:
-        if ending in KNOWN:
-            return KNOWN[ending]
-    known = ", ".join(sorted({*KNOWN, *config.scripts}))
-    shown = repr(endings[-1]) if endings else "no ending"
-    return ScriptProblem(
-        message=f"it is not known how to run {PurePosixPath(test_path).name!r} ({shown}): start it with a shebang such "
-        f"as #!/usr/bin/env python3, use one of {known}, or name the ending under [scripts] in {FILE_NAME}"
-    )
-
-
-def fill(command: tuple[str, ...], script: str) -> tuple[str, ...]:
-    """The argv with the script's path in its place."""
-    return tuple(word.replace(SCRIPT, script) for word in command)
-
-
-def _shebang(text: str) -> tuple[str, ...] | None:
-    """The interpreter and its arguments, found through PATH, since images keep it in different folders."""
-    first = text.partition("\n")[0].strip()
-    if not first.startswith("#!"):
-        return None
-    words = first[2:].split()
-    if words and PurePosixPath(words[0]).name == "env":
-        words = [word for word in words[1:] if word != "-S"]
-    if not words:
-        return None
-    name = PurePosixPath(words[0]).name
-    return (name, *words[1:]) if _INTERPRETER.fullmatch(name) else None
-
-
-def available(command: tuple[str, ...]) -> bool:
-    """Whether this machine has the command's program: for the plain process, where no image says what is there."""
-    return bool(command) and shutil.which(command[0]) is not None

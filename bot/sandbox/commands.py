@@ -12,6 +12,9 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".bash": ("bash", "{script}"),
     ".js": ("node", "{script}"),
     ".mjs": ("node", "{script}"),
+    ".cjs": ("node", "{script}"),
+    ".ts": ("npx", "--no-install", "tsx", "{script}"),
+    ".go": ("go", "run", "{script}"),
     ".rb": ("ruby", "{script}"),
     ".pl": ("perl", "{script}"),
     ".php": ("php", "{script}"),
@@ -25,12 +28,16 @@ _KNOWN: dict[str, tuple[str, ...]] = {
 def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The argv that runs the test, which lies at `script`; nothing where no one knows how.
 
-    A shebang names the interpreter for `.sh` too, as many shell scripts need bash.
+    `scripts` is the config's word by ending, of which the longest that fits counts: `.spec.js` before `.js`. A shebang
+    names the interpreter for `.sh` too, as many shell scripts need bash.
     """
-    ending = PurePosixPath(test.path).suffix.lower()
+    suffixes = PurePosixPath(test.path.lower()).suffixes
+    endings = ["".join(suffixes[i:]) for i in range(len(suffixes))]
+    ending = endings[-1] if endings else ""
     shebang = _shebang(test.text)
-    if ending in scripts:
-        command = scripts[ending]
+    configured = next((scripts[e] for e in endings if e in scripts), None)
+    if configured is not None:
+        command = configured
     elif shebang and (ending == ".sh" or ending not in _KNOWN):
         command = (*shebang, "{script}")
     else:

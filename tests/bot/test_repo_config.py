@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.repo_config import KNOWN, SCRIPT, ConfigProblem, RepoConfig, ScriptProblem, fill, honour, parse, script_command
+from bot.repo_config import SCRIPT, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import SandboxSettings, Settings, SolverSettings
 
 WHOLE = """
@@ -182,58 +182,3 @@ def test_attack_29_each_permission_is_its_own(kept: str) -> None:
 
 def test_nothing_set_is_nothing_ignored() -> None:
     assert honour(RepoConfig(), _server(repository_may_set=())) == (RepoConfig(), ())
-
-
-# -- how a test script is run ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "command"),
-    [
-        ("test_issue.py", "print()", ("python3", SCRIPT)),
-        ("a/b/TEST.PY", "print()", ("python3", SCRIPT)),
-        ("check.sh", "echo", ("sh", SCRIPT)),
-        ("check.js", "1", ("node", SCRIPT)),
-        ("check", "#!/bin/bash\necho", ("bash", SCRIPT)),
-        ("check", "#!/usr/bin/env python3\n", ("python3", SCRIPT)),
-        ("check", "#!/usr/bin/env -S node --test\n", ("node", "--test", SCRIPT)),
-        ("check", "#! /usr/local/bin/ruby -w\n", ("ruby", "-w", SCRIPT)),
-        ("check.py", "#!/usr/bin/env pypy3\n", ("pypy3", SCRIPT)),
-        ("check.py", "#!\n", ("python3", SCRIPT)),
-        ("check.py", "#!/usr/bin/env\n", ("python3", SCRIPT)),
-        ("check.py", "#!/bin/$(id)\n", ("python3", SCRIPT)),
-        ("archive.test.sh", "", ("sh", SCRIPT)),
-    ],
-)
-def test_scripts_that_need_no_config(path: str, text: str, command: tuple[str, ...]) -> None:
-    assert script_command(path, text, RepoConfig()) == command
-
-
-def test_the_configs_word_comes_first() -> None:
-    config = _config(
-        "[scripts]\n'.py' = 'uv run {script}'\n'.spec.js' = 'node --test {script}'\n'.js' = 'bun {script}'"
-    )
-    assert script_command("x.py", "#!/usr/bin/env python3", config) == ("uv", "run", SCRIPT)
-    assert script_command("x.spec.js", "", config) == ("node", "--test", SCRIPT)
-    assert script_command("x.js", "", config) == ("bun", SCRIPT)
-    assert script_command("x.sh", "", config) == ("sh", SCRIPT)
-
-
-@pytest.mark.parametrize("path", ["test.cobol", "test", ".py", "py", ""])
-def test_an_unknown_script_says_what_to_do(path: str) -> None:
-    problem = script_command(path, "text", _config("[scripts]\n'.rb2' = 'x {script}'"))
-    assert isinstance(problem, ScriptProblem)
-    for word in ("shebang", ".py", ".rb2", "[scripts]", ".troop.toml"):
-        assert word in problem.message
-
-
-def test_every_known_command_takes_the_script() -> None:
-    for command in KNOWN.values():
-        assert fill(command, "/t/x y")[-1] == "/t/x y"
-    assert fill(("sh", "-c", "x {script} 2>&1"), "a") == ("sh", "-c", "x a 2>&1")
-
-
-@given(st.text(max_size=50), st.text(max_size=200))
-def test_any_script_gives_a_value(path: str, text: str) -> None:
-    command = script_command(path, "#!" + text, RepoConfig())
-    assert isinstance(command, ScriptProblem) or command[-1] == SCRIPT or SCRIPT in command

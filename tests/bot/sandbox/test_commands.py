@@ -16,13 +16,15 @@ from bot.sandbox.commands import provable, script_command, script_name
         ("t.rb", "x", ("ruby", "-w", "/s")),
         ("t.PY", "x", ("python3", "/s")),
         ("t.ex", "x", ("elixir", "/s")),
+        ("t.spec.js", "x", ("node", "--test", "/s")),
+        ("a.b/t.JS", "x", ("node", "/s")),
         ("t.what", "x", ()),
         ("t", "#! 'unfinished", ()),
         ("t", "#!", ()),
     ],
 )
 def test_how_a_script_is_started(path: str, text: str, argv: tuple[str, ...]) -> None:
-    scripts = {".rb": ("ruby", "-w", "{script}"), ".ex": ("elixir",)}
+    scripts = {".rb": ("ruby", "-w", "{script}"), ".ex": ("elixir",), ".spec.js": ("node", "--test", "{script}")}
     assert script_command(Test(path=path, text=text), "/s", scripts) == argv
 
 
