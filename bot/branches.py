@@ -1,4 +1,4 @@
-"""The branch of a run: its name is a function of the issue, so that a run published twice has one branch."""
+"""What branches are called, a function of the issue, so that a run published twice has one branch; and their push."""
 
 import re
 import unicodedata
@@ -6,17 +6,16 @@ from pathlib import Path
 
 from bot.contracts import Forge
 from bot.errors import BranchTaken
-from bot.records import Checkout, Issue, Report
+from bot.records import Checkout, Issue, Patch, Report
 
+PREFIX = "troop/"  # what every branch of ours begins with; no other is ever written
 _SLUG = 40  # characters
 _PULL_NUMBER = re.compile(r"/pull/([1-9][0-9]*)$")
 
 
 def branch_of(issue: Issue) -> str:
     """`troop/issue-12-short-title`. Nothing of the title but letters and digits gets through (attack 18)."""
-    plain = unicodedata.normalize("NFKD", issue.title).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:_SLUG].strip("-")
-    return "-".join(part for part in ("troop/issue", str(issue.number), slug) if part)
+    return f"{PREFIX}{'-'.join(part for part in ('issue', str(issue.number), _slug(issue.title)) if part)}"
 
 
 def other_branch_of(report: Report) -> str:
@@ -24,6 +23,16 @@ def other_branch_of(report: Report) -> str:
     winner = report.verdict.winner
     patch = report.verdict.ballot.candidates[winner].patch.id if winner is not None else "none"
     return f"{branch_of(report.issue)}-{patch[:8]}"
+
+
+def local_branch_of(issue: Issue, patch: Patch) -> str:
+    """`troop/short-title-1a2b3c4d`, where issues have no numbers: another patch is another branch."""
+    return f"{PREFIX}{_slug(issue.title) or 'issue'}-{patch.id[:8]}"
+
+
+def _slug(title: str) -> str:
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG].strip("-")
 
 
 async def push_branch(forge: Forge, repository: str, checkout: Checkout, report: Report, commit: str) -> str:

@@ -85,6 +85,9 @@ class Dispatcher(Protocol):
         """Let running jobs finish for the grace period, then cancel them."""
 
 
+MAY_WRITE = frozenset({"admin", "write"})  # answers of `Forge.permission` that let somebody ask Troop for work
+
+
 class Forge(Protocol):
     """Where the repository, the issue and the pull request live: GitHub, or a local checkout.
 

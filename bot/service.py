@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.commit import Author
-from bot.contracts import Forge, Journal, Progress
+from bot.contracts import MAY_WRITE, Forge, Journal, Progress
 from bot.dispatch import open_dispatcher
 from bot.engine_process import bundled_engine
 from bot.errors import SettingsError
@@ -35,7 +35,6 @@ from bot.worker import Advance, Executed, Finished, Worker, serve
 
 log = logging.getLogger(__name__)
 
-_WRITERS = ("admin", "maintain", "write")
 _HISTORY = 20  # runs of an issue that are searched for one with a count
 
 
@@ -116,7 +115,7 @@ class Service:
 
     async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
         """Why the run does not begin, before any model call: who asked may not, or nobody wants it any more."""
-        if await forge.permission(run.repository, run.sender) not in _WRITERS:
+        if await forge.permission(run.repository, run.sender) not in MAY_WRITE:
             return Finished(state=RunState.REFUSED)
         now = await forge.issue_state(run.repository, run.issue.number)
         if not now.open:

@@ -5,8 +5,8 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,12 @@ import click
 from pydantic import SecretStr
 from rich.console import Console
 
+from bot.branches import local_branch_of
 from bot.built import copy_built, remove_built
 from bot.commit import Author, commit_patch
 from bot.console import ConsoleProgress, print_report
 from bot.engine_process import bundled_engine
-from bot.errors import TroopError
+from bot.errors import Refused, TroopError
 from bot.foreign import read_patch
 from bot.forge.local import LocalForge
 from bot.journal import FileJournal
@@ -196,7 +197,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             )  # fmt: skip
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()
-            branch = await _write_branch(forge, checkout, report) if can_branch else ""
+            branch = await _write_branch(forge, checkout, report, progress.say) if can_branch else ""
         except BaseException:
             journal.close()
             raise
@@ -221,14 +222,18 @@ def _journal_path(settings: Settings, checkout: Checkout, issue: Issue, model: s
     return state / "troop" / f"{name}.jsonl"
 
 
-async def _write_branch(forge: LocalForge, checkout: Checkout, report: Report) -> str:
+async def _write_branch(forge: LocalForge, checkout: Checkout, report: Report, say: Callable[[str], None]) -> str:
+    """The branch's name; "" where there is no winner, or the branch is somebody's now."""
     verdict = report.verdict
     if verdict.winner is None:
         return ""
     patch = verdict.ballot.candidates[verdict.winner].patch
     message = f"{report.issue.title[:72]}\n\n{verdict.reason}"
     commit = await commit_patch(checkout, patch, message, AUTHOR, None)
-    words = re.sub(r"[^a-z0-9]+", "-", report.issue.title.lower()).strip("-")[:40].strip("-") or "issue"
-    branch = f"troop/{words}-{patch.id[:8]}"
-    await forge.push("", Path(checkout.workspace), branch, commit, force=True)
+    branch = local_branch_of(report.issue, patch)
+    try:
+        await forge.push("", Path(checkout.workspace), branch, commit, force=True)
+    except Refused as error:  # the count is worth showing all the same
+        say(str(error))
+        return ""
     return branch

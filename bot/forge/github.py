@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from github import Github, GithubException
 from github.PullRequest import PullRequest
 
+from bot.branches import PREFIX
+from bot.contracts import MAY_WRITE
 from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi, path_of
 from bot.git import Remote, Workspace, check_branch, check_commit
@@ -21,7 +23,6 @@ from bot.settings import Settings
 T = TypeVar("T")
 
 MAX_COMMENTS = 200  # of an issue that are read for a prompt, newest kept
-BRANCHES = "troop/"  # what every branch of ours begins with
 
 # What each step's token may do; `metadata` is always allowed.
 _LOOK = {"metadata": "read"}
@@ -41,7 +42,6 @@ _BROKEN = re.compile(
 )
 
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?")
-_WRITERS = ("admin", "write")
 _LABEL_LOOKS = {
     "running": ("fbca04", "A troop of candidate fixes is being sampled and tested"),
     "done": ("0e8a16", "The votes are counted"),
@@ -128,7 +128,7 @@ class GitHubForge:
         kept = kept[-MAX_COMMENTS:]
         trusted = {}
         for login in sorted({login for login, _ in kept}):
-            trusted[login] = await self.permission(repository, login) in _WRITERS
+            trusted[login] = await self.permission(repository, login) in MAY_WRITE
         return tuple(IssueComment(author=login, body=clean(body).text) for login, body in kept if trusted[login])
 
     async def _comments(self, repository: str, number: int) -> list[dict[str, Any]]:
@@ -269,8 +269,8 @@ class GitHubForge:
         """With a token that may write contents, minted now. Raises `Refused` where the branch is not Troop's own."""
         check_branch(branch)
         check_commit(commit)
-        if not branch.startswith(BRANCHES):
-            raise Refused(f"{branch!r} is not Troop's to push: its branches begin with {BRANCHES!r}")
+        if not branch.startswith(PREFIX):
+            raise Refused(f"{branch!r} is not Troop's to push: its branches begin with {PREFIX!r}")
         workspace = Workspace(checkout)
         await self._git(repository, _PUSH, lambda remote: self._push(workspace, remote, branch, commit, force=force))
 

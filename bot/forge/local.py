@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bot.errors import CheckoutError, GitFailed, Refused
+from bot.branches import PREFIX
+from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
 from bot.git import Watch, Workspace, check_branch, check_commit, git
 from bot.records import IssueComment, IssueState
 
-BRANCHES = "troop/"
 MAX_BYTES = 2_000_000_000
 SECONDS = 600.0
 # In a folder without git nobody says what is not source; these never are.
@@ -69,15 +69,19 @@ class LocalForge:
         return found
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
-        """Write the branch into the user's repository. Raises `Refused` where it is checked out there."""
+        """Write the branch into the user's repository.
+
+        Raises `Refused` where it is checked out there, and `BranchTaken` where somebody else has committed to it.
+        """
         reference = f"refs/heads/{check_branch(branch)}"
         check_commit(commit)
-        if not branch.startswith(BRANCHES):
-            raise Refused(f"{branch!r} is not Troop's to write: its branches begin with {BRANCHES!r}")
+        if not branch.startswith(PREFIX):
+            raise Refused(f"{branch!r} is not Troop's to write: its branches begin with {PREFIX!r}")
         if not self._is_repository:
             self._say("no branch is written: this is no git repository")
             return
         workspace = Workspace(checkout)
+        await self._check_own(workspace, branch, commit)
         await workspace.git("update-ref", "--", "refs/heads/troop-result", commit)
         source = str(workspace.git_dir)
         refspec = f"{'+' if force else ''}refs/heads/troop-result:{reference}"
@@ -89,6 +93,14 @@ class LocalForge:
                 raise Refused(f"{branch} is checked out in {self._path}; switch to another branch first") from error
             raise Refused(f"the branch {branch} could not be written: {error.words[-500:]}") from error
         self._say(f"branch {branch} is written")
+
+    async def _check_own(self, workspace: Workspace, branch: str, new: str) -> None:
+        """Raise `BranchTaken` where the branch's newest commit was made by somebody else."""
+        arguments = ("for-each-ref", "--format=%(committeremail)", "--", f"refs/heads/{branch}")
+        theirs = (await self._git(*arguments)).decode(errors="replace").strip().strip("<>")
+        ours = (await workspace.git("show", "-s", "--format=%ce", new)).decode(errors="replace").strip()
+        if theirs and theirs != ours:
+            raise BranchTaken(f"{branch} has a commit that is not Troop's; it is left alone: rename or delete it")
 
     async def _git(self, *arguments: str, config: Sequence[str] = (), stdin: bytes = b"") -> bytes:
         return await git(*arguments, cwd=self._path, config=config, stdin=stdin, seconds=SECONDS)

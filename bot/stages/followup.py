@@ -8,7 +8,7 @@ from typing import Protocol, assert_never
 
 from bot.branches import pull_number, push_branch
 from bot.commit import Author, commit_patch
-from bot.contracts import Forge
+from bot.contracts import MAY_WRITE, Forge
 from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
 from bot.lifecycle import ACTIVE, RunState
 from bot.messages import alternatives, answers, pull_request
@@ -17,8 +17,6 @@ from bot.messages.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.policy import check_patch
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
 from bot.sanitize import redact
-
-_WRITERS = ("admin", "write")
 
 
 class RunNow(Protocol):
@@ -87,7 +85,7 @@ class FollowUp:
         harm twice.
         """
         repository, here = command.repository, command.issue_number
-        if await self._forge.permission(repository, command.sender) not in _WRITERS:
+        if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply to each such person, however many commands they write.
             marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
             await self._forge.comment(repository, here, marker, f"{marker}\n{words}")

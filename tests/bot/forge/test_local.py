@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.commit import Author, commit_patch
-from bot.errors import CheckoutError, ForgeError, Refused
+from bot.errors import BranchTaken, CheckoutError, ForgeError, Refused
 from bot.forge.local import LocalForge
 from bot.git import Workspace
 from bot.records import Checkout, FileChange, Patch
@@ -135,9 +135,14 @@ async def test_a_repository_without_a_commit(tmp_path: Path) -> None:
 
 
 async def test_the_branch_that_is_checked_out_is_left_alone(home: Path, tmp_path: Path) -> None:
-    run_git("switch", "--quiet", "--create", BRANCH, cwd=home)
+    await solve(LocalForge(home), tmp_path / "v")
+    run_git("switch", "--quiet", BRANCH, cwd=home)
     with pytest.raises(Refused, match="switch to another branch"):
         await solve(LocalForge(home), tmp_path / "w")
+    run_git("commit", "--quiet", "--allow-empty", "--message", "Of a person", cwd=home)
+    run_git("switch", "--quiet", "main", cwd=home)
+    with pytest.raises(BranchTaken, match="rename or delete it"):
+        await solve(LocalForge(home), tmp_path / "x")
     with pytest.raises(Refused, match="begin with"):
         await LocalForge(home).push("", tmp_path, "main", "0" * 40, force=True)
 
