@@ -26,6 +26,12 @@ stateDiagram-v2
     publishing --> failed
     queued --> failed
     queued --> parked: killed its worker three times
+    checkout --> parked
+    context --> parked
+    trajectories --> parked
+    matrix --> parked
+    selection --> parked
+    publishing --> parked
 ```
 """
 
@@ -50,19 +56,7 @@ class RunState(enum.StrEnum):
     PARKED = "parked"  # killed its worker too often; waits for a person's retry
 
 
-ACTIVE = frozenset(
-    {
-        RunState.QUEUED,
-        RunState.CHECKOUT,
-        RunState.CONTEXT,
-        RunState.TRAJECTORIES,
-        RunState.MATRIX,
-        RunState.SELECTION,
-        RunState.PUBLISHING,
-    }
-)
-
-_STAGES = (
+STAGES = (
     RunState.QUEUED,
     RunState.CHECKOUT,
     RunState.CONTEXT,
@@ -70,14 +64,17 @@ _STAGES = (
     RunState.MATRIX,
     RunState.SELECTION,
     RunState.PUBLISHING,
-)
+)  # in their order
+ACTIVE = frozenset(STAGES)
+# Publishing is not interrupted: a half-made pull request would be nobody's.
+STOPPABLE = ACTIVE - {RunState.PUBLISHING}
 
 # Going back to an earlier stage is not in the table: a resumed run replays its journal without changing its state.
-# Any active state may end as failed, stopped or parked; only the last stage ends well.
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    state: frozenset({RunState.FAILED, RunState.STOPPED, RunState.PARKED, *_STAGES[i + 1 : i + 2]})
-    for i, state in enumerate(_STAGES)
+    state: frozenset({RunState.FAILED, RunState.PARKED, *STAGES[i + 1 : i + 2]}) for i, state in enumerate(STAGES)
 } | {state: frozenset() for state in RunState if state not in ACTIVE}
+for _state in STOPPABLE:
+    TRANSITIONS[_state] |= {RunState.STOPPED}
 TRANSITIONS[RunState.QUEUED] |= {RunState.REFUSED}
 TRANSITIONS[RunState.PUBLISHING] |= {RunState.SOLVED, RunState.ABSTAINED}
 

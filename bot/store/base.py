@@ -6,15 +6,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, and_, or_, update
 from sqlalchemy.engine import Connection
 
-from bot.lifecycle import ACTIVE, RunState
+from bot.lifecycle import ACTIVE, STOPPABLE, RunState
 from bot.records import ClaimedRun, Issue
 from bot.store.database import Database
 from bot.store.models import RUN
 
 TEXT_LIMIT = 4000  # characters of a reason or a note
-
-# Publishing is not interrupted: a half-made pull request would be nobody's.
-STOPPABLE = ACTIVE - {RunState.PUBLISHING}
 
 
 class Part:

@@ -6,12 +6,10 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from bot.errors import LeaseLost, RunStopped
-from bot.lifecycle import ACTIVE, RunState, allowed
+from bot.lifecycle import ACTIVE, STAGES, STOPPABLE, RunState, allowed
 from bot.records import ClaimedRun
-from bot.store.base import STOPPABLE, Part, claimed_run, free, held, plain
+from bot.store.base import Part, claimed_run, free, held, plain
 from bot.store.models import RUN
-
-_ORDER = list(RunState)  # members stand in the order of the stages
 
 
 class Runs(Part):
@@ -89,7 +87,7 @@ class Runs(Part):
             state = RunState(row.state)
             if row.stop_reason is not None and state in STOPPABLE:
                 raise RunStopped(row.stop_reason)
-            if new_state in ACTIVE and _ORDER.index(new_state) <= _ORDER.index(state):
+            if new_state in ACTIVE and STAGES.index(new_state) <= STAGES.index(state):
                 return state
             if new_state not in ACTIVE or not allowed(state, new_state):
                 raise ValueError(f"a run can't go on from {state} to {new_state}; see bot.lifecycle")

@@ -15,20 +15,11 @@ import jinja2
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import ValidationError
 
-from bot.lifecycle import ACTIVE, RunState
+from bot.lifecycle import ACTIVE, STAGES
 from bot.records import Report
 from bot.settings import Settings
 from bot.store import RunInfo
 
-_STAGES = (
-    RunState.QUEUED,
-    RunState.CHECKOUT,
-    RunState.CONTEXT,
-    RunState.TRAJECTORIES,
-    RunState.MATRIX,
-    RunState.SELECTION,
-    RunState.PUBLISHING,
-)
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _PAGE = 50  # runs
 
@@ -120,7 +111,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
             "run.html",
             run=run,
             report=_report(store.report(run_id)),
-            stages=_STAGES,
+            stages=STAGES,
             active=run.state in ACTIVE,
             pull_request=link(run.pull_request_url, settings),
             issue=link(f"{settings.github_web_url}/{run.repository}/issues/{run.issue_number}", settings),
