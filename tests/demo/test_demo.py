@@ -10,9 +10,9 @@ from tests.demo import COUNT, DemoCase, load
 
 # What mends each: known to this test alone.
 FIXES = {
-    1: ("pantry/prices.py", "quantity > BULK_MINIMUM", "quantity >= BULK_MINIMUM"),
-    2: ("inkwell/slugs.py", 'slug.lstrip("-")', 'slug.strip("-")'),
-    3: ("almanac/months.py", "// 4 + 1", "// 3 + 1"),
+    1: ("shop/tickets.py", "if age <= 6:", "if age < 6:"),
+    2: ("tools/lists.py", "item != wanted", "item == wanted"),
+    3: ("shop/tickets.py", "total -= ticket_price(age)", "total += ticket_price(age)"),
 }
 NUMBERS = range(1, COUNT + 1)
 

@@ -163,10 +163,10 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     for name, text in case.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    prices = case.files["pantry/prices.py"]
-    right = prices.replace("quantity > BULK_MINIMUM", "quantity >= BULK_MINIMUM")
-    wrong = prices.replace("quantity > BULK_MINIMUM", "quantity > 0")
-    patches = [Patch(changes=(FileChange(path="pantry/prices.py", text=text),), diff="+x\n") for text in (wrong, right)]
+    tickets = case.files["shop/tickets.py"]
+    right = tickets.replace("if age <= 6:", "if age < 6:")
+    wrong = tickets.replace("if age <= 6:", "if age < 60:")
+    patches = [Patch(changes=(FileChange(path="shop/tickets.py", text=text),), diff="+x\n") for text in (wrong, right)]
     b = ballot(".", "+", "+")
     candidates = tuple(c.model_copy(update={"patch": p}) for c, p in zip(b.candidates, patches, strict=True))
     b = b.model_copy(update={"candidates": candidates})
@@ -181,4 +181,4 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     standings = count(b, report)
     assert [s.candidate for s in standings] == [1, 0]
     broken = sorted(name.split("::")[-1].split()[0] for name in standings[1].regressions)
-    assert broken == ["test_few_pieces_cost_the_full_price", "test_receipt"]
+    assert broken == ["test_ticket_price"]

@@ -1,1 +1,0 @@
-"""Months, quarters and spans of days."""
