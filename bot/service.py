@@ -8,7 +8,7 @@ import contextlib
 import logging
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from bot.stages.checkout import check_out
 from bot.stages.followup import FollowUp
 from bot.stages.publish import publish
 from bot.status_comment import StatusComment, announce
-from bot.store import RunInfo, Store, run_job
+from bot.store import RunInfo, Store, in_thread, run_job
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Executed, Finished, Worker, serve
 
@@ -71,7 +71,9 @@ class Service:
 
     def forge(self, installation_id: int | None) -> Forge:
         """One for each installation, so that its tokens and its pace are shared by all runs."""
-        return self._forges.setdefault(installation_id, GitHubForge(self._settings, installation_id))
+        if installation_id not in self._forges:
+            self._forges[installation_id] = GitHubForge(self._settings, installation_id)
+        return self._forges[installation_id]
 
     # -- runs
 
@@ -84,7 +86,7 @@ class Service:
         async def fence() -> None:
             await advance(run.state)  # a state that is behind changes nothing and checks the attempt
 
-        with _folder(self._settings.work_dir / f"run-{run.id}-{run.attempt}") as folder:
+        async with _folder(self._settings.work_dir / f"run-{run.id}-{run.attempt}") as folder:
             # The status comment ends before publishing, which has the last word in the same comment.
             async with StatusComment(forge, run, fence) as comment:
                 watchers = Watchers([progress, comment, *([self._watch] if self._watch else [])])
@@ -181,7 +183,7 @@ class Service:
     async def execute_command(self, command: ClaimedCommand) -> Executed:
         """One `/troop` comment; see `bot.worker.ExecuteCommand`."""
         forge = self.forge(command.installation_id)
-        with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
+        async with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
 
             async def at(commit: str) -> Checkout:
                 return await check_out(forge, command.repository, folder, commit)
@@ -218,29 +220,27 @@ class SharedEngine:
 
 
 class StoredRuns:
-    """`bot.stages.followup.Runs` over the store, its calls in threads."""
+    """`bot.stages.followup.Runs` over the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def newest(self, repository: str, issue_number: int) -> RunInfo | None:
-        found = await asyncio.to_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=1)
+        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=1)
         return found[0] if found else None
 
     async def newest_report(self, repository: str, issue_number: int) -> Report | None:
-        found = await asyncio.to_thread(
-            self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY
-        )
+        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY)
         for run in found:
-            if (text := await asyncio.to_thread(self._store.report, run.id)) is not None:
+            if (text := await in_thread(self._store.report, run.id)) is not None:
                 return Report.model_validate_json(text)
         return None
 
     async def start_again(self, run_id: int) -> int:
-        return await asyncio.to_thread(self._store.start_again, run_id)
+        return await in_thread(self._store.start_again, run_id)
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
-        return await asyncio.to_thread(self._store.request_stop, run_id, reason)
+        return await in_thread(self._store.request_stop, run_id, reason)
 
 
 def author_of(settings: Settings) -> Author:
@@ -269,16 +269,21 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 
 
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[Path]:
+@contextlib.asynccontextmanager
+async def _folder(path: Path) -> AsyncIterator[Path]:
     """A folder `NAME-ATTEMPT`, removed at the end, with what killed attempts before it left here."""
-    for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    path.mkdir(parents=True)
+
+    def begin() -> None:
+        for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        path.mkdir(parents=True)
+
+    # In threads: the files of a large repository take seconds to remove, and the lease has to be renewed meanwhile.
+    await asyncio.to_thread(begin)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))
 
 
 def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
