@@ -92,6 +92,8 @@ def stopping() -> str:
 
 
 def nothing_to_stop(state: RunState | None) -> str:
+    if state is RunState.PUBLISHING:
+        return "The run is being published: it can't be stopped any more."
     how = f" The newest one ended **{state.value}**." if state is not None else ""
     return f"There is no active run to stop.{how}"
 

@@ -47,7 +47,7 @@ class Runs(Protocol):
         """A new run for the issue of an ended one; its id. Raises `RetryRefused`."""
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
-        """Ask an active run to stop; whether it was one."""
+        """Ask an active run to stop; whether it still can be."""
 
 
 class FollowedUp(Record):

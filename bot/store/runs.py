@@ -163,16 +163,16 @@ class Runs(Part):
             self._give_run_back(tx, now, run_id, attempt, values)
             return delay
 
-    def stop_requested(self, run_id: int) -> bool:
-        """Whether somebody asked the run to stop and it can still be stopped."""
-        with self.database.read() as tx:
-            row = tx.execute(select(RUN.c.stop_reason, RUN.c.state).where(RUN.c.id == run_id)).first()
-            return row is not None and row.stop_reason is not None and row.state in STOPPABLE
-
     def request_stop(self, run_id: int, reason: str) -> bool:
-        """Stop the run: at once where no worker holds it (True, and its end is to be announced), else by its worker."""
+        """Stop the run: at once where no worker holds it (its end is to be announced), else by its worker.
+
+        False, and nothing comes of it, where it has ended or is being published.
+        """
         with self.database.write() as tx:
-            return self.stop_row(tx, self.database.now(tx), run_id, reason)
+            if self.stop_row(tx, self.database.now(tx), run_id, reason):
+                return True
+            row = tx.execute(select(RUN.c.state).where(RUN.c.id == run_id)).first()
+            return row is not None and row.state in STOPPABLE
 
     @staticmethod
     def _give_run_back(tx: Connection, now: float, run_id: int, attempt: int, values: dict[str, object]) -> None:

@@ -132,6 +132,7 @@ async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> N
     assert await service.until_ended(REPOSITORY, number) == []
     assert service.store.runs()[0].state is RunState.STOPPED
     assert "Stopped" in told(service, number)
+    await service.until(lambda: "asked to stop" in told(service, number))
     endpoint.latency = 0.0
     service.github.label(REPOSITORY, number, user="maintainer")
     await service.until(lambda: service.github.pull_requests(REPOSITORY))

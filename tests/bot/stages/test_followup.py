@@ -8,7 +8,7 @@ import pytest
 from bot.commit import Author
 from bot.errors import ForgeError, RetryRefused
 from bot.forge.github import GitHubForge
-from bot.lifecycle import ACTIVE, RunState
+from bot.lifecycle import STOPPABLE, RunState
 from bot.messages.labels import Labels
 from bot.messages.markers import ALTERNATIVES
 from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
@@ -56,7 +56,7 @@ class MemoryRuns:
         return run_id + 1
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
-        return self.run is not None and self.run.state in ACTIVE
+        return self.run is not None and self.run.state in STOPPABLE
 
 
 Execute = Callable[..., "object"]
@@ -244,6 +244,9 @@ async def test_stop(scene: Scene) -> None:
     scene.runs.run = Run(state=RunState.MATRIX)
     await scene.say(CommandName.STOP, id=2)
     assert "asked to stop" in scene.answers()[1]
+    scene.runs.run = Run(state=RunState.PUBLISHING)
+    await scene.say(CommandName.STOP, id=3)
+    assert "can't be stopped any more" in scene.answers()[2]
 
 
 # -- who may (attacks 7, 8, 9) -----------------------------------------------------------------------------------

@@ -112,9 +112,7 @@ def test_cancelling_asks_the_worker_of_a_running_one(store: Store):
     run_id = queue_run(store)
     run = store.claim_run(run_id, "w", 60)
     assert run is not None
-    assert not store.stop_requested(run_id)
     assert store.accept("c", "issues", "unlabeled", cancel()).job_id is None
-    assert store.stop_requested(run_id)
     assert state_of(store, run_id) is RunState.QUEUED
     assert store.renew(run_id, run.attempt, 60) == "the label was taken off"
 
