@@ -316,6 +316,7 @@ async def run_worker(settings: Settings) -> None:
     try:
         worker = build_worker(settings, store)
         dispatcher = open_dispatcher(settings, worker.handle)
-        await serve(worker, dispatcher, Sweeper(store, dispatcher, settings.sweep_seconds), stop)
+        sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
+        await serve(worker, dispatcher, sweeper, stop)
     finally:
         await asyncio.to_thread(store.close)

@@ -99,7 +99,8 @@ class Settings(BaseSettings):
     workers: int = Field(2, gt=0)  # runs at once in one process
     lease_seconds: float = Field(60.0, gt=0)  # a run whose worker is silent for so long is taken by another
     sweep_seconds: float = Field(15.0, gt=0)
-    max_crashes: int = Field(3, gt=0)
+    max_crashes: int = Field(3, gt=0)  # a run that kills its worker so often is parked
+    keep_days: float = Field(30.0, ge=4)  # deliveries and steps of ended runs; GitHub redelivers for 3 days
     work_dir: Path = Path("var")  # checkouts
     checkout_max_bytes: int = 2_000_000_000
     checkout_timeout: float = 600.0  # seconds

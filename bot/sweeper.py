@@ -1,7 +1,8 @@
-"""Finds what the queue lost and enqueues it again; never executes anything itself."""
+"""Finds what the queue lost and enqueues it again; never executes anything itself. Throws away what is long over."""
 
 import asyncio
 import logging
+import time
 
 from bot.contracts import Dispatcher
 from bot.errors import StoreUnavailable
@@ -10,20 +11,26 @@ from bot.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
+PRUNE_SECONDS = 3600.0  # between two looks for what is old
+PRUNE_LIMIT = 2000  # rows of a table at once; the rest waits for the next sweep
+
 
 class Sweeper:
     """Every process may run one: a job enqueued twice is executed once."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, sweep_seconds: float) -> None:
+    def __init__(self, store: Store, dispatcher: Dispatcher, sweep_seconds: float, *, keep_days: float = 30.0) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._seconds = sweep_seconds
+        self._keep_days = keep_days
+        self._pruned = float("-inf")  # monotonic seconds, when nothing old was left
 
     async def run(self) -> None:
         """Sweep at once and then every `sweep_seconds`, until cancelled. Outages are logged and survived."""
         while True:
             try:
                 await self.sweep()
+                await self.prune()
             except (StoreUnavailable, ConnectionError) as error:
                 log.warning("the sweep was cut short: %s", error)
             except Exception:
@@ -38,3 +45,15 @@ class Sweeper:
         if job_ids:
             log.info("swept: %s", ", ".join(job_ids))
         return job_ids
+
+    async def prune(self) -> int:
+        """Throw away what is older than `keep_days`, a part at a time; how many rows. Raises `StoreUnavailable`."""
+        started = time.monotonic()
+        if started - self._pruned < PRUNE_SECONDS:
+            return 0
+        gone = await in_thread(self._store.prune, self._keep_days, PRUNE_LIMIT)
+        if gone < PRUNE_LIMIT:
+            self._pruned = started
+        if gone:
+            log.info("pruned: %d rows older than %g days", gone, self._keep_days)
+        return gone

@@ -62,7 +62,7 @@ def build_app(
     `on_failure` is called where what runs beside ends by itself; the reason is in the log.
     """
     dispatcher = open_dispatcher(settings, worker.handle if worker else _no_worker)
-    sweeper = Sweeper(store, dispatcher, settings.sweep_seconds)
+    sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

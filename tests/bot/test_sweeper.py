@@ -66,3 +66,18 @@ async def test_outages_are_survived(store: Store, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(asyncio.CancelledError):
         await sweeping
     assert queue.jobs[0] == run_job(run_id)
+
+
+async def test_what_is_old_is_pruned_now_and_then(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bot.sweeper.PRUNE_LIMIT", 2)
+    asked: list[tuple[float, int]] = []
+    gone = iter([2, 1, 9])
+
+    def prune(keep_days: float, limit: int) -> int:
+        asked.append((keep_days, limit))
+        return next(gone)
+
+    monkeypatch.setattr(store, "prune", prune)
+    sweeper = Sweeper(store, Queue(), 60, keep_days=7)
+    assert [await sweeper.prune() for _ in range(4)] == [2, 1, 0, 0]  # once there is no more, not again for an hour
+    assert asked == [(7, 2)] * 2
