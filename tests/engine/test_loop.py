@@ -120,6 +120,13 @@ async def test_overload_is_told_to_the_one_that_asked(make_core: Callable[..., C
 
 def test_http_answers_while_the_engine_computes(make_core: Callable[..., Core]):
     core = make_core(blocks=2000, max_batch=64)
+    forward = core.model.forward
+
+    def slow(step):  # type: ignore[no-untyped-def]
+        time.sleep(0.01)  # a step of a model that is not tiny: the run outlasts a starved client
+        return forward(step)
+
+    core.model.forward = slow  # type: ignore[method-assign]
     body = {"prompt": "x", "n": 32, "max_tokens": 400, "ignore_eos": True, "stream": True}
     app = create_app(EngineLoop(core, threads=1), "tiny")
     with (
