@@ -70,12 +70,11 @@ class FileJournal(MemoryJournal):
             self.path.unlink(missing_ok=True)
 
 
-class JournaledModel:
-    """A `Model` whose finished replies are replayed. One that ended in an error is asked again."""
+class ModelLayer:
+    """A `Model` over another one; what changes on the way is the `reply`."""
 
-    def __init__(self, model: Model, journal: Journal) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
-        self._journal = journal
 
     @property
     def name(self) -> str:
@@ -84,6 +83,17 @@ class JournaledModel:
     @property
     def context_window(self) -> int:
         return self._model.context_window
+
+    async def count_tokens(self, text: str) -> int:
+        return await self._model.count_tokens(text)
+
+
+class JournaledModel(ModelLayer):
+    """A `Model` whose finished replies are replayed. One that ended in an error is asked again."""
+
+    def __init__(self, model: Model, journal: Journal) -> None:
+        super().__init__(model)
+        self._journal = journal
 
     async def reply(
         self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
@@ -98,9 +108,6 @@ class JournaledModel:
         if reply.finish_reason != "error":
             await self._journal.put(full_key, reply.model_dump_json())
         return reply
-
-    async def count_tokens(self, text: str) -> int:
-        return await self._model.count_tokens(text)
 
 
 class JournaledSandbox:

@@ -16,10 +16,11 @@ from bot import ballot as ballots
 from bot.contracts import Journal, Model, Progress, Sandbox
 from bot.journal import JournaledModel, JournaledSandbox, once
 from bot.lifecycle import RunState
+from bot.meter import Capped, Meter, Purse
 from bot.model import OpenAIModel
 from bot.policy import judge as judge_paths
 from bot.profiles import resolve
-from bot.records import Checkout, Context, FileChange, Issue, Message, Patch, Record, Reply, Report, Usage
+from bot.records import Checkout, Context, FileChange, Issue, Patch, Record, Report, Usage
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.sandbox.judges import touched_judges
 from bot.settings import Settings, SolverSettings
@@ -28,6 +29,8 @@ from bot.stages.matrix import fill_matrix
 from bot.stages.own_tests import detect, run_own_tests
 from bot.stages.selection import select
 from bot.stages.trajectories import sample_trajectories
+
+_CONFIG_SIZE = 1_000_000  # characters
 
 Advance = Callable[[RunState], Awaitable[None]]
 
@@ -54,36 +57,17 @@ async def open_models(settings: Settings, default_base_url: str = "") -> AsyncIt
         await relevance.close()
 
 
+class ReadContext(Record):
+    """The context, and what reading cost: a resumed run replays none of its calls, but tells of them."""
+
+    context: Context
+    usage: Usage
+
+
 class Started(Record):
     """When the run first began, so that a resumed one tells its whole wall time."""
 
     at: float  # seconds since the epoch
-
-
-class Meter:
-    """A `Model` that adds up what the run's calls cost, replayed ones included: they were paid for in this run."""
-
-    def __init__(self, model: Model, spent: list[Usage]) -> None:
-        self._model = model
-        self._spent = spent
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def context_window(self) -> int:
-        return self._model.context_window
-
-    async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
-    ) -> Reply:
-        reply = await self._model.reply(key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
-        self._spent.append(reply.usage)
-        return reply
-
-    async def count_tokens(self, text: str) -> int:
-        return await self._model.count_tokens(text)
 
 
 def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
@@ -91,10 +75,16 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     path = Path(checkout.root) / FILE_NAME
     if FILE_NAME not in checkout.files:
         return RepoConfig(), ()
-    config = parse(path.read_text(encoding="utf-8", errors="replace"))
+    config = parse(_beginning(path))
     if isinstance(config, ConfigProblem):
         return RepoConfig(), (str(config),)
     return honour(config, settings)
+
+
+def _beginning(path: Path) -> str:
+    """The text of a file that may be of any size; what is longer than any config is not read."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_CONFIG_SIZE)
 
 
 def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str, ...], ...]:
@@ -102,7 +92,7 @@ def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str
 
     def read(path: str) -> str | None:
         try:
-            return (Path(checkout.root) / path).read_text(encoding="utf-8", errors="replace")
+            return _beginning(Path(checkout.root) / path)
         except OSError:
             return None
 
@@ -142,9 +132,12 @@ async def solve(
     started = await once(journal, "started", Started, _now)
 
     async def whole() -> Report:
-        spent: list[Usage] = []
-        main = Meter(JournaledModel(models.main, journal), spent)
-        reader = Meter(JournaledModel(models.relevance, journal), spent)
+        purse = Purse(settings.token_budget)
+
+        def paid(model: Model) -> Model:
+            return Meter(JournaledModel(Capped(model, purse), journal), purse)
+
+        main, reader = paid(models.main), paid(models.relevance)
         judge = JournaledSandbox(sandbox, journal)
         solver = resolve(solver_settings(settings, config), models.main)
         root = Path(checkout.root)
@@ -155,13 +148,15 @@ async def solve(
             refused = judge_paths(Patch(changes=tuple(changes), diff="")).refused
             return touched or "; ".join(refused)
 
-        async def read() -> Context:
-            return await build_context(
+        async def read() -> ReadContext:
+            context = await build_context(
                 issue, root, relevance=reader, main=main, solver=solver, progress=progress, exclude=config.exclude
             )
+            return ReadContext(context=context, usage=purse.usage)
 
         await advance(RunState.CONTEXT)
-        context = await once(journal, "context", Context, read)
+        found = await once(journal, "context", ReadContext, read)
+        context, purse.usage = found.context, found.usage
         await advance(RunState.TRAJECTORIES)
         trajectories = await sample_trajectories(
             issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
@@ -180,11 +175,11 @@ async def solve(
             verdict=verdict,
             context=context,
             trajectories=trajectories,
-            usage=sum(spent, Usage()),
+            usage=purse.usage,
             wall_seconds=time.time() - started.at,
             model=models.main.name,
             base_commit=checkout.commit,
-            notes=tuple(notes),
+            notes=(*notes, *purse.notes),
             labelled_at=labelled_at,
         )
 

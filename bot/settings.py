@@ -30,6 +30,7 @@ class SolverSettings(BaseModel):
     profile: Literal["auto", "full", "compact"] = "auto"  # auto: compact for the bundled model, full for all others
     trajectories: int = Field(10, gt=0, le=4096)
     seed: int = 0
+    token_budget: int = Field(0, ge=0)  # prompt and completion tokens a run, then it goes on with what it has; 0: none
     relevance_max_file_tokens: int = 100_000
     relevance_max_files: int = 2_000  # files that the relevance model reads, best lexical match first
     relevance_output_tokens: int = 4096
@@ -87,7 +88,6 @@ class Settings(BaseSettings):
     label: str = "troop"
     repository_may_set: tuple[str, ...] = ("test", "scripts", "context", "trajectories", "setup")
     quota_runs_per_hour: int = 20  # a repository
-    token_budget: int = 0  # prompt and completion tokens a run; 0: none
 
     # -- the service
     database_url: str = "sqlite:///troop.sqlite3"

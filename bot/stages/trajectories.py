@@ -23,6 +23,8 @@ from bot.stages.edit_machine import State as EditState
 from bot.stages.test_machine import State as TestState
 from bot.stages.test_machine import TestMachine
 
+AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
+
 
 async def sample_trajectories(
     issue: Issue,
@@ -44,8 +46,11 @@ async def sample_trajectories(
     total = solver.settings.trajectories
     done: list[Trajectory] = []
 
+    slots = asyncio.Semaphore(AT_ONCE)
+
     async def one(index: int) -> Trajectory:
-        trajectory = await sampler.sample(index)
+        async with slots:
+            trajectory = await sampler.sample(index)
         done.append(trajectory)
         edits = sum(t.patch is not None for t in done)
         progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit")

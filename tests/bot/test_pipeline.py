@@ -1,0 +1,114 @@
+"""The order of the stages over a scripted model: what a resumed run replays and tells, and the end of the budget."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bot.journal import MemoryJournal
+from bot.lifecycle import RunState
+from bot.pipeline import Models, own_test_commands, read_config, solve
+from bot.records import Checkout, Ending, Execution, Issue, Job, Outcome, Report
+from bot.repo_config import RepoConfig
+from bot.settings import Settings, SolverSettings
+from tests.scripted import Script, ScriptedModel, rules
+
+ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3.")
+TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, {}) == {}\n</test>'
+EDIT = '<edit path="mod.py">\n<<<<<<< SEARCH\n    return a - b\n=======\n    return a + b\n>>>>>>> REPLACE\n</edit>'
+GOOD: Script = rules(
+    [
+        ("relevance/", "<relevant>\nAdds.\n</relevant>"),
+        ("/0/test/", [TEST.format(2, 3), "<approve/>"]),
+        ("/test/", [TEST.format(3, 4), "<approve/>"]),
+        ("/edit/", [EDIT, "<done/>"]),
+    ]
+)
+
+
+class Killed(BaseException):
+    """As SIGKILL is: nothing below catches it."""
+
+
+class Sandbox:
+    """Tests pass on whatever was edited."""
+
+    async def run(self, job: Job) -> Execution:
+        return Execution(ending=Ending.EXITED, exit_code=0 if job.changes else 1)
+
+    async def close(self) -> None: ...
+
+
+class Silent:
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None: ...
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "mod.py").write_text("def add(a, b):\n    return a - b\n")
+    (root / "other.py").write_text("x = 1\n")
+    subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
+    subprocess.run(["git", "add", "."], cwd=root, check=True)
+    return Checkout(root=str(root), workspace=str(tmp_path), commit="0" * 40, files=("mod.py", "other.py"))
+
+
+async def run(
+    checkout: Checkout, journal: MemoryJournal, model: ScriptedModel, *, budget: int = 0, killed_at: str = ""
+) -> Report:
+    async def advance(state: RunState) -> None:
+        if state == killed_at:
+            raise Killed
+
+    settings = SolverSettings(trajectories=2, token_budget=budget, profile="full")
+    models = Models(model, model)
+    return await solve(
+        ISSUE, checkout, RepoConfig(), models, Sandbox(), settings, journal, Silent(), advance, notes=("by the config",)
+    )  # fmt: skip
+
+
+async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(checkout: Checkout) -> None:
+    whole = await run(checkout, MemoryJournal(), ScriptedModel(GOOD))
+    assert whole.verdict.outcome is Outcome.SOLVED
+    journal, models = MemoryJournal(), []
+    for stage in ("context", "trajectories", "matrix", "selection", ""):
+        models.append(ScriptedModel(GOOD))
+        try:
+            resumed = await run(checkout, journal, models[-1], killed_at=stage)
+        except Killed:
+            continue
+    assert resumed.verdict == whole.verdict
+    assert resumed.usage.model_dump(exclude={"seconds"}) == whole.usage.model_dump(exclude={"seconds"})
+    asked = [key for model in models for key in model.keys]
+    assert len(asked) == len(set(asked)) == whole.usage.calls
+
+
+async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) -> None:
+    free = ScriptedModel(GOOD)
+    whole = await run(checkout, MemoryJournal(), free)
+    used = whole.usage.prompt_tokens + whole.usage.completion_tokens
+    model = ScriptedModel(GOOD)
+    report = await run(checkout, MemoryJournal(), model, budget=used - 1)
+    assert len(model.calls) <= len(free.calls)
+    assert report.notes[0] == "by the config"
+    assert whole.notes == ("by the config",)
+    small = ScriptedModel(GOOD)
+    report = await run(checkout, MemoryJournal(), small, budget=used * 2 // 3)
+    assert len(small.calls) < len(free.calls)
+    assert "TROOP_SOLVER_TOKEN_BUDGET" in report.notes[-1]
+
+
+def test_a_huge_config_is_not_read_whole(checkout: Checkout) -> None:
+    path = Path(checkout.root) / ".troop.toml"
+    path.write_text("#" * 3_000_000)
+    config, notes = read_config(checkout.model_copy(update={"files": (".troop.toml",)}), Settings(_env_file=None))
+    assert config == RepoConfig()
+    assert "at most 16,384" in notes[0]
+
+
+def test_the_configs_test_command_comes_before_what_files_tell(checkout: Checkout) -> None:
+    (Path(checkout.root) / "Makefile").write_text("test:\n\ttrue\n")
+    built = checkout.model_copy(update={"files": ("Makefile",)})
+    assert own_test_commands(built, RepoConfig()) == (("make", "test"),)
+    assert own_test_commands(built, RepoConfig(test_command=("x",))) == (("x",),)
