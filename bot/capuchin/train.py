@@ -20,6 +20,7 @@ from bot.capuchin.model import Capuchin, Shape
 from bot.capuchin.optimizer import Optimizer, Rates, State
 
 TOKENS = 1920  # a process's batch, whatever its length: divisible by every length below
+PATIENCE = 600.0  # seconds to wait for a shard
 LENGTHS = tuple(n for n in (160, 192, 240, 256, 320, 384, 480, 512, 640, 768, 960, 1280, 1536, 1920) if TOKENS % n == 0)
 
 
@@ -54,8 +55,11 @@ class Shards:
 
     def _take(self) -> None:
         path = self.folder / f"{self.number:05}.npz"
+        began = time.monotonic()
         while not path.exists():
-            time.sleep(0.5)
+            if time.monotonic() - began > PATIENCE:
+                raise TimeoutError(f"no {path} came in {PATIENCE:.0f} seconds: the process that makes shards has ended")
+            time.sleep(0.2)
         for row in read_shard(path):
             if len(row[0]) <= MAX_TOKENS:
                 self.kept[next(n for n in LENGTHS if n >= len(row[0]))].append(row)
