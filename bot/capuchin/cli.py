@@ -97,7 +97,6 @@ def main(
         "minutes": minutes,
         "rate": rate,
         "steps": steps,
-        "machine": platform.processor(),
         "workers": workers,
     }
     record: dict[str, object] = {
