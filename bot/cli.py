@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,9 +42,12 @@ def doctor() -> None:
 @cli.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--issue", "issue", required=True, help="File with the issue: title in the first line. `-` reads stdin.")
-@click.option("--base-url", help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1. Default: the bundled engine.")
-@click.option("--model", help="Model name at that endpoint. Default: the first that it lists.")
-@click.option("--api-key", envvar="OPENAI_API_KEY", help="Key of the endpoint. Default: $OPENAI_API_KEY.")
+@click.option(
+    "--base-url",
+    help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]",
+)
+@click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
+@click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 4096), help="Candidates to sample.  [default: 10]")
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
 @click.option("--profile", type=click.Choice(["auto", "full", "compact"]), help="Prompts.  [default: auto]")
@@ -69,41 +72,44 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 
     text = sys.stdin.read() if issue == "-" else _read(Path(issue))
     arguments = SolveOptions(path=path, issue_text=text, as_json=as_json, **options)  # type: ignore[arg-type]
-    raise SystemExit(EXIT_CODES[_run(solve_locally(arguments))])
+    raise SystemExit(EXIT_CODES[_run(lambda: solve_locally(arguments))])
 
 
 @cli.command()
 @click.option("--issue", type=click.IntRange(1, 3), default=1, show_default=True, help="Which of the demo issues.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
-@click.option("--trajectories", "-n", type=click.IntRange(1, 1024), default=64, show_default=True)
+@click.option("--trajectories", "-n", type=click.IntRange(1, 1024), default=64, show_default=True, help="To sample.")
 @click.option("--keep", is_flag=True, help="Leave everything running and print the address to look at.")
-@click.option("--base-url", default="", help="Another model's OpenAI-compatible API. Default: the bundled model.")
+@click.option("--base-url", default="", help="OpenAI-compatible API of another model.  [default: the bundled one]")
 def demo(issue: int, seed: int, trajectories: int, keep: bool, base_url: str) -> None:
     """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
     from bot.demo import run_demo
 
-    raise SystemExit(_run(run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url)))
+    def play() -> Coroutine[object, object, int]:
+        return run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url)
+
+    raise SystemExit(_run(play))
 
 
 @cli.command()
 @click.option("--host", help="Address to listen on.  [default: $TROOP_HOST or 127.0.0.1]")
-@click.option("--port", type=int, help="Port to listen on.  [default: $TROOP_PORT or 8000]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port to listen on.  [default: $TROOP_PORT or 8000]")
 def serve(host: str | None, port: int | None) -> None:
     """Receive GitHub's webhooks. Without TROOP_REDIS_URL it works the queue itself; with it, start `troop work` too."""
-    from bot.settings import Settings
+    from bot.settings import read_settings
     from bot.web.serve import run_server
 
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    _run(run_server(Settings().model_copy(update=overrides)))
+    _run(lambda: run_server(read_settings().model_copy(update=overrides)))
 
 
 @cli.command()
 def work() -> None:
     """Work the Redis queue. Start as many as you like, on as many machines as share database and queue."""
     from bot.service import run_worker
-    from bot.settings import Settings
+    from bot.settings import read_settings
 
-    _run(run_worker(Settings()))
+    _run(lambda: run_worker(read_settings()))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -120,9 +126,10 @@ def _read(path: Path) -> str:
         raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--issue") from None
 
 
-def _run(work: Coroutine[object, object, T]) -> T:
+def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
+    """What the work comes to; what Troop itself says of a failure is told in one line, without a traceback."""
     try:
-        return asyncio.run(work)
+        return asyncio.run(work())
     except TroopError as error:
         click.echo(f"troop: {error}", err=True)
         raise SystemExit(1) from None

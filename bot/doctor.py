@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import httpx
-from pydantic import ValidationError
 
-from bot.settings import Settings
+from bot.errors import SandboxUnavailable, SettingsError
+from bot.settings import Settings, read_settings, unknown_variables
 
 Level = Literal["ok", "optional", "missing"]
 
@@ -32,13 +32,16 @@ def examine() -> Iterator[Finding]:
     for check in (_python, _git, _torch, _model, _docker, _namespaces):
         yield check()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "TROOP_" + "_".join(str(part) for part in first["loc"]).upper()
-        yield Finding("settings", "missing", f"{name}: {first['msg']}", f"correct {name} in the environment or .env")
+        settings = read_settings()
+    except SettingsError as error:
+        yield Finding("settings", "missing", str(error))
         return
-    yield Finding("settings", "ok", "read from the environment and .env")
+    if unknown := unknown_variables():
+        yield Finding(
+            "settings", "optional", f"nobody reads {', '.join(unknown)}", "bot/settings.py lists every variable"
+        )
+    else:
+        yield Finding("settings", "ok", "read from the environment and .env")
     for of_settings in (_endpoint, _database, _redis, _github):
         yield of_settings(settings)
 
@@ -77,16 +80,18 @@ def _model() -> Finding:
 
 def _docker() -> Finding:
     mend = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
-    import docker
+    from bot.sandbox.engine import TROUBLE, connect
 
     try:
-        client = docker.from_env(timeout=5)
-        try:
-            return Finding("docker", "ok", f"Docker Engine {client.version()['Version']}")
-        finally:
-            client.close()
-    except (docker.errors.DockerException, OSError) as error:
-        return Finding("docker", "optional", f"no daemon answers: {error}", mend)
+        client = connect()
+    except SandboxUnavailable as error:
+        return Finding("docker", "optional", str(error), mend)
+    try:
+        return Finding("docker", "ok", f"Docker Engine {client.version()['Version']}")
+    except TROUBLE as error:
+        return Finding("docker", "optional", f"the daemon does not answer: {error}", mend)
+    finally:
+        client.close()
 
 
 def _namespaces() -> Finding:
@@ -158,6 +163,11 @@ def _github(settings: Settings) -> Finding:
     )
     if not credentials:
         return Finding("GitHub", "optional", "no App and no token set", mend)
+    key = settings.private_key_file
+    if settings.app_id and key and not os.access(key, os.R_OK):
+        return Finding(
+            "GitHub", "missing", f"{key} can't be read", "let TROOP_PRIVATE_KEY_FILE name the App's .pem file"
+        )
     if not settings.webhook_secret.get_secret_value():
         return Finding("GitHub", "optional", "credentials, but no webhook secret", "set TROOP_WEBHOOK_SECRET")
     return Finding("GitHub", "ok", settings.github_url)

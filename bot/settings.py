@@ -1,13 +1,32 @@
 """The operator's settings: environment variables `TROOP_...`, or a `.env` file. Nothing here comes from a repository.
 
+The part of a name behind `TROOP_` is the field's below, in capitals, for a nested one after that of its part:
+`TROOP_SANDBOX_IMAGE`. Lists are words between spaces or commas. An empty variable counts as one that is not set.
 What a repository may set for itself is `bot.repo_config`; `repository_may_set` says which of it is honoured.
 """
 
+import json
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeGuard
 
-from pydantic import BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as Unparsable
+
+from bot.errors import SettingsError
+
+
+def _words(value: object) -> object:
+    """The items of a list as people write it; a JSON list is one, too."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Url = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
 
 
 class ModelSettings(BaseModel):
@@ -16,7 +35,7 @@ class ModelSettings(BaseModel):
     base_url: str = ""  # of an OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1; empty: Troop's own engine
     api_key: SecretStr = SecretStr("none")
     name: str = ""  # empty: the first model that the endpoint lists
-    context_window: int = 0  # tokens; 0: ask the endpoint, else 131,072
+    context_window: int = Field(0, ge=0)  # tokens; 0: ask the endpoint, else 131,072
     tokenizer: str = ""  # folder of a tokenizer, for endpoints without /tokenize
     concurrency: int = Field(64, gt=0)  # calls under way at once
     timeout: float = Field(600.0, gt=0)  # seconds a call
@@ -31,23 +50,23 @@ class SolverSettings(BaseModel):
     trajectories: int = Field(10, gt=0, le=4096)
     seed: int = 0
     token_budget: int = Field(0, ge=0)  # prompt and completion tokens a run, then it goes on with what it has; 0: none
-    relevance_max_file_tokens: int = 100_000
-    relevance_max_files: int = 2_000  # files that the relevance model reads, best lexical match first
-    relevance_output_tokens: int = 4096
-    relevance_temperature: float = 0.0
-    rankings: int = 3
-    context_tokens: int = 128_000  # at most; also bounded by the model's window
+    relevance_max_file_tokens: int = Field(100_000, gt=0)
+    relevance_max_files: int = Field(2_000, gt=0)  # files that the relevance model reads, best lexical match first
+    relevance_output_tokens: int = Field(4096, gt=0)
+    relevance_temperature: float = Field(0.0, ge=0, le=2)
+    rankings: int = Field(3, ge=0)  # 0: by the words that issue and files share
+    context_tokens: int = Field(128_000, gt=0)  # at most; also bounded by the model's window
     test_calls: int = Field(8, gt=0)
     edit_calls: int = Field(8, gt=0)
     temperature: float = Field(0.5, ge=0, le=2)
-    output_tokens: int = 16_384  # of one reply of a machine
+    output_tokens: int = Field(16_384, gt=0)  # of one reply of a machine
     test_timeout: float = Field(100.0, gt=0)  # seconds
     matrix_seconds: float = Field(0.0, ge=0)  # for all of the matrix, the most telling tests first; 0: no limit
     own_tests_timeout: float = Field(900.0, gt=0)  # seconds, for the repository's own test command
-    own_tests_candidates: int = 3  # the best-voted on which the repository's own tests run
+    own_tests_candidates: int = Field(3, gt=0)  # the best-voted on which the repository's own tests run
     selection_top: int = Field(3, gt=0)
     selection_calls: int = Field(10, gt=0)
-    selection_temperature: float = 0.0
+    selection_temperature: float = Field(0.0, ge=0, le=2)
 
 
 class SandboxSettings(BaseModel):
@@ -55,28 +74,34 @@ class SandboxSettings(BaseModel):
 
     kind: Literal["auto", "docker", "process"] = "auto"  # the server takes docker only
     image: str = "python:3.11-slim"  # of containers; must hold what the tests need
-    images_allowed: tuple[str, ...] = ()  # that a repository's config may name
+    images_allowed: Words = ()  # that a repository's config may name
     runtime: str = ""  # e.g. runsc
-    concurrency: int = 0  # jobs at once; 0: one a processor
-    memory: str = "2g"
-    processors: float = 1.0
-    pids: int = 256
-    output_limit: int = 200_000  # bytes kept of one job's output
-    setup_timeout: float = 1800.0  # seconds, for the build phase
+    concurrency: int = Field(0, ge=0)  # jobs at once; 0: one a processor
+    memory: str = Field("2g", pattern=r"(?i)^\d+\s*[bkmgt]?(i?b)?$")  # of one job, e.g. 512m
+    processors: float = Field(1.0, gt=0)
+    pids: int = Field(256, gt=0)
+    output_limit: int = Field(200_000, gt=0)  # bytes kept of one job's output
+    setup_timeout: float = Field(1800.0, gt=0)  # seconds, for the build phase
 
 
 class Settings(BaseSettings):
-    """Everything. `Settings()` reads the environment and `.env`; see `troop doctor`."""
+    """Everything. `read_settings()` reads the environment and `.env`; see `troop doctor`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TROOP_", env_nested_delimiter="_", env_nested_max_split=1, env_file=".env", extra="ignore"
+        env_prefix="TROOP_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
     )
 
     # -- GitHub
-    github_url: str = "https://api.github.com"  # GitHub Enterprise: https://HOST/api/v3
-    github_web_url: str = "https://github.com"
+    github_url: Url = "https://api.github.com"  # GitHub Enterprise: https://HOST/api/v3
+    github_web_url: Url = "https://github.com"
     github_write_seconds: float = Field(1.0, ge=0)  # between two writes of one process; GitHub asks for at least 1
-    app_id: int = 0
+    app_id: int = Field(0, ge=0)
     app_slug: str = "troop"  # our own login is `SLUG[bot]`
     private_key: SecretStr = SecretStr("")  # PEM text
     private_key_file: Path | None = None
@@ -84,17 +109,22 @@ class Settings(BaseSettings):
     token_login: str = ""  # that user's login, whose events are then ignored; empty where a person uses it, too
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")  # still valid while secrets rotate
-    repositories: tuple[str, ...] = ()  # allow-list of owner/name patterns; empty: wherever the App is installed
-    label: str = "troop"
-    repository_may_set: tuple[str, ...] = ("test", "scripts", "context", "trajectories", "setup")
-    quota_runs_per_hour: int = 20  # a repository
+    repositories: Words = ()  # allow-list of owner/name patterns; empty: wherever the App is installed
+    label: str = Field("troop", min_length=1, max_length=40)
+    repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
+        "test",
+        "scripts",
+        "context",
+        "trajectories",
+        "setup",
+    )
+    quota_runs_per_hour: int = Field(20, ge=0)  # a repository
 
     # -- the service
     database_url: str = "sqlite:///troop.sqlite3"
     redis_url: str = ""  # empty: the in-process queue
     host: str = "127.0.0.1"
-    port: int = 8000
-    public_url: str = ""  # of this service, for links
+    port: int = Field(8000, ge=1, le=65_535)
     pages: bool = False  # serve the status pages to everybody who reaches the service, not to this machine alone
     workers: int = Field(2, gt=0)  # runs at once in one process
     lease_seconds: float = Field(60.0, gt=0)  # a run whose worker is silent for so long is taken by another
@@ -102,10 +132,40 @@ class Settings(BaseSettings):
     max_crashes: int = Field(3, gt=0)  # a run that kills its worker so often is parked
     keep_days: float = Field(30.0, ge=4)  # deliveries and steps of ended runs; GitHub redelivers for 3 days
     work_dir: Path = Path("var")  # checkouts
-    checkout_max_bytes: int = 2_000_000_000
-    checkout_timeout: float = 600.0  # seconds
+    checkout_max_bytes: int = Field(2_000_000_000, gt=0)
+    checkout_timeout: float = Field(600.0, gt=0)  # seconds
 
     main: ModelSettings = ModelSettings()
     relevance: ModelSettings = ModelSettings()  # base_url empty: the main model reads the files too
     solver: SolverSettings = SolverSettings()
     sandbox: SandboxSettings = SandboxSettings()
+
+
+def read_settings() -> Settings:
+    """What the environment and `.env` say. Raises `SettingsError`, which names each variable that can't be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)  # the input may be a secret
+        found = [f"{_variable(p['loc'])}: {p['msg'].removeprefix('Value error, ')}" for p in problems]
+        raise SettingsError(f"{'; '.join(found)}: correct it in the environment or .env") from None
+    except (Unparsable, OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{error}: correct it in the environment or .env") from None
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    return "_".join(("TROOP", *(part for part in place if isinstance(part, str)))).upper()
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """Names in the environment that begin as ours do and are none of ours: nobody reads them."""
+    prefix = "TROOP_"
+    known = set()
+    for name, field in Settings.model_fields.items():
+        parts = field.annotation.model_fields if _is_part(field.annotation) else {}
+        known |= {f"{prefix}{name}".upper(), *(f"{prefix}{name}_{part}".upper() for part in parts)}
+    return tuple(sorted(name for name in os.environ if name.startswith(prefix) and name.upper() not in known))
+
+
+def _is_part(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

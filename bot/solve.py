@@ -29,7 +29,7 @@ from bot.pipeline import open_models, read_config, solve
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox
 from bot.sanitize import clean
-from bot.settings import Settings
+from bot.settings import Settings, read_settings
 from bot.stages.checkout import check_out
 
 AUTHOR = Author(name="troop", email="troop@localhost")
@@ -57,12 +57,12 @@ class SolveOptions:
 
 def settings_of(options: SolveOptions) -> Settings:
     """The environment's settings with the command line's on top."""
-    settings = Settings()
+    settings = read_settings()
+    # What is set for Troop comes before what other programs use.
+    unset = "api_key" not in settings.main.model_fields_set
+    key = options.api_key or (os.environ.get("OPENAI_API_KEY") if unset else None)
     main = _changed(
-        settings.main,
-        base_url=options.base_url,
-        name=options.model,
-        api_key=SecretStr(options.api_key) if options.api_key else None,
+        settings.main, base_url=options.base_url, name=options.model, api_key=SecretStr(key) if key else None
     )
     # The command line names one endpoint for both roles.
     relevance = settings.relevance if options.base_url is None else type(settings.relevance)()

@@ -7,6 +7,7 @@ many machines as there is need.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -44,8 +45,11 @@ def checked(settings: Settings, *, receives: bool = True, works: bool = True) ->
         raise SettingsError(
             "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
         )
-    if works and settings.app_id and not (settings.private_key.get_secret_value() or settings.private_key_file):
+    key = settings.private_key_file
+    if works and settings.app_id and not settings.private_key.get_secret_value() and not key:
         raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
+    if works and settings.app_id and key and not os.access(key, os.R_OK):
+        raise SettingsError(f"TROOP_PRIVATE_KEY_FILE: {key} can't be read; is it there, and this user's to read?")
     sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` may not fall back to the plain process
     return settings.model_copy(update={"sandbox": sandbox})
 

@@ -32,3 +32,11 @@ def test_serve_without_a_secret_says_what_to_set() -> None:
 def test_help_is_quick_and_brings_no_torch() -> None:
     code = "import sys, bot.cli; sys.exit('torch' in sys.modules or 'fastapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "work", "solve . --issue -"])
+def test_a_setting_that_can_not_be_used_is_one_line(command: str) -> None:
+    done = CliRunner(env={"TROOP_PORT": "eighty"}).invoke(cli, command.split(), input="title")
+    assert done.exit_code == 1
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert done.output.splitlines()[-1].startswith("troop: TROOP_PORT: ")

@@ -47,10 +47,14 @@ def test_no_process_is_given_more_than_it_needs() -> None:
         checked(_settings(sandbox=SandboxSettings(kind="process")), receives=False)
 
 
-def test_a_server_never_falls_back_to_the_plain_process() -> None:
+def test_a_server_never_falls_back_to_the_plain_process(tmp_path: Path) -> None:
     assert checked(_settings()).sandbox.kind == "docker"
     assert checked(_settings(app_id=0, token="x")).sandbox.kind == "docker"
-    assert checked(_settings(private_key="", private_key_file=Path("key.pem"))).sandbox.kind == "docker"
+    key = tmp_path / "key.pem"
+    with pytest.raises(SettingsError, match=r"key\.pem can't be read"):
+        checked(_settings(private_key="", private_key_file=key))
+    key.write_text("x")
+    assert checked(_settings(private_key="", private_key_file=key)).sandbox.kind == "docker"
 
 
 async def test_an_address_in_use_is_told(tmp_path: Path) -> None:

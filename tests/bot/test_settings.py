@@ -1,0 +1,98 @@
+"""The operator's settings: read from where they may stand, refused in words, and none that nobody reads."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from bot.errors import SettingsError
+from bot.settings import Settings, read_settings, unknown_variables
+
+BOT = Path(__file__).parents[2] / "bot"
+PARTS = ("main", "relevance", "solver", "sandbox")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fields() -> set[str]:
+    found = set(Settings.model_fields)
+    for part in PARTS:
+        kind = Settings.model_fields[part].annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        found |= set(kind.model_fields)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(fields()))
+def test_every_setting_is_read_somewhere(name: str) -> None:
+    sources = [path for path in BOT.rglob("*.py") if "capuchin" not in path.parts and path.name != "settings.py"]
+    assert any(
+        re.search(rf"(settings|main|relevance|solver|sandbox)\.{name}\b", path.read_text()) for path in sources
+    ), f"nobody reads {name}"
+
+
+def test_the_environment_comes_before_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / ".env").write_text("TROOP_PORT=81\nTROOP_APP_ID=7\nTROOP_SANDBOX_MEMORY=512m\n")
+    monkeypatch.setenv("TROOP_PORT", "82")
+    settings = read_settings()
+    assert (settings.port, settings.app_id, settings.sandbox.memory) == (82, 7, "512m")
+
+
+def test_lists_are_words_and_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_REPOSITORIES", "octo/*, ann/lib")
+    monkeypatch.setenv("TROOP_SANDBOX_IMAGES_ALLOWED", '["ruby:3.3"]')
+    monkeypatch.setenv("TROOP_REPOSITORY_MAY_SET", "test context")
+    monkeypatch.setenv("TROOP_APP_ID", "")
+    settings = read_settings()
+    assert settings.repositories == ("octo/*", "ann/lib")
+    assert settings.sandbox.images_allowed == ("ruby:3.3",)
+    assert settings.repository_may_set == ("test", "context")
+    assert settings.app_id == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TROOP_PORT", "eighty"),
+        ("TROOP_APP_ID", "-1"),
+        ("TROOP_SANDBOX_KIND", "podman"),
+        ("TROOP_SANDBOX_MEMORY", "much"),
+        ("TROOP_SANDBOX_IMAGES_ALLOWED", "[ruby"),
+        ("TROOP_SOLVER_OWN_TESTS_CANDIDATES", "0"),
+        ("TROOP_SOLVER_TEMPERATURE", "3"),
+        ("TROOP_REPOSITORY_MAY_SET", "test,images"),
+        ("TROOP_GITHUB_URL", "api.github.com"),
+        ("TROOP_KEEP_DAYS", "1"),
+    ],
+)
+def test_what_can_not_be_used_is_named_with_its_mend(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: .* correct it in the environment or .env$") as error:
+        read_settings()
+    assert "\n" not in str(error.value)
+
+
+def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_MAIN", "sk-of-somebody")
+    with pytest.raises(SettingsError) as error:
+        read_settings()
+    assert "sk-of-somebody" not in str(error.value)
+
+
+def test_a_file_that_is_no_text(elsewhere: Path) -> None:
+    (elsewhere / ".env").write_bytes(b"TROOP_PORT=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"\.env"):
+        read_settings()
+
+
+def test_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unknown_variables() == ()
+    for name in ("TROOP_PORT", "TROOP_SANDBOX_KIND", "TROOP_SANDBOX_IMAG", "TROOP_TOKEN_BUDGET"):
+        monkeypatch.setenv(name, "1")
+    assert unknown_variables() == ("TROOP_SANDBOX_IMAG", "TROOP_TOKEN_BUDGET")
