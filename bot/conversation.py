@@ -34,14 +34,25 @@ class Conversation:
     """One machine's talk. `key` names it: its calls are `KEY/1`, `KEY/2`, ..."""
 
     def __init__(
-        self, model: Model, key: str, messages: Sequence[Message], *, seed: int, max_tokens: int, temperature: float
+        self,
+        model: Model,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        seed: int,
+        max_tokens: int,
+        temperature: float,
+        grows: bool = True,
     ) -> None:
+        """`grows`: after a reply that was cut off the next ones may be longer than `max_tokens`."""
         self._model = model
         self._key = key
         self._messages = list(messages)
         self._opening = len(self._messages)
         self._seed = seed
         self._max_tokens = max_tokens
+        self._limit = max_tokens
+        self._grows = grows
         self._temperature = temperature
         self.calls = 0
 
@@ -64,6 +75,8 @@ class Conversation:
         reply = await self._send(key, self._model.context_window)
         if overflowed(reply):  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
+        if reply.cut_off and self._grows:  # most often by thoughts; never at the cost of what was said before
+            self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
         if not reply.failed:
             # Some endpoints refuse an empty message of the assistant.
             self._messages.append(Message(role="assistant", content=reply.text.strip("\n") or "(empty reply)"))
@@ -88,7 +101,7 @@ class Conversation:
         return await self._model.reply(
             key,
             messages,
-            max_tokens=min(self._max_tokens, room),
+            max_tokens=min(self._limit, room),
             temperature=self._temperature,
             seed=derived_seed(self._seed, key),
         )

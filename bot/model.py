@@ -34,6 +34,7 @@ _OVERFLOW = re.compile(
 _TOLD_WINDOW = re.compile(r"(?:context (?:length|window|size)|n_ctx)[^\d]{0,40}(\d{3,8})", re.IGNORECASE)
 _THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
+_WITHOUT_CONTENT = ("length", "content_filter")  # ends of replies that may rightly have no content
 _OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.MULTILINE)
 
 
@@ -176,12 +177,14 @@ class OpenAIModel:
         tries = self._settings.retries + 1
         while True:
             started = time.monotonic()
+            sent = self._parameters(limit, options)
+            shown = _without_system(messages) if self._system_refused else messages
             try:
-                return await self._call(key, messages, limit, options)
+                return await self._call(key, shown, sent)
             except openai.APIStatusError as error:
                 status, text = error.status_code, _message_of(error)
                 if status in (400, 413, 422):
-                    shorter = self._adapt(error, text, limit, options)
+                    shorter = self._adapt(error, text, limit, sent, shown)
                     if shorter is None:
                         window = f"{OVERFLOW}: " if _OVERFLOW.search(text) or status == 413 else ""
                         return _error(f"{window}the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
@@ -227,12 +230,13 @@ class OpenAIModel:
     def _patience(self) -> float:
         return min(self._settings.timeout, self._settings.first_answer_timeout)
 
-    async def _call(self, key: str, messages: Sequence[Message], limit: int, options: dict[str, Any]) -> Reply:
-        limit = min(limit, self._most_output or limit)
-        parameters = {self._limit_name: limit, **options}
-        parameters = {k: v for k, v in parameters.items() if v is not None and k not in self._dropped}
-        shown = _without_system(messages) if self._system_refused else messages
-        body = {"model": self._name, "messages": [message.model_dump() for message in shown], **parameters}
+    def _parameters(self, limit: int, options: dict[str, Any]) -> dict[str, Any]:
+        """What is sent beside the messages, as far as the endpoint is known to take it."""
+        parameters = {self._limit_name: min(limit, self._most_output or limit), **options}
+        return {k: v for k, v in parameters.items() if v is not None and k not in self._dropped}
+
+    async def _call(self, key: str, messages: Sequence[Message], parameters: dict[str, Any]) -> Reply:
+        body = {"model": self._name, "messages": [message.model_dump() for message in messages], **parameters}
         headers = {"X-Troop-Call": quote(key)}  # for the endpoint's log
         started = time.monotonic()
         call = self._client.post(
@@ -260,8 +264,13 @@ class OpenAIModel:
             if not call.done():
                 call.cancel()
 
-    def _adapt(self, error: openai.APIStatusError, text: str, limit: int, options: dict[str, Any]) -> int | None:
-        """Learn from a refused call: the token limit to try again with, or None where nothing is left to try."""
+    def _adapt(
+        self, error: openai.APIStatusError, text: str, limit: int, sent: dict[str, Any], shown: Sequence[Message]
+    ) -> int | None:
+        """Learn from a refused call: the token limit to try again with, or None where nothing is left to try.
+
+        Calls run side by side: what this one `sent` may be what another has learned to leave out meanwhile.
+        """
         told = _TOLD_WINDOW.search(text)
         if _OVERFLOW.search(text):
             if told and (not self._window or int(told[1]) < self._window):
@@ -269,20 +278,22 @@ class OpenAIModel:
             # The window holds prompt and reply together: a shorter reply may be all that it takes.
             return limit // 2 if limit >= 512 and "token" in text else None
         named = f"{error.param or ''} {text}"
-        if self._limit_name == "max_tokens" and "max_completion_tokens" in named:
+        if "max_tokens" in sent and "max_completion_tokens" in named:
             self._limit_name = "max_completion_tokens"
             return limit
-        if re.search(r"max_(completion_|output_|new_)?tokens", named) and limit >= 256:
-            self._most_output = limit // 2
-            return limit // 2
+        asked = next((sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent), 0)
+        if re.search(r"max_(completion_|output_|new_)?tokens", named) and asked >= 256:
+            if not self._most_output or asked <= self._most_output:
+                self._most_output = asked // 2
+            return limit
         for parameter in ("seed", "temperature", self._limit_name):
-            if re.search(rf"\b{parameter}\b", named) and parameter not in self._dropped:
+            if re.search(rf"\b{parameter}\b", named) and parameter in sent:
                 self._dropped.add(parameter)
                 return limit
         if re.search(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", text, re.IGNORECASE):
-            fresh, self._system_refused = not self._system_refused, True
-            return limit if fresh else None
-        if "seed" not in self._dropped and options.get("seed") is not None and error.status_code == 422:
+            self._system_refused = True
+            return limit if shown[0].role == "system" else None
+        if "seed" in sent and error.status_code == 422:
             self._dropped.add("seed")  # strict servers do not always say which field was too many
             return limit
         return None
@@ -333,6 +344,19 @@ def without_thoughts(text: str) -> str:
     return text
 
 
+def _elsewhere(message: dict[str, Any]) -> str | None:
+    """What a message without content says in other fields; None where it says nothing at all.
+
+    Servers whose parser of thoughts does not fit the model file the whole reply under the thoughts.
+    """
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        shown = "\n".join(str(call.get("function") or call) for call in calls if isinstance(call, dict))
+        return f"(a call of a tool, but there are none here: {shown[:2000]})"
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    return thoughts if isinstance(thoughts, str) else None
+
+
 def _read(answer: Any, seconds: float) -> Reply:
     """The reply in a chat completion. Raises `ValueError` where there is none."""
     if not isinstance(answer, dict):
@@ -345,8 +369,12 @@ def _read(answer: Any, seconds: float) -> Reply:
     content = message.get("content")
     if isinstance(content, list):  # parts, as some endpoints answer
         content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    if content is None and finish != "length" and not message.get("refusal"):
-        raise ValueError("the message has no content")
+    if content is None and finish not in _WITHOUT_CONTENT and not message.get("refusal"):
+        content = _elsewhere(message)
+        if content is None:
+            raise ValueError("the message has no content")
+    elif not str(content or "").strip() and finish == "stop":
+        content = _elsewhere(message) or content
     text = without_thoughts(str(content or message.get("refusal") or ""))
     usage = answer.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}

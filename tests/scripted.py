@@ -163,6 +163,8 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.api_key = api_key
         self.refusals = {name: f"Unsupported parameter: '{name}' is not supported." for name in refuses}
         self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
+        self.message: dict[str, Any] | None = None  # instead of the reply's own, such as one with its content elsewhere
+        self.together: threading.Barrier | None = None  # calls wait until so many are there
         self.tokenize = tokenize
         self.retry_after = retry_after
         self.latency = latency
@@ -261,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         if body["model"] != server.model_name:
             return self._error(404, f"the model `{body['model']}` does not exist", code="model_not_found")
+        if server.together is not None:
+            server.together.wait(5)
         for name, message in server.refusals.items():
             if name in body:
                 return self._error(400, message, param=name)
@@ -299,6 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._stream(head, reply, usage, mode, streaming=bool(body.get("stream")))
         choice = {"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant"}}
         choice["message"]["content"] = None if mode is Mode.NULL else reply.text  # type: ignore[index]
+        choice["message"] = server.message or choice["message"]
         choices = [] if mode is Mode.NULL and len(server.requests) % 2 else [choice]
         return self._json(200, {**head, "object": "chat.completion", "choices": choices, "usage": usage})
 

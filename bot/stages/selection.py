@@ -208,6 +208,7 @@ class _Machine:
             seed=self._settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=self._settings.selection_temperature,
+            grows=self._profile != "compact",
         )
         tests: dict[str, Test] = {}
         passed: dict[str, tuple[bool | None, ...]] = {}

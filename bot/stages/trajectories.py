@@ -149,6 +149,7 @@ class _Sampler:
             seed=settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=settings.temperature,
+            grows=self._solver.profile != "compact",
         )
 
     def _apply(self, edits: tuple[FileEdit, ...]) -> Applied | Problem:

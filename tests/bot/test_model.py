@@ -163,6 +163,41 @@ async def test_max_tokens_under_its_other_name() -> None:
         assert "max_tokens" not in endpoint.requests[-1]
 
 
+@pytest.mark.parametrize("parameter", ["seed", "temperature", "max_tokens"])
+async def test_calls_refused_side_by_side_learn_the_same_thing_once(parameter: str) -> None:
+    with scripted_endpoint(hello, refuses=[parameter]) as endpoint:
+        if parameter == "max_tokens":
+            endpoint.refusals["max_tokens"] = "'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        endpoint.together = threading.Barrier(3)  # all first calls are refused before any of them is tried again
+        model = model_for(endpoint)
+        calls = [model.reply(str(i), HELLO, max_tokens=4096, temperature=0.5, seed=1) for i in range(3)]
+        assert [reply.text for reply in await asyncio.gather(*calls)] == ["hello"] * 3
+        await model.close()
+        last = endpoint.requests[-1]
+        assert parameter not in last
+        assert last.get("max_tokens", last.get("max_completion_tokens")) == 4096
+        assert len(endpoint.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "reasoning_content": "<think>hm</think>\n<done/>"}, "<done/>"),
+        ({"content": "", "reasoning": "it is <done/>"}, "it is <done/>"),
+        ({"content": None, "tool_calls": [{"function": {"name": "edit", "arguments": "{}"}}]}, "there are none here"),
+        ({"content": [{"type": "text", "text": "<do"}, {"type": "text", "text": "ne/>"}]}, "<done/>"),
+        ({"content": None, "refusal": "I can't"}, "I can't"),
+        ({"content": "<done/>", "reasoning_content": "not <done/>"}, "<done/>"),
+    ],
+)
+async def test_a_reply_that_is_not_where_it_should_be(message: dict[str, object], text: str) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.message = {"role": "assistant", **message}
+        reply = await ask(model_for(endpoint, retries=0))
+        assert not reply.failed
+        assert text in reply.text
+
+
 async def test_a_smaller_reply_is_asked_for_where_the_limit_is_too_large() -> None:
     def too_large(body: dict[str, object]) -> str:
         return "max_tokens is too large: at most 4096 are supported" if int(str(body["max_tokens"])) > 4096 else ""
