@@ -41,8 +41,14 @@ _OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.
 class OpenAIModel:
     """See `bot.contracts.Model`. Call `connect` once before `name` and `context_window` are read."""
 
-    def __init__(self, settings: ModelSettings, role: Literal["main", "relevance"], default_base_url: str = "") -> None:
-        """`role` names the settings in messages; `default_base_url` is used where the settings hold none."""
+    def __init__(
+        self,
+        settings: ModelSettings,
+        role: Literal["main", "relevance"],
+        default_base_url: str = "",
+        user: str | None = None,
+    ) -> None:
+        """`role` names the settings in messages; `default_base_url` is used where they hold none; `user` is sent."""
         self._settings = settings
         self._prefix = f"TROOP_{role.upper()}_"
         self._base_url = settings.base_url or default_base_url
@@ -55,6 +61,7 @@ class OpenAIModel:
         self._name = settings.name
         self._listed: tuple[str, ...] = ()
         self._window = settings.context_window
+        self._user = user
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._connecting = asyncio.Lock()
         self._connected = False
@@ -167,7 +174,7 @@ class OpenAIModel:
         await self.connect()
         started = time.monotonic()
         async with self._slots:
-            options: dict[str, Any] = {"temperature": temperature, "seed": seed}
+            options: dict[str, Any] = {"temperature": temperature, "seed": seed, "user": self._user}
             reply = await self._persist(key, messages, max_tokens, options)
         usage = reply.usage.model_copy(update={"seconds": time.monotonic() - started} if reply.failed else {})
         return reply.model_copy(update={"usage": usage})
@@ -293,9 +300,10 @@ class OpenAIModel:
         if re.search(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", text, re.IGNORECASE):
             self._system_refused = True
             return limit if shown[0].role == "system" else None
-        if "seed" in sent and error.status_code == 422:
-            self._dropped.add("seed")  # strict servers do not always say which field was too many
-            return limit
+        for parameter in ("user", "seed"):  # strict servers do not always say which field was too many
+            if parameter in sent and (error.status_code == 422 or re.search(rf"\b{parameter}\b", named)):
+                self._dropped.add(parameter)
+                return limit
         return None
 
 

@@ -44,10 +44,10 @@ class Models:
 
 
 @asynccontextmanager
-async def open_models(settings: Settings, default_base_url: str = "") -> AsyncIterator[Models]:
-    """The models that the settings name, connected. Raises `EndpointError`."""
-    main = OpenAIModel(settings.main, "main", default_base_url)
-    relevance = OpenAIModel(settings.relevance, "relevance") if settings.relevance.base_url else main
+async def open_models(settings: Settings, default_base_url: str = "", user: str | None = None) -> AsyncIterator[Models]:
+    """The models that the settings name, connected; `user` names the run to them. Raises `EndpointError`."""
+    main = OpenAIModel(settings.main, "main", default_base_url, user)
+    relevance = OpenAIModel(settings.relevance, "relevance", user=user) if settings.relevance.base_url else main
     try:
         await main.connect()
         await relevance.connect()

@@ -148,7 +148,8 @@ class Service:
         seed = self._settings.solver.seed + 100_003 * (run.id - 1)
         solver = self._settings.solver.model_copy(update={"seed": seed})
         async with contextlib.AsyncExitStack() as stack:
-            models = await stack.enter_async_context(open_models(self._settings, await self._engine.url()))
+            url = await self._engine.url()
+            models = await stack.enter_async_context(open_models(self._settings, url, f"troop-run-{run.id}"))
             sandbox = await open_sandbox(
                 self._settings.sandbox,
                 Path(checkout.root),

@@ -193,7 +193,8 @@ def _request(
     room = service.loop.core.max_model_len - len(prompt)
     limit = wanted or min(otherwise or room, room)
     params = body.sampling(service.loop.core.model.defaults, max(1, limit), logprobs)
-    return Request(prompt, params, n=body.n, stream=bool(body.stream))
+    client = f"user {body.user}" if body.user else ""
+    return Request(prompt, params, n=body.n, stream=bool(body.stream), client=client)
 
 
 async def _answer(

@@ -21,6 +21,7 @@ from kernels.tree_attention.cut import CutCost
 
 logger = logging.getLogger(__name__)
 
+CLIENT_BLOCKS = 4  # equal first blocks of a prompt by which requests without a `user` are one client's
 STORED_LOGITS = 32 << 20  # bytes of logits kept for prompts that may come again
 
 
@@ -84,7 +85,7 @@ class Core:
     @property
     def busy(self) -> bool:
         """Whether there is anything to compute."""
-        return bool(self.scheduler.waiting) or bool(len(self.scheduler.running))
+        return bool(len(self.scheduler.waiting)) or bool(len(self.scheduler.running))
 
     def check(self, request: Request) -> None:
         """Refuse what can never be served. Safe to call from any thread.
@@ -108,11 +109,17 @@ class Core:
         """
         if len(self.scheduler.waiting) + request.n > self._max_waiting:
             raise OverloadedError(f"{len(self.scheduler.waiting)} sequences wait already; try again later")
+        request.client = request.client or self._client(request)
         for index in range(request.n):
             text = OutputText(self.tokenizer.decoder(request.prompt), request.params.stop)
             request.sequences.append(Sequence(request, index, list(request.prompt), self._arrivals, text))
             self._arrivals += 1
         self.scheduler.submit(request)
+
+    def _client(self, request: Request) -> str:
+        """Whom a request that names no client is from: requests with the same first blocks are taken together."""
+        chain = request.chain(self.limits.block_size)
+        return f"prefix {chain[min(CLIENT_BLOCKS, len(chain)) - 1]}"
 
     def abort(self, request: Request) -> None:
         """Stop all children of a request; what they held is free at once."""
@@ -250,7 +257,7 @@ class Core:
         """Nothing runs and the first in the queue cannot start: it will never fit (`check` should have refused it)."""
         if not self.scheduler.waiting or len(self.scheduler.running):
             return []
-        request = self.scheduler.waiting[0].request
+        request = next(self.scheduler.waiting.order()).request
         for sequence in request.sequences:
             self.scheduler.finish(sequence, "error")
         return [Output(request, 0, error=StepError("the cache has no room for this request"))]

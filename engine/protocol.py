@@ -2,7 +2,7 @@
 ...).
 
 Fields that would change the answer and are not implemented are refused by name rather than ignored; fields that only
-describe the caller (`user`, `metadata`, ...) are ignored.
+describe the caller (`metadata`, ...) are ignored; `user` says whose turn it is (`engine.turns`).
 """
 
 import secrets
@@ -33,6 +33,7 @@ class Generation(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     model: str | None = None
+    user: str | None = Field(default=None, max_length=512)
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None

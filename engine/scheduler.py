@@ -1,13 +1,12 @@
 """Which sequences run, with which blocks, and how many of their tokens each step computes.
 
 A sequence waits, then runs: its prompt is computed in chunks beside the rows of those that decode, then one token a
-step. It finishes, or is preempted (its blocks are given up and it waits again, to be recomputed) when others that
-came before it need the room. Requests never fail for want of memory: what can never fit is refused before it comes
-here.
+step. It finishes, or is preempted (its blocks are given up and it waits again, to be recomputed) when others
+need the room. Requests never fail for want of memory: what can never fit is refused before it comes here. Several
+clients at once take turns (`engine.turns`): none waits for another's thousand samples.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from engine.blocks import BlockAllocator
 from engine.order import TreeOrder
 from engine.prefix_tree import Match, PrefixTree
 from engine.sequence import FinishReason, Request, Sequence, State
+from engine.turns import Turns
 
 CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
 
@@ -87,7 +87,7 @@ class Scheduler:
         self.limits = limits
         self.allocator = BlockAllocator(blocks)
         self.tree = PrefixTree(self.allocator, limits.block_size)
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = Turns()
         self.running = TreeOrder()
         self.counters = Counters()
         self._copy = copy
@@ -102,17 +102,14 @@ class Scheduler:
 
     def submit(self, request: Request) -> None:
         """Queue all children of a request."""
-        self.waiting.extend(request.sequences)
+        for sequence in request.sequences:
+            self.waiting.add(sequence)
 
     def schedule(self) -> Step:
         """The next step. Room for every row is reserved; sequences may have been admitted or preempted."""
         self._grow()
         self._admit()
-        chunk = self.limits.prefill_chunk
-        shares: dict[Sequence, int] = {}
-        for sequence in sorted((s for s in self.running if s.prefilling), key=lambda s: s.arrival):
-            shares[sequence] = min(len(sequence.tokens) - sequence.computed, chunk)
-            chunk -= shares[sequence]
+        shares = self._shares()
         step = Step([], [], [])
         common = 0
         for sequence, shared in zip(self.running.sequences, self.running.shared, strict=True):
@@ -126,6 +123,28 @@ class Scheduler:
                 common = len(sequence.table)
         return step
 
+    def _shares(self) -> dict[Sequence, int]:
+        """Tokens that each prefilling sequence may compute: the chunk, split evenly between clients; what one does
+        not need goes to the others, who had least first.
+        """
+        left = self.limits.prefill_chunk
+        clients: dict[str, list[Sequence]] = {}
+        shares: dict[Sequence, int] = {}
+        for sequence in sorted((s for s in self.running if s.prefilling), key=lambda s: s.arrival):
+            clients.setdefault(sequence.request.client, []).append(sequence)
+            shares[sequence] = 0
+        turns = sorted(clients.values(), key=lambda sequences: self.waiting.client(sequences[0]).service)
+        for round_ in ("even", "rest"):
+            even = max(1, self.limits.prefill_chunk // max(1, len(turns)))
+            for sequences in turns:
+                allowed = min(left, even) if round_ == "even" else left
+                for sequence in sequences:
+                    new = min(len(sequence.tokens) - sequence.computed - shares[sequence], allowed)
+                    shares[sequence] += new
+                    allowed -= new
+                    left -= new
+        return shares
+
     def advance(self, works: list[Work]) -> None:
         """Take note that a step was computed: what prompts it completed is cached for others at once."""
         size = self.limits.block_size
@@ -134,6 +153,7 @@ class Scheduler:
                 continue
             before = sequence.computed
             sequence.computed += new
+            self.waiting.charge(sequence, new)
             if before < sequence.prompt_length:
                 self.counters.computed_tokens += new
                 end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
@@ -152,8 +172,7 @@ class Scheduler:
                 self.tree.insert(sequence.tokens[: sequence.computed], sequence.table, lease)
                 self._typical_output += 0.1 * (sequence.generated - self._typical_output)
             self._leave(sequence)
-        else:
-            self.waiting.remove(sequence)
+        self.waiting.end(sequence)
         sequence.state = State.FINISHED
         sequence.finish_reason = reason
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
@@ -172,6 +191,7 @@ class Scheduler:
         self.allocator.check_integrity()
         self.tree.check_integrity()
         self.running.check_integrity()
+        self.waiting.check_integrity()
         references = [0] * self.allocator.count
         for node in self.tree.nodes():
             for block in node.blocks:
@@ -188,17 +208,23 @@ class Scheduler:
         for sequence in self.waiting:
             assert sequence.state is State.WAITING
             assert not sequence.table
+        rows: dict[str, int] = {}
+        for sequence in self.running:
+            rows[sequence.request.client] = rows.get(sequence.request.client, 0) + 1
+            assert self.waiting.client(sequence).rows >= rows[sequence.request.client]
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Give every running sequence room for its last token, at the cost of those that came last."""
+        """Give every running sequence room for its last token, at the cost of those that came last of the client that
+        has most.
+        """
         size = self.limits.block_size
         for sequence in sorted(self.running, key=lambda s: s.arrival):
             if sequence.state is not State.RUNNING or len(sequence.tokens) <= len(sequence.table) * size:
                 continue
             while not self._make_room(1, insist=True):
-                victim = max(self.running, key=lambda s: s.arrival)
+                victim = self._victim()
                 self._preempt(victim)
                 if victim is sequence:
                     break
@@ -217,14 +243,19 @@ class Scheduler:
         return self.allocator.free >= blocks
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Give up a sequence's blocks; it waits, before all that came after it, and is recomputed."""
+        """Give up a sequence's blocks; it waits, before all others of its client, and is recomputed."""
         self.tree.insert(sequence.tokens[: sequence.computed], sequence.table)
         self._leave(sequence)
         sequence.state = State.WAITING
         sequence.computed = 0
         self.counters.preemptions += 1
-        place = next((i for i, s in enumerate(self.waiting) if s.arrival > sequence.arrival), len(self.waiting))
-        self.waiting.insert(place, sequence)
+        self.waiting.put_back(sequence)
+
+    def _victim(self) -> Sequence:
+        """Whom to preempt first: the last to come of the client with the most running sequences. So the first of all
+        is never preempted for another.
+        """
+        return max(self.running, key=lambda s: (self.waiting.client(s).rows, s.arrival))
 
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -234,23 +265,40 @@ class Scheduler:
     # -- admission ------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Start waiting sequences in order of arrival, for as long as their demand and that of those that run fits.
+        """Start waiting sequences, each client in its turn, for as long as their demand and that of those that run
+        fits.
 
         A sequence whose prefix is just being computed by another is passed over: once that is done, it is cached.
         """
+        if not len(self.waiting) or (len(self.running) >= self.limits.max_batch and self.waiting.richest().rows < 2):
+            return
         computing = [s for s in self.running if s.computed < s.prompt_length]
-        passed_over: list[Sequence] = []
-        while self.waiting and len(self.running) < self.limits.max_batch:
-            sequence = self.waiting.popleft()
+        for sequence in self.waiting.order():
             if any(self._soon_cached(sequence, other) for other in computing):
-                passed_over.append(sequence)
-            elif self._start(sequence):
-                if sequence.computed < sequence.prompt_length:
-                    computing.append(sequence)
-            else:
-                self.waiting.appendleft(sequence)
+                continue
+            if len(self.running) >= self.limits.max_batch and not self._make_way(sequence):
                 break
-        self.waiting.extendleft(reversed(passed_over))
+            while not (started := self._start(sequence)) and self._fair(sequence) and self._make_way(sequence):
+                pass
+            if not started:
+                break
+            if sequence.computed < sequence.prompt_length:
+                computing.append(sequence)
+
+    def _make_way(self, sequence: Sequence) -> bool:
+        """Preempt one sequence of the client that has most, so that a client of which nothing runs gets its turn
+        within a step, however long the others' answers are. The blocks of what is preempted stay cached while nobody
+        needs them.
+        """
+        if self.waiting.client(sequence).rows or self.waiting.richest().rows < 2:
+            return False
+        self._preempt(self._victim())
+        return True
+
+    def _fair(self, sequence: Sequence) -> bool:
+        """Whether a sequence needs no more than its client's even share of the cache."""
+        needed = len(sequence.tokens) // self.limits.block_size + 1
+        return needed <= self.allocator.count // self.waiting.clients
 
     def _soon_cached(self, sequence: Sequence, other: Sequence) -> bool:
         """Whether `other` is about to compute a block that `sequence` needs too, or the very same prompt."""
@@ -292,6 +340,7 @@ class Scheduler:
         if match.source >= 0 and not adopts:
             self._copy_tail(sequence, match)
             self.allocator.release([match.source])
+        self.waiting.start(sequence)
         sequence.state = State.RUNNING
         self.running.add(sequence)
         request = sequence.request

@@ -64,6 +64,7 @@ class Request:
     params: SamplingParams
     n: int = 1
     stream: bool = False
+    client: str = ""  # requests of one client share its turns (`engine.turns`)
     id: str = ""
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
     sequences: "list[Sequence]" = field(default_factory=list)

@@ -154,6 +154,19 @@ async def test_refused_parameters_are_left_out_and_remembered(parameter: str) ->
         assert [parameter in request for request in endpoint.requests] == [True, False, False]
 
 
+async def test_the_run_is_named_where_the_endpoint_takes_it() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        model = OpenAIModel(ModelSettings(base_url=endpoint.base_url), "main", user="troop-run-5")
+        assert (await model.reply("k", HELLO, max_tokens=9, temperature=0.5, seed=1)).text == "hello"
+        assert endpoint.requests[-1]["user"] == "troop-run-5"
+        endpoint.refusals["user"] = "Unsupported parameter: 'user' is not supported."
+        calls = (model.reply(f"k/{i}", HELLO, max_tokens=9, temperature=0.5, seed=1) for i in range(4))
+        assert [reply.text for reply in await asyncio.gather(*calls)] == ["hello"] * 4, "each learns it"
+        assert "user" not in endpoint.requests[-1]
+        assert endpoint.requests[-1]["seed"] == 1
+        await model.close()
+
+
 async def test_max_tokens_under_its_other_name() -> None:
     with scripted_endpoint(hello) as endpoint:
         endpoint.refusals["max_tokens"] = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."

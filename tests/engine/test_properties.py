@@ -188,7 +188,8 @@ def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
         if most < 1:
             return
         prompt = [rng.randint(0, 1) if i < length - 2 else rng.randint(0, 9) for i in range(length)]
-        request = Request(prompt, SamplingParams(max_tokens=rng.randint(1, most)), n=rng.randint(1, 4))
+        params = SamplingParams(max_tokens=rng.randint(1, most))
+        request = Request(prompt, params, n=rng.randint(1, 4), client=rng.choice("abc"))
         for index in range(request.n):
             text = OutputText(ByteDecoder([]))
             request.sequences.append(Sequence(request, index, list(prompt), arrivals, text))
