@@ -1,7 +1,14 @@
-"""Caches full of poison and sequences over them: what the kernel tests share."""
+"""Triton's interpreter where there is no GPU, and the table of what was compiled: what the kernel tests share."""
+
+from typing import Any
 
 import pytest
 import torch
+
+from tests.kernels.compiling import compiled, table
+from tests.kernels.interpreting import interpret
+
+interpret()  # before any test module imports a kernel
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +18,9 @@ def _few_threads():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if compiled:
+        terminalreporter.write_sep("=", "Triton kernels as compiled, in bytes and registers a thread")
+        terminalreporter.write_line(table(list(compiled.values())))
