@@ -59,7 +59,8 @@ def build_core(settings: Settings) -> Core:
     Raises:
         LoadError: the model cannot be served, or the cache has no room for anything.
     """
-    model = Model.load(settings.model, settings.dtype, settings.device, settings.max_model_len)
+    longest, quantization = settings.max_model_len, settings.quantization
+    model = Model.load(settings.model, settings.dtype, settings.device, longest, quantization)
     tokenizer = Tokenizer.load(settings.model)
     limits = Limits(settings.block_size, settings.max_batch, settings.prefill_chunk, settings.lease_seconds)
     most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
@@ -87,6 +88,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
+    add("--quantization", choices=("none", "int8", "int4"), default="none", help="weights of linears, by torchao")
     add("--threads", type=int, help="threads of torch (default: the cores this process may use)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")

@@ -73,6 +73,8 @@ def merge_linears(model: nn.Module) -> int:
             if not all(type(linear) is nn.Linear for linear in linears):
                 continue
             found = [linear for linear in linears if isinstance(linear, nn.Linear)]
+            if not all(type(linear.weight) is nn.Parameter for linear in found):
+                continue
             if len({(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in found}) != 1:
                 continue
             shared = _Shared()

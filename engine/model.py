@@ -14,6 +14,7 @@ from engine.attention import NAME, PagedContext, ProbeContext, attending
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse_norms, merge_linears
+from engine.quantize import check_checkpoint, quantize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.worklist import WorkList
 
@@ -49,15 +50,23 @@ class CacheShape:
 class Model:
     """A loaded model without its cache; `allocate` gives it one. One thread runs it."""
 
-    def __init__(self, inner: Any, defaults: dict[str, Any] | None = None, longest: int | None = None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        defaults: dict[str, Any] | None = None,
+        longest: int | None = None,
+        quantization: str = "none",
+    ) -> None:
         """Prepare a `transformers` causal language model that was loaded with attention `troop_tree`.
 
         Args:
             inner: the model, on its device and in its dtype; changed in place.
             defaults: contents of `generation_config.json`.
             longest: limit of the context in tokens, where it is shorter than the model's own.
+            quantization: of the linears' weights, see `engine.quantize`.
 
         Raises:
+            LoadError: it cannot be quantised so.
             UnsupportedModelError: it does what this engine does not implement, or computes something else than it
                 does with `transformers`' own attention.
         """
@@ -70,10 +79,19 @@ class Model:
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().weight.shape[0])
         self.shape = self._probe()
+        if quantization != "none":
+            quantize(self._inner, quantization)
         self.cache = torch.empty(0)
 
     @classmethod
-    def load(cls, path: str, dtype: str = "auto", device: str = "auto", longest: int | None = None) -> "Model":
+    def load(
+        cls,
+        path: str,
+        dtype: str = "auto",
+        device: str = "auto",
+        longest: int | None = None,
+        quantization: str = "none",
+    ) -> "Model":
         """Load from a folder or by a name that `transformers` resolves.
 
         Raises:
@@ -86,6 +104,8 @@ class Model:
         except (OSError, ValueError, KeyError) as error:
             raise LoadError(f"no model could be loaded from {path}: {error}") from error
         check_config(config, min(longest or context_length(config), context_length(config)))
+        if check_checkpoint(config) and quantization != "none":
+            raise LoadError(f"{path} is quantised already: leave --quantization {quantization} out")
         if dtype != "auto":
             kind = getattr(torch, dtype)
         elif place == "cpu":
@@ -96,7 +116,7 @@ class Model:
             inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME)
         except (OSError, ValueError, KeyError) as error:
             raise LoadError(f"no model could be loaded from {path}: {error}") from error
-        return cls(inner.to(place), _generation_defaults(path), longest)
+        return cls(inner.to(place), _generation_defaults(path), longest, quantization)
 
     @property
     def end_tokens(self) -> frozenset[int]:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.quantize import quantizations
+
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
@@ -23,6 +25,7 @@ class Settings(BaseModel):
     api_key: str | None = None
     device: devices = "auto"
     dtype: type_names = "auto"
+    quantization: quantizations = "none"  # of the linears' weights
     threads: int | None = Field(default=None, ge=1)  # of torch; None: the cores this process may use
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
