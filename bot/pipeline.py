@@ -5,12 +5,16 @@ the publishing after it; `bot.solve` runs it on a local checkout. It is a functi
 it replays what was finished and goes on from there.
 """
 
+import asyncio
+import contextlib
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from bot import ballot as ballots
 from bot.contracts import Journal, Model, Progress, Sandbox
@@ -26,12 +30,15 @@ from bot.sandbox.judges import touched_judges
 from bot.settings import Settings, SolverSettings
 from bot.stages.context import build_context
 from bot.stages.matrix import fill_matrix
-from bot.stages.own_tests import detect, run_own_tests
+from bot.stages.own_tests import detect, on_base, run_own_tests
 from bot.stages.selection import select
+from bot.stages.survey import Survey, for_models, for_people, survey
 from bot.stages.trajectories import sample_trajectories
 
 _CONFIG_SIZE = 1_000_000  # characters
+_BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
 
+R = TypeVar("R")
 Advance = Callable[[RunState], Awaitable[None]]
 
 
@@ -99,6 +106,15 @@ def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str
     return (config.test_command,) if config.test_command else detect(checkout.files, read)
 
 
+def build_files(checkout: Checkout) -> str:
+    """The text of the files at the root that name the project and what it depends on."""
+    found = []
+    for path in filter(_BUILD_FILES.fullmatch, checkout.files):
+        with contextlib.suppress(OSError):
+            found.append(_beginning(Path(checkout.root) / path))
+    return "\n".join(found)[:_CONFIG_SIZE]
+
+
 def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSettings:
     """The settings of this run: what the repository set of its own, where the server let it."""
     changes: Mapping[str, object] = {
@@ -122,11 +138,13 @@ async def solve(
     *,
     foreign: Sequence[Patch] = (),
     notes: Sequence[str] = (),
+    notice: Callable[[str], None] = lambda words: None,
     labelled_at: datetime | None = None,
 ) -> Report:
-    """Context, trajectories, matrix, count, the repository's own tests, selection.
+    """Survey, context, trajectories, matrix, count, the repository's own tests, selection.
 
-    `foreign`: candidates from elsewhere that take part in the vote. Raises `EndpointError` or `SandboxError` where the
+    `foreign`: candidates from elsewhere that take part in the vote. `notice` gets at once what the operator should
+    know. Raises `EndpointError` or `SandboxError` where the
     model or the sandbox can't be used at all; whatever a model answers or a test does ends in a report.
     """
     started = await once(journal, "started", Started, _now)
@@ -148,24 +166,38 @@ async def solve(
             refused = judge_paths(Patch(changes=tuple(changes), diff="")).refused
             return touched or "; ".join(refused)
 
+        declared = build_files(checkout)
+
         async def read() -> ReadContext:
             context = await build_context(
-                issue, root, relevance=reader, main=main, solver=solver, progress=progress, exclude=config.exclude
+                issue,
+                root,
+                relevance=reader,
+                main=main,
+                solver=solver,
+                progress=progress,
+                exclude=config.exclude,
+                environment=for_models(there, declared),
             )
             return ReadContext(context=context, usage=purse.usage)
 
         await advance(RunState.CONTEXT)
+        there = await once(journal, "survey", Survey, lambda: survey(checkout.files, declared, sandbox))
+        surveyed = for_people(there)
+        for words in surveyed:
+            notice(words)
         found = await once(journal, "context", ReadContext, read)
         context, purse.usage = found.context, found.usage
         await advance(RunState.TRAJECTORIES)
-        trajectories = await sample_trajectories(
-            issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
-        )
-        await advance(RunState.MATRIX)
-        ballot = await fill_matrix(trajectories, foreign, judge, solver.settings, disqualified, progress)
-        await advance(RunState.SELECTION)
         commands = own_test_commands(checkout, config)
-        own = await run_own_tests(ballot, ballots.count(ballot), commands, judge, solver.settings, progress)
+        async with begun(on_base(commands, judge, solver.settings)) as base:
+            trajectories = await sample_trajectories(
+                issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
+            )
+            await advance(RunState.MATRIX)
+            ballot = await fill_matrix(trajectories, foreign, judge, solver.settings, disqualified, progress)
+            await advance(RunState.SELECTION)
+            own = await run_own_tests(ballot, ballots.count(ballot), base, judge, solver.settings, progress)
         standings = ballots.count(ballot, own)
         verdict = await select(
             issue, context, ballot, standings, main, judge, solver.settings, solver.profile, progress, own
@@ -179,11 +211,22 @@ async def solve(
             wall_seconds=time.time() - started.at,
             model=models.main.name,
             base_commit=checkout.commit,
-            notes=(*notes, *purse.notes),
+            notes=(*notes, *surveyed, *purse.notes),
             labelled_at=labelled_at,
         )
 
     return await once(journal, "report", Report, whole)
+
+
+@asynccontextmanager
+async def begun(work: Coroutine[object, object, R]) -> AsyncIterator[asyncio.Task[R]]:
+    """Work that goes on beside what is within, and ends with it."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _now() -> Started:

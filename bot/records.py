@@ -70,6 +70,7 @@ class Context(Record):
     considered: int = 0  # files that the relevance model read
     relevant: int = 0  # files that it kept
     left_out: tuple[str, ...] = ()  # relevant files that did not fit the budget
+    environment: str = ""  # what the sandbox has, in words
 
 
 class Checkout(Record):

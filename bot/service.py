@@ -171,6 +171,7 @@ class Service:
                 progress,
                 advance,
                 notes=(*notes, *checkout.left_out),
+                notice=log.warning,
                 labelled_at=run.labelled_at,
             )
         return report

@@ -193,7 +193,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         try:
             report = await solve(
                 issue, checkout, config, models, sandbox, settings.solver, journal, progress, _anywhere,
-                foreign=foreign, notes=notes,
+                foreign=foreign, notes=notes, notice=progress.say,
             )  # fmt: skip
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()

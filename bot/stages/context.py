@@ -44,8 +44,9 @@ async def build_context(
     solver: ResolvedSolver,
     progress: Progress,
     exclude: Sequence[str] = (),
+    environment: str = "",
 ) -> Context:
-    """Read, rank and choose. `exclude`: glob patterns of the repository's config.
+    """Read, rank and choose. `exclude`: glob patterns of the repository's config. `environment`: what tests find.
 
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
@@ -71,9 +72,8 @@ async def build_context(
     if len(relevant) > 1:
         relevant = await _ranked(shown_issue, relevant, order, main, solver)
     progress.update(RunState.CONTEXT, len(summaries), len(summaries), f"{len(relevant)} of {len(summaries)} files")
-    taken = sum(
-        [await main.count_tokens(m.content) for m in opening(solver.profile, "test", issue=shown_issue, files=())]
-    )
+    empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment)
+    taken = sum([await main.count_tokens(message.content) for message in empty])
     budget = solver.context_tokens(main.context_window, taken + 64)
     shown_of = relevant
     if solver.profile == "compact":
@@ -87,6 +87,7 @@ async def build_context(
         considered=len(summaries),
         relevant=len(relevant),
         left_out=tuple(s.path for s in relevant if s.path not in shown),
+        environment=environment,
     )
 
 

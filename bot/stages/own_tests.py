@@ -3,10 +3,10 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import PurePosixPath
 
-from bot.ballot import credible, regressions
+from bot.ballot import credible, distinct_first, regressions
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
@@ -19,6 +19,8 @@ PYTEST: Command = (
     *("python3", "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider"),
     "--continue-on-collection-errors",  # else one file that can't be imported keeps all others from running
 )
+# Without the options of the configuration, which may need plugins that are not there (`--cov`).
+PYTEST_ALONE: Command = (*PYTEST, "-o", "addopts=", "-o", "required_plugins=")
 UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
 
@@ -45,7 +47,7 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
     names = set(files)
     found: list[Command] = []
     if any(_PYTHON_TEST.search(path) for path in files):
-        found += [PYTEST, UNITTEST]
+        found += [PYTEST, PYTEST_ALONE, UNITTEST]
     if "Cargo.toml" in names:
         found.append(("cargo", "test", "--offline", "--no-fail-fast"))
     if "go.mod" in names and any(path.endswith("_test.go") for path in files):
@@ -84,39 +86,36 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
     return None
 
 
-def _absent(execution: Execution) -> bool:
-    """Whether the runner itself is not there, or found no test."""
-    return (
-        execution.ending is Ending.UNAVAILABLE
-        or "No module named pytest" in execution.output
-        or (execution.exit_code == 5 and "no tests ran" in execution.output)
-        or bool(re.search(r"^Ran 0 tests", execution.output, re.MULTILINE))
-    )
+def _absent(command: Command, execution: Execution) -> str:
+    """Why nothing was tested, in words: the runner is not there, or refuses its own configuration; else ""."""
+    output = execution.output
+    if execution.ending is Ending.UNAVAILABLE:
+        return execution.tail(1, 200) or execution.status
+    if "No module named pytest" in output or (execution.exit_code == 5 and "no tests ran" in output):
+        return execution.tail(1, 200)
+    if execution.exit_code == 4 and command[:3] == PYTEST[:3]:  # a usage error, or a conftest.py that can't be imported
+        told = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
+        return (told[-1] if told else execution.tail(1, 200))[:200]
+    ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
+    errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
+    summary = re.search(r"^=*\s*(\d+ errors? in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
+    if ran and (int(ran[1]) == 0 or (errors and errors[1] == ran[1])):
+        return f"{ran[0]}, {errors[1]} errors" if errors else ran[0]
+    return summary[1] if summary else ""
 
 
-async def run_own_tests(
-    ballot: Ballot,
-    standings: Sequence[Standing],
-    commands: Sequence[Command],
-    sandbox: Sandbox,
-    settings: SolverSettings,
-    progress: Progress,
-) -> OwnTestsReport:
-    """Run the first of the commands that works on the untouched repository on the best credible candidates.
+async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: SolverSettings) -> OwnTestsReport:
+    """The first of the commands that works, on the untouched repository; `note` says why none does.
 
-    Where all of `settings.own_tests_candidates` break something, the next ones are tried, a few times. What could not
-    be run is said in `note` and never counted. Raises `SandboxUnavailable`.
+    Needs no candidate: it may run while they are sampled. Raises `SandboxUnavailable`.
     """
-    best = [standing.candidate for standing in credible(standings, ballot)]
-    if not best:
-        return OwnTestsReport(note="were not run: no candidate is credible without them")
     if not commands:
         return OwnTestsReport(note="are not known; a [test] command in .troop.toml would name them")
     said = ""
     for command in commands:
         base = await _run(sandbox, Job(command=command, timeout=settings.own_tests_timeout))
-        if base is None or _absent(base.execution):
-            why = "the sandbox failed" if base is None else base.execution.tail(1, 200) or base.execution.status
+        why = "the sandbox failed" if base is None else _absent(command, base.execution)
+        if base is None or why:
             said = said or f"could not be run ({' '.join(command)}: {why})"
             continue
         report = OwnTestsReport(command=command, base=base)
@@ -125,20 +124,45 @@ async def run_own_tests(
             return report.model_copy(
                 update={"note": f"can't be compared: on the untouched repository they end with {how}"}
             )
-        for at in range(0, min(len(best), ROUNDS * settings.own_tests_candidates), settings.own_tests_candidates):
-            batch = best[at : at + settings.own_tests_candidates]
-            progress.update(RunState.SELECTION, at, len(best), "the repository's own tests")
-            jobs = [
-                Job(changes=ballot.candidates[c].patch.changes, command=command, timeout=settings.own_tests_timeout)
-                for c in batch
-            ]
-            results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
-            ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
-            report = report.model_copy(update={"candidates": report.candidates + ran})
-            if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
-                break
         return report
     return OwnTestsReport(note=said)
+
+
+async def run_own_tests(
+    ballot: Ballot,
+    standings: Sequence[Standing],
+    base: Awaitable[OwnTestsReport],
+    sandbox: Sandbox,
+    settings: SolverSettings,
+    progress: Progress,
+) -> OwnTestsReport:
+    """Run the command of `base`, what came of `on_base`, on the best credible candidates, of each behaviour first.
+
+    Those are the ones that the selection chooses among. Where all of `settings.own_tests_candidates` break something,
+    the next ones are tried, a few times. What could not be run is said in `note` and never counted. Raises
+    `SandboxUnavailable`.
+    """
+    able = credible(standings, ballot)
+    best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
+    if not best:
+        return OwnTestsReport(note="were not run: no candidate is credible without them")
+    progress.update(RunState.SELECTION, 0, 0, "the repository's own tests")
+    report = await base
+    if report.note:
+        return report
+    for at in range(0, min(len(best), ROUNDS * settings.own_tests_candidates), settings.own_tests_candidates):
+        batch = best[at : at + settings.own_tests_candidates]
+        progress.update(RunState.SELECTION, at, len(best), "the repository's own tests")
+        jobs = [
+            Job(changes=ballot.candidates[c].patch.changes, command=report.command, timeout=settings.own_tests_timeout)
+            for c in batch
+        ]
+        results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
+        ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
+        report = report.model_copy(update={"candidates": report.candidates + ran})
+        if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
+            break
+    return report
 
 
 async def _run(sandbox: Sandbox, job: Job) -> OwnTests | None:

@@ -152,6 +152,7 @@ class _Machine:
         self._finalists = finalists
         self._issue = issue
         self._files = list(context.files)
+        self._environment = context.environment
         self._model = model
         self._sandbox = sandbox
         self._settings = settings
@@ -171,7 +172,8 @@ class _Machine:
         room = window - self._solver.reply_tokens(window) - later
 
         async def drawn_up() -> tuple[list[Message], int]:
-            made = opening(self._profile, "select", issue=issue, files=self._files, choices=self._choices)
+            shared = {"issue": issue, "files": self._files, "environment": self._environment}
+            made = opening(self._profile, "select", **shared, choices=self._choices)
             return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])
 
         messages, size = await drawn_up()

@@ -141,7 +141,8 @@ class _Sampler:
 
     def _talk(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
-        messages = opening(self._solver.profile, template, issue=self._issue, files=self._context.files, **values)
+        shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
+        messages = opening(self._solver.profile, template, **shared, **values)
         return Conversation(
             self._model,
             key,

@@ -1,7 +1,9 @@
 """The order of the stages over a scripted model: what a resumed run replays and tells, and the end of the budget."""
 
+import json
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -97,6 +99,54 @@ async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) 
     report = await run(checkout, MemoryJournal(), small, budget=used * 2 // 3)
     assert len(small.calls) < len(free.calls)
     assert "TROOP_SOLVER_TOKEN_BUDGET" in report.notes[-1]
+
+
+async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sampled(checkout: Checkout) -> None:
+    class Listed(Sandbox):
+        jobs: ClassVar[list[Job]] = []
+
+        async def run(self, job: Job) -> Execution:
+            self.jobs.append(job)
+            return Execution(ending=Ending.EXITED, exit_code=0) if job.command else await super().run(job)
+
+    async def advance(state: RunState) -> None: ...
+
+    model = ScriptedModel(GOOD)
+    report = await solve(
+        ISSUE, checkout, RepoConfig(test_command=("check",)), Models(model, model), Listed(),
+        SolverSettings(trajectories=2, profile="full"), MemoryJournal(), Silent(), advance,
+    )  # fmt: skip
+    own = [at for at, job in enumerate(Listed.jobs) if job.command == ("check",)]
+    tests = [at for at, job in enumerate(Listed.jobs) if job.test is not None]
+    assert own[0] < tests[0]
+    assert len(own) == 2, "once on the untouched repository, once on the only candidate"
+    assert report.verdict.own_tests is not None
+    assert report.verdict.own_tests.note == ""
+
+
+async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is_spent(checkout: Checkout) -> None:
+    class Bare(Sandbox):
+        async def run(self, job: Job) -> Execution:
+            if "troop-survey" in "".join(job.command):
+                found = [["version", "3.11.2"], ["installed", []], ["import", "mod", "no x"], ["import", "other", ""]]
+                lines = [f"\ntroop-survey {json.dumps(line)}\n" for line in found]
+                return Execution(ending=Ending.EXITED, output="".join(lines))
+            return await super().run(job)
+
+    async def advance(state: RunState) -> None: ...
+
+    model = ScriptedModel(GOOD)
+    told: list[int] = []
+    report = await solve(
+        ISSUE, checkout, RepoConfig(), Models(model, model), Bare(), SolverSettings(trajectories=2, profile="full"),
+        MemoryJournal(), Silent(), advance, notice=lambda words: told.append(len(model.calls)),
+    )  # fmt: skip
+    assert told == [0]
+    assert "`import mod` fails in the sandbox (no x)" in report.notes[0]
+    asked = [messages[1].content for key, messages, _ in model.calls if key.startswith("trajectory/")]
+    shared = {text[: text.index("</sandbox>")] for text in asked}
+    assert len(shared) == 1, "the same bytes in every prompt"
+    assert "no pytest either" in shared.pop()
 
 
 def test_a_huge_config_is_not_read_whole(checkout: Checkout) -> None:

@@ -30,7 +30,7 @@ TEST = Test(path="t.py", text="assert 0\n")
 CHOICES = [{"number": 1, "diff": "diff --git a/a.py b/a.py\n", "votes": 3, "cluster": 2}]
 VALUES: dict[str, dict[str, object]] = {
     "system": {},
-    "shared": {"issue": ISSUE, "files": FILES},
+    "shared": {"issue": ISSUE, "files": FILES, "environment": "Python 3.11."},
     "relevance": {"issue": ISSUE, "file": FILES[0]},
     "ranking": {"issue": ISSUE, "summaries": [Summary(path="a.py", relevant=True, text="defines x")]},
     "test": {"issue": ISSUE, "files": FILES},
@@ -68,6 +68,8 @@ def test_full_shows_comments_and_marks_excerpts() -> None:
     text = render("full", "shared", **VALUES["shared"])
     assert '<comment author="ann">\nA comment\n</comment>' in text
     assert '<file path="b.py" excerpt="true">\n...\ny = 2\n</file>' in text
+    assert "<sandbox>\nPython 3.11.\n</sandbox>\n" in text
+    assert "<sandbox>" not in render("full", "test", issue=ISSUE, files=FILES, environment="")
 
 
 def test_full_without_files_or_test() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from bot.errors import SandboxError
 from bot.records import Ballot, Ending, Execution, FileChange, Job, OwnTestsReport, Patch
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.stages.own_tests import PYTEST, UNITTEST, detect, failing, run_own_tests
+from bot.stages.own_tests import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, on_base, run_own_tests
 from tests.bot.ballots import ballot
 from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
 from tests.demo import load
@@ -22,8 +23,8 @@ def found(files: dict[str, str]) -> list[str]:
     ("files", "expected"),
     [
         ({"pkg/a.py": ""}, []),
-        ({"pkg/a.py": "", "tests/test_a.py": ""}, ["python3 -m pytest", "python3 -m unittest"]),
-        ({"pkg/a_test.py": ""}, ["python3 -m pytest", "python3 -m unittest"]),
+        ({"pkg/a.py": "", "tests/test_a.py": ""}, ["python3 -m pytest", "python3 -m pytest", "python3 -m unittest"]),
+        ({"pkg/a_test.py": ""}, ["python3 -m pytest", "python3 -m pytest", "python3 -m unittest"]),
         ({"pkg/contest.py": "", "latest.py": ""}, []),
         ({"package.json": json.dumps({"scripts": {"test": "jest"}})}, ["npm test --silent"]),
         ({"package.json": json.dumps({"scripts": {"test": 'echo "Error: no test specified" && exit 1'}})}, []),
@@ -92,7 +93,8 @@ def said(*names: str) -> Execution:
 
 async def run(b: Ballot, judge: Judge, commands: tuple[tuple[str, ...], ...] = (("pytest",),)) -> OwnTestsReport:
     settings = SolverSettings(own_tests_candidates=2, own_tests_timeout=11.0)
-    return await run_own_tests(b, count(b), commands, judge, settings, Progress())
+    base = asyncio.ensure_future(on_base(commands, judge, settings))
+    return await run_own_tests(b, count(b), base, judge, settings, Progress())
 
 
 def on(results: dict[int | None, Execution], b: Ballot) -> Judge:
@@ -150,11 +152,55 @@ async def test_a_sandbox_error_is_said() -> None:
     assert "the sandbox failed" in (await run(BALLOT, Judge(answer))).note
 
 
-async def test_nothing_is_run_for_nobody() -> None:
+async def test_no_candidate_is_run_for_nothing() -> None:
     judge = Judge(lambda job: PASSED)
     assert "no candidate is credible" in (await run(ballot(".", "."), judge)).note
     assert "[test] command" in (await run(BALLOT, judge, ())).note
-    assert judge.jobs == []
+    assert [job for job in judge.jobs if job.changes] == []
+
+
+async def test_of_each_behaviour_the_best_is_run_first() -> None:
+    alike = ballot("....", "+++.", "+++.", "++..", "+...")
+    report = await run(alike, on(dict.fromkeys((None, 0, 1, 2, 3), PASSED), alike))
+    rows = [alike.cells[c] for c, _ in report.candidates]
+    assert len(set(rows)) == len(rows) == 2
+
+
+def exited(code: int, output: str) -> Execution:
+    return Execution(ending=Ending.EXITED, exit_code=code, output=output)
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        (exited(4, "ERROR: usage: [options]\n__main__.py: error: unrecognized arguments: --cov=pkg\n"), "--cov"),
+        (exited(4, "ImportError while loading conftest.\nE   ModuleNotFoundError: No module named 'x'"), "'x'"),
+        (exited(1, "ERROR t/test_a.py\nERROR t/test_b.py\n2 errors in 0.12s\n"), "2 errors"),
+        (exited(5, "no tests ran in 0.01s\n"), "no tests ran"),
+    ],
+)  # fmt: skip
+async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Execution, why: str) -> None:
+    def answer(job: Job) -> Execution:
+        return PASSED if job.command == PYTEST_ALONE else first
+
+    report = await run(BALLOT, Judge(answer), (PYTEST, PYTEST_ALONE))
+    assert report.command == PYTEST_ALONE
+    assert why in (await run(BALLOT, Judge(answer), (PYTEST,))).note
+
+
+@pytest.mark.parametrize(
+    ("output", "tested"),
+    [
+        ("Ran 0 tests in 0.0s\nOK\n", False),
+        ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (errors=3)\n", False),
+        ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (errors=3, skipped=1)\n", False),
+        ("ERROR: a (t.A)\nRan 4 tests in 0.0s\nFAILED (errors=3)\n", True),
+        ("ERROR: a (t.A)\nRan 3 tests in 0.0s\nFAILED (failures=1, errors=2)\n", True),
+    ],
+)
+async def test_of_unittest_too(output: str, tested: bool) -> None:
+    report = await run(BALLOT, Judge(lambda job: exited(1, output)), (UNITTEST,))
+    assert bool(report.command) is tested
 
 
 @pytest.mark.slow
@@ -173,7 +219,8 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
     try:
         commands = detect(sorted(case.files), case.files.get)
-        report = await run_own_tests(b, count(b), commands, sandbox, SolverSettings(), Progress())
+        base = asyncio.ensure_future(on_base(commands, sandbox, SolverSettings()))
+        report = await run_own_tests(b, count(b), base, sandbox, SolverSettings(), Progress())
     finally:
         await sandbox.close()
     assert report.base is not None

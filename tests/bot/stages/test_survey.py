@@ -1,0 +1,116 @@
+"""What the sandbox has: asked of a real one, read from what it prints, and told to models and people."""
+
+from pathlib import Path
+
+import pytest
+
+from bot.errors import SandboxError
+from bot.records import Ending, Execution, Job
+from bot.sandbox import open_sandbox
+from bot.settings import SandboxSettings
+from bot.stages.survey import Survey, for_models, for_people, own_packages, survey
+from tests.bot.stages.test_matrix import Judge
+
+
+@pytest.mark.parametrize(
+    ("files", "declared", "expected"),
+    [
+        (["pkg/__init__.py", "pkg/a.py", "setup.py", "tests/__init__.py", "tests/test_a.py"], "", ("pkg",)),
+        (["src/pkg/__init__.py", "docs/conf.py"], "", ("pkg",)),
+        (["src/ns/pkg/__init__.py", "src/ns/pkg/a.py"], "", ("ns.pkg",)),
+        (["python/pkg/__init__.py"], "", ("pkg",)),
+        (["one.py", "setup.py", "test_one.py", "conftest.py"], "", ("one",)),
+        (["big/__init__.py", "big/a.py", "my_pkg/__init__.py"], '[project]\nname = "my-pkg"', ("my_pkg", "big")),
+        (["big/__init__.py", "big/a.py", "my_pkg/__init__.py"], "", ("big", "my_pkg")),
+        ([f"p{i}/__init__.py" for i in range(9)], "", ("p0", "p1", "p2")),
+        (["no-name/__init__.py", "examples/x/__init__.py"], "", ()),
+        (["a.js"], "", ()),
+    ],
+)  # fmt: skip
+def test_which_packages_are_the_repositorys_own(files: list[str], declared: str, expected: tuple[str, ...]) -> None:
+    assert own_packages(files, declared) == expected
+
+
+async def asked(tmp_path: Path, files: dict[str, str], declared: str = "") -> Survey:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
+    try:
+        return await survey(sorted(files), declared, sandbox)
+    finally:
+        await sandbox.close()
+
+
+async def test_a_real_sandbox_is_asked(tmp_path: Path) -> None:
+    found = await asked(
+        tmp_path,
+        {
+            "good/__init__.py": "print('noise')",
+            "json5/__init__.py": "import no_such_module_anywhere",
+            "last/__init__.py": "import os; os._exit(0)",
+            "run.sh": "",
+            "x.lua": "",
+        },
+    )
+    assert found.python.startswith("3.")
+    assert dict(found.imports) == {
+        "good": "",
+        "json5": "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+        "last": "the import ended the process",
+    }
+    assert "pytest" in {name for name, _ in found.installed}
+    assert "bash" in dict(found.tools)
+    words = for_models(found, "dependencies = ['pytest']")
+    assert "`import good` works." in words
+    assert "`import json5` fails here: ModuleNotFoundError" in words
+    assert "there are pytest " in words
+    assert [note.split(" in the sandbox")[0] for note in for_people(found)] == [
+        "`import json5` fails",
+        "`import last` fails",
+    ]
+    assert ".troop.toml" in for_people(found)[0]
+
+
+async def test_an_installed_copy_is_not_the_repositorys_own(tmp_path: Path) -> None:
+    found = await asked(tmp_path, {"deep/down/there/pytest/__init__.py": ""})
+    assert found.broken[0][1].startswith("elsewhere: ")
+    assert "installed copy" in for_people(found)[0]
+    assert "fails here" not in for_models(found, "")
+
+
+@pytest.mark.parametrize("output", ["", "troop-survey nonsense", 'troop-survey ["import"]\ntroop-survey [1, 2, 3]'])
+async def test_nonsense_is_no_survey(output: str) -> None:
+    judge = Judge(lambda job: Execution(ending=Ending.EXITED, exit_code=1, output=output))
+    assert await survey(["pkg/__init__.py"], "", judge) == Survey()
+    assert for_models(Survey(), "") == ""
+    assert for_people(Survey()) == ()
+
+
+async def test_a_sandbox_that_fails_leaves_it_empty() -> None:
+    def fail(job: Job) -> Execution:
+        raise SandboxError("gone")
+
+    assert await survey(["pkg/__init__.py"], "", Judge(fail)) == Survey()
+    judge = Judge(fail)
+    assert await survey(["README.md"], "", judge) == Survey()
+    assert judge.jobs == []
+
+
+async def test_an_import_without_end_is_said() -> None:
+    late = Execution(ending=Ending.TIMED_OUT, output='\ntroop-survey ["version", "3.11.2"]\n')
+    found = await survey(["pkg/__init__.py"], "", Judge(lambda job: late))
+    assert found.imports == (("pkg", "the import did not end"),)
+
+
+def test_a_missing_interpreter_is_said() -> None:
+    found = Survey(tools=(("node", ""), ("npm", "")))
+    assert "Not there: node, npm" in for_models(found, "")
+    assert "node is not in the sandbox" in for_people(found)[0]
+
+
+def test_many_packages_are_cut_and_declared_ones_come_first() -> None:
+    found = Survey(python="3.12.1", installed=(*[(f"a{i:03}", "1") for i in range(90)], ("zlib-ng", "2")))
+    words = for_models(found, "requires zlib-ng>=1")
+    assert "there are zlib-ng 2, a000 1" in words
+    assert "and 51 more" in words
