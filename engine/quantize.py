@@ -20,8 +20,8 @@ INT4_GROUP = 128  # weights that share a scale
 TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: beyond it, something else is wrong
 
 
-def quantize(model: nn.Module, how: str) -> int:
-    """Quantise the linears of a model in place, the output layer left out; return how many.
+def quantize(model: Any, how: str) -> int:
+    """Quantise the linears of a `transformers` model in place, the output layer left out; return how many.
 
     int8 has a scale per output row, and works on any device in any dtype. int4 has one per `INT4_GROUP` weights, and
     works on CUDA in bfloat16, the only kernel that torchao brings itself.
@@ -42,7 +42,7 @@ def quantize(model: nn.Module, how: str) -> int:
         config = torchao.Int4WeightOnlyConfig(
             group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
         )
-    output: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    output = model.get_output_embeddings()
     chosen = {id(module) for module in model.modules() if module is not output and is_linear(module)}
     try:
         torchao.quantize_(model, config, filter_fn=lambda module, name: id(module) in chosen)
@@ -78,9 +78,9 @@ def check_checkpoint(config: Any) -> bool:
     return True
 
 
-def linear_bytes(model: nn.Module) -> int:
+def linear_bytes(model: Any) -> int:
     """Bytes that the weights of linears take, scales included; embeddings and the output layer not counted."""
-    output: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    output = model.get_output_embeddings()
     return sum(
         _bytes(module.weight)
         for module in model.modules()
