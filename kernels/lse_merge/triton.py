@@ -1,0 +1,115 @@
+"""Merge of partial attention results in Triton, see `kernels.lse_merge.reference`: float32, natural logarithms."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PARTS = 4  # partial results that are loaded at once
+HEADS = 4  # heads of a program
+
+
+def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge, for every row, the partial results that `parts` lists; arguments and results as of the reference.
+
+    Args:
+        partials: `[slots, heads, head_dim]`, any strides, any float dtype.
+        lse: `[slots, heads]`, natural logarithm, any strides. `-inf` marks a slot without keys, whose partial is not
+            looked at.
+        parts: `[rows, width]` int64; unused places point to a slot whose log-sum-exp is `-inf`.
+
+    Returns:
+        Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]`, float32.
+    """
+    rows, width = parts.shape
+    starts = torch.arange(rows + 1, dtype=torch.int32, device=parts.device) * width
+    return merge_ranges(partials, lse, starts, parts.reshape(-1), rows, torch.float32)
+
+
+def merge_ranges(
+    partials: Tensor, lse: Tensor, starts: Tensor, slots: Tensor, rows: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Merge, for row `r`, the partial results in `slots[starts[r]:starts[r + 1]]`.
+
+    Args:
+        partials, lse: as of `merge_partials`.
+        starts: `[rows + 1]` or longer, rising, integers.
+        slots: integers, contiguous.
+        rows: how many to compute.
+        dtype: of the output.
+
+    Returns:
+        Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]` float32; 0 and `-inf` without any key.
+    """
+    heads, dim = partials.shape[1:]
+    output = torch.empty(rows, heads, dim, dtype=dtype, device=partials.device)
+    level = torch.empty(rows, heads, dtype=torch.float32, device=partials.device)
+    _merge[(rows, triton.cdiv(heads, HEADS))](
+        partials,
+        lse,
+        starts,
+        slots,
+        output,
+        level,
+        heads,
+        *partials.stride(),
+        *lse.stride(),
+        DIM=dim,
+        WIDTH=triton.next_power_of_2(dim),
+        HEADS=HEADS,
+        PARTS=PARTS,
+        num_warps=4,
+    )
+    return output, level
+
+
+@triton.jit
+def _merge(
+    partials,
+    lse,
+    starts,
+    slots,
+    output,
+    level,
+    heads,
+    partial_slot,
+    partial_head,
+    partial_dim,
+    lse_slot,
+    lse_head,
+    DIM: tl.constexpr,
+    WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
+    HEADS: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """Program (row, `HEADS` heads)."""
+    row = tl.program_id(0)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    dims = tl.arange(0, WIDTH)
+    wanted = (head < heads)[:, None] & (dims < DIM)[None, :]
+    begin = tl.load(starts + row).to(tl.int32)
+    end = tl.load(starts + row + 1).to(tl.int32)
+    top = tl.full([HEADS], float("-inf"), tl.float32)
+    total = tl.zeros([HEADS], tl.float32)
+    out = tl.zeros([HEADS, WIDTH], tl.float32)
+    inner = head[:, None] * partial_head + dims[None, :] * partial_dim
+    for first in range(begin, end, PARTS):
+        place = first + tl.arange(0, PARTS)
+        slot = tl.load(slots + place, mask=place < end, other=0).to(tl.int64)
+        listed = (place < end)[:, None] & (head < heads)[None, :]
+        at = slot[:, None] * lse_slot + head[None, :] * lse_head
+        found = tl.load(lse + at, mask=listed, other=float("-inf")).to(tl.float32)  # [PARTS, HEADS]
+        highest = tl.maximum(top, tl.max(found, 0))
+        base = tl.where(highest == float("-inf"), 0.0, highest)
+        weights = tl.exp(found - base[None, :])
+        shrink = tl.exp(top - base)
+        counts = (found > float("-inf"))[:, :, None] & wanted[None, :, :]
+        values = tl.load(partials + (slot * partial_slot)[:, None, None] + inner[None, :, :], mask=counts, other=0.0)
+        out = out * shrink[:, None] + tl.sum(weights[:, :, None] * values.to(tl.float32), 0)
+        total = total * shrink + tl.sum(weights, 0)
+        top = highest
+    some = total > 0.0
+    safe = tl.where(some, total, 1.0)
+    place = row.to(tl.int64) * heads + head
+    tl.store(output + place[:, None] * DIM + dims[None, :], out / safe[:, None], mask=wanted)
+    tl.store(level + place, tl.where(some, tl.log(safe) + top, float("-inf")), mask=head < heads)

@@ -1,0 +1,196 @@
+"""A step's work as buffers of fixed capacity on the device, so that a captured CUDA graph replays while the tree
+changes.
+
+Kernels are launched for as many tiles as there is room for; those past the count, which lies on the device as well,
+end at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
+from kernels.tree_attention.worklist import Item
+
+CTAS = 2  # programs that run at once on each multiprocessor: what shared memory and registers allow
+SIMULATED = 8  # programs at once where there is no GPU
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What of a model's shape the plan of a step depends on."""
+
+    query: int
+    kv: int
+    dim: int
+    item_bytes: int  # of one number of the cache
+
+    @property
+    def group(self) -> int:
+        """Query heads per key-value head."""
+        return self.query // self.kv
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How much one step may need at most."""
+
+    rows: int
+    tiles: int
+    blocks: int  # entries of the block list
+    partials: int
+
+    @classmethod
+    def of(cls, found: Plan) -> "Capacity":
+        """Just enough for a plan."""
+        return cls(len(found.starts) - 1, max(1, len(found.tiles)), max(1, len(found.blocks)), max(1, len(found.slots)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Partial results. Buffers of steps that never run at once may share one."""
+
+    partials: Tensor  # [slots, heads, head_dim] float32
+    lse: Tensor  # [slots, heads] float32, natural logarithm
+
+    @classmethod
+    def empty(cls, slots: int, heads: Heads, device: torch.device) -> "Scratch":
+        """Room for `slots` partial results, not initialised: only what a step wrote is read."""
+        values = torch.empty(slots, heads.query, heads.dim, dtype=torch.float32, device=device)
+        return cls(values, torch.empty(slots, heads.query, dtype=torch.float32, device=device))
+
+
+@dataclass(eq=False)
+class WorkBuffers:
+    """One step's plan on the device. Make it with `WorkBuffers.empty`, then `fill` it for each step."""
+
+    capacity: Capacity
+    heads: Heads
+    block_size: int
+    tiling: Tiling
+    programs: int
+    count: Tensor  # [1] int32: tiles in use
+    tiles: Tensor  # [capacity.tiles, TILE_FIELDS] int32
+    blocks: Tensor  # [capacity.blocks] int32
+    starts: Tensor  # [capacity.rows + 1] int32
+    slots: Tensor  # [capacity.partials] int32
+    scratch: Scratch
+    _host: list["_Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be under way
+
+    @classmethod
+    def empty(
+        cls,
+        capacity: Capacity,
+        heads: Heads,
+        block_size: int,
+        device: torch.device | str = "cpu",
+        scratch: Scratch | None = None,
+        programs: int | None = None,
+    ) -> "WorkBuffers":
+        """Buffers without work: every row has output 0.
+
+        Args:
+            capacity: what a step may need at most.
+            heads: shape of the attention.
+            block_size: tokens per block.
+            device: of the tensors.
+            scratch: with room for `capacity.partials` results at least; default: one of its own.
+            programs: how many the device runs at once; default: what it says of itself.
+        """
+        place = torch.device(device)
+        room = scratch or Scratch.empty(capacity.partials, heads, place)
+        if room.partials.shape[0] < capacity.partials:
+            raise ValueError(f"scratch for {room.partials.shape[0]} partial results, {capacity.partials} may come")
+        sizes = (1, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials)
+        count, tiles, blocks, starts, slots = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
+        tiling = Tiling.of(heads.dim, heads.item_bytes, capability(place))
+        tiles = tiles.view(-1, TILE_FIELDS)
+        at_once = programs or resident_programs(place)
+        found = cls(capacity, heads, block_size, tiling, at_once, count, tiles, blocks, starts, slots, room)
+        if place.type == "cuda":
+            found._host = [_Staging.pinned(sizes) for _ in range(2)]
+        return found
+
+    @classmethod
+    def of(
+        cls, items: Sequence[Item], rows: int, heads: Heads, block_size: int, device: torch.device | str = "cpu"
+    ) -> "WorkBuffers":
+        """Buffers just large enough for one step, filled."""
+        place = torch.device(device)
+        tiling = Tiling.of(heads.dim, heads.item_bytes, capability(place))
+        found = plan(items, rows, block_size, heads.group, heads.kv, tiling, resident_programs(place))
+        buffers = cls.empty(Capacity.of(found), heads, block_size, place)
+        buffers.load(found)
+        return buffers
+
+    def fill(self, items: Sequence[Item], rows: int) -> Plan:
+        """Plan a step and bring it to the device, without waiting for it. Rows past `rows` have no keys.
+
+        Raises:
+            CapacityError: the step does not fit; the buffers are as they were.
+        """
+        if rows > self.capacity.rows:
+            raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
+        heads = self.heads
+        size, room = self.block_size, self.capacity.partials
+        found = plan(items, rows, size, heads.group, heads.kv, self.tiling, self.programs, room)
+        self.load(found)
+        return found
+
+    def load(self, found: Plan) -> None:
+        """Bring a plan to the device, see `fill`."""
+        names = ("tiles", "blocks", "partial results")
+        limits = (self.capacity.tiles, self.capacity.blocks, self.capacity.partials)
+        for name, needed, limit in zip(names, map(len, (found.tiles, found.blocks, found.slots)), limits, strict=True):
+            if needed > limit:
+                raise CapacityError(f"a step has {needed} {name}, its buffers have room for {limit}")
+        starts = np.full(self.capacity.rows + 1, len(found.slots), dtype=np.int32)
+        starts[: len(found.starts)] = found.starts
+        count = np.array([len(found.tiles)], dtype=np.int32)
+        sources = (count, found.tiles.reshape(-1), found.blocks, starts, found.slots)
+        targets = (self.count, self.tiles.view(-1), self.blocks, self.starts, self.slots)
+        if self._host:
+            self._host.reverse()
+            self._host[0].send(sources, targets)
+        else:
+            for source, target in zip(sources, targets, strict=True):
+                target[: len(source)] = torch.from_numpy(source)
+
+
+@dataclass(eq=False)
+class _Staging:
+    """Page-locked memory from which copies to the device need not be waited for."""
+
+    parts: list[Tensor]
+    event: Any  # torch.cuda.Event: the last copies from here are done
+
+    @classmethod
+    def pinned(cls, sizes: Sequence[int]) -> "_Staging":
+        parts = [torch.empty(size, dtype=torch.int32, pin_memory=True) for size in sizes]
+        return cls(parts, torch.cuda.Event())  # type: ignore[no-untyped-call]
+
+    def send(self, sources: Sequence[Any], targets: Sequence[Tensor]) -> None:
+        self.event.synchronize()  # of the step before the last: done long ago
+        for source, part, target in zip(sources, self.parts, targets, strict=True):
+            part[: len(source)].numpy()[:] = source
+            target[: len(source)].copy_(part[: len(source)], non_blocking=True)
+        self.event.record()
+
+
+def capability(device: torch.device) -> int:
+    """Compute capability as one number, 80 where there is no GPU."""
+    if device.type != "cuda":
+        return 80
+    major, minor = torch.cuda.get_device_capability(device)
+    return major * 10 + minor
+
+
+def resident_programs(device: torch.device) -> int:
+    """Programs that run at once."""
+    if device.type != "cuda":
+        return SIMULATED
+    return CTAS * int(torch.cuda.get_device_properties(device).multi_processor_count)

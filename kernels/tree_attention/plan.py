@@ -1,0 +1,177 @@
+"""The plan: a step's items as tiles that fill a GPU, each a (tree node, query tile, kv split), in plain numpy.
+
+A query of a tile is one row of the batch times one query head of a group: the query heads that share a key-value head
+are computed together, so a tile of 64 queries holds 64 rows with one head each, or 9 rows and a part of the tenth with
+7. A tile's keys are a split of its item's keys; every split writes partial results of its own.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.tree_attention.worklist import Item
+
+Numbers = np.ndarray[Any, np.dtype[np.int32]]
+
+TILE_FIELDS = (
+    8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, 0
+)
+SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
+LARGE_WEIGHT = 2  # time of a key in a large tile over that in a small one, which only waits for memory: an estimate
+
+
+class CapacityError(ValueError):
+    """A step needs more room than its buffers have. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes of tiles, and how a program runs one."""
+
+    small: int = 16  # queries of a tile for few rows: the least that a matrix unit takes
+    large: int = 64  # queries of a tile of a shared node
+    keys: int = 64  # per iteration
+    warps: int = 4
+    stages: int = 3  # of the software pipeline that loads keys ahead
+    precision: str = "tf32x3"  # of products of float32: three on the tensor cores, about as exact as one in float32
+
+    @classmethod
+    def of(cls, head_dim: int, item_bytes: int, capability: int = 80) -> "Tiling":
+        """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py`
+        holds them to it.
+
+        Args:
+            head_dim: of the model, 16 to 256.
+            item_bytes: of one number of the cache.
+            capability: compute capability, 80 for an A100.
+        """
+        if head_dim > 256:
+            raise ValueError(f"heads of {head_dim} numbers are more than the 256 that tree attention is made for")
+        wide = head_dim > 128
+        if item_bytes == 4:
+            return cls(large=16, keys=16, warps=8, stages=2) if wide else cls(large=32, keys=32, warps=8, stages=2)
+        return cls(keys=32, stages=2) if wide else cls()
+
+
+class Plan(NamedTuple):
+    """One step for `kernels.tree_attention.triton`, all int32."""
+
+    tiles: Numbers  # [tiles, TILE_FIELDS], costliest first
+    blocks: Numbers  # [entries]: the blocks of all items, one after the other
+    starts: Numbers  # [rows + 1]: the partials of row `r` are `slots[starts[r]:starts[r + 1]]`
+    slots: Numbers  # [partials]
+
+    @property
+    def keys_read(self) -> int:
+        """Tokens whose keys and values tiles load, each counted as often as it is loaded."""
+        return int((self.tiles[:, 3] - self.tiles[:, 2]).sum())
+
+
+def plan(
+    items: Sequence[Item],
+    rows: int,
+    block_size: int,
+    group: int,
+    kv_heads: int,
+    tiling: Tiling,
+    programs: int,
+    most_partials: int | None = None,
+) -> Plan:
+    """Cut items into tiles.
+
+    Args:
+        items: of the step, in any order; those without keys count for nothing.
+        rows: of the batch.
+        block_size: tokens per block.
+        group: query heads per key-value head.
+        kv_heads: key-value heads; every tile runs once for each.
+        tiling: sizes of tiles.
+        programs: how many the GPU runs at once; keys are split until there are about as many.
+        most_partials: room for partial results; splits are given up to keep within it.
+
+    Raises:
+        CapacityError: there are more partial results than `most_partials` without any split.
+        ValueError: an item is out of range.
+    """
+    fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks)) for i in items if i.end > i.begin]
+    if not fields:
+        nothing = np.zeros(0, dtype=np.int32)
+        return Plan(nothing.reshape(0, TILE_FIELDS), nothing, np.zeros(rows + 1, dtype=np.int32), nothing)
+    row_begin, row_end, begin, end, causal, length = np.array(fields, dtype=np.int64).T
+    _check(row_begin, row_end, begin, end, causal, length, rows, block_size)
+    used = -(-end // block_size)
+    blocks = np.fromiter(
+        itertools.chain.from_iterable(i.blocks[: -(-i.end // block_size)] for i in items if i.end > i.begin),
+        dtype=np.int32,
+        count=int(used.sum()),
+    )
+    count = row_end - row_begin
+    queries = count * group
+    size = np.where(queries > tiling.small, tiling.large, tiling.small)
+    weight = np.where(queries > tiling.small, LARGE_WEIGHT, 1)
+    across = -(-queries // size)  # query tiles
+    chunk, splits = _split(end - begin, across, weight, count, kv_heads, tiling.keys, programs, most_partials)
+    partial = np.cumsum(count * splits) - count * splits
+
+    # Tiles of one split are neighbours: they read the same keys, which are then in the GPU's cache.
+    per_item = splits * across
+    item = np.repeat(np.arange(len(fields)), per_item)
+    place = np.arange(len(item)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
+    split, tile = place // across[item], place % across[item]
+    first = row_begin[item] * group + tile * size[item]
+    last = np.minimum(first + size[item], row_end[item] * group)
+    low = begin[item] + split * chunk[item]
+    high = np.minimum(low + chunk[item], end[item])
+    diagonal = np.where(causal[item], begin[item] - row_begin[item], SEES_ALL)
+    high = np.maximum(np.minimum(high, (last - 1) // group + diagonal + 1), low)
+    entry = (np.cumsum(used) - used)[item]
+    offset = partial[item] + split * count[item] - row_begin[item]  # partial of a row: the row plus this
+    tiles = np.stack((first, last, low, high, entry, diagonal, offset, np.zeros_like(first)), axis=1)
+    tiles = tiles[np.argsort(-(high - low) * weight[item], kind="stable")].astype(np.int32)
+
+    part = np.repeat(np.arange(len(fields)), count * splits)
+    owner = row_begin[part] + (np.arange(len(part)) - partial[part]) % count[part]
+    starts = np.zeros(rows + 1, dtype=np.int32)
+    np.cumsum(np.bincount(owner, minlength=rows), out=starts[1:])
+    return Plan(tiles, blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
+
+
+def _split(
+    tokens: Any,
+    across: Any,
+    weight: Any,
+    count: Any,
+    kv_heads: int,
+    step: int,
+    programs: int,
+    most_partials: int | None,
+) -> tuple[Any, Any]:
+    """Tokens per split and number of splits of each item, such that no tile is longer than a fair share."""
+    share = max(2 * step, -(-int((tokens * weight * across).sum()) * kv_heads // programs))
+    while True:
+        splits = -(-tokens * weight // share)
+        chunk = -(-tokens // splits)
+        chunk = -(-chunk // step) * step
+        splits = -(-tokens // chunk)
+        partials = int((count * splits).sum())
+        if most_partials is None or partials <= most_partials:
+            return chunk, splits
+        if int(splits.max()) == 1:
+            raise CapacityError(f"a step has {partials} partial results, its buffers have room for {most_partials}")
+        share *= 2
+
+
+def _check(
+    row_begin: Any, row_end: Any, begin: Any, end: Any, causal: Any, length: Any, rows: int, block_size: int
+) -> None:
+    wrong = (row_begin < 0) | (row_end <= row_begin) | (row_end > rows) | (begin < 0) | (end > length * block_size)
+    wrong |= (causal != 0) & (end - begin != row_end - row_begin)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"work item out of range: rows {row_begin[at]} to {row_end[at]} of {rows}, tokens {begin[at]} to {end[at]} "
+            f"of {length[at]} blocks of {block_size}{', causal' if causal[at] else ''}"
+        )

@@ -1,0 +1,266 @@
+"""Tree attention in Triton: one launch for all items of all levels, then one merge in float32.
+
+A program computes one tile (`kernels.tree_attention.plan`) for one key-value head: decode rows, the rows of a shared
+node and the causal rows of a prompt's chunk are the same code. Tiles come in two sizes, for a tail has a handful of
+queries and a shared node thousands; the size is chosen per program, inside the launch. Softmax is computed online with
+base-2 exponentials; partial results and their natural log-sum-exp leave in float32.
+"""
+
+import math
+import weakref
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.lse_merge.triton import merge_ranges
+from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.plan import Tiling
+from kernels.tree_attention.worklist import WorkList
+
+_prepared: "weakref.WeakKeyDictionary[WorkList, WorkBuffers]" = weakref.WeakKeyDictionary()
+
+
+def tree_attention(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList | WorkBuffers, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention of a packed batch over the tree of cache blocks that `work` describes.
+
+    Args:
+        query: `[rows, heads, head_dim]`, any strides.
+        key_cache, value_cache: `[kv_heads, slots, head_dim]` of equal strides, last dimension contiguous; `heads` is a
+            multiple of `kv_heads`. What lies outside the items' ranges is never read.
+        work: the step's items; every row's keys must already be stored. Buffers may have room for more rows than
+            `query` has, not for fewer. A work list is planned at its first use and remembered.
+        scale: factor of the scores.
+
+    Returns:
+        Output `[rows, heads, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]`
+        in float32. A row without keys has output 0 and log-sum-exp `-inf`.
+    """
+    heads = Heads(query.shape[1], key_cache.shape[0], query.shape[2], key_cache.element_size())
+    buffers = work if isinstance(work, WorkBuffers) else _buffers(work, heads)
+    if heads != buffers.heads:
+        raise ValueError(f"the work was planned for {buffers.heads}, not for {heads}")
+    if query.shape[0] > buffers.capacity.rows:
+        raise ValueError(f"{query.shape[0]} queries, but the work has room for {buffers.capacity.rows} rows")
+    if key_cache.stride() != value_cache.stride() or key_cache.stride(2) != 1:
+        raise ValueError(f"caches of strides {key_cache.stride()} and {value_cache.stride()}: must be equal, last 1")
+    tiling, scratch = buffers.tiling, buffers.scratch
+    _tree_attention[(buffers.capacity.tiles, heads.kv)](
+        query,
+        key_cache,
+        value_cache,
+        buffers.count,
+        buffers.tiles,
+        buffers.blocks,
+        scratch.partials,
+        scratch.lse,
+        query.stride(0),
+        query.stride(1),
+        query.stride(2),
+        key_cache.stride(0),
+        key_cache.stride(1),
+        scale * math.log2(math.e),
+        **constants(tiling, heads.group, heads.dim, buffers.block_size),
+        num_warps=tiling.warps,
+        num_stages=tiling.stages,
+    )
+    return merge_ranges(scratch.partials, scratch.lse, buffers.starts, buffers.slots, query.shape[0], query.dtype)
+
+
+def constants(tiling: Tiling, group: int, dim: int, block_size: int) -> dict[str, Any]:
+    """What the kernel is compiled for."""
+    return {
+        "GROUP": group,
+        "DIM": dim,
+        "BLOCK_SIZE": block_size,
+        "SMALL": tiling.small,
+        "LARGE": tiling.large,
+        "KEYS": tiling.keys,
+        "WIDTH": max(16, triton.next_power_of_2(dim)),
+        "PRECISION": tiling.precision,
+    }
+
+
+def _buffers(work: WorkList, heads: Heads) -> WorkBuffers:
+    found = _prepared.get(work)
+    if found is None or found.heads != heads:
+        found = WorkBuffers.of(work.items, work.rows, heads, work.block_size, work.device)
+        _prepared[work] = found
+    return found
+
+
+@triton.jit
+def _tree_attention(
+    query,
+    key_cache,
+    value_cache,
+    count,
+    tiles,
+    blocks,
+    partials,
+    lse,
+    query_row,
+    query_head,
+    query_dim,
+    cache_head,
+    cache_slot,
+    factor,  # scale * log2(e)
+    GROUP: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    SMALL: tl.constexpr,
+    LARGE: tl.constexpr,
+    KEYS: tl.constexpr,
+    WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
+    PRECISION: tl.constexpr,  # of products of float32
+):
+    """Program (tile, key-value head)."""
+    place = tl.program_id(0)
+    if place >= tl.load(count):
+        return
+    head = tl.program_id(1)
+    entry = tiles + place * 8
+    first = tl.load(entry)
+    last = tl.load(entry + 1)
+    begin = tl.load(entry + 2)
+    end = tl.load(entry + 3)
+    table = blocks + tl.load(entry + 4)
+    diagonal = tl.load(entry + 5)
+    partial = tl.load(entry + 6)
+    keys = key_cache + head.to(tl.int64) * cache_head
+    values = value_cache + head.to(tl.int64) * cache_head
+    heads = tl.num_programs(1) * GROUP
+    if LARGE == SMALL:  # noqa: SIM114 - known when compiled, so that the rest is left out
+        _tile(
+            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            first, last, begin, end, diagonal, partial, head, heads,
+            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, False,
+        )  # fmt: skip
+    elif last - first <= SMALL:
+        _tile(
+            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            first, last, begin, end, diagonal, partial, head, heads,
+            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, False,
+        )  # fmt: skip
+    else:
+        _tile(
+            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            first, last, begin, end, diagonal, partial, head, heads,
+            GROUP, DIM, BLOCK_SIZE, LARGE, KEYS, WIDTH, PRECISION, True,
+        )  # fmt: skip
+
+
+@triton.jit
+def _tile(
+    query,
+    keys,
+    values,
+    table,
+    partials,
+    lse,
+    query_row,
+    query_head,
+    query_dim,
+    cache_slot,
+    factor,
+    first,
+    last,
+    begin,
+    end,
+    diagonal,
+    partial,
+    head,
+    heads,
+    GROUP: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BARE: tl.constexpr,  # whole steps of keys that every query sees are computed without a mask
+):
+    """Queries `first` to `last` (row times group, plus head of the group) against tokens `begin` to `end`."""
+    flat = first + tl.arange(0, QUERIES)
+    row = flat // GROUP
+    column = head * GROUP + flat % GROUP
+    dims = tl.arange(0, WIDTH)
+    wanted = (flat < last)[:, None] & (dims < DIM)[None, :]
+    place = row.to(tl.int64) * query_row + column * query_head
+    q = tl.load(query + place[:, None] + (dims * query_dim)[None, :], mask=wanted, other=0.0)
+    limit = row + diagonal  # the last token that each row sees
+    top = tl.full([QUERIES], float("-inf"), tl.float32)
+    total = tl.zeros([QUERIES], tl.float32)
+    out = tl.zeros([QUERIES, WIDTH], tl.float32)
+    middle = begin
+    if BARE:
+        seen_by_all = tl.minimum(end, first // GROUP + diagonal + 1)
+        middle = begin + tl.maximum(seen_by_all - begin, 0) // KEYS * KEYS
+        top, total, out = _scan(
+            q, keys, values, table, cache_slot, factor, begin, middle, limit, top, total, out,
+            DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, False, DIM != WIDTH,
+        )  # fmt: skip
+    top, total, out = _scan(
+        q, keys, values, table, cache_slot, factor, middle, end, limit, top, total, out,
+        DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, True, True,
+    )  # fmt: skip
+    some = total > 0.0
+    safe = tl.where(some, total, 1.0)
+    level = tl.where(some, (top + tl.log2(safe)) * 0.6931471805599453, float("-inf"))
+    slot = (partial + row).to(tl.int64) * heads + column
+    tl.store(partials + slot[:, None] * DIM + dims[None, :], out / safe[:, None], mask=wanted)
+    tl.store(lse + slot, level, mask=flat < last)
+
+
+@triton.jit
+def _scan(
+    q,
+    keys,
+    values,
+    table,
+    cache_slot,
+    factor,
+    begin,
+    end,
+    limit,
+    top,
+    total,
+    out,
+    DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    MASKED: tl.constexpr,
+    CHECKED: tl.constexpr,  # loads have a mask
+):
+    """Online softmax over tokens `begin` to `end`; without a mask, `end - begin` is a multiple of `KEYS`."""
+    dims = tl.arange(0, WIDTH)
+    for start in range(begin, end, KEYS):
+        token = start + tl.arange(0, KEYS)
+        if MASKED:
+            inside = token < end
+            block = tl.load(table + token // BLOCK_SIZE, mask=inside, other=0)
+            present = inside[:, None] & (dims < DIM)[None, :]
+        else:
+            block = tl.load(table + token // BLOCK_SIZE)
+            present = tl.full([KEYS], True, tl.int1)[:, None] & (dims < DIM)[None, :]
+        slot = block.to(tl.int64) * BLOCK_SIZE + token % BLOCK_SIZE
+        place = slot[:, None] * cache_slot + dims[None, :]
+        key = tl.load(keys + place, mask=present, other=0.0) if CHECKED else tl.load(keys + place)
+        scores = tl.dot(q, tl.trans(key), input_precision=PRECISION) * factor
+        if MASKED:
+            scores = tl.where(inside[None, :] & (token[None, :] <= limit[:, None]), scores, float("-inf"))
+        highest = tl.maximum(top, tl.max(scores, 1))
+        base = tl.where(highest == float("-inf"), 0.0, highest) if MASKED else highest  # -inf: has seen no key yet
+        weights = tl.exp2(scores - base[:, None])
+        shrink = tl.exp2(top - base)
+        total = total * shrink + tl.sum(weights, 1)
+        out = out * shrink[:, None]
+        value = tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)
+        out = tl.dot(weights.to(value.dtype), value, out, input_precision=PRECISION)
+        top = highest
+    return top, total, out

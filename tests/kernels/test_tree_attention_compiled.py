@@ -1,0 +1,48 @@
+"""Tree attention and the merge, compiled for an A100 and an H100: nothing spills (16 bytes at the very widest), and
+shared memory leaves room for two programs a multiprocessor where the numbers have 16 bits.
+"""
+
+import pytest
+
+from kernels.lse_merge.triton import HEADS, PARTS, _merge
+from kernels.tree_attention.plan import Tiling
+from kernels.tree_attention.triton import _tree_attention, constants
+from tests.kernels.compiling import check
+
+POINTERS = dict.fromkeys(("count", "tiles", "blocks"), "*i32:16") | dict.fromkeys(("partials", "lse"), "*fp32:16")
+STRIDES = {"query_row": "i32:16", "query_head": "i32:16", "cache_head": "i64:16", "cache_slot": "i32:16"}
+
+
+def signature(kind: str) -> dict[str, str]:
+    caches = dict.fromkeys(("query", "key_cache", "value_cache"), f"*{kind}:16")
+    return POINTERS | STRIDES | caches | {"factor": "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("dim", "kind", "group"),
+    [(64, "bf16", 6), (80, "fp16", 1), (128, "bf16", 7), (256, "bf16", 8), (128, "fp32", 4), (256, "fp32", 4)],
+    ids=str,
+)
+def test_tree_attention(dim: int, kind: str, group: int):
+    size = 4 if kind == "fp32" else 2
+    tiling = Tiling.of(dim, size)
+    for found in check(
+        _tree_attention,
+        signature(kind),
+        {"query_dim": 1} | constants(tiling, group, dim, 16),
+        registers=255,
+        spills=16 if dim * size == 1024 else 0,
+        shared=163 * 1024 if size == 4 else 110 * 1024,
+        warps=tiling.warps,
+        stages=tiling.stages,
+        label=f"tree_attention {kind} {dim}",
+    ):
+        assert found.blocks >= (2 if size == 2 else 1)
+
+
+def test_merge():
+    strides = {"partial_slot": "i32:16", "partial_head": "i32:16", "lse_slot": "i32:16"}
+    pointers = {"partials": "*fp32:16", "lse": "*fp32:16", "starts": "*i32:16", "slots": "*i32:16"}
+    outputs = {"output": "*bf16:16", "level": "*fp32:16", "heads": "i32:16"}
+    constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
+    check(_merge, strides | pointers | outputs, constants, registers=80, shared=8192, label="lse_merge bf16 128")
