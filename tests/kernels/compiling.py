@@ -236,7 +236,7 @@ def _compile(job: dict[str, Any]) -> Usage:
     source = triton.compiler.ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
     architecture = job["architecture"]
     target = GPUTarget("cuda", architecture, 32)
-    options = {"num_warps": job["warps"], "num_stages": job["stages"]}
+    options = {"num_warps": job["warps"], "num_stages": job["stages"], "enable_fp_fusion": True}
     kernel = triton.compile(source, target=target, options=options)
     with tempfile.TemporaryDirectory() as folder:  # again, for its words, which triton's cache does not keep
         file = Path(folder) / "kernel.ptx"

@@ -12,7 +12,7 @@ from tests.kernels.interpreting import DEVICE
 
 
 @triton.jit
-def _scale(x, out, factor, count, SIZE: tl.constexpr, KIND: tl.constexpr):  # noqa: N803
+def _scale(x, out, factor, count, SIZE: tl.constexpr, KIND: tl.constexpr):
     at = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     values = tl.load(x + at, mask=at < count, other=0.0).to(tl.float32)
     total = tl.sum(values, axis=0)
@@ -20,7 +20,7 @@ def _scale(x, out, factor, count, SIZE: tl.constexpr, KIND: tl.constexpr):  # no
 
 
 @triton.jit
-def _hungry(x, out, SIZE: tl.constexpr):  # noqa: N803
+def _hungry(x, out, SIZE: tl.constexpr):
     at = tl.arange(0, SIZE)
     values = tl.load(x + at).to(tl.float32)
     tl.store(out + at, values - tl.max(values, axis=0))  # every value is held until the last is known

@@ -1,0 +1,14 @@
+"""The cache's update in one launch, by Triton: `kernels.rope_store` without the rotation."""
+
+from torch import Tensor
+
+from kernels.rope_store.triton import launch
+
+
+def store(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> None:
+    """See `reference.store`. The device is a GPU (or Triton's interpreter).
+
+    Raises:
+        ValueError: keys and caches differ in shape or layout.
+    """
+    launch(None, key, value, None, None, key_cache, value_cache, slots, None)

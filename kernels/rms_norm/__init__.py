@@ -1,0 +1,1 @@
+"""Root-mean-square normalisation, with the residual addition before it where there is one."""

@@ -1,0 +1,60 @@
+"""Rotary embedding and the cache's update in torch: the definition, and the path of the CPU.
+
+Su et al., "RoFormer" (2021), in the halves form of Llama and its kin: number `i` of a head pairs with `i + half`. Every
+scaling of the positions (linear, dynamic, YaRN, Llama 3, ...) is in the tables already, which `transformers` makes.
+"""
+
+import torch
+from torch import Tensor
+
+from kernels.kv_store.reference import store
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first `rotary` numbers of every head; the others pass.
+
+    Args:
+        x: `[heads, tokens, head_dim]`, any strides.
+        cos, sin: `[tokens, rotary]`, `rotary` even and at most `head_dim`; both halves are read.
+
+    Returns:
+        `[heads, tokens, head_dim]` in `x`'s dtype, computed in float32, in memory as `[tokens, heads, head_dim]`.
+    """
+    rotary = cos.shape[-1]
+    half = rotary // 2
+    wide = x.transpose(0, 1).float()  # [tokens, heads, head_dim]
+    first, second = wide[..., :half], wide[..., half:rotary]
+    table, other = cos.float()[:, None], sin.float()[:, None]  # [tokens, 1, rotary]
+    out = torch.empty(wide.shape, dtype=torch.float32, device=x.device)
+    torch.mul(wide[..., :rotary], table, out=out[..., :rotary])
+    out[..., :half].addcmul_(second, other[..., :half], value=-1)
+    out[..., half:rotary].addcmul_(first, other[..., half:])
+    if rotary < wide.shape[-1]:
+        out[..., rotary:] = wide[..., rotary:]
+    return out.to(x.dtype).transpose(0, 1)
+
+
+def rope_store(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slots: Tensor,
+) -> Tensor:
+    """Rotate one step's queries and keys; write keys and values into the cache, in place.
+
+    Args:
+        query: `[heads, tokens, head_dim]`, any strides.
+        key, value: `[kv_heads, tokens, head_dim]`, any strides.
+        cos, sin: `[tokens, rotary]`, see `rotate`.
+        key_cache, value_cache: `[kv_heads, slots, head_dim]`, changed at `slots` and nowhere else.
+        slots: `[tokens]` int64, distinct.
+
+    Returns:
+        the rotated queries, `[heads, tokens, head_dim]`, in memory as `[tokens, heads, head_dim]`.
+    """
+    store(rotate(key, cos, sin), value, key_cache, value_cache, slots)
+    return rotate(query, cos, sin)

@@ -1,0 +1,1 @@
+"""The gate of a SiLU-gated MLP, over the merged product of its gate and up weights."""
