@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.worklist import Item
 
 # A sequence's own tokens, if they begin with a run of neighbouring blocks at least this long (its prompt was
@@ -52,7 +53,7 @@ class _Node(NamedTuple):
     last: int  # sequence after the last
 
 
-def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: CutCost | None = None) -> list[Item]:
+def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: CutRule | None = None) -> list[Item]:
     """Items of one step.
 
     Args:

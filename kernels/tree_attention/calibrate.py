@@ -1,0 +1,83 @@
+"""The calibration run: attention timed on the device at hand, with and without sharing."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.cost import Sample
+from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.worklist import Item
+
+SEQUENCES = (2, 6, 24, 96)
+TOKENS = (32, 160, 640, 2048)
+OWN_TOKENS = 24  # of each sequence, behind the shared ones
+REPEATS = 5
+
+Prepare = Callable[[Sequence[Item], int], Callable[[Tensor, Tensor, Tensor], object]]
+
+
+def measure(
+    prepare: Prepare,
+    heads: Heads,
+    dtype: torch.dtype,
+    device: torch.device,
+    block_size: int = 16,
+    sequences: Sequence[int] = SEQUENCES,
+    tokens: Sequence[int] = TOKENS,
+    repeats: int = REPEATS,
+) -> list[Sample]:
+    """Time one layer's attention of decode steps over trees of one shared node.
+
+    Args:
+        prepare: from items and the number of rows to the function that attends, given query `[rows, heads, head_dim]`
+            and caches `[kv_heads, slots, head_dim]`.
+        heads: shape of the attention.
+        dtype, device: of queries and caches.
+        block_size: tokens per block.
+        sequences, tokens: what is combined.
+        repeats: of each measurement; the best counts.
+    """
+    most = max(sequences)
+    shared_blocks = -(-max(tokens) // block_size)
+    own_blocks = -(-OWN_TOKENS // block_size)
+    slots = (shared_blocks + most * own_blocks) * block_size
+    caches = torch.randn(2, heads.kv, slots, heads.dim, device=device, dtype=torch.float32).to(dtype)
+    query = torch.randn(most, heads.query, heads.dim, device=device, dtype=torch.float32).to(dtype)
+    samples = []
+    for count in sequences:
+        for length in tokens:
+            blocks = -(-length // block_size)
+            spans = []
+            for index in range(count):
+                first = shared_blocks + index * own_blocks
+                table = [*range(blocks), *range(first, first + own_blocks)]
+                spans.append(Span(table, 1, blocks * block_size + OWN_TOKENS))
+            for shared in (True, False):
+                rule = CutCost(0 if shared else 1 << 60)
+                items = cut(spans, [0, *[blocks] * (count - 1)], block_size, rule)
+                attend = prepare(items, count)
+                seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, repeats)  # type: ignore[misc]
+                samples.append(Sample(count, blocks * block_size, shared, seconds))
+    return samples
+
+
+def _time(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds of the fastest of several runs, after one that does not count."""
+    run()
+    best = float("inf")
+    for _ in range(repeats):
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+            best = min(best, begin.elapsed_time(end) / 1e3)
+        else:
+            start = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - start)
+    return best
