@@ -19,8 +19,9 @@ from engine.errors import LoadError
 from engine.loop import EngineLoop
 from engine.model import Model
 from engine.scheduler import Limits
-from engine.settings import BUNDLED_MODEL, Settings
+from engine.settings import BUNDLED_MODEL, CPU_CACHE, Settings
 from engine.tokenizer import Tokenizer
+from engine.warmup import fit_cache, warm_up
 from kernels.tree_attention.cut import CutCost
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -29,6 +30,7 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "g
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of kernels for other devices
     try:
         settings = parse(argv)
     except ValidationError as error:
@@ -54,21 +56,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_core(settings: Settings) -> Core:
-    """Load the model and size the cache.
+    """Load the model, size the cache, and prove that the largest steps can be computed.
 
     Raises:
-        LoadError: the model cannot be served, or the cache has no room for anything.
+        LoadError: the model cannot be served, the cache has no room for anything, or memory is short.
     """
     longest, quantization = settings.max_model_len, settings.quantization
     model = Model.load(settings.model, settings.dtype, settings.device, longest, quantization)
     tokenizer = Tokenizer.load(settings.model)
     limits = Limits(settings.block_size, settings.max_batch, settings.prefill_chunk, settings.lease_seconds)
     most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
-    tokens = settings.cache_tokens or min(most, settings.cache_memory // model.shape.token_bytes)
+    by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
+    memory = settings.cache_memory or CPU_CACHE
+    tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
+    if by_share:  # first a cache that holds one long prompt beside a full batch
+        tokens = min(most, 2 * model.context_length + settings.max_batch * settings.block_size)
     blocks = tokens // settings.block_size
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
-    return Core(model, tokenizer, blocks, limits, CutCost(settings.item_tokens), settings.max_waiting)
+    try:
+        core = Core(model, tokenizer, blocks, limits, CutCost(settings.item_tokens), settings.max_waiting)
+        if by_share:
+            core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
+    except (MemoryError, RuntimeError) as error:
+        raise LoadError(
+            f"the cache cannot be allocated ({error}): lower --cache-memory, --cache-tokens or --gpu-memory-share"
+        ) from error
+    warm_up(core)
+    return core
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
@@ -92,7 +107,8 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--threads", type=int, help="threads of torch (default: the cores this process may use)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")
-    size.add_argument("--cache-memory", type=parse_size, default=defaults.cache_memory, help="default: 2GiB")
+    size.add_argument("--cache-memory", type=parse_size, help="default: 2GiB on CPU")
+    add("--gpu-memory-share", type=float, default=defaults.gpu_memory_share, help="of a GPU, where no size is given")
     add("--max-model-len", type=int, help="longest prompt and answer in tokens (default: the model's context)")
     add("--max-batch", type=int, default=defaults.max_batch, help="sequences at once (default: %(default)s)")
     add("--max-waiting", type=int, default=defaults.max_waiting, help="sequences that may wait (default: %(default)s)")

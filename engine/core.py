@@ -77,6 +77,11 @@ class Core:
         self.model.allocate(self._blocks * self.limits.block_size)
         self.scheduler = Scheduler(self._blocks, self.limits, self.model.copy, self._knows_logits, self._clock)
 
+    def resize(self, blocks: int) -> None:
+        """Forget everything, with a cache of another size from now on."""
+        self._blocks = blocks
+        self.reset()
+
     @property
     def max_model_len(self) -> int:
         """Longest prompt and output together, in tokens, that can be served."""

@@ -131,6 +131,7 @@ class Model:
         numbers.
         """
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
+        self.cache = torch.empty(0)  # the old one goes before the new one comes
         if self.device.type == "cpu":  # numpy's zeros cost no memory before they are written to; torch's do
             raw = np.zeros(slots * self.shape.token_bytes, dtype=np.uint8)
             self.cache = torch.from_numpy(raw).view(self.dtype).view(shape)

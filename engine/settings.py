@@ -9,6 +9,8 @@ from engine.quantize import quantizations
 
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
+CPU_CACHE = 2 << 30  # bytes, where nothing else is said
+
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 
@@ -30,7 +32,10 @@ class Settings(BaseModel):
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
-    cache_memory: int = Field(default=2 << 30, ge=1)  # bytes; used where cache_tokens is not given
+    cache_memory: int | None = Field(default=None, ge=1)  # bytes, where cache_tokens is not given
+    gpu_memory_share: float = Field(
+        default=0.9, gt=0, le=1
+    )  # of a GPU's memory for model, steps and cache, where neither is given
     max_model_len: int | None = Field(default=None, ge=1)  # tokens; None: the model's own context
     max_batch: int = Field(default=256, ge=1)  # sequences that run at once
     max_waiting: int = Field(default=20_000, ge=1)  # sequences that wait; more are refused with 429

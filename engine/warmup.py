@@ -1,0 +1,169 @@
+"""Warm-up: the largest steps that can ever come are computed once before the engine says that it is ready, so that
+memory runs out at start, in words, and not under load.
+
+A full prefill chunk beside as many decoding rows as may run, over the whole cache: each row has blocks of its own,
+scattered, which is the dearest case for attention; rows are sampled with all filters and log-probabilities. On CUDA
+also a step of decoding rows alone, which takes another path there. What they write is never read: a row reads only
+what it wrote or a match found.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+
+from engine.batch import build
+from engine.core import Core
+from engine.errors import LoadError
+from engine.memory import Watch, available, size
+from engine.sampling import Draw, logprobs, sample
+from engine.scheduler import Step, Work
+from engine.sequence import Request, SamplingParams, Sequence
+from engine.text import ByteDecoder, OutputText
+
+logger = logging.getLogger(__name__)
+
+ALTERNATIVES = 20  # log-probabilities per token, the most that the API grants
+HOT = SamplingParams(temperature=1.0, top_p=0.5, min_p=1e-6)
+
+
+def warm_up(core: Core) -> int:
+    """Compute the largest step; return the bytes that they need beside model and cache.
+
+    Raises:
+        LoadError: it failed, most often for want of memory; it says which setting to lower.
+    """
+    begin = time.perf_counter()
+    device = core.model.device
+    if device.type == "cpu":
+        _check_host(core)
+    free = available(device)
+    rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
+    watch = Watch(device)
+    try:
+        if device.type == "cuda":
+            _run(core, rows, 0)
+        _run(core, rows, chunk)
+    except Exception as error:  # whatever a model raises when it is too much
+        raise _explain(core, error) from error
+    peak = watch.peak()
+    cache = core.model.cache.nbytes
+    if device.type == "cpu" and free is not None and cache + peak > free:
+        raise LoadError(
+            f"a full cache of {size(cache)} and the largest step's {size(peak)} need more than the {size(free)} of "
+            "memory that is free: lower --cache-memory (or --cache-tokens)"
+        )
+    logger.info("the largest step needs %s, warmed up in %.1f s", size(peak), time.perf_counter() - begin)
+    return peak
+
+
+def fit_cache(core: Core, share: float) -> int:
+    """Size the cache of a CUDA core such that model, cache and the largest step fill `share` of the GPU's memory;
+    return its blocks. The core's own cache, small, is used to find out.
+
+    Raises:
+        LoadError: nothing is left for a cache, or the largest step fails even with a small one.
+    """
+    device = core.model.device
+    peak = warm_up(core)
+    small = core.model.cache.nbytes
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    return blocks_that_fit(core, free, total, small, peak, share)
+
+
+def blocks_that_fit(core: Core, free: int, total: int, small: int, peak: int, share: float) -> int:
+    """Blocks for `fit_cache`, from bytes: free and total of the device, what the present cache takes, a step's peak.
+
+    Raises:
+        LoadError: fewer than two fit.
+    """
+    budget = int(total * share) - (total - free) + small - peak
+    blocks = budget // (core.model.shape.token_bytes * core.limits.block_size)
+    if blocks < 2:
+        raise LoadError(
+            f"{size(total)} of GPU memory at a share of {share:.2f} leave no room for a cache beside the model and the "
+            f"largest step's {size(peak)}: raise --gpu-memory-share, or lower --max-batch or --prefill-chunk, or set "
+            "--quantization int8"
+        )
+    return blocks
+
+
+def _explain(core: Core, error: Exception) -> LoadError:
+    """What was too much, found by halving: the sequences alone, or the chunk beside them."""
+    rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
+    works = _largest(rows, lambda count: _run(core, count, 0))
+    if works == rows:
+        what, setting = f"a step with {chunk} prompt tokens beside {rows - 1} sequences", "--prefill-chunk"
+        works = _largest(chunk, lambda count: _run(core, rows, count))
+    else:
+        what, setting = f"a step of {rows} sequences", "--max-batch"
+    advice = f"lower {setting} ({works} works)" if works else "not even the smallest can"
+    return LoadError(f"{what} cannot be computed: {_reason(error)}: {advice}")
+
+
+def _largest(most: int, run: Callable[[int], None]) -> int:
+    """The largest of `most`, `most / 2`, ... that runs; 0 where none does."""
+    while most:
+        try:
+            run(most)
+        except Exception:
+            most //= 2
+        else:
+            break
+    return most
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+@torch.inference_mode()
+def _run(core: Core, rows: int, chunk: int) -> None:
+    """One step of `rows` sequences; with `chunk`, the first of them computes so many tokens of a prompt."""
+    model, block = core.model, core.limits.block_size
+    count = core.scheduler.allocator.count
+    rows = min(rows, count)
+    longest = min(model.context_length, core.scheduler.longest)
+    works = []
+    first = 0
+    if chunk:
+        # Half the cache at most, so that the others have some; at its context's end, where it reads most.
+        length = min(longest, max(chunk, (count // 2 if rows > 1 else count) * block))
+        blocks = min(-(-length // block), count - rows + 1)
+        length = min(length, blocks * block)
+        new = min(chunk, length)
+        works.append(_work(0, list(range(blocks)), length, new))
+        first, rows = blocks, rows - 1
+    if rows:
+        share = min((count - first) // rows, -(-longest // block))
+        for row in range(rows):
+            table = list(range(first + row, first + rows * share, rows))  # scattered: nothing can be read in place
+            works.append(_work(row + 1, table, min(longest, len(table) * block), 1))
+    works.sort(key=lambda work: work.sequence.table)
+    allocator = core.scheduler.allocator
+    step = Step(works, [0] * len(works), [])
+    packed, _ = build(step, block, core.cost, model.device, allocator.zone, allocator.count)
+    logits = model.forward(packed)
+    chosen = sample(logits, [Draw(HOT, row, 0) for row in range(logits.shape[0])])
+    logprobs(logits, chosen, min(ALTERNATIVES, model.vocabulary))
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _work(index: int, table: list[int], length: int, new: int) -> Work:
+    tokens = [1] * length
+    sequence = Sequence(Request(tokens, HOT), index, tokens, index, OutputText(ByteDecoder([])))
+    sequence.table, sequence.computed = table, length - new
+    return Work(sequence, new)
+
+
+def _check_host(core: Core) -> None:
+    """Memory of a CPU cache is taken page by page as it fills, so that its want would show only under load."""
+    free, cache = available(core.model.device), core.model.cache.nbytes
+    if free is not None and cache > free:
+        raise LoadError(
+            f"a cache of {size(cache)} is more than the {size(free)} of memory that is free: lower --cache-memory (or "
+            "--cache-tokens)"
+        )
