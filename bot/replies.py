@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 
 from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace
 from bot.records import Record, Reply, Test
+from bot.uncalled import completed
 
 DEFAULT_TEST_PATH = "test_issue.py"
 CUT_OFF = "the reply was cut off at its token limit before it was complete"
@@ -269,7 +270,7 @@ def _test(element: _Element) -> Test:
     if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
         shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
         name = "test_issue.sh" if shell else DEFAULT_TEST_PATH
-    return Test(path=name, text=text)
+    return Test(path=name, text=completed(name, text))
 
 
 def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
