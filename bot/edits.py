@@ -122,6 +122,34 @@ def apply(
     return Patch(changes=by_path(tuple(changes.values())), diff="".join(diffs[path] for path in sorted(changes)))
 
 
+def apply_onto(
+    earlier: Patch,
+    edits: Sequence[FileEdit],
+    read: Reader,
+    *,
+    paths: Collection[str] = (),
+    executable: Callable[[str], bool] = lambda path: False,
+) -> Patch | Problem:
+    """As `apply`, but the edits are of the repository with `earlier` in it; the patch is both of them together."""
+    texts = {change.path: change.text for change in earlier.changes}
+    further = apply(
+        edits, lambda path: texts[path] if path in texts else read(path), paths=paths, executable=executable
+    )
+    if isinstance(further, Problem):
+        return further
+    texts |= {change.path: change.text for change in further.changes}
+    changes, diffs = [], []
+    for path, text in sorted(texts.items()):
+        before = read(path)
+        if text != before:
+            mode = executable(path) if before is not None else (text or "").startswith("#!")
+            changes.append(FileChange(path=path, text=text, executable=mode and text is not None))
+            diffs.append(file_diff(path, before, text, mode))
+    if not changes:
+        return Problem(text="the edit changes nothing\nIt takes back what your earlier edit did.")
+    return Patch(changes=tuple(changes), diff="".join(diffs))
+
+
 def clean_path(path: str) -> str:
     """The path as the repository has it. Raises `_Wrong` for one that is absolute, leads out, or is git's own."""
     shown = path.strip().strip("`\"'").replace("\\", "/")

@@ -15,7 +15,8 @@ stateDiagram-v2
     reviewing --> failed: the endpoint failed
 ```
 
-Every edit is made on the untouched repository: the last that applies is the candidate.
+Every edit is made on the untouched repository: the last that applies is the candidate. Only one that does not apply
+there, but does on the model's earlier edit, is taken to go on from that.
 """
 
 import enum
@@ -40,9 +41,10 @@ class Applied:
 
     patch: Patch
     left_out: str = ""  # files whose edits were not taken over, since they judge the candidate
+    onto: bool = False  # whether they were made on the earlier edit, which holds what they search for
 
 
-Apply = Callable[[tuple[FileEdit, ...]], Applied | Problem]
+Apply = Callable[[tuple[FileEdit, ...], Patch | None], Applied | Problem]  # of these edits, after that earlier patch
 
 
 class State(enum.StrEnum):
@@ -105,7 +107,8 @@ class EditMachine:
         self._test = test
         self._apply = apply
         self._patch: Patch | None = None
-        self._left_out = ""
+        self._applied: Applied | None = None  # the last
+        self._dropped = ""  # files that the edit before it changed, and it does not
         self._refusals = 0  # replies that say that there is nothing to change
         self._understood = False
         self._detail = ""
@@ -140,10 +143,15 @@ class EditMachine:
             return self._unusable(turn)
         self._understood = True
         if turn.edits:
-            applied = self._apply(turn.edits)
+            applied = self._apply(turn.edits, self._patch)
             if isinstance(applied, Problem):
                 return self._unusable(applied)
-            self._patch, self._left_out = applied.patch, applied.left_out
+            full = self._solver.profile == "full"
+            if full and applied.patch == self._patch and turn.test in (None, self._test):
+                return Event.DONE  # the same edit again is `done` in other words
+            earlier = self._patch.paths if self._patch else ()
+            self._dropped = ", ".join(path for path in earlier if path not in applied.patch.paths)
+            self._patch, self._applied = applied.patch, applied
         if turn.test is not None:
             self._test = turn.test
         if turn.edits or turn.test:
@@ -174,5 +182,9 @@ class EditMachine:
             for label, changes in trees:
                 job = Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
                 shown.append({"label": label, "execution": await self._sandbox.run(job)})
-        self._talk.say(render(self._solver.profile, "edit_result", executions=shown, left_out=self._left_out))
+        said = {"left_out": "", "onto": False, "dropped": self._dropped}
+        if self._applied is not None:
+            said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
+        self._applied, self._dropped = None, ""  # said once
+        self._talk.say(render(self._solver.profile, "edit_result", executions=shown, **said))
         return Event.RAN

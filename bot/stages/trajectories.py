@@ -11,11 +11,11 @@ from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.conversation import Conversation, fitted_issue, opening
-from bot.edits import FileEdit, Problem, Replace, apply
+from bot.edits import FileEdit, Problem, Replace, apply, apply_onto
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
-from bot.records import Context, Issue, SourceFile, Trajectory, TrajectoryEnd
+from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
 from bot.sandbox.judges import is_judge, touched_judges
 from bot.sources import checkout_reader, is_executable, tracked_files
 from bot.stages.edit_machine import Applied, EditEnd, EditMachine
@@ -153,7 +153,7 @@ class _Sampler:
             grows=self._solver.profile != "compact",
         )
 
-    def _apply(self, edits: tuple[FileEdit, ...]) -> Applied | Problem:
+    def _apply(self, edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
         """The patch without what it changes of its judges, which would cost it every vote; a problem if that is all.
 
         Able models like to extend the tests beside their fix: asking for the fix again would cost a call for nothing.
@@ -163,7 +163,13 @@ class _Sampler:
         kept, left_out = edits, ""
         if self._solver.profile == "full":
             kept, left_out = _without_judges(edits, self._known)
-        patch = apply(kept or edits, checkout_reader(self._root), paths=self._paths, executable=executable)
+        read = checkout_reader(self._root)
+        patch = apply(kept or edits, read, paths=self._paths, executable=executable)
+        onto = False
+        if isinstance(patch, Problem) and earlier is not None and self._solver.profile == "full":
+            together = apply_onto(earlier, kept or edits, read, paths=self._paths, executable=executable)
+            if isinstance(together, Patch):
+                patch, onto = together, True
         if isinstance(patch, Problem):
             return patch
         touched = touched_judges(patch.changes, self._known.__contains__)
@@ -172,7 +178,7 @@ class _Sampler:
                 text=f"the edit {touched}, which judges it\n"
                 "Leave the repository's tests and test configuration as they are, and repeat the rest of the edit."
             )
-        return Applied(patch, left_out)
+        return Applied(patch, left_out, onto)
 
 
 def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) -> FileEdit:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace, Unreadable, apply
+from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace, Unreadable, apply, apply_onto
 from bot.records import FileChange, Patch, Reply
 from bot.replies import Turn, parse_edit_turn
 
@@ -304,3 +304,21 @@ def test_a_divider_within_search_or_replace_is_told_by_the_file() -> None:
     assert isinstance(patch, Patch)
     after = {change.path: change.text for change in patch.changes}
     assert after == {"doc.rst": "Heading\n=======\n\nText\n", "plain.rst": "Title\n=======\nText\n"}
+
+
+def test_edits_on_top_of_an_earlier_patch() -> None:
+    files = {"a.py": "x = 1\ny = 2\n", "b.py": "z = 3\n"}
+
+    def block(search: str, replace: str, path: str = "a.py") -> Replace:
+        return Replace(path=path, blocks=(Block(search=search, replace=replace),))
+
+    earlier = apply([block("x = 1", "x = 10"), Delete(path="b.py")], files.get)
+    assert isinstance(earlier, Patch)
+    both = apply_onto(earlier, [block("x = 10", "x = 11"), Create(path="c.py", text="w = 4")], files.get)
+    assert isinstance(both, Patch)
+    assert {c.path: c.text for c in both.changes} == {"a.py": "x = 11\ny = 2\n", "b.py": None, "c.py": "w = 4\n"}
+    assert "-x = 1\n+x = 11\n" in both.diff
+    back = apply_onto(earlier, [block("x = 10", "x = 1"), Create(path="b.py", text="z = 3\n")], files.get)
+    assert isinstance(back, Problem)
+    assert "takes back" in back.text
+    assert isinstance(apply_onto(earlier, [block("x = 1", "x = 2")], files.get), Problem)

@@ -157,6 +157,14 @@ async def test_a_test_is_revised(root: Path) -> None:
     assert "NameError" in asked(model, "trajectory/0/test/2")
 
 
+async def test_a_test_that_calls_nothing_is_called(root: Path) -> None:
+    uncalled = '<test path="t.py">\nfrom mod import add\n\ndef test_add():\n    assert add(1, 2) == 3\n</test>'
+    model = ScriptedModel(rules([("/test/", [uncalled, "<approve/>"]), ("/edit/", [FIX, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert t.test is not None
+    assert t.test.text.endswith("    test_add()\n")
+
+
 async def test_the_same_test_again_is_an_approval(root: Path) -> None:
     model = ScriptedModel(rules([("/test/", [TEST]), ("/edit/", [FIX, "<done/>"])]))
     await sample(root, model)
@@ -174,7 +182,7 @@ async def test_an_approved_test_that_passes_on_the_original_is_doubted_once(root
 
 async def test_test_calls_are_bounded_and_the_last_test_is_taken(root: Path) -> None:
     def fickle(key: str, messages: Sequence[Message]) -> str:
-        return TEST.replace("3", f"3, {len(messages)}") if "/test/" in key else FIX
+        return TEST.replace("3", f"3, {len(messages)}") if "/test/" in key else edit(f"return a + b + {len(messages)}")
 
     model = ScriptedModel(fickle)
     (t,) = await sample(root, model, test_calls=3, edit_calls=2)
@@ -232,6 +240,40 @@ async def test_edits_are_made_on_the_untouched_repository(root: Path) -> None:
     assert t.patch is not None
     assert t.patch.changes[0].text == MOD.replace("-", "+")
     assert (root / "mod.py").read_text() == MOD
+
+
+NEW = '<create path="sums.py">\ndef sums(a):\n    return 0\n</create>'
+NEXT = '<edit path="sums.py">\n<<<<<<< SEARCH\n    return 0\n=======\n    return 1\n>>>>>>> REPLACE\n</edit>'
+
+
+async def test_an_edit_of_what_only_the_earlier_edit_holds_goes_on_from_it(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [f"{FIX}\n{NEW}", NEXT, "<done/>"])]))
+    (t,) = await sample(root, model)
+    assert "was made on top of the earlier one" in asked(model, "trajectory/0/edit/3")
+    assert t.patch is not None
+    assert {c.path: c.text for c in t.patch.changes} == {
+        "mod.py": MOD.replace("-", "+"),
+        "sums.py": "def sums(a):\n    return 1\n",
+    }
+    compact = ScriptedModel(rules([("/test/", [TEST]), ("/edit/", [f"{FIX}\n{NEW}", NEXT, "<done/>"])]))
+    await sample(root, compact, profile="compact")
+    assert "there is no file sums.py" in asked(compact, "trajectory/0/edit/3")
+
+
+async def test_files_that_a_new_edit_leaves_out_are_named_once(root: Path) -> None:
+    replies = [f"{FIX}\n{NEW}", edit("return b + a"), OTHER_TEST, "<done/>"]
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", replies)]))
+    (t,) = await sample(root, model)
+    assert "so sums.py is again as in the original" in asked(model, "trajectory/0/edit/3")
+    assert "again as in the original" not in asked(model, "trajectory/0/edit/4")
+    assert t.patch is not None
+    assert t.patch.paths == ("mod.py",)
+
+
+async def test_the_same_edit_again_is_done(root: Path) -> None:
+    model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", f"It is right as it is:\n\n{FIX}")]))
+    (t,) = await sample(root, model)
+    assert (t.end, t.calls) == (TrajectoryEnd.DONE, 4)
 
 
 @pytest.mark.parametrize("profile", ["full", "compact"])
