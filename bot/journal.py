@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -111,12 +112,16 @@ class JournaledModel(ModelLayer):
 
 
 class JournaledSandbox:
-    """A `Sandbox` that runs an equal job once: finished ones are replayed, equal ones under way are shared."""
+    """A `Sandbox` that runs an equal job once: finished ones are replayed, equal ones under way are shared.
+
+    A job ends when nobody waits for it any more.
+    """
 
     def __init__(self, sandbox: Sandbox, journal: Journal) -> None:
         self._sandbox = sandbox
         self._journal = journal
         self._running: dict[str, asyncio.Task[Execution]] = {}
+        self._waiting: Counter[str] = Counter()
 
     async def run(self, job: Job) -> Execution:
         key = f"sandbox/{job.key}"
@@ -124,8 +129,22 @@ class JournaledSandbox:
         if task is None:
             task = asyncio.ensure_future(once(self._journal, key, Execution, lambda: self._sandbox.run(job)))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda done: self._forget(key, done))
+        self._waiting[key] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+                if not task.done():
+                    self._forget(key, task)  # who asks from now on gets a job of his own
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+
+    def _forget(self, key: str, task: asyncio.Task[Execution]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
 
     async def close(self) -> None:
         for task in list(self._running.values()):

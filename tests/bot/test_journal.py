@@ -162,6 +162,30 @@ async def test_one_who_asked_may_leave_and_the_others_still_get_the_job():
     assert inner.started == 1
 
 
+async def test_a_job_ends_when_nobody_waits_for_it_any_more():
+    class Ends(Sandbox):
+        ended = 0
+
+        async def run(self, job: Job) -> Execution:
+            try:
+                return await super().run(job)
+            finally:
+                self.ended += 1
+
+    inner, journal = Ends(), MemoryJournal()
+    sandbox = JournaledSandbox(inner, journal)
+    leaving = [asyncio.create_task(sandbox.run(Job(command=("true",)))) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    assert (inner.started, inner.ended, journal.entries) == (1, 1, {})
+    inner.gate.set()
+    assert await sandbox.run(Job(command=("true",))) == PASSED
+    assert inner.started == 2
+
+
 async def test_closing_ends_what_runs():
     inner = Sandbox()
     sandbox = JournaledSandbox(inner, MemoryJournal())
