@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from bot.meter import Capped, Meter, Purse
 from bot.model import OpenAIModel
 from bot.policy import judge as judge_paths
 from bot.profiles import resolve
-from bot.records import Checkout, Context, FileChange, Issue, Patch, Record, Report, Usage
+from bot.records import Checkout, Context, FileChange, Issue, Patch, Record, Report, Trajectory, Usage
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.sandbox.judges import touched_judges
 from bot.settings import Settings, SolverSettings
@@ -202,6 +203,8 @@ async def solve(
         verdict = await select(
             issue, context, ballot, standings, main, judge, solver.settings, solver.profile, progress, own
         )
+        if not ballot.candidates and (why := common_detail(trajectories)):
+            verdict = verdict.model_copy(update={"reason": f"{verdict.reason} {why}"})
         return Report(
             issue=issue,
             verdict=verdict,
@@ -216,6 +219,15 @@ async def solve(
         )
 
     return await once(journal, "report", Report, whole)
+
+
+def common_detail(trajectories: Sequence[Trajectory]) -> str:
+    """What most often kept the trajectories from an edit, as a sentence; "" where nothing is known."""
+    details = Counter(t.detail for t in trajectories if t.patch is None and t.detail)
+    if not details:
+        return ""
+    detail, times = details.most_common(1)[0]
+    return f"{times} of {len(trajectories)} ended so: {' '.join(detail.split())[:300]}."
 
 
 @asynccontextmanager

@@ -258,8 +258,10 @@ def _body(lines: Sequence[str], path: str = "") -> list[str]:
         body.pop(0)
     while body and not body[-1].strip():
         body.pop()
-    if len(body) >= 2 and _FENCE.match(body[0]) and _FENCE.match(body[-1]) and not path.endswith((".md", ".rst")):
-        return body[1:-1]
+    if len(body) >= 2 and _FENCE.match(body[0]) and _FENCE.match(body[-1]):
+        # A text in Markdown may well be nothing but a block of code; one with a title in it is none.
+        prose = path.endswith((".md", ".rst")) and not (len(body) > 2 and body[1].startswith("# "))
+        return body if prose else body[1:-1]
     return body
 
 

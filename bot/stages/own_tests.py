@@ -22,6 +22,10 @@ PYTEST: Command = (
 # Without the options of the configuration, which may need plugins that are not there (`--cov`).
 PYTEST_ALONE: Command = (*PYTEST, "-o", "addopts=", "-o", "required_plugins=")
 UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
+WHERE = (
+    "a `setup` command in .troop.toml or an image that holds it would bring it (Docker), or a .venv in the checkout "
+    "(processes)"
+)
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
@@ -91,7 +95,9 @@ def _absent(command: Command, execution: Execution) -> str:
     output = execution.output
     if execution.ending is Ending.UNAVAILABLE:
         return execution.tail(1, 200) or execution.status
-    if "No module named pytest" in output or (execution.exit_code == 5 and "no tests ran" in output):
+    if "No module named pytest" in output:
+        return f"pytest is not in the sandbox; {WHERE}"
+    if execution.exit_code == 5 and "no tests ran" in output:
         return execution.tail(1, 200)
     if execution.exit_code == 4 and command[:3] == PYTEST[:3]:  # a usage error, or a conftest.py that can't be imported
         told = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]

@@ -24,6 +24,11 @@ MEND = (
     "`python3` finds it (processes; a .venv in the checkout is used)"
 )
 
+BUILD = (
+    "a file that the repository's build writes is missing: build it in the checkout first (what git ignores is taken "
+    "along), or with a `setup` command in .troop.toml (Docker)"
+)
+
 # What a repository whose files end so may need to run, and how it tells its version.
 _TOOLS = {
     ".js": ("node --version", "npm --version"),
@@ -209,8 +214,10 @@ def for_people(found: Survey) -> tuple[str, ...]:
                 "repository's own: tests say nothing of the candidates. Uninstall it there."
             )
         else:
+            built = re.search(rf"No module named '{re.escape(name.split('.')[0])}[.']", why) is not None
             said.append(
-                f"`import {name}` fails in the sandbox ({why}), so tests can tell little of the candidates: {MEND}."
+                f"`import {name}` fails in the sandbox ({why}), so tests can tell little of the candidates: "
+                f"{BUILD if built else MEND}."
             )
     gone = [name for name, version in found.tools if not version and name in ("node", "go", "cargo", "ruby", "php")]
     if gone and not found.python:

@@ -149,6 +149,15 @@ async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is
     assert "no pytest either" in shared.pop()
 
 
+async def test_why_no_trajectory_has_an_edit_is_told(checkout: Checkout) -> None:
+    refusing = rules(
+        [("relevance/", "<irrelevant/>"), ("/test/", [TEST.format(2, 3), "<approve/>"]), ("/edit/", "Sorry.")]
+    )
+    report = await run(checkout, MemoryJournal(), ScriptedModel(refusing))
+    assert report.verdict.outcome is Outcome.ABSTAINED
+    assert "2 of 2 ended so: no reply could be used: no <edit> found." in report.verdict.reason
+
+
 def test_a_huge_config_is_not_read_whole(checkout: Checkout) -> None:
     path = Path(checkout.root) / ".troop.toml"
     path.write_text("#" * 3_000_000)

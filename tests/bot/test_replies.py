@@ -312,3 +312,17 @@ def test_blocks_come_back_letter_by_letter(search: str, replace: str) -> None:
     text = f'<edit path="a.py">\n<<<<<<< SEARCH\n{search}\n=======\n{replace}\n>>>>>>> REPLACE\n</edit>'
     turn = parse_edit_turn(reply(text))
     assert turn == Turn(edits=(Replace(path="a.py", blocks=(Block(search=search, replace=replace, line=2),)),))
+
+
+@pytest.mark.parametrize(
+    ("inside", "kept"),
+    [
+        ("```\n# Title\ntext\n```", "# Title\ntext"),
+        ("```\nmake\n```", "```\nmake\n```"),
+        ("# Title\n```\nmake\n```", None),
+    ],
+)
+def test_a_fence_around_a_whole_page_of_markdown(inside: str, kept: str | None) -> None:
+    turn = parse_edit_turn(Reply(text=f'<create path="a.md">\n{inside}\n</create>'))
+    assert isinstance(turn, Turn)
+    assert turn.edits == (Create(path="a.md", text=inside if kept is None else kept),)

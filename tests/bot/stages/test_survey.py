@@ -103,6 +103,13 @@ async def test_an_import_without_end_is_said() -> None:
     assert found.imports == (("pkg", "the import did not end"),)
 
 
+def test_a_file_that_the_build_writes_is_told_apart_from_what_is_not_installed() -> None:
+    found = Survey(python="3.12.1", imports=(("pkg.sub", "ModuleNotFoundError: No module named 'pkg._version'"),))
+    assert "build it in the checkout first" in for_people(found)[0]
+    other = Survey(python="3.12.1", imports=(("pkg", "ModuleNotFoundError: No module named 'pkgs'"),))
+    assert "install what it depends on" in for_people(other)[0]
+
+
 def test_a_missing_interpreter_is_said() -> None:
     found = Survey(tools=(("node", ""), ("npm", "")))
     assert "Not there: node, npm" in for_models(found, "")
