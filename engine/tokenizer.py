@@ -1,11 +1,14 @@
 """The tokenizer and the chat template of the served model."""
 
 import json
+import re
+import secrets
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import jinja2
+import tokenizers
 from transformers import AutoTokenizer
 
 from engine.errors import LoadError, RequestError
@@ -52,16 +55,67 @@ class Tokenizer:
     def chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Tokens of a conversation, ending where the assistant's reply begins.
 
+        Only the template writes special tokens: where a message's text spells one, it is read as plain text, so that
+        nothing quoted in a message can end it or begin another.
+
         Raises:
-            RequestError: the model has no chat template, or the template refuses these messages.
+            RequestError: the model has no chat template, the template refuses these messages, or a role spells a
+                special token.
         """
         if not self._inner.chat_template:
             raise RequestError("this model has no chat template: use /v1/completions", "messages")
+        if any(self._spelled.search(str(message.get("role", ""))) for message in messages):
+            raise RequestError("a role spells a special token: use system, user or assistant", "messages")
+        hidden: dict[str, str] = {}
+        shown = [
+            {key: value if key == "role" else self._hide(value, hidden) for key, value in message.items()}
+            for message in messages
+        ]
         try:
-            text = self._inner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            text = self._inner.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise RequestError(f"the chat template refuses these messages: {error}", "messages") from error
-        return self.encode(text, special=False)
+        if not hidden:
+            return self.encode(text, special=False)
+        parts = re.split("(" + "|".join(hidden) + ")", text)
+        return [
+            token
+            for part in parts
+            if part
+            for token in (
+                self._literal.encode(hidden[part], add_special_tokens=False).ids
+                if part in hidden
+                else self.encode(part, special=False)
+            )
+        ]
+
+    def _hide(self, value: Any, hidden: dict[str, str]) -> Any:
+        """The value with every special token in its texts replaced by a mark of its own, noted in `hidden`."""
+        if isinstance(value, str):
+            return self._spelled.sub(lambda match: self._mark(match[0], hidden), value)
+        if isinstance(value, dict):
+            return {self._hide(key, hidden): self._hide(item, hidden) for key, item in value.items()}
+        return [self._hide(item, hidden) for item in value] if isinstance(value, list | tuple) else value
+
+    @staticmethod
+    def _mark(text: str, hidden: dict[str, str]) -> str:
+        mark = f"x{secrets.token_hex(16)}x"  # nobody can guess it; a template leaves letters and digits alone
+        hidden[mark] = text
+        return mark
+
+    @cached_property
+    def _spelled(self) -> "re.Pattern[str]":
+        """Matches the text of every special token."""
+        texts = {token.content for token in self._fast.get_added_tokens_decoder().values() if token.special}
+        longest_first = sorted((text for text in texts if text), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    @cached_property
+    def _literal(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, to which special tokens are plain text."""
+        copy = tokenizers.Tokenizer.from_str(self._fast.to_str())
+        copy.encode_special_tokens = True
+        return copy
 
     def decoder(self, prompt: list[int]) -> TokenDecoder:
         """A decoder for one continuation of `prompt`."""
