@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,11 @@ from bot.capuchin import tokenizer as tok
 from bot.capuchin.scenes import Scenes
 from bot.capuchin.tasks import exercise
 
+if TYPE_CHECKING:
+    from bot.capuchin.train import Plan
+
 WORK = Path("var/capuchin")
+SIZES = ("tiny", "small", "earnest", "excerpt")  # by `Scenes.size`
 
 
 def _prepare(work: Path, seed: int) -> tuple[Scenes, Scenes]:
@@ -64,6 +69,14 @@ def _produce(work: Path, seed: int) -> None:
     "--minutes", default=80.0, show_default=True, help="Training time. The learning rate falls to zero at its end."
 )
 @click.option("--rate", default=1.0, show_default=True, help="Learning rates, times this; lower to go on past the end.")
+@click.option(
+    "--flat", default=0.4, show_default=True, help="Share of the budget before the learning rate begins to fall."
+)
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A checkpoint to go on from, with a fresh warm-up; without it: random weights.",
+)
 @click.option("--steps", default=0, show_default=True, help="A budget in steps instead; 0: by time.")
 @click.option(
     "--workers", default=3, show_default=True, help="Processes that train, a thread each; one more makes data."
@@ -75,8 +88,34 @@ def _produce(work: Path, seed: int) -> None:
     help="Fuse with torch.compile (needs a C++ compiler); 1.8 times as fast.",
 )
 @click.option("--scenes", default=40, show_default=True, help="Kept-back scenes to evaluate on; 0: no evaluation.")
+@click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    default="excerpt",
+    show_default=True,
+    help="Of the files to evaluate on: tiny ones, ones as met in earnest, or what is shown of a library.",
+)
+@click.option(
+    "--evaluate",
+    "judged",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Train nothing: evaluate this checkpoint (may be given again: each meets the same scenes).",
+)
 def main(
-    out: Path, work: Path, seed: int, minutes: float, rate: float, steps: int, workers: int, compiled: bool, scenes: int
+    out: Path,
+    work: Path,
+    seed: int,
+    minutes: float,
+    rate: float,
+    flat: float,
+    start: Path | None,
+    steps: int,
+    workers: int,
+    compiled: bool,
+    scenes: int,
+    size: str,
+    judged: tuple[Path, ...],
 ) -> None:
     """Train Capuchin from nothing on a CPU: corpus, tokenizer, training, export, evaluation.
 
@@ -85,29 +124,42 @@ def main(
     """
     work.mkdir(parents=True, exist_ok=True)
     training, kept_back = _prepare(work, seed)
+    kept_back.size = SIZES.index(size)
+    if judged:
+        _evaluate(judged, kept_back, seed, scenes)
+        return
+    if start is not None and not (work / "tokenizer").exists():
+        tok.copy(start, work / "tokenizer")
+        (work / "shards").mkdir(exist_ok=True)
+        (work / "shards" / "taken").write_text(str(data.SETTLED))
     _tokenizer(work, training, seed)
     producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(work, seed), daemon=True)
     producer.start()
     try:
-        net_shape = _train(work, out, seed, minutes, rate, steps, workers, compiled)
+        from bot.capuchin.train import Plan
+
+        plan = Plan(minutes=minutes, flat=flat, steps=steps, seed=seed)
+        net_shape = _train(work, out, plan, rate, workers, compiled, start)
     finally:
         producer.terminate()
     facts = {
         "seed": seed,
         "minutes": minutes,
         "rate": rate,
+        "flat": flat,
         "steps": steps,
         "workers": workers,
     }
+    begun = f"--start {start} " if start else ""
     record: dict[str, object] = {
-        "command": f"python -m bot.capuchin --seed {seed} --minutes {minutes:g}",
+        "command": f"python -m bot.capuchin {begun}--seed {seed} --minutes {minutes:g} --rate {rate:g} --flat {flat:g}",
         **facts,
         **net_shape,
     }
     if scenes:
         from bot.capuchin.evaluate import evaluate
 
-        click.echo(f"evaluation on {scenes} kept-back scenes")
+        click.echo(f"evaluation on {scenes} kept-back scenes, {size}")
         record["evaluation"] = evaluate(out, kept_back, seed, scenes)
     log = [json.loads(line) for line in (work / "run" / "training.jsonl").read_text().splitlines()]
     record["log"] = log
@@ -115,8 +167,19 @@ def main(
     click.echo(json.dumps({key: value for key, value in record.items() if key != "log"}, indent=1))
 
 
+def _evaluate(folders: tuple[Path, ...], scenes: Scenes, seed: int, count: int) -> None:
+    """Print what each checkpoint gets right, as JSON."""
+    import torch
+
+    from bot.capuchin.evaluate import evaluate
+
+    torch.set_num_threads(1)
+    for folder in folders:
+        click.echo(json.dumps({"checkpoint": str(folder), **evaluate(folder, scenes, seed, count)}, indent=1))
+
+
 def _train(
-    work: Path, out: Path, seed: int, minutes: float, rate: float, steps: int, workers: int, compiled: bool
+    work: Path, out: Path, plan: "Plan", rate: float, workers: int, compiled: bool, start: Path | None
 ) -> dict[str, object]:
     """Train and export; returns the network's sizes for the record."""
     import torch
@@ -126,11 +189,11 @@ def _train(
     from bot.capuchin.export import export
     from bot.capuchin.model import Shape
     from bot.capuchin.optimizer import Rates
-    from bot.capuchin.train import Plan, train
+    from bot.capuchin.train import train
 
     rates = Rates(muon=Rates.muon * rate, adam=Rates.adam * rate)
-    shape, plan = Shape(), Plan(minutes=minutes, steps=steps, seed=seed)
-    net = train(work / "run", work / "shards", plan, shape, rates, compiled, workers)
+    shape = Shape()
+    net = train(work / "run", work / "shards", plan, shape, rates, compiled, workers, start)
     export(net.to_transformers(), shape, work / "tokenizer", out)
     parameters = sum(p.numel() for p in net.parameters())
     return {"parameters": parameters, "torch": torch.__version__}

@@ -53,7 +53,8 @@ SKIPPED_FOLDERS = frozenset(
     | {"migrations", "_vendor", "vendored", "pydecimal", "unicode_data", "conf"}
     | {name.replace("-", "_") for name in EXCLUDED}
 )
-MAX_LINES, MAX_CHARACTERS = 38, 1500
+MAX_LINES, MAX_CHARACTERS = 38, 1500  # of code
+MAX_WHOLE = 80, 3200  # lines and characters with the docstring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ def functions_of(group: str, text: str) -> Iterator[Function]:
                 continue
             source = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno])).rstrip()
             count = source.count("\n") + 1
-            if not 3 <= count <= MAX_LINES or len(source) > MAX_CHARACTERS or "\t" in source or "\x0c" in source:
+            if not 3 <= count <= MAX_WHOLE[0] or len(source) > MAX_WHOLE[1] or "\t" in source or "\x0c" in source:
                 continue
             if not source.startswith("def ") or max(map(len, source.split("\n"))) > 100:
                 continue
@@ -162,9 +163,11 @@ def functions_of(group: str, text: str) -> Iterator[Function]:
                 if len(node.body) == 1:
                     continue
                 doc = (first.lineno - node.lineno, (first.end_lineno or first.lineno) - node.lineno + 1)
-            if count - (doc[1] - doc[0]) < 3:
+            if not 3 <= count - (doc[1] - doc[0]) <= MAX_LINES:
                 continue
-            yield Function(node.name, source, doc, group, isinstance(parent, ast.ClassDef))
+            function = Function(node.name, source, doc, group, isinstance(parent, ast.ClassDef))
+            if len(function.bare) <= MAX_CHARACTERS:
+                yield function
 
 
 def harvest(wheels: Path) -> list[Function]:

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 1920
 SHARD = 3000  # exercises
-# From which shard on what shares of the exercises are tiny, small, and as met in earnest.
-COURSE = ((0, (0.0, 1.0, 0.0)), (7, (0.5, 0.3, 0.2)), (15, (0.3, 0.3, 0.4)))
+Shares = tuple[float, float, float, float]  # of the exercises that are tiny, small, as met in earnest, excerpts
+COURSE: tuple[tuple[int, Shares], ...] = (  # from which shard on
+    (0, (0.0, 1.0, 0.0, 0.0)),
+    (7, (0.5, 0.3, 0.2, 0.0)),
+    (15, (0.3, 0.1, 0.05, 0.55)),
+)
+SETTLED = COURSE[-1][0]  # the shard from which on the shares stay: where a trained checkpoint goes on
 
 
 def write_shard(
@@ -27,7 +32,7 @@ def write_shard(
     path: Path,
     seed: int,
     count: int = SHARD,
-    shares: tuple[float, float, float] = COURSE[0][1],
+    shares: Shares = COURSE[0][1],
 ) -> None:
     """One shard: `ids` and `classes` of all exercises end to end, and `lengths`. The same seed gives the same shard."""
     rng = random.Random(f"shard {seed}")
@@ -35,7 +40,7 @@ def write_shard(
     classes: list[int] = []
     lengths: list[int] = []
     while len(lengths) < count:
-        scenes.size = rng.choices((0, 1, 2), shares)[0]
+        scenes.size = rng.choices(range(len(shares)), shares)[0]
         _, turns = exercise(scenes, rng)
         one, kinds = tok.encode(tokenizer, turns)
         if len(one) <= MAX_TOKENS:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import math
 import random
 import re
@@ -16,6 +17,8 @@ from bot.capuchin.scenes import Scene, Scenes
 from bot.capuchin.tasks import review_test, revise_edit, write_edit, write_test
 from bot.capuchin.turns import Turn, script
 
+# What transformers calls the keys and values: `past_key_values` until 5.2x.
+_CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 EDIT = re.compile(r'<edit path="(.*?)">\n<<<<<<< SEARCH\n(.*?)\n=======\n(.*?)\n?>>>>>>> REPLACE\n</edit>', re.DOTALL)
 TEST = re.compile(r'<test path="test_issue\.py">\n(.*?)\n</test>', re.DOTALL)
 
@@ -37,7 +40,7 @@ class Sampler:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
         out = self.model(ids, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
+        cache = out[_CACHE]
         cache.batch_repeat_interleave(count)
         logits = out.logits[:, -1].repeat(count, 1)
         ended = torch.zeros(count, dtype=torch.bool)
@@ -49,7 +52,7 @@ class Sampler:
             rows.append(chosen)
             if bool(ended.all()):
                 break
-            logits = self.model(chosen[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+            logits = self.model(chosen[:, None], **{_CACHE: cache}, use_cache=True).logits[:, -1]
         texts: list[str] = self.tokenizer.batch_decode(torch.stack(rows, 1).tolist(), skip_special_tokens=True)
         return texts
 
@@ -66,6 +69,7 @@ class Edited:
     """What one edit reply came to."""
 
     applies: bool = False
+    same: bool = False  # it applies, but changes nothing
     line: bool = False  # the faulty line is among those replaced by others
     exact: bool = False  # the file is as it was before the bug was planted
 
@@ -84,7 +88,7 @@ def judge_edit(scene: Scene, reply: str) -> Edited:
         texts[path] = "\n".join([*lines[: starts[0]], *new.split("\n"), *lines[starts[0] + len(search) :]])
     changed = any(texts[file.path] != file.text for file in scene.files)
     fixed = _same(texts[scene.path], scene.text.replace(scene.planted, scene.original, 1))
-    return Edited(bool(found) and changed, hit, fixed and changed)
+    return Edited(bool(found) and changed, bool(found) and not changed, hit, fixed and changed)
 
 
 def _same(one: str, other: str) -> bool:
@@ -144,6 +148,7 @@ def evaluate(folder: Path, scenes: Scenes, seed: int, count: int = 40, samples: 
         "seed": seed,
         "sampling": "temperature 0.8, top-p 0.95",
         "edit applies %": _mean([one.applies for one in flat]),
+        "edit changes nothing %": _mean([one.same for one in flat]),
         "line found %": _mean([one.line for one in flat]),
         **{
             f"fixed at {k} %": _mean([at_least_one(n, samples, k) for n in rights])

@@ -1,6 +1,5 @@
 """The checkpoint's folder: what `transformers` and the engine load, with no remote code."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -48,9 +47,7 @@ def export(weights: dict[str, Tensor], shape: Shape, tokenizer: Path, out: Path)
     model.tie_weights()
     model.generation_config = GenerationConfig(**SAMPLING, eos_token_id=3, pad_token_id=0)
     model.save_pretrained(str(out))
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"):
-        if (tokenizer / name).exists():
-            shutil.copy(tokenizer / name, out / name)
+    tok.copy(tokenizer, out)
     loaded = tok.load(out)
     if loaded.token_to_id(tok.END) != 3 or loaded.token_to_id(tok.PAD) != 0:
         raise RuntimeError("the tokenizer's special tokens are not where the config says")

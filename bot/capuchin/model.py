@@ -151,3 +151,21 @@ class Capuchin(nn.Module):
             }
             out.update({f"model.layers.{index}.{name}.weight": tensor for name, tensor in named.items()})
         return {name: tensor.detach().clone().contiguous() for name, tensor in out.items()}
+
+    @torch.no_grad()
+    def from_transformers(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `to_transformers` gave. Raises `KeyError` where a tensor is missing."""
+        self.embed.copy_(weights["model.embed_tokens.weight"])
+        self.norm.copy_(weights["model.norm.weight"])
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+
+            def of(*names: str, index: int = index) -> Tensor:
+                return torch.cat([weights[f"model.layers.{index}.{name}.weight"] for name in names])
+
+            layer.qkv.copy_(of("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))
+            layer.o.copy_(of("self_attn.o_proj"))
+            layer.gate_up.copy_(of("mlp.gate_proj", "mlp.up_proj"))
+            layer.down.copy_(of("mlp.down_proj"))
+            layer.input_norm.copy_(of("input_layernorm"))
+            layer.post_norm.copy_(of("post_attention_layernorm"))

@@ -116,17 +116,20 @@ SWAPS: dict[str, tuple[str, ...]] = {
     "prev": ("next",),
 }
 
-# How much likelier than others a kind is drawn: slips are boundaries and comparisons, seldom a wrong variable.
+# How much likelier than others a kind is drawn: slips are boundaries and comparisons, seldom a wrong variable. What
+# nothing on the line tells how to mend (a dropped argument, another text) is kept rare: it only teaches guessing.
 WEIGHTS = {
     "comparison": 3.0,
-    "boundary": 2.0,
+    "boundary": 1.0,
     "slice": 2.0,
     "number": 2.0,
-    "operator": 1.5,
-    "text": 0.5,
-    "drop": 0.6,
-    "swap": 0.6,
-    "variable": 0.15,
+    "operator": 2.0,
+    "text": 0.15,
+    "drop": 0.1,
+    "swap": 0.3,
+    "unwrap": 0.2,
+    "name": 0.7,
+    "variable": 0.05,
 }
 
 

@@ -148,7 +148,7 @@ class Names:
         stem = "_" + stem if rng.random() < 0.03 else stem
         depth = rng.choice((0, 1, 1, 1, 1, 1, 2))
         folders = ["_".join(self.word(rng) for _ in range(rng.choice((1, 1, 2)))) for _ in range(depth)]
-        if folders and rng.random() < 0.12:
+        if folders and rng.random() < 0.06:
             stem = "__init__"
         if folders and rng.random() < 0.15:
             folders.insert(0, "src")

@@ -3,13 +3,15 @@
 import ast
 import dataclasses
 import random
+import re
 import textwrap
 
 from bot.capuchin import issues, values
 from bot.capuchin.corpus import Function
+from bot.capuchin.documented import quoted, with_example
 from bot.capuchin.executed import Executed
 from bot.capuchin.issues import Example, Outcome
-from bot.capuchin.mutate import Mutation, mutate
+from bot.capuchin.mutate import WEIGHTS, Mutation, mutate
 from bot.capuchin.names import Names, module, renamed, renaming
 from bot.records import Issue, SourceFile
 
@@ -54,8 +56,12 @@ _IMPORTS = (
 )
 
 
-# Characters of a file, by size.
-BUDGETS = ((200, 300, 450), (200, 300, 600, 800), (300, 500, 800, 800, 1300, 1300, 2000, 3000, 4000))
+# Characters of a file, by size, and of its function.
+BUDGETS = ((200, 300, 450), (200, 300, 600, 800), (300, 500, 800, 800, 1300, 1300, 2000, 3000, 4000), (600, 900, 1500))
+LONGEST = (350, 500, 2000, 2400)
+COUNTS = ((1,), (1, 1, 1, 1, 1, 2), (1, 1, 1, 1, 2, 3), (1,))  # of examples in an issue, by size
+EXCERPT = 3  # the size that the solver shows of a library: an excerpt of one documented function, seldom of more
+_WORD = re.compile(r"(?<![\w.])(?:" + "|".join(values.WORDS) + r")(?![\w(])", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +89,17 @@ class Scenes:
     """Draws scenes from functions; `names` invents identifiers."""
 
     def __init__(self, functions: list[Function], executed: list[Executed], kept_back: bool) -> None:
-        self.size = 2  # of files: 0 tiny, 1 small, 2 as met in earnest. Copying is learned sooner on short ones
+        self.size = 2  # of files: 0 tiny, 1 small, 2 as met in earnest, 3 excerpts. Copying is learned on short ones
         self.functions = functions
         self.names = Names(functions)
         mine = [index for index, function in enumerate(functions) if function.kept_back == kept_back]
         self.plain = [index for index in mine if not functions[index].method]
         self.methods = [index for index in mine if functions[index].method]
+        self.documented = [index for index in self.plain if functions[index].doc[1]]
+        self.told = [index for index in self.documented if f">>> {functions[index].name}(" in functions[index].source]
         by_function: dict[int, list[Executed]] = {}
         for record in executed:
-            if functions[record.index].kept_back == kept_back:
+            if functions[record.index].kept_back == kept_back and WEIGHTS.get(record.mutation.kind, 1.0) > 0.5:
                 by_function.setdefault(record.index, []).append(record)
         self.executed = list(by_function.values())
 
@@ -104,6 +112,8 @@ class Scenes:
                 return scene
 
     def _index(self, rng: random.Random) -> int:
+        if self.size == EXCERPT and self.documented:
+            return rng.choice(self.told if self.told and rng.random() < 0.3 else self.documented)
         return rng.choice(self.plain if rng.random() < 0.6 or not self.methods else self.methods)
 
     def _draw(self, rng: random.Random, run: bool) -> Scene | None:
@@ -118,7 +128,7 @@ class Scenes:
                 return None
             mutation = drawn
         function = self.functions[index]
-        if len(function.bare) > (350, 500, 2000)[self.size]:
+        if len(function.source if self.size == EXCERPT else function.bare) > LONGEST[self.size]:
             return None
         dressed = self._dress(function, mutation, rng)
         if dressed is None:
@@ -126,11 +136,15 @@ class Scenes:
         name, original, planted, parameters = dressed
         owner = self.names.type(rng) if function.method and rng.random() < 0.35 else ""
         path = self.names.path(rng)
-        examples = self._examples(rng, record, name, owner, parameters)
+        told = quoted(original, name, rng) if self.size == EXCERPT and record is None and not owner else None
+        examples = (told,) if told else self._examples(rng, record, name, owner, parameters)
         if not examples:
             return None
-        if rng.random() < 0.2 and '"""' not in original and "'''" not in original:
+        bare = '"""' not in original and "'''" not in original
+        if bare and rng.random() < (0.9 if self.size == EXCERPT else 0.2):
             original, planted = (_documented(text, name, examples[0], rng) for text in (original, planted))
+        elif self.size == EXCERPT and not told and not bare and not owner and rng.random() < 0.7:
+            original, planted = (with_example(text, examples[0]) for text in (original, planted))
         if owner:
             original, planted = (textwrap.indent(text, "    ") for text in (original, planted))
         changed = [(a, b) for a, b in zip(original.split("\n"), planted.split("\n"), strict=False) if a != b]
@@ -170,7 +184,7 @@ class Scenes:
     ) -> tuple[str, str, str, list[str]] | None:
         """New name, right and planted source after dropping docstrings and renaming, and the parameters' names."""
         pair = [function.source, mutation.apply(function.source)]
-        if function.doc[1] and (self.size < 2 or rng.random() < 0.55):
+        if function.doc[1] and self.size != EXCERPT and (self.size < 2 or rng.random() < 0.55):
             pair = ["\n".join(s.split("\n")[: function.doc[0]] + s.split("\n")[function.doc[1] :]) for s in pair]
         mapping: dict[str, str] = {}
         try:
@@ -192,7 +206,8 @@ class Scenes:
         budget = rng.choice(BUDGETS[self.size])
         parts, other = ([target] if target else []), "main"
         near = rng.random() < 0.5
-        for step in range(rng.choice((0, 1, 1, 2, 2, 3, 4)) + (not target)):
+        others = (0, 0, 0, 0, 0, 1, 2) if self.size == EXCERPT else (0, 1, 1, 2, 2, 3, 4)
+        for step in range(rng.choice(others) + (not target)):
             at = index + step + 1 if near and index is not None else self._index(rng)
             function = self.functions[at % len(self.functions)]
             if function.method and rng.random() < 0.6:
@@ -213,6 +228,8 @@ class Scenes:
             other = name
         rng.shuffle(parts)
         header = []
+        if self.size == EXCERPT and rng.random() < 0.85:
+            return "...\n" * (rng.random() < 0.9) + "\n...\n".join(parts) + "\n..." * (rng.random() < 0.9), other
         if rng.random() < 0.3:
             header.append(f'"""{_sentence(self.names, rng)}"""')
         if rng.random() < 0.4:
@@ -237,12 +254,12 @@ class Scenes:
             callee = f"{owner}({rng.choice(('', '', values.written(rng, values.value(rng, 1))))}).{name}"
         if record is not None:
             clear = [row for row in record.examples if row[1][0] == "value" or row[2][0] == "value"]
-            rows = rng.sample(clear, min(len(clear), rng.choice((1, 1, 1, 2, 3) if self.size else (1,))))
+            rows = rng.sample(clear, min(len(clear), rng.choice(COUNTS[self.size])))
             return tuple(
                 Example(f"{callee}({args})", _outcome(actual), _outcome(expected)) for args, expected, actual in rows
             )
         found = []
-        for _ in range(rng.choice((1, 1, 1, 1, 2, 3) if self.size else (1,))):
+        for _ in range(rng.choice(COUNTS[self.size])):
             count = len(parameters) if rng.random() < 0.85 else rng.randrange(4)
             arguments = [values.written(rng, values.value(rng)) for _ in range(min(count, 4))]
             if arguments and rng.random() < 0.1:
@@ -250,7 +267,7 @@ class Scenes:
             if len(arguments) == len(parameters) and arguments and rng.random() < 0.15:
                 arguments[-1] = f"{parameters[-1]}={arguments[-1]}"
             setup: tuple[str, ...] = ()
-            if arguments and "=" not in arguments[0] and rng.random() < 0.07:
+            if arguments and "=" not in arguments[0] and rng.random() < 0.1:
                 variable = self.names.variable(rng)
                 setup, arguments[0] = (f"{variable} = {arguments[0]}",), variable
             call = f"{callee}({', '.join(arguments)})"
@@ -266,6 +283,8 @@ class Scenes:
                         "{}[0]",
                         "tuple({})",
                         "next({})",
+                        "''.join({})",
+                        "' '.join({})",
                     )
                 ).format(call)
             right = values.value(rng)
@@ -276,11 +295,32 @@ class Scenes:
                 Outcome(values.written(rng, values.near(rng, right))),
             )
             if rng.random() < 0.12:
-                actual = Outcome(values.error(rng)[1], values.error(rng)[0])
+                kind, message = values.error(rng)
+                actual = Outcome(message, kind)
             elif rng.random() < 0.06:
                 expected = Outcome("", values.error(rng)[0])
-            found.append(Example(call, actual, expected, setup))
+            found.append(self._reworded(Example(call, actual, expected, setup), rng))
         return tuple(found)
+
+    def _reworded(self, example: Example, rng: random.Random) -> Example:
+        """The example with invented words in its texts: what is quoted must be copied, not remembered."""
+        if rng.random() < 0.4:
+            return example
+        mapping: dict[str, str] = {}
+
+        def other(match: re.Match[str]) -> str:
+            word = mapping.setdefault(match[0].lower(), self.names.word(rng))
+            return word.capitalize() if match[0][0].isupper() else word
+
+        def told(text: str) -> str:
+            return _WORD.sub(other, text)
+
+        return Example(
+            told(example.call),
+            dataclasses.replace(example.actual, text=told(example.actual.text)),
+            dataclasses.replace(example.expected, text=told(example.expected.text)),
+            tuple(told(line) for line in example.setup),
+        )
 
 
 def _outcome(row: list[str]) -> Outcome:

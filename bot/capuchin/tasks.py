@@ -246,7 +246,12 @@ def unparsed(scene: Scene, rng: random.Random) -> list[Turn] | None:
     options += [(fix.replace("</edit>", "").replace(">>>>>>> REPLACE\n", ""), "a block has no >>>>>>> REPLACE")]
     options += [(scene.fix, "no <edit> found"), ("<done/>", "no <edit> found")]
     options += [(fix.replace(scene.path, "x" + scene.path, 1), f"there is no file x{scene.path}")]
-    options += [(fix.replace(scene.fix + "\n>>>", scene.bug + "\n>>>"), "the edit changes nothing")]
+    # What the model writes of itself most often: a line taken for the faulty one, and left as it is. Mostly another
+    # line is at fault.
+    code = [line for line in scene.planted.split("\n")[1:] if line.strip() and '"""' not in line]
+    for line in (scene.bug, *rng.choices(code or [scene.bug], k=6)):
+        same = edit_reply(scene.path, scene.text, line, line)
+        options += [(same, "the edit changes nothing")] if same else []
     broken = scene.fix.replace(")", "", 1) if ")" in scene.fix else scene.fix + " ("
     options += [
         (fix.replace(scene.fix + "\n>>>", broken + "\n>>>"), f"{scene.path} would no longer parse after the edit")
@@ -275,14 +280,14 @@ def _unparsed_test(scene: Scene, text: str, rng: random.Random) -> list[Turn] | 
 
 Exercise = Callable[[Scene, random.Random], "list[Turn] | None"]
 MIX: tuple[tuple[str, Exercise, float], ...] = (
-    ("edit", write_edit, 0.47),
-    ("edit review", revise_edit, 0.07),
-    ("test", write_test, 0.19),
-    ("test review", review_test, 0.07),
-    ("blame", blame_test, 0.02),
-    ("relevance", relevance, 0.06),
-    ("select", choose, 0.03),
-    ("unparsed", unparsed, 0.025),
+    ("edit", write_edit, 0.62),
+    ("edit review", revise_edit, 0.05),
+    ("test", write_test, 0.12),
+    ("test review", review_test, 0.04),
+    ("blame", blame_test, 0.01),
+    ("relevance", relevance, 0.04),
+    ("select", choose, 0.02),
+    ("unparsed", unparsed, 0.1),
 )
 
 

@@ -5,6 +5,7 @@ underscores split; a newline takes its indentation along; the markers of the rep
 comes back exactly.
 """
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 VOCABULARY = 4096
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 MARKERS = (
     "<<<<<<< SEARCH",
@@ -111,6 +113,14 @@ def save(tokenizer: "Tokenizer", folder: Path) -> None:
     wrapped.save_pretrained(str(folder))
 
 
+def copy(source: Path, folder: Path) -> None:
+    """Copy the tokenizer and the chat template of a checkpoint's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (source / name).exists():
+            shutil.copy(source / name, folder / name)
+
+
 def load(folder: Path) -> "Tokenizer":
     """The bare tokenizer of a checkpoint's folder."""
     from tokenizers import Tokenizer
@@ -118,14 +128,14 @@ def load(folder: Path) -> "Tokenizer":
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-PROMPT, REPLY, QUOTED, SILENT = 0, 1, 2, 3  # classes of a token, by how its prediction counts
+PROMPT, REPLY, QUOTED, SILENT, CHANGE = 0, 1, 2, 3, 4  # classes of a token, by how its prediction counts
 
 
 def encode(tokenizer: "Tokenizer", turns: list[Turn]) -> tuple[list[int], list[int]]:
     """Token ids of a conversation as the chat template writes it, and the class of each.
 
     REPLY: to be learned. QUOTED: a right test shown in an edit's prompt, which teaches writing tests as well. SILENT: a
-    wrong attempt, never learned. PROMPT: all else.
+    wrong attempt, never learned. CHANGE: where an edit's new lines first differ from the old ones. PROMPT: all else.
     """
     ids: list[int] = []
     classes: list[int] = []
@@ -150,6 +160,20 @@ def encode(tokenizer: "Tokenizer", turns: list[Turn]) -> tuple[list[int], list[i
             put(f"{END}\n", PROMPT)
         else:
             put(f"{ASSISTANT}\n", PROMPT)
+            began = len(ids)
             put(turn.content + END, REPLY if turn.loss else SILENT)
+            change = _change(tokenizer, ids[began:]) if turn.loss else None
+            if change is not None:
+                classes[began + change] = CHANGE
             put("\n", PROMPT)
     return ids, classes
+
+
+def _change(tokenizer: "Tokenizer", ids: list[int]) -> int | None:
+    """Where in a reply's tokens the REPLACE part first differs from the SEARCH part; None where there is no edit."""
+    first, middle, last = (tokenizer.token_to_id(MARKERS[index]) for index in range(3))
+    if middle not in ids or first not in ids or last not in ids:
+        return None
+    start, between, end = ids.index(first), ids.index(middle), ids.index(last)
+    old, new = ids[start + 1 : between], ids[between + 1 : end]
+    return next((between + 1 + k for k, token in enumerate(new) if k >= len(old) or old[k] != token), None)

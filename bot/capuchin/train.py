@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bot.capuchin import parallel
 from bot.capuchin import tokenizer as tok
-from bot.capuchin.data import MAX_TOKENS, read_shard
+from bot.capuchin.data import MAX_TOKENS, SETTLED, read_shard
 from bot.capuchin.model import Capuchin, Shape
 from bot.capuchin.optimizer import Optimizer, Rates, State
 
@@ -35,6 +36,9 @@ class Plan:
     prompt_share: float = 0.25  # of the prompt's tokens, drawn anew each time, that carry loss ...
     prompt_weight: float = 0.3  # ... and how much; a third of it in the second half
     quoted_weight: float = 0.5
+    change_weight: float = (
+        2.5  # of the token that mends: a tiny model else copies the line to its end, and mends nothing
+    )
     checkpoint_minutes: float = 4.0
     seed: int = 1
 
@@ -93,6 +97,7 @@ def weigh(classes: Tensor, plan: Plan, progress: float) -> Tensor:
     weights = torch.zeros(classes.shape)
     weights[classes == tok.REPLY] = 1.0
     weights[classes == tok.QUOTED] = plan.quoted_weight
+    weights[classes == tok.CHANGE] = plan.change_weight
     drawn = (classes == tok.PROMPT) & (torch.rand(classes.shape) < plan.prompt_share)
     weights[drawn] = plan.prompt_weight * (1.0 if progress < 0.5 else 1 / 3)
     return weights
@@ -119,13 +124,25 @@ class Job:
 
 
 def train(
-    folder: Path, shards: Path, plan: Plan, shape: Shape, rates: Rates, compiled: bool = True, workers: int = 1
+    folder: Path,
+    shards: Path,
+    plan: Plan,
+    shape: Shape,
+    rates: Rates,
+    compiled: bool = True,
+    workers: int = 1,
+    start: Path | None = None,
 ) -> Capuchin:
-    """Train to the end of the budget, resuming from `folder/state.pt`; log to `training.jsonl` there."""
+    """Train to the end of the budget, resuming from `folder/state.pt`; log to `training.jsonl` there.
+
+    `start`: the folder of a checkpoint to begin with instead of random weights, at the last part of the course.
+    """
     torch.manual_seed(plan.seed)
     net = Capuchin(shape).bfloat16()
+    if start is not None:
+        net.from_transformers(load_file(start / "model.safetensors"))
     folder.mkdir(parents=True, exist_ok=True)
-    job = Job(folder, shards, plan, shape, rates, compiled)
+    job = Job(folder, shards, plan, shape, rates, compiled, shard=0 if start is None else SETTLED)
     team = parallel.team(net, workers)
     state = None
     if (folder / "state.pt").exists():

@@ -4,7 +4,7 @@ import random
 import string
 from collections.abc import Callable
 
-_WORDS = [
+WORDS = [
     "hello",
     "world",
     "foo",
@@ -90,7 +90,7 @@ def _integer(rng: random.Random) -> int:
 
 def _text(rng: random.Random) -> str:
     style = rng.randrange(9)
-    words = rng.choices(_WORDS, k=rng.choice((1, 2, 2, 3)))
+    words = rng.choices(WORDS, k=rng.choice((1, 2, 2, 3)))
     if style <= 2:
         return " ".join(words)
     if style == 3:

@@ -66,3 +66,14 @@ def test_an_empty_system_message_is_left_out() -> None:
     wrapped = AutoTokenizer.from_pretrained(str(CHECKPOINT))
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": "hi"}]
     assert wrapped.apply_chat_template(messages, tokenize=False) == "<|user|>\nhi<|end|>\n"
+
+
+def test_the_token_that_mends_is_marked() -> None:
+    old, new = "    return low < high", "    return low <= high"
+    edit = f'<edit path="a.py">\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n</edit>'
+    ids, classes = tok.encode(TOKENIZER, [said("a\nWrite an edit."), right(edit)])
+    marked = [i for i, kind in zip(ids, classes, strict=True) if kind == tok.CHANGE]
+    assert TOKENIZER.decode(marked, skip_special_tokens=False).strip() == "<="
+    same = edit.replace(new, old)
+    _, classes = tok.encode(TOKENIZER, [said("a\nWrite an edit."), wrong(edit), said("no"), right(same)])
+    assert tok.CHANGE not in classes

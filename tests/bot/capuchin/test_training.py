@@ -93,6 +93,18 @@ def test_transformers_computes_the_same_logits() -> None:
         torch.testing.assert_close(ours, other(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+def test_training_goes_on_from_a_checkpoint(shards: Path, tmp_path: Path) -> None:
+    net = Capuchin(TINY)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    export(net.to_transformers(), TINY, CHECKPOINT, tmp_path / "first")
+    (shards / "00000.npz").rename(shards / f"{data.SETTLED:05}.npz")
+    plan = Plan(steps=1, warmup=10**9)  # a rate of nothing
+    again = train(tmp_path / "run", shards, plan, TINY, Rates(), compiled=False, start=tmp_path / "first")
+    for name, tensor in net.to_transformers().items():
+        assert torch.equal(again.to_transformers()[name], tensor.bfloat16()), name
+
+
 def test_newton_schulz_makes_singular_values_about_one() -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonal(torch.randn(3, 24, 64)))

@@ -1,0 +1,88 @@
+"""Docstrings with examples, as libraries have them: read out of a function, or written into one."""
+
+import ast
+import doctest
+import random
+from collections.abc import Iterator
+
+from bot.capuchin import values
+from bot.capuchin.issues import Example, Outcome
+
+_LONGEST = 100  # characters of a call or a result that an issue quotes
+
+
+def quoted(source: str, name: str, rng: random.Random) -> Example | None:
+    """An example of the docstring that calls the function, with a made-up wrong result; None where there is none.
+
+    Lines before it that bind what it uses become its setup, at most three.
+    """
+    try:
+        tree = ast.parse(source)
+        rows = doctest.DocTestParser().get_examples(ast.get_docstring(tree.body[0]) or "")  # type: ignore[arg-type]
+    except (SyntaxError, ValueError, TypeError):
+        return None
+    fit = []
+    for place, row in enumerate(rows):
+        call, want = row.source.strip(), row.want.strip()
+        if f"{name}(" not in call or not want or row.exc_msg or "\n" in call + want or "#" in call or "..." in want:
+            continue
+        try:
+            ast.parse(call, mode="eval")
+        except SyntaxError:
+            continue
+        setup = tuple(_setup([r.source.strip() for r in rows[:place]], call))
+        if max(len(call), len(want)) <= _LONGEST and len(setup) <= 3 and "\n" not in "".join(setup):
+            fit.append(Example(call, _slip(want, rng), Outcome(want), setup))
+    return rng.choice(fit) if fit else None
+
+
+def _slip(want: str, rng: random.Random) -> Outcome:
+    if rng.random() < 0.15:
+        kind, message = values.error(rng)
+        return Outcome(message, kind)
+    try:
+        return Outcome(repr(values.near(rng, ast.literal_eval(want))))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return Outcome(rng.choice((want[:-1], want[1:], "None", "[]", f"[{want}]", "0", "False")) or "None")
+
+
+def _setup(before: list[str], call: str) -> Iterator[str]:
+    """Of the earlier lines those that bind a name which the call uses, in their order."""
+    needed, kept = _used(call), []
+    for source in reversed(before):
+        try:
+            nodes = list(ast.walk(ast.parse(source)))
+        except SyntaxError:
+            continue
+        bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        if bound & needed:
+            kept.append(source)
+            needed |= _used(source)
+    yield from reversed(kept)
+
+
+def _used(source: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+
+
+def with_example(source: str, example: Example) -> str:
+    """The function with the example at the end of its docstring; as it was where that does not work."""
+    lines = source.split("\n")
+    try:
+        first = ast.parse(source).body[0].body[0]  # type: ignore[attr-defined]
+    except (SyntaxError, AttributeError, IndexError):
+        return source
+    last = (first.end_lineno or first.lineno) - 1
+    closing = lines[last]
+    quotes = closing[-3:]
+    if quotes not in ('"""', "'''") or example.expected.error or not isinstance(first, ast.Expr):
+        return source
+    pad = " " * first.col_offset
+    shown = [f"{pad}>>> {line}" for line in (*example.setup, example.call)] + [pad + example.expected.text]
+    body = closing[:-3].rstrip()
+    changed = "\n".join([*lines[:last], *([body] if body else []), "", *shown, pad + quotes, *lines[last + 1 :]])
+    try:
+        ast.parse(changed)
+    except SyntaxError:
+        return source
+    return changed
