@@ -3,7 +3,7 @@
 import torch
 
 from engine.model import StepInput
-from engine.scheduler import Step
+from engine.step import Step
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.worklist import WorkList
 
@@ -29,20 +29,22 @@ def build(
     sampled: list[int] = []
     spans: list[Span] = []
     for work in step.works:
-        sequence, new = work
+        sequence, new, draft = work
         table, start = sequence.table, sequence.computed
-        if new == 1:
+        drafted = len(draft)
+        if new == 1 and not drafted:
             tokens.append(sequence.tokens[start])
             positions.append(start)
             slots.append(table[start // block_size] * block_size + start % block_size)
         else:
-            end = start + new
-            tokens.extend(sequence.tokens[start:end])
+            tokens.extend(sequence.tokens[start : start + new])
+            tokens.extend(draft)
+            end = start + new + drafted
             positions.extend(range(start, end))
             slots.extend(table[at // block_size] * block_size + at % block_size for at in range(start, end))
-        spans.append(Span(table, new, start + new))
+        spans.append(Span(table, new + drafted, start + new + drafted))
         if work.samples:
-            sampled.append(len(tokens) - 1)
+            sampled.extend(range(len(tokens) - 1 - drafted, len(tokens)))
     items = cut(spans, step.shared, block_size, cost)
     packed = torch.tensor([tokens, positions, slots], device=device)
     rows = WorkList.of(items, len(tokens), block_size, device, zone, cache_blocks)

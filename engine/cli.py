@@ -64,7 +64,13 @@ def build_core(settings: Settings) -> Core:
     longest, quantization = settings.max_model_len, settings.quantization
     model = Model.load(settings.model, settings.dtype, settings.device, longest, quantization)
     tokenizer = Tokenizer.load(settings.model)
-    limits = Limits(settings.block_size, settings.max_batch, settings.prefill_chunk, settings.lease_seconds)
+    limits = Limits(
+        settings.block_size,
+        settings.max_batch,
+        settings.prefill_chunk,
+        settings.lease_seconds,
+        settings.max_draft if settings.speculation == "auto" else 0,
+    )
     most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
     memory = settings.cache_memory or CPU_CACHE
@@ -115,6 +121,8 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--prefill-chunk", type=int, default=defaults.prefill_chunk, help="prompt tokens a step (default: %(default)s)")
     add("--block-size", type=int, default=defaults.block_size, help="tokens per cache block (default: %(default)s)")
     add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
+    add("--speculation", choices=("auto", "off"), default="auto", help="try guessed tokens where it pays, or never")
+    add("--max-draft", type=int, default=defaults.max_draft, help="tokens guessed at once (default: %(default)s)")
     given = parser.parse_args(argv)
     return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
 

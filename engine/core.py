@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from engine.batch import build
 from engine.errors import ContextLengthError, OverloadedError, StepError
 from engine.model import Model
 from engine.sampling import Draw, logprobs, sample
-from engine.scheduler import Limits, Scheduler, Step
+from engine.scheduler import Limits, Scheduler
 from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
+from engine.speculation import Speculator
+from engine.step import Step, Work
 from engine.text import OutputText
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
@@ -23,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CLIENT_BLOCKS = 4  # equal first blocks of a prompt by which requests without a `user` are one client's
 STORED_LOGITS = 32 << 20  # bytes of logits kept for prompts that may come again
+ROW_COST = {"cpu": 0.1, "cuda": 0.01}  # see `StepTimes`; counts only until steps are measured
 
 
 @dataclass
@@ -33,6 +37,24 @@ class StepStats:
     seconds: float = 0.0
     failed_steps: int = 0
     shared_tokens: int = 0  # cached tokens that attention did not have to read again, because a sibling's row did
+
+
+class Row(NamedTuple):
+    """One row of logits: what follows a sequence's last token and the first `offset` tokens of its draft."""
+
+    work: Work
+    offset: int
+
+    @property
+    def sequence(self) -> Sequence:
+        """Whose."""
+        return self.work.sequence
+
+    @property
+    def draw(self) -> Draw:
+        """How its token is sampled: no otherwise than without drafts."""
+        sequence = self.work.sequence
+        return Draw(sequence.request.params, sequence.seed, sequence.generated + self.offset)
 
 
 class Core:
@@ -75,7 +97,11 @@ class Core:
         """Forget all requests and the whole cache."""
         self._prompt_logits.clear()
         self.model.allocate(self._blocks * self.limits.block_size)
-        self.scheduler = Scheduler(self._blocks, self.limits, self.model.copy, self._knows_logits, self._clock)
+        limits, slope = self.limits, ROW_COST.get(self.model.device.type, 0.1)
+        self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
+        self.scheduler = Scheduler(
+            self._blocks, limits, self.model.copy, self._knows_logits, self._clock, self.speculator.draft
+        )
 
     def resize(self, blocks: int) -> None:
         """Forget everything, with a cache of another size from now on."""
@@ -136,6 +162,7 @@ class Core:
 
         A step that fails ends the sequences it computed with an error, and leaves the rest as it was.
         """
+        planning = time.perf_counter()
         step = self.scheduler.schedule()
         if not step.works and not step.ready:
             return self._fail_stuck()
@@ -146,7 +173,9 @@ class Core:
             self.stats.failed_steps += 1
             logger.exception("a step failed; its requests end with an error")
             return self._fail(step, error)
-        seconds = time.perf_counter() - begin
+        end = time.perf_counter()
+        self.speculator.note(step, end - planning)
+        seconds = end - begin
         self.stats.steps += 1
         self.stats.seconds += seconds
         self.on_step(seconds)
@@ -172,7 +201,6 @@ class Core:
     # -- one step -------------------------------------------------------------------------------------------------
 
     def _compute(self, step: Step) -> Iterator[Output]:
-        rows = [work.sequence for work in step.works if work.samples]
         parts: list[Tensor] = []
         if step.works:
             allocator = self.scheduler.allocator
@@ -183,66 +211,89 @@ class Core:
         if step.ready:
             parts.append(torch.stack([self._prompt_logits[self._key(sequence)][1] for sequence in step.ready]))
         logits = torch.cat(parts) if len(parts) > 1 else parts[0]
-        for row, sequence in enumerate(rows):
-            if not sequence.generated:
-                self._remember(sequence, logits[row])
-        rows += step.ready
+        sampling = [work for work in step.works if work.samples] + [Work(sequence, 0) for sequence in step.ready]
+        rows = [Row(work, offset) for work in sampling for offset in range(1 + len(work.draft))]
+        for index, row in enumerate(rows):
+            if not row.sequence.generated:
+                self._remember(row.sequence, logits[index])
+        works = step.works
+        finite = torch.isfinite(logits.amax(dim=-1))
+        if not bool(finite.all()):
+            broken = {rows[index].work.sequence for index in (~finite).nonzero()[:, 0].tolist()}
+            yield from self._fail_broken(self._without_drafts(sampling, broken))
+            works = [work for work in works if work.sequence not in broken]
+            sound = [
+                i for i, row in enumerate(rows) if row.sequence.state is State.RUNNING and row.sequence not in broken
+            ]
+            logits, rows = logits[sound], [rows[index] for index in sound]
         if not rows:
-            self.scheduler.advance(step.works)
+            self.scheduler.advance(works)
             return
-        top = logits.amax(dim=-1)
-        if not bool(torch.isfinite(top).all()):
-            yield from self._fail_broken([rows[row] for row in (~torch.isfinite(top)).nonzero()[:, 0].tolist()])
-            sound = [row for row, sequence in enumerate(rows) if sequence.state is State.RUNNING]
-            logits, rows = logits[sound], [rows[row] for row in sound]
-            if not rows:
-                return
-        chosen = sample(logits, [Draw(s.request.params, s.seed, s.generated) for s in rows])
-        self._note_logprobs(rows, logits, chosen)
-        self.scheduler.advance(step.works)
-        for sequence, token in zip(rows, chosen.tolist(), strict=True):
-            output = self._take(sequence, token)
+        chosen = sample(logits, [row.draw for row in rows])
+        entries = self._logprobs(rows, logits, chosen)
+        self.scheduler.advance(works)
+        tokens, begin = chosen.tolist(), 0
+        while begin < len(rows):
+            end = begin + 1 + len(rows[begin].work.draft)
+            output = self._take(rows[begin].work, tokens[begin:end], entries[begin:end])
+            begin = end
             if output is not None:
                 yield output
 
-    def _take(self, sequence: Sequence, token: int) -> Output | None:
-        """Add a sampled token to its sequence; an output where there is something to tell."""
-        request, params = sequence.request, sequence.request.params
-        sequence.tokens.append(token)
-        self.scheduler.counters.generated_tokens += 1
+    def _take(self, work: Work, tokens: list[int], entries: list[TokenLogprob | None]) -> Output | None:
+        """Add sampled tokens to their sequence for as long as they are those of its draft, and one behind; an output
+        where there is something to tell.
+        """
+        sequence, _, draft = work
         reason: FinishReason | None = None
-        ended = token in params.stop_token_ids or (token in self.end_tokens and not params.ignore_eos)
-        if (not ended and sequence.text.push(token)) or ended:
-            reason = "stop"
-        elif sequence.remaining <= 0:
-            reason = "length"
+        for offset, (token, entry) in enumerate(zip(tokens, entries, strict=True)):
+            if entry is not None:
+                sequence.logprobs.append(entry)
+            reason = self._push(sequence, token)
+            hit = offset < len(draft) and token == draft[offset]
+            if hit:
+                self.scheduler.accept(sequence)
+            if reason is not None or not hit:
+                break
         if reason is not None:
             self.scheduler.finish(sequence, reason)
-        elif not request.stream:
+        elif not sequence.request.stream:
             return None
         text = sequence.text.take(last=reason is not None)
         if not text and reason is None and not sequence.logprobs:
             return None
-        entries, sequence.logprobs = tuple(sequence.logprobs), []
-        return Output(request, sequence.index, text, entries, reason)
+        reported, sequence.logprobs = tuple(sequence.logprobs), []
+        return Output(sequence.request, sequence.index, text, reported, reason)
+
+    def _push(self, sequence: Sequence, token: int) -> FinishReason | None:
+        """Add a token to its sequence; whether and why it is the last."""
+        params = sequence.request.params
+        sequence.tokens.append(token)
+        self.scheduler.counters.generated_tokens += 1
+        ended = token in params.stop_token_ids or (token in self.end_tokens and not params.ignore_eos)
+        if (not ended and sequence.text.push(token)) or ended:
+            return "stop"
+        return "length" if sequence.remaining <= 0 else None
 
     @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens that end a text."""
         return self.model.end_tokens
 
-    def _note_logprobs(self, rows: list[Sequence], logits: Tensor, chosen: Tensor) -> None:
-        wanted = [row for row, sequence in enumerate(rows) if sequence.request.params.logprobs is not None]
+    def _logprobs(self, rows: list[Row], logits: Tensor, chosen: Tensor) -> list[TokenLogprob | None]:
+        """What is to be reported of each row's token, if anything."""
+        counts = [row.sequence.request.params.logprobs for row in rows]
+        entries: list[TokenLogprob | None] = [None] * len(rows)
+        wanted = [index for index, count in enumerate(counts) if count is not None]
         if not wanted:
-            return
+            return entries
         index = torch.tensor(wanted, device=logits.device)
-        most = max(rows[row].request.params.logprobs or 0 for row in wanted)
-        found, values, ids = logprobs(logits[index], chosen[index], most)
+        found, values, ids = logprobs(logits[index], chosen[index], max(counts[row] or 0 for row in wanted))
         columns = zip(wanted, chosen[index].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
         for row, token, value, top_values, top_ids in columns:
-            count = rows[row].request.params.logprobs or 0
-            top = tuple(zip(top_ids[:count], top_values[:count], strict=True))
-            rows[row].logprobs.append(TokenLogprob(token, value, top))
+            count = counts[row] or 0
+            entries[row] = TokenLogprob(token, value, tuple(zip(top_ids[:count], top_values[:count], strict=True)))
+        return entries
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -267,10 +318,24 @@ class Core:
             self.scheduler.finish(sequence, "error")
         return [Output(request, 0, error=StepError("the cache has no room for this request"))]
 
+    def _without_drafts(self, works: list[Work], broken: set[Sequence]) -> list[Sequence]:
+        """Of sequences whose logits are not finite, those that had no draft. The others compute the step again, and are
+        drafted no more: a token that was never said must not end a request.
+        """
+        size = self.limits.block_size
+        drafted = [work for work in works if work.draft and work.sequence in broken]
+        for sequence, new, draft in drafted:
+            sequence.draftable = False
+            places = range(sequence.computed, sequence.computed + new + len(draft))
+            self.model.scrub([sequence.table[at // size] * size + at % size for at in places])
+        return [work.sequence for work in works if not work.draft and work.sequence in broken]
+
     def _fail_broken(self, sequences: list[Sequence]) -> Iterator[Output]:
         """End requests whose logits are not finite, and zero what they stored: masked slots must hold finite
         numbers.
         """
+        if not sequences:
+            return
         size = self.limits.block_size
         blocks = {block for sequence in sequences for block in sequence.table}
         for request in dict.fromkeys(sequence.request for sequence in sequences):

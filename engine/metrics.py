@@ -52,6 +52,8 @@ class EngineMetrics(Collector):
                 counters.prompt_tokens,
             ),
             "tokens_generated": ("Tokens sampled", counters.generated_tokens),
+            "tokens_drafted": ("Tokens guessed and tried", counters.drafted_tokens),
+            "tokens_accepted": ("Tokens guessed right", counters.accepted_tokens),
             "prefix_bytes_saved": ("Bytes of keys and values not read again because rows share a prefix", saved),
             "preemptions": ("Sequences preempted", counters.preemptions),
             "evicted_blocks": ("Cached blocks evicted", counters.evicted_blocks),

@@ -9,36 +9,16 @@ clients at once take turns (`engine.turns`): none waits for another's thousand s
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from engine.blocks import BlockAllocator
+from engine.drafts import Drafter, Drafts
 from engine.order import TreeOrder
 from engine.prefix_tree import Match, PrefixTree
 from engine.sequence import FinishReason, Request, Sequence, State
+from engine.step import Step, Work
 from engine.turns import Turns
 
 CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
-
-
-class Work(NamedTuple):
-    """One sequence's part of a step: its next `new` tokens, at least one."""
-
-    sequence: Sequence
-    new: int
-
-    @property
-    def samples(self) -> bool:
-        """Whether the step computes the sequence's last token, so that a new one can be sampled."""
-        return self.sequence.computed + self.new == len(self.sequence.tokens)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What to compute next."""
-
-    works: list[Work]  # in tree order
-    shared: list[int]  # leading blocks that each work's table has in common with the one before; 0 for the first
-    ready: list[Sequence]  # sequences that only need to be sampled: the logits of their prompt are known already
 
 
 @dataclass(frozen=True)
@@ -49,6 +29,7 @@ class Limits:
     max_batch: int = 256  # sequences
     prefill_chunk: int = 512  # prompt tokens a step
     lease_seconds: float = 120.0
+    max_draft: int = 0  # tokens drafted per sequence and step; 0: no speculation
 
 
 @dataclass
@@ -59,6 +40,8 @@ class Counters:
     cached_tokens: int = 0  # prompt tokens taken from the cache instead
     prompt_tokens: int = 0  # of all sequences admitted, each child counted
     generated_tokens: int = 0
+    drafted_tokens: int = 0  # rows that went through the model for a draft
+    accepted_tokens: int = 0  # of these, those that were sampled
     preemptions: int = 0
     evicted_blocks: int = 0
     finished: dict[str, int] = field(default_factory=dict)  # sequences by reason
@@ -74,6 +57,7 @@ class Scheduler:
         copy: CopySlots,
         knows_logits: Callable[[Sequence], bool] = lambda sequence: False,
         clock: Callable[[], float] = time.monotonic,
+        drafter: Drafter = lambda decoding, budget: {},
     ) -> None:
         """
         Args:
@@ -83,6 +67,7 @@ class Scheduler:
             knows_logits: whether the logits after a sequence's prompt are at hand, so that no token of it need be
                 computed.
             clock: seconds, for leases.
+            drafter: what to try behind the last tokens of sequences that decode.
         """
         self.limits = limits
         self.allocator = BlockAllocator(blocks)
@@ -93,6 +78,9 @@ class Scheduler:
         self._copy = copy
         self._knows_logits = knows_logits
         self._clock = clock
+        self._drafts = Drafts(
+            self.allocator, limits.block_size, limits.max_draft, drafter, lambda blocks: self._make_room(blocks, False)
+        )
         self._typical_output = 64.0  # tokens, running mean of finished sequences
 
     @property
@@ -107,9 +95,13 @@ class Scheduler:
 
     def schedule(self) -> Step:
         """The next step. Room for every row is reserved; sequences may have been admitted or preempted."""
+        self._drafts.take_back()
         self._grow()
         self._admit()
         shares = self._shares()
+        # Drafts take what prompts leave of their rows, and of those that are sampled: no step is larger for them.
+        spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - len(self.running))
+        drafts = self._drafts.plan(self.running, spare)
         step = Step([], [], [])
         common = 0
         for sequence, shared in zip(self.running.sequences, self.running.shared, strict=True):
@@ -118,7 +110,7 @@ class Scheduler:
             if not missing:
                 step.ready.append(sequence)
             elif new := shares.get(sequence, missing):
-                step.works.append(Work(sequence, new))
+                step.works.append(Work(sequence, new, drafts.get(sequence, ())))
                 step.shared.append(common)
                 common = len(sequence.table)
         return step
@@ -146,19 +138,28 @@ class Scheduler:
         return shares
 
     def advance(self, works: list[Work]) -> None:
-        """Take note that a step was computed: what prompts it completed is cached for others at once."""
+        """Take note that a step was computed: what prompts it completed is cached for others at once. Of drafts
+        nothing counts yet: see `accept`.
+        """
         size = self.limits.block_size
-        for sequence, new in works:
+        for sequence, new, draft in works:
+            self.counters.drafted_tokens += len(draft)
             if sequence.state is not State.RUNNING:
                 continue
             before = sequence.computed
             sequence.computed += new
-            self.waiting.charge(sequence, new)
+            self.waiting.charge(sequence, new + len(draft))
             if before < sequence.prompt_length:
                 self.counters.computed_tokens += new
                 end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
                 if end // size > before // size or not sequence.prefilling:
                     self.tree.insert(sequence.tokens[:end], sequence.table)
+
+    def accept(self, sequence: Sequence) -> None:
+        """Take note that the sequence's last token is what was drafted: its key and value are in the cache."""
+        assert sequence.state is State.RUNNING
+        sequence.computed += 1
+        self.counters.accepted_tokens += 1
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a sequence, wherever it stands. Its blocks are free at once, or cached under a lease if it ended by

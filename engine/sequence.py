@@ -106,6 +106,7 @@ class Sequence:
     computed: int = 0  # leading tokens whose keys and values are in the cache
     logprobs: list[TokenLogprob] = field(default_factory=list)  # not yet reported
     finish_reason: FinishReason | None = None
+    draftable: bool = True  # whether tokens may be tried behind its last one
 
     @property
     def prompt_length(self) -> int:

@@ -40,5 +40,7 @@ class Settings(BaseModel):
     max_batch: int = Field(default=256, ge=1)  # sequences that run at once
     max_waiting: int = Field(default=20_000, ge=1)  # sequences that wait; more are refused with 429
     prefill_chunk: int = Field(default=512, ge=1)  # prompt tokens computed per step, beside the decoding rows
+    speculation: Literal["auto", "off"] = "auto"  # auto: where it pays
+    max_draft: int = Field(default=32, ge=1, le=256)  # tokens guessed per sequence and step
     lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
     item_tokens: int = Field(default=700, ge=0)  # `kernels.tree_attention.cut.CutCost`

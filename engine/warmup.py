@@ -18,8 +18,8 @@ from engine.core import Core
 from engine.errors import LoadError
 from engine.memory import Watch, available, size
 from engine.sampling import Draw, logprobs, sample
-from engine.scheduler import Step, Work
 from engine.sequence import Request, SamplingParams, Sequence
+from engine.step import Step, Work
 from engine.text import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)

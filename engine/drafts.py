@@ -1,0 +1,73 @@
+"""Room for drafts in a step: rows that it has to spare, and blocks that nobody else needs, lent until the next one."""
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Many
+
+from engine.blocks import BlockAllocator
+from engine.sequence import Sequence, State
+
+# Of sequences that decode, and at most so many tokens in all: tokens to be tried behind the last one of each.
+Drafter = Callable[[list[Sequence], int], Mapping[Sequence, Many[int]]]
+
+
+class Drafts:
+    """Asks for drafts and makes room for them. A scheduler has one."""
+
+    def __init__(
+        self,
+        allocator: BlockAllocator,
+        block_size: int,
+        longest: int,
+        drafter: Drafter,
+        make_room: Callable[[int], bool],
+    ) -> None:
+        """
+        Args:
+            allocator: of the blocks.
+            block_size: tokens.
+            longest: tokens per sequence and step; 0: no drafts.
+            drafter: who knows what to try.
+            make_room: whether so many blocks are free, if need be by evicting what is cached and not pinned.
+        """
+        self._allocator = allocator
+        self._size = block_size
+        self._longest = longest
+        self._drafter = drafter
+        self._make_room = make_room
+        self._borrowers: list[Sequence] = []
+
+    def plan(self, running: Iterable[Sequence], budget: int) -> dict[Sequence, Many[int]]:
+        """Drafts of at most `budget` tokens in all, with room in the tables of their sequences."""
+        if not self._longest or budget < 1:
+            return {}
+        decoding = [s for s in running if s.generated and s.draftable and s.computed == len(s.tokens) - 1]
+        drafts: dict[Sequence, Many[int]] = {}
+        for sequence, tokens in self._drafter(decoding, budget).items() if decoding else ():
+            count = min(len(tokens), budget, self._longest, sequence.remaining - 1)
+            count = min(count, self._lend(sequence, count))
+            if count > 0:
+                drafts[sequence] = tokens[:count]
+                budget -= count
+        return drafts
+
+    def take_back(self) -> None:
+        """Free the blocks that drafts did not fill. A sequence keeps that of its next token, as those without drafts
+        do.
+        """
+        for sequence in self._borrowers:
+            needed = len(sequence.tokens) // self._size + 1
+            if sequence.state is State.RUNNING and len(sequence.table) > needed:
+                self._allocator.release(sequence.table[needed:])
+                del sequence.table[needed:]
+        self._borrowers.clear()
+
+    def _lend(self, sequence: Sequence, count: int) -> int:
+        """Tokens for which there is room behind the sequence's last one: `count` at least, where blocks can be had."""
+        room = len(sequence.table) * self._size - len(sequence.tokens)
+        blocks = -(-(count - room) // self._size)
+        if blocks > 0 and self._make_room(blocks):
+            behind = self._allocator.follow(sequence.table[-1], blocks)
+            sequence.table.extend(behind or self._allocator.allocate(blocks))
+            self._borrowers.append(sequence)
+            room += blocks * self._size
+        return room

@@ -1,0 +1,333 @@
+"""Speculation: tokens guessed from what a prompt and its siblings' outputs said before, checked by the model many at
+once.
+
+A step computes a sequence's drafted tokens as rows behind its last one, and samples every row just as it would without
+drafts: with random numbers that depend on (seed, position) alone. Drafted tokens count for as long as they are what was
+sampled. The text is therefore the same token for token as without speculation, at any temperature and with any filter;
+and a draft is accepted with the probability that the model gives it, as in speculative sampling (Leviathan et al.,
+arXiv 2211.17192) with a deterministic draft.
+
+Whether that pays is decided anew each step. A draft is worth the probability that it comes true, learned from how
+guesses like it fared. A row costs what steps of so many rows were measured to take. The drafts that are computed are
+those that give the most tokens a second; in a large batch, none are.
+"""
+
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from engine.sequence import Sequence as Generated
+from engine.step import Step
+from engine.suffix_tree import Guess, Place, SuffixTree
+
+MOST_LIVE = 64  # sequences that decode at once; above, even guessing costs more than it can bring
+FEED = 2048  # tokens added to trees per step: about 5 ms
+TOKENS = 1 << 20  # in all trees together, at about 130 bytes each
+LEAST_CHANCE = 0.02  # of a draft to come true
+MARGIN = 1.02  # drafts must promise so much more than none
+PATIENCE = 16  # steps without a worthwhile draft before guessing rests
+LONGEST_REST = 128  # steps
+
+
+class Trust:
+    """How often guesses come true, by length of their context and by their share of what followed it."""
+
+    CONTEXTS = (2, 4, 8, 16)  # tokens
+    SHARES = (0.45, 0.55, 0.8, 0.93)
+    PRIOR = 4.0  # observations that the prior is worth
+    MEMORY = 200.0  # observations
+
+    def __init__(self) -> None:
+        cells = (len(self.CONTEXTS) + 1) * (len(self.SHARES) + 1)
+        self._hits = [0.0] * cells
+        self._tries = [0.0] * cells
+
+    def cell(self, guess: Guess) -> int:
+        """Guesses of one cell are alike."""
+        share = guess.times / (guess.total + 1)  # a half where it was seen once
+        return bisect_right(self.CONTEXTS, guess.context) * (len(self.SHARES) + 1) + bisect_right(self.SHARES, share)
+
+    def chance(self, guess: Guess, cell: int) -> float:
+        """Probability that a guess comes true, given that those before it did."""
+        prior = guess.times / (guess.total + 0.5) * guess.context / (guess.context + 0.5)
+        return (self._hits[cell] + self.PRIOR * prior) / (self._tries[cell] + self.PRIOR)
+
+    def learn(self, cell: int, hit: bool) -> None:
+        """Take note of how a guess fared."""
+        if self._tries[cell] >= self.MEMORY:
+            self._tries[cell] *= 0.5
+            self._hits[cell] *= 0.5
+        self._tries[cell] += 1
+        self._hits[cell] += hit
+
+
+class StepTimes:
+    """What a decoding step takes, by its rows; with drafts and without, for these may run differently."""
+
+    WEIGHT = 0.2  # of the newest
+
+    def __init__(self, slope: float) -> None:
+        """
+        Args:
+            slope: what a row costs where nothing is known yet, in units of what a step costs whatever its rows.
+        """
+        self.slope = slope
+        self._seconds: tuple[dict[int, float], dict[int, float]] = ({}, {})  # plain, with drafts; by bucket of rows
+
+    def note(self, rows: int, drafted: bool, seconds: float) -> None:
+        """Learn from a step."""
+        known, bucket = self._seconds[drafted], self._bucket(rows)
+        before = known.get(bucket, seconds)
+        known[bucket] = before + self.WEIGHT * (min(seconds, 2 * before) - before)  # a pause of the machine is no step
+
+    def seconds(self, rows: int, drafted: bool) -> float:
+        """What a step may take: measured, or between two that were, or by the slope from the nearest that was."""
+        known = self._seconds[drafted] or self._seconds[not drafted]
+        bucket = self._bucket(rows)
+        if bucket in known:
+            return known[bucket]
+        below = max((at for at in known if at < bucket), default=None)
+        above = min((at for at in known if at > bucket), default=None)
+        if below is not None and above is not None:
+            return known[below] + (known[above] - known[below]) * (bucket - below) / (above - below)
+        nearest = below if below is not None else above
+        if nearest is None:
+            return 1 + self.slope * bucket
+        return known[nearest] * (1 + self.slope * bucket) / (1 + self.slope * nearest)
+
+    def forget_drafted(self) -> None:
+        """Measure steps with drafts anew: what was measured may be true no longer."""
+        self._seconds[True].clear()
+
+    @staticmethod
+    def _bucket(rows: int) -> int:
+        shift = max(0, rows.bit_length() - 3)
+        return rows >> shift << shift
+
+
+@dataclass(eq=False)
+class Grove:
+    """What prompts that share a long prefix share: a tree, and the trust in it."""
+
+    tree: SuffixTree = field(default_factory=SuffixTree)
+    trust: Trust = field(default_factory=Trust)
+    used: float = 0.0  # when
+    prefixes: list[int] = field(default_factory=list)  # keys of the speculator's places
+    dropped: bool = False
+
+
+@dataclass(eq=False)
+class Reader:
+    """One sequence in its grove's tree."""
+
+    grove: Grove
+    place: Place
+    read: int  # leading tokens of the sequence that the tree has
+    guessed: list[tuple[int, int]] = field(default_factory=list)  # what was expected behind them: tokens and cells
+
+
+class Speculator:
+    """Drafts for the scheduler. Not thread-safe: only the engine's thread calls it."""
+
+    def __init__(
+        self,
+        max_draft: int,
+        block_size: int,
+        slope: float,
+        keep: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            max_draft: tokens per sequence and step.
+            block_size: of the cache; prompts share trees by whole blocks.
+            slope: see `StepTimes`.
+            keep: seconds that a tree outlives its last use.
+            clock: seconds.
+        """
+        self.max_draft = max_draft
+        self.times = StepTimes(slope)
+        self._block_size = block_size
+        self._keep = keep
+        self._clock = clock
+        self._groves: OrderedDict[Grove, None] = OrderedDict()  # least recently used first
+        self._places: dict[int, tuple[Grove, Place]] = {}  # by hash of a prompt's prefix (`Request.chain`)
+        self._readers: WeakKeyDictionary[Generated, Reader] = WeakKeyDictionary()
+        self._fruitless = 0  # steps in a row without a worthwhile draft
+        self._rest = 0  # steps yet to sit out
+        self._resting = (0, 0)  # when the rest began: sequences, and the latest arrival among them
+        self.tokens = 0  # in all trees
+
+    def draft(self, decoding: Sequence[Generated], budget: int) -> dict[Generated, list[int]]:
+        """Tokens worth computing behind the last one of sequences that decode.
+
+        Args:
+            decoding: whose last token alone is not yet computed.
+            budget: drafted tokens in all.
+        """
+        live = len(decoding)
+        if not 0 < live <= MOST_LIVE or budget < 1:
+            return {}
+        if self._rest and 2 * live > self._resting[0] and max(s.arrival for s in decoding) <= self._resting[1]:
+            self._rest -= 1
+            return {}
+        self._rest = 0
+        self._drop_old()
+        # No more is promised by a row than by a sure one: this spares following hopeless guesses.
+        per_row = (self.times.seconds(live + 8, True) / self.times.seconds(live, False) - 1) / 8
+        floor = min(0.9, max(LEAST_CHANCE, 0.5 * live * per_row))
+        feed = FEED
+        guesses: dict[Generated, list[tuple[int, float]]] = {}
+        for sequence in decoding:
+            reader = self._reader(sequence)
+            feed -= self._catch_up(sequence, reader, feed)
+            if reader.read == len(sequence.tokens) and not reader.grove.dropped:
+                guesses[sequence] = self._guess(reader, min(self.max_draft, sequence.remaining - 1), floor)
+        drafts = self._choose(guesses, live, budget)
+        self._note_fruit(bool(drafts), decoding)
+        return drafts
+
+    def note(self, step: Step, seconds: float) -> None:
+        """Learn what a step took."""
+        works = step.works
+        if step.ready or not works or any(new > 1 or not sequence.generated for sequence, new, _ in works):
+            return  # more was computed than decoding
+        rows = sum(1 + len(work.draft) for work in works)
+        self.times.note(rows, rows > len(works), seconds)
+
+    def check_integrity(self) -> None:
+        """Assert what holds between any two calls."""
+        assert sum(len(grove.prefixes) for grove in self._groves) == len(self._places)
+        assert sum(grove.tree.tokens for grove in self._groves) == self.tokens
+        for grove in self._groves:
+            assert not grove.dropped
+            assert all(self._places[prefix][0] is grove for prefix in grove.prefixes)
+
+    # -- what drafts are worth ------------------------------------------------------------------------------------
+
+    def _guess(self, reader: Reader, most: int, floor: float) -> list[tuple[int, float]]:
+        """Expected tokens, and the probability that they come true up to each. One at least is noted, to learn by."""
+        found: list[tuple[int, float]] = []
+        reader.guessed = []
+        trust, chance = reader.grove.trust, 1.0
+        for guess in reader.grove.tree.guesses(reader.place):
+            cell = trust.cell(guess)
+            chance *= trust.chance(guess, cell)
+            reader.guessed.append((guess.token, cell))
+            if len(found) >= most or chance < floor:
+                break
+            found.append((guess.token, chance))
+        return found
+
+    def _choose(
+        self, guesses: dict[Generated, list[tuple[int, float]]], live: int, budget: int
+    ) -> dict[Generated, list[int]]:
+        """The guesses that give the most tokens a second. Each is likelier than those behind it, so that the likeliest
+        of all always make up beginnings.
+        """
+        chances = sorted((chance for found in guesses.values() for _, chance in found), reverse=True)
+        best = MARGIN * live / self.times.seconds(live, False)
+        expected, threshold = float(live), None
+        for count, chance in enumerate(chances[:budget], 1):
+            expected += chance
+            rate = expected / self.times.seconds(live + count, True)
+            if rate > best:
+                best, threshold = rate, chance
+        if threshold is None:
+            return {}
+        drafts = {}
+        for sequence, found in guesses.items():
+            tokens = [token for token, chance in found if chance >= threshold][:budget]
+            budget -= len(tokens)
+            if tokens:
+                drafts[sequence] = tokens
+        return drafts
+
+    def _note_fruit(self, fruitful: bool, decoding: Sequence[Generated]) -> None:
+        """Rest for a while, and longer each time, where guessing is in vain; then try as if nothing were known."""
+        if fruitful:
+            self._fruitless = 0
+            return
+        self._fruitless += 1
+        if self._fruitless % PATIENCE == 0:
+            self._rest = min(LONGEST_REST, self._fruitless)
+            self._resting = len(decoding), max(sequence.arrival for sequence in decoding)
+            self.times.forget_drafted()
+
+    # -- trees ----------------------------------------------------------------------------------------------------
+
+    def _reader(self, sequence: Generated) -> Reader:
+        """The sequence's reader; a new one begins behind the longest prefix of the prompt that a tree has, if that is
+        half of the prompt at least, else in a new tree.
+        """
+        reader = self._readers.get(sequence)
+        if reader is None:
+            reader = self._readers[sequence] = self._join(sequence) or Reader(Grove(), Place(), 0)
+            self._groves[reader.grove] = None
+        if not reader.grove.dropped:
+            reader.grove.used = self._clock()
+            self._groves.move_to_end(reader.grove)
+        return reader
+
+    def _join(self, sequence: Generated) -> Reader | None:
+        size, chain = self._block_size, sequence.request.chain(self._block_size)
+        for index in range(len(chain) - 1, (len(chain) - 1) // 2 - 1, -1):
+            if chain[index] in self._places:
+                grove, place = self._places[chain[index]]
+                return Reader(grove, place.fork(), min((index + 1) * size, sequence.prompt_length))
+        return None
+
+    def _drop_old(self) -> None:
+        """Forget trees that nobody used for long, and the least recently used where all together are too large."""
+        limit = self._clock() - self._keep
+        while self._groves:
+            grove = next(iter(self._groves))
+            if grove.used >= limit and (self.tokens <= TOKENS or len(self._groves) == 1):
+                return
+            del self._groves[grove]
+            for prefix in grove.prefixes:
+                del self._places[prefix]
+            self.tokens -= grove.tree.tokens
+            grove.dropped = True  # sequences that still read it are drafted no more
+            grove.tree = SuffixTree(limit=0)
+
+    def _catch_up(self, sequence: Generated, reader: Reader, most: int) -> int:
+        """Add up to about `most` of the sequence's tokens that its tree has not seen; return how many were read."""
+        grove, tokens, begin = reader.grove, sequence.tokens, reader.read
+        if grove.dropped:
+            return 0
+        before = grove.tree.tokens
+        for (token, cell), came in zip(reader.guessed, tokens[begin:], strict=False):
+            grove.trust.learn(cell, token == came)
+            if token != came:
+                break
+        reader.guessed = []
+        size, length = self._block_size, sequence.prompt_length
+        chain = sequence.request.chain(size)
+        while reader.read < length and reader.read - begin < most:
+            index = reader.read // size
+            end = min((index + 1) * size, length)
+            prefix = chain[index] if (index + 1) * size <= length else chain[-1]
+            known = self._places.get(prefix)
+            if known is not None and known[0] is grove:  # a sibling was here since
+                reader.place = known[1].fork()
+            else:
+                grove.tree.extend(reader.place, tokens[reader.read : end])
+                self._note_place(prefix, reader)
+            reader.read = end
+            if end == length:
+                self._note_place(chain[-1], reader)
+        if reader.read >= length:
+            end = min(len(tokens), max(reader.read, begin + most))
+            grove.tree.extend(reader.place, tokens[reader.read : end])
+            reader.read = end
+        self.tokens += grove.tree.tokens - before
+        return reader.read - begin
+
+    def _note_place(self, prefix: int, reader: Reader) -> None:
+        if prefix not in self._places:
+            self._places[prefix] = (reader.grove, reader.place.fork())
+            reader.grove.prefixes.append(prefix)

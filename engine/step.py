@@ -1,0 +1,29 @@
+"""The nouns of one step: which sequences compute how many tokens."""
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.sequence import Sequence
+
+
+class Work(NamedTuple):
+    """One sequence's part of a step: its next `new` tokens, at least one, and tokens drafted behind its last one."""
+
+    sequence: Sequence
+    new: int
+    draft: Many[int] = ()
+
+    @property
+    def samples(self) -> bool:
+        """Whether the step computes the sequence's last token, so that a new one can be sampled."""
+        return self.sequence.computed + self.new == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to compute next."""
+
+    works: list[Work]  # in tree order
+    shared: list[int]  # leading blocks that each work's table has in common with the one before; 0 for the first
+    ready: list[Sequence]  # sequences that only need to be sampled: the logits of their prompt are known already
