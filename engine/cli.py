@@ -81,7 +81,15 @@ def build_core(settings: Settings) -> Core:
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
     try:
-        core = Core(model, tokenizer, blocks, limits, CutCost(settings.item_tokens), settings.max_waiting)
+        core = Core(
+            model,
+            tokenizer,
+            blocks,
+            limits,
+            CutCost(settings.item_tokens),
+            settings.max_waiting,
+            batch_invariant=settings.batch_invariant,
+        )
         if by_share:
             core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
     except (MemoryError, RuntimeError) as error:
@@ -123,6 +131,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
     add("--speculation", choices=("auto", "off"), default="auto", help="try guessed tokens where it pays, or never")
     add("--max-draft", type=int, default=defaults.max_draft, help="tokens guessed at once (default: %(default)s)")
+    add("--batch-invariant", action="store_true", help="the same bits whatever else runs; slow: for comparing")
     given = parser.parse_args(argv)
     return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
 

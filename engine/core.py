@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from engine import invariant
 from engine.batch import build
 from engine.errors import ContextLengthError, OverloadedError, StepError
 from engine.model import Model
@@ -69,6 +70,7 @@ class Core:
         cost: CutCost | None = None,
         max_waiting: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
+        batch_invariant: bool = False,
     ) -> None:
         """
         Args:
@@ -79,6 +81,7 @@ class Core:
             cost: which shared nodes attention reads on their own.
             max_waiting: sequences that may wait.
             clock: seconds, for leases.
+            batch_invariant: see `engine.invariant`.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -86,6 +89,7 @@ class Core:
         self.cost = cost or CutCost()
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
+        self._invariant = batch_invariant
         self._max_waiting = max_waiting
         self._arrivals = 0
         self._prompt_logits: OrderedDict[int, tuple[list[int], Tensor]] = OrderedDict()
@@ -200,14 +204,20 @@ class Core:
 
     # -- one step -------------------------------------------------------------------------------------------------
 
+    def logits(self, step: Step) -> Tensor:
+        """Compute the works of a step: logits of their sampled rows, `[sampled, vocabulary]` float32."""
+        allocator = self.scheduler.allocator
+        size, device = self.limits.block_size, self.model.device
+        packed, shared_tokens = build(step, size, self.cost, device, allocator.zone, allocator.count)
+        if self._invariant:
+            return invariant.forward(self.model, packed, step.works, size)
+        self.stats.shared_tokens += shared_tokens
+        return self.model.forward(packed)
+
     def _compute(self, step: Step) -> Iterator[Output]:
         parts: list[Tensor] = []
         if step.works:
-            allocator = self.scheduler.allocator
-            size, device = self.limits.block_size, self.model.device
-            packed, shared_tokens = build(step, size, self.cost, device, allocator.zone, allocator.count)
-            parts.append(self.model.forward(packed))
-            self.stats.shared_tokens += shared_tokens
+            parts.append(self.logits(step))
         if step.ready:
             parts.append(torch.stack([self._prompt_logits[self._key(sequence)][1] for sequence in step.ready]))
         logits = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -229,7 +239,8 @@ class Core:
         if not rows:
             self.scheduler.advance(works)
             return
-        chosen = sample(logits, [row.draw for row in rows])
+        groups = [slice(index, index + 1) for index in range(len(rows))] if self._invariant else [slice(len(rows))]
+        chosen = torch.cat([sample(logits[group], [row.draw for row in rows[group]]) for group in groups])
         entries = self._logprobs(rows, logits, chosen)
         self.scheduler.advance(works)
         tokens, begin = chosen.tolist(), 0
@@ -282,17 +293,18 @@ class Core:
 
     def _logprobs(self, rows: list[Row], logits: Tensor, chosen: Tensor) -> list[TokenLogprob | None]:
         """What is to be reported of each row's token, if anything."""
-        counts = [row.sequence.request.params.logprobs for row in rows]
         entries: list[TokenLogprob | None] = [None] * len(rows)
-        wanted = [index for index, count in enumerate(counts) if count is not None]
-        if not wanted:
-            return entries
-        index = torch.tensor(wanted, device=logits.device)
-        found, values, ids = logprobs(logits[index], chosen[index], max(counts[row] or 0 for row in wanted))
-        columns = zip(wanted, chosen[index].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
-        for row, token, value, top_values, top_ids in columns:
-            count = counts[row] or 0
-            entries[row] = TokenLogprob(token, value, tuple(zip(top_ids[:count], top_values[:count], strict=True)))
+        groups: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            if (count := row.sequence.request.params.logprobs) is not None:
+                groups.setdefault(index if self._invariant else count, []).append(index)
+        for group in groups.values():
+            found, values, ids = logprobs(
+                logits[group], chosen[group], rows[group[0]].sequence.request.params.logprobs or 0
+            )
+            columns = zip(group, chosen[group].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
+            for index, token, value, top_values, top_ids in columns:
+                entries[index] = TokenLogprob(token, value, tuple(zip(top_ids, top_values, strict=True)))
         return entries
 
     # -- failures -------------------------------------------------------------------------------------------------

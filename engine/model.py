@@ -142,7 +142,7 @@ class Model:
     def forward(self, step: StepInput) -> Tensor:
         """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
         with attending(PagedContext(self.cache, step.slots, step.work, self.context_length)):
-            return self._run(step.tokens, step.positions, step.sampled)
+            return self.run(step.tokens, step.positions, step.sampled)
 
     @torch.inference_mode()
     def copy(self, source: list[int], target: list[int]) -> None:
@@ -155,7 +155,8 @@ class Model:
         """Zero cache slots that may hold numbers which are not finite."""
         self.cache[..., torch.tensor(slots, device=self.device), :] = 0
 
-    def _run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+    def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        """The forward pass alone, inside `engine.attention.attending`: logits of the `wanted` rows, float32."""
         logits: Tensor = self._inner(
             input_ids=tokens[None], position_ids=positions[None], use_cache=False, logits_to_keep=wanted
         ).logits
@@ -168,12 +169,12 @@ class Model:
         positions = torch.arange(PROBE_TOKENS, device=self.device)
         probe = ProbeContext(self.context_length)
         self._inner.set_attn_implementation("eager")
-        expected = self._run(tokens, positions, positions)
+        expected = self.run(tokens, positions, positions)
         self._inner.set_attn_implementation(NAME)
         merge_linears(self._inner)
         fuse_norms(self._inner)
         with attending(probe):
-            found = self._run(tokens, positions, positions)
+            found = self.run(tokens, positions, positions)
         if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:
             raise UnsupportedModelError("attention outside of transformers' attention interface", str(probe.layers))
         if len(probe.shapes) != 1:

@@ -42,5 +42,6 @@ class Settings(BaseModel):
     prefill_chunk: int = Field(default=512, ge=1)  # prompt tokens computed per step, beside the decoding rows
     speculation: Literal["auto", "off"] = "auto"  # auto: where it pays
     max_draft: int = Field(default=32, ge=1, le=256)  # tokens guessed per sequence and step
+    batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slow
     lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
     item_tokens: int = Field(default=700, ge=0)  # `kernels.tree_attention.cut.CutCost`

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import torch
 
-from engine.batch import build
 from engine.core import Core
 from engine.errors import LoadError
 from engine.memory import Watch, available, size
@@ -142,10 +141,7 @@ def _run(core: Core, rows: int, chunk: int) -> None:
             table = list(range(first + row, first + rows * share, rows))  # scattered: nothing can be read in place
             works.append(_work(row + 1, table, min(longest, len(table) * block), 1))
     works.sort(key=lambda work: work.sequence.table)
-    allocator = core.scheduler.allocator
-    step = Step(works, [0] * len(works), [])
-    packed, _ = build(step, block, core.cost, model.device, allocator.zone, allocator.count)
-    logits = model.forward(packed)
+    logits = core.logits(Step(works, [0] * len(works), []))
     chosen = sample(logits, [Draw(HOT, row, 0) for row in range(logits.shape[0])])
     logprobs(logits, chosen, min(ALTERNATIVES, model.vocabulary))
     if model.device.type == "cuda":

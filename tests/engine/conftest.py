@@ -90,11 +90,11 @@ def make_weights(kind: str = "Llama", seed: int = 0, **changes: Any) -> Any:
     return model
 
 
-def copy_into_engine(weights: Any) -> Model:
+def copy_into_engine(weights: Any, dtype: torch.dtype = torch.float32) -> Model:
     """The same weights under the engine's attention."""
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     twin.load_state_dict(weights.state_dict())
-    return Model(twin)
+    return Model(twin.to(dtype))
 
 
 @pytest.fixture(scope="session")
@@ -112,11 +112,18 @@ def make_core(weights: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
     """Cores over the session's Llama, or over other weights."""
 
     def make(
-        blocks: int = 200, other: Any = None, cost: int = 0, clock: Any = None, max_waiting: int = 1000, **limits: Any
+        blocks: int = 200,
+        other: Any = None,
+        cost: int = 0,
+        clock: Any = None,
+        max_waiting: int = 1000,
+        batch_invariant: bool = False,
+        dtype: torch.dtype = torch.float32,
+        **limits: Any,
     ) -> Core:
         chosen = Limits(**({"block_size": 8, "prefill_chunk": 64} | limits))
-        extra = {} if clock is None else {"clock": clock}
-        model = copy_into_engine(other or weights)
+        extra = {"batch_invariant": batch_invariant} | ({} if clock is None else {"clock": clock})
+        model = copy_into_engine(other or weights, dtype)
         return Core(model, tokenizer, blocks, chosen, CutCost(cost), max_waiting, **extra)
 
     return make
