@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import uvicorn
@@ -15,11 +16,14 @@ from pydantic import ValidationError
 
 from engine.api import create_app
 from engine.core import Core
-from engine.errors import LoadError
+from engine.errors import LoadError, RankError
+from engine.leader import LeadingModel
 from engine.loop import EngineLoop
-from engine.model import Model
+from engine.model import Model, read_config
+from engine.ranks import Ranks
 from engine.scheduler import Limits
 from engine.settings import BUNDLED_MODEL, CPU_CACHE, Settings
+from engine.shards import check_split
 from engine.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
 from kernels.tree_attention.cut import CutCost
@@ -37,32 +41,70 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = error.errors()[0]
         print(f"troop engine: {'.'.join(map(str, first['loc']))}: {first['msg']}", file=sys.stderr)
         return 2
-    threads = settings.threads or available_cores()
+    threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
     torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
+    ranks: Ranks | None = None
     try:
-        core = build_core(settings)
-    except LoadError as error:
+        ranks = start_ranks(settings, threads)
+        core = build_core(settings, ranks)
+    except (LoadError, RankError) as error:
         listener.close()
+        if ranks is not None:
+            ranks.close()
         print(f"troop engine: {error}", file=sys.stderr)
         return 1
     name = settings.served_model_name or os.path.basename(os.path.normpath(settings.model))
-    app = create_app(EngineLoop(core, threads), name, settings.api_key)
+    loop = EngineLoop(core, threads)
+    app = create_app(loop, name, settings.api_key)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
-    _Server(config, f"troop engine ready on http://{address}:{port}").run(sockets=[listener])
-    return 0
+    server = _Server(config, f"troop engine ready on http://{address}:{port}")
+
+    def end(error: RankError) -> None:
+        loop.fail(error)
+        server.should_exit = True
+
+    if ranks is not None:
+        ranks.on_failure(end)
+    server.run(sockets=[listener])
+    if ranks is None or ranks.error is None:
+        return 0
+    if loop.stuck:  # in a sum on the GPU that never comes: the interpreter could not end its threads either
+        logging.shutdown()
+        os._exit(1)
+    return 1
 
 
-def build_core(settings: Settings) -> Core:
+def start_ranks(settings: Settings, threads: int) -> Ranks | None:
+    """The other processes of a tensor-parallel engine; `None` where one process is all.
+
+    Raises:
+        LoadError: this model can't be split so, or they do not come up.
+    """
+    if settings.tensor_parallel == 1:
+        return None
+    if settings.batch_invariant:
+        raise LoadError("--batch-invariant computes in one process: leave --tensor-parallel out")
+    check_split(read_config(settings.model), settings.tensor_parallel, settings.quantization)
+    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
+    return Ranks(settings.tensor_parallel, "cuda" if cuda else "cpu", threads)
+
+
+def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     """Load the model, size the cache, and prove that the largest steps can be computed.
+
+    Args:
+        settings: of this process.
+        ranks: the other processes, if the model is split over several.
 
     Raises:
         LoadError: the model cannot be served, the cache has no room for anything, or memory is short.
     """
-    longest, quantization = settings.max_model_len, settings.quantization
-    model = Model.load(settings.model, settings.dtype, settings.device, longest, quantization)
+    how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
+    how["quantization"] = settings.quantization
+    model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
     tokenizer = Tokenizer.load(settings.model)
     limits = Limits(
         settings.block_size,
@@ -118,6 +160,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
     add("--quantization", choices=("none", "int8", "int4"), default="none", help="weights of linears, by torchao")
+    add("--tensor-parallel", type=int, default=1, metavar="N", help="split the model over N processes, one GPU each")
     add("--threads", type=int, help="threads of torch (default: the cores this process may use)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine import invariant
 from engine.batch import build
-from engine.errors import ContextLengthError, OverloadedError, StepError
+from engine.errors import ContextLengthError, OverloadedError, RankError, StepError
 from engine.model import Model
 from engine.sampling import Draw, logprobs, sample
 from engine.scheduler import Limits, Scheduler
@@ -165,6 +165,9 @@ class Core:
         """Compute one step.
 
         A step that fails ends the sequences it computed with an error, and leaves the rest as it was.
+
+        Raises:
+            RankError: a process of a tensor-parallel engine is gone: no step will ever succeed again.
         """
         planning = time.perf_counter()
         step = self.scheduler.schedule()
@@ -173,6 +176,8 @@ class Core:
         begin = time.perf_counter()
         try:
             outputs = list(self._compute(step))
+        except RankError:
+            raise
         except Exception as error:  # whatever it is, the engine goes on with the others
             self.stats.failed_steps += 1
             logger.exception("a step failed; its requests end with an error")

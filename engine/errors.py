@@ -10,6 +10,7 @@ EngineError
     ├── UnknownModelError      404
     ├── OverloadedError        429, the waiting room is full
     ├── StepError              500, the step that computed this request failed
+    ├── RankError              500, a process of a tensor-parallel engine is gone; the engine ends
     └── ShutdownError          503, the engine is stopping
 """
 
@@ -89,6 +90,12 @@ class StepError(ServingError):
     """The step that computed this request failed; others go on."""
 
     code = "step_failed"
+
+
+class RankError(ServingError):
+    """A process of a tensor-parallel engine is gone, and with it the engine."""
+
+    code = "engine_failed"
 
 
 class ShutdownError(ServingError):

@@ -13,10 +13,12 @@ from collections import deque
 import torch
 
 from engine.core import Core
-from engine.errors import ServingError, ShutdownError, StepError
+from engine.errors import RankError, ServingError, ShutdownError, StepError
 from engine.sequence import Output, Request
 
 logger = logging.getLogger(__name__)
+
+LAST_STEP = 5.0  # seconds for the step that a dead process may have left waiting
 
 
 class EngineLoop:
@@ -33,6 +35,7 @@ class EngineLoop:
         self._mail: deque[tuple[str, Request]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._failure: RankError | None = None
         self._live: dict[int, Request] = {}  # requests that still owe an output, by identity
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._events: asyncio.AbstractEventLoop | None = None
@@ -48,7 +51,25 @@ class EngineLoop:
             self._stopping = True
             self._wake.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(None if self._failure is None else LAST_STEP)
+        if not self.stuck:
+            self.core.model.close()
+
+    def fail(self, error: RankError) -> None:
+        """End for good: every request fails with `error`, even while the thread is stuck in a step."""
+        with self._wake:
+            self._failure = error
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(LAST_STEP)
+        if self.stuck:
+            self._deliver(self._fail_all(error))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the thread computes on although it was told to end: it waits for a process that is gone."""
+        return self._failure is not None and self._thread.is_alive()
 
     @property
     def alive(self) -> bool:
@@ -73,7 +94,7 @@ class EngineLoop:
     def _post(self, what: str, request: Request) -> None:
         with self._wake:
             if self._stopping:
-                raise ShutdownError("the engine is stopping")
+                raise self._failure or ShutdownError("the engine is stopping")
             self._mail.append((what, request))
             self._wake.notify()
 
@@ -93,15 +114,27 @@ class EngineLoop:
                 if self._stopping:
                     break
             try:
-                outputs = [*self._read(mail), *self.core.step()]
-            except Exception as error:  # a fault of the scheduler itself: start over rather than die
-                logger.exception("the engine lost its state and starts over; all its requests end with an error")
-                outputs = self._fail_all(StepError(f"the engine failed: {type(error).__name__}: {error}"))
-                self.core.reset()
-            self._deliver(outputs)
+                self._deliver(self._turn(mail))
+            except RankError as error:
+                with self._wake:
+                    self._failure, self._stopping = error, True
+                    mail = self._mail
+                break
         for _, request in mail:
             self._live[id(request)] = request
-        self._deliver(self._fail_all(ShutdownError("the engine is stopping")))
+        self._deliver(self._fail_all(self._failure or ShutdownError("the engine is stopping")))
+
+    def _turn(self, mail: deque[tuple[str, Request]]) -> list[Output]:
+        try:
+            self._deliver(self._read(mail))
+            return self.core.step()
+        except RankError:
+            raise
+        except Exception as error:  # a fault of the scheduler itself: start over rather than die
+            logger.exception("the engine lost its state and starts over; all its requests end with an error")
+            outputs = self._fail_all(StepError(f"the engine failed: {type(error).__name__}: {error}"))
+            self.core.reset()
+            return outputs
 
     def _read(self, mail: deque[tuple[str, Request]]) -> list[Output]:
         outputs = []

@@ -3,18 +3,20 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.distributed import DistributedConfig
 
 from engine.attention import NAME, PagedContext, ProbeContext, attending
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse_norms, merge_linears
 from engine.quantize import check_checkpoint, quantize
+from engine.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.worklist import WorkList
 
@@ -77,7 +79,7 @@ class Model:
         self.dtype: torch.dtype = next(inner.parameters()).dtype
         self.context_length = min(context_length(self.config), longest or context_length(self.config))
         check_config(self.config, self.context_length)
-        self.vocabulary = int(inner.get_output_embeddings().weight.shape[0])
+        self.vocabulary = int(inner.get_output_embeddings().out_features)
         self.shape = self._probe()
         if quantization != "none":
             quantize(self._inner, quantization)
@@ -91,21 +93,23 @@ class Model:
         device: str = "auto",
         longest: int | None = None,
         quantization: str = "none",
-    ) -> "Model":
+        split: int = 1,
+    ) -> Self:
         """Load from a folder or by a name that `transformers` resolves.
+
+        With `split` over 1, this process's shard of it: all processes of the default group load together.
 
         Raises:
             LoadError: there is nothing that can be loaded.
             UnsupportedModelError: see the constructor.
         """
         place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            config = AutoConfig.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise LoadError(f"no model could be loaded from {path}: {error}") from error
+        config = read_config(path)
         check_config(config, min(longest or context_length(config), context_length(config)))
         if check_checkpoint(config) and quantization != "none":
             raise LoadError(f"{path} is quantised already: leave --quantization {quantization} out")
+        if split > 1:
+            check_split(config, split, quantization)
         if dtype != "auto":
             kind = getattr(torch, dtype)
         elif place == "cpu":
@@ -113,10 +117,15 @@ class Model:
         else:
             kind = getattr(config, "dtype", None) or torch.bfloat16
         try:
-            inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME)
+            shards = {"distributed_config": DistributedConfig(tp_size=split)} if split > 1 else {}
+            inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME, **shards)
         except (OSError, ValueError, KeyError) as error:
             raise LoadError(f"no model could be loaded from {path}: {error}") from error
-        return cls(inner.to(place), _generation_defaults(path), longest, quantization)
+        if split > 1:
+            localize(inner)
+        else:
+            inner = inner.to(place)
+        return cls(inner, _generation_defaults(path), longest, quantization)
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -155,6 +164,9 @@ class Model:
         """Zero cache slots that may hold numbers which are not finite."""
         self.cache[..., torch.tensor(slots, device=self.device), :] = 0
 
+    def close(self) -> None:
+        """Give up what outlives a step: other processes, where there are any."""
+
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """The forward pass alone, inside `engine.attention.attending`: logits of the `wanted` rows, float32."""
         logits: Tensor = self._inner(
@@ -188,6 +200,18 @@ class Model:
             )
         _, kv_heads, head_dim = probe.shapes.pop()
         return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize)
+
+
+def read_config(path: str) -> Any:
+    """The `transformers` configuration in a folder or under a name.
+
+    Raises:
+        LoadError: there is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise LoadError(f"no model could be loaded from {path}: {error}") from error
 
 
 def _generation_defaults(path: str) -> dict[str, Any]:

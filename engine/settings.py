@@ -28,11 +28,12 @@ class Settings(BaseModel):
     device: devices = "auto"
     dtype: type_names = "auto"
     quantization: quantizations = "none"  # of the linears' weights
-    threads: int | None = Field(default=None, ge=1)  # of torch; None: the cores this process may use
+    tensor_parallel: int = Field(default=1, ge=1, le=64)  # processes that split the model, one GPU each
+    threads: int | None = Field(default=None, ge=1)  # of torch, in each process; None: the cores it may use, shared out
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
-    cache_memory: int | None = Field(default=None, ge=1)  # bytes, where cache_tokens is not given
+    cache_memory: int | None = Field(default=None, ge=1)  # bytes in each process, where cache_tokens is not given
     gpu_memory_share: float = Field(
         default=0.9, gt=0, le=1
     )  # of a GPU's memory for model, steps and cache, where neither is given

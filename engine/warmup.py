@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from engine.core import Core
-from engine.errors import LoadError
+from engine.errors import LoadError, RankError
 from engine.memory import Watch, available, size
 from engine.sampling import Draw, logprobs, sample
 from engine.sequence import Request, SamplingParams, Sequence
@@ -44,6 +44,10 @@ def warm_up(core: Core) -> int:
         if device.type == "cuda":
             _run(core, rows, 0)
         _run(core, rows, chunk)
+    except RankError as error:  # nothing can be tried again
+        raise LoadError(
+            f"the largest step cannot be computed: {error}: lower --prefill-chunk or --max-batch"
+        ) from error
     except Exception as error:  # whatever a model raises when it is too much
         raise _explain(core, error) from error
     peak = watch.peak()

@@ -1,0 +1,74 @@
+"""Rank 0's model of a tensor-parallel engine: whatever it does, the others do with it."""
+
+from typing import Any, Self
+
+from torch import Tensor
+
+from engine.errors import LoadError, RankError
+from engine.model import Model, StepInput
+from engine.ranks import Ranks
+
+
+class LeadingModel(Model):
+    """A `Model` over this process's shard. `shape` is that of this process's heads, as is the cache."""
+
+    _ranks: Ranks | None = None
+
+    @classmethod
+    def lead(cls, ranks: Ranks, path: str, **options: Any) -> Self:
+        """Load the model in all processes.
+
+        Args:
+            ranks: whose followers have no model yet, or one that is forgotten.
+            path, options: of `Model.load`.
+
+        Raises:
+            LoadError: it can't be loaded here or in another process.
+        """
+        try:
+            ranks.tell("load", path, options)
+            with ranks.together():
+                model = cls.load(path, **options, split=ranks.size)
+            ranks.loaded()
+        except RankError as error:
+            raise LoadError(str(error)) from error
+        except LoadError as error:
+            ranks.fail(str(error))  # the others may wait for this one
+            raise
+        model._ranks = ranks
+        return model
+
+    def allocate(self, slots: int) -> None:
+        """See `Model`."""
+        self._tell("allocate", slots)
+        super().allocate(slots)
+
+    def forward(self, step: StepInput) -> Tensor:
+        """See `Model`.
+
+        Raises:
+            RankError: a process is gone, or this one failed and left the others out of step.
+        """
+        ranks = self._tell("forward", step)
+        with ranks.together():
+            return super().forward(step)
+
+    def copy(self, source: list[int], target: list[int]) -> None:
+        """See `Model`."""
+        self._tell("copy", source, target)
+        super().copy(source, target)
+
+    def scrub(self, slots: list[int]) -> None:
+        """See `Model`."""
+        self._tell("scrub", slots)
+        super().scrub(slots)
+
+    def close(self) -> None:
+        """See `Model`."""
+        if self._ranks is not None:
+            self._ranks.close()
+
+    def _tell(self, what: str, *arguments: Any) -> Ranks:
+        assert self._ranks is not None, "load it with `lead`"
+        self._ranks.tell(what, *arguments)
+        return self._ranks

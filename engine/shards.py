@@ -1,0 +1,182 @@
+"""A model split over several processes by `transformers`' own tensor-parallel plan.
+
+`transformers` reads each process's shards of the weights and hooks the modules that hold them: a layer's q, k, v,
+gate and up give each process some of the heads and features ("colwise"), its o and down sum over the processes
+("rowwise"). Behind those hooks the weights are DTensors, which neither merge (`engine.fuse`) nor run without a detour
+through DTensor's dispatcher on every call. `localize` therefore puts plain modules over the same shards in the place
+of the four styles that decoders are made of; what a plan does beyond them keeps `transformers`' hooks.
+"""
+
+import importlib.util
+import re
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from engine.errors import LoadError
+
+# Styles that are tested here. A plan with another one is refused: the probe at load compares the split model with
+# itself, so that it would not notice a style which computes something else than the whole model does.
+STYLES = {
+    "colwise",
+    "rowwise",
+    "colwise_gather_output",
+    "colwise_rep",
+    "rowwise_split_input",
+    "rowwise_rep",
+    "embedding_rowwise",
+    "replicated_with_grad_allreduce",
+}
+KEY_PROJECTIONS = {"k_proj", "qkv_proj", "query_key_value"}
+
+# The same under torch 2.13's new name and the one that torch 2.11 knows.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+def check_split(config: Any, processes: int, quantization: str = "none") -> None:
+    """Refuse to split what can't be split.
+
+    Args:
+        config: of `transformers`.
+        processes: to split over, at least 2.
+        quantization: see `engine.quantize`.
+
+    Raises:
+        LoadError: there is no plan for this architecture, it holds an untested style, heads don't divide evenly, the
+            weights are quantised, or a package is missing.
+    """
+    kind = getattr(config, "model_type", type(config).__name__)
+    plan: dict[str, str] = getattr(config, "base_model_tp_plan", None) or {}
+    if not plan:
+        raise LoadError(f"transformers has no tensor-parallel plan for {kind} models: serve it on one device")
+    if unknown := sorted(set(plan.values()) - STYLES):
+        raise LoadError(
+            f"the tensor-parallel plan of {kind} models has the style {unknown[0]}, which is not tested here"
+        )
+    if quantization != "none" or getattr(config, "quantization_config", None):
+        raise LoadError("quantised weights can't be split over several processes here: serve them on one device")
+    if any(name.rsplit(".", 1)[-1] in KEY_PROJECTIONS and style == "colwise" for name, style in plan.items()):
+        heads = int(config.num_attention_heads)
+        kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        if heads % processes or kv_heads % processes:
+            raise LoadError(
+                f"{heads} attention heads and {kv_heads} key/value heads can't be split evenly over {processes} "
+                f"processes: take a --tensor-parallel that divides both"
+            )
+    if importlib.util.find_spec("accelerate") is None:
+        raise LoadError("transformers loads split models with the package accelerate: pip install 'troop[parallel]'")
+
+
+def localize(inner: Any) -> int:
+    """Replace `transformers`' hooked modules by plain ones over the same local shards, in place.
+
+    Args:
+        inner: loaded with a `DistributedConfig`; all processes of the default group take part.
+
+    Returns:
+        The number of replaced modules.
+    """
+    plan: dict[str, str] = inner.tp_plan
+    replaced = 0
+    for name, module in list(inner.named_modules()):
+        style = plan.get(re.sub(r"\.\d+(?=\.|$)", ".*", name))
+        plain = None if style is None else _plain(module, style)
+        if plain is not None:
+            inner.set_submodule(name, plain)
+            replaced += 1
+    return replaced
+
+
+def _plain(module: nn.Module, style: str) -> nn.Module | None:
+    if type(module) is nn.Linear:
+        weight, bias = _local(module.weight), None if module.bias is None else _local(module.bias)
+        if style == "colwise":
+            return _linear(weight, bias)
+        if style == "rowwise":
+            return SummedLinear(weight, bias)
+        if style in ("colwise_gather_output", "colwise_rep") and not module.out_features % dist.get_world_size():
+            return GatheredLinear(weight, bias)
+    elif type(module) is nn.Embedding and style == "embedding_rowwise" and module.max_norm is None:
+        return SummedEmbedding(_local(module.weight), module.num_embeddings)
+    return None
+
+
+def _local(parameter: Tensor) -> nn.Parameter:
+    """This process's shard, not copied: tied weights stay tied."""
+    to_local = getattr(parameter, "to_local", None)  # of DTensor
+    return nn.Parameter(parameter if to_local is None else to_local(), requires_grad=False)
+
+
+def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight, linear.bias = weight, bias  # type: ignore[assignment]
+    return linear
+
+
+class SummedLinear(nn.Module):
+    """A linear whose input features are split ("rowwise"): the processes' products are summed, the bias added once."""
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        """
+        Args:
+            weight: `[out, own in]`.
+            bias: `[out]`, whole.
+        """
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., own in]` -> `[..., out]`, the same everywhere."""
+        product = nn.functional.linear(x, self.weight)
+        dist.all_reduce(product)
+        return product if self.bias is None else product + self.bias
+
+
+class GatheredLinear(nn.Module):
+    """A linear whose output features are split, and gathered by all ("colwise_gather_output"): the head."""
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        """
+        Args:
+            weight: `[own out, in]`, of the same size in every process.
+            bias: `[own out]`.
+        """
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self._size = dist.get_world_size()
+        self.in_features, self.out_features = weight.shape[1], weight.shape[0] * self._size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` -> `[..., out]`, the same everywhere."""
+        part = nn.functional.linear(x, self.weight, self.bias)
+        if not part.numel():
+            return part.new_empty((*part.shape[:-1], self.out_features))
+        parts = part.new_empty((self._size * part.shape[0], *part.shape[1:]))
+        _gather(parts, part.contiguous())
+        return parts.view(self._size, *part.shape).movedim(0, -2).flatten(-2)
+
+
+class SummedEmbedding(nn.Module):
+    """An embedding whose vocabulary is split ("embedding_rowwise"): whoever has a token's row adds it to zeros."""
+
+    def __init__(self, weight: nn.Parameter, vocabulary: int) -> None:
+        """
+        Args:
+            weight: `[own tokens, hidden]`: chunks of equal size, the last may be shorter.
+            vocabulary: tokens of all processes.
+        """
+        super().__init__()
+        self.weight = weight
+        self.num_embeddings, self.embedding_dim = vocabulary, weight.shape[1]
+        self._first = min(dist.get_rank() * -(-vocabulary // dist.get_world_size()), vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[...]` int64 -> `[..., hidden]`, the same everywhere."""
+        own = tokens - self._first
+        elsewhere = (own < 0) | (own >= self.weight.shape[0])
+        rows = nn.functional.embedding(own.masked_fill(elsewhere, 0), self.weight)
+        rows = torch.where(elsewhere[..., None], 0, rows)
+        dist.all_reduce(rows)
+        return rows

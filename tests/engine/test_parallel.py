@@ -1,0 +1,206 @@
+"""A model split over two processes (gloo, on the CPU) says what the whole one says."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from engine.batch import build
+from engine.cli import main
+from engine.core import Core
+from engine.errors import LoadError
+from engine.leader import LeadingModel
+from engine.ranks import Ranks, dumps, loads
+from engine.scheduler import Limits
+from engine.sequence import Request, SamplingParams, State
+from engine.shards import check_split
+from engine.tokenizer import Tokenizer
+from kernels.tree_attention.cut import CutCost
+from tests.engine.conftest import make_config, make_tokenizer, make_weights
+from tests.engine.test_greedy import check, generate, greedy, prompts
+
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {}),
+    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
+    "qwen2-biases": ("Qwen2", {}),
+    "qwen3": ("Qwen3", {}),
+    "mistral": ("Mistral", {"sliding_window": None}),
+    "phi3-heads-not-split": ("Phi3", {"rms_norm_eps": 1e-6}),
+    "olmo2-heads-not-split": ("Olmo2", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    """Two processes for all tests of this file; they load one model after another."""
+    ranks = Ranks(2, "cpu", threads=1)
+    yield ranks
+    assert ranks.error is None
+    ranks.close()
+    assert ranks.exit_codes == [0]
+
+
+@pytest.fixture
+def make_split_core(ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., Core]:
+    """Cores over the two halves of a model."""
+
+    def make(weights: Any, blocks: int = 200, cost: int = 0, **limits: Any) -> Core:
+        weights.save_pretrained(tmp_path)
+        model = LeadingModel.lead(ranks, str(tmp_path), dtype="float32", device="cpu")
+        chosen = Limits(**({"block_size": 8, "prefill_chunk": 19} | limits))
+        return Core(model, tokenizer, blocks, chosen, CutCost(cost))
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHANGES)
+def test_greedy_text_over_a_tree_of_prompts_in_chunks(
+    make_split_core: Callable[..., Core], make_core: Callable[..., Core], name: str
+):
+    kind, changes = CHANGES[name]
+    weights = make_weights(kind, **changes)
+    split, whole = make_split_core(weights), make_core(other=weights, prefill_chunk=19)
+    texts = prompts(7, 30, 20)
+    check(split, weights, texts, 12)
+    texts = texts[::2] + prompts(4, 30, 20, seed=1)  # some of which are cached
+    for core in (split, whole):
+        core.run(requests := [greedy(text, 12) for text in texts])
+        core.scheduler.check_integrity()
+        if core is split:
+            told = [request.sequences[0].tokens for request in requests]
+    assert told == [request.sequences[0].tokens for request in requests]
+    halved = "not-split" not in name
+    assert (split.model.shape.kv_heads, whole.model.shape.kv_heads) == ((1, 2) if halved else (2, 2))
+    assert split.model.cache.shape[2] == split.model.shape.kv_heads
+    assert split.model.vocabulary == whole.model.vocabulary
+
+
+@pytest.mark.slow
+def test_samples_and_log_probabilities_are_those_of_one_process(
+    make_split_core: Callable[..., Core], make_core: Callable[..., Core], weights: Any
+):
+    params = SamplingParams(temperature=0.8, seed=7, max_tokens=10, ignore_eos=True, logprobs=2)
+    found: list[list[list[int]]] = []
+    logprobs: list[list[float]] = []
+    for core in (make_split_core(weights), make_core(prefill_chunk=19)):
+        requests = [Request(list(prompt), params, n=5) for prompt in prompts(3, 21, 9)]
+        outputs = core.run(requests)
+        found.append([sequence.tokens for request in requests for sequence in request.sequences])
+        outputs.sort(key=lambda output: (requests.index(output.request), output.index))
+        logprobs.append([entry.logprob for output in outputs for entry in output.logprobs])
+    assert found[0] == found[1]
+    assert len(logprobs[0]) == 150
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_cache_too_small_preempts_and_an_abort_frees(make_split_core: Callable[..., Core], weights: Any):
+    core = make_split_core(weights, blocks=24, prefill_chunk=64)
+    core.scheduler._typical_output = 0.0  # admit as if answers were short, so that growth must preempt
+    requests = [greedy(prompt, 40) for prompt in prompts(8, 16, 20, seed=5)]
+    for request in requests:
+        core.submit(request)
+    for _ in range(6):
+        core.step()
+    aborted = next(r for r in requests if r.sequences[0].state is State.RUNNING)
+    core.abort(aborted)
+    core.run([])
+    core.scheduler.check_integrity()
+    assert core.scheduler.counters.preemptions > 0
+    for request in requests:
+        if request is not aborted:
+            assert request.sequences[0].tokens[len(request.prompt) :] == generate(weights, request.prompt, 40)
+
+
+@pytest.mark.slow
+def test_branches_copy_the_block_they_share_in_every_process(
+    make_split_core: Callable[..., Core], ranks: Ranks, weights: Any, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+    tell = ranks.tell
+    monkeypatch.setattr(ranks, "tell", lambda what, *rest: (told.append(what), tell(what, *rest)))
+    core = make_split_core(weights)
+    first = greedy(list(range(10, 30)), 9)
+    core.run([first])
+    turns = [greedy([*first.sequences[0].tokens, branch], 9) for branch in range(40, 44)]
+    core.run(turns)
+    assert "copy" in told
+    for turn in turns:
+        assert turn.sequences[0].tokens[len(turn.prompt) :] == generate(weights, turn.prompt, 9)
+    core.model.scrub(list(range(200 * 8)))  # all zero again, in both
+    core.reset()
+    check(core, weights, [turns[0].prompt], 9)
+    assert told.count("allocate") == 2
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_survives_the_way_to_another_process(make_core: Callable[..., Core]):
+    core = make_core()
+    for prompt in prompts(5, 30, 20):
+        core.submit(Request(prompt, SamplingParams(max_tokens=8), n=random.Random(0).randint(1, 3)))
+    core.step()
+    packed, _ = build(core.scheduler.schedule(), 8, core.cost, torch.device("cpu"), 8, 200)
+    ((what, step),) = [loads(dumps(("forward", packed)), torch.device("cpu"))]
+    assert what == "forward"
+    for name in ("tokens", "positions", "slots", "sampled"):
+        assert torch.equal(getattr(step, name), getattr(packed, name))
+    for field in fields(packed.work):
+        assert getattr(step.work, field.name) == getattr(packed.work, field.name)
+    assert torch.equal(step.work.parts, packed.work.parts)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "processes", "reason"),
+    [
+        (make_config("Llama"), 4, "4 attention heads and 2 key/value heads can't be split evenly over 4"),
+        (make_config("Qwen3", num_attention_heads=6), 4, "6 attention heads"),
+        (transformers.GPT2Config(), 2, "no tensor-parallel plan for gpt2 models"),
+        (transformers.MixtralConfig(), 2, "which is not tested here"),
+        (make_config("Llama", quantization_config={"quant_method": "awq"}), 2, "quantised weights"),
+    ],
+    ids=["kv-heads", "heads", "no-plan", "experts", "quantised"],
+)
+def test_what_cannot_be_split_is_refused(config: Any, processes: int, reason: str):
+    with pytest.raises(LoadError, match=reason):
+        check_split(config, processes)
+
+
+def test_weights_to_be_quantised_are_refused():
+    with pytest.raises(LoadError, match="quantised weights can't be split"):
+        check_split(make_config("Llama"), 2, "int8")
+
+
+def test_heads_that_the_plan_does_not_split_need_not_divide():
+    check_split(make_config("Olmo2"), 4)
+
+
+def test_the_command_refuses_before_it_starts_a_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    make_config("Llama").save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setattr("engine.cli.Ranks", None)
+    assert main(["--model", str(tmp_path), "--port", "0", "--tensor-parallel", "4"]) == 1
+    assert "2 key/value heads can't be split evenly over 4" in capsys.readouterr().err
+
+
+def test_the_batch_invariant_mode_is_not_split(capsys: pytest.CaptureFixture[str]):
+    assert main(["--port", "0", "--tensor-parallel", "2", "--batch-invariant"]) == 1
+    assert "leave --tensor-parallel out" in capsys.readouterr().err
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(LoadError, match="needs 4 GPUs, one for each process, but there are 2"):
+        Ranks(4, "cuda")
