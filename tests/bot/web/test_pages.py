@@ -45,6 +45,7 @@ def _report() -> Report:
         trajectories=(),
         usage=Usage(calls=1234),
         wall_seconds=1.0,
+        notes=(EVIL,),
     )
 
 
@@ -92,6 +93,28 @@ async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.A
     assert re.search(r'<tr class="winner">\s*<td>1</td><td>3</td><td>1</td><td>2</td><td>9</td>', page)
     assert re.search(r'<td>fails</td>\s*<td class="yes">passes</td>', page)
     assert "refresh" not in page
+    assert "Progress" not in page
+
+
+async def test_candidates_are_numbered_by_their_place_in_the_ballot(
+    send: Sender, store: Store, client: httpx.AsyncClient
+) -> None:
+    """As in the pull request and its comments, whatever the order of the standings."""
+    report = _report()
+    ballot = report.verdict.ballot
+    first, second = (
+        Candidate(patch=Patch(changes=(FileChange(path=name, text="x"),), diff=f"+{name}\n"), trajectories=(t,))
+        for t, name in enumerate(("one.py", "two.py"))
+    )
+    ballot = ballot.model_copy(update={"candidates": (first, second), "cells": ((False,), (True,))})
+    standings = tuple(Standing(candidate=c, votes=c, own_votes=0, cluster=1, size=9) for c in (1, 0))
+    verdict = report.verdict.model_copy(update={"ballot": ballot, "standings": standings, "winner": 1})
+    report = report.model_copy(update={"verdict": verdict})
+    page = (await client.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
+    assert re.search(r'<tr class="winner">\s*<td>2</td>', page)
+    assert re.search(r"Candidate 2, the winner</summary>\s*<pre>\+two.py", page)
+    assert re.search(r"<th>2</th><th>1</th></tr>", page)
+    assert re.search(r'<td class="yes">passes</td>\s*<td class="no">fails</td>', page)
 
 
 async def test_a_running_run_shows_its_stage(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
