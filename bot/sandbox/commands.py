@@ -1,5 +1,6 @@
 """How a test script is started: by the repository's `scripts`, else by its ending, else by its shebang."""
 
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -57,6 +58,12 @@ def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, 
         if command[1] == "-m" and len(command) >= 3:
             return command[0], tuple(command[1:])
     return None
+
+
+def in_short(command: Sequence[str]) -> str:
+    """The command for people to read: without its options."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-") or word in ("-m", "-c"), command))
+    return " ".join(words) + (" …" if len(words) < len(command) else "")
 
 
 def script_name(test: Test) -> str:

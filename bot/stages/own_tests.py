@@ -11,6 +11,7 @@ from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.records import Ballot, Ending, Execution, Job, OwnTests, OwnTestsReport, Standing
+from bot.sandbox.commands import in_short
 from bot.settings import SolverSettings
 
 Command = tuple[str, ...]
@@ -122,7 +123,7 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
         base = await _run(sandbox, Job(command=command, timeout=settings.own_tests_timeout))
         why = "the sandbox failed" if base is None else _absent(command, base.execution)
         if base is None or why:
-            said = said or f"could not be run ({' '.join(command)}: {why})"
+            said = said or f"could not be run ({in_short(command)}: {why})"
             continue
         report = OwnTestsReport(command=command, base=base)
         if not base.execution.passed and base.failures is None:

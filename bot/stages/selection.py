@@ -30,6 +30,7 @@ from bot.records import (
     Verdict,
 )
 from bot.replies import Turn, parse_choice_turn
+from bot.sandbox.commands import in_short
 from bot.settings import SolverSettings
 
 
@@ -339,7 +340,7 @@ def _test_words(choice: Choice, finalists: Sequence[Standing], winner: int) -> s
 def _own_words(winner: Standing, own: OwnTestsReport | None) -> str:
     if own is None:
         return ""
-    name = f"The repository's own tests (`{' '.join(own.command)}`)" if own.command else "The repository's own tests"
+    name = f"The repository's own tests (`{in_short(own.command)}`)" if own.command else "The repository's own tests"
     if own.note:
         return f" {name} {own.note}."
     after = own.on(winner.candidate)

@@ -1,7 +1,7 @@
 import pytest
 
 from bot.records import Test
-from bot.sandbox.commands import provable, script_command, script_name
+from bot.sandbox.commands import in_short, provable, script_command, script_name
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,17 @@ def test_what_the_runner_can_prove() -> None:
 )
 def test_the_scripts_name_is_plain(path: str, name: str) -> None:
     assert script_name(Test(path=path, text="")) == name
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("python3 -m pytest -q -rfE", "python3 -m pytest …"),
+        ("make test", "make test"),
+        ("go test ./...", "go test ./..."),
+        ("cargo test --offline x", "cargo test …"),
+        ("sh -c true", "sh -c true"),
+    ],
+)
+def test_a_command_in_short(command: str, words: str) -> None:
+    assert in_short(command.split()) == words

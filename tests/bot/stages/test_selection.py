@@ -165,7 +165,7 @@ async def test_the_repositorys_own_tests_have_their_sentence() -> None:
     own = OwnTestsReport(command=("pytest", "-q"), base=good, candidates=((0, bad), (1, good)))
     verdict, _ = await run(never, b, own=own)
     assert verdict.winner == 1
-    assert "The repository's own tests (`pytest -q`) pass on it." in verdict.reason
+    assert "The repository's own tests (`pytest …`) pass on it." in verdict.reason
     assert verdict.own_tests == own
     own = OwnTestsReport(command=(), note="could not be run (pytest: not found)")
     verdict, _ = await run(never, ballot("..", "++", ".."), own=own)
