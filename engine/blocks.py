@@ -51,17 +51,22 @@ class BlockAllocator:
         return self._take(list(range(block + 1, block + 1 + count)))
 
     def open_zone(self, count: int) -> list[int] | None:
-        """Take the first `count` blocks of the first zone that is wholly free, each with one reference, if there is
-        one.
+        """Take the first `count` blocks, each with one reference, of the first zone that is wholly free; where a used
+        cache has none left, of the first half or quarter of a zone that is: those, too, are a zone apart. None where
+        there is no such place.
         """
-        if not self.zone or count > self.zone:
+        if not self.zone:
             return None
-        zones = self.count // self.zone
-        empty = np.flatnonzero(self._free[: zones * self.zone].reshape(zones, self.zone).all(axis=1))
-        if not empty.size:
-            return None
-        start = int(empty[0]) * self.zone
-        return self._take(list(range(start, start + count)))
+        zones = self._free[: self.count // self.zone * self.zone].reshape(-1, self.zone)
+        for size in (self.zone, self.zone // 2, self.zone // 4):
+            if count > size:
+                break
+            for offset in range(0, self.zone - size + 1, size):
+                empty = np.flatnonzero(zones[:, offset : offset + size].all(axis=1))
+                if empty.size:
+                    start = int(empty[0]) * self.zone + offset
+                    return self._take(list(range(start, start + count)))
+        return None
 
     def hold(self, blocks: Sequence[int]) -> None:
         """Add a reference to each of `blocks`, which are distinct and already held by somebody."""

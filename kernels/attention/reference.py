@@ -40,7 +40,9 @@ def plain(
     return torch.einsum("hqk,khd->qhd", weights, values), lse.transpose(0, 1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool = False) -> tuple[Tensor, Tensor]:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool = False, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Attention over dense keys, batched over two leading dimensions; no grouping of heads (fold it into `batch`).
 
     Args:
@@ -48,7 +50,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool
         key, value: `[batch, heads, keys, head_dim]`, any strides but a contiguous last dimension; a stride of 0 shares
             keys between heads without a copy. `keys >= 1`.
         scale: factor of the scores.
-        causal: query `j` sees keys `0..j` only.
+        causal: query `j` sees keys `0..j` only; not together with `bias`.
+        bias: added to the scaled scores, float32, broadcast from `[batch or 1, heads or 1, queries or 1, keys]`. The
+            result of a query whose bias is `-inf` everywhere is undefined, but harms no other.
 
     Returns:
         Output `[batch, heads, queries, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm)
@@ -56,13 +60,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool
     """
     if query.device.type == "cpu":
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, scale=scale
+            query, key, value, 0.0, causal, attn_mask=bias, scale=scale
         )
         return output, lse
     scores = torch.matmul(query.float(), key.float().transpose(-1, -2)) * scale
     if causal:
         hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(hidden, -math.inf)
+    if bias is not None:
+        scores += bias
     lse = torch.logsumexp(scores, dim=-1)
     weights = torch.exp(scores - lse[..., None])
     return torch.matmul(weights, value.float()).to(query.dtype), lse

@@ -23,15 +23,17 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
         and log-sum-exp `-inf`.
     """
     rows, width = parts.shape
-    flat = parts.reshape(-1)
-    values = partials.index_select(0, flat).float().view(rows, width, *partials.shape[1:])
-    levels = lse.index_select(0, flat).float().view(rows, width, lse.shape[1])
+    columns = parts.t().reshape(-1)
+    values = partials.index_select(0, columns).float().view(width, rows, *partials.shape[1:])
+    levels = lse.index_select(0, columns).float().view(width, rows, lse.shape[1])
     if width == 1:
-        return values[:, 0], levels[:, 0]
-    top = levels.amax(dim=1, keepdim=True)
-    top = top.masked_fill(top.isinf(), 0.0)
-    weights = torch.exp(levels - top)  # [rows, width, heads]
-    total = weights.sum(dim=1)
-    merged = torch.linalg.vecdot(weights[..., None], values, dim=1)
-    safe = total.clamp_min(torch.finfo(torch.float32).tiny)
-    return merged / safe[..., None], torch.log(total) + top[:, 0]
+        return values[0], levels[0]
+    top = levels.amax(dim=0)
+    top = top.masked_fill_(top.isinf(), 0.0)
+    weights = levels.sub(top).exp_()  # [width, rows, heads]
+    total = weights.sum(dim=0)
+    weights.div_(total.clamp_min(torch.finfo(torch.float32).tiny))
+    merged = values[0].mul_(weights[0][..., None])  # in place: indexing made copies
+    for part in range(1, width):
+        merged.addcmul_(values[part], weights[part][..., None])
+    return merged, total.log_().add_(top)

@@ -76,50 +76,36 @@ def _tails(
 ) -> tuple[Tensor, Tensor]:
     """`([kv_heads, items, group, head_dim], [kv_heads, items, group])` of many one-row items."""
     kv_heads, slots, dim = key_cache.shape
-    group = by_head.shape[2]
     count = launch.rows.shape[0]
-    length = launch.width * block_size
     heads = torch.arange(kv_heads, device=by_head.device)[:, None] * (slots // block_size)
     index = (heads + launch.blocks).view(-1)
-    key = key_cache.view(-1, block_size * dim).index_select(0, index).view(kv_heads * count, length, dim)
-    value = value_cache.view(-1, block_size * dim).index_select(0, index).view(kv_heads * count, length, dim)
-    queries = by_head.index_select(1, launch.rows).view(kv_heads * count, group, dim)
-    scores = torch.bmm((queries * scale).float(), key.float().transpose(1, 2)).view(kv_heads, count, group, length)
-    weights, total, lse = _softmax(scores, launch.bias)
-    output = torch.bmm(weights.view(kv_heads * count, group, length), value.float()).view(kv_heads, count, group, dim)
-    return output.div_(total), lse
+    shape = (kv_heads, count, launch.width * block_size, dim)
+    key = key_cache.view(-1, block_size * dim).index_select(0, index).view(shape)
+    value = value_cache.view(-1, block_size * dim).index_select(0, index).view(shape)
+    return _many(by_head.index_select(1, launch.rows), key, value, launch.bias, scale)
 
 
 def _strip(
     by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: StripLaunch, scale: float
 ) -> tuple[Tensor, Tensor]:
     """`([kv_heads, items, group, head_dim], [kv_heads, items, group])` of a strip, each head's tails read in place."""
-    kv_heads, _, dim = key_cache.shape
-    places, group = launch.rows.shape[0], by_head.shape[2]
-    queries = by_head.index_select(1, launch.rows).float() * scale
-    shape = (places, launch.length, dim)
-    strides = (launch.stride * dim, dim, 1)
-    scores = torch.empty(kv_heads, places, group, launch.length, device=by_head.device)
-    output = torch.empty(kv_heads, places, group, dim, device=by_head.device)
-    for head in range(kv_heads):
-        key = key_cache[head, launch.first :].as_strided(shape, strides).float()
-        torch.bmm(queries[head], key.transpose(1, 2), out=scores[head])
-    weights, total, lse = _softmax(scores, launch.bias)
-    for head in range(kv_heads):
-        value = value_cache[head, launch.first :].as_strided(shape, strides).float()
-        torch.bmm(weights[head], value, out=output[head])
-    output.div_(total)
+    kv_heads, slots, dim = key_cache.shape
+    places = launch.rows.shape[0]
+    shape = (kv_heads, places, launch.length, dim)
+    strides = (slots * dim, launch.stride * dim, dim, 1)
+    key = key_cache[:, launch.first :].as_strided(shape, strides)
+    value = value_cache[:, launch.first :].as_strided(shape, strides)
+    output, lse = _many(by_head.index_select(1, launch.rows), key, value, launch.bias, scale)
     if launch.at.shape[0] == places:
         return output, lse
     return output.index_select(1, launch.at), lse.index_select(1, launch.at)
 
 
-def _softmax(scores: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Unnormalised weights, in place of `scores`; their sum `[..., 1]`; and the log-sum-exp without the last
-    dimension.
+def _many(queries: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention of `[kv_heads, items, group, head_dim]` over each item's own keys `[kv_heads, items, keys, head_dim]`,
+    with the bias `[1, items, 1, keys]` of both kinds of launch.
     """
-    scores.add_(bias)
-    top = scores.amax(dim=-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    total = weights.sum(dim=-1, keepdim=True)
-    return weights, total, (total.log() + top)[..., 0]
+    output, lse = attend(
+        queries.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), scale, bias=bias.transpose(0, 1)
+    )
+    return output.transpose(0, 1), lse.transpose(0, 1)

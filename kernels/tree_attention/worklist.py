@@ -199,7 +199,7 @@ class WorkList:
                 launches.append(NodeLaunch(slice(item.row_begin, item.row_end), slots, item.causal, partial))
             else:
                 if tails and (padding > TAIL_PADDING or partial != first + len(tails)):
-                    launches.append(self._tail(tails, first))
+                    launches.append(self._tails(tails, first))
                     tails, padding = [], 0
                 if not tails:
                     first = partial
@@ -207,8 +207,15 @@ class WorkList:
                 padding += tails[0].end - item.end
             partial += count
         if tails:
-            launches.append(self._tail(tails, first))
+            launches.append(self._tails(tails, first))
         return tuple(launches)
+
+    def _tails(self, items: Sequence[Item], partial: int) -> NodeLaunch | TailLaunch:
+        """One launch; a lone tail whose blocks are neighbours is read in place."""
+        slots = self._slots(items[0]) if len(items) == 1 else None
+        if isinstance(slots, slice):
+            return NodeLaunch(slice(items[0].row_begin, items[0].row_end), slots, False, partial)
+        return self._tail(items, partial)
 
     def _slots(self, item: Item) -> slice | Tensor:
         """Slots of an item's keys: a slice where its blocks are neighbours in the cache."""

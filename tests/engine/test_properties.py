@@ -70,6 +70,21 @@ def test_zones_and_growth_behind_a_block():
     allocator.check_integrity()
 
 
+def test_a_used_cache_has_halves_and_quarters_of_zones():
+    """Where each zone's first block is taken, the next tails lie half a zone further, a zone apart again."""
+    allocator = BlockAllocator(1024)
+    firsts = [allocator.open_zone(1) for _ in range(128)]
+    assert firsts == [[zone * 8] for zone in range(128)]
+    assert allocator.open_zone(5) is None
+    assert allocator.open_zone(2) == [4, 5]
+    assert allocator.open_zone(4) == [12, 13, 14, 15]
+    for _ in range(126):
+        assert allocator.open_zone(3) is not None
+    assert allocator.open_zone(3) is None
+    assert allocator.open_zone(1) == [2]
+    allocator.check_integrity()
+
+
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
 
 
