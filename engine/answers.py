@@ -2,9 +2,11 @@
 completions.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from engine.sequence import Output, Request, TokenLogprob
@@ -42,13 +44,34 @@ class Choice:
         self.finish_reason = output.finish_reason or self.finish_reason
 
 
+@dataclass(frozen=True)
+class Echo:
+    """Prompts that stand before their completions, with their own log-probabilities where `logprobs` is set."""
+
+    requests: Sequence[Request]
+    texts: Sequence[str]  # of their prompts
+    n: int  # choices per request
+    logprobs: bool
+    only: bool  # nothing is to be completed: the one token that was sampled for it is left out
+
+    def lead(self, choice: Choice) -> None:
+        """Put the prompt before what a choice holds. Safe once the choice's first token is there."""
+        request = self.requests[choice.index // self.n]
+        choice.text = self.texts[choice.index // self.n] + ("" if self.only else choice.text)
+        if self.logprobs:
+            first = TokenLogprob(request.prompt[0], math.nan)  # nothing comes before it
+            choice.logprobs = [first, *request.prompt_logprobs, *([] if self.only else choice.logprobs)]
+
+
 class Answer:
     """Form of the answer to one HTTP request: `chat` or plain completion."""
 
-    def __init__(self, tokenizer: Tokenizer, model: str, chat: bool, logprobs: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, model: str, chat: bool, logprobs: bool, echo: Echo | None = None) -> None:
         self._tokenizer = tokenizer
         self._chat = chat
         self._logprobs = logprobs
+        self._echo = echo
+        self._begun: set[int] = set()  # choices whose prompt was echoed
         self._offsets: dict[int, int] = {}  # characters already reported, by choice
         kind = "chat.completion" if chat else "text_completion"
         self._head = {
@@ -60,7 +83,7 @@ class Answer:
 
     def whole(self, choices: Iterable[Choice], requests: Sequence[Request]) -> dict[str, Any]:
         """The complete object."""
-        return {**self._head, "choices": [self._choice(choice) for choice in choices], "usage": usage(requests)}
+        return {**self._head, "choices": [self._choice(choice) for choice in choices], "usage": self._usage(requests)}
 
     def chunk(self, choice: Choice, first: bool = False) -> dict[str, Any]:
         """A chunk of a stream: what `choice` holds is what is new. `first` opens a chat choice."""
@@ -77,9 +100,18 @@ class Answer:
     def last_chunk(self, requests: Sequence[Request]) -> dict[str, Any]:
         """The chunk without choices that carries the usage."""
         kind = "chat.completion.chunk" if self._chat else "text_completion"
-        return {**self._head, "object": kind, "choices": [], "usage": usage(requests)}
+        return {**self._head, "object": kind, "choices": [], "usage": self._usage(requests)}
+
+    def _usage(self, requests: Sequence[Request]) -> dict[str, Any]:
+        found = usage(requests)
+        if self._echo and self._echo.only:
+            found |= {"completion_tokens": 0, "total_tokens": found["prompt_tokens"]}
+        return found
 
     def _choice(self, choice: Choice) -> dict[str, Any]:
+        if self._echo and choice.index not in self._begun:
+            self._begun.add(choice.index)
+            self._echo.lead(choice)
         body: dict[str, Any] = {"index": choice.index, "finish_reason": choice.finish_reason, "logprobs": None}
         if self._chat:
             body["message"] = {"role": "assistant", "content": choice.text, "refusal": None}
@@ -111,13 +143,25 @@ class Answer:
         tops = []
         for entry in choice.logprobs:
             top = {self._name(token): max(value, LEAST_LOGPROB) for token, value in entry.top}
-            tops.append({**top, self._name(entry.token): max(entry.logprob, LEAST_LOGPROB)})
+            own = {self._name(entry.token): max(entry.logprob, LEAST_LOGPROB)}
+            tops.append(None if math.isnan(entry.logprob) else top | own)
         return {
             "tokens": tokens,
-            "token_logprobs": [max(entry.logprob, LEAST_LOGPROB) for entry in choice.logprobs],
+            "token_logprobs": [
+                None if math.isnan(entry.logprob) else max(entry.logprob, LEAST_LOGPROB) for entry in choice.logprobs
+            ],
             "top_logprobs": tops,
             "text_offset": offsets,
         }
 
     def _name(self, token: int) -> str:
-        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")
+        """Its text; its bytes as OpenAI writes them where they are no text; its number where it has neither. Two tokens
+        must not share a name: clients look for the likeliest by it.
+        """
+        raw = self._tokenizer.token_bytes(token)
+        if not raw:
+            return f"token_id:{token}"
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)

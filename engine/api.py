@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
@@ -14,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from engine.answers import Answer, Choice
+from engine.answers import Answer, Choice, Echo
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
 from engine.loop import EngineLoop
 from engine.metrics import EngineMetrics
@@ -168,8 +169,15 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         body.refuse_unsupported()
         prompts = body.prompts()
         texts = await service.in_tokenizer(lambda: [service.encode(prompt) for prompt in prompts])
-        requests = [_request(service, body, tokens, body.max_tokens, 16, body.logprobs) for tokens in texts]
-        return await _answer(service, http, body, requests, False, body.logprobs is not None)
+        wanted = 1 if body.max_tokens == 0 else body.max_tokens
+        requests = [_request(service, body, tokens, wanted, 16, body.logprobs) for tokens in texts]
+        if not body.echo:
+            return await _answer(service, http, body, requests, False, body.logprobs is not None)
+        for request in requests:
+            request.params = replace(request.params, prompt_logprobs=body.logprobs)
+        heads = [service.tokenizer.text(prompt) if isinstance(prompt, list) else prompt for prompt in prompts]
+        echo = Echo(requests, heads, body.n, body.logprobs is not None, body.max_tokens == 0)
+        return await _answer(service, http, body, requests, False, body.logprobs is not None, echo)
 
     return app
 
@@ -198,14 +206,20 @@ def _request(
 
 
 async def _answer(
-    service: Service, http: HttpRequest, body: Generation, requests: list[Request], chat: bool, logprobs: bool
+    service: Service,
+    http: HttpRequest,
+    body: Generation,
+    requests: list[Request],
+    chat: bool,
+    logprobs: bool,
+    echo: Echo | None = None,
 ) -> Response:
     """Run requests to the end, whole or as a stream. The choices of request `i` have indices `i * n` and up."""
     queue: asyncio.Queue[Output] = asyncio.Queue()
     for request in requests:
         service.loop.core.check(request)
         request.notify = queue.put_nowait
-    answer = Answer(service.tokenizer, service.name, chat, logprobs)
+    answer = Answer(service.tokenizer, service.name, chat, logprobs, echo)
     firsts = {id(request): place * body.n for place, request in enumerate(requests)}
     for request in requests:
         service.loop.submit(request)

@@ -21,12 +21,14 @@ def build(
         zone, cache_blocks: see `WorkList.of`.
 
     Returns:
-        The model's input, and how many cached tokens attention need not read again thanks to shared nodes.
+        The model's input, rows of scored prompts behind those that are sampled; and how many cached tokens attention
+        need not read again thanks to shared nodes.
     """
     tokens: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
     sampled: list[int] = []
+    scored: list[int] = []
     spans: list[Span] = []
     for work in step.works:
         sequence, new, draft = work
@@ -43,6 +45,9 @@ def build(
             positions.extend(range(start, end))
             slots.extend(table[at // block_size] * block_size + at % block_size for at in range(start, end))
         spans.append(Span(table, new + drafted, start + new + drafted))
+        if sequence.scoring:
+            first = len(tokens) - new - drafted
+            scored.extend(range(first, first + work.scored))
         if work.samples:
             sampled.extend(range(len(tokens) - 1 - drafted, len(tokens)))
     items = cut(spans, step.shared, block_size, cost)
@@ -51,5 +56,5 @@ def build(
     read = sum(item.end - item.begin for item in items)
     needed = sum(span.length for span in spans)
     return StepInput(
-        packed[0], packed[1], packed[2], torch.tensor(sampled, dtype=torch.int64, device=device), rows
+        packed[0], packed[1], packed[2], torch.tensor(sampled + scored, dtype=torch.int64, device=device), rows
     ), needed - read

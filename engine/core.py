@@ -13,8 +13,9 @@ from torch import Tensor
 from engine import invariant
 from engine.batch import build
 from engine.errors import ContextLengthError, OverloadedError, RankError, StepError
+from engine.logprobs import note_prompts, report
 from engine.model import Model
-from engine.sampling import Draw, logprobs, sample
+from engine.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
 from engine.speculation import Speculator
@@ -210,7 +211,17 @@ class Core:
     # -- one step -------------------------------------------------------------------------------------------------
 
     def logits(self, step: Step) -> Tensor:
-        """Compute the works of a step: logits of their sampled rows, `[sampled, vocabulary]` float32."""
+        """Compute the works of a step: logits of their sampled rows, `[sampled, vocabulary]` float32. Log-probabilities
+        of prompts, where they are wanted, are noted.
+        """
+        scored = sum(work.scored for work in step.works)
+        found = self._forward(step)
+        if scored:
+            note_prompts(step.works, found[-scored:], self._invariant)
+            found = found[:-scored]
+        return found
+
+    def _forward(self, step: Step) -> Tensor:
         allocator = self.scheduler.allocator
         size, device = self.limits.block_size, self.model.device
         packed, shared_tokens = build(step, size, self.cost, device, allocator.zone, allocator.count)
@@ -298,19 +309,7 @@ class Core:
 
     def _logprobs(self, rows: list[Row], logits: Tensor, chosen: Tensor) -> list[TokenLogprob | None]:
         """What is to be reported of each row's token, if anything."""
-        entries: list[TokenLogprob | None] = [None] * len(rows)
-        groups: dict[int, list[int]] = {}
-        for index, row in enumerate(rows):
-            if (count := row.sequence.request.params.logprobs) is not None:
-                groups.setdefault(index if self._invariant else count, []).append(index)
-        for group in groups.values():
-            found, values, ids = logprobs(
-                logits[group], chosen[group], rows[group[0]].sequence.request.params.logprobs or 0
-            )
-            columns = zip(group, chosen[group].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
-            for index, token, value, top_values, top_ids in columns:
-                entries[index] = TokenLogprob(token, value, tuple(zip(top_ids, top_values, strict=True)))
-        return entries
+        return report(logits, chosen, [row.sequence.request.params.logprobs for row in rows], self._invariant)
 
     # -- failures -------------------------------------------------------------------------------------------------
 

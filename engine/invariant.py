@@ -33,20 +33,23 @@ def forward(model: Model, step: StepInput, works: list[Work], block_size: int) -
     """
     tables = [work.sequence.table for work in works for _ in range(work.new + len(work.draft))]
     rows = step.tokens.shape[0]
-    sampled = step.sampled.tolist()
+    sampled = sorted((row, place) for place, row in enumerate(step.sampled.tolist()))
     logits = []
     for first in range(0, rows, ROWS):
         last = min(first + ROWS, rows)
         # Padding repeats the last row: it writes the same numbers to the same place.
         index = torch.arange(first, first + ROWS, device=model.device).clamp_(max=last - 1)
-        wanted = [row - first for row in sampled if first <= row < last]
+        wanted = [row - first for row, _ in sampled if first <= row < last]
         padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
         context = TileContext.of(model, step, index, [tables[min(row, last - 1)] for row in range(first, first + ROWS)])
         with attending(context):
             found = model.run(step.tokens[index], step.positions[index], padded)
         if wanted:
             logits.append(found[: len(wanted)])
-    return torch.cat(logits) if logits else torch.empty(0, model.vocabulary, device=model.device)
+    if not logits:
+        return torch.empty(0, model.vocabulary, device=model.device)
+    order = torch.tensor([place for _, place in sampled], device=model.device)
+    return torch.cat(logits)[order.argsort()]
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ class CompletionRequest(Generation):
     """Body of `POST /v1/completions`."""
 
     prompt: str | list[Token] | list[str] | list[list[Token]]
+    max_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False
     best_of: int | None = None
@@ -161,8 +162,8 @@ class CompletionRequest(Generation):
     def refuse_unsupported(self) -> None:
         """See `Generation`."""
         super().refuse_unsupported()
-        if self.echo:
-            raise RequestError("echo is not supported by this engine", "echo")
+        if self.max_tokens == 0 and not self.echo:
+            raise RequestError("max_tokens is 0, which makes sense only with echo: ask for 1 or more", "max_tokens")
         if self.best_of not in (None, self.n):
             raise RequestError("best_of is not supported by this engine", "best_of")
         if self.suffix:

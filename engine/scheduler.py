@@ -98,7 +98,10 @@ class Scheduler:
         self._drafts.take_back()
         self._grow()
         self._admit()
-        shares = self._shares()
+        # As many logits a step as a full batch has, and no more: scored prompts get what sampling leaves of it.
+        scored = max(1, self.limits.max_batch - len(self.running))
+        prefilling = [sequence for sequence in self.running if sequence.prefilling]
+        shares = self.waiting.shares(prefilling, self.limits.prefill_chunk, scored)
         # Drafts take what prompts leave of their rows, and of those that are sampled: no step is larger for them.
         spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - len(self.running))
         drafts = self._drafts.plan(self.running, spare)
@@ -114,28 +117,6 @@ class Scheduler:
                 step.shared.append(common)
                 common = len(sequence.table)
         return step
-
-    def _shares(self) -> dict[Sequence, int]:
-        """Tokens that each prefilling sequence may compute: the chunk, split evenly between clients; what one does
-        not need goes to the others, who had least first.
-        """
-        left = self.limits.prefill_chunk
-        clients: dict[str, list[Sequence]] = {}
-        shares: dict[Sequence, int] = {}
-        for sequence in sorted((s for s in self.running if s.prefilling), key=lambda s: s.arrival):
-            clients.setdefault(sequence.request.client, []).append(sequence)
-            shares[sequence] = 0
-        turns = sorted(clients.values(), key=lambda sequences: self.waiting.client(sequences[0]).service)
-        for round_ in ("even", "rest"):
-            even = max(1, self.limits.prefill_chunk // max(1, len(turns)))
-            for sequences in turns:
-                allowed = min(left, even) if round_ == "even" else left
-                for sequence in sequences:
-                    new = min(len(sequence.tokens) - sequence.computed - shares[sequence], allowed)
-                    shares[sequence] += new
-                    allowed -= new
-                    left -= new
-        return shares
 
     def advance(self, works: list[Work]) -> None:
         """Take note that a step was computed: what prompts it completed is cached for others at once. Of drafts
@@ -314,8 +295,9 @@ class Scheduler:
         """Admit a sequence if its blocks can be had."""
         size = self.limits.block_size
         tokens = sequence.tokens
-        known = sequence.generated == 0 and self._knows_logits(sequence)
-        match = self.tree.match(tokens, len(tokens) if known else len(tokens) - 1)
+        sequence.request.prompt_logprobs = sequence.request.prompt_logprobs if not sequence.scoring else []
+        known = sequence.generated == 0 and not sequence.scoring and self._knows_logits(sequence)
+        match = self.tree.match(tokens, 0 if sequence.scoring else len(tokens) if known else len(tokens) - 1)
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._growth(sequence)

@@ -25,6 +25,7 @@ class SamplingParams:
     stop_token_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
     logprobs: int | None = None  # alternatives reported per token; None: no log-probabilities at all
+    prompt_logprobs: int | None = None  # the same for the tokens of the prompt, which is then computed anew
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Request:
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
     sequences: "list[Sequence]" = field(default_factory=list)
     cached_tokens: int | None = None  # prompt tokens that were not computed for this request; None: not yet admitted
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # of all prompt tokens but the first
     _chain: list[int] = field(default_factory=list)
 
     @property
@@ -127,6 +129,13 @@ class Sequence:
     def prefilling(self) -> bool:
         """Whether more than the last token is yet to be computed."""
         return self.computed < len(self.tokens) - 1
+
+    @property
+    def scoring(self) -> bool:
+        """Whether the log-probabilities of the prompt are wanted of this sequence and not complete."""
+        request = self.request
+        wanted = self.index == 0 and request.params.prompt_logprobs is not None
+        return wanted and len(request.prompt_logprobs) < len(request.prompt) - 1
 
     @cached_property
     def seed(self) -> int:

@@ -19,6 +19,12 @@ class Work(NamedTuple):
         """Whether the step computes the sequence's last token, so that a new one can be sampled."""
         return self.sequence.computed + self.new == len(self.sequence.tokens)
 
+    @property
+    def scored(self) -> int:
+        """How many of its first rows tell the log-probability of the prompt's next token, where that is wanted."""
+        sequence = self.sequence
+        return min(self.new, sequence.prompt_length - 1 - sequence.computed) if sequence.scoring else 0
+
 
 @dataclass(frozen=True)
 class Step:

@@ -129,6 +129,10 @@ class Tokenizer:
             return self._bytes[token]
         return str(self._fast.decode([token], skip_special_tokens=False)).encode("utf-8", "replace")
 
+    def text(self, tokens: list[int]) -> str:
+        """The text of tokens, special ones by their names."""
+        return str(self._fast.decode(tokens, skip_special_tokens=False))
+
     @property
     def vocabulary(self) -> int:
         """Number of token ids, added ones included."""

@@ -120,6 +120,30 @@ class Turns:
             if following is not None:
                 offer(client, following)
 
+    def shares(self, prefilling: list[Sequence], chunk: int, scored: int) -> dict[Sequence, int]:
+        """Tokens that each prefilling sequence may compute: the chunk, split evenly between clients; what one does not
+        need goes to the others, who had least first. Of prompts that are scored, `scored` tokens in all.
+        """
+        left = chunk
+        clients: dict[str, list[Sequence]] = {}
+        shares = dict.fromkeys(prefilling, 0)
+        for sequence in sorted(prefilling, key=lambda s: s.arrival):
+            clients.setdefault(sequence.request.client, []).append(sequence)
+        turns = sorted(clients.values(), key=lambda sequences: self.client(sequences[0]).service)
+        even = max(1, chunk // max(1, len(turns)))
+        for most in (even, chunk):
+            for sequences in turns:
+                allowed = min(left, most)
+                for sequence in sequences:
+                    new = min(len(sequence.tokens) - sequence.computed - shares[sequence], allowed)
+                    if sequence.scoring:
+                        new = min(new, scored)
+                        scored -= new
+                    shares[sequence] += new
+                    allowed -= new
+                    left -= new
+        return shares
+
     def check_integrity(self) -> None:
         """Assert what holds between any two calls."""
         assert self._count == sum(1 for _ in self)

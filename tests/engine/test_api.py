@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 from openai import OpenAI
 
 from engine.api import create_app
@@ -182,6 +183,59 @@ def test_completions_of_several_prompts_and_token_lists(client: OpenAI):
     assert client.completions.create(model="tiny", prompt="x", temperature=0, extra_body=ON).usage
 
 
+def harness_request(client: OpenAI, prompts: list[list[int]]) -> Any:
+    """The loglikelihood request of lm-evaluation-harness' `local-completions`, field for field."""
+    return client.completions.create(
+        model="tiny", prompt=prompts, temperature=0, max_tokens=1, logprobs=1, seed=1234, echo=True
+    )
+
+
+def test_echo_scores_the_prompt_as_transformers_does(client: OpenAI, weights: Any, http: httpx.Client):
+    prompts = [[5 + (i * 31 + j * 7) % 370 for i in range(20 + 30 * j)] for j in range(3)]
+    for _ in range(2):  # the second time all of it is cached, and must be computed anew
+        answer = harness_request(client, prompts)
+        for choice, prompt in zip(answer.choices, prompts, strict=True):
+            with torch.inference_mode():
+                truth = torch.log_softmax(weights(torch.tensor([prompt])).logits[0], dim=-1)
+            found = choice.logprobs
+            assert len(found.tokens) == len(found.token_logprobs) == len(prompt) + 1
+            assert found.token_logprobs[0] is None
+            assert found.top_logprobs[0] is None
+            for place in range(1, len(prompt)):
+                row = truth[place - 1]
+                assert found.token_logprobs[place] == pytest.approx(row[prompt[place]].item(), abs=1e-3)
+                best = max(found.top_logprobs[place].values())
+                assert best == pytest.approx(row.max().item(), abs=1e-3)
+                # How the harness finds out whether greedy decoding would have said the same.
+                greedy = found.tokens[place] == max(found.top_logprobs[place], key=found.top_logprobs[place].get)
+                assert greedy == (int(row.argmax()) == prompt[place])
+    assert answer.usage.prompt_tokens == sum(map(len, prompts))
+    assert answer.usage.completion_tokens == 3
+
+
+def test_echo_of_text(client: OpenAI):
+    text = "the quick brown 東京"
+    plain = client.completions.create(model="tiny", prompt=text, max_tokens=5, temperature=0, extra_body=ON)
+    both = client.completions.create(
+        model="tiny", prompt=text, max_tokens=5, temperature=0, echo=True, n=2, logprobs=0, extra_body=ON
+    )
+    for choice in both.choices:
+        assert choice.text == text + plain.choices[0].text
+        assert choice.logprobs is not None
+        assert both.usage is not None
+        assert len(choice.logprobs.tokens or []) == both.usage.prompt_tokens + 5
+    pieces = client.completions.create(
+        model="tiny", prompt=text, max_tokens=5, temperature=0, echo=True, stream=True, extra_body=ON
+    )
+    assert "".join(piece.choices[0].text for piece in pieces) == both.choices[0].text
+    only = client.completions.create(model="tiny", prompt=text, max_tokens=0, echo=True, logprobs=1)
+    assert only.choices[0].text == text
+    assert only.usage is not None
+    assert only.usage.completion_tokens == 0
+    assert only.choices[0].logprobs is not None
+    assert len(only.choices[0].logprobs.tokens or []) == only.usage.prompt_tokens
+
+
 def test_tokenize_counts_as_the_chat_endpoint_does(client: OpenAI, http: httpx.Client):
     counted = http.post("/tokenize", json={"model": "tiny", "messages": CHAT}).json()
     usage = client.chat.completions.create(model="tiny", messages=CHAT, max_tokens=1).usage
@@ -210,7 +264,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "x", "n": 0}, "n:"),
     ({"prompt": "x", "stop": [""]}, "stop"),
     ({"prompt": "x", "seed": 10**40}, "seed"),
-    ({"prompt": "x", "echo": True}, "echo"),
+    ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
+    ({"prompt": "x", "user": 5}, "user"),
     ({"prompt": "x", "logit_bias": {"5": 1}}, "logit_bias"),
     ({"prompt": "x", "presence_penalty": 0.5}, "presence_penalty"),
     ({"prompt": "a\ud800"}, ""),

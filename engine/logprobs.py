@@ -1,0 +1,57 @@
+"""Log-probabilities as they are reported: of sampled tokens, and of a prompt's own."""
+
+from collections.abc import Sequence as Many
+
+import torch
+from torch import Tensor
+
+from engine.sampling import logprobs
+from engine.sequence import TokenLogprob
+from engine.step import Work
+
+
+def report(
+    logits: Tensor, tokens: Tensor, counts: Many[int | None], each_alone: bool = False
+) -> list[TokenLogprob | None]:
+    """Log-probabilities of one token per row.
+
+    Args:
+        logits: `[rows, vocabulary]` float32.
+        tokens: `[rows]` int64.
+        counts: alternatives wanted of each row; `None`: nothing at all.
+        each_alone: compute each row by itself, so that others cannot change its last bits.
+    """
+    entries: list[TokenLogprob | None] = [None] * len(counts)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, count in enumerate(counts):
+        if count is not None:
+            groups.setdefault((row if each_alone else 0, count), []).append(row)
+    for (_, count), group in groups.items():
+        found, values, ids = logprobs(logits[group], tokens[group], count)
+        columns = zip(group, tokens[group].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
+        for row, token, value, top_values, top_ids in columns:
+            entries[row] = TokenLogprob(token, value, tuple(zip(top_ids, top_values, strict=True)))
+    return entries
+
+
+def note_prompts(works: Many[Work], logits: Tensor, each_alone: bool = False) -> None:
+    """Note the log-probabilities of prompt tokens in their requests.
+
+    Args:
+        works: of the step, not yet advanced.
+        logits: `[scored, vocabulary]` float32, the rows of `Work.scored` of all works, one after the other.
+        each_alone: see `report`.
+    """
+    scored = [(work.sequence, work.scored) for work in works if work.scored]
+    tokens: list[int] = []
+    counts: list[int | None] = []
+    for sequence, rows in scored:
+        begin = sequence.computed + 1
+        tokens += sequence.tokens[begin : begin + rows]
+        counts += [sequence.request.params.prompt_logprobs] * rows
+    entries = report(logits, torch.tensor(tokens, device=logits.device), counts, each_alone)
+    first = 0
+    for sequence, rows in scored:
+        found = [entry for entry in entries[first : first + rows] if entry is not None]
+        sequence.request.prompt_logprobs.extend(found)
+        first += rows
