@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from engine.backends import Backend, Work
 from engine.errors import UnsupportedModelError
 from kernels.attention.reference import plain
 from kernels.kv_store.reference import store
-from kernels.tree_attention.reference import tree_attention
-from kernels.tree_attention.worklist import WorkList
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
 
@@ -56,15 +55,15 @@ class PagedContext:
 
     cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
     slots: Tensor  # [tokens] int64, where each row's key and value go
-    work: WorkList
+    work: Work
     longest: int
+    backend: Backend
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `Context`."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
         store(key, value, keys, values, self.slots)
-        output, _ = tree_attention(query.transpose(0, 1), keys, values, self.work, scale)
-        return output
+        return self.backend.attend(query.transpose(0, 1), keys, values, self.work, scale)
 
 
 class ProbeContext:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine import invariant
-from engine.batch import build
+from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, StepError
 from engine.logprobs import note_prompts, report
 from engine.model import Model
+from engine.runner import Runner
 from engine.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
@@ -22,6 +22,7 @@ from engine.speculation import Speculator
 from engine.step import Step, Work
 from engine.text import OutputText
 from engine.tokenizer import Tokenizer
+from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
 logger = logging.getLogger(__name__)
@@ -68,10 +69,11 @@ class Core:
         tokenizer: Tokenizer,
         blocks: int,
         limits: Limits | None = None,
-        cost: CutCost | None = None,
+        cost: CutRule | None = None,
         max_waiting: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
         batch_invariant: bool = False,
+        capture: Capture | None = None,
     ) -> None:
         """
         Args:
@@ -83,6 +85,7 @@ class Core:
             max_waiting: sequences that may wait.
             clock: seconds, for leases.
             batch_invariant: see `engine.invariant`.
+            capture: how decode steps become graphs (`engine.cuda_step`); `None`: every step is launched anew.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -96,16 +99,19 @@ class Core:
         self._prompt_logits: OrderedDict[int, tuple[list[int], Tensor]] = OrderedDict()
         self._blocks = blocks
         self._clock = clock
+        self._capture = capture
         self.reset()
 
     def reset(self) -> None:
         """Forget all requests and the whole cache."""
         self._prompt_logits.clear()
-        self.model.allocate(self._blocks * self.limits.block_size)
         limits, slope = self.limits, ROW_COST.get(self.model.device.type, 0.1)
         self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
         self.scheduler = Scheduler(
             self._blocks, limits, self.model.copy, self._knows_logits, self._clock, self.speculator.draft
+        )
+        self.runner = Runner(
+            self.model, self.scheduler.allocator, limits, self.max_model_len, self.cost, self._capture, self._invariant
         )
 
     def resize(self, blocks: int) -> None:
@@ -222,13 +228,9 @@ class Core:
         return found
 
     def _forward(self, step: Step) -> Tensor:
-        allocator = self.scheduler.allocator
-        size, device = self.limits.block_size, self.model.device
-        packed, shared_tokens = build(step, size, self.cost, device, allocator.zone, allocator.count)
-        if self._invariant:
-            return invariant.forward(self.model, packed, step.works, size)
+        logits, shared_tokens = self.runner.run(step)
         self.stats.shared_tokens += shared_tokens
-        return self.model.forward(packed)
+        return logits
 
     def _compute(self, step: Step) -> Iterator[Output]:
         parts: list[Tensor] = []

@@ -12,13 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
 from engine.attention import NAME, PagedContext, ProbeContext, attending
+from engine.backends import Work, choose
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse_norms, merge_linears
 from engine.quantize import check_checkpoint, quantize
 from engine.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
-from kernels.tree_attention.worklist import WorkList
+from kernels.tree_attention.buffers import Heads
 
 PROBE_TOKENS = 24
 
@@ -31,7 +32,7 @@ class StepInput:
     positions: Tensor  # [rows] int64
     slots: Tensor  # [rows] int64, places in the cache
     sampled: Tensor  # [sampled] int64, rows whose logits are wanted
-    work: WorkList
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class CacheShape:
     kv_heads: int
     head_dim: int
     item_bytes: int  # of one number
+    heads: int  # query heads
 
     @property
     def token_bytes(self) -> int:
@@ -83,6 +85,7 @@ class Model:
         self.shape = self._probe()
         if quantization != "none":
             quantize(self._inner, quantization)
+        self.use_attention("auto")
         self.cache = torch.empty(0)
 
     @classmethod
@@ -135,6 +138,16 @@ class Model:
             return frozenset()
         return frozenset(found if isinstance(found, list) else [found])
 
+    def use_attention(self, name: str) -> None:
+        """Let attention be computed by the backend of that name, see `engine.backends.choose`.
+
+        Raises:
+            LoadError: it can't be had here.
+        """
+        shape = self.shape
+        heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
+        self.backend = choose(name, self.device, heads)
+
     def allocate(self, slots: int) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
         numbers.
@@ -150,7 +163,7 @@ class Model:
     @torch.inference_mode()
     def forward(self, step: StepInput) -> Tensor:
         """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
-        with attending(PagedContext(self.cache, step.slots, step.work, self.context_length)):
+        with attending(PagedContext(self.cache, step.slots, step.work, self.context_length, self.backend)):
             return self.run(step.tokens, step.positions, step.sampled)
 
     @torch.inference_mode()
@@ -198,8 +211,8 @@ class Model:
                 "a feature that its configuration does not name",
                 f"logits differ from transformers' by {error:.2g} standard deviations",
             )
-        _, kv_heads, head_dim = probe.shapes.pop()
-        return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize)
+        heads, kv_heads, head_dim = probe.shapes.pop()
+        return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize, heads)
 
 
 def read_config(path: str) -> Any:

@@ -79,7 +79,7 @@ class WorkBuffers:
     starts: Tensor  # [capacity.rows + 1] int32
     slots: Tensor  # [capacity.partials] int32
     scratch: Scratch
-    _host: list["_Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be under way
+    _host: list["Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be under way
 
     @classmethod
     def empty(
@@ -112,7 +112,7 @@ class WorkBuffers:
         at_once = programs or resident_programs(place)
         found = cls(capacity, heads, block_size, tiling, at_once, count, tiles, blocks, starts, slots, room)
         if place.type == "cuda":
-            found._host = [_Staging.pinned(sizes) for _ in range(2)]
+            found._host = [Staging.pinned(sizes) for _ in range(2)]
         return found
 
     @classmethod
@@ -126,6 +126,14 @@ class WorkBuffers:
         buffers = cls.empty(Capacity.of(found), heads, block_size, place)
         buffers.load(found)
         return buffers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to do the same step: no partial results, no page-locked memory."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("scratch", "_host")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _host=[])
+        self.scratch = Scratch.empty(self.capacity.partials, self.heads, self.count.device)
 
     def fill(self, items: Sequence[Item], rows: int) -> Plan:
         """Plan a step and bring it to the device, without waiting for it. Rows past `rows` have no keys.
@@ -162,18 +170,20 @@ class WorkBuffers:
 
 
 @dataclass(eq=False)
-class _Staging:
+class Staging:
     """Page-locked memory from which copies to the device need not be waited for."""
 
     parts: list[Tensor]
     event: Any  # torch.cuda.Event: the last copies from here are done
 
     @classmethod
-    def pinned(cls, sizes: Sequence[int]) -> "_Staging":
-        parts = [torch.empty(size, dtype=torch.int32, pin_memory=True) for size in sizes]
+    def pinned(cls, sizes: Sequence[int], dtype: torch.dtype = torch.int32) -> "Staging":
+        """Room for tensors of so many numbers."""
+        parts = [torch.empty(size, dtype=dtype, pin_memory=True) for size in sizes]
         return cls(parts, torch.cuda.Event())  # type: ignore[no-untyped-call]
 
     def send(self, sources: Sequence[Any], targets: Sequence[Tensor]) -> None:
+        """Copy numpy arrays to the beginnings of tensors on the device."""
         self.event.synchronize()  # of the step before the last: done long ago
         for source, part, target in zip(sources, self.parts, targets, strict=True):
             part[: len(source)].numpy()[:] = source

@@ -53,7 +53,9 @@ class _Node(NamedTuple):
     last: int  # sequence after the last
 
 
-def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: CutRule | None = None) -> list[Item]:
+def cut(
+    spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: CutRule | None = None, in_place: bool = True
+) -> list[Item]:
     """Items of one step.
 
     Args:
@@ -62,6 +64,7 @@ def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: Cut
             0. Shared blocks must be full of tokens older than any new row.
         block_size: tokens per block.
         cost: the rule that keeps or merges nodes.
+        in_place: whether a long run of neighbouring blocks at a sequence's beginning gets an item of its own.
 
     Returns:
         Items for `WorkList.of`: every row meets each token of its sequence up to its own position exactly once.
@@ -85,7 +88,7 @@ def cut(spans: Sequence[Span], shared: Sequence[int], block_size: int, cost: Cut
         blocks = span.table[covered[index] :] if skipped else span.table
         row = starts[index]
         known = span.length - skipped - (span.new if span.new > 1 else 0)
-        run = _first_run(blocks, -(-known // block_size)) if known > RUN_TOKENS else 0
+        run = _first_run(blocks, -(-known // block_size)) if in_place and known > RUN_TOKENS else 0
         if RUN_TOKENS <= run * block_size < known:
             items.append(Item(row, row + span.new, blocks[:run], 0, run * block_size))
             blocks, known = blocks[run:], known - run * block_size

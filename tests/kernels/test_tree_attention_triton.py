@@ -5,6 +5,7 @@ step, and what `torch.empty` returns.
 """
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -211,6 +212,13 @@ def test_a_step_too_large_for_its_buffers_is_refused_and_changes_nothing():
         tree_attention(case.query.to(DEVICE)[:, :2], *case.caches.to(DEVICE), case.buffers(items), 1.0)
     with pytest.raises(ValueError, match="room for"):
         tree_attention(case.query.to(DEVICE).repeat(3, 1, 1), *case.caches.to(DEVICE), case.buffers(items), 1.0)
+
+
+def test_buffers_sent_to_another_process_do_the_same():
+    case = Case(grow(1, 2, 8, seed=1), 8, 2, 1, 32, torch.float32)
+    sent = pickle.dumps(case.buffers(case.items(EACH_NODE), capacity=Capacity(case.rows, 20, 100, 1000)))
+    assert len(sent) < 20_000, "without the partial results"
+    case.check(pickle.loads(sent))
 
 
 def test_same_signature_and_result_as_the_reference():

@@ -1,0 +1,192 @@
+"""Decode steps as CUDA graphs: the whole step is recorded once per size of batch and replayed with one launch.
+
+What a step works on lies in buffers that stay where they are: tokens, positions, slots, and the tree's work list, whose
+kernels are launched for its capacity (`kernels.tree_attention.buffers`). So the tree may change from step to step under
+one and the same graph. Batches are padded to the next size with rows that attend to nothing and store their keys in
+slots that nobody owns.
+
+How a step is recorded is given from outside: `record` on a GPU. `call_again` records nothing and calls the step anew,
+with which everything but the recording runs, and is tested, without a GPU.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.batch import Packed
+from engine.model import Model, StepInput
+from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
+from kernels.tree_attention.cost import CutRule
+from kernels.tree_attention.cut import cut
+from kernels.tree_attention.plan import CapacityError
+
+Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
+
+SHARED_LEVELS = (
+    3  # of the tree, that buffers have room for at the largest batch; a deeper tree is launched step by step
+)
+
+
+class Capture(Protocol):
+    """Makes a graph of a step."""
+
+    def __call__(self, step: Replay, pool: Any) -> tuple[Replay, Any]:
+        """Record `step`, which reads and writes the same memory at every call.
+
+        Args:
+            step: what to record.
+            pool: memory that graphs which never run at once may share; `None` for the first.
+
+        Returns:
+            What replays it, and the pool for the next.
+        """
+        ...
+
+
+def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
+    """A `Capture` by CUDA graphs: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):  # kernels are compiled and libraries make their workspaces before anything is recorded
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        result = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay, graph.pool()
+
+
+def call_again(step: Replay, pool: Any) -> tuple[Replay, Any]:
+    """A `Capture` that records nothing."""
+    return step, pool
+
+
+@dataclass(eq=False)
+class _Size:
+    """Everything of one size of batch."""
+
+    rows: Tensor  # [3, size] int64: tokens, positions, slots
+    work: WorkBuffers
+    host: list[Staging]
+    replay: Replay | None = None
+
+
+class DecodeSteps:
+    """Decode steps of one model over one cache. Make new ones when the cache is allocated anew."""
+
+    def __init__(
+        self, model: Model, block_size: int, max_batch: int, longest: int, spare: int, capture: Capture
+    ) -> None:
+        """
+        Args:
+            model: with its cache, and attention by Triton.
+            block_size: tokens per block.
+            max_batch: most rows of a step.
+            longest: most tokens of a sequence.
+            spare: first of `max_batch` slots that no block owns.
+            capture: how a step is recorded.
+        """
+        self.overflows = 0  # steps that did not fit their buffers
+        self.replays = 0
+        self._model = model
+        self._block_size = block_size
+        self._longest = longest
+        self._capture = capture
+        self._pool: Any = None
+        self._spare = np.arange(spare, spare + max_batch)
+        self._sizes: dict[int, _Size] = {}
+        self._capacities = {size: self._capacity(size) for size in sizes(max_batch)}
+        most = max(capacity.partials for capacity in self._capacities.values())
+        self._scratch = Scratch.empty(most, model.backend.heads, model.device)
+
+    def warm_up(self) -> None:
+        """Record every size, the largest first: the smaller ones then fit into its memory."""
+        for size in sorted(self._capacities, reverse=True):
+            self._recorded(size)
+
+    def run(self, packed: Packed, shared: Sequence[int], cost: CutRule) -> tuple[Tensor, int] | None:
+        """Compute a step of which the logits of every row are wanted, in order.
+
+        Args:
+            packed: the step's rows.
+            shared: as of `Step`.
+            cost: which shared nodes are worth an item of their own.
+
+        Returns:
+            Logits `[rows, vocabulary]` float32, overwritten by the next step, and tokens that need not be read again;
+            `None` if this is no such step, or too large for the buffers: nothing was done then.
+        """
+        rows = len(packed.tokens)
+        size = next((size for size in self._capacities if size >= rows), None)
+        if size is None or packed.wanted != list(range(rows)):
+            return None
+        recorded = self._recorded(size)
+        assert recorded.replay is not None
+        items = cut(packed.spans, shared, self._block_size, cost, in_place=False)
+        try:
+            recorded.work.fill(items, rows)
+        except CapacityError:
+            self.overflows += 1
+            return None
+        self._fill(recorded, packed)
+        self.replays += 1
+        logits = recorded.replay()[:rows]
+        return logits, packed.needed - sum(item.end - item.begin for item in items)
+
+    def _fill(self, target: _Size, packed: Packed) -> None:
+        """Bring the rows to the device; the last of them are padding."""
+        count, size = len(packed.tokens), target.rows.shape[1]
+        values = np.zeros((3, size), dtype=np.int64)
+        values[:, :count] = (packed.tokens, packed.positions, packed.slots)
+        values[2, count:] = self._spare[count:size]
+        if target.host:
+            target.host.reverse()
+            target.host[0].send([values.reshape(-1)], [target.rows.view(-1)])
+        else:
+            target.rows.copy_(torch.from_numpy(values))
+
+    def _recorded(self, size: int) -> _Size:
+        found = self._sizes.get(size)
+        if found is None:
+            found = self._sizes[size] = self._make(size)
+        return found
+
+    def _make(self, size: int) -> _Size:
+        model = self._model
+        device, heads = model.device, model.backend.heads
+        work = WorkBuffers.empty(self._capacities[size], heads, self._block_size, device, self._scratch)
+        rows = torch.zeros(3, size, dtype=torch.int64, device=device)
+        rows[2] = torch.from_numpy(self._spare[:size])
+        host = [Staging.pinned([3 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []
+        everyone = torch.arange(size, device=device)
+        made = _Size(rows, work, host)
+        step = StepInput(rows[0], rows[1], rows[2], everyone, work)
+        made.replay, self._pool = self._capture(lambda: model.forward(step), self._pool)
+        return made
+
+    def _capacity(self, size: int) -> Capacity:
+        """What a step of `size` rows may need: a tail each, shared nodes on some levels, splits to fill the GPU."""
+        heads = self._model.backend.heads
+        programs = resident_programs(self._model.device)
+        per_level = 1 + size * heads.group // 16  # query tiles, if all were small
+        tiles = 2 * size + SHARED_LEVELS * per_level + 2 * -(-programs // heads.kv)
+        blocks = size * -(-self._longest // self._block_size)
+        return Capacity(size, tiles, blocks, (1 + SHARED_LEVELS) * size + 2 * programs)
+
+
+def sizes(most: int) -> list[int]:
+    """Sizes of batch that are recorded: powers of two, and the largest."""
+    found = [1]
+    while found[-1] * 2 < most:
+        found.append(found[-1] * 2)
+    return found if found[-1] == most else [*found, most]

@@ -1,0 +1,187 @@
+"""Attention by Triton, and decode steps as graphs, give the texts that plain torch gives.
+
+Without a GPU the kernels run in Triton's interpreter, and graphs are `call_again`: all but the recording itself.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from engine import cuda_step
+from engine.backends import TorchBackend, TritonBackend, calibrate, choose
+from engine.core import Core
+from engine.cuda_step import Capture, call_again, record, sizes
+from engine.errors import LoadError
+from engine.scheduler import Limits
+from engine.tokenizer import Tokenizer
+from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.cut import CutCost
+from tests.engine.conftest import copy_into_engine, make_weights
+from tests.engine.test_greedy import greedy, prompts
+from tests.kernels.interpreting import DEVICE, interpret
+
+interpret()
+
+CAPTURE: Capture = record if DEVICE == "cuda" else call_again
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    """One layer: the interpreter takes its time."""
+    return make_weights(num_hidden_layers=1)
+
+
+@pytest.fixture
+def start(small: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
+    def make(backend: str, capture: Capture | None = None, cost: int = 0, **limits: Any) -> Core:
+        model = copy_into_engine(small.to(DEVICE))
+        model.use_attention(backend)
+        chosen = Limits(**({"block_size": 8, "prefill_chunk": 64, "max_batch": 4} | limits))
+        return Core(model, tokenizer, 100, chosen, CutCost(cost), capture=capture)
+
+    return make
+
+
+def texts(core: Core) -> list[list[int]]:
+    """Greedy texts over a tree of prompts that come and go at different times, so that every step has another tree."""
+    requests = [greedy(text, 2 + 2 * index, n=1 + index % 2) for index, text in enumerate(prompts(3, 12, 5, seed=3))]
+    later = requests.pop()
+    for request in requests:
+        core.submit(request)
+    for _ in range(2):
+        core.step()
+    core.run([later])
+    core.scheduler.check_integrity()
+    return [sequence.tokens for request in (*requests, later) for sequence in request.sequences]
+
+
+@pytest.fixture(scope="module")
+def expected(small: Any, tokenizer: Tokenizer) -> list[list[int]]:
+    model = copy_into_engine(small.to(DEVICE))
+    model.use_attention("torch")
+    return texts(Core(model, tokenizer, 100, Limits(block_size=8, prefill_chunk=64, max_batch=4), CutCost(0)))
+
+
+@pytest.mark.parametrize("cost", [0, 10**9], ids=["shared", "not-shared"])
+def test_triton_step_by_step(start: Callable[..., Core], expected: list[list[int]], cost: int):
+    core = start("triton", cost=cost)
+    assert texts(core) == expected
+    assert (core.stats.shared_tokens > 0) == (cost == 0)
+
+
+def test_decode_steps_as_graphs(start: Callable[..., Core], expected: list[list[int]]):
+    core = start("triton", CAPTURE)
+    core.runner.warm_up()
+    assert texts(core) == expected
+    assert core.stats.shared_tokens > 0
+    decode = core.runner.decode
+    assert decode is not None
+    assert decode.replays >= 4
+    assert decode.overflows == 0
+    core.reset()
+    again = greedy(prompts(3, 12, 5, seed=3)[0], 2)
+    core.run([again])
+    assert again.sequences[0].tokens == expected[0]
+    assert core.runner.decode is not decode, "the cache is another, so graphs must be"
+
+
+def test_every_replay_launches_the_same(
+    start: Callable[..., Core], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    """A graph repeats its launches with the arguments that they had when it was recorded. So under one size of batch
+    every call of attention must have the same shapes, grid and addresses, whatever the tree.
+    """
+    launches: dict[int, list[Any]] = {}
+    steps: dict[int, int] = {}
+    recording: list[int] = []
+
+    def spy(step: Callable[[], torch.Tensor], pool: Any) -> Any:
+        size = len(launches)
+        launches[size], steps[size] = [], 0
+
+        def replay() -> torch.Tensor:
+            recording.append(size)
+            steps[size] += 1
+            try:
+                return step()
+            finally:
+                recording.pop()
+
+        return replay, pool
+
+    core = start("triton", spy)
+    attend = core.model.backend.attend
+
+    def seen(query: Any, keys: Any, values: Any, work: Any, scale: float) -> Any:
+        if recording:
+            tensors = (keys, values, work.count, work.tiles, work.blocks, work.starts, work.slots)
+            tensors = (*tensors, work.scratch.partials, work.scratch.lse)
+            places = [tensor.data_ptr() for tensor in tensors]
+            launches[recording[-1]].append((query.shape, query.stride(), work.capacity, work.tiling, places, scale))
+        return attend(query, keys, values, work, scale)
+
+    monkeypatch.setattr(core.model.backend, "attend", seen)
+    assert texts(core) == expected
+    assert len(launches) >= 2
+    assert sum(steps.values()) >= 4
+    for calls in launches.values():
+        assert all(call == calls[0] for call in calls)
+
+
+def test_padding_touches_no_block_of_the_cache(start: Callable[..., Core]):
+    core = start("triton", CAPTURE)
+    request = greedy(prompts(1, 20, 5)[0], 8, n=3)
+    core.submit(request)
+    while not all(sequence.generated for sequence in request.sequences):
+        core.step()
+    before = core.model.cache.clone()
+    written = [s.table[s.computed // 8] * 8 + s.computed % 8 for s in request.sequences]
+    core.step()
+    changed = (core.model.cache != before).any(dim=-1).all(dim=2).any(dim=1).any(dim=0).nonzero()[:, 0].tolist()
+    spare = 100 * 8
+    assert changed == sorted([*written, spare + 3])  # four rows for three sequences
+
+
+def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
+    start: Callable[..., Core], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    whole = cuda_step.DecodeSteps._capacity
+
+    def tight(self: Any, size: int) -> Any:
+        return dataclasses.replace(whole(self, size), blocks=2)
+
+    monkeypatch.setattr(cuda_step.DecodeSteps, "_capacity", tight)
+    core = start("triton", CAPTURE)
+    assert texts(core) == expected
+    assert core.runner.decode is not None
+    assert core.runner.decode.overflows > 0
+
+
+def test_sizes():
+    assert sizes(1) == [1]
+    assert sizes(8) == [1, 2, 4, 8]
+    assert sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
+
+
+def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
+    heads, cpu = Heads(4, 2, 16, 4), torch.device("cpu")
+    assert isinstance(choose("auto", cpu, heads), TorchBackend)
+    assert isinstance(choose("auto", torch.device("cuda"), heads), TritonBackend)
+    assert isinstance(choose("torch", torch.device("cuda"), heads), TorchBackend)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.backends._interpreted", lambda: False)
+        with pytest.raises(LoadError, match="needs a GPU, the model is on cpu"):
+            choose("triton", cpu, heads)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LoadError, match=r"troop\[gpu\]"):
+        choose("triton", cpu, heads)
+
+
+def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kernels.tree_attention.calibrate.measure.__defaults__", (16, (2, 8, 32), (32, 256, 1024), 2))
+    found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
+    assert found.group == 2
+    assert found.keeps(64, 8192)
