@@ -15,7 +15,10 @@ import uvicorn
 from pydantic import ValidationError
 
 from engine.api import create_app
+from engine.backends import calibrate
+from engine.calibration import default_file, device_name, measured_cost, shape_name
 from engine.core import Core
+from engine.cuda_step import record
 from engine.errors import LoadError, RankError
 from engine.leader import LeadingModel
 from engine.loop import EngineLoop
@@ -26,6 +29,7 @@ from engine.settings import BUNDLED_MODEL, CPU_CACHE, Settings
 from engine.shards import check_split
 from engine.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
+from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -105,6 +109,8 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
     how["quantization"] = settings.quantization
     model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
+    model.use_attention(settings.attention_backend)
+    cost = cost_rule(settings, model)
     tokenizer = Tokenizer.load(settings.model)
     limits = Limits(
         settings.block_size,
@@ -123,14 +129,17 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
     try:
+        # A tensor-parallel step is told to other processes, which no graph records.
+        graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
         core = Core(
             model,
             tokenizer,
             blocks,
             limits,
-            CutCost(settings.item_tokens),
+            cost,
             settings.max_waiting,
             batch_invariant=settings.batch_invariant,
+            capture=record if graphs and model.backend.name == "triton" else None,
         )
         if by_share:
             core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
@@ -140,6 +149,24 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         ) from error
     warm_up(core)
     return core
+
+
+def cost_rule(settings: Settings, model: Model) -> CutRule:
+    """Which shared nodes attention reads on their own: as set, else as measured on a GPU (elsewhere only when asked
+    to), else as measured on another CPU.
+    """
+    if settings.item_tokens is not None:
+        return CutCost(settings.item_tokens)
+    if model.device.type != "cuda" and not settings.calibrate:
+        return CutCost()
+    backend, size = model.backend, settings.block_size
+    return measured_cost(
+        default_file(),
+        device_name(model.device),
+        shape_name(backend.name, backend.heads, model.dtype, size),
+        lambda: calibrate(backend, model.dtype, model.device, size),
+        again=settings.calibrate,
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
@@ -175,6 +202,9 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--speculation", choices=("auto", "off"), default="auto", help="try guessed tokens where it pays, or never")
     add("--max-draft", type=int, default=defaults.max_draft, help="tokens guessed at once (default: %(default)s)")
     add("--batch-invariant", action="store_true", help="the same bits whatever else runs; slow: for comparing")
+    add("--attention-backend", choices=("auto", "torch", "triton"), default="auto", help="auto is triton on a GPU")
+    add("--calibrate", action="store_true", help="measure now what attention costs, rather than once per GPU")
+    add("--no-cuda-graphs", action="store_false", dest="cuda_graphs", help="launch each decode step kernel by kernel")
     given = parser.parse_args(argv)
     return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
 

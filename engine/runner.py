@@ -1,5 +1,6 @@
 """Runs a step on the model: decode steps as graphs where they are recorded, all others launch by launch."""
 
+import torch
 from torch import Tensor
 
 from engine import invariant
@@ -48,11 +49,13 @@ class Runner:
         if capture is not None:
             self.decode = DecodeSteps(model, limits.block_size, limits.max_batch, longest, slots, capture)
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """Record all graphs now rather than when they are first needed."""
         if self.decode is not None:
             self.decode.warm_up()
 
+    @torch.inference_mode()
     def run(self, step: Step) -> tuple[Tensor, int]:
         """Compute a step with at least one work.
 

@@ -13,6 +13,7 @@ CPU_CACHE = 2 << 30  # bytes, where nothing else is said
 
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
+backends = Literal["auto", "torch", "triton"]
 
 
 class Settings(BaseModel):
@@ -45,4 +46,7 @@ class Settings(BaseModel):
     max_draft: int = Field(default=32, ge=1, le=256)  # tokens guessed per sequence and step
     batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slow
     lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
-    item_tokens: int = Field(default=700, ge=0)  # `kernels.tree_attention.cut.CutCost`
+    item_tokens: int | None = Field(default=None, ge=0)  # `kernels.tree_attention.cut.CutCost`; None: by calibration
+    attention_backend: backends = "auto"  # auto: Triton on a GPU, torch elsewhere
+    calibrate: bool = False  # measure what attention costs here, even if it is known, or this is no GPU
+    cuda_graphs: bool = True  # decode steps as graphs, where attention is by Triton on a GPU

@@ -41,6 +41,7 @@ def warm_up(core: Core) -> int:
     rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
     watch = Watch(device)
     try:
+        core.runner.warm_up()
         if device.type == "cuda":
             _run(core, rows, 0)
         _run(core, rows, chunk)

@@ -1,6 +1,8 @@
 """The command: its line on standard output, its settings, its end."""
 
 import argparse
+import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import pytest
 
 from engine.cli import build_core, main, parse, parse_size
 from engine.settings import Settings
+from kernels.tree_attention.cost import MeasuredCost
+from kernels.tree_attention.cut import CutCost
 
 
 @pytest.mark.slow
@@ -34,6 +38,21 @@ def test_the_command_serves_says_so_and_ends_on_a_signal(model_folder: Path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "attention.json"
+    monkeypatch.setenv("TROOP_ENGINE_CALIBRATION", str(file))
+    monkeypatch.setattr("kernels.tree_attention.calibrate.measure.__defaults__", (16, (2, 8), (32, 256, 512), 1))
+    plain = build_core(Settings(model=str(model_folder), cache_tokens=2000))
+    assert plain.cost == CutCost()
+    assert not file.exists()
+    measured = build_core(Settings(model=str(model_folder), cache_tokens=2000, calibrate=True)).cost
+    assert isinstance(measured, MeasuredCost)
+    (shapes,) = json.loads(file.read_text()).values()
+    assert list(shapes.values()) == [dataclasses.asdict(measured)]
+    fixed = Settings(model=str(model_folder), cache_tokens=2000, calibrate=True, item_tokens=3)
+    assert build_core(fixed).cost == CutCost(3)
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
