@@ -27,7 +27,11 @@ check: install ## formatting, lint and types
 	$(BIN)/ruff check bot engine kernels tests
 	$(BIN)/mypy
 
-bench: install ## speed figures, each with its baseline in the same run
+$(VENV)/.bench: $(VENV)/.installed
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]' \
+	  && touch $@ || echo "llama.cpp could not be built here; its comparison is left out"
+
+bench: install $(VENV)/.bench ## speed figures, each with its baseline in the same run
 	$(BIN)/python -m tests.bench
 
 acceptance: install ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories

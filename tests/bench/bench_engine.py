@@ -1,9 +1,10 @@
-"""The engine against `transformers.generate` on the same weights, threads and run.
+"""The engine on CPU against llama.cpp and `transformers.generate`: the same weights, threads and run.
 
     python -m tests.bench.bench_engine [--quick] [--json FILE]
 
-64 samples over a prefix of 2,048 tokens, 128 new tokens each, random weights in the shape of the bundled model. No
-ratio is printed unless the engine's greedy text equals `transformers`' first.
+Two workloads: 64 samples over one prompt of 2,048 tokens; and a tree, 8 branches of 256 tokens below that prompt with 8
+samples each. 128 new tokens a sample, the bundled model in float32, prompts of real source text. No ratio is printed
+unless the greedy text of all is the same, with these weights and with random ones.
 """
 
 import argparse
@@ -11,8 +12,14 @@ import json
 import os
 import platform
 import shlex
+import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +33,14 @@ from engine.core import Core
 from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
+from engine.settings import BUNDLED_MODEL
 from engine.tokenizer import Tokenizer
+from kernels.tree_attention.cut import CutCost
+from tests.bench.llama_baseline import CHOICES, Branch, Choice, LlamaCpp, missing, write_gguf
+
+ROOT = Path(__file__).parent.parent.parent
+CACHE_MEMORY = 512 << 20  # bytes of the engine's cache, all touched before anything is timed
+CHECK_PROMPT, CHECK_NEW = 512, 32  # tokens of the comparison of greedy texts
 
 CAPUCHIN = {
     "vocab_size": 4096,
@@ -43,19 +57,61 @@ CAPUCHIN = {
 }
 
 
+@dataclass(frozen=True)
+class Workload:
+    """`samples` outputs for each of `branches` prompts that share their first `prefix` tokens."""
+
+    name: str
+    prefix: int  # tokens
+    own: int  # tokens of each branch behind the shared ones
+    branches: int
+    samples: int
+    new: int  # tokens
+
+    @property
+    def sequences(self) -> int:
+        """Rows of a decoding step."""
+        return self.branches * self.samples
+
+    @property
+    def tokens(self) -> int:
+        """All that is to be generated."""
+        return self.sequences * self.new
+
+    @property
+    def distinct(self) -> int:
+        """Tokens of all prompts and outputs, shared ones once."""
+        return self.prefix + self.branches * self.own + self.tokens
+
+    def __str__(self) -> str:
+        below = f", below it {self.branches} branches of {self.own}" if self.own else ""
+        return f"{self.sequences} samples of {self.new} tokens over a prompt of {self.prefix}{below}, temperature 1"
+
+
+@dataclass(frozen=True)
+class OneLevel(CutCost):
+    """Attention shares what at least `least` sequences share, and nothing below."""
+
+    least: int = 0
+
+    def keeps(self, sequences: int, tokens: int) -> bool:
+        """See `CutCost`."""
+        return sequences >= self.least
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_engine", description=__doc__)
-    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--prefix", type=int, default=2048, help="tokens")
     parser.add_argument("--new", type=int, default=128, help="tokens")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2, help="of both, one after the other; the best of each counts")
-    parser.add_argument("--model", help="a folder; default: random weights in the bundled model's shape")
-    parser.add_argument("--quick", action="store_true", help="16 samples, 1,024 tokens, 32 new, one round")
+    parser.add_argument("--rounds", type=int, default=3, help="all in turn; medians count. generate: the first only")
+    parser.add_argument("--model", default=str(BUNDLED_MODEL), help="a Llama's folder, or `random`")
+    parser.add_argument("--without", action="append", default=[], choices=["generate", "llama.cpp"])
+    parser.add_argument("--quick", action="store_true", help="a quarter of the samples, tokens and rounds")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
     if args.quick:
-        args.samples, args.prefix, args.new, args.rounds = 16, 1024, 32, 1
+        args.prefix, args.new, args.rounds = 512, 32, 1
     return args
 
 
@@ -80,38 +136,142 @@ def make_tokenizer() -> Tokenizer:
     return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=fast))
 
 
-def generate(model: Any, prompt: list[int], new: int, samples: int, greedy: bool = False) -> torch.Tensor:
-    """`transformers`' own generation; returns the new tokens `[samples, new]`."""
+def generate(model: Any, branches: list[Branch], new: int, greedy: bool = False) -> list[list[int]]:
+    """`transformers`' own generation, all samples in one batch."""
     config = GenerationConfig(
         max_new_tokens=new,
         min_new_tokens=new,
         do_sample=not greedy,
         temperature=None if greedy else 1.0,
         top_k=0 if not greedy else None,
-        num_return_sequences=samples,
+        num_return_sequences=branches[0].samples,
         eos_token_id=None,
         pad_token_id=0,
     )
-    tokens = torch.tensor([prompt])
+    tokens = torch.tensor([branch.prompt for branch in branches])
     with torch.inference_mode():
         output = model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=config)
-    found: torch.Tensor = output[:, len(prompt) :]
+    found: list[list[int]] = output[:, tokens.shape[1] :].tolist()
     return found
 
 
-def run_engine(core: Core, prompt: list[int], new: int, samples: int, greedy: bool = False, seed: int = 0) -> Request:
-    """One request with `samples` choices, to its end."""
+def run_engine(core: Core, branches: list[Branch], new: int, greedy: bool = False, seed: int = 0) -> list[list[int]]:
+    """One request a branch, all at once, to their end."""
     params = SamplingParams(temperature=0.0 if greedy else 1.0, max_tokens=new, ignore_eos=True, seed=seed)
-    request = Request(prompt, params, n=samples)
-    core.run([request])
-    return request
+    requests = [Request(list(branch.prompt), params, n=branch.samples) for branch in branches]
+    core.run(requests)
+    return [sequence.tokens[-new:] for request in requests for sequence in request.sequences]
 
 
-def check_greedy(core: Core, model: Any, prompt: list[int], new: int) -> bool:
-    """Whether both say the same, token for token."""
-    ours = run_engine(core, prompt, new, 2, greedy=True)
-    theirs = generate(model, prompt, new, 1, greedy=True)[0].tolist()
-    return all(sequence.tokens[len(prompt) :] == theirs for sequence in ours.sequences)
+class Text:
+    """Prompts that never come twice: source text where the model has a tokenizer, otherwise random tokens."""
+
+    def __init__(self, folder: str | None, vocabulary: int) -> None:
+        if folder is None:
+            generator = torch.Generator().manual_seed(1)
+            self._tokens = torch.randint(1, vocabulary, (200_000,), generator=generator).tolist()
+        else:
+            source = "\n".join(path.read_text() for path in sorted((ROOT / "bot").rglob("*.py")))
+            self._tokens = Tokenizer.load(folder).encode(source, special=False)
+        self._at = 0
+
+    def take(self, count: int) -> list[int]:
+        """The next `count` tokens."""
+        if self._at + count > len(self._tokens):
+            self._tokens, self._at = self._tokens[1:], 0
+        self._at += count
+        return self._tokens[self._at - count : self._at]
+
+    def branches(self, work: Workload) -> list[Branch]:
+        """Fresh prompts of a workload."""
+        shared = self.take(work.prefix)
+        return [Branch(shared + self.take(work.own), work.samples) for _ in range(work.branches)]
+
+
+@dataclass
+class Systems:
+    """The same weights in everything that is compared."""
+
+    core: Core
+    plain: Any  # transformers' model
+    text: Text
+    gguf: Path | None
+    threads: int
+
+    @classmethod
+    def of(cls, folder: str | None, longest: int, threads: int, gguf: Path | None) -> "Systems":
+        """`gguf`: where to write the weights for llama.cpp; None: it is not compared."""
+        plain, ours = load(folder, longest)
+        core = Core(ours, make_tokenizer(), CACHE_MEMORY // ours.shape.token_bytes // 16, Limits())
+        ours.cache.fill_(0)
+        if gguf is not None:
+            write_gguf(plain, gguf)
+        return cls(core, plain, Text(folder, ours.vocabulary), gguf, threads)
+
+    def llama(self, choice: Choice, work: Workload) -> LlamaCpp:
+        """llama.cpp with room for `work`."""
+        assert self.gguf is not None
+        return LlamaCpp(self.gguf, choice, threads=self.threads, cells=work.distinct, sequences=work.sequences)
+
+    def disagreement(self, generates: bool) -> str:
+        """Who does not say greedily what the engine says; "" where all agree."""
+        work = Workload("check", CHECK_PROMPT - 64, 64, 2, 1, CHECK_NEW)
+        branches = self.text.branches(work)
+        ours = run_engine(self.core, branches, work.new, greedy=True)
+        if generates and generate(self.plain, branches, work.new, greedy=True) != ours:
+            return "transformers"
+        for choice in CHOICES if self.gguf else []:
+            llama = self.llama(choice, work)
+            theirs = llama.generate(branches, work.new, SamplingParams(temperature=0.0))
+            llama.close()
+            if theirs != ours:
+                return f"llama.cpp ({choice})"
+        return ""
+
+    def choose(self, work: Workload) -> Choice:
+        """The way through llama.cpp that is fastest here, by a run of half the new tokens each."""
+        seconds = {}
+        for choice in CHOICES:
+            llama = self.llama(choice, work)
+            branches = self.text.branches(work)
+            seconds[choice] = timed(partial(llama.generate, branches, work.new // 2, SamplingParams()))
+            llama.close()
+        return min(seconds, key=lambda choice: seconds[choice])
+
+    def measure(self, work: Workload, rounds: int, generates: bool, choice: Choice | None) -> dict[str, list[float]]:
+        """Seconds of each round, by system."""
+        llama = self.llama(choice, work) if choice else None
+        hot = SamplingParams()
+        warm = Workload("warm", 64, 16 if work.own else 0, work.branches, work.samples, 4)
+        run_engine(self.core, self.text.branches(warm), warm.new)
+        if llama:
+            llama.generate(self.text.branches(warm), warm.new, hot)
+        ours: Callable[[list[Branch]], object] = partial(run_engine, self.core, new=work.new)
+        ways = {"engine": ours}
+        if work.own:
+            ways["one level"] = ours
+        if llama:
+            ways["llama.cpp"] = lambda branches: llama.generate(branches, work.new, hot)
+        if generates:
+            ways["generate"] = lambda branches: generate(self.plain, branches, work.new)
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        usual = self.core.cost
+        for turn in range(rounds):
+            for name, way in ways.items():
+                if name == "generate" and turn:  # it takes by far the longest
+                    continue
+                self.core.cost = OneLevel(least=work.sequences) if name == "one level" else usual
+                seconds[name].append(timed(partial(way, self.text.branches(work))))
+        if llama:
+            llama.close()
+        return seconds
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 def machine() -> str:
@@ -124,6 +284,46 @@ def machine() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
 
 
+NAMES = {"one level": "the engine, attention sharing one level", "generate": "transformers.generate"}
+GOALS = {"llama.cpp": 1.0, "generate": 10.0}
+
+
+def report(work: Workload, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Print one workload; its figures. A ratio is the median over the rounds that both have."""
+    print(f"\n{work.name}: {work}")
+    rates = {name: work.tokens / statistics.median(found) for name, found in seconds.items()}
+    ratios = {
+        name: statistics.median(b / a for a, b in zip(seconds["engine"], found, strict=False))
+        for name, found in seconds.items()
+        if name != "engine"
+    }
+    for name, rate in rates.items():
+        ratio = f"the engine is {ratios[name]:.2f} times as fast" if name in ratios else ""
+        print(f"  {NAMES.get(name, name):40s} {rate:9.1f} tokens/s  {ratio}")
+    return {
+        "name": work.name,
+        "workload": str(work),
+        "tokens_per_second": {name: round(rate, 1) for name, rate in rates.items()},
+        "seconds": {name: [round(value, 3) for value in found] for name, found in seconds.items()},
+        "engine_over": {name: round(ratio, 2) for name, ratio in ratios.items()},
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `make bench`'s table."""
+    return [
+        {
+            "name": f"engine, {result['name']}",
+            "figure": f"{result['tokens_per_second']['engine']:,.0f} tokens/s",
+            "baseline": f"{NAMES.get(name, name)}: {result['tokens_per_second'][name]:,.0f} tokens/s",
+            "ratio": ratio,
+            "goal": f">= {GOALS[name]:g}" if name in GOALS else "",
+        }
+        for result in results
+        for name, ratio in result["engine_over"].items()
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run, print, and return 0; 1 where greedy text differs."""
     args = parse(argv)
@@ -131,48 +331,40 @@ def main(argv: list[str] | None = None) -> int:
     device = machine()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
-    model, ours = load(args.model, args.prefix + args.new + 64)
-    core = Core(ours, make_tokenizer(), 1 + (args.prefix + args.samples * (args.new + 64)) // 16 * 2, Limits())
-    generator = torch.Generator().manual_seed(1)
-
-    def prompt(length: int) -> list[int]:
-        return torch.randint(1, ours.vocabulary, (length,), generator=generator).tolist()
-
+    lack = "left out" if "llama.cpp" in args.without else missing()
+    generates = "generate" not in args.without
     print(f"command   {command}\nmachine   {device}; {args.threads} threads, torch {torch.__version__}")
-    print(f"workload  {args.samples} samples of {args.new} tokens over a prompt of {args.prefix}, temperature 1")
-    if not check_greedy(core, model, prompt(args.prefix // 4), 32):
-        print("greedy text differs from transformers': no figures")
-        return 1
-    run_engine(core, prompt(64), 8, args.samples)
-    generate(model, prompt(64), 8, args.samples)
-
-    tokens = args.samples * args.new
-    best = {"engine": float("inf"), "generate": float("inf")}
-    for turn in range(args.rounds):
-        text = prompt(args.prefix)
-        begin = time.perf_counter()
-        run_engine(core, text, args.new, args.samples, seed=turn * 1000)
-        best["engine"] = min(best["engine"], time.perf_counter() - begin)
-        begin = time.perf_counter()
-        generate(model, text, args.new, args.samples)
-        best["generate"] = min(best["generate"], time.perf_counter() - begin)
-    rates = {name: tokens / seconds for name, seconds in best.items()}
-    ratio = rates["engine"] / rates["generate"]
-    print(f"engine    {rates['engine']:9.1f} tokens/s")
-    print(f"generate  {rates['generate']:9.1f} tokens/s (transformers, num_return_sequences={args.samples})")
-    print(f"ratio     {ratio:9.1f}")
+    if lack:
+        print(f"llama.cpp is not compared: {lack}")
+    width = (4, 4) if args.quick else (8, 8)
+    works = [
+        Workload("one prompt", args.prefix, 0, 1, width[0] * width[1], args.new),
+        Workload("two levels", args.prefix, args.prefix // 8, width[0], width[1], args.new),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [None] if args.model == "random" else [None, args.model]
+        for index, folder in enumerate(folders):
+            gguf = None if lack else Path(scratch) / f"{index}.gguf"
+            systems = Systems.of(folder, args.prefix * 2 + args.new, args.threads, gguf)
+            name = folder or "random weights"
+            if differs := systems.disagreement(generates):
+                print(f"{name}: greedy text differs from that of {differs}: no figures")
+                return 1
+            print(f"greedy text of all is the same: {name}", flush=True)
+        choice = None if lack else systems.choose(works[0])
+        if choice:
+            print(f"llama.cpp, the fastest way of {len(CHOICES)} here: {choice}", flush=True)
+        results = [report(work, systems.measure(work, args.rounds, generates, choice)) for work in works]
     if args.json:
         figures = {
             "command": command,
             "machine": device,
+            "model": args.model if args.model == "random" else Path(args.model).name,
             "threads": args.threads,
             "torch": torch.__version__,
-            "samples": args.samples,
-            "prefix_tokens": args.prefix,
-            "new_tokens": args.new,
-            "engine_tokens_per_second": round(rates["engine"], 1),
-            "generate_tokens_per_second": round(rates["generate"], 1),
-            "ratio": round(ratio, 2),
+            "llama_cpp": lack or f"{version('llama-cpp-python')}, {choice}",
+            "workloads": results,
+            "summary": summary(results),
         }
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
