@@ -1,15 +1,24 @@
-"""Merged linears: q, k and v in one product, gate and up in one, under the model's own forward code.
+"""Merged linears and fused norms, gates and residual additions, under the model's own forward code.
 
 `transformers` computes `q_proj(x)`, `k_proj(x)`, `v_proj(x)` one after the other. The first is replaced by a product
 with all three weights stacked; the others then return their slice of it. Small steps spend their time in calls, not
 in arithmetic.
+
+What is fused beyond that is found by its parts, not by the model's name, and only used where it gives what the model's
+own code gives on random input: a norm of another formula, a layer that scales its residual, a gate that is no SiLU fail
+that test and stay as they are.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.fused_ops import ROWS, Ops, Trials, close, ops_for, random
+
+Pair = tuple[Callable[[], Any], Callable[[], Any]]  # the fused function and the model's own
 GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -36,8 +45,12 @@ class _First(nn.Module):
         self._sizes: list[int] = [linear.out_features for linear in linears]
         self._shared = shared
 
+    def product(self, x: Tensor) -> Tensor:
+        """All parts side by side."""
+        return nn.functional.linear(x, self.weight, self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
-        parts = torch.split(nn.functional.linear(x, self.weight, self.bias), self._sizes, dim=-1)
+        parts = torch.split(self.product(x), self._sizes, dim=-1)
         self._shared.source, self._shared.parts = x, parts
         return parts[0]
 
@@ -85,36 +98,225 @@ def merge_linears(model: nn.Module) -> int:
     return merged
 
 
-class _FusedRMSNorm(nn.Module):
-    """torch's RMS norm, one call instead of six."""
+def fuse(model: nn.Module, ops: Ops | None = None) -> Counter[str]:
+    """Fuse what can be fused, in place, after `merge_linears`.
 
-    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+    Args:
+        model: on its device and in its dtype.
+        ops: the implementation; default: the device's.
+
+    Returns:
+        How many of each kind were fused: `norm`, `gate`, `layer`.
+    """
+    device = next(model.parameters()).device
+    chosen = ops or ops_for(device)
+    trials = Trials(device)
+    with torch.no_grad():
+        counts = Counter(norm=_fuse_norms(model, chosen, trials), gate=_fuse_gates(model, chosen, trials))
+        counts["layer"] = _fuse_layers(model, chosen, trials) if chosen.one_pass else 0
+    return counts
+
+
+class _FusedRMSNorm(nn.Module):
+    """An RMS norm in one call instead of six. May be told its result before it is asked (`_fuse_layers`)."""
+
+    def __init__(self, weight: Tensor, eps: float, ops: Ops) -> None:
         super().__init__()
-        self.weight = weight
-        self._eps = eps
+        self.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+        self.eps = eps
+        self._ops = ops
+        self._told: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, self.weight.shape, self.weight, self._eps)
+        told, self._told = self._told, None
+        if told is not None and told[0] is x:
+            return told[1]
+        return self._ops.rms_norm(x, self.weight, self.eps)
+
+    def after_addition(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """The norm of the sum, and the sum."""
+        return self._ops.add_rms_norm(x, residual, self.weight, self.eps)
+
+    def tell(self, x: Tensor, result: Tensor) -> None:
+        """Say beforehand what the norm of `x` is."""
+        self._told = x, result
 
 
-def fuse_norms(model: nn.Module) -> int:
-    """Replace RMS norms by torch's, in float32 only and only where both give the same on random input."""
+def _fuse_norms(model: nn.Module, ops: Ops, trials: Trials) -> int:
     replaced = 0
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
-            weight = getattr(norm, "weight", None)
-            eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
-            if not type(norm).__name__.endswith("RMSNorm") or weight is None or eps is None:
+            fused = _fused_norm(norm, ops)
+            if fused is None:
                 continue
-            if weight.dtype != torch.float32 or weight.ndim != 1:
-                continue
-            fused = _FusedRMSNorm(weight, eps)
-            sample = torch.randn(4, weight.shape[0], device=weight.device, generator=_generator(weight.device))
-            if torch.allclose(fused(sample), norm(sample), atol=1e-6, rtol=1e-5):
+            size = fused.weight.shape[0]
+
+            def make(fused: Any = fused, norm: Any = norm, size: int = size) -> Pair:
+                x = random(ROWS, 1 if size > 512 else 8, size, like=norm.weight)  # short ones are of heads
+                return lambda: fused(x), lambda: norm(x)
+
+            if trials.pays("RMS norm", size, make):
                 setattr(parent, name, fused)
                 replaced += 1
     return replaced
 
 
-def _generator(device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(0)
+def _fused_norm(norm: nn.Module, ops: Ops) -> _FusedRMSNorm | None:
+    """Its equal, where there is one. Gemma's norms multiply with one plus their weight."""
+    weight = getattr(norm, "weight", None)
+    eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    if not type(norm).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or not isinstance(eps, float):
+        return None
+    if weight.ndim != 1 or not weight.is_floating_point():
+        return None
+    sample = random(4, weight.shape[0], like=weight)
+    samples = (sample, sample * 1e-3)  # eps matters to the second
+    for factor in (weight, 1.0 + weight.float()):
+        fused = _FusedRMSNorm(factor, eps, ops)
+        if all(close(fused(x), norm(x)) for x in samples):
+            return fused
+    return None
+
+
+class _GateForward:
+    """The forward of a SiLU-gated MLP: the merged product goes into the gate as it is, without a copy of its halves."""
+
+    def __init__(self, mlp: Any, ops: Ops) -> None:
+        self._mlp = mlp
+        self._ops = ops
+
+    def __call__(self, x: Tensor) -> Tensor:
+        first = getattr(self._mlp, "gate_proj", None)
+        product = self._mlp.gate_up_proj(x) if first is None else first.product(x)
+        down: Tensor = self._mlp.down_proj(self._ops.silu_mul(product))
+        return down
+
+
+def _fuse_gates(model: nn.Module, ops: Ops, trials: Trials) -> int:
+    changed = 0
+    for mlp in list(model.modules()):
+        product = _product(mlp)
+        if product is None or not isinstance(getattr(mlp, "down_proj", None), nn.Module):
+            continue
+        fused = _GateForward(mlp, ops)
+        weight: Tensor = product.weight
+        if not _alike(fused, mlp, random(4, weight.shape[1], like=weight)):
+            continue
+
+        def make(weight: Tensor = weight) -> Pair:
+            x = random(ROWS, weight.shape[0], like=weight)
+            return lambda: ops.silu_mul(x), lambda: _gate(x)
+
+        if trials.pays("SiLU gate", weight.shape[0] // 2, make):
+            mlp.forward = fused
+            changed += 1
+    return changed
+
+
+def _product(mlp: nn.Module) -> Any:
+    """The linear that computes gate and up at once."""
+    if isinstance(getattr(mlp, "gate_proj", None), _First):
+        return mlp.gate_proj
+    merged = getattr(mlp, "gate_up_proj", None)
+    return merged if type(merged) is nn.Linear and type(merged.weight) is nn.Parameter else None
+
+
+def _gate(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return nn.functional.silu(gate) * up
+
+
+def _alike(fused: Callable[[Tensor], Any], plain: Callable[[Tensor], Any], x: Tensor) -> bool:
+    """Whether both give the same of `x`, measured against the spread of what they give."""
+    try:
+        expected = plain(x)
+        found = fused(x)
+    except Exception:  # code of any model, called out of its context: it may want anything
+        return False
+    if not isinstance(expected, Tensor):
+        return False
+    return close(found, expected, expected.float().std().item())
+
+
+# -- residual additions -----------------------------------------------------------------------------------------------
+
+LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+
+
+def _fuse_layers(model: nn.Module, ops: Ops, trials: Trials) -> int:
+    """Give decoder layers of Llama's kind a forward that adds and normalises in one pass.
+
+    The addition at a layer's end belongs to the next layer's norm, which is told its result. It recognises its input
+    by identity; whatever comes between makes it compute the norm itself.
+    """
+    fused = 0
+    for decoder in list(model.modules()):
+        layers = getattr(decoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            continue
+        followers = [getattr(layer, "input_layernorm", None) for layer in layers[1:]] + [getattr(decoder, "norm", None)]
+        for layer, follower in zip(layers, followers, strict=True):
+            norms = (getattr(layer, "post_attention_layernorm", None), follower)
+            if {name for name, _ in layer.named_children()} != LAYER:
+                continue
+            if not all(isinstance(norm, _FusedRMSNorm) for norm in norms):
+                continue
+            weight = next(parameter for parameter in layer.parameters() if parameter.ndim > 1)
+            if not _layer_is_equal(layer, follower, weight) or not _addition_pays(follower, trials, weight):
+                continue
+            layer.forward = _LayerForward(layer, follower)
+            fused += 1
+    return fused
+
+
+class _LayerForward:
+    """The forward of one layer."""
+
+    def __init__(self, layer: Any, follower: Any) -> None:
+        self._layer = layer
+        self._follower = follower
+
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        layer = self._layer
+        if args:
+            raise TypeError("a fused decoder layer takes its other arguments by name")
+        attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)
+        normed, residual = layer.post_attention_layernorm.after_addition(attended, hidden_states)
+        normed, output = self._follower.after_addition(layer.mlp(normed), residual)
+        self._follower.tell(output, normed)
+        return output  # type: ignore[no-any-return]
+
+
+class _Stub(nn.Module):
+    """Attention that looks at nothing but its own token."""
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
+        return hidden_states.flip(-1), None
+
+
+def _layer_is_equal(layer: Any, follower: Any, like: Tensor) -> bool:
+    """Whether the layer around its attention does what `_LayerForward` does."""
+    sample = random(1, 4, follower.weight.shape[0], like=like)
+    fused = _LayerForward(layer, follower)
+
+    def plain(x: Tensor) -> Any:
+        return type(layer).forward(layer, hidden_states=x)
+
+    attention = layer.self_attn
+    layer.self_attn = _Stub()
+    try:
+        return _alike(fused, plain, sample) and _alike(
+            lambda x: follower(fused(x)), lambda x: follower(plain(x)), sample
+        )
+    finally:
+        layer.self_attn = attention
+
+
+def _addition_pays(norm: Any, trials: Trials, like: Tensor) -> bool:
+    size = norm.weight.shape[0]
+
+    def make() -> Pair:
+        x, residual = random(2, ROWS, size, like=like).unbind()
+        return lambda: norm.after_addition(x, residual), lambda: norm(x + residual)
+
+    return trials.pays("residual addition and RMS norm", size, make)

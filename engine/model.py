@@ -15,7 +15,7 @@ from engine.attention import NAME, PagedContext, ProbeContext, attending
 from engine.backends import Work, choose
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
-from engine.fuse import fuse_norms, merge_linears
+from engine.fuse import fuse, merge_linears
 from engine.quantize import check_checkpoint, quantize
 from engine.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
@@ -197,7 +197,7 @@ class Model:
         expected = self.run(tokens, positions, positions)
         self._inner.set_attn_implementation(NAME)
         merge_linears(self._inner)
-        fuse_norms(self._inner)
+        fuse(self._inner)
         with attending(probe):
             found = self.run(tokens, positions, positions)
         if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:

@@ -17,12 +17,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         eps: added to the mean square.
 
     Returns:
-        `[..., size]`, contiguous, in `x`'s dtype.
+        `[..., size]` in `x`'s dtype; strides in the order of `x`'s.
     """
-    if x.dtype == weight.dtype == torch.float32:
-        return torch.nn.functional.rms_norm(x, weight.shape, weight, eps)
-    wide = torch.nn.functional.rms_norm(x.float(), weight.shape, weight.float(), eps)
-    return wide.to(x.dtype)
+    wide = x.float()
+    scale: Tensor = (
+        torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(weight.shape[0]).add_(eps).rsqrt_()
+    )
+    normed = (wide * scale).mul_(weight.float())
+    return normed.to(x.dtype)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -33,7 +35,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         weight, eps: see `rms_norm`.
 
     Returns:
-        norm and sum, `[..., size]`, contiguous, in `x`'s dtype. The sum is rounded to it before it is normalised.
+        norm and sum, `[..., size]`, in `x`'s dtype. The sum is rounded to it before it is normalised.
     """
     total = x + residual
     return rms_norm(total, weight, eps), total

@@ -18,20 +18,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         cos, sin: `[tokens, rotary]`, `rotary` even and at most `head_dim`; both halves are read.
 
     Returns:
-        `[heads, tokens, head_dim]` in `x`'s dtype, computed in float32, in memory as `[tokens, heads, head_dim]`.
+        `[heads, tokens, head_dim]` in `x`'s dtype, computed in float32; strides in the order of `x`'s.
     """
     rotary = cos.shape[-1]
     half = rotary // 2
-    wide = x.transpose(0, 1).float()  # [tokens, heads, head_dim]
-    first, second = wide[..., :half], wide[..., half:rotary]
-    table, other = cos.float()[:, None], sin.float()[:, None]  # [tokens, 1, rotary]
-    out = torch.empty(wide.shape, dtype=torch.float32, device=x.device)
-    torch.mul(wide[..., :rotary], table, out=out[..., :rotary])
-    out[..., :half].addcmul_(second, other[..., :half], value=-1)
-    out[..., half:rotary].addcmul_(first, other[..., half:])
-    if rotary < wide.shape[-1]:
-        out[..., rotary:] = wide[..., rotary:]
-    return out.to(x.dtype).transpose(0, 1)
+    wide, cos, sin = x.float(), cos.float(), sin.float()
+    turned = wide[..., :rotary]
+    out = turned * cos if rotary == x.shape[-1] else torch.cat((turned * cos, wide[..., rotary:]), dim=-1)
+    out[..., :half].addcmul_(turned[..., half:], sin[..., :half], value=-1)
+    out[..., half:rotary].addcmul_(turned[..., :half], sin[..., half:])
+    return out.to(x.dtype)
 
 
 def rope_store(
@@ -54,7 +50,7 @@ def rope_store(
         slots: `[tokens]` int64, distinct.
 
     Returns:
-        the rotated queries, `[heads, tokens, head_dim]`, in memory as `[tokens, heads, head_dim]`.
+        the rotated queries, `[heads, tokens, head_dim]`, of any strides.
     """
     store(rotate(key, cos, sin), value, key_cache, value_cache, slots)
     return rotate(query, cos, sin)

@@ -61,7 +61,6 @@ def test_the_reference_is_transformers(shape: tuple[int, int, int, int, int]):
     torch.testing.assert_close(caches[0][:, case.slots], key[0])
     assert torch.equal(caches[1][:, case.slots], case.value)
     assert caches.isnan().sum() == caches.numel() * (40 - shape[2]) // 40
-    assert out.transpose(0, 1).is_contiguous()
 
 
 @CASES

@@ -1,0 +1,118 @@
+"""Which implementation of the fused operations a device gets, and whether one pays there.
+
+Triton's on CUDA, the definitions in torch elsewhere. A fused operation replaces a model's own code only where both give
+the same on random input (`close`), and on CUDA only where it is faster for a decoding batch (`pays`).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import kernels.kv_store.reference as kv_store
+import kernels.rms_norm.reference as rms_norm
+import kernels.rope_store.reference as rope_store
+import kernels.silu_mul.reference as silu_mul
+
+ROWS = 128  # of a decoding batch, for the measurement
+TOLERANCE = {  # relative, and absolute for numbers around 1
+    torch.float32: (1e-5, 5e-6),
+    torch.float16: (4e-3, 3e-3),
+    torch.bfloat16: (3e-2, 2e-2),
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ops:
+    """One implementation of every fused operation; signatures as in `kernels.*.reference`."""
+
+    name: str
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    silu_mul: Callable[[Tensor], Tensor]
+    rope_store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+    one_pass: bool  # `add_rms_norm` reads and writes memory once: worth changing a layer for
+
+
+REFERENCE = Ops(
+    "torch",
+    rms_norm.rms_norm,
+    rms_norm.add_rms_norm,
+    silu_mul.silu_mul,
+    rope_store.rope_store,
+    kv_store.store,
+    one_pass=False,
+)
+
+
+def triton_ops() -> Ops:
+    """Triton's. Imports triton."""
+    import kernels.kv_store.triton as kv_store
+    import kernels.rms_norm.triton as rms_norm
+    import kernels.rope_store.triton as rope_store
+    import kernels.silu_mul.triton as silu_mul
+
+    return Ops(
+        "triton",
+        rms_norm.rms_norm,
+        rms_norm.add_rms_norm,
+        silu_mul.silu_mul,
+        rope_store.rope_store,
+        kv_store.store,
+        one_pass=True,
+    )
+
+
+def ops_for(device: torch.device) -> Ops:
+    """The implementation that `device` gets."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        return triton_ops()
+    return REFERENCE
+
+
+def close(found: Tensor, expected: Tensor, scale: float = 1.0) -> bool:
+    """Whether two results differ by no more than their dtype's rounding explains, where the numbers that were summed
+    were of size `scale`.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype or found.dtype not in TOLERANCE:
+        return False
+    relative, absolute = TOLERANCE[found.dtype]
+    return torch.allclose(found.float(), expected.float(), rtol=relative, atol=absolute * max(scale, 1e-6))
+
+
+def random(*shape: int, like: Tensor) -> Tensor:
+    """Normal random numbers, always the same, on `like`'s device and in its dtype."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    return torch.randn(shape, device=like.device, generator=generator).to(like.dtype)
+
+
+class Trials:
+    """Measurements at load, each kind and size once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._known: dict[tuple[str, int], bool] = {}
+
+    def pays(self, name: str, size: int, make: Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]) -> bool:
+        """Whether the fused one of the two functions that `make` returns is faster than the second, the model's own.
+
+        Measured on a GPU, replayed from CUDA graphs as decoding steps are. Elsewhere nothing is measured: what is
+        faster was chosen beforehand.
+        """
+        if self._device.type != "cuda":
+            return True
+        if (name, size) not in self._known:
+            from triton.testing import do_bench_cudagraph
+
+            ours, theirs = (do_bench_cudagraph(function, rep=10) * 1000 for function in make())
+            better = ours < theirs
+            words = "used" if better else "left to the model's own code, which is faster"
+            _log.info("fused %s of %d numbers: %.1f us, unfused %.1f us: %s", name, size, ours, theirs, words)
+            self._known[name, size] = better
+        return self._known[name, size]
