@@ -12,6 +12,15 @@ from tests.kernels.compiling import check
 POINTERS = dict.fromkeys(("count", "tiles", "blocks"), "*i32:16") | dict.fromkeys(("partials", "lse"), "*fp32:16")
 STRIDES = {"query_row": "i32:16", "query_head": "i32:16", "cache_head": "i64:16", "cache_slot": "i32:16"}
 
+MERGE = {"partials": "*fp32:16", "lse": "*fp32:16", "starts": "*i32:16", "slots": "*i32:16", "output": "*bf16:16"}
+MERGE |= {
+    "level": "*fp32:16",
+    "heads": "i32:16",
+    "partial_slot": "i32:16",
+    "partial_head": "i32:16",
+    "lse_slot": "i32:16",
+}
+
 
 def signature(kind: str) -> dict[str, str]:
     caches = dict.fromkeys(("query", "key_cache", "value_cache"), f"*{kind}:16")
@@ -41,8 +50,5 @@ def test_tree_attention(dim: int, kind: str, group: int):
 
 
 def test_merge():
-    strides = {"partial_slot": "i32:16", "partial_head": "i32:16", "lse_slot": "i32:16"}
-    pointers = {"partials": "*fp32:16", "lse": "*fp32:16", "starts": "*i32:16", "slots": "*i32:16"}
-    outputs = {"output": "*bf16:16", "level": "*fp32:16", "heads": "i32:16"}
     constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
-    check(_merge, strides | pointers | outputs, constants, registers=80, shared=8192, label="lse_merge bf16 128")
+    check(_merge, MERGE, constants, registers=80, shared=8192, label="lse_merge bf16 128")

@@ -1,0 +1,85 @@
+"""The counts behind the figures of tree attention, by hand; and the benchmark itself where there is no GPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kernels.tree_attention.buffers import Heads
+from tests.bench import bench_attention
+from tests.bench.attention_trees import (
+    SHARE_ALL,
+    SHARE_NONE,
+    Shape,
+    count,
+    floor_bytes,
+    shapes,
+    token_bytes,
+    useful_flops,
+)
+
+TREE = Shape("by hand", ((1, 64), (2, 32)), 4, 16, Heads(4, 2, 32, 2))
+
+
+def test_counts_by_hand():
+    """Four sequences of 64 + 32 + 16 tokens over one root and two branches."""
+    assert token_bytes(TREE.heads) == 2 * 2 * 32 * 2
+    assert TREE.distinct == 64 + 2 * 32 + 4 * 16
+    assert floor_bytes(TREE) == 192 * 256 + 2 * 4 * 4 * 32 * 2
+    assert useful_flops(TREE) == 4 * (4 * 112) * 4 * 32
+    ours, alone = count(TREE, SHARE_ALL, 1), count(TREE, SHARE_NONE, 1)
+    assert ours.cache_bytes == 192 * 256
+    assert alone.cache_bytes == 4 * 112 * 256
+    assert ours.tiles == (1 + 2 + 4) * 2
+    assert ours.other_bytes == 2 * 4 * 4 * 32 * 2 + 2 * (4 + 4 + 4) * 4 * 33 * 4
+    assert ours.flops == 4 * 16 * (64 + 2 * 32 + 4 * 16) * 32 * 2  # seven tiles of 16 queries, padded
+
+
+@pytest.mark.parametrize("shape", [TREE, *shapes(quick=True)], ids=lambda shape: shape.name)
+def test_trees_are_what_their_names_say(shape: Shape):
+    spans, shared = shape.spans, shape.shared
+    assert len({block for span in spans for block in span.table}) == shape.blocks
+    for index in range(1, len(spans), 37):
+        one, other, common = spans[index - 1].table, spans[index].table, shared[index]
+        assert one[:common] == other[:common]
+        assert one[common] != other[common]
+    assert sum(item.end - item.begin for item in shape.items(SHARE_ALL)) == shape.distinct
+
+
+def test_sharing_reads_little_more_than_the_floor():
+    for shape in shapes():
+        if shape.sequences <= 1024:
+            ours, alone = count(shape, SHARE_ALL), count(shape, SHARE_NONE)
+            assert ours.cache_bytes <= floor_bytes(shape)
+            assert alone.cache_bytes > 2 * ours.cache_bytes
+            assert useful_flops(shape) <= ours.flops <= 1.5 * useful_flops(shape)
+            assert ours.flops < alone.flops
+
+
+def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    file = tmp_path / "attention.json"
+    assert bench_attention.main(["--quick", "--no-compile", "--json", str(file)]) == 0
+    assert "nothing was timed" in capsys.readouterr().out
+    assert {row["shape"] for row in json.loads(file.read_text())["counted"]} == {s.name for s in shapes(quick=True)}
+
+
+def test_no_ratio_of_times_while_the_kernel_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    gpu = "tests.bench.attention_gpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(f"{gpu}.Rates.measure", lambda: bench_attention_rates())
+    monkeypatch.setattr(f"{gpu}.measure", lambda shape, rates: ({"floor": 1.0}, "ours: 0.3 off the reference"))
+    assert bench_attention.main(["--quick", "--no-compile"]) == 1
+    printed = capsys.readouterr().out
+    assert "no figures: ours: 0.3 off the reference" in printed
+    assert "x ours" not in printed
+
+
+def bench_attention_rates() -> object:
+    from tests.bench.attention_gpu import Rates
+
+    return Rates(3e12, 7e14)
