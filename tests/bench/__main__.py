@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.bench.summary import rows, table
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    failed = []
+    failed, found = [], []
     for name in arguments.only or names:
         target = arguments.out / f"{name}.json"
         argv = [sys.executable, "-m", f"tests.bench.bench_{name}", "--json", str(target)]
@@ -53,7 +55,11 @@ def main() -> int:
         if target.exists():
             figures = json.loads(target.read_text())
             record = {"command": command, "machine": machine(), "seconds": round(time.monotonic() - started, 1)}
-            target.write_text(json.dumps(record | {"figures": figures.get("figures", figures)}, indent=2) + "\n")
+            figures = figures.get("figures", figures)
+            target.write_text(json.dumps(record | {"figures": figures}, indent=2) + "\n")
+            found += rows(name, figures)
+    if found:
+        print(f"\n{table(found)}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
