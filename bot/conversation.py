@@ -79,7 +79,9 @@ class Conversation:
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
         if not reply.failed:
             # Some endpoints refuse an empty message of the assistant.
-            self._messages.append(Message(role="assistant", content=reply.text.strip("\n") or "(empty reply)"))
+            self._messages.append(
+                Message(role="assistant", content=reply.text.strip("\n") if reply.text.strip() else "(empty reply)")
+            )
         return reply
 
     async def _send(self, key: str, window: int) -> Reply:

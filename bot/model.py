@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import openai
 
+from bot.completion import read_completion
 from bot.conversation import OVERFLOW
 from bot.errors import EndpointError
 from bot.records import Message, Reply, Usage
@@ -32,10 +33,6 @@ _OVERFLOW = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TOLD_WINDOW = re.compile(r"(?:context (?:length|window|size)|n_ctx)[^\d]{0,40}(\d{3,8})", re.IGNORECASE)
-_THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
-_WITHOUT_CONTENT = ("length", "content_filter")  # ends of replies that may rightly have no content
-_OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.MULTILINE)
 
 
 class OpenAIModel:
@@ -61,6 +58,7 @@ class OpenAIModel:
         self._name = settings.name
         self._listed: tuple[str, ...] = ()
         self._window = settings.context_window
+        self._told = self._window > 0  # whether somebody said how large the window is, or it is assumed
         self._user = user
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._connecting = asyncio.Lock()
@@ -132,6 +130,7 @@ class OpenAIModel:
             entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
             sizes = [entry.get(field) for field in _WINDOW_FIELDS]
             self._window = next((size for size in sizes if isinstance(size, int) and size > 0), 0)
+            self._told = self._window > 0
 
     async def _list_models(self) -> list[dict[str, Any]] | None:
         """The endpoint's models; None where it does not list them."""
@@ -184,7 +183,7 @@ class OpenAIModel:
         tries = self._settings.retries + 1
         while True:
             started = time.monotonic()
-            sent = self._parameters(limit, options)
+            sent, assumed = self._parameters(limit, options), self.context_window
             shown = _without_system(messages) if self._system_refused else messages
             try:
                 return await self._call(key, shown, sent)
@@ -192,6 +191,8 @@ class OpenAIModel:
                 status, text = error.status_code, _message_of(error)
                 if status in (400, 413, 422):
                     shorter = self._adapt(error, text, limit, sent, shown)
+                    if shorter is None and _OVERFLOW.search(text) and self.context_window == assumed and not self._told:
+                        self._window = assumed // 2  # nobody said how large it is: not as large as that
                     if shorter is None:
                         window = f"{OVERFLOW}: " if _OVERFLOW.search(text) or status == 413 else ""
                         return _error(f"{window}the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
@@ -250,7 +251,7 @@ class OpenAIModel:
             "/chat/completions", body=body, cast_to=object, options={"headers": headers, "max_retries": 0}
         )
         answer = await self._in_time(asyncio.ensure_future(call))
-        return _read(answer, time.monotonic() - started)
+        return read_completion(answer, time.monotonic() - started)
 
     async def _in_time(self, call: "asyncio.Future[object]") -> object:
         """The call's answer. A trickle of bytes does not extend the time, as it would the client's own time-out."""
@@ -281,7 +282,7 @@ class OpenAIModel:
         told = _TOLD_WINDOW.search(text)
         if _OVERFLOW.search(text):
             if told and (not self._window or int(told[1]) < self._window):
-                self._window = int(told[1])
+                self._window, self._told = int(told[1]), True
             # The window holds prompt and reply together: a shorter reply may be all that it takes.
             return limit // 2 if limit >= 512 and "token" in text else None
         named = f"{error.param or ''} {text}"
@@ -339,61 +340,3 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
         return list(messages)
     first = messages[1].model_copy(update={"content": f"{messages[0].content}\n\n{messages[1].content}"})
     return [first, *messages[2:]]
-
-
-def without_thoughts(text: str) -> str:
-    """The reply without `<think>...</think>`; a thought that was cut off leaves nothing. Pure."""
-    stripped = _THOUGHT.sub("", text, count=1)
-    if stripped is not text and stripped != text:
-        return stripped.lstrip("\n")
-    end = _THOUGHT_END.search(text)  # chat templates that open the thought in the prompt show only its end
-    if end and not _OURS.search(text, 0, end.start()):
-        return text[end.end() :].lstrip("\n")
-    return text
-
-
-def _elsewhere(message: dict[str, Any]) -> str | None:
-    """What a message without content says in other fields; None where it says nothing at all.
-
-    Servers whose parser of thoughts does not fit the model file the whole reply under the thoughts.
-    """
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        shown = "\n".join(str(call.get("function") or call) for call in calls if isinstance(call, dict))
-        return f"(a call of a tool, but there are none here: {shown[:2000]})"
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    return thoughts if isinstance(thoughts, str) else None
-
-
-def _read(answer: Any, seconds: float) -> Reply:
-    """The reply in a chat completion. Raises `ValueError` where there is none."""
-    if not isinstance(answer, dict):
-        raise ValueError("the answer is no JSON object")
-    if not answer.get("choices"):
-        raise ValueError(f"no choices in {str(answer)[:200]}")
-    choice = answer["choices"][0]
-    finish = str(choice.get("finish_reason") or "stop")
-    message = choice.get("message") or {}
-    content = message.get("content")
-    if isinstance(content, list):  # parts, as some endpoints answer
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    if content is None and finish not in _WITHOUT_CONTENT and not message.get("refusal"):
-        content = _elsewhere(message)
-        if content is None:
-            raise ValueError("the message has no content")
-    elif not str(content or "").strip() and finish == "stop":
-        content = _elsewhere(message) or content
-    text = without_thoughts(str(content or message.get("refusal") or ""))
-    usage = answer.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
-    return Reply(
-        text=text.encode("utf-8", "replace").decode(),  # a lone surrogate could not be stored
-        finish_reason="length" if finish in ("length", "max_tokens") else "stop",
-        usage=Usage(
-            calls=1,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
-            seconds=seconds,
-        ),
-    )

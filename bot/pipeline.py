@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from bot import ballot as ballots
 from bot.contracts import Journal, Model, Progress, Sandbox
+from bot.errors import CheckoutError, EndpointError
 from bot.journal import JournaledModel, JournaledSandbox, once
 from bot.lifecycle import RunState
 from bot.meter import Capped, Meter, Purse
@@ -168,6 +169,8 @@ async def solve(
             return touched or "; ".join(refused)
 
         declared = build_files(checkout)
+        if not checkout.files:
+            raise CheckoutError("the checkout holds no file: there is nothing to solve an issue in")
 
         async def read() -> ReadContext:
             context = await build_context(
@@ -192,9 +195,23 @@ async def solve(
         await advance(RunState.TRAJECTORIES)
         commands = own_test_commands(checkout, config)
         async with begun(on_base(commands, judge, solver.settings)) as base:
-            trajectories = await sample_trajectories(
-                issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
-            )
+            for last in (False, False, False, True):
+                window = models.main.context_window
+                try:
+                    trajectories = await sample_trajectories(
+                        issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
+                    )
+                    break
+                except EndpointError:
+                    learned = models.main.context_window
+                    if last or learned >= window:
+                        raise
+                    # Not before a prompt was too long for it did the endpoint tell its window.
+                    notice(
+                        f"the window of {models.main.name} is {learned:,} tokens, not {window:,}: choosing files anew"
+                    )
+                    found = await once(journal, f"context/{learned}", ReadContext, read)
+                    context, purse.usage = found.context, found.usage
             await advance(RunState.MATRIX)
             ballot = await fill_matrix(trajectories, foreign, judge, solver.settings, disqualified, progress)
             await advance(RunState.SELECTION)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from bot.completion import without_thoughts
 from bot.conversation import overflowed
 from bot.errors import EndpointError, SettingsError
-from bot.model import OpenAIModel, without_thoughts
+from bot.model import OpenAIModel
 from bot.records import Message, Reply
 from bot.settings import ModelSettings
 from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint

@@ -1,19 +1,21 @@
 """The order of the stages over a scripted model: what a resumed run replays and tells, and the end of the budget."""
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.pipeline import Models, own_test_commands, read_config, solve
+from bot.pipeline import Models, open_models, own_test_commands, read_config, solve
 from bot.records import Checkout, Ending, Execution, Issue, Job, Outcome, Report
 from bot.repo_config import RepoConfig
-from bot.settings import Settings, SolverSettings
-from tests.scripted import Script, ScriptedModel, rules
+from bot.settings import ModelSettings, Settings, SolverSettings
+from tests.scripted import Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3.")
 TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, {}) == {}\n</test>'
@@ -156,6 +158,41 @@ async def test_why_no_trajectory_has_an_edit_is_told(checkout: Checkout) -> None
     report = await run(checkout, MemoryJournal(), ScriptedModel(refusing))
     assert report.verdict.outcome is Outcome.ABSTAINED
     assert "2 of 2 ended so: no reply could be used: no <edit> found." in report.verdict.reason
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_window_that_is_smaller_than_thought_chooses_the_files_anew(checkout: Checkout, told: bool) -> None:
+    """Endpoints that list no window tell it, if ever, in the error of a prompt that is too long."""
+    for number in range(6):  # each fits a call by itself, all of them don't
+        (Path(checkout.root) / f"add{number}.py").write_text("# about add, and more\n" * 2_500)
+    await asyncio.to_thread(subprocess.run, ["git", "add", "."], cwd=checkout.root, check=True)
+
+    def too_long(body: dict[str, Any]) -> str:
+        size = sum(estimate(message["content"]) for message in body["messages"])
+        window = "This model's maximum context length is 32768 tokens." if told else "prompt is too long"
+        return window if size + body["max_tokens"] > 32_768 else ""
+
+    async def advance(state: RunState) -> None: ...
+
+    noticed: list[str] = []
+    with scripted_endpoint(GOOD, context_window=None) as endpoint:
+        endpoint.refuse_when = too_long
+        settings = Settings(_env_file=None, main=ModelSettings(base_url=endpoint.base_url, retries=0))
+        async with open_models(settings) as models:
+            report = await solve(
+                ISSUE, checkout, RepoConfig(), models, Sandbox(), SolverSettings(trajectories=2), MemoryJournal(),
+                Silent(), advance, notice=noticed.append,
+            )  # fmt: skip
+    assert report.verdict.outcome is Outcome.SOLVED
+    assert 0 < report.context.tokens < 32_768
+    assert "choosing files anew" in noticed[0]
+
+
+async def test_an_empty_checkout_costs_no_token(checkout: Checkout) -> None:
+    model = ScriptedModel(GOOD)
+    with pytest.raises(CheckoutError, match="holds no file"):
+        await run(checkout.model_copy(update={"files": ()}), MemoryJournal(), model)
+    assert model.calls == []
 
 
 def test_a_huge_config_is_not_read_whole(checkout: Checkout) -> None:
