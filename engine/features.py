@@ -33,6 +33,7 @@ def check_config(config: Any, longest: int | None = None) -> None:
             raise UnsupportedModelError(kind.replace("_", " "))
     if not getattr(config, "layer_types", None):
         _check_window(config, longest, "sliding window attention")
+    _check_rope(config, longest)
     for name in ("attn_logit_softcapping", "attn_logit_softcap"):
         if getattr(config, name, None):
             raise UnsupportedModelError("soft-capped attention scores", f"{name} is {getattr(config, name)}")
@@ -54,6 +55,22 @@ def _check_window(config: Any, longest: int | None, feature: str) -> None:
     if window < length:
         detail = f"a window of {window} tokens in a context of {length}: limit the context to it"
         raise UnsupportedModelError(feature, detail)
+
+
+def _check_rope(config: Any, longest: int | None) -> None:
+    """Refuse RoPE whose frequencies are chosen by the longest sequence of a batch: here each has its own length.
+
+    (`dynamic` is of that kind too, but changes nothing within `max_position_embeddings`, which is the context here.)
+    """
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for entry in (found, *(value for value in found.values() if isinstance(value, dict))):
+        if entry.get("rope_type", entry.get("type")) != "longrope":
+            continue
+        short = entry.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
+        length = longest or context_length(config)
+        if not short or length > short:
+            detail = f"longrope changes at {short} tokens, in a context of {length}: limit the context to it"
+            raise UnsupportedModelError("RoPE that depends on the longest sequence of a batch", detail)
 
 
 def context_length(config: Any) -> int:

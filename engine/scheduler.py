@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from engine.blocks import BlockAllocator
 from engine.drafts import Drafter, Drafts
+from engine.forecast import Forecast
 from engine.order import TreeOrder
 from engine.prefix_tree import Match, PrefixTree
 from engine.sequence import FinishReason, Request, Sequence, State
@@ -81,6 +82,7 @@ class Scheduler:
         self._drafts = Drafts(
             self.allocator, limits.block_size, limits.max_draft, drafter, lambda blocks: self._make_room(blocks, False)
         )
+        self._forecast: Forecast | None = None  # of those that run; None: they have changed
         self._typical_output = 64.0  # tokens, running mean of finished sequences
 
     @property
@@ -96,6 +98,7 @@ class Scheduler:
     def schedule(self) -> Step:
         """The next step. Room for every row is reserved; sequences may have been admitted or preempted."""
         self._drafts.take_back()
+        self._forecast = None
         self._grow()
         self._admit()
         # As many logits a step as a full batch has, and no more: scored prompts get what sampling leaves of it.
@@ -103,7 +106,8 @@ class Scheduler:
         prefilling = [sequence for sequence in self.running if sequence.prefilling]
         shares = self.waiting.shares(prefilling, self.limits.prefill_chunk, scored)
         # Drafts take what prompts leave of their rows, and of those that are sampled: no step is larger for them.
-        spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - len(self.running))
+        logits = len(self.running) + sum(new for sequence, new in shares.items() if sequence.scoring)
+        spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - logits)
         drafts = self._drafts.plan(self.running, spare)
         step = Step([], [], [])
         common = 0
@@ -240,6 +244,7 @@ class Scheduler:
         return max(self.running, key=lambda s: (self.waiting.client(s).rows, s.arrival))
 
     def _leave(self, sequence: Sequence) -> None:
+        self._forecast = None
         self.running.remove(sequence)
         self.allocator.release(sequence.table)
         sequence.table = []
@@ -300,7 +305,7 @@ class Scheduler:
         match = self.tree.match(tokens, 0 if sequence.scoring else len(tokens) if known else len(tokens) - 1)
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
-        demand = own if alone else own + self._growth(sequence)
+        demand = own if alone else own + self._expected().growth(sequence)
         # What runs is entitled to half the cache: leases on the rest of it must not leave the engine idle.
         insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
         refs = self.allocator.refs
@@ -323,6 +328,7 @@ class Scheduler:
         if match.source >= 0 and not adopts:
             self._copy_tail(sequence, match)
             self.allocator.release([match.source])
+        self._expected().add(sequence)
         self.waiting.start(sequence)
         sequence.state = State.RUNNING
         self.running.add(sequence)
@@ -333,6 +339,12 @@ class Scheduler:
         if request.cached_tokens is None:
             request.cached_tokens = cached
         return True
+
+    def _expected(self) -> Forecast:
+        """What those that run will need; built once for all that are admitted in a step."""
+        if self._forecast is None:
+            self._forecast = Forecast(self.running, self.limits.block_size, self._typical_output)
+        return self._forecast
 
     def _place(self, shared: list[int], own: int, continues: bool) -> list[int]:
         """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere."""
@@ -348,21 +360,3 @@ class Scheduler:
         target = sequence.table[len(match.blocks)]
         span = range(match.copied)
         self._copy([match.source * size + i for i in span], [target * size + i for i in span])
-
-    def _growth(self, newcomer: Sequence) -> int:
-        """Blocks that will be missing at worst if `newcomer` joins: a simulation of what runs, to its expected end.
-
-        Each sequence is expected to grow to the typical output length, or half as far again as it is, within its
-        limit. Blocks come back when a sequence ends, so the need peaks at one of the ends.
-        """
-        size = self.limits.block_size
-        ends = []  # (tokens to come, private blocks now)
-        for sequence in (*self.running, newcomer):
-            expected = max(self._typical_output, 1.5 * sequence.generated) - sequence.generated
-            ends.append((max(1, min(sequence.remaining, int(expected))), sequence.generated // size))
-        ends.sort()
-        peak = returned = 0
-        for ended, (until, blocks) in enumerate(ends):
-            peak = max(peak, (len(ends) - ended) * (until // size) - returned)
-            returned += blocks
-        return peak

@@ -51,6 +51,18 @@ def check(core: Core, model: Any, texts: list[list[int]], length: int) -> None:
         assert request.sequences[0].tokens[len(request.prompt) :] == generate(model, request.prompt, length)
 
 
+def check_at_once(core: Core, model: Any, texts: list[list[int]], length: int) -> None:
+    """As `check`, by one forward pass per text: greedy is what is likeliest after each of its tokens."""
+    requests = [greedy(prompt, length) for prompt in texts]
+    core.run(requests)
+    core.scheduler.check_integrity()
+    for request in requests:
+        tokens = request.sequences[0].tokens
+        with torch.inference_mode():
+            logits = model(torch.tensor([tokens[:-1]])).logits[0]
+        assert tokens[len(request.prompt) :] == logits.argmax(-1)[len(request.prompt) - 1 :].tolist()
+
+
 SHARING = pytest.mark.parametrize("cost", [0, 10**9], ids=["shared", "not-shared"])
 
 
@@ -71,6 +83,10 @@ def test_block_sizes(make_core: Callable[..., Core], weights: Any, block_size: i
     check(make_core(blocks=800, block_size=block_size), weights, prompts(7, 30, 20, seed=2), 8)
 
 
+def rope(kind: str, **more: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **more}}
+
+
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {}),
     "qwen3": ("Qwen3", {}),
@@ -80,17 +96,26 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-biases-all-kv-heads": ("Llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
     "llama-3-rope": (
         "Llama",
-        {
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 10000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 64,
-            }
-        },
+        rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64),
     ),
+    "qwen2-yarn": ("Qwen2", rope("yarn", factor=8.0, original_max_position_embeddings=64)),
+    "llama-linear-rope": ("Llama", rope("linear", factor=2.0)),
+    "llama-dynamic-rope": ("Llama", rope("dynamic", factor=2.0)),
+    "llama-longrope-within-its-first-part": (
+        "Llama",
+        rope(
+            "longrope",
+            factor=1.0,
+            short_factor=[1.0 + i / 4 for i in range(8)],
+            long_factor=[2.0] * 8,
+            original_max_position_embeddings=512,
+        ),
+    ),
+    "gemma-wide-head": ("Gemma", {"head_dim": 32}),
+    "mixtral": ("Mixtral", {"sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "glm4": ("Glm4", {}),
+    "cohere-parallel": ("Cohere", {}),
+    "gpt2-learned-positions": ("GPT2", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 512}),
     "olmo2": ("Olmo2", {}),
     "phi3-merged-by-itself": ("Phi3", {"rms_norm_eps": 1e-6}),
     "gpt-neox": ("GPTNeoX", {"num_key_value_heads": None, "head_dim": None}),
@@ -104,6 +129,15 @@ def test_architectures(make_core: Callable[..., Core], name: str, count: int, co
     kind, changes = ARCHITECTURES[name]
     model = make_weights(kind, **{key: value for key, value in changes.items() if value is not None})
     check(make_core(other=model, cost=cost, prefill_chunk=19), model, prompts(count, 30, 20, seed=3), 8)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "mistral", "llama-tied-one-kv-head", "qwen2-yarn", "mixtral"])
+@SHARING
+def test_architectures_at_64(make_core: Callable[..., Core], name: str, cost: int):
+    kind, changes = ARCHITECTURES[name]
+    model = make_weights(kind, **{key: value for key, value in changes.items() if value is not None})
+    core = make_core(blocks=1200, other=model, cost=cost, prefill_chunk=150)
+    check_at_once(core, model, prompts(64, 30, 20, seed=6), 6)
 
 
 def test_late_arrivals_join_a_running_batch(make_core: Callable[..., Core], weights: Any):

@@ -32,6 +32,20 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
     "recurrent": ("Mamba", {}, "linear attention"),
     "alibi": ("Falcon", {"alibi": True}, "ALiBi"),
     "encoder": ("T5", {}, "an encoder"),
+    "longrope": (
+        "Llama",
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "short_factor": [1.0] * 8,
+                "long_factor": [2.0] * 8,
+                "original_max_position_embeddings": 128,
+            }
+        },
+        "longest sequence of a batch.*limit the context",
+    ),
     "latent": ("DeepseekV3", {"kv_lora_rank": 16}, "latent"),
 }
 
