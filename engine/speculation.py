@@ -3,9 +3,9 @@ once.
 
 A step computes a sequence's drafted tokens as rows behind its last one, and samples every row just as it would without
 drafts: with random numbers that depend on (seed, position) alone. Drafted tokens count for as long as they are what was
-sampled. The text is therefore the same token for token as without speculation, at any temperature and with any filter;
-and a draft is accepted with the probability that the model gives it, as in speculative sampling (Leviathan et al.,
-arXiv 2211.17192) with a deterministic draft.
+sampled. The text is therefore the same token for token as without speculation, at any temperature and with any filter,
+but for what rounding changes in logits whenever a batch has another shape; and a draft is accepted with the probability
+that the model gives it, as in speculative sampling (Leviathan et al., arXiv 2211.17192) with a deterministic draft.
 
 Whether that pays is decided anew each step. A draft is worth the probability that it comes true, learned from how
 guesses like it fared. A row costs what steps of so many rows were measured to take. The drafts that are computed are
@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from engine.sequence import Sequence as Generated
 from engine.step import Step
 from engine.suffix_tree import Guess, Place, SuffixTree
@@ -27,20 +29,27 @@ MOST_LIVE = 64  # sequences that decode at once; above, even guessing costs more
 FEED = 2048  # tokens added to trees per step: about 5 ms
 TOKENS = 1 << 20  # in all trees together, at about 130 bytes each
 LEAST_CHANCE = 0.02  # of a draft to come true
-MARGIN = 1.02  # drafts must promise so much more than none
+MARGIN = 1.05  # drafts must promise so much more than none: guessing itself takes time too
 PATIENCE = 16  # steps without a worthwhile draft before guessing rests
 LONGEST_REST = 128  # steps
 
 
 class Trust:
-    """How often guesses come true, by length of their context and by their share of what followed it."""
+    """How often guesses come true, by length of their context and by their share of what followed it: for one tree,
+    beginning with what is known of all.
+    """
 
     CONTEXTS = (2, 4, 8, 16)  # tokens
     SHARES = (0.45, 0.55, 0.8, 0.93)
     PRIOR = 4.0  # observations that the prior is worth
     MEMORY = 200.0  # observations
 
-    def __init__(self) -> None:
+    def __init__(self, general: "Trust | None" = None) -> None:
+        """
+        Args:
+            general: what is learned here is learned there too, and believed for as long as little is known here.
+        """
+        self._general = general
         cells = (len(self.CONTEXTS) + 1) * (len(self.SHARES) + 1)
         self._hits = [0.0] * cells
         self._tries = [0.0] * cells
@@ -52,7 +61,10 @@ class Trust:
 
     def chance(self, guess: Guess, cell: int) -> float:
         """Probability that a guess comes true, given that those before it did."""
-        prior = guess.times / (guess.total + 0.5) * guess.context / (guess.context + 0.5)
+        if self._general is not None:
+            prior = self._general.chance(guess, cell)
+        else:
+            prior = guess.times / (guess.total + 0.5) * guess.context / (guess.context + 0.5)
         return (self._hits[cell] + self.PRIOR * prior) / (self._tries[cell] + self.PRIOR)
 
     def learn(self, cell: int, hit: bool) -> None:
@@ -62,12 +74,19 @@ class Trust:
             self._hits[cell] *= 0.5
         self._tries[cell] += 1
         self._hits[cell] += hit
+        if self._general is not None:
+            self._general.learn(cell, hit)
 
 
 class StepTimes:
-    """What a decoding step takes, by its rows; with drafts and without, for these may run differently."""
+    """What a decoding step takes: without drafts by its rows, with drafts as a line over its rows.
 
-    WEIGHT = 0.2  # of the newest
+    The line is fitted to the latest steps with drafts by least squares, beginning with what steps without suggest.
+    """
+
+    WEIGHT = 0.2  # of the newest step without drafts
+    MEMORY = 0.97  # what a step with drafts weighs when the next comes
+    PRIOR = 1.0  # steps that each end of the first line is worth
 
     def __init__(self, slope: float) -> None:
         """
@@ -75,32 +94,58 @@ class StepTimes:
             slope: what a row costs where nothing is known yet, in units of what a step costs whatever its rows.
         """
         self.slope = slope
-        self._seconds: tuple[dict[int, float], dict[int, float]] = ({}, {})  # plain, with drafts; by bucket of rows
+        self._plain: dict[int, float] = {}  # seconds by bucket of rows
+        self._sums = np.zeros(5)  # of steps with drafts: weight, rows, rows squared, seconds, rows times seconds
 
     def note(self, rows: int, drafted: bool, seconds: float) -> None:
-        """Learn from a step."""
-        known, bucket = self._seconds[drafted], self._bucket(rows)
-        before = known.get(bucket, seconds)
-        known[bucket] = before + self.WEIGHT * (min(seconds, 2 * before) - before)  # a pause of the machine is no step
+        """Learn from a step. A pause of the machine counts as twice a step at most."""
+        if drafted:
+            weight, in_rows, _, in_seconds, _ = self._sums
+            if weight:
+                usual = in_seconds * (1 + self.slope * rows) / (weight + self.slope * in_rows)
+                seconds = min(seconds, 2 * usual)
+            self._sums = self._sums * self.MEMORY + (1.0, rows, rows * rows, seconds, rows * seconds)
+        else:
+            bucket = self._bucket(rows)
+            before = self._plain.get(bucket, seconds)
+            self._plain[bucket] = before + self.WEIGHT * (min(seconds, 2 * before) - before)
 
-    def seconds(self, rows: int, drafted: bool) -> float:
-        """What a step may take: measured, or between two that were, or by the slope from the nearest that was."""
-        known = self._seconds[drafted] or self._seconds[not drafted]
-        bucket = self._bucket(rows)
-        if bucket in known:
-            return known[bucket]
-        below = max((at for at in known if at < bucket), default=None)
-        above = min((at for at in known if at > bucket), default=None)
-        if below is not None and above is not None:
-            return known[below] + (known[above] - known[below]) * (bucket - below) / (above - below)
-        nearest = below if below is not None else above
-        if nearest is None:
-            return 1 + self.slope * bucket
-        return known[nearest] * (1 + self.slope * bucket) / (1 + self.slope * nearest)
+    def plain(self, live: int) -> float:
+        """Seconds of a step of `live` rows without drafts. What is more than the line says of as many rows is out of
+        date, and halved at most: a line may be wrong where it begins.
+        """
+        first, more = self.line(live)
+        measured = self._measured(live)
+        return max(measured / 2, min(measured, first + more * live))
+
+    def line(self, live: int) -> tuple[float, float]:
+        """Seconds of a step of `live` sequences with drafts: what it takes anyway, and what each of its rows adds."""
+        sums = self._sums.copy()
+        base = self._measured(live) / (1 + self.slope * live)
+        for rows in (live + 1, live + 16):
+            seconds = base * (1 + self.slope * rows)
+            sums += self.PRIOR * np.array((1.0, rows, rows * rows, seconds, rows * seconds))
+        weight, in_rows, squares, in_seconds, products = sums.tolist()
+        more = max(0.0, (weight * products - in_rows * in_seconds) / (weight * squares - in_rows * in_rows))
+        return (in_seconds - more * in_rows) / weight, more
 
     def forget_drafted(self) -> None:
         """Measure steps with drafts anew: what was measured may be true no longer."""
-        self._seconds[True].clear()
+        self._sums[:] = 0
+
+    def _measured(self, live: int) -> float:
+        """By the nearest bucket, else by steps with drafts, else in units of a step without rows."""
+        bucket = self._bucket(live)
+        if self._plain:
+            nearest = min(self._plain, key=lambda known: abs(known - bucket))
+            rows, seconds = float(nearest), self._plain[nearest]
+            if nearest == bucket:
+                return seconds
+        elif self._sums[0]:
+            rows, seconds = self._sums[1] / self._sums[0], self._sums[3] / self._sums[0]
+        else:
+            rows, seconds = 0.0, 1.0
+        return float(seconds * (1 + self.slope * live) / (1 + self.slope * rows))
 
     @staticmethod
     def _bucket(rows: int) -> int:
@@ -112,8 +157,8 @@ class StepTimes:
 class Grove:
     """What prompts that share a long prefix share: a tree, and the trust in it."""
 
+    trust: Trust
     tree: SuffixTree = field(default_factory=SuffixTree)
-    trust: Trust = field(default_factory=Trust)
     used: float = 0.0  # when
     prefixes: list[int] = field(default_factory=list)  # keys of the speculator's places
     dropped: bool = False
@@ -156,6 +201,7 @@ class Speculator:
         self._groves: OrderedDict[Grove, None] = OrderedDict()  # least recently used first
         self._places: dict[int, tuple[Grove, Place]] = {}  # by hash of a prompt's prefix (`Request.chain`)
         self._readers: WeakKeyDictionary[Generated, Reader] = WeakKeyDictionary()
+        self._trust = Trust()
         self._fruitless = 0  # steps in a row without a worthwhile draft
         self._rest = 0  # steps yet to sit out
         self._resting = (0, 0)  # when the rest began: sequences, and the latest arrival among them
@@ -176,9 +222,8 @@ class Speculator:
             return {}
         self._rest = 0
         self._drop_old()
-        # No more is promised by a row than by a sure one: this spares following hopeless guesses.
-        per_row = (self.times.seconds(live + 8, True) / self.times.seconds(live, False) - 1) / 8
-        floor = min(0.9, max(LEAST_CHANCE, 0.5 * live * per_row))
+        # A guess less likely than this brings less than its row costs: this spares following it.
+        floor = max(LEAST_CHANCE, live * self.times.line(live)[1] / self.times.plain(live))
         feed = FEED
         guesses: dict[Generated, list[tuple[int, float]]] = {}
         for sequence in decoding:
@@ -229,11 +274,13 @@ class Speculator:
         of all always make up beginnings.
         """
         chances = sorted((chance for found in guesses.values() for _, chance in found), reverse=True)
-        best = MARGIN * live / self.times.seconds(live, False)
+        first, more = self.times.line(live)
+        plain = self.times.plain(live)
+        best = MARGIN * live / plain
         expected, threshold = float(live), None
         for count, chance in enumerate(chances[:budget], 1):
             expected += chance
-            rate = expected / self.times.seconds(live + count, True)
+            rate = expected / max(plain, first + more * (live + count))
             if rate > best:
                 best, threshold = rate, chance
         if threshold is None:
@@ -265,7 +312,7 @@ class Speculator:
         """
         reader = self._readers.get(sequence)
         if reader is None:
-            reader = self._readers[sequence] = self._join(sequence) or Reader(Grove(), Place(), 0)
+            reader = self._readers[sequence] = self._join(sequence) or Reader(Grove(Trust(self._trust)), Place(), 0)
             self._groves[reader.grove] = None
         if not reader.grove.dropped:
             reader.grove.used = self._clock()

@@ -484,20 +484,38 @@ def test_trust_follows_what_guesses_were_worth() -> None:
     assert trust.cell(Guess(5, 10, 9, 9)) != cell != trust.cell(Guess(5, 10, 1, 3))
 
 
-def test_step_times_are_measured_interpolated_or_extended() -> None:
+def test_step_times_without_drafts_are_measured_or_taken_from_the_nearest() -> None:
     times = StepTimes(0.1)
-    assert times.seconds(11, False) == times.seconds(11, True) == pytest.approx(2.0)
-    times.note(1, False, 1.0)
-    assert times.seconds(6, True) == pytest.approx(1.6 / 1.1)
-    times.note(2, True, 3.0)
-    times.note(6, True, 5.0)
-    assert times.seconds(4, True) == pytest.approx(4.0)
-    assert times.seconds(1, False) == 1.0
-    times.note(6, True, 500.0)
-    assert times.seconds(6, True) == pytest.approx(6.0), "a pause counts as twice a step at most"
-    assert times.seconds(100, False) > times.seconds(1, False)
+    assert times.plain(10) == pytest.approx(2.0), "in units of a step without rows"
+    times.note(10, False, 3.0)
+    assert times.plain(10) == pytest.approx(3.0)
+    assert times.plain(20) == pytest.approx(4.5)
+    times.note(10, False, 300.0)
+    assert times.plain(10) == pytest.approx(3.6), "a pause counts as twice a step at most"
+    for _ in range(50):
+        times.note(12, True, 1.0)
+    assert times.plain(10) == pytest.approx(1.8), "what is more than with drafts is out of date"
+
+
+def test_step_times_with_drafts_are_a_line_through_what_was_measured() -> None:
+    times = StepTimes(0.1)
+    times.note(4, False, 1.4)
+    first, more = times.line(4)
+    assert (first, more) == (pytest.approx(1.0), pytest.approx(0.1)), "nothing is known but the slope"
+    for _ in range(100):
+        for rows in (6, 9, 20):
+            times.note(rows, True, 2.0 + 0.5 * rows)
+    first, more = times.line(4)
+    assert first == pytest.approx(2.0, abs=0.3)
+    assert more == pytest.approx(0.5, rel=0.1)
+    times.note(9, True, 1000.0)
+    assert times.line(4)[0] + 9 * times.line(4)[1] < 8.0, "a pause counts as twice a step at most"
+    for _ in range(300):
+        times.note(9, True, 1.0)
+        times.note(10, True, 0.5)
+    assert times.line(4)[1] >= 0
     times.forget_drafted()
-    assert times.seconds(6, True) == pytest.approx(1.6 / 1.1)
+    assert times.line(4) == (pytest.approx(1.0), pytest.approx(0.1))
 
 
 # -- the operator's side ----------------------------------------------------------------------------------------------
