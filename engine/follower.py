@@ -20,7 +20,7 @@ from engine.errors import LoadError
 from engine.model import Model
 from engine.ranks import join, loads, open_store
 
-ON_MODEL = {"allocate", "forward", "copy", "scrub"}  # methods of `Model` that rank 0 may ask for
+ON_MODEL = {"use_attention", "allocate", "forward", "copy", "scrub"}  # methods of `Model` that rank 0 may ask for
 
 
 def main(argv: Sequence[str]) -> int:

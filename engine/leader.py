@@ -38,6 +38,12 @@ class LeadingModel(Model):
         model._ranks = ranks
         return model
 
+    def use_attention(self, name: str) -> None:
+        """See `Model`."""
+        if self._ranks is not None:  # else it is being loaded, as the others are
+            self._ranks.tell("use_attention", name)
+        super().use_attention(name)
+
     def allocate(self, slots: int) -> None:
         """See `Model`."""
         self._tell("allocate", slots)

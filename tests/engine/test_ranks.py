@@ -133,11 +133,19 @@ def test_a_follower_does_what_it_is_told_until_the_end(monkeypatch: pytest.Monke
     model = Recorder()
     monkeypatch.setattr(follower.Model, "load", lambda path, split, **options: model.load(path, split) or model)
     ours, theirs = Pipe()
-    for message in [("load", "a", {}), ("allocate", 8), ("copy", [1], [2]), ("scrub", [3]), ("stop",)]:
+    for message in [
+        ("load", "a", {}),
+        ("use_attention", "torch"),
+        ("allocate", 8),
+        ("copy", [1], [2]),
+        ("scrub", [3]),
+        ("stop",),
+    ]:
         ours.send_bytes(dumps(message))
     assert follower.follow(theirs, torch.device("cpu"), 2) == 0
     assert ours.recv() == "loaded"
-    assert model.done == [("load", "a", 2), ("allocate", 8), ("copy", [1], [2]), ("scrub", [3])]
+    assert model.done[:2] == [("load", "a", 2), ("use_attention", "torch")]
+    assert model.done[2:] == [("allocate", 8), ("copy", [1], [2]), ("scrub", [3])]
     ours.send_bytes(dumps(("close",)))
     with pytest.raises(ValueError, match="close"):
         follower.follow(theirs, torch.device("cpu"), 2)
