@@ -203,25 +203,7 @@ def abstention(standings: Sequence[Standing], ballot: Ballot) -> str | None:
     else:
         said = f"of {n} candidates, " + ", ".join(f"{number} {words}" for words, number in doubts.items())
     fail = "fails" if useful == 1 else "fail"
-    return (
-        f"No candidate is credible: {said} ({written}, of which {useful} {fail} on the untouched repository)."
-        f"{_pinned(standings)}"
-    )
-
-
-def _pinned(standings: Sequence[Standing]) -> str:
-    """The repository's tests that all with regressions break: they may ask for what the issue complains of."""
-    broken = [s for s in standings if s.regressions]
-    common = [name for name in broken[0].regressions if all(name in s.regressions for s in broken)] if broken else []
-    if not common:
-        return ""
-    names = ", ".join(f"`{name}`" for name in common[:3]) + (f" and {len(common) - 3} more" if len(common) > 3 else "")
-    who = f"Candidate {broken[0].candidate + 1}" if len(broken) == 1 else f"All {len(broken)} of those"
-    asks = "that test asks" if len(common) == 1 else "those tests ask"
-    return (
-        f" {who} broke {names}: if {asks} for the very behaviour that the issue wants changed, candidate "
-        f"{broken[0].candidate + 1} may be right all the same."
-    )
+    return f"No candidate is credible: {said} ({written}, of which {useful} {fail} on the untouched repository)."
 
 
 def distinct_first(standings: Sequence[Standing], ballot: Ballot, number: int) -> tuple[Standing, ...]:

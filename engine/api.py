@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from engine.answers import Answer, Choice, Echo
+from engine.body import BodyLimit
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
 from engine.loop import EngineLoop
 from engine.metrics import EngineMetrics
 from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
+from engine.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
 from engine.sequence import Output, Request
 from engine.tokenizer import Tokenizer
 
@@ -117,28 +119,29 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
 
     app = FastAPI(title="Troop engine", lifespan=lifespan)
     app.state.service = service
+    app.add_middleware(BodyLimit, most=MAX_BODY)
     _add_errors(app)
 
-    @app.get("/health")
+    @app.get("/health", responses=answers(Health) | {503: {"model": Health}})
     async def health() -> Response:
         return JSONResponse({"status": "ok" if loop.alive else "stopped"}, 200 if loop.alive else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=ERRORS)
     async def metrics() -> Response:
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", responses=answers(ModelList))
     async def models(http: HttpRequest) -> Response:
         service.authorize(http)
         return JSONResponse({"object": "list", "data": [_model_card(service)]})
 
-    @app.get("/v1/models/{model:path}")
+    @app.get("/v1/models/{model:path}", responses=answers(ModelCard))
     async def model_card(model: str, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(model)
         return JSONResponse(_model_card(service))
 
-    @app.post("/tokenize")
+    @app.post("/tokenize", responses=answers(Tokens))
     async def tokenize(body: TokenizeRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
@@ -151,7 +154,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
             tokens = await service.in_tokenizer(lambda: service.tokenizer.encode(prompt, body.add_special_tokens))
         return JSONResponse({"count": len(tokens), "max_model_len": loop.core.max_model_len, "tokens": tokens})
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=answers(ChatAnswer, streamed=True))
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
@@ -162,7 +165,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         request = _request(service, body, tokens, wanted, otherwise, body.alternatives)
         return await _answer(service, http, body, [request], True, bool(body.logprobs))
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=answers(CompletionAnswer, streamed=True))
     async def completions(body: CompletionRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
@@ -325,6 +328,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation(_: HttpRequest, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first.get("type") == "json_invalid":
+            return _error_response(RequestError("the body is not valid JSON"))
         place = [str(part) for part in first.get("loc", ()) if part != "body"]
         param = place[0] if place else None
         return _error_response(RequestError(f"{'.'.join(place) or 'body'}: {first.get('msg', 'invalid')}", param))
@@ -333,22 +338,13 @@ def _add_errors(app: FastAPI) -> None:
     async def http(_: HttpRequest, error: HTTPException) -> Response:
         wrapped = RequestError(str(error.detail))
         wrapped.status = error.status_code
-        return _error_response(wrapped)
+        return _error_response(wrapped, error.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: HttpRequest, error: Exception) -> Response:
         return _error_response(ServingError(f"internal error: {type(error).__name__}"))
 
-    @app.middleware("http")
-    async def limit_body(http: HttpRequest, call: Callable[[HttpRequest], Awaitable[Response]]) -> Response:
-        length = http.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > MAX_BODY:
-            wrapped = RequestError(f"the body has {length} bytes, more than {MAX_BODY}")
-            wrapped.status = 413
-            return _error_response(wrapped)
-        return await call(http)
 
-
-def _error_response(error: ServingError) -> Response:
+def _error_response(error: ServingError, headers: Mapping[str, str] | None = None) -> Response:
     text = json.dumps(error.body())  # ASCII: whatever the message quotes can be encoded
-    return Response(text, error.status, media_type="application/json")
+    return Response(text, error.status, headers, media_type="application/json")

@@ -67,12 +67,14 @@ class Tokenizer:
         if any(self._spelled.search(str(message.get("role", ""))) for message in messages):
             raise RequestError("a role spells a special token: use system, user or assistant", "messages")
         hidden: dict[str, str] = {}
-        shown = [
-            {key: value if key == "role" else self._hide(value, hidden) for key, value in message.items()}
-            for message in messages
-        ]
         try:
+            shown = [
+                {key: value if key == "role" else self._hide(value, hidden) for key, value in message.items()}
+                for message in messages
+            ]
             text = self._inner.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
+        except RecursionError as error:
+            raise RequestError("a message is nested too deeply", "messages") from error
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise RequestError(f"the chat template refuses these messages: {error}", "messages") from error
         if not hidden:

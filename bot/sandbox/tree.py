@@ -1,11 +1,9 @@
 """The base copy of a repository's tree, and which changes may be made to a copy of it."""
 
 import contextlib
-import functools
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -99,41 +97,8 @@ def refused(base: Path, changes: Sequence[FileChange]) -> str:
 
 def python_path(base: Path, root: str) -> str:
     """PYTHONPATH for a copy of `base` that lies at `root`: the copy shadows an installed one of the same package."""
-    return os.pathsep.join([root, *(f"{root}/{name}" for name in _import_folders(base))])
-
-
-_DEPTH = 3  # folders below the root in which packages are looked for
-_FOLDERS = 8  # of them that are taken at most
-_NO_PACKAGES = frozenset(("test", "tests", "doc", "docs", "example", "examples", "build", "node_modules", "vendor"))
-
-
-@functools.lru_cache(maxsize=64)  # asked for every job; the base copy never changes
-def _import_folders(base: Path) -> tuple[str, ...]:
-    """Folders to import from beside the root: `src` and `lib`; or, where no package lies there or in the root, those
-    of a repository of several projects (`python/`, `packages/one/src`) that hold one.
-
-    A folder with a package that bears the name of a standard module is none of them: it would hide that module.
-    """
-    usual = tuple(name for name in ("src", "lib") if (base / name).is_dir())
-    if _packages(base) or any(next((base / name).rglob("*.py"), None) for name in usual):
-        return usual
-    found = []
-    for folder, folders, _ in os.walk(base):
-        below = os.path.relpath(folder, base)
-        folders[:] = sorted(n for n in folders if n[0] != "." and n not in _NO_PACKAGES)
-        if below != "." and (names := _packages(Path(folder))):
-            folders.clear()
-            if not names & sys.stdlib_module_names:
-                found.append(below)
-        if below != "." and below.count(os.sep) + 1 >= _DEPTH:
-            folders.clear()
-    return (*usual, *found[:_FOLDERS])
-
-
-def _packages(folder: Path) -> frozenset[str]:
-    """Names of the packages in the folder, those for tests and the like left out."""
-    names = (p.parent.name for p in folder.glob("*/__init__.py"))
-    return frozenset(name for name in names if name not in _NO_PACKAGES and name[0] != ".")
+    entries = [root, *(f"{root}/{name}" for name in ("src", "lib") if (base / name).is_dir())]
+    return os.pathsep.join(entries)
 
 
 def remove_tree(path: Path) -> None:

@@ -27,7 +27,6 @@ WHERE = (
     "a `setup` command in .troop.toml or an image that holds it would bring it (Docker), or a .venv in the checkout "
     "(processes)"
 )
-AGAIN = 20  # tests that a candidate breaks are run once more, unless there are more
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
@@ -167,28 +166,10 @@ async def run_own_tests(
         ]
         results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
         ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
-        steady = await asyncio.gather(*(_without_flaky(report, c, result, ballot, sandbox) for c, result in ran))
-        report = report.model_copy(update={"candidates": (*report.candidates, *steady)})
+        report = report.model_copy(update={"candidates": report.candidates + ran})
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
     return report
-
-
-async def _without_flaky(
-    report: OwnTestsReport, candidate: int, result: OwnTests, ballot: Ballot, sandbox: Sandbox
-) -> tuple[int, OwnTests]:
-    """The result without failures that do not happen again: a test that fails by chance must cost nobody the run."""
-    patch = ballot.candidates[candidate].patch
-    alone = report.model_copy(update={"candidates": ((candidate, result),)})
-    broken = regressions(alone, candidate, patch.paths)
-    if not broken or len(broken) > AGAIN or result.failures is None or report.command[:3] != PYTEST[:3]:
-        return candidate, result
-    job = Job(changes=patch.changes, command=(*report.command, *broken), timeout=result.execution.seconds + 60)
-    again = await _run(sandbox, job)
-    if again is None or again.failures is None:
-        return candidate, result
-    gone = set(broken) - set(again.failures)
-    return candidate, result.model_copy(update={"failures": tuple(n for n in result.failures if n not in gone)})
 
 
 async def _run(sandbox: Sandbox, job: Job) -> OwnTests | None:

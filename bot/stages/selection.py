@@ -78,14 +78,9 @@ async def select(
             own_tests=own,
         )
     able = credible(standings, ballot)
-    # Where the repository's own tests could be run, nobody wins on whom they were not.
-    tested = tuple(s for s in able if own is not None and own.on(s.candidate) is not None)
-    untested, able = len(able) - len(tested), tested or able
     first = able[0]
     choice = Choice(candidate=first.candidate)
-    if len(able) == 1 and tested and untested:
-        how = "Of those on which the repository's own tests were run it alone breaks none: no selection was needed."
-    elif len(able) == 1:
+    if len(able) == 1:
         how = "It is the only credible candidate, so no selection tests were needed."
     elif profile == "compact" and clear_lead(able, ballot):
         how = "Its behaviour is clearly ahead, so no selection tests were needed."

@@ -90,25 +90,3 @@ def test_what_a_job_made_hard_to_remove_is_removed(tmp_path: Path) -> None:
     remove_tree(tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert outside.exists()
-
-
-@pytest.mark.parametrize(
-    ("files", "folders"),
-    [
-        (["pkg/__init__.py", "tools/py/other/__init__.py"], ""),
-        (["src/ns/pkg/__init__.py", "extra/one/__init__.py"], "src"),
-        (["python/pkg/__init__.py", "python/pkg/sub/__init__.py", "tests/__init__.py"], "python"),
-        (["packages/a/src/a/__init__.py", "packages/b/src/b/__init__.py"], "packages/a/src packages/b/src"),
-        (["x/logging/__init__.py", "y/pkg/__init__.py"], "y"),
-        (["a/b/c/d/pkg/__init__.py", ".hidden/pkg/__init__.py", "docs/ext/__init__.py"], ""),
-        (["one.py", "tests/__init__.py"], ""),
-        ([f"p{i}/x{i}/__init__.py" for i in range(12)], " ".join(f"p{i}" for i in (0, 1, 10, 11, 2, 3, 4, 5))),
-    ],
-)
-def test_where_a_repository_of_several_projects_is_imported_from(
-    tmp_path: Path, files: list[str], folders: str
-) -> None:
-    for path in files:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    assert python_path(tmp_path, "/r").split(":") == ["/r", *(f"/r/{name}" for name in folders.split())]

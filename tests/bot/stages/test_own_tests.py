@@ -166,37 +166,6 @@ async def test_of_each_behaviour_the_best_is_run_first() -> None:
     assert len(set(rows)) == len(rows) == 2
 
 
-async def test_what_fails_by_chance_costs_nobody_the_run() -> None:
-    first = said("t.py::flaky", "t.py::broken")
-
-    def answer(job: Job) -> Execution:
-        if not job.changes:
-            return PASSED
-        if job.command == PYTEST:
-            return first
-        assert job.command == (*PYTEST, "t.py::flaky", "t.py::broken")
-        return said("t.py::broken")
-
-    judge = Judge(answer)
-    report = await run(ballot("..", "++"), judge, (PYTEST,))
-    assert count(ballot("..", "++"), report)[0].regressions == ("t.py::broken",)
-    assert len(judge.jobs) == 3
-    first = said("t.py::flaky")
-    judge = Judge(lambda job: PASSED if len(job.command) > len(PYTEST) else answer(job))
-    report = await run(ballot("..", "++"), judge, (PYTEST,))
-    assert count(ballot("..", "++"), report)[0].regressions == ()
-
-
-async def test_a_second_run_that_says_nothing_takes_nothing_back() -> None:
-    def answer(job: Job) -> Execution:
-        if not job.changes:
-            return PASSED
-        return said("t.py::a") if job.command == PYTEST else exited(4, "ERROR: not found: t.py::a")
-
-    report = await run(ballot("..", "++"), Judge(answer), (PYTEST,))
-    assert count(ballot("..", "++"), report)[0].regressions == ("t.py::a",)
-
-
 def exited(code: int, output: str) -> Execution:
     return Execution(ending=Ending.EXITED, exit_code=code, output=output)
 

@@ -237,31 +237,3 @@ async def test_abstaining_says_what_was_missing_for_every_test() -> None:
     assert "ended with" not in verdict.reason
     verdict, _ = await run(never, ballot("++", "++", "++"), Judge(missing))
     assert "ended with" not in verdict.reason
-
-
-async def test_nobody_wins_on_whom_the_own_tests_were_not_run_while_others_passed_them() -> None:
-    b = ballot("...", "+++", "++.", "+..")
-    good, bad = OwnTests(execution=PASSED, failures=()), OwnTests(execution=FAILED, failures=("t::a",))
-    own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, bad), (1, good)))
-    verdict, model = await run(never, b, own=own)
-    assert verdict.winner == 1
-    assert model.calls == []
-    assert "it alone breaks none" in verdict.reason
-
-
-async def test_where_none_that_was_tested_is_left_the_others_may_win_and_it_is_said() -> None:
-    b = ballot("...", "+++", "++.", "+..")
-    good, bad = OwnTests(execution=PASSED, failures=()), OwnTests(execution=FAILED, failures=("t::a",))
-    own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, bad), (1, bad)))
-    verdict, _ = await run(never, b, own=own)
-    assert verdict.winner == 2
-    assert "were not run on it" in verdict.reason
-
-
-async def test_tests_that_all_candidates_break_are_named() -> None:
-    b = ballot("..", "++", "+.")
-    good, bad = OwnTests(execution=PASSED, failures=()), OwnTests(execution=FAILED, failures=("t.py::old",))
-    own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, bad), (1, bad)))
-    verdict, _ = await run(never, b, own=own)
-    assert verdict.outcome is Outcome.ABSTAINED
-    assert "All 2 of those broke `t.py::old`: if that test asks for the very behaviour" in verdict.reason

@@ -1,0 +1,161 @@
+"""Answers as `/openapi.json` describes them; `engine.answers` writes them. Tests hold every answer to these models."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Described(BaseModel):
+    """Has the fields that are named, and no others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Error(Described):
+    """What went wrong; `param` names the field of the request that is to blame."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Described):
+    """Every answer whose status is 400 or more."""
+
+    error: Error
+
+
+class PromptDetails(Described):
+    """Tokens of the prompt that need not be computed."""
+
+    cached_tokens: int
+
+
+class Usage(Described):
+    """Token counts of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class Token(Described):
+    """A token with its log-probability; `bytes` is exact where `token` is not valid text by itself."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class SampledToken(Token):
+    """A token of an answer, and the likeliest in its place."""
+
+    top_logprobs: list[Token]
+
+
+class ChatLogprobs(Described):
+    """Of each token of an answer."""
+
+    content: list[SampledToken]
+    refusal: None
+
+
+class ChatMessage(Described):
+    """What the model says."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Described):
+    """One of `n` answers."""
+
+    index: int
+    finish_reason: Literal["stop", "length"]
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+
+
+class ChatAnswer(Described):
+    """Of `POST /v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class CompletionLogprobs(Described):
+    """Parallel lists, an entry for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]  # nothing comes before the first token of an echoed prompt
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(Described):
+    """One of `n` continuations of one prompt."""
+
+    index: int
+    finish_reason: Literal["stop", "length"]
+    text: str
+    logprobs: CompletionLogprobs | None
+
+
+class CompletionAnswer(Described):
+    """Of `POST /v1/completions`."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class ModelCard(Described):
+    """A served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+
+
+class ModelList(Described):
+    """Of `GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class Tokens(Described):
+    """Of `POST /tokenize`."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+
+
+class Health(Described):
+    """Of `GET /health`."""
+
+    status: Literal["ok", "stopped"]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+
+
+def answers(model: type[Described], streamed: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an endpoint: `model`, or events where the client asked for a stream; else an error."""
+    found: dict[str, Any] = {"model": model}
+    if streamed:
+        found["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {200: found, **ERRORS}
