@@ -1,6 +1,5 @@
 """A model split over two processes (gloo, on the CPU) says what the whole one says."""
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -10,17 +9,19 @@ import pytest
 import torch
 import transformers
 
-from engine.batch import build
 from engine.cli import main
 from engine.core import Core
 from engine.errors import LoadError
 from engine.leader import LeadingModel
+from engine.model import StepInput
 from engine.ranks import Ranks, dumps, loads
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams, State
 from engine.shards import check_split
 from engine.tokenizer import Tokenizer
+from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.worklist import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
 from tests.engine.test_greedy import check, generate, greedy, prompts
 
@@ -144,17 +145,34 @@ def test_branches_copy_the_block_they_share_in_every_process(
 
 def test_a_step_survives_the_way_to_another_process(make_core: Callable[..., Core]):
     core = make_core()
-    for prompt in prompts(5, 30, 20):
-        core.submit(Request(prompt, SamplingParams(max_tokens=8), n=random.Random(0).randint(1, 3)))
-    core.step()
-    packed, _ = build(core.scheduler.schedule(), 8, core.cost, torch.device("cpu"), 8, 200)
-    ((what, step),) = [loads(dumps(("forward", packed)), torch.device("cpu"))]
-    assert what == "forward"
-    for name in ("tokens", "positions", "slots", "sampled"):
-        assert torch.equal(getattr(step, name), getattr(packed, name))
-    for field in fields(packed.work):
-        assert getattr(step.work, field.name) == getattr(packed.work, field.name)
-    assert torch.equal(step.work.parts, packed.work.parts)
+    steps: list[StepInput] = []
+    forward = core.model.forward
+
+    def note(step: StepInput) -> Any:
+        steps.append(step)
+        return forward(step)
+
+    core.model.forward = note  # type: ignore[method-assign]
+    core.run([Request(prompt, SamplingParams(max_tokens=4), n=2) for prompt in prompts(5, 30, 20)])
+    for step in steps:
+        what, found = loads(dumps(("forward", step)), torch.device("cpu"))
+        assert what == "forward"
+        for name in ("tokens", "positions", "slots", "sampled"):
+            assert torch.equal(getattr(found, name), getattr(step, name))
+        for field in fields(step.work):
+            assert getattr(found.work, field.name) == getattr(step.work, field.name)
+        assert torch.equal(found.work.parts, step.work.parts)
+
+
+def test_work_for_triton_travels_without_its_scratch():
+    items = [Item(0, 4, [3, 5], 0, 14), Item(1, 2, [7], 0, 3)]
+    work = WorkBuffers.of(items, 4, Heads(2, 1, 16, 4), 8)
+    data = dumps((work,))
+    (found,) = loads(data, torch.device("cpu"))
+    for name in ("count", "tiles", "blocks", "starts", "slots"):
+        assert torch.equal(getattr(found, name), getattr(work, name))
+    assert found.scratch.partials.shape == work.scratch.partials.shape
+    assert len(data) < 4000
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
