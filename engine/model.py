@@ -17,7 +17,7 @@ from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse, merge_linears
 from engine.quantize import check_checkpoint, quantize
-from engine.shards import check_split, localize
+from engine.shards import alone, check_split, localize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.buffers import Heads
 
@@ -197,7 +197,8 @@ class Model:
         expected = self.run(tokens, positions, positions)
         self._inner.set_attn_implementation(NAME)
         merge_linears(self._inner)
-        fuse(self._inner)
+        with alone():
+            fuse(self._inner)
         with attending(probe):
             found = self.run(tokens, positions, positions)
         if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:

@@ -7,8 +7,10 @@ through DTensor's dispatcher on every call. `localize` therefore puts plain modu
 of the four styles that decoders are made of; what a plan does beyond them keeps `transformers`' hooks.
 """
 
+import contextlib
 import importlib.util
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,6 +35,27 @@ KEY_PROJECTIONS = {"k_proj", "qkv_proj", "query_key_value"}
 
 # The same under torch 2.13's new name and the one that torch 2.11 knows.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+_alone = False  # see `alone`
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process sums and gathers nothing: for trials at load, of which each process may make others, for it
+    measures times of its own. What is compared then is the processes' own parts.
+    """
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
+def _sum(x: Tensor) -> None:
+    if not _alone:
+        dist.all_reduce(x)
 
 
 def check_split(config: Any, processes: int, quantization: str = "none") -> None:
@@ -130,7 +153,7 @@ class SummedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., own in]` -> `[..., out]`, the same everywhere."""
         product = nn.functional.linear(x, self.weight)
-        dist.all_reduce(product)
+        _sum(product)
         return product if self.bias is None else product + self.bias
 
 
@@ -154,7 +177,10 @@ class GatheredLinear(nn.Module):
         if not part.numel():
             return part.new_empty((*part.shape[:-1], self.out_features))
         parts = part.new_empty((self._size * part.shape[0], *part.shape[1:]))
-        _gather(parts, part.contiguous())
+        if _alone:
+            parts.zero_()
+        else:
+            _gather(parts, part.contiguous())
         return parts.view(self._size, *part.shape).movedim(0, -2).flatten(-2)
 
 
@@ -178,5 +204,5 @@ class SummedEmbedding(nn.Module):
         elsewhere = (own < 0) | (own >= self.weight.shape[0])
         rows = nn.functional.embedding(own.masked_fill(elsewhere, 0), self.weight)
         rows = torch.where(elsewhere[..., None], 0, rows)
-        dist.all_reduce(rows)
+        _sum(rows)
         return rows

@@ -17,7 +17,7 @@ from engine.model import StepInput
 from engine.ranks import Ranks, dumps, loads
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams, State
-from engine.shards import check_split
+from engine.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cut import CutCost
@@ -138,6 +138,20 @@ def test_branches_copy_the_block_they_share_in_every_process(
     core.reset()
     check(core, weights, [turns[0].prompt], 9)
     assert told.count("allocate") == 2
+
+
+def test_trials_at_load_wait_for_nobody(monkeypatch: pytest.MonkeyPatch):
+    """Each process decides by its own clock what to try, so that sums of trials would find no partner."""
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    summed: list[torch.Tensor] = []
+    monkeypatch.setattr("torch.distributed.all_reduce", summed.append)
+    weight = torch.nn.Parameter(torch.ones(3, 2), requires_grad=False)
+    with alone():
+        assert SummedLinear(weight, None)(torch.ones(1, 2)).tolist() == [[2.0, 2.0, 2.0]]
+        assert GatheredLinear(weight, None)(torch.ones(1, 2)).shape == (1, 6)
+    assert not summed
+    SummedLinear(weight, None)(torch.ones(1, 2))
+    assert len(summed) == 1
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------
