@@ -7,9 +7,9 @@ The language of replies, each tag at the beginning of a line:
     <edit path="pkg/mod.py"> one or more blocks `<<<<<<< SEARCH` / `=======` / `>>>>>>> REPLACE` </edit>
     <create path="new.py"> text </create>   <delete path="old.py"/>
 
-Forgiven: prose around it, code fences in or around it, missing quotes, CRLF, a missing end tag in a reply that was not
-cut off. Of several drafts the last whole one counts; tags that prose mentions within a line count only where no line
-begins with one.
+Forgiven: prose around it, code fences in or around it, missing quotes, CRLF, a missing end tag in a reply that was
+not cut off, blocks without <edit> below a line with their path. Of several drafts the last whole one counts; tags
+that prose mentions within a line count only where no line begins with one.
 """
 
 import re
@@ -152,6 +152,8 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     lines = text.split("\n")
     names = [name for want in wants for name in (("edit", "create", "delete") if want == "edit" else (want,))]
     elements = _elements(lines, names, inline=False) or _elements(lines, names, inline=True)
+    if "edit" in wants and not any(e.name in ("edit", "create", "delete") for e in elements):
+        elements += _untagged(lines)
     edits: tuple[FileEdit, ...] = ()
     test: Test | None = None
     if "edit" in wants:
@@ -177,6 +179,8 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
         return Turn(edits=edits, test=test, approve=approve, done=done)
     if approve or done:
         return Turn(approve=approve, done=done)
+    if "edit" in wants and re.search(r"^(@@ -\d|--- a/)", text, re.MULTILINE) and not reply.cut_off:
+        return Problem(text="no <edit> found\nA diff can't be used: write <edit> with SEARCH and REPLACE blocks.")
     return _missing(reply, missing)
 
 
@@ -193,7 +197,9 @@ def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_
             i += 1
             continue
         name, rest = m[1], lines[i][m.end() :]
-        empty = m[2].rstrip().endswith("/") or name in ("approve", "done", "delete")
+        if name == "choose" and re.search(r"\d", m[2]):  # <choose number="2"/>
+            rest = m[2] + rest
+        empty = (m[2].rstrip().endswith("/") and name != "choose") or name in ("approve", "done", "delete")
         if empty:
             found.append(_Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True))
             lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
@@ -203,6 +209,23 @@ def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_
         path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
         found.append(_Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed))
         i = end
+    return found
+
+
+def _untagged(lines: list[str]) -> list[_Element]:
+    """Blocks outside any <edit>, as other tools want them: the file's path stands on a line of its own before them."""
+    found: list[_Element] = []
+    path, i = "", 0
+    while i < len(lines):
+        end = next((j for j in range(i + 1, len(lines)) if _REPLACE.match(lines[j])), None)
+        if not _SEARCH.match(lines[i]) or end is None:
+            bare = lines[i].strip().lstrip("#*-> ").strip("*`: ").removeprefix("File: ").strip("`")
+            path = bare if re.fullmatch(r"[\w./+@-]*\w\.\w+|[\w.+@-]+/[\w./+@-]*\w", bare) else path
+            i += 1
+            continue
+        if path:
+            found.append(_Element(name="edit", path=path, lines=tuple(lines[i : end + 1]), line=i, closed=True))
+        i = end + 1
     return found
 
 
@@ -254,6 +277,8 @@ def _path(attributes: str) -> str:
 def _body(lines: Sequence[str], path: str = "") -> list[str]:
     """The lines without blank ends and without a code fence around them all."""
     body = list(lines)
+    if body and any(line.strip() for line in body) and "".join(body).strip().startswith("<![CDATA["):
+        body = "\n".join(body).strip().removeprefix("<![CDATA[").removesuffix("]]>").split("\n")
     while body and not body[0].strip():
         body.pop(0)
     while body and not body[-1].strip():

@@ -326,3 +326,41 @@ def test_a_fence_around_a_whole_page_of_markdown(inside: str, kept: str | None) 
     turn = parse_edit_turn(Reply(text=f'<create path="a.md">\n{inside}\n</create>'))
     assert isinstance(turn, Turn)
     assert turn.edits == (Create(path="a.md", text=inside if kept is None else kept),)
+
+
+BLOCK = "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (f"Here it is:\n\npkg/mod.py\n```python\n{BLOCK}```\n", ["pkg/mod.py"]),
+        (f"**`pkg/mod.py`**:\n{BLOCK}\n### setup.py\n```\n{BLOCK}```\n", ["pkg/mod.py", "setup.py"]),
+        (f"File: `Makefile.am`\n{BLOCK}and\n{BLOCK}", ["Makefile.am", "Makefile.am"]),
+        (f'pkg/other.py\n<edit path="a.py">\n{BLOCK}</edit>', ["a.py"]),
+    ],
+)
+def test_blocks_as_other_tools_want_them(text: str, paths: list[str]) -> None:
+    turn = parse_edit_turn(Reply(text=text))
+    assert isinstance(turn, Turn)
+    assert [edit.path for edit in turn.edits] == paths
+    assert all(isinstance(edit, Replace) and edit.blocks[0].replace == "b" for edit in turn.edits)
+
+
+def test_blocks_without_a_path_and_diffs_are_answered() -> None:
+    for text in (f"This is the fix:\n{BLOCK}", "pkg/mod.py\n<<<<<<< SEARCH\na\n"):
+        assert isinstance(parse_edit_turn(Reply(text=text)), Problem)
+    diff = parse_edit_turn(Reply(text="```diff\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n```"))
+    assert isinstance(diff, Problem)
+    assert "A diff can't be used" in diff.text
+
+
+def test_character_data_and_numbers_in_attributes() -> None:
+    turn = parse_test_turn(Reply(text='<test path="t.py"><![CDATA[\nassert x\n]]></test>'))
+    assert isinstance(turn, Turn)
+    assert turn.test is not None
+    assert turn.test.text == "assert x\n"
+    for text in ('<choose number="2"/>', '<choose candidate="2"></choose>', "<choose>2</choose>"):
+        chosen = parse_choice_turn(Reply(text=text))
+        assert isinstance(chosen, Turn)
+        assert chosen.choice == 2
