@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from engine.batch import Packed
+from engine.errors import GraphError
 from engine.model import Model, StepInput
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import cut
 from kernels.tree_attention.plan import CapacityError
+from kernels.tree_attention.worklist import Item
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 
@@ -43,12 +45,18 @@ class Capture(Protocol):
 
         Returns:
             What replays it, and the pool for the next.
+
+        Raises:
+            GraphError: the step does what cannot be recorded.
         """
         ...
 
 
 def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
-    """A `Capture` by CUDA graphs: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs."""
+    """A `Capture` by CUDA graphs: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+
+    A model that looks at a number on the device (RoPE that rescales itself does) cannot be recorded.
+    """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -56,8 +64,13 @@ def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
             step()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        result = step()
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            result = step()
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise GraphError(f"a step cannot be recorded: {error}") from error
 
     def replay() -> Tensor:
         graph.replay()
@@ -172,7 +185,22 @@ class DecodeSteps:
         made = _Size(rows, work, host)
         step = StepInput(rows[0], rows[1], rows[2], everyone, work)
         made.replay, self._pool = self._capture(lambda: model.forward(step), self._pool)
+        self._check(made, step)
         return made
+
+    def _check(self, made: _Size, step: StepInput) -> None:
+        """Compare a replay with the step itself, on other rows and another tree than it was recorded with."""
+        assert made.replay is not None
+        size = made.rows.shape[1]
+        rows = np.arange(1, size + 1)
+        made.rows[0] = torch.from_numpy(rows * 7919 % self._model.vocabulary)
+        made.rows[1] = torch.from_numpy(rows % self._longest)
+        made.work.fill([Item(0, size, [0], 0, 1)], size)
+        found = made.replay().clone()
+        expected = self._model.forward(step)
+        error = (found - expected).abs().max().item() / max(expected.std().item(), 1e-6)
+        if not error < 1e-2:  # the same kernels on the same numbers
+            raise GraphError(f"a recorded step of {size} rows is {error:.2g} standard deviations off when replayed")
 
     def _capacity(self, size: int) -> Capacity:
         """What a step of `size` rows may need: a tail each, shared nodes on some levels, splits to fill the GPU."""

@@ -1,6 +1,7 @@
 """Everything the engine raises on purpose.
 
 EngineError
+├── GraphError                 decode steps cannot be recorded as CUDA graphs; they are launched kernel by kernel
 ├── LoadError                  the model cannot be served; the process ends
 │   └── UnsupportedModelError  it uses a feature that the attention backend does not implement
 └── ServingError               one request fails; has a status and OpenAI's error fields
@@ -17,6 +18,10 @@ EngineError
 
 class EngineError(Exception):
     """Base of all."""
+
+
+class GraphError(EngineError):
+    """The model's step cannot be recorded, or does something else when it is replayed."""
 
 
 class LoadError(EngineError):

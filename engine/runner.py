@@ -1,5 +1,7 @@
 """Runs a step on the model: decode steps as graphs where they are recorded, all others launch by launch."""
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -7,10 +9,13 @@ from engine import invariant
 from engine.batch import build, pack
 from engine.blocks import BlockAllocator
 from engine.cuda_step import Capture, DecodeSteps
+from engine.errors import GraphError
 from engine.model import Model
 from engine.scheduler import Limits
 from engine.step import Step
 from kernels.tree_attention.cost import CutRule
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -53,7 +58,14 @@ class Runner:
     def warm_up(self) -> None:
         """Record all graphs now rather than when they are first needed."""
         if self.decode is not None:
-            self.decode.warm_up()
+            try:
+                self.decode.warm_up()
+            except GraphError as error:
+                self._without_graphs(error)
+
+    def _without_graphs(self, error: GraphError) -> None:
+        logger.warning("decode steps are launched kernel by kernel: %s", error)
+        self.decode = None
 
     @torch.inference_mode()
     def run(self, step: Step) -> tuple[Tensor, int]:
@@ -66,7 +78,11 @@ class Runner:
         model, allocator, size = self._model, self._allocator, self._block_size
         packed = pack(step, size)
         if self.decode is not None:
-            found = self.decode.run(packed, step.shared, self.cost)
+            try:
+                found = self.decode.run(packed, step.shared, self.cost)
+            except GraphError as error:
+                self._without_graphs(error)
+                found = None
             if found is not None:
                 return found
         built, shared_tokens = build(

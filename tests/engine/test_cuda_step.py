@@ -14,7 +14,7 @@ from engine import cuda_step
 from engine.backends import TorchBackend, TritonBackend, calibrate, choose
 from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
-from engine.errors import LoadError
+from engine.errors import GraphError, LoadError
 from engine.scheduler import Limits
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads
@@ -133,7 +133,8 @@ def test_every_replay_launches_the_same(
 
 def test_padding_touches_no_block_of_the_cache(start: Callable[..., Core]):
     core = start("triton", CAPTURE)
-    request = greedy(prompts(1, 20, 5)[0], 8, n=3)
+    core.runner.warm_up()
+    request = greedy(prompts(1, 12, 5)[0], 3, n=3)
     core.submit(request)
     while not all(sequence.generated for sequence in request.sequences):
         core.step()
@@ -158,6 +159,33 @@ def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
     assert texts(core) == expected
     assert core.runner.decode is not None
     assert core.runner.decode.overflows > 0
+
+
+def bake(step: Callable[[], torch.Tensor], pool: Any) -> Any:
+    """Records numbers that it should have looked up, as a graph does with whatever Python computed."""
+    result = step()
+    return (lambda: result), pool
+
+
+def refuse(step: Callable[[], torch.Tensor], pool: Any) -> Any:
+    raise GraphError("a step cannot be recorded: operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize("capture", [bake, refuse])
+@pytest.mark.parametrize("warm", [True, False], ids=["at-start", "under-load"])
+def test_steps_that_cannot_be_recorded_are_launched(
+    start: Callable[..., Core], caplog: pytest.LogCaptureFixture, capture: Capture, warm: bool
+):
+    core = start("triton", capture, max_batch=1)
+    if warm:
+        core.runner.warm_up()
+        assert core.runner.decode is None
+    request, again = greedy(prompts(1, 6, 2)[0], 3), greedy(prompts(1, 6, 2)[0], 3)
+    core.run([request])
+    assert core.runner.decode is None
+    assert "launched kernel by kernel" in caplog.text
+    start("torch").run([again])
+    assert request.sequences[0].tokens == again.sequences[0].tokens
 
 
 def test_sizes():
