@@ -16,6 +16,7 @@ from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
 from engine.errors import GraphError, LoadError
 from engine.scheduler import Limits
+from engine.sequence import Sequence
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cut import CutCost
@@ -86,6 +87,27 @@ def test_decode_steps_as_graphs(start: Callable[..., Core], expected: list[list[
     core.run([again])
     assert again.sequences[0].tokens == expected[0]
     assert core.runner.decode is not decode, "the cache is another, so graphs must be"
+
+
+def test_drafts_are_rows_of_decode_steps_too(start: Callable[..., Core], expected: list[list[int]]):
+    core = start("triton", CAPTURE, max_batch=8, max_draft=3)
+
+    def draft(decoding: list[Sequence], budget: int) -> dict[Sequence, list[int]]:
+        """The first two tokens will be sampled, the third will not."""
+        drafts = {}
+        for sequence in decoding:
+            length = len(sequence.tokens)
+            text = next(text for text in expected if text[:length] == sequence.tokens)
+            drafts[sequence] = [*text[length : length + 2], *((token + 1) % 99 for token in text[length + 2 :])]
+        return drafts
+
+    core.scheduler._drafts._drafter = draft
+    assert texts(core) == expected
+    counters, decode = core.scheduler.counters, core.runner.decode
+    assert 0 < counters.accepted_tokens < counters.drafted_tokens
+    assert decode is not None
+    assert decode.replays > 0
+    assert decode.overflows == 0
 
 
 def test_every_replay_launches_the_same(

@@ -145,6 +145,27 @@ def test_stops_log_probabilities_and_streams_are_the_same(
     assert wanted[0].sequences[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_without_rounding_by_batch_log_probabilities_are_the_same_bits(
+    make_core: Callable[..., Core], dtype: torch.dtype
+) -> None:
+    params = SamplingParams(temperature=0.9, top_p=0.9, seed=8, max_tokens=16, ignore_eos=True, logprobs=3)
+    wanted = [Request(prompt, params, n=2) for prompt in prompts(3, 20, 9)]
+    before = run(make_core(batch_invariant=True, dtype=dtype), wanted)
+    core = make_core(batch_invariant=True, dtype=dtype, max_draft=8)
+    core.scheduler._drafts._drafter = Oracle(answers(wanted), 5, 3, seed=2)
+    found = again(wanted)
+    after = run(core, found)
+    assert core.scheduler.counters.accepted_tokens > 0
+    for one, other in zip(wanted, found, strict=True):
+        for index in range(2):
+            bits = [
+                [o.logprobs for o in outputs if o.request is request and o.index == index]
+                for outputs, request in ((before, one), (after, other))
+            ]
+            assert bits[0] == bits[1] != [()]
+
+
 def test_what_an_accepted_run_left_behind_is_sound_for_the_next_turn(make_core: Callable[..., Core]) -> None:
     params = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
     history = prompts(1, 30, 9)[0]
