@@ -43,15 +43,20 @@ class Sampler:
         cache = out[_CACHE]
         cache.batch_repeat_interleave(count)
         logits = out.logits[:, -1].repeat(count, 1)
+        going = torch.arange(count)  # the samples that are still computed
         ended = torch.zeros(count, dtype=torch.bool)
         rows: list[torch.Tensor] = []
         for _ in range(longest):
             chosen = self._draw(logits.float(), temperature, top_p)
-            chosen[ended] = 0
-            ended |= chosen == 3
-            rows.append(chosen)
+            chosen[ended[going]] = 0
+            ended[going] |= chosen == 3
+            rows.append(torch.zeros(count, dtype=torch.long).index_copy(0, going, chosen))
             if bool(ended.all()):
                 break
+            left = ~ended[going]
+            if int(left.sum()) * 4 < 3 * len(going):
+                cache.batch_select_indices(left.nonzero()[:, 0])
+                going, chosen = going[left], chosen[left]
             logits = self.model(chosen[:, None], **{_CACHE: cache}, use_cache=True).logits[:, -1]
         texts: list[str] = self.tokenizer.batch_decode(torch.stack(rows, 1).tolist(), skip_special_tokens=True)
         return texts
