@@ -32,7 +32,7 @@ class _Shared:
         self.parts: Sequence[Tensor] = ()
 
 
-class _First(nn.Module):
+class MergedLinear(nn.Module):
     """Computes the product of the whole group and returns the first part."""
 
     def __init__(self, linears: list[nn.Linear], shared: _Shared) -> None:
@@ -56,7 +56,7 @@ class _First(nn.Module):
 
 
 class _Next(nn.Module):
-    """Returns its part of the product that `_First` computed from the same input."""
+    """Returns its part of the product that `MergedLinear` computed from the same input."""
 
     def __init__(self, place: int, last: bool, shared: _Shared) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def merge_linears(model: nn.Module) -> int:
             if len({(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in found}) != 1:
                 continue
             shared = _Shared()
-            setattr(module, names[0], _First(found, shared))
+            setattr(module, names[0], MergedLinear(found, shared))
             for place, name in enumerate(names[1:], start=1):
                 setattr(module, name, _Next(place, place == len(names) - 1, shared))
             merged += 1
@@ -215,7 +215,7 @@ def _fuse_gates(model: nn.Module, ops: Ops, trials: Trials) -> int:
 
 def _product(mlp: nn.Module) -> Any:
     """The linear that computes gate and up at once."""
-    if isinstance(getattr(mlp, "gate_proj", None), _First):
+    if isinstance(getattr(mlp, "gate_proj", None), MergedLinear):
         return mlp.gate_proj
     merged = getattr(mlp, "gate_up_proj", None)
     return merged if type(merged) is nn.Linear and type(merged.weight) is nn.Parameter else None

@@ -16,6 +16,7 @@ from engine.backends import Work, choose
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse, merge_linears
+from engine.pack import pack
 from engine.quantize import check_checkpoint, quantize
 from engine.shards import alone, check_split, localize
 from kernels.kv_store.reference import copy_slots
@@ -85,6 +86,7 @@ class Model:
         self.shape = self._probe()
         if quantization != "none":
             quantize(self._inner, quantization)
+        pack(self._inner)
         self.use_attention("auto")
         self.cache = torch.empty(0)
 

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from engine import pack
+from engine.fuse import merge_linears
+
+
+class Block(nn.Module):
+    """Merged and lone linears, with and without a bias; the last one large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = nn.Linear(24, 40, bias=False), nn.Linear(24, 40, bias=False)
+        self.down_proj, self.head = nn.Linear(40, 24), nn.Linear(24, 96, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = self.gate_proj(x)
+        output: torch.Tensor = self.head(self.down_proj(torch.tanh(gate) * self.up_proj(x)))
+        return output
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 300])
+@torch.inference_mode()
+def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pack, "SMALL", 24 * 90)
+    block = Block()
+    x = torch.randn(1, rows, 24)
+    expected = block(x)
+    merge_linears(block)
+    assert pack.pack(block) == 3
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
+    assert block.head.weight.layout is torch._mkldnn, "a large weight is not held twice"
+    assert block.down_proj.weight.layout is torch.strided
+
+
+@torch.inference_mode()
+def test_only_float32_is_packed():
+    block = Block().to(torch.bfloat16)
+    assert pack.pack(block) == 0
+    assert block(torch.randn(1, 3, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_hooks_stay_in_their_place():
+    block = Block()
+    seen = []
+    block.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    assert pack.pack(block) == 3
+    with torch.inference_mode():
+        block(torch.randn(1, 3, 24))
+    assert seen == [(1, 3, 96)]
