@@ -3,24 +3,29 @@
 Without a GPU the kernels run in Triton's interpreter, and graphs are `call_again`: all but the recording itself.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from engine import cuda_step
+from engine.attention import NAME
 from engine.backends import TorchBackend, TritonBackend, calibrate, choose
+from engine.batch import build, pack
 from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
 from engine.errors import GraphError, LoadError
+from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cut import CutCost
-from tests.engine.conftest import copy_into_engine, make_weights
+from tests.engine.conftest import make_weights
 from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
 
@@ -35,10 +40,17 @@ def small() -> Any:
     return make_weights(num_hidden_layers=1)
 
 
+def on_device(weights: Any) -> Model:
+    """The same weights under the engine's attention, on the GPU where there is one."""
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    twin.load_state_dict(weights.state_dict())
+    return Model(twin.to(DEVICE))
+
+
 @pytest.fixture
 def start(small: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
     def make(backend: str, capture: Capture | None = None, cost: int = 0, **limits: Any) -> Core:
-        model = copy_into_engine(small.to(DEVICE))
+        model = on_device(small)
         model.use_attention(backend)
         chosen = Limits(**({"block_size": 8, "prefill_chunk": 64, "max_batch": 4} | limits))
         return Core(model, tokenizer, 100, chosen, CutCost(cost), capture=capture)
@@ -61,7 +73,7 @@ def texts(core: Core) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def expected(small: Any, tokenizer: Tokenizer) -> list[list[int]]:
-    model = copy_into_engine(small.to(DEVICE))
+    model = on_device(small)
     model.use_attention("torch")
     return texts(Core(model, tokenizer, 100, Limits(block_size=8, prefill_chunk=64, max_batch=4), CutCost(0)))
 
@@ -166,6 +178,29 @@ def test_padding_touches_no_block_of_the_cache(start: Callable[..., Core]):
     changed = (core.model.cache != before).any(dim=-1).all(dim=2).any(dim=1).any(dim=0).nonzero()[:, 0].tolist()
     spare = 100 * 8
     assert changed == sorted([*written, spare + 3])  # four rows for three sequences
+
+
+def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
+    """Two samples, each with two guessed tokens behind its last: six rows, padded to eight, see what they may."""
+    core = start("triton", CAPTURE, max_batch=8)
+    request = greedy(prompts(1, 12, 5)[0][:10], 3, n=2)
+    core.submit(request)
+    while not all(sequence.generated for sequence in request.sequences):
+        core.step()
+    step = core.scheduler.schedule()
+    works = [work._replace(draft=(7, 9)) for work in step.works]
+    assert [len(work.sequence.table) for work in works] == [2, 2]
+    packed = pack(dataclasses.replace(step, works=works), 8)
+    assert len(packed.tokens) == len(packed.wanted) == 6
+    assert core.runner.decode is not None
+    found = core.runner.decode.run(packed, step.shared, core.cost)
+    assert found is not None
+    model = core.model
+    built, _ = build(packed, step.shared, 8, core.cost, model.backend, model.device, 0, 0)
+    torch.testing.assert_close(found[0], model.forward(built), atol=1e-4, rtol=1e-4)
+    assert (
+        core.runner.decode.run(dataclasses.replace(packed, wanted=[5, 4, 3, 2, 1, 0]), step.shared, core.cost) is None
+    )
 
 
 def test_steps_too_large_for_their_buffers_are_launched_one_by_one(

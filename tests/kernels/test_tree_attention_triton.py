@@ -204,7 +204,7 @@ def test_a_step_too_large_for_its_buffers_is_refused_and_changes_nothing():
         (Capacity(case.rows, 99, found.blocks - 1, 2000), "blocks"),
         (Capacity(case.rows, 99, 999, case.rows), "partial results"),
     ):
-        buffers = WorkBuffers.empty(small, case.heads, 8, DEVICE)
+        buffers = WorkBuffers.empty(small, case.heads, 8, DEVICE, programs=8)
         with pytest.raises(CapacityError, match=what):
             buffers.fill(items, case.rows)
         assert int(buffers.count) == 0
@@ -222,6 +222,7 @@ def test_buffers_sent_to_another_process_do_the_same():
 
 
 def test_same_signature_and_result_as_the_reference():
+    torch.use_deterministic_algorithms(False)  # cuBLAS would want a workspace set in the environment for it
     case = Case(grow(2, 2, 4, seed=4, chunk=6), 4, 4, 2, 64, torch.float32)
     case.caches = case.caches.nan_to_num(1e4)  # the reference may read what it masks
     work = WorkList.of(case.items(CutCost(30)), case.rows, 4, DEVICE)
