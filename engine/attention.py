@@ -1,7 +1,8 @@
 """The attention that `transformers` calls: it stores the step's keys and values, then attends over the tree.
 
-`AttentionInterface` hands every layer's queries, keys and values (after RoPE) to `paged_tree_attention`. What the
-step looks like is not among its arguments, so it is set around the forward pass with `attending`.
+`AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE put
+off (`engine.rotary`). What the step looks like is not among its arguments, so it is set around the forward pass with
+`attending`.
 """
 
 import threading
@@ -16,8 +17,10 @@ from transformers import AttentionInterface
 
 from engine.backends import Backend, Work
 from engine.errors import UnsupportedModelError
+from engine.fused_ops import Ops
+from engine.rotary import Tables, fetch
 from kernels.attention.reference import plain
-from kernels.kv_store.reference import store
+from kernels.rope_store.reference import rotate
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
 
@@ -58,11 +61,17 @@ class PagedContext:
     work: Work
     longest: int
     backend: Backend
+    ops: Ops
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See `Context`."""
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tables: Tables | None = None
+    ) -> Tensor:
+        """See `Context`; by `tables`, queries and keys must still be rotated."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
-        store(key, value, keys, values, self.slots)
+        if tables is None:
+            self.ops.store(key, value, keys, values, self.slots)
+        else:
+            query = self.ops.rope_store(query, key, value, tables.cos, tables.sin, keys, values, self.slots)
         return self.backend.attend(query.transpose(0, 1), keys, values, self.work, scale)
 
 
@@ -74,8 +83,12 @@ class ProbeContext:
         self.layers: list[int] = []
         self.shapes: set[tuple[int, int, int]] = set()  # (heads, kv_heads, head_dim)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See `Context`."""
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tables: Tables | None = None
+    ) -> Tensor:
+        """See `PagedContext`."""
+        if tables is not None:
+            query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
         if key.shape != value.shape or query.shape[-1] != key.shape[-1]:
             raise UnsupportedModelError("keys and values of different sizes")
         self.layers.append(layer)
@@ -128,7 +141,12 @@ def paged_tree_attention(
     if layer is None:
         raise UnsupportedModelError("attention layers without an index")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return context.attend(layer, query[0], key[0], value[0], scale)[None], None
+    tables = fetch(query, key)
+    if tables is None:
+        return context.attend(layer, query[0], key[0], value[0], scale)[None], None
+    if not isinstance(context, PagedContext | ProbeContext):
+        raise RuntimeError(f"rotations were put off in a step of {type(context).__name__}")
+    return context.attend(layer, query[0], key[0], value[0], scale, tables)[None], None
 
 
 AttentionInterface.register(NAME, paged_tree_attention)

@@ -1,6 +1,7 @@
 """The model: a `transformers` decoder with our attention, merged linears and a paged cache."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +17,16 @@ from engine.backends import Work, choose
 from engine.errors import LoadError, UnsupportedModelError
 from engine.features import check_config, context_length
 from engine.fuse import fuse, merge_linears
+from engine.fused_ops import ops_for
 from engine.pack import pack
 from engine.quantize import check_checkpoint, quantize
+from engine.rotary import RotaryError, can_put_off, pays, putting_off
 from engine.shards import alone, check_split, localize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.buffers import Heads
 
 PROBE_TOKENS = 24
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Model:
         self.context_length = min(context_length(self.config), longest or context_length(self.config))
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().out_features)
+        self._ops = ops_for(self.device)
+        self._rotary = False  # put off until attention
         self.shape = self._probe()
         if quantization != "none":
             quantize(self._inner, quantization)
@@ -165,7 +171,8 @@ class Model:
     @torch.inference_mode()
     def forward(self, step: StepInput) -> Tensor:
         """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
-        with attending(PagedContext(self.cache, step.slots, step.work, self.context_length, self.backend)):
+        context = PagedContext(self.cache, step.slots, step.work, self.context_length, self.backend, self._ops)
+        with attending(context), putting_off(self._rotary):
             return self.run(step.tokens, step.positions, step.sampled)
 
     @torch.inference_mode()
@@ -194,15 +201,13 @@ class Model:
         """Learn the cache's shape from a first run, and compare its logits with `transformers`' eager attention."""
         tokens = torch.arange(1, PROBE_TOKENS + 1, device=self.device) * 7919 % self.vocabulary
         positions = torch.arange(PROBE_TOKENS, device=self.device)
-        probe = ProbeContext(self.context_length)
         self._inner.set_attn_implementation("eager")
         expected = self.run(tokens, positions, positions)
         self._inner.set_attn_implementation(NAME)
         merge_linears(self._inner)
         with alone():
             fuse(self._inner)
-        with attending(probe):
-            found = self.run(tokens, positions, positions)
+        probe, found = self._attend_once(tokens, positions)
         if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:
             raise UnsupportedModelError("attention outside of transformers' attention interface", str(probe.layers))
         if len(probe.shapes) != 1:
@@ -215,7 +220,22 @@ class Model:
                 f"logits differ from transformers' by {error:.2g} standard deviations",
             )
         heads, kv_heads, head_dim = probe.shapes.pop()
+        self._rotary = self._rotary and pays(self._ops, heads, kv_heads, head_dim, next(self._inner.parameters()))
         return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize, heads)
+
+    def _attend_once(self, tokens: Tensor, positions: Tensor) -> tuple[ProbeContext, Tensor]:
+        """What attention is asked in one run, and the logits; with rotations put off if that changes nothing."""
+        self._rotary = can_put_off(self._inner)
+        while True:
+            probe = ProbeContext(self.context_length)
+            try:
+                with attending(probe), putting_off(self._rotary, checked=True):
+                    return probe, self.run(tokens, positions, positions)
+            except RotaryError as error:
+                if not self._rotary:
+                    raise
+                _log.info("rotary embedding is left to the model: %s", error)
+                self._rotary = False
 
 
 def read_config(path: str) -> Any:

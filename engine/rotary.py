@@ -1,0 +1,152 @@
+"""Rotary embedding, put off until attention stores the keys, so that one kernel does both.
+
+`transformers` rotates queries and keys just before it calls the attention function: every attention module looks
+`apply_rotary_pos_emb(q, k, cos, sin)` up in its own file. That name is what is replaced there, by a function that
+leaves everything to the original but inside a step of this engine: then it returns queries and keys as they are and
+remembers the tables, and the attention function, which must get the very tensors that were returned, fetches them.
+
+Name, arguments and place of that call are the same in transformers 5.17 and 5.24, for Llama, Qwen2, Qwen3, Mistral,
+Olmo2, Phi3 and more than a hundred others. Nothing is taken for granted, though: the trial run at load compares the
+rotation itself, layer by layer, with what the original returns, and where anything differs nothing is put off.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.fused_ops import ROWS, Ops, Trials, close, random
+from kernels.kv_store.reference import store
+from kernels.rope_store.reference import rotate
+
+NAME = "apply_rotary_pos_emb"
+
+
+class RotaryError(RuntimeError):
+    """The model rotates in a way that cannot be put off."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Cosines and sines of one step's rows, `[tokens, rotary]`."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@dataclass(frozen=True)
+class _Pending:
+    query: Tensor
+    key: Tensor
+    tables: Tables
+
+
+class _State(threading.local):
+    """What this thread puts off. Several engines may live in one process, and plain models beside them."""
+
+    active = False
+    checked = False  # compare with the original
+    pending: _Pending | None = None
+
+
+_state = _State()
+
+
+@contextmanager
+def putting_off(active: bool = True, checked: bool = False) -> Iterator[None]:
+    """Inside, the rotations of this thread are put off, if `active`; with `checked` each is compared.
+
+    Raises:
+        RotaryError: a rotation was never fetched.
+    """
+    _state.active, _state.checked, _state.pending = active, checked, None
+    try:
+        yield
+        if _state.pending is not None:
+            raise RotaryError("a rotation was put off and never fetched")
+    finally:
+        _state.active, _state.checked, _state.pending = False, False, None
+
+
+def fetch(query: Tensor, key: Tensor) -> Tables | None:
+    """The tables by which `query` and `key` (`[1, heads, tokens, head_dim]`) must still be rotated; `None`: they are.
+
+    Raises:
+        RotaryError: something came between rotation and attention.
+    """
+    pending, _state.pending = _state.pending, None
+    if pending is None:
+        return None
+    if pending.query is not query or pending.key is not key:
+        raise RotaryError("queries or keys changed between their rotation and attention")
+    return pending.tables
+
+
+def can_put_off(model: nn.Module) -> bool:
+    """Make the attention modules of `model` able to put rotations off; whether there are such. Changes nothing for
+    models that run outside of `putting_off`.
+    """
+    found = False
+    for module in model.modules():
+        if getattr(module, "layer_idx", None) is None:
+            continue
+        home: Any = sys.modules.get(type(module).__module__)
+        function = getattr(home, NAME, None)
+        if function is None or not callable(function):
+            continue
+        if not isinstance(function, _PutOff):
+            setattr(home, NAME, _PutOff(function))
+        found = True
+    return found
+
+
+def pays(ops: Ops, heads: int, kv_heads: int, head_dim: int, like: Tensor) -> bool:
+    """Whether `ops.rope_store` is faster than rotating as `transformers` does and storing, on `like`'s device."""
+
+    def make() -> tuple[Callable[[], Any], Callable[[], Any]]:
+        sizes = [heads, kv_heads, kv_heads]
+        query, key, value = torch.split(random(ROWS, sum(sizes), head_dim, like=like).transpose(0, 1), sizes)
+        cos, sin = random(2, ROWS, head_dim, like=like).unbind()
+        caches = torch.zeros(2, kv_heads, 2 * ROWS, head_dim, dtype=like.dtype, device=like.device)
+        slots = torch.arange(ROWS, device=like.device) * 2
+
+        def fused() -> Any:
+            return ops.rope_store(query, key, value, cos, sin, caches[0], caches[1], slots)
+
+        def plain() -> Any:
+            turned = [
+                x * cos + torch.cat((-x[..., head_dim // 2 :], x[..., : head_dim // 2]), -1) * sin for x in (query, key)
+            ]
+            store(turned[1], value, caches[0], caches[1], slots)
+            return turned[0]
+
+        return fused, plain
+
+    return Trials(like.device).pays("rotary embedding and store", head_dim, make)
+
+
+class _PutOff:
+    """`apply_rotary_pos_emb` of one file of `transformers`."""
+
+    def __init__(self, original: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        self.original = original
+        self.__doc__ = original.__doc__
+
+    def __call__(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not _state.active:
+            return self.original(q, k, cos, sin, *args, **kwargs)
+        if args or kwargs or cos.ndim != 3 or cos.shape[0] != 1 or q.ndim != 4 or q.shape[2] != cos.shape[1]:
+            raise RotaryError("rotary embedding with unknown arguments")
+        if _state.pending is not None:
+            raise RotaryError("a rotation was put off and never fetched")
+        if _state.checked:
+            for plain, turned in zip((q, k), self.original(q, k, cos, sin), strict=True):
+                if not close(rotate(plain[0], cos[0], sin[0]), turned[0], turned.abs().max().item()):
+                    raise RotaryError("rotary embedding of another form")
+        _state.pending = _Pending(q, k, Tables(cos[0], sin[0]))
+        return q, k
