@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, StepError
 from engine.logprobs import note_prompts, report
 from engine.model import Model
+from engine.prompt_logits import PromptLogits
 from engine.runner import Runner
 from engine.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler
@@ -28,7 +28,6 @@ from kernels.tree_attention.cut import CutCost
 logger = logging.getLogger(__name__)
 
 CLIENT_BLOCKS = 4  # equal first blocks of a prompt by which requests without a `user` are one client's
-STORED_LOGITS = 32 << 20  # bytes of logits kept for prompts that may come again
 ROW_COST = {"cpu": 0.1, "cuda": 0.01}  # see `StepTimes`; counts only until steps are measured
 
 
@@ -96,7 +95,7 @@ class Core:
         self._invariant = batch_invariant
         self._max_waiting = max_waiting
         self._arrivals = 0
-        self._prompt_logits: OrderedDict[int, tuple[list[int], Tensor]] = OrderedDict()
+        self._prompt_logits = PromptLogits()
         self._blocks = blocks
         self._clock = clock
         self._capture = capture
@@ -237,7 +236,7 @@ class Core:
         if step.works:
             parts.append(self.logits(step))
         if step.ready:
-            parts.append(torch.stack([self._prompt_logits[self._key(sequence)][1] for sequence in step.ready]))
+            parts.append(torch.stack([self._prompt_logits[self._key(sequence)] for sequence in step.ready]))
         logits = torch.cat(parts) if len(parts) > 1 else parts[0]
         sampling = [work for work in step.works if work.samples] + [Work(sequence, 0) for sequence in step.ready]
         rows = [Row(work, offset) for work in sampling for offset in range(1 + len(work.draft))]
@@ -359,7 +358,7 @@ class Core:
         for request in dict.fromkeys(sequence.request for sequence in sequences):
             for sequence in request.sequences:
                 self.scheduler.finish(sequence, "error")
-            self._prompt_logits.pop(self._key(request.sequences[0]), None)
+            self._prompt_logits.forget(self._key(request.sequences[0]))
             yield Output(request, 0, error=StepError("the model's output for this request is not a number"))
         blocks.update(self.scheduler.tree.clear())  # which of it is sound is not known
         unused = [block for block in blocks if not self.scheduler.allocator.refs[block]]
@@ -371,13 +370,7 @@ class Core:
         return sequence.request.chain(self.limits.block_size)[-1]
 
     def _knows_logits(self, sequence: Sequence) -> bool:
-        known = self._prompt_logits.get(self._key(sequence))
-        return known is not None and known[0] == sequence.request.prompt
+        return (self._key(sequence), sequence.request.prompt) in self._prompt_logits
 
     def _remember(self, sequence: Sequence, logits: Tensor) -> None:
-        """Keep the logits after a prompt: siblings and equal requests then compute nothing of it."""
-        self._prompt_logits[self._key(sequence)] = (sequence.request.prompt, logits.clone())
-        self._prompt_logits.move_to_end(self._key(sequence))
-        limit = max(2, STORED_LOGITS // (logits.numel() * logits.element_size()))
-        while len(self._prompt_logits) > limit:
-            self._prompt_logits.popitem(last=False)
+        self._prompt_logits.put(self._key(sequence), sequence.request.prompt, logits)
