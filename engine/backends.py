@@ -15,6 +15,7 @@ from kernels.tree_attention import reference
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.calibrate import measure
 from kernels.tree_attention.cost import MeasuredCost, fit
+from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.worklist import Item, WorkList
 
 Work = WorkList | WorkBuffers
@@ -25,6 +26,7 @@ class Backend(Protocol):
 
     name: str
     heads: Heads
+    tiling: Tiling | None  # of the Triton kernel; `None`: as it is made
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
     def prepare(
@@ -43,6 +45,7 @@ class TorchBackend:
 
     name = "torch"
     in_place = True
+    tiling: Tiling | None = None
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
@@ -69,17 +72,25 @@ class TritonBackend:
         from kernels.tree_attention import triton  # not there on every machine
 
         self.heads = heads
+        self.tiling: Tiling | None = None
         self._attend = triton.tree_attention
 
     def prepare(
         self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
     ) -> Work:
         """See `Backend`."""
-        return WorkBuffers.of(items, rows, self.heads, block_size, device)
+        return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling)
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
         return self._attend(query, key_cache, value_cache, work, scale)[0]
+
+
+def use_tiles(backend: Backend, queries: int) -> None:
+    """Let shared nodes be computed in tiles of so many queries, as a calibration found best."""
+    if backend.name == "triton":
+        sizes = Tiling.candidates(backend.heads.dim, backend.heads.item_bytes)
+        backend.tiling = next((size for size in sizes if size.large == queries), None)
 
 
 def choose(name: str, device: torch.device, heads: Heads) -> Backend:
@@ -112,17 +123,26 @@ def _interpreted() -> bool:
 
 
 def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_size: int) -> MeasuredCost:
-    """Measure what attention costs, see `kernels.tree_attention.cost`. Takes about a second."""
+    """Measure what attention costs, see `kernels.tree_attention.cost`, with the tiles that are fastest here. Takes
+    seconds. `use_tiles` has the backend use them.
+    """
+    heads = backend.heads
 
     def prepare(items: Sequence[Item], rows: int) -> Callable[[Tensor, Tensor, Tensor], object]:
         work = backend.prepare(items, rows, block_size, device, 0, 0)
-        scale = backend.heads.dim**-0.5
+        scale = heads.dim**-0.5
         return lambda query, keys, values: backend.attend(query, keys, values, work, scale)
 
+    # Torch has no tiles: what a row of queries costs is as good as one.
+    sizes = [heads.group]
+    if backend.name == "triton":
+        sizes = [tiling.large for tiling in Tiling.candidates(heads.dim, heads.item_bytes)]
+    found = []
     with torch.inference_mode():
-        samples = measure(prepare, backend.heads, dtype, device, block_size)
-    heads = backend.heads
-    if backend.name == "torch":  # no tiles: what a row costs is as good as one
-        return fit(samples, heads.group, heads.group)
-    tiling = WorkBuffers.of([], 1, heads, block_size, device).tiling
-    return fit(samples, heads.group, tiling.large)
+        for queries in sizes:
+            use_tiles(backend, queries)
+            samples = measure(prepare, heads, dtype, device, block_size)
+            most = max(sample.sequences * sample.tokens for sample in samples)
+            slowest = sum(s.seconds for s in samples if s.shared and s.sequences * s.tokens == most)
+            found.append((slowest, fit(samples, heads.group, queries)))
+    return min(found, key=lambda each: each[0])[1]

@@ -15,7 +15,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from engine.api import create_app
-from engine.backends import calibrate
+from engine.backends import calibrate, use_tiles
 from engine.calibration import default_file, device_name, measured_cost, shape_name
 from engine.core import Core
 from engine.cuda_step import record
@@ -160,13 +160,15 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
     if model.device.type != "cuda" and not settings.calibrate:
         return CutCost()
     backend, size = model.backend, settings.block_size
-    return measured_cost(
+    found = measured_cost(
         default_file(),
         device_name(model.device),
         shape_name(backend.name, backend.heads, model.dtype, size),
         lambda: calibrate(backend, model.dtype, model.device, size),
         again=settings.calibrate,
     )
+    use_tiles(backend, found.queries)
+    return found
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:

@@ -177,7 +177,8 @@ class DecodeSteps:
     def _make(self, size: int) -> _Size:
         model = self._model
         device, heads = model.device, model.backend.heads
-        work = WorkBuffers.empty(self._capacities[size], heads, self._block_size, device, self._scratch)
+        tiling = model.backend.tiling
+        work = WorkBuffers.empty(self._capacities[size], heads, self._block_size, device, self._scratch, tiling=tiling)
         rows = torch.zeros(3, size, dtype=torch.int64, device=device)
         rows[2] = torch.from_numpy(self._spare[:size])
         host = [Staging.pinned([3 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []

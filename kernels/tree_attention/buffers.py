@@ -90,6 +90,7 @@ class WorkBuffers:
         device: torch.device | str = "cpu",
         scratch: Scratch | None = None,
         programs: int | None = None,
+        tiling: Tiling | None = None,
     ) -> "WorkBuffers":
         """Buffers without work: every row has output 0.
 
@@ -100,6 +101,7 @@ class WorkBuffers:
             device: of the tensors.
             scratch: with room for `capacity.partials` results at least; default: one of its own.
             programs: how many the device runs at once; default: what it says of itself.
+            tiling: sizes of tiles; default: `Tiling.of`.
         """
         place = torch.device(device)
         room = scratch or Scratch.empty(capacity.partials, heads, place)
@@ -107,23 +109,29 @@ class WorkBuffers:
             raise ValueError(f"scratch for {room.partials.shape[0]} partial results, {capacity.partials} may come")
         sizes = (1, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials)
         count, tiles, blocks, starts, slots = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
-        tiling = Tiling.of(heads.dim, heads.item_bytes, capability(place))
+        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place)
-        found = cls(capacity, heads, block_size, tiling, at_once, count, tiles, blocks, starts, slots, room)
+        found = cls(capacity, heads, block_size, chosen, at_once, count, tiles, blocks, starts, slots, room)
         if place.type == "cuda":
             found._host = [Staging.pinned(sizes) for _ in range(2)]
         return found
 
     @classmethod
     def of(
-        cls, items: Sequence[Item], rows: int, heads: Heads, block_size: int, device: torch.device | str = "cpu"
+        cls,
+        items: Sequence[Item],
+        rows: int,
+        heads: Heads,
+        block_size: int,
+        device: torch.device | str = "cpu",
+        tiling: Tiling | None = None,
     ) -> "WorkBuffers":
         """Buffers just large enough for one step, filled."""
         place = torch.device(device)
-        tiling = Tiling.of(heads.dim, heads.item_bytes, capability(place))
-        found = plan(items, rows, block_size, heads.group, heads.kv, tiling, resident_programs(place))
-        buffers = cls.empty(Capacity.of(found), heads, block_size, place)
+        chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
+        found = plan(items, rows, block_size, heads.group, heads.kv, chosen, resident_programs(place))
+        buffers = cls.empty(Capacity.of(found), heads, block_size, place, tiling=chosen)
         buffers.load(found)
         return buffers
 
@@ -189,14 +197,6 @@ class Staging:
             part[: len(source)].numpy()[:] = source
             target[: len(source)].copy_(part[: len(source)], non_blocking=True)
         self.event.record()
-
-
-def capability(device: torch.device) -> int:
-    """Compute capability as one number, 80 where there is no GPU."""
-    if device.type != "cuda":
-        return 80
-    major, minor = torch.cuda.get_device_capability(device)
-    return major * 10 + minor
 
 
 def resident_programs(device: torch.device) -> int:

@@ -39,14 +39,13 @@ class Tiling:
     precision: str = "tf32x3"  # of products of float32: three on the tensor cores, about as exact as one in float32
 
     @classmethod
-    def of(cls, head_dim: int, item_bytes: int, capability: int = 80) -> "Tiling":
+    def of(cls, head_dim: int, item_bytes: int) -> "Tiling":
         """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py`
         holds them to it.
 
         Args:
             head_dim: of the model, 16 to 256.
             item_bytes: of one number of the cache.
-            capability: compute capability, 80 for an A100.
         """
         if head_dim > 256:
             raise ValueError(f"heads of {head_dim} numbers are more than the 256 that tree attention is made for")
@@ -54,6 +53,14 @@ class Tiling:
         if item_bytes == 4:
             return cls(large=16, keys=16, warps=8, stages=2) if wide else cls(large=32, keys=32, warps=8, stages=2)
         return cls(keys=32, stages=2) if wide else cls()
+
+    @classmethod
+    def candidates(cls, head_dim: int, item_bytes: int) -> "list[Tiling]":
+        """Sizes among which a calibration chooses, told apart by `large`; that of `of` first."""
+        found = [cls.of(head_dim, item_bytes)]
+        if item_bytes == 2 and head_dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
+            found.append(cls(large=128, warps=8))
+        return found
 
 
 class Plan(NamedTuple):

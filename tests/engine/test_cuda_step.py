@@ -5,6 +5,7 @@ Without a GPU the kernels run in Triton's interpreter, and graphs are `call_agai
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from engine import cuda_step
 from engine.attention import NAME
-from engine.backends import TorchBackend, TritonBackend, calibrate, choose
+from engine.backends import TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.batch import build, pack
 from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
@@ -23,8 +24,10 @@ from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.tokenizer import Tokenizer
-from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.cost import MeasuredCost, Sample
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.plan import Tiling
 from tests.engine.conftest import make_weights
 from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
@@ -263,6 +266,33 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LoadError, match=r"troop\[gpu\]"):
         choose("triton", cpu, heads)
+
+
+def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
+    """Times are made up: the wide tiles take half as long, but for the items themselves."""
+    cpu = torch.device("cpu")
+    backend = TritonBackend(Heads(8, 1, 64, 2))
+    seen: list[int] = []
+
+    def made_up(prepare: Any, heads: Heads, *rest: Any) -> list[Sample]:
+        assert backend.tiling is not None
+        seen.append(backend.tiling.large)
+        truth = MeasuredCost(1.0, 50.0, 0.1, 0.1, 64 / backend.tiling.large, heads.group, backend.tiling.large)
+        samples = []
+        for sequences, tokens in itertools.product((2, 32, 96), (64, 512, 2048)):
+            samples.append(Sample(sequences, tokens, True, 1e-6 * truth.shared(sequences, tokens)))
+            samples.append(Sample(sequences, tokens, False, 1e-6 * truth.plain(sequences, tokens)))
+        return samples
+
+    monkeypatch.setattr("engine.backends.measure", made_up)
+    found = calibrate(backend, torch.bfloat16, cpu, 16)
+    assert seen == [64, 128]
+    assert found.queries == 128
+    use_tiles(backend, found.queries)
+    assert isinstance(work := backend.prepare([], 1, 16, cpu, 0, 0), WorkBuffers)
+    assert work.tiling == Tiling(large=128, warps=8)
+    use_tiles(backend, 7)
+    assert backend.tiling is None
 
 
 def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):

@@ -49,6 +49,14 @@ def test_tree_attention(dim: int, kind: str, group: int):
         assert found.blocks >= (2 if size == 2 else 1)
 
 
+def test_the_wider_tiles_that_a_calibration_may_choose():
+    first, wide = Tiling.candidates(128, 2)
+    assert first == Tiling.of(128, 2)
+    constant = {"query_dim": 1} | constants(wide, 8, 128, 16)
+    sizes = {"registers": 255, "shared": 110 * 1024, "warps": wide.warps, "stages": wide.stages}
+    check(_tree_attention, signature("bf16"), constant, label="tree_attention bf16 128 wide", **sizes)
+
+
 def test_merge():
     constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
     check(_merge, MERGE, constants, registers=80, shared=8192, label="lse_merge bf16 128")

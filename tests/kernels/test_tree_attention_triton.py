@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Capacity, Heads, Scratch, WorkBuffers
 from kernels.tree_attention.cut import CutCost, Span, cut
-from kernels.tree_attention.plan import CapacityError
+from kernels.tree_attention.plan import CapacityError, Tiling
 from kernels.tree_attention.reference import tree_attention as reference
 from kernels.tree_attention.triton import tree_attention
 from kernels.tree_attention.worklist import Item, WorkList
@@ -53,11 +53,13 @@ class Case:
     def items(self, cost: CutCost) -> list[Item]:
         return cut(self.tree.spans, self.tree.shared, self.block_size, cost)
 
-    def buffers(self, items: list[Item], programs: int = 8, capacity: Capacity | None = None) -> WorkBuffers:
+    def buffers(
+        self, items: list[Item], programs: int = 8, capacity: Capacity | None = None, tiling: Tiling | None = None
+    ) -> WorkBuffers:
         room = capacity or Capacity(self.rows + 3, 300, 5000, 2000)
         scratch = Scratch.empty(room.partials, self.heads, torch.device(DEVICE))
         assert scratch.partials.isnan().all()
-        found = WorkBuffers.empty(room, self.heads, self.block_size, DEVICE, scratch, programs)
+        found = WorkBuffers.empty(room, self.heads, self.block_size, DEVICE, scratch, programs, tiling)
         found.fill(items, self.rows)
         return found
 
@@ -123,13 +125,14 @@ def test_splits_of_the_keys_with_grouped_heads(programs: int):
     case.check(buffers)
 
 
-def test_tiles_that_begin_in_the_middle_of_a_row():
+@pytest.mark.parametrize("tiling", [Tiling(large=64), Tiling(large=128, warps=8)], ids=["64", "128"])
+def test_tiles_that_begin_in_the_middle_of_a_row(tiling: Tiling):
     """13 rows of 7 heads are 91 queries, one and a half tiles of 64; and a causal chunk of as many."""
     shared = list(range(1, 9))
     spans = [Span([*shared, 20 + 2 * i, 21 + 2 * i], 1, 67 + i % 9) for i in range(13)]
     spans.append(Span(list(range(60, 64)), 13, 30))
     case = Case(Tree(spans, [0, *[8] * 12, 0], 70), 8, 7, 1, 32, torch.float32)
-    case.check(case.buffers(case.items(EACH_NODE), programs=1))
+    case.check(case.buffers(case.items(EACH_NODE), programs=1, tiling=tiling))
 
 
 def test_strides_of_the_queries_do_not_matter():
