@@ -36,6 +36,7 @@ class EngineMetrics(Collector):
         gauges = {
             "running": ("Sequences that run", len(scheduler.running)),
             "waiting": ("Sequences that wait", len(scheduler.waiting)),
+            "clients": ("Clients that have something running or waiting", scheduler.waiting.clients),
             "blocks_total": ("Blocks of the cache", scheduler.allocator.count),
             "blocks_free": ("Blocks that hold nothing", free),
             "blocks_cached": ("Blocks that hold a prefix which no running sequence uses", cached),

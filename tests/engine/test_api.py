@@ -327,7 +327,7 @@ def test_health_and_metrics(http: httpx.Client, client: OpenAI):
     assert metric(http, "tokens_computed_total") > before["tokens_computed"]
     assert metric(http, "tokens_cached_total") > before["tokens_cached"]
     assert metric(http, "prefix_bytes_saved_total") > before["prefix_bytes_saved"]
-    assert metric(http, "running") == metric(http, "waiting") == 0
+    assert metric(http, "running") == metric(http, "waiting") == metric(http, "clients") == 0
     assert metric(http, "blocks_free") + metric(http, "blocks_cached") == metric(http, "blocks_total")
     assert metric(http, "step_seconds_count") > 0
 

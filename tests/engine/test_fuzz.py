@@ -40,7 +40,7 @@ COMMON = {
     "stream_options": st.one_of(st.fixed_dictionaries({"include_usage": st.booleans()}), ANYTHING),
     "presence_penalty": NUMBERS,
     "logit_bias": ANYTHING,
-    "user": ANYTHING,
+    "user": st.one_of(st.text(max_size=4), ANYTHING),
     "ignore_eos": st.one_of(st.booleans(), ANYTHING),
 }
 PROMPTS = st.one_of(
@@ -62,7 +62,9 @@ MESSAGES = st.one_of(
     ANYTHING,
 )
 COMPLETIONS = st.fixed_dictionaries(
-    {"prompt": PROMPTS}, optional=COMMON | {"logprobs": st.one_of(st.integers(-1, 25), ANYTHING), "echo": ANYTHING}
+    {"prompt": PROMPTS},
+    optional=COMMON
+    | {"logprobs": st.one_of(st.integers(-1, 25), ANYTHING), "echo": st.one_of(st.booleans(), ANYTHING)},
 )
 CHATS = st.fixed_dictionaries(
     {"messages": MESSAGES},
