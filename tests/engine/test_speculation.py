@@ -375,6 +375,37 @@ def test_siblings_draft_for_one_another(make_core: Callable[..., Core], temperat
     assert len(core.speculator._groves) == 1
 
 
+def test_requests_that_come_and_are_aborted_while_memory_is_short(make_core: Callable[..., Core]) -> None:
+    """The whole engine with drafts of its own: who is not aborted gets the text that it gets alone."""
+    rng = random.Random(3)
+    texts = prompts(12, 24, 9, seed=8)
+    params = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True)
+    wanted = [Request(text, params) for text in texts]
+    run(make_core(blocks=400), wanted)
+    core = cheap_rows(make_core(blocks=26, max_draft=12))
+    core.scheduler._typical_output = 0.0  # admit as if answers were short
+    came: list[Request] = []
+    while len(came) < 40 or core.busy:
+        if len(came) < 40 and rng.random() < 0.5:
+            came.append(Request(rng.choice(texts), params, n=rng.randint(1, 2)))
+            core.submit(came[-1])
+        if came and rng.random() < 0.08:
+            core.abort(rng.choice(came))
+        core.step()
+        core.scheduler.check_integrity()
+        core.speculator.check_integrity()
+    known = {tuple(request.prompt): request.sequences[0].tokens for request in wanted}
+    reasons = [sequence.finish_reason for request in came for sequence in request.sequences]
+    assert set(reasons) == {"length", "abort"}
+    assert reasons.count("length") > 20
+    for request in came:
+        for sequence in request.sequences:
+            assert sequence.tokens == known[tuple(request.prompt)][: len(sequence.tokens)]
+    assert core.scheduler.counters.accepted_tokens > 100
+    assert core.scheduler.counters.preemptions > 0
+    assert core.scheduler.allocator.free + core.scheduler.unused_cached_blocks() == 26
+
+
 def test_speculation_that_is_off_drafts_nothing(make_core: Callable[..., Core]) -> None:
     core = cheap_rows(make_core())
     run(core, [Request([5, 6, 7] * 9, SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True), n=2)])
