@@ -20,14 +20,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Returns:
         `[heads, tokens, head_dim]` in `x`'s dtype, computed in float32; strides in the order of `x`'s.
     """
+    if x.dtype != torch.float32:
+        return rotate(x.float(), cos.float(), sin.float()).to(x.dtype)
     rotary = cos.shape[-1]
-    half = rotary // 2
-    wide, cos, sin = x.float(), cos.float(), sin.float()
-    turned = wide[..., :rotary]
-    out = turned * cos if rotary == x.shape[-1] else torch.cat((turned * cos, wide[..., rotary:]), dim=-1)
-    out[..., :half].addcmul_(turned[..., half:], sin[..., :half], value=-1)
-    out[..., half:rotary].addcmul_(turned[..., :half], sin[..., half:])
-    return out.to(x.dtype)
+    if rotary < x.shape[-1]:
+        return torch.cat((rotate(x[..., :rotary], cos, sin), x[..., rotary:]), dim=-1)
+    out = x * cos
+    first, second = x.chunk(2, dim=-1)
+    out_first, out_second = out.chunk(2, dim=-1)
+    sin_first, sin_second = sin.chunk(2, dim=-1)
+    out_first.addcmul_(second, sin_first, value=-1)
+    out_second.addcmul_(first, sin_second)
+    return out
 
 
 def rope_store(
