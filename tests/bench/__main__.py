@@ -33,6 +33,11 @@ def machine() -> dict[str, object]:
     }
 
 
+def written(path: Path) -> int:
+    """When, in nanoseconds; 0 where there is no such file."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def main() -> int:
     names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").splitlines()[0])
@@ -48,13 +53,15 @@ def main() -> int:
         argv += ["--quick"] if arguments.quick else []
         command = " ".join(["python", *argv[1:3], *(["--quick"] if arguments.quick else [])])
         print(f"== {name}: {command}", flush=True)
-        started = time.monotonic()
+        started, before = time.monotonic(), written(target)
         if subprocess.run(argv, cwd=ROOT, check=False).returncode != 0:
             failed.append(name)
             continue
-        if target.exists():
+        seconds = round(time.monotonic() - started, 1)
+        print(f"-- {seconds:.0f} s", flush=True)
+        if written(target) != before:  # older figures are not those of this run
             figures = json.loads(target.read_text())
-            record = {"command": command, "machine": machine(), "seconds": round(time.monotonic() - started, 1)}
+            record = {"command": command, "machine": machine(), "seconds": seconds}
             figures = figures.get("figures", figures)
             target.write_text(json.dumps(record | {"figures": figures}, indent=2) + "\n")
             found += rows(name, figures)

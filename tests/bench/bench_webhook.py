@@ -144,7 +144,7 @@ async def measure(port: int, count: int, rounds: int) -> list[dict[str, float | 
 
 
 async def bench(quick: bool) -> list[dict[str, float | int | str]]:
-    count, rounds = (200, 3) if quick else (800, 5)  # with the warm-up fewer runs than the in-process queue holds
+    count, rounds = (200, 3) if quick else (400, 5)  # with the warm-up fewer runs than the in-process queue holds
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         database = f"sqlite:///{Path(folder) / 'troop.sqlite3'}"
         listening.set_inheritable(True)
