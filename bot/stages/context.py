@@ -29,10 +29,11 @@ _SUMMARY = 800  # characters of a summary that are kept
 _SHARE = 0.6  # of the remaining budget that the excerpt of one file may take while others wait
 _LEXICAL_VOTES = 3  # of the lexical ranking in the compact profile, for each of the model's
 # The compact profile shows of the first file at most so many definitions, and of others one, if they match the issue
-# nearly as well: what a tiny model is shown beside the fault misleads it.
+# nearly as well: what a tiny model is shown beside the fault misleads it, a stub of the faulty file or a file that
+# only imports from it all the more.
 _COMPACT_FUNCTIONS = 4
 _COMPACT_LEAST = 0.15  # of the best definition's worth
-_COMPACT_NEAR = 0.4  # of the best file's score
+_COMPACT_NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
 
 
 async def build_context(
@@ -78,7 +79,7 @@ async def build_context(
     shown_of = relevant
     if solver.profile == "compact":
         near = {path for path, score in ranked if score >= _COMPACT_NEAR * best}
-        shown_of = [s for i, s in enumerate(relevant) if i == 0 or s.path in near]
+        shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
     files, tokens = await _fill([sources[s.path] for s in shown_of], budget, main, solver, weights)
     shown = {file.path for file in files}
     return Context(

@@ -287,6 +287,16 @@ async def test_compact_keeps_the_lexically_best_file_whatever_the_model_says(tmp
     assert [f.path for f in context.files] == ["pkg/math.py"]
 
 
+async def test_compact_is_not_led_astray_by_its_own_ranking(tmp_path: Path) -> None:
+    """A file that only imports what the issue names was shown in the faulty file's stead."""
+    others = {f"pkg/other{i}.py": f"def other{i}():\n    return add\n" for i in range(8)}
+    files = {**FILES, **others, "pkg/curried.py": "from pkg.math import add\n\nadd = curry(add)\nadd.add = add\n"}
+    answers = [("relevance", RELEVANT), ("ranking", "<ranking>\npkg/curried.py\n</ranking>")]
+    model = ScriptedModel(rules(answers), name="capuchin")
+    context = await context_of(repository(tmp_path, files), model, profile="auto")
+    assert [f.path for f in context.files] == ["pkg/math.py"]
+
+
 async def test_an_endless_issue_is_cut(tmp_path: Path) -> None:
     issue = Issue(
         title="add is wrong",
