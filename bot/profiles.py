@@ -16,7 +16,7 @@ COMPACT: dict[str, float | int] = {
     "context_tokens": 1200,
     "test_calls": 3,
     "edit_calls": 4,
-    "temperature": 0.9,
+    "temperature": 0.6,
     "output_tokens": 400,
     "selection_calls": 4,
 }
