@@ -25,13 +25,17 @@ async def bundled_engine(
     `model` is a checkpoint folder; empty: the bundled one. What the engine prints goes to `log`. Raises `EndpointError`
     where it does not come up within `start_timeout` seconds.
     """
-    argv = [sys.executable, "-m", "engine", "--host", "127.0.0.1", "--port", "0"]
+    argv = [sys.executable, "-m", "engine", "--host", "127.0.0.1", "--port", "0", "--follow-stdin"]
     argv += ["--model", model] if model else []
     argv += ["--threads", str(threads)] if threads else []
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TROOP_")}
     process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment
+        *argv,
+        stdin=asyncio.subprocess.PIPE,  # closes with this process, however it ends, and the engine with it
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment,
     )
     assert process.stdout is not None
     drain: asyncio.Task[None] | None = None

@@ -4,11 +4,13 @@ import argparse
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import uvicorn
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = error.errors()[0]
         print(f"troop engine: {'.'.join(map(str, first['loc']))}: {first['msg']}", file=sys.stderr)
         return 2
+    if settings.follow_stdin:
+        threading.Thread(target=follow, args=(sys.stdin.buffer,), name="follow-stdin", daemon=True).start()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
     torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
@@ -79,6 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.shutdown()
         os._exit(1)
     return 1
+
+
+def follow(stream: BinaryIO) -> None:
+    """Read to the end of the stream, then end this process as a signal from outside would."""
+    while stream.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_ranks(settings: Settings, threads: int) -> Ranks | None:
@@ -186,6 +197,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--served-model-name", help="name under which it is served (default: the folder's)")
     add("--host", default=defaults.host)
     add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
+    add("--follow-stdin", action="store_true", help="end when standard input closes, with whoever started the engine")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
     add("--quantization", choices=("none", "int8", "int4"), default="none", help="weights of linears, by torchao")

@@ -26,6 +26,7 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8100, ge=0, le=65535)  # 0: any free port
     api_key: str | None = None
+    follow_stdin: bool = False  # end when standard input closes, as it does when whoever started the engine ends
     device: devices = "auto"
     dtype: type_names = "auto"
     quantization: quantizations = "none"  # of the linears' weights

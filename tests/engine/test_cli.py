@@ -3,15 +3,17 @@
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
-from engine.cli import build_core, main, parse, parse_size
+from engine.cli import build_core, follow, main, parse, parse_size
 from engine.settings import Settings
 from kernels.tree_attention.cost import MeasuredCost
 from kernels.tree_attention.cut import CutCost
@@ -87,3 +89,20 @@ def test_the_cache_is_sized_by_tokens_or_by_memory(model_folder: Path):
     assert by_memory.scheduler.allocator.count == (1 << 20) // by_memory.model.shape.token_bytes // 16
     short = build_core(Settings(model=str(model_folder), max_model_len=100))
     assert short.max_model_len == 100
+
+
+def test_the_engine_ends_with_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
+    read, write = os.pipe()
+    with open(read, "rb", buffering=0) as stream:
+        follower = threading.Thread(target=follow, args=(stream,))
+        follower.start()
+        os.write(write, b"ignored")
+        follower.join(0.05)
+        assert not sent
+        os.close(write)
+        follower.join(10)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
+    assert parse(["--follow-stdin"]).follow_stdin
+    assert not parse([]).follow_stdin
