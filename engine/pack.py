@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from engine.fuse import MergedLinear
 
 ROWS = 64  # the layout is chosen for so many; any number may come
-SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row
+SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row and of many
+# oneDNN keeps half a megabyte of code for each number of rows that it has met, so few numbers are let come to it.
+STEP = 8  # rows that smaller products are filled up to a multiple of
+FEW = 128  # rows from which on laying a weight out anew costs little beside the work
+WIDE_STEP = 64  # as STEP, where more rows than FEW meet a weight that is not kept as it is
 
 
 def pack(model: nn.Module) -> int:
@@ -47,16 +51,21 @@ def pack(model: nn.Module) -> int:
 class _Product:
     """What `torch.nn.functional.linear` computes, with a packed weight."""
 
-    __slots__ = ("_bias", "_call", "_plain", "_weight", "_width")
+    __slots__ = ("_bias", "_call", "_plain", "_weight")
 
     def __init__(self, weight: Tensor, bias: Tensor | None, plain: Tensor | None) -> None:
         self._weight = weight
         self._bias = bias
         self._plain = plain
-        self._width = weight.shape[1] if plain is not None else 0
         self._call: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._plain is not None and x.numel() == self._width:
+        rows = x.numel() // x.shape[-1]
+        if self._plain is not None and (rows == 1 or rows > FEW):
             return nn.functional.linear(x, self._plain, self._bias)
-        return self._call(x, self._weight, self._bias, "none", [], "")
+        step = STEP if rows <= FEW else WIDE_STEP
+        if rows == 1 or rows % step == 0:
+            return self._call(x, self._weight, self._bias, "none", [], "")
+        flat = nn.functional.pad(x.reshape(rows, -1), (0, 0, 0, -rows % step))
+        found = self._call(flat, self._weight, self._bias, "none", [], "")[:rows]
+        return found.view(*x.shape[:-1], -1)

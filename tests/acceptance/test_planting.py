@@ -8,7 +8,7 @@ from bot.records import FileChange, Job
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
-from tests.acceptance import hidden
+from tests.acceptance import hidden, planting
 from tests.acceptance.mutations import functions_with_doctests, mutations
 from tests.acceptance.packages import PINNED, split
 from tests.acceptance.planting import Bug, module_name, plant
@@ -67,6 +67,13 @@ def test_a_mutation_is_one_line_of_the_code_and_never_of_the_docstring() -> None
             assert [i for i, (a, b) in enumerate(pairs, 1) if a != b] == [mutation.line]
             assert mutation.line >= function.body[1].lineno
     assert [f.name for f in functions_with_doctests(CALC)] == ["total", "head", "is_small"]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a check takes on a busy machine decides nothing here."""
+    monkeypatch.setattr(planting, "CHECK_SECONDS", 60.0)
+    monkeypatch.setattr(planting, "TESTS_SECONDS", 60.0)
 
 
 async def planted(sandbox: ProcessSandbox, seed: int) -> list[Bug]:

@@ -20,7 +20,7 @@ class Block(nn.Module):
         return output
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7, 64, 300])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 129, 300])
 @torch.inference_mode()
 def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pack, "SMALL", 24 * 90)
