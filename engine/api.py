@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from engine.answers import Answer, Choice, Echo
 from engine.body import BodyLimit
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
+from engine.grammar import Grammars, Guide
 from engine.loop import EngineLoop
 from engine.metrics import EngineMetrics
 from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
@@ -38,6 +40,7 @@ class Service:
         self.metrics = EngineMetrics(loop.core)
         self._key = api_key
         # One thread: the tokenizer is fast, and what waits for it must not hold up the event loop.
+        # It compiles grammars too.
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
 
     @property
@@ -69,6 +72,21 @@ class Service:
     async def in_tokenizer(self, work: Callable[[], T]) -> T:
         """Run `work` in the tokenizer's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Of the served model; only the tokenizer's thread may use them."""
+        core = self.loop.core
+        return Grammars(core.tokenizer, core.model.vocabulary, core.end_tokens)
+
+    async def guide(self, body: Generation) -> Guide | None:
+        """The beginning of the grammar that a request asks for, if it does.
+
+        Raises:
+            RequestError: the grammar can't be used.
+        """
+        grammar = body.grammar()
+        return None if grammar is None else await self.in_tokenizer(lambda: self.grammars.compile(grammar))
 
     def close(self) -> None:
         """Stop the engine."""
@@ -163,6 +181,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         wanted = body.max_completion_tokens or body.max_tokens
         otherwise = loop.core.model.defaults.get("max_new_tokens")
         request = _request(service, body, tokens, wanted, otherwise, body.alternatives)
+        request.guide = await service.guide(body)
         return await _answer(service, http, body, [request], True, bool(body.logprobs))
 
     @app.post("/v1/completions", responses=answers(CompletionAnswer, streamed=True))
@@ -174,6 +193,8 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         texts = await service.in_tokenizer(lambda: [service.encode(prompt) for prompt in prompts])
         wanted = 1 if body.max_tokens == 0 else body.max_tokens
         requests = [_request(service, body, tokens, wanted, 16, body.logprobs) for tokens in texts]
+        for request in requests:
+            request.guide = await service.guide(body)
         if not body.echo:
             return await _answer(service, http, body, requests, False, body.logprobs is not None)
         for request in requests:
@@ -187,7 +208,8 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
 
 def _model_card(service: Service) -> dict[str, Any]:
     limit = service.loop.core.max_model_len
-    return {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
+    card = {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
+    return card | {"structured_outputs": ["json", "regex", "choice", "lark"]}
 
 
 def _request(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from engine.cuda_step import Capture
-from engine.errors import ContextLengthError, OverloadedError, RankError, StepError
+from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
+from engine.grammar import Guided, masked
 from engine.logprobs import note_prompts, report
 from engine.model import Model
 from engine.prompt_logits import PromptLogits
@@ -153,7 +154,8 @@ class Core:
         request.client = request.client or self._client(request)
         for index in range(request.n):
             text = OutputText(self.tokenizer.decoder(request.prompt), request.params.stop)
-            request.sequences.append(Sequence(request, index, list(request.prompt), self._arrivals, text))
+            guide = request.guide.fork() if request.guide else None
+            request.sequences.append(Sequence(request, index, list(request.prompt), self._arrivals, text, guide))
             self._arrivals += 1
         self.scheduler.submit(request)
 
@@ -257,7 +259,8 @@ class Core:
             self.scheduler.advance(works)
             return
         groups = [slice(index, index + 1) for index in range(len(rows))] if self._invariant else [slice(len(rows))]
-        chosen = torch.cat([sample(logits[group], [row.draw for row in rows[group]]) for group in groups])
+        allowed = self._allowed(rows, logits)
+        chosen = torch.cat([sample(allowed[group], [row.draw for row in rows[group]]) for group in groups])
         entries = self._logprobs(rows, logits, chosen)
         self.scheduler.advance(works)
         tokens, begin = chosen.tolist(), 0
@@ -267,6 +270,16 @@ class Core:
             begin = end
             if output is not None:
                 yield output
+
+    @staticmethod
+    def _allowed(rows: list[Row], logits: Tensor) -> Tensor:
+        """The logits, with minus infinity for what sequences' grammars do not allow."""
+        guided = [
+            Guided(row.sequence.guide, index, row.work.draft)
+            for index, row in enumerate(rows)
+            if row.sequence.guide is not None and row.offset == 0
+        ]
+        return masked(logits, guided) if guided else logits
 
     def _take(self, work: Work, tokens: list[int], entries: list[TokenLogprob | None]) -> Output | None:
         """Add sampled tokens to their sequence for as long as they are those of its draft, and one behind; an output
@@ -283,6 +296,8 @@ class Core:
                 self.scheduler.accept(sequence)
             if reason is not None or not hit:
                 break
+        if sequence.guide is not None and sequence.guide.problem:
+            return self._give_up(sequence.request, sequence.guide.problem)
         if reason is not None:
             self.scheduler.finish(sequence, reason)
         elif not sequence.request.stream:
@@ -298,8 +313,10 @@ class Core:
         params = sequence.request.params
         sequence.tokens.append(token)
         self.scheduler.counters.generated_tokens += 1
+        if sequence.guide is not None:
+            sequence.guide.take(token)
         ended = token in params.stop_token_ids or (token in self.end_tokens and not params.ignore_eos)
-        if (not ended and sequence.text.push(token)) or ended:
+        if (not ended and sequence.text.push(token)) or ended or (sequence.guide is not None and sequence.guide.ended):
             return "stop"
         return "length" if sequence.remaining <= 0 else None
 
@@ -325,6 +342,12 @@ class Core:
             failure.__cause__ = error
             outputs.append(Output(request, 0, error=failure))
         return outputs
+
+    def _give_up(self, request: Request, problem: str) -> Output:
+        """End a request whose grammar can't be followed any further."""
+        for sequence in request.sequences:
+            self.scheduler.finish(sequence, "error")
+        return Output(request, 0, error=RequestError(f"the grammar can't be followed any further: {problem}"))
 
     def _fail_stuck(self) -> list[Output]:
         """Nothing runs and the first in the queue cannot start: it will never fit (`check` should have refused it)."""

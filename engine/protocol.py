@@ -5,16 +5,19 @@ Fields that would change the answer and are not implemented are refused by name 
 describe the caller (`metadata`, ...) are ignored; `user` says whose turn it is (`engine.turns`).
 """
 
+import json
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
+from engine.grammar import Grammar
 from engine.sequence import SamplingParams
 
 MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32
+MAX_STRUCTURED_CHOICES = 4096
 
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 Token = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -25,6 +28,66 @@ class StreamOptions(BaseModel):
     """Options of a streamed answer."""
 
     include_usage: bool = False
+
+
+class StructuredOutputs(BaseModel):
+    """What a text must look like, in one of four ways, named as vLLM names them."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    json_schema: dict[str, Any] | str | None = Field(default=None, alias="json")
+    regex: str | None = None
+    choice: Annotated[list[Stop], Field(min_length=1, max_length=MAX_STRUCTURED_CHOICES)] | None = None
+    grammar: str | None = None  # in llguidance's dialect of Lark
+
+    def chosen(self) -> Grammar:
+        """The one that is given.
+
+        Raises:
+            RequestError: there is none, or more than one.
+        """
+        field = "structured_outputs"
+        found: list[Grammar] = []
+        if self.json_schema is not None:
+            schema = self.json_schema if isinstance(self.json_schema, str) else json.dumps(self.json_schema)
+            found.append(Grammar("json", schema, field))
+        if self.regex is not None:
+            found.append(Grammar("regex", self.regex, field))
+        if self.choice is not None:
+            found.append(Grammar("choice", json.dumps(self.choice), field))
+        if self.grammar is not None:
+            found.append(Grammar("lark", self.grammar, field))
+        if len(found) != 1:
+            raise RequestError("give exactly one of json, regex, choice and grammar", field)
+        return found[0]
+
+
+class JsonSchema(BaseModel):
+    """Of a `response_format`."""
+
+    name: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """OpenAI's way to ask for JSON."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def grammar(self) -> Grammar | None:
+        """What it asks for; `None`: any text.
+
+        Raises:
+            RequestError: the schema is missing.
+        """
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return Grammar("json", json.dumps({"type": "object"}), "response_format")
+        if self.json_schema is None or self.json_schema.schema_ is None:
+            raise RequestError("a response_format of type json_schema needs json_schema.schema", "response_format")
+        return Grammar("json", json.dumps(self.json_schema.schema_), "response_format")
 
 
 class Generation(BaseModel):
@@ -46,6 +109,7 @@ class Generation(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
@@ -63,6 +127,14 @@ class Generation(BaseModel):
                 raise RequestError(f"{name} is not supported by this engine", name)
         if self.logit_bias:
             raise RequestError("logit_bias is not supported by this engine", "logit_bias")
+
+    def grammar(self) -> Grammar | None:
+        """What the text must look like, if anything.
+
+        Raises:
+            RequestError: that is not said clearly.
+        """
+        return self.structured_outputs.chosen() if self.structured_outputs else None
 
     def sampling(self, defaults: dict[str, Any], max_tokens: int, logprobs: int | None) -> SamplingParams:
         """Sampling parameters; where the request is silent, `defaults` (of `generation_config.json`) decide, then
@@ -130,7 +202,7 @@ class ChatRequest(Generation):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[Any] | None = None
     functions: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
 
     def refuse_unsupported(self) -> None:
         """See `Generation`."""
@@ -138,10 +210,15 @@ class ChatRequest(Generation):
         for name in ("tools", "functions"):
             if getattr(self, name):
                 raise RequestError(f"{name} are not supported by this engine", name)
-        if self.response_format and self.response_format.get("type") != "text":
-            raise RequestError("only text answers are supported", "response_format")
         if self.top_logprobs and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs to be true", "top_logprobs")
+
+    def grammar(self) -> Grammar | None:
+        """See `Generation`."""
+        found = [self.response_format.grammar() if self.response_format else None, super().grammar()]
+        if None not in found:
+            raise RequestError("give either response_format or structured_outputs", "structured_outputs")
+        return found[0] or found[1]
 
     @property
     def alternatives(self) -> int | None:

@@ -4,9 +4,12 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.text import OutputText
+
+if TYPE_CHECKING:
+    from engine.grammar import Guide
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -65,6 +68,7 @@ class Request:
     params: SamplingParams
     n: int = 1
     stream: bool = False
+    guide: "Guide | None" = None  # at the beginning of the grammar that each child must follow
     client: str = ""  # requests of one client share its turns (`engine.turns`)
     id: str = ""
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
@@ -103,6 +107,7 @@ class Sequence:
     tokens: list[int]  # prompt, then output
     arrival: int  # order of submission
     text: OutputText
+    guide: "Guide | None" = None  # where its output stands in its grammar
     state: State = State.WAITING
     table: list[int] = field(default_factory=list)  # blocks, in order
     computed: int = 0  # leading tokens whose keys and values are in the cache

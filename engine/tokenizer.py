@@ -23,7 +23,7 @@ class Tokenizer:
     def __init__(self, inner: Any) -> None:
         if not getattr(inner, "is_fast", False):
             raise LoadError(f"{type(inner).__name__} is not a fast tokenizer; the engine needs a tokenizer.json")
-        self._inner = inner
+        self.inner = inner
         self._fast = inner.backend_tokenizer
         self.special_ids = frozenset(int(token) for token in inner.all_special_ids)
         self.eos_token_id: int | None = inner.eos_token_id
@@ -62,7 +62,7 @@ class Tokenizer:
             RequestError: the model has no chat template, the template refuses these messages, or a role spells a
                 special token.
         """
-        if not self._inner.chat_template:
+        if not self.inner.chat_template:
             raise RequestError("this model has no chat template: use /v1/completions", "messages")
         if any(self._spelled.search(str(message.get("role", ""))) for message in messages):
             raise RequestError("a role spells a special token: use system, user or assistant", "messages")
@@ -72,7 +72,7 @@ class Tokenizer:
                 {key: value if key == "role" else self._hide(value, hidden) for key, value in message.items()}
                 for message in messages
             ]
-            text = self._inner.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
+            text = self.inner.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
         except RecursionError as error:
             raise RequestError("a message is nested too deeply", "messages") from error
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
@@ -121,14 +121,14 @@ class Tokenizer:
 
     def decoder(self, prompt: list[int]) -> TokenDecoder:
         """A decoder for one continuation of `prompt`."""
-        if self._bytes is not None:
-            return ByteDecoder(self._bytes)
+        if self.bytes_of_tokens is not None:
+            return ByteDecoder(self.bytes_of_tokens)
         return WindowDecoder(self._decode, prompt)
 
     def token_bytes(self, token: int) -> bytes:
         """What a single token stands for; special tokens by their name."""
-        if self._bytes is not None and token < len(self._bytes) and token not in self.special_ids:
-            return self._bytes[token]
+        if self.bytes_of_tokens is not None and token < len(self.bytes_of_tokens) and token not in self.special_ids:
+            return self.bytes_of_tokens[token]
         return str(self._fast.decode([token], skip_special_tokens=False)).encode("utf-8", "replace")
 
     def text(self, tokens: list[int]) -> str:
@@ -138,16 +138,16 @@ class Tokenizer:
     @property
     def vocabulary(self) -> int:
         """Number of token ids, added ones included."""
-        return len(self._inner)
+        return len(self.inner)
 
     def _decode(self, tokens: list[int], /) -> str:
-        return str(self._inner.decode(tokens, skip_special_tokens=True))
+        return str(self.inner.decode(tokens, skip_special_tokens=True))
 
     @cached_property
-    def _bytes(self) -> list[bytes] | None:
-        """Bytes of each token where the vocabulary is byte-level, otherwise `None`."""
+    def bytes_of_tokens(self) -> list[bytes] | None:
+        """Bytes of each token where the vocabulary is byte-level, none of special ones; otherwise `None`."""
         decoder = json.loads(self._fast.to_str()).get("decoder") or {}
-        if decoder.get("type") != "ByteLevel" or getattr(self._inner, "clean_up_tokenization_spaces", False):
+        if decoder.get("type") != "ByteLevel" or getattr(self.inner, "clean_up_tokenization_spaces", False):
             return None
         alphabet = _byte_alphabet()
         table = []

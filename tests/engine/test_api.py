@@ -271,7 +271,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a\ud800"}, ""),
     ({"prompt": "x", "model": "other"}, "does not exist"),
     ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, "tools"),
-    ({"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}, "text"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
     ({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 3}, "logprobs"),
     ({"messages": []}, "messages"),
