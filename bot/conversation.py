@@ -1,4 +1,4 @@
-"""A conversation with a model that only grows, within its window. What the machines of all stages talk through."""
+"""A conversation with a model that grows, within its window. What the machines of all stages talk through."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from bot.records import Issue, Message, Reply
 
 OVERFLOW = "context overflow"  # what the text of an error reply begins with where the prompt was too long
 OVERHEAD = 16  # tokens a message for the chat template's own marks, on the careful side
+_HOTTER, _HOTTEST = 0.05, 0.9  # what a reply drawn anew adds to the temperature: the same is less likely to come again
 _LEAST_REPLY = 64  # tokens; with room for less there is no use in asking
 _CUT = "\n[... the middle of this text is left out, it is too long ...]\n"
 
@@ -63,6 +64,11 @@ class Conversation:
     def say(self, text: str) -> None:
         """Add what the model is told next."""
         self._messages.append(Message(role="user", content=text))
+
+    def restart(self) -> None:
+        """Forget all turns after the opening. The next reply is drawn anew: from a seed of its own, and hotter."""
+        del self._messages[self._opening :]
+        self._temperature = max(self._temperature, min(_HOTTEST, self._temperature + _HOTTER))
 
     async def ask(self) -> Reply:
         """The model's reply, added to the conversation unless it failed. Raises `EndpointError`.

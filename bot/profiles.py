@@ -14,8 +14,8 @@ COMPACT: dict[str, float | int] = {
     "relevance_max_files": 24,
     "relevance_max_file_tokens": 700,
     "context_tokens": 1200,
-    "test_calls": 3,
-    "edit_calls": 4,
+    "test_calls": 5,
+    "edit_calls": 8,
     "temperature": 0.6,
     "output_tokens": 400,
     "selection_calls": 4,
@@ -27,6 +27,14 @@ class ResolvedSolver(Record):
 
     profile: Profile
     settings: SolverSettings
+
+    @property
+    def redraws(self) -> bool:
+        """Whether an attempt that failed is forgotten and drawn anew, instead of being shown to the model.
+
+        A model of a few million parameters mostly repeats what it reads, its mistakes too: independent draws find more.
+        """
+        return self.profile == "compact"
 
     def reply_tokens(self, window: int) -> int:
         """Tokens that one reply of a machine may have: the setting, but at most a quarter of the model's window."""

@@ -6,6 +6,8 @@ stateDiagram-v2
     editing --> running: an edit that applies, or a new test
     editing --> editing: a reply that can't be used
     running --> reviewing: it ran
+    running --> editing: drawn anew, since the test fails
+    running --> done: the test passes, where edits are drawn anew
     reviewing --> running: another edit, or a new test
     reviewing --> reviewing: a reply that can't be used
     reviewing --> done: done
@@ -17,6 +19,10 @@ stateDiagram-v2
 
 Every edit is made on the untouched repository: the last that applies is the candidate. Only one that does not apply
 there, but does on the model's earlier edit, is taken to go on from that.
+
+Where attempts are drawn anew (`ResolvedSolver.redraws`), no reply is shown to the model again: what can't be used or
+fails the test is dropped, and the same question asked with another seed, until the test passes or the calls are spent.
+Then the first edit that applied is the candidate: the test may be wrong, and the first was drawn coolest.
 """
 
 import enum
@@ -29,7 +35,7 @@ from bot.conversation import Conversation
 from bot.edits import FileEdit, Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import render
-from bot.records import Job, Patch, Reply, Test
+from bot.records import Execution, FileChange, Job, Patch, Reply, Test
 from bot.replies import parse_edit_turn
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
@@ -65,6 +71,8 @@ class Event(enum.StrEnum):
     DONE = "done"  # the model said so, and there is an edit
     UNUSABLE = "unusable"  # the reply could not be used; the model is told why
     RAN = "ran"  # the sandbox ran the test
+    PASSED = "passed"  # ... on the edit, which passes; nobody need be asked
+    AGAIN = "again"  # ... and the edit fails; another is drawn
     NO_CALLS = "no calls"  # the budget is spent, or the model said twice that nothing is to be changed
     NO_ANSWER = "no answer"  # the endpoint failed for good
 
@@ -75,6 +83,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.EDITING, Event.NO_CALLS): State.SPENT,
     (State.EDITING, Event.NO_ANSWER): State.FAILED,
     (State.RUNNING, Event.RAN): State.REVIEWING,
+    (State.RUNNING, Event.PASSED): State.DONE,
+    (State.RUNNING, Event.AGAIN): State.EDITING,
     (State.REVIEWING, Event.CHANGE): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
     (State.REVIEWING, Event.DONE): State.DONE,
@@ -107,6 +117,7 @@ class EditMachine:
         self._test = test
         self._apply = apply
         self._patch: Patch | None = None
+        self._first: Patch | None = None  # of the edits that failed the test and were forgotten
         self._applied: Applied | None = None  # the last
         self._dropped = ""  # files that the edit before it changed, and it does not
         self._refusals = 0  # replies that say that there is nothing to change
@@ -123,7 +134,8 @@ class EditMachine:
                 case State.RUNNING:
                     event = await self._execute()
                 case State.DONE | State.SPENT | State.FAILED:
-                    return EditEnd(state, self._test, self._patch, self._talk.calls, self._understood, self._detail)
+                    patch = self._patch if state is State.DONE else self._first or self._patch
+                    return EditEnd(state, self._test, patch, self._talk.calls, self._understood, self._detail)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]
@@ -146,12 +158,14 @@ class EditMachine:
             applied = self._apply(turn.edits, self._patch)
             if isinstance(applied, Problem):
                 return self._unusable(applied)
-            full = self._solver.profile == "full"
-            if full and applied.patch == self._patch and turn.test in (None, self._test):
+            again = applied.patch == self._patch and turn.test in (None, self._test)
+            if again and not self._solver.redraws:
                 return Event.DONE  # the same edit again is `done` in other words
             earlier = self._patch.paths if self._patch else ()
             self._dropped = ", ".join(path for path in earlier if path not in applied.patch.paths)
             self._patch, self._applied = applied.patch, applied
+        if self._solver.redraws:  # the test stays as it was approved
+            return Event.CHANGE if turn.edits else self._unusable(Problem(text="no <edit> found"))
         if turn.test is not None:
             self._test = turn.test
         if turn.edits or turn.test:
@@ -164,27 +178,38 @@ class EditMachine:
                     "is to be changed, reply <done/> again."
                 )
             )
-            # Who says so twice has decided; the compact profile's model says it for want of anything else.
-            return Event.NO_CALLS if self._refusals > 1 and self._solver.profile == "full" else event
+            return Event.NO_CALLS if self._refusals > 1 else event  # who says so twice has decided
         return Event.DONE
 
     def _unusable(self, problem: Problem) -> Event:
         self._detail = problem.short
-        compact = self._solver.profile == "compact"
-        shown = problem.short if compact else problem.text
-        self._talk.say(render(self._solver.profile, "unparsed", problem=shown))
+        if self._solver.redraws:
+            self._talk.restart()
+        else:
+            self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
+        if self._solver.redraws:
+            assert self._patch is not None
+            if self._test is None or (await self._run(self._patch.changes)).passed:
+                return Event.PASSED
+            self._first = self._first or self._patch
+            self._talk.restart()
+            return Event.AGAIN
         shown = []
         if self._test is not None:
             trees = [(ORIGINAL, ())] + ([(EDITED, self._patch.changes)] if self._patch else [])
-            for label, changes in trees:
-                job = Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
-                shown.append({"label": label, "execution": await self._sandbox.run(job)})
+            shown = [{"label": label, "execution": await self._run(changes)} for label, changes in trees]
         said = {"left_out": "", "onto": False, "dropped": self._dropped}
         if self._applied is not None:
             said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
         self._applied, self._dropped = None, ""  # said once
         self._talk.say(render(self._solver.profile, "edit_result", executions=shown, **said))
         return Event.RAN
+
+    async def _run(self, changes: tuple[FileChange, ...]) -> Execution:
+        assert self._test is not None
+        return await self._sandbox.run(
+            Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
+        )

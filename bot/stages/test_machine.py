@@ -6,6 +6,7 @@ stateDiagram-v2
     writing --> running: a test
     writing --> writing: a reply that can't be used
     running --> reviewing: it ran
+    running --> writing: drawn anew, since it passes on the untouched repository, or is itself at fault
     reviewing --> running: another test
     reviewing --> reviewing: a reply that can't be used
     reviewing --> approved: approved
@@ -14,6 +15,10 @@ stateDiagram-v2
     writing --> failed: the endpoint failed
     reviewing --> failed: the endpoint failed
 ```
+
+Where attempts are drawn anew (`ResolvedSolver.redraws`), the model is shown only a test that fails as a test should, to
+approve or revise. One that passes, or that Python can't even follow, is dropped, and the same question asked with
+another seed; the last that ran is taken where nothing better comes.
 """
 
 import enum
@@ -25,9 +30,10 @@ from bot.conversation import Conversation
 from bot.edits import Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import render
-from bot.records import Execution, Job, Reply, Test
+from bot.records import Execution, Issue, Job, Reply, Test
 from bot.replies import parse_test_turn
 
+_OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
 ORIGINAL = "original"  # label of executions on the untouched repository
 
 
@@ -49,6 +55,7 @@ class Event(enum.StrEnum):
     APPROVAL = "approval"  # the current test was approved
     UNUSABLE = "unusable"  # the reply could not be used; the model is told why
     RAN = "ran"  # the sandbox ran the test
+    AGAIN = "again"  # ... which does not show the issue; another is drawn
     NO_CALLS = "no calls"  # the budget is spent
     NO_ANSWER = "no answer"  # the endpoint failed for good
 
@@ -59,6 +66,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.WRITING, Event.NO_CALLS): State.SPENT,
     (State.WRITING, Event.NO_ANSWER): State.FAILED,
     (State.RUNNING, Event.RAN): State.REVIEWING,
+    (State.RUNNING, Event.AGAIN): State.WRITING,
     (State.REVIEWING, Event.TEST): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
     (State.REVIEWING, Event.APPROVAL): State.APPROVED,
@@ -79,13 +87,21 @@ class TestEnd:
     detail: str = ""  # the last thing that went wrong
 
 
+def at_fault(execution: Execution, issue: Issue) -> bool:
+    """Whether a failing test shows its own fault: a misspelt name or broken syntax, of which the issue says nothing."""
+    last = execution.output.rstrip().rpartition("\n")[2]
+    kind = last.partition(":")[0]
+    return kind in _OWN_FAULTS and kind not in f"{issue.title}\n{issue.body}"
+
+
 class TestMachine:
     """Runs one conversation to its end."""
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver) -> None:
+    def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
         self._talk = talk
+        self._issue = issue
         self._sandbox = sandbox
         self._solver = solver
         self._test: Test | None = None
@@ -140,15 +156,19 @@ class TestMachine:
 
     def _unusable(self, problem: Problem) -> Event:
         self._detail = problem.short
-        compact = self._solver.profile == "compact"
-        shown = problem.short if compact else problem.text
-        self._talk.say(render(self._solver.profile, "unparsed", problem=shown))
+        if self._solver.redraws:
+            self._talk.restart()
+        else:
+            self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
         assert self._test is not None
         job = Job(test=self._test, timeout=self._solver.settings.test_timeout)
         self._execution = await self._sandbox.run(job)
+        if self._solver.redraws and (self._execution.passed or at_fault(self._execution, self._issue)):
+            self._talk.restart()
+            return Event.AGAIN
         shown = [{"label": ORIGINAL, "execution": self._execution}]
         self._talk.say(render(self._solver.profile, "test_result", executions=shown))
         return Event.RAN

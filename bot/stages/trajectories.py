@@ -107,7 +107,8 @@ class _Sampler:
             return Trajectory(index=index, test=None, patch=None, end=TrajectoryEnd.FAILED, detail=str(error))
 
     async def _sample(self, index: int) -> Trajectory:
-        tested = await TestMachine(self._talk(f"trajectory/{index}/test", "test"), self._sandbox, self._solver).run()
+        talk = self._talk(f"trajectory/{index}/test", "test")
+        tested = await TestMachine(talk, self._sandbox, self._solver, self._issue).run()
         # The compact prompts can't ask for an edit without a test. With the full ones a candidate is still worth its
         # calls: the other trajectories' tests judge it.
         without = tested.test is None and self._solver.profile == "compact"

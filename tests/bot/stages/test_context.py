@@ -277,7 +277,7 @@ async def test_compact_shows_the_named_function_and_fits_the_window(tmp_path: Pa
     solver = resolve(SolverSettings(trajectories=1), model)
     machines = ScriptedModel(rules([("", "%%")]), name="capuchin", context_window=window)
     await sample_trajectories(issue, context, tmp_path, machines, None, solver, Progress())  # type: ignore[arg-type]
-    assert len(machines.calls) == 3
+    assert len(machines.calls) == 5
     assert all(options["max_tokens"] >= 400 for _, _, options in machines.calls)
 
 
