@@ -6,15 +6,16 @@ import random
 from collections.abc import Iterator
 
 from bot.capuchin import values
-from bot.capuchin.issues import Example, Outcome
+from bot.capuchin.issues import Example, Outcome, session
 
 _LONGEST = 100  # characters of a call or a result that an issue quotes
+_SETUP_LINES = 10  # of all that is bound before the call
 
 
 def quoted(source: str, name: str, rng: random.Random) -> Example | None:
     """An example of the docstring that calls the function, with a made-up wrong result; None where there is none.
 
-    Lines before it that bind what it uses become its setup, at most three.
+    Statements before it that bind what it uses become its setup, at most three.
     """
     try:
         tree = ast.parse(source)
@@ -30,8 +31,9 @@ def quoted(source: str, name: str, rng: random.Random) -> Example | None:
             ast.parse(call, mode="eval")
         except SyntaxError:
             continue
-        setup = tuple(_setup([r.source.strip() for r in rows[:place]], call))
-        if max(len(call), len(want)) <= _LONGEST and len(setup) <= 3 and "\n" not in "".join(setup):
+        setup = tuple(_setup([r.source.strip() for r in rows[:place]], call, name))
+        lines = sum(source.count("\n") + 1 for source in setup)
+        if max(len(call), len(want)) <= _LONGEST and len(setup) <= 3 and lines <= _SETUP_LINES:
             fit.append(Example(call, _slip(want, rng), Outcome(want), setup))
     return rng.choice(fit) if fit else None
 
@@ -46,18 +48,20 @@ def _slip(want: str, rng: random.Random) -> Outcome:
         return Outcome(rng.choice((want[:-1], want[1:], "None", "[]", f"[{want}]", "0", "False")) or "None")
 
 
-def _setup(before: list[str], call: str) -> Iterator[str]:
-    """Of the earlier lines those that bind a name which the call uses, in their order."""
-    needed, kept = _used(call), []
+def _setup(before: list[str], call: str, name: str) -> Iterator[str]:
+    """Of the earlier statements those that bind a name which the call uses, but the function's own, in their order."""
+    needed, kept = _used(call) - {name}, []
     for source in reversed(before):
         try:
             nodes = list(ast.walk(ast.parse(source)))
         except SyntaxError:
             continue
         bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        if bound & needed:
+        bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        bound |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
+        if bound & needed and name not in bound:
             kept.append(source)
-            needed |= _used(source)
+            needed |= _used(source) - {name}
     yield from reversed(kept)
 
 
@@ -78,7 +82,8 @@ def with_example(source: str, example: Example) -> str:
     if quotes not in ('"""', "'''") or example.expected.error or not isinstance(first, ast.Expr):
         return source
     pad = " " * first.col_offset
-    shown = [f"{pad}>>> {line}" for line in (*example.setup, example.call)] + [pad + example.expected.text]
+    asked = "\n".join(session(example)).split("\n")
+    shown = [pad + line for line in [*asked, example.expected.text]]
     body = closing[:-3].rstrip()
     changed = "\n".join([*lines[:last], *([body] if body else []), "", *shown, pad + quotes, *lines[last + 1 :]])
     try:

@@ -47,9 +47,14 @@ VAGUE = {
 }
 
 
+def session(example: Example) -> list[str]:
+    """Setup and call as an interactive Python session shows them, a statement each."""
+    return [">>> " + statement.replace("\n", "\n... ") for statement in (*example.setup, example.call)]
+
+
 def _session(example: Example) -> str:
-    """As an interactive Python session shows the call."""
-    lines = [f">>> {line}" for line in (*example.setup, example.call)]
+    """As an interactive Python session shows the call and what comes of it."""
+    lines = session(example)
     if example.actual.error:
         lines += ["Traceback (most recent call last):", "  ...", example.actual.words]
     elif example.actual.text != "None":
@@ -177,7 +182,8 @@ def _line(example: Example, rng: random.Random) -> str:
         )
         text = rng.choice(spoken).format(f=function, i=inside, a=told, e=wanted)
     if example.setup:
-        return _fenced("\n".join(example.setup), rng) + "\n" + text
+        lead = rng.choice(("", "", "", "Setup:\n\n", "First,\n\n", "Prepare this:\n\n", "After\n\n"))
+        return lead + _fenced("\n".join(example.setup), rng) + rng.choice(("\n", "\n\n")) + text
     return text
 
 

@@ -36,6 +36,23 @@ _CALLABLES = (
     "lambda k: -k",
     "str.isdigit",
 )
+_BODIES = ("{} % 2 == 0", "{} + 1", "{} > 3", "{} * 2", "str({})", "{}[0]", "len({}) > 1", "{}.upper()", "not {}")
+_IMPORTED = (  # a line before the call, and an argument that needs it
+    ("from operator import add", "add"),
+    ("from operator import add, mul", "mul"),
+    ("import operator", "operator.sub"),
+    ("import math", "math.sqrt"),
+    ("from math import pi", "pi"),
+    ("from collections import Counter", "Counter('aab')"),
+    ("from collections import OrderedDict", "OrderedDict(a=1)"),
+    ("from itertools import count", "count(3)"),
+    ("from itertools import chain, repeat", "repeat(2, 3)"),
+    ("from datetime import date", "date(2021, 3, 4)"),
+    ("from decimal import Decimal", "Decimal('1.5')"),
+    ("from fractions import Fraction", "Fraction(1, 3)"),
+    ("import re", "re.compile('a+')"),
+    ("from functools import partial", "partial(pow, 2)"),
+)
 _IMPORTS = (
     "import re",
     "import math",
@@ -113,7 +130,7 @@ class Scenes:
 
     def _index(self, rng: random.Random) -> int:
         if self.size == EXCERPT and self.documented:
-            return rng.choice(self.told if self.told and rng.random() < 0.3 else self.documented)
+            return rng.choice(self.told if self.told and rng.random() < 0.4 else self.documented)
         return rng.choice(self.plain if rng.random() < 0.6 or not self.methods else self.methods)
 
     def _draw(self, rng: random.Random, run: bool) -> Scene | None:
@@ -267,11 +284,15 @@ class Scenes:
             if len(arguments) == len(parameters) and arguments and rng.random() < 0.15:
                 arguments[-1] = f"{parameters[-1]}={arguments[-1]}"
             setup: tuple[str, ...] = ()
-            if arguments and "=" not in arguments[0] and rng.random() < 0.1:
+            if arguments and "=" not in arguments[0] and rng.random() < 0.16:
                 variable = self.names.variable(rng)
-                setup, arguments[0] = (f"{variable} = {arguments[0]}",), variable
+                setup, arguments[0] = (_binding(variable, arguments[0], rng),), variable
+            elif arguments and rng.random() < 0.05:
+                imported, arguments[0] = rng.choice(_IMPORTED)
+                setup = (imported,)
             call = f"{callee}({', '.join(arguments)})"
             if rng.random() < 0.15:
+                item = rng.choice("xnrts")
                 call = rng.choice(
                     (
                         "list({})",
@@ -285,6 +306,8 @@ class Scenes:
                         "next({})",
                         "''.join({})",
                         "' '.join({})",
+                        f"[{item} for {item} in {{}}]",
+                        f"[{item}.{self.names.word(rng)} for {item} in {{}}]",
                     )
                 ).format(call)
             right = values.value(rng)
@@ -321,6 +344,30 @@ class Scenes:
             dataclasses.replace(example.expected, text=told(example.expected.text)),
             tuple(told(line) for line in example.setup),
         )
+
+
+def _binding(variable: str, value: str, rng: random.Random) -> str:
+    """A statement that binds the variable: to the value, on one line or one line an item, or to a small function."""
+    drawn = rng.random()
+    if drawn < 0.3:
+        parameter = rng.choice("xnsvk")
+        doc = rng.choice(('"""Helper."""\n    ', "", ""))
+        return f"def {variable}({parameter}):\n    {doc}return {rng.choice(_BODIES).format(parameter)}"
+    items = ast.parse(value, mode="eval").body
+    if drawn < 0.55 and isinstance(items, ast.List | ast.Tuple | ast.Dict):
+        opening, inside, closing = value[0], ast.unparse(items)[1:-1], value[-1]
+        rows = ",\n    ".join(inside.split(", "))
+        wrapped = f"{variable} = {opening}\n    {rows},\n{closing}"
+        if inside and _same(wrapped, f"{variable} = {value}"):
+            return wrapped
+    return f"{variable} = {value}"
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
+    except SyntaxError:
+        return False
 
 
 def _outcome(row: list[str]) -> Outcome:

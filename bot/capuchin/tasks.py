@@ -281,13 +281,13 @@ def _unparsed_test(scene: Scene, text: str, rng: random.Random) -> list[Turn] | 
 Exercise = Callable[[Scene, random.Random], "list[Turn] | None"]
 MIX: tuple[tuple[str, Exercise, float], ...] = (
     ("edit", write_edit, 0.62),
-    ("edit review", revise_edit, 0.05),
-    ("test", write_test, 0.12),
+    ("edit review", revise_edit, 0.04),
+    ("test", write_test, 0.19),
     ("test review", review_test, 0.04),
     ("blame", blame_test, 0.01),
     ("relevance", relevance, 0.04),
     ("select", choose, 0.02),
-    ("unparsed", unparsed, 0.1),
+    ("unparsed", unparsed, 0.04),
 )
 
 
