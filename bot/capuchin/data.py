@@ -1,5 +1,6 @@
 """Shards: exercises as token arrays on disk, made by one process ahead of the training."""
 
+import os
 import random
 import time
 from pathlib import Path
@@ -62,10 +63,10 @@ def read_shard(path: Path) -> list[tuple["NDArray[np.uint16]", "NDArray[np.uint8
 
 
 def produce(scenes: Scenes, tokenizer: "Tokenizer", folder: Path, seed: int, ahead: int = 6) -> None:
-    """Write shards 0, 1, 2, ... for ever, at most `ahead` beyond those already taken (deleted) by the training."""
+    """Write shards 0, 1, 2, ... while the parent lives, at most `ahead` beyond those already taken (deleted)."""
     folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
+    number, parent = 0, os.getppid()
+    while os.getppid() == parent:  # a killed training cleans nothing up
         taken = folder / "taken"
         done = int(taken.read_text() or 0) if taken.exists() else 0
         number = max(number, done)
