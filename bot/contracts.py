@@ -42,8 +42,11 @@ class Model(Protocol):
         max_tokens: int,
         temperature: float,
         seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
         """One call. `key` names it within the run, so that a journaled model pays for it only once.
+
+        `grammar` (llguidance's dialect of Lark) is what the reply must follow, where the endpoint can hold it to one.
 
         A reply that stayed an error after all retries has `finish_reason == "error"`; only an endpoint that can't be
         used at all raises `EndpointError`.

@@ -44,8 +44,12 @@ class Conversation:
         max_tokens: int,
         temperature: float,
         grows: bool = True,
+        grammar: str | None = None,
     ) -> None:
-        """`grows`: after a reply that was cut off the next ones may be longer than `max_tokens`."""
+        """`grows`: after a reply that was cut off the next ones may be longer than `max_tokens`. `grammar`: of all
+        replies, see `bot.contracts.Model`.
+        """
+        self._grammar = grammar
         self._model = model
         self._key = key
         self._messages = list(messages)
@@ -112,6 +116,7 @@ class Conversation:
             max_tokens=min(self._limit, room),
             temperature=self._temperature,
             seed=derived_seed(self._seed, key),
+            grammar=self._grammar,
         )
 
 

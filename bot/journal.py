@@ -97,7 +97,14 @@ class JournaledModel(ModelLayer):
         self._journal = journal
 
     async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
         # The prompt's hash is part of the key: a resumed run that asks something else is answered anew.
         digest = hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:12]
@@ -105,7 +112,9 @@ class JournaledModel(ModelLayer):
         stored = await self._journal.get(full_key)
         if stored is not None:
             return Reply.model_validate_json(stored)
-        reply = await self._model.reply(key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        reply = await self._model.reply(
+            key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
+        )
         if reply.finish_reason != "error":
             await self._journal.put(full_key, reply.model_dump_json())
         return reply

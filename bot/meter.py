@@ -53,10 +53,19 @@ class Meter(ModelLayer):
         self._purse = purse
 
     async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
         async with self._purse.slots:
-            reply = await self._model.reply(key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+            reply = await self._model.reply(
+                key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
+            )
             self._purse.usage += reply.usage
         return reply
 
@@ -69,8 +78,17 @@ class Capped(ModelLayer):
         self._purse = purse
 
     async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
         if self._purse.spent:
             return self._purse.refusal()
-        return await self._model.reply(key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        return await self._model.reply(
+            key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
+        )

@@ -69,6 +69,7 @@ class OpenAIModel:
         self._limit_name = "max_tokens"
         self._most_output = 0  # tokens of a reply that the endpoint allows, where it said so
         self._system_refused = False
+        self._takes_grammars = False  # in the dialect that Troop's own engine reads
 
     @property
     def name(self) -> str:
@@ -126,8 +127,10 @@ class OpenAIModel:
             if not self._listed:
                 self._give_up("lists no models", f"set {self._prefix}NAME to the model's name")
             self._name = self._listed[0]
+        entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
+        ways = entry.get("structured_outputs")
+        self._takes_grammars = isinstance(ways, list) and "lark" in ways
         if not self._window:
-            entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
             sizes = [entry.get(field) for field in _WINDOW_FIELDS]
             self._window = next((size for size in sizes if isinstance(size, int) and size > 0), 0)
             self._told = self._window > 0
@@ -167,13 +170,22 @@ class OpenAIModel:
         return await self._counter.count(self._name, text)
 
     async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
         """See `bot.contracts.Model.reply`. A slot is held while waiting for a retry, to ease the endpoint."""
         await self.connect()
         started = time.monotonic()
         async with self._slots:
             options: dict[str, Any] = {"temperature": temperature, "seed": seed, "user": self._user}
+            if grammar and self._takes_grammars:
+                options["structured_outputs"] = {"grammar": grammar}
             reply = await self._persist(key, messages, max_tokens, options)
         usage = reply.usage.model_copy(update={"seconds": time.monotonic() - started} if reply.failed else {})
         return reply.model_copy(update={"usage": usage})
@@ -294,7 +306,7 @@ class OpenAIModel:
             if not self._most_output or asked <= self._most_output:
                 self._most_output = asked // 2
             return limit
-        for parameter in ("seed", "temperature", self._limit_name):
+        for parameter in ("structured_outputs", "seed", "temperature", self._limit_name):
             if re.search(rf"\b{parameter}\b", named) and parameter in sent:
                 self._dropped.add(parameter)
                 return limit

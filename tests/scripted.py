@@ -111,9 +111,16 @@ class ScriptedModel:
         return self._context_window
 
     async def reply(
-        self, key: str, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int | None = None,
+        grammar: str | None = None,
     ) -> Reply:
-        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "grammar": grammar}
         self.calls.append((key, tuple(messages), options))
         await asyncio.sleep(0)  # other trajectories get their turn, as with a real model
         if self.mode is Mode.HANG or self.mode is Mode.SLOW:
@@ -163,6 +170,7 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.api_key = api_key
         self.refusals = {name: f"Unsupported parameter: '{name}' is not supported." for name in refuses}
         self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
+        self.listed: dict[str, Any] = {}  # what /v1/models says more of the model
         self.message: dict[str, Any] | None = None  # instead of the reply's own, such as one with its content elsewhere
         self.together: threading.Barrier | None = None  # calls wait until so many are there
         self.tokenize = tokenize
@@ -235,6 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/models":
             return self._error(404, f"no such page: {self.path}")
         model: dict[str, Any] = {"id": self.server.model_name, "object": "model", "owned_by": "tests"}
+        model |= self.server.listed
         if self.server.context_window is not None:
             model["max_model_len"] = self.server.context_window
         return self._json(200, {"object": "list", "data": [model]})

@@ -32,7 +32,7 @@ async def test_in_process(mode: Mode, failed: bool) -> None:
     model = ScriptedModel(rules([("", "text")]), mode=mode)
     reply = await model.reply("k", HELLO, max_tokens=3, temperature=0, seed=1)
     assert reply.failed is failed
-    assert model.calls == [("k", tuple(HELLO), {"max_tokens": 3, "temperature": 0, "seed": 1})]
+    assert model.calls == [("k", tuple(HELLO), {"max_tokens": 3, "temperature": 0, "seed": 1, "grammar": None})]
 
 
 async def test_streaming_and_plain_replies_agree() -> None:

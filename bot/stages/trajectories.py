@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.conversation import Conversation, fitted_issue, opening
-from bot.edits import FileEdit, Problem, Replace, apply, apply_onto
+from bot.edits import FileEdit, Problem, Replace, Unreadable, apply, apply_onto
 from bot.errors import EndpointError, SandboxError
+from bot.grammars import edit_grammar, test_grammar
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
@@ -95,6 +96,7 @@ class _Sampler:
         self._model = model
         self._sandbox = sandbox
         self._solver = solver
+        self._grammars = {"test": None, "edit": None} if solver.profile == "full" else self._compact_grammars()
         self.failures: list[EndpointError | SandboxError] = []
         self.unanswered = 0  # trajectories that came to nothing because a call stayed without an answer
 
@@ -140,6 +142,19 @@ class _Sampler:
             calls=tested.calls + edited.calls,
         )
 
+    def _compact_grammars(self) -> dict[str, str | None]:
+        """What a tiny model is held to; a file that can't be read is searched as it was shown."""
+        reader = checkout_reader(self._root)
+
+        def read(path: str) -> str | None:
+            try:
+                return reader(path)
+            except Unreadable:
+                return None
+
+        files = self._context.files
+        return {"test": test_grammar(self._issue, files), "edit": edit_grammar(self._issue, files, read)}
+
     def _talk(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
@@ -152,6 +167,7 @@ class _Sampler:
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=settings.temperature,
             grows=self._solver.profile != "compact",
+            grammar=self._grammars[template],
         )
 
     def _apply(self, edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:

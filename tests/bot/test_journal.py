@@ -19,7 +19,7 @@ class Model:
         self.replies = list(replies)
         self.calls = 0
 
-    async def reply(self, key, messages, *, max_tokens, temperature, seed=None) -> Reply:
+    async def reply(self, key, messages, *, max_tokens, temperature, seed=None, grammar=None) -> Reply:
         self.calls += 1
         return self.replies.pop(0)
 

@@ -168,6 +168,24 @@ async def test_the_run_is_named_where_the_endpoint_takes_it() -> None:
         await model.close()
 
 
+@pytest.mark.parametrize("ways", [None, "lark", ["json", "grammar"], 5])
+async def test_grammars_only_go_where_they_are_understood(ways: object) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.listed = {"structured_outputs": ways}
+        await ask(model_for(endpoint), grammar='start: "hello"')
+        endpoint.listed = {"structured_outputs": ["json", "lark"]}
+        await ask(model_for(endpoint), grammar='start: "hello"')
+        await ask(model_for(endpoint))
+    sent = [request.get("structured_outputs") for request in endpoint.requests]
+    assert sent == [None, {"grammar": 'start: "hello"'}, None]
+
+
+async def test_a_refused_grammar_is_done_without() -> None:
+    with scripted_endpoint(hello, refuses=["structured_outputs"]) as endpoint:
+        endpoint.listed = {"structured_outputs": ["lark"]}
+        assert (await ask(model_for(endpoint), grammar="start: nothing")).text == "hello"
+
+
 async def test_max_tokens_under_its_other_name() -> None:
     with scripted_endpoint(hello) as endpoint:
         endpoint.refusals["max_tokens"] = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."

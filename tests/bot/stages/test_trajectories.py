@@ -249,6 +249,17 @@ async def test_compact_draws_anew_what_can_not_be_used_or_fails(root: Path) -> N
     assert heat[0] < heat[-1] <= 0.9
 
 
+async def test_compact_holds_replies_to_what_was_shown(root: Path) -> None:
+    model = ScriptedModel(HAPPY)
+    await sample(root, model, profile="compact")
+    grammars = {key.split("/")[2]: options["grammar"] for key, _, options in model.calls}
+    assert "return a - b" in grammars["edit"]
+    assert "<approve/>" in grammars["test"]
+    full = ScriptedModel(HAPPY)
+    await sample(root, full)
+    assert {options["grammar"] for _, _, options in full.calls} == {None}
+
+
 async def test_compact_takes_the_first_edit_where_none_passes(root: Path) -> None:
     other = edit("return a * b + 7")
     model = ScriptedModel(by_call([TEST, "<approve/>"], ["no idea", WRONG, other]))

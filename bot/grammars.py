@@ -1,0 +1,104 @@
+"""What a tiny model's replies must look like, as grammars for an engine that holds a reply to one.
+
+A model of a few million parameters copies badly: most of its edits search for a line that stands nowhere, its tests
+call functions by names that nothing has. So a test's or an edit's words must be words of what it was shown, and an
+edit must search for lines that stand in the file exactly once. Pure; the language is llguidance's dialect of Lark.
+"""
+
+import builtins
+import collections
+import functools
+import itertools
+import json
+import keyword
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+
+from bot.excerpts import GAP
+from bot.records import Issue, SourceFile
+from bot.replies import DEFAULT_TEST_PATH
+
+# What programs are made of anyway: Python's own words, and what tests and repairs in other common languages need.
+_PYTHON = (builtins, str, list, dict, set, bytes, int, float, collections, functools, itertools, math, operator, re)
+_OTHERS = """
+Array Error Number Object String async await catch const console deepStrictEqual default end equal function key let new
+null require reverse sep start step stop strictEqual this throw true false typeof undefined var void
+"""
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+DIVIDER, END = "=======\n", ">>>>>>> REPLACE\n</edit>"
+_MOST_ABOVE = 5  # lines taken along to make a search unique
+_MOST_WORDS = 4000  # of a lexicon; with more the grammar would be slow and say little
+
+
+# A line in words of the lexicon; it does not begin as an end tag does.
+_LINES = """lines: (LINE? "\\n")*
+LINE: (/[^A-Za-z0-9_\\n<>]/ GAP*)? (WORD GAP+)* WORD?
+GAP: /[^A-Za-z0-9_\\n]/
+"""
+
+
+def test_grammar(issue: Issue, files: Sequence[SourceFile]) -> str:
+    """For the test machine: a test in the words of issue and files, or its approval."""
+    head = f'<test path="{DEFAULT_TEST_PATH}">\n'
+    return _grammar(f'start: {_quoted(head)} lines "</test>" | "<approve/>"\n', issue, files)
+
+
+test_grammar.__test__ = False  # type: ignore[attr-defined]
+
+
+def edit_grammar(issue: Issue, files: Sequence[SourceFile], read: Callable[[str], str | None]) -> str | None:
+    """For the edit machine: one edit that searches for lines that were shown. None where there is none to search for.
+
+    `read` gives the whole text of a file, of which an excerpt may be shown.
+    """
+    edits = []
+    for file in files:
+        head = _quoted(f'<edit path="{file.path}">\n<<<<<<< SEARCH\n')
+        searches = unique_searches(file.text, read(file.path) or file.text)
+        if searches:
+            edits.append(f"{head} ({' | '.join(_quoted(text + chr(10) + DIVIDER) for text in searches)})")
+    start = f"start: ({' | '.join(edits)}) lines {_quoted(END)}\n"
+    return _grammar(start, issue, files) if edits else None
+
+
+def unique_searches(shown: str, whole: str) -> list[str]:
+    """For each shown line the shortest run of lines that ends with it and stands in the whole file once, if any."""
+    lines, all_lines = shown.split("\n"), whole.split("\n")
+    found: dict[str, None] = {}
+    for end, line in enumerate(lines):
+        if not line.strip() or line.strip() == GAP:
+            continue
+        for begin in range(end, max(-1, end - _MOST_ABOVE), -1):
+            if lines[begin].strip() == GAP:
+                break
+            search = lines[begin : end + 1]
+            times = sum(all_lines[at : at + len(search)] == search for at in range(len(all_lines)))
+            if times == 1:
+                found["\n".join(search)] = None
+            if times <= 1:
+                break
+    return list(found)
+
+
+def _grammar(start: str, issue: Issue, files: Sequence[SourceFile]) -> str:
+    return f"{start}{_LINES}WORD: {' | '.join(map(_quoted, _lexicon(issue, files)))}\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _lexicon(issue: Issue, files: Sequence[SourceFile]) -> list[str]:
+    """Every word and number of issue and files, and what programs are made of anyway."""
+    texts = [issue.title, issue.body, *(comment.body for comment in issue.comments), DEFAULT_TEST_PATH]
+    texts += [text for file in files for text in (file.path, file.text)]
+    words = [word for text in texts for word in _WORD.findall(text)]
+    return list(dict.fromkeys([*_common(), *words]))[:_MOST_WORDS]
+
+
+@functools.cache
+def _common() -> tuple[str, ...]:
+    names = (name for home in _PYTHON for name in dir(home) if not name.startswith("_"))
+    return tuple(dict.fromkeys([*keyword.kwlist, *names, *_OTHERS.split(), *map(str, range(10))]))
