@@ -9,22 +9,18 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from llguidance import LLExecutor, LLMatcher, LLTokenizer, TokenizerWrapper
-from llguidance.hf import from_tokenizer
-from llguidance.numpy import (
-    allocate_token_bitmask,
-    fill_next_token_bitmask_par,
-    fill_next_token_bitmask_par_with_draft_tokens,
-)
 from torch import Tensor
 
 from engine.errors import RequestError
 from engine.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 MAX_CHARACTERS = 1 << 20  # of a grammar
 KEPT = 64  # compiled grammars: samples of one run ask with the same ones again
@@ -48,6 +44,8 @@ class Grammar:
         Raises:
             RequestError: a JSON schema is no object.
         """
+        from llguidance import LLMatcher
+
         if self.kind == "json":
             try:
                 return str(LLMatcher.grammar_from_json_schema(self.text, overrides={"whitespace_pattern": SPACE}))
@@ -64,7 +62,7 @@ class Grammar:
 class Guide:
     """Where one sequence stands in its grammar. Only one thread may use it at a time."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: "LLMatcher") -> None:
         self.matcher = matcher
 
     def fork(self) -> "Guide":
@@ -123,6 +121,11 @@ class Grammars:
         return self._compiled[grammar].fork()
 
     def _compile(self, grammar: Grammar) -> Guide:
+        try:
+            from llguidance import LLMatcher
+        except ImportError as error:  # where the engine runs on what a machine happens to have
+            raise RequestError("grammars need a package: pip install llguidance", grammar.field) from error
+
         if len(grammar.text) > MAX_CHARACTERS:
             raise RequestError(f"the grammar is longer than {MAX_CHARACTERS} characters", grammar.field)
         source = grammar.source()
@@ -132,8 +135,11 @@ class Grammars:
         return guide
 
     @cached_property
-    def _vocabulary_trie(self) -> LLTokenizer:
+    def _vocabulary_trie(self) -> "LLTokenizer":
         """Bytes of all tokens. Where they are not known one by one, llguidance reads them out of the tokenizer."""
+        from llguidance import LLTokenizer, TokenizerWrapper
+        from llguidance.hf import from_tokenizer
+
         tokens = self._tokenizer.bytes_of_tokens
         ends = self._ends or [self._tokenizer.eos_token_id or 0]
         if tokens is None:
@@ -158,7 +164,11 @@ class _Vocabulary:
         return self._tokenizer.encode(text.decode() if isinstance(text, bytes) else text, special=False)
 
 
-_executor: LLExecutor | None = None
+@cache
+def _executor() -> "LLExecutor":
+    from llguidance import LLExecutor
+
+    return LLExecutor()
 
 
 @torch.inference_mode()
@@ -169,8 +179,12 @@ def masked(logits: Tensor, guided: Sequence[Guided]) -> Tensor:
         logits: `[rows, vocabulary]` float32; unchanged.
         guided: whose rows follow a grammar; the row of a sequence's next token, then one for each drafted token.
     """
-    global _executor
-    _executor = _executor or LLExecutor()
+    from llguidance.numpy import (
+        allocate_token_bitmask,
+        fill_next_token_bitmask_par,
+        fill_next_token_bitmask_par_with_draft_tokens,
+    )
+
     rows = [one.row + offset for one in guided for offset in range(1 + len(one.draft))]
     bits = allocate_token_bitmask(len(rows), logits.shape[1])  # all allowed: so a row behind a draft that is not stays
     first, plain, drafted = 0, [], []
@@ -181,9 +195,9 @@ def masked(logits: Tensor, guided: Sequence[Guided]) -> Tensor:
             plain.append((guide.matcher, first))
         first += 1 + len(draft)
     if plain:
-        fill_next_token_bitmask_par(_executor, plain, bits)
+        fill_next_token_bitmask_par(_executor(), plain, bits)
     if drafted:
-        fill_next_token_bitmask_par_with_draft_tokens(_executor, drafted, bits)
+        fill_next_token_bitmask_par_with_draft_tokens(_executor(), drafted, bits)
     result = logits.clone()
     shifts = torch.arange(32, device=logits.device, dtype=torch.int32)
     for begin in range(0, len(rows), PART):
