@@ -15,7 +15,7 @@ COMPACT: dict[str, float | int] = {
     "relevance_max_file_tokens": 700,
     "context_tokens": 1200,
     "test_calls": 5,
-    "edit_calls": 8,
+    "edit_calls": 6,
     "temperature": 0.6,
     "output_tokens": 400,
     "selection_calls": 4,

@@ -27,7 +27,7 @@ def test_compact_replaces_defaults_and_nothing_that_was_set() -> None:
     plain = resolve(SolverSettings(), model("capuchin", 2048)).settings
     assert (plain.temperature, plain.test_calls, plain.output_tokens, plain.trajectories) == (0.6, 5, 400, 10)
     chosen = resolve(SolverSettings(temperature=0.5, test_calls=8), model("capuchin", 2048)).settings
-    assert (chosen.temperature, chosen.test_calls, chosen.edit_calls) == (0.5, 8, 8)
+    assert (chosen.temperature, chosen.test_calls, chosen.edit_calls) == (0.5, 8, 6)
 
 
 def test_full_keeps_the_settings() -> None:
