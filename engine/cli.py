@@ -215,7 +215,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
     add("--speculation", choices=("auto", "off"), default="auto", help="try guessed tokens where it pays, or never")
     add("--max-draft", type=int, default=defaults.max_draft, help="tokens guessed at once (default: %(default)s)")
-    add("--batch-invariant", action="store_true", help="the same bits whatever else runs; slow: for comparing")
+    add("--batch-invariant", action="store_true", help="the same bits whatever else runs; slower: for comparing")
     add("--attention-backend", choices=("auto", "torch", "triton"), default="auto", help="auto is triton on a GPU")
     add("--calibrate", action="store_true", help="measure now what attention costs, rather than once per GPU")
     add("--no-cuda-graphs", action="store_false", dest="cuda_graphs", help="launch each decode step kernel by kernel")

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
 from engine.grammar import Guided, masked
+from engine.invariant import sample_alike
 from engine.logprobs import note_prompts, report
 from engine.model import Model
 from engine.prompt_logits import PromptLogits
@@ -258,9 +259,8 @@ class Core:
         if not rows:
             self.scheduler.advance(works)
             return
-        groups = [slice(index, index + 1) for index in range(len(rows))] if self._invariant else [slice(len(rows))]
         allowed = self._allowed(rows, logits)
-        chosen = torch.cat([sample(allowed[group], [row.draw for row in rows[group]]) for group in groups])
+        chosen = (sample_alike if self._invariant else sample)(allowed, [row.draw for row in rows])
         entries = self._logprobs(rows, logits, chosen)
         self.scheduler.advance(works)
         tokens, begin = chosen.tolist(), 0

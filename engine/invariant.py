@@ -1,55 +1,146 @@
 """Batch-invariant computation: a sequence's logits are the same bits whatever else is in the batch.
 
 What varies with a batch is the order in which sums are taken: matrix products choose their kernels by shape, attention
-is cut where sequences share. Here every shape is fixed. A step is computed in tiles of `ROWS` rows, the last one
-padded, each a whole forward pass; a row attends by itself over the pieces of `PIECE` tokens of its own prefix, first
-to last, and takes no part in anything that depends on its neighbours. A token's keys and values are therefore the same
-bits too, so that chunked prefill, a cached prefix and preemption change nothing either.
+is cut where sequences share. Here all shapes are fixed, and what a row's sums are made of follows from its position
+alone. A step is computed in tiles of `ROWS` rows, the last one padded, each a whole forward pass. A row's prefix is
+cut at absolute positions into long pieces for as long as they are full and short ones behind, the last of them masked.
+Rows of a tile that read a piece from the same blocks read it together, `QUERIES` at a time and padded to as many; each
+then merges its own pieces, first to last. A token's keys and values are therefore the same bits too, so that chunked
+prefill, a cached prefix and preemption change nothing either.
 
-That a row's result does not depend on its place within a tile is a property of the matrix library that shapes alone
-do not promise; `tests/engine/test_invariant.py` holds it on the machine at hand. Prefixes are not read once for all
-that share them: this mode is for comparing and for finding faults, and costs what `tests.bench` says.
+That a row's result does not depend on its place within a fixed shape is a property of the libraries at hand that
+shapes alone do not promise; `tests/engine/test_invariant.py` holds it on the machine at hand. Torch's CPU kernels cut
+large tensors by the number of threads, and some functions round differently at the end of a cut: a power of two of
+threads cuts between rows. What this mode costs is told by `tests.bench.bench_invariant`.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine.attention import attending
-from engine.model import Model, StepInput
+from engine.batch import Packed
+from engine.model import Model
+from engine.sampling import Draw, sample
 from engine.step import Work
+from kernels.attention.reference import attend
 from kernels.kv_store.reference import store
 
-ROWS = 16  # of a tile
-PIECE = 256  # tokens, rounded down to whole blocks
+ROWS = 64  # of a tile
+QUERIES = 16  # of a product with a piece, for each key head: those of its group, of as many rows as fit
+SHORT = 64  # tokens of a short piece, rounded down to whole blocks
+LONG = 8  # short pieces that are one long one
+BATCH = 8  # pieces of a product where its kernel may depend on their number: anywhere but on a CPU
 
 
 @torch.inference_mode()
-def forward(model: Model, step: StepInput, works: list[Work], block_size: int) -> Tensor:
-    """What `Model.forward` returns for a step made of `works`: `[sampled, vocabulary]` float32.
+def forward(model: Model, packed: Packed, works: list[Work], block_size: int) -> Tensor:
+    """What `Model.forward` returns for a step packed from `works`: `[sampled, vocabulary]` float32.
 
     Rows of one sequence stand in rising order, so a tile finds the keys of those before it in the cache.
     """
     tables = [work.sequence.table for work in works for _ in range(work.new + len(work.draft))]
-    rows = step.tokens.shape[0]
-    sampled = sorted((row, place) for place, row in enumerate(step.sampled.tolist()))
-    logits = []
-    for first in range(0, rows, ROWS):
-        last = min(first + ROWS, rows)
-        # Padding repeats the last row: it writes the same numbers to the same place.
-        index = torch.arange(first, first + ROWS, device=model.device).clamp_(max=last - 1)
-        wanted = [row - first for row, _ in sampled if first <= row < last]
-        padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
-        context = TileContext.of(model, step, index, [tables[min(row, last - 1)] for row in range(first, first + ROWS)])
-        with attending(context):
-            found = model.run(step.tokens[index], step.positions[index], padded)
-        if wanted:
-            logits.append(found[: len(wanted)])
-    if not logits:
-        return torch.empty(0, model.vocabulary, device=model.device)
-    order = torch.tensor([place for _, place in sampled], device=model.device)
-    return torch.cat(logits)[order.argsort()]
+    rows = len(packed.tokens)
+    logits = torch.empty(len(packed.wanted), model.vocabulary, device=model.device)
+    with _even_threads():
+        for first in range(0, rows, ROWS):
+            index = [min(row, rows - 1) for row in range(first, first + ROWS)]
+            # Padding repeats the last row: it writes the same numbers to the same place.
+            numbers = [[column[row] for row in index] for column in (packed.tokens, packed.positions, packed.slots)]
+            tokens, positions, slots = torch.tensor(numbers, device=model.device)
+            places = [place for place, row in enumerate(packed.wanted) if first <= row < first + ROWS]
+            wanted = [packed.wanted[place] - first for place in places]
+            padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
+            last = min(first + ROWS, rows)
+            context = TileContext.of(model, packed.positions[first:last], slots, tables[first:last], block_size)
+            with attending(context):
+                found = model.run(tokens, positions, padded)
+            logits[places] = found[: len(places)]
+    return logits
+
+
+@contextmanager
+def _even_threads() -> Iterator[None]:
+    """Inside, torch has a power of two of threads."""
+    threads = torch.get_num_threads()
+    even = 1 << (threads.bit_length() - 1)
+    if even == threads:
+        yield
+        return
+    torch.set_num_threads(even)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def row_by_row(device: torch.device) -> bool:
+    """Whether torch's reductions, and `attend`, compute each row or product by itself there whatever their number."""
+    return device.type == "cpu"
+
+
+@torch.inference_mode()
+def sample_alike(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """What `engine.sampling.sample` returns, each row's choice made with the same bits whatever the others are."""
+    if not row_by_row(logits.device):
+        return torch.cat([sample(logits[row : row + 1], [draw]) for row, draw in enumerate(draws)])
+    if len(draws) > 1:
+        return sample(logits, draws)
+    return sample(logits.expand(2, -1), [*draws, *draws])[:1]  # threads may share the sum of a lone row
+
+
+class Product(NamedTuple):
+    """Queries of as many rows of a tile as fit, with a piece of their prefixes that stands in the same blocks."""
+
+    begin: int  # first block of the sequences
+    width: int  # blocks
+    blocks: tuple[int, ...]  # of the cache; fewer where the sequence has no more
+    rows: list[int]
+
+
+def _products(positions: list[int], tables: list[list[int]], size: int, each: int) -> list[list[Product]]:
+    """All that a tile reads, the products with one piece together."""
+    short = max(1, SHORT // size)
+    long = short * LONG
+    pieces: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
+    for row, (position, table) in enumerate(zip(positions, tables, strict=True)):
+        full = (position + 1) // (long * size) * long
+        for width, begins in ((long, range(0, full, long)), (short, range(full, position // size + 1, short))):
+            for begin in begins:
+                pieces.setdefault((begin, width, tuple(table[begin : begin + width])), []).append(row)
+    return [
+        [Product(*piece, rows[first : first + each]) for first in range(0, len(rows), each)]
+        for piece, rows in pieces.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Products of one width at once."""
+
+    rows: Tensor  # [products * each] int64, of the tile
+    blocks: Tensor  # [products, or 1 for all, kv_heads, width] int64, counted through the caches of all heads
+    bias: Tensor | None  # [products, 1, each * group, tokens] float32, 0 or -inf; `None` for long pieces
+
+    @classmethod
+    def of(cls, model: Model, products: list[Product], positions: Tensor, size: int, each: int) -> "Launch":
+        """For rows of a tile at these positions, `each` to a product."""
+        device, shape, width = model.device, model.shape, products[0].width
+        pieces = products[:1] if len({product.blocks for product in products}) == 1 else products
+        blocks = [(*piece.blocks, *piece.blocks[-1:] * width)[:width] for piece in pieces]
+        heads = torch.arange(shape.kv_heads, device=device)[:, None] * (model.cache.shape[3] // size)
+        rows = torch.tensor([(product.rows + product.rows[-1:] * each)[:each] for product in products], device=device)
+        bias = None
+        if width <= max(1, SHORT // size):
+            begins = torch.tensor([product.begin for product in products], device=device)[:, None, None]
+            hidden = begins * size + torch.arange(width * size, device=device) > positions[rows][:, :, None]
+            bias = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+            bias = bias.repeat_interleave(shape.heads // shape.kv_heads, dim=1)[:, None]
+        return cls(rows.view(-1), torch.tensor(blocks, device=device)[:, None] + heads, bias)
 
 
 @dataclass(frozen=True)
@@ -58,51 +149,79 @@ class TileContext:
 
     cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
     slots: Tensor  # [ROWS] int64
-    pieces: list[tuple[Tensor, Tensor]]  # blocks [ROWS * blocks] int64; bias [ROWS, 1, tokens] float32, 0 or -inf
+    launches: list[Launch]
+    parts: Tensor  # [most pieces * ROWS] int64, each row's pieces in order, as places in the rows of all launches
+    absent: Tensor  # [most pieces, ROWS, 1] bool, where a row has fewer
+    each: int  # rows of a product
     block_size: int
     longest: int
 
     @classmethod
-    def of(cls, model: Model, step: StepInput, index: Tensor, tables: list[list[int]]) -> "TileContext":
-        """The tile of the rows `index` of a step, whose sequences have these block tables."""
-        size = step.work.block_size
-        per_piece = max(1, PIECE // size)
-        positions = step.positions[index]
-        count = int(positions.max()) // (per_piece * size) + 1
-        padded = [(table[: count * per_piece] + [0] * (count * per_piece))[: count * per_piece] for table in tables]
-        blocks = torch.tensor(padded, device=model.device)
-        pieces = []
-        for piece in range(count):
-            begin = piece * per_piece
-            tokens = torch.arange(begin * size, (begin + per_piece) * size, device=model.device)
-            hidden = tokens[None, :] > positions[:, None]
-            bias = torch.zeros(hidden.shape, device=model.device).masked_fill_(hidden, -torch.inf)
-            pieces.append((blocks[:, begin : begin + per_piece].reshape(-1), bias[:, None, :]))
-        return cls(model.cache, step.slots[index], pieces, size, model.context_length)
+    def of(cls, model: Model, positions: list[int], slots: Tensor, tables: list[list[int]], size: int) -> "TileContext":
+        """The tile of rows at these positions of sequences with these block tables, of blocks of `size` tokens."""
+        each = max(1, QUERIES * model.shape.kv_heads // model.shape.heads)
+        alone = row_by_row(model.device)
+        batches: list[list[Product]] = []
+        others: dict[int, list[Product]] = {}  # by width
+        for products in _products(positions, tables, size, each):
+            if len(products) > 1 and alone:
+                batches.append(products)
+            else:
+                others.setdefault(products[0].width, []).extend(products)
+        for products in others.values():
+            step = len(products) if alone else BATCH
+            for first in range(0, len(products), step):
+                some = products[first : first + step]
+                batches.append(some + some[-1:] * (max(2, step) - len(some)))  # threads would share a lone product
+        at = torch.tensor(positions, device=model.device)
+        launches = [Launch.of(model, products, at, size, each) for products in batches]
+        places: list[dict[int, int]] = [{} for _ in positions]  # of each row: a piece's first block -> place
+        for number, product in enumerate(product for products in batches for product in products):
+            for place, row in enumerate(product.rows, start=number * each):
+                places[row][product.begin] = place
+        most = max(len(found) for found in places)
+        parts = torch.tensor([([place for _, place in sorted(found.items())] + [-1] * most)[:most] for found in places])
+        parts = torch.cat([parts, parts[-1:].expand(ROWS - len(positions), -1)]).to(model.device).T  # as the last row
+        return cls(
+            model.cache,
+            slots,
+            launches,
+            parts.clamp(min=0).reshape(-1),
+            (parts < 0)[:, :, None],
+            each,
+            size,
+            model.context_length,
+        )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See `engine.attention.Context`. A running softmax in float32; a piece of which a row sees nothing adds 0."""
-        keys, values = self.cache[layer, 0], self.cache[layer, 1]
-        store(key, value, keys, values, self.slots)
+        """See `engine.attention.Context`. In float32; a piece that a row does not have adds 0."""
+        cached = self.cache[layer]
+        store(key, value, cached[0], cached[1], self.slots)
         heads, rows, dim = query.shape
         kv_heads = key.shape[0]
-        queries = query.transpose(0, 1).reshape(rows * kv_heads, heads // kv_heads, dim).float() * scale
-        top = torch.full((rows * kv_heads, heads // kv_heads, 1), -torch.inf, device=query.device)
-        total = torch.zeros_like(top)
-        output = torch.zeros_like(queries)
-        for blocks, bias in self.pieces:
-            scores = torch.bmm(queries, self._gather(keys, blocks, rows).transpose(1, 2))
-            scores += bias.repeat_interleave(kv_heads, dim=0)
-            higher = torch.maximum(top, scores.amax(dim=-1, keepdim=True))
-            weights = scores.sub_(higher).exp_()
-            kept = (top - higher).exp_()
-            total = total * kept + weights.sum(dim=-1, keepdim=True)
-            output = output * kept + torch.bmm(weights, self._gather(values, blocks, rows))
-            top = higher
-        return (output / total).view(rows, heads, dim).to(query.dtype)
+        queries = query.transpose(0, 1).float().contiguous()
+        outputs, levels = [], []
+        for launch in self.launches:
+            shape = (-1, self.each, kv_heads, heads // kv_heads, dim)
+            asked = queries.index_select(0, launch.rows).view(shape).transpose(1, 2).flatten(2, 3)
+            keys, values = (self._read(each, launch.blocks).expand(len(asked), -1, -1, -1) for each in cached)
+            output, lse = attend(asked, keys, values, scale, bias=launch.bias)
+            split = (len(asked), kv_heads, self.each, heads // kv_heads)
+            outputs.append(output.view(*split, dim).transpose(1, 2).reshape(-1, heads, dim))
+            levels.append(lse.view(split).transpose(1, 2).reshape(-1, heads))
+        most = len(self.absent)
+        output = torch.cat(outputs).index_select(0, self.parts).view(most, rows, heads, dim)
+        level = torch.cat(levels).index_select(0, self.parts).view(most, rows, heads)
+        level.masked_fill_(self.absent, -torch.inf)
+        weights = level.sub_(level.amax(dim=0)).exp_()
+        total, merged = weights[0], output[0] * weights[0, :, :, None]
+        for part in range(1, most):
+            total = total + weights[part]
+            merged += output[part] * weights[part, :, :, None]
+        return merged.div_(total[:, :, None]).to(query.dtype)
 
-    def _gather(self, cached: Tensor, blocks: Tensor, rows: int) -> Tensor:
-        """`[rows * kv_heads, tokens, head_dim]` float32 of one piece."""
-        kv_heads, _, dim = cached.shape
-        found = cached.view(kv_heads, -1, self.block_size * dim).index_select(1, blocks)
-        return found.view(kv_heads, rows, -1, dim).transpose(0, 1).reshape(rows * kv_heads, -1, dim).float()
+    def _read(self, cached: Tensor, blocks: Tensor) -> Tensor:
+        """`[products or 1, kv_heads, tokens, head_dim]` float32."""
+        dim = cached.shape[2]
+        found = cached.view(-1, self.block_size * dim).index_select(0, blocks.view(-1))
+        return found.view(*blocks.shape[:2], -1, dim).float()

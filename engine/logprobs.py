@@ -5,6 +5,7 @@ from collections.abc import Sequence as Many
 import torch
 from torch import Tensor
 
+from engine.invariant import row_by_row
 from engine.sampling import logprobs
 from engine.sequence import TokenLogprob
 from engine.step import Work
@@ -19,8 +20,9 @@ def report(
         logits: `[rows, vocabulary]` float32.
         tokens: `[rows]` int64.
         counts: alternatives wanted of each row; `None`: nothing at all.
-        each_alone: compute each row by itself, so that others cannot change its last bits.
+        each_alone: others must not change a row's last bits.
     """
+    each_alone = each_alone and not row_by_row(logits.device)
     entries: list[TokenLogprob | None] = [None] * len(counts)
     groups: dict[tuple[int, int], list[int]] = {}
     for row, count in enumerate(counts):

@@ -85,9 +85,9 @@ class Runner:
                 found = None
             if found is not None:
                 return found
+        if self._invariant:
+            return invariant.forward(model, packed, step.works, size), 0
         built, shared_tokens = build(
             packed, step.shared, size, self.cost, model.backend, model.device, allocator.zone, allocator.count
         )
-        if self._invariant:
-            return invariant.forward(model, built, step.works, size), 0
         return model.forward(built), shared_tokens

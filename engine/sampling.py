@@ -120,10 +120,10 @@ def _sample_sorted(probabilities: Tensor, draws: Sequence[Draw], uniform: Number
     vocabulary = ordered.shape[1]
     top_k = torch.tensor([d.params.top_k or vocabulary for d in draws], device=device)[:, None]
     weights = ordered.double() * (torch.arange(vocabulary, device=device) < top_k)
-    before = weights.cumsum(dim=-1) - weights
+    sums = weights.cumsum(dim=-1)
     top_p = torch.tensor([d.params.top_p for d in draws], dtype=torch.float64, device=device)[:, None]
     min_p = torch.tensor([d.params.min_p for d in draws], device=device)[:, None]
-    keep = (before < top_p * weights.sum(dim=-1, keepdim=True)) & (ordered >= min_p * ordered[:, :1])
+    keep = (sums - weights < top_p * sums[:, -1:]) & (ordered >= min_p * ordered[:, :1])
     keep[:, 0] = True
     cumulative = (weights * keep).cumsum(dim=-1)
     target = torch.from_numpy(uniform).to(device)[:, None] * cumulative[:, -1:]

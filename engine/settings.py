@@ -45,7 +45,7 @@ class Settings(BaseModel):
     prefill_chunk: int = Field(default=512, ge=1)  # prompt tokens computed per step, beside the decoding rows
     speculation: Literal["auto", "off"] = "auto"  # auto: where it pays
     max_draft: int = Field(default=32, ge=1, le=256)  # tokens guessed per sequence and step
-    batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slow
+    batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slower
     lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
     item_tokens: int | None = Field(default=None, ge=0)  # `kernels.tree_attention.cut.CutCost`; None: by calibration
     attention_backend: backends = "auto"  # auto: Triton on a GPU, torch elsewhere
