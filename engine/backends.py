@@ -15,8 +15,9 @@ from kernels.tree_attention import reference
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.calibrate import measure
 from kernels.tree_attention.cost import MeasuredCost, fit
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import Tiling
-from kernels.tree_attention.worklist import Item, WorkList
+from kernels.tree_attention.worklist import WorkList
 
 Work = WorkList | WorkBuffers
 
@@ -59,7 +60,7 @@ class TorchBackend:
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
         assert isinstance(work, WorkList)
-        return reference.tree_attention(query, key_cache, value_cache, work, scale)[0]
+        return reference.tree_attention_output(query, key_cache, value_cache, work, scale)
 
 
 class TritonBackend:

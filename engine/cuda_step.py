@@ -23,8 +23,8 @@ from engine.model import Model, StepInput
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import cut
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError
-from kernels.tree_attention.worklist import Item
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 

@@ -37,3 +37,23 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
     for part in range(1, width):
         merged.addcmul_(values[part], weights[part][..., None])
     return merged, total.log_().add_(top)
+
+
+def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True) -> Tensor:
+    """Merge results that lie one above the other: few calls, for those who merge often.
+
+    Args:
+        values: `[heads, levels, rows, ..., head_dim]` float32, results over disjoint sets of keys, finite; spoiled.
+        lse: `[heads, levels, rows, ...]` float32, their log-sum-exp, natural logarithm; `-inf` marks a result without
+            keys.
+        hollow: whether a row may have no key on any level; its output is then 0, and undefined otherwise.
+
+    Returns:
+        `[heads, rows, ..., head_dim]` float32.
+    """
+    if values.shape[1] == 1:
+        return values[:, 0].clone()
+    weights = torch.softmax(lse, dim=1)
+    if hollow:
+        weights = weights.nan_to_num_(0.0)
+    return values.mul_(weights[..., None]).sum(dim=1)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
-from kernels.tree_attention.worklist import Item
 
 CTAS = 2  # programs that run at once on each multiprocessor: what shared memory and registers allow
 SIMULATED = 8  # programs at once where there is no GPU

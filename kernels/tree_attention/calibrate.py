@@ -9,7 +9,7 @@ from torch import Tensor
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import Sample
 from kernels.tree_attention.cut import CutCost, Span, cut
-from kernels.tree_attention.worklist import Item
+from kernels.tree_attention.items import Item
 
 SEQUENCES = (2, 6, 24, 96)
 TOKENS = (32, 160, 640, 2048)

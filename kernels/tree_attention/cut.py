@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.worklist import Item
+from kernels.tree_attention.items import Item
 
 # A sequence's own tokens, if they begin with a run of neighbouring blocks at least this long (its prompt was
 # allocated at once), are cut after it: the run is then read in place, and only what was added block by block is

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.tree_attention.worklist import Item
+from kernels.tree_attention.items import Item
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
 

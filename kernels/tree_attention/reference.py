@@ -1,16 +1,20 @@
-"""Tree attention in torch: every item of a work list, then one merge in float32.
+"""Tree attention in torch: every launch of a work list, then one merge in float32.
 
 This is the definition of the operation and also the CPU path: a node shared by many sequences is read once, in place,
 by one matrix product of all their queries (Hydragen, arXiv 2402.05099, sections 3.1 and 3.2), and no key is copied
 per sequence except the short tails that belong to one sequence alone.
 """
 
+import weakref
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from kernels.attention.reference import attend
-from kernels.lse_merge.reference import merge_partials
-from kernels.tree_attention.worklist import NodeLaunch, StripLaunch, TailLaunch, WorkList
+from kernels.lse_merge.reference import merge_levels
+from kernels.tree_attention.launches import Launch, NodeLaunch, StripLaunch, TailLaunch
+from kernels.tree_attention.worklist import WorkList
 
 
 def tree_attention(
@@ -29,33 +33,117 @@ def tree_attention(
         Output `[rows, heads, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]`
         in float32. A row without keys has output 0 and log-sum-exp `-inf`.
     """
+    room = _launch(query, key_cache, value_cache, work, scale)
+    return room.output(query), room.lse(query)
+
+
+def tree_attention_output(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float
+) -> Tensor:
+    """The output of `tree_attention` alone."""
+    return _launch(query, key_cache, value_cache, work, scale).output(query)
+
+
+class _Room:
+    """Where the partial results of one work list and one shape of heads go, layer after layer, and what its launches
+    need in that shape. Between large products every call costs tens of microseconds, for its code is cold: what can be
+    made once a step is made here.
+    """
+
+    def __init__(self, work: WorkList, kv_heads: int, group: int, dim: int, blocks: int) -> None:
+        plan, device, rows = work.plan, work.device, work.rows
+        self.shape = (kv_heads, group, dim, blocks)
+        self._hollow = plan.hollow
+        with torch.inference_mode(False):  # layers in both modes may write
+            self._values = torch.zeros(kv_heads, 1 + plan.levels * rows, group, dim, device=device)
+            self._lse = torch.full((kv_heads, 1 + plan.levels * rows, group), -torch.inf, device=device)
+        # [kv_heads, levels, rows, group, head_dim]
+        self._levels = self._values[:, 1:].view(kv_heads, plan.levels, rows, group, dim)
+        self._lse_levels = self._lse[:, 1:].view(kv_heads, plan.levels, rows, group)
+        heads = torch.arange(kv_heads, device=device)[:, None] * blocks
+        self.launches: list[_Shaped] = []
+        for launch in plan.launches:
+            entries = bias = targets = None
+            if isinstance(launch, NodeLaunch):
+                count = launch.rows.stop - launch.rows.start
+            else:
+                count = launch.count
+                bias = launch.bias if launch.bias.shape[2] == 1 else launch.bias.repeat_interleave(group, dim=2)
+            if isinstance(launch, TailLaunch):
+                entries = (heads + launch.blocks).view(-1)
+            if isinstance(launch.place, slice):
+                shape = (kv_heads, -1, count * group)
+                targets = (self._values[:, launch.place].view(*shape, dim), self._lse[:, launch.place].view(shape))
+            self.launches.append(_Shaped(launch, entries, bias, targets))
+
+    def put(self, shaped: "_Shaped", output: Tensor, lse: Tensor) -> None:
+        """Keep a launch's results: `[kv_heads, items, rows * group, head_dim]`, and without the last dimension."""
+        if shaped.targets is not None:
+            shaped.targets[0].copy_(output)
+            shaped.targets[1].copy_(lse)
+            return
+        kv_heads, group, dim, _ = self.shape
+        place = shaped.launch.place
+        assert isinstance(place, Tensor)
+        self._values.index_copy_(1, place, output.reshape(kv_heads, -1, group, dim).float())
+        self._lse.index_copy_(1, place, lse.reshape(kv_heads, -1, group))
+
+    def output(self, query: Tensor) -> Tensor:
+        """All results merged, which spoils them, in the shape and dtype of `query`."""
+        merged = merge_levels(self._levels, self._lse_levels, self._hollow)
+        return merged.transpose(0, 1).reshape(query.shape).to(query.dtype)
+
+    def lse(self, query: Tensor) -> Tensor:
+        """`[rows, heads]`, of all results."""
+        return torch.logsumexp(self._lse_levels, dim=1).transpose(0, 1).reshape(query.shape[:2])
+
+
+class _Shaped(NamedTuple):
+    """A launch, and what it needs in one shape of heads."""
+
+    launch: Launch
+    entries: Tensor | None  # [kv_heads * items * width] blocks of all heads, of a gathered launch
+    bias: Tensor | None  # with a row per query head
+    targets: tuple[Tensor, Tensor] | None  # where its results go, if that is one place: in the shape that `put` takes
+
+
+_rooms: "weakref.WeakKeyDictionary[WorkList, _Room]" = weakref.WeakKeyDictionary()
+
+
+def _launch(query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float) -> _Room:
+    """Compute all partial results."""
     rows, heads, dim = query.shape
-    kv_heads = key_cache.shape[0]
-    group = heads // kv_heads
-    by_head = (
-        query.view(rows, kv_heads, group, dim).permute(1, 0, 2, 3).contiguous()
-    )  # [kv_heads, rows, group, head_dim]
-    # The last slot stands for "no keys".
-    partials = torch.zeros(work.partials + 1, kv_heads, group, dim, dtype=torch.float32, device=query.device)
-    lse = torch.full((work.partials + 1, kv_heads, group), -torch.inf, dtype=torch.float32, device=query.device)
-    for launch in work.launches:
+    kv_heads, slots, _ = key_cache.shape
+    shape = (kv_heads, heads // kv_heads, dim, slots // work.block_size)
+    room = _rooms.get(work)
+    if room is None or room.shape != shape:
+        room = _rooms[work] = _Room(work, *shape)
+    # [kv_heads, rows, group, head_dim]
+    by_head = query.view(rows, *shape[:3]).permute(1, 0, 2, 3).contiguous()
+    for shaped in room.launches:
+        launch = shaped.launch
         if isinstance(launch, NodeLaunch):
-            output, level = _node(by_head, key_cache, value_cache, launch, scale)
-        elif isinstance(launch, StripLaunch):
-            output, level = _strip(by_head, key_cache, value_cache, launch, scale)
+            found = _node(by_head, key_cache, value_cache, launch, scale)
         else:
-            output, level = _tails(by_head, key_cache, value_cache, launch, scale, work.block_size)
-        end = launch.partial + output.shape[1]
-        partials[launch.partial : end] = output.transpose(0, 1)
-        lse[launch.partial : end] = level.transpose(0, 1)
-    merged, total = merge_partials(partials.view(-1, heads, dim), lse.view(-1, heads), work.parts)
-    return merged.to(query.dtype), total
+            if isinstance(launch, StripLaunch):
+                key, value = _strip(key_cache, launch), _strip(value_cache, launch)
+            else:
+                assert shaped.entries is not None
+                key = _gather(key_cache, shaped.entries, launch.width, work.block_size)
+                value = _gather(value_cache, shaped.entries, launch.width, work.block_size)
+            if isinstance(launch.rows, slice):
+                queries = by_head[:, launch.rows]
+            else:
+                queries = by_head.index_select(1, launch.rows)
+            found = attend(queries.view(*key.shape[:2], -1, dim), key, value, scale, bias=shaped.bias)
+        room.put(shaped, *found)
+    return room
 
 
 def _node(
     by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: NodeLaunch, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """`([kv_heads, rows, group, head_dim], [kv_heads, rows, group])` of one item."""
+    """`([kv_heads, 1, rows * group, head_dim], [kv_heads, 1, rows * group])` of one item."""
     queries = by_head[:, launch.rows]
     kv_heads, count, group, dim = queries.shape
     if isinstance(launch.keys, slice):
@@ -66,46 +154,20 @@ def _node(
         key = key[:, None].expand(-1, group, -1, -1)
         value = value[:, None].expand(-1, group, -1, -1)
         output, lse = attend(queries.transpose(1, 2), key, value, scale, causal=True)  # heads are [kv_heads, group]
-        return output.transpose(1, 2), lse.transpose(1, 2)
-    output, lse = attend(queries.reshape(1, kv_heads, count * group, dim), key[None], value[None], scale)
-    return output.view(kv_heads, count, group, dim), lse.reshape(kv_heads, count, group)
+        output, lse = output.transpose(1, 2), lse.transpose(1, 2)
+        return output.reshape(kv_heads, 1, count * group, dim), lse.reshape(kv_heads, 1, count * group)
+    return attend(queries.reshape(kv_heads, 1, count * group, dim), key[:, None], value[:, None], scale)
 
 
-def _tails(
-    by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: TailLaunch, scale: float, block_size: int
-) -> tuple[Tensor, Tensor]:
-    """`([kv_heads, items, group, head_dim], [kv_heads, items, group])` of many one-row items."""
-    kv_heads, slots, dim = key_cache.shape
-    count = launch.rows.shape[0]
-    heads = torch.arange(kv_heads, device=by_head.device)[:, None] * (slots // block_size)
-    index = (heads + launch.blocks).view(-1)
-    shape = (kv_heads, count, launch.width * block_size, dim)
-    key = key_cache.view(-1, block_size * dim).index_select(0, index).view(shape)
-    value = value_cache.view(-1, block_size * dim).index_select(0, index).view(shape)
-    return _many(by_head.index_select(1, launch.rows), key, value, launch.bias, scale)
+def _gather(cache: Tensor, index: Tensor, width: int, block_size: int) -> Tensor:
+    """`[kv_heads, items, width * block_size, head_dim]`, a copy."""
+    kv_heads, _, dim = cache.shape
+    found = cache.view(-1, block_size * dim).index_select(0, index)
+    return found.view(kv_heads, -1, width * block_size, dim)
 
 
-def _strip(
-    by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: StripLaunch, scale: float
-) -> tuple[Tensor, Tensor]:
-    """`([kv_heads, items, group, head_dim], [kv_heads, items, group])` of a strip, each head's tails read in place."""
-    kv_heads, slots, dim = key_cache.shape
-    places = launch.rows.shape[0]
-    shape = (kv_heads, places, launch.length, dim)
-    strides = (slots * dim, launch.stride * dim, dim, 1)
-    key = key_cache[:, launch.first :].as_strided(shape, strides)
-    value = value_cache[:, launch.first :].as_strided(shape, strides)
-    output, lse = _many(by_head.index_select(1, launch.rows), key, value, launch.bias, scale)
-    if launch.at.shape[0] == places:
-        return output, lse
-    return output.index_select(1, launch.at), lse.index_select(1, launch.at)
-
-
-def _many(queries: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention of `[kv_heads, items, group, head_dim]` over each item's own keys `[kv_heads, items, keys, head_dim]`,
-    with the bias `[1, items, 1, keys]` of both kinds of launch.
-    """
-    output, lse = attend(
-        queries.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), scale, bias=bias.transpose(0, 1)
-    )
-    return output.transpose(0, 1), lse.transpose(0, 1)
+def _strip(cache: Tensor, launch: StripLaunch) -> Tensor:
+    """`[kv_heads, places, length, head_dim]`, in place."""
+    kv_heads, slots, dim = cache.shape
+    shape = (kv_heads, launch.bias.shape[1], launch.length, dim)
+    return cache[:, launch.first :].as_strided(shape, (slots * dim, launch.stride * dim, dim, 1))

@@ -8,8 +8,8 @@ import numpy as np
 from kernels.tree_attention.buffers import CTAS, Heads
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import Tiling, plan
-from kernels.tree_attention.worklist import Item
 
 PROCESSORS = 132  # multiprocessors of an H100 SXM, for which steps are planned where there is no GPU
 BLOCK = 16  # tokens

@@ -11,8 +11,9 @@ from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.calibrate import measure
 from kernels.tree_attention.cost import MeasuredCost, Sample, fit
 from kernels.tree_attention.cut import Span, cut
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.reference import tree_attention
-from kernels.tree_attention.worklist import Item, WorkList
+from kernels.tree_attention.worklist import WorkList
 
 GPU = MeasuredCost(read=0.001, item=4.0, row=0.01, load=0.001, tile=0.0005, group=8, queries=64)
 

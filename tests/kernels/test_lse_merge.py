@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.attention.reference import plain
-from kernels.lse_merge.reference import merge_partials
+from kernels.lse_merge.reference import merge_levels, merge_partials
 
 
 def _split(lengths: list[int], rows: int = 5, heads: int = 4):
@@ -71,3 +71,18 @@ def test_half_precision_partials_are_merged_in_float32():
     output, total = merge_partials(partials, torch.zeros(2, 1, dtype=torch.bfloat16), torch.tensor([[0, 1]]))
     assert output.dtype == total.dtype == torch.float32
     assert output.item() == 1.00390625  # not representable in bfloat16
+
+
+@pytest.mark.parametrize("lengths", [[7], [3, 4], [40, 2, 9, 1]], ids=str)
+def test_levels_are_merged_as_parts_are(lengths: list[int]):
+    (expected, _), partials, lse, parts = _split(lengths)
+    lse[parts[2, 0]] = -math.inf
+    partials[parts[2, 0]] = 0
+    lse[parts[4]] = -math.inf
+    partials[parts[4]] = 0
+    values, levels = partials.view(len(lengths), 5, 4, 16), lse.view(len(lengths), 5, 4)
+    other, _ = merge_partials(partials, lse, parts)
+    found = merge_levels(values.permute(2, 0, 1, 3).contiguous(), levels.permute(2, 0, 1).contiguous())
+    torch.testing.assert_close(found.transpose(0, 1), other, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(other[:2], expected[:2], atol=1e-5, rtol=1e-5)
+    assert (found[:, 4] == 0).all()

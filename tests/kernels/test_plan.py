@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import SEES_ALL, CapacityError, Plan, Tiling, plan
-from kernels.tree_attention.worklist import Item
 from tests.kernels.test_tree_attention import grow
 
 TILING = Tiling(small=4, large=10, keys=8)

@@ -9,8 +9,10 @@ import torch
 
 from kernels.attention.reference import plain
 from kernels.tree_attention.cut import CutCost, Span, cut
-from kernels.tree_attention.reference import tree_attention
-from kernels.tree_attention.worklist import Item, NodeLaunch, StripLaunch, TailLaunch, WorkList
+from kernels.tree_attention.items import Item
+from kernels.tree_attention.launches import NodeLaunch, StripLaunch, TailLaunch
+from kernels.tree_attention.reference import tree_attention, tree_attention_output
+from kernels.tree_attention.worklist import WorkList
 
 POISON = 1e4  # in every slot that no sequence owns: finite, as the contract asks, and ruinous if it ever counts
 
@@ -55,7 +57,9 @@ def grow(levels: int, width: int, block_size: int, seed: int, chunk: int = 1, sc
     return Tree(spans, shared, count)
 
 
-def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost: CutCost, dtype=torch.float32) -> None:
+def check(
+    tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost: CutCost, dtype=torch.float32, zone: int = 0
+) -> None:
     rows = sum(span.new for span in tree.spans)
     caches = torch.full((2, kv_heads, tree.blocks * block_size, dim), POISON, dtype=dtype)
     slots = []
@@ -65,8 +69,11 @@ def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost
         caches[:, :, at] = torch.randn(2, kv_heads, span.length, dim, dtype=dtype)
     query = torch.randn(heads, rows, dim, dtype=dtype).transpose(0, 1)  # not contiguous, as it comes from the model
     scale = dim**-0.5
-    work = WorkList.of(cut(tree.spans, tree.shared, block_size, cost), rows, block_size)
+    items = cut(tree.spans, tree.shared, block_size, cost)
+    work = WorkList.of(items, rows, block_size, zone=zone, cache_blocks=tree.blocks)
     output, lse = tree_attention(query, caches[0], caches[1], work, scale)
+    again = tree_attention_output(query, caches[0], caches[1], work, scale)
+    assert torch.equal(output, again), "nothing of an earlier layer counts"
     assert output.dtype == dtype
     assert lse.dtype == torch.float32
     row = 0
@@ -119,18 +126,19 @@ def test_shared_node_is_one_launch_that_reads_the_cache_in_place():
     prefix = list(range(10, 138))
     spans = [Span([*prefix, 200 + i], 1, 128 * 16 + 1 + i % 16) for i in range(64)]
     work = WorkList.of(cut(spans, [0] + [128] * 63, 16), 64, 16)
-    node, tails = work.launches
+    node, tails = work.plan.launches
     assert isinstance(node, NodeLaunch)
     assert node.keys == slice(160, 160 + 2048)
     assert isinstance(tails, TailLaunch)
-    assert tails.blocks.tolist() == sorted(tails.blocks.tolist(), key=lambda b: -((b - 200) % 16))
-    assert work.parts.shape == (64, 2)
-    assert work.table.shape == (65, 7)
+    assert tails.blocks.tolist() == list(range(200, 264))
+    assert tails.rows == slice(0, 64), "queries and results are not copied row by row"
+    assert isinstance(tails.place, slice)
+    assert work.plan.levels == 2
 
 
 def test_tails_of_very_different_lengths_are_not_padded_to_the_longest():
     spans = [Span(list(range(100 * i, 100 * i + 64)), 1, 512 if i == 0 else 3) for i in range(40)]
-    launches = WorkList.of(cut(spans, [0] * 40, 8), 40, 8).launches
+    launches = WorkList.of(cut(spans, [0] * 40, 8), 40, 8).plan.launches
     padded = sum(len(launch.blocks) * 8 for launch in launches if isinstance(launch, TailLaunch))
     assert len(launches) > 1
     assert padded < 4 * (512 + 39 * 3)
@@ -147,7 +155,7 @@ def test_short_trees_are_left_to_plain_attention():
 def test_a_long_prompt_of_one_sequence_is_read_in_place_though_its_tail_lies_elsewhere():
     table = [*range(50, 90), 7, 3]
     work = WorkList.of(cut([Span(table, 1, 42 * 16 - 5)], [0], 16), 1, 16)
-    prompt, tail = work.launches
+    prompt, tail = work.plan.launches
     assert isinstance(prompt, NodeLaunch)
     assert prompt.keys == slice(50 * 16, 90 * 16)
     assert isinstance(tail, TailLaunch)
@@ -165,9 +173,9 @@ def test_tails_in_zones_are_read_in_place(lengths: list[int], heads: int, kv_hea
     spans.append(Span([60 - 25, 2, 0], 1, 11))
     items = cut(spans, [0] * len(spans), size)
     work = WorkList.of(items, len(spans), size, zone=zone, cache_blocks=count)
-    strip = work.launches[0]
+    strip = work.plan.launches[0]
     assert isinstance(strip, StripLaunch)
-    assert len(strip.at) == len(lengths)
+    assert strip.items == len(lengths)
     caches = torch.full((2, kv_heads, count * size, dim), POISON)
     query = torch.randn(len(spans), heads, dim)
     slots = [(torch.tensor(s.table)[:, None] * size + torch.arange(size)).reshape(-1)[: s.length] for s in spans]
@@ -185,13 +193,55 @@ def test_strips_end_where_they_would_read_mostly_in_vain_or_past_the_cache():
     def strips(starts: list[int], lengths: list[int], cache_blocks: int = 800) -> list[int]:
         spans = [Span(list(range(b, b + 8)), 1, n) for b, n in zip(starts, lengths, strict=True)]
         work = WorkList.of(cut(spans, [0] * len(spans), 4), len(spans), 4, zone=8, cache_blocks=cache_blocks)
-        return [len(launch.at) for launch in work.launches if isinstance(launch, StripLaunch)]
+        return [launch.items for launch in work.plan.launches if isinstance(launch, StripLaunch)]
 
     assert strips([0, 8, 16, 24], [20, 20, 20, 20]) == [4]
     assert strips([0, 8, 400, 408], [20, 20, 20, 20]) == [2, 2], "a gap"
     assert strips([0, 8, 17, 24], [20, 20, 20, 20]) == [3], "another residue"
     assert strips([0, 8, 16, 24], [32, 1, 1, 1]) == [], "padding"
     assert strips([0, 8, 16, 25], [20, 20, 20, 20], cache_blocks=20) == [2], "the end"
+
+
+def grouped(groups: int, each: int, blocks: int, new: int = 1, stride: int = 0) -> Tree:
+    """A root of 10 blocks, `groups` nodes of `blocks` blocks below it, `each` sequences below each of them."""
+    root, tables, first = list(range(10)), [], 40
+    for group in range(groups):
+        begin = 40 + group * stride if stride else 300 + 17 * group
+        node = list(range(begin, begin + blocks))
+        tables += [[*root, *node, 2000 + 3 * (first := first + 1), 2001 + 3 * first] for _ in range(each)]
+    shared = [0] + [10 if i % each == 0 else 10 + blocks for i in range(1, len(tables))]
+    spans = [Span(table, new, (10 + blocks) * 4 + 2 + index % 3 + new - 1) for index, table in enumerate(tables)]
+    return Tree(spans, shared, 4000)
+
+
+@pytest.mark.parametrize("stride", [0, 20])
+def test_sibling_nodes_are_one_launch(stride: int):
+    """In place where they lie a fixed stride apart, gathered elsewhere; those too long to copy, one by one."""
+    tree = grouped(5, 3, 12, stride=stride)
+    items = cut(tree.spans, tree.shared, 4, CutCost(0))
+    work = WorkList.of(items, 15, 4, zone=stride, cache_blocks=4000)
+    root, nodes, tails = work.plan.launches
+    assert isinstance(root, NodeLaunch)
+    assert isinstance(nodes, StripLaunch if stride else TailLaunch)
+    assert (nodes.count, nodes.rows, nodes.bias.shape[1]) == (3, slice(0, 15), 5)
+    assert isinstance(tails, TailLaunch)
+    assert work.plan.levels == 3
+    check(tree, 4, 4, 2, 32, CutCost(0), zone=stride)
+    long = grouped(2, 3, 70)
+    launches = WorkList.of(cut(long.spans, long.shared, 4, CutCost(0)), 6, 4).plan.launches
+    assert [type(launch) for launch in launches] == [NodeLaunch] * 3 + [TailLaunch]
+
+
+@pytest.mark.parametrize("zone", [0, 3])
+def test_drafts_are_one_launch(zone: int):
+    """Each sequence's rows see one token more than the row before; what its rows share is not told apart from it."""
+    tree = grouped(4, 4, 6, new=4)
+    work = WorkList.of(cut(tree.spans, tree.shared, 4, CutCost(0)), 64, 4, zone=zone, cache_blocks=4000)
+    *nodes, tails = work.plan.launches
+    assert len(nodes) == 2
+    assert isinstance(tails, StripLaunch if zone else TailLaunch)
+    assert (tails.count, tails.rows, tails.bias.shape[1:3]) == (4, slice(0, 64), (16, 4))
+    check(tree, 4, 4, 2, 32, CutCost(0), zone=zone)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from torch import Tensor
 from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Capacity, Heads, Scratch, WorkBuffers
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError, Tiling
 from kernels.tree_attention.reference import tree_attention as reference
 from kernels.tree_attention.triton import tree_attention
-from kernels.tree_attention.worklist import Item, WorkList
+from kernels.tree_attention.worklist import WorkList
 from tests.kernels.interpreting import DEVICE, DTYPES
 from tests.kernels.test_tree_attention import Tree, grow
 
