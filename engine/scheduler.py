@@ -18,6 +18,7 @@ from engine.prefix_tree import Match, PrefixTree
 from engine.sequence import FinishReason, Request, Sequence, State
 from engine.step import Step, Work
 from engine.turns import Turns
+from kernels.tree_attention.cut import RUN_TOKENS
 
 CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
 
@@ -347,8 +348,12 @@ class Scheduler:
         return self._forecast
 
     def _place(self, shared: list[int], own: int, continues: bool) -> list[int]:
-        """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere."""
+        """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere. Behind
+        a prompt that fills a run, the last block, into which the sequence grows, is put into a zone.
+        """
         placed: list[int] | None = None
+        if not shared and (own - 1) * self.limits.block_size >= RUN_TOKENS and (last := self.allocator.open_zone(1)):
+            return [*self.allocator.allocate(own - 1), *last]
         if own and continues:
             placed = self.allocator.follow(shared[-1], own)
         if own and shared and placed is None:
