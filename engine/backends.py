@@ -5,6 +5,7 @@ Both take a step's items once, as work, and then attend with it in every layer.
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -146,4 +147,4 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
             most = max(sample.sequences * sample.tokens for sample in samples)
             slowest = sum(s.seconds for s in samples if s.shared and s.sequences * s.tokens == most)
             found.append((slowest, fit(samples, heads.group, queries)))
-    return min(found, key=lambda each: each[0])[1]
+    return replace(min(found, key=lambda each: each[0])[1], together=backend.name == "torch")

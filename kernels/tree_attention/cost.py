@@ -15,8 +15,10 @@ import numpy as np
 class CutRule(Protocol):
     """Decides which shared nodes attention reads on their own."""
 
-    def keeps(self, sequences: int, tokens: int) -> bool:
-        """Whether a node of `tokens` tokens above `sequences` decoding sequences is worth an item of its own."""
+    def keeps(self, sequences: int, tokens: int, siblings: int = 1) -> bool:
+        """Whether a node of `tokens` tokens above `sequences` decoding sequences is worth an item of its own, where
+        `siblings` nodes of its level, it included, are above as many.
+        """
         ...
 
 
@@ -31,6 +33,7 @@ class MeasuredCost:
     tile: float  # one token of an item, for each of its tiles of queries
     group: int  # query heads per key-value head
     queries: int  # of one tile, heads of a group counted
+    together: bool = False  # whether sibling nodes share the cost of an item, as on a CPU
 
     def plain(self, sequences: int, tokens: int) -> float:
         """Time to read a node again for each sequence."""
@@ -41,9 +44,10 @@ class MeasuredCost:
         tiles = -(-sequences * self.group // self.queries)
         return self.item + sequences * self.row + tokens * (self.load + tiles * self.tile)
 
-    def keeps(self, sequences: int, tokens: int) -> bool:
+    def keeps(self, sequences: int, tokens: int, siblings: int = 1) -> bool:
         """See `CutRule`."""
-        return self.shared(sequences, tokens) < self.plain(sequences, tokens)
+        saved = self.item * (1 - 1 / siblings) if self.together else 0.0
+        return self.shared(sequences, tokens) - saved < self.plain(sequences, tokens)
 
     def crossover(self, sequences: int, longest: int = 1 << 20) -> int | None:
         """The shortest node, in tokens, that is worth an item above so many sequences; `None`: none up to

@@ -5,6 +5,7 @@ share is the number of leading blocks that their tables have in common; from the
 nodes are the intervals of the longest-common-prefix array).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,18 +23,20 @@ RUN_TOKENS = 256
 
 @dataclass(frozen=True)
 class CutCost:
-    """When a shared node gets an item of its own rather than being read again in the tail of each sequence below it.
+    """When shared nodes get items of their own rather than being read again in the tail of each sequence below them.
 
-    An item costs a launch and one more partial result to merge; re-reading costs every sequence but the first the
-    node's tokens. The default is the break-even measured on CPU with 4 kv heads of 32: about 35 us an item, 0.05 us a
-    token.
+    Items cost a launch and one more partial result to merge; re-reading costs every sequence but the first the nodes'
+    tokens. Sibling nodes are one launch on a CPU (`kernels.tree_attention.launches`), so they are weighed together. The
+    default is the break-even on a CPU with caches cold, as between a model's products, and is about the same for 4 kv
+    heads of 32 as for 2 of 128: what a launch costs grows with the rows that it merges (`make bench`,
+    `bench_attention`).
     """
 
-    item_tokens: int = 700  # re-read tokens that cost as much as one item
+    item_tokens: int = 500  # re-read tokens that cost as much as one launch
 
-    def keeps(self, sequences: int, tokens: int) -> bool:
-        """Whether a node of `tokens` tokens above `sequences` sequences is worth an item of its own."""
-        return (sequences - 1) * tokens >= self.item_tokens
+    def keeps(self, sequences: int, tokens: int, siblings: int = 1) -> bool:
+        """See `kernels.tree_attention.cost.CutRule`."""
+        return (sequences - 1) * tokens * siblings >= self.item_tokens
 
 
 class Span(NamedTuple):
@@ -75,10 +78,14 @@ def cut(
         starts.append(starts[-1] + span.new)
     items: list[Item] = []
     covered = [0] * len(spans)  # blocks of each sequence that items already cover
-    for node in _nodes(shared, len(spans)):
+    nodes = _nodes(shared, len(spans))
+    levels = _levels(nodes, len(spans))
+    alike = Counter((level, node.last - node.first) for node, level in zip(nodes, levels, strict=True))
+    for node, level in zip(nodes, levels, strict=True):
         begin = covered[node.first]
         tokens = (node.end - begin) * block_size
-        if not rule.keeps(node.last - node.first, tokens):
+        sequences = node.last - node.first
+        if not rule.keeps(sequences, tokens, alike[level, sequences]):
             continue
         blocks = spans[node.first].table[begin : node.end]
         items.append(Item(starts[node.first], starts[node.last], blocks, 0, tokens))
@@ -104,6 +111,16 @@ def _first_run(blocks: Sequence[int], count: int) -> int:
     first = np.asarray(blocks[:count], dtype=np.int64)
     breaks = np.flatnonzero(np.diff(first) != 1)
     return int(breaks[0]) + 1 if breaks.size else count
+
+
+def _levels(nodes: Sequence[_Node], count: int) -> list[int]:
+    """How many nodes are above each of `nodes`, which are in the order of `_nodes`."""
+    above = np.zeros(count, dtype=np.int64)
+    levels = []
+    for node in nodes:
+        levels.append(int(above[node.first]))
+        above[node.first : node.last] += 1
+    return levels
 
 
 def _nodes(shared: Sequence[int], count: int) -> list[_Node]:

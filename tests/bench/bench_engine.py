@@ -94,7 +94,7 @@ class OneLevel(CutCost):
 
     least: int = 0
 
-    def keeps(self, sequences: int, tokens: int) -> bool:
+    def keeps(self, sequences: int, tokens: int, siblings: int = 1) -> bool:
         """See `CutCost`."""
         return sequences >= self.least
 

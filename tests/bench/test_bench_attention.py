@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kernels.tree_attention.buffers import Heads
-from tests.bench import bench_attention
+from kernels.tree_attention.cut import CutCost, cut
+from tests.bench import attention_cpu, bench_attention
 from tests.bench.attention_trees import (
     SHARE_ALL,
     SHARE_NONE,
@@ -60,14 +61,41 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     file = tmp_path / "attention.json"
     assert bench_attention.main(["--quick", "--no-compile", "--json", str(file)]) == 0
-    assert "nothing was timed" in capsys.readouterr().out
-    assert {row["shape"] for row in json.loads(file.read_text())["counted"]} == {s.name for s in shapes(quick=True)}
+    assert "nothing was timed on one" in capsys.readouterr().out
+    figures = json.loads(file.read_text())
+    assert {row["shape"] for row in figures["counted"]} == {s.name for s in shapes(quick=True)}
+    assert [row["tree"] for row in figures["cpu"]["trees"]] == [str(tree) for tree in attention_cpu.grid(quick=True)]
+
+
+def test_no_figure_of_the_cpu_while_its_attention_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    right = attention_cpu.tree_attention_output
+    monkeypatch.setattr("tests.bench.attention_cpu.tree_attention_output", lambda *args: right(*args) + 0.01)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert bench_attention.main(["--quick", "--no-compile"]) == 1
+    printed = capsys.readouterr().out
+    assert "no figures: 8/4 x 32" in printed
+    assert "the rule (geometric mean" not in printed
+
+
+@pytest.mark.parametrize("sequences", [4, 16, 64])
+def test_trees_of_the_cpu_are_what_their_names_say(sequences: int):
+    for tree in attention_cpu.grid(quick=False):
+        if tree.heads is not attention_cpu.CAPUCHIN or tree.sequences != sequences:
+            continue
+        _, spans, shared = tree.place()
+        items = cut(spans, shared, 16, CutCost(0), in_place=False)
+        tokens = sum(item.end - item.begin for item in items)
+        assert tokens == sum(nodes * length for nodes, length in tree.levels) + tree.sequences * attention_cpu.OWN
 
 
 def test_no_ratio_of_times_while_the_kernel_is_wrong(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     gpu = "tests.bench.attention_gpu"
+    compared = {"geometric_mean": 1.0, "least": 1.0}, True
+    monkeypatch.setattr("tests.bench.bench_attention.compare", lambda quick: compared)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))

@@ -37,7 +37,7 @@ def test_measured_once_per_device_and_shape(tmp_path: Path):
     assert [path.name for path in file.parent.iterdir()] == ["attention.json"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a GPU": 3}', '{"a GPU": {"a shape, version 2": {"read": 1}}}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"a GPU": 3}', '{"a GPU": {"a shape, version 3": {"read": 1}}}'])
 def test_a_broken_file_is_made_anew(tmp_path: Path, content: str):
     file, meter = tmp_path / "attention.json", Meter()
     file.write_text(content)

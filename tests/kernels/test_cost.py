@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.calibrate import measure
 from kernels.tree_attention.cost import MeasuredCost, Sample, fit
-from kernels.tree_attention.cut import Span, cut
+from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.reference import tree_attention
 from kernels.tree_attention.worklist import WorkList
@@ -58,6 +59,23 @@ def test_a_node_that_does_not_pay_is_merged_into_those_below_it():
     items = cut(spans, shared, 16, GPU)
     assert sorted(item.row_end - item.row_begin for item in items) == [1] * 16 + [8, 8]
     assert read(items) == (2 * 402 + 16) * 16
+
+
+def test_siblings_are_weighed_together():
+    """They are one launch on a CPU: four nodes that none would be worth it alone. Another level counts by itself."""
+    spans, shared = [], [0]
+    for index in range(8):
+        spans.append(Span([*range(8), 100 + index // 2, 200 + index], 1, 10 * 16))
+        shared.append(8 if index % 2 else 9)
+    rule = CutCost(4 * 16)
+    assert not rule.keeps(2, 16)
+    assert rule.keeps(2, 16, siblings=4)
+    nodes = [item for item in cut(spans, shared[:-1], 16, rule) if item.row_end - item.row_begin > 1]
+    assert [len(item.blocks) for item in nodes] == [8, 1, 1, 1, 1]
+    assert not cut(spans[:2], [0, 9], 16, CutCost(10 * 16))[0].row_end > 1
+    alone = MeasuredCost(read=0.1, item=40, row=1, load=0.0, tile=0.0, group=2, queries=2)
+    assert not alone.keeps(4, 64, siblings=8), "on a GPU all items are one launch anyhow"
+    assert replace(alone, together=True).keeps(4, 64, siblings=8)
 
 
 def test_padded_query_tiles_speak_against_items():
