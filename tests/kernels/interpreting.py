@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import triton
+from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
@@ -29,6 +30,7 @@ def interpret() -> bool:
     triton.knobs.propagate_env = False  # the knob would otherwise write to the environment
     triton.knobs.runtime.interpret = True
     triton.knobs.propagate_env = True
+    _let_arrays_be_bounds()
     known: dict[int, InterpretedFunction] = {}  # one twin for each function: the interpreter compares identities
     for name, module in list(sys.modules.items()):
         if name.startswith(("triton.language", "kernels.", "tests.kernels.")):
@@ -39,6 +41,20 @@ def interpret() -> bool:
         if isinstance(value, JITFunction):
             setattr(triton.language.tensor, attribute, _method(_twin(value, known)))
     return True
+
+
+def _let_arrays_be_bounds() -> None:
+    """Triton 3.6 makes a loop's bound of an array of one number by `int`, which numpy refuses since 2.4."""
+    patch = interpreter._patch_lang_tensor
+    if getattr(patch, "bounds", False):
+        return
+
+    def patched(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    patched.bounds = True  # type: ignore[attr-defined]
+    interpreter._patch_lang_tensor = patched
 
 
 def _twin(function: Any, known: dict[int, InterpretedFunction]) -> InterpretedFunction:
