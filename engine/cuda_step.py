@@ -24,7 +24,7 @@ from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffe
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import cut
 from kernels.tree_attention.items import Item
-from kernels.tree_attention.plan import CapacityError
+from kernels.tree_attention.plan import CapacityError, Tiling
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 
@@ -205,8 +205,10 @@ class DecodeSteps:
 
     def _capacity(self, size: int) -> Capacity:
         """What a step of `size` rows may need: a tail each, shared nodes on some levels, splits to fill the GPU."""
-        heads = self._model.backend.heads
-        programs = resident_programs(self._model.device)
+        backend = self._model.backend
+        heads = backend.heads
+        tiling = backend.tiling or Tiling.of(heads.dim, heads.item_bytes)
+        programs = resident_programs(self._model.device, tiling)
         per_level = 1 + size * heads.group // 16  # query tiles, if all were small
         tiles = 2 * size + SHARED_LEVELS * per_level + 2 * -(-programs // heads.kv)
         blocks = size * -(-self._longest // self._block_size)

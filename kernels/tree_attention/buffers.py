@@ -16,7 +16,6 @@ from torch import Tensor
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
 
-CTAS = 2  # programs that run at once on each multiprocessor: what shared memory and registers allow
 SIMULATED = 8  # programs at once where there is no GPU
 
 
@@ -111,7 +110,7 @@ class WorkBuffers:
         count, tiles, blocks, starts, slots = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         tiles = tiles.view(-1, TILE_FIELDS)
-        at_once = programs or resident_programs(place)
+        at_once = programs or resident_programs(place, chosen)
         found = cls(capacity, heads, block_size, chosen, at_once, count, tiles, blocks, starts, slots, room)
         if place.type == "cuda":
             found._host = [Staging.pinned(sizes) for _ in range(2)]
@@ -130,7 +129,8 @@ class WorkBuffers:
         """Buffers just large enough for one step, filled."""
         place = torch.device(device)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
-        found = plan(items, rows, block_size, heads.group, heads.kv, chosen, resident_programs(place))
+        programs = resident_programs(place, chosen)
+        found = plan(items, rows, block_size, heads.group, heads.kv, chosen, programs, item_bytes=heads.item_bytes)
         buffers = cls.empty(Capacity.of(found), heads, block_size, place, tiling=chosen)
         buffers.load(found)
         return buffers
@@ -153,7 +153,8 @@ class WorkBuffers:
             raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
         heads = self.heads
         size, room = self.block_size, self.capacity.partials
-        found = plan(items, rows, size, heads.group, heads.kv, self.tiling, self.programs, room)
+        sizes = (size, heads.group, heads.kv, self.tiling, self.programs)
+        found = plan(items, rows, *sizes, room, heads.item_bytes)
         self.load(found)
         return found
 
@@ -199,8 +200,8 @@ class Staging:
         self.event.record()
 
 
-def resident_programs(device: torch.device) -> int:
+def resident_programs(device: torch.device, tiling: Tiling) -> int:
     """Programs that run at once."""
     if device.type != "cuda":
         return SIMULATED
-    return CTAS * int(torch.cuda.get_device_properties(device).multi_processor_count)
+    return tiling.programs * int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -20,6 +20,9 @@ TILE_FIELDS = (
     8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, 0
 )
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
+FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
+START = 32  # keys of a small tile in whose time a program starts and ends: an estimate
+WAVES = 16  # that are looked at for one that is nearly empty; of more, one counts for little
 LARGE_WEIGHT = 2  # time of a key in a large tile over that in a small one, which only waits for memory: an estimate
 
 
@@ -37,6 +40,11 @@ class Tiling:
     warps: int = 4
     stages: int = 3  # of the software pipeline that loads keys ahead
     precision: str = "tf32x3"  # of products of float32: three on the tensor cores, about as exact as one in float32
+
+    @property
+    def programs(self) -> int:
+        """How many run at once on a multiprocessor of 65,536 registers, a thread taking up to 256 of them."""
+        return max(1, 65536 // (256 * 32 * self.warps))
 
     @classmethod
     def of(cls, head_dim: int, item_bytes: int) -> "Tiling":
@@ -86,6 +94,7 @@ def plan(
     tiling: Tiling,
     programs: int,
     most_partials: int | None = None,
+    item_bytes: int = 2,
 ) -> Plan:
     """Cut items into tiles.
 
@@ -98,6 +107,7 @@ def plan(
         tiling: sizes of tiles.
         programs: how many the GPU runs at once; keys are split until there are about as many.
         most_partials: room for partial results; splits are given up to keep within it.
+        item_bytes: of one number of the cache.
 
     Raises:
         CapacityError: there are more partial results than `most_partials` without any split.
@@ -120,7 +130,10 @@ def plan(
     size = np.where(queries > tiling.small, tiling.large, tiling.small)
     weight = np.where(queries > tiling.small, LARGE_WEIGHT, 1)
     across = -(-queries // size)  # query tiles
-    chunk, splits = _split(end - begin, across, weight, count, kv_heads, tiling.keys, programs, most_partials)
+    # A partial result is written and read in float32 by each query head; a key is read, and its value.
+    per_partial = 2 * 4 * group / (2 * item_bytes)
+    load = _Load(end - begin, weight, across, count, kv_heads)
+    chunk, splits = load.split(tiling.keys, programs, most_partials, per_partial)
     partial = np.cumsum(count * splits) - count * splits
 
     # Tiles of one split are neighbours: they read the same keys, which are then in the GPU's cache.
@@ -146,29 +159,63 @@ def plan(
     return Plan(tiles, blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
 
 
-def _split(
-    tokens: Any,
-    across: Any,
-    weight: Any,
-    count: Any,
-    kv_heads: int,
-    step: int,
-    programs: int,
-    most_partials: int | None,
-) -> tuple[Any, Any]:
-    """Tokens per split and number of splits of each item, such that no tile is longer than a fair share."""
-    share = max(2 * step, -(-int((tokens * weight * across).sum()) * kv_heads // programs))
-    while True:
-        splits = -(-tokens * weight // share)
-        chunk = -(-tokens // splits)
+class _Load(NamedTuple):
+    """What the items of a step cost, one entry each. The unit of time is a key of a small tile, in one program."""
+
+    tokens: Any
+    weight: Any  # time of a key in a tile
+    across: Any  # query tiles
+    count: Any  # rows
+    kv_heads: int
+
+    def split(self, step: int, programs: int, most_partials: int | None, per_partial: float) -> tuple[Any, Any]:
+        """Tokens per split and number of splits of each item.
+
+        Tiles are first cut to a fair share of the work. Where these run in waves of which the last is nearly empty,
+        finer ones end sooner, as far as their partial results don't outweigh it.
+        """
+        fair = -(-int((self.tokens * self.weight * self.across).sum()) * self.kv_heads // programs)
+        best: tuple[float, Any, Any] | None = None
+        last = 0
+        for finer in FINER:
+            share = max(2 * step, -(-fair // finer))
+            if share == last:
+                break
+            last = share
+            chunk, splits, partials = self._cut(share, step)
+            if most_partials is not None and partials > most_partials:
+                break
+            time = self._time(chunk, splits, programs) + partials * self.kv_heads * per_partial / programs
+            if best is None or time < best[0]:
+                best = time, chunk, splits
+        while best is None:  # too many partial results
+            if int(splits.max()) == 1:
+                raise CapacityError(f"a step has {partials} partial results, its buffers have room for {most_partials}")
+            share *= 2
+            chunk, splits, partials = self._cut(share, step)
+            if partials <= (most_partials or 0):
+                return chunk, splits
+        return best[1], best[2]
+
+    def _cut(self, share: int, step: int) -> tuple[Any, Any, int]:
+        """Tokens per split, number of splits, partial results in all, where no tile is longer than `share`."""
+        splits = -(-self.tokens * self.weight // share)
+        chunk = -(-self.tokens // splits)
         chunk = -(-chunk // step) * step
-        splits = -(-tokens // chunk)
-        partials = int((count * splits).sum())
-        if most_partials is None or partials <= most_partials:
-            return chunk, splits
-        if int(splits.max()) == 1:
-            raise CapacityError(f"a step has {partials} partial results, its buffers have room for {most_partials}")
-        share *= 2
+        splits = -(-self.tokens // chunk)
+        return chunk, splits, int((self.count * splits).sum())
+
+    def _time(self, chunk: Any, splits: Any, programs: int) -> float:
+        """Until the last program ends, costliest tiles first: no less than the mean, and no less than what must meet
+        in one program by the pigeonhole principle.
+        """
+        cost = chunk * self.weight + START
+        tiles = splits * self.across * self.kv_heads
+        order = np.argsort(-cost)
+        cost, ends = cost[order], np.cumsum(tiles[order])
+        waves = np.arange(1, min(WAVES, int(ends[-1] - 1) // programs) + 1)  # behind so many full ones comes another
+        meeting = cost[np.searchsorted(ends, waves * programs, side="right")] * (waves + 1)
+        return max(float((cost * tiles[order]).sum()) / programs, float(cost[0]), float(meeting.max(initial=0)))
 
 
 def _check(

@@ -48,7 +48,7 @@ def tree_attention(
     if key_cache.stride() != value_cache.stride() or key_cache.stride(2) != 1:
         raise ValueError(f"caches of strides {key_cache.stride()} and {value_cache.stride()}: must be equal, last 1")
     tiling, scratch = buffers.tiling, buffers.scratch
-    _tree_attention[(buffers.capacity.tiles, heads.kv)](
+    _tree_attention[(buffers.capacity.tiles * heads.kv,)](
         query,
         key_cache,
         value_cache,
@@ -63,23 +63,24 @@ def tree_attention(
         key_cache.stride(0),
         key_cache.stride(1),
         scale * math.log2(math.e),
-        **constants(tiling, heads.group, heads.dim, buffers.block_size),
+        **constants(tiling, heads, buffers.block_size),
         num_warps=tiling.warps,
         num_stages=tiling.stages,
     )
     return merge_ranges(scratch.partials, scratch.lse, buffers.starts, buffers.slots, query.shape[0], query.dtype)
 
 
-def constants(tiling: Tiling, group: int, dim: int, block_size: int) -> dict[str, Any]:
+def constants(tiling: Tiling, heads: Heads, block_size: int) -> dict[str, Any]:
     """What the kernel is compiled for."""
     return {
-        "GROUP": group,
-        "DIM": dim,
+        "KV_HEADS": heads.kv,
+        "GROUP": heads.group,
+        "DIM": heads.dim,
         "BLOCK_SIZE": block_size,
         "SMALL": tiling.small,
         "LARGE": tiling.large,
         "KEYS": tiling.keys,
-        "WIDTH": max(16, triton.next_power_of_2(dim)),
+        "WIDTH": max(16, triton.next_power_of_2(heads.dim)),
         "PRECISION": tiling.precision,
     }
 
@@ -108,6 +109,7 @@ def _tree_attention(
     cache_head,
     cache_slot,
     factor,  # scale * log2(e)
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -117,11 +119,13 @@ def _tree_attention(
     WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
     PRECISION: tl.constexpr,  # of products of float32
 ):
-    """Program (tile, key-value head)."""
-    place = tl.program_id(0)
+    """Program of one tile and key-value head. A GPU starts programs in order: the costliest tiles come first for all
+    heads, and what is beyond the count last of all.
+    """
+    place = tl.program_id(0) // KV_HEADS
     if place >= tl.load(count):
         return
-    head = tl.program_id(1)
+    head = tl.program_id(0) % KV_HEADS
     entry = tiles + place * 8
     first = tl.load(entry)
     last = tl.load(entry + 1)
@@ -132,7 +136,7 @@ def _tree_attention(
     partial = tl.load(entry + 6)
     keys = key_cache + head.to(tl.int64) * cache_head
     values = value_cache + head.to(tl.int64) * cache_head
-    heads = tl.num_programs(1) * GROUP
+    heads = KV_HEADS * GROUP
     if LARGE == SMALL:  # noqa: SIM114 - known when compiled, so that the rest is left out
         _tile(
             query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,

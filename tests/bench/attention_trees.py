@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.tree_attention.buffers import CTAS, Heads
+from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.items import Item
@@ -104,7 +104,7 @@ class Counted:
         return self.cache_bytes + self.other_bytes
 
 
-def count(shape: Shape, rule: CutRule, programs: int = CTAS * PROCESSORS) -> Counted:
+def count(shape: Shape, rule: CutRule, programs: int = Tiling().programs * PROCESSORS) -> Counted:
     """Count what a rule's work list costs, as planned for a GPU that runs so many programs at once."""
     heads, best = shape.heads, float("inf")
     spans, shared, tiling = shape.spans, shape.shared, Tiling.of(shape.heads.dim, shape.heads.item_bytes)

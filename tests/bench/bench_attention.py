@@ -70,6 +70,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from kernels.lse_merge.triton import HEADS, PARTS, _merge
+    from kernels.tree_attention.buffers import Heads
     from kernels.tree_attention.plan import Tiling
     from kernels.tree_attention.triton import _tree_attention, constants
     from tests.kernels.compiling import ARCHITECTURES, table, usage
@@ -78,7 +79,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
     found = []
     for dim, kind in ((128, "bf16"),) if quick else COMPILED:
         tiling = Tiling.of(dim, 4 if kind == "fp32" else 2)
-        fixed = {"query_dim": 1} | constants(tiling, 8, dim, 16)
+        fixed = {"query_dim": 1} | constants(tiling, Heads(32, 4, dim, 2), 16)
         for each in ARCHITECTURES:
             sizes: dict[str, Any] = {"architecture": each, "warps": tiling.warps, "stages": tiling.stages}
             found.append(usage(_tree_attention, signature(kind), fixed, label=f"tree_attention {kind} {dim}", **sizes))

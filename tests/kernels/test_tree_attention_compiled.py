@@ -1,10 +1,11 @@
-"""Tree attention and the merge, compiled for an A100 and an H100: nothing spills (16 bytes at the very widest), and
-shared memory leaves room for two programs a multiprocessor where the numbers have 16 bits.
+"""Tree attention and the merge, compiled for an A100 and an H100: nothing spills where heads are as wide as they are
+commonly and numbers have 16 bits, and as many programs fit on a multiprocessor at once as the plan of a step counts on.
 """
 
 import pytest
 
 from kernels.lse_merge.triton import HEADS, PARTS, _merge
+from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.triton import _tree_attention, constants
 from tests.kernels.compiling import check
@@ -35,11 +36,12 @@ def signature(kind: str) -> dict[str, str]:
 def test_tree_attention(dim: int, kind: str, group: int):
     size = 4 if kind == "fp32" else 2
     tiling = Tiling.of(dim, size)
-    spilled = 16 if dim * size == 1024 else 0  # bytes; float32 at such heads is for tests, not for speed
+    # Bytes. Float32 is for tests, not for speed; Triton 3.6 is the worse there, 3.9 at heads of 256.
+    spilled = 80 if size == 4 else 32 if dim > 128 else 0
     for found in check(
         _tree_attention,
         signature(kind),
-        {"query_dim": 1} | constants(tiling, group, dim, 16),
+        {"query_dim": 1} | constants(tiling, Heads(4 * group, 4, dim, size), 16),
         registers=255,
         spills=spilled,
         stack=spilled,
@@ -48,15 +50,16 @@ def test_tree_attention(dim: int, kind: str, group: int):
         stages=tiling.stages,
         label=f"tree_attention {kind} {dim}",
     ):
-        assert found.blocks >= (2 if size == 2 else 1)
+        assert found.blocks == tiling.programs
 
 
 def test_the_wider_tiles_that_a_calibration_may_choose():
     first, wide = Tiling.candidates(128, 2)
     assert first == Tiling.of(128, 2)
-    constant = {"query_dim": 1} | constants(wide, 8, 128, 16)
+    constant = {"query_dim": 1} | constants(wide, Heads(32, 4, 128, 2), 16)
     sizes = {"registers": 255, "shared": 110 * 1024, "warps": wide.warps, "stages": wide.stages}
-    check(_tree_attention, signature("bf16"), constant, label="tree_attention bf16 128 wide", **sizes)
+    for found in check(_tree_attention, signature("bf16"), constant, label="tree_attention bf16 128 wide", **sizes):
+        assert found.blocks == wide.programs
 
 
 def test_merge():
