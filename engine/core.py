@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -247,23 +248,26 @@ class Core:
             if not row.sequence.generated:
                 self._remember(row.sequence, logits[index])
         works = step.works
+        # All of it is under way on a GPU before anything is waited for.
         finite = torch.isfinite(logits.amax(dim=-1))
-        if not bool(finite.all()):
-            broken = {rows[index].work.sequence for index in (~finite).nonzero()[:, 0].tolist()}
+        draws = [row.draw for row in rows]
+        chosen = (sample_alike if self._invariant else sample)(self._allowed(rows, logits), draws)
+        tokens, sound = torch.stack((chosen, finite.to(torch.int64))).tolist()
+        if not all(sound):
+            broken = {row.sequence for row, right in zip(rows, sound, strict=True) if not right}
             yield from self._fail_broken(self._without_drafts(sampling, broken))
             works = [work for work in works if work.sequence not in broken]
-            sound = [
+            kept = [
                 i for i, row in enumerate(rows) if row.sequence.state is State.RUNNING and row.sequence not in broken
             ]
-            logits, rows = logits[sound], [rows[index] for index in sound]
+            logits, chosen = logits[kept], chosen[kept]
+            rows, tokens = [rows[index] for index in kept], [tokens[index] for index in kept]
         if not rows:
             self.scheduler.advance(works)
             return
-        allowed = self._allowed(rows, logits)
-        chosen = (sample_alike if self._invariant else sample)(allowed, [row.draw for row in rows])
         entries = self._logprobs(rows, logits, chosen)
         self.scheduler.advance(works)
-        tokens, begin = chosen.tolist(), 0
+        begin = 0
         while begin < len(rows):
             end = begin + 1 + len(rows[begin].work.draft)
             output = self._take(rows[begin].work, tokens[begin:end], entries[begin:end])
@@ -320,7 +324,7 @@ class Core:
             return "stop"
         return "length" if sequence.remaining <= 0 else None
 
-    @property
+    @cached_property
     def end_tokens(self) -> frozenset[int]:
         """Tokens that end a text."""
         return self.model.end_tokens

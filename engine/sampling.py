@@ -72,15 +72,28 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
 
 
 def _sample_hot(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-    device = logits.device
-    temperature = torch.tensor([draw.params.temperature for draw in draws], device=device)[:, None]
-    # The largest becomes 0: no overflow at any temperature.
-    probabilities = logits.sub(logits.amax(dim=-1, keepdim=True)).div_(temperature).exp_()
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-    total = cumulative[:, -1:].contiguous()
+    """Inverse transform in two levels, so that nothing as wide as the vocabulary is summed up number by number: the
+    piece of the vocabulary, then the token in it.
+    """
     seeds, positions = [draw.seed for draw in draws], [draw.position for draw in draws]
-    target = torch.from_numpy(uniforms(seeds, positions, 0)).to(device)[:, None] * total
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
+    temperature, uniform = _columns([draw.params.temperature for draw in draws], uniforms(seeds, positions, 0), logits)
+    temperature = temperature.float()
+    top = logits.amax(dim=-1, keepdim=True)  # becomes 0: no overflow at any temperature
+    width = _piece(logits.shape[1])
+    probabilities = logits.sub(top).div_(temperature).exp_()  # of the likeliest: 1
+    sums = _sums(probabilities, width)
+    cumulative = sums.cumsum(dim=-1)
+    total = cumulative[:, -1:].contiguous()
+    target = uniform * total
+    piece = torch.searchsorted(cumulative, target, right=True).clamp_(max=sums.shape[1] - 1)
+    inside = sums.gather(1, piece)
+    share = (target - (cumulative.gather(1, piece) - inside)) / inside  # of the piece
+    columns = piece * width + torch.arange(width, device=logits.device)
+    weights = probabilities.gather(1, columns.clamp(max=logits.shape[1] - 1)).double()
+    weights = weights.masked_fill_(columns >= logits.shape[1], 0).cumsum(dim=-1)
+    within = share.clamp_(0, 1 - 2**-52) * weights[:, -1:]
+    tokens = columns.gather(1, torch.searchsorted(weights, within, right=True).clamp_(max=width - 1))
+    tokens = tokens.clamp_(max=logits.shape[1] - 1)
     if all(d.params.top_p >= 1 and d.params.top_k == 0 and d.params.min_p == 0 for d in draws):
         return tokens[:, 0]
     kept = _in_kept_set(probabilities, total, tokens, draws)
@@ -90,6 +103,35 @@ def _sample_hot(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
         second = uniforms([seeds[row] for row in rows], [positions[row] for row in rows], 1)
         tokens[again, 0] = _sample_sorted(probabilities[again], [draws[row] for row in rows], second)
     return tokens[:, 0]
+
+
+def _columns(first: Sequence[float], second: Numbers, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Two numbers for each row as `[rows, 1]` float64 beside `like`, brought to a GPU without waiting for it: the host
+    goes on to plan while a step is still being computed.
+    """
+    both = torch.from_numpy(np.stack((np.asarray(first, dtype=np.float64), second)))
+    if like.device.type == "cuda":
+        both = both.pin_memory().to(like.device, non_blocking=True)
+    return both[0][:, None], both[1][:, None]
+
+
+def _piece(vocabulary: int) -> int:
+    """Tokens of a piece: about the square root, so that both levels are short."""
+    width = 16
+    while width * width < vocabulary:
+        width *= 2
+    return width
+
+
+def _sums(probabilities: Tensor, width: int) -> Tensor:
+    """`[rows, vocabulary]` -> sums of pieces of `width`, `[rows, pieces]` float64; the last may be shorter."""
+    rows, vocabulary = probabilities.shape
+    whole = vocabulary // width
+    main = probabilities[:, : whole * width].view(rows, whole, width).sum(dim=-1, dtype=torch.float64)
+    if whole * width == vocabulary:
+        return main
+    rest = probabilities[:, whole * width :].sum(dim=-1, keepdim=True, dtype=torch.float64)
+    return torch.cat((main, rest), dim=1)
 
 
 def _in_kept_set(probabilities: Tensor, total: Tensor, tokens: Tensor, draws: Sequence[Draw]) -> Tensor:
@@ -114,12 +156,17 @@ def _in_kept_set(probabilities: Tensor, total: Tensor, tokens: Tensor, draws: Se
 
 
 def _sample_sorted(probabilities: Tensor, draws: Sequence[Draw], uniform: Numbers) -> Tensor:
-    """Draw from the filtered distribution by sorting it. Unnormalised probabilities `[rows, vocabulary]`."""
-    device = probabilities.device
-    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
-    vocabulary = ordered.shape[1]
-    top_k = torch.tensor([d.params.top_k or vocabulary for d in draws], device=device)[:, None]
-    weights = ordered.double() * (torch.arange(vocabulary, device=device) < top_k)
+    """Draw from the filtered distribution by sorting it, or its top where every row has a top-k. Unnormalised
+    probabilities `[rows, vocabulary]`.
+    """
+    device, vocabulary = probabilities.device, probabilities.shape[1]
+    limits = [d.params.top_k or vocabulary for d in draws]
+    if 16 * max(limits) <= vocabulary:
+        ordered, index = _likeliest(probabilities, max(limits))
+    else:
+        ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
+    top_k = torch.tensor(limits, device=device)[:, None]
+    weights = ordered.double() * (torch.arange(ordered.shape[1], device=device) < top_k)
     sums = weights.cumsum(dim=-1)
     top_p = torch.tensor([d.params.top_p for d in draws], dtype=torch.float64, device=device)[:, None]
     min_p = torch.tensor([d.params.min_p for d in draws], device=device)[:, None]
@@ -127,8 +174,21 @@ def _sample_sorted(probabilities: Tensor, draws: Sequence[Draw], uniform: Number
     keep[:, 0] = True
     cumulative = (weights * keep).cumsum(dim=-1)
     target = torch.from_numpy(uniform).to(device)[:, None] * cumulative[:, -1:]
-    place = torch.searchsorted(cumulative, target, right=True).clamp_(max=vocabulary - 1)
+    place = torch.searchsorted(cumulative, target, right=True).clamp_(max=ordered.shape[1] - 1)
     return index.gather(1, place)[:, 0]
+
+
+def _likeliest(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The beginning of a stable sort, falling: `[rows, count]` probabilities and tokens; of equal ones the first tokens
+    count, which `topk` does not promise.
+    """
+    least = probabilities.topk(count, dim=-1).values[:, -1:]
+    ties = probabilities == least
+    room = count - (probabilities > least).sum(dim=-1, keepdim=True)
+    beyond = (probabilities < least) | (ties & (ties.cumsum(dim=-1, dtype=torch.int32) > room))
+    tokens = probabilities.masked_fill(beyond, -1.0).topk(count, dim=-1).indices.sort(dim=-1).values
+    ordered, order = probabilities.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
+    return ordered, tokens.gather(1, order)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from engine.core import Core
-from engine.sampling import Draw, logprobs, sample, uniforms
+from engine.sampling import Draw, _likeliest, logprobs, sample, uniforms
 from engine.sequence import Request, SamplingParams
 
 DRAWS = 20_000
@@ -63,6 +63,56 @@ def test_distribution_is_that_of_transformers_filters(params: SamplingParams):
     likely = wanted >= 5
     statistic = ((found - wanted)[likely] ** 2 / wanted[likely]).sum().item()
     assert statistic < chi_square_limit(max(1, int(likely.sum()) - 1))
+
+
+@pytest.mark.parametrize("vocabulary", [1, 15, 16, 17, 255, 256, 257, 4099])
+def test_two_levels_draw_what_one_long_sum_draws(vocabulary: int):
+    """Every token is met by a uniform number just inside both its borders; the last number of all draws the last token
+    that can be drawn.
+    """
+    torch.manual_seed(vocabulary)
+    logits = torch.randn(1, vocabulary) * 3
+    logits[:, vocabulary // 2] = -math.inf
+    if vocabulary == 1:
+        logits[:] = 0.5
+    weights = (logits - logits.amax()).exp().double()[0]
+    ends = (weights.cumsum(0) / weights.sum()).tolist()
+    begins = [0.0, *ends[:-1]]
+    cases = [
+        (begin + (end - begin) * at, token)
+        for token, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        for at in (0.01, 0.99)
+        if end - begin > 1e-5
+    ]
+    cases.append((1 - 2**-53, int(weights.nonzero()[-1])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.sampling.uniforms", lambda *_: np.array([uniform for uniform, _ in cases]))
+        found = sample(logits.expand(len(cases), -1), [Draw(SamplingParams(), 0, 0)] * len(cases))
+    assert found.tolist() == [token for _, token in cases]
+
+
+def test_the_likeliest_are_the_beginning_of_a_stable_sort():
+    torch.manual_seed(0)
+    probabilities = torch.randint(0, 9, (50, 400)) / 8  # ties everywhere
+    probabilities[0] = 0.25
+    for count in (1, 7, 25):
+        ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        values, found = _likeliest(probabilities, count)
+        assert torch.equal(values, ordered[:, :count])
+        assert torch.equal(found, tokens[:, :count])
+
+
+def test_top_k_of_a_large_vocabulary():
+    torch.manual_seed(2)
+    logits, draws = torch.randn(400) * 2, 4000
+    params = SamplingParams(temperature=1.2, top_k=20, top_p=0.8)
+    tokens = sample(logits.expand(draws, -1), [Draw(params, seed, 0) for seed in range(draws)])
+    found = torch.bincount(tokens, minlength=400).double()
+    wanted = expected(logits, params).double() * draws
+    assert found[wanted == 0].sum() == 0
+    seen = wanted > 0
+    chi_square = ((found - wanted)[seen] ** 2 / wanted[seen]).sum().item()
+    assert chi_square < chi_square_limit(max(1, int(seen.sum()) - 1))
 
 
 def test_equal_probabilities_are_kept_in_order_of_token():
