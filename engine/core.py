@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -90,6 +89,7 @@ class Core:
             capture: how decode steps become graphs (`engine.cuda_step`); `None`: every step is launched anew.
         """
         self.model = model
+        self.end_tokens = model.end_tokens  # that end a text
         self.tokenizer = tokenizer
         self.limits = limits or Limits()
         self.cost = cost or CutCost()
@@ -262,9 +262,6 @@ class Core:
             ]
             logits, chosen = logits[kept], chosen[kept]
             rows, tokens = [rows[index] for index in kept], [tokens[index] for index in kept]
-        if not rows:
-            self.scheduler.advance(works)
-            return
         entries = self._logprobs(rows, logits, chosen)
         self.scheduler.advance(works)
         begin = 0
@@ -323,11 +320,6 @@ class Core:
         if (not ended and sequence.text.push(token)) or ended or (sequence.guide is not None and sequence.guide.ended):
             return "stop"
         return "length" if sequence.remaining <= 0 else None
-
-    @cached_property
-    def end_tokens(self) -> frozenset[int]:
-        """Tokens that end a text."""
-        return self.model.end_tokens
 
     def _logprobs(self, rows: list[Row], logits: Tensor, chosen: Tensor) -> list[TokenLogprob | None]:
         """What is to be reported of each row's token, if anything."""
