@@ -6,7 +6,7 @@ Both take a step's items once, as work, and then attend with it in every layer.
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,13 +14,15 @@ from torch import Tensor
 from engine.errors import LoadError
 from kernels.tree_attention import reference
 from kernels.tree_attention.buffers import Heads, WorkBuffers
-from kernels.tree_attention.calibrate import measure
+from kernels.tree_attention.calibrate import SEQUENCES, measure
 from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.worklist import WorkList
 
 Work = WorkList | WorkBuffers
+
+GPU_SEQUENCES = (512,)  # more than a CPU is asked for: only so many keep a GPU's tensor cores busy
 
 
 class Backend(Protocol):
@@ -137,13 +139,16 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
 
     # Torch has no tiles: what a row of queries costs is as good as one.
     sizes = [heads.group]
+    more: dict[str, Any] = {}
+    if device.type == "cuda":
+        more = {"sequences": (*SEQUENCES, *GPU_SEQUENCES), "recorded": backend.name == "triton"}
     if backend.name == "triton":
         sizes = [tiling.large for tiling in Tiling.candidates(heads.dim, heads.item_bytes)]
     found = []
     with torch.inference_mode():
         for queries in sizes:
             use_tiles(backend, queries)
-            samples = measure(prepare, heads, dtype, device, block_size)
+            samples = measure(prepare, heads, dtype, device, block_size, **more)
             most = max(sample.sequences * sample.tokens for sample in samples)
             slowest = sum(s.seconds for s in samples if s.shared and s.sequences * s.tokens == most)
             found.append((slowest, fit(samples, heads.group, queries)))

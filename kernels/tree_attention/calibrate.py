@@ -16,6 +16,7 @@ TOKENS = (32, 160, 640, 2048)
 COLD = 16 << 20  # bytes written before each run on a CPU: in a model, the caches are full of something else by then
 OWN_TOKENS = 24  # of each sequence, behind the shared ones
 REPEATS = 5
+RECORDED = 10  # runs in a row in one graph
 
 Prepare = Callable[[Sequence[Item], int], Callable[[Tensor, Tensor, Tensor], object]]
 
@@ -29,6 +30,7 @@ def measure(
     sequences: Sequence[int] = SEQUENCES,
     tokens: Sequence[int] = TOKENS,
     repeats: int = REPEATS,
+    recorded: bool = False,
 ) -> list[Sample]:
     """Time one layer's attention of decode steps over trees of one shared node.
 
@@ -40,8 +42,9 @@ def measure(
         block_size: tokens per block.
         sequences, tokens: what is combined.
         repeats: of each measurement; the best counts.
+        recorded: as a CUDA graph, as decoding steps run: or the host's time to launch would hide what is measured.
     """
-    most = max(sequences)
+    most, times = max(sequences), RECORDED if recorded else 0
     shared_blocks = -(-max(tokens) // block_size)
     own_blocks = -(-OWN_TOKENS // block_size)
     slots = (shared_blocks + most * own_blocks) * block_size
@@ -60,15 +63,20 @@ def measure(
                 rule = CutCost(0 if shared else 1 << 60)
                 items = cut(spans, [0, *[blocks] * (count - 1)], block_size, rule)
                 attend = prepare(items, count)
-                seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, repeats)  # type: ignore[misc]
+                seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, repeats, times)  # type: ignore[misc]
                 samples.append(Sample(count, blocks * block_size, shared, seconds))
     return samples
 
 
-def _time(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of the fastest of several runs, after one that does not count."""
+def _time(run: Callable[[], object], device: torch.device, repeats: int, times: int) -> float:
+    """Seconds of the fastest of several runs, after one that does not count. On a GPU so many `times` in one graph,
+    where more than 0.
+    """
     cold = torch.zeros(COLD if device.type == "cpu" else 0, dtype=torch.uint8)
     run()
+    if times:
+        run = _recorded(run, times)
+        run()
     best = float("inf")
     for _ in range(repeats):
         if device.type == "cuda":
@@ -77,10 +85,19 @@ def _time(run: Callable[[], object], device: torch.device, repeats: int) -> floa
             run()
             end.record()
             end.synchronize()
-            best = min(best, begin.elapsed_time(end) / 1e3)
+            best = min(best, begin.elapsed_time(end) / 1e3 / max(1, times))
         else:
             cold.add_(1)
             start = time.perf_counter()
             run()
             best = min(best, time.perf_counter() - start)
     return best
+
+
+def _recorded(run: Callable[[], object], times: int) -> Callable[[], object]:
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        for _ in range(times):
+            run()
+    return graph.replay
