@@ -31,6 +31,7 @@ Replay = Callable[[], Tensor]  # computes the step from what its buffers hold no
 SHARED_LEVELS = (
     3  # of the tree, that buffers have room for at the largest batch; a deeper tree is launched step by step
 )
+WIDE = 256  # rows, for which a GPU's arithmetic takes about as long as reading the weights
 
 
 class Capture(Protocol):
@@ -65,7 +66,8 @@ def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, pool=pool):
+        # What other threads ask of the GPU meanwhile is no business of this recording's.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = step()
     except torch.cuda.OutOfMemoryError:
         raise
@@ -216,8 +218,10 @@ class DecodeSteps:
 
 
 def sizes(most: int) -> list[int]:
-    """Sizes of batch that are recorded: powers of two, and the largest."""
+    """Sizes of batch that are recorded: powers of two, then multiples of `WIDE`, and the largest. Rows of padding cost
+    next to nothing in small batches, whose time is that of reading the weights.
+    """
     found = [1]
-    while found[-1] * 2 < most:
-        found.append(found[-1] * 2)
-    return found if found[-1] == most else [*found, most]
+    while found[-1] < most:
+        found.append(min(most, 2 * found[-1] if found[-1] < WIDE else found[-1] + WIDE))
+    return found

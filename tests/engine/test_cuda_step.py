@@ -252,6 +252,8 @@ def test_sizes():
     assert sizes(1) == [1]
     assert sizes(8) == [1, 2, 4, 8]
     assert sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert sizes(700) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 700]
+    assert sizes(1024)[-3:] == [512, 768, 1024]
 
 
 def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
