@@ -1,5 +1,7 @@
 """Tree attention timed on a GPU, checked first, against what others offer in the same run. Never run on one so far."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.backends import TritonBackend, calibrate, use_tiles
 from kernels.attention.reference import plain
-from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.triton import tree_attention
 from tests.bench.attention_trees import BLOCK, SHARE_ALL, SHARE_NONE, Shape, floor_bytes, useful_flops
 
@@ -37,19 +41,35 @@ class Rates:
         return max(floor_bytes(shape) / self.bytes, useful_flops(shape) / self.flops)
 
 
-def seconds(run: Callable[[], Any], repeats: int = 20) -> float:
-    """Median of several runs between events, after three that do not count."""
-    for _ in range(3):
+LEAD = 2_000_000  # cycles of the GPU, about a millisecond: the host has launched everything when it begins
+CACHE = 256 << 20  # bytes, more than any GPU's second-level cache
+
+
+def seconds(run: Callable[[], Any], repeats: int = 10) -> float:
+    """Median of the GPU's time for several runs, after two that do not count. The host's time to launch does not show,
+    and nothing is left in the GPU's caches from the run before: in a model other layers come between.
+    """
+    for _ in range(2):
         run()
-    times = []
+    other, times = torch.empty(CACHE, dtype=torch.uint8, device="cuda"), []
     for _ in range(repeats):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        other.zero_()
+        torch.cuda._sleep(LEAD)
         begin.record()
         run()
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end) / 1e3)
     return sorted(times)[len(times) // 2]
+
+
+@functools.cache
+def tiling(heads: Heads) -> Tiling | None:
+    """What a calibration chooses on this GPU, as the engine's does."""
+    backend = TritonBackend(heads)
+    use_tiles(backend, calibrate(backend, torch.bfloat16, torch.device("cuda"), BLOCK).queries)
+    return backend.tiling
 
 
 def recorded(run: Callable[[], Any]) -> Callable[[], Any]:
@@ -78,7 +98,8 @@ class Bed:
 
     def ours(self, shared: bool) -> Callable[[], Tensor]:
         items = self.shape.items(SHARE_ALL if shared else SHARE_NONE)
-        work = WorkBuffers.of(items, self.shape.sequences, self.shape.heads, BLOCK, "cuda")
+        heads = self.shape.heads
+        work = WorkBuffers.of(items, self.shape.sequences, heads, BLOCK, "cuda", tiling(heads))
         return lambda: tree_attention(self.query, *self.caches, work, self.scale)[0]
 
     def error(self, output: Tensor) -> float:
@@ -150,44 +171,53 @@ class Bed:
         starts = _ints([0, *torch.tensor(lengths).cumsum(0).tolist()])
         rows = _ints(range(len(lengths) + 1))
         limits = (rows, starts, 1, max(lengths))
-        return lambda: varlen_attn(self.query, keys, values, *limits, scale=self.scale, enable_gqa=heads.group > 1)
+        more: dict[str, Any] = {"scale": self.scale}
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:  # torch 2.11 has no such argument, and groups
+            more["enable_gqa"] = heads.group > 1
+        return lambda: varlen_attn(self.query, keys, values, *limits, **more)
 
 
 def _ints(values: Any) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int32, device="cuda")
 
 
-def measure(shape: Shape, rates: Rates) -> tuple[dict[str, Any], str]:
-    """Times of every kernel over one shape.
+def ours(bed: Bed, rates: Rates) -> dict[str, Any]:
+    """Seconds of our kernel, shared and as plain paged decode, and of the floor.
 
-    Returns:
-        Seconds by kernel, with the floor; and what is wrong with ours, empty where nothing is. Others that are not
-        installed, or fail, are left out with the reason.
+    Raises:
+        ArithmeticError: it does not agree with the reference.
     """
-    bed = Bed(shape)
-    times: dict[str, Any] = {"floor": rates.floor(shape)}
+    times: dict[str, Any] = {"floor": rates.floor(bed.shape)}
     for name, shared in (("ours", True), ("ours, plain paged", False)):
         run = bed.ours(shared)
         error = bed.error(run())
         if not error < 2e-2:
-            return times, f"{name}: {error:.3g} off the reference on {shape.name}"
+            raise ArithmeticError(f"{name}: {error:.3g} off the reference on {bed.shape.name}")
         times[name] = seconds(run)
         if shared:
             times["ours, in a graph"] = seconds(recorded(run))
-    others = {
+    return times
+
+
+def others(bed: Bed) -> dict[str, Any]:
+    """Seconds of what others offer; of what is not installed, or fails, the reason instead."""
+    times: dict[str, Any] = {}
+    kernels = {
         "flashinfer cascade": bed.flashinfer_cascade,
         "flashinfer paged": bed.flashinfer_paged,
         "torch varlen": bed.torch_varlen,
     }
-    for name, make in others.items():
+    for name, make in kernels.items():
         try:
-            run_other = make()
-            if run_other is None:
+            run = make()
+            if run is None:
                 times[name] = "keys of all sequences do not fit"
-            elif (error := bed.error(run_other())) < 2e-2:
-                times[name] = seconds(run_other)
+            elif (error := bed.error(run())) < 2e-2:
+                times[name] = seconds(run)
             else:
                 times[name] = f"{error:.3g} off the reference"
+        except ModuleNotFoundError as missing:
+            times[name] = f"{missing.name} is not installed"
         except Exception as failure:  # whatever another's library raises is told, and not ours
             times[name] = f"{type(failure).__name__}: {failure}"
-    return times, ""
+    return times

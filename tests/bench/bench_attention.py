@@ -1,27 +1,21 @@
-"""Tree attention: bytes and FLOPs counted against the floor; times on the CPU, and on a GPU, against others in the same
-run.
+"""Tree attention: bytes and FLOPs counted against the floor, and times on the CPU. Times on a GPU: `bench_gpu`.
 
     python -m tests.bench.bench_attention [--quick] [--json FILE]
 
-Everywhere: what one layer's attention of one decode step moves and computes over the trees of `attention_trees`, with
-sharing and as plain paged decode, as ratios to the floor (every distinct token read once; no padding); registers,
-spills and shared memory of the kernels as compiled for sm_80 and sm_90; and times of the CPU's path over a grid of
-trees, by the cost rule against sharing all nodes, none, or the first levels only (`attention_cpu`). On a GPU: seconds
-of our kernel, alone and in a CUDA graph, of FlashInfer's cascade wrapper and paged decode, of torch's variable-length
-attention, and the floor at the rates measured there. No ratio of times is printed unless ours agrees with the reference
-first.
+What one layer's attention of one decode step moves and computes over the trees of `attention_trees`, with sharing and
+as plain paged decode, as ratios to the floor (every distinct token read once; no padding); registers, spills and shared
+memory of the kernels as compiled for sm_80 and sm_90; and times of the CPU's path over a grid of trees, by the cost
+rule against sharing all nodes, none, or the first levels only (`attention_cpu`). No ratio of times is printed unless
+ours agrees with the reference first.
 """
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tests.bench.attention_cpu import compare
 from tests.bench.attention_trees import SHARE_ALL, SHARE_NONE, Shape, count, floor_bytes, shapes, useful_flops
@@ -89,34 +83,6 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
     return [asdict(each) | {"blocks": each.blocks} for each in found]
 
 
-def timed(trees: list[Shape]) -> tuple[dict[str, Any], bool]:
-    """Times on the GPU; also printed. False where our kernel is wrong: there are no ratios then."""
-    from tests.bench.attention_gpu import Rates, measure
-
-    rates = Rates.measure()
-    print(f"\n{torch.cuda.get_device_name()}: {rates.bytes / 1e9:.0f} GB/s, {rates.flops / 1e12:.0f} TFLOP/s measured")
-    found, ratios = [], []
-    for shape in trees:
-        times, wrong = measure(shape, rates)
-        if wrong:
-            print(f"no figures: {wrong}")
-            return {"wrong": wrong}, False
-        found.append({"shape": shape.name, "seconds": times, "floor_over_ours": times["floor"] / times["ours"]})
-        print(shape.name)
-        for name, value in times.items():
-            text = value if isinstance(value, str) else f"{value * 1e6:10.1f} us {value / times['ours']:7.2f}x ours"
-            print(f"    {name:22} {text}")
-        if isinstance(times["flashinfer cascade"], float):
-            ratios.append(times["flashinfer cascade"] / times["ours"])
-    figures: dict[str, Any] = {"device": torch.cuda.get_device_name(), "bytes_per_second": rates.bytes}
-    figures |= {"flops_per_second": rates.flops, "trees": found}
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        figures["over_flashinfer_cascade"] = {"geometric_mean": mean, "least": min(ratios)}
-        print(f"over FlashInfer's cascade: {mean:.2f}x (geometric mean of {len(ratios)}), least {min(ratios):.2f}x")
-    return figures, True
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run, print, and return 0; 1 where our kernel is wrong."""
     args = parse(argv)
@@ -133,11 +99,6 @@ def main(argv: list[str] | None = None) -> int:
         mean = figures["cpu"]["geometric_mean"]
         row = {"name": "attention on CPU, the rule's choice", "figure": f"least {figures['cpu']['least']:.2f}"}
         figures["summary"] = [row | {"baseline": "the best other choice, each tree", "ratio": mean, "goal": ">= 1"}]
-    if torch.cuda.is_available():
-        figures["timed"], fits = timed(trees)
-        right = right and fits
-    else:
-        print("\nno GPU here: nothing was timed on one")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0 if right else 1

@@ -148,7 +148,7 @@ def generate(model: Any, branches: list[Branch], new: int, greedy: bool = False)
         eos_token_id=None,
         pad_token_id=0,
     )
-    tokens = torch.tensor([branch.prompt for branch in branches])
+    tokens = torch.tensor([branch.prompt for branch in branches], device=model.device)
     with torch.inference_mode():
         output = model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=config)
     found: list[list[int]] = output[:, tokens.shape[1] :].tolist()

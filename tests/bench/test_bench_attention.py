@@ -57,11 +57,9 @@ def test_sharing_reads_little_more_than_the_floor():
             assert ours.flops < alone.flops
 
 
-def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+def test_the_benchmark_runs(tmp_path: Path):
     file = tmp_path / "attention.json"
     assert bench_attention.main(["--quick", "--no-compile", "--json", str(file)]) == 0
-    assert "nothing was timed on one" in capsys.readouterr().out
     figures = json.loads(file.read_text())
     assert {row["shape"] for row in figures["counted"]} == {s.name for s in shapes(quick=True)}
     assert [row["tree"] for row in figures["cpu"]["trees"]] == [str(tree) for tree in attention_cpu.grid(quick=True)]
@@ -72,7 +70,6 @@ def test_no_figure_of_the_cpu_while_its_attention_is_wrong(
 ):
     right = attention_cpu.tree_attention_output
     monkeypatch.setattr("tests.bench.attention_cpu.tree_attention_output", lambda *args: right(*args) + 0.01)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert bench_attention.main(["--quick", "--no-compile"]) == 1
     printed = capsys.readouterr().out
     assert "no figures: 8/4 x 32" in printed
@@ -88,26 +85,3 @@ def test_trees_of_the_cpu_are_what_their_names_say(sequences: int):
         items = cut(spans, shared, 16, CutCost(0), in_place=False)
         tokens = sum(item.end - item.begin for item in items)
         assert tokens == sum(nodes * length for nodes, length in tree.levels) + tree.sequences * attention_cpu.OWN
-
-
-def test_no_ratio_of_times_while_the_kernel_is_wrong(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    gpu = "tests.bench.attention_gpu"
-    compared = {"geometric_mean": 1.0, "least": 1.0}, True
-    monkeypatch.setattr("tests.bench.bench_attention.compare", lambda quick: compared)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(f"{gpu}.Rates.measure", lambda: bench_attention_rates())
-    monkeypatch.setattr(f"{gpu}.measure", lambda shape, rates: ({"floor": 1.0}, "ours: 0.3 off the reference"))
-    assert bench_attention.main(["--quick", "--no-compile"]) == 1
-    printed = capsys.readouterr().out
-    assert "no figures: ours: 0.3 off the reference" in printed
-    assert "x ours" not in printed
-
-
-def bench_attention_rates() -> object:
-    from tests.bench.attention_gpu import Rates
-
-    return Rates(3e12, 7e14)
