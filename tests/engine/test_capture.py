@@ -1,0 +1,217 @@
+"""What is recorded as a CUDA graph waits for nothing, repeats itself to the last number whatever the tree, and leaves
+nothing behind: seen without a GPU, on the very code that a GPU runs, its kernels in Triton's interpreter.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM
+
+from engine.attention import NAME
+from engine.core import Core
+from engine.cuda_step import DecodeSteps, _Size
+from engine.fused_ops import triton_ops
+from engine.model import Model
+from engine.scheduler import Limits
+from engine.sequence import Sequence
+from engine.tokenizer import Tokenizer
+from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
+from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.worklist import Item
+from tests.engine.capturing import Recording, recording
+from tests.engine.conftest import make_weights
+from tests.engine.test_greedy import greedy, prompts
+from tests.kernels.interpreting import DEVICE, interpret
+
+interpret()
+pytestmark = pytest.mark.skipif(DEVICE == "cuda", reason="there real graphs are recorded")
+
+
+def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A small model with everything fused by Triton's kernels."""
+    for place in ("engine.model.ops_for", "engine.fuse.ops_for"):
+        monkeypatch.setattr(place, lambda device: triton_ops())
+    monkeypatch.setattr("engine.model.pack", lambda inner: None)  # of a CPU's weights
+    weights = make_weights(kind, num_hidden_layers=2)
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    twin.load_state_dict(weights.state_dict())
+    model = Model(twin)
+    model.use_attention("triton")
+    return model
+
+
+def recorded_steps(core: Core) -> dict[int, list[Recording]]:
+    """Every replay of each size of batch, over trees that grow, branch, lose sequences and carry drafts."""
+    requests = [greedy(text, 2 + index, n=1 + index) for index, text in enumerate(prompts(3, 9, 5, seed=3))]
+    late = requests.pop()
+    for request in requests:
+        core.submit(request)
+    core.step()
+    core.run([late])
+    return found
+
+
+found: dict[int, list[Recording]] = defaultdict(list)
+
+
+def spy(step: Callable[[], Tensor], pool: Any) -> Any:
+    """Calls the step anew, and records it."""
+    number = len(found)
+    found[number] = []
+
+    def replay() -> Tensor:
+        with recording() as seen:
+            result = step()
+        seen.end(result)
+        found[number].append(seen)
+        return result
+
+    return replay, pool
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
+def test_a_recorded_step_does_the_same_whatever_the_tree(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+):
+    found.clear()
+    core = Core(
+        as_on_a_gpu(kind, monkeypatch),
+        tokenizer,
+        60,
+        Limits(block_size=8, prefill_chunk=64, max_batch=4, max_draft=1),
+        CutCost(0),
+        capture=spy,
+    )
+
+    def draft(decoding: list[Sequence], budget: int) -> dict[Sequence, list[int]]:
+        return {sequence: [7] for sequence in decoding[:budget] if sequence.generated % 2}
+
+    core.scheduler._drafts._drafter = draft
+    steps = recorded_steps(core)
+    assert core.runner.decode is not None
+    assert core.runner.decode.replays >= 4
+    assert max(map(len, steps.values())) >= 3, "one size must have been replayed over several trees"
+    for recordings in steps.values():
+        first = recordings[0]
+        assert not first.faults, "a graph cannot record what waits for the device"
+        launched = {name for name, _ in first.events if name.startswith("launch")}
+        assert {"launch _tree_attention", "launch _merge", "launch _rope_store", "launch _rms_norm"} <= launched
+        for other in recordings[1:]:
+            assert not other.faults
+            for one, two in zip(first.events, other.events, strict=True):
+                assert one == two
+        assert {each.left for each in recordings} == {0}, "memory of the graph's pool is held by nobody but its result"
+
+
+def _at(x: Tensor) -> Tensor:
+    return x + torch.tensor([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("step", "word"),
+    [
+        (lambda x: x * x.sum().item(), "item"),
+        (lambda x: x if x.sum() > 0 else -x, "_local_scalar_dense"),
+        (lambda x: x * x.tolist()[0], "tolist"),
+        (lambda x: x.cpu(), "cpu"),
+        (lambda x: x.to("cpu"), "to moves"),
+        (lambda x: x[x > 1], "truth values"),
+        (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: x.masked_select(x > 1), "masked_select"),
+        (_at, "tensor"),
+        (lambda x: torch.from_numpy(x.detach().numpy()), "numpy"),
+    ],
+    ids=["item", "if", "tolist", "cpu", "to", "truth", "nonzero", "select", "tensor", "numpy"],
+)
+def test_what_no_graph_records_is_seen(step: Callable[[Tensor], Tensor], word: str):
+    with recording() as seen:
+        step(torch.arange(3.0))
+    assert any(word in fault for fault in seen.faults), seen.faults
+
+
+def test_numbers_and_memory_that_change_are_seen():
+    x, kept = torch.arange(3.0), []
+
+    def run(factor: float, other: Tensor, keep: bool = False) -> Recording:
+        with recording() as seen:
+            product = x * factor
+            result = product + other
+            if keep:
+                kept.append(product)
+        del product
+        seen.end(result)
+        assert not seen.faults
+        return seen
+
+    one, two = torch.ones(3), torch.ones(3)
+    assert run(2.0, one).events == run(2.0, one).events
+    assert run(2.0, one).events != run(3.0, one).events
+    assert run(2.0, one).events != run(2.0, two).events
+    assert run(2.0, one).left == 0
+    assert run(2.0, one, keep=True).left == 1
+
+
+class Device(TorchDispatchMode):
+    """A GPU that is as late as it may be: copies that need not be waited for are made only when somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: list[Callable[[], Any]] = []
+        self.done = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.copy_.default and len(args) > 2 and args[2]:
+            self.queue.append(lambda: func(*args[:2]))
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+    def catch_up(self, until: int) -> None:
+        while self.done < until:
+            self.queue[self.done]()
+            self.done += 1
+
+
+class Event:
+    """Of that device's only stream."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._after = 0
+
+    def record(self) -> None:
+        self._after = len(self._device.queue)
+
+    def synchronize(self) -> None:
+        self._device.catch_up(self._after)
+
+
+@pytest.mark.parametrize("stagings", [1, 2])
+def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
+    """Steps are sent one after the other, and none is waited for: each must yet find its own numbers."""
+    device = Device()
+
+    def staging(sizes: list[int], kind: torch.dtype) -> Staging:
+        return Staging([torch.zeros(size, dtype=kind) for size in sizes], Event(device))
+
+    room = Capacity(rows=8, tiles=32, blocks=64, partials=64)
+    work = WorkBuffers.empty(room, Heads(2, 1, 16, 4), 8)
+    work._host = [staging([1, 32 * 8, 64, 9, 64], torch.int32) for _ in range(stagings)]
+    rows = torch.zeros(3, 8, dtype=torch.int64)
+    size = _Size(rows, work, [staging([24], torch.int64) for _ in range(stagings)])
+    steps: Any = DecodeSteps.__new__(DecodeSteps)
+    steps._spare = torch.arange(100, 108).numpy()
+    seen: list[tuple[list[int], list[int]]] = []
+    with device:
+        for step in range(5):
+            packed: Any = type("Packed", (), {"tokens": [step] * 4, "positions": [step] * 4, "slots": [step] * 4})
+            work.fill([Item(0, 4, [step, step + 1], 0, 16)], 4)
+            steps._fill(size, packed)
+            device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
+        device.catch_up(len(device.queue))
+    assert seen == [([step] * 3, [step, step + 1]) for step in range(5)]
