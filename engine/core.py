@@ -248,6 +248,10 @@ class Core:
             if not row.sequence.generated:
                 self._remember(row.sequence, logits[index])
         works = step.works
+        if not rows:
+            logits.sum().item()  # waits for it: what a step takes is measured
+            self.scheduler.advance(works)
+            return
         # All of it is under way on a GPU before anything is waited for.
         finite = torch.isfinite(logits.amax(dim=-1))
         draws = [row.draw for row in rows]
