@@ -21,7 +21,7 @@ from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
-from kernels.tree_attention.worklist import Item
+from kernels.tree_attention.items import Item
 from tests.bench.bench_engine import generate, make_tokenizer
 from tests.bench.llama_baseline import Branch
 

@@ -23,7 +23,7 @@ from engine.sequence import Sequence
 from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
-from kernels.tree_attention.worklist import Item
+from kernels.tree_attention.items import Item
 from tests.engine.capturing import Recording, recording
 from tests.engine.conftest import make_weights
 from tests.engine.test_greedy import greedy, prompts
