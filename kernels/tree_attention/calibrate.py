@@ -30,6 +30,7 @@ def measure(
     sequences: Sequence[int] = SEQUENCES,
     tokens: Sequence[int] = TOKENS,
     repeats: int = REPEATS,
+    *,
     recorded: bool = False,
 ) -> list[Sample]:
     """Time one layer's attention of decode steps over trees of one shared node.
