@@ -34,7 +34,7 @@ ROWS = 64  # of a tile
 QUERIES = 16  # of a product with a piece, for each key head: those of its group, of as many rows as fit
 SHORT = 64  # tokens of a short piece, rounded down to whole blocks
 LONG = 8  # short pieces that are one long one
-BATCH = 8  # pieces of a product where its kernel may depend on their number: anywhere but on a CPU
+BATCH = 4096  # tokens of the pieces that products read apart at once: few enough for a processor's cache
 
 
 @torch.inference_mode()
@@ -168,11 +168,12 @@ class TileContext:
                 batches.append(products)
             else:
                 others.setdefault(products[0].width, []).extend(products)
-        for products in others.values():
-            step = len(products) if alone else BATCH
+        for width, products in others.items():
+            step = max(2, BATCH // (width * size))
             for first in range(0, len(products), step):
                 some = products[first : first + step]
-                batches.append(some + some[-1:] * (max(2, step) - len(some)))  # threads would share a lone product
+                few = 2 if alone else step  # threads would share a lone product
+                batches.append(some + some[-1:] * (few - len(some)))
         at = torch.tensor(positions, device=model.device)
         launches = [Launch.of(model, products, at, size, each) for products in batches]
         places: list[dict[int, int]] = [{} for _ in positions]  # of each row: a piece's first block -> place
