@@ -92,7 +92,7 @@ class Core:
         self.end_tokens = model.end_tokens  # that end a text
         self.tokenizer = tokenizer
         self.limits = limits or Limits()
-        self.cost = cost or CutCost()
+        self._cost = cost or CutCost()
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
         self._invariant = batch_invariant
@@ -113,7 +113,7 @@ class Core:
             self._blocks, limits, self.model.copy, self._knows_logits, self._clock, self.speculator.draft
         )
         self.runner = Runner(
-            self.model, self.scheduler.allocator, limits, self.max_model_len, self.cost, self._capture, self._invariant
+            self.model, self.scheduler.allocator, limits, self.max_model_len, self._cost, self._capture, self._invariant
         )
 
     def resize(self, blocks: int) -> None:

@@ -255,12 +255,12 @@ class Systems:
         if generates:
             ways["generate"] = lambda branches: generate(self.plain, branches, work.new)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        usual = self.core.cost
+        usual = self.core.runner.cost
         for turn in range(rounds):
             for name, way in ways.items():
                 if name == "generate" and turn:  # it takes by far the longest
                     continue
-                self.core.cost = OneLevel(least=work.sequences) if name == "one level" else usual
+                self.core.runner.cost = OneLevel(least=work.sequences) if name == "one level" else usual
                 seconds[name].append(timed(partial(way, self.text.branches(work))))
         if llama:
             llama.close()

@@ -47,14 +47,14 @@ def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: P
     monkeypatch.setenv("TROOP_ENGINE_CALIBRATION", str(file))
     monkeypatch.setattr("kernels.tree_attention.calibrate.measure.__defaults__", (16, (2, 8), (32, 256, 512), 1))
     plain = build_core(Settings(model=str(model_folder), cache_tokens=2000))
-    assert plain.cost == CutCost()
+    assert plain.runner.cost == CutCost()
     assert not file.exists()
-    measured = build_core(Settings(model=str(model_folder), cache_tokens=2000, calibrate=True)).cost
+    measured = build_core(Settings(model=str(model_folder), cache_tokens=2000, calibrate=True)).runner.cost
     assert isinstance(measured, MeasuredCost)
     (shapes,) = json.loads(file.read_text()).values()
     assert list(shapes.values()) == [dataclasses.asdict(measured)]
     fixed = Settings(model=str(model_folder), cache_tokens=2000, calibrate=True, item_tokens=3)
-    assert build_core(fixed).cost == CutCost(3)
+    assert build_core(fixed).runner.cost == CutCost(3)
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

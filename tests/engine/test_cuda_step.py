@@ -196,13 +196,14 @@ def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
     packed = pack(dataclasses.replace(step, works=works), 8)
     assert len(packed.tokens) == len(packed.wanted) == 6
     assert core.runner.decode is not None
-    found = core.runner.decode.run(packed, step.shared, core.cost)
+    found = core.runner.decode.run(packed, step.shared, core.runner.cost)
     assert found is not None
     model = core.model
-    built, _ = build(packed, step.shared, 8, core.cost, model.backend, model.device, 0, 0)
+    built, _ = build(packed, step.shared, 8, core.runner.cost, model.backend, model.device, 0, 0)
     torch.testing.assert_close(found[0], model.forward(built), atol=1e-4, rtol=1e-4)
     assert (
-        core.runner.decode.run(dataclasses.replace(packed, wanted=[5, 4, 3, 2, 1, 0]), step.shared, core.cost) is None
+        core.runner.decode.run(dataclasses.replace(packed, wanted=[5, 4, 3, 2, 1, 0]), step.shared, core.runner.cost)
+        is None
     )
 
 
