@@ -1,5 +1,6 @@
 """The command line: make the bundled model from nothing, or go on where it stopped."""
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -160,7 +161,7 @@ def main(
         from bot.capuchin.evaluate import evaluate
 
         click.echo(f"evaluation on {scenes} kept-back scenes, {size}")
-        record["evaluation"] = evaluate(out, kept_back, seed, scenes)
+        record["evaluation"] = asyncio.run(evaluate(out, kept_back, seed, scenes))
     log = [json.loads(line) for line in (work / "run" / "training.jsonl").read_text().splitlines()]
     record["log"] = log
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -169,13 +170,11 @@ def main(
 
 def _evaluate(folders: tuple[Path, ...], scenes: Scenes, seed: int, count: int) -> None:
     """Print what each checkpoint gets right, as JSON."""
-    import torch
-
     from bot.capuchin.evaluate import evaluate
 
-    torch.set_num_threads(1)
     for folder in folders:
-        click.echo(json.dumps({"checkpoint": str(folder), **evaluate(folder, scenes, seed, count)}, indent=1))
+        found = asyncio.run(evaluate(folder, scenes, seed, count))
+        click.echo(json.dumps({"checkpoint": str(folder), **found}, indent=1))
 
 
 def _train(

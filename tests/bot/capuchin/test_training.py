@@ -6,7 +6,7 @@ import torch
 
 from bot.capuchin import data
 from bot.capuchin import tokenizer as tok
-from bot.capuchin.evaluate import TEST, Sampler
+from bot.capuchin.evaluate import TEST, sampler
 from bot.capuchin.export import config, export
 from bot.capuchin.model import Capuchin, Shape
 from bot.capuchin.optimizer import Rates, orthogonal
@@ -119,9 +119,10 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert factor(plan, 50, 1.0) == 0.0
 
 
-def test_the_checkpoint_is_small_and_writes_a_test() -> None:
+async def test_the_checkpoint_is_small_and_writes_a_test() -> None:
     assert sum(p.stat().st_size for p in CHECKPOINT.rglob("*") if p.is_file()) < 25e6
-    reply = Sampler(CHECKPOINT).sample([said(ISSUE)], 1, temperature=0.0, longest=80)[0]
+    async with sampler(CHECKPOINT) as model:
+        reply = (await model.sample([said(ISSUE)], 1, temperature=0.0))[0]
     found = TEST.fullmatch(reply)
     assert found is not None
     assert "clamp(5, 1, 3)" in found[1]
