@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from bot.excerpts import GAP
+from bot.quoted import statements
 from bot.records import Issue, SourceFile
 from bot.replies import DEFAULT_TEST_PATH
 
@@ -33,16 +34,27 @@ _MOST_WORDS = 4000  # of a lexicon; with more the grammar would be slow and say 
 
 
 # A line in words of the lexicon; it does not begin as an end tag does.
-_LINES = """lines: (LINE? "\\n")*
-LINE: (/[^A-Za-z0-9_\\n<>]/ GAP*)? (WORD GAP+)* WORD?
+_LINES = """
+LINE: (/[^A-Za-z0-9_\\n<>]/ GAP*)? REST
+REST: (WORD GAP+)* WORD?
 GAP: /[^A-Za-z0-9_\\n]/
+"""
+# Lines that a test writes of itself. All others, helpers and long values, it can only quote whole from the issue.
+_OWN = """own: OWN "\\n"
+OWN: (("from " | "import " | "assert " | "with " | "except " | WORD " = ") GAP* REST) | "try:" | "else:" | IN_BLOCK
+IN_BLOCK: "    pass" | "    raise AssertionError" | "    "? WORD ("." WORD)* "(" GAP* REST
 """
 
 
 def test_grammar(issue: Issue, files: Sequence[SourceFile]) -> str:
-    """For the test machine: a test in the words of issue and files, or its approval."""
+    """For the test machine: a test in the words of issue and files, or its approval.
+
+    Statements that the issue shows over several lines are quoted whole, or not at all.
+    """
     head = f'<test path="{DEFAULT_TEST_PATH}">\n'
-    return _grammar(f'start: {_quoted(head)} lines "</test>" | "<approve/>"\n', issue, files)
+    quotes = "".join(f" | {_quoted(text + chr(10))}" for text in statements(issue.body))
+    start = f'start: {_quoted(head)} (own{quotes} | "\\n")* "</test>" | "<approve/>"\n'
+    return _grammar(start + _OWN, issue, files)
 
 
 test_grammar.__test__ = False  # type: ignore[attr-defined]
@@ -59,7 +71,7 @@ def edit_grammar(issue: Issue, files: Sequence[SourceFile], read: Callable[[str]
         searches = unique_searches(file.text, read(file.path) or file.text)
         if searches:
             edits.append(f"{head} ({' | '.join(_quoted(text + chr(10) + DIVIDER) for text in searches)})")
-    start = f"start: ({' | '.join(edits)}) lines {_quoted(END)}\n"
+    start = f'start: ({" | ".join(edits)}) lines {_quoted(END)}\nlines: (LINE? "\\n")*\n'
     return _grammar(start, issue, files) if edits else None
 
 

@@ -30,6 +30,7 @@ from bot.conversation import Conversation
 from bot.edits import Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import render
+from bot.quoted import bound, statements
 from bot.records import Execution, Issue, Job, Reply, Test
 from bot.replies import parse_test_turn
 
@@ -102,6 +103,7 @@ class TestMachine:
     def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
         self._talk = talk
         self._issue = issue
+        self._quoted = statements(issue.body) if solver.redraws else []
         self._sandbox = sandbox
         self._solver = solver
         self._test: Test | None = None
@@ -137,8 +139,11 @@ class TestMachine:
         turn = parse_test_turn(reply)
         if isinstance(turn, Problem):
             return self._unusable(turn)
-        if turn.test is not None and turn.test != self._test:
-            self._test = turn.test
+        test = turn.test
+        if test is not None and test.path.endswith(".py"):  # a tiny model forgets what the issue says to do first
+            test = test.model_copy(update={"text": bound(test.text, self._quoted)})
+        if test is not None and test != self._test:
+            self._test = test
             return Event.TEST
         # The same test again is an approval in other words.
         if state is State.WRITING:

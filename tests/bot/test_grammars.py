@@ -97,6 +97,42 @@ def test_tests(text: str, allowed: bool) -> None:
         assert turn.test.text.strip() == text  # type: ignore[union-attr]
 
 
+HELPERS = """Given
+
+```python
+def even(n):
+    k = n % 2
+    return k == 0
+
+rows = [
+    1,
+    22,
+]
+```
+
+>>> class Box:
+...     size = 3
+>>> total(filter(even, rows))
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "allowed"),
+    [
+        ("def even(n):\n    k = n % 2\n    return k == 0\nrows = [\n    1,\n    22,\n]", True),
+        ("class Box:\n    size = 3", True),
+        ("rows = [1, 22]", True),
+        ("def even(n):\n    return k == 0", False),  # not as the issue has it
+        ("def rows(n):\n    return n", False),
+        ("    return k == 0", False),
+    ],
+)
+def test_statements_over_several_lines_are_quoted_whole(lines: str, allowed: bool) -> None:
+    issue = Issue(title="total is wrong", body=HELPERS)
+    test = f"from pkg.sums import total\n{lines}\nassert total(filter(even, rows)) == 22"
+    assert follows(test_grammar(issue, FILES), f'<test path="test_issue.py">\n{test}\n</test>') is allowed
+
+
 def test_a_test_may_be_approved() -> None:
     assert follows(test_grammar(ISSUE, FILES), "<approve/>")
 

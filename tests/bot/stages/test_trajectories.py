@@ -281,6 +281,16 @@ async def test_compact_draws_a_test_anew_that_passes_or_is_at_fault(root: Path) 
     assert [len(messages) for messages in asks] == [len(asks[0])] * 3 + [len(asks[0]) + 2]
 
 
+async def test_compact_adds_to_a_test_what_the_issue_binds(root: Path) -> None:
+    issue = Issue(title="add is wrong", body="First:\n\n```python\none = 1\n```\n\n`add(one, 2)` gives -1, expected 3")
+    model = ScriptedModel(by_call([TEST.replace("add(1,", "add(one,"), "<approve/>"], [FIX]))
+    chosen = solver("compact", trajectories=1)
+    (t,) = await sample_trajectories(issue, CONTEXT, root, model, Sandbox(), chosen, Progress())
+    assert t.test is not None
+    assert t.test.text.strip() == "from mod import add\none = 1\nassert add(one, 2) == 3"
+    assert t.end is TrajectoryEnd.DONE
+
+
 def test_a_fault_of_the_test_is_not_what_the_issue_speaks_of() -> None:
     broken = Execution(ending=Ending.EXITED, exit_code=1, output="Traceback\nNameError: name 'sub' is not defined\n")
     assert at_fault(broken, Issue(title="add is wrong", body=""))
