@@ -9,7 +9,7 @@ import json
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
 from engine.grammar import Grammar
@@ -19,15 +19,24 @@ MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32
 MAX_STRUCTURED_CHOICES = 4096
 
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would take for a number, and JSON does not."""
+    if isinstance(value, bool | str):
+        raise ValueError("a number is needed")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
-Token = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Token = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 class StreamOptions(BaseModel):
     """Options of a streamed answer."""
 
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class StructuredOutputs(BaseModel):
@@ -97,16 +106,16 @@ class Generation(BaseModel):
 
     model: str | None = None
     user: str | None = Field(default=None, max_length=512)
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    n: Whole = Field(default=1, ge=1, le=MAX_CHOICES)
+    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[Token] | None = Field(default=None, max_length=MAX_STOPS)
-    ignore_eos: bool = False
+    ignore_eos: StrictBool = False
     temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
-    top_k: int | None = Field(default=None, ge=-1, le=2**31 - 1)  # 0 and -1: off
+    top_k: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)  # 0 and -1: off
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -197,9 +206,9 @@ class ChatRequest(Generation):
     """Body of `POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=10_000)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    logprobs: bool | None = False
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
+    logprobs: StrictBool | None = False
+    top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     response_format: ResponseFormat | None = None
@@ -230,10 +239,10 @@ class CompletionRequest(Generation):
     """Body of `POST /v1/completions`."""
 
     prompt: str | list[Token] | list[str] | list[list[Token]]
-    max_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
-    logprobs: int | None = Field(default=None, ge=0, le=20)
+    max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
+    logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False
-    best_of: int | None = None
+    best_of: Whole | None = None
     suffix: str | None = None
 
     def refuse_unsupported(self) -> None:
@@ -273,4 +282,4 @@ class TokenizeRequest(BaseModel):
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = Field(default=None, min_length=1, max_length=10_000)
-    add_special_tokens: bool = True
+    add_special_tokens: StrictBool = True
