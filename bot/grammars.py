@@ -46,11 +46,13 @@ IN_BLOCK: "    pass" | "    raise AssertionError" | "    "? WORD ("." WORD)* "("
 """
 
 
-def test_grammar(issue: Issue, files: Sequence[SourceFile]) -> str:
-    """For the test machine: a test in the words of issue and files, or its approval.
+def test_grammar(issue: Issue, files: Sequence[SourceFile]) -> str | None:
+    """For the test machine: a Python test in the words of issue and files, or its approval. None without Python files.
 
     Statements that the issue shows over several lines are quoted whole, or not at all.
     """
+    if not any(file.path.endswith(".py") for file in files):
+        return None
     head = f'<test path="{DEFAULT_TEST_PATH}">\n'
     quotes = "".join(f" | {_quoted(text + chr(10))}" for text in statements(issue.body))
     start = f'start: {_quoted(head)} (own{quotes} | "\\n")* "</test>" | "<approve/>"\n'

@@ -40,8 +40,9 @@ class Bytes:
         return list(text.encode() if isinstance(text, str) else text)
 
 
-def follows(grammar: str, text: str) -> bool:
+def follows(grammar: str | None, text: str) -> bool:
     """Whether the text is a whole reply by the grammar."""
+    assert grammar is not None
     matcher = LLMatcher(LLTokenizer(TokenizerWrapper(Bytes())), LLMatcher.grammar_from_lark(grammar), log_level=0)  # type: ignore[arg-type]
     assert not matcher.get_error()
     return matcher.try_consume_tokens(list(text.encode())) == len(text.encode()) and bool(matcher.is_accepting())
@@ -131,6 +132,10 @@ def test_statements_over_several_lines_are_quoted_whole(lines: str, allowed: boo
     issue = Issue(title="total is wrong", body=HELPERS)
     test = f"from pkg.sums import total\n{lines}\nassert total(filter(even, rows)) == 22"
     assert follows(test_grammar(issue, FILES), f'<test path="test_issue.py">\n{test}\n</test>') is allowed
+
+
+def test_no_python_no_grammar_of_tests() -> None:
+    assert test_grammar(ISSUE, (SourceFile(path="lib/sums.js", text="exports.total = 1\n"),)) is None
 
 
 def test_a_test_may_be_approved() -> None:
