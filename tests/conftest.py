@@ -5,13 +5,19 @@ import os
 import socket
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile(
-    "troop", deadline=None
-)  # these machines are noisy; hangs have time-outs of their own
+from tests.patience import PATIENCE
+
+# No test may depend on how fast the machine is: not on how long an example takes or takes to make ...
+hypothesis.settings.register_profile("troop", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("troop")
+
+# ... and not on httpx's own 5 s, which hold wherever a test or what it tests names no other time-out.
+for _limit in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
 
 _real_connect = socket.socket.connect
 _skipped_services: list[str] = []

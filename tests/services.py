@@ -7,6 +7,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.patience import PATIENCE, until
 
 
 def free_port() -> int:
@@ -133,16 +136,12 @@ def _postgres_socket() -> Iterator[Path]:
             cwd=folder,
         )
         try:
-            ready = Path(initdb).with_name("pg_isready")
-            for _ in range(100):
-                if subprocess.run([str(ready), "-h", str(folder), "-q", "-t", "1"], check=False).returncode == 0:
-                    break
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    server.wait(0.1)
-                    raise AssertionError("PostgreSQL did not start:\n" + (folder / "log").read_text())
+            ready = [str(Path(initdb).with_name("pg_isready")), "-h", str(folder), "-q"]
+            until(lambda: server.poll() is not None or subprocess.run(ready, check=False).returncode == 0)
+            assert server.poll() is None, "PostgreSQL did not start:\n" + (folder / "log").read_text()
             yield folder
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at once: SIGTERM would wait for connections that a test left open
             server.wait()
             log.close()
     finally:
@@ -160,7 +159,7 @@ def postgres_url(_postgres_socket: Path) -> str:
     """Of an empty database."""
     psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'troop[postgres]'")
     with psycopg.connect(host=str(_postgres_socket), user="troop", dbname="postgres", autocommit=True) as connection:
-        connection.execute("SET lock_timeout = '5s'")
+        connection.execute(f"SET lock_timeout = '{PATIENCE:.0f}s'")
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
     return f"postgresql://troop@/postgres?host={_postgres_socket}"

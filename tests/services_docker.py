@@ -3,10 +3,11 @@
 Without an Engine the tests that need one are skipped, but in CI (`CI=true`) that is a failure.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import pytest
 
 from bot.errors import SandboxUnavailable
 from bot.sandbox import engine
+from tests.patience import PATIENCE, until
 
 IMAGE = "troop-test-base:latest"
 _ROOT = Path(__file__).parent.parent
@@ -33,32 +35,49 @@ def answers() -> bool:
     return True
 
 
-def start_daemon(seconds: float = 30.0) -> bool:
-    """Start `dockerd` (root, installed, no other one); it stays for other tests. Whether an Engine answers then."""
+@contextlib.contextmanager
+def started_daemon(folder: Path) -> Iterator[str]:
+    """Start `dockerd` (root, installed, no other one) and end it with the context; what went wrong, or nothing.
+
+    Its output is in `folder`.
+    """
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        return False
-    with open("/tmp/dockerd.log", "ab") as log:
-        subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answers():
-            return True
-        time.sleep(0.2)
-    return False
+        yield "no Docker daemon answers, and none can be started: dockerd must be installed, and started by root"
+        return
+    path = folder / "dockerd.log"
+    with path.open("wb") as log:
+        # In a session of its own, so that Ctrl-C leaves it to the tests, which destroy their containers first.
+        daemon = subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            until(lambda: answers() or daemon.poll() is not None)
+            told = "\n".join(path.read_text(errors="replace").splitlines()[-5:])
+            yield "" if answers() else f"dockerd ended with exit code {daemon.returncode}:\n{told}"
+        finally:
+            daemon.terminate()
+            try:
+                daemon.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
 
 
 @pytest.fixture(scope="session")
-def docker_engine() -> str:
-    """The address of an Engine that answers; started where this machine has one that does not run."""
-    if not answers() and not start_daemon():
-        _missing("no Docker daemon answers, and none could be started")
-    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Engine that answers; started for these tests where this machine has one that does not run."""
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if answers():
+        yield address
+        return
+    with started_daemon(tmp_path_factory.mktemp("docker")) as trouble:
+        if trouble:
+            _missing(trouble)
+        yield address
 
 
 def make_image() -> str:
     """Make the test image where it is not there; what went wrong, or nothing."""
     made = subprocess.run(
-        [str(_ROOT / "deploy/make-base-image.sh"), IMAGE], capture_output=True, text=True, timeout=600
+        [str(_ROOT / "deploy/make-base-image.sh"), IMAGE], capture_output=True, text=True, timeout=5 * PATIENCE
     )
     return "" if made.returncode == 0 else made.stderr.strip() or "make-base-image.sh failed"
 
