@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,8 @@ from bot.sandbox import engine, images, open_sandbox, pool
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
-from tests.bot.sandbox.behaviour import Attacks, Work, command, make_tree, python, running, until
+from tests.bot.sandbox.behaviour import LONG, Attacks, Work, command, make_tree, python, running
+from tests.patience import PATIENCE, eventually
 from tests.services_docker import docker_engine, sandbox_image
 
 pytestmark = pytest.mark.service
@@ -35,6 +37,19 @@ def client(docker_engine: str) -> Iterator[docker.APIClient]:
     client = engine.connect()
     yield client
     client.close()
+
+
+def until_told(digits: str) -> Job:
+    """A job that lasts until `tell`. Once it has begun, it is a process `sleep 0.05DIGITS` most of the time."""
+    return command("sh", "-c", "while test ! -e /tmp/told; do sleep 0.05$0; done; echo done", digits)
+
+
+def tell(client: docker.APIClient, sandbox: DockerSandbox) -> None:
+    """End the job of the one busy container."""
+    (container,) = sandbox._busy
+    execution = client.exec_create(container.id, ["touch", "/tmp/told"])["Id"]
+    client.exec_start(execution)
+    assert client.exec_inspect(execution)["ExitCode"] == 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -84,7 +99,7 @@ class TestDocker(Work, Attacks):
             assert (await sandbox.run(command("true"))).passed
         assert {container.id for container in sandbox._idle} == before
 
-    @pytest.mark.parametrize("body", ["import time; time.sleep(60)", "import os; os.kill(os.getppid(), 9)"])
+    @pytest.mark.parametrize("body", [f"import time; time.sleep({LONG})", "import os; os.kill(os.getppid(), 9)"])
     async def test_a_container_with_a_suspicious_end_is_replaced(
         self, sandbox: DockerSandbox, client: docker.APIClient, body: str
     ) -> None:
@@ -96,7 +111,7 @@ class TestDocker(Work, Attacks):
         def gone() -> bool:
             return all(container["Id"] != used for container in client.containers(all=True))
 
-        assert await until(gone)
+        await eventually(gone)
 
     async def test_a_job_that_kills_its_container_is_killed_and_no_trouble_of_docker(
         self, sandbox: DockerSandbox
@@ -122,19 +137,21 @@ class TestDocker(Work, Attacks):
         self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pool, "_PAUSE", 0.01)
-        job = asyncio.create_task(sandbox.run(command("sh", "-c", "sleep 1.1234567; echo done")))
-        assert await until(lambda: running("1.1234567"))
-        for container in list(sandbox._busy):
-            client.remove_container(container.id, force=True)
+        job = asyncio.create_task(sandbox.run(until_told("27182818")))
+        await eventually(lambda: running("0.0527182818"))
+        (first,) = sandbox._busy
+        client.remove_container(first.id, force=True)
+        await eventually(lambda: sandbox._busy - {first} and running("0.0527182818"))
+        tell(client, sandbox)
         assert (await job).output == "done\n"
 
     async def test_a_cancelled_job_leaves_nothing_running(self, sandbox: DockerSandbox) -> None:
-        job = asyncio.create_task(sandbox.run(command("sleep", "61234567", timeout=60)))
-        assert await until(lambda: running("61234567"))
+        job = asyncio.create_task(sandbox.run(command("sleep", "61234567", timeout=PATIENCE)))
+        await eventually(lambda: running("61234567"))
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
-        assert await until(lambda: not running("61234567"))
+        await eventually(lambda: not running("61234567"))
 
 
 def setup_images(client: docker.APIClient) -> set[str]:
@@ -195,7 +212,7 @@ async def test_a_setup_that_fails_says_why(sandbox_image: str, tmp_path: Path) -
     with pytest.raises(SandboxError, match=r"exit code 3:\n.*no compiler"):
         await DockerSandbox.open(settings(sandbox_image), source, setup="echo no compiler >&2; exit 3")
     with pytest.raises(SandboxError, match="stopped after 1 s"):
-        await DockerSandbox.open(settings(sandbox_image, setup_timeout=1), source, setup="sleep 60")
+        await DockerSandbox.open(settings(sandbox_image, setup_timeout=1), source, setup=f"sleep {LONG}")
 
 
 async def test_a_missing_python_is_unavailable_and_a_tree_of_50_mb_fits(sandbox_image: str, tmp_path: Path) -> None:
@@ -216,8 +233,8 @@ async def test_close_leaves_no_container_and_no_image(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
     sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"))
-    job = asyncio.create_task(sandbox.run(command("sleep", "60", timeout=60)))
-    assert await until(lambda: sandbox._busy)
+    job = asyncio.create_task(sandbox.run(command("sleep", str(LONG), timeout=PATIENCE)))
+    await eventually(lambda: sandbox._busy)
     await sandbox.close()
     await sandbox.close()
     with pytest.raises(SandboxError, match="closed"):
@@ -281,7 +298,7 @@ class Proxy:
 
     def __init__(self, folder: Path, target: str) -> None:
         self.path = folder / "docker.sock"
-        self.away = False
+        self._refusals = 0.0  # connections yet to be refused
         self._target = target.removeprefix("unix://")
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -290,13 +307,14 @@ class Proxy:
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
-    def hang_up(self) -> None:
-        self.away = True
+    def hang_up(self, refusals: float = math.inf) -> None:
+        """End all connections, and refuse so many that come."""
+        self._refusals = refusals
         for writer in list(self._writers):
             writer.transport.abort()
 
     def come_back(self) -> None:
-        self.away = False
+        self._refusals = 0
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -305,7 +323,8 @@ class Proxy:
         await asyncio.gather(*self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.away:
+        if self._refusals > 0:
+            self._refusals -= 1
             writer.transport.abort()
             return
         task = asyncio.current_task()
@@ -336,17 +355,19 @@ async def test_fault_the_daemon_is_away_for_a_while(
     proxy = Proxy(tmp_path, docker_engine)
     await proxy.start()
     monkeypatch.setenv("DOCKER_HOST", f"unix://{proxy.path}")
-    monkeypatch.setattr(pool, "_PAUSE", 0.2)
+    monkeypatch.setattr(pool, "_PAUSE", 0.01)
     sandbox = await DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"))
-    job = asyncio.create_task(sandbox.run(command("sh", "-c", "sleep 0.7654321; echo done")))
-    assert await until(lambda: running("0.7654321"))
-    proxy.hang_up()
-    back = asyncio.get_running_loop().call_later(0.5, proxy.come_back)
+    job = asyncio.create_task(sandbox.run(until_told("31415926")))
+    await eventually(lambda: running("0.0531415926"))
+    (first,) = sandbox._busy
+    proxy.hang_up(refusals=2)  # fewer than the attempts that are left
+    await eventually(lambda: sandbox._busy and first not in sandbox._busy)
+    (second,) = sandbox._busy
+    await eventually(lambda: "0.0531415926" in str(client.top(second.id)))  # the first one may live on
+    tell(client, sandbox)
     assert (await job).output == "done\n"
-    back.cancel()
 
     proxy.hang_up()
-    monkeypatch.setattr(pool, "_PAUSE", 0.01)
     with pytest.raises(SandboxError, match="Docker failed 4 times in a row"):
         await sandbox.run(command("true"))
     proxy.come_back()

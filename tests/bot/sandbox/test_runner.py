@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.sandbox import runner
+from tests.patience import PATIENCE
 
 NONCE = "5ecre7"
 
@@ -39,7 +40,7 @@ def run(
             [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
             input=NONCE.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
-            env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=30,
+            env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=PATIENCE,
         )  # fmt: skip
     finally:
         os.close(write)
@@ -89,7 +90,7 @@ def test_what_is_printed_is_what_a_bare_run_prints(python: str, script: str, tmp
     _, code, shown = run(python, tmp_path, script)
     bare = subprocess.run(
         [python, str(tmp_path / "script" / "test_it.py")],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env={"PATH": os.defpath}, timeout=30,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env={"PATH": os.defpath}, timeout=PATIENCE,
     )  # fmt: skip
     assert shown == bare.stdout.decode()
     assert code == bare.returncode
