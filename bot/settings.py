@@ -132,6 +132,7 @@ class Settings(BaseSettings):
     max_crashes: int = Field(3, gt=0)  # a run that kills its worker so often is parked
     keep_days: float = Field(30.0, ge=4)  # deliveries and steps of ended runs; GitHub redelivers for 3 days
     work_dir: Path = Path("var")  # checkouts
+    models_dir: Path = Path("var/models")  # where `troop models` puts what it fetches
     checkout_max_bytes: int = Field(2_000_000_000, gt=0)
     checkout_timeout: float = Field(600.0, gt=0)  # seconds
 

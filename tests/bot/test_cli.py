@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from bot.cli import cli
 
 
-@pytest.mark.parametrize("command", ["", "solve", "serve", "work", "demo", "doctor"])
+@pytest.mark.parametrize("command", ["", "solve", "serve", "work", "demo", "doctor", "models"])
 def test_help(command: str) -> None:
     done = CliRunner().invoke(cli, [*command.split(), "--help"])
     assert done.exit_code == 0

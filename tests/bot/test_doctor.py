@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot import doctor
+from bot.published_models import CATALOGUE, HUMANEVAL
 
 
 def findings() -> dict[str, doctor.Finding]:
@@ -38,3 +39,22 @@ def test_an_endpoint_and_a_queue_that_do_not_answer(monkeypatch: pytest.MonkeyPa
     lines: list[str] = []
     assert doctor.report(lines.append) == 1
     assert any("TROOP_REDIS_URL" in line for line in lines)
+
+
+def test_published_models_are_information_and_never_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings()["published models"]
+    assert found.level == "ok"
+    assert "none in" in found.detail
+    assert all(one.name in found.mend for one in CATALOGUE)
+    assert "make models" in found.mend
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("TROOP_MODELS_DIR", str(folder))
+    HUMANEVAL.path(folder).write_bytes(b"cut short")
+    assert HUMANEVAL.name in findings()["published models"].mend
+    for one in CATALOGUE:
+        with one.path(folder).open("wb") as file:
+            file.truncate(one.size)
+    whole = findings()["published models"]
+    assert HUMANEVAL.name in whole.detail
+    assert not whole.mend

