@@ -22,6 +22,7 @@ from bot.store import Store
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Executed, Finished, Worker, serve
 from tests.bot.queueing import start
+from tests.patience import soon
 
 LEASE = 0.2  # seconds
 STAGES = [state for state in RunState if state in ACTIVE][1:]
@@ -101,7 +102,7 @@ def work(folder: Path, point: str, redis_url: str = "", max_crashes: int = 100) 
     async def main() -> None:
         await Process(folder, point, redis_url, max_crashes).run_until_idle()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(soon(main()))
 
 
 def web(folder: Path) -> None:

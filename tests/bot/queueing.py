@@ -62,6 +62,15 @@ def expire_command(store: Store, command_id: int) -> None:
     _set(store, COMMAND, command_id, lease_until=store_now(store) - 1)
 
 
+def lease_left(store: Store, run_id: int) -> float:
+    """Seconds."""
+    return _left(store, RUN, run_id)
+
+
+def command_lease_left(store: Store, command_id: int) -> float:
+    return _left(store, COMMAND, command_id)
+
+
 def make_available(store: Store, run_id: int) -> None:
     """Let the wait before the next attempt be over."""
     _set(store, RUN, run_id, available_at=store_now(store) - 1)
@@ -82,6 +91,12 @@ def state_of(store: Store, run_id: int) -> RunState:
     info = store.run(run_id)
     assert info is not None
     return info.state
+
+
+def _left(store: Store, table: sa.Table, row_id: int) -> float:
+    with store.database.read() as tx:
+        until = tx.execute(sa.select(table.c.lease_until).where(table.c.id == row_id)).scalar_one()
+        return float(until) - store.database.now(tx)
 
 
 def _set(store: Store, table: sa.Table, row_id: int, **values: object) -> None:

@@ -14,7 +14,8 @@ from bot.store import Store
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Finished, Worker, serve
 from tests.bot.queueing import start, state_of
-from tests.bot.working import LEASE, Fake, solve
+from tests.bot.working import SHORT, Fake, solve
+from tests.patience import eventually, soon
 
 pytestmark = pytest.mark.service
 
@@ -41,12 +42,12 @@ async def test_runs_end_well_and_no_stored_step_is_made_again(postgres_url: str,
 
     fake.run = run
     worker = Worker(
-        store, fake.execute, fake.execute_command, fake.announce, lease_seconds=LEASE, delays=(0.01,) * 1000
+        store, fake.execute, fake.execute_command, fake.announce, lease_seconds=SHORT, delays=(0.01,) * 1000
     )
     dispatcher = InProcessDispatcher(worker.handle, {"run": 2, "command": 1})
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 0.02), stop))
-    disturbing = asyncio.create_task(end_connections(postgres_url, rounds=40))
+    disturbing = asyncio.create_task(end_connections(postgres_url, count=25))
     for n in range(RUNS):
         while True:
             try:
@@ -55,32 +56,27 @@ async def test_runs_end_well_and_no_stored_step_is_made_again(postgres_url: str,
                 continue
             assert accepted.job_id is not None or accepted.duplicate
             break
-    ended = await disturbing
-    assert ended > 20
-    for _ in range(1000):
-        if store.counts()[RunState.SOLVED] == RUNS:
-            break
-        await asyncio.sleep(0.02)
+    await soon(disturbing)
+    await eventually(lambda: store.counts()[RunState.SOLVED] == RUNS)
     stop.set()
-    await asyncio.wait_for(serving, 20)
+    await soon(serving)
     assert [state_of(store, run.id) for run in store.runs()] == [RunState.SOLVED] * RUNS
     assert len(made) == RUNS * STEPS
     assert fake.told == []
     store.close()
 
 
-async def end_connections(url: str, rounds: int) -> int:
-    """End all connections but its own every 20 ms; how many there were."""
+async def end_connections(url: str, count: int) -> None:
+    """End all connections but its own every 20 ms, so many at least."""
     query = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
     )
     psycopg = pytest.importorskip("psycopg")
     ended = 0
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        for _ in range(rounds):
+        while ended < count:
             cursor = await connection.execute(query + "pg_backend_pid()")
             row = await cursor.fetchone()
             assert row is not None
             ended += row[0]
             await asyncio.sleep(0.02)
-    return ended

@@ -16,6 +16,7 @@ from bot.worker import serve
 from tests.bot.killed_process import POINTS, STAGES, Process
 from tests.bot.queueing import queue_command, queue_run, start, state_of
 from tests.bot.working import Fake, solve, worker_of
+from tests.patience import PATIENCE, eventually, soon
 from tests.services import RedisServer
 
 
@@ -25,7 +26,7 @@ def kill(what: str, folder: Path, *arguments: str) -> int:
         [sys.executable, "-W", "error", "-m", "tests.bot.killed_process", what, str(folder), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=len(POINTS) * PATIENCE,
         check=False,
     )
     lines = done.stdout.split("\n")[:-1]
@@ -47,7 +48,7 @@ def folder(tmp_path: Path, store: Store) -> Path:
 async def test_a_worker_killed_at_every_point_loses_no_step_and_repeats_no_finished_one(folder: Path, store: Store):
     run_id = queue_run(store)
     assert kill("everywhere", folder) == len(POINTS) == 3 * len(STAGES) + 1
-    await asyncio.wait_for(Process(folder).run_until_idle(), 30)
+    await soon(Process(folder).run_until_idle())
     # Killed once after the effect and before its record: that one step, and only then, is made a second time.
     assert Counter(effects(folder)) == {str(stage): 2 for stage in STAGES}
     assert list(dict.fromkeys(effects(folder))) == [str(stage) for stage in STAGES]
@@ -61,7 +62,7 @@ async def test_a_worker_killed_at_every_point_loses_no_step_and_repeats_no_finis
 async def test_a_run_that_kills_its_worker_three_times_is_parked_and_told(folder: Path, store: Store):
     run_id = queue_run(store)
     assert kill("parked", folder) == 3
-    await asyncio.wait_for(Process(folder, max_crashes=3).run_until_idle(), 30)
+    await soon(Process(folder, max_crashes=3).run_until_idle())
     assert state_of(store, run_id) is RunState.PARKED
     assert effects(folder).count("matrix") == 3
     assert effects(folder)[-1] == "told: parked"
@@ -70,7 +71,7 @@ async def test_a_run_that_kills_its_worker_three_times_is_parked_and_told(folder
 async def test_a_command_whose_worker_was_killed_is_executed_by_another(folder: Path, store: Store):
     queue_command(store)
     kill("command", folder)
-    await asyncio.wait_for(Process(folder).run_until_idle(), 30)
+    await soon(Process(folder).run_until_idle())
     assert effects(folder) == ["command 1", "command 1"]
     assert store.due(now=1e12) == ()
 
@@ -78,7 +79,7 @@ async def test_a_command_whose_worker_was_killed_is_executed_by_another(folder: 
 async def test_the_web_killed_after_its_commit_and_before_the_queue_loses_no_run(folder: Path, store: Store):
     kill("web", folder)
     assert store.accept("the-guid", "issues", "labeled", start()).duplicate  # GitHub's redelivery would not help
-    await asyncio.wait_for(Process(folder).run_until_idle(), 30)
+    await soon(Process(folder).run_until_idle())
     [run] = store.runs()
     assert run.state is RunState.SOLVED
     assert effects(folder) == [str(stage) for stage in STAGES]
@@ -88,7 +89,7 @@ async def test_the_web_killed_after_its_commit_and_before_the_queue_loses_no_run
 async def test_a_worker_killed_on_redis_is_followed_by_another(folder: Path, store: Store, redis_url: str):
     run_id = queue_run(store)
     kill("redis", folder, redis_url)
-    await asyncio.wait_for(Process(folder, redis_url=redis_url).run_until_idle(), 30)
+    await soon(Process(folder, redis_url=redis_url).run_until_idle())
     assert state_of(store, run_id) is RunState.SOLVED
     assert Counter(effects(folder)) == {str(stage): 2 if stage is RunState.MATRIX else 1 for stage in STAGES}
 
@@ -98,7 +99,7 @@ async def test_a_redis_that_is_down_and_then_flushed_and_then_restarted_loses_no
     store: Store, fake: Fake, redis_server: RedisServer
 ):
     fake.run = solve
-    worker = worker_of(store, fake, lease=60)
+    worker = worker_of(store, fake)
     lanes = {"run": 1, "command": 1}
     web = ArqDispatcher(worker.handle, lanes, redis_server.url)
     redis_server.stop()
@@ -119,14 +120,10 @@ async def test_a_redis_that_is_down_and_then_flushed_and_then_restarted_loses_no
     redis_server.start()
     await until_ended(store, third)
     stop.set()
-    await asyncio.wait_for(serving, 20)
+    await soon(serving)
     await web.close()
     assert sorted(fake.executed) == [(first, 1), (second, 1), (third, 1)]
 
 
 async def until_ended(store: Store, *run_ids: int) -> None:
-    for _ in range(1000):
-        if all(state_of(store, run_id) is RunState.SOLVED for run_id in run_ids):
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"still {[state_of(store, run_id).value for run_id in run_ids]} after 20 s")
+    await eventually(lambda: all(state_of(store, run_id) is RunState.SOLVED for run_id in run_ids))

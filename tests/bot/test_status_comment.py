@@ -11,8 +11,7 @@ from bot.lifecycle import RunState
 from bot.messages.labels import Labels
 from bot.status_comment import StatusComment, announce
 from tests.bot.sample import claimed_run
-
-STEP = 0.05  # seconds in which a task that is free to run has run
+from tests.patience import soon, turns
 
 
 class Told(LocalForge):
@@ -35,7 +34,7 @@ class Told(LocalForge):
         self.labels.append(label)
 
     async def next(self) -> str:
-        await asyncio.wait_for(self.called.wait(), 5)
+        await soon(self.called.wait())
         self.called.clear()
         return self.bodies[-1]
 
@@ -64,7 +63,7 @@ async def test_throttled_within_a_state() -> None:
         assert "0 of 10" in await told.next()
         for done in range(1, 6):
             comment.update(RunState.CONTEXT, done, 10)
-        await asyncio.sleep(STEP)
+        await turns()
         assert len(told.bodies) == 1
         clock.gate.set()
         assert "5 of 10" in await told.next()  # the newest alone
@@ -88,7 +87,7 @@ async def test_what_is_said_again_is_not_told_again() -> None:
             comment.update(RunState.CONTEXT, 1, 10)
         await told.next()
         clock.gate.set()
-        await asyncio.sleep(STEP)
+        await turns()
     assert len(told.bodies) == 1
 
 
@@ -97,7 +96,7 @@ async def test_a_broken_forge_costs_nothing(caplog: pytest.LogCaptureFixture) ->
     told.broken = True
     async with StatusComment(told, claimed_run("o/r"), alive, sleep=clock) as comment:
         comment.update(RunState.CONTEXT, 0, 10)
-        await asyncio.wait_for(told.called.wait(), 5)
+        await soon(told.called.wait())
         told.called.clear()
         told.broken = False
         comment.update(RunState.MATRIX, 0, 10)
@@ -114,9 +113,9 @@ async def test_without_the_lease_nothing_is_told() -> None:
 
     async with StatusComment(told, claimed_run("o/r"), lost) as comment:
         comment.update(RunState.CONTEXT, 0, 10)
-        await asyncio.wait_for(asked.wait(), 5)
+        await soon(asked.wait())
         comment.update(RunState.MATRIX, 0, 10)
-        await asyncio.sleep(STEP)
+        await turns()
     assert told.bodies == []
 
 

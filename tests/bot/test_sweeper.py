@@ -6,6 +6,7 @@ from bot.errors import StoreUnavailable
 from bot.store import Store, run_job
 from bot.sweeper import Sweeper
 from tests.bot.queueing import expire, queue_command, queue_run
+from tests.patience import soon
 
 
 class Queue:
@@ -61,7 +62,7 @@ async def test_outages_are_survived(store: Store, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(store, "due", failing)
     sweeping = asyncio.create_task(Sweeper(store, queue, 0.001).run())
-    await asyncio.wait_for(queue.enqueued.wait(), 5)
+    await soon(queue.enqueued.wait())
     sweeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sweeping

@@ -33,7 +33,7 @@ async def test_a_run_is_executed_and_its_end_is_stored(store: Store, fake: Fake,
 
 async def test_a_job_that_comes_many_times_to_many_workers_is_executed_once(store: Store, fake: Fake):
     run_id = queue_run(store)
-    workers = [worker_of(store, fake, lease=60, name=f"w{n}") for n in range(5)]
+    workers = [worker_of(store, fake, name=f"w{n}") for n in range(5)]
     await asyncio.gather(*(worker.handle(run_job(run_id)) for worker in workers for _ in range(3)))
     await workers[0].handle(run_job(run_id))
     assert fake.executed == [(run_id, 1)]

@@ -15,16 +15,17 @@ from bot.sweeper import Sweeper
 from bot.worker import Worker, serve
 from tests.bot.queueing import queue_command, queue_run
 from tests.bot.working import Fake, forever, info, solve, worker_of
+from tests.patience import soon
 
 
 async def test_at_shutdown_a_run_is_given_back_and_taken_at_once(store: Store, fake: Fake):
     fake.run = forever
     run_id = queue_run(store)
-    first, second = worker_of(store, fake, lease=60), worker_of(store, fake, lease=60)
+    first, second = worker_of(store, fake), worker_of(store, fake)
     handling = asyncio.create_task(first.handle(run_job(run_id)))
     await fake.started.wait()
     first.shutdown()
-    assert await asyncio.wait_for(handling, 5) == run_job(run_id, 1)  # to be handed over
+    assert await soon(handling) == run_job(run_id, 1)  # to be handed over
     assert fake.ended == ["CancelledError"]
     assert await first.handle(run_job(run_id, 1)) is None
     fake.run = solve
@@ -36,7 +37,7 @@ async def test_at_shutdown_a_run_is_given_back_and_taken_at_once(store: Store, f
 async def test_a_cancelled_job_gives_its_run_back(store: Store, fake: Fake):
     fake.run = forever
     run_id = queue_run(store)
-    handling = asyncio.create_task(worker_of(store, fake, lease=60).handle(run_job(run_id)))
+    handling = asyncio.create_task(worker_of(store, fake).handle(run_job(run_id)))
     await fake.started.wait()
     handling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -57,7 +58,7 @@ async def test_a_job_cancelled_while_it_claims_gives_its_run_back(store: Store, 
 
     monkeypatch.setattr(store, "claim_run", slow)
     run_id = queue_run(store)
-    handling = asyncio.create_task(worker_of(store, fake, lease=60).handle(run_job(run_id)))
+    handling = asyncio.create_task(worker_of(store, fake).handle(run_job(run_id)))
     await claiming.wait()
     handling.cancel()
     await asyncio.sleep(0)
@@ -71,7 +72,7 @@ async def test_a_job_cancelled_while_it_claims_gives_its_run_back(store: Store, 
 @pytest.mark.parametrize("how", ["shutdown", "cancel"])
 async def test_a_command_is_given_back_at_the_end(store: Store, fake: Fake, how: str):
     fake.command = forever
-    worker = worker_of(store, fake, lease=60)
+    worker = worker_of(store, fake)
     command_id = queue_command(store)
     handling = asyncio.create_task(worker.handle(f"command:{command_id}"))
     await fake.started.wait()
@@ -97,7 +98,7 @@ async def test_a_database_that_restarts_at_the_end_is_waited_for(store: Store, f
     monkeypatch.setattr(store, "finish", restarting)
     monkeypatch.setattr("bot.worker.PERSIST", (0.001, 0.001, 0.001))
     run_id = queue_run(store)
-    await worker_of(store, fake, lease=60).handle(run_job(run_id))
+    await worker_of(store, fake).handle(run_job(run_id))
     assert info(store, run_id).state is RunState.SOLVED
 
 
@@ -118,13 +119,13 @@ async def test_serving_until_told_to_stop(store: Store, fake: Fake, caplog: pyte
     caplog.set_level(logging.INFO)
     fake.run = forever
     run_id = queue_run(store)  # the web died before it enqueued: the sweeper finds it
-    worker = worker_of(store, fake, lease=60)
+    worker = worker_of(store, fake)
     dispatcher = InProcessDispatcher(worker.handle, {"run": 1, "command": 1})
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 0.01), stop))
-    await asyncio.wait_for(fake.started.wait(), 5)
+    await soon(fake.started.wait())
     stop.set()
-    await asyncio.wait_for(serving, 5)
+    await soon(serving)
     assert fake.ended == ["CancelledError"]
     assert store.due() == (run_job(run_id, 1),)
     assert info(store, run_id).crashes == 0
@@ -140,9 +141,9 @@ async def test_what_the_callables_share_is_closed_once_no_job_is_left(store: Sto
     dispatcher = InProcessDispatcher(worker.handle, {"run": 1, "command": 1})
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 60), stop))
-    await asyncio.wait_for(fake.started.wait(), 5)
+    await soon(fake.started.wait())
     stop.set()
-    await asyncio.wait_for(serving, 5)
+    await soon(serving)
     assert fake.ended == ["CancelledError", "closed"]
 
 
@@ -155,4 +156,4 @@ async def test_serving_ends_with_its_dispatcher(store: Store, fake: Fake):
     dispatcher = Broken(worker.handle, {"run": 1})
     sweeper = Sweeper(store, dispatcher, 60)
     with pytest.raises(RuntimeError, match="the dispatcher broke"):
-        await asyncio.wait_for(serve(worker, dispatcher, sweeper, asyncio.Event()), 5)
+        await soon(serve(worker, dispatcher, sweeper, asyncio.Event()))

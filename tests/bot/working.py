@@ -7,8 +7,10 @@ from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import RunInfo, Store
 from bot.worker import Advance, Executed, Finished, Worker
+from tests.patience import PATIENCE
 
-LEASE = 0.2  # seconds
+LEASE = 2 * PATIENCE  # seconds: no work outlives it
+SHORT = 0.2  # seconds: for what goes on once a lease has run out
 STAGES = [RunState.CHECKOUT, RunState.CONTEXT, RunState.TRAJECTORIES, RunState.MATRIX, RunState.SELECTION]
 
 

@@ -8,6 +8,7 @@ import pytest
 from bot.contracts import Dispatcher
 from bot.dispatch.arq import ArqDispatcher
 from bot.dispatch.inprocess import InProcessDispatcher
+from tests.patience import PATIENCE, soon
 
 LANES = {"run": 2, "command": 1}
 
@@ -44,7 +45,7 @@ class Jobs:
         return self.following.get(job_id)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(condition)
 
 
@@ -56,9 +57,9 @@ async def jobs() -> Jobs:
 @pytest.fixture(params=["inprocess", pytest.param("arq", marks=pytest.mark.service)])
 def make(request: pytest.FixtureRequest, jobs: Jobs) -> Callable[..., Dispatcher]:
     if request.param == "inprocess":
-        return lambda grace=5.0: InProcessDispatcher(jobs.handle, LANES, grace=grace)
+        return lambda grace=PATIENCE: InProcessDispatcher(jobs.handle, LANES, grace=grace)
     url = request.getfixturevalue("redis_url")
-    return lambda grace=5.0: ArqDispatcher(jobs.handle, LANES, url, grace=grace, poll_seconds=0.01)
+    return lambda grace=PATIENCE: ArqDispatcher(jobs.handle, LANES, url, grace=grace, poll_seconds=0.01)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ async def dispatcher(make: Callable[..., Dispatcher]) -> AsyncIterator[Dispatche
     running = asyncio.create_task(dispatcher.run())
     yield dispatcher
     await dispatcher.close()
-    await asyncio.wait_for(running, 5)
+    await soon(running)
 
 
 async def test_a_job_is_executed(dispatcher: Dispatcher, jobs: Jobs):
@@ -157,7 +158,7 @@ async def test_close_lets_running_jobs_finish_and_starts_no_others(make, jobs: J
     await asyncio.sleep(0)
     jobs.gate.set()
     await closing
-    await asyncio.wait_for(running, 5)
+    await soon(running)
     assert len(jobs.started) == len(jobs.ended) == 2
     assert jobs.cancelled == []
 
@@ -169,7 +170,7 @@ async def test_close_cancels_what_outlasts_the_grace(make, jobs: Jobs):
     await dispatcher.enqueue("run:1:0")
     await jobs.until(lambda: len(jobs.started) == 1)
     await dispatcher.close()
-    await asyncio.wait_for(running, 5)
+    await soon(running)
     assert jobs.cancelled == ["run:1:0"]
 
 
