@@ -14,6 +14,8 @@ T = TypeVar("T")
 PATIENCE = 240.0  # seconds
 PAUSE = 0.01  # seconds between two looks
 
+_sleep = asyncio.sleep  # the real one, where a test has another in its place
+
 
 def until(holds: Callable[[], T], seconds: float = PATIENCE) -> T:
     """The first true value of `holds`, which is asked again and again; for tests without an event loop.
@@ -32,7 +34,7 @@ async def eventually(holds: Callable[[], T], seconds: float = PATIENCE) -> T:
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, f"nothing after {seconds:g} s"
-        await asyncio.sleep(PAUSE)
+        await _sleep(PAUSE)
     return value
 
 
@@ -44,7 +46,7 @@ async def soon(awaited: Awaitable[T]) -> T:
 async def turns(count: int = 50) -> None:
     """Let every task that is free to run go on: for what must *not* happen."""
     for _ in range(count):
-        await asyncio.sleep(0)
+        await _sleep(0)
 
 
 def growing(first: float) -> Iterator[float]:

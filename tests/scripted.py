@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bot.records import Message, Reply, Usage
+from tests.patience import PATIENCE
 
 Script = Callable[[str, Sequence[Message]], str | Reply]
 
@@ -94,9 +95,16 @@ class ScriptedModel:
     """A `bot.contracts.Model` in process. `calls` holds what it was asked: (key, messages, options)."""
 
     def __init__(
-        self, reply: Script, *, name: str = "scripted", context_window: int = 131_072, mode: Mode = Mode.NORMAL
+        self,
+        reply: Script,
+        *,
+        name: str = "scripted",
+        context_window: int = 131_072,
+        mode: Mode = Mode.NORMAL,
+        on_cpu: bool = False,
     ) -> None:
         self._script = reply
+        self._on_cpu = on_cpu
         self._name = name
         self._context_window = context_window
         self.mode = mode
@@ -109,6 +117,10 @@ class ScriptedModel:
     @property
     def context_window(self) -> int:
         return self._context_window
+
+    @property
+    def on_cpu(self) -> bool:
+        return self._on_cpu
 
     async def reply(
         self,
@@ -273,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body["model"] != server.model_name:
             return self._error(404, f"the model `{body['model']}` does not exist", code="model_not_found")
         if server.together is not None:
-            server.together.wait(5)
+            server.together.wait(PATIENCE)
         for name, message in server.refusals.items():
             if name in body:
                 return self._error(400, message, param=name)

@@ -24,7 +24,7 @@ async def test_serves_until_the_context_ends(engine: Path, tmp_path: Path) -> No
         "open('pid', 'w').write(str(os.getpid()))\n"
         "print('loading', 'TROOP_TOKEN' in os.environ, sys.argv[1:], flush=True)\n"
         f"print({READY!r} + 'http://127.0.0.1:8', flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(1000)\n"
     )
     async with bundled_engine(tmp_path / "log", model="folder", threads=3) as url:
         assert url == "http://127.0.0.1:8/v1"
@@ -46,7 +46,7 @@ async def test_says_where_to_look_if_it_ends(engine: Path, tmp_path: Path) -> No
 
 
 async def test_gives_up_on_one_that_never_listens(engine: Path, tmp_path: Path) -> None:
-    engine.write_text("import time\ntime.sleep(60)\n")
+    engine.write_text("import time\ntime.sleep(1000)\n")
     with pytest.raises(EndpointError, match="did not come up"):
         async with bundled_engine(tmp_path / "log", start_timeout=0.5):
             pass

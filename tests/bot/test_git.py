@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-import time
+import re
 from pathlib import Path
 
 import pytest
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
 from bot.git import Remote, Watch, Workspace, check_branch, check_commit, folder_size, git
+from tests.patience import PATIENCE, eventually, growing, soon
 
 
 def lives(pid: int) -> bool:
@@ -110,7 +111,7 @@ async def test_only_http_is_spoken(tmp_path: Path, url: str) -> None:
     workspace = Workspace(tmp_path / "w")
     await workspace.create()
     with pytest.raises(GitFailed):
-        await workspace.fetch(Remote(url), "", seconds=10, max_bytes=1_000_000)
+        await workspace.fetch(Remote(url), "", seconds=PATIENCE, max_bytes=1_000_000)
     assert not below(tmp_path, "pwned")
 
 
@@ -125,7 +126,7 @@ async def test_no_path_of_this_machine_is_fetched(tmp_path: Path) -> None:
     await mine.create()
     for url in (str(theirs.git_dir), f"file://{theirs.git_dir}"):
         with pytest.raises(GitFailed, match="not allowed"):
-            await mine.fetch(Remote(url), "", seconds=10, max_bytes=1_000_000)
+            await mine.fetch(Remote(url), "", seconds=PATIENCE, max_bytes=1_000_000)
 
 
 async def test_what_git_says_is_redacted(tmp_path: Path) -> None:
@@ -138,17 +139,14 @@ async def test_what_git_says_is_redacted(tmp_path: Path) -> None:
 
 async def test_time_is_capped_and_children_die(tmp_path: Path) -> None:
     await git("init", "--quiet", ".", cwd=tmp_path)
-    started = time.monotonic()
-    alias = ("alias.wait=!sleep 60 & echo $! > pid; wait",)
-    with pytest.raises(CheckoutError, match=r"more than 0\.5 s"):
-        await git("wait", cwd=tmp_path, config=alias, seconds=0.5)
-    assert time.monotonic() - started < 5
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(50):
-        if not lives(pid):
-            return
-        await asyncio.sleep(0.02)  # the kernel needs a moment to bury it
-    raise AssertionError("the child lives")
+    alias = ("alias.wait=!sleep 1000000 & echo $! > pid; wait",)
+    for seconds in growing(0.5):
+        with pytest.raises(CheckoutError, match=re.escape(f"more than {seconds:g} s")):
+            await git("wait", cwd=tmp_path, config=alias, seconds=seconds)
+        if told := below(tmp_path, "pid"):
+            break
+    pid = int(told[0].read_text())
+    await eventually(lambda: not lives(pid))  # the kernel needs a moment to bury it
 
 
 async def test_growth_is_capped(tmp_path: Path) -> None:
@@ -156,24 +154,20 @@ async def test_growth_is_capped(tmp_path: Path) -> None:
     await git("init", "--quiet", ".", cwd=tmp_path)
     grown = tmp_path / "grown"
     grown.mkdir()
-    alias = (f"alias.grow=!head -c 3000000 /dev/zero > {grown}/x; sleep 60",)
+    alias = (f"alias.grow=!head -c 3000000 /dev/zero > {grown}/x; sleep 1000000",)
     with pytest.raises(CheckoutError, match="TROOP_CHECKOUT_MAX_BYTES"):
         await git("grow", cwd=tmp_path, config=alias, watch=Watch(grown, 1_000_000))
 
 
 async def test_a_cancelled_git_is_killed(tmp_path: Path) -> None:
     await git("init", "--quiet", ".", cwd=tmp_path)
-    alias = ("alias.wait=!echo x > started; sleep 60",)
-    task = asyncio.create_task(git("wait", cwd=tmp_path, config=alias))
-    for _ in range(500):
-        if below(tmp_path, "started"):
-            break
-        await asyncio.sleep(0.01)
+    alias = ("alias.wait=!echo $$ > pid; sleep 1000000",)
+    task = asyncio.create_task(git("wait", cwd=tmp_path, config=alias, seconds=2 * PATIENCE))
+    (pid,) = await eventually(lambda: [int(text) for path in below(tmp_path, "pid") if (text := path.read_text())])
     task.cancel()
-    started = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
-        await task
-    assert time.monotonic() - started < 5
+        await soon(task)
+    await eventually(lambda: not lives(pid))
 
 
 def test_folder_size(tmp_path: Path) -> None:

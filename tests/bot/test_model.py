@@ -11,6 +11,7 @@ from bot.errors import EndpointError, SettingsError
 from bot.model import OpenAIModel
 from bot.records import Message, Reply
 from bot.settings import ModelSettings
+from tests.patience import eventually
 from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
 
 HELLO = [Message(role="system", content="be brief"), Message(role="user", content="say hello")]
@@ -107,41 +108,86 @@ async def test_an_endpoint_that_never_answers_is_given_up(mode: Mode) -> None:
     with scripted_endpoint(hello, mode=mode) as endpoint:
         with pytest.raises(EndpointError, match=r"answered nothing within 0 s.*FIRST_ANSWER_TIMEOUT"):
             await ask(model_for(endpoint, timeout=0.2, first_answer_timeout=0.1))
-        assert len(endpoint.requests) == 1
+        assert len(endpoint.requests) <= 1, "it is not asked again"
 
 
-async def test_an_endpoint_that_hangs_later_fails_the_call() -> None:
+class Limits:
+    """The model's waits for an answer, which end when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._timeout, self._wait = asyncio.timeout, asyncio.wait
+        self._later: list[asyncio.Timeout] = []  # of calls once another was answered
+        self._first = asyncio.Event()  # the wait for the first answer of all is over
+        monkeypatch.setattr("bot.model.asyncio.timeout", self.timeout)
+        monkeypatch.setattr("bot.model.asyncio.wait", self.wait)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        self._later.append(self._timeout(None))
+        return self._later[-1]
+
+    async def wait(self, waited: Any, **options: Any) -> Any:
+        if options.get("timeout") is None:
+            return await self._wait(waited, **options)
+        over = asyncio.ensure_future(self._first.wait())
+        done, pending = await self._wait((*waited, over), return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        return done - {over}, pending - {over}
+
+    def __len__(self) -> int:
+        """Later waits so far."""
+        return len(self._later)
+
+    def end_first(self) -> None:
+        self._first.set()
+
+    def end(self, number: int = -1) -> None:
+        """End the `number`th of the later waits."""
+        self._later[number].reschedule(asyncio.get_running_loop().time())
+
+
+@pytest.fixture
+async def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
+    return Limits(monkeypatch)
+
+
+async def test_an_endpoint_that_hangs_later_fails_the_call(limits: Limits) -> None:
     with scripted_endpoint(hello) as endpoint:
-        model = model_for(endpoint, timeout=0.1)
+        model = model_for(endpoint)
         await model.reply("k", HELLO, max_tokens=9, temperature=0)
         endpoint.mode = Mode.HANG
-        reply = await ask(model)
+        asking = asyncio.ensure_future(ask(model))
+        await eventually(lambda: len(endpoint.requests) == 2)
+        limits.end()
+        reply = await asking
         assert reply.failed
         assert "no answer within" in reply.text
         assert len(endpoint.requests) == 2
 
 
-async def test_a_call_that_hangs_while_others_are_answered_is_tried_once_more() -> None:
+async def test_a_call_that_hangs_while_others_are_answered_is_tried_once_more(limits: Limits) -> None:
     with scripted_endpoint(hello) as endpoint:
-        model = model_for(endpoint, timeout=0.2)
+        model = model_for(endpoint)
         await model.reply("k", HELLO, max_tokens=9, temperature=0)
         endpoint.next_modes = [Mode.HANG]
         hanging = asyncio.ensure_future(model.reply("k", HELLO, max_tokens=9, temperature=0))
-        while len(endpoint.requests) < 2:
-            await asyncio.wait((hanging,), timeout=0.005)
+        await eventually(lambda: len(endpoint.requests) == 2)
         await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        limits.end(-2)  # the hanging one's
         assert (await hanging).text == "hello"
         await model.close()
 
 
-async def test_a_slow_first_call_may_take_longer_once_another_was_answered() -> None:
+async def test_a_slow_first_call_may_take_longer_once_another_was_answered(limits: Limits) -> None:
     with scripted_endpoint(hello) as endpoint:
         endpoint.next_modes = [Mode.HANG]
-        model = model_for(endpoint, timeout=0.3, first_answer_timeout=0.15)
+        model = model_for(endpoint)
         hanging = asyncio.ensure_future(model.reply("k", HELLO, max_tokens=9, temperature=0))
-        while not endpoint.requests:
-            await asyncio.wait((hanging,), timeout=0.005)
+        await eventually(lambda: endpoint.requests)
         await model.reply("k", HELLO, max_tokens=9, temperature=0)
+        limits.end_first()
+        await eventually(lambda: len(limits) == 2)
+        assert not hanging.done(), "it is given the rest of its time"
+        limits.end()
         assert (await hanging).text == "hello"
         await model.close()
 

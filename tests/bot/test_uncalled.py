@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.uncalled import completed
+from tests.patience import PATIENCE
 
 FAILING = [
     "def test_a():\n    assert 1 == 2\n",
@@ -37,7 +38,7 @@ AS_THEY_ARE = [
 def run(folder: Path, text: str) -> int:
     script = folder / "test_issue.py"
     script.write_text(completed("test_issue.py", text))
-    return subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, timeout=60).returncode
+    return subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, timeout=PATIENCE).returncode
 
 
 @pytest.mark.parametrize("text", FAILING)

@@ -11,6 +11,7 @@ from bot.forge.api import GitHubApi
 from bot.forge.github import GitHubForge
 from bot.settings import Settings
 from tests.github.server import GitHubServer, make_key
+from tests.patience import PATIENCE
 
 KEY = make_key()[0]  # made once: it takes longer than all else
 
@@ -53,7 +54,12 @@ class Naps:
 
 
 def forge_for(
-    server: GitHubServer, repository: str, naps: Naps | None = None, *, request_seconds: int = 20, **more: Any
+    server: GitHubServer,
+    repository: str,
+    naps: Naps | None = None,
+    *,
+    request_seconds: int = int(PATIENCE),
+    **more: Any,
 ) -> GitHubForge:
     """A forge for the installation on that repository."""
     settings = settings_for(server, **more)

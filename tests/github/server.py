@@ -23,6 +23,7 @@ from tests.github.repository import smart_http
 from tests.github.rest import Rest
 from tests.github.webhooks import Webhooks
 from tests.github.world import ApiError, App, World
+from tests.patience import PATIENCE
 
 
 def make_key() -> tuple[str, str]:
@@ -101,7 +102,7 @@ class GitHubServer(Control):
         self.webhooks.close()
         self.traffic.stopping.set()
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._listener.close()
 
     @classmethod

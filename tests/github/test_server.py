@@ -20,6 +20,7 @@ from tests.github.fixtures import KEY
 from tests.github.markdown import render
 from tests.github.repository import environment
 from tests.github.server import make_key
+from tests.patience import PATIENCE, until
 
 REPO = "olive/tools"
 
@@ -176,7 +177,8 @@ def test_faults(github: GitHubServer, number: int) -> None:
     assert github.comments(REPO, number) == []
     assert httpx.post(url, headers=token, json={"body": "2"}).status_code == 502
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(url, headers=token, json={"body": "3"}, timeout=0.3)
+        httpx.post(url, headers=token, json={"body": "3"}, timeout=httpx.Timeout(PATIENCE, read=0.3))
+    until(lambda: github.comments(REPO, number) == ["2", "3"])
     limited = httpx.post(url, headers=token, json={"body": "4"})
     assert (limited.status_code, limited.headers["retry-after"]) == (403, "7")
     assert github.comments(REPO, number) == ["2", "3"]

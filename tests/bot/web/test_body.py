@@ -70,7 +70,7 @@ async def test_a_connection_that_ends_is_400() -> None:
 
 
 async def test_few_large_bodies_are_held_at_once() -> None:
-    reader = BodyReader(large_at_once=2, timeout=30)
+    reader = BodyReader(large_at_once=2)
     go = asyncio.Event()
     begun = asyncio.Semaphore(0)
     asked_for_more = 0

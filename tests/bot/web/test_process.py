@@ -13,6 +13,7 @@ import pytest
 from bot.lifecycle import RunState
 from bot.store import Store
 from tests.bot.deliveries import SECRET, payload, request
+from tests.patience import PATIENCE
 from tests.services import free_port
 
 # `troop serve` with a worker that ends every run at once, or whose queue kills the process.
@@ -74,18 +75,18 @@ async def _serving(store: Store, kind: str) -> AsyncIterator[tuple[Process, str]
 
 async def _send(address: str, guid: str) -> int:
     body, headers = request("issues", payload("issues.labeled"), guid=guid)
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient() as client:
         return (await client.post(f"{address}/webhook", content=body, headers=headers)).status_code
 
 
 @pytest.mark.slow
 async def test_a_web_killed_after_the_commit_loses_nothing(store: Store) -> None:
-    async with asyncio.timeout(60), _serving(store, "killed") as (process, address):
+    async with asyncio.timeout(PATIENCE), _serving(store, "killed") as (process, address):
         with pytest.raises(httpx.TransportError):
             await _send(address, "the-same")
         assert await process.wait() == -signal.SIGKILL
     assert [run.state for run in store.runs()] == [RunState.QUEUED]
-    async with asyncio.timeout(60), _serving(store, "normal") as (process, address):
+    async with asyncio.timeout(PATIENCE), _serving(store, "normal") as (process, address):
         assert process.stdout is not None
         assert await process.stdout.readline() == b"told\n"  # the sweeper found it
         assert await _send(address, "the-same") == 202  # GitHub delivers again: known
@@ -94,7 +95,7 @@ async def test_a_web_killed_after_the_commit_loses_nothing(store: Store) -> None
 
 @pytest.mark.slow
 async def test_a_web_that_is_asked_to_end_gives_its_run_back(store: Store) -> None:
-    async with asyncio.timeout(60), _serving(store, "endless") as (process, address):
+    async with asyncio.timeout(PATIENCE), _serving(store, "endless") as (process, address):
         assert await _send(address, "g") == 202
         assert process.stdout is not None
         assert await process.stdout.readline() == b"working\n"

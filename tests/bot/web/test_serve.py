@@ -19,6 +19,7 @@ from bot.store import Store
 from bot.web.serve import build_app, checked, run_server
 from bot.worker import Advance, Executed, Finished, Worker
 from tests.bot.deliveries import SECRET, payload, request
+from tests.patience import PATIENCE
 from tests.services import RedisServer
 
 
@@ -116,7 +117,7 @@ async def told() -> Told:
 
 async def test_without_redis_the_worker_is_in_the_process(settings: Settings, store: Store, told: Told) -> None:
     worker = Worker(store, told.execute, told.execute_command, told.announce)
-    async with Running(build_app(settings, store, worker=worker)) as running, asyncio.timeout(20):
+    async with Running(build_app(settings, store, worker=worker)) as running, asyncio.timeout(PATIENCE):
         await running.send("issues.labeled")
         run, state, reason = await told.runs.get()
         assert (run.repository, run.issue.number, run.sender) == ("octo-org/octo-repo", 7, "octocat")
@@ -129,7 +130,7 @@ async def test_what_was_queued_before_the_start_is_swept_up(settings: Settings, 
     async with Running(build_app(settings, store)) as running:  # no worker: the job stays in the database
         await running.send("issues.labeled")
     worker = Worker(store, told.execute, told.execute_command, told.announce)
-    async with Running(build_app(settings, store, worker=worker)), asyncio.timeout(20):
+    async with Running(build_app(settings, store, worker=worker)), asyncio.timeout(PATIENCE):
         assert (await told.runs.get())[1] is RunState.FAILED
 
 
@@ -137,7 +138,7 @@ async def test_with_a_redis_that_is_down_deliveries_are_kept(settings: Settings,
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     away = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{port}/0"})
-    async with Running(build_app(away, store)) as running, asyncio.timeout(20):
+    async with Running(build_app(away, store)) as running, asyncio.timeout(PATIENCE):
         await running.send("issues.labeled")
     assert len(store.due()) == 1
 
@@ -154,7 +155,7 @@ async def test_with_redis_another_process_works_and_an_outage_loses_nothing(
     elsewhere = open_dispatcher(settings, worker.handle)
     working = asyncio.create_task(elsewhere.run())
     try:
-        async with Running(build_app(settings, store)) as running, asyncio.timeout(30):
+        async with Running(build_app(settings, store)) as running, asyncio.timeout(PATIENCE):
             await running.send("issues.labeled")
             run, _, _ = await told.runs.get()
             redis_server.stop()
@@ -175,5 +176,5 @@ async def test_a_worker_that_ends_by_itself_ends_the_process(
     monkeypatch.setattr(InProcessDispatcher, "run", broken)
     failed = asyncio.Event()
     worker = Worker(store, told.execute, told.execute_command, told.announce)
-    async with Running(build_app(settings, store, worker=worker, on_failure=failed.set)), asyncio.timeout(20):
+    async with Running(build_app(settings, store, worker=worker, on_failure=failed.set)), asyncio.timeout(PATIENCE):
         await failed.wait()
