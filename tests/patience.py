@@ -29,12 +29,12 @@ def until(holds: Callable[[], T], seconds: float = PATIENCE) -> T:
     return value
 
 
-async def eventually(holds: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """As `until`, while the event loop goes on."""
+async def eventually(holds: Callable[[], T], seconds: float = PATIENCE, pause: float = PAUSE) -> T:
+    """As `until`, while the event loop goes on; `pause` is longer where a look costs something."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, f"nothing after {seconds:g} s"
-        await _sleep(PAUSE)
+        await _sleep(pause)
     return value
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 from pydantic import SecretStr
 
@@ -16,6 +16,7 @@ from bot.store import Store
 from bot.web.serve import build_app
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
+from tests.patience import PATIENCE, eventually
 from tests.services import free_port
 
 SECRET = "a webhook secret of the tests"
@@ -29,13 +30,12 @@ class Running:
         self.store = store
         self.url = url
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    async def until(self, condition: Callable[[], Any]) -> Any:
         """The first true value of the condition."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"nothing after {seconds} s: {self.store.runs()}"
-            await asyncio.sleep(0.05)
-        return value
+        try:
+            return await eventually(condition, pause=0.05)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.store.runs()}") from error
 
     async def label_and_wait(self, repository: str, number: int, user: str = "maintainer") -> list[str]:
         """Label the issue; its labels once the run has ended."""
@@ -64,7 +64,7 @@ class Running:
 async def running_service(github: GitHubServer, folder: Path, endpoint: str, **more: Any) -> AsyncIterator[Running]:
     """The service with SQLite, the in-process queue and the process sandbox. `more`: further settings."""
     port = free_port()
-    solver = more.pop("solver", SolverSettings(trajectories=4, test_timeout=20))
+    solver = more.pop("solver", SolverSettings(trajectories=4, test_timeout=PATIENCE))
     main = more.pop("main", ModelSettings(base_url=endpoint, retries=1))
     values: dict[str, Any] = {
         "webhook_secret": SecretStr(SECRET),
@@ -76,7 +76,7 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
         "solver": solver,
         "sandbox": SandboxSettings(kind="process"),
         "sweep_seconds": 0.5,
-        "lease_seconds": 5.0,
+        "lease_seconds": 2 * PATIENCE,  # none runs out, and yet a stop is noticed at once
     }
     settings = settings_for(github, **(values | more))
     store = Store.from_settings(settings)
@@ -85,13 +85,14 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)
     github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
-    task = asyncio.create_task(server.serve())
-    try:
-        while not server.started:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bot.heartbeat.LONGEST_BEAT", 0.5)
+        task = asyncio.create_task(server.serve())
+        try:
+            await eventually(lambda: server.started or task.done())
             assert not task.done(), "the service did not start"
-            await asyncio.sleep(0.01)
-        yield Running(github, store, f"http://127.0.0.1:{port}")
-    finally:
-        server.should_exit = True
-        await task
-        store.close()
+            yield Running(github, store, f"http://127.0.0.1:{port}")
+        finally:
+            server.should_exit = True
+            await task
+            store.close()

@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration import scenario
 from tests.integration.service import Running, running_service
+from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
 __all__ = ["github", "github_server"]
@@ -48,11 +50,13 @@ async def browser() -> AsyncIterator[BrowserContext]:
         pytest.skip("no browser: apt-get install chromium")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            timeout=PATIENCE * 1000,
         )
         # Past the pages' own policy: what got into a page would run, and the test would see it.
         context = await chromium.new_context(bypass_csp=True, viewport={"width": 1200, "height": 900})
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE * 1000)
         yield context
         await chromium.close()
 
@@ -75,7 +79,8 @@ async def until(service: Running, page: Page, words: str) -> None:
         await page.reload()
         return words in await page.inner_text("main")
 
-    for _ in range(240):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         if await there():
             return
         if service.store.runs() and not service.store.runs(active=True):
@@ -95,7 +100,7 @@ async def test_label_an_issue_and_see_the_pull_request(
     github.comment(scenario.REPOSITORY, number, f"It also says {ATTACK}", user="maintainer")
     page = await browser.new_page()
     with scripted_endpoint(hostile, name=f"model {ATTACK}") as endpoint:
-        solver = SolverSettings(trajectories=2, test_timeout=20, profile="full")
+        solver = SolverSettings(trajectories=2, test_timeout=PATIENCE, profile="full")
         async with running_service(github, tmp_path, endpoint.base_url, solver=solver) as service:
             await page.goto(f"{github.url}/{scenario.REPOSITORY}/issues/{number}")
             form = page.locator("form", has=page.get_by_role("button", name="Label", exact=True))

@@ -17,6 +17,7 @@ from tests.github.fixtures import github, github_server, settings_for
 from tests.github.server import GitHubServer
 from tests.integration.killed_run import POINTS
 from tests.integration.scenario import REPOSITORY, plant, script, start_run
+from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
 __all__ = ["github", "github_server"]
@@ -43,15 +44,16 @@ def test_killed_at_every_boundary(github: GitHubServer, tmp_path: Path) -> None:
             database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
             work_dir=tmp_path / "work",
             main=ModelSettings(base_url=endpoint.base_url),
-            solver=SolverSettings(trajectories=4, test_timeout=20),
+            solver=SolverSettings(trajectories=4, test_timeout=PATIENCE),
             sandbox=SandboxSettings(kind="process"),
             max_crashes=1000,
         )
         store = Store.from_settings(settings)
         store.accept("guid", "issues", "labeled", start_run(github, number))
         argv = [sys.executable, "-m", "tests.integration.killed_run", str(tmp_path)]
+        limit = (len(POINTS) + 1) * PATIENCE
         child = subprocess.run(
-            argv, cwd=ROOT, input=dumped(settings), capture_output=True, text=True, timeout=180, check=False
+            argv, cwd=ROOT, input=dumped(settings), capture_output=True, text=True, timeout=limit, check=False
         )
         assert child.returncode == 0, child.stderr
         error = tmp_path / "error"

@@ -67,7 +67,7 @@ async def test_fifty_equal_deliveries_are_one_run(service: Running) -> None:
     service.github.label(REPOSITORY, number, user="maintainer")
     delivery = next(d for d in service.github.webhooks.deliveries if (d.event, d.action) == ("issues", "labeled"))
     headers = service.github.webhooks.headers(delivery)
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient() as client:
 
         async def post() -> int:
             return (await client.post(f"{service.url}/webhook", content=delivery.body, headers=headers)).status_code
@@ -125,7 +125,7 @@ async def test_use_moves_the_branch_and_outsiders_do_nothing(service: Running) -
 
 async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> None:
     number = plant(service.github)
-    endpoint.latency = 3.0
+    endpoint.mode = Mode.HANG
     service.github.label(REPOSITORY, number, user="maintainer")
     await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
     service.github.comment(REPOSITORY, number, "/troop stop", user="maintainer")
@@ -133,7 +133,7 @@ async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> N
     assert service.store.runs()[0].state is RunState.STOPPED
     assert "Stopped" in told(service, number)
     await service.until(lambda: "asked to stop" in told(service, number))
-    endpoint.latency = 0.0
+    endpoint.mode = Mode.NORMAL
     service.github.label(REPOSITORY, number, user="maintainer")
     await service.until(lambda: service.github.pull_requests(REPOSITORY))
     assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
@@ -145,7 +145,7 @@ async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> N
 async def test_closing_the_issue_stops_the_run(service: Running, endpoint: ScriptedEndpoint) -> None:
     """Attack 6."""
     number = plant(service.github)
-    endpoint.latency = 3.0
+    endpoint.mode = Mode.HANG
     service.github.label(REPOSITORY, number, user="maintainer")
     await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
     service.github.edit_issue(REPOSITORY, number, user="maintainer", state="closed")
@@ -157,7 +157,10 @@ async def test_closing_the_issue_stops_the_run(service: Running, endpoint: Scrip
 async def test_a_bad_model_ends_in_words_and_the_next_run_works(
     github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Path, mode: Mode
 ) -> None:
-    model = ModelSettings(base_url=endpoint.base_url, retries=0, timeout=1.5, first_answer_timeout=1.5)
+    model = ModelSettings(base_url=endpoint.base_url, retries=0)
+    patience = model.first_answer_timeout
+    if mode is Mode.HANG:
+        model.first_answer_timeout = 1.5
     endpoint.mode = mode
     async with running_service(github, tmp_path, "", main=model) as service:
         number = plant(service.github)
@@ -166,7 +169,7 @@ async def test_a_bad_model_ends_in_words_and_the_next_run_works(
         assert service.github.pull_requests(REPOSITORY) == []
         words = told(service, number)
         assert "No pull request" in words or "Failed" in words
-        endpoint.mode = Mode.NORMAL
+        endpoint.mode, model.first_answer_timeout = Mode.NORMAL, patience
         other = github.open_issue(REPOSITORY, "clamp again", "`clamp(5, 1, 3)` returns 1, but 3 is expected.")
         assert await service.label_and_wait(REPOSITORY, other) == ["troop: done"]
         assert len(service.github.pull_requests(REPOSITORY)) == 1
@@ -263,5 +266,5 @@ async def test_a_thousand_labels_are_held_to_the_quota(service: Running, endpoin
     endpoint.mode = Mode.ERROR
     for number in numbers:
         service.github.label(REPOSITORY, number, user="maintainer")
-    await asyncio.to_thread(service.github.webhooks.settle, 60.0)
+    await asyncio.to_thread(service.github.webhooks.settle)
     assert len(service.store.runs(limit=1000)) <= 21
