@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from engine.cli import listen
+from tests.patience import PATIENCE
 
 
 @contextmanager
@@ -26,10 +27,11 @@ def serve(app: FastAPI) -> Iterator[str]:
     server = Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(PATIENCE)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)
         listener.close()
+        assert not thread.is_alive()

@@ -1,9 +1,10 @@
 """The HTTP service through the `openai` client, over loopback."""
 
 import asyncio
+import itertools
 import json
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,9 +18,11 @@ from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.scheduler import Limits
+from engine.sequence import Request
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
 from tests.engine.serving import serve
+from tests.patience import PATIENCE, until
 
 ON: Any = {"ignore_eos": True}
 CHAT: Any = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the quick brown fox " * 4}]
@@ -41,13 +44,13 @@ def address(core: Core) -> Iterator[str]:
 
 @pytest.fixture
 def client(address: str) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0, timeout=30) as client:
+    with OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 def http(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
         yield client
 
 
@@ -55,6 +58,7 @@ def test_models_say_how_long_a_prompt_may_be(client: OpenAI):
     (card,) = client.models.list().data
     assert card.id == "tiny"
     assert card.model_dump()["max_model_len"] == 512
+    assert card.model_dump()["device"] == "cpu"
     assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")
@@ -310,7 +314,7 @@ def test_unknown_paths_and_methods_have_openais_form_too(http: httpx.Client):
 
 def test_a_body_too_large_is_refused_before_it_is_read(address: str):
     host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -336,27 +340,36 @@ def test_health_and_metrics(http: httpx.Client, client: OpenAI):
     assert metric(http, "step_seconds_count") > 0
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("stream", [False, True])
-def test_hanging_up_frees_the_blocks(address: str, http: httpx.Client, stream: bool):
+def test_hanging_up_frees_the_blocks(
+    address: str, http: httpx.Client, core: Core, stream: bool, monkeypatch: pytest.MonkeyPatch
+):
     body = {"prompt": "a long story", "max_tokens": 480, "n": 8, "ignore_eos": True, "stream": stream}
+    forward, abort = core.model.forward, EngineLoop.abort
+    steps, told = itertools.count(), threading.Event()
+
+    def held(step: Any) -> torch.Tensor:
+        if next(steps) > 10:
+            told.wait(PATIENCE)  # that the client is gone
+        return forward(step)
+
+    def tell(loop: EngineLoop, request: Request) -> None:
+        abort(loop, request)
+        told.set()
+
+    monkeypatch.setattr(core.model, "forward", held)
+    monkeypatch.setattr(EngineLoop, "abort", tell)
 
     async def start_and_leave() -> None:
         async with httpx.AsyncClient(base_url=address) as client:
             asking = asyncio.create_task(client.post("/v1/completions", json=body))
-            await asyncio.to_thread(wait_until, lambda: metric(http, "running") > 0)
+            await asyncio.to_thread(until, lambda: metric(http, "running") > 0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
 
     before = metric(http, "tokens_generated_total")
     asyncio.run(start_and_leave())
-    wait_until(lambda: metric(http, "running") == 0)
+    until(lambda: metric(http, "running") == 0)
     assert metric(http, "tokens_generated_total") - before < 8 * 480
     assert metric(http, "blocks_free") + metric(http, "blocks_cached") == metric(http, "blocks_total")
 

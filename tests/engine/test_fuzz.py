@@ -17,7 +17,10 @@ from tests.engine.conftest import copy_into_engine
 from tests.engine.serving import serve
 
 FUZZ = settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 ANYTHING = st.recursive(
@@ -78,7 +81,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[Core, httpx.Client]
     model = copy_into_engine(request.getfixturevalue("weights"))
     core = Core(model, request.getfixturevalue("tokenizer"), 40, Limits(8, prefill_chunk=32), CutCost(0))
     app = create_app(EngineLoop(core, threads=1), "tiny")
-    with serve(app) as url, httpx.Client(base_url=url, timeout=20) as client:
+    with serve(app) as url, httpx.Client(base_url=url) as client:
         yield core, client
 
 

@@ -14,6 +14,7 @@ from engine.errors import ContextLengthError, OverloadedError
 from engine.loop import EngineLoop
 from engine.sequence import Output, Request, SamplingParams
 from tests.engine.test_greedy import prompts
+from tests.patience import soon
 
 
 @pytest.mark.slow
@@ -44,7 +45,7 @@ async def test_a_thousand_requests_over_a_small_cache(make_core: Callable[..., C
             return
         missing = request.n
         while missing:
-            output = await asyncio.wait_for(queue.get(), 240)
+            output = await soon(queue.get())
             assert output.error is None
             missing -= output.finish_reason is not None
         assert all(sequence.generated == params.max_tokens for sequence in request.sequences)

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Pipe
@@ -23,6 +22,7 @@ from engine.loop import EngineLoop
 from engine.ranks import Ranks, dumps
 from engine.sequence import Request
 from tests.engine.test_greedy import greedy
+from tests.patience import PATIENCE, until
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_a_killed_process_fails_the_requests_and_ends_the_command(
     status: list[int] = []
     thread = threading.Thread(target=lambda: status.append(cli.main([*command, "--threads", "1"])), daemon=True)
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         until(lambda: healthy(client))
         body = {"prompt": "def add", "max_tokens": 20, "ignore_eos": True}
         assert client.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 20
@@ -67,18 +67,10 @@ def test_a_killed_process_fails_the_requests_and_ends_the_command(
             assert "process 1 of 2 ended with signal SIGKILL" in error["message"]
         assert "engine_failed" in streamed.result().text
         assert "[DONE]" not in streamed.result().text
-    thread.join(30)
+    thread.join(PATIENCE)
     assert status == [1]
     assert started[0].exit_codes == [-signal.SIGKILL]
     assert not torch.distributed.is_initialized()
-
-
-def until(true: Callable[[], bool], seconds: float = 100.0) -> None:
-    """Wait for another process."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def healthy(client: httpx.Client) -> bool:
@@ -98,7 +90,7 @@ async def test_an_engine_stuck_in_a_step_still_fails_its_requests(
 
     def stuck(step: Any) -> Any:
         computing.set()
-        over.wait(30)
+        over.wait(PATIENCE)
         raise RankError("the thread got loose")
 
     core.model.forward = stuck  # type: ignore[method-assign]
@@ -108,7 +100,7 @@ async def test_an_engine_stuck_in_a_step_still_fails_its_requests(
     request = greedy([5, 6, 7], 5)
     request.notify = told.put_nowait
     loop.submit(request)
-    await asyncio.to_thread(computing.wait, 30)
+    await asyncio.to_thread(computing.wait, PATIENCE)
     await asyncio.to_thread(loop.fail, RankError("process 1 is gone"))
     assert loop.stuck
     assert not loop.alive

@@ -18,8 +18,8 @@ from engine.scheduler import Limits
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
 from tests.engine.serving import serve
+from tests.patience import PATIENCE
 
-TIMEOUT = 30  # seconds: a hang, on whatever machine
 EXAMPLES = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 # Not: whether what the schema allows is accepted. It can't say that a prompt fits the cache, or that only 0 is served.
 CHECKS = [
@@ -77,7 +77,7 @@ def ask(schema: Any, core: Core, label: str, mode: GenerationMode, examples: int
                 case.body.pop(name, None)
             if isinstance(case.body.get("n"), int | float):
                 case.body["n"] = min(case.body["n"], CHOICES)
-        answer = case.call(timeout=TIMEOUT)
+        answer = case.call(timeout=PATIENCE)
         case.validate_response(answer, checks=CHECKS)
         assert core.stats.failed_steps == 0
         answered += answer.status_code == 200
@@ -114,7 +114,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def client(api_schema: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api_schema.get_base_url(), timeout=TIMEOUT) as client:
+    with httpx.Client(base_url=api_schema.get_base_url(), timeout=PATIENCE) as client:
         yield client
 
 
