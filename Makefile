@@ -16,8 +16,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed ## the virtual environment with everything in it
 
-demo: install ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1
-	$(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
+demo: install ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1 MODEL=NAME TRAJECTORIES=N
+	$(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES))
 
 models: install ## fetch published models into var/models; MODELS="NAME ..." for some of them
 	$(BIN)/troop models $(MODELS)

@@ -91,6 +91,9 @@ def _models_dir() -> Path:
     help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]",
 )
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
+@click.option("--engine-model", metavar="NAME|PATH",
+              help="Instead of an endpoint: what Troop's own engine serves, a published model (`troop models`), a GGUF "
+              "file or a checkpoint's folder.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
 @click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 4096), help="Candidates to sample.  [default: 10]")
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
@@ -114,6 +117,8 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     """
     from bot.solve import SolveOptions, solve_locally
 
+    if options["base_url"] and options["engine_model"]:
+        raise click.UsageError("--base-url and --engine-model name two different models: give one of them")
     text = sys.stdin.read() if issue == "-" else _read(Path(issue))
     arguments = SolveOptions(path=path, issue_text=text, as_json=as_json, **options)  # type: ignore[arg-type]
     raise SystemExit(EXIT_CODES[_run(lambda: solve_locally(arguments))])
@@ -122,15 +127,21 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 @cli.command()
 @click.option("--issue", type=click.IntRange(1, 3), default=1, show_default=True, help="Which of the demo issues.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
-@click.option("--trajectories", "-n", type=click.IntRange(1, 1024), default=64, show_default=True, help="To sample.")
+@click.option("--trajectories", "-n", type=click.IntRange(1, 1024),
+              help="To sample.  [default: 64, with --model 4]")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Leave everything running and print the address to look at.")
 @click.option("--base-url", default="", help="OpenAI-compatible API of another model.  [default: the bundled one]")
-def demo(issue: int, seed: int, trajectories: int, keep: bool, base_url: str) -> None:
+@click.option("--model", default="", metavar="NAME|PATH",
+              help="A published model (`troop models`), a GGUF file or a checkpoint's folder.")  # fmt: skip
+def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: str, model: str) -> None:
     """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
     from bot.demo import run_demo
 
+    if base_url and model:
+        raise click.UsageError("--base-url and --model name two different models: give one of them")
+
     def play() -> Coroutine[object, object, int]:
-        return run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url)
+        return run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url, model=model)
 
     raise SystemExit(_run(play))
 

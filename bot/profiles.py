@@ -21,6 +21,21 @@ COMPACT: dict[str, float | int] = {
     "selection_calls": 4,
 }
 
+# For an instruction-tuned model on a CPU, where a prompt of 10,000 tokens takes half a minute and all replies together
+# some 100 tokens a second: the likeliest files, excerpts of the long ones, fewer and shorter replies. Only where the
+# operator's settings leave the default.
+ON_CPU: dict[str, float | int] = {
+    "relevance_output_tokens": 256,
+    "relevance_max_files": 8,
+    "relevance_max_file_tokens": 2000,
+    "rankings": 1,
+    "context_tokens": 6000,
+    "test_calls": 4,
+    "edit_calls": 4,
+    "output_tokens": 1024,
+    "selection_calls": 4,
+}
+
 
 class ResolvedSolver(Record):
     """The profile of a run and the solver's numbers for it."""
@@ -51,7 +66,7 @@ class ResolvedSolver(Record):
 def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     """The profile that was asked for, else compact for the bundled model or a window under 8,192 tokens. Pure.
 
-    What the operator set (`model_fields_set`) stands; the compact profile replaces defaults only.
+    What the operator set (`model_fields_set`) stands; the compact profile, and a model on a CPU, replace defaults only.
     """
     profile: Profile
     if settings.profile == "auto":
@@ -59,7 +74,7 @@ def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
         profile = "compact" if compact else "full"
     else:
         profile = settings.profile
-    if profile == "compact":
-        chosen = {name: value for name, value in COMPACT.items() if name not in settings.model_fields_set}
-        settings = settings.model_copy(update=chosen)
+    numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else {}
+    chosen = {name: value for name, value in numbers.items() if name not in settings.model_fields_set}
+    settings = settings.model_copy(update=chosen)
     return ResolvedSolver(profile=profile, settings=settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from bot.commit import Author
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
 from bot.dispatch import open_dispatcher
-from bot.engine_process import bundled_engine
+from bot.engine_process import own_engine
 from bot.errors import SettingsError
 from bot.forge.github import GitHubForge
 from bot.journal import once
@@ -202,7 +202,7 @@ class Service:
 
 
 class SharedEngine:
-    """The bundled engine, started by the first run where no endpoint is named, and shared by the later ones."""
+    """Troop's own engine, started by the first run where no endpoint is named, and shared by the later ones."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -213,8 +213,8 @@ class SharedEngine:
     async def url(self) -> str:
         async with self._lock:
             if not self._url:
-                log = self._settings.work_dir / "engine.log"
-                self._url = await self._stack.enter_async_context(bundled_engine(log))
+                output = self._settings.work_dir / "engine.log"
+                self._url = await self._stack.enter_async_context(own_engine(self._settings, output, log.info))
             return self._url
 
     async def close(self) -> None:

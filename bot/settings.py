@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     keep_days: float = Field(30.0, ge=4)  # deliveries and steps of ended runs; GitHub redelivers for 3 days
     work_dir: Path = Path("var")  # checkouts
     models_dir: Path = Path("var/models")  # where `troop models` puts what it fetches
+    engine_model: str = ""  # of Troop's own engine where no endpoint is named: a published model's name or a path
+    engine_arguments: Words = ()  # of `troop engine`, beside the model, e.g. --dtype bfloat16
     checkout_max_bytes: int = Field(2_000_000_000, gt=0)
     checkout_timeout: float = Field(600.0, gt=0)  # seconds
 

@@ -9,17 +9,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import click
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
 from bot.branches import local_branch_of
 from bot.built import copy_built, remove_built
 from bot.commit import Author, commit_patch
 from bot.console import ConsoleProgress, print_report
-from bot.engine_process import bundled_engine
+from bot.engine_process import own_engine
 from bot.errors import Refused, TroopError
 from bot.foreign import read_patch
 from bot.forge.local import LocalForge
@@ -32,6 +32,7 @@ from bot.sanitize import clean
 from bot.settings import Settings, read_settings
 from bot.stages.checkout import check_out
 
+S = TypeVar("S", bound=BaseModel)
 AUTHOR = Author(name="troop", email="troop@localhost")
 
 
@@ -44,6 +45,7 @@ class SolveOptions:
     as_json: bool = False
     base_url: str | None = None
     model: str | None = None
+    engine_model: str | None = None
     api_key: str | None = None
     trajectories: int | None = None
     seed: int | None = None
@@ -65,13 +67,17 @@ def settings_of(options: SolveOptions) -> Settings:
         settings.main, base_url=options.base_url, name=options.model, api_key=SecretStr(key) if key else None
     )
     # The command line names one endpoint for both roles.
-    relevance = settings.relevance if options.base_url is None else type(settings.relevance)()
+    named = options.base_url is not None or options.engine_model is not None
+    relevance = type(settings.relevance)() if named else settings.relevance
+    if options.engine_model is not None:  # comes before an endpoint of the environment, and is another model
+        main = type(main)(name=options.model or "")
     solver = _changed(settings.solver, trajectories=options.trajectories, seed=options.seed, profile=options.profile)
     sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
-    return settings.model_copy(update={"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox})
+    changed = {"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox}
+    return _changed(settings, engine_model=options.engine_model, **changed)
 
 
-def _changed(settings: Any, **changes: object) -> Any:
+def _changed(settings: S, **changes: object) -> S:
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
@@ -156,8 +162,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         foreign = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
         endpoint = settings.main.base_url
         if not endpoint:
-            progress.say("no endpoint named: starting the bundled model, a toy; see --base-url")
-            endpoint = await stack.enter_async_context(bundled_engine(work / "engine.log"))
+            endpoint = await stack.enter_async_context(own_engine(settings, _engine_log(), progress.say))
         models = await stack.enter_async_context(open_models(settings, endpoint))
         progress.say(f"model {models.main.name}, window {models.main.context_window:,} tokens")
         config, notes = read_config(checkout, settings)
@@ -213,13 +218,23 @@ async def _anywhere(state: RunState) -> None:
     """There is no database to tell of a stage."""
 
 
+def _state() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "troop"
+
+
+def _engine_log() -> Path:
+    """Where the engine's output stands after this command has ended, too: of the last one."""
+    path = _state() / "engine.log"
+    path.unlink(missing_ok=True)
+    return path
+
+
 def _journal_path(settings: Settings, checkout: Checkout, issue: Issue, model: str, foreign: tuple[Patch, ...]) -> Path:
     """One for every different question, so that only the same question goes on from where it was."""
     parts = [checkout.commit, issue.model_dump_json(), model, settings.main.base_url, settings.solver.model_dump_json()]
     parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in foreign)]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "troop" / f"{name}.jsonl"
+    return _state() / f"{name}.jsonl"
 
 
 async def _write_branch(forge: LocalForge, checkout: Checkout, report: Report, say: Callable[[str], None]) -> str:

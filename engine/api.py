@@ -209,7 +209,8 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
 def _model_card(service: Service) -> dict[str, Any]:
     limit = service.loop.core.max_model_len
     card = {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
-    return card | {"structured_outputs": ["json", "regex", "choice", "lark"]}
+    where = {"device": service.loop.core.model.device.type}
+    return card | where | {"structured_outputs": ["json", "regex", "choice", "lark"]}
 
 
 def _request(

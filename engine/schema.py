@@ -127,6 +127,7 @@ class ModelCard(Described):
     created: int
     owned_by: str
     max_model_len: int
+    device: str  # `cpu` or `cuda`: a client may ask for less where all is slow
     structured_outputs: list[str]  # ways to say what a text must look like; `lark`: grammars in llguidance's dialect
 
 

@@ -232,6 +232,31 @@ async def test_a_refused_grammar_is_done_without() -> None:
         assert (await ask(model_for(endpoint), grammar="start: nothing")).text == "hello"
 
 
+@pytest.mark.parametrize(
+    ("device", "set_to", "seconds"),
+    [(None, {}, 600), ("cuda", {}, 600), ("cpu", {}, 3600), ("cpu", {"timeout": 5.0}, 5)],
+)
+async def test_one_that_computes_on_a_cpu_is_given_more_time(
+    device: str | None, set_to: dict[str, float], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+
+    def timeout(limit: float | None) -> asyncio.Timeout:
+        limits.append(limit)
+        return asyncio.Timeout(None)
+
+    monkeypatch.setattr("bot.model.asyncio.timeout", timeout)
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.listed = {"device": device}
+        model = model_for(endpoint, **set_to)
+        await model.connect()
+        assert model.on_cpu == (device == "cpu")
+        for i in range(2):
+            assert (await model.reply(f"k/{i}", HELLO, max_tokens=9, temperature=0.5)).text == "hello"
+        await model.close()
+    assert limits[-1] == seconds
+
+
 async def test_max_tokens_under_its_other_name() -> None:
     with scripted_endpoint(hello) as endpoint:
         endpoint.refusals["max_tokens"] = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."

@@ -1,6 +1,6 @@
 import pytest
 
-from bot.profiles import resolve
+from bot.profiles import ON_CPU, resolve
 from bot.settings import SolverSettings
 from tests.scripted import ScriptedModel
 
@@ -32,6 +32,17 @@ def test_compact_replaces_defaults_and_nothing_that_was_set() -> None:
 
 def test_full_keeps_the_settings() -> None:
     assert resolve(SolverSettings(), model("m", 131_072)).settings == SolverSettings()
+
+
+def test_on_a_cpu_an_able_model_is_asked_for_less() -> None:
+    slow = ScriptedModel(lambda key, messages: "", name="some-1b", on_cpu=True)
+    chosen = resolve(SolverSettings(context_tokens=20_000, trajectories=16), slow)
+    assert chosen.profile == "full"
+    assert chosen.settings.model_dump() == SolverSettings(trajectories=16).model_dump() | ON_CPU | {
+        "context_tokens": 20_000
+    }
+    tiny = ScriptedModel(lambda key, messages: "", name="capuchin", on_cpu=True)
+    assert resolve(SolverSettings(), tiny).settings.temperature == 0.6
 
 
 def test_room_in_the_window() -> None:

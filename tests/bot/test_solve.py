@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from bot.errors import EndpointError, TroopError
+from bot.cli import cli
+from bot.errors import EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
-from bot.settings import SandboxSettings
+from bot.settings import ModelSettings, SandboxSettings
 from bot.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
 from tests.bot.sample import report
 from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
@@ -171,6 +173,28 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
     settings = settings_of(SolveOptions(path=tmp_path, issue_text="", base_url="http://127.0.0.1:2/v1", api_key="k"))
     assert settings.relevance.base_url == ""  # one endpoint for both roles
     assert settings.main.api_key.get_secret_value() == "k"
+    monkeypatch.setenv("TROOP_MAIN_BASE_URL", "http://127.0.0.1:3/v1")
+    monkeypatch.setenv("TROOP_MAIN_CONTEXT_WINDOW", "1000")
+    settings = settings_of(SolveOptions(path=tmp_path, issue_text="", engine_model="smollm2-135m"))
+    assert settings.engine_model == "smollm2-135m"
+    assert settings.main == settings.relevance == ModelSettings()  # what is set is another model's
+
+
+def test_one_model_is_named_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "issue.md").write_text("title")
+    twice = ["--base-url", "http://127.0.0.1:1/v1", "--engine-model", "smollm2-135m"]
+    refused = CliRunner().invoke(cli, ["solve", str(tmp_path), "--issue", str(tmp_path / "issue.md"), *twice])
+    assert refused.exit_code == 2
+    assert "name two different models" in refused.output
+
+
+async def test_a_model_that_has_not_been_fetched_is_one_line(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TROOP_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(ModelMissing, match="`make models` or `troop models smollm2-135m` fetches it"):
+        await solve_locally(SolveOptions(path=checkout, issue_text="title", engine_model="smollm2-135m"))
 
 
 def test_rows_and_winner_are_in_the_ballots_order() -> None:
