@@ -38,8 +38,9 @@ $(VENV)/.bench: $(VENV)/.installed
 bench: install $(VENV)/.bench ## speed figures, each with its baseline in the same run
 	$(BIN)/python -m tests.bench
 
-acceptance: install ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories
-	$(BIN)/python -m tests.acceptance
+acceptance: install ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories; MODEL=NAME BUGS=N TRAJECTORIES=N README=1
+	$(BIN)/python -m tests.acceptance $(if $(MODEL),--model $(MODEL)) $(if $(BUGS),--bugs $(BUGS)) \
+	  $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES)) $(if $(README),--readme)
 
 capuchin: install ## train the bundled model again
 	$(BIN)/python -m bot.capuchin

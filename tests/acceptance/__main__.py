@@ -1,6 +1,6 @@
 """`make acceptance`: plant bugs in real packages, solve them, report. Interrupted, it goes on where it was.
 
-python -m tests.acceptance [--bugs 30] [--trajectories 64] [--seed 1] [--out DIR] [--model-url URL [--model NAME]]
+python -m tests.acceptance [--model NAME|PATH] [--bugs N] [--trajectories N] [--seed 1] [--at-once N] [--readme]
 """
 
 import argparse
@@ -12,15 +12,19 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.engine_process import bundled_engine
+from bot.engine_process import own_engine
+from bot.errors import TroopError
 from bot.journal import FileJournal, JournaledSandbox
-from bot.pipeline import open_models
+from bot.pipeline import Models, open_models
+from bot.profiles import resolve
+from bot.published_models import locate
 from bot.sandbox import open_sandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
-from tests.acceptance import figures
+from tests.acceptance import figures, readme
 from tests.acceptance.packages import PINNED, Package, fetch
 from tests.acceptance.planting import Bug, plant
 from tests.acceptance.solving import solve_bug, write_tree
@@ -28,6 +32,9 @@ from tests.acceptance.solving import solve_bug, write_tree
 ROOT = Path(__file__).parent.parent.parent
 SPARE = 2  # bugs planted beyond a package's share, where another package has too few
 PER_MODULE = 5
+# Bugs, trajectories, and bugs at once: of the bundled model or an endpoint, and of a real model in Troop's own engine,
+# which takes minutes a bug on a CPU and computes several of them together in little more time than one.
+MANY, FEW = (30, 64, 1), (10, 16, 3)
 MATRIX_SECONDS = 60.0  # a bug; bounds the whole where a model writes 64 different tests and patches
 
 
@@ -59,6 +66,9 @@ async def plant_all(number: int, seed: int, out: Path) -> list[tuple[Bug, Packag
 
 async def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
+    engine = Settings(_env_file=None, engine_model="" if arguments.model_url else arguments.model)  # type: ignore[call-arg]
+    if engine.engine_model:
+        locate(engine.engine_model, engine.models_dir)  # before minutes are spent on planting
     bugs = await plant_all(arguments.bugs, arguments.seed, out)
     if len(bugs) < arguments.bugs:
         say(f"only {len(bugs)} of the {arguments.bugs} bugs could be planted")
@@ -66,12 +76,12 @@ async def run(arguments: argparse.Namespace) -> int:
     async with contextlib.AsyncExitStack() as stack:
         url = arguments.model_url
         if not url:
-            say("starting the bundled engine")
-            url = await stack.enter_async_context(bundled_engine(out / "engine.log"))
+            url = await stack.enter_async_context(own_engine(engine, out / "engine.log", say))
         solver = SolverSettings(
             trajectories=arguments.trajectories, seed=arguments.seed, test_timeout=10.0, matrix_seconds=MATRIX_SECONDS
         )
-        main = ModelSettings(base_url=url, name=arguments.model, api_key=os.environ.get("OPENAI_API_KEY", "none"))
+        named = arguments.model if arguments.model_url else ""
+        main = ModelSettings(base_url=url, name=named, api_key=os.environ.get("OPENAI_API_KEY", "none"))
         settings = Settings(_env_file=None, main=main, relevance=ModelSettings(), solver=solver)  # type: ignore[call-arg]
         models = await stack.enter_async_context(open_models(settings))
         name = models.main.name.replace("/", "-")
@@ -80,22 +90,44 @@ async def run(arguments: argparse.Namespace) -> int:
         records = [done[bug.id] for bug, _ in bugs if bug.id in done]
         if records:
             say(f"going on: {len(records)} of {len(bugs)} bugs are done in {results.name}")
-        started, fresh = time.monotonic(), 0
-        for bug, package in bugs:
-            if bug.id in done:
-                continue
-            folder = out / "work"
-            shutil.rmtree(folder, ignore_errors=True)
+        waiting = [(bug, package) for bug, package in bugs if bug.id not in done]
+        await solve_all(waiting, models, solver, records, results, arguments.at_once)
+        how = figures.words(resolve(solver, models.main))
+    report(records, arguments, name, how, out / results.stem)
+    return 0
+
+
+async def solve_all(
+    waiting: Sequence[tuple[Bug, Package]],
+    models: Models,
+    solver: SolverSettings,
+    records: list[dict[str, Any]],
+    results: Path,
+    at_once: int,
+) -> None:
+    """Solve what is not done, `at_once` side by side; each record goes into `records`, and at once into `results`."""
+    started, before, total = time.monotonic(), len(records), len(records) + len(waiting)
+    shutil.rmtree(results.parent / "work", ignore_errors=True)
+    queue = iter(enumerate(waiting))
+
+    async def worker() -> None:
+        for number, (bug, package) in queue:
+            folder = results.parent / "work" / str(number)
             record = await solve_bug(bug, package, models, solver, folder)
+            shutil.rmtree(folder, ignore_errors=True)
             with results.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             records.append(record)
-            fresh += 1
-            left = len(bugs) - len(records)
-            eta = (time.monotonic() - started) / fresh * left
-            say(f"{len(records)}/{len(bugs)} {line(record)}; {eta / 60:.0f} min left")
-    report(records, arguments, name, results.with_suffix(""))
-    return 0
+            each = (time.monotonic() - started) / (len(records) - before)
+            say(f"{len(records)}/{total} {line(record)}; {each * (total - len(records)) / 60:.0f} min left")
+
+    workers = [asyncio.create_task(worker()) for _ in range(at_once)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -125,34 +157,55 @@ def line(record: dict[str, Any]) -> str:
     return f"{record['id']}: {solving}/{record['samples']} solve it, {end}, {seconds:.0f} s"
 
 
-def report(records: list[dict[str, Any]], arguments: argparse.Namespace, model: str, base: Path) -> None:
-    """Print the table; write figures, plot and snippet beside the results."""
+def report(records: list[dict[str, Any]], arguments: argparse.Namespace, model: str, how: str, base: Path) -> None:
+    """Print the table; write figures, plot and snippet beside the results, and where it was asked for into the README.
+
+    `base`: their path without the ending; a model's name may have dots in it.
+    """
     found = figures.measure(records)
-    command = (
-        f"python -m tests.acceptance --bugs {arguments.bugs} --trajectories {arguments.trajectories} "
-        f"--seed {arguments.seed}"
-    )
+    command = "python -m tests.acceptance" + (f" --model {arguments.model}" if arguments.model else "")
+    command += f" --bugs {arguments.bugs} --trajectories {arguments.trajectories} --seed {arguments.seed}"
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    text = figures.snippet(found, command, model, machine)
-    base.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
-    base.with_suffix(".md").write_text(text)
-    figures.plot(found, base.with_suffix(".png"))
-    print(f"\n{text}\n{base.with_suffix('.md')}, .png and .json hold it.")
+    text = figures.snippet(found, command, f"{model} ({how})", machine)
+    plot = Path(f"{base}.png")
+    Path(f"{base}.json").write_text(json.dumps(found, indent=2) + "\n")
+    Path(f"{base}.md").write_text(text)
+    figures.plot(found, plot)
+    print(f"\n{text}\n{base}.md, .png and .json hold it.")
+    if arguments.readme:
+        readme.put(ROOT, model, text, plot)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bugs", type=int, default=30, help="at least 30 is what the README speaks of")
-    parser.add_argument("--trajectories", type=int, default=64)
+    many, few = ", ".join(map(str, MANY)), ", ".join(map(str, FEW))
+    parser.epilog = f"Bugs, trajectories and bugs at once are {many} by default; {few} with --model."
+    parser.add_argument("--bugs", type=int)
+    parser.add_argument("--trajectories", type=int)
+    parser.add_argument("--at-once", type=int, help="bugs that are solved side by side")
     parser.add_argument("--seed", type=int, default=1, help="of the bugs and of the sampling")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "acceptance")
     parser.add_argument("--model-url", default="", help="OpenAI-compatible API; default: the bundled engine and model")
-    parser.add_argument("--model", default="", help="its model's name; default: the first that it lists")
-    parser.add_argument("--engine", action="store_true", help="the bundled engine, as without --model-url")
+    parser.add_argument(
+        "--model",
+        default="",
+        help="a published model (`troop models`), a GGUF file or a checkpoint's folder for Troop's own engine; with "
+        "--model-url the name of its model, else the first that it lists",
+    )
+    parser.add_argument("--readme", action="store_true", help="write the figures into the README and docs/")
     arguments = parser.parse_args()
+    defaults = FEW if arguments.model and not arguments.model_url else MANY
+    for name, default in zip(("bugs", "trajectories", "at_once"), defaults, strict=True):
+        if (value := getattr(arguments, name)) is None:
+            setattr(arguments, name, default)
+        elif value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         return asyncio.run(run(arguments))
+    except TroopError as error:
+        print(f"tests.acceptance: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.coverage import budget_for, fit, precision
+from bot.profiles import ResolvedSolver
 from tests.acceptance.recount import at, solving
 
 SHOWN = (1, 4, 16, 64)
@@ -33,10 +34,31 @@ def measure(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "solved_by_any": sum(solving(record) > 0 for record in records),
         "runs": dict(outcomes),
         "runs_right": right,
-        "seconds": sum(record["seconds"] + record["judging_seconds"] for record in records),
+        "seconds": wall_seconds(records),
         "prompt_tokens": sum(record["usage"]["prompt_tokens"] for record in records),
         "completion_tokens": sum(record["usage"]["completion_tokens"] for record in records),
     }
+
+
+def wall_seconds(records: Sequence[dict[str, Any]]) -> float:
+    """Of the whole: bugs that were solved side by side count once, and what lies between two runs does not."""
+    total, until = 0.0, 0.0
+    for record in sorted(records, key=lambda r: r.get("began", 0.0)):
+        if "began" not in record:  # of a time when there was one bug at a time
+            total += record["seconds"] + record["judging_seconds"]
+            continue
+        total += max(0.0, record["ended"] - max(until, record["began"]))
+        until = max(until, record["ended"])
+    return total
+
+
+def words(solver: ResolvedSolver) -> str:
+    """With which numbers the model was asked."""
+    numbers = solver.settings
+    return (
+        f"profile {solver.profile}; at most {numbers.context_tokens:,} tokens of files, {numbers.test_calls} calls for "
+        f"a test, {numbers.edit_calls} for an edit"
+    )
 
 
 def table(figures: dict[str, Any]) -> str:

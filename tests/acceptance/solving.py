@@ -33,7 +33,7 @@ class Silent:
 
 async def solve_bug(bug: Bug, package: Package, models: Models, solver: SolverSettings, folder: Path) -> dict[str, Any]:
     """The record of one bug, as it is written to the results. `folder` is made and holds the checkout."""
-    started = time.monotonic()
+    began, started = time.time(), time.monotonic()
     write_tree(bug.files(package), folder / "package")
     checkout = await check_out(LocalForge(folder / "package"), "", folder / "checkout")
     sandbox = await open_sandbox(SandboxSettings(kind="process"), Path(checkout.root), notice=lambda _: None)
@@ -47,7 +47,7 @@ async def solve_bug(bug: Bug, package: Package, models: Models, solver: SolverSe
     finally:
         await sandbox.close()
     times = {"seconds": round(solved - started, 2), "judging_seconds": round(time.monotonic() - solved, 2)}
-    return as_record(bug, report, verdicts) | times
+    return as_record(bug, report, verdicts) | times | {"began": round(began, 2), "ended": round(time.time(), 2)}
 
 
 def write_tree(files: dict[str, str], root: Path) -> None:

@@ -1,18 +1,22 @@
 import argparse
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bot.errors import EndpointError
 from bot.pipeline import Models
 from bot.records import Message
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from tests.acceptance import __main__ as command
-from tests.acceptance.figures import measure, plot, powers, snippet, table
+from tests.acceptance.figures import measure, plot, powers, snippet, table, wall_seconds
 from tests.acceptance.planting import Bug, plant
+from tests.acceptance.readme import with_block
 from tests.acceptance.recount import at, part, selected, solving, winner
 from tests.acceptance.solving import ballot_of, solve_bug, write_tree
 from tests.acceptance.tiny import TINY
@@ -107,6 +111,73 @@ def test_a_results_file_cut_off_by_a_kill_goes_on(tmp_path: Path) -> None:
     assert command.read_results(tmp_path / "none.jsonl") == {}
 
 
+def test_a_model_with_dots_in_its_name_keeps_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("<!-- acceptance other -->\n<!-- /acceptance other -->\nend\n")
+    arguments = argparse.Namespace(bugs=1, trajectories=8, seed=1, model="qwen2.5-1.5b", readme=True)
+    command.report([record()], arguments, "qwen2.5-1.5b", "profile full", tmp_path / "results-qwen2.5-1.5b-8-1")
+    made = {path.name for path in tmp_path.glob("results*")}
+    assert made == {f"results-qwen2.5-1.5b-8-1.{ending}" for ending in ("json", "md", "png")}
+    text = (tmp_path / "README.md").read_text()
+    assert "`python -m tests.acceptance --model qwen2.5-1.5b --bugs 1 --trajectories 8 --seed 1`" in text
+    assert "model qwen2.5-1.5b (profile full)" in text
+    assert text.endswith("(docs/acceptance-qwen2.5-1.5b.png)\n<!-- /acceptance qwen2.5-1.5b -->\nend\n")
+    assert (tmp_path / "docs" / "acceptance-qwen2.5-1.5b.png").exists()
+
+
+def test_a_models_block_takes_the_place_of_its_last_one() -> None:
+    text = "a\n<!-- acceptance x -->\nold\n<!-- /acceptance x -->\n\nb\n"
+    once = with_block(text, "x", "new\n")
+    assert once == text.replace("old", "new")
+    both = with_block(once, "y.z", "\\1 other\n")
+    assert both == once.replace("\n\nb", "\n\n<!-- acceptance y.z -->\n\\1 other\n<!-- /acceptance y.z -->\n\nb")
+    assert with_block(both, "y.z", "\\1 other\n") == both
+    with pytest.raises(ValueError, match="no <!-- acceptance"):
+        with_block("nothing", "x", "new")
+
+
+def test_bugs_that_are_solved_side_by_side_count_once_in_the_time() -> None:
+    spans = [record(began=10.0, ended=20.0), record(began=12.0, ended=30.0), record(began=100.0, ended=101.0)]
+    assert wall_seconds([*spans, record()]) == 21.0 + 2.0
+
+
+async def test_bugs_are_solved_some_at_once_and_stored_as_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = 0, 0
+
+    async def solve(bug: Bug, *rest: object) -> dict[str, Any]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        if bug.id == "broken":
+            raise EndpointError("gone")
+        return record(bug.id)
+
+    monkeypatch.setattr(command, "solve_bug", solve)
+    waiting: list[Any] = [(SimpleNamespace(id=name), TINY) for name in ("a", "b", "c", "d", "broken")]
+    model = ScriptedModel(lambda key, messages: "")
+    records = [record("before")]
+    with pytest.raises(EndpointError, match="gone"):
+        await command.solve_all(waiting, Models(model, model), SolverSettings(), records, tmp_path / "results", 2)
+    assert most == 2
+    assert [r["id"] for r in records] == ["before", "a", "b", "c", "d"]
+    assert list(command.read_results(tmp_path / "results")) == ["a", "b", "c", "d"]
+
+
+def test_a_model_that_is_not_there_is_told_before_bugs_are_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TROOP_MODELS_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["acceptance", "--model", "smollm2-135m", "--out", str(tmp_path / "out")])
+    assert command.main() == 1
+    assert "make models" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def model_of(bug: Bug) -> ScriptedModel:
     """Mends the bug in every third trajectory, else writes the line otherwise; its tests are the issue's example."""
     call = "is_small(10)"
@@ -155,7 +226,8 @@ async def test_a_bug_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
     assert solving(made) == 2
     assert selected(made, 6) == 1.0
     assert bug.check.text[-200:] not in " ".join(m.content for _, messages, _ in model.calls for m in messages)
-    arguments = argparse.Namespace(bugs=1, trajectories=6, seed=1)
-    command.report([made], arguments, "scripted", tmp_path / "results")
+    assert made["began"] < made["ended"]
+    arguments = argparse.Namespace(bugs=1, trajectories=6, seed=1, model="", readme=False)
+    command.report([made], arguments, "scripted", "how", tmp_path / "results")
     assert "| 6 | 100.0% | 100.0% | 100% |" in (tmp_path / "results.md").read_text()
     assert "2/6 solve it, right" in command.line(made)
