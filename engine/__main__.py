@@ -8,6 +8,18 @@ if __name__ == "__main__":
     # other programs: a step then takes ten times as long. Must be set before torch loads its OpenMP library.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from engine.cli import main
+    # Before torch is imported, which takes seconds: wrong options and a model that is not there are told at once.
+    from engine.checkpoint import look
+    from engine.errors import LoadError, one_line
+    from engine.options import read
 
-    sys.exit(main())
+    settings = read()
+    try:
+        look(settings.model)
+    except LoadError as error:
+        print(f"troop engine: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+    from engine.cli import serve
+
+    sys.exit(serve(settings))

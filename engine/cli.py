@@ -1,9 +1,7 @@
-"""`python -m engine`: load a model and serve it."""
+"""`python -m engine` after its options: load a model and serve it."""
 
-import argparse
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -14,39 +12,36 @@ from typing import Any, BinaryIO
 
 import torch
 import uvicorn
-from pydantic import ValidationError
 
 from engine.api import create_app
 from engine.backends import calibrate, use_tiles
 from engine.calibration import default_file, device_name, measured_cost, shape_name
+from engine.checkpoint import resolve
 from engine.core import Core
 from engine.cuda_step import record
-from engine.errors import LoadError, RankError
+from engine.errors import LoadError, RankError, one_line
 from engine.leader import LeadingModel
 from engine.loop import EngineLoop
 from engine.model import Model, read_config
+from engine.options import read
 from engine.ranks import Ranks
 from engine.scheduler import Limits
-from engine.settings import BUNDLED_MODEL, CPU_CACHE, Settings
+from engine.settings import CPU_CACHE, Settings
 from engine.shards import check_split
 from engine.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Read the options and serve. Returns the exit status."""
+    return serve(read(argv))
+
+
+def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of kernels for other devices
-    try:
-        settings = parse(argv)
-    except ValidationError as error:
-        first = error.errors()[0]
-        print(f"troop engine: {'.'.join(map(str, first['loc']))}: {first['msg']}", file=sys.stderr)
-        return 2
     if settings.follow_stdin:
         threading.Thread(target=follow, args=(sys.stdin.buffer,), name="follow-stdin", daemon=True).start()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
@@ -54,15 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     listener = listen(settings.host, settings.port)
     ranks: Ranks | None = None
     try:
+        # Before there are other processes: they load the same folder.
+        folder = resolve(settings.model, settings.model_cache, settings.max_model_len)
+        name = settings.served_model_name or model_name(settings.model)
+        settings = settings.model_copy(update={"model": str(folder)})
         ranks = start_ranks(settings, threads)
         core = build_core(settings, ranks)
     except (LoadError, RankError) as error:
         listener.close()
         if ranks is not None:
             ranks.close()
-        print(f"troop engine: {error}", file=sys.stderr)
+        print(f"troop engine: {one_line(error)}", file=sys.stderr)
         return 1
-    name = settings.served_model_name or os.path.basename(os.path.normpath(settings.model))
     loop = EngineLoop(core, threads)
     app = create_app(loop, name, settings.api_key)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
@@ -83,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.shutdown()
         os._exit(1)
     return 1
+
+
+def model_name(model: str) -> str:
+    """The name under which a model is served where nobody gives one: that of its folder or file."""
+    return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
 
 
 def follow(stream: BinaryIO) -> None:
@@ -182,47 +185,6 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
     return found
 
 
-def parse(argv: Sequence[str] | None = None) -> Settings:
-    """Settings from the command line; the key comes from `TROOP_ENGINE_API_KEY`, so that no process list shows it.
-
-    Raises:
-        ValidationError: a value is out of range.
-    """
-    defaults = Settings()
-    parser = argparse.ArgumentParser(
-        prog="troop engine", description="Serve a language model, sharing prompt prefixes."
-    )
-    add = parser.add_argument
-    add("--model", default=str(BUNDLED_MODEL), help="folder of the model (default: the bundled one)")
-    add("--served-model-name", help="name under which it is served (default: the folder's)")
-    add("--host", default=defaults.host)
-    add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
-    add("--follow-stdin", action="store_true", help="end when standard input closes, with whoever started the engine")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
-    add("--quantization", choices=("none", "int8", "int4"), default="none", help="weights of linears, by torchao")
-    add("--tensor-parallel", type=int, default=1, metavar="N", help="split the model over N processes, one GPU each")
-    add("--threads", type=int, help="threads of torch (default: the cores this process may use)")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--cache-tokens", type=int, help="tokens that the cache holds")
-    size.add_argument("--cache-memory", type=parse_size, help="default: 2GiB on CPU")
-    add("--gpu-memory-share", type=float, default=defaults.gpu_memory_share, help="of a GPU, where no size is given")
-    add("--max-model-len", type=int, help="longest prompt and answer in tokens (default: the model's context)")
-    add("--max-batch", type=int, default=defaults.max_batch, help="sequences at once (default: %(default)s)")
-    add("--max-waiting", type=int, default=defaults.max_waiting, help="sequences that may wait (default: %(default)s)")
-    add("--prefill-chunk", type=int, default=defaults.prefill_chunk, help="prompt tokens a step (default: %(default)s)")
-    add("--block-size", type=int, default=defaults.block_size, help="tokens per cache block (default: %(default)s)")
-    add("--lease-seconds", type=float, default=defaults.lease_seconds, help="how long a finished prefix is pinned")
-    add("--speculation", choices=("auto", "off"), default="auto", help="try guessed tokens where it pays, or never")
-    add("--max-draft", type=int, default=defaults.max_draft, help="tokens guessed at once (default: %(default)s)")
-    add("--batch-invariant", action="store_true", help="the same bits whatever else runs; slower: for comparing")
-    add("--attention-backend", choices=("auto", "torch", "triton"), default="auto", help="auto is triton on a GPU")
-    add("--calibrate", action="store_true", help="measure now what attention costs, rather than once per GPU")
-    add("--no-cuda-graphs", action="store_false", dest="cuda_graphs", help="launch each decode step kernel by kernel")
-    given = parser.parse_args(argv)
-    return Settings(**vars(given), api_key=os.environ.get("TROOP_ENGINE_API_KEY") or None)
-
-
 def available_cores() -> int:
     """Cores that this process may keep busy: a container's quota counts, where one is set (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -231,18 +193,6 @@ def available_cores() -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no such file, or no limit ("max")
         return cores
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `2GiB`, `500MB`, `1000`.
-
-    Raises:
-        ArgumentTypeError: it is no size.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?i?)b?", text.strip().lower())
-    if not found or found[2] == "i":
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 2GiB or 500MB")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -109,3 +109,14 @@ class ShutdownError(ServingError):
     status = 503
     kind = "service_unavailable"
     code = "shutting_down"
+
+
+def one_line(error: object) -> str:
+    """What an error says, on one line of bounded length, so that a terminal and a log show it as one."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else f"{text[:497]}..."
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, without the path that the system's message repeats: `Permission denied`."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)

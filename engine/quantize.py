@@ -6,15 +6,13 @@ was quantised by torchao is taken as it is; other methods are refused by name.
 """
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from engine import fuse
 from engine.errors import LoadError, UnsupportedModelError
-
-quantizations = Literal["none", "int8", "int4"]
 
 INT4_GROUP = 128  # weights that share a scale
 TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: beyond it, something else is wrong

@@ -5,8 +5,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.quantize import quantizations
-
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
 CPU_CACHE = 2 << 30  # bytes, where nothing else is said
@@ -14,15 +12,17 @@ CPU_CACHE = 2 << 30  # bytes, where nothing else is said
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
+quantizations = Literal["none", "int8", "int4"]
 
 
 class Settings(BaseModel):
-    """Settings of one engine process; `engine.cli` fills them from the command line and the environment."""
+    """Settings of one engine process; `engine.options` fills them from the command line and the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = str(BUNDLED_MODEL)  # a folder, or a name that transformers resolves
-    served_model_name: str | None = None  # default: the model folder's name
+    model: str = str(BUNDLED_MODEL)  # a folder, a GGUF file or a name on the hub, see `engine.checkpoint`
+    model_cache: Path | None = None  # where conversions of GGUF files are kept; None: in the user's cache folder
+    served_model_name: str | None = None  # default: the name of the model's folder or file
     host: str = "127.0.0.1"
     port: int = Field(default=8100, ge=0, le=65535)  # 0: any free port
     api_key: str | None = None

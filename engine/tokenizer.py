@@ -5,13 +5,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import tokenizers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from engine.errors import LoadError, RequestError
+from engine.errors import LoadError, RequestError, one_line
 from engine.text import ByteDecoder, TokenDecoder, WindowDecoder
 
 
@@ -25,7 +26,9 @@ class Tokenizer:
             raise LoadError(f"{type(inner).__name__} is not a fast tokenizer; the engine needs a tokenizer.json")
         self.inner = inner
         self._fast = inner.backend_tokenizer
-        self.special_ids = frozenset(int(token) for token in inner.all_special_ids)
+        added = self._fast.get_added_tokens_decoder()
+        # Also those that have no role by name, such as `<|im_start|>`: they are no text either.
+        self.special_ids = frozenset(inner.all_special_ids) | {token for token, kind in added.items() if kind.special}
         self.eos_token_id: int | None = inner.eos_token_id
 
     @classmethod
@@ -36,9 +39,12 @@ class Tokenizer:
             LoadError: there is none, or it is not a fast one.
         """
         try:
-            return cls(AutoTokenizer.from_pretrained(path))
-        except (OSError, ValueError) as error:
-            raise LoadError(f"no tokenizer could be loaded from {path}: {error}") from error
+            kind = PreTrainedTokenizerFast if _as_written(Path(path)) else AutoTokenizer
+            return cls(kind.from_pretrained(path))
+        except LoadError:
+            raise
+        except Exception as error:  # the libraries have no class of their own for a damaged file
+            raise LoadError(f"no tokenizer could be loaded from {path}: {one_line(error)}") from error
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Tokens of `text`; `special` adds what the tokenizer puts around a text (a start token, say).
@@ -160,6 +166,18 @@ class Tokenizer:
             else:
                 table.append(text.encode())
         return table
+
+
+def _as_written(folder: Path) -> bool:
+    """Whether a folder asks for its `tokenizer.json` as it stands. For some kinds of models `transformers` would take
+    rules of its own instead, and other tokens would come out.
+    """
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    kind = said.get("tokenizer_class") if isinstance(said, dict) else None
+    return kind in ("PreTrainedTokenizerFast", "TokenizersBackend") and (folder / "tokenizer.json").is_file()
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.cli import build_core, follow, main, parse, parse_size
+from engine.cli import build_core, follow, main, model_name
+from engine.options import parse, parse_size
 from engine.settings import Settings
 from kernels.tree_attention.cost import MeasuredCost
 from kernels.tree_attention.cut import CutCost
@@ -59,12 +60,54 @@ def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: P
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--model", str(tmp_path / "nothing"), "--port", "0"]) == 1
-    assert "nothing" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"troop engine: no model '{tmp_path}/nothing': there is no such file or folder\n"
+
+
+HEAVY = """
+import runpy, sys
+sys.argv = ["engine", *sys.argv[1:]]
+try:
+    runpy.run_module("engine", run_name="__main__")
+except SystemExit as end:
+    print(end.code, sorted({"torch", "transformers", "uvicorn"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("--port x", 2), ("--model /no/where", 1)])
+def test_what_needs_no_model_answers_before_torch_is_imported(arguments: str, code: int):
+    command = [sys.executable, "-c", HEAVY, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == f"{code} []"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_names_what_a_model_can_be(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "FOLDER|FILE.gguf|NAME" in text
+    assert "a GGUF file (converted once), or a name on the hub" in text
+
+
+def test_a_model_is_served_under_the_name_of_its_folder_or_file():
+    assert model_name("/models/qwen/") == "qwen"
+    assert model_name("Qwen/Qwen3-0.6B") == "Qwen3-0.6B"
+    assert model_name("models/qwen2.5-coder.gguf") == "qwen2.5-coder"
+
+
+def test_where_conversions_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert parse([]).model_cache is None
+    monkeypatch.setenv("TROOP_MODEL_CACHE", str(tmp_path))
+    assert parse([]).model_cache == tmp_path
+    assert parse(["--model-cache", "elsewhere"]).model_cache == Path("elsewhere")
 
 
 def test_values_out_of_range(capsys: pytest.CaptureFixture[str]):
-    assert main(["--port", "70000"]) == 2
-    assert "port" in capsys.readouterr().err
+    for arguments in (["--port", "70000"], ["--port", "x"], ["--nonsense"], ["--cache-memory", "2 apples"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        assert arguments[0] in capsys.readouterr().err
 
 
 def test_sizes():

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cli import build_core, parse
+from engine.cli import build_core
 from engine.core import Core
 from engine.metrics import EngineMetrics
+from engine.options import parse
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Output, Request, SamplingParams, Sequence, State
 from engine.speculation import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
