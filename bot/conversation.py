@@ -60,6 +60,8 @@ class Conversation:
         self._grows = grows
         self._temperature = temperature
         self.calls = 0
+        self._given: set[str] = set()  # the replies so far, forgotten ones too
+        self.repeats = False  # whether the last reply is word for word an earlier one: it learned nothing from it
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -87,6 +89,8 @@ class Conversation:
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
         if reply.cut_off and self._grows:  # most often by thoughts; never at the cost of what was said before
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
+        self.repeats = reply.text.strip() in self._given
+        self._given.add(reply.text.strip())
         if not reply.failed:
             # Some endpoints refuse an empty message of the assistant.
             self._messages.append(

@@ -20,6 +20,9 @@ stateDiagram-v2
 Every edit is made on the untouched repository: the last that applies is the candidate. Only one that does not apply
 there, but does on the model's earlier edit, is taken to go on from that.
 
+A reply that can't be used is shown to the model with what was wrong; if it is word for word one that it gave before,
+the model does not correct itself, and the conversation begins anew.
+
 Where attempts are drawn anew (`ResolvedSolver.redraws`), no reply is shown to the model again: what can't be used or
 fails the test is dropped, and the same question asked with another seed, until the test passes or the calls are spent.
 Then the first edit that applied is the candidate: the test may be wrong, and the first was drawn coolest.
@@ -182,8 +185,9 @@ class EditMachine:
         return Event.DONE
 
     def _unusable(self, problem: Problem) -> Event:
+        """The model is shown what was wrong; where it can't learn from that, or does not, the reply is drawn anew."""
         self._detail = problem.short
-        if self._solver.redraws:
+        if self._solver.redraws or self._talk.repeats:
             self._talk.restart()
         else:
             self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))

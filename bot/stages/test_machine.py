@@ -16,12 +16,17 @@ stateDiagram-v2
     reviewing --> failed: the endpoint failed
 ```
 
+A reply that can't be used is shown to the model with what was wrong; if it is word for word one that it gave before,
+the model does not correct itself, and the conversation begins anew. A test that only shows a fault of its own (it
+imports what the repository does not have and the issue does not name) is not taken for approved.
+
 Where attempts are drawn anew (`ResolvedSolver.redraws`), the model is shown only a test that fails as a test should, to
 approve or revise. One that passes, or that Python can't even follow, is dropped, and the same question asked with
 another seed; the last that ran is taken where nothing better comes.
 """
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -95,6 +100,22 @@ def at_fault(execution: Execution, issue: Issue) -> bool:
     return kind in _OWN_FAULTS and kind not in f"{issue.title}\n{issue.body}"
 
 
+def own_fault(execution: Execution, issue: Issue, test: Test) -> str:
+    """The last line of a run that fails by the test's own fault for certain; "" where the issue may be about just that.
+
+    What the repository lacks may be what the issue asks for, if it is named there; never a name of the script itself.
+    """
+    last = execution.output.rstrip().rpartition("\n")[2]
+    if execution.passed or not at_fault(execution, issue):
+        return ""
+    frames = re.findall(r'^  File "([^"\n]+)"', execution.output, re.MULTILINE)
+    if last.startswith("NameError") and frames and frames[-1].rpartition("/")[2] == test.path:
+        return last
+    missing = re.search(r"'([\w.]+)'", last.partition(":")[2])
+    named = missing is not None and missing[1].split(".")[-1] in f"{issue.title}\n{issue.body}"
+    return "" if named else last
+
+
 class TestMachine:
     """Runs one conversation to its end."""
 
@@ -148,6 +169,15 @@ class TestMachine:
         # The same test again is an approval in other words.
         if state is State.WRITING:
             return self._unusable(Problem(text="no <test> found\nThere is no test to approve yet: write one."))
+        fault = own_fault(self._execution, self._issue, self._test) if self._execution and self._test else ""
+        if fault:
+            return self._unusable(
+                Problem(
+                    text=f"the test fails for a reason of its own: {fault[:300]}\n"
+                    "That does not show the issue. Write the whole script again, for this repository: import only what "
+                    "the files above define."
+                )
+            )
         if self._execution is not None and self._execution.passed and not self._doubted:
             self._doubted = True
             return self._unusable(
@@ -160,8 +190,9 @@ class TestMachine:
         return Event.APPROVAL
 
     def _unusable(self, problem: Problem) -> Event:
+        """The model is shown what was wrong; where it can't learn from that, or does not, the reply is drawn anew."""
         self._detail = problem.short
-        if self._solver.redraws:
+        if self._solver.redraws or self._talk.repeats:
             self._talk.restart()
         else:
             self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))

@@ -12,10 +12,10 @@ from bot.journal import JournaledModel, MemoryJournal
 from bot.lifecycle import RunState
 from bot.model import OpenAIModel
 from bot.profiles import ResolvedSolver, resolve
-from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Trajectory, TrajectoryEnd
+from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Test, Trajectory, TrajectoryEnd
 from bot.settings import ModelSettings, SolverSettings
 from bot.stages import edit_machine, test_machine
-from bot.stages.test_machine import at_fault
+from bot.stages.test_machine import at_fault, own_fault
 from bot.stages.trajectories import sample_trajectories
 from tests.scripted import Mode, Script, ScriptedModel, rules, scripted_endpoint
 
@@ -192,6 +192,48 @@ async def test_an_approved_test_that_passes_on_the_original_is_doubted_once(root
     assert model.keys[:3] == [f"trajectory/0/test/{n}" for n in (1, 2, 3)]
     assert "passes on the untouched repository" in asked(model, "trajectory/0/test/3")
     assert t.end is TrajectoryEnd.DONE
+
+
+async def test_a_test_that_only_shows_its_own_fault_is_not_approved(root: Path) -> None:
+    wrong = '<test path="t.py">\nimport pkg.parser\n</test>'
+    model = ScriptedModel(by_call([wrong, "<approve/>", wrong, TEST, "<approve/>"], [FIX, "<done/>"]))
+    (t,) = await sample(root, model)
+    assert "reason of its own: ModuleNotFoundError: No module named 'pkg'" in asked(model, "trajectory/0/test/3")
+    again = [messages for key, messages, _ in model.calls if key == "trajectory/0/test/4"]
+    assert len(again[0]) == 2, "it repeated itself, so it is asked as if for the first time"
+    assert t.test is not None
+    assert "add(1, 2)" in t.test.text
+    assert t.calls == 7
+
+
+async def test_an_edit_that_is_repeated_word_for_word_is_drawn_anew(root: Path) -> None:
+    wrong = edit("return a + b").replace("a - b", "a * b")
+    model = ScriptedModel(by_call([TEST, "<approve/>"], [wrong, wrong, FIX, "<done/>"]))
+    (t,) = await sample(root, model)
+    assert t.end is TrajectoryEnd.DONE
+    calls = {key: (messages, options) for key, messages, options in model.calls}
+    assert len(calls["trajectory/0/edit/2"][0]) > len(calls["trajectory/0/edit/1"][0])
+    assert calls["trajectory/0/edit/3"][0] == calls["trajectory/0/edit/1"][0]
+    assert calls["trajectory/0/edit/3"][1]["temperature"] > calls["trajectory/0/edit/2"][1]["temperature"]
+
+
+def test_what_the_issue_names_may_be_missing_rightly() -> None:
+    asks = Issue(title="Add a function `total`", body="`mod.total([1, 2])` should be 3")
+    test = Test(path="t.py", text="")
+
+    def run(output: str, code: int = 1) -> Execution:
+        return Execution(ending=Ending.EXITED, exit_code=code, output=output)
+
+    assert own_fault(run("ImportError: cannot import name 'total' from 'mod' (mod.py)"), asks, test) == ""
+    assert own_fault(run("AttributeError: module 'mod' has no attribute 'total'"), asks, test) == ""
+    assert own_fault(run("AssertionError: 4"), asks, test) == ""
+    assert own_fault(run("NameError: name 'x' is not defined", code=0), asks, test) == ""
+    for last in ("ModuleNotFoundError: No module named 'pkg'", "SyntaxError: '(' was never closed"):
+        assert own_fault(run(f"seen: 1\n{last}\n"), asks, test) == last
+    last = "NameError: name 'total' is not defined"
+    script, repository = '  File "/tmp/x/t.py", line 1, in <module>', '  File "/repo/mod.py", line 2, in sum_of'
+    assert own_fault(run(f"{script}\n{repository}\n{last}"), asks, test) == "", "the repository lacks it"
+    assert own_fault(run(f"{script}\n    total([1, 2])\n{last}"), asks, test) == last, "the script forgot its import"
 
 
 async def test_test_calls_are_bounded_and_the_last_test_is_taken(root: Path) -> None:
