@@ -31,7 +31,6 @@ class _OpenTags(HTMLParser):
                 pass
 
 
-_COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 _markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
@@ -47,13 +46,22 @@ def _closing(text: str) -> str:
         if end - 1 == first or not close.fullmatch(lines[end - 1]):
             out += "\n" + last.markup
     # Raw HTML counts as one text: a comment or a tag that one piece opens goes on through the Markdown after it.
-    html = _COMMENT.sub("", "\n".join(_html(tokens)))
+    html = _uncommented("\n".join(_html(tokens)))
     if "<!--" in html:
         out += "\n\n<!-- -->"
         html = html[: html.index("<!--")]
     tags = _OpenTags()
     tags.feed(html)
     return out + "".join(f"\n\n</{tag}>" for tag in reversed(tags.stack))
+
+
+def _uncommented(html: str) -> str:
+    """Without comments, but for the first that stays open and all behind it: no end is looked for twice."""
+    kept, at = [], 0
+    while (begin := html.find("<!--", at)) >= 0 and (end := html.find("-->", begin + 4)) >= 0:
+        kept.append(html[at:begin])
+        at = end + 3
+    return "".join(kept) + html[at:]
 
 
 def _html(tokens: Sequence[Token]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import pytest
 from bot.capuchin.corpus import Function, functions_of
 from bot.capuchin.executed import Executed, study
 from bot.capuchin.scenes import Scenes
+from tests.patience import PATIENCE
 
 SOURCE = '''
 def between(number, low, high):
@@ -50,7 +51,9 @@ def functions() -> list[Function]:
 
 @pytest.fixture(scope="session")
 def executed(functions: list[Function]) -> list[Executed]:
-    return study(functions, seed=1, count=4, workers=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bot.capuchin.executed.SECONDS", PATIENCE)  # none of these hangs
+        return study(functions, seed=1, count=4, workers=1)
 
 
 @pytest.fixture(scope="session")
