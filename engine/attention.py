@@ -19,7 +19,7 @@ from engine.backends import Backend, Work
 from engine.errors import UnsupportedModelError
 from engine.fused_ops import Ops
 from engine.rotary import Tables, fetch
-from kernels.attention.reference import plain
+from kernels.attention.reference import attend
 from kernels.rope_store.reference import rotate
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
@@ -93,8 +93,11 @@ class ProbeContext:
             raise UnsupportedModelError("keys and values of different sizes")
         self.layers.append(layer)
         self.shapes.add((query.shape[0], key.shape[0], query.shape[2]))
-        output, _ = plain(query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), scale, diagonal=0)
-        return output.to(query.dtype)
+        heads, tokens, head_dim = query.shape
+        grouped = query.reshape(len(key), heads // len(key), tokens, head_dim)
+        shape = grouped.shape  # keys and values of a group are shared, not copied
+        output, _ = attend(grouped, key[:, None].expand(shape), value[:, None].expand(shape), scale, causal=True)
+        return output.reshape(heads, tokens, head_dim).transpose(0, 1)
 
 
 _current = threading.local()  # several engines may live in one process, each in its own thread

@@ -12,20 +12,19 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
-from engine.attention import NAME, PagedContext, ProbeContext, attending
+from engine.attention import NAME, PagedContext, attending
 from engine.backends import Work, choose
-from engine.errors import LoadError, UnsupportedModelError
+from engine.errors import LoadError
 from engine.features import check_config, context_length
-from engine.fuse import fuse, merge_linears
 from engine.fused_ops import ops_for
+from engine.gate import logits_of, pass_gate
 from engine.pack import pack
 from engine.quantize import check_checkpoint, quantize
-from engine.rotary import RotaryError, can_put_off, pays, putting_off
-from engine.shards import alone, check_split, localize
+from engine.rotary import pays, putting_off
+from engine.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.buffers import Heads
 
-PROBE_TOKENS = 24
 _log = logging.getLogger(__name__)
 
 
@@ -88,8 +87,11 @@ class Model:
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().out_features)
         self._ops = ops_for(self.device)
-        self._rotary = False  # put off until attention
-        self.shape = self._probe()
+        passed = pass_gate(self._inner, self.vocabulary, self.context_length)
+        heads, kv_heads, head_dim = passed.heads, passed.kv_heads, passed.head_dim
+        self.shape = CacheShape(passed.layers, kv_heads, head_dim, self.dtype.itemsize, heads)
+        like = next(inner.parameters())
+        self._rotary = passed.rotary and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
             quantize(self._inner, quantization)
         pack(self._inner)
@@ -191,51 +193,7 @@ class Model:
 
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """The forward pass alone, inside `engine.attention.attending`: logits of the `wanted` rows, float32."""
-        logits: Tensor = self._inner(
-            input_ids=tokens[None], position_ids=positions[None], use_cache=False, logits_to_keep=wanted
-        ).logits
-        return logits[0].float()
-
-    @torch.inference_mode()
-    def _probe(self) -> CacheShape:
-        """Learn the cache's shape from a first run, and compare its logits with `transformers`' eager attention."""
-        tokens = torch.arange(1, PROBE_TOKENS + 1, device=self.device) * 7919 % self.vocabulary
-        positions = torch.arange(PROBE_TOKENS, device=self.device)
-        self._inner.set_attn_implementation("eager")
-        expected = self.run(tokens, positions, positions)
-        self._inner.set_attn_implementation(NAME)
-        merge_linears(self._inner)
-        with alone():
-            fuse(self._inner)
-        probe, found = self._attend_once(tokens, positions)
-        if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:
-            raise UnsupportedModelError("attention outside of transformers' attention interface", str(probe.layers))
-        if len(probe.shapes) != 1:
-            raise UnsupportedModelError("layers with different numbers of heads", str(sorted(probe.shapes)))
-        spread = expected.std().item()
-        error = (found - expected).abs().max().item() / max(spread, 1e-6)
-        if not error < (1e-3 if self.dtype == torch.float32 else 0.25):
-            raise UnsupportedModelError(
-                "a feature that its configuration does not name",
-                f"logits differ from transformers' by {error:.2g} standard deviations",
-            )
-        heads, kv_heads, head_dim = probe.shapes.pop()
-        self._rotary = self._rotary and pays(self._ops, heads, kv_heads, head_dim, next(self._inner.parameters()))
-        return CacheShape(len(probe.layers), kv_heads, head_dim, self.dtype.itemsize, heads)
-
-    def _attend_once(self, tokens: Tensor, positions: Tensor) -> tuple[ProbeContext, Tensor]:
-        """What attention is asked in one run, and the logits; with rotations put off if that changes nothing."""
-        self._rotary = can_put_off(self._inner)
-        while True:
-            probe = ProbeContext(self.context_length)
-            try:
-                with attending(probe), putting_off(self._rotary, checked=True):
-                    return probe, self.run(tokens, positions, positions)
-            except RotaryError as error:
-                if not self._rotary:
-                    raise
-                _log.info("rotary embedding is left to the model: %s", error)
-                self._rotary = False
+        return logits_of(self._inner, tokens, positions, wanted)
 
 
 def read_config(path: str) -> Any:

@@ -220,7 +220,7 @@ def test_heads_that_the_plan_does_not_split_need_not_divide():
 def test_the_command_refuses_before_it_starts_a_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    make_config("Llama").save_pretrained(tmp_path)
+    make_weights().save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     monkeypatch.setattr("engine.cli.Ranks", None)
     assert main(["--model", str(tmp_path), "--port", "0", "--tensor-parallel", "4"]) == 1

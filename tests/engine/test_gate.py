@@ -1,0 +1,179 @@
+"""The gate at load: what a model computes with `transformers`' own attention is what the engine would compute."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
+
+from engine import gate
+from engine.attention import NAME
+from engine.errors import LoadError, UnsupportedModelError
+from engine.model import Model
+from engine.upcast import float32_weights
+from tests.engine.conftest import make_weights
+
+LENGTH = 512  # of the test model's context
+
+
+def twin_of(weights: Any, dtype: torch.dtype = torch.float32) -> Any:
+    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
+    twin.load_state_dict(weights.state_dict())
+    return twin.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("window", [8, 300, LENGTH - 1])
+def test_a_window_of_the_models_own_masks_is_found(
+    monkeypatch: pytest.MonkeyPatch, weights: Any, window: int, dtype: torch.dtype
+):
+    """No configuration names it, and at our attention no mask arrives."""
+    causal = modeling_llama.create_causal_mask
+
+    def windowed(*args: Any, **kwargs: Any) -> Any:
+        return causal(*args, **kwargs, and_mask_function=lambda batch, head, q, kv: kv > q - window)
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", windowed)
+    with pytest.raises(UnsupportedModelError, match=rf"other tokens.*last of {LENGTH} tokens sees {window}:"):
+        Model(twin_of(weights, dtype))
+    assert Model(twin_of(weights, dtype), longest=min(window, LENGTH)).context_length == window
+
+
+def test_attention_in_both_directions_is_found(monkeypatch: pytest.MonkeyPatch, weights: Any):
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", modeling_llama.create_causal_mask)
+    causal = modeling_llama.create_causal_mask
+
+    def prefix(*args: Any, **kwargs: Any) -> Any:
+        return causal(*args, **kwargs, or_mask_function=lambda batch, head, q, kv: kv < 4)
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", prefix)
+    with pytest.raises(UnsupportedModelError, match="other tokens"):
+        Model(twin_of(weights))
+
+
+def _windowed(query: Any, key: Any) -> Any:
+    rows, columns = torch.arange(query.shape[2])[:, None], torch.arange(key.shape[2])[None]
+    return (columns > rows - 300).float().log()
+
+
+def _sink(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, **_: Any) -> Any:
+    scores = query @ key.repeat_interleave(2, 1).mT * scaling + attention_mask
+    scores = torch.cat([scores, torch.zeros_like(scores[..., :1])], dim=-1)  # a sink of score 0
+    output = scores.softmax(-1)[..., :-1] @ value.repeat_interleave(2, 1)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _window(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, **_: Any) -> Any:
+    scores = query @ key.repeat_interleave(2, 1).mT * scaling + attention_mask + _windowed(query, key)
+    output = scores.softmax(-1).to(value.dtype) @ value.repeat_interleave(2, 1)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _cap(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, **_: Any) -> Any:
+    scores = (query @ key.repeat_interleave(2, 1).mT * scaling / 50).tanh() * 50 + attention_mask
+    output = scores.softmax(-1) @ value.repeat_interleave(2, 1)
+    return output.transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("attention", [_sink, _window, _cap])
+def test_what_happens_inside_of_attention_modules_is_found(
+    monkeypatch: pytest.MonkeyPatch, weights: Any, attention: Any, dtype: torch.dtype
+):
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", attention)
+    with pytest.raises(UnsupportedModelError, match=r"does not name.*in float32"):
+        Model(twin_of(weights, dtype))
+
+
+def test_a_model_whose_code_fails_is_refused_by_its_kind(weights: Any):
+    twin = twin_of(weights)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError("missing 1 required\npositional argument: 'sin'")
+
+    twin.model.layers[1].mlp.forward = fail
+    with pytest.raises(
+        UnsupportedModelError, match=r"the code of llama models.*TypeError: missing 1 required positional"
+    ):
+        Model(twin)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_outliers_such_as_real_models_have_are_no_reason_to_refuse(weights: Any, dtype: torch.dtype):
+    """Real models carry a few huge activations, whose rounding moves logits by tenths of a standard deviation."""
+    changed = copy.deepcopy(weights)
+    with torch.no_grad():
+        changed.model.embed_tokens.weight[:, 3] *= 200
+        changed.model.layers[0].mlp.down_proj.weight[5] *= 50
+    assert Model(twin_of(changed, dtype)).dtype == dtype
+
+
+def test_float16_that_overflows_is_told_with_the_way_out(weights: Any):
+    changed = copy.deepcopy(weights)
+    with torch.no_grad():
+        changed.model.layers[0].mlp.down_proj.weight *= 3e4
+        changed.model.layers[0].mlp.down_proj.weight.clamp_(-6e4, 6e4)
+    with pytest.raises(LoadError, match="overflow in float16: serve it with --dtype bfloat16"):
+        Model(twin_of(changed, torch.float16))
+
+
+def test_damaged_weights_are_told(weights: Any):
+    changed = copy.deepcopy(weights)
+    with torch.no_grad():
+        changed.model.layers[1].self_attn.q_proj.weight[3, 5] = float("nan")
+    with pytest.raises(LoadError, match="not finite, not even in float32"):
+        Model(twin_of(changed, torch.bfloat16))
+
+
+def test_a_fault_of_ours_in_half_precision_is_found(monkeypatch: pytest.MonkeyPatch, weights: Any):
+    merge = gate.merge_linears
+
+    def wrong(model: nn.Module) -> int:
+        count = merge(model)
+        model.model.layers[0].mlp.down_proj.weight.mul_(1.1)  # type: ignore[union-attr, index]
+        return count
+
+    monkeypatch.setattr(gate, "merge_linears", wrong)
+    with pytest.raises(UnsupportedModelError, match="in bfloat16 its logits err"):
+        Model(twin_of(weights, torch.bfloat16))
+
+
+@pytest.mark.parametrize(("experts", "refused"), [(0, True), (8, False)])
+def test_a_tie_between_experts_may_fall_the_other_way(experts: int, refused: bool):
+    reference = torch.randn(100, 32, generator=torch.Generator().manual_seed(0))
+    found = reference.clone()
+    found[60:] += 0.3  # one token was routed otherwise, and those after it look at it
+    config = type("Config", (), {"num_experts": experts})()
+    if refused:
+        with pytest.raises(UnsupportedModelError, match="first after 61 tokens"):
+            gate._check_function(found, reference, config)
+    else:
+        gate._check_function(found, reference, config)
+    with pytest.raises(UnsupportedModelError):
+        gate._check_function(reference + 0.3, reference, config)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma", "Qwen3", "Mixtral"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_float32_weights_are_computed_with_and_given_back(kind: str, dtype: torch.dtype):
+    changes = {"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "Mixtral" else {}
+    narrow = make_weights(kind, tie_word_embeddings=kind == "Llama", **changes).to(dtype)
+    tokens = torch.arange(40)[None]
+    before = {name: (tensor, tensor.clone()) for name, tensor in narrow.state_dict(keep_vars=True).items()}
+    with torch.inference_mode():
+        with float32_weights(narrow):
+            found = narrow(tokens).logits
+        assert found.dtype == torch.float32
+        with float32_weights(narrow), pytest.raises(TypeError):
+            narrow(input_ids=tokens, position_ids="none")
+    after = narrow.state_dict(keep_vars=True)
+    assert all(after[name] is tensor and torch.equal(tensor, value) for name, (tensor, value) in before.items())
+    with torch.inference_mode():
+        expected = copy.deepcopy(narrow).float()(tokens).logits
+    if kind == "Gemma":  # scales what it looks up by a constant that it rounds to the weights' dtype
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.05 * expected.std().item())
+    else:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
