@@ -1,48 +1,72 @@
 # One command for each need, the same for people and for CI.
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
+# Which build of torch: auto, cpu or cuda; deploy/install.py tells what they mean.
+TORCH ?= auto
+INSTALL = deploy/install.py --venv $(VENV)
+# What makes the locks and tries them.
+TOOLS := var/tools
 
-.PHONY: help install demo models test check bench acceptance capuchin clean
+.PHONY: help install demo models test check check-install lock bench acceptance capuchin clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+# What the command needs; all that `make demo` installs.
+RUN := $(VENV)/.run-$(TORCH)
+$(RUN): deploy/install.py deploy/locks/run.txt deploy/locks/torch.txt deploy/locks/torch-cpu.txt pyproject.toml
+	@$(PYTHON) $(INSTALL) --torch $(TORCH) --project editable run
+	@touch $@
 
-install: $(VENV)/.installed ## the virtual environment with everything in it
+DEV := $(VENV)/.dev
+$(DEV): $(RUN) deploy/locks/dev.txt
+	@$(BIN)/python $(INSTALL) dev
+	@touch $@
 
-demo: install ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1 MODEL=NAME TRAJECTORIES=N
+install: $(DEV) ## the virtual environment with everything in it; PYTHON=python3.12 TORCH=auto|cpu|cuda
+
+demo: $(RUN) ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=N KEEP=1 MODEL=NAME TRAJECTORIES=N
 	$(BIN)/troop demo $(if $(ISSUE),--issue $(ISSUE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) \
 	  $(if $(MODEL),--model $(MODEL)) $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES))
 
-models: install ## fetch published models into var/models; MODELS="NAME ..." for some of them
+models: $(RUN) ## fetch published models into var/models; MODELS="NAME ..." for some of them
 	$(BIN)/troop models $(MODELS)
 
-test: install ## all tests; in CI a skip for a missing service fails
+test: $(DEV) ## all tests; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest
 
-check: install ## formatting, lint and types
-	$(BIN)/ruff format --check bot engine kernels tests
-	$(BIN)/ruff check bot engine kernels tests
+check: $(DEV) ## formatting, lint and types
+	$(BIN)/ruff format --check bot engine kernels tests deploy
+	$(BIN)/ruff check bot engine kernels tests deploy
 	$(BIN)/mypy
+	$(BIN)/mypy deploy/install.py deploy/lock.py deploy/check_install.py
 
-$(VENV)/.bench: $(VENV)/.installed
-	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]' \
+$(TOOLS)/.installed: deploy/locks/tools.txt
+	@rm -rf $(TOOLS)
+	@$(PYTHON) deploy/install.py --venv $(TOOLS) tools
+	@touch $@
+
+check-install: $(TOOLS)/.installed ## whether a plain user's install from PyPI resolves, on every Python
+	$(TOOLS)/bin/python deploy/check_install.py
+
+lock: $(TOOLS)/.installed ## deploy/locks anew; LOCK="--upgrade" for the newest versions
+	$(TOOLS)/bin/python deploy/lock.py $(LOCK)
+
+# llama.cpp builds from source, for this very processor; without it the comparison is left out.
+LLAMA := $(VENV)/.llama
+$(LLAMA): $(DEV) deploy/locks/build.txt deploy/locks/bench.txt
+	@CMAKE_ARGS="$$($(BIN)/python -m tests.bench.llama_flags)" $(BIN)/python $(INSTALL) build bench \
 	  && touch $@ || echo "llama.cpp could not be built here; its comparison is left out"
 
-bench: install $(VENV)/.bench ## speed figures, each with its baseline in the same run
+bench: $(LLAMA) ## speed figures, each with its baseline in the same run
 	$(BIN)/python -m tests.bench
 
-acceptance: install ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories; MODEL=NAME BUGS=N TRAJECTORIES=N README=1
+acceptance: $(DEV) ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories; MODEL=NAME BUGS=N TRAJECTORIES=N README=1
 	$(BIN)/python -m tests.acceptance $(if $(MODEL),--model $(MODEL)) $(if $(BUGS),--bugs $(BUGS)) \
 	  $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES)) $(if $(README),--readme)
 
-capuchin: install ## train the bundled model again
+capuchin: $(DEV) ## train the bundled model again
 	$(BIN)/python -m bot.capuchin
 
 clean:

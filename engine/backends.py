@@ -111,7 +111,7 @@ def choose(name: str, device: torch.device, heads: Heads) -> Backend:
     if name == "torch" or (name == "auto" and device.type != "cuda"):
         return TorchBackend(heads)
     if importlib.util.find_spec("triton") is None:
-        raise LoadError("attention on a GPU needs triton: install troop[gpu], or choose --attention-backend torch")
+        raise LoadError("attention on a GPU needs a package: pip install triton, or choose --attention-backend torch")
     if device.type != "cuda" and not _interpreted():
         raise LoadError(f"triton attention needs a GPU, the model is on {device}: choose --attention-backend torch")
     try:

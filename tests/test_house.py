@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"bot": {"engine", "kernels"}, "engine": {"bot"}, "kernels": {"bot", "engine"}}
-TOP = {"bot", "engine", "kernels", "deploy", "tests", "Dockerfile", "pyproject.toml", "Makefile", "constraints.txt"}
+TOP = {"bot", "engine", "kernels", "deploy", "tests", "Dockerfile", "pyproject.toml", "Makefile"}
 TOP |= {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "docs"}
 
 

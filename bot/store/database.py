@@ -55,7 +55,7 @@ class Database:
             try:
                 self.engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
             except ModuleNotFoundError as error:
-                raise SettingsError("PostgreSQL needs its driver: pip install 'troop[postgres]'") from error
+                raise SettingsError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from error
         else:
             raise SettingsError(
                 f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not served; use sqlite or postgresql"

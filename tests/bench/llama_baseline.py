@@ -25,7 +25,7 @@ PHYSICAL_BATCH = 512  # tokens computed at once, llama.cpp's default; the engine
 def missing() -> str:
     """Why there can be no such baseline here; "" where there can."""
     absent = [name for name in ("llama_cpp", "gguf") if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(absent)} not installed: pip install 'troop[bench]'" if absent else ""
+    return f"{' and '.join(absent)} not installed: make bench builds it" if absent else ""
 
 
 class Choice(NamedTuple):

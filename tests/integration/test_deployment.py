@@ -50,11 +50,11 @@ def stack(
     """The running stack; the URL of its GitHub."""
     folder = tmp_path_factory.mktemp("deployment")
     wheels = ROOT / "deploy" / "wheels"
-    if not list(
-        wheels.glob("torch-*.whl")
-    ):  # the CPU build, where this machine has it; else the image takes pip's choice
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
-        run(*download, "--constraint", str(ROOT / "constraints.txt"), "torch")
+    # The CPU build, where pip's configuration here finds it; else the build of the image looks for one itself.
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    lock = ["--dest", str(wheels), "--requirement", str(ROOT / "deploy/locks/torch-cpu.txt")]
+    found = subprocess.run([*download, *lock], capture_output=True, text=True, check=False)
+    assert found.returncode == 0 or "No matching distribution found" in found.stderr, found.stderr
     run("docker", "build", "--quiet", "--build-arg", f"BASE={sandbox_image}", "--tag", REDIS,
         "--file", str(HERE / "redis.Dockerfile"), str(HERE))  # fmt: skip
     key = folder / "app.pem"

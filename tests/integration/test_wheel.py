@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
     built = subprocess.run(argv, cwd=source, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
-    (found,) = out.glob("troop-*.whl")
+    (found,) = out.glob("troop_bot-*.whl")
     return found
 
 
