@@ -2,7 +2,8 @@
 
 Nothing is written: `apply` reads through a callable and returns the files' new texts. SEARCH text must match whole
 lines at exactly one place; where it matches nowhere, trailing white space and then a uniform shift of the indentation
-are forgiven, if the place is still the only one. Line endings and a missing final newline are kept.
+are forgiven, if the place is still the only one. A whole definition takes the place of its namesake. Line endings and a
+missing final newline are kept.
 """
 
 import difflib
@@ -12,6 +13,7 @@ from pathlib import PurePosixPath
 
 from bot.diffs import file_diff
 from bot.records import FileChange, Patch, Record, by_path
+from bot.redefine import NotDefined, redefined
 from bot.syntax import syntax_error
 
 
@@ -44,6 +46,13 @@ class Replace(Record):
     blocks: tuple[Block, ...]
 
 
+class Redefine(Record):
+    """Functions, methods or classes written anew, each to take the place of the one of its name (`bot.redefine`)."""
+
+    path: str
+    text: str
+
+
 class Create(Record):
     """A new file, or the whole new text of an existing one."""
 
@@ -55,7 +64,7 @@ class Delete(Record):
     path: str
 
 
-FileEdit = Replace | Create | Delete
+FileEdit = Replace | Redefine | Create | Delete
 
 
 class Unreadable(Exception):
@@ -81,20 +90,26 @@ def apply(
     `paths`: the repository's files, to suggest from where a path is not there. `executable`: an existing file's mode.
     """
     blocks: dict[str, list[Block]] = {}
+    wholes: dict[str, list[Redefine]] = {}
     changes: dict[str, FileChange] = {}
     diffs: dict[str, str] = {}
     try:
         for edit in edits:
             path = clean_path(edit.path)
-            if isinstance(edit, Replace):
-                blocks.setdefault(path, []).extend(edit.blocks)
+            if isinstance(edit, Replace | Redefine):
+                if isinstance(edit, Replace):
+                    blocks.setdefault(path, []).extend(edit.blocks)
+                else:
+                    wholes.setdefault(path, []).append(edit)
                 before, after = _read(read, path), ""
-                if before is None and all(not block.search.strip() for block in blocks[path]):
-                    after = _ended("\n".join(block.replace for block in blocks[path]))
+                mine = blocks.get(path, [])
+                if before is None and path not in wholes and all(not block.search.strip() for block in mine):
+                    after = _ended("\n".join(block.replace for block in mine))
                 elif before is None:
                     raise _Wrong(_no_file(path, paths))
                 else:
-                    after = _replaced(path, before, _without_drafts(blocks[path]))
+                    after = _replaced(path, before, _without_drafts(mine))
+                    after = _rewritten(path, after, wholes.get(path, []))
             elif isinstance(edit, Create):
                 before, after = _read(read, path), _ended(edit.text)
                 if before is not None and "\r\n" in before:
@@ -209,6 +224,19 @@ def _replaced(path: str, text: str, blocks: Sequence[Block]) -> str:
     if crlf or "\r\n" not in text:
         return ending.join(lines)
     return _mixed(text, original, lines)
+
+
+def _rewritten(path: str, text: str, wholes: Sequence[Redefine]) -> str:
+    """The file's text with whole definitions in place. Raises `_Wrong`."""
+    ending = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+    for whole in wholes:
+        try:
+            new = redefined(text.replace("\r\n", "\n"), whole.text, path.endswith((".py", ".pyi")))
+        except NotDefined as error:
+            first, _, more = str(error).partition("\n")
+            raise _Wrong(f"{first} in {path}\n{more}") from None
+        text = new.replace("\n", ending)
+    return text
 
 
 def _mixed(text: str, original: list[str], lines: list[str]) -> str:

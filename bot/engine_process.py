@@ -21,7 +21,7 @@ LOADING = 1800.0  # seconds that a real model may take: the first start of a GGU
 TELL = 15.0  # seconds between two words that it still loads
 LINE = 1 << 24  # bytes; a progress bar that is redrawn ends no line
 READY = "troop engine ready on "  # the line that `python -m engine` prints once it listens
-_LOGGED = re.compile(r"INFO engine[\w.]*: (.*)")
+_LOGGED = re.compile(r"(?:INFO engine[\w.]*|troop engine): (.*)")
 
 
 def own_engine(

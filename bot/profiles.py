@@ -42,6 +42,7 @@ class ResolvedSolver(Record):
 
     profile: Profile
     settings: SolverSettings
+    rewrites: bool = False  # whether edits are asked for as whole functions: a small model copies lines badly
 
     @property
     def redraws(self) -> bool:
@@ -77,4 +78,4 @@ def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else {}
     chosen = {name: value for name, value in numbers.items() if name not in settings.model_fields_set}
     settings = settings.model_copy(update=chosen)
-    return ResolvedSolver(profile=profile, settings=settings)
+    return ResolvedSolver(profile=profile, settings=settings, rewrites=profile == "full" and model.on_cpu)

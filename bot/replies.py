@@ -5,6 +5,7 @@ The language of replies, each tag at the beginning of a line:
     <relevant>summary</relevant>   <irrelevant/>   <ranking> a path a line </ranking>
     <test path="repro.py"> script </test>   <approve/>   <done/>   <choose>2</choose>
     <edit path="pkg/mod.py"> one or more blocks `<<<<<<< SEARCH` / `=======` / `>>>>>>> REPLACE` </edit>
+    <edit path="pkg/mod.py"> whole definitions, to replace those of the same names </edit>
     <create path="new.py"> text </create>   <delete path="old.py"/>
 
 Forgiven: prose around it, code fences in or around it, missing quotes, CRLF, a missing end tag in a reply that was
@@ -16,8 +17,9 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace
+from bot.edits import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
 from bot.records import Record, Reply, Test
+from bot.redefine import defines
 from bot.uncalled import completed
 
 DEFAULT_TEST_PATH = "test_issue.py"
@@ -302,6 +304,7 @@ def _test(element: _Element) -> Test:
 
 def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
     edits: list[FileEdit] = []
+    marked = any(_SEARCH.match(line) for element in elements for line in element.lines)
     passing: Problem | None = None  # a tag in passing, or a draft without blocks: forgiven beside a whole edit
     for element in elements:
         where = f"<{element.name}> on line {element.line} of your reply"
@@ -315,6 +318,8 @@ def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] 
             read = Delete(path=element.path)
         elif element.name == "create":
             read = Create(path=element.path, text="\n".join(_body(element.lines, element.path)))
+        elif not marked and defines(whole := "\n".join(_body(element.lines, element.path))):
+            read = Redefine(path=element.path, text=whole)
         else:
             blocks = _blocks(element)
             read = blocks if isinstance(blocks, Problem) else Replace(path=element.path, blocks=blocks)

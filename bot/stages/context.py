@@ -64,8 +64,8 @@ async def build_context(
     summaries = await reader.read_all(
         [sources[path] for path in order[: solver.settings.relevance_max_files]], progress
     )
-    # A tiny model may well miss the very file that the issue names.
-    kept = {order[0]} if solver.profile == "compact" and best else set()
+    # A small model may well miss the very file that the issue names.
+    kept = {order[0]} if (solver.profile == "compact" or main.on_cpu) and best else set()
     relevant = [s for s in summaries if s.relevant or s.path in kept]
     if not relevant:
         relevant = [Summary(path=path, relevant=True) for path in order if path in likely]

@@ -17,6 +17,7 @@ from bot.grammars import edit_grammar, test_grammar
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
+from bot.redefine import likely
 from bot.sandbox.judges import is_judge, touched_judges
 from bot.sources import checkout_reader, is_executable, tracked_files
 from bot.stages.edit_machine import Applied, EditEnd, EditMachine
@@ -97,6 +98,7 @@ class _Sampler:
         self._sandbox = sandbox
         self._solver = solver
         self._grammars = {"test": None, "edit": None} if solver.profile == "full" else self._compact_grammars()
+        self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []
         self.unanswered = 0  # trajectories that came to nothing because a call stayed without an answer
 
@@ -158,7 +160,8 @@ class _Sampler:
     def _talk(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
-        messages = opening(self._solver.profile, template, **shared, **values)
+        hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.profile == "full" else {}
+        messages = opening(self._solver.profile, template, **shared, **hints, **values)
         return Conversation(
             self._model,
             key,

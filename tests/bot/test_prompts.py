@@ -10,6 +10,7 @@ import bot.prompts
 from bot.edits import Problem
 from bot.prompts import Profile, render
 from bot.records import Ending, Execution, Issue, IssueComment, Reply, SourceFile, Summary, Test
+from bot.redefine import likely
 from bot.replies import (
     Ranking,
     Relevance,
@@ -70,6 +71,20 @@ def test_full_shows_comments_and_marks_excerpts() -> None:
     assert '<file path="b.py" excerpt="true">\n...\ny = 2\n</file>' in text
     assert "<sandbox>\nPython 3.11.\n</sandbox>\n" in text
     assert "<sandbox>" not in render("full", "test", issue=ISSUE, files=FILES, environment="")
+
+
+def test_full_examples_are_of_the_repository() -> None:
+    files = [SourceFile(path="src/pkg/parts.py", text="def whole(x):\n    return x\n")]
+    issue = Issue(title="whole is wrong", body="")
+    example = likely(issue, files)
+    test = render("full", "test", issue=issue, files=files, example=example)
+    assert "from pkg.parts import whole\n" in test
+    edit = render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=True)
+    assert '<edit path="src/pkg/parts.py">\ndef whole(x):\n' in edit
+    assert "SEARCH" not in edit
+    without = render("full", "edit", issue=issue, files=[], test=None, example=None, rewrites=True)
+    assert '<edit path="path/of/the/file">' in without
+    assert "SEARCH" in render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=False)
 
 
 def test_full_without_files_or_test() -> None:

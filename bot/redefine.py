@@ -1,0 +1,143 @@
+"""Whole definitions that a model wrote anew, put in the place of those that a file has under their names. Pure.
+
+Small models rewrite a function well and copy the lines around a change badly. Definitions are found by indentation in
+any language (`bot.excerpts`). What the model leaves out of one stays: decorators, a Python docstring, and of a class
+the members that it does not show; then all that is outside its members stays, too.
+"""
+
+import ast
+import difflib
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from bot.excerpts import Definition, definitions
+from bot.records import Issue, SourceFile
+
+
+class NotDefined(Exception):
+    """The definition can't be placed; the message, to which a path can be added, says why."""
+
+
+def defines(text: str) -> bool:
+    """Whether the text is made of definitions with names, so that `redefined` may place them."""
+    lines = text.split("\n")
+    found = _tops(definitions(lines))
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    return bool(found) and all(d.name for d in found) and found[0].start <= first
+
+
+def redefined(text: str, new: str, python: bool) -> str:
+    """The file's text (with line feeds alone) with the definitions in `new` in place. Raises `NotDefined`."""
+    lines, written = text.split("\n"), new.split("\n")
+    mine = definitions(written)
+    for top in _tops(mine):
+        members = [d for d in mine if d.owners and d.owners[-1] == top.header]
+        old = _find(lines, top.name, None)
+        has = [d.name for d in definitions(lines) if d.owners and d.owners[-1] == old.header]
+        if has and not members:
+            names = ", ".join(has[:5])
+            raise NotDefined(f"{top.name} would lose {names}\nWrite the members that change within it.")
+        if members and set(has) > {d.name for d in members}:
+            for member in members:
+                lines = _put(lines, written, member, _find(lines, member.name, top.name), python)
+        else:
+            lines = _put(lines, written, top, old, python)
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Likely:
+    """A definition as an example for a model: where it stands, its name, and the line that opens it."""
+
+    path: str
+    name: str
+    header: str
+
+    @property
+    def module(self) -> str:
+        """From where Python imports it; "" for another language."""
+        parts = PurePosixPath(self.path).with_suffix("").parts
+        parts = parts[1:] if parts[0] in ("src", "lib") and len(parts) > 1 else parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        return ".".join(parts) if self.path.endswith(".py") else ""
+
+
+def likely(issue: Issue, files: Sequence[SourceFile]) -> Likely | None:
+    """The definition at a file's top level that the issue most likely speaks of: the longest name that it says."""
+    said = set(re.findall(r"[A-Za-z_$][\w$]*", f"{issue.title}\n{issue.body}"))
+    best: Likely | None = None
+    for file in files:
+        lines = file.text.split("\n")
+        for found in _tops(definitions(lines)):
+            if found.name in said and (best is None or len(found.name) > len(best.name)):
+                best = Likely(file.path, found.name, lines[found.header].rstrip())
+    return best
+
+
+def _tops(found: Sequence[Definition]) -> list[Definition]:
+    return [d for d in found if not d.owners]
+
+
+def _find(lines: list[str], name: str, owner: str | None) -> Definition:
+    """The one definition of that name, within `owner` if that is given."""
+    known = definitions(lines)
+    of = {d.header: d.name for d in known}
+    found = [d for d in known if d.name == name and (owner is None or owner in (of.get(h) for h in d.owners))]
+    if len(found) > 1 and any(not d.owners for d in found):
+        found = _tops(found)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(str(d.header + 1) for d in found[:10])
+        raise NotDefined(f"{name} is defined {len(found)} times\nOn lines {places}. Write the class around it, too.")
+    near = difflib.get_close_matches(name, [d.name for d in known if d.name], n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    raise NotDefined(f"there is no {name}\n{hint}Write functions and classes under the names that they have now.")
+
+
+def _put(lines: list[str], written: list[str], new: Definition, old: Definition, python: bool) -> list[str]:
+    """The file's lines with `new` of the written ones in the place of `old`."""
+    decorators = [i for i in range(new.start, new.header) if written[i].lstrip().startswith(("@", "#["))]
+    begin = decorators[0] if decorators else new.header
+    replaced = next(
+        (i for i in range(old.start, old.header) if decorators and lines[i].lstrip().startswith(("@", "#["))),
+        old.header,
+    )
+    here, there = _indent(lines[old.header]), _indent(written[new.header])
+    block = [here + line.removeprefix(there) if line.strip() else "" for line in written[begin : new.end]]
+    if python:
+        block = _with_docstring(block, lines[old.header : old.end])
+    return [*lines[:replaced], *block, *lines[old.end :]]
+
+
+def _with_docstring(new: list[str], old: list[str]) -> list[str]:
+    """The new lines with the old ones' docstring, where the new definition has none or one that is left open."""
+    was, becomes = _body(old), _body(new)
+    if was is None or becomes is None or was[1] is None or (becomes[1] or "...").strip(" .…\n"):
+        return new
+    kept = old[was[0].lineno - 1 : was[0].end_lineno]
+    if becomes[1] is not None:
+        assert becomes[0].end_lineno is not None
+        return [*new[: becomes[0].lineno - 1], *kept, *new[becomes[0].end_lineno :]]
+    return [*new[: becomes[0].lineno - 1], *kept, *new[becomes[0].lineno - 1 :]]
+
+
+def _body(lines: list[str]) -> tuple[ast.stmt, str | None] | None:
+    """A Python definition's first statement, and what it says if it is the docstring; None for what does not parse."""
+    try:
+        tree = ast.parse(textwrap.dedent("\n".join(lines)))
+    except SyntaxError:
+        return None
+    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return None
+    first = tree.body[0].body[0]
+    if first.lineno == tree.body[0].lineno:  # on the header's own line
+        return None
+    return first, ast.get_docstring(tree.body[0], clean=False)
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]

@@ -1,0 +1,131 @@
+"""Whole definitions in the place of their namesakes: what the model leaves out of one stays."""
+
+import textwrap
+
+import pytest
+
+from bot.edits import Patch, Problem, Redefine, apply
+from bot.records import Issue, Reply, SourceFile
+from bot.redefine import NotDefined, defines, likely, redefined
+from bot.replies import parse_edit_turn
+
+FILE = '''import os
+
+
+# about take
+@cache
+def take(n, seq):
+    """The first n.
+
+    >>> take(1, [2])
+    """
+    return seq[1:n]
+
+
+class Box:
+    """A box."""
+
+    size = 1
+
+    def put(self, thing):
+        self.thing = thing
+
+    def get(self):
+        return None
+
+
+class Bag:
+    def get(self):
+        return 1
+'''
+
+
+def test_a_function_keeps_its_decorators_its_comment_and_its_docstring() -> None:
+    new = redefined(FILE, "def take(n, seq):\n    return seq[:n]", python=True)
+    assert new == FILE.replace("seq[1:n]", "seq[:n]")
+    for open_docstring in ('"""..."""', '""" ... """', '"""…"""'):
+        assert redefined(FILE, f"def take(n, seq):\n    {open_docstring}\n    return seq[:n]", python=True) == new
+    other = redefined(FILE, '@other\ndef take(n, seq):\n    """Another."""\n    return seq[:n]', python=True)
+    assert '# about take\n@other\ndef take(n, seq):\n    """Another."""\n    return seq[:n]\n\n\nclass Box' in other
+
+
+def test_a_method_is_replaced_under_the_indentation_that_it_has() -> None:
+    expected = FILE.replace("self.thing = thing", "self.thing = thing + 1")
+    for indent in ("", "    "):
+        new = textwrap.indent("def put(self, thing):\n    self.thing = thing + 1", indent)
+        assert defines(new)
+        assert redefined(FILE, new, python=True) == expected
+
+
+def test_members_that_a_class_does_not_show_stay() -> None:
+    part = "class Box:\n    def get(self):\n        return self.thing"
+    assert redefined(FILE, part, python=True) == FILE.replace("return None", "return self.thing")
+    with pytest.raises(NotDefined, match="Bag would lose get"):
+        redefined(FILE, "class Bag:\n    x = 1", python=True)
+    whole = 'class Bag:\n    """New."""\n\n    def get(self):\n        return 2'
+    assert redefined(FILE, whole, python=True).endswith(f"return None\n\n\n{whole}\n")
+
+
+def test_what_can_not_be_placed_is_told() -> None:
+    with pytest.raises(NotDefined, match="get is defined 2 times\nOn lines 22, 27"):
+        redefined(FILE, "def get(self):\n    return 3", python=True)
+    with pytest.raises(NotDefined, match="there is no tak\nDid you mean take"):
+        redefined(FILE, "def tak(n, seq):\n    return 3", python=True)
+    assert not defines("x = 1")
+    assert not defines("return 3\n\ndef f():\n    return 1")
+
+
+def test_another_language() -> None:
+    go = "package a\n\n// Add adds.\nfunc Add(a, b int) int {\n\treturn a - b\n}\n\nfunc Two() int {\n\treturn 2\n}\n"
+    new = redefined(go, "func Add(a, b int) int {\n\treturn a + b\n}", python=False)
+    assert new == go.replace("a - b", "a + b")
+
+
+def test_a_reply_with_a_whole_function_is_an_edit() -> None:
+    text = '<edit path="a.py">\n```python\ndef take(n, seq):\n    return seq[:n]\n```\n</edit>'
+    turn = parse_edit_turn(Reply(text=text, finish_reason="stop"))
+    assert not isinstance(turn, Problem)
+    assert turn.edits == (Redefine(path="a.py", text="def take(n, seq):\n    return seq[:n]"),)
+    crlf = FILE.replace("\n", "\r\n")
+    patch = apply(turn.edits, lambda path: crlf if path == "a.py" else None)
+    assert isinstance(patch, Patch)
+    assert patch.changes[0].text == crlf.replace("seq[1:n]", "seq[:n]")
+    wrong = apply((Redefine(path="a.py", text="def tak():\n    pass"),), lambda path: FILE)
+    assert isinstance(wrong, Problem)
+    assert wrong.short == "there is no tak in a.py"
+    missing = apply((Redefine(path="b.py", text="def take():\n    pass"),), lambda path: None, paths=["a/b.py"])
+    assert isinstance(missing, Problem)
+    assert "there is no file b.py" in missing.text
+
+
+def test_two_definitions_of_one_file_and_a_block_beside_a_draft() -> None:
+    edits = (
+        Redefine(path="a.py", text="def take(n, seq):\n    return seq"),
+        Redefine(path="a.py", text="class Bag:\n    x = 1\n\n    def get(self):\n        return 2"),
+    )
+    patch = apply(edits, lambda path: FILE)
+    assert isinstance(patch, Patch)
+    assert patch.changes[0].text == FILE.replace("seq[1:n]", "seq").replace(
+        "class Bag:\n    def get(self):\n        return 1",
+        "class Bag:\n    x = 1\n\n    def get(self):\n        return 2",
+    )
+    block = '<edit path="a.py">\n<<<<<<< SEARCH\n    size = 1\n=======\n    size = 2\n>>>>>>> REPLACE\n</edit>'
+    turn = parse_edit_turn(
+        Reply(text=f'<edit path="a.py">\ndef take(n, seq):\n    draft\n</edit>\n{block}', finish_reason="stop")
+    )
+    assert not isinstance(turn, Problem)
+    assert [type(edit).__name__ for edit in turn.edits] == ["Replace"]
+
+
+def test_the_likeliest_definition_is_one_that_the_issue_names() -> None:
+    files = [
+        SourceFile(path="src/pkg/__init__.py", text=FILE),
+        SourceFile(path="b.js", text="function take_all() {\n  1\n}\n"),
+    ]
+    found = likely(Issue(title="take and Box", body="`take(1, [2])` is wrong"), files)
+    assert found is not None
+    assert (found.name, found.header, found.module) == ("take", "def take(n, seq):", "pkg")
+    other = likely(Issue(title="take_all is broken", body=""), files)
+    assert other is not None
+    assert (other.path, other.module) == ("b.js", "")
+    assert likely(Issue(title="nothing", body="of it"), files) is None
