@@ -4,8 +4,9 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from engine.dtypes import resolve_dtype
 from engine.errors import LoadError, RankError
-from engine.model import Model, StepInput
+from engine.model import Model, StepInput, read_config, resolve_device
 from engine.ranks import Ranks
 
 
@@ -26,6 +27,9 @@ class LeadingModel(Model):
             LoadError: it can't be loaded here or in another process.
         """
         try:
+            asked, place = options.get("dtype", "auto"), resolve_device(options.get("device", "auto"))
+            kind = resolve_dtype(asked, read_config(path), place)  # a trial in each process could end otherwise
+            options = options | {"dtype": str(kind).removeprefix("torch.")}
             ranks.tell("load", path, options)
             with ranks.together():
                 model = cls.load(path, **options, split=ranks.size)

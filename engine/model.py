@@ -14,6 +14,7 @@ from transformers.distributed import DistributedConfig
 
 from engine.attention import NAME, PagedContext, attending
 from engine.backends import Work, choose
+from engine.dtypes import resolve_dtype
 from engine.errors import LoadError
 from engine.features import check_config, context_length
 from engine.fused_ops import ops_for
@@ -116,19 +117,14 @@ class Model:
             LoadError: there is nothing that can be loaded.
             UnsupportedModelError: see the constructor.
         """
-        place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        place = resolve_device(device)
         config = read_config(path)
         check_config(config, min(longest or context_length(config), context_length(config)))
         if check_checkpoint(config) and quantization != "none":
             raise LoadError(f"{path} is quantised already: leave --quantization {quantization} out")
         if split > 1:
             check_split(config, split, quantization)
-        if dtype != "auto":
-            kind = getattr(torch, dtype)
-        elif place == "cpu":
-            kind = torch.float32  # as fast as bfloat16 for small models, and exact
-        else:
-            kind = getattr(config, "dtype", None) or torch.bfloat16
+        kind = resolve_dtype(dtype, config, place)
         try:
             shards = {"distributed_config": DistributedConfig(tp_size=split)} if split > 1 else {}
             inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME, **shards)
@@ -194,6 +190,11 @@ class Model:
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """The forward pass alone, inside `engine.attention.attending`: logits of the `wanted` rows, float32."""
         return logits_of(self._inner, tokens, positions, wanted)
+
+
+def resolve_device(asked: str) -> str:
+    """The kind of device that `auto` means here."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def read_config(path: str) -> Any:

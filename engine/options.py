@@ -61,7 +61,12 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     add("--port", type=int, default=defaults.port, help="0 takes any free port (default: %(default)s)")
     add("--follow-stdin", action="store_true", help="end when standard input closes, with whoever started the engine")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto is float32 on CPU")
+    add(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="auto is the checkpoint's own on a GPU, on a CPU that or float32, whichever a trial finds faster",
+    )
     add("--quantization", choices=("none", "int8", "int4"), default="none", help="weights of linears, by torchao")
     add("--tensor-parallel", type=int, default=1, metavar="N", help="split the model over N processes, one GPU each")
     add("--threads", type=int, help="threads of torch (default: the cores this process may use)")

@@ -1,0 +1,91 @@
+"""Which dtype a model is computed in where none is asked for."""
+
+import logging
+import time
+from typing import Any
+
+import torch
+
+from engine.memory import available
+
+SMALL = 1 << 26  # weights up to which a CPU's step is calls rather than arithmetic: float32 is as fast there, and exact
+FASTER = 1.2  # times, at many rows, that a 16-bit dtype must be faster than float32 to be taken
+TRIES = 12
+_log = logging.getLogger(__name__)
+
+
+def resolve_dtype(asked: str, config: Any, place: str) -> torch.dtype:
+    """The dtype to load a model in.
+
+    On a GPU `auto` is the checkpoint's own. On a CPU it is that or float32, by what the CPU has and by a trial:
+    many CPUs multiply 16-bit numbers several times faster than float32, others only pretend to. A checkpoint in
+    float32 is never rounded.
+
+    Args:
+        asked: `auto`, `float32`, `bfloat16` or `float16`.
+        config: of `transformers`.
+        place: `cpu` or `cuda`.
+    """
+    if asked != "auto":
+        return getattr(torch, asked)  # type: ignore[no-any-return]
+    own: torch.dtype = getattr(config, "dtype", None) or torch.bfloat16
+    if place != "cpu":
+        return own
+    weights = _weights(config)
+    if own not in (torch.bfloat16, torch.float16) or weights <= SMALL:
+        return torch.float32
+    name = str(own).removeprefix("torch.")
+    room = available(torch.device("cpu"))
+    if room is not None and weights * 4 > room:
+        _log.info("dtype %s: in float32 the weights would not fit into memory", name)
+        return own
+    if not _multiplies(own):
+        _log.info("dtype float32: this CPU has no units for %s", name)
+        return torch.float32
+    many, one = _speedup(own, config, 64), _speedup(own, config, 1)
+    chosen = own if many > FASTER and one > 1 / FASTER else torch.float32
+    _log.info(
+        "dtype %s: %s is %.1f times as fast as float32 at 64 rows here, %.1f at one",
+        str(chosen).removeprefix("torch."),
+        name,
+        many,
+        one,
+    )
+    return chosen
+
+
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of this dtype on this CPU without turning them into float32 first."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    kind = "bf16" if dtype == torch.bfloat16 else "fp16"
+    return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported")())
+
+
+def _speedup(dtype: torch.dtype, config: Any, rows: int) -> float:
+    """How many times faster than in float32 the product with a matrix of the model's MLP is, the best of each."""
+    hidden, inner = _sizes(config)
+    best = {}
+    for kind in (torch.float32, dtype):
+        weight, x = torch.ones(inner, hidden, dtype=kind), torch.ones(rows, hidden, dtype=kind)
+        best[kind] = min(_seconds(x, weight) for _ in range(TRIES))
+    return best[torch.float32] / max(best[dtype], 1e-9)
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    begin = time.perf_counter()
+    torch.nn.functional.linear(x, weight)
+    return time.perf_counter() - begin
+
+
+def _sizes(config: Any) -> tuple[int, int]:
+    hidden = int(getattr(config, "hidden_size", None) or 1024)
+    inner = getattr(config, "intermediate_size", None)
+    return hidden, inner if isinstance(inner, int) and inner > 0 else 4 * hidden
+
+
+def _weights(config: Any) -> int:
+    """About how many weights a dense model of these sizes has; of experts it is fewer than there are."""
+    hidden, inner = _sizes(config)
+    layers = int(getattr(config, "num_hidden_layers", None) or 1)
+    return layers * hidden * (3 * inner + 3 * hidden) + hidden * int(getattr(config, "vocab_size", None) or 0)
