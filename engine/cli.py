@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 import uvicorn
+from transformers.utils.logging import disable_progress_bar
 
 from engine.api import create_app
 from engine.backends import calibrate, use_tiles
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # a log is no place for one
     if settings.follow_stdin:
         threading.Thread(target=follow, args=(sys.stdin.buffer,), name="follow-stdin", daemon=True).start()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)

@@ -5,7 +5,10 @@ its features left out. Here every key of the architecture is either translated, 
 by name.
 """
 
+import logging
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ import numpy as np
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.features import check_config
 from engine.gguf_file import GGUFFile
+
+logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells of every file that it writes
 
 ROPE_FACTORS = "rope_freqs.weight"  # by which Llama 3's frequencies are divided; half a head's numbers
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # all releases
@@ -61,19 +66,58 @@ def read_config(file: GGUFFile, longest: int | None = None) -> Any:
         UnsupportedModelError: the engine does not implement a feature of the model.
     """
     from transformers import AutoConfig
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     check_architecture(file)
     try:
-        found = load_gguf_checkpoint(str(file.path))["config"]
-        found.pop("_model_name_or_path", None)
-        config = AutoConfig.for_model(**found)
+        config = AutoConfig.for_model(**_translated(file))
     except Exception as error:  # whatever a file can lead the loader to
         raise LoadError(f"{file.path}: transformers cannot read its configuration: {one_line(error)}") from error
     check_config(config, longest)
     _set_rope(file, config)
     _check_keys(file, config)
     return config
+
+
+def _translated(file: GGUFFile) -> dict[str, Any]:
+    """What `transformers` makes of the head. It reads a vocabulary for seconds, so it is given a head without one."""
+    from gguf import GGUFWriter
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "head.gguf"
+        writer = GGUFWriter(path, file.architecture)
+        for key, value in file.metadata.items():
+            own = key.startswith(f"{file.architecture}.") or key == "general.name"
+            if own or (key.startswith("tokenizer.ggml.") and isinstance(value, int)):
+                _copy(writer, key, value)
+        writer.add_array("tokenizer.ggml.tokens", ["a"])
+        for tensor in file.tensors:  # their names count
+            writer.add_tensor(tensor.name, np.zeros(1, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        found: dict[str, Any] = load_gguf_checkpoint(str(path))["config"]
+    found.pop("_model_name_or_path", None)
+    if f"{file.architecture}.vocab_size" not in file.metadata:
+        found["vocab_size"] = len(file.metadata.get("tokenizer.ggml.tokens", ()))
+    return found
+
+
+def _copy(writer: Any, key: str, value: Any) -> None:
+    """Write a value of a head, in the widest type that holds it."""
+    from gguf import GGUFValueType
+
+    kinds = {
+        bool: GGUFValueType.BOOL,
+        int: GGUFValueType.INT64,
+        float: GGUFValueType.FLOAT64,
+        str: GGUFValueType.STRING,
+    }
+    if not isinstance(value, list):
+        writer.add_key_value(key, value, kinds[type(value)])
+    elif value and type(value[0]) in kinds:
+        writer.add_key_value(key, value, GGUFValueType.ARRAY, sub_type=kinds[type(value[0])])
 
 
 def _key(file: GGUFFile, name: str, otherwise: Any = None) -> Any:

@@ -8,7 +8,9 @@ model, and every weight of the model must come from the file.
 import json
 import time
 from collections.abc import Callable, Iterator
+from math import isfinite, prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,7 +57,7 @@ def write_weights(file: GGUFFile, config: Any, folder: Path, say: Callable[[str]
         for name, weights in _dequantised(file, config, model, say):
             if wanted.get(name) != tuple(weights.shape):
                 raise LoadError(f"{file.path}: {name} is {list(weights.shape)}, the model's is {wanted.get(name)}")
-            if not torch.isfinite(weights).all():
+            if not all(isfinite(end) for end in torch.aminmax(weights)):  # NaN is both ends of what holds one
                 raise LoadError(f"{file.path} is damaged: {name} holds what is no number")
             shards.add(name, weights.to(config.dtype).contiguous())
     except LoadError:
@@ -118,7 +120,10 @@ def _dequantised(file: GGUFFile, config: Any, model: Any, say: Callable[[str], N
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
     processor = TENSOR_PROCESSORS.get(file.architecture, TensorProcessor)(config=config.to_dict())
-    names = get_gguf_hf_weights_map(model, processor)
+    state = model.state_dict()
+    # Without the modules inside, for each of which it would make the same table of all names again.
+    whole = SimpleNamespace(config=config, state_dict=lambda: state, named_children=list)
+    names = get_gguf_hf_weights_map(whole, processor)
     targets = {tensor.name: _target(tensor, names) for tensor in file.tensors if tensor.name != ROPE_FACTORS}
     unread = [name for name, target in targets.items() if target is None]
     if unread:
@@ -127,7 +132,9 @@ def _dequantised(file: GGUFFile, config: Any, model: Any, say: Callable[[str], N
     merged: dict[str, dict[str, Tensor]] = {"tensors": {}}  # of several tensors
     blob = np.memmap(file.path, mode="r", dtype=np.uint8)
     spoken = time.monotonic()
-    for number, tensor in enumerate(file.tensors):
+    done = 0
+    for tensor in file.tensors:
+        done += prod(tensor.shape)
         target = targets.get(tensor.name)
         if target is None:
             continue
@@ -148,7 +155,7 @@ def _dequantised(file: GGUFFile, config: Any, model: Any, say: Callable[[str], N
             yield target, merged["tensors"].pop(target)
         if time.monotonic() - spoken > REPORT:
             spoken = time.monotonic()
-            say(f"converting {file.path.name}: {100 * (number + 1) // len(file.tensors)} %")
+            say(f"converting {file.path.name}: {100 * done // file.numbers} %")
 
 
 def _raw(blob: Any, tensor: TensorEntry) -> Any:

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -216,7 +217,7 @@ def test_no_room_and_no_place(file: Path, cache: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(gguf_weights, "save_file", full)
     assert "StorageFull" in refusal(file, cache)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     assert "0.0 GB free: make room, or name another folder" in refusal(file, cache)
     assert [entry for entry in cache.iterdir() if entry.is_dir()] == []
 
@@ -389,19 +390,6 @@ def test_other_scalings(tmp_path: Path, weights: Any):
 
 
 # The published model
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    found = Path(__file__).parents[2] / "var" / "models" / "SmolLM2-135M-Instruct-Q4_1.gguf"
-    if not found.is_file():
-        pytest.skip("`make models` fetches it")
-    return found
-
-
-@pytest.fixture(scope="session")
-def smollm2_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return resolve(str(smollm2), tmp_path_factory.mktemp("cache"), say=quiet)
 
 
 @pytest.mark.service
