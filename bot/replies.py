@@ -160,7 +160,9 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     test: Test | None = None
     if "edit" in wants:
         # An end that is missing because the reply was cut off may hide more edits: a part is no patch.
-        read = _edits([e for e in elements if e.name in ("edit", "create", "delete")], reply.cut_off)
+        parts = [e for e in elements if e.name in ("edit", "create", "delete")]
+        before = _before_a_loop(parts) if reply.cut_off else parts
+        read = _edits(before, reply.cut_off and len(before) == len(parts))
         if isinstance(read, Problem):
             return read
         edits = read
@@ -300,6 +302,21 @@ def _test(element: _Element) -> Test:
         shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
         name = "test_issue.sh" if shell else DEFAULT_TEST_PATH
     return Test(path=name, text=completed(name, text))
+
+
+def _before_a_loop(elements: Sequence[_Element]) -> Sequence[_Element]:
+    """What a reply said before it began to say the same again, and went on so to its limit; all of it where it did not.
+
+    A small model that is done may go round in circles, with variations of the one function: the first was meant.
+    """
+    said: dict[tuple[str, tuple[str, ...]], _Element] = {}
+    for element in elements:
+        key = element.path, element.lines
+        if key in said:
+            heads = {(e.path, next(filter(str.strip, e.lines), "")): e for e in reversed(list(said.values()))}
+            return [e for e in said.values() if e in heads.values() or any(map(_SEARCH.match, e.lines))]
+        said[key] = element
+    return elements
 
 
 def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:

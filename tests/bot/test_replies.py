@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.edits import Block, Create, Delete, Problem, Replace
+from bot.edits import Block, Create, Delete, Problem, Redefine, Replace
 from bot.records import Reply, Test
 from bot.replies import (
     Ranking,
@@ -364,3 +364,18 @@ def test_character_data_and_numbers_in_attributes() -> None:
         chosen = parse_choice_turn(Reply(text=text))
         assert isinstance(chosen, Turn)
         assert chosen.choice == 2
+
+
+def test_a_reply_that_goes_round_in_circles_counts_up_to_there() -> None:
+    right = '<edit path="a.py">\ndef f(x):\n    return x\n</edit>\n\n'
+    other = right.replace("return x", "return -x")
+    second = '<edit path="a.py">\ndef g(x):\n    return 2\n</edit>\n\n'
+    text = right + second + other + right + second + other + '<edit path="a.py">\ndef f('
+    turn = parse_edit_turn(Reply(text=text, finish_reason="length"))
+    assert isinstance(turn, Turn)
+    assert [edit.text for edit in turn.edits if isinstance(edit, Redefine)] == [
+        "def f(x):\n    return x",
+        "def g(x):\n    return 2",
+    ]
+    cut = parse_edit_turn(Reply(text=right + second[:30], finish_reason="length"))
+    assert isinstance(cut, Problem), "what was cut off may have held more"
