@@ -113,7 +113,7 @@ async def solve_all(
     async def worker() -> None:
         for number, (bug, package) in queue:
             folder = results.parent / "work" / str(number)
-            record = await solve_bug(bug, package, models, solver, folder)
+            record = await solve_bug(bug, package, models, solver, folder, say)
             shutil.rmtree(folder, ignore_errors=True)
             with results.open("a") as file:
                 file.write(json.dumps(record) + "\n")

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bot.console import STAGE_WORDS
 from bot.contracts import Sandbox
 from bot.forge.local import LocalForge
 from bot.journal import MemoryJournal
@@ -24,14 +25,31 @@ _MARKS = {True: "+", False: ".", None: "?"}
 _CELLS = {mark: cell for cell, mark in _MARKS.items()}
 
 
-class Silent:
-    """A `Progress` that says nothing."""
+class Told:
+    """A `Progress` that says how far a bug is, where it has been silent for so many seconds."""
+
+    def __init__(self, bug: str, say: Callable[[str], None], quiet: float = 30.0) -> None:
+        self._bug = bug
+        self._say = say
+        self._quiet = quiet
+        self._last = time.monotonic()
 
     def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        return None
+        now = time.monotonic()
+        if now - self._last >= self._quiet:
+            self._last = now
+            count = f" {done}/{total}" if total else ""
+            self._say(f"{self._bug}: {STAGE_WORDS.get(state, state.value)}{count}")
 
 
-async def solve_bug(bug: Bug, package: Package, models: Models, solver: SolverSettings, folder: Path) -> dict[str, Any]:
+async def solve_bug(
+    bug: Bug,
+    package: Package,
+    models: Models,
+    solver: SolverSettings,
+    folder: Path,
+    say: Callable[[str], None] = lambda words: None,
+) -> dict[str, Any]:
     """The record of one bug, as it is written to the results. `folder` is made and holds the checkout."""
     began, started = time.time(), time.monotonic()
     write_tree(bug.files(package), folder / "package")
@@ -40,7 +58,7 @@ async def solve_bug(bug: Bug, package: Package, models: Models, solver: SolverSe
     try:
         issue = Issue(title=bug.title, body=bug.body)
         report = await solve(
-            issue, checkout, RepoConfig(), models, sandbox, solver, MemoryJournal(), Silent(), _anywhere
+            issue, checkout, RepoConfig(), models, sandbox, solver, MemoryJournal(), Told(bug.id, say), _anywhere
         )
         solved = time.monotonic()
         verdicts = await judge(report.verdict.ballot.candidates, bug, sandbox)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.errors import EndpointError
+from bot.lifecycle import RunState
 from bot.pipeline import Models
 from bot.records import Message
 from bot.sandbox import open_sandbox
@@ -18,7 +19,7 @@ from tests.acceptance.figures import measure, plot, powers, snippet, table, wall
 from tests.acceptance.planting import Bug, plant
 from tests.acceptance.readme import with_block
 from tests.acceptance.recount import at, part, selected, solving, winner
-from tests.acceptance.solving import ballot_of, solve_bug, write_tree
+from tests.acceptance.solving import Told, ballot_of, solve_bug, write_tree
 from tests.acceptance.tiny import TINY
 from tests.scripted import ScriptedModel
 
@@ -140,6 +141,14 @@ def test_a_models_block_takes_the_place_of_its_last_one() -> None:
 def test_bugs_that_are_solved_side_by_side_count_once_in_the_time() -> None:
     spans = [record(began=10.0, ended=20.0), record(began=12.0, ended=30.0), record(began=100.0, ended=101.0)]
     assert wall_seconds([*spans, record()]) == 21.0 + 2.0
+
+
+def test_a_bug_that_takes_long_is_not_silent() -> None:
+    said: list[str] = []
+    Told("p:f", said.append).update(RunState.CONTEXT, 1, 2)
+    assert said == []
+    Told("p:f", said.append, quiet=0.0).update(RunState.CONTEXT, 1, 2)
+    assert said == ["p:f: reading files 1/2"]
 
 
 async def test_bugs_are_solved_some_at_once_and_stored_as_they_end(
