@@ -21,7 +21,7 @@ $(RUN): deploy/install.py deploy/locks/run.txt deploy/locks/torch.txt deploy/loc
 
 DEV := $(VENV)/.dev
 $(DEV): $(RUN) deploy/locks/dev.txt
-	@$(BIN)/python $(INSTALL) dev
+	@$(BIN)/python $(INSTALL) --compile dev
 	@touch $@
 
 install: $(DEV) ## the virtual environment with everything in it; PYTHON=python3.12 TORCH=auto|cpu|cuda
@@ -33,7 +33,12 @@ demo: $(RUN) ## label an issue and watch a pull request appear; ISSUE=1..3 SEED=
 models: $(RUN) ## fetch published models into var/models; MODELS="NAME ..." for some of them
 	$(BIN)/troop models $(MODELS)
 
-test: $(DEV) ## all tests; in CI a skip for a missing service fails
+# A real model that is small enough for the tests; without it those that need it are skipped.
+SMALL := var/models/SmolLM2-135M-Instruct-Q4_1.gguf
+$(SMALL): | $(RUN)
+	-$(BIN)/troop models smollm2-135m
+
+test: $(DEV) $(SMALL) ## all tests; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest
 
 check: $(DEV) ## formatting, lint and types

@@ -13,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from engine.attention import NAME
+from engine.checkpoint import resolve
 from engine.core import Core
 from engine.model import Model
 from engine.scheduler import Limits
@@ -136,3 +137,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, weights: Any) -> Path
     weights.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """A real model: SmolLM2-135M-Instruct as a GGUF file."""
+    found = Path(__file__).parents[2] / "var" / "models" / "SmolLM2-135M-Instruct-Q4_1.gguf"
+    if not found.is_file():
+        pytest.skip("`make models` fetches it")
+    return found
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as the engine converts it, in bfloat16."""
+    return resolve(str(smollm2), tmp_path_factory.mktemp("cache"), say=lambda text: None)
