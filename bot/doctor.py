@@ -11,7 +11,8 @@ from typing import Literal
 
 import httpx
 
-from bot.errors import SandboxUnavailable, SettingsError
+from bot.errors import ModelMissing, SandboxUnavailable, SettingsError
+from bot.published_models import CATALOGUE, locate
 from bot.settings import Settings, read_settings, unknown_variables
 
 Level = Literal["ok", "optional", "missing"]
@@ -110,8 +111,6 @@ def _namespaces() -> Finding:
 
 
 def _published(settings: Settings) -> Finding:
-    from bot.published_models import CATALOGUE
-
     folder = settings.models_dir
     here = [one.name for one in CATALOGUE if one.is_in(folder)]
     there = f"{', '.join(here)} in {folder}" if here else f"none in {folder}; the bundled one is used"
@@ -122,8 +121,14 @@ def _published(settings: Settings) -> Finding:
 
 def _endpoint(settings: Settings) -> Finding:
     url = settings.main.base_url
+    if not url and settings.engine_model:
+        try:
+            path = locate(settings.engine_model, settings.models_dir)
+        except ModelMissing as error:
+            return Finding("model endpoint", "missing", str(error), "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR")
+        return Finding("model endpoint", "ok", f"none set: Troop's own engine serves {path}")
     if not url:
-        return Finding("model endpoint", "ok", "none set: the bundled engine is used")
+        return Finding("model endpoint", "ok", "none set: Troop's own engine serves the bundled model, a toy")
     try:
         key = settings.main.api_key.get_secret_value()
         answer = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)

@@ -58,3 +58,12 @@ def test_published_models_are_information_and_never_a_failure(tmp_path: Path, mo
     whole = findings()["published models"]
     assert HUMANEVAL.name in whole.detail
     assert not whole.mend
+
+
+def test_the_model_of_the_own_engine_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_ENGINE_MODEL", "smollm2-135m")
+    found = findings()["model endpoint"]
+    assert found.level == "missing"
+    assert "troop models smollm2-135m" in found.detail
+    monkeypatch.setenv("TROOP_ENGINE_MODEL", str(tmp_path))
+    assert findings()["model endpoint"].level == "ok"
