@@ -19,7 +19,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY bot/ bot/
 COPY engine/ engine/
 COPY kernels/ kernels/
-RUN python3 deploy/install.py --venv /opt/troop --project packed
+RUN python3 deploy/install.py --venv /opt/troop --project packed --compile
 
 FROM ${BASE}
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/troop/bin:$PATH

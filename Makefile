@@ -61,6 +61,7 @@ lock: $(TOOLS)/.installed ## deploy/locks anew; LOCK="--upgrade" for the newest 
 # llama.cpp builds from source, for this very processor; without it the comparison is left out.
 LLAMA := $(VENV)/.llama
 $(LLAMA): $(DEV) deploy/locks/build.txt deploy/locks/bench.txt
+	@echo "building llama.cpp, which takes minutes"
 	@CMAKE_ARGS="$$($(BIN)/python -m tests.bench.llama_flags)" $(BIN)/python $(INSTALL) build bench \
 	  && touch $@ || echo "llama.cpp could not be built here; its comparison is left out"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a virtual environment of exactly the versions and files that deploy/locks/ lists.
 
-    deploy/install.py [--venv FOLDER] [--torch auto|cpu|cuda] [--project editable|packed] LOCK...
+    deploy/install.py [--venv FOLDER] [--torch auto|cpu|cuda] [--project editable|packed] [--compile] LOCK...
 
 LOCK is the name of a file in deploy/locks/; deploy/lock.py tells what each holds. The Makefile and the Dockerfile call
 this.
@@ -10,6 +10,10 @@ Every file is checked against its hash, torch's too, wherever it comes from. `--
 pip's own configuration finds (say PIP_FIND_LINKS), else that of PyTorch's own index, and where that can't be reached
 PyPI's build, which brings 3 GB of CUDA libraries. `auto` keeps what is installed, else means `cuda` where an NVIDIA
 driver is, else `cpu`.
+
+Bytecode is half of an install's time, and a demo imports a fraction of the files: it is made as they are imported, or
+with `--compile` at once. Tests need that, since to them a warning that compiling gives would be an error, and so does
+an image, which is read-only.
 
 Old Pythons must be able to read this file, to be told that they are too old: no syntax and no module newer than 3.6's.
 """
@@ -94,9 +98,10 @@ class Environment:
         return subprocess.call([self.python, "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
 
     def pip(self, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        bytecode = ["--no-compile"] if command == "install" else []
         argv = [self.python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", command]
         return subprocess.run(  # universal_newlines: `text` is newer than 3.6
-            [*argv, *arguments], cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True, check=False
+            [*argv, *bytecode, *arguments], cwd=ROOT, stderr=subprocess.PIPE, universal_newlines=True, check=False
         )
 
     def install(self, *arguments: str) -> None:
@@ -157,7 +162,7 @@ def install_cpu_torch(environment: Environment) -> bool:
 
 def install_locks(environment: Environment, names: "list[str]") -> None:
     for name in names:
-        print(f"deploy/locks/{name}.txt", flush=True)
+        print(f"installing deploy/locks/{name}.txt", flush=True)
         # Only llama.cpp is built here, with the tools of build.txt: an isolated build takes tools that no lock names.
         source = ["--no-build-isolation"] if name == "bench" else ["--only-binary", ":all:"]
         environment.install("--require-hashes", *source, "--requirement", lock(name))
@@ -168,6 +173,7 @@ def main() -> None:
     parser.add_argument("--venv", default=".venv", metavar="FOLDER")
     parser.add_argument("--torch", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--project", choices=("editable", "packed"), help="install this project, too")
+    parser.add_argument("--compile", action="store_true", help="make all bytecode now")
     parser.add_argument("locks", nargs="*", metavar="LOCK")
     arguments = parser.parse_args()
     environment = Environment(arguments.venv)
@@ -179,6 +185,8 @@ def main() -> None:
         # Setuptools is in run.txt: without isolation pip takes that one and no other.
         editable = ["--editable"] if arguments.project == "editable" else []
         environment.install("--no-build-isolation", *editable, ".")
+    if arguments.compile:  # its exit code tells of files that are no Python, templates of it say
+        subprocess.call([environment.python, "-m", "compileall", "-qq", "-j", "0", os.path.join(arguments.venv, "lib")])
     if arguments.locks or arguments.project:
         done = environment.pip("check")
         if done.returncode:

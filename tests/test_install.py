@@ -119,7 +119,7 @@ def test_the_demo_installs_less_than_the_tests(tmp_path: Path) -> None:
     assert len(first) == 1
     assert first[0].endswith("--torch auto --project editable run")
     assert [line for line in test.splitlines() if "install.py" in line][:1] == first
-    assert re.search(r"install\.py \S+ \S+ dev$", test, re.MULTILINE)
+    assert re.search(r"install\.py \S+ \S+ --compile dev$", test, re.MULTILINE)
 
 
 # -- torch --
