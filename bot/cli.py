@@ -17,7 +17,7 @@ EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="troop")
+@click.version_option(package_name="troop-bot")
 @click.option("--verbose", "-v", is_flag=True, help="Log what happens, to stderr.")
 def cli(verbose: bool) -> None:
     """Turn a labelled issue into a pull request: sample many fixes, let tests vote, show the whole count.

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ def test_help(command: str) -> None:
     done = CliRunner().invoke(cli, [*command.split(), "--help"])
     assert done.exit_code == 0
     assert "Usage:" in done.output
+
+
+def test_version_is_the_installed_distribution_s() -> None:
+    done = CliRunner().invoke(cli, ["--version"], prog_name="troop")
+    assert done.output == f"troop, version {metadata.version('troop-bot')}\n"
 
 
 def test_the_issue_file_must_be_there(tmp_path: Path) -> None:
