@@ -22,16 +22,17 @@ COMPACT: dict[str, float | int] = {
 }
 
 # For an instruction-tuned model on a CPU, where a prompt of 10,000 tokens takes half a minute and all replies together
-# some 100 tokens a second: the likeliest files, excerpts of the long ones, fewer and shorter replies. Only where the
-# operator's settings leave the default.
+# some 100 tokens a second: the likeliest files, excerpts of the long ones, fewer and shorter replies; more
+# chance, since what fails is drawn anew. Only where the operator's settings leave the default.
 ON_CPU: dict[str, float | int] = {
     "relevance_output_tokens": 256,
     "relevance_max_files": 8,
     "relevance_max_file_tokens": 2000,
     "rankings": 1,
-    "context_tokens": 6000,
+    "context_tokens": 3000,
     "test_calls": 4,
-    "edit_calls": 4,
+    "edit_calls": 5,
+    "temperature": 0.6,
     "output_tokens": 1024,
     "selection_calls": 4,
 }
@@ -42,15 +43,21 @@ class ResolvedSolver(Record):
 
     profile: Profile
     settings: SolverSettings
-    rewrites: bool = False  # whether edits are asked for as whole functions: a small model copies lines badly
+    small: bool = False  # whether the model is small, which is what runs on a CPU, though it takes instructions
 
     @property
     def redraws(self) -> bool:
         """Whether an attempt that failed is forgotten and drawn anew, instead of being shown to the model.
 
-        A model of a few million parameters mostly repeats what it reads, its mistakes too: independent draws find more.
+        A small model mostly repeats what it reads, its mistakes too: independent draws find more. They cost less, too:
+        all draws share one prompt.
         """
-        return self.profile == "compact"
+        return self.profile == "compact" or self.small
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether edits are asked for as whole functions: a small model copies the lines around a change badly."""
+        return self.small
 
     def reply_tokens(self, window: int) -> int:
         """Tokens that one reply of a machine may have: the setting, but at most a quarter of the model's window."""
@@ -78,4 +85,4 @@ def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else {}
     chosen = {name: value for name, value in numbers.items() if name not in settings.model_fields_set}
     settings = settings.model_copy(update=chosen)
-    return ResolvedSolver(profile=profile, settings=settings, rewrites=profile == "full" and model.on_cpu)
+    return ResolvedSolver(profile=profile, settings=settings, small=profile == "full" and model.on_cpu)

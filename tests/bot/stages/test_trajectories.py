@@ -217,6 +217,22 @@ async def test_an_edit_that_is_repeated_word_for_word_is_drawn_anew(root: Path) 
     assert calls["trajectory/0/edit/3"][1]["temperature"] > calls["trajectory/0/edit/2"][1]["temperature"]
 
 
+async def test_a_small_model_is_drawn_anew_and_writes_functions_whole(root: Path) -> None:
+    wrong = '<edit path="mod.py">\ndef add(a, b):\n    return a * b\n</edit>'
+    model = ScriptedModel(
+        by_call([TEST, "<approve/>"], [wrong, wrong.replace("*", "+")]), on_cpu=True, context_window=32_768
+    )
+    chosen = resolve(SolverSettings(trajectories=1), model)
+    (t,) = await sample_trajectories(ISSUE, CONTEXT, root, model, Sandbox(), chosen, Progress())
+    assert t.end is TrajectoryEnd.DONE
+    assert t.patch is not None
+    assert t.patch.changes[0].text == MOD.replace("-", "+")
+    first, second = (messages for key, messages, _ in model.calls if "/edit/" in key)
+    assert first == second, "all draws share one prompt"
+    assert '<edit path="mod.py">\ndef add(a, b):\n' in first[-1].content
+    assert "from mod import add\n" in asked(model, "trajectory/0/test/1")
+
+
 def test_what_the_issue_names_may_be_missing_rightly() -> None:
     asks = Issue(title="Add a function `total`", body="`mod.total([1, 2])` should be 3")
     test = Test(path="t.py", text="")
