@@ -1,0 +1,74 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.bench import bench_humaneval
+from tests.bench.bench_humaneval import code_of, figures_of, judge, main, program, question, summary
+
+PROBLEM = {
+    "task_id": "HumanEval/0",
+    "prompt": "from typing import List\n\n\ndef double(x: int) -> List[int]:\n",
+    "entry_point": "double",
+    "canonical_solution": "    return [x, x]\n",
+    "test": "def check(candidate):\n    assert candidate(2) == [2, 2]\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("Sure:\n```python\na = 1\n```\nand\n```python\nb = 2\n```", "a = 1"),
+        ("```\nshown\n```\n```Python\na = 1\n```", "a = 1"),
+        ("```\na = 1\n```", "a = 1"),
+        ("```python\na = 1\nb =", "a = 1\nb ="),  # cut short
+        ("a = 1", "a = 1"),
+    ],
+)
+def test_code_is_the_first_python_block(reply: str, code: str):
+    assert code_of(reply) == code
+
+
+def test_the_prompts_imports_are_added_where_the_code_lacks_them():
+    bare = "def double(x: int) -> List[int]:\n    return [x, x]"
+    exec(program(PROBLEM, bare), {})
+    assert program(PROBLEM, bare).count("from typing import List") == 1
+    assert program(PROBLEM, f"from typing import List\n{bare}").count("from typing import List") == 1
+
+
+def test_a_wrong_answer_fails_and_a_main_block_is_not_run():
+    with pytest.raises(AssertionError):
+        exec(program(PROBLEM, "def double(x): return [x]"), {})
+    exec(program(PROBLEM, "def double(x): return [x, x]\nif __name__ == '__main__': raise SystemExit(input())"), {})
+
+
+def test_only_a_program_that_reaches_its_end_passes():
+    replies = ["```python\ndef double(x):\n    return [x, x]\n```", "raise SystemExit(0)", "def double(x): return x"]
+    verdicts = asyncio.run(judge([PROBLEM] * 3, [{"text": reply} for reply in replies]))
+    assert [verdict["passed"] for verdict in verdicts] == [True, False, False]
+    assert "AssertionError" in verdicts[2]["output"]
+
+
+def test_the_prompt_is_asked_for_in_a_block():
+    assert question(PROBLEM).endswith("-> List[int]:\n```\n")
+
+
+def test_the_floor_is_a_goal_of_the_table():
+    records = [
+        {"task_id": str(i), "passed": i < 7, "tokens": 10, "finish": "length" if i == 9 else "stop"} for i in range(10)
+    ]
+    figures = figures_of(records, 5.0)
+    assert (figures["pass_at_1"], figures["passed"], figures["cut_short"]) == (70.0, 7, 1)
+    assert figures["tokens_per_second"] == 20.0
+    assert figures["failed"] == ["7", "8", "9"]
+    assert summary(figures, None) == []
+    assert summary(figures, 69.0)[0]["ratio"] > 1
+
+
+def test_it_is_left_out_without_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(bench_humaneval, "MODELS", tmp_path)
+    assert main(["--json", str(tmp_path / "figures.json")]) == 0
+    assert "make models" in capsys.readouterr().out
+    assert not (tmp_path / "figures.json").exists()
