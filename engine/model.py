@@ -15,7 +15,7 @@ from transformers.distributed import DistributedConfig
 from engine.attention import NAME, PagedContext, attending
 from engine.backends import Work, choose
 from engine.dtypes import resolve_dtype
-from engine.errors import LoadError
+from engine.errors import LoadError, one_line
 from engine.features import check_config, context_length
 from engine.fused_ops import ops_for
 from engine.gate import logits_of, pass_gate
@@ -127,9 +127,17 @@ class Model:
         kind = resolve_dtype(dtype, config, place)
         try:
             shards = {"distributed_config": DistributedConfig(tp_size=split)} if split > 1 else {}
-            inner = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=NAME, **shards)
-        except (OSError, ValueError, KeyError) as error:
-            raise LoadError(f"no model could be loaded from {path}: {error}") from error
+            inner, told = AutoModelForCausalLM.from_pretrained(
+                path, dtype=kind, attn_implementation=NAME, output_loading_info=True, **shards
+            )
+        except torch.OutOfMemoryError as error:
+            raise LoadError(f"no memory is left for the weights of {path}: {one_line(error)}") from error
+        except Exception as error:  # damaged or strange checkpoints fail in any way
+            raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
+        if missing := sorted(told["missing_keys"]):  # transformers would draw them at random
+            raise LoadError(
+                f"{path} lacks {len(missing)} of the model's weights, {missing[0]} first: is the checkpoint whole?"
+            )
         if split > 1:
             localize(inner)
         else:
@@ -205,8 +213,8 @@ def read_config(path: str) -> Any:
     """
     try:
         return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise LoadError(f"no model could be loaded from {path}: {error}") from error
+    except Exception as error:  # a damaged or strange file fails in any way
+        raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
 
 
 def _generation_defaults(path: str) -> dict[str, Any]:

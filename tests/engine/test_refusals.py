@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from engine.attention import NAME, paged_tree_attention
@@ -111,6 +112,37 @@ def test_folders_that_hold_no_model(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "never-heard-of"}))
     with pytest.raises(LoadError):
         Model.load(str(tmp_path))
+
+
+def test_weights_that_a_checkpoint_lacks_are_not_drawn_at_random(weights: Any, tmp_path: Path):
+    weights.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(
+        LoadError, match=r"lacks 1 of the model's weights, model\.layers\.1\.mlp\.up_proj\.weight first"
+    ):
+        Model.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "vocab_size", "num_attention_heads"])
+def test_a_configuration_that_does_not_fit_its_weights_is_told_in_a_line(weights: Any, tmp_path: Path, field: str):
+    weights.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: config[field] * 2}))
+    with pytest.raises(LoadError) as caught:
+        Model.load(str(tmp_path), dtype="float32")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_of_wrong_types_is_told_in_a_line(weights: Any, tmp_path: Path):
+    weights.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "wide", "num_hidden_layers": None}))
+    with pytest.raises(LoadError) as caught:
+        Model.load(str(tmp_path), dtype="float32")
+    assert "\n" not in str(caught.value)
 
 
 def test_half_precision_is_served_too(weights: Any):
