@@ -186,7 +186,8 @@ def main() -> None:
         editable = ["--editable"] if arguments.project == "editable" else []
         environment.install("--no-build-isolation", *editable, ".")
     if arguments.compile:  # its exit code tells of files that are no Python, templates of it say
-        subprocess.call([environment.python, "-m", "compileall", "-qq", "-j", "0", os.path.join(arguments.venv, "lib")])
+        compileall = ["-W", "ignore", "-m", "compileall", "-qq", "-j", "0"]
+        subprocess.call([environment.python, *compileall, os.path.join(arguments.venv, "lib")])
     if arguments.locks or arguments.project:
         done = environment.pip("check")
         if done.returncode:
