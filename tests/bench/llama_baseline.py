@@ -8,7 +8,7 @@ sequence. Sampling is the engine's own, so that only the models are compared. Ne
 
 import ctypes
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,9 +154,12 @@ class LlamaCpp:
         """What it was built with."""
         return str(self._api.llama_print_system_info().decode())
 
-    def generate(self, branches: Sequence[Branch], new: int, params: SamplingParams) -> list[list[int]]:
+    def generate(
+        self, branches: Sequence[Branch], new: int, params: SamplingParams, mark: Callable[[], object] = lambda: None
+    ) -> list[list[int]]:
         """`new` tokens for every sample of every branch, in order. What branches begin with alike is computed once,
-        and so is each branch's rest; seeds are `params.seed` + the sample's number.
+        and so is each branch's rest; seeds are `params.seed` + the sample's number. `mark` is called whenever all
+        samples have one token more.
         """
         self._api.llama_memory_clear(self._memory, False)
         shared = _common([branch.prompt for branch in branches])
@@ -174,11 +177,13 @@ class LlamaCpp:
             rows.append(logits.expand(branch.samples, -1))
         positions = [len(branch.prompt) for branch in branches for _ in range(branch.samples)]
         chosen = self._sample(torch.cat(rows), params, 0)
+        mark()
         found = [chosen]
         for step in range(1, new):
             logits = self._decode(chosen, positions, list(range(firsts[-1])), every=True)
             positions = [position + 1 for position in positions]
             chosen = self._sample(logits, params, step)
+            mark()
             found.append(chosen)
         return np.stack(found, axis=1).tolist()
 
