@@ -105,7 +105,7 @@ class Environment:
         )
 
     def install(self, *arguments: str) -> None:
-        """What `arguments` of pip name and nothing that it demands, since locks are whole.
+        """What `arguments` of pip name and nothing that it demands: locks are whole, as deploy/check_install.py sees.
 
         SystemExit with pip's words where it fails.
         """
@@ -188,10 +188,6 @@ def main() -> None:
     if arguments.compile:  # its exit code tells of files that are no Python, templates of it say
         compileall = ["-W", "ignore", "-m", "compileall", "-qq", "-j", "0"]
         subprocess.call([environment.python, *compileall, os.path.join(arguments.venv, "lib")])
-    if arguments.locks or arguments.project:
-        done = environment.pip("check")
-        if done.returncode:
-            raise SystemExit(done.stderr or "pip finds that the locks don't fit together, see above: make lock")
 
 
 if __name__ == "__main__":
