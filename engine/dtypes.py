@@ -10,6 +10,9 @@ from engine.memory import available
 
 SMALL = 1 << 26  # weights up to which a CPU's step is calls rather than arithmetic: float32 is as fast there, and exact
 FASTER = 1.2  # times, at many rows, that a 16-bit dtype must be faster than float32 to be taken
+SLOWER = (
+    2.0  # times that it may be slower at one row: it is slower there on no CPU with such units, but trials are noisy
+)
 TRIES = 12
 _log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def resolve_dtype(asked: str, config: Any, place: str) -> torch.dtype:
         _log.info("dtype float32: this CPU has no units for %s", name)
         return torch.float32
     many, one = _speedup(own, config, 64), _speedup(own, config, 1)
-    chosen = own if many > FASTER and one > 1 / FASTER else torch.float32
+    chosen = own if many > FASTER and one > 1 / SLOWER else torch.float32
     _log.info(
         "dtype %s: %s is %.1f times as fast as float32 at 64 rows here, %.1f at one",
         str(chosen).removeprefix("torch."),
@@ -65,11 +68,11 @@ def _multiplies(dtype: torch.dtype) -> bool:
 def _speedup(dtype: torch.dtype, config: Any, rows: int) -> float:
     """How many times faster than in float32 the product with a matrix of the model's MLP is, the best of each."""
     hidden, inner = _sizes(config)
-    best = {}
-    for kind in (torch.float32, dtype):
-        weight, x = torch.ones(inner, hidden, dtype=kind), torch.ones(rows, hidden, dtype=kind)
-        best[kind] = min(_seconds(x, weight) for _ in range(TRIES))
-    return best[torch.float32] / max(best[dtype], 1e-9)
+    kinds = (torch.float32, dtype)
+    numbers = [(torch.ones(rows, hidden, dtype=kind), torch.ones(inner, hidden, dtype=kind)) for kind in kinds]
+    times = [[_seconds(*pair) for pair in numbers] for _ in range(TRIES)]  # in turn: other work slows both
+    wide, narrow = (min(column) for column in zip(*times, strict=True))
+    return wide / max(narrow, 1e-9)
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
