@@ -10,9 +10,7 @@ from engine.memory import available
 
 SMALL = 1 << 26  # weights up to which a CPU's step is calls rather than arithmetic: float32 is as fast there, and exact
 FASTER = 1.2  # times, at many rows, that a 16-bit dtype must be faster than float32 to be taken
-SLOWER = (
-    2.0  # times that it may be slower at one row: it is slower there on no CPU with such units, but trials are noisy
-)
+ROWS = 64  # of the trial: one row is bound by memory, where half the bytes are never slower
 TRIES = 12
 _log = logging.getLogger(__name__)
 
@@ -45,15 +43,10 @@ def resolve_dtype(asked: str, config: Any, place: str) -> torch.dtype:
     if not _multiplies(own):
         _log.info("dtype float32: this CPU has no units for %s", name)
         return torch.float32
-    many, one = _speedup(own, config, 64), _speedup(own, config, 1)
-    chosen = own if many > FASTER and one > 1 / SLOWER else torch.float32
-    _log.info(
-        "dtype %s: %s is %.1f times as fast as float32 at 64 rows here, %.1f at one",
-        str(chosen).removeprefix("torch."),
-        name,
-        many,
-        one,
-    )
+    many = _speedup(own, config)
+    chosen = own if many > FASTER else torch.float32
+    took = str(chosen).removeprefix("torch.")
+    _log.info("dtype %s: %s is %.1f times as fast as float32 at %d rows here", took, name, many, ROWS)
     return chosen
 
 
@@ -65,14 +58,22 @@ def _multiplies(dtype: torch.dtype) -> bool:
     return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported")())
 
 
-def _speedup(dtype: torch.dtype, config: Any, rows: int) -> float:
-    """How many times faster than in float32 the product with a matrix of the model's MLP is, the best of each."""
+def _speedup(dtype: torch.dtype, config: Any) -> float:
+    """How many times faster than in float32 the product with a matrix of the model's MLP is, the best of each.
+
+    By one thread: several wait for each other, so that on a busy machine no time is the product's own.
+    """
     hidden, inner = _sizes(config)
     kinds = (torch.float32, dtype)
-    numbers = [(torch.ones(rows, hidden, dtype=kind), torch.ones(inner, hidden, dtype=kind)) for kind in kinds]
-    times = [[_seconds(*pair) for pair in numbers] for _ in range(TRIES)]  # in turn: other work slows both
-    wide, narrow = (min(column) for column in zip(*times, strict=True))
-    return wide / max(narrow, 1e-9)
+    numbers = [(torch.ones(ROWS, hidden, dtype=kind), torch.ones(inner, hidden, dtype=kind)) for kind in kinds]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = [[_seconds(*pair) for pair in numbers] for _ in range(TRIES)]  # in turn: other work slows both
+    finally:
+        torch.set_num_threads(threads)
+    best: list[float] = [min(column) for column in zip(*times, strict=True)]
+    return best[0] / max(best[1], 1e-9)
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
