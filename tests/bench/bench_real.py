@@ -84,7 +84,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def load(folder: Path, args: argparse.Namespace) -> Core:
     """The engine as its command makes it, with a cache that holds every row. Raises `LoadError`."""
-    tokens = SPARE * (args.prompt + max(row.samples for row in ROWS) * (args.new + 16))
+    tokens = SPARE * (max(args.prompt, CHECK_PROMPT) + max(row.samples for row in ROWS) * (args.new + 16))
     argv = ["--model", str(folder), "--threads", str(args.threads), "--cache-tokens", str(tokens)]
     argv += ["--quantization", args.quantization] if args.quantization else []
     return build_core(read([*argv, *args.options]))
