@@ -26,8 +26,8 @@ COMPACT: dict[str, float | int] = {
 # chance, since what fails is drawn anew. Only where the operator's settings leave the default.
 ON_CPU: dict[str, float | int] = {
     "relevance_output_tokens": 256,
-    "relevance_max_files": 8,
-    "relevance_max_file_tokens": 2000,
+    "relevance_max_files": 4,
+    "relevance_max_file_tokens": 1200,
     "rankings": 1,
     "context_tokens": 3000,
     "test_calls": 4,
