@@ -1,22 +1,26 @@
-"""Packed weights: on CPU in float32, linears multiply with a copy of their weight in oneDNN's blocked layout.
+"""Packed weights: on a CPU, linears multiply with weights laid out for it, as `engine.linear_forms` describes.
 
 A plain product lays its weight out anew, block by block, each time it is called; for the few rows of a decoding step
 that is a good part of the work. A single row of a small matrix is faster without.
 """
 
-from collections.abc import Callable
+import logging
+import time
+from collections import Counter, defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.fuse import MergedLinear
+from engine.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_forms
+from engine.memory import available, size
+from kernels.few_bit_linear import native
 
-ROWS = 64  # the layout is chosen for so many; any number may come
 SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row and of many
-# oneDNN keeps half a megabyte of code for each number of rows that it has met, so few numbers are let come to it.
-STEP = 8  # rows that smaller products are filled up to a multiple of
-FEW = 128  # rows from which on laying a weight out anew costs little beside the work
-WIDE_STEP = 64  # as STEP, where more rows than FEW meet a weight that is not kept as it is
+SPARE = 3 << 30  # bytes that must be left beside few-bit weights: for the cache of keys and values, and for others
+MOST_BITS = 7  # of a few-bit weight
+_log = logging.getLogger(__name__)
 
 
 def pack(model: nn.Module) -> int:
@@ -26,46 +30,61 @@ def pack(model: nn.Module) -> int:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
-    packed = 0
-    for module in model.modules():
-        if not isinstance(module, MergedLinear) and type(module) is not nn.Linear:
-            continue
-        weight, bias = module.weight, module.bias
-        if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype != torch.float32:
-            continue
-        if module._forward_hooks or module._forward_pre_hooks:  # shards of a split model
-            continue
+    packable = {torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
+    modules: list[Any] = [module for module in model.modules() if _is_packable(module, packable)]
+    begin = time.perf_counter()
+    few_bit = _has_room(modules)
+    products: dict[tuple[object, ...], list[Product]] = defaultdict(list)
+    bits: Counter[str] = Counter()
+    for module in modules:
+        weight: Tensor = module.weight
+        bias: Tensor | None = module.bias
+        large = weight.numel() > SMALL
+        few = native.pack(weight, bias) if few_bit and large else None
+        bits["few-bit" if few else "other"] += weight.numel()
         layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-        product = _Product(layout, bias, weight if weight.numel() <= SMALL else None)
-        if weight.numel() > SMALL:  # nothing is held twice
+        forms: list[Form] = [FewBit(few, way) for way in few.ways] if few else []
+        forms.append(Blocked(layout, bias, None if large else weight))
+        if large:  # nothing is held twice
             del module.weight
             module.weight = layout
-        if isinstance(module, MergedLinear):
-            module.product = product  # type: ignore[method-assign]
-        else:
-            module.forward = product  # type: ignore[assignment, method-assign]
-        packed += 1
-    return packed
+        product = Product(forms, (weight.shape[0], weight.shape[1]))
+        products[product.shape, few and few.nbytes].append(product)
+        _install(module, product)
+    for group in products.values():
+        try_forms(group)
+    if bits["few-bit"]:
+        share = bits["few-bit"] / (bits["few-bit"] + bits["other"])
+        _log.info("%.0f %% of weights are few-bit ones, packed in %.0f s", 100 * share, time.perf_counter() - begin)
+    return len(modules)
 
 
-class _Product:
-    """What `torch.nn.functional.linear` computes, with a packed weight."""
+def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
+    if not isinstance(module, MergedLinear) and type(module) is not nn.Linear:
+        return False
+    weight = module.weight
+    if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype not in dtypes:
+        return False
+    return not module._forward_hooks and not module._forward_pre_hooks  # they are of shards of a split model
 
-    __slots__ = ("_bias", "_call", "_plain", "_weight")
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plain: Tensor | None) -> None:
-        self._weight = weight
-        self._bias = bias
-        self._plain = plain
-        self._call: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
+def _install(module: Any, product: Product) -> None:
+    call: Form = product if len(product.forms) > 1 else product.forms[0]
+    if isinstance(module, MergedLinear):
+        module.product = call  # type: ignore[method-assign, assignment]
+    else:
+        module.forward = call
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = x.numel() // x.shape[-1]
-        if self._plain is not None and (rows == 1 or rows > FEW):
-            return nn.functional.linear(x, self._plain, self._bias)
-        step = STEP if rows <= FEW else WIDE_STEP
-        if rows == 1 or rows % step == 0:
-            return self._call(x, self._weight, self._bias, "none", [], "")
-        flat = nn.functional.pad(x.reshape(rows, -1), (0, 0, 0, -rows % step))
-        found = self._call(flat, self._weight, self._bias, "none", [], "")[:rows]
-        return found.view(*x.shape[:-1], -1)
+
+def _has_room(modules: list[Any]) -> bool:
+    """Whether memory allows few-bit weights beside the others."""
+    need = sum(_numbers(module.weight) for module in modules) * MOST_BITS // 8
+    room = available(torch.device("cpu"))
+    if room is None or room - need > SPARE or not need:
+        return True
+    _log.info("few-bit weights would take up to %s, and %s are available: left out", size(need), size(room))
+    return False
+
+
+def _numbers(weight: Tensor) -> int:
+    return weight.numel() if weight.dtype == torch.bfloat16 and weight.numel() > SMALL else 0

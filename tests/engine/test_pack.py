@@ -34,11 +34,24 @@ def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPa
     assert block.down_proj.weight.layout is torch.strided
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 129, 300])
 @torch.inference_mode()
-def test_only_float32_is_packed():
-    block = Block().to(torch.bfloat16)
+def test_bfloat16_is_packed_where_the_cpu_multiplies_it(rows: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pack, "SMALL", 24 * 90)
+    block = Block()
+    x = torch.randn(1, rows, 24).to(torch.bfloat16)
+    expected = block(x.float())
+    block = block.to(torch.bfloat16)
+    merge_linears(block)
+    assert pack.pack(block) == (3 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
+    assert block(x).dtype == torch.bfloat16
+    torch.testing.assert_close(block(x).float(), expected, atol=0.03, rtol=0.03)
+
+
+@torch.inference_mode()
+def test_float16_is_not_packed():
+    block = Block().to(torch.float16)
     assert pack.pack(block) == 0
-    assert block(torch.randn(1, 3, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_hooks_stay_in_their_place():
