@@ -199,7 +199,7 @@ def test_nobody_is_told_to_install_a_strangers_package() -> None:
     assert PROJECT["name"] != "troop"
     assert PROJECT["scripts"] == {"troop": "bot.cli:main"}
     extra = "|".join(EXTRAS)
-    wrong = re.compile(rf"\btroop\[({extra})|\bpip3? install (?:-\S+ )*['\"]?troop(?![\w/-])")
+    wrong = re.compile(rf"\btroop\\?\[({extra})|\bpip3? install (?:-\S+ )*['\"]?troop(?![\w/-])")
     assert wrong.search("pip install 'troop[parallel]'")
     assert wrong.search("pip install -U troop")
     assert not wrong.search("TROOP_BOT=troop[bot] pip install '.[parallel]'")

@@ -495,7 +495,8 @@ def test_several_gguf_files_in_a_folder(file: Path):
 
 
 @pytest.mark.parametrize("model", ["/no/where", "./nowhere", "a/b/c", "missing.gguf", "../x", "~nobody-of-that-name/m"])
-def test_paths_that_lead_nowhere(model: str):
+def test_paths_that_lead_nowhere(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     assert refusal(model) == f"no model {model!r}: there is no such file or folder"
 
 

@@ -142,6 +142,14 @@ def test_chat_template_and_its_refusals():
         Tokenizer(bare).chat([{"role": "user", "content": "hi"}])
 
 
+def test_a_message_nested_too_deeply():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(RequestError, match="a message is nested too deeply"):
+        OURS.chat([{"role": "user", "content": "hi", "more": deep}])
+
+
 CAPUCHIN = Path(__file__).parents[2] / "engine" / "checkpoints" / "capuchin"
 
 
