@@ -88,10 +88,25 @@ class Product:
 def try_forms(products: Sequence[Product]) -> list[int]:
     """Measure the forms of products of one shape and kind, one after another as in a step, so that weights come from
     memory as they do there; let all use what was fastest. Returns the form for each number of rows, from 0.
+
+    One thread computes and its own time counts, so that a busy machine does not choose.
     """
-    forms = len(products[0].forms)
-    if forms == 1:
+    if len(products[0].forms) == 1:
         return []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = fastest(_measure(products))
+    finally:
+        torch.set_num_threads(threads)
+    for product in products:
+        product.choose(best)
+    return best
+
+
+def _measure(products: Sequence[Product]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """Seconds, `[forms, len(GRID)]`, infinite where a form was not tried."""
+    forms = len(products[0].forms)
     inputs = products[0].shape[1]
     seconds = np.full((forms, len(GRID)), np.inf)
     left = list(range(forms))
@@ -103,23 +118,20 @@ def try_forms(products: Sequence[Product]) -> list[int]:
         for _ in range(TRIES):
             for index in left:
                 turn += 1
-                begin = time.perf_counter()
+                begin = time.thread_time()
                 products[turn % len(products)].forms[index](x)
-                seconds[index, at] = min(seconds[index, at], time.perf_counter() - begin)
+                seconds[index, at] = min(seconds[index, at], time.thread_time() - begin)
         left = [index for index in left if seconds[index, at] <= BEHIND * seconds[:, at].min() or index == forms - 1]
         if left == [forms - 1]:
             break
-    best = fastest(seconds)
-    for product in products:
-        product.choose(best)
-    return best
+    return seconds
 
 
 def fastest(seconds: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[int]:
     """The fastest form for each number of rows, from 0; between the tried ones by interpolation.
 
     Args:
-        seconds: `[forms, len(GRID)]`; infinite where a form was not tried.
+        seconds: as of `_measure`.
     """
     rows = np.arange(GRID[-1] + 1)
     last = len(seconds) - 1
