@@ -1,9 +1,9 @@
 """Whole definitions that a model wrote anew, put in the place of those that a file has under their names. Pure.
 
 Small models rewrite a function well and copy the lines around a change badly. Definitions are found by indentation in
-any language (`bot.excerpts`). What the model leaves out of one stays: decorators, a Python docstring, and of a class
-the members that it does not show; then all that is outside its members stays, too. A docstring stays as well where the
-code below it changes: small models make up another on the way to it.
+any language (`bot.excerpts`). What the model leaves out of one stays: decorators, and of a class the members that it
+does not show; then all that is outside its members stays, too. A Python docstring always stays: small models make up
+another on the way to the code. Blocks can change it.
 """
 
 import ast
@@ -115,11 +115,9 @@ def _put(lines: list[str], written: list[str], new: Definition, old: Definition,
 
 
 def _with_docstring(new: list[str], old: list[str]) -> list[str]:
-    """The new lines with the old ones' docstring, unless it is all that changes in the definition."""
+    """The new lines with the old ones' docstring."""
     was, becomes = _body(old), _body(new)
     if was is None or becomes is None or was[1] is None:
-        return new
-    if (becomes[1] or "").strip(" .…\n") and _code(old) == _code(new):
         return new
     kept = old[was[0].lineno - 1 : was[0].end_lineno]
     if becomes[1] is not None:
@@ -140,16 +138,6 @@ def _body(lines: list[str]) -> tuple[ast.stmt, str | None] | None:
     if first.lineno == tree.body[0].lineno:  # on the header's own line
         return None
     return first, ast.get_docstring(tree.body[0], clean=False)
-
-
-def _code(lines: list[str]) -> str:
-    """The definition without its docstring, whatever its layout. Raises no error: it was parsed before."""
-    definition = ast.parse(textwrap.dedent("\n".join(lines))).body[0]
-    assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    if ast.get_docstring(definition) is not None:
-        del definition.body[0]
-    definition.decorator_list = []
-    return ast.dump(definition)
 
 
 def _indent(line: str) -> str:

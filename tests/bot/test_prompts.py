@@ -82,6 +82,7 @@ def test_full_examples_are_of_the_repository() -> None:
     edit = render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=True)
     assert '<edit path="src/pkg/parts.py">\ndef whole(x):\n' in edit
     assert "SEARCH" not in edit
+    assert "pkg/new.py" not in edit, "a small model copies it"
     without = render("full", "edit", issue=issue, files=[], test=None, example=None, rewrites=True)
     assert '<edit path="path/of/the/file">' in without
     assert "SEARCH" in render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=False)
