@@ -108,8 +108,9 @@ def fuse(model: nn.Module, ops: Ops | None = None) -> Counter[str]:
     Returns:
         How many of each kind were fused: `norm`, `gate`, `layer`.
     """
-    device = next(model.parameters()).device
-    chosen = ops or ops_for(device)
+    like = next(model.parameters())
+    device = like.device
+    chosen = ops or ops_for(device, like.dtype)
     trials = Trials(device)
     with torch.no_grad():
         counts = Counter(norm=_fuse_norms(model, chosen, trials), gate=_fuse_gates(model, chosen, trials))

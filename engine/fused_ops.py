@@ -1,7 +1,8 @@
 """Which implementation of the fused operations a device gets, and whether one pays there.
 
-Triton's on CUDA, the definitions in torch elsewhere. A fused operation replaces a model's own code only where both give
-the same on random input (`close`), and on CUDA only where it is faster for a decoding batch (`pays`).
+Triton's on CUDA, C's for bfloat16 on a CPU that has what they need, the definitions in torch elsewhere. A fused
+operation replaces a model's own code only where both give the same on random input (`close`), and on CUDA only where
+it is faster for a decoding batch (`pays`).
 """
 
 import logging
@@ -17,6 +18,7 @@ import kernels.kv_store.reference as kv_store
 import kernels.rms_norm.reference as rms_norm
 import kernels.rope_store.reference as rope_store
 import kernels.silu_mul.reference as silu_mul
+from kernels import native
 
 ROWS = 128  # of a decoding batch, for the measurement
 TOLERANCE = {  # relative, and absolute for numbers around 1
@@ -69,10 +71,29 @@ def triton_ops() -> Ops:
     )
 
 
-def ops_for(device: torch.device) -> Ops:
-    """The implementation that `device` gets."""
+def native_ops() -> Ops:
+    """In C, for a CPU."""
+    import kernels.rms_norm.native as rms_norm
+    import kernels.rope_store.native as rope_store
+    import kernels.silu_mul.native as silu_mul
+
+    return Ops(
+        "C",
+        rms_norm.rms_norm,
+        rms_norm.add_rms_norm,
+        silu_mul.silu_mul,
+        rope_store.rope_store,
+        kv_store.store,
+        one_pass=True,
+    )
+
+
+def ops_for(device: torch.device, dtype: torch.dtype) -> Ops:
+    """The implementation that a model of `dtype` gets on `device`."""
     if device.type == "cuda" and find_spec("triton") is not None:
         return triton_ops()
+    if device.type == "cpu" and dtype == torch.bfloat16 and native.library() is not None:
+        return native_ops()
     return REFERENCE
 
 

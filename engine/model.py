@@ -87,7 +87,7 @@ class Model:
         self.context_length = min(context_length(self.config), longest or context_length(self.config))
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().out_features)
-        self._ops = ops_for(self.device)
+        self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
         heads, kv_heads, head_dim = passed.heads, passed.kv_heads, passed.head_dim
         self.shape = CacheShape(passed.layers, kv_heads, head_dim, self.dtype.itemsize, heads)

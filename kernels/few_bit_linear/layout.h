@@ -8,14 +8,8 @@
  */
 #ifndef FEW_BIT_LAYOUT_H
 #define FEW_BIT_LAYOUT_H
-#include <immintrin.h>
-#include <stdint.h>
+#include "native.h"
 
 enum { FOUR = 4, SIX = 6 };
 enum { WIDTH = 16, GROUP = 32, FOUR_BYTES = 320, SIX_BYTES = 448 };
-
-typedef uint16_t half; /* bfloat16 or float16 */
-typedef void parallel_run(void (*body)(void *), void *data, unsigned threads, unsigned flags);
-
-#define ALWAYS static inline __attribute__((always_inline))
 #endif

@@ -1,36 +1,21 @@
 """Few-bit linears in C for CPUs with AVX-512 BF16: a decoding step reads 5 or 7 bits of a weight rather than 16.
 
 Neither torch nor torchao has a kernel that multiplies such weights as they are (`_weight_int4pack_mm_for_cpu` rounds
-scales to bfloat16, has no six bits and no AMX). The sources beside this file are compiled once per user by the C
-compiler at hand, as Triton does it, for the very processor; threads are those of torch's own OpenMP pool.
+scales to bfloat16, has no six bits and no AMX). `kernels.native` compiles the sources beside this file.
 """
 
 import ctypes
 import functools
-import hashlib
-import logging
 import math
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels import native
 from kernels.few_bit_linear.reference import FOUR, GROUP, SIX, TILE
 
-HERE = Path(__file__).parent
-SOURCES = ("cpu.c", "pack.c", "layout.h")
-NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16", "f16c", "fma"}  # as /proc/cpuinfo names them
-WANTED = {"amx_tile", "amx_bf16"}
 BYTES = {FOUR: 320, SIX: 448}  # of a group of a tile
 HIGHEST = 2.0**15  # scales and centres as float16 are at most so large
-_log = logging.getLogger(__name__)
 
 
 class _Source(ctypes.Structure):
@@ -59,9 +44,7 @@ class _Job(ctypes.Structure):
 class Library:
     """The compiled kernels."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `OSError` where it can't be loaded."""
-        found = ctypes.CDLL(str(path))
+    def __init__(self, found: ctypes.CDLL) -> None:
         self.guess = found.few_bit_guess
         self.pack = found.few_bit_pack
         self.linear = found.few_bit_linear
@@ -69,7 +52,7 @@ class Library:
             function.argtypes = [ctypes.POINTER(structure)]
         ways = int(found.few_bit_ways())
         self.ways = [way for way in (0, 1) if ways >> way & 1]  # AVX-512's dot products, AMX
-        self.pool = _pool()
+        self.run = native.pool().run
 
 
 class FewBitWeight:
@@ -99,7 +82,7 @@ class FewBitWeight:
             n=shape[0],
             k=shape[1],
             factor=factor,
-            run=library.pool,
+            run=library.run,
         )
 
     @property
@@ -133,9 +116,10 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> FewBitWeight | None:
     usable = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.ndim == 2
     if not usable or not weight.is_contiguous() or weight.shape[1] % GROUP or not weight.numel():
         return None
-    library = load()
-    if library is None:
+    compiled = native.library()
+    if compiled is None:
         return None
+    library = _of(compiled)
     n, k = weight.shape
     kinds = torch.zeros(-(-n // TILE), dtype=torch.uint8)
     source = _Source(
@@ -143,7 +127,7 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> FewBitWeight | None:
         n=n,
         k=k,
         kinds=kinds.data_ptr(),
-        run=library.pool,
+        run=library.run,
         threads=torch.get_num_threads(),
     )
     if not library.guess(source):
@@ -161,81 +145,5 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> FewBitWeight | None:
 
 
 @functools.cache
-def load() -> Library | None:
-    """The kernels, compiled if need be; `None` where this processor or this machine can't have them."""
-    if os.environ.get("TROOP_NATIVE_KERNELS") == "0":
-        return None
-    lack = ""
-    try:
-        has = _features()
-        if platform.machine() != "x86_64" or not has >= NEEDED:
-            lack = "this processor lacks AVX-512 BF16"
-        elif (compiler := _compiler()) is None:
-            lack = "there is no C compiler: install gcc"
-        else:
-            return Library(_build(compiler, has))
-    except (OSError, subprocess.SubprocessError) as error:
-        output = getattr(error, "stderr", None) or ""
-        lack = f"they can't be compiled: {(output.strip() or str(error)).splitlines()[0]}"
-    _log.info("no few-bit kernels: %s", lack)
-    return None
-
-
-def _features() -> set[str]:
-    """What the processor has, in Linux' words."""
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return set()
-    line = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-    return set(line.partition(":")[2].split())
-
-
-def _compiler() -> list[str] | None:
-    asked = os.environ.get("CC")
-    if asked:
-        return shlex.split(asked)
-    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
-    return [found] if found else None
-
-
-def _build(compiler: list[str], has: set[str]) -> Path:
-    """The compiled library, out of the user's cache where it lies there."""
-    flags = [f"-m{name.replace('avx512_bf16', 'avx512bf16').replace('_', '-')}" for name in sorted(NEEDED)]
-    if has >= WANTED:
-        flags += [f"-m{name.replace('_', '-')}" for name in sorted(WANTED)]
-    argv = [*compiler, "-O3", "-std=gnu11", "-fPIC", "-shared", *flags]
-    key = hashlib.sha256(repr(argv).encode())
-    for name in SOURCES:
-        key.update((HERE / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "troop" / "kernels"
-    target = cache / f"few_bit-{key.hexdigest()[:16]}.so"
-    if target.is_file():
-        return target
-    try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = tempfile.mkdtemp(prefix=".build", dir=cache)
-    except OSError:  # a home that can't be written to
-        folder = tempfile.mkdtemp(prefix="troop-kernels")
-        target = Path(folder) / target.name
-    made = Path(folder) / "made.so"
-    sources = [str(HERE / name) for name in SOURCES if name.endswith(".c")]
-    try:
-        subprocess.run(
-            [*argv, "-o", str(made), *sources, "-lm"], check=True, capture_output=True, text=True, timeout=120
-        )
-        made.replace(target)  # at once whole
-    finally:
-        if target.parent != Path(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-    return target
-
-
-def _pool() -> Any:
-    """The address of the function that runs a piece of C on all threads of torch's pool; `None`: on one thread."""
-    if "OpenMP" not in torch.__config__.parallel_info():
-        return None
-    try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
-    except (OSError, AttributeError):
-        return None
+def _of(compiled: ctypes.CDLL) -> Library:
+    return Library(compiled)

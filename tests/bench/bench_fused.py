@@ -24,6 +24,7 @@ from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from engine.fused_ops import Ops, close, ops_for, random
+from kernels import native
 
 Call = Callable[[], Any]
 SECONDS = 0.01  # of one round's calls, at least
@@ -127,13 +128,18 @@ def timed(fused: Call, plain: Call, device: str, rounds: int) -> tuple[float, fl
     return min(found["fused"]), min(found["plain"])
 
 
+def dtype_on(device: str) -> torch.dtype:
+    """The dtype that is fused best there."""
+    return torch.bfloat16 if device == "cuda" or native.library() is not None else torch.float32
+
+
 @torch.inference_mode()
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One entry for every operation, size and number of rows; also printed."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(args.threads)
-    like = torch.empty(0, device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32)
-    ops = ops_for(torch.device(device))
+    like = torch.empty(0, device=device, dtype=dtype_on(device))
+    ops = ops_for(torch.device(device), like.dtype)
     found = []
     for size in SIZES[:1] if args.quick else SIZES:
         for rows in (64,) if args.quick else (1, 64, 512):
@@ -162,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     record = {
         "command": shlex.join(["python", "-m", "tests.bench.bench_fused", *(sys.argv[1:] if argv is None else argv)]),
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
-        "implementation": ops_for(torch.device("cuda" if gpu else "cpu")).name,
+        "implementation": ops_for(torch.device(device := "cuda" if gpu else "cpu"), dtype_on(device)).name,
         "threads": args.threads,
         "torch": torch.__version__,
         "results": found,

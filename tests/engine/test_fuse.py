@@ -154,7 +154,7 @@ def test_layers_take_their_arguments_by_name():
 
 
 def test_the_cpu_gets_torch():
-    assert ops_for(torch.device("cpu")) is REFERENCE
+    assert ops_for(torch.device("cpu"), torch.float32) is REFERENCE
 
 
 @pytest.mark.parametrize("faster", [True, False])

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import kernels.native as build
 from kernels.few_bit_linear import native, reference
 
-needs_kernels = pytest.mark.skipif(native.load() is None, reason="this processor lacks AVX-512 BF16, or no compiler")
+needs_kernels = pytest.mark.skipif(build.library() is None, reason="this processor lacks AVX-512 BF16, or no compiler")
 
 
 def four(n: int, k: int, seed: int = 0) -> Tensor:
@@ -91,18 +92,18 @@ def test_rows_do_not_depend_on_each_other():
 
 
 def test_without_a_compiler_nothing_is_packed(monkeypatch: pytest.MonkeyPatch):
-    native.load.cache_clear()
-    monkeypatch.setattr(native, "_compiler", lambda: None)
+    build.library.cache_clear()
+    monkeypatch.setattr(build, "_compiler", lambda: None)
     try:
         assert native.pack(four(64, 96)) is None
     finally:
-        native.load.cache_clear()
+        build.library.cache_clear()
 
 
 def test_a_compiler_that_fails_is_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: object):
-    native.load.cache_clear()
-    monkeypatch.setattr(native, "_compiler", lambda: ["false"])
+    build.library.cache_clear()
+    monkeypatch.setattr(build, "_compiler", lambda: ["false"])
     try:
         assert native.pack(four(64, 96)) is None
     finally:
-        native.load.cache_clear()
+        build.library.cache_clear()
