@@ -101,6 +101,8 @@ class Database:
             alembic.command.upgrade(migration_config(connection), "head")
 
     def close(self) -> None:
+        """Close all connections: the idle ones now, and one that a thread still uses when it gives it back."""
+        sa.event.listen(self.engine.pool, "checkin", lambda _connection, record: record.invalidate())
         self.engine.dispose()
 
 

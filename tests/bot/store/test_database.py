@@ -1,5 +1,6 @@
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -46,6 +47,16 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path):
         assert state_of(store, run_id).value == "queued"
     assert state_of(store, run_id).value == "failed"
     store.close()
+
+
+def test_a_connection_in_use_while_the_store_closes_is_closed_when_it_is_given_back(tmp_path: Path):
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    with store.database.read() as connection:
+        store.close()
+        connection.exec_driver_sql("SELECT 1")
+        given_back: Any = connection.connection.dbapi_connection
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        given_back.execute("SELECT 1")
 
 
 def test_a_database_locked_for_too_long_is_unavailable_and_nothing_is_lost(tmp_path: Path, monkeypatch):
