@@ -1,4 +1,4 @@
-"""Who computes attention over the cache: torch (the CPU's way) or our Triton kernel.
+"""Who computes attention over the cache: torch, our kernel in C (for CPUs with AMX) or our Triton kernel.
 
 Both take a step's items once, as work, and then attend with it in every layer.
 """
@@ -17,10 +17,11 @@ from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.calibrate import SEQUENCES, measure
 from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.items import Item
+from kernels.tree_attention.native import NativeWork, works
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.worklist import WorkList
 
-Work = WorkList | WorkBuffers
+Work = WorkList | NativeWork | WorkBuffers
 
 GPU_SEQUENCES = (512,)  # more than a CPU is asked for: only so many keep a GPU's tensor cores busy
 
@@ -66,6 +67,28 @@ class TorchBackend:
         return reference.tree_attention_output(query, key_cache, value_cache, work, scale)
 
 
+class NativeBackend:
+    """C for CPUs with AMX, in bfloat16: a step's whole list in one call a layer."""
+
+    name = "native"
+    in_place = True
+    tiling: Tiling | None = None
+
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads
+
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
+    ) -> Work:
+        """See `Backend`."""
+        return NativeWork.of(WorkList.of(items, rows, block_size, device, zone, cache_blocks), self.heads)
+
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+        """See `Backend`."""
+        assert isinstance(work, NativeWork)
+        return work.attend(query, key_cache, value_cache, scale)
+
+
 class TritonBackend:
     """The Triton kernel: on a GPU, or in Triton's interpreter for tests."""
 
@@ -87,6 +110,7 @@ class TritonBackend:
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
+        assert not isinstance(work, NativeWork)
         return self._attend(query, key_cache, value_cache, work, scale)[0]
 
 
@@ -97,17 +121,20 @@ def use_tiles(backend: Backend, queries: int) -> None:
         backend.tiling = next((size for size in sizes if size.large == queries), None)
 
 
-def choose(name: str, device: torch.device, heads: Heads) -> Backend:
+def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = torch.float32) -> Backend:
     """The backend for an operator's choice.
 
     Args:
-        name: `auto`, `torch` or `triton`; `auto` is Triton on a GPU.
+        name: `auto`, `torch` or `triton`; `auto` is Triton on a GPU, C on a CPU with AMX in bfloat16, torch elsewhere.
         device: of the model.
         heads: of its attention, as this process computes it.
+        dtype: of its keys and values.
 
     Raises:
         LoadError: it can't be had here.
     """
+    if name == "auto" and device.type == "cpu" and dtype == torch.bfloat16 and works(heads):
+        return NativeBackend(heads)
     if name == "torch" or (name == "auto" and device.type != "cuda"):
         return TorchBackend(heads)
     if importlib.util.find_spec("triton") is None:
@@ -152,4 +179,4 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
             most = max(sample.sequences * sample.tokens for sample in samples)
             slowest = sum(s.seconds for s in samples if s.shared and s.sequences * s.tokens == most)
             found.append((slowest, fit(samples, heads.group, queries)))
-    return replace(min(found, key=lambda each: each[0])[1], together=backend.name == "torch")
+    return replace(min(found, key=lambda each: each[0])[1], together=backend.name != "triton")

@@ -160,7 +160,7 @@ class Model:
         """
         shape = self.shape
         heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
-        self.backend = choose(name, self.device, heads)
+        self.backend = choose(name, self.device, heads, self.dtype)
 
     def allocate(self, slots: int) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite

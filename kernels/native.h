@@ -46,6 +46,7 @@ ALWAYS __mmask16 lanes(int64_t at, int64_t size)
 /* e^x to within 2 units in the last place: 2^n times a polynomial of the rest (Cephes). 0 below -104. */
 ALWAYS __m512 exponential(__m512 x)
 {
+    x = _mm512_max_ps(_mm512_set1_ps(-105), x); /* what is no number stays so: the second counts then */
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p0f)), 8);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e400p-1f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
@@ -89,4 +90,42 @@ ALWAYS void in_parallel(const struct pool *pool, part_of *body, void *data, int6
     struct loop loop = {body, data, count, 1 + (count - 1) / (8 * pool->threads), 0};
     pool->run(loop_thread, &loop, pool->threads, 0);
 }
+
+/* The same for parts that are long and of different lengths, longest first. */
+ALWAYS void one_by_one(const struct pool *pool, part_of *body, void *data, int64_t count)
+{
+    if (!pool->run || pool->threads < 2 || count < 2) {
+        body(data, 0, count);
+        return;
+    }
+    struct loop loop = {body, data, count, 1, 0};
+    pool->run(loop_thread, &loop, pool->threads, 0);
+}
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct shapes { /* of AMX' tiles, as LDTILECFG takes them */
+    uint8_t palette, start, zero[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+};
+
+/* Whoever computed on this thread before, oneDNN for one, finds its shapes as they were. */
+ALWAYS void restore_shapes(const struct shapes *before)
+{
+    if (before->palette)
+        _tile_loadconfig(before);
+    else
+        _tile_release();
+}
+
+/* Whether this process may use AMX: Linux wants to be asked for its registers. */
+ALWAYS int amx_allowed(void)
+{
+    enum { REQUEST = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+}
+#endif
 #endif

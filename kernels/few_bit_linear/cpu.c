@@ -5,9 +5,6 @@
  * is taken off by the sum of the inputs. Products and sums are in float32, so that nothing is rounded but the result.
  */
 #include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "layout.h"
 
@@ -148,12 +145,6 @@ static void tile_by_vectors(const struct job *job, int64_t tile)
 /* -- by AMX ------------------------------------------------------------------------------------------------------- */
 
 #ifdef __AMX_BF16__
-struct shapes { /* what LDTILECFG takes */
-    uint8_t palette, start, zero[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-};
-
 /* Tiles 0 to 3 are results (two blocks of rows of two units), 4 and 5 weights, 6 and 7 inputs. */
 static void shape(int64_t rows, const int kind)
 {
@@ -280,10 +271,7 @@ static void tiles_by_tiles(const struct job *job, int64_t begin, int64_t end)
                 by_tiles(job, &scratch, tile, first, rows, SIX, 0);
         }
     }
-    if (before.palette)
-        _tile_loadconfig(&before);
-    else
-        _tile_release();
+    restore_shapes(&before);
 }
 #endif
 
@@ -349,8 +337,7 @@ int few_bit_ways(void)
 {
     int ways = 1 << VECTORS;
 #ifdef __AMX_BF16__
-    enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* Linux wants to be asked for AMX' registers */
-    if (syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0)
+    if (amx_allowed())
         ways |= 1 << TILES;
 #endif
     return ways;

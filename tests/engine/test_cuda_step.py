@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from engine import cuda_step
 from engine.attention import NAME
-from engine.backends import TorchBackend, TritonBackend, calibrate, choose, use_tiles
+from engine.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.batch import build, pack
 from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
@@ -27,6 +27,7 @@ from engine.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cost import MeasuredCost, Sample
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.native import works
 from kernels.tree_attention.plan import Tiling
 from tests.engine.conftest import make_weights
 from tests.engine.test_greedy import greedy, prompts
@@ -260,6 +261,11 @@ def test_sizes():
 def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
     heads, cpu = Heads(4, 2, 16, 4), torch.device("cpu")
     assert isinstance(choose("auto", cpu, heads), TorchBackend)
+    small = Heads(4, 2, 32, 2)
+    native = NativeBackend if works(small) else TorchBackend
+    assert isinstance(choose("auto", cpu, small, torch.bfloat16), native)
+    assert isinstance(choose("auto", cpu, small, torch.float16), TorchBackend)
+    assert isinstance(choose("torch", cpu, small, torch.bfloat16), TorchBackend)
     assert isinstance(choose("auto", torch.device("cuda"), heads), TritonBackend)
     assert isinstance(choose("torch", torch.device("cuda"), heads), TorchBackend)
     with monkeypatch.context() as patch:

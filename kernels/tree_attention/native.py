@@ -1,0 +1,165 @@
+"""Tree attention in C for CPUs with AMX: a step's whole work list in one call a layer.
+
+Torch takes one call for each kind of item and several to merge them, and its fused attention lays a node's keys out
+anew for every few queries. Here the list is cut into pieces, rows against keys, that threads take one by one (`cpu.c`).
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.worklist import WorkList
+
+QUERIES = 96  # of a piece and a key head, `MOST_QUERIES` of cpu.c
+LONGEST_HEAD = 256  # numbers, `MOST_DIM` of cpu.c
+KEYS = 256  # that a piece has at least, where there are more
+PARTS = 4  # pieces for each thread, so that all end at about the same time
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("query", "key_cache", "value_cache", "output")),
+        *((name, ctypes.c_void_p) for name in ("pieces", "blocks", "ends", "places", "values", "levels", "left")),
+        *((name, ctypes.c_int64) for name in ("count", "rows", "kv_heads", "group", "dim", "slots", "block_size")),
+        ("query_strides", ctypes.c_int64 * 2),
+        ("scale", ctypes.c_float),
+        ("pool", native.Pool),
+    ]
+
+
+PIECE = np.dtype(
+    [*((name, np.int32) for name in ("row_begin", "row_end", "first", "begin", "keys", "seen")), ("part", np.int64)]
+)
+
+
+def works(heads: Heads) -> bool:
+    """Whether attention of such heads can be computed so here, in bfloat16."""
+    fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
+    return fits and _function() is not None
+
+
+@functools.cache
+def _function() -> Callable[[_Attention], object] | None:
+    compiled = native.library()
+    if compiled is None or not compiled.tree_attention_works():
+        return None
+    found = compiled.tree_attention
+    found.argtypes, found.restype = [ctypes.POINTER(_Attention)], None
+    return found
+
+
+@dataclass(eq=False)
+class NativeWork:
+    """A work list for heads of one shape, and its pieces."""
+
+    plain: WorkList  # checked
+    heads: Heads
+    _job: _Attention
+    _held: tuple[Any, ...]  # what the job knows but the addresses of
+    _hollow: bool  # whether a row has no key at all
+
+    @classmethod
+    def of(cls, work: WorkList, heads: Heads) -> "NativeWork":
+        """The pieces of a work list."""
+        pool = native.pool()
+        pieces, blocks, places, room = _cut(work, heads, pool.threads)
+        ends = np.cumsum([len(each) for each in places], dtype=np.int32)
+        flat = np.array([place for each in places for place in each], dtype=np.int64)
+        values, levels = torch.empty(room * heads.dim), torch.empty(2 * room)
+        left = np.empty(work.rows * heads.kv, dtype=np.int32)
+        arrays = (pieces, np.array(blocks, dtype=np.int32), ends, flat)
+        job = _Attention(
+            pieces=pieces.ctypes.data,
+            blocks=arrays[1].ctypes.data,
+            ends=ends.ctypes.data,
+            places=flat.ctypes.data,
+            values=values.data_ptr(),
+            levels=levels.data_ptr(),
+            left=left.ctypes.data,
+            count=len(pieces),
+            rows=work.rows,
+            kv_heads=heads.kv,
+            group=heads.group,
+            dim=heads.dim,
+            block_size=work.block_size,
+            pool=pool,
+        )
+        return cls(work, heads, job, (arrays, values, levels, left), not all(places))
+
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float) -> Tensor:
+        """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]`, all bfloat16 -> `[rows, heads,
+        head_dim]`; see `kernels.tree_attention.reference`.
+        """
+        call = _function()
+        assert call is not None
+        assert key_cache.is_contiguous(), "the cache is"
+        assert value_cache.is_contiguous(), "the cache is"
+        if query.stride(2) != 1:
+            query = query.contiguous()
+        make = torch.zeros if self._hollow else torch.empty
+        output = make(query.shape, dtype=query.dtype)
+        job = self._job
+        job.query, job.output = query.data_ptr(), output.data_ptr()
+        job.key_cache, job.value_cache = key_cache.data_ptr(), value_cache.data_ptr()
+        job.slots, job.scale = key_cache.shape[1], scale
+        job.query_strides[0], job.query_strides[1] = query.stride(0), query.stride(1)
+        call(job)
+        return output
+
+
+def tree_attention_output(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float
+) -> Tensor:
+    """As `kernels.tree_attention.reference.tree_attention_output`, in bfloat16."""
+    _, heads, dim = query.shape
+    return NativeWork.of(work, Heads(heads, key_cache.shape[0], dim, 2)).attend(query, key_cache, value_cache, scale)
+
+
+def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], list[list[int]], int]:
+    """Pieces with most work first; the blocks that they count in; where each row's results go, one number a piece;
+    how many results there is to be room for.
+    """
+    step = max(1, QUERIES // heads.group)  # rows of a piece
+    total = sum(-(-item.rows // step) * item.length for item in work.items)
+    longest = max(KEYS, -(-total * heads.kv // (PARTS * threads)))
+    longest = -(-longest // 64) * 64
+    blocks: list[int] = []
+    found: list[tuple[int, int, int, int, int, int]] = []
+    for item in work.items:
+        first, size = len(blocks), work.block_size
+        skipped = item.begin // size
+        blocks.extend(item.blocks[skipped : -(-item.end // size)])
+        begin = item.begin - skipped * size
+        for row in range(item.row_begin, item.row_end, step):
+            last = min(row + step, item.row_end)
+            unseen = item.row_end - last if item.causal else 0
+            keys = item.length - unseen
+            seen = item.length - item.row_end + 1 if item.causal else 1 << 30
+            for at in range(0, keys, longest):
+                found.append((row, last, first, begin + at, min(longest, keys - at), seen - at))
+    found.sort(key=lambda piece: -(piece[1] - piece[0]) * piece[4])
+    counts = np.zeros(work.rows + 1, dtype=np.int64)  # pieces of each row, by differences
+    for row, last, *_ in found:
+        counts[row] += 1
+        counts[last] -= 1
+    alone = np.cumsum(counts)[:-1] == 1
+    pieces = np.zeros(len(found), dtype=PIECE)
+    places: list[list[int]] = [[] for _ in range(work.rows)]
+    room = 0
+    for index, piece in enumerate(found):
+        row, last = piece[:2]
+        part = -1
+        if not alone[row:last].all():
+            part, room = room, room + (last - row) * heads.query
+        for offset, each in enumerate(range(row, last)):
+            places[each].append(part + offset * heads.query)
+        pieces[index] = (*piece, part)
+    return pieces, blocks, places, room
