@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(DEVICE == "cuda", reason="there real graphs are 
 def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A small model with everything fused by Triton's kernels."""
     for place in ("engine.model.ops_for", "engine.fuse.ops_for"):
-        monkeypatch.setattr(place, lambda device: triton_ops())
+        monkeypatch.setattr(place, lambda device, dtype: triton_ops())
     monkeypatch.setattr("engine.model.pack", lambda inner: None)  # of a CPU's weights
     weights = make_weights(kind, num_hidden_layers=2)
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
