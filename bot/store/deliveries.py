@@ -3,13 +3,13 @@
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection, Row
 
-from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.errors import RetryRefused
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Issue, Record
 from bot.store.base import Part, plain
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
+from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 
 QUOTA_WINDOW = 3600.0  # seconds
 COMMANDS_PER_HOUR = 60  # of one person in one repository: each costs a question to GitHub, whoever asks

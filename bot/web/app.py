@@ -16,17 +16,17 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from bot.contracts import Dispatcher
-from bot.decisions import Answer, Decision, Ignore
 from bot.errors import SettingsError, StoreUnavailable
 from bot.lifecycle import RunState
 from bot.records import Record
 from bot.settings import Settings
 from bot.store import Accepted
-from bot.triggers import Rules, decide
 from bot.web.body import BodyReader
 from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.web.pages import RunReader, routes
-from bot.webhook import Delivery, Refusal, receive, secrets_of
+from bot.webhook.decide import Rules, decide
+from bot.webhook.decisions import Answer, Decision, Ignore
+from bot.webhook.delivery import Delivery, Refusal, receive, secrets_of
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper hands the job over
 

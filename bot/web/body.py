@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from bot.webhook import MAX_BODY, Refusal
+from bot.webhook.delivery import MAX_BODY, Refusal
 
 LARGE = 1024 * 1024  # bytes; nearly every delivery is smaller
 _DRAINED = 2  # times the limit are read and thrown away, so that a sender reads the answer instead of a broken pipe

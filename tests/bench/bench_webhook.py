@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request, Response
 from bot.settings import Settings
 from bot.store import Store
 from bot.web.serve import build_app
-from tests.bot.deliveries import SECRET, payload, request
+from tests.bot.webhook.deliveries import SECRET, payload, request
 
 REPOSITORIES = 500  # deliveries are spread over them, as over the installations of an App
 CONNECTIONS = (1, 16)  # kept alive, one delivery at a time on each

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from bot.decisions import CancelRun, ReceiveCommand, StartRun
 from bot.lifecycle import RunState
 from bot.records import Command, CommandName, Issue
 from bot.store import Store, parse
 from bot.store.models import COMMAND, RUN
+from bot.webhook.decisions import CancelRun, ReceiveCommand, StartRun
 
 REPOSITORY = "octo/repo"
 LABELLED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from bot.decisions import StartRun
 from bot.records import Issue, Message
+from bot.webhook.decisions import StartRun
 from tests.github.server import GitHubServer
 
 REPOSITORY = "octo/mill"

@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from bot.decisions import Answer, Ignore
 from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.records import CommandName
 from bot.store import Accepted, Store, run_job
+from bot.webhook.decisions import Answer, Ignore
 from tests.bot.queueing import age, cancel, command, expire, queue_run, start, state_of
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from bot.settings import Settings
 from bot.store import Store
 from bot.web.app import create_app
-from tests.bot.deliveries import SECRET, payload, request
+from tests.bot.webhook.deliveries import SECRET, payload, request
 
 
 class ListDispatcher:

@@ -14,9 +14,9 @@ from bot.records import Command, CommandName
 from bot.settings import Settings
 from bot.store import Store
 from bot.web.app import create_app
-from bot.webhook import MAX_BODY, signature
-from tests.bot.deliveries import NAMES, SECRET, payload, request
+from bot.webhook.delivery import MAX_BODY, signature
 from tests.bot.web.conftest import ListDispatcher, Sender
+from tests.bot.webhook.deliveries import NAMES, SECRET, payload, request
 
 
 def _runs(store: Store) -> list[tuple[int, RunState]]:

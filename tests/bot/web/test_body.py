@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import Request
 
 from bot.web.body import LARGE, BodyReader
-from bot.webhook import Refusal
+from bot.webhook.delivery import Refusal
 
 
 def _request(parts: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> Request:

@@ -12,7 +12,7 @@ import pytest
 
 from bot.lifecycle import RunState
 from bot.store import Store
-from tests.bot.deliveries import SECRET, payload, request
+from tests.bot.webhook.deliveries import SECRET, payload, request
 from tests.patience import PATIENCE
 from tests.services import free_port
 

@@ -18,7 +18,7 @@ from bot.settings import SandboxSettings, Settings
 from bot.store import Store
 from bot.web.serve import build_app, checked, run_server
 from bot.worker import Advance, Executed, Finished, Worker
-from tests.bot.deliveries import SECRET, payload, request
+from tests.bot.webhook.deliveries import SECRET, payload, request
 from tests.patience import PATIENCE
 from tests.services import RedisServer
 

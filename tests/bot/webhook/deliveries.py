@@ -6,9 +6,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from bot.webhook import Delivery, signature
+from bot.webhook.delivery import Delivery, signature
 
-FOLDER = Path(__file__).parents[1] / "data" / "webhooks"
+FOLDER = Path(__file__).parents[2] / "data" / "webhooks"
 SECRET = "It's a Secret to Everybody"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.settings import Settings
-from bot.webhook import MAX_BODY, Delivery, Refusal, receive, secrets_of, signature
-from tests.bot.deliveries import NAMES, SECRET, payload, request
+from bot.webhook.delivery import MAX_BODY, Delivery, Refusal, receive, secrets_of, signature
+from tests.bot.webhook.deliveries import NAMES, SECRET, payload, request
 
 SECRETS = (SECRET.encode(),)
 

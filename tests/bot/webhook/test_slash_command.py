@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.commands import parse
 from bot.records import Command, CommandName
+from bot.webhook.slash_command import parse
 from tests.growth import grows_evenly
 
 STOP = Command(name=CommandName.STOP)

@@ -1,4 +1,4 @@
-"""What a verified delivery comes to, without I/O: `decide(delivery, rules)` gives a value of `bot.decisions`.
+"""What a verified delivery comes to, without I/O: `decide(delivery, rules)` gives a value of `bot.webhook.decisions`.
 
 Whether the sender *may* ask is not known here (GitHub's payload doesn't say it reliably): the worker asks the
 permission API before it does anything that costs.
@@ -10,17 +10,16 @@ side finds the issue through the run whose pull request has that number.
 
 import fnmatch
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
-from bot import commands
-from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.records import Issue, Record
 from bot.sanitize import clean
 from bot.settings import Settings
-from bot.webhook import Delivery
+from bot.webhook import slash_command
+from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.webhook.delivery import Delivery
+from bot.webhook.payloads import CommentEvent, Event, IssueEvent, IssuePayload, User
 
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
 MARKER = "<!-- troop"  # how every comment of ours begins
@@ -47,76 +46,6 @@ class Rules(Record):
         """Whether the repository is on the allow-list. Case doesn't matter, as on GitHub."""
         name = repository.lower()
         return not self.repositories or any(fnmatch.fnmatchcase(name, p.lower()) for p in self.repositories)
-
-
-# -- the slice of GitHub's payloads that is read; all else in them is ignored ------------------------------------
-
-_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?$")]
-_FullName = Annotated[
-    str,
-    # A name of dots alone would lead out of a folder or a URL.
-    StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=201),
-]
-_Id = Annotated[int, Field(gt=0, lt=2**63)]
-_Link = Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]{1,500})?$")]
-
-
-class _User(BaseModel):
-    login: _Name
-    type: str = "User"
-
-
-class _App(BaseModel):
-    id: int
-
-
-class _Repository(BaseModel):
-    full_name: _FullName
-    archived: bool = False
-
-
-class _Installation(BaseModel):
-    id: _Id
-    suspended_at: datetime | int | str | None = None
-
-
-class _Label(BaseModel):
-    name: str
-
-
-class _Issue(BaseModel):
-    number: _Id
-    title: str
-    body: str | None = None
-    state: str = "open"
-    html_url: _Link = ""
-    user: _User | None = None
-    labels: tuple[_Label, ...] = ()
-    updated_at: AwareDatetime
-    pull_request: dict[str, object] | None = None
-
-
-class _Comment(BaseModel):
-    id: _Id
-    body: str | None = None
-    user: _User | None = None
-    performed_via_github_app: _App | None = None
-
-
-class _Event(BaseModel):
-    sender: _User
-    repository: _Repository
-    installation: _Installation | None = None
-
-
-class _IssueEvent(_Event):
-    issue: _Issue
-    label: _Label | None = None
-
-
-class _CommentEvent(_Event):
-    issue: _Issue
-    comment: _Comment
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------
@@ -154,7 +83,7 @@ def _installation(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _labeled(delivery: Delivery, rules: Rules) -> Decision:
-    event = _IssueEvent.model_validate(delivery.payload)
+    event = IssueEvent.model_validate(delivery.payload)
     if event.label is None or not _same(event.label.name, rules.label):
         return Ignore(reason=f"the label is not {rules.label!r}")
     if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
@@ -173,7 +102,7 @@ def _labeled(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
-    event = _IssueEvent.model_validate(delivery.payload)
+    event = IssueEvent.model_validate(delivery.payload)
     ours = (rules.label, f"{rules.label}: running")
     if event.label is None or not any(_same(event.label.name, label) for label in ours):
         return Ignore(reason=f"the label is not {rules.label!r}")
@@ -188,7 +117,7 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _gone(delivery: Delivery, rules: Rules) -> Decision:
-    event = _IssueEvent.model_validate(delivery.payload)
+    event = IssueEvent.model_validate(delivery.payload)
     if refusal := _refuse_source(event, rules):
         return refusal
     # Another bot may close issues: that is a fact, not a command. What we do ourselves is no reason to stop.
@@ -198,7 +127,7 @@ def _gone(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _comment(delivery: Delivery, rules: Rules) -> Decision:
-    event = _CommentEvent.model_validate(delivery.payload)
+    event = CommentEvent.model_validate(delivery.payload)
     if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
         return refusal
     comment = event.comment
@@ -211,7 +140,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
     body = comment.body or ""
     if body.startswith(MARKER):
         return Ignore(reason="the comment is one of our own")
-    command = commands.parse(body)
+    command = slash_command.parse(body)
     if command is None:
         return Ignore(reason="the comment holds no command")
     return ReceiveCommand(
@@ -247,7 +176,7 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
 }
 
 
-def _refuse_source(event: _Event, rules: Rules) -> Ignore | None:
+def _refuse_source(event: Event, rules: Rules) -> Ignore | None:
     if not rules.allows(event.repository.full_name):
         return Ignore(reason=f"{event.repository.full_name} is not in TROOP_REPOSITORIES")
     if event.repository.archived:
@@ -262,7 +191,7 @@ def _refuse_source(event: _Event, rules: Rules) -> Ignore | None:
     return None
 
 
-def _refuse_sender(user: _User, rules: Rules) -> Ignore | None:
+def _refuse_sender(user: User, rules: Rules) -> Ignore | None:
     if _is_ours(user, rules):
         return Ignore(reason="our own doing")
     if user.type == "Bot" or user.login.endswith("[bot]"):
@@ -270,7 +199,7 @@ def _refuse_sender(user: _User, rules: Rules) -> Ignore | None:
     return None
 
 
-def _is_ours(user: _User, rules: Rules) -> bool:
+def _is_ours(user: User, rules: Rules) -> bool:
     return bool(rules.own_login) and _same(user.login, rules.own_login)
 
 
@@ -278,15 +207,15 @@ def _same(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
-def _installation_id(event: _Event, rules: Rules) -> int | None:
+def _installation_id(event: Event, rules: Rules) -> int | None:
     return event.installation.id if rules.app_id and event.installation else None
 
 
-def _cancel(event: _IssueEvent, reason: str) -> CancelRun:
+def _cancel(event: IssueEvent, reason: str) -> CancelRun:
     return CancelRun(repository=event.repository.full_name, issue_number=event.issue.number, reason=reason)
 
 
-def _snapshot(issue: _Issue) -> Issue:
+def _snapshot(issue: IssuePayload) -> Issue:
     """The issue as it stood in the delivery, cleaned of what its readers don't see."""
     title, body = clean(issue.title[:1024]), clean((issue.body or "")[:MAX_TEXT])
     return Issue(

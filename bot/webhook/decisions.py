@@ -1,6 +1,6 @@
 """What a webhook delivery comes to, as values that a test can compare.
 
-`bot.triggers` decides, `bot.store` records, workers act.
+`bot.webhook.decide` decides, `bot.store` records, workers act.
 """
 
 from datetime import datetime

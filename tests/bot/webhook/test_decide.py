@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.records import Command, CommandName
 from bot.settings import Settings
-from bot.triggers import Rules, decide
-from bot.webhook import Delivery
-from tests.bot.deliveries import NAMES, delivery, payload
+from bot.webhook.decide import Rules, decide
+from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.webhook.delivery import Delivery
+from tests.bot.webhook.deliveries import NAMES, delivery, payload
 
 APP = Rules(label="troop", app_id=12345, own_login="troop[bot]")
 TOKEN = Rules(label="troop", own_login="troop-machine")

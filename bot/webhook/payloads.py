@@ -1,0 +1,76 @@
+"""The part of GitHub's webhook payloads that Troop reads; all else in them is ignored.
+
+Shapes: https://docs.github.com/webhooks/webhook-events-and-payloads
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+
+Login = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?$")]
+FullName = Annotated[
+    str,
+    # A name of dots alone would lead out of a folder or a URL.
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=201),
+]
+Id = Annotated[int, Field(gt=0, lt=2**63)]
+Link = Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]{1,500})?$")]
+
+
+class User(BaseModel):
+    login: Login
+    type: str = "User"
+
+
+class App(BaseModel):
+    id: int
+
+
+class Repository(BaseModel):
+    full_name: FullName
+    archived: bool = False
+
+
+class Installation(BaseModel):
+    id: Id
+    suspended_at: datetime | int | str | None = None
+
+
+class Label(BaseModel):
+    name: str
+
+
+class IssuePayload(BaseModel):
+    number: Id
+    title: str
+    body: str | None = None
+    state: str = "open"
+    html_url: Link = ""
+    user: User | None = None
+    labels: tuple[Label, ...] = ()
+    updated_at: AwareDatetime
+    pull_request: dict[str, object] | None = None
+
+
+class Comment(BaseModel):
+    id: Id
+    body: str | None = None
+    user: User | None = None
+    performed_via_github_app: App | None = None
+
+
+class Event(BaseModel):
+    sender: User
+    repository: Repository
+    installation: Installation | None = None
+
+
+class IssueEvent(Event):
+    issue: IssuePayload
+    label: Label | None = None
+
+
+class CommentEvent(Event):
+    issue: IssuePayload
+    comment: Comment
