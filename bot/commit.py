@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bot.errors import CheckoutError
 from bot.git import Workspace, check_commit
-from bot.policy import path_problem
+from bot.patch.policy import path_problem
 from bot.records import Checkout, Patch, Record
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"

@@ -10,16 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from bot.patch.definitions import DEFINITION
 from bot.records import Issue
 
-DEFINITION = re.compile(
-    r"^[ \t]*(?:(?:@\w+[ \t]+)?(?:export|default|public|private|protected|internal|static|async|abstract|final|"
-    r"override|virtual|inline|extern|unsafe|open|sealed|data|const|pub(?:\([^)]*\))?|local)[ \t]+)*"
-    r"(?:def|class|function\*?|func|fun|fn|struct|enum|trait|interface|impl|module|namespace|type|record|object|"
-    r"protocol|sub|proc|procedure|macro_rules!|macro|defmodule|defp?|defn|let|var|const|union|typedef|mod|extension)\b"
-    r"[ \t]*(?:self\.|\([^)]*\)[ \t]*)?([A-Za-z_$][\w$]*[?!]?)?",
-    re.MULTILINE,
-)
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _CODE = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|^(?: {4}|\t).*$|^>>> .*$|^  File \".*$", re.DOTALL | re.MULTILINE

@@ -17,9 +17,9 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from bot.edits import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
+from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
+from bot.patch.redefine import defines
 from bot.records import Record, Reply, Test
-from bot.redefine import defines
 from bot.uncalled import completed
 
 DEFAULT_TEST_PATH = "test_issue.py"

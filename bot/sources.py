@@ -9,17 +9,15 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bot.edits import Unreadable
 from bot.errors import GitFailed
 from bot.git import git
 from bot.records import Record
 
 MAX_BYTES = 2_000_000  # of a file that is read at all
 MAX_TOTAL = 150_000_000  # bytes of all files that are read; what lies deepest is left out beyond it
-MAX_EDITABLE = 20_000_000  # bytes
 
 
 def _words(text: str) -> frozenset[str]:
@@ -199,40 +197,3 @@ def _is_plain(root: Path, path: str) -> bool:
         return stat.S_ISREG((root / path).lstat().st_mode)
     except OSError:
         return False
-
-
-def checkout_reader(root: Path) -> Callable[[str], str | None]:
-    """Reads files of the checkout for `bot.edits.apply`: never through a link, never what can't be written back."""
-
-    def read(path: str) -> str | None:
-        at = root
-        for part in PurePosixPath(path).parts:
-            at = at / part
-            try:
-                mode = at.lstat().st_mode
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            except OSError as error:
-                raise Unreadable(f"can't be read ({error.strerror})") from error
-            if stat.S_ISLNK(mode):
-                raise Unreadable("is a symbolic link, or lies behind one,")
-        if stat.S_ISDIR(mode):
-            raise Unreadable("is a folder")
-        if not stat.S_ISREG(mode):
-            raise Unreadable("is no plain file")
-        if at.stat().st_size > MAX_EDITABLE:
-            raise Unreadable("is too large")
-        raw = at.read_bytes()
-        if b"\0" in raw:
-            raise Unreadable("is binary")
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            raise Unreadable("is not UTF-8") from error
-
-    return read
-
-
-def is_executable(root: Path) -> Callable[[str], bool]:
-    """Whether an existing file of the checkout may be executed."""
-    return lambda path: os.access(root / path, os.X_OK)

@@ -15,7 +15,7 @@ from bot.messages.count import (
 )
 from bot.messages.markers import ALTERNATIVES
 from bot.messages.pull_request import listed_tests
-from bot.policy import judge
+from bot.patch.policy import judge
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, fit, neutralize, redact
 

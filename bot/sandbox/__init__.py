@@ -1,6 +1,6 @@
 """Sandboxes: where model-written tests meet model-written patches.
 
-`open_sandbox` is all that others need; `judges.touched_judges` says which candidates lose their votes.
+`open_sandbox` is all that others need; `bot.patch.protected_files` says which candidates lose their votes.
 """
 
 from collections.abc import Callable, Mapping

@@ -18,8 +18,9 @@ from typing import ParamSpec, TypeVar
 import docker
 
 from bot.errors import SandboxError, SandboxUnavailable
+from bot.patch import protected_files
 from bot.records import Ending, Execution, Job
-from bot.sandbox import commands, engine, images, judges, tree
+from bot.sandbox import commands, engine, images, tree
 from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
 from bot.sandbox.workspace import Workspace
 from bot.settings import SandboxSettings
@@ -123,7 +124,7 @@ class DockerSandbox:
             return await self._run_prepared(prepared)
 
     def _prepare(self, job: Job) -> Prepared | None:
-        changes = judges.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
+        changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
         import_path = tree.python_path(self._base, "/repo/tree")
         environment = {
             "HOME": "/tmp",  # noqa: S108 - inside

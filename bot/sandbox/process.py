@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bot.errors import SandboxError
+from bot.patch import protected_files
 from bot.records import Ending, Execution, Job
-from bot.sandbox import commands, judges, output, tree
+from bot.sandbox import commands, output, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
 from bot.sandbox.outcome import judge_exit
@@ -153,7 +154,7 @@ class ProcessSandbox:
         """The job as `bot.sandbox.jail` reads it, or None where no one knows how to start its script."""
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
-        changes = judges.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
+        changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
         import_path = tree.python_path(self._base, f"{root}/repo")
         temporary = f"{root}/tmp" if plain else "/tmp"  # noqa: S108
         environment = {

@@ -35,7 +35,7 @@ from typing import assert_never
 
 from bot.contracts import Sandbox
 from bot.conversation import Conversation
-from bot.edits import FileEdit, Problem
+from bot.patch.apply import FileEdit, Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import render
 from bot.records import Execution, FileChange, Job, Patch, Reply, Test

@@ -14,7 +14,7 @@ from bot.lifecycle import ACTIVE, RunState
 from bot.messages import alternatives, answers, pull_request
 from bot.messages.labels import Labels
 from bot.messages.markers import ALTERNATIVES, answer_marker, refusal_marker
-from bot.policy import check_patch
+from bot.patch.policy import check_patch
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
 from bot.sanitize import redact
 

@@ -12,7 +12,7 @@ from bot.contracts import Forge
 from bot.messages import alternatives, pull_request, status
 from bot.messages.labels import Labels
 from bot.messages.markers import ALTERNATIVES, STATUS
-from bot.policy import check_patch
+from bot.patch.policy import check_patch
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 from bot.sanitize import redact
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from bot.ballot import abstention, clear_lead, credible, distinct_first, overruled
 from bot.contracts import Model, Progress, Sandbox
 from bot.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
-from bot.edits import Problem
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
+from bot.patch.apply import Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import Profile, render
 from bot.records import (

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
+from bot.patch.protected_files import is_configuration, is_test
 from bot.records import Ending, Execution, Job, Record
-from bot.sandbox.judges import is_configuration, is_test
 
 TIMEOUT = 60.0  # seconds; packages that import half the world take some
 _PACKAGES = 3  # of the repository's own that are imported

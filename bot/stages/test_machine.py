@@ -32,7 +32,7 @@ from typing import assert_never
 
 from bot.contracts import Sandbox
 from bot.conversation import Conversation
-from bot.edits import Problem
+from bot.patch.apply import Problem
 from bot.profiles import ResolvedSolver
 from bot.prompts import render
 from bot.quoted import bound, statements

@@ -11,15 +11,16 @@ from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.conversation import Conversation, fitted_issue, opening
-from bot.edits import FileEdit, Problem, Replace, Unreadable, apply, apply_onto
 from bot.errors import EndpointError, SandboxError
 from bot.grammars import edit_grammar, test_grammar
 from bot.lifecycle import RunState
+from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.protected_files import is_judge, touched_judges
+from bot.patch.reader import Unreadable, checkout_reader, is_executable
+from bot.patch.redefine import likely
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
-from bot.redefine import likely
-from bot.sandbox.judges import is_judge, touched_judges
-from bot.sources import checkout_reader, is_executable, tracked_files
+from bot.sources import tracked_files
 from bot.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.stages.edit_machine import State as EditState
 from bot.stages.test_machine import State as TestState

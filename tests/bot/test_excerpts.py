@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.excerpts import GAP, definitions, excerpt
+from bot.excerpts import GAP, excerpt
 from bot.lexical import rarity, terms
+from bot.patch.definitions import definitions
 from bot.records import Issue
 
 PYTHON = '''import os

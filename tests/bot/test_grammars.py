@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from bot.edits import Patch, apply
 from bot.grammars import edit_grammar, test_grammar, unique_searches
+from bot.patch.apply import Patch, apply
 from bot.records import Issue, Reply, SourceFile
 from bot.replies import parse_edit_turn, parse_test_turn
 

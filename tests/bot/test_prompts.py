@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 import bot.prompts
-from bot.edits import Problem
+from bot.patch.apply import Problem
+from bot.patch.redefine import likely
 from bot.prompts import Profile, render
 from bot.records import Ending, Execution, Issue, IssueComment, Reply, SourceFile, Summary, Test
-from bot.redefine import likely
 from bot.replies import (
     Ranking,
     Relevance,

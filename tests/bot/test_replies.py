@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.edits import Block, Create, Delete, Problem, Redefine, Replace
+from bot.patch.apply import Block, Create, Delete, Problem, Redefine, Replace
 from bot.records import Reply, Test
 from bot.replies import (
     Ranking,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.edits import Unreadable
-from bot.sources import checkout_reader, decoded, is_executable, is_source, is_test
+from bot.patch.reader import Unreadable, checkout_reader, is_executable
+from bot.sources import decoded, is_source, is_test
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.edits import Block, Delete, Replace
+from bot.patch.apply import Block, Delete, Replace
 from bot.records import SourceFile
 from bot.stages.trajectories import rehomed
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bot.excerpts import Definition, definitions
+from bot.patch.definitions import Definition, definitions
 from bot.records import Issue, SourceFile
 
 

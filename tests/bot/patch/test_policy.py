@@ -3,7 +3,7 @@
 import pytest
 
 from bot.errors import Refused
-from bot.policy import check_patch, judge, path_problem
+from bot.patch.policy import check_patch, judge, path_problem
 from tests.bot.sample import GOOD, patch
 
 

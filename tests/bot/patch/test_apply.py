@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.edits import Block, Create, Delete, FileEdit, Problem, Replace, Unreadable, apply, apply_onto
+from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.reader import Unreadable
 from bot.records import FileChange, Patch, Reply
 from bot.replies import Turn, parse_edit_turn
 

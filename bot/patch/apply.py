@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
-from bot.diffs import file_diff
+from bot.patch.diff import file_diff
+from bot.patch.reader import Unreadable
+from bot.patch.redefine import NotDefined, redefined
+from bot.patch.syntax import syntax_error
 from bot.records import FileChange, Patch, Record, by_path
-from bot.redefine import NotDefined, redefined
-from bot.syntax import syntax_error
 
 
 class Problem(Record):
@@ -47,7 +48,7 @@ class Replace(Record):
 
 
 class Redefine(Record):
-    """Functions, methods or classes written anew, each to take the place of the one of its name (`bot.redefine`)."""
+    """Functions, methods or classes written anew, each to replace the one of its name (`bot.patch.redefine`)."""
 
     path: str
     text: str
@@ -65,10 +66,6 @@ class Delete(Record):
 
 
 FileEdit = Replace | Redefine | Create | Delete
-
-
-class Unreadable(Exception):
-    """A path that must not or can't be edited; the message, in words that follow the path, says why."""
 
 
 class _Wrong(Exception):

@@ -1,7 +1,7 @@
 import pytest
 
+from bot.patch.protected_files import is_test, touched_judges, trusted
 from bot.records import FileChange
-from bot.sandbox.judges import is_test, touched_judges, trusted
 
 EXISTING = {"tests/test_a.py", "setup.cfg", "pkg/core.py", "django/test/client.py", "web/app.spec.ts"}
 

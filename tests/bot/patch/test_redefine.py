@@ -4,9 +4,9 @@ import textwrap
 
 import pytest
 
-from bot.edits import Patch, Problem, Redefine, apply
+from bot.patch.apply import Patch, Problem, Redefine, apply
+from bot.patch.redefine import NotDefined, defines, likely, redefined
 from bot.records import Issue, Reply, SourceFile
-from bot.redefine import NotDefined, defines, likely, redefined
 from bot.replies import parse_edit_turn
 
 FILE = '''import os

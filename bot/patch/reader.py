@@ -1,0 +1,49 @@
+"""Reading a checkout's files for editing: never through a link, never what could not be written back."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+MAX_EDITABLE = 20_000_000  # bytes
+
+
+class Unreadable(Exception):
+    """A path that must not or can't be edited; the message, in words that follow the path, says why."""
+
+
+def checkout_reader(root: Path) -> Callable[[str], str | None]:
+    """Reads files of the checkout for `bot.patch.apply`; the reader raises `Unreadable`."""
+
+    def read(path: str) -> str | None:
+        at = root
+        for part in PurePosixPath(path).parts:
+            at = at / part
+            try:
+                mode = at.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                raise Unreadable(f"can't be read ({error.strerror})") from error
+            if stat.S_ISLNK(mode):
+                raise Unreadable("is a symbolic link, or lies behind one,")
+        if stat.S_ISDIR(mode):
+            raise Unreadable("is a folder")
+        if not stat.S_ISREG(mode):
+            raise Unreadable("is no plain file")
+        if at.stat().st_size > MAX_EDITABLE:
+            raise Unreadable("is too large")
+        raw = at.read_bytes()
+        if b"\0" in raw:
+            raise Unreadable("is binary")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise Unreadable("is not UTF-8") from error
+
+    return read
+
+
+def is_executable(root: Path) -> Callable[[str], bool]:
+    """Whether an existing file of the checkout may be executed."""
+    return lambda path: os.access(root / path, os.X_OK)
