@@ -113,8 +113,8 @@ class Forge(Protocol):
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """Check out the default branch, or the given commit, below `target`; the commit's full name.
 
-        A `bot.git.Workspace`: files in `target/tree`, git's own in `target/git`. What was in `target` is removed. No
-        hooks, no submodules; size and time capped. Raises `CheckoutError` too.
+        A `bot.git.workspace.Workspace`: files in `target/tree`, git's own in `target/git`. What was in `target` is
+        removed. No hooks, no submodules; size and time capped. Raises `CheckoutError` too.
         """
 
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.commit import Author
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
 from bot.dispatch import open_dispatcher
 from bot.engine_process import own_engine
 from bot.errors import SettingsError
 from bot.forge.github import GitHubForge
+from bot.git.checkout import check_out
+from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
 from bot.messages.labels import Labels
@@ -25,7 +26,6 @@ from bot.pipeline import open_models, read_config, solve
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sandbox import open_sandbox
 from bot.settings import Settings
-from bot.stages.checkout import check_out
 from bot.stages.followup import FollowUp
 from bot.stages.publish import publish
 from bot.status_comment import StatusComment, announce

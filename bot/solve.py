@@ -16,13 +16,14 @@ from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
 from bot.branches import local_branch_of
-from bot.built import copy_built, remove_built
-from bot.commit import Author, commit_patch
 from bot.console import ConsoleProgress, print_report
 from bot.engine_process import own_engine
 from bot.errors import Refused, TroopError
-from bot.foreign import read_patch
 from bot.forge.local import LocalForge
+from bot.git.build_artifacts import copy_built, remove_built
+from bot.git.checkout import check_out
+from bot.git.commit import Author, commit_patch
+from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.pipeline import open_models, read_config, solve
@@ -30,7 +31,6 @@ from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox
 from bot.sanitize import clean
 from bot.settings import Settings, read_settings
-from bot.stages.checkout import check_out
 
 S = TypeVar("S", bound=BaseModel)
 AUTHOR = Author(name="troop", email="troop@localhost")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bot.errors import GitFailed
-from bot.git import git
+from bot.git.command import git
 from bot.records import Record
 
 MAX_BYTES = 2_000_000  # of a file that is read at all

@@ -14,7 +14,8 @@ from bot.branches import PREFIX
 from bot.contracts import MAY_WRITE
 from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi, path_of
-from bot.git import Remote, Workspace, check_branch, check_commit
+from bot.git.command import Remote, check_branch, check_commit
+from bot.git.workspace import Workspace
 from bot.messages.markers import ANY_MARKER, issue_of
 from bot.records import IssueComment, IssueState
 from bot.sanitize import clean

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bot.branches import PREFIX
 from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
-from bot.git import Watch, Workspace, check_branch, check_commit, git
+from bot.git.command import Watch, check_branch, check_commit, git
+from bot.git.workspace import Workspace
 from bot.records import IssueComment, IssueState
 
 MAX_BYTES = 2_000_000_000

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never
 
 from bot.branches import pull_number, push_branch
-from bot.commit import Author, commit_patch
 from bot.contracts import MAY_WRITE, Forge
 from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
+from bot.git.commit import Author, commit_patch
 from bot.lifecycle import ACTIVE, RunState
 from bot.messages import alternatives, answers, pull_request
 from bot.messages.labels import Labels

@@ -7,8 +7,8 @@ leaves what the next one finds and completes, with one branch, one pull request 
 from collections.abc import Awaitable, Callable, Sequence
 
 from bot.branches import pull_number, push_branch
-from bot.commit import Author, commit_patch
 from bot.contracts import Forge
+from bot.git.commit import Author, commit_patch
 from bot.messages import alternatives, pull_request, status
 from bot.messages.labels import Labels
 from bot.messages.markers import ALTERNATIVES, STATUS

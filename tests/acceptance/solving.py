@@ -9,6 +9,7 @@ from typing import Any
 from bot.console import STAGE_WORDS
 from bot.contracts import Sandbox
 from bot.forge.local import LocalForge
+from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.pipeline import Models, solve
@@ -16,7 +17,6 @@ from bot.records import Ballot, Candidate, Issue, Job, Patch, Report, Test
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.stages.checkout import check_out
 from tests.acceptance.packages import Package
 from tests.acceptance.planting import Bug
 

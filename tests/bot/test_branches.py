@@ -3,7 +3,7 @@
 import pytest
 
 from bot.branches import branch_of, local_branch_of, pull_number
-from bot.git import check_branch
+from bot.git.command import check_branch
 from bot.records import FileChange, Issue, Patch
 
 PATCH = Patch(changes=(FileChange(path="a.py", text="x"),), diff="")

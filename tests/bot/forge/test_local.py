@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.commit import Author, commit_patch
 from bot.errors import BranchTaken, CheckoutError, ForgeError, Refused
 from bot.forge.local import LocalForge
-from bot.git import Workspace
+from bot.git.checkout import check_out
+from bot.git.commit import Author, commit_patch
+from bot.git.workspace import Workspace
 from bot.records import Checkout, FileChange, Patch
-from bot.stages.checkout import check_out
 from tests.github.repository import run_git
 
 BRANCH = "troop/x-1"

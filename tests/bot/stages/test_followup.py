@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bot.commit import Author
 from bot.errors import ForgeError, RetryRefused
 from bot.forge.github import GitHubForge
+from bot.git.checkout import check_out
+from bot.git.commit import Author
 from bot.lifecycle import STOPPABLE, RunState
 from bot.messages.labels import Labels
 from bot.messages.markers import ALTERNATIVES
 from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
-from bot.stages.checkout import check_out
 from bot.stages.followup import FollowedUp, FollowUp
 from bot.stages.publish import publish
 from tests.bot.sample import FILES, claimed_run, patch, report

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
-from bot.git import Remote, Watch, Workspace, check_branch, check_commit, folder_size, git
+from bot.git.command import Remote, Watch, check_branch, check_commit, folder_size, git
+from bot.git.workspace import Workspace
 from tests.patience import PATIENCE, eventually, growing, soon
 
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from bot.errors import CheckoutError, GitFailed
-from bot.git import git
+from bot.git.command import git
 
 MAX_BYTES = 300_000_000  # of all of them
 _VERSION = re.compile(r"_?version(?:_info)?\.py|_[a-z0-9]+_version\.py|__about__\.py|scm_version\.py")

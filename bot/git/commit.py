@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from bot.errors import CheckoutError
-from bot.git import Workspace, check_commit
+from bot.git.command import check_commit
+from bot.git.workspace import Workspace
 from bot.patch.policy import path_problem
 from bot.records import Checkout, Patch, Record
 

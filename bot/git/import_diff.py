@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
-from bot.git import Workspace
+from bot.git.workspace import Workspace
 from bot.patch.policy import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
 

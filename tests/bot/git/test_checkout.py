@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.commit import Author, commit_patch
 from bot.errors import CheckoutError
 from bot.forge.github import GitHubForge
-from bot.git import Workspace
+from bot.git.checkout import check_out
+from bot.git.commit import Author, commit_patch
+from bot.git.workspace import Workspace
 from bot.records import Checkout, FileChange, Patch
-from bot.stages.checkout import check_out
 from tests.bot.sample import LABELLED_AT
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for

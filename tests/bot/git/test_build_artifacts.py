@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bot import built
-from bot.built import copy_built, is_built, remove_built
+from bot.git import build_artifacts
+from bot.git.build_artifacts import copy_built, is_built, remove_built
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ async def test_nothing_is_overwritten_and_size_is_capped(
     assert "src/pkg/_version.py" not in copied
     assert (target / "src/pkg/_version.py").read_text() == "ours\n"
     remove_built(target, copied)
-    monkeypatch.setattr(built, "MAX_BYTES", 5)
+    monkeypatch.setattr(build_artifacts, "MAX_BYTES", 5)
     copied, left_out = await copy_built(source, target)
     assert copied == ("node_modules/.bin/a", "node_modules/a/index.js")
     assert "from src/pkg.egg-info/PKG-INFO on" in left_out

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CheckoutError
-from bot.foreign import read_patch
 from bot.forge.local import LocalForge
+from bot.git.checkout import check_out
+from bot.git.import_diff import read_patch
 from bot.records import Checkout, FileChange
-from bot.stages.checkout import check_out
 
 FILES = {"a.py": "x = 1\n", "old.txt": "old\n", "run.sh": "#!/bin/sh\n"}
 

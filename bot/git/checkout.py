@@ -9,10 +9,10 @@ import os
 import stat
 from pathlib import Path
 
-from bot.commit import LFS_POINTER
 from bot.contracts import Forge
 from bot.errors import CheckoutError, GitFailed
-from bot.git import Workspace
+from bot.git.commit import LFS_POINTER
+from bot.git.workspace import Workspace
 from bot.records import Checkout
 
 _POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller

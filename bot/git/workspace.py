@@ -1,0 +1,77 @@
+"""A checkout on our disk, with git's own folder beside its files."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bot.errors import CheckoutError
+from bot.git.command import Remote, Watch, check_commit, git
+
+
+class Workspace:
+    """A checkout on our disk: `tree/` holds the files and nothing else, `git/` the objects and our own configuration.
+
+    Kept apart, so that nothing in the tree can be taken for git's, and a sandbox gets the tree as it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder = folder.resolve()
+        self.tree = folder / "tree"
+        self.git_dir = folder / "git"
+
+    async def git(
+        self,
+        *arguments: str,
+        index: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        remote: Remote | None = None,
+        stdin: bytes = b"",
+        config: Sequence[str] = (),
+        seconds: float = 120.0,
+        watch: Watch | None = None,
+    ) -> bytes:
+        """`git` on this workspace; see there. `index` stands in for the workspace's own index."""
+        here = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.tree)}
+        if index is not None:
+            here["GIT_INDEX_FILE"] = str(index)
+        return await git(
+            *arguments,
+            cwd=self.tree,
+            remote=remote,
+            stdin=stdin,
+            env=here | dict(env or {}),
+            config=config,
+            seconds=seconds,
+            watch=watch,
+        )
+
+    async def create(self) -> None:
+        """Begin anew: whatever was there is removed."""
+        if self.folder.exists():
+            await asyncio.to_thread(shutil.rmtree, self.folder)
+        self.tree.mkdir(parents=True)
+        await git("init", "--quiet", "--bare", "--", str(self.git_dir), cwd=self.folder)
+
+    async def fetch(self, remote: Remote, commit: str, *, seconds: float, max_bytes: int) -> str:
+        """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
+        wanted = check_commit(commit) if commit else "HEAD"
+        watch = Watch(self.folder, max_bytes)
+        arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
+        await self.git("fetch", *arguments, remote=remote, seconds=seconds, watch=watch)
+        found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
+        return found.decode().strip()
+
+    async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
+        """Write the commit's files to `tree`. Their sizes are known before the first is written."""
+        check_commit(commit)
+        listing = await self.git("ls-tree", "-r", "-l", "-z", "--end-of-options", commit)
+        sizes = (entry.split(b"\t")[0].split()[-1] for entry in listing.split(b"\0") if entry)
+        total = sum(int(size) for size in sizes if size != b"-")
+        if total > max_bytes:
+            raise CheckoutError(
+                f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES if they may"
+            )
+        await self.git("read-tree", commit)
+        watch = Watch(self.folder, 3 * max_bytes)
+        await self.git("checkout-index", "--all", "--force", "--quiet", seconds=seconds, watch=watch)
