@@ -15,10 +15,10 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
-from bot.branches import local_branch_of
 from bot.console import ConsoleProgress, print_report
 from bot.engine_process import own_engine
 from bot.errors import Refused, TroopError
+from bot.forge.branches import local_branch_of
 from bot.forge.local import LocalForge
 from bot.git.build_artifacts import copy_built, remove_built
 from bot.git.checkout import check_out

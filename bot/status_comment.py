@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge
 from bot.errors import ForgeError
+from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.messages import status
 from bot.messages.labels import Labels
-from bot.messages.markers import STATUS
 from bot.records import ClaimedRun
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 from github import Github, GithubException
 from github.PullRequest import PullRequest
 
-from bot.branches import PREFIX
 from bot.contracts import MAY_WRITE
 from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi, path_of
+from bot.forge.branches import PREFIX
+from bot.forge.markers import ANY_MARKER, issue_of
 from bot.git.command import Remote, check_branch, check_commit
 from bot.git.workspace import Workspace
-from bot.messages.markers import ANY_MARKER, issue_of
 from bot.records import IssueComment, IssueState
 from bot.sanitize import clean
 from bot.settings import Settings

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bot.branches import PREFIX
 from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
+from bot.forge.branches import PREFIX
 from bot.git.command import Watch, check_branch, check_commit, git
 from bot.git.workspace import Workspace
 from bot.records import IssueComment, IssueState

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bot.forge.markers import ALTERNATIVES
 from bot.messages.count import (
     candidates_table,
     code_html,
@@ -13,7 +14,6 @@ from bot.messages.count import (
     number,
     warnings,
 )
-from bot.messages.markers import ALTERNATIVES
 from bot.messages.pull_request import listed_tests
 from bot.patch.policy import judge
 from bot.records import Report, Standing

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bot.forge.markers import issue_marker
 from bot.messages.count import (
     candidates_table,
     costs,
@@ -14,7 +15,6 @@ from bot.messages.count import (
     votes_words,
     warnings,
 )
-from bot.messages.markers import issue_marker
 from bot.records import Report, Standing, Test
 from bot.sanitize import fence, fit, inline, neutralize, redact
 

@@ -1,8 +1,8 @@
 """The one status comment of an issue, from the first second of a run to its end."""
 
+from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.messages.count import duration, headline, number, one_line, votes_words
-from bot.messages.markers import STATUS
 from bot.records import Report
 from bot.sanitize import inline
 

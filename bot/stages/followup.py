@@ -6,14 +6,14 @@ Every command is answered by one comment, under a marker of its own, so that a c
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never
 
-from bot.branches import pull_number, push_branch
 from bot.contracts import MAY_WRITE, Forge
 from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
+from bot.forge.branches import pull_number, push_branch
+from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.git.commit import Author, commit_patch
 from bot.lifecycle import ACTIVE, RunState
 from bot.messages import alternatives, answers, pull_request
 from bot.messages.labels import Labels
-from bot.messages.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.patch.policy import check_patch
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
 from bot.sanitize import redact

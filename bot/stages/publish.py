@@ -6,12 +6,12 @@ leaves what the next one finds and completes, with one branch, one pull request 
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from bot.branches import pull_number, push_branch
 from bot.contracts import Forge
+from bot.forge.branches import pull_number, push_branch
+from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.commit import Author, commit_patch
 from bot.messages import alternatives, pull_request, status
 from bot.messages.labels import Labels
-from bot.messages.markers import ALTERNATIVES, STATUS
 from bot.patch.policy import check_patch
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 from bot.sanitize import redact

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
-from bot.messages.markers import ALTERNATIVES, STATUS
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.store import Store
 from tests.github.fixtures import github, github_server, settings_for

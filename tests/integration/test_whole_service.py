@@ -10,8 +10,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
-from bot.messages.markers import ALTERNATIVES, STATUS
 from bot.records import Message
 from bot.settings import ModelSettings
 from tests.github.fixtures import github, github_server

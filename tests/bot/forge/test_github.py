@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from bot.errors import CheckoutError, ForgeError, RateLimited, Refused, SettingsError
 from bot.forge.api import ATTEMPTS, GitHubApi, Pace
 from bot.forge.github import GitHubForge
+from bot.forge.markers import STATUS, issue_marker
 from bot.git.workspace import Workspace
-from bot.messages.markers import STATUS, issue_marker
 from tests.github import GitHubServer
 from tests.github.fixtures import KEY, Naps, forge_for, settings_for
 from tests.patience import PATIENCE, eventually, turns

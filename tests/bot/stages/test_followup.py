@@ -7,11 +7,11 @@ import pytest
 
 from bot.errors import ForgeError, RetryRefused
 from bot.forge.github import GitHubForge
+from bot.forge.markers import ALTERNATIVES
 from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.lifecycle import STOPPABLE, RunState
 from bot.messages.labels import Labels
-from bot.messages.markers import ALTERNATIVES
 from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
 from bot.stages.followup import FollowedUp, FollowUp
 from bot.stages.publish import publish

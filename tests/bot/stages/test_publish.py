@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bot.branches import branch_of, other_branch_of, pull_number
 from bot.errors import ForgeError, LeaseLost, Refused
+from bot.forge.branches import branch_of, other_branch_of, pull_number
 from bot.forge.github import GitHubForge
+from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.messages.labels import Labels
-from bot.messages.markers import ALTERNATIVES, STATUS
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.stages.publish import Published, publish
 from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report

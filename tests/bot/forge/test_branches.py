@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.branches import branch_of, local_branch_of, pull_number
+from bot.forge.branches import branch_of, local_branch_of, pull_number
 from bot.git.command import check_branch
 from bot.records import FileChange, Issue, Patch
 
