@@ -16,10 +16,10 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 
-from bot.excerpts import GAP
 from bot.quoted import statements
 from bot.records import Issue, SourceFile
 from bot.replies import DEFAULT_TEST_PATH
+from bot.retrieval.excerpts import GAP
 
 # What programs are made of anyway: Python's own words, and what tests and repairs in other common languages need.
 _PYTHON = (builtins, str, list, dict, set, bytes, int, float, collections, functools, itertools, math, operator, re)

@@ -1,9 +1,9 @@
 """Whole definitions that a model wrote anew, put in the place of those that a file has under their names. Pure.
 
 Small models rewrite a function well and copy the lines around a change badly. Definitions are found by indentation in
-any language (`bot.excerpts`). What the model leaves out of one stays: decorators, and of a class the members that it
-does not show; then all that is outside its members stays, too. A Python docstring always stays: small models make up
-another on the way to the code. Blocks can change it.
+any language (`bot.patch.definitions`). What the model leaves out of one stays: decorators, and of a class the members
+that it does not show; then all that is outside its members stays, too. A Python docstring always stays: small models
+make up another on the way to the code. Blocks can change it.
 """
 
 import ast

@@ -2,9 +2,9 @@
 
 As CodeMonkeys (arXiv 2501.14723, section 3.1): one relevance call a file, three rankings over the summaries, merged by
 mean relative rank, files added until the token budget. Beyond it: files too long for a call or for what is left of the
-budget are read and shown as excerpts around what the issue names; a lexical ranking (`bot.lexical`) orders and caps
-what is read, and stands in where the model's answer can't be used. The compact profile reads few files, shows a few
-functions, and lets the lexical ranking vote with the model's.
+budget are read and shown as excerpts around what the issue names; a lexical ranking (`bot.retrieval.lexical_rank`)
+orders and caps what is read, and is used where the model's answer can't be. The compact profile reads few files, shows
+a few functions, and lets the lexical ranking vote with the model's.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ import random
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
-from bot import lexical
 from bot.contracts import Model, Progress
 from bot.conversation import derived_seed, fitted_issue, opening, overflowed
 from bot.errors import EndpointError
-from bot.excerpts import excerpt
 from bot.lifecycle import RunState
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Reply, SourceFile, Summary
 from bot.replies import Ranking, Relevance, parse_ranking, parse_relevance
-from bot.sources import Source, find_sources, tracked_files
+from bot.retrieval import lexical_rank
+from bot.retrieval.excerpts import excerpt
+from bot.retrieval.source_files import Source, find_sources, tracked_files
 
 _LIKELY = 10  # files that the lexical ranking vouches for at most
 _RANKED = 300  # summaries that one ranking is asked about at most
@@ -52,13 +52,13 @@ async def build_context(
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
     paths = await tracked_files(root)
-    named = lexical.named_lines(issue)
+    named = lexical_rank.named_lines(issue)
     sources = {s.path: s for s in await asyncio.to_thread(find_sources, root, paths, named, exclude)}
-    ranked = await asyncio.to_thread(lexical.rank, issue, [(s.path, s.text) for s in sources.values()])
+    ranked = await asyncio.to_thread(lexical_rank.rank, issue, [(s.path, s.text) for s in sources.values()])
     order = [path for path, _ in ranked]
     best = ranked[0][1] if ranked else 0.0
     likely = {path for path, score in ranked[:_LIKELY] if score > 0.2 * best}
-    weights = lexical.rarity(lexical.terms(issue), (s.text for s in sources.values()))
+    weights = lexical_rank.rarity(lexical_rank.terms(issue), (s.text for s in sources.values()))
 
     reader = _Reader(await fitted_issue(issue, relevance), relevance, solver, weights, likely)
     summaries = await reader.read_all(

@@ -20,7 +20,7 @@ from bot.patch.reader import Unreadable, checkout_reader, is_executable
 from bot.patch.redefine import likely
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
-from bot.sources import tracked_files
+from bot.retrieval.source_files import tracked_files
 from bot.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.stages.edit_machine import State as EditState
 from bot.stages.test_machine import State as TestState

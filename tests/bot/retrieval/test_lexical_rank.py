@@ -1,5 +1,5 @@
-from bot.lexical import rank, terms
 from bot.records import Issue, IssueComment
+from bot.retrieval.lexical_rank import rank, terms
 
 FILES = [
     ("pkg/__init__.py", "from pkg.strings import wrap_lines\n"),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
-from bot.sources import decoded, is_source, is_test
+from bot.retrieval.source_files import decoded, is_source, is_test
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def excerpt(
 ) -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else the best-matching definitions that do.
 
-    `weights`: the issue's terms by rarity (`lexical.rarity`). At most `characters` and `most` definitions are shown,
+    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). At most `characters` and `most` definitions are shown,
     and none that matches less than `least` times as well as the best; "" where not even one line fits.
     """
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.excerpts import GAP, excerpt
-from bot.lexical import rarity, terms
 from bot.patch.definitions import definitions
 from bot.records import Issue
+from bot.retrieval.excerpts import GAP, excerpt
+from bot.retrieval.lexical_rank import rarity, terms
 
 PYTHON = '''import os
 
