@@ -21,14 +21,14 @@ from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
-from bot.messages.labels import Labels
 from bot.pipeline import open_models, read_config, solve
+from bot.publish.followup import FollowUp
+from bot.publish.messages.labels import Labels
+from bot.publish.publish import publish
+from bot.publish.status_comment import StatusComment, announce
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sandbox import open_sandbox
 from bot.settings import Settings
-from bot.stages.followup import FollowUp
-from bot.stages.publish import publish
-from bot.status_comment import StatusComment, announce
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Executed, Finished, Worker, serve
@@ -222,7 +222,7 @@ class SharedEngine:
 
 
 class StoredRuns:
-    """`bot.stages.followup.Runs` over the store."""
+    """`bot.publish.followup.Runs` over the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -21,8 +21,8 @@ def excerpt(
 ) -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else the best-matching definitions that do.
 
-    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). At most `characters` and `most` definitions are shown,
-    and none that matches less than `least` times as well as the best; "" where not even one line fits.
+    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). At most `characters` and `most` definitions are
+    shown, and none that matches less than `least` times as well as the best; "" where not even one line fits.
     """
 
     def fits(part: str) -> bool:

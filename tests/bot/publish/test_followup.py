@@ -11,10 +11,10 @@ from bot.forge.markers import ALTERNATIVES
 from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.lifecycle import STOPPABLE, RunState
-from bot.messages.labels import Labels
+from bot.publish.followup import FollowedUp, FollowUp
+from bot.publish.messages.labels import Labels
+from bot.publish.publish import publish
 from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
-from bot.stages.followup import FollowedUp, FollowUp
-from bot.stages.publish import publish
 from tests.bot.sample import FILES, claimed_run, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for

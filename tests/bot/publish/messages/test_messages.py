@@ -8,8 +8,8 @@ import pytest
 
 from bot.forge.markers import ANY_MARKER, answer_marker, issue_marker, issue_of
 from bot.lifecycle import ACTIVE, RunState
-from bot.messages import alternatives, answers, count, pull_request, status
-from bot.messages.labels import Labels
+from bot.publish.messages import alternatives, answers, count, pull_request, status
+from bot.publish.messages.labels import Labels
 from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test
 from bot.records import Ending as End
 from bot.sanitize import BODY_LIMIT

@@ -10,9 +10,9 @@ from bot.contracts import Forge
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.commit import Author, commit_patch
-from bot.messages import alternatives, pull_request, status
-from bot.messages.labels import Labels
 from bot.patch.policy import check_patch
+from bot.publish.messages import alternatives, pull_request, status
+from bot.publish.messages.labels import Labels
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 from bot.sanitize import redact
 

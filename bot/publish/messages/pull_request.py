@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.forge.markers import issue_marker
-from bot.messages.count import (
+from bot.publish.messages.count import (
     candidates_table,
     costs,
     counted,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from bot.forge.markers import ALTERNATIVES
-from bot.messages.count import (
+from bot.patch.policy import judge
+from bot.publish.messages.count import (
     candidates_table,
     code_html,
     costs,
@@ -14,8 +15,7 @@ from bot.messages.count import (
     number,
     warnings,
 )
-from bot.messages.pull_request import listed_tests
-from bot.patch.policy import judge
+from bot.publish.messages.pull_request import listed_tests
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, fit, neutralize, redact
 

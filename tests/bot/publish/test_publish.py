@@ -11,9 +11,9 @@ from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.checkout import check_out
 from bot.git.commit import Author
-from bot.messages.labels import Labels
+from bot.publish.messages.labels import Labels
+from bot.publish.publish import Published, publish
 from bot.records import Checkout, Issue, Outcome, Patch, Report
-from bot.stages.publish import Published, publish
 from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for

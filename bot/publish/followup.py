@@ -12,9 +12,9 @@ from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.git.commit import Author, commit_patch
 from bot.lifecycle import ACTIVE, RunState
-from bot.messages import alternatives, answers, pull_request
-from bot.messages.labels import Labels
 from bot.patch.policy import check_patch
+from bot.publish.messages import alternatives, answers, pull_request
+from bot.publish.messages.labels import Labels
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
 from bot.sanitize import redact
 

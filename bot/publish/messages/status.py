@@ -2,7 +2,7 @@
 
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.messages.count import duration, headline, number, one_line, votes_words
+from bot.publish.messages.count import duration, headline, number, one_line, votes_words
 from bot.records import Report
 from bot.sanitize import inline
 

@@ -10,8 +10,8 @@ from bot.contracts import Forge
 from bot.errors import ForgeError
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.messages import status
-from bot.messages.labels import Labels
+from bot.publish.messages import status
+from bot.publish.messages.labels import Labels
 from bot.records import ClaimedRun
 
 log = logging.getLogger(__name__)

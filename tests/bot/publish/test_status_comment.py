@@ -8,8 +8,8 @@ import pytest
 from bot.errors import ForgeError, LeaseLost
 from bot.forge.local import LocalForge
 from bot.lifecycle import RunState
-from bot.messages.labels import Labels
-from bot.status_comment import StatusComment, announce
+from bot.publish.messages.labels import Labels
+from bot.publish.status_comment import StatusComment, announce
 from tests.bot.sample import claimed_run
 from tests.patience import soon, turns
 

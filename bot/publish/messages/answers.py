@@ -1,7 +1,7 @@
 """Answers to `/troop ...` commands. Each is a comment of its own, under a marker of its own."""
 
 from bot.lifecycle import ACTIVE, RunState
-from bot.messages.count import counted, number, one_line
+from bot.publish.messages.count import counted, number, one_line
 from bot.records import CommandName, Report
 from bot.sanitize import inline
 
