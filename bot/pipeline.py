@@ -20,15 +20,17 @@ from typing import TypeVar
 from bot import ballot as ballots
 from bot.contracts import Journal, Model, Progress, Sandbox
 from bot.errors import CheckoutError, EndpointError
-from bot.journal import JournaledModel, JournaledSandbox, once
+from bot.journal import once
 from bot.lifecycle import RunState
-from bot.meter import Capped, Meter, Purse
-from bot.model import OpenAIModel
+from bot.llm.budget import Capped, Meter, Purse
+from bot.llm.client import OpenAIModel
+from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
 from bot.profiles import resolve
 from bot.records import Checkout, Context, FileChange, Issue, Patch, Record, Report, Trajectory, Usage
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
+from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import Settings, SolverSettings
 from bot.stages.context import build_context
 from bot.stages.matrix import fill_matrix

@@ -1,7 +1,7 @@
 """Which prompts a model gets, and with which numbers: decided once a run, from the settings and the model."""
 
 from bot.contracts import Model
-from bot.prompts import Profile
+from bot.llm.prompts import Profile
 from bot.records import Record
 from bot.settings import SolverSettings
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
 from bot.dispatch import open_dispatcher
-from bot.engine_process import own_engine
 from bot.errors import SettingsError
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
+from bot.llm.bundled_engine import own_engine
 from bot.pipeline import open_models, read_config, solve
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels

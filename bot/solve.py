@@ -16,7 +16,6 @@ from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
 from bot.console import ConsoleProgress, print_report
-from bot.engine_process import own_engine
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.local import LocalForge
@@ -26,6 +25,7 @@ from bot.git.commit import Author, commit_patch
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
+from bot.llm.bundled_engine import own_engine
 from bot.pipeline import open_models, read_config, solve
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox

@@ -4,8 +4,8 @@ A script is a callable `reply(key, messages) -> str | Reply`. Keys, as the stage
 
     relevance/PATH   ranking/N   trajectory/I/test/N   trajectory/I/edit/N   selection/N       (I from 0, N from 1)
 
-Over HTTP the key arrives percent-encoded in the header `X-Troop-Call`, which `bot.model` sends; it is "" for clients
-that do not. `rules` makes a script out of (pattern, replies) pairs. Run by hand:
+Over HTTP the key arrives percent-encoded in the header `X-Troop-Call`, which `bot.llm.client` sends; it is "" for
+clients that do not. `rules` makes a script out of (pattern, replies) pairs. Run by hand:
 
     python -m tests.scripted --script FILE.py [--port 8200] [--mode garbage] [--name NAME] [--context-window N]
 

@@ -16,8 +16,8 @@ import openai
 from bot.capuchin.scenes import Scene, Scenes
 from bot.capuchin.tasks import review_test, revise_edit, write_edit, write_test
 from bot.capuchin.turns import Turn, script
-from bot.engine_process import bundled_engine
-from bot.grammars import edit_grammar, test_grammar
+from bot.llm.bundled_engine import bundled_engine
+from bot.llm.grammars import edit_grammar, test_grammar
 
 TEMPERATURE = 0.6  # of the compact profile
 EDIT = re.compile(r'<edit path="(.*?)">\n<<<<<<< SEARCH\n(.*?)\n=======\n(.*?)\n?>>>>>>> REPLACE\n</edit>', re.DOTALL)

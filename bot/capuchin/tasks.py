@@ -24,7 +24,7 @@ from bot.capuchin.turns import (
     test_reply,
     wrong,
 )
-from bot.prompts import render
+from bot.llm.prompts import render
 from bot.records import Ending, Execution, FileChange, Patch, SourceFile, Summary, Test
 
 

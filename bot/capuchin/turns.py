@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bot.capuchin.issues import Example
 from bot.capuchin.names import module
 from bot.capuchin.scenes import Scene
-from bot.prompts import render
+from bot.llm.prompts import render
 from bot.records import Ending, Execution
 
 TEST_PATH = "test_issue.py"

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from bot.contracts import Model, Progress
-from bot.conversation import derived_seed, fitted_issue, opening, overflowed
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
+from bot.llm.conversation import derived_seed, fitted_issue, opening, overflowed
+from bot.llm.replies import Ranking, Relevance, parse_ranking, parse_relevance
 from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Reply, SourceFile, Summary
-from bot.replies import Ranking, Relevance, parse_ranking, parse_relevance
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import excerpt
 from bot.retrieval.source_files import Source, find_sources, tracked_files

@@ -34,12 +34,12 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bot.contracts import Sandbox
-from bot.conversation import Conversation
+from bot.llm.conversation import Conversation
+from bot.llm.prompts import render
+from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import FileEdit, Problem
 from bot.profiles import ResolvedSolver
-from bot.prompts import render
 from bot.records import Execution, FileChange, Job, Patch, Reply, Test
-from bot.replies import parse_edit_turn
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from bot.ballot import abstention, clear_lead, credible, distinct_first, overruled
 from bot.contracts import Model, Progress, Sandbox
-from bot.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
+from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
+from bot.llm.prompts import Profile, render
+from bot.llm.replies import Turn, parse_choice_turn
 from bot.patch.apply import Problem
 from bot.profiles import ResolvedSolver
-from bot.prompts import Profile, render
 from bot.records import (
     Ballot,
     Context,
@@ -29,7 +30,6 @@ from bot.records import (
     Test,
     Verdict,
 )
-from bot.replies import Turn, parse_choice_turn
 from bot.sandbox.commands import in_short
 from bot.settings import SolverSettings
 

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bot.contracts import Sandbox
-from bot.conversation import Conversation
+from bot.llm.conversation import Conversation
+from bot.llm.prompts import render
+from bot.llm.replies import parse_test_turn
+from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
 from bot.profiles import ResolvedSolver
-from bot.prompts import render
-from bot.quoted import bound, statements
 from bot.records import Execution, Issue, Job, Reply, Test
-from bot.replies import parse_test_turn
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
 ORIGINAL = "original"  # label of executions on the untouched repository

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
-from bot.conversation import Conversation, fitted_issue, opening
 from bot.errors import EndpointError, SandboxError
-from bot.grammars import edit_grammar, test_grammar
 from bot.lifecycle import RunState
+from bot.llm.conversation import Conversation, fitted_issue, opening
+from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.protected_files import is_judge, touched_judges
 from bot.patch.reader import Unreadable, checkout_reader, is_executable

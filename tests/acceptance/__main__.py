@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.engine_process import own_engine
 from bot.errors import TroopError
-from bot.journal import FileJournal, JournaledSandbox
+from bot.journal import FileJournal
+from bot.llm.bundled_engine import own_engine
+from bot.llm.published_models import locate
 from bot.pipeline import Models, open_models
 from bot.profiles import resolve
-from bot.published_models import locate
 from bot.sandbox import open_sandbox
+from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from tests.acceptance import figures, readme
 from tests.acceptance.packages import PINNED, Package, fetch

@@ -24,9 +24,9 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from bot.contracts import Sandbox
-from bot.engine_process import LOADING, bundled_engine
 from bot.errors import ModelMissing, TroopError
-from bot.published_models import HUMANEVAL, QWEN, locate
+from bot.llm.bundled_engine import LOADING, bundled_engine
+from bot.llm.published_models import HUMANEVAL, QWEN, locate
 from bot.records import Job, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, StoppingCriteri
 from transformers.utils.logging import disable_progress_bar
 
 from bot.errors import ModelMissing
-from bot.published_models import QWEN, locate
+from bot.llm.published_models import QWEN, locate
 from engine.checkpoint import resolve
 from engine.cli import build_core
 from engine.core import Core

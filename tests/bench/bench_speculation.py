@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import torch
 
-from bot.prompts import render
+from bot.llm.prompts import render
 from engine.core import Core
 from engine.model import Model
 from engine.scheduler import Limits

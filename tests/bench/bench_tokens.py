@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from bot.engine_process import READY
+from bot.llm.bundled_engine import READY
 from bot.solve import SolveOptions, solve_locally
 from tests.demo import load
 

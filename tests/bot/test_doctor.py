@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot import doctor
-from bot.published_models import CATALOGUE, HUMANEVAL
+from bot.llm.published_models import CATALOGUE, HUMANEVAL
 
 
 def findings() -> dict[str, doctor.Finding]:

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.journal import FileJournal, JournaledModel, JournaledSandbox, MemoryJournal, once
+from bot.journal import FileJournal, MemoryJournal, once
+from bot.llm.journaled import JournaledModel
 from bot.records import Ending, Execution, Job, Message, Reply, Usage
+from bot.sandbox.journaled import JournaledSandbox
 
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
 QUESTION = (Message(role="user", content="why?"),)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.llm.replies import Turn, parse_edit_turn
 from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.reader import Unreadable
 from bot.records import FileChange, Patch, Reply
-from bot.replies import Turn, parse_edit_turn
 
 MOD = "import os\n\n\ndef f(a):\n    if a:\n        return 1\n    return 2\n\n\ndef g(a):\n    return 2\n"
 FILES = {"pkg/mod.py": MOD, "data.txt": "one\ntwo\nthree", "dos.txt": "a\r\nb\r\nc\r\n", "empty.txt": ""}

@@ -4,10 +4,10 @@ import textwrap
 
 import pytest
 
+from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import Patch, Problem, Redefine, apply
 from bot.patch.redefine import NotDefined, defines, likely, redefined
 from bot.records import Issue, Reply, SourceFile
-from bot.replies import parse_edit_turn
 
 FILE = '''import os
 

@@ -7,7 +7,7 @@ import pytest
 
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
-from bot.model import OpenAIModel
+from bot.llm.client import OpenAIModel
 from bot.profiles import resolve
 from bot.records import Context, Issue, IssueComment, Message, Reply
 from bot.settings import ModelSettings, Settings, SolverSettings

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bot.errors import SandboxError, SandboxUnavailable
-from bot.journal import JournaledSandbox, MemoryJournal
+from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.records import Ending, Execution, FileChange, Job, Patch, Test, Trajectory, TrajectoryEnd
+from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.stages.matrix import IN_FLIGHT, fill_matrix, gather
 from tests.bot.ballots import patch

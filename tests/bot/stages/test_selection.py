@@ -1,6 +1,6 @@
 from bot.ballot import count
 from bot.errors import EndpointError, SandboxError
-from bot.prompts import Profile
+from bot.llm.prompts import Profile
 from bot.records import (
     Ballot,
     Context,

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bot.errors import EndpointError, LeaseLost, SandboxError
-from bot.journal import JournaledModel, MemoryJournal
+from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.model import OpenAIModel
+from bot.llm.client import OpenAIModel
+from bot.llm.journaled import JournaledModel
 from bot.profiles import ResolvedSolver, resolve
 from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Test, Trajectory, TrajectoryEnd
 from bot.settings import ModelSettings, SolverSettings

@@ -15,7 +15,7 @@ Profile = Literal["full", "compact"]
 @functools.cache
 def _environment(profile: Profile) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("bot.prompts", profile),
+        loader=jinja2.PackageLoader("bot.llm.prompts", profile),
         autoescape=False,  # noqa: S701 - the reader is a model; what people read is escaped where it is written
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.engine_process import READY, bundled_engine
 from bot.errors import EndpointError
+from bot.llm.bundled_engine import READY, bundled_engine
 
 
 @pytest.fixture

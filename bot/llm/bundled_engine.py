@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bot.errors import EndpointError
-from bot.published_models import CATALOGUE, locate
+from bot.llm.published_models import CATALOGUE, locate
 from bot.settings import Settings
 
 LOADING = 1800.0  # seconds that a real model may take: the first start of a GGUF file unpacks it

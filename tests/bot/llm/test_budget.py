@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from bot.journal import JournaledModel, MemoryJournal
-from bot.meter import AT_ONCE, Capped, Meter, Purse
+from bot.journal import MemoryJournal
+from bot.llm.budget import AT_ONCE, Capped, Meter, Purse
+from bot.llm.journaled import JournaledModel
 from bot.records import Message, Reply
 from tests.scripted import ScriptedModel, estimate
 

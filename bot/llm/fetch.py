@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from bot.errors import FetchFailed
-from bot.published_models import Part, Published
+from bot.llm.published_models import Part, Published
 
 CHUNK = 1 << 20  # bytes
 TRIES = 2  # of a part that arrives wrong

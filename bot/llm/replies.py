@@ -17,10 +17,10 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from bot.llm.test_script import completed
 from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
 from bot.patch.redefine import defines
 from bot.records import Record, Reply, Test
-from bot.uncalled import completed
 
 DEFAULT_TEST_PATH = "test_issue.py"
 CUT_OFF = "the reply was cut off at its token limit before it was complete"

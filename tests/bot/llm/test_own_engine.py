@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bot import engine_process
-from bot.engine_process import READY, own_engine
 from bot.errors import EndpointError, ModelMissing
-from bot.published_models import SMOLLM2
+from bot.llm import bundled_engine
+from bot.llm.bundled_engine import READY, own_engine
+from bot.llm.published_models import SMOLLM2
 from bot.settings import Settings
 
 LISTENS = f"""import sys, time
@@ -77,7 +77,7 @@ async def test_a_long_start_is_not_silent(engine: Path, tmp_path: Path, monkeypa
         f"while not os.path.exists({str(told)!r}): time.sleep(0.01)\n"
         f"print({READY!r} + 'http://127.0.0.1:8', flush=True)\ntime.sleep(1000)\n"
     )
-    monkeypatch.setattr(engine_process, "TELL", 0.01)
+    monkeypatch.setattr(bundled_engine, "TELL", 0.01)
     said: list[str] = []
 
     def say(words: str) -> None:

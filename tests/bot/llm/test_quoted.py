@@ -1,7 +1,7 @@
 import pytest
 
-from bot.quoted import bound, statements
-from tests.bot.test_grammars import HELPERS
+from bot.llm.test_script import bound, statements
+from tests.bot.llm.test_grammars import HELPERS
 
 
 def test_statements() -> None:

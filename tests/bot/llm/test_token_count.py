@@ -6,7 +6,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from bot.errors import SettingsError
-from bot.tokens import TokenCounter, estimate
+from bot.llm.token_count import TokenCounter, estimate
 from tests.scripted import ScriptedEndpoint, scripted_endpoint
 
 

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Sequence
 
 from bot.contracts import Model
-from bot.journal import ModelLayer
+from bot.llm.journaled import ModelLayer
 from bot.records import Message, Reply, Usage
 
 AT_ONCE = 64  # calls under way where there is a budget: by so many a run may go over it

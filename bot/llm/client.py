@@ -14,12 +14,12 @@ from urllib.parse import quote, urlsplit
 
 import openai
 
-from bot.completion import read_completion
-from bot.conversation import OVERFLOW
 from bot.errors import EndpointError
+from bot.llm.completion import read_completion
+from bot.llm.conversation import OVERFLOW
+from bot.llm.token_count import TokenCounter
 from bot.records import Message, Reply, Usage
 from bot.settings import ModelSettings
-from bot.tokens import TokenCounter
 
 DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint say
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for

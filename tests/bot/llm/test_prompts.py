@@ -6,12 +6,9 @@ from typing import get_args
 
 import pytest
 
-import bot.prompts
-from bot.patch.apply import Problem
-from bot.patch.redefine import likely
-from bot.prompts import Profile, render
-from bot.records import Ending, Execution, Issue, IssueComment, Reply, SourceFile, Summary, Test
-from bot.replies import (
+import bot.llm.prompts
+from bot.llm.prompts import Profile, render
+from bot.llm.replies import (
     Ranking,
     Relevance,
     parse_choice_turn,
@@ -20,6 +17,9 @@ from bot.replies import (
     parse_relevance,
     parse_test_turn,
 )
+from bot.patch.apply import Problem
+from bot.patch.redefine import likely
+from bot.records import Ending, Execution, Issue, IssueComment, Reply, SourceFile, Summary, Test
 
 ISSUE = Issue(title="A title", body="A body\n", comments=(IssueComment(author="ann", body="A comment"),))
 FILES = [SourceFile(path="a.py", text="x = 1\n"), SourceFile(path="b.py", text="...\ny = 2\n", excerpt=True)]
@@ -47,7 +47,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
 def test_profiles_have_the_same_templates() -> None:
-    folder = Path(bot.prompts.__file__).parent
+    folder = Path(bot.llm.prompts.__file__).parent
     names = {profile: {path.stem for path in (folder / profile).glob("*.j2")} for profile in PROFILES}
     assert names["full"] == names["compact"] == set(VALUES)
 

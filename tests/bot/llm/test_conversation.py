@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.conversation import OVERHEAD, Conversation
+from bot.llm.conversation import OVERHEAD, Conversation
 from bot.records import Message, Reply
 from tests.scripted import ScriptedModel, estimate
 

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from bot.grammars import edit_grammar, test_grammar, unique_searches
+from bot.llm.grammars import edit_grammar, test_grammar, unique_searches
+from bot.llm.replies import parse_edit_turn, parse_test_turn
 from bot.patch.apply import Patch, apply
 from bot.records import Issue, Reply, SourceFile
-from bot.replies import parse_edit_turn, parse_test_turn
 
 ISSUE = Issue(title="total is wrong", body="`total([1, 22])` gives `21`, expected `23`")
 WHOLE = """import math

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from bot.contracts import Model
-from bot.prompts import Profile, render
+from bot.llm.prompts import Profile, render
 from bot.records import Issue, Message, Reply
 
 OVERFLOW = "context overflow"  # what the text of an error reply begins with where the prompt was too long

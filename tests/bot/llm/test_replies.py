@@ -2,9 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.patch.apply import Block, Create, Delete, Problem, Redefine, Replace
-from bot.records import Reply, Test
-from bot.replies import (
+from bot.llm.replies import (
     Ranking,
     Relevance,
     Turn,
@@ -14,6 +12,8 @@ from bot.replies import (
     parse_relevance,
     parse_test_turn,
 )
+from bot.patch.apply import Block, Create, Delete, Problem, Redefine, Replace
+from bot.records import Reply, Test
 
 EDIT = """<edit path="pkg/mod.py">
 <<<<<<< SEARCH

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bot.completion import without_thoughts
-from bot.conversation import overflowed
 from bot.errors import EndpointError, SettingsError
-from bot.model import OpenAIModel
+from bot.llm.client import OpenAIModel
+from bot.llm.completion import without_thoughts
+from bot.llm.conversation import overflowed
 from bot.records import Message, Reply
 from bot.settings import ModelSettings
 from tests.patience import eventually
@@ -46,7 +46,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
         await real(0)
 
-    monkeypatch.setattr("bot.model.asyncio.sleep", sleep)
+    monkeypatch.setattr("bot.llm.client.asyncio.sleep", sleep)
     return waited
 
 
@@ -118,8 +118,8 @@ class Limits:
         self._timeout, self._wait = asyncio.timeout, asyncio.wait
         self._later: list[asyncio.Timeout] = []  # of calls once another was answered
         self._first = asyncio.Event()  # the wait for the first answer of all is over
-        monkeypatch.setattr("bot.model.asyncio.timeout", self.timeout)
-        monkeypatch.setattr("bot.model.asyncio.wait", self.wait)
+        monkeypatch.setattr("bot.llm.client.asyncio.timeout", self.timeout)
+        monkeypatch.setattr("bot.llm.client.asyncio.wait", self.wait)
 
     def timeout(self, seconds: float | None) -> asyncio.Timeout:
         self._later.append(self._timeout(None))
@@ -245,7 +245,7 @@ async def test_one_that_computes_on_a_cpu_is_given_more_time(
         limits.append(limit)
         return asyncio.Timeout(None)
 
-    monkeypatch.setattr("bot.model.asyncio.timeout", timeout)
+    monkeypatch.setattr("bot.llm.client.asyncio.timeout", timeout)
     with scripted_endpoint(hello) as endpoint:
         endpoint.listed = {"device": device}
         model = model_for(endpoint, **set_to)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.uncalled import completed
+from bot.llm.test_script import completed
 from tests.patience import PATIENCE
 
 FAILING = [

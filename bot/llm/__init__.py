@@ -1,0 +1,1 @@
+"""Talking to a model: endpoints, prompts, conversations, and what a reply says."""
