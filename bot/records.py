@@ -298,7 +298,7 @@ class Standing(Record):
     own_votes: int  # the same, of its own trajectories' tests
     cluster: int  # candidates (by sample) that pass just the same tests
     size: int  # characters of the patch
-    score: float = 0.0  # what ranks: `bot.ballot.scores`
+    score: float = 0.0  # what ranks: `bot.solver.ballot.scores`
     regressions: tuple[str, ...] = ()  # of the repository's own tests: passed on base, failed here
     disqualified: str = ""
 

@@ -1,6 +1,6 @@
 """What a worker executes: the permission check, the solver, the publishing, and the commands that follow.
 
-`bot.pipeline` knows the order within the solver; this file ties it to a forge, a database and a sandbox.
+`bot.solver.pipeline` knows the order within the solver; this file ties it to a forge, a database and a sandbox.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import own_engine
-from bot.pipeline import open_models, read_config, solve
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
@@ -29,6 +28,7 @@ from bot.publish.status_comment import StatusComment, announce
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sandbox import open_sandbox
 from bot.settings import Settings
+from bot.solver.pipeline import open_models, read_config, solve
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.sweeper import Sweeper
 from bot.worker import Advance, Executed, Finished, Worker, serve

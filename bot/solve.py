@@ -26,11 +26,11 @@ from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import own_engine
-from bot.pipeline import open_models, read_config, solve
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox
 from bot.sanitize import clean
 from bot.settings import Settings, read_settings
+from bot.solver.pipeline import open_models, read_config, solve
 
 S = TypeVar("S", bound=BaseModel)
 AUTHOR = Author(name="troop", email="troop@localhost")

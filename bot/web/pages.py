@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 _templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("bot", "templates"),
+    loader=jinja2.PackageLoader("bot.web", "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -119,7 +119,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
 
     @router.get("/style.css")
     def style() -> Response:
-        source, _, _ = jinja2.PackageLoader("bot", "templates").get_source(_templates, "style.css")
+        source, _, _ = jinja2.PackageLoader("bot.web", "templates").get_source(_templates, "style.css")
         headers = HEADERS | {"Cache-Control": "max-age=3600"}
         return Response(source, media_type="text/css; charset=utf-8", headers=headers)
 

@@ -20,11 +20,11 @@ from bot.errors import TroopError
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import own_engine
 from bot.llm.published_models import locate
-from bot.pipeline import Models, open_models
-from bot.profiles import resolve
 from bot.sandbox import open_sandbox
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.solver.pipeline import Models, open_models
+from bot.solver.profile import resolve
 from tests.acceptance import figures, readme
 from tests.acceptance.packages import PINNED, Package, fetch
 from tests.acceptance.planting import Bug, plant

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.coverage import budget_for, fit, precision
-from bot.profiles import ResolvedSolver
+from bot.solver.coverage import budget_for, fit, precision
+from bot.solver.profile import ResolvedSolver
 from tests.acceptance.recount import at, solving
 
 SHOWN = (1, 4, 16, 64)

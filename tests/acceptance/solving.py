@@ -12,11 +12,11 @@ from bot.forge.local import LocalForge
 from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.pipeline import Models, solve
 from bot.records import Ballot, Candidate, Issue, Job, Patch, Report, Test
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
+from bot.solver.pipeline import Models, solve
 from tests.acceptance.packages import Package
 from tests.acceptance.planting import Bug
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from bot.contracts import Sandbox
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
-from bot.pipeline import Models, solve
 from bot.records import Checkout, Execution, Issue, Job, Message, Outcome
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
+from bot.solver.pipeline import Models, solve
 from tests.scripted import ScriptedModel
 
 SOURCE = '''def clamp(value, low, high):

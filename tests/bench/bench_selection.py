@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.ballot import ALIKE, SUPPORT, Array, order, scores
+from bot.solver.ballot import ALIKE, SUPPORT, Array, order, scores
 
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TROOP_SELECTION_DATA"
@@ -105,7 +105,7 @@ def by_codet(matrix: Matrix) -> float:
 
 
 def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> float:
-    """As `bot.ballot.count` ranks."""
+    """As `bot.solver.ballot.count` ranks."""
     behaviour, cluster = behaviours(matrix)
     voting = matrix.passes * matrix.voting
     score = scores(voting, matrix.samples, matrix.votes, alike=alike, support=support)

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from bot.ballot import count
 from bot.lifecycle import RunState
 from bot.records import (
     Ballot,
@@ -24,6 +23,7 @@ from bot.records import (
     Verdict,
     by_path,
 )
+from bot.solver.ballot import count
 
 FILES: dict[str, str] = {
     "tools/clamp.py": "def clamp(x, low, high):\n    return min(x, high)\n",

@@ -188,7 +188,7 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
 
 
 def _is_own(ballot: Ballot, candidate: int, test: int) -> bool:
-    """Whether the candidate's one trajectory alone wrote the test: then its vote is counted apart (`bot.ballot`)."""
+    """Whether the candidate's one trajectory alone wrote the test: then its vote is counted apart."""
     of = ballot.candidates[candidate]
     if len(of.trajectories) != 1:
         return False

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from bot.ballot import count
 from bot.errors import SandboxError
 from bot.records import Ballot, Ending, Execution, FileChange, Job, OwnTestsReport, Patch
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.stages.own_tests import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, on_base, run_own_tests
-from tests.bot.ballots import ballot
-from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
+from bot.solver.ballot import count
+from bot.solver.stages.own_tests import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, on_base, run_own_tests
+from tests.bot.solver.ballots import ballot
+from tests.bot.solver.stages.test_matrix import FAILED, PASSED, Judge, Progress
 from tests.demo import load
 
 

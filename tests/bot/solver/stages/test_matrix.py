@@ -9,8 +9,8 @@ from bot.lifecycle import RunState
 from bot.records import Ending, Execution, FileChange, Job, Patch, Test, Trajectory, TrajectoryEnd
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
-from bot.stages.matrix import IN_FLIGHT, fill_matrix, gather
-from tests.bot.ballots import patch
+from bot.solver.stages.matrix import IN_FLIGHT, fill_matrix, gather
+from tests.bot.solver.ballots import patch
 
 SETTINGS = SolverSettings(test_timeout=7.0)
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
@@ -138,7 +138,7 @@ async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
 
 async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("bot.stages.matrix.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("bot.solver.stages.matrix.time.monotonic", lambda: clock[0])
 
     def answer(job: Job) -> Execution:
         if job.changes:
@@ -146,7 +146,7 @@ async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -
         return FAILED
 
     judge, progress = Judge(answer), Progress()
-    monkeypatch.setattr("bot.stages.matrix.IN_FLIGHT", 1)
+    monkeypatch.setattr("bot.solver.stages.matrix.IN_FLIGHT", 1)
     settings = SETTINGS.model_copy(update={"matrix_seconds": 50.0})
     b = await fill_matrix([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], judge, settings, nobody, progress)
     assert b.base == (False, False)

@@ -1,4 +1,3 @@
-from bot.ballot import count
 from bot.errors import EndpointError, SandboxError
 from bot.llm.prompts import Profile
 from bot.records import (
@@ -15,9 +14,10 @@ from bot.records import (
     Verdict,
 )
 from bot.settings import SolverSettings
-from bot.stages.selection import select
-from tests.bot.ballots import ballot
-from tests.bot.stages.test_matrix import FAILED, PASSED, Judge, Progress
+from bot.solver.ballot import count
+from bot.solver.stages.selection import select
+from tests.bot.solver.ballots import ballot
+from tests.bot.solver.stages.test_matrix import FAILED, PASSED, Judge, Progress
 from tests.scripted import Mode, Script, ScriptedModel, rules
 
 ISSUE = Issue(title="add is wrong", body="add(1, 1) is 3")

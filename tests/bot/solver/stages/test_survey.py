@@ -8,8 +8,8 @@ from bot.errors import SandboxError
 from bot.records import Ending, Execution, Job
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
-from bot.stages.survey import Survey, for_models, for_people, own_packages, survey
-from tests.bot.stages.test_matrix import Judge
+from bot.solver.stages.survey import Survey, for_models, for_people, own_packages, survey
+from tests.bot.solver.stages.test_matrix import Judge
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
-from bot.profiles import resolve
 from bot.records import Context, Issue, IssueComment, Message, Reply
 from bot.settings import ModelSettings, Settings, SolverSettings
-from bot.stages.context import build_context, merged
-from bot.stages.trajectories import sample_trajectories
+from bot.solver.profile import resolve
+from bot.solver.stages.context import build_context, merged
+from bot.solver.stages.trajectories import sample_trajectories
 from tests.scripted import Mode, Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` in `pkg/math.py` gives -1, expected 3")

@@ -12,12 +12,12 @@ from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
 from bot.llm.journaled import JournaledModel
-from bot.profiles import ResolvedSolver, resolve
 from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Test, Trajectory, TrajectoryEnd
 from bot.settings import ModelSettings, SolverSettings
-from bot.stages import edit_machine, test_machine
-from bot.stages.test_machine import at_fault, own_fault
-from bot.stages.trajectories import sample_trajectories
+from bot.solver.profile import ResolvedSolver, resolve
+from bot.solver.stages import edit_machine, test_machine
+from bot.solver.stages.test_machine import at_fault, own_fault
+from bot.solver.stages.trajectories import sample_trajectories
 from tests.scripted import Mode, Script, ScriptedModel, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3")

@@ -38,8 +38,8 @@ from bot.llm.conversation import Conversation
 from bot.llm.prompts import render
 from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import FileEdit, Problem
-from bot.profiles import ResolvedSolver
 from bot.records import Execution, FileChange, Job, Patch, Reply, Test
+from bot.solver.profile import ResolvedSolver
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 

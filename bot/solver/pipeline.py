@@ -17,7 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from bot import ballot as ballots
 from bot.contracts import Journal, Model, Progress, Sandbox
 from bot.errors import CheckoutError, EndpointError
 from bot.journal import once
@@ -27,17 +26,18 @@ from bot.llm.client import OpenAIModel
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
-from bot.profiles import resolve
 from bot.records import Checkout, Context, FileChange, Issue, Patch, Record, Report, Trajectory, Usage
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import Settings, SolverSettings
-from bot.stages.context import build_context
-from bot.stages.matrix import fill_matrix
-from bot.stages.own_tests import detect, on_base, run_own_tests
-from bot.stages.selection import select
-from bot.stages.survey import Survey, for_models, for_people, survey
-from bot.stages.trajectories import sample_trajectories
+from bot.solver import ballot as ballots
+from bot.solver.profile import resolve
+from bot.solver.stages.context import build_context
+from bot.solver.stages.matrix import fill_matrix
+from bot.solver.stages.own_tests import detect, on_base, run_own_tests
+from bot.solver.stages.selection import select
+from bot.solver.stages.survey import Survey, for_models, for_people, survey
+from bot.solver.stages.trajectories import sample_trajectories
 
 _CONFIG_SIZE = 1_000_000  # characters
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")

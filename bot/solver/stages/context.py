@@ -17,11 +17,11 @@ from bot.errors import EndpointError
 from bot.lifecycle import RunState
 from bot.llm.conversation import derived_seed, fitted_issue, opening, overflowed
 from bot.llm.replies import Ranking, Relevance, parse_ranking, parse_relevance
-from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Reply, SourceFile, Summary
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import excerpt
 from bot.retrieval.source_files import Source, find_sources, tracked_files
+from bot.solver.profile import ResolvedSolver
 
 _LIKELY = 10  # files that the lexical ranking vouches for at most
 _RANKED = 300  # summaries that one ranking is asked about at most

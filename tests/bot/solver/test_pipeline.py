@@ -11,10 +11,10 @@ import pytest
 from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.pipeline import Models, open_models, own_test_commands, read_config, solve
 from bot.records import Checkout, Ending, Execution, Issue, Job, Outcome, Report
 from bot.repo_config import RepoConfig
 from bot.settings import ModelSettings, Settings, SolverSettings
+from bot.solver.pipeline import Models, open_models, own_test_commands, read_config, solve
 from tests.scripted import Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3.")

@@ -4,7 +4,7 @@ import pytest
 
 from bot.patch.apply import Block, Delete, Replace
 from bot.records import SourceFile
-from bot.stages.trajectories import rehomed
+from bot.solver.stages.trajectories import rehomed
 
 SHOWN = (
     SourceFile(path="pkg/a.py", text="def f(x):\n    return x\n\n\ndef g():\n    pass\n"),

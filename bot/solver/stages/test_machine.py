@@ -36,8 +36,8 @@ from bot.llm.prompts import render
 from bot.llm.replies import parse_test_turn
 from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
-from bot.profiles import ResolvedSolver
 from bot.records import Execution, Issue, Job, Reply, Test
+from bot.solver.profile import ResolvedSolver
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
 ORIGINAL = "original"  # label of executions on the untouched repository

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from bot.ballot import abstention, clear_lead, credible, distinct_first, overruled
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
@@ -13,7 +12,6 @@ from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, 
 from bot.llm.prompts import Profile, render
 from bot.llm.replies import Turn, parse_choice_turn
 from bot.patch.apply import Problem
-from bot.profiles import ResolvedSolver
 from bot.records import (
     Ballot,
     Context,
@@ -32,6 +30,8 @@ from bot.records import (
 )
 from bot.sandbox.commands import in_short
 from bot.settings import SolverSettings
+from bot.solver.ballot import abstention, clear_lead, credible, distinct_first, overruled
+from bot.solver.profile import ResolvedSolver
 
 
 class Choice(Record):
@@ -59,8 +59,8 @@ async def select(
     """Choose a credible candidate, or abstain.
 
     The model is not asked where one candidate alone is credible. The bundled model, whose choice is worth little, is
-    not asked either where one behaviour is clearly ahead (`bot.ballot.clear_lead`); a capable one is, since patches
-    that no test tells apart yet can still differ. Where it never chooses, the best standing wins. Raises
+    not asked either where one behaviour is clearly ahead (`bot.solver.ballot.clear_lead`); a capable one is, since
+    patches that no test tells apart yet can still differ. Where it never chooses, the best standing wins. Raises
     `SandboxUnavailable`; an endpoint that fails costs the selection, not the run.
 
     A choice against the selection's own evidence (its test fails on the original and on the chosen candidate, and

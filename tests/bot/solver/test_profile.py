@@ -1,7 +1,7 @@
 import pytest
 
-from bot.profiles import ON_CPU, resolve
 from bot.settings import SolverSettings
+from bot.solver.profile import ON_CPU, resolve
 from tests.scripted import ScriptedModel
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.ballot import (
+from bot.records import Ballot, Ending, Execution, OwnTests, OwnTestsReport
+from bot.solver.ballot import (
     abstention,
     clear_lead,
     count,
@@ -16,8 +17,7 @@ from bot.ballot import (
     scores,
     typical,
 )
-from bot.records import Ballot, Ending, Execution, OwnTests, OwnTestsReport
-from tests.bot.ballots import ballot
+from tests.bot.solver.ballots import ballot
 
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
 FAILED = Execution(ending=Ending.EXITED, exit_code=1)

@@ -18,13 +18,13 @@ from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.protected_files import is_judge, touched_judges
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
 from bot.patch.redefine import likely
-from bot.profiles import ResolvedSolver
 from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
 from bot.retrieval.source_files import tracked_files
-from bot.stages.edit_machine import Applied, EditEnd, EditMachine
-from bot.stages.edit_machine import State as EditState
-from bot.stages.test_machine import State as TestState
-from bot.stages.test_machine import TestMachine
+from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.edit_machine import Applied, EditEnd, EditMachine
+from bot.solver.stages.edit_machine import State as EditState
+from bot.solver.stages.test_machine import State as TestState
+from bot.solver.stages.test_machine import TestMachine
 
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
 

@@ -1,0 +1,1 @@
+"""Issue and checkout in, verdict out."""
