@@ -161,8 +161,8 @@ def serve(host: str | None, port: int | None) -> None:
 @cli.command()
 def work() -> None:
     """Work the Redis queue. Start as many as you like, on as many machines as share database and queue."""
-    from bot.service import run_worker
     from bot.settings import read_settings
+    from bot.worker.process import run_worker
 
     _run(lambda: run_worker(read_settings()))
 

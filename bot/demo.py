@@ -26,10 +26,10 @@ from bot.console import ConsoleProgress
 from bot.errors import TroopError
 from bot.llm.bundled_engine import own_engine
 from bot.llm.published_models import locate
-from bot.service import build_worker
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
 from bot.store import Store
 from bot.web.serve import build_app
+from bot.worker.process import build_worker
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "demo/{name}"

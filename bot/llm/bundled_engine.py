@@ -5,6 +5,7 @@ The two packages meet over HTTP alone, so this starts `python -m engine` and rea
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ LOADING = 1800.0  # seconds that a real model may take: the first start of a GGU
 TELL = 15.0  # seconds between two words that it still loads
 LINE = 1 << 24  # bytes; a progress bar that is redrawn ends no line
 READY = "troop engine ready on "  # the line that `python -m engine` prints once it listens
+_logger = logging.getLogger(__name__)
 _LOGGED = re.compile(r"(?:INFO engine[\w.]*|troop engine): (.*)")
 
 
@@ -138,3 +140,23 @@ async def _copy(stream: asyncio.StreamReader, output: BinaryIO) -> None:
     while line := await stream.readline():
         output.write(line)
         output.flush()
+
+
+class SharedEngine:
+    """Troop's own engine, started by the first run where no endpoint is named, and shared by the later ones."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._url = settings.main.base_url
+
+    async def url(self) -> str:
+        async with self._lock:
+            if not self._url:
+                output = self._settings.work_dir / "engine.log"
+                self._url = await self._stack.enter_async_context(own_engine(self._settings, output, _logger.info))
+            return self._url
+
+    async def close(self) -> None:
+        await self._stack.aclose()

@@ -1,8 +1,8 @@
 """The one file that knows the order of the stages.
 
-`solve` is the solver: issue and checkout in, the whole count out. `bot.service` puts the permission check before it and
-the publishing after it; `bot.solve` runs it on a local checkout. It is a function of a journal: run again after a kill,
-it replays what was finished and goes on from there.
+`solve` is the solver: issue and checkout in, the whole count out. `bot.worker.executor` puts the permission check
+before it and the publishing after it; `bot.cli.solve` runs it on a local checkout. It is a function of a journal: run
+again after a kill, it replays what was finished and goes on from there.
 """
 
 import asyncio

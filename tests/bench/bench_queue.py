@@ -27,7 +27,7 @@ from bot.journal import MemoryJournal
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import Store
-from bot.worker import Advance, Executed, Finished, StoredProgress, Worker
+from bot.worker.worker import Advance, Executed, Finished, StoredProgress, Worker
 from tests.bot.queueing import start
 from tests.services import RedisServer, redis_executable
 

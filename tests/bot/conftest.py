@@ -7,8 +7,8 @@ import pytest
 
 from bot.store import Store
 from bot.web.body import BodyReader
-from bot.worker import Worker
-from tests.bot.working import Fake, worker_of
+from bot.worker.worker import Worker
+from tests.bot.worker.working import Fake, worker_of
 from tests.patience import PATIENCE
 from tests.services import _postgres_socket, postgres_url, redis_server, redis_url
 
@@ -18,7 +18,7 @@ __all__ = ["_postgres_socket", "postgres_url", "redis_server", "redis_url"]
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is short for the sake of people is not for tests; hearts beat often, that no test waits for a beat."""
-    monkeypatch.setattr("bot.heartbeat.LONGEST_BEAT", 0.02)
+    monkeypatch.setattr("bot.worker.lease.LONGEST_BEAT", 0.02)
     monkeypatch.setattr("bot.dispatch.arq.CONNECT_TIMEOUT", PATIENCE)
     monkeypatch.setattr("bot.dispatch.arq.ENQUEUE_TIMEOUT", PATIENCE)
     monkeypatch.setattr("bot.web.app.ENQUEUE_TIMEOUT", PATIENCE)

@@ -11,10 +11,10 @@ from bot.journal import once
 from bot.lifecycle import RunState
 from bot.records import ClaimedRun, Reply
 from bot.store import Store
-from bot.sweeper import Sweeper
-from bot.worker import Advance, Finished, Worker, serve
+from bot.worker.sweeper import Sweeper
+from bot.worker.worker import Advance, Finished, Worker, serve
 from tests.bot.queueing import start, state_of
-from tests.bot.working import SHORT, Fake, solve
+from tests.bot.worker.working import SHORT, Fake, solve
 from tests.patience import eventually, soon
 
 pytestmark = pytest.mark.service

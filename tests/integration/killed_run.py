@@ -16,10 +16,10 @@ from typing import NoReturn
 from bot.contracts import Journal, Progress
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedRun
-from bot.service import Service
 from bot.settings import Settings
 from bot.store import Store, run_job
-from bot.worker import Advance, Finished, Worker
+from bot.worker.executor import Service
+from bot.worker.worker import Advance, Finished, Worker
 from tests.patience import PATIENCE
 
 LEASE = 0.4  # seconds

@@ -10,10 +10,10 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from bot.service import build_worker
 from bot.settings import ModelSettings, SandboxSettings, SolverSettings
 from bot.store import Store
 from bot.web.serve import build_app
+from bot.worker.process import build_worker
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
 from tests.patience import PATIENCE, eventually
@@ -86,7 +86,7 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     server = uvicorn.Server(config)
     github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bot.heartbeat.LONGEST_BEAT", 0.5)
+        patched.setattr("bot.worker.lease.LONGEST_BEAT", 0.5)
         task = asyncio.create_task(server.serve())
         try:
             await eventually(lambda: server.started or task.done())

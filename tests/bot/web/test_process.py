@@ -23,7 +23,7 @@ from bot.dispatch.inprocess import InProcessDispatcher
 from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.web.serve import run_server
-from bot.worker import Executed, Finished, Worker
+from bot.worker.worker.worker import Executed, Finished, Worker
 
 async def execute(run, journal, progress, advance):
     if sys.argv[3] == "endless":
@@ -42,9 +42,9 @@ async def killed(self, job_id):
 
 if sys.argv[3] == "killed":
     InProcessDispatcher.enqueue = killed
-service = types.ModuleType("bot.service")
+service = types.ModuleType("bot.worker.process")
 service.build_worker = lambda settings, store: Worker(store, execute, execute_command, announce)
-sys.modules["bot.service"] = service
+sys.modules["bot.worker.process"] = service
 logging.basicConfig()
 settings = Settings(
     _env_file=None, webhook_secret=sys.argv[4], app_id=1, private_key="x", port=int(sys.argv[2]),

@@ -14,10 +14,10 @@ from bot.dispatch.inprocess import InProcessDispatcher
 from bot.errors import SettingsError
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
-from bot.settings import SandboxSettings, Settings
+from bot.settings import SandboxSettings, Settings, checked
 from bot.store import Store
-from bot.web.serve import build_app, checked, run_server
-from bot.worker import Advance, Executed, Finished, Worker
+from bot.web.serve import build_app, run_server
+from bot.worker.worker import Advance, Executed, Finished, Worker
 from tests.bot.webhook.deliveries import SECRET, payload, request
 from tests.patience import PATIENCE
 from tests.services import RedisServer

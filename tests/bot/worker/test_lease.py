@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from bot.errors import RunStopped, StoreUnavailable
-from bot.heartbeat import under_lease
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import Store, run_job
-from bot.worker import Advance, Executed, Finished, Worker
+from bot.worker.lease import under_lease
+from bot.worker.worker import Advance, Executed, Finished, Worker
 from tests.bot.queueing import (
     command_lease_left,
     expire,
@@ -20,7 +20,7 @@ from tests.bot.queueing import (
     queue_run,
     store_now,
 )
-from tests.bot.working import LEASE, SHORT, Fake, forever, info, solve, worker_of
+from tests.bot.worker.working import LEASE, SHORT, Fake, forever, info, solve, worker_of
 from tests.patience import eventually, soon, turns
 
 
@@ -97,7 +97,7 @@ async def test_a_command_longer_than_its_lease_keeps_it(store: Store, fake: Fake
 async def test_a_lease_is_renewed_well_before_it_ends_and_a_stop_is_noticed_soon(
     lease: float, beat: float, monkeypatch
 ):
-    monkeypatch.setattr("bot.heartbeat.LONGEST_BEAT", 5.0)
+    monkeypatch.setattr("bot.worker.lease.LONGEST_BEAT", 5.0)
     slept: list[float] = []
     rest, beats, ended = asyncio.sleep, iter([None, None, "ann said stop"]), asyncio.Event()
 
@@ -108,7 +108,7 @@ async def test_a_lease_is_renewed_well_before_it_ends_and_a_stop_is_noticed_soon
         slept.append(seconds)
         await rest(0)
 
-    monkeypatch.setattr("bot.heartbeat.asyncio.sleep", sleep)
+    monkeypatch.setattr("bot.worker.lease.asyncio.sleep", sleep)
     with pytest.raises(RunStopped, match="ann said stop"):
         await under_lease(ended.wait(), lambda: next(beats), lease_seconds=lease, shutdown=asyncio.Event())
     assert slept == [beat] * 3

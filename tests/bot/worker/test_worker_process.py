@@ -11,10 +11,10 @@ from bot.errors import (
 )
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
-from bot.sweeper import Sweeper
-from bot.worker import Worker, serve
+from bot.worker.sweeper import Sweeper
+from bot.worker.worker import Worker, serve
 from tests.bot.queueing import queue_command, queue_run
-from tests.bot.working import Fake, forever, info, solve, worker_of
+from tests.bot.worker.working import Fake, forever, info, solve, worker_of
 from tests.patience import soon
 
 
@@ -96,7 +96,7 @@ async def test_a_database_that_restarts_at_the_end_is_waited_for(store: Store, f
         finish(*values, **named)
 
     monkeypatch.setattr(store, "finish", restarting)
-    monkeypatch.setattr("bot.worker.PERSIST", (0.001, 0.001, 0.001))
+    monkeypatch.setattr("bot.worker.worker.PERSIST", (0.001, 0.001, 0.001))
     run_id = queue_run(store)
     await worker_of(store, fake).handle(run_job(run_id))
     assert info(store, run_id).state is RunState.SOLVED

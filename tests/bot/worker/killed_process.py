@@ -1,8 +1,8 @@
 """Processes that kill themselves with SIGKILL, for `test_killed.py`. No clean-up runs in them, as in an outage.
 
-Run as `python -m tests.bot.killed_process WHAT FOLDER [ARGUMENT]`; it forks one process a death, and prints how each
-ended. The pipeline has one step a stage; each leaves a line in the file `effects`, which stands for what a step costs
-or does outside.
+Run as `python -m tests.bot.worker.killed_process WHAT FOLDER [ARGUMENT]`; it forks one process a death, and prints how
+each ended. The pipeline has one step a stage; each leaves a line in the file `effects`, which stands for what a step
+costs or does outside.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from bot.journal import once
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun, Reply
 from bot.store import Store
-from bot.sweeper import Sweeper
-from bot.worker import Advance, Executed, Finished, Worker, serve
+from bot.worker.sweeper import Sweeper
+from bot.worker.worker import Advance, Executed, Finished, Worker, serve
 from tests.bot.queueing import start
 from tests.patience import soon
 

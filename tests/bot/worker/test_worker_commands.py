@@ -9,9 +9,9 @@ from bot.errors import (
 )
 from bot.records import ClaimedCommand
 from bot.store import Store
-from bot.worker import Executed, Worker
+from bot.worker.worker import Executed, Worker
 from tests.bot.queueing import queue_command, store_now
-from tests.bot.working import Fake, failing
+from tests.bot.worker.working import Fake, failing
 
 
 async def test_a_command_that_comes_twice_is_executed_once(store: Store, fake: Fake, worker: Worker):

@@ -17,9 +17,9 @@ from bot.errors import (
 )
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
-from bot.worker import Finished, Worker, decisive
+from bot.worker.worker import Finished, Worker, decisive
 from tests.bot.queueing import make_available, queue_run, store_now
-from tests.bot.working import Fake, failing, info, solve, worker_of
+from tests.bot.worker.working import Fake, failing, info, solve, worker_of
 
 
 async def test_a_run_is_executed_and_its_end_is_stored(store: Store, fake: Fake, worker: Worker):

@@ -4,7 +4,7 @@ import pytest
 
 from bot.errors import StoreUnavailable
 from bot.store import Store, run_job
-from bot.sweeper import Sweeper
+from bot.worker.sweeper import Sweeper
 from tests.bot.queueing import expire, queue_command, queue_run
 from tests.patience import soon
 
@@ -70,7 +70,7 @@ async def test_outages_are_survived(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_what_is_old_is_pruned_now_and_then(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bot.sweeper.PRUNE_LIMIT", 2)
+    monkeypatch.setattr("bot.worker.sweeper.PRUNE_LIMIT", 2)
     asked: list[tuple[float, int]] = []
     gone = iter([2, 1, 9])
 

@@ -7,20 +7,17 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.dispatch import open_dispatcher
-from bot.errors import SettingsError
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
-from bot.llm.bundled_engine import own_engine
+from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
@@ -30,8 +27,7 @@ from bot.sandbox import open_sandbox
 from bot.settings import Settings
 from bot.solver.pipeline import open_models, read_config, solve
 from bot.store import RunInfo, Store, in_thread, run_job
-from bot.sweeper import Sweeper
-from bot.worker import Advance, Executed, Finished, Worker, serve
+from bot.worker.worker import Advance, Executed, Finished
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +74,7 @@ class Service:
     # -- runs
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
-        """The whole run, from wherever its journal says it is; see `bot.worker.Execute`."""
+        """The whole run, from wherever its journal says it is; see `bot.worker.worker.Execute`."""
         forge = self.forge(run.installation_id)
         if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
             return end
@@ -177,13 +173,13 @@ class Service:
         return report
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
-        """Tell the issue of an end without a count; see `bot.worker.Announce`."""
+        """Tell the issue of an end without a count; see `bot.worker.worker.Announce`."""
         await announce(self.forge(run.installation_id), run, state, reason, self._labels)
 
     # -- commands
 
     async def execute_command(self, command: ClaimedCommand) -> Executed:
-        """One `/troop` comment; see `bot.worker.ExecuteCommand`."""
+        """One `/troop` comment; see `bot.worker.worker.ExecuteCommand`."""
         forge = self.forge(command.installation_id)
         async with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
 
@@ -199,26 +195,6 @@ class Service:
     async def close(self) -> None:
         """Stop the bundled engine, if it was started."""
         await self._engine.close()
-
-
-class SharedEngine:
-    """Troop's own engine, started by the first run where no endpoint is named, and shared by the later ones."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stack = contextlib.AsyncExitStack()
-        self._lock = asyncio.Lock()
-        self._url = settings.main.base_url
-
-    async def url(self) -> str:
-        async with self._lock:
-            if not self._url:
-                output = self._settings.work_dir / "engine.log"
-                self._url = await self._stack.enter_async_context(own_engine(self._settings, output, log.info))
-            return self._url
-
-    async def close(self) -> None:
-        await self._stack.aclose()
 
 
 class StoredRuns:
@@ -286,39 +262,3 @@ async def _folder(path: Path) -> AsyncIterator[Path]:
         yield path
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))
-
-
-def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
-    """The worker of these settings; see `Service`."""
-    service = Service(settings, store, local=local, watch=watch)
-    return Worker(
-        store,
-        service.execute,
-        service.execute_command,
-        service.announce,
-        lease_seconds=settings.lease_seconds,
-        close=service.close,
-    )
-
-
-async def run_worker(settings: Settings) -> None:
-    """`troop work`: work the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
-    from bot.web.serve import checked
-
-    settings = checked(settings, receives=False)
-    if not settings.redis_url:
-        raise SettingsError(
-            "TROOP_REDIS_URL is empty: without a queue `troop serve` works by itself; set it, or use that"
-        )
-    store = await asyncio.to_thread(Store.from_settings, settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        worker = build_worker(settings, store)
-        dispatcher = open_dispatcher(settings, worker.handle)
-        sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
-        await serve(worker, dispatcher, sweeper, stop)
-    finally:
-        await asyncio.to_thread(store.close)

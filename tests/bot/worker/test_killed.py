@@ -11,11 +11,11 @@ import pytest
 from bot.dispatch.arq import ArqDispatcher
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
-from bot.sweeper import Sweeper
-from bot.worker import serve
-from tests.bot.killed_process import POINTS, STAGES, Process
+from bot.worker.sweeper import Sweeper
+from bot.worker.worker import serve
 from tests.bot.queueing import queue_command, queue_run, start, state_of
-from tests.bot.working import Fake, solve, worker_of
+from tests.bot.worker.killed_process import POINTS, STAGES, Process
+from tests.bot.worker.working import Fake, solve, worker_of
 from tests.patience import PATIENCE, eventually, soon
 from tests.services import RedisServer
 
@@ -23,7 +23,7 @@ from tests.services import RedisServer
 def kill(what: str, folder: Path, *arguments: str) -> int:
     """How many processes were killed; all that were started were."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.bot.killed_process", what, str(folder), *arguments],
+        [sys.executable, "-W", "error", "-m", "tests.bot.worker.killed_process", what, str(folder), *arguments],
         capture_output=True,
         text=True,
         timeout=len(POINTS) * PATIENCE,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import RunInfo, Store
-from bot.worker import Advance, Executed, Finished, Worker
+from bot.worker.worker import Advance, Executed, Finished, Worker
 from tests.patience import PATIENCE
 
 LEASE = 2 * PATIENCE  # seconds: no work outlives it

@@ -20,13 +20,13 @@ from bot.errors import (
     StoreUnavailable,
     TroopError,
 )
-from bot.heartbeat import ShuttingDown, under_lease
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun, Record
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN
 from bot.store.threads import in_thread
-from bot.sweeper import Sweeper
+from bot.worker.lease import ShuttingDown, under_lease
+from bot.worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 

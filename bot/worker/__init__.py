@@ -1,0 +1,1 @@
+"""Jobs under a lease: taken from the queue, executed, and found again where a worker died."""

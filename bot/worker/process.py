@@ -1,0 +1,47 @@
+"""`troop work`: a process that works the queue, and what it is built of."""
+
+import asyncio
+import signal
+
+from bot.contracts import Progress
+from bot.dispatch import open_dispatcher
+from bot.errors import SettingsError
+from bot.settings import Settings, checked
+from bot.store import Store
+from bot.worker.executor import Service
+from bot.worker.sweeper import Sweeper
+from bot.worker.worker import Worker, serve
+
+
+def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
+    """The worker of these settings; see `Service`."""
+    service = Service(settings, store, local=local, watch=watch)
+    return Worker(
+        store,
+        service.execute,
+        service.execute_command,
+        service.announce,
+        lease_seconds=settings.lease_seconds,
+        close=service.close,
+    )
+
+
+async def run_worker(settings: Settings) -> None:
+    """`troop work`: work the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
+    settings = checked(settings, receives=False)
+    if not settings.redis_url:
+        raise SettingsError(
+            "TROOP_REDIS_URL is empty: without a queue `troop serve` works by itself; set it, or use that"
+        )
+    store = await asyncio.to_thread(Store.from_settings, settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        worker = build_worker(settings, store)
+        dispatcher = open_dispatcher(settings, worker.handle)
+        sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
+        await serve(worker, dispatcher, sweeper, stop)
+    finally:
+        await asyncio.to_thread(store.close)
