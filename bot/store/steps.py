@@ -1,16 +1,11 @@
 """The journal of a run in the database."""
 
-from typing import TYPE_CHECKING
-
 from sqlalchemy import Float, Integer, Text, literal, select
 
 from bot.errors import LeaseLost
 from bot.store.base import Part, held
 from bot.store.models import RUN, STEP
 from bot.store.threads import in_thread
-
-if TYPE_CHECKING:
-    from bot.store.store import Store
 
 
 class Steps(Part):
@@ -59,13 +54,13 @@ class Steps(Part):
 class DbJournal:
     """`contracts.Journal` of one claimed run."""
 
-    def __init__(self, store: "Store", run_id: int, attempt: int) -> None:
-        self._store = store
+    def __init__(self, steps: Steps, run_id: int, attempt: int) -> None:
+        self._steps = steps
         self._run_id = run_id
         self._attempt = attempt
 
     async def get(self, key: str) -> str | None:
-        return await in_thread(self._store.get_step, self._run_id, key)
+        return await in_thread(self._steps.get_step, self._run_id, key)
 
     async def put(self, key: str, value: str) -> None:
-        await in_thread(self._store.put_step, self._run_id, self._attempt, key, value)
+        await in_thread(self._steps.put_step, self._run_id, self._attempt, key, value)
