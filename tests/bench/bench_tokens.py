@@ -23,8 +23,8 @@ from typing import Any
 
 import httpx
 
+from bot.cli.solve import SolveOptions, solve_locally
 from bot.llm.bundled_engine import READY
-from bot.solve import SolveOptions, solve_locally
 from tests.demo import load
 
 GOAL = 1.02

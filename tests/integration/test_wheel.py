@@ -39,7 +39,7 @@ def test_only_our_packages_and_the_command(wheel: Path) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
         (info,) = (name for name in tops if name.endswith(".dist-info"))
         assert tops == {"bot", "engine", "kernels", info}
-        assert "troop = bot.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "troop = bot.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
 
 
 def test_transformers_loads_with_our_kernels_installed(wheel: Path, tmp_path: Path) -> None:

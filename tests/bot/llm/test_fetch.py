@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bot import cli as command
+from bot.cli import main as command
 from bot.errors import FetchFailed, ModelMissing
 from bot.llm import fetch
 from bot.llm.published_models import CATALOGUE, QWEN, SMOLLM2, Part, Published, locate, published

@@ -22,7 +22,7 @@ import httpx
 import uvicorn
 from pydantic import SecretStr
 
-from bot.console import ConsoleProgress
+from bot.cli.console import ConsoleProgress
 from bot.errors import TroopError
 from bot.llm.bundled_engine import own_engine
 from bot.llm.published_models import locate
@@ -31,7 +31,7 @@ from bot.store import Store
 from bot.web.serve import build_app
 from bot.worker.process import build_worker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "demo/{name}"
 PATIENCE = 570.0  # seconds; the promise is ten minutes
 LONG_PATIENCE = 7200.0  # seconds, for a real model, which may run on two cores

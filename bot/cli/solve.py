@@ -15,7 +15,7 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
-from bot.console import ConsoleProgress, print_report
+from bot.cli.console import ConsoleProgress, print_report
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.local import LocalForge

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from bot.console import MATRIX_LIMIT, ConsoleProgress, print_report
+from bot.cli.console import MATRIX_LIMIT, ConsoleProgress, print_report
 from bot.lifecycle import RunState
 from bot.records import Report
 from tests.bot.sample import report

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bot.cli import cli
+from bot.cli.main import cli
 
 
 @pytest.mark.parametrize("command", ["", "solve", "serve", "work", "demo", "doctor", "models"])
@@ -36,7 +36,7 @@ def test_serve_without_a_secret_says_what_to_set() -> None:
 
 
 def test_help_is_quick_and_brings_no_torch() -> None:
-    code = "import sys, bot.cli; sys.exit('torch' in sys.modules or 'fastapi' in sys.modules)"
+    code = "import sys, bot.cli.main; sys.exit('torch' in sys.modules or 'fastapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

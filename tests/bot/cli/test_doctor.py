@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import doctor
+from bot.cli import doctor
 from bot.llm.published_models import CATALOGUE, HUMANEVAL
 
 

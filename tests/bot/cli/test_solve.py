@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bot.cli import cli
+from bot.cli.main import cli
+from bot.cli.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
 from bot.errors import EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
 from bot.settings import ModelSettings, SandboxSettings
-from bot.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
 from tests.bot.sample import report
 from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
 

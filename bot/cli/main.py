@@ -34,7 +34,7 @@ def cli(verbose: bool) -> None:
 @cli.command()
 def doctor() -> None:
     """Say what is missing on this machine and how to get it. Exit 0 where the main job can run."""
-    from bot.doctor import report
+    from bot.cli.doctor import report
 
     raise SystemExit(report(click.echo))
 
@@ -115,7 +115,7 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 
     The work tree is not touched: the winner becomes a branch. Exit 0 solved, 3 abstained, 1 failed.
     """
-    from bot.solve import SolveOptions, solve_locally
+    from bot.cli.solve import SolveOptions, solve_locally
 
     if options["base_url"] and options["engine_model"]:
         raise click.UsageError("--base-url and --engine-model name two different models: give one of them")
@@ -135,7 +135,7 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
               help="A published model (`troop models`), a GGUF file or a checkpoint's folder.")  # fmt: skip
 def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: str, model: str) -> None:
     """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
-    from bot.demo import run_demo
+    from bot.cli.demo import run_demo
 
     if base_url and model:
         raise click.UsageError("--base-url and --model name two different models: give one of them")
