@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from bot.errors import SandboxUnavailable
-from bot.sandbox import engine
+from bot.sandbox import docker_engine
 from tests.patience import PATIENCE, until
 
 IMAGE = "troop-test-base:latest"
@@ -29,7 +29,7 @@ def _missing(reason: str) -> NoReturn:
 
 def answers() -> bool:
     try:
-        engine.connect().close()
+        docker_engine.connect().close()
     except SandboxUnavailable:
         return False
     return True

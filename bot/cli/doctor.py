@@ -84,7 +84,7 @@ def _model() -> Finding:
 
 def _docker() -> Finding:
     mend = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
-    from bot.sandbox.engine import TROUBLE, connect
+    from bot.sandbox.docker_engine import TROUBLE, connect
 
     try:
         client = connect()

@@ -9,7 +9,7 @@ import docker.errors
 from docker.types import LogConfig, Ulimit
 
 from bot.records import Ending, Execution, FileChange, Record
-from bot.sandbox import engine, output
+from bot.sandbox import docker_engine, output
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
 from bot.sandbox.outcome import judge_exit
@@ -57,7 +57,7 @@ class Container:
             command=[str(int(LIFETIME + _SLACK))],  # ends by itself, should nobody be left to end it
             user=USER,
             environment={},
-            labels={**engine.labels("sandbox", LIFETIME + _SLACK), engine.RUN: run},
+            labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
             network_disabled=True,
             host_config=client.create_host_config(**host_options(settings)),
         )["Id"]
@@ -69,7 +69,7 @@ class Container:
 
     def destroy(self) -> None:
         """Kill and remove it, and so end a `run` under way."""
-        engine.destroy(self._client, self.id)
+        docker_engine.destroy(self._client, self.id)
 
     def run(self, job: Prepared) -> tuple[Execution, bool]:
         """The job's execution, and whether the container may serve another. Raises `Broken`."""
@@ -84,7 +84,7 @@ class Container:
             began = stream.read(time.monotonic() + _PREPARE, until=f"{secret} begin".encode())
             started = time.monotonic()
             ended = began and stream.read(started + job.timeout)
-        except engine.TROUBLE as error:
+        except docker_engine.TROUBLE as error:
             raise Broken(f"the Docker daemon failed: {error}") from error
         finally:
             if stream is not None:
@@ -123,7 +123,7 @@ class Container:
         try:
             state: dict[str, Any] = self._client.inspect_container(self.id)["State"]
             lives = state["Running"] and self._answers()
-        except engine.TROUBLE as error:
+        except docker_engine.TROUBLE as error:
             raise Broken(f"the container vanished: {error}") from error
         execution = result.model_copy(update={"ending": Ending.OUT_OF_MEMORY if state["OOMKilled"] else Ending.KILLED})
         if not lives:
@@ -184,7 +184,7 @@ def _payload(job: Prepared, secret: str, nonce: str) -> bytes:
             if change.text is not None
         ),
     ]
-    return header.encode("utf-8", "surrogateescape") + engine.archive(members)
+    return header.encode("utf-8", "surrogateescape") + docker_engine.archive(members)
 
 
 def _report(text: str, secret: str, nonce: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ import docker
 import docker.errors
 
 from bot.errors import SandboxError
-from bot.sandbox import engine
+from bot.sandbox import docker_engine
 
 _HERE = Path(__file__).parent
 ROOT = "/opt/troop"
@@ -77,7 +77,7 @@ def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str,
         command=[],
         user="0:0",
         environment={"HOME": "/root", "LANG": "C.UTF-8"},
-        labels=engine.labels("setup", seconds + 600),
+        labels=docker_engine.labels("setup", seconds + 600),
         host_config=client.create_host_config(
             security_opt=["no-new-privileges:true"], init=True, pids_limit=4096, mem_limit="8g"
         ),
@@ -87,7 +87,7 @@ def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str,
         client.start(container)
         try:
             code = client.wait(container, timeout=seconds)["StatusCode"]
-        except engine.TROUBLE as error:
+        except docker_engine.TROUBLE as error:
             if client.inspect_container(container)["State"]["Running"]:
                 raise SandboxError(
                     f"`setup` was stopped after {seconds:.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
@@ -96,9 +96,9 @@ def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str,
         if code != 0:
             said = client.logs(container, tail=30).decode("utf-8", "replace").strip()[-3000:]
             raise SandboxError(f"the repository's `setup` command failed with exit code {code}:\n{said}")
-        return _commit(client, container, name, engine.labels("setup", _SETUP_LIFETIME))
+        return _commit(client, container, name, docker_engine.labels("setup", _SETUP_LIFETIME))
     finally:
-        engine.destroy(client, container)
+        docker_engine.destroy(client, container)
 
 
 def tree_image(client: docker.APIClient, image_id: str, base: Path, *, after_setup: bool) -> str:
@@ -109,7 +109,7 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path, *, after_set
         command=[],
         user="0:0",
         network_disabled=True,
-        labels=engine.labels("tree", 600),
+        labels=docker_engine.labels("tree", 600),
         host_config=client.create_host_config(network_mode="none", security_opt=["no-new-privileges:true"]),
     )["Id"]
     try:
@@ -119,9 +119,9 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path, *, after_set
                 raise SandboxError("the cached image can't take this checkout: " + str(client.logs(container))[-500:])
         _put_tree(client, container, base)
         tag = f"troop-tree:{os.urandom(8).hex()}"
-        return _commit(client, container, tag, engine.labels("tree", _TREE_LIFETIME))
+        return _commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
     finally:
-        engine.destroy(client, container)
+        docker_engine.destroy(client, container)
 
 
 def _commit(client: docker.APIClient, container: str, name: str, found: dict[str, str]) -> str:

@@ -20,9 +20,9 @@ import docker
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch import protected_files
 from bot.records import Ending, Execution, Job
-from bot.sandbox import commands, engine, images, tree
+from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
-from bot.sandbox.workspace import Workspace
+from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
@@ -39,13 +39,13 @@ class DockerSandbox:
     def __init__(
         self,
         settings: SandboxSettings,
-        workspace: Workspace,
+        scratch: ScratchFolder,
         client: docker.APIClient,
         scripts: Mapping[str, tuple[str, ...]],
     ) -> None:
         self._settings = settings
-        self._workspace = workspace
-        self._base = workspace.path / "base"
+        self._scratch = scratch
+        self._base = scratch.path / "base"
         self._client = client
         self._scripts = scripts
         self._image = ""
@@ -71,11 +71,11 @@ class DockerSandbox:
     ) -> "DockerSandbox":
         """Copy the tree, build its image. Raises `SandboxUnavailable` and `SandboxError`."""
         concurrency = settings.concurrency or os.cpu_count() or 1
-        client = await asyncio.to_thread(engine.connect, 2 * concurrency + 4)
-        self = cls(settings, await asyncio.to_thread(Workspace), client, scripts or {})
+        client = await asyncio.to_thread(docker_engine.connect, 2 * concurrency + 4)
+        self = cls(settings, await asyncio.to_thread(ScratchFolder), client, scripts or {})
         try:
-            await self._in_thread(engine.sweep, client)
-            image_id = await self._in_thread(engine.ensure_image, client, image or settings.image)
+            await self._in_thread(docker_engine.sweep, client)
+            image_id = await self._in_thread(docker_engine.ensure_image, client, image or settings.image)
             await self._in_thread(tree.copy_tree, source, self._base)
             if setup:
                 async with _builds.setdefault(f"{image_id} {setup}", asyncio.Lock()):
@@ -84,9 +84,9 @@ class DockerSandbox:
             self._image = await self._in_thread(
                 lambda: images.tree_image(client, image_id, self._base, after_setup=bool(setup))
             )
-            client.timeout = engine.SERVING
+            client.timeout = docker_engine.SERVING
             await self._probe(image or settings.image)
-        except engine.TROUBLE as error:
+        except docker_engine.TROUBLE as error:
             await self.close()
             raise SandboxError(f"the Docker sandbox can't be set up: {error}") from error
         except BaseException:
@@ -136,10 +136,10 @@ class DockerSandbox:
         argv, script = job.command, ""
         files: tuple[tuple[str, str], ...] = ()
         if job.test is not None:
-            files = ((commands.script_name(job.test), job.test.text),)
+            files = ((script_command.script_name(job.test), job.test.text),)
             script = f"/repo/test/{files[0][0]}"
-            argv = commands.script_command(job.test, script, self._scripts)
-        if provable := commands.provable(argv, script):
+            argv = script_command.script_command(job.test, script, self._scripts)
+        if provable := script_command.provable(argv, script):
             argv = (provable[0], f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, *provable[1])
         else:
             environment["PYTHONPATH"] = import_path
@@ -171,7 +171,7 @@ class DockerSandbox:
                 if trouble.execution is not None and attempt:
                     return trouble.execution  # a new container went the same way
                 troubles.append(str(trouble))
-            except engine.TROUBLE as error:
+            except docker_engine.TROUBLE as error:
                 troubles.append(f"no container could be started: {error}")
             finally:
                 if container is not None:
@@ -214,10 +214,10 @@ class DockerSandbox:
             self._destroy(container)
         self._idle.clear()
         await asyncio.gather(*list(self._destroying), return_exceptions=True)
-        await self._in_thread(engine.destroy_run, self._client, self._run)
+        await self._in_thread(docker_engine.destroy_run, self._client, self._run)
         if self._image:
-            with contextlib.suppress(*engine.TROUBLE):
+            with contextlib.suppress(*docker_engine.TROUBLE):
                 await self._in_thread(self._client.remove_image, self._image, force=True)
-        await asyncio.to_thread(self._workspace.close)
+        await asyncio.to_thread(self._scratch.close)
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self._client.close()

@@ -17,12 +17,12 @@ from pathlib import Path
 from bot.errors import SandboxError
 from bot.patch import protected_files
 from bot.records import Ending, Execution, Job
-from bot.sandbox import commands, output, tree
+from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
 from bot.sandbox.outcome import judge_exit
 from bot.sandbox.pythons import Python, find_python
-from bot.sandbox.workspace import Workspace
+from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _HERE = Path(__file__).parent
@@ -54,15 +54,15 @@ class ProcessSandbox:
     def __init__(
         self,
         settings: SandboxSettings,
-        workspace: Workspace,
+        scratch: ScratchFolder,
         python: Python,
         path: str,
         scripts: Mapping[str, tuple[str, ...]],
     ) -> None:
         self.isolation = Isolation.PLAIN
         self._settings = settings
-        self._workspace = workspace
-        self._base = workspace.path / "base"
+        self._scratch = scratch
+        self._base = scratch.path / "base"
         self._python = python
         self._path = path
         self._scripts = scripts
@@ -89,19 +89,19 @@ class ProcessSandbox:
 
         `venv_of`: the folder whose `.venv` jobs use, where that is not `source`.
         """
-        workspace = await asyncio.to_thread(Workspace)
+        scratch = await asyncio.to_thread(ScratchFolder)
         self: ProcessSandbox | None = None
         try:
-            await asyncio.to_thread(tree.copy_tree, source, workspace.path / "base")
+            await asyncio.to_thread(tree.copy_tree, source, scratch.path / "base")
             python, path = await asyncio.to_thread(find_python, venv_of or source)
-            self = cls(settings, workspace, python, path, scripts or {})
+            self = cls(settings, scratch, python, path, scripts or {})
             for number in range(settings.concurrency or os.cpu_count() or 1):
-                self._slots.put_nowait(_Slot(workspace.path / f"slot-{number}", self._control_group(number)))
+                self._slots.put_nowait(_Slot(scratch.path / f"slot-{number}", self._control_group(number)))
             await self._probe()
         except BaseException as error:
             if self is not None:
                 await self.close()
-            workspace.close()
+            scratch.close()
             if isinstance(error, OSError):
                 raise SandboxError(f"the process sandbox can't be set up: {error}") from error
             raise
@@ -109,7 +109,7 @@ class ProcessSandbox:
 
     def _control_group(self, number: int) -> ControlGroup | None:
         with contextlib.suppress(OSError):
-            group = ControlGroup(f"{self._workspace.path.name}-{number}", self._memory, self._settings.pids)
+            group = ControlGroup(f"{self._scratch.path.name}-{number}", self._memory, self._settings.pids)
             self._groups.append(group)
             return group
         return None
@@ -167,10 +167,10 @@ class ProcessSandbox:
         }
         argv, nonce, script, place = job.command, "", None, ""
         if job.test is not None:
-            script = (commands.script_name(job.test), job.test.text)
+            script = (script_command.script_name(job.test), job.test.text)
             place = f"{root}/test/{script[0]}"
-            argv = commands.script_command(job.test, place, self._scripts)
-        if provable := commands.provable(argv, place):
+            argv = script_command.script_command(job.test, place, self._scripts)
+        if provable := script_command.provable(argv, place):
             nonce = secrets.token_hex(16)
             argv = (
                 provable[0],
@@ -261,7 +261,7 @@ class ProcessSandbox:
         await asyncio.to_thread(self._helper.close)
         for group in self._groups:
             group.close()
-        await asyncio.to_thread(self._workspace.close)
+        await asyncio.to_thread(self._scratch.close)
 
 
 def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:

@@ -10,7 +10,7 @@ from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.records import Ballot, Ending, Execution, Job, OwnTests, OwnTestsReport, Standing
-from bot.sandbox.commands import in_short
+from bot.sandbox.script_command import in_short
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first, regressions
 

@@ -28,7 +28,7 @@ from bot.records import (
     Test,
     Verdict,
 )
-from bot.sandbox.commands import in_short
+from bot.sandbox.script_command import in_short
 from bot.settings import SolverSettings
 from bot.solver.ballot import abstention, clear_lead, credible, distinct_first, overruled
 from bot.solver.profile import ResolvedSolver

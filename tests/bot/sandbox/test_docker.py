@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, Job, Test
-from bot.sandbox import engine, images, open_sandbox, pool
+from bot.sandbox import docker_engine, images, open_sandbox, pool
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -34,7 +34,7 @@ def settings(image: str, **others: Any) -> SandboxSettings:
 
 @pytest.fixture
 def client(docker_engine: str) -> Iterator[docker.APIClient]:
-    client = engine.connect()
+    client = docker_engine.connect()
     yield client
     client.close()
 
@@ -241,15 +241,17 @@ async def test_close_leaves_no_container_and_no_image(
         await job
     assert not client.containers(all=True, filters={"label": f"troop.run={sandbox._run}"})
     assert sandbox._image not in {image["Id"] for image in client.images(all=True)}
-    assert not sandbox._workspace.path.exists()
+    assert not sandbox._scratch.path.exists()
 
 
 async def test_orphans_whose_time_is_over_are_swept(sandbox_image: str, client: docker.APIClient) -> None:
     made = {
-        lifetime: client.create_container(sandbox_image, ["true"], labels=engine.labels("sandbox", lifetime))["Id"]
+        lifetime: client.create_container(sandbox_image, ["true"], labels=docker_engine.labels("sandbox", lifetime))[
+            "Id"
+        ]
         for lifetime in (-10, 600)
     }
-    assert engine.sweep(client) >= 1
+    assert docker_engine.sweep(client) >= 1
     left = {container["Id"] for container in client.containers(all=True)}
     assert made[-10] not in left
     assert made[600] in left
@@ -281,7 +283,7 @@ async def test_no_daemon_and_no_image_are_said_with_their_mend(
 async def test_an_image_without_the_tools_is_refused(
     docker_engine: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
-    empty = engine.archive([("README", b"nothing", 0o644)])
+    empty = docker_engine.archive([("README", b"nothing", 0o644)])
     client.import_image_from_data(empty, repository="troop-test-empty", tag="latest")
     try:
         with pytest.raises(SandboxUnavailable, match="it needs sh, cp, rm, tar, sleep and timeout"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.sandbox.workspace import Workspace, sweep
+from bot.sandbox.scratch import ScratchFolder, sweep
 
 
 def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
@@ -12,11 +12,11 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    alive = Workspace()
+    alive = ScratchFolder()
     code = (
         f"import os, signal, tempfile; tempfile.tempdir = {str(tmp_path / 'temporary')!r}\n"
-        "from bot.sandbox.workspace import Workspace\n"
-        "left = Workspace(); print(left.path.name)\n"
+        "from bot.sandbox.scratch import ScratchFolder\n"
+        "left = ScratchFolder(); print(left.path.name)\n"
         "(left.path / 'base').mkdir(); (left.path / 'base' / 'file').write_text('')\n"
         "import sys; sys.stdout.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -11,7 +11,7 @@ from bot.sandbox.tree import remove_tree
 PREFIX = "troop-sandbox-"
 
 
-class Workspace:
+class ScratchFolder:
     """A temporary folder whose lock is held as long as the process that made it lives."""
 
     def __init__(self) -> None:

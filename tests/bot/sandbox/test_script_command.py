@@ -1,7 +1,7 @@
 import pytest
 
 from bot.records import Test
-from bot.sandbox.commands import in_short, provable, script_command, script_name
+from bot.sandbox.script_command import in_short, provable, script_command, script_name
 
 
 @pytest.mark.parametrize(
