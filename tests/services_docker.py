@@ -62,7 +62,7 @@ def started_daemon(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def docker_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an Engine that answers; started for these tests where this machine has one that does not run."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if answers():
@@ -83,7 +83,7 @@ def make_image() -> str:
 
 
 @pytest.fixture(scope="session")
-def sandbox_image(docker_engine: str) -> str:
+def sandbox_image(docker_address: str) -> str:
     """The name of an image with Python, made here where it is not there."""
     if trouble := make_image():
         _missing(f"the base image can't be made: {trouble}")

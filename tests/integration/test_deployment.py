@@ -16,9 +16,9 @@ import pytest
 from tests.github.server import make_key
 from tests.integration.scenario import BODY, FILES, REPOSITORY, TITLE
 from tests.services import free_port
-from tests.services_docker import docker_engine, sandbox_image
+from tests.services_docker import docker_address, sandbox_image
 
-__all__ = ["docker_engine", "sandbox_image"]
+__all__ = ["docker_address", "sandbox_image"]
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def compose() -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(
-    compose: list[str], docker_engine: str, sandbox_image: str, tmp_path_factory: pytest.TempPathFactory
+    compose: list[str], docker_address: str, sandbox_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The running stack; the URL of its GitHub."""
     folder = tmp_path_factory.mktemp("deployment")
@@ -71,7 +71,7 @@ def stack(
         "TROOP_SOLVER_TRAJECTORIES": "4",
     }
     (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    socket = Path(docker_engine.removeprefix("unix://"))
+    socket = Path(docker_address.removeprefix("unix://"))
     environment = os.environ | {
         "TROOP_ENV_FILE": str(folder / "env"),
         "TROOP_IMAGE": IMAGE,

@@ -21,11 +21,11 @@ from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, Attacks, Work, command, make_tree, python, running
 from tests.patience import PATIENCE, eventually
-from tests.services_docker import docker_engine, sandbox_image
+from tests.services_docker import docker_address, sandbox_image
 
 pytestmark = pytest.mark.service
 module_loop = pytest.mark.asyncio(loop_scope="module")
-__all__ = ["docker_engine", "sandbox_image"]
+__all__ = ["docker_address", "sandbox_image"]
 
 
 def settings(image: str, **others: Any) -> SandboxSettings:
@@ -33,7 +33,7 @@ def settings(image: str, **others: Any) -> SandboxSettings:
 
 
 @pytest.fixture
-def client(docker_engine: str) -> Iterator[docker.APIClient]:
+def client(docker_address: str) -> Iterator[docker.APIClient]:
     client = docker_engine.connect()
     yield client
     client.close()
@@ -259,7 +259,7 @@ async def test_orphans_whose_time_is_over_are_swept(sandbox_image: str, client: 
 
 
 async def test_no_daemon_and_no_image_are_said_with_their_mend(
-    docker_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    docker_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_tree(tmp_path / "tree")
     said: list[str] = []
@@ -281,7 +281,7 @@ async def test_no_daemon_and_no_image_are_said_with_their_mend(
 
 
 async def test_an_image_without_the_tools_is_refused(
-    docker_engine: str, tmp_path: Path, client: docker.APIClient
+    docker_address: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
     empty = docker_engine.archive([("README", b"nothing", 0o644)])
     client.import_image_from_data(empty, repository="troop-test-empty", tag="latest")
@@ -350,11 +350,11 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def test_fault_the_daemon_is_away_for_a_while(
-    docker_engine: str, sandbox_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: docker.APIClient
+    docker_address: str, sandbox_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: docker.APIClient
 ) -> None:
     if not docker_engine.startswith("unix://"):
         pytest.skip("the Engine is on another machine")
-    proxy = Proxy(tmp_path, docker_engine)
+    proxy = Proxy(tmp_path, docker_address)
     await proxy.start()
     monkeypatch.setenv("DOCKER_HOST", f"unix://{proxy.path}")
     monkeypatch.setattr(pool, "_PAUSE", 0.01)
