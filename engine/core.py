@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from engine.cache.prompt_logits import PromptLogits
 from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
 from engine.grammar import Guided, masked
 from engine.invariant import sample_alike
 from engine.logprobs import note_prompts, report
 from engine.model import Model
-from engine.prompt_logits import PromptLogits
 from engine.runner import Runner
 from engine.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine import invariant
 from engine.batch import build, pack
-from engine.blocks import BlockAllocator
+from engine.cache.blocks import BlockAllocator
 from engine.cuda_step import Capture, DecodeSteps
 from engine.errors import GraphError
 from engine.model import Model

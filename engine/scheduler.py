@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.blocks import BlockAllocator
+from engine.cache.blocks import BlockAllocator
+from engine.cache.prefix_tree import Match, PrefixTree
 from engine.drafts import Drafter, Drafts
 from engine.forecast import Forecast
 from engine.order import TreeOrder
-from engine.prefix_tree import Match, PrefixTree
 from engine.sequence import FinishReason, Request, Sequence, State
 from engine.step import Step, Work
 from engine.turns import Turns

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from engine.blocks import BlockAllocator
+from engine.cache.blocks import BlockAllocator
 from engine.order import common_prefix
 from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Heads

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import prompt_logits, speculation
+from engine import speculation
+from engine.cache import prompt_logits
 from engine.core import Core
 from engine.errors import ContextLengthError, OverloadedError
 from engine.loop import EngineLoop

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.blocks import BlockAllocator, OutOfBlocksError
+from engine.cache.blocks import BlockAllocator, OutOfBlocksError
+from engine.cache.prefix_tree import PrefixTree
 from engine.order import TreeOrder, common_prefix
-from engine.prefix_tree import PrefixTree
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Request, SamplingParams, Sequence, State
 from engine.text import ByteDecoder, OutputText

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine import prompt_logits
-from engine.prompt_logits import TOKEN_BYTES, PromptLogits
+from engine.cache import prompt_logits
+from engine.cache.prompt_logits import TOKEN_BYTES, PromptLogits
 
 
 def test_a_prompt_is_known_by_its_tokens_not_by_its_hash_alone():

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.blocks import BlockAllocator
+from engine.cache.blocks import BlockAllocator
 
 Key = tuple[int, ...]  # the tokens of one block
 
