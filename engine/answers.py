@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.sequence import Output, Request, TokenLogprob
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 
 LEAST_LOGPROB = -9999.0  # what OpenAI reports for minus infinity, which JSON cannot carry
 

@@ -19,13 +19,13 @@ from starlette.exceptions import HTTPException
 from engine.answers import Answer, Choice, Echo
 from engine.body import BodyLimit
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
-from engine.grammar import Grammars, Guide
 from engine.loop import EngineLoop
 from engine.metrics import EngineMetrics
 from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
 from engine.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
 from engine.sequence import Output, Request
-from engine.tokenizer import Tokenizer
+from engine.text.grammar import Grammars, Guide
+from engine.text.tokenizer import Tokenizer
 
 MAX_BODY = 64 << 20  # bytes
 T = TypeVar("T")

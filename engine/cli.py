@@ -29,7 +29,7 @@ from engine.ranks import Ranks
 from engine.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
 from engine.shards import check_split
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost

@@ -12,7 +12,6 @@ from torch import Tensor
 from engine.cache.prompt_logits import PromptLogits
 from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
-from engine.grammar import Guided, masked
 from engine.invariant import sample_alike
 from engine.logprobs import note_prompts, report
 from engine.model import Model
@@ -22,8 +21,9 @@ from engine.scheduler import Limits, Scheduler
 from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
 from engine.speculation import Speculator
 from engine.step import Step, Work
-from engine.text import OutputText
-from engine.tokenizer import Tokenizer
+from engine.text.grammar import Guided, masked
+from engine.text.output import OutputText
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
-from engine.grammar import Grammar
 from engine.sequence import SamplingParams
+from engine.text.grammar import Grammar
 
 MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32

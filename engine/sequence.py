@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from engine.text import OutputText
+from engine.text.output import OutputText
 
 if TYPE_CHECKING:
-    from engine.grammar import Guide
+    from engine.text.grammar import Guide
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 

@@ -19,7 +19,7 @@ from engine.memory import Watch, available, size
 from engine.sampling import Draw, logprobs, sample
 from engine.sequence import Request, SamplingParams, Sequence
 from engine.step import Step, Work
-from engine.text import ByteDecoder, OutputText
+from engine.text.output import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)
 

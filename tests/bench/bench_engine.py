@@ -34,7 +34,7 @@ from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.bench.llama_baseline import CHOICES, Branch, Choice, LlamaCpp, missing, write_gguf
 

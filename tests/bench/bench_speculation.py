@@ -26,7 +26,7 @@ from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL, Settings
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from tests.bench.bench_engine import machine
 
 CASES = Path(__file__).parent.parent / "demo" / "cases"

@@ -17,7 +17,7 @@ from engine.checkpoint import resolve
 from engine.core import Core
 from engine.model import Model
 from engine.scheduler import Limits
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 
 VOCABULARY = 384

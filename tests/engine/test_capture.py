@@ -20,7 +20,7 @@ from engine.fused_ops import triton_ops
 from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item

@@ -26,7 +26,7 @@ from engine.errors import LoadError
 from engine.gguf_config import read_config
 from engine.gguf_file import read_gguf
 from engine.gguf_tokenizer import ends
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_tokenizer, make_weights
 from tests.engine.gguf_files import Q8, write_gguf
 

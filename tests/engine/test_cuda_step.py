@@ -23,7 +23,7 @@ from engine.errors import GraphError, LoadError
 from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cost import MeasuredCost, Sample
 from kernels.tree_attention.cut import CutCost

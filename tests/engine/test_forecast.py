@@ -4,7 +4,7 @@ import random
 
 from engine.forecast import Forecast
 from engine.sequence import Request, SamplingParams, Sequence
-from engine.text import ByteDecoder, OutputText
+from engine.text.output import ByteDecoder, OutputText
 
 
 def sequence(rng: random.Random) -> Sequence:

@@ -18,7 +18,7 @@ from engine.ranks import Ranks, dumps, loads
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams, State
 from engine.shards import GatheredLinear, SummedLinear, alone, check_split
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item

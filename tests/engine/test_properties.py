@@ -11,7 +11,7 @@ from engine.cache.prefix_tree import PrefixTree
 from engine.order import TreeOrder, common_prefix
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Request, SamplingParams, Sequence, State
-from engine.text import ByteDecoder, OutputText
+from engine.text.output import ByteDecoder, OutputText
 
 LIMITED = settings(max_examples=60, deadline=None, derandomize=True)
 

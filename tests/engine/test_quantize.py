@@ -20,7 +20,7 @@ from engine.quantize import linear_bytes
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import Settings
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_tokenizer, make_weights
 
 PROMPT = list(range(10, 74))

@@ -15,7 +15,7 @@ from engine.loop import EngineLoop
 from engine.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.serving import serve
 from tests.engine.test_greedy import SHARING, greedy

@@ -18,7 +18,7 @@ from engine.scheduler import Limits, Scheduler
 from engine.sequence import Output, Request, SamplingParams, Sequence, State
 from engine.speculation import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
 from engine.suffix_tree import Guess
-from engine.text import ByteDecoder, OutputText
+from engine.text.output import ByteDecoder, OutputText
 from tests.engine.conftest import VOCABULARY
 from tests.engine.test_greedy import prompts
 from tests.engine.test_sampling import chi_square_limit, expected

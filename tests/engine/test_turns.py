@@ -6,7 +6,7 @@ import pytest
 
 from engine.core import Core
 from engine.sequence import Request, SamplingParams, Sequence, State
-from engine.text import ByteDecoder, OutputText
+from engine.text.output import ByteDecoder, OutputText
 from engine.turns import REMEMBERED, Turns
 
 

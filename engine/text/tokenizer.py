@@ -13,7 +13,7 @@ import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from engine.errors import LoadError, RequestError, one_line
-from engine.text import ByteDecoder, TokenDecoder, WindowDecoder
+from engine.text.output import ByteDecoder, TokenDecoder, WindowDecoder
 
 
 class Tokenizer:

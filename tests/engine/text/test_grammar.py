@@ -13,10 +13,10 @@ from openai import OpenAI
 from engine.api import create_app
 from engine.core import Core
 from engine.errors import RequestError
-from engine.grammar import Grammar, Grammars, Guided, masked
 from engine.loop import EngineLoop
 from engine.sequence import Request, SamplingParams
-from engine.tokenizer import Tokenizer
+from engine.text.grammar import Grammar, Grammars, Guided, masked
+from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights
 from tests.engine.serving import serve
 from tests.engine.test_sampling import chi_square_limit

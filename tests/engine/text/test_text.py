@@ -10,8 +10,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from engine.errors import LoadError, RequestError
-from engine.text import ByteDecoder, OutputText, WindowDecoder
-from engine.tokenizer import Tokenizer
+from engine.text.output import ByteDecoder, OutputText, WindowDecoder
+from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import CORPUS, make_tokenizer
 
 LIMITED = settings(max_examples=150, deadline=None, derandomize=True)
@@ -150,7 +150,7 @@ def test_a_message_nested_too_deeply():
         OURS.chat([{"role": "user", "content": "hi", "more": deep}])
 
 
-CAPUCHIN = Path(__file__).parents[2] / "engine" / "checkpoints" / "capuchin"
+CAPUCHIN = Path(__file__).parents[3] / "engine" / "checkpoints" / "capuchin"
 
 
 @pytest.mark.parametrize("tokenizer", [OURS, Tokenizer.load(str(CAPUCHIN))], ids=["byte level", "capuchin"])
