@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.backends import Backend
-from engine.model import StepInput
+from engine.model.backends import Backend
+from engine.model.model import StepInput
 from engine.step import Step
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut

@@ -33,7 +33,7 @@ def resolve(
     Args:
         model: a folder; a GGUF file, or a folder that holds one and no `config.json`; else a name on the hub.
         cache: where conversions of GGUF files are kept; by default in the user's cache folder.
-        longest: tokens in the longest sequence that will be served, see `engine.features.check_config`.
+        longest: tokens in the longest sequence that will be served, see `engine.model.features.check_config`.
         say: tells people what takes long.
 
     Raises:

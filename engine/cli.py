@@ -15,7 +15,6 @@ import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
 from engine.api import create_app
-from engine.backends import calibrate, use_tiles
 from engine.calibration import default_file, device_name, measured_cost, shape_name
 from engine.checkpoint import resolve
 from engine.core import Core
@@ -23,12 +22,13 @@ from engine.cuda_step import record
 from engine.errors import LoadError, RankError, one_line
 from engine.leader import LeadingModel
 from engine.loop import EngineLoop
-from engine.model import Model, read_config
+from engine.model.backends import calibrate, use_tiles
+from engine.model.model import Model, read_config
+from engine.model.shards import check_split
 from engine.options import read
 from engine.ranks import Ranks
 from engine.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
-from engine.shards import check_split
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
 from kernels.tree_attention.cost import CutRule

@@ -14,7 +14,7 @@ from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
 from engine.invariant import sample_alike
 from engine.logprobs import note_prompts, report
-from engine.model import Model
+from engine.model.model import Model
 from engine.runner import Runner
 from engine.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler

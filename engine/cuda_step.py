@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.batch import Packed
 from engine.errors import GraphError
-from engine.model import Model, StepInput
+from engine.model.model import Model, StepInput
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import cut

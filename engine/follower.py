@@ -17,7 +17,7 @@ import torch.distributed as dist
 import transformers
 
 from engine.errors import LoadError
-from engine.model import Model
+from engine.model.model import Model
 from engine.ranks import join, loads, open_store
 
 ON_MODEL = {"use_attention", "allocate", "forward", "copy", "scrub"}  # methods of `Model` that rank 0 may ask for

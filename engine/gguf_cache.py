@@ -37,7 +37,7 @@ def converted(
         path: the file.
         cache: folder of all conversions.
         check: raises `LoadError` where a folder is no whole model; what the cache holds is checked by it too.
-        longest: see `engine.features.check_config`.
+        longest: see `engine.model.features.check_config`.
         say: tells people what takes so long.
 
     Raises:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engine.errors import LoadError, UnsupportedModelError, one_line
-from engine.features import check_config
 from engine.gguf_file import GGUFFile
+from engine.model.features import check_config
 
 logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells of every file that it writes
 
@@ -58,7 +58,7 @@ def check_architecture(file: GGUFFile) -> None:
 
 
 def read_config(file: GGUFFile, longest: int | None = None) -> Any:
-    """The `transformers` configuration of the file's model; for `longest` see `engine.features.check_config`.
+    """The `transformers` configuration of the file's model; for `longest` see `engine.model.features.check_config`.
 
     Raises:
         LoadError: the loader does not know the architecture, the file leaves out what it needs, or says something that

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.attention import attending
 from engine.batch import Packed
-from engine.model import Model
+from engine.model.attention import attending
+from engine.model.model import Model
 from engine.sampling import Draw, sample
 from engine.step import Work
 from kernels.attention.reference import attend
@@ -195,7 +195,7 @@ class TileContext:
         )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See `engine.attention.Context`. In float32; a piece that a row does not have adds 0."""
+        """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
         cached = self.cache[layer]
         store(key, value, cached[0], cached[1], self.slots)
         heads, rows, dim = query.shape

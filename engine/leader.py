@@ -4,9 +4,9 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from engine.dtypes import resolve_dtype
 from engine.errors import LoadError, RankError
-from engine.model import Model, StepInput, read_config, resolve_device
+from engine.model.dtypes import resolve_dtype
+from engine.model.model import Model, StepInput, read_config, resolve_device
 from engine.ranks import Ranks
 
 

@@ -10,7 +10,7 @@ from engine.batch import build, pack
 from engine.cache.blocks import BlockAllocator
 from engine.cuda_step import Capture, DecodeSteps
 from engine.errors import GraphError
-from engine.model import Model
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.step import Step
 from kernels.tree_attention.cost import CutRule

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.backends import TritonBackend, calibrate, use_tiles
+from engine.model.backends import TritonBackend, calibrate, use_tiles
 from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.plan import Tiling

@@ -28,9 +28,9 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from engine.attention import NAME
 from engine.core import Core
-from engine.model import Model
+from engine.model.attention import NAME
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL

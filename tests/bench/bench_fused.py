@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from engine.fused_ops import Ops, close, ops_for, random
+from engine.model.fused_ops import Ops, close, ops_for, random
 from kernels import native
 
 Call = Callable[[], Any]

@@ -22,7 +22,7 @@ import torch
 
 from bot.llm.prompts import render
 from engine.core import Core
-from engine.model import Model
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL, Settings

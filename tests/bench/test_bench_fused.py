@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from engine.fused_ops import REFERENCE
+from engine.model.fused_ops import REFERENCE
 from tests.bench.bench_fused import Size, agree, cases
 
 

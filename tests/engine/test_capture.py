@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
-from engine.attention import NAME
 from engine.core import Core
 from engine.cuda_step import DecodeSteps, _Size
-from engine.fused_ops import triton_ops
-from engine.model import Model
+from engine.model.attention import NAME
+from engine.model.fused_ops import triton_ops
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.skipif(DEVICE == "cuda", reason="there real graphs are 
 
 def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A small model with everything fused by Triton's kernels."""
-    for place in ("engine.model.ops_for", "engine.fuse.ops_for"):
+    for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
-    monkeypatch.setattr("engine.model.pack", lambda inner: None)  # of a CPU's weights
+    monkeypatch.setattr("engine.model.model.pack", lambda inner: None)  # of a CPU's weights
     weights = make_weights(kind, num_hidden_layers=2)
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     twin.load_state_dict(weights.state_dict())

@@ -14,13 +14,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine import cuda_step
-from engine.attention import NAME
-from engine.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.batch import build, pack
 from engine.core import Core
 from engine.cuda_step import Capture, call_again, record, sizes
 from engine.errors import GraphError, LoadError
-from engine.model import Model
+from engine.model.attention import NAME
+from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
@@ -269,7 +269,7 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(choose("auto", torch.device("cuda"), heads), TritonBackend)
     assert isinstance(choose("torch", torch.device("cuda"), heads), TorchBackend)
     with monkeypatch.context() as patch:
-        patch.setattr("engine.backends._interpreted", lambda: False)
+        patch.setattr("engine.model.backends._interpreted", lambda: False)
         with pytest.raises(LoadError, match="needs a GPU, the model is on cpu"):
             choose("triton", cpu, heads)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -293,7 +293,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
             samples.append(Sample(sequences, tokens, False, 1e-6 * truth.plain(sequences, tokens)))
         return samples
 
-    monkeypatch.setattr("engine.backends.measure", made_up)
+    monkeypatch.setattr("engine.model.backends.measure", made_up)
     found = calibrate(backend, torch.bfloat16, cpu, 16)
     assert seen == [64, 128]
     assert found.queries == 128

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine import invariant
 from engine.core import Core
 from engine.invariant import ROWS, TileContext, sample_alike
-from engine.model import CacheShape
+from engine.model.model import CacheShape
 from engine.sampling import Draw, logprobs
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams

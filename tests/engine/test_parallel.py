@@ -13,11 +13,11 @@ from engine.cli import main
 from engine.core import Core
 from engine.errors import LoadError
 from engine.leader import LeadingModel
-from engine.model import StepInput
+from engine.model.model import StepInput
+from engine.model.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.ranks import Ranks, dumps, loads
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams, State
-from engine.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cut import CutCost

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
-from engine.model import Model
+from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.text.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from engine.cli import build_core, main
 from engine.core import Core
 from engine.errors import LoadError
 from engine.memory import Watch, available, size
-from engine.model import Model, StepInput
+from engine.model.model import Model, StepInput
 from engine.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, warm_up

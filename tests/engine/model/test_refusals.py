@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from engine.attention import NAME, paged_tree_attention
 from engine.errors import LoadError, UnsupportedModelError
-from engine.features import check_config
-from engine.model import Model
+from engine.model.attention import NAME, paged_tree_attention
+from engine.model.features import check_config
+from engine.model.model import Model
 from tests.engine.conftest import copy_into_engine, make_config, make_weights
 
 CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -78,7 +78,7 @@ def test_a_window_is_served_up_to_its_length():
 
 @pytest.mark.parametrize("argument", ["s_aux", "softcap", "position_bias"])
 def test_attention_arguments_that_would_be_ignored_are_refused(argument: str):
-    from engine.attention import ProbeContext, attending
+    from engine.model.attention import ProbeContext, attending
 
     module = torch.nn.Module()
     module.layer_idx = 0  # type: ignore[assignment]

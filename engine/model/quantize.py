@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import fuse
 from engine.errors import LoadError, UnsupportedModelError
+from engine.model import fuse
 
 INT4_GROUP = 128  # weights that share a scale
 TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: beyond it, something else is wrong

@@ -10,8 +10,8 @@ from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
 
 from engine.core import Core
-from engine.fused_ops import REFERENCE, triton_ops
-from engine.rotary import RotaryError, can_put_off, fetch, pays, putting_off
+from engine.model.fused_ops import REFERENCE, triton_ops
+from engine.model.rotary import RotaryError, can_put_off, fetch, pays, putting_off
 from tests.engine.conftest import copy_into_engine, make_weights
 from tests.engine.test_greedy import ARCHITECTURES, check, prompts
 from tests.kernels.interpreting import DEVICE, interpret

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.fused_ops import ROWS, Ops, Trials, close, random
+from engine.model.fused_ops import ROWS, Ops, Trials, close, random
 from kernels.kv_store.reference import store
 from kernels.rope_store.reference import rotate
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TorchAoConfig
 
-from engine.attention import NAME
 from engine.cli import build_core
 from engine.core import Core
 from engine.errors import LoadError, UnsupportedModelError
-from engine.model import Model
-from engine.quantize import linear_bytes
+from engine.model.attention import NAME
+from engine.model.model import Model
+from engine.model.quantize import linear_bytes
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from engine.settings import Settings

@@ -1,4 +1,4 @@
-"""Packed weights: on a CPU, linears multiply with weights laid out for it, as `engine.linear_forms` describes.
+"""Packed weights: on a CPU, linears multiply with weights laid out for it, as `engine.model.linear_forms` describes.
 
 A plain product lays its weight out anew, block by block, each time it is called; for the few rows of a decoding step
 that is a good part of the work. A single row of a small matrix is faster without.
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.fuse import MergedLinear
-from engine.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_forms
 from engine.memory import available, size
+from engine.model.fuse import MergedLinear
+from engine.model.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_forms
 from kernels.few_bit_linear import native
 
 SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row and of many

@@ -1,8 +1,8 @@
 """The attention that `transformers` calls: it stores the step's keys and values, then attends over the tree.
 
 `AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE put
-off (`engine.rotary`). What the step looks like is not among its arguments, so it is set around the forward pass with
-`attending`.
+off (`engine.model.rotary`). What the step looks like is not among its arguments, so it is set around the forward pass
+with `attending`.
 """
 
 import threading
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from engine.backends import Backend, Work
 from engine.errors import UnsupportedModelError
-from engine.fused_ops import Ops
-from engine.rotary import Tables, fetch
+from engine.model.backends import Backend, Work
+from engine.model.fused_ops import Ops
+from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
 from kernels.rope_store.reference import rotate
 

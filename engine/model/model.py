@@ -12,17 +12,17 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
-from engine.attention import NAME, PagedContext, attending
-from engine.backends import Work, choose
-from engine.dtypes import resolve_dtype
 from engine.errors import LoadError, one_line
-from engine.features import check_config, context_length
-from engine.fused_ops import ops_for
-from engine.gate import logits_of, pass_gate
-from engine.pack import pack
-from engine.quantize import check_checkpoint, quantize
-from engine.rotary import pays, putting_off
-from engine.shards import check_split, localize
+from engine.model.attention import NAME, PagedContext, attending
+from engine.model.backends import Work, choose
+from engine.model.dtypes import resolve_dtype
+from engine.model.features import check_config, context_length
+from engine.model.fused_ops import ops_for
+from engine.model.gate import logits_of, pass_gate
+from engine.model.packed_weights import pack
+from engine.model.quantize import check_checkpoint, quantize
+from engine.model.rotary import pays, putting_off
+from engine.model.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.buffers import Heads
 
@@ -72,7 +72,7 @@ class Model:
             inner: the model, on its device and in its dtype; changed in place.
             defaults: contents of `generation_config.json`.
             longest: limit of the context in tokens, where it is shorter than the model's own.
-            quantization: of the linears' weights, see `engine.quantize`.
+            quantization: of the linears' weights, see `engine.model.quantize`.
 
         Raises:
             LoadError: it cannot be quantised so.
@@ -153,7 +153,7 @@ class Model:
         return frozenset(found if isinstance(found, list) else [found])
 
     def use_attention(self, name: str) -> None:
-        """Let attention be computed by the backend of that name, see `engine.backends.choose`.
+        """Let attention be computed by the backend of that name, see `engine.model.backends.choose`.
 
         Raises:
             LoadError: it can't be had here.
@@ -196,7 +196,7 @@ class Model:
         """Give up what outlives a step: other processes, where there are any."""
 
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-        """The forward pass alone, inside `engine.attention.attending`: logits of the `wanted` rows, float32."""
+        """The forward pass alone, inside `engine.model.attention.attending`: logits of the `wanted` rows, float32."""
         return logits_of(self._inner, tokens, positions, wanted)
 
 

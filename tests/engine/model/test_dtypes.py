@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from engine import dtypes
-from engine.dtypes import resolve_dtype
-from engine.model import Model
+from engine.model import dtypes
+from engine.model.dtypes import resolve_dtype
+from engine.model.model import Model
 
 REAL = {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "vocab_size": 151_936}
 TINY = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "vocab_size": 4_096}
@@ -82,5 +82,5 @@ def test_the_trial_runs_here(caplog: pytest.LogCaptureFixture):
 
 
 def test_the_model_is_loaded_in_it(monkeypatch: pytest.MonkeyPatch, model_folder: Path):
-    monkeypatch.setattr("engine.model.resolve_dtype", lambda asked, config, place: torch.bfloat16)
+    monkeypatch.setattr("engine.model.model.resolve_dtype", lambda asked, config, place: torch.bfloat16)
     assert Model.load(str(model_folder)).dtype == torch.bfloat16

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine import pack
-from engine.fuse import merge_linears
+from engine.model import packed_weights as pack
+from engine.model.fuse import merge_linears
 
 
 class Block(nn.Module):

@@ -1,7 +1,7 @@
 """What a model's configuration asks for that the engine does not implement: refused at load, by name.
 
 The configuration is only the first of three gates. The second is the attention function, which refuses arguments it
-does not know; the third compares the loaded model's output with `transformers`' own attention (`engine.model`).
+does not know; the third compares the loaded model's output with `transformers`' own attention (`engine.model.model`).
 """
 
 from typing import Any

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from engine import fuse as module
-from engine.fuse import fuse, merge_linears
-from engine.fused_ops import REFERENCE, Trials, close, ops_for, triton_ops
+from engine.model import fuse as module
+from engine.model.fuse import fuse, merge_linears
+from engine.model.fused_ops import REFERENCE, Trials, close, ops_for, triton_ops
 from tests.engine.conftest import VOCABULARY, make_weights
 from tests.kernels.interpreting import DEVICE, interpret
 

@@ -1,7 +1,8 @@
 """The gate at load: a model is served only if the engine computes what `transformers` computes.
 
-The configuration is the first thing that is looked at (`engine.features`), the arguments of the attention function the
-second (`engine.attention`). Neither tells what nobody wrote down, so three trials on random tokens follow:
+The configuration is the first thing that is looked at (`engine.model.features`), the arguments of the attention
+function the second (`engine.model.attention`). Neither tells what nobody wrote down, so three trials on random tokens
+follow:
 
 1. **Masks.** The model's own code builds its attention masks for a text of thousands of tokens, with every product
    left out, so that it takes no time: each must let a token see all tokens before it. Windows, chunks and
@@ -30,12 +31,12 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from engine.attention import NAME, ProbeContext, attending
 from engine.errors import LoadError, UnsupportedModelError
-from engine.fuse import fuse, merge_linears
-from engine.rotary import RotaryError, can_put_off, putting_off
-from engine.shards import alone
-from engine.upcast import float32_weights
+from engine.model.attention import NAME, ProbeContext, attending
+from engine.model.fuse import fuse, merge_linears
+from engine.model.rotary import RotaryError, can_put_off, putting_off
+from engine.model.shards import alone
+from engine.model.upcast import float32_weights
 
 HOLLOW = "troop_hollow"  # the attention of trial 1
 LONGEST_HOLLOW = {"cpu": 4_352, "cuda": 8_448}  # tokens of trial 1: a little more than the windows in use
@@ -57,7 +58,7 @@ class Passed:
     heads: int
     kv_heads: int
     head_dim: int
-    rotary: bool  # its rotary embedding can be put off, see `engine.rotary`
+    rotary: bool  # its rotary embedding can be put off, see `engine.model.rotary`
 
 
 def logits_of(inner: Any, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:

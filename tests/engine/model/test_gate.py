@@ -9,11 +9,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 
-from engine import gate
-from engine.attention import NAME
 from engine.errors import LoadError, UnsupportedModelError
-from engine.model import Model
-from engine.upcast import float32_weights
+from engine.model import gate
+from engine.model.attention import NAME
+from engine.model.model import Model
+from engine.model.upcast import float32_weights
 from tests.engine.conftest import make_weights
 
 LENGTH = 512  # of the test model's context

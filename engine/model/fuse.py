@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.fused_ops import ROWS, Ops, Trials, close, ops_for, random
+from engine.model.fused_ops import ROWS, Ops, Trials, close, ops_for, random
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]  # the fused function and the model's own
 GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))

@@ -1,10 +1,10 @@
 """A model split over several processes by `transformers`' own tensor-parallel plan.
 
-`transformers` reads each process's shards of the weights and hooks the modules that hold them: a layer's q, k, v,
-gate and up give each process some of the heads and features ("colwise"), its o and down sum over the processes
-("rowwise"). Behind those hooks the weights are DTensors, which neither merge (`engine.fuse`) nor run without a detour
-through DTensor's dispatcher on every call. `localize` therefore puts plain modules over the same shards in the place
-of the four styles that decoders are made of; what a plan does beyond them keeps `transformers`' hooks.
+`transformers` reads each process's shards of the weights and hooks the modules that hold them: a layer's q, k, v, gate
+and up give each process some of the heads and features ("colwise"), its o and down sum over the processes ("rowwise").
+Behind those hooks the weights are DTensors, which neither merge (`engine.model.fuse`) nor run without a detour through
+DTensor's dispatcher on every call. `localize` therefore puts plain modules over the same shards in the place of the
+four styles that decoders are made of; what a plan does beyond them keeps `transformers`' hooks.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
     Args:
         config: of `transformers`.
         processes: to split over, at least 2.
-        quantization: see `engine.quantize`.
+        quantization: see `engine.model.quantize`.
 
     Raises:
         LoadError: there is no plan for this architecture, it holds an untested style, heads don't divide evenly, the
