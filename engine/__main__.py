@@ -9,9 +9,9 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     # Before torch is imported, which takes seconds: wrong options and a model that is not there are told at once.
-    from engine.checkpoint import look
     from engine.errors import LoadError, one_line
     from engine.options import read
+    from engine.weights.checkpoint import look
 
     settings = read()
     try:

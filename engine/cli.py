@@ -16,7 +16,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.api import create_app
 from engine.calibration import default_file, device_name, measured_cost, shape_name
-from engine.checkpoint import resolve
 from engine.core import Core
 from engine.cuda_step import record
 from engine.errors import LoadError, RankError, one_line
@@ -31,6 +30,7 @@ from engine.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
+from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 

@@ -20,7 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = str(BUNDLED_MODEL)  # a folder, a GGUF file or a name on the hub, see `engine.checkpoint`
+    model: str = str(BUNDLED_MODEL)  # a folder, a GGUF file or a name on the hub, see `engine.weights.checkpoint`
     model_cache: Path | None = None  # where conversions of GGUF files are kept; None: in the user's cache folder
     served_model_name: str | None = None  # default: the name of the model's folder or file
     host: str = "127.0.0.1"

@@ -28,12 +28,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from bot.errors import ModelMissing
 from bot.llm.published_models import QWEN, locate
-from engine.checkpoint import resolve
 from engine.cli import build_core
 from engine.core import Core
 from engine.errors import LoadError
 from engine.options import read
 from engine.sequence import Request, SamplingParams
+from engine.weights.checkpoint import resolve
 from tests.bench.bench_engine import Text, machine
 from tests.bench.llama_baseline import CHOICES, missing
 from tests.bench.llama_child import LlamaChildren, Way

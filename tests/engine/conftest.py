@@ -12,12 +12,12 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from engine.checkpoint import resolve
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
 from engine.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
+from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cut import CutCost
 
 VOCABULARY = 384

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import LoadError, one_line, reason
-from engine.gguf_cache import converted, default_cache
-from engine.gguf_file import read_gguf
+from engine.weights.gguf_cache import converted, default_cache
+from engine.weights.gguf_file import read_gguf
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "tekken.json", "tokenizer_config.json")
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)

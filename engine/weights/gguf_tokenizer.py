@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from engine.errors import LoadError, one_line
-from engine.gguf_file import GGUFFile
+from engine.weights.gguf_file import GGUFFile
 
 CONTROL, USER_DEFINED = 3, 4  # values of `tokenizer.ggml.token_type`
 

@@ -19,16 +19,16 @@ from gguf import GGMLQuantizationType
 from huggingface_hub import errors
 from transformers import AutoModelForCausalLM
 
-from engine import checkpoint, gguf_cache, gguf_weights
-from engine.checkpoint import check_folder, look, resolve
 from engine.cli import main
 from engine.errors import LoadError
-from engine.gguf_config import read_config
-from engine.gguf_file import read_gguf
-from engine.gguf_tokenizer import ends
 from engine.text.tokenizer import Tokenizer
+from engine.weights import checkpoint, gguf_cache, gguf_weights
+from engine.weights.checkpoint import check_folder, look, resolve
+from engine.weights.gguf_config import read_config
+from engine.weights.gguf_file import read_gguf
+from engine.weights.gguf_tokenizer import ends
 from tests.engine.conftest import make_tokenizer, make_weights
-from tests.engine.gguf_files import Q8, write_gguf
+from tests.engine.weights.gguf_files import Q8, write_gguf
 
 TEXT = "def add(a, b):\n    return a + b  # 東京 😀"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.errors import LoadError, reason
-from engine.gguf_file import GGUFFile, read_gguf
+from engine.weights.gguf_file import GGUFFile, read_gguf
 
 FORMAT = 1  # of what is written here; another one's folders are made again
 SAMPLES, SAMPLE = 64, 1 << 16  # pieces of a file that its key looks at, and bytes in each
@@ -43,7 +43,7 @@ def converted(
     Raises:
         LoadError: the file can't be converted, or there is no room for it.
     """
-    from engine.gguf_config import check_architecture
+    from engine.weights.gguf_config import check_architecture
 
     file = read_gguf(path)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.removesuffix(".gguf"))[:80]
@@ -125,9 +125,9 @@ def _remove_parts(target: Path) -> None:
 
 
 def _convert(file: GGUFFile, target: Path, longest: int | None, say: Callable[[str], None]) -> None:
-    from engine.gguf_config import read_config
-    from engine.gguf_tokenizer import write_tokenizer
-    from engine.gguf_weights import kept_type, write_weights
+    from engine.weights.gguf_config import read_config
+    from engine.weights.gguf_tokenizer import write_tokenizer
+    from engine.weights.gguf_weights import kept_type, write_weights
 
     began = time.monotonic()
     dtype = kept_type(file)

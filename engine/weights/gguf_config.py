@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from engine.errors import LoadError, UnsupportedModelError, one_line
-from engine.gguf_file import GGUFFile
 from engine.model.features import check_config
+from engine.weights.gguf_file import GGUFFile
 
 logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells of every file that it writes
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import LoadError, one_line
-from engine.gguf_config import ROPE_FACTORS
-from engine.gguf_file import GGUFFile, TensorEntry
+from engine.weights.gguf_config import ROPE_FACTORS
+from engine.weights.gguf_file import GGUFFile, TensorEntry
 
 SHARD = 2 << 30  # bytes in one file of weights
 REPORT = 10.0  # seconds between two words of progress
