@@ -352,7 +352,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_fault_the_daemon_is_away_for_a_while(
     docker_address: str, sandbox_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: docker.APIClient
 ) -> None:
-    if not docker_engine.startswith("unix://"):
+    if not docker_address.startswith("unix://"):
         pytest.skip("the Engine is on another machine")
     proxy = Proxy(tmp_path, docker_address)
     await proxy.start()
