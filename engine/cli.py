@@ -19,13 +19,13 @@ from engine.calibration import default_file, device_name, measured_cost, shape_n
 from engine.core import Core
 from engine.cuda_step import record
 from engine.errors import LoadError, RankError, one_line
-from engine.leader import LeadingModel
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
 from engine.model.model import Model, read_config
 from engine.model.shards import check_split
 from engine.options import read
-from engine.ranks import Ranks
+from engine.parallel.leader import LeadingModel
+from engine.parallel.ranks import Ranks
 from engine.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer

@@ -12,10 +12,10 @@ import transformers
 from engine.cli import main
 from engine.core import Core
 from engine.errors import LoadError
-from engine.leader import LeadingModel
 from engine.model.model import StepInput
 from engine.model.shards import GatheredLinear, SummedLinear, alone, check_split
-from engine.ranks import Ranks, dumps, loads
+from engine.parallel.leader import LeadingModel
+from engine.parallel.ranks import Ranks, dumps, loads
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer

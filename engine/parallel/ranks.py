@@ -154,7 +154,7 @@ class Ranks:
             call(self.error)
 
     def tell(self, what: str, *arguments: Any) -> None:
-        """Have every follower do `what`; see `engine.follower.follow`.
+        """Have every follower do `what`; see `engine.parallel.follower.follow`.
 
         Raises:
             RankError: one of them is gone.
@@ -257,7 +257,7 @@ class _Follower:
             environment["OMP_NUM_THREADS"] = str(threads)
         arguments = [str(number) for number in (rank, size, port, theirs.fileno(), os.getpid())]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "engine.follower", device, *arguments],
+            [sys.executable, "-m", "engine.parallel.follower", device, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

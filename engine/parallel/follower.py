@@ -1,6 +1,6 @@
 """A process of a tensor-parallel engine other than rank 0: does to its shard what rank 0 says.
 
-`python -m engine.follower DEVICE RANK SIZE PORT FD PARENT`, started by `engine.ranks` alone.
+`python -m engine.parallel.follower DEVICE RANK SIZE PORT FD PARENT`, started by `engine.parallel.ranks` alone.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import transformers
 
 from engine.errors import LoadError
 from engine.model.model import Model
-from engine.ranks import join, loads, open_store
+from engine.parallel.ranks import join, loads, open_store
 
 ON_MODEL = {"use_attention", "allocate", "forward", "copy", "scrub"}  # methods of `Model` that rank 0 may ask for
 

@@ -15,11 +15,12 @@ import httpx
 import pytest
 import torch
 
-from engine import cli, follower
+from engine import cli
 from engine.core import Core
 from engine.errors import RankError
 from engine.loop import EngineLoop
-from engine.ranks import Ranks, dumps
+from engine.parallel import follower
+from engine.parallel.ranks import Ranks, dumps
 from engine.sequence import Request
 from tests.engine.test_greedy import greedy
 from tests.patience import PATIENCE, until

@@ -7,7 +7,7 @@ from torch import Tensor
 from engine.errors import LoadError, RankError
 from engine.model.dtypes import resolve_dtype
 from engine.model.model import Model, StepInput, read_config, resolve_device
-from engine.ranks import Ranks
+from engine.parallel.ranks import Ranks
 
 
 class LeadingModel(Model):
