@@ -15,9 +15,7 @@ import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
 from engine.api import create_app
-from engine.calibration import default_file, device_name, measured_cost, shape_name
 from engine.core import Core
-from engine.cuda_step import record
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
@@ -26,6 +24,8 @@ from engine.model.shards import check_split
 from engine.options import read
 from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks
+from engine.run.calibration import default_file, device_name, measured_cost, shape_name
+from engine.run.graphs import record
 from engine.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer

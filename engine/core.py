@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from engine.cache.prompt_logits import PromptLogits
-from engine.cuda_step import Capture
 from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
-from engine.invariant import sample_alike
-from engine.logprobs import note_prompts, report
 from engine.model.model import Model
-from engine.runner import Runner
-from engine.sampling import Draw, sample
+from engine.run.graphs import Capture
+from engine.run.invariant import sample_alike
+from engine.run.logprobs import note_prompts, report
+from engine.run.runner import Runner
+from engine.run.sampling import Draw, sample
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
 from engine.speculation import Speculator
@@ -85,8 +85,8 @@ class Core:
             cost: which shared nodes attention reads on their own.
             max_waiting: sequences that may wait.
             clock: seconds, for leases.
-            batch_invariant: see `engine.invariant`.
-            capture: how decode steps become graphs (`engine.cuda_step`); `None`: every step is launched anew.
+            batch_invariant: see `engine.run.invariant`.
+            capture: how decode steps become graphs (`engine.run.graphs`); `None`: every step is launched anew.
         """
         self.model = model
         self.end_tokens = model.end_tokens  # that end a text

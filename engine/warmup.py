@@ -15,8 +15,8 @@ import torch
 
 from engine.core import Core
 from engine.errors import LoadError, RankError
-from engine.memory import Watch, available, size
-from engine.sampling import Draw, logprobs, sample
+from engine.run.memory import Watch, available, size
+from engine.run.sampling import Draw, logprobs, sample
 from engine.sequence import Request, SamplingParams, Sequence
 from engine.step import Step, Work
 from engine.text.output import ByteDecoder, OutputText

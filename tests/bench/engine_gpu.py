@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from engine.core import Core
-from engine.cuda_step import Capture, record
 from engine.model.attention import NAME
 from engine.model.backends import Backend, Work, calibrate, use_tiles
 from engine.model.model import Model
+from engine.run.graphs import Capture, record
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule

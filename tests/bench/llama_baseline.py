@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from engine.sampling import Draw, sample
+from engine.run.sampling import Draw, sample
 from engine.sequence import SamplingParams
 
 BATCH = 2048  # tokens that one call may have, llama.cpp's default

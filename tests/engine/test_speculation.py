@@ -20,8 +20,8 @@ from engine.speculation import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, St
 from engine.suffix_tree import Guess
 from engine.text.output import ByteDecoder, OutputText
 from tests.engine.conftest import VOCABULARY
+from tests.engine.run.test_sampling import chi_square_limit, expected
 from tests.engine.test_greedy import prompts
-from tests.engine.test_sampling import chi_square_limit, expected
 
 Drafts = dict[Sequence, list[int]]
 

@@ -11,8 +11,8 @@ import torch
 from engine.core import Core
 from engine.sequence import Request, SamplingParams
 from tests.engine.conftest import make_weights
+from tests.engine.run.test_sampling import chi_square_limit, expected
 from tests.engine.test_greedy import prompts
-from tests.engine.test_sampling import chi_square_limit, expected
 
 # Largest and mean difference of log-probabilities between the engine and `transformers`, both in bfloat16: it keeps 8
 # bits, and the logits of these random models spread over some 20, so two orders of summing differ by tenths.

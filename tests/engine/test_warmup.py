@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from engine import memory, warmup
+from engine import warmup
 from engine.cli import build_core, main
 from engine.core import Core
 from engine.errors import LoadError
-from engine.memory import Watch, available, size
 from engine.model.model import Model, StepInput
+from engine.run import memory
+from engine.run.memory import Watch, available, size
 from engine.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, warm_up

@@ -18,8 +18,8 @@ from engine.sequence import Request, SamplingParams
 from engine.text.grammar import Grammar, Grammars, Guided, masked
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights
+from tests.engine.run.test_sampling import chi_square_limit
 from tests.engine.serving import serve
-from tests.engine.test_sampling import chi_square_limit
 from tests.engine.test_speculation import Oracle, answers, run
 
 CALL = Grammar("regex", r"(add|sub)\([0-9]{1,3}, [0-9]{1,3}\)", "structured_outputs")

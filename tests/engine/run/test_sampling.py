@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from engine.core import Core
-from engine.sampling import Draw, _likeliest, logprobs, sample, uniforms
+from engine.run.sampling import Draw, _likeliest, logprobs, sample, uniforms
 from engine.sequence import Request, SamplingParams
 
 DRAWS = 20_000
@@ -86,7 +86,7 @@ def test_two_levels_draw_what_one_long_sum_draws(vocabulary: int):
     ]
     cases.append((1 - 2**-53, int(weights.nonzero()[-1])))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.sampling.uniforms", lambda *_: np.array([uniform for uniform, _ in cases]))
+        patch.setattr("engine.run.sampling.uniforms", lambda *_: np.array([uniform for uniform, _ in cases]))
         found = sample(logits.expand(len(cases), -1), [Draw(SamplingParams(), 0, 0)] * len(cases))
     assert found.tolist() == [token for _, token in cases]
 

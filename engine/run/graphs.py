@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Packed
 from engine.errors import GraphError
 from engine.model.model import Model, StepInput
+from engine.run.batch import Packed
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import cut

@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine import cuda_step
-from engine.batch import build, pack
 from engine.core import Core
-from engine.cuda_step import Capture, call_again, record, sizes
 from engine.errors import GraphError, LoadError
 from engine.model.attention import NAME
 from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.model.model import Model
+from engine.run import graphs as cuda_step
+from engine.run.batch import build, pack
+from engine.run.graphs import Capture, call_again, record, sizes
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.text.tokenizer import Tokenizer

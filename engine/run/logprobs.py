@@ -5,8 +5,8 @@ from collections.abc import Sequence as Many
 import torch
 from torch import Tensor
 
-from engine.invariant import row_by_row
-from engine.sampling import logprobs
+from engine.run.invariant import row_by_row
+from engine.run.sampling import logprobs
 from engine.sequence import TokenLogprob
 from engine.step import Work
 

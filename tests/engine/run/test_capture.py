@@ -14,18 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from engine.core import Core
-from engine.cuda_step import DecodeSteps, _Size
 from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
+from engine.run.graphs import DecodeSteps, _Size
 from engine.scheduler import Limits
 from engine.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item
-from tests.engine.capturing import Recording, recording
 from tests.engine.conftest import make_weights
+from tests.engine.run.capturing import Recording, recording
 from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
 

@@ -5,12 +5,12 @@ import logging
 import torch
 from torch import Tensor
 
-from engine import invariant
-from engine.batch import build, pack
 from engine.cache.blocks import BlockAllocator
-from engine.cuda_step import Capture, DecodeSteps
 from engine.errors import GraphError
 from engine.model.model import Model
+from engine.run import invariant
+from engine.run.batch import build, pack
+from engine.run.graphs import Capture, DecodeSteps
 from engine.scheduler import Limits
 from engine.step import Step
 from kernels.tree_attention.cost import CutRule
@@ -39,7 +39,7 @@ class Runner:
             longest: most tokens of a sequence.
             cost: which shared nodes attention reads on their own.
             capture: how decode steps become graphs; needs attention by Triton. `None`: they don't.
-            batch_invariant: see `engine.invariant`; there are no graphs then.
+            batch_invariant: see `engine.run.invariant`; there are no graphs then.
         """
         if batch_invariant:
             capture = None

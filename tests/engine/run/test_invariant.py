@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import invariant
 from engine.core import Core
-from engine.invariant import ROWS, TileContext, sample_alike
 from engine.model.model import CacheShape
-from engine.sampling import Draw, logprobs
+from engine.run import invariant
+from engine.run.invariant import ROWS, TileContext, sample_alike
+from engine.run.sampling import Draw, logprobs
 from engine.scheduler import Limits
 from engine.sequence import Request, SamplingParams
 from kernels.attention.reference import plain

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.calibration import default_file, device_name, measured_cost, shape_name
+from engine.run.calibration import default_file, device_name, measured_cost, shape_name
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import MeasuredCost
 

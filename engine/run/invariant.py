@@ -8,8 +8,8 @@ Rows of a tile that read a piece from the same blocks read it together, `QUERIES
 then merges its own pieces, first to last. A token's keys and values are therefore the same bits too, so that chunked
 prefill, a cached prefix and preemption change nothing either.
 
-That a row's result does not depend on its place within a fixed shape is a property of the libraries at hand that
-shapes alone do not promise; `tests/engine/test_invariant.py` holds it on the machine at hand. Torch's CPU kernels cut
+That a row's result does not depend on its place within a fixed shape is a property of the libraries at hand that shapes
+alone do not promise; `tests/engine/run/test_invariant.py` holds it on the machine at hand. Torch's CPU kernels cut
 large tensors by the number of threads, and some functions round differently at the end of a cut: a power of two of
 threads cuts between rows. What this mode costs is told by `tests.bench.bench_invariant`.
 """
@@ -22,10 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.batch import Packed
 from engine.model.attention import attending
 from engine.model.model import Model
-from engine.sampling import Draw, sample
+from engine.run.batch import Packed
+from engine.run.sampling import Draw, sample
 from engine.step import Work
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import store
@@ -85,7 +85,7 @@ def row_by_row(device: torch.device) -> bool:
 
 @torch.inference_mode()
 def sample_alike(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """What `engine.sampling.sample` returns, each row's choice made with the same bits whatever the others are."""
+    """What `engine.run.sampling.sample` returns, each row's choice made with the same bits whatever the others are."""
     if not row_by_row(logits.device):
         return torch.cat([sample(logits[row : row + 1], [draw]) for row, draw in enumerate(draws)])
     if len(draws) > 1:
