@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.sequence import Output, Request, TokenLogprob
+from engine.schedule.sequence import Output, Request, TokenLogprob
 from engine.text.tokenizer import Tokenizer
 
 LEAST_LOGPROB = -9999.0  # what OpenAI reports for minus infinity, which JSON cannot carry

@@ -22,8 +22,8 @@ from engine.errors import AuthenticationError, RequestError, ServingError, Unkno
 from engine.loop import EngineLoop
 from engine.metrics import EngineMetrics
 from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
+from engine.schedule.sequence import Output, Request
 from engine.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
-from engine.sequence import Output, Request
 from engine.text.grammar import Grammars, Guide
 from engine.text.tokenizer import Tokenizer
 

@@ -26,7 +26,7 @@ from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks
 from engine.run.calibration import default_file, device_name, measured_cost, shape_name
 from engine.run.graphs import record
-from engine.scheduler import Limits
+from engine.schedule.scheduler import Limits
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up

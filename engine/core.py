@@ -17,10 +17,10 @@ from engine.run.invariant import sample_alike
 from engine.run.logprobs import note_prompts, report
 from engine.run.runner import Runner
 from engine.run.sampling import Draw, sample
-from engine.scheduler import Limits, Scheduler
-from engine.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
+from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
+from engine.schedule.step import Step, Work
 from engine.speculation import Speculator
-from engine.step import Step, Work
 from engine.text.grammar import Guided, masked
 from engine.text.output import OutputText
 from engine.text.tokenizer import Tokenizer

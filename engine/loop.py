@@ -14,7 +14,7 @@ import torch
 
 from engine.core import Core
 from engine.errors import RankError, ServingError, ShutdownError, StepError
-from engine.sequence import Output, Request
+from engine.schedule.sequence import Output, Request
 
 logger = logging.getLogger(__name__)
 

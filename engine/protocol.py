@@ -2,7 +2,7 @@
 ...).
 
 Fields that would change the answer and are not implemented are refused by name rather than ignored; fields that only
-describe the caller (`metadata`, ...) are ignored; `user` says whose turn it is (`engine.turns`).
+describe the caller (`metadata`, ...) are ignored; `user` says whose turn it is (`engine.schedule.turns`).
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
-from engine.sequence import SamplingParams
+from engine.schedule.sequence import SamplingParams
 from engine.text.grammar import Grammar
 
 MAX_CHOICES = 1024  # prompts times n in one request

@@ -21,8 +21,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from engine.sequence import Sequence as Generated
-from engine.step import Step
+from engine.schedule.sequence import Sequence as Generated
+from engine.schedule.step import Step
 from engine.suffix_tree import Guess, Place, SuffixTree
 
 MOST_LIVE = 64  # sequences that decode at once; above, even guessing costs more than it can bring

@@ -17,8 +17,8 @@ from engine.core import Core
 from engine.errors import LoadError, RankError
 from engine.run.memory import Watch, available, size
 from engine.run.sampling import Draw, logprobs, sample
-from engine.sequence import Request, SamplingParams, Sequence
-from engine.step import Step, Work
+from engine.schedule.sequence import Request, SamplingParams, Sequence
+from engine.schedule.step import Step, Work
 from engine.text.output import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import torch
 
 from engine.model.backends import Backend
 from engine.model.model import StepInput
-from engine.step import Step
+from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
 

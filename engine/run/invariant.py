@@ -26,7 +26,7 @@ from engine.model.attention import attending
 from engine.model.model import Model
 from engine.run.batch import Packed
 from engine.run.sampling import Draw, sample
-from engine.step import Work
+from engine.schedule.step import Work
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import store
 

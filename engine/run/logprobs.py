@@ -7,8 +7,8 @@ from torch import Tensor
 
 from engine.run.invariant import row_by_row
 from engine.run.sampling import logprobs
-from engine.sequence import TokenLogprob
-from engine.step import Work
+from engine.schedule.sequence import TokenLogprob
+from engine.schedule.step import Work
 
 
 def report(

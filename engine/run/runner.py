@@ -11,8 +11,8 @@ from engine.model.model import Model
 from engine.run import invariant
 from engine.run.batch import build, pack
 from engine.run.graphs import Capture, DecodeSteps
-from engine.scheduler import Limits
-from engine.step import Step
+from engine.schedule.scheduler import Limits
+from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.sequence import SamplingParams
+from engine.schedule.sequence import SamplingParams
 
 Numbers = np.ndarray[Any, Any]
 

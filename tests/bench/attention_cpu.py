@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.cache.blocks import BlockAllocator
-from engine.order import common_prefix
+from engine.schedule.tree_order import common_prefix
 from kernels.attention.reference import plain
 from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import CutRule

@@ -31,8 +31,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Pr
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost

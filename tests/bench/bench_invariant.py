@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from engine.core import Core
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from tests.bench.bench_engine import load, make_tokenizer
 
 

@@ -32,7 +32,7 @@ from engine.cli import build_core
 from engine.core import Core
 from engine.errors import LoadError
 from engine.options import read
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 from engine.weights.checkpoint import resolve
 from tests.bench.bench_engine import Text, machine
 from tests.bench.llama_baseline import CHOICES, missing

@@ -23,8 +23,8 @@ import torch
 from bot.llm.prompts import render
 from engine.core import Core
 from engine.model.model import Model
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL, Settings
 from engine.text.tokenizer import Tokenizer
 from tests.bench.bench_engine import machine

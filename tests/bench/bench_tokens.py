@@ -34,8 +34,8 @@ def serve(record: Path) -> int:
     """The engine as `python -m engine` runs it; what it is asked and what it answers goes to `record`, a line each."""
     from engine.cli import main as run
     from engine.core import Core
-    from engine.scheduler import Scheduler
-    from engine.sequence import FinishReason, Request, Sequence
+    from engine.schedule.scheduler import Scheduler
+    from engine.schedule.sequence import FinishReason, Request, Sequence
 
     file = record.open("w")
     submit, finish = Core.submit, Scheduler.finish

@@ -17,8 +17,8 @@ from engine.model.attention import NAME
 from engine.model.backends import Backend, Work, calibrate, use_tiles
 from engine.model.model import Model
 from engine.run.graphs import Capture, record
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from engine.run.sampling import Draw, sample
-from engine.sequence import SamplingParams
+from engine.schedule.sequence import SamplingParams
 
 BATCH = 2048  # tokens that one call may have, llama.cpp's default
 PHYSICAL_BATCH = 512  # tokens computed at once, llama.cpp's default; the engine's chunk is the same

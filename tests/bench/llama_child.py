@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from engine.sequence import SamplingParams
+from engine.schedule.sequence import SamplingParams
 from tests.bench.llama_baseline import Branch, Choice, LlamaCpp
 from tests.bench.timing import Timing, Watch
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
-from engine.scheduler import Limits
+from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
 from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cut import CutCost

@@ -17,8 +17,8 @@ from openai import OpenAI
 from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
-from engine.scheduler import Limits
-from engine.sequence import Request
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
 from tests.engine.serving import serve

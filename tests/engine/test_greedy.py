@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.core import Core
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 from tests.engine.conftest import VOCABULARY, make_weights
 
 

@@ -13,7 +13,7 @@ from engine.cache import prompt_logits
 from engine.core import Core
 from engine.errors import ContextLengthError, OverloadedError
 from engine.loop import EngineLoop
-from engine.sequence import Output, Request, SamplingParams
+from engine.schedule.sequence import Output, Request, SamplingParams
 from tests.engine.test_greedy import prompts
 from tests.patience import soon
 

@@ -14,7 +14,7 @@ from engine.api import create_app
 from engine.core import Core
 from engine.errors import ServingError, ShutdownError, StepError
 from engine.loop import EngineLoop
-from engine.sequence import Output, Request, SamplingParams
+from engine.schedule.sequence import Output, Request, SamplingParams
 from tests.engine.serving import serve
 from tests.patience import PATIENCE, eventually, soon
 

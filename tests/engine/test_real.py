@@ -13,8 +13,8 @@ from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.model.model import Model
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.serving import serve

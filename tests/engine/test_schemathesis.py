@@ -14,7 +14,7 @@ from schemathesis.specs.openapi import checks as openapi
 from engine.api import MAX_BODY, create_app
 from engine.core import Core
 from engine.loop import EngineLoop
-from engine.scheduler import Limits
+from engine.schedule.scheduler import Limits
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
 from tests.engine.serving import serve

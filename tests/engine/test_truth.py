@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.core import Core
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 from tests.engine.conftest import make_weights
 from tests.engine.run.test_sampling import chi_square_limit, expected
 from tests.engine.test_greedy import prompts

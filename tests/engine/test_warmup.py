@@ -14,7 +14,7 @@ from engine.errors import LoadError
 from engine.model.model import Model, StepInput
 from engine.run import memory
 from engine.run.memory import Watch, available, size
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, warm_up
 from tests.engine.test_greedy import check, prompts

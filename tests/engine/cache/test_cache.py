@@ -6,7 +6,7 @@ import pytest
 
 from engine.core import Core
 from engine.errors import ContextLengthError, OverloadedError
-from engine.sequence import Request, SamplingParams, State
+from engine.schedule.sequence import Request, SamplingParams, State
 from kernels.tree_attention.cut import CutCost
 from tests.engine.test_greedy import greedy, prompts
 

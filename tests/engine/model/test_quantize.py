@@ -17,8 +17,8 @@ from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME
 from engine.model.model import Model
 from engine.model.quantize import linear_bytes
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_tokenizer, make_weights

@@ -16,8 +16,8 @@ from engine.model.model import StepInput
 from engine.model.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks, dumps, loads
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams, State
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cut import CutCost

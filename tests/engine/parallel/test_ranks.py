@@ -21,7 +21,7 @@ from engine.errors import RankError
 from engine.loop import EngineLoop
 from engine.parallel import follower
 from engine.parallel.ranks import Ranks, dumps
-from engine.sequence import Request
+from engine.schedule.sequence import Request
 from tests.engine.test_greedy import greedy
 from tests.patience import PATIENCE, until
 

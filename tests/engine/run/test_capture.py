@@ -18,8 +18,8 @@ from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
 from engine.run.graphs import DecodeSteps, _Size
-from engine.scheduler import Limits
-from engine.sequence import Sequence
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost

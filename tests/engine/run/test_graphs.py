@@ -21,8 +21,8 @@ from engine.model.model import Model
 from engine.run import graphs as cuda_step
 from engine.run.batch import build, pack
 from engine.run.graphs import Capture, call_again, record, sizes
-from engine.scheduler import Limits
-from engine.sequence import Sequence
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cost import MeasuredCost, Sample

@@ -16,8 +16,8 @@ from engine.model.model import CacheShape
 from engine.run import invariant
 from engine.run.invariant import ROWS, TileContext, sample_alike
 from engine.run.sampling import Draw, logprobs
-from engine.scheduler import Limits
-from engine.sequence import Request, SamplingParams
+from engine.schedule.scheduler import Limits
+from engine.schedule.sequence import Request, SamplingParams
 from kernels.attention.reference import plain
 from tests.engine.conftest import VOCABULARY, make_weights
 from tests.engine.test_greedy import check, prompts

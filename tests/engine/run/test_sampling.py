@@ -17,7 +17,7 @@ from transformers import (
 
 from engine.core import Core
 from engine.run.sampling import Draw, _likeliest, logprobs, sample, uniforms
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 
 DRAWS = 20_000
 

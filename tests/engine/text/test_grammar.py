@@ -14,7 +14,7 @@ from engine.api import create_app
 from engine.core import Core
 from engine.errors import RequestError
 from engine.loop import EngineLoop
-from engine.sequence import Request, SamplingParams
+from engine.schedule.sequence import Request, SamplingParams
 from engine.text.grammar import Grammar, Grammars, Guided, masked
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from engine.core import Core
-from engine.sequence import Request, SamplingParams, Sequence, State
+from engine.schedule.sequence import Request, SamplingParams, Sequence, State
+from engine.schedule.turns import REMEMBERED, Turns
 from engine.text.output import ByteDecoder, OutputText
-from engine.turns import REMEMBERED, Turns
 
 
 def ask(client: str, prompt: list[int], tokens: int, n: int = 1) -> Request:

@@ -69,7 +69,7 @@ class Request:
     n: int = 1
     stream: bool = False
     guide: "Guide | None" = None  # at the beginning of the grammar that each child must follow
-    client: str = ""  # requests of one client share its turns (`engine.turns`)
+    client: str = ""  # requests of one client share its turns (`engine.schedule.turns`)
     id: str = ""
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
     sequences: "list[Sequence]" = field(default_factory=list)

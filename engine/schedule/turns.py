@@ -11,7 +11,7 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from engine.sequence import Request, Sequence, State
+from engine.schedule.sequence import Request, Sequence, State
 
 REMEMBERED = 1024  # clients without work whose service is still known
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
 
 from engine.cache.blocks import BlockAllocator
-from engine.sequence import Sequence, State
+from engine.schedule.sequence import Sequence, State
 
 # Of sequences that decode, and at most so many tokens in all: tokens to be tried behind the last one of each.
 Drafter = Callable[[list[Sequence], int], Mapping[Sequence, Many[int]]]

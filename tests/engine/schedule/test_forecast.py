@@ -2,8 +2,8 @@
 
 import random
 
-from engine.forecast import Forecast
-from engine.sequence import Request, SamplingParams, Sequence
+from engine.schedule.forecast import Forecast
+from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.text.output import ByteDecoder, OutputText
 
 

@@ -8,7 +8,7 @@ place stays right while its table grows; only joining and leaving change the ord
 import bisect
 from collections.abc import Iterator
 
-from engine.sequence import Sequence
+from engine.schedule.sequence import Sequence
 
 
 class TreeOrder:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from engine.cache.blocks import BlockAllocator, OutOfBlocksError
 from engine.cache.prefix_tree import PrefixTree
-from engine.order import TreeOrder, common_prefix
-from engine.scheduler import Limits, Scheduler
-from engine.sequence import Request, SamplingParams, Sequence, State
+from engine.schedule.scheduler import Limits, Scheduler
+from engine.schedule.sequence import Request, SamplingParams, Sequence, State
+from engine.schedule.tree_order import TreeOrder, common_prefix
 from engine.text.output import ByteDecoder, OutputText
 
 LIMITED = settings(max_examples=60, deadline=None, derandomize=True)

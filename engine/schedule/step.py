@@ -4,7 +4,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.sequence import Sequence
+from engine.schedule.sequence import Sequence
 
 
 class Work(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.sequence import Sequence
+from engine.schedule.sequence import Sequence
 
 Numbers = np.ndarray[Any, Any]
 

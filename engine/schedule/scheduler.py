@@ -3,7 +3,7 @@
 A sequence waits, then runs: its prompt is computed in chunks beside the rows of those that decode, then one token a
 step. It finishes, or is preempted (its blocks are given up and it waits again, to be recomputed) when others
 need the room. Requests never fail for want of memory: what can never fit is refused before it comes here. Several
-clients at once take turns (`engine.turns`): none waits for another's thousand samples.
+clients at once take turns (`engine.schedule.turns`): none waits for another's thousand samples.
 """
 
 import time
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from engine.cache.blocks import BlockAllocator
 from engine.cache.prefix_tree import Match, PrefixTree
-from engine.drafts import Drafter, Drafts
-from engine.forecast import Forecast
-from engine.order import TreeOrder
-from engine.sequence import FinishReason, Request, Sequence, State
-from engine.step import Step, Work
-from engine.turns import Turns
+from engine.schedule.drafts import Drafter, Drafts
+from engine.schedule.forecast import Forecast
+from engine.schedule.sequence import FinishReason, Request, Sequence, State
+from engine.schedule.step import Step, Work
+from engine.schedule.tree_order import TreeOrder
+from engine.schedule.turns import Turns
 from kernels.tree_attention.cut import RUN_TOKENS
 
 CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache

@@ -1,0 +1,1 @@
+"""Which sequences run next, with which blocks, and how many tokens of each."""
