@@ -14,7 +14,6 @@ import torch
 import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
-from engine.api import create_app
 from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
@@ -27,6 +26,7 @@ from engine.parallel.ranks import Ranks
 from engine.run.calibration import default_file, device_name, measured_cost, shape_name
 from engine.run.graphs import record
 from engine.schedule.scheduler import Limits
+from engine.server.api import create_app
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up

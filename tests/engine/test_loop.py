@@ -10,12 +10,12 @@ import httpx
 import pytest
 import torch
 
-from engine.api import create_app
 from engine.core import Core
 from engine.errors import ServingError, ShutdownError, StepError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Output, Request, SamplingParams
-from tests.engine.serving import serve
+from engine.server.api import create_app
+from tests.engine.server.serving import serve
 from tests.patience import PATIENCE, eventually, soon
 
 

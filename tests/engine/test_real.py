@@ -9,15 +9,15 @@ import torch
 from openai import OpenAI
 from transformers import AutoModelForCausalLM
 
-from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.model.model import Model
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
+from engine.server.api import create_app
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
-from tests.engine.serving import serve
+from tests.engine.server.serving import serve
 from tests.engine.test_greedy import SHARING, greedy
 from tests.patience import PATIENCE
 

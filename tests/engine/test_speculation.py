@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from engine.cli import build_core
 from engine.core import Core
-from engine.metrics import EngineMetrics
 from engine.options import parse
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Output, Request, SamplingParams, Sequence, State
+from engine.server.metrics import EngineMetrics
 from engine.speculation import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
 from engine.suffix_tree import Guess
 from engine.text.output import ByteDecoder, OutputText

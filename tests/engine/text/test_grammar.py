@@ -10,16 +10,16 @@ import pytest
 import torch
 from openai import OpenAI
 
-from engine.api import create_app
 from engine.core import Core
 from engine.errors import RequestError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Request, SamplingParams
+from engine.server.api import create_app
 from engine.text.grammar import Grammar, Grammars, Guided, masked
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights
 from tests.engine.run.test_sampling import chi_square_limit
-from tests.engine.serving import serve
+from tests.engine.server.serving import serve
 from tests.engine.test_speculation import Oracle, answers, run
 
 CALL = Grammar("regex", r"(add|sub)\([0-9]{1,3}, [0-9]{1,3}\)", "structured_outputs")

@@ -14,14 +14,14 @@ import pytest
 import torch
 from openai import OpenAI
 
-from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request
+from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
-from tests.engine.serving import serve
+from tests.engine.server.serving import serve
 from tests.patience import PATIENCE, until
 
 ON: Any = {"ignore_eos": True}

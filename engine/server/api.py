@@ -16,14 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from engine.answers import Answer, Choice, Echo
-from engine.body import BodyLimit
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
 from engine.loop import EngineLoop
-from engine.metrics import EngineMetrics
-from engine.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
 from engine.schedule.sequence import Output, Request
-from engine.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
+from engine.server.answers import Answer, Choice, Echo
+from engine.server.body import BodyLimit
+from engine.server.metrics import EngineMetrics
+from engine.server.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
+from engine.server.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
 from engine.text.grammar import Grammars, Guide
 from engine.text.tokenizer import Tokenizer
 

@@ -1,4 +1,5 @@
-"""Answers as `/openapi.json` describes them; `engine.answers` writes them. Tests hold every answer to these models."""
+"""Answers as `/openapi.json` describes them; `engine.server.answers` writes them. Tests hold every answer to these
+models."""
 
 from typing import Any, Literal
 

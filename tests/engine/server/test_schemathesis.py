@@ -11,13 +11,13 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks as openapi
 
-from engine.api import MAX_BODY, create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.schedule.scheduler import Limits
+from engine.server.api import MAX_BODY, create_app
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
-from tests.engine.serving import serve
+from tests.engine.server.serving import serve
 from tests.patience import PATIENCE
 
 EXAMPLES = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.api import create_app
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.schedule.scheduler import Limits
+from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
-from tests.engine.serving import serve
+from tests.engine.server.serving import serve
 
 FUZZ = settings(
     max_examples=120,

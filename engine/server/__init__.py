@@ -1,0 +1,1 @@
+"""HTTP in the form of OpenAI's API."""
