@@ -20,7 +20,7 @@ from engine.run.sampling import Draw, sample
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
 from engine.schedule.step import Step, Work
-from engine.speculation import Speculator
+from engine.speculate.speculator import Speculator
 from engine.text.grammar import Guided, masked
 from engine.text.output import OutputText
 from engine.text.tokenizer import Tokenizer

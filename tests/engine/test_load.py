@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import speculation
 from engine.cache import prompt_logits
 from engine.core import Core
 from engine.errors import ContextLengthError, OverloadedError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Output, Request, SamplingParams
+from engine.speculate import speculator as speculation
 from tests.engine.test_greedy import prompts
 from tests.patience import soon
 

@@ -20,7 +20,7 @@ from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import END, VOCABULARY, make_weights
 from tests.engine.run.test_sampling import chi_square_limit
 from tests.engine.server.serving import serve
-from tests.engine.test_speculation import Oracle, answers, run
+from tests.engine.speculate.test_speculator import Oracle, answers, run
 
 CALL = Grammar("regex", r"(add|sub)\([0-9]{1,3}, [0-9]{1,3}\)", "structured_outputs")
 ITEM = {

@@ -16,8 +16,8 @@ from engine.options import parse
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Output, Request, SamplingParams, Sequence, State
 from engine.server.metrics import EngineMetrics
-from engine.speculation import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
-from engine.suffix_tree import Guess
+from engine.speculate.speculator import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
+from engine.speculate.suffix_tree import Guess
 from engine.text.output import ByteDecoder, OutputText
 from tests.engine.conftest import VOCABULARY
 from tests.engine.run.test_sampling import chi_square_limit, expected
@@ -478,7 +478,7 @@ def test_trees_go_when_nobody_used_them_for_long_or_there_are_too_many(monkeypat
     maker.check_integrity()
     assert maker.tokens == 51
     assert maker.draft([first], 100) == {}, "it reads a tree that is gone"
-    monkeypatch.setattr("engine.speculation.TOKENS", 60)
+    monkeypatch.setattr("engine.speculate.speculator.TOKENS", 60)
     maker.draft([third := sequence(list(range(200, 250)), [201, 202])], 100)
     maker.draft([third], 100)
     maker.check_integrity()
@@ -487,7 +487,7 @@ def test_trees_go_when_nobody_used_them_for_long_or_there_are_too_many(monkeypat
 
 
 def test_a_long_prompt_is_read_over_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.speculation.FEED", 10)
+    monkeypatch.setattr("engine.speculate.speculator.FEED", 10)
     maker = speculator()
     one = sequence(list(range(100)), [5, 6, 7])
     for step in range(8):

@@ -23,7 +23,7 @@ import numpy as np
 
 from engine.schedule.sequence import Sequence as Generated
 from engine.schedule.step import Step
-from engine.suffix_tree import Guess, Place, SuffixTree
+from engine.speculate.suffix_tree import Guess, Place, SuffixTree
 
 MOST_LIVE = 64  # sequences that decode at once; above, even guessing costs more than it can bring
 FEED = 2048  # tokens added to trees per step: about 5 ms

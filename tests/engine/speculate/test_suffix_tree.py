@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.suffix_tree import WIDE, Guess, Place, SuffixTree
+from engine.speculate.suffix_tree import WIDE, Guess, Place, SuffixTree
 
 LIMITED = settings(max_examples=150, deadline=None, derandomize=True)
 

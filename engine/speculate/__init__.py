@@ -1,0 +1,1 @@
+"""Tokens guessed from earlier text, checked by the model many at once."""
