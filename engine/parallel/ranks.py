@@ -250,7 +250,7 @@ class _Follower:
         self._size = size
         self._fail = fail
         self.connection, theirs = Pipe()
-        root = str(Path(__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         if threads is not None:
