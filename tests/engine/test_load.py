@@ -13,7 +13,7 @@ from engine.core import Core
 from engine.errors import ContextLengthError, OverloadedError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Output, Request, SamplingParams
-from engine.speculate import speculator as speculation
+from engine.speculate import speculator
 from tests.engine.test_greedy import prompts
 from tests.patience import soon
 
@@ -71,7 +71,7 @@ def resident() -> int:
 def test_memory_stays_flat_over_ten_thousand_requests(make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch):
     """New prompts, clients, seeds and ends all the time; what was served leaves nothing behind but bounded caches."""
     monkeypatch.setattr(prompt_logits, "LIMIT", 1 << 20)
-    monkeypatch.setattr(speculation, "TOKENS", 1 << 13)
+    monkeypatch.setattr(speculator, "TOKENS", 1 << 13)
     core = make_core(blocks=300, max_batch=64, prefill_chunk=512, max_waiting=300)
     rng = random.Random(1)
     sizes: list[tuple[int, int]] = []  # bytes, objects

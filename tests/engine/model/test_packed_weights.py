@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.model import packed_weights as pack
+from engine.model import packed_weights
 from engine.model.fuse import merge_linears
 
 
@@ -23,12 +23,12 @@ class Block(nn.Module):
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 129, 300])
 @torch.inference_mode()
 def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pack, "SMALL", 24 * 90)
+    monkeypatch.setattr(packed_weights, "SMALL", 24 * 90)
     block = Block()
     x = torch.randn(1, rows, 24)
     expected = block(x)
     merge_linears(block)
-    assert pack.pack(block) == 3
+    assert packed_weights.pack(block) == 3
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
     assert block.head.weight.layout is torch._mkldnn, "a large weight is not held twice"
     assert block.down_proj.weight.layout is torch.strided
@@ -37,13 +37,13 @@ def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 129, 300])
 @torch.inference_mode()
 def test_bfloat16_is_packed_where_the_cpu_multiplies_it(rows: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pack, "SMALL", 24 * 90)
+    monkeypatch.setattr(packed_weights, "SMALL", 24 * 90)
     block = Block()
     x = torch.randn(1, rows, 24).to(torch.bfloat16)
     expected = block(x.float())
     block = block.to(torch.bfloat16)
     merge_linears(block)
-    assert pack.pack(block) == (3 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
+    assert packed_weights.pack(block) == (3 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
     assert block(x).dtype == torch.bfloat16
     torch.testing.assert_close(block(x).float(), expected, atol=0.03, rtol=0.03)
 
@@ -51,14 +51,14 @@ def test_bfloat16_is_packed_where_the_cpu_multiplies_it(rows: int, monkeypatch: 
 @torch.inference_mode()
 def test_float16_is_not_packed():
     block = Block().to(torch.float16)
-    assert pack.pack(block) == 0
+    assert packed_weights.pack(block) == 0
 
 
 def test_hooks_stay_in_their_place():
     block = Block()
     seen = []
     block.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    assert pack.pack(block) == 3
+    assert packed_weights.pack(block) == 3
     with torch.inference_mode():
         block(torch.randn(1, 3, 24))
     assert seen == [(1, 3, 96)]

@@ -18,7 +18,7 @@ from engine.errors import GraphError, LoadError
 from engine.model.attention import NAME
 from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.model.model import Model
-from engine.run import graphs as cuda_step
+from engine.run import graphs
 from engine.run.batch import build, pack
 from engine.run.graphs import Capture, call_again, record, sizes
 from engine.schedule.scheduler import Limits
@@ -211,12 +211,12 @@ def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
 def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
     start: Callable[..., Core], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ):
-    whole = cuda_step.DecodeSteps._capacity
+    whole = graphs.DecodeSteps._capacity
 
     def tight(self: Any, size: int) -> Any:
         return dataclasses.replace(whole(self, size), blocks=2)
 
-    monkeypatch.setattr(cuda_step.DecodeSteps, "_capacity", tight)
+    monkeypatch.setattr(graphs.DecodeSteps, "_capacity", tight)
     core = start("triton", CAPTURE)
     assert texts(core) == expected
     assert core.runner.decode is not None
