@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bot.capuchin import corpus, data, executed
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.scenes import Scenes
-from bot.capuchin.tasks import exercise
+from bot.capuchin.exercises import corpus, executed
+from bot.capuchin.exercises.scenes import Scenes
+from bot.capuchin.exercises.tasks import exercise
+from bot.capuchin.training import data
+from bot.capuchin.training import tokenizer as tok
 
 if TYPE_CHECKING:
-    from bot.capuchin.train import Plan
+    from bot.capuchin.training.train import Plan
 
 WORK = Path("var/capuchin")
 SIZES = ("tiny", "small", "earnest", "excerpt")  # by `Scenes.size`
@@ -137,7 +138,7 @@ def main(
     producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(work, seed), daemon=True)
     producer.start()
     try:
-        from bot.capuchin.train import Plan
+        from bot.capuchin.training.train import Plan
 
         plan = Plan(minutes=minutes, flat=flat, steps=steps, seed=seed)
         net_shape = _train(work, out, plan, rate, workers, compiled, start)
@@ -158,7 +159,7 @@ def main(
         **net_shape,
     }
     if scenes:
-        from bot.capuchin.evaluate import evaluate
+        from bot.capuchin.training.evaluate import evaluate
 
         click.echo(f"evaluation on {scenes} kept-back scenes, {size}")
         record["evaluation"] = asyncio.run(evaluate(out, kept_back, seed, scenes))
@@ -170,7 +171,7 @@ def main(
 
 def _evaluate(folders: tuple[Path, ...], scenes: Scenes, seed: int, count: int) -> None:
     """Print what each checkpoint gets right, as JSON."""
-    from bot.capuchin.evaluate import evaluate
+    from bot.capuchin.training.evaluate import evaluate
 
     for folder in folders:
         found = asyncio.run(evaluate(folder, scenes, seed, count))
@@ -185,10 +186,10 @@ def _train(
 
     torch.set_flush_denormal(True)  # before the first thread; without it the training all but stalls now and then
     torch.set_num_threads(1)
-    from bot.capuchin.export import export
-    from bot.capuchin.model import Shape
-    from bot.capuchin.optimizer import Rates
-    from bot.capuchin.train import train
+    from bot.capuchin.training.export import export
+    from bot.capuchin.training.model import Shape
+    from bot.capuchin.training.optimizer import Rates
+    from bot.capuchin.training.train import train
 
     rates = Rates(muon=Rates.muon * rate, adam=Rates.adam * rate)
     shape = Shape()

@@ -129,7 +129,7 @@ def test_a_package_is_split_into_checkout_and_tests() -> None:
 
 
 def test_the_packages_are_pinned_and_not_what_the_model_learned_from() -> None:
-    learned = Path("bot/capuchin/packages.txt")
+    learned = Path("bot/capuchin/exercises/packages.txt")
     lines = learned.read_text().splitlines() if learned.exists() else []
     names = {line.split("==")[0].strip().lower().replace("_", "-") for line in lines if "==" in line}
     assert not names & {pinned.name for pinned in PINNED}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bot.capuchin.corpus import Function, functions_of
-from bot.capuchin.executed import Executed, study
-from bot.capuchin.scenes import Scenes
+from bot.capuchin.exercises.corpus import Function, functions_of
+from bot.capuchin.exercises.executed import Executed, study
+from bot.capuchin.exercises.scenes import Scenes
 from tests.patience import PATIENCE
 
 SOURCE = '''
@@ -52,7 +52,7 @@ def functions() -> list[Function]:
 @pytest.fixture(scope="session")
 def executed(functions: list[Function]) -> list[Executed]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bot.capuchin.executed.SECONDS", PATIENCE)  # none of these hangs
+        patched.setattr("bot.capuchin.exercises.executed.SECONDS", PATIENCE)  # none of these hangs
         return study(functions, seed=1, count=4, workers=1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.capuchin.turns import Turn
+from bot.capuchin.exercises.turns import Turn
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from bot.capuchin.corpus import Function
-from bot.capuchin.executed import Executed, is_pure
-from bot.capuchin.mutate import candidates, mutate
+from bot.capuchin.exercises.corpus import Function
+from bot.capuchin.exercises.executed import Executed, is_pure
+from bot.capuchin.exercises.mutate import candidates, mutate
 
 
 @pytest.mark.parametrize("seed", range(60))

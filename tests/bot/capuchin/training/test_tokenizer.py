@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.turns import right, said, wrong
+from bot.capuchin.exercises.turns import right, said, wrong
+from bot.capuchin.training import tokenizer as tok
 
-CHECKPOINT = Path(__file__).parents[3] / "engine" / "checkpoints" / "capuchin"
+CHECKPOINT = Path(__file__).parents[4] / "engine" / "checkpoints" / "capuchin"
 TOKENIZER = tok.load(CHECKPOINT)
 
 

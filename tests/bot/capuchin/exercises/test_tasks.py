@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from bot.capuchin.evaluate import EDIT, TEST, at_least_one, judge_edit, judge_test
-from bot.capuchin.names import module
-from bot.capuchin.scenes import Scenes
-from bot.capuchin.tasks import MIX, exercise, write_edit, write_test
-from bot.capuchin.turns import edit_reply
+from bot.capuchin.exercises.names import module
+from bot.capuchin.exercises.scenes import Scenes
+from bot.capuchin.exercises.tasks import MIX, exercise, write_edit, write_test
+from bot.capuchin.exercises.turns import edit_reply
+from bot.capuchin.training.evaluate import EDIT, TEST, at_least_one, judge_edit, judge_test
 
 REPLY = re.compile(
     r"<relevant>[^<]+</relevant>|<irrelevant/>|<ranking>\n(\S+\n)+</ranking>|<approve/>|<done/>|<choose>[1-9]</choose>"

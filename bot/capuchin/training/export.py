@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.model import Shape
+from bot.capuchin.training import tokenizer as tok
+from bot.capuchin.training.model import Shape
 
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "max_new_tokens": 512}
 

@@ -8,8 +8,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from bot.capuchin.model import Capuchin
-from bot.capuchin.parallel import shared
+from bot.capuchin.training.model import Capuchin
+from bot.capuchin.training.parallel import shared
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bot.capuchin.corpus import Function
-from bot.capuchin.mutate import Mutation, mutate
+from bot.capuchin.exercises.corpus import Function
+from bot.capuchin.exercises.mutate import Mutation, mutate
 
 MODULES = {m.__name__: m for m in (math, re, itertools, functools, operator, collections, string, heapq, bisect)}
 _LOOSE = {

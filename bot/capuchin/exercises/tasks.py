@@ -5,11 +5,11 @@ import difflib
 import random
 from collections.abc import Callable
 
-from bot.capuchin import values
-from bot.capuchin.mutate import candidates
-from bot.capuchin.names import module
-from bot.capuchin.scenes import Scene, Scenes
-from bot.capuchin.turns import (
+from bot.capuchin.exercises import values
+from bot.capuchin.exercises.mutate import candidates
+from bot.capuchin.exercises.names import module
+from bot.capuchin.exercises.scenes import Scene, Scenes
+from bot.capuchin.exercises.turns import (
     FOLDERS,
     PASSED,
     TEST_PATH,

@@ -3,10 +3,10 @@ import random
 
 import pytest
 
-from bot.capuchin.documented import quoted, with_example
-from bot.capuchin.issues import Example, Outcome
-from bot.capuchin.scenes import EXCERPT, Scenes
-from bot.capuchin.turns import script
+from bot.capuchin.exercises.documented import quoted, with_example
+from bot.capuchin.exercises.issues import Example, Outcome
+from bot.capuchin.exercises.scenes import EXCERPT, Scenes
+from bot.capuchin.exercises.turns import script
 
 TOLD = '''def double(items):
     """Twice each.

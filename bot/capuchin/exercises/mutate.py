@@ -7,7 +7,7 @@ import random
 import tokenize
 from collections import defaultdict
 
-from bot.capuchin.expressions import changes
+from bot.capuchin.exercises.expressions import changes
 
 # What stands in the code -> what a slip makes of it. Both directions are written out where both are likely.
 SWAPS: dict[str, tuple[str, ...]] = {

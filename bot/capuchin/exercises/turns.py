@@ -4,9 +4,9 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
-from bot.capuchin.issues import Example
-from bot.capuchin.names import module
-from bot.capuchin.scenes import Scene
+from bot.capuchin.exercises.issues import Example
+from bot.capuchin.exercises.names import module
+from bot.capuchin.exercises.scenes import Scene
 from bot.llm.prompts import render
 from bot.records import Ending, Execution
 

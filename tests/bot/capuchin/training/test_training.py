@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bot.capuchin import data
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.evaluate import TEST, sampler
-from bot.capuchin.export import config, export
-from bot.capuchin.model import Capuchin, Shape
-from bot.capuchin.optimizer import Rates, orthogonal
-from bot.capuchin.scenes import Scenes
-from bot.capuchin.train import TOKENS, Plan, Shards, factor, train
-from bot.capuchin.turns import said
+from bot.capuchin.exercises.scenes import Scenes
+from bot.capuchin.exercises.turns import said
+from bot.capuchin.training import data
+from bot.capuchin.training import tokenizer as tok
+from bot.capuchin.training.evaluate import TEST, sampler
+from bot.capuchin.training.export import config, export
+from bot.capuchin.training.model import Capuchin, Shape
+from bot.capuchin.training.optimizer import Rates, orthogonal
+from bot.capuchin.training.train import TOKENS, Plan, Shards, factor, train
 
-CHECKPOINT = Path(__file__).parents[3] / "engine" / "checkpoints" / "capuchin"
+CHECKPOINT = Path(__file__).parents[4] / "engine" / "checkpoints" / "capuchin"
 TINY = Shape(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48
 )

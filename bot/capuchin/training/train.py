@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bot.capuchin import parallel
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.data import MAX_TOKENS, SETTLED, read_shard
-from bot.capuchin.model import Capuchin, Shape
-from bot.capuchin.optimizer import Optimizer, Rates, State
+from bot.capuchin.training import parallel
+from bot.capuchin.training import tokenizer as tok
+from bot.capuchin.training.data import MAX_TOKENS, SETTLED, read_shard
+from bot.capuchin.training.model import Capuchin, Shape
+from bot.capuchin.training.optimizer import Optimizer, Rates, State
 
 TOKENS = 1920  # a process's batch, whatever its length: divisible by every length below
 PATIENCE = 600.0  # seconds to wait for a shard

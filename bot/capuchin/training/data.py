@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bot.capuchin import tokenizer as tok
-from bot.capuchin.scenes import Scenes
-from bot.capuchin.tasks import exercise
+from bot.capuchin.exercises.scenes import Scenes
+from bot.capuchin.exercises.tasks import exercise
+from bot.capuchin.training import tokenizer as tok
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import openai
 
-from bot.capuchin.scenes import Scene, Scenes
-from bot.capuchin.tasks import review_test, revise_edit, write_edit, write_test
-from bot.capuchin.turns import Turn, script
+from bot.capuchin.exercises.scenes import Scene, Scenes
+from bot.capuchin.exercises.tasks import review_test, revise_edit, write_edit, write_test
+from bot.capuchin.exercises.turns import Turn, script
 from bot.llm.bundled_engine import bundled_engine
 from bot.llm.grammars import edit_grammar, test_grammar
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.capuchin import corpus
-from bot.capuchin.corpus import EXCLUDED, Function, pins, refuse_excluded
+from bot.capuchin.exercises import corpus
+from bot.capuchin.exercises.corpus import EXCLUDED, Function, pins, refuse_excluded
 
 
 def test_functions_are_found_with_their_docstrings_lines(functions: list[Function]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, multiprocessing
 
-from bot.capuchin.model import Capuchin
+from bot.capuchin.training.model import Capuchin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import random
 import re
 from collections import Counter
 
-from bot.capuchin.corpus import Function
+from bot.capuchin.exercises.corpus import Function
 
 _RESERVED = frozenset(dir(builtins)) | frozenset(keyword.kwlist) | {"self", "cls"}
 _SYLLABLES = [

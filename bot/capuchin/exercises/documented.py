@@ -5,8 +5,8 @@ import doctest
 import random
 from collections.abc import Iterator
 
-from bot.capuchin import values
-from bot.capuchin.issues import Example, Outcome, session
+from bot.capuchin.exercises import values
+from bot.capuchin.exercises.issues import Example, Outcome, session
 
 _LONGEST = 100  # characters of a call or a result that an issue quotes
 _SETUP_LINES = 10  # of all that is bound before the call

@@ -6,13 +6,13 @@ import random
 import re
 import textwrap
 
-from bot.capuchin import issues, values
-from bot.capuchin.corpus import Function
-from bot.capuchin.documented import quoted, with_example
-from bot.capuchin.executed import Executed
-from bot.capuchin.issues import Example, Outcome
-from bot.capuchin.mutate import WEIGHTS, Mutation, mutate
-from bot.capuchin.names import Names, module, renamed, renaming
+from bot.capuchin.exercises import issues, values
+from bot.capuchin.exercises.corpus import Function
+from bot.capuchin.exercises.documented import quoted, with_example
+from bot.capuchin.exercises.executed import Executed
+from bot.capuchin.exercises.issues import Example, Outcome
+from bot.capuchin.exercises.mutate import WEIGHTS, Mutation, mutate
+from bot.capuchin.exercises.names import Names, module, renamed, renaming
 from bot.records import Issue, SourceFile
 
 _CALLABLES = (

@@ -1,0 +1,1 @@
+"""The bundled model: its tokenizer, network, training and evaluation."""
