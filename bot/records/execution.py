@@ -1,0 +1,69 @@
+"""Tests and what a sandbox saw of them."""
+
+import enum
+import hashlib
+
+from bot.records.record import Record
+from bot.records.repository import FileChange
+
+
+class Test(Record):
+    """A script that a trajectory (or the selection) wrote. Exit code 0 means that it passes."""
+
+    __test__ = False  # not a pytest class
+
+    path: str  # file name whose ending or shebang says how it is run, e.g. `test_issue.py`
+    text: str
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(f"{self.path}\0{self.text}".encode()).hexdigest()[:16]
+
+
+class Ending(enum.StrEnum):
+    """How an execution ended."""
+
+    EXITED = "exited"  # ran to its end; `exit_code` says the result
+    CUT_SHORT = "cut short"  # exit code 0, but the script never reached its end: a faked success
+    TIMED_OUT = "timed out"  # killed after the time limit
+    OUT_OF_MEMORY = "out of memory"  # killed by the memory limit
+    KILLED = "killed"  # by another signal
+    UNAVAILABLE = "unavailable"  # the command is not there (127), or it can't be run (126)
+
+
+class Execution(Record):
+    """What the sandbox saw of one command."""
+
+    ending: Ending
+    exit_code: int | None = None
+    output: str = ""  # stdout and stderr together, capped; secrets redacted
+    truncated: bool = False
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.ending is Ending.EXITED and self.exit_code == 0
+
+    @property
+    def status(self) -> str:
+        """`exit 1`, `timed out`, ...: the words that prompts and tables use."""
+        return f"exit {self.exit_code}" if self.ending is Ending.EXITED else str(self.ending.value)
+
+    def tail(self, lines: int, characters: int) -> str:
+        """The end of the output, at most that many lines and characters."""
+        kept = "\n".join(self.output.rstrip().splitlines()[-lines:])
+        return kept[-characters:]
+
+
+class Job(Record):
+    """One command on one fresh copy of the tree. Built by the stages, run by a `Sandbox`."""
+
+    changes: tuple[FileChange, ...] = ()  # the candidate; empty for the untouched repository
+    test: Test | None = None  # written beside the tree from a trusted copy and run ...
+    command: tuple[str, ...] = ()  # ... or this argv is run in the tree (the repository's own tests)
+    timeout: float = 100.0  # seconds
+
+    @property
+    def key(self) -> str:
+        """Content hash of what is run on what: an equal job is not run twice."""
+        return hashlib.sha256(self.model_dump_json(exclude={"timeout"}).encode()).hexdigest()[:24]

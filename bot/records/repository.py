@@ -1,0 +1,79 @@
+"""A repository's files, and a change of them."""
+
+import hashlib
+from collections.abc import Sequence
+
+from bot.records.record import Record
+
+
+class SourceFile(Record):
+    """A text file of the checkout, or an excerpt of one (`excerpt`: parts were left out to fit the budget)."""
+
+    path: str  # POSIX, relative to the root
+    text: str
+    excerpt: bool = False
+
+
+class Summary(Record):
+    """What the relevance model said of one file."""
+
+    path: str
+    relevant: bool
+    text: str = ""
+
+
+class Context(Record):
+    """What the main model is shown of the repository, in the order it is shown."""
+
+    files: tuple[SourceFile, ...]
+    tokens: int  # of the files' text, counted with the model's tokenizer
+    considered: int = 0  # files that the relevance model read
+    relevant: int = 0  # files that it kept
+    left_out: tuple[str, ...] = ()  # relevant files that did not fit the budget
+    environment: str = ""  # what the sandbox has, in words
+
+
+class Checkout(Record):
+    """A repository on our disk. `root` holds its files and nothing else: git's own folder lies beside it."""
+
+    root: str  # absolute path of the files
+    workspace: str  # folder that holds `root` and git's folder; what `Forge.push` takes
+    commit: str  # full name of the commit that was checked out
+    files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
+    left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules
+    pointers: tuple[str, ...] = ()  # files that are Git LFS pointers: their content is elsewhere
+
+
+class FileChange(Record):
+    """One file as a candidate leaves it: its whole new text, or `None` where it is deleted."""
+
+    path: str  # POSIX, relative to the root
+    text: str | None
+    executable: bool = False
+
+
+class Patch(Record):
+    """A change of the repository: the files' final state, and its unified diff for people."""
+
+    changes: tuple[FileChange, ...]  # sorted by path
+    diff: str  # `git diff` form, applies with `git apply`
+
+    @property
+    def id(self) -> str:
+        """Content hash over the changes: equal patches are one candidate."""
+        return hashlib.sha256("\0".join(f"{c.path}\0{c.text}" for c in self.changes).encode()).hexdigest()[:16]
+
+    @property
+    def size(self) -> int:
+        """Characters added or removed, the measure by which ties go to the shorter patch."""
+        body = (line for line in self.diff.splitlines() if not line.startswith(("+++", "---")))
+        return sum(len(line) - 1 for line in body if line.startswith(("+", "-")))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(change.path for change in self.changes)
+
+
+def by_path(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
+    """The changes in the order that `Patch` wants them."""
+    return tuple(sorted(changes, key=lambda change: change.path))
