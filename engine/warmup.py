@@ -15,7 +15,7 @@ import torch
 
 from engine.core import Core
 from engine.errors import LoadError, RankError
-from engine.run.memory import Watch, available, size
+from engine.model.memory import Watch, available, size
 from engine.run.sampling import Draw, logprobs, sample
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Step, Work

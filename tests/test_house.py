@@ -1,14 +1,12 @@
 """The rules of the house: who may import whom, what lies at the top, how long a file may be."""
 
-import ast
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {"bot": {"engine", "kernels"}, "engine": {"bot"}, "kernels": {"bot", "engine"}}
 TOP = {"bot", "engine", "kernels", "deploy", "tests", "Dockerfile", "pyproject.toml", "Makefile"}
 TOP |= {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "docs"}
 
@@ -18,37 +16,24 @@ def tracked() -> list[str]:
     return files.splitlines()
 
 
-def imports(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
-            yield node.module or ""
+def lint(capsys: pytest.CaptureFixture[str], config: Path) -> str:
+    """What import-linter says against the imports; "" where it is content."""
+    code = lint_imports(config_filename=str(config), no_cache=True, is_debug_mode=True)
+    said = capsys.readouterr().out
+    return said if code else ""
 
 
-@pytest.mark.parametrize("package", sorted(FORBIDDEN))
-def test_import_rules(package: str) -> None:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        roots = {name.split(".")[0] for name in imports(path.read_text())}
-        assert not roots & (FORBIDDEN[package] | {"tests"}), path.relative_to(ROOT)
+def test_imports_point_down(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rooms and their order are the contracts in pyproject.toml."""
+    assert not lint(capsys, ROOT / "pyproject.toml")
 
 
-def test_import_rule_would_notice() -> None:
-    assert "engine" in set(imports("def f():\n    import engine\n"))
-
-
-def test_stages_never_import_each_other() -> None:
-    paths = sorted((ROOT / "bot" / "solver" / "stages").glob("*.py"))
-    assert paths
-    for path in paths:
-        for name in imports(path.read_text()):
-            if name.startswith("bot.solver.stages."):
-                assert path.stem in PARTS_OF_STAGES.get(name.split(".")[3], ()), f"{path.name} imports {name}"
-
-
-# A stage that passed 400 lines and was split by noun: part -> the stages that are made of it.
-PARTS_OF_STAGES = {"test_machine": ("trajectories",), "edit_machine": ("trajectories",)}
+def test_an_import_that_points_up_would_be_noticed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    contract = "type = 'layers'\ncontainers = ['engine']\nlayers = ['errors', 'core']\nname = 'upside down'\n"
+    (tmp_path / "house.toml").write_text(
+        f"[tool.importlinter]\nroot_package = 'engine'\n[[tool.importlinter.contracts]]\n{contract}"
+    )
+    assert "engine.core -> engine.errors" in lint(capsys, tmp_path / "house.toml")
 
 
 def test_top_level_is_the_house() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from engine.run.memory import available
+from engine.model.memory import available
 
 SMALL = 1 << 26  # weights up to which a CPU's step is calls rather than arithmetic: float32 is as fast there, and exact
 FASTER = 1.2  # times, at many rows, that a 16-bit dtype must be faster than float32 to be taken

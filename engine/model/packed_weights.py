@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.model.fuse import MergedLinear
 from engine.model.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_forms
-from engine.run.memory import available, size
+from engine.model.memory import available, size
 from kernels.few_bit_linear import native
 
 SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row and of many

@@ -11,9 +11,9 @@ from engine import warmup
 from engine.cli import build_core, main
 from engine.core import Core
 from engine.errors import LoadError
+from engine.model import memory
+from engine.model.memory import Watch, available, size
 from engine.model.model import Model, StepInput
-from engine.run import memory
-from engine.run.memory import Watch, available, size
 from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, warm_up
