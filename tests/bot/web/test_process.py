@@ -23,7 +23,7 @@ from bot.dispatch.inprocess import InProcessDispatcher
 from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.web.serve import run_server
-from bot.worker.worker.worker import Executed, Finished, Worker
+from bot.worker.worker import Executed, Finished, Worker
 
 async def execute(run, journal, progress, advance):
     if sys.argv[3] == "endless":
