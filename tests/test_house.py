@@ -8,7 +8,7 @@ from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parent.parent
 TOP = {"bot", "engine", "kernels", "deploy", "tests", "Dockerfile", "pyproject.toml", "Makefile"}
-TOP |= {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "docs"}
+TOP |= {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "docs"}
 
 
 def tracked() -> list[str]:
