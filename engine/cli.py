@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 import uvicorn
@@ -46,7 +47,9 @@ def serve(settings: Settings) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()  # a log is no place for one
     if settings.follow_stdin:
-        threading.Thread(target=follow, args=(sys.stdin.buffer,), name="follow-stdin", daemon=True).start()
+        # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
+        stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
+        threading.Thread(target=follow, args=(stdin,), name="follow-stdin", daemon=True).start()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
     torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
@@ -91,7 +94,7 @@ def model_name(model: str) -> str:
     return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
 
 
-def follow(stream: BinaryIO) -> None:
+def follow(stream: FileIO) -> None:
     """Read to the end of the stream, then end this process as a signal from outside would."""
     while stream.read(4096):
         pass

@@ -13,6 +13,7 @@ from bot.llm.bundled_engine import READY, bundled_engine
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package `engine` of the test's own, found before ours."""
     (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").touch()  # else ours, a whole package, comes first
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TROOP_TOKEN", "a secret")
     return tmp_path / "engine" / "__main__.py"

@@ -23,6 +23,7 @@ time.sleep(1000)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package `engine` of the test's own, found before ours."""
     (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").touch()  # else ours, a whole package, comes first
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "engine" / "__main__.py"
     path.write_text(LISTENS)
