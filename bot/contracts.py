@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Execution, IssueComment, IssueState, Job, Message, Reply
+from bot.records import Execution, IssueComment, IssueState, Job, ModelCall, Reply
 
 
 class Journal(Protocol):
@@ -38,22 +38,11 @@ class Model(Protocol):
     def on_cpu(self) -> bool:
         """Whether the endpoint says that it computes on a CPU, where every token read or written takes long."""
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
-        """One call. `key` names it within the run, so that a journaled model pays for it only once.
+    async def reply(self, call: ModelCall) -> Reply:
+        """Answer the call. A grammar is ignored where the endpoint does not support grammars.
 
-        `grammar` (llguidance's dialect of Lark) is what the reply must follow, where the endpoint can hold it to one.
-
-        A reply that stayed an error after all retries has `finish_reason == "error"`; only an endpoint that can't be
-        used at all raises `EndpointError`.
+        A call that fails after all retries returns a `Reply` with `failed`. Raises `EndpointError` only where the
+        endpoint can't be used at all.
         """
 
     async def count_tokens(self, text: str) -> int:

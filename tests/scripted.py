@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bot.records import Message, Reply, Usage
+from bot.records import FinishReason, Message, ModelCall, Reply, Usage
 from tests.patience import PATIENCE
 
 Script = Callable[[str, Sequence[Message]], str | Reply]
@@ -77,14 +77,14 @@ def estimate(text: str) -> int:
 def answer(script: Script, mode: Mode, key: str, messages: Sequence[Message]) -> Reply:
     """The reply of the script, spoilt as the mode says."""
     if mode is Mode.GARBAGE:
-        text, finish = GARBAGE, "stop"
+        text, finish = GARBAGE, FinishReason.STOP
     elif mode is Mode.EMPTY:
-        text, finish = "", "stop"
+        text, finish = "", FinishReason.STOP
     else:
         said = script(key, messages)
-        text, finish = (said.text, said.finish_reason) if isinstance(said, Reply) else (said, "stop")
+        text, finish = (said.text, said.finish_reason) if isinstance(said, Reply) else (said, FinishReason.STOP)
     if mode is Mode.TRUNCATED:
-        text, finish = text[: len(text) // 2], "length"
+        text, finish = text[: len(text) // 2], FinishReason.LENGTH
     prompt = sum(estimate(message.content) for message in messages)
     return Reply(
         text=text, finish_reason=finish, usage=Usage(calls=1, prompt_tokens=prompt, completion_tokens=estimate(text))
@@ -92,7 +92,7 @@ def answer(script: Script, mode: Mode, key: str, messages: Sequence[Message]) ->
 
 
 class ScriptedModel:
-    """A `bot.contracts.Model` in process. `calls` holds what it was asked: (key, messages, options)."""
+    """A `bot.contracts.Model` in process. `calls` holds what it was asked."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class ScriptedModel:
         self._name = name
         self._context_window = context_window
         self.mode = mode
-        self.calls: list[tuple[str, tuple[Message, ...], dict[str, Any]]] = []
+        self.calls: list[ModelCall] = []
 
     @property
     def name(self) -> str:
@@ -122,32 +122,23 @@ class ScriptedModel:
     def on_cpu(self) -> bool:
         return self._on_cpu
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
-        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "grammar": grammar}
-        self.calls.append((key, tuple(messages), options))
+    async def reply(self, call: ModelCall) -> Reply:
+        self.calls.append(call)
         await asyncio.sleep(0)  # other trajectories get their turn, as with a real model
         if self.mode is Mode.HANG or self.mode is Mode.SLOW:
             await asyncio.Event().wait()
         failures = (Mode.ERROR, Mode.RATE_LIMITED, Mode.DROP, Mode.MALFORMED, Mode.OVERFLOW, Mode.NULL)
         if self.mode in failures:
-            return Reply(text=f"the endpoint gave up: {self.mode}", finish_reason="error", usage=Usage(calls=1))
-        return answer(self._script, self.mode, key, messages)
+            end = FinishReason.OVERFLOW if self.mode is Mode.OVERFLOW else FinishReason.ERROR
+            return Reply(text=f"the endpoint gave up: {self.mode}", finish_reason=end, usage=Usage(calls=1))
+        return answer(self._script, self.mode, call.key, call.messages)
 
     async def count_tokens(self, text: str) -> int:
         return estimate(text)
 
     @property
     def keys(self) -> list[str]:
-        return [key for key, _, _ in self.calls]
+        return [call.key for call in self.calls]
 
 
 class ScriptedEndpoint(ThreadingHTTPServer):

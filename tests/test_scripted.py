@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from bot.records import Message
+from bot.records import Message, ModelCall
 from tests.scripted import Mode, ScriptedModel, load, rules, scripted_endpoint
 
 HELLO = [Message(role="user", content="hello")]
@@ -30,9 +30,10 @@ def test_scripts_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "failed"), [(Mode.NORMAL, False), (Mode.EMPTY, False), (Mode.ERROR, True)])
 async def test_in_process(mode: Mode, failed: bool) -> None:
     model = ScriptedModel(rules([("", "text")]), mode=mode)
-    reply = await model.reply("k", HELLO, max_tokens=3, temperature=0, seed=1)
+    call = ModelCall(key="k", messages=HELLO, max_tokens=3, temperature=0, seed=1)
+    reply = await model.reply(call)
     assert reply.failed is failed
-    assert model.calls == [("k", tuple(HELLO), {"max_tokens": 3, "temperature": 0, "seed": 1, "grammar": None})]
+    assert model.calls == [call]
 
 
 async def test_streaming_and_plain_replies_agree() -> None:

@@ -1,94 +1,69 @@
-"""What a run's model calls cost, and the end of its budget.
+"""The token budget of a run: counts what its model calls use, and refuses calls once it is spent.
 
-`Meter(JournaledModel(Capped(model, purse), journal), purse)`: the meter counts every call, replayed ones included,
-since they were paid for in this run; the cap stands below the journal, so that what was paid for is never refused.
+The layers are `MeteredModel(JournaledModel(CappedModel(model, budget), journal), budget)`. The meter counts replayed
+replies too, since this run paid for them; the cap is below the journal, so a stored reply is never refused.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 from bot.contracts import Model
 from bot.llm.journaled import ModelLayer
-from bot.records import Message, Reply, Usage
+from bot.records import FinishReason, ModelCall, Reply, Usage
 
-AT_ONCE = 64  # calls under way where there is a budget: by so many a run may go over it
+AT_ONCE = 64  # concurrent calls of a run with a budget; it may exceed the budget by the tokens of so many calls
 
 
-class Purse:
-    """What one run has spent, of at most `budget` prompt and completion tokens (0: no limit)."""
+class Budget:
+    """The tokens that one run has used, prompt and completion, of at most `limit` (0: no limit)."""
 
-    def __init__(self, budget: int = 0) -> None:
+    def __init__(self, limit: int = 0) -> None:
         self.usage = Usage()
-        self.budget = budget
-        self.refused = 0  # calls that were not made
-        self.slots = asyncio.Semaphore(AT_ONCE) if budget else contextlib.nullcontext()
+        self.limit = limit
+        self.refused = 0  # calls
+        self.slots = asyncio.Semaphore(AT_ONCE) if limit else contextlib.nullcontext()
 
     @property
     def spent(self) -> bool:
-        return bool(self.budget) and self.usage.prompt_tokens + self.usage.completion_tokens >= self.budget
+        return bool(self.limit) and self.usage.prompt_tokens + self.usage.completion_tokens >= self.limit
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the report should say of it."""
         if not self.refused:
             return ()
-        return (f"{self._words}: the run went on with what it had, and {self.refused:,} model calls were not made",)
+        return (f"{self._words}: {self.refused:,} model calls were not made",)
 
-    def refusal(self) -> Reply:
-        """The reply to a call that is not made; the stages take it for an endpoint that answers no more."""
+    def refuse(self) -> Reply:
+        """Count a refused call; the failed reply to it."""
         self.refused += 1
-        return Reply(text=self._words, finish_reason="error")
+        return Reply(text=self._words, finish_reason=FinishReason.ERROR)
 
     @property
     def _words(self) -> str:
-        return f"the budget of {self.budget:,} tokens (TROOP_SOLVER_TOKEN_BUDGET) is spent"
+        return f"the budget of {self.limit:,} tokens (TROOP_SOLVER_TOKEN_BUDGET) is spent"
 
 
-class Meter(ModelLayer):
-    """Adds up what passes through."""
+class MeteredModel(ModelLayer):
+    """Adds the usage of every reply to the budget's."""
 
-    def __init__(self, model: Model, purse: Purse) -> None:
+    def __init__(self, model: Model, budget: Budget) -> None:
         super().__init__(model)
-        self._purse = purse
+        self._budget = budget
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
-        async with self._purse.slots:
-            reply = await self._model.reply(
-                key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
-            )
-            self._purse.usage += reply.usage
+    async def reply(self, call: ModelCall) -> Reply:
+        async with self._budget.slots:
+            reply = await self._model.reply(call)
+            self._budget.usage += reply.usage
         return reply
 
 
-class Capped(ModelLayer):
-    """Makes no call once the purse is empty."""
+class CappedModel(ModelLayer):
+    """Refuses calls once the budget is spent."""
 
-    def __init__(self, model: Model, purse: Purse) -> None:
+    def __init__(self, model: Model, budget: Budget) -> None:
         super().__init__(model)
-        self._purse = purse
+        self._budget = budget
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
-        if self._purse.spent:
-            return self._purse.refusal()
-        return await self._model.reply(
-            key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
-        )
+    async def reply(self, call: ModelCall) -> Reply:
+        return self._budget.refuse() if self._budget.spent else await self._model.reply(call)

@@ -16,9 +16,8 @@ import openai
 
 from bot.errors import EndpointError
 from bot.llm.completion import read_completion
-from bot.llm.conversation import OVERFLOW
 from bot.llm.token_count import TokenCounter
-from bot.records import Message, Reply, Usage
+from bot.records import FinishReason, Message, ModelCall, Reply, Usage
 from bot.settings import ModelSettings
 
 DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint say
@@ -176,36 +175,25 @@ class OpenAIModel:
         await self.connect()
         return await self._counter.count(self._name, text)
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
+    async def reply(self, call: ModelCall) -> Reply:
         """See `bot.contracts.Model.reply`. A slot is held while waiting for a retry, to ease the endpoint."""
         await self.connect()
         started = time.monotonic()
         async with self._slots:
-            options: dict[str, Any] = {"temperature": temperature, "seed": seed, "user": self._user}
-            if grammar and self._takes_grammars:
-                options["structured_outputs"] = {"grammar": grammar}
-            reply = await self._persist(key, messages, max_tokens, options)
+            reply = await self._persist(call)
         usage = reply.usage.model_copy(update={"seconds": time.monotonic() - started} if reply.failed else {})
         return reply.model_copy(update={"usage": usage})
 
-    async def _persist(self, key: str, messages: Sequence[Message], limit: int, options: dict[str, Any]) -> Reply:
+    async def _persist(self, asked: ModelCall) -> Reply:
         attempt = timeouts = 0
+        limit = asked.max_tokens
         tries = self._settings.retries + 1
         while True:
             started = time.monotonic()
-            sent, assumed = self._parameters(limit, options), self.context_window
-            shown = _without_system(messages) if self._system_refused else messages
+            sent, assumed = self._parameters(limit, asked), self.context_window
+            shown = _without_system(asked.messages) if self._system_refused else asked.messages
             try:
-                return await self._call(key, shown, sent)
+                return await self._call(asked.key, shown, sent)
             except openai.APIStatusError as error:
                 status, text = error.status_code, _message_of(error)
                 if status in (400, 413, 422):
@@ -213,8 +201,12 @@ class OpenAIModel:
                     if shorter is None and _OVERFLOW.search(text) and self.context_window == assumed and not self._told:
                         self._window = assumed // 2  # nobody said how large it is: not as large as that
                     if shorter is None:
-                        window = f"{OVERFLOW}: " if _OVERFLOW.search(text) or status == 413 else ""
-                        return _error(f"{window}the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
+                        if _OVERFLOW.search(text) or status == 413:
+                            return _failure(
+                                f"the endpoint refused the prompt as too long (HTTP {status}): {_said(error)[:500]}",
+                                FinishReason.OVERFLOW,
+                            )
+                        return _failure(f"the endpoint refused the call (HTTP {status}): {_said(error)[:500]}")
                     limit = shorter
                     continue
                 if status in (401, 403):
@@ -241,7 +233,7 @@ class OpenAIModel:
                 timeouts += 1
                 # Where no other call was answered meanwhile either, the endpoint hangs as a whole.
                 if timeouts > _TIMEOUT_RETRIES or self._last_answer < started:
-                    return _error(why)
+                    return _failure(why)
             except openai.APIConnectionError as error:
                 if attempt >= self._settings.retries:
                     self._unreachable(error)
@@ -249,7 +241,7 @@ class OpenAIModel:
             except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
                 failure, why = error, f"malformed answer: {' '.join(str(error).split())[:300]}"
             if attempt + 1 >= tries:
-                return _error(f"the endpoint gave up after {attempt + 1} tries: {why}")
+                return _failure(f"the endpoint gave up after {attempt + 1} tries: {why}")
             await asyncio.sleep(_wait(attempt, failure))
             attempt += 1
 
@@ -265,9 +257,16 @@ class OpenAIModel:
         patient = self._on_cpu and "first_answer_timeout" not in self._settings.model_fields_set
         return min(self._timeout, _CPU_TIMEOUT if patient else self._settings.first_answer_timeout)
 
-    def _parameters(self, limit: int, options: dict[str, Any]) -> dict[str, Any]:
+    def _parameters(self, limit: int, asked: ModelCall) -> dict[str, Any]:
         """What is sent beside the messages, as far as the endpoint is known to take it."""
-        parameters = {self._limit_name: min(limit, self._most_output or limit), **options}
+        parameters: dict[str, Any] = {
+            self._limit_name: min(limit, self._most_output or limit),
+            "temperature": asked.temperature,
+            "seed": asked.seed,
+            "user": self._user,
+        }
+        if asked.grammar and self._takes_grammars:
+            parameters["structured_outputs"] = {"grammar": asked.grammar}
         return {k: v for k, v in parameters.items() if v is not None and k not in self._dropped}
 
     async def _call(self, key: str, messages: Sequence[Message], parameters: dict[str, Any]) -> Reply:
@@ -360,13 +359,13 @@ def _said(error: openai.APIStatusError) -> str:
     return " ".join(message.split()) if isinstance(message, str) else _message_of(error)
 
 
-def _error(why: str) -> Reply:
-    return Reply(text=why, finish_reason="error", usage=Usage(calls=1))
+def _failure(why: str, end: FinishReason = FinishReason.ERROR) -> Reply:
+    return Reply(text=why, finish_reason=end, usage=Usage(calls=1))
 
 
-def _without_system(messages: Sequence[Message]) -> list[Message]:
+def _without_system(messages: Sequence[Message]) -> Sequence[Message]:
     """The system message joined to the first user message, for chat templates that know no system role."""
     if not messages or messages[0].role != "system":
-        return list(messages)
+        return messages
     first = messages[1].model_copy(update={"content": f"{messages[0].content}\n\n{messages[1].content}"})
     return [first, *messages[2:]]

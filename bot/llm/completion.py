@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from bot.records import Reply, Usage
+from bot.records import FinishReason, Reply, Usage
 
 _THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
@@ -58,7 +58,7 @@ def read_completion(answer: Any, seconds: float) -> Reply:
     details = usage.get("prompt_tokens_details") or {}
     return Reply(
         text=text.encode("utf-8", "replace").decode(),  # a lone surrogate could not be stored
-        finish_reason="length" if finish in ("length", "max_tokens") else "stop",
+        finish_reason=FinishReason.LENGTH if finish in ("length", "max_tokens") else FinishReason.STOP,
         usage=Usage(
             calls=1,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),

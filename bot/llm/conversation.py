@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from bot.contracts import Model
 from bot.llm.prompts import Profile, render
-from bot.records import Issue, Message, Reply
+from bot.records import FinishReason, Issue, Message, ModelCall, Reply
 
-OVERFLOW = "context overflow"  # what the text of an error reply begins with where the prompt was too long
 OVERHEAD = 16  # tokens a message for the chat template's own marks, on the careful side
 _HOTTER, _HOTTEST = 0.05, 0.9  # what a reply drawn anew adds to the temperature: the same is less likely to come again
 _LEAST_REPLY = 64  # tokens; with room for less there is no use in asking
@@ -19,16 +18,11 @@ def derived_seed(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") & 0x7FFF_FFFF
 
 
-def opening(profile: Profile, name: str, **values: object) -> list[Message]:
+def opening(profile: Profile, name: str, **values: object) -> tuple[Message, ...]:
     """What a conversation begins with: the profile's system message, if there is one, and template `name`."""
     system = render(profile, "system")
     first = Message(role="user", content=render(profile, name, **values))
-    return [Message(role="system", content=system), first] if system else [first]
-
-
-def overflowed(reply: Reply) -> bool:
-    """Whether there is no reply because the prompt did not fit the model's window: a shorter one may be answered."""
-    return reply.failed and reply.text.startswith(OVERFLOW)
+    return (Message(role="system", content=system), first) if system else (first,)
 
 
 class Conversation:
@@ -85,7 +79,7 @@ class Conversation:
         self.calls += 1
         key = f"{self._key}/{self.calls}"
         reply = await self._send(key, self._model.context_window)
-        if overflowed(reply):  # the count was an estimate
+        if reply.overflowed:  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
         if reply.cut_off and self._grows:  # most often by thoughts; never at the cost of what was said before
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
@@ -113,14 +107,17 @@ class Conversation:
             size += OVERHEAD
         room = window - size
         if room < min(_LEAST_REPLY, self._max_tokens):
-            return Reply(text=f"{OVERFLOW}: {size} tokens leave no room in {window}", finish_reason="error")
+            why = f"the conversation's {size} tokens leave no room for a reply in {window}"
+            return Reply(text=why, finish_reason=FinishReason.OVERFLOW)
         return await self._model.reply(
-            key,
-            messages,
-            max_tokens=min(self._limit, room),
-            temperature=self._temperature,
-            seed=derived_seed(self._seed, key),
-            grammar=self._grammar,
+            ModelCall(
+                key=key,
+                messages=tuple(messages),
+                max_tokens=min(self._limit, room),
+                temperature=self._temperature,
+                seed=derived_seed(self._seed, key),
+                grammar=self._grammar,
+            )
         )
 
 

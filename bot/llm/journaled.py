@@ -1,15 +1,14 @@
-"""Model calls that are remembered: a finished reply is replayed, never paid for again."""
+"""A model whose replies are stored in the run's journal, so that a resumed run does not pay for them again."""
 
 import hashlib
 import json
-from collections.abc import Sequence
 
 from bot.contracts import Journal, Model
-from bot.records import Message, Reply
+from bot.records import ModelCall, Reply
 
 
 class ModelLayer:
-    """A `Model` over another one; what changes on the way is the `reply`."""
+    """Base of models that wrap another one; subclasses define `reply`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -31,31 +30,20 @@ class ModelLayer:
 
 
 class JournaledModel(ModelLayer):
-    """A `Model` whose finished replies are replayed. One that ended in an error is asked again."""
+    """Stores replies in the journal and returns a stored one instead of calling. Failed replies are not stored."""
 
     def __init__(self, model: Model, journal: Journal) -> None:
         super().__init__(model)
         self._journal = journal
 
-    async def reply(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        seed: int | None = None,
-        grammar: str | None = None,
-    ) -> Reply:
-        # The prompt's hash is part of the key: a resumed run that asks something else is answered anew.
-        digest = hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:12]
-        full_key = f"model/{key}/{digest}"
-        stored = await self._journal.get(full_key)
+    async def reply(self, call: ModelCall) -> Reply:
+        # With the digest, a resumed run that asks something else under the same key is not given the old reply.
+        digest = hashlib.sha256(json.dumps([m.model_dump() for m in call.messages]).encode()).hexdigest()[:12]
+        key = f"model/{call.key}/{digest}"
+        stored = await self._journal.get(key)
         if stored is not None:
             return Reply.model_validate_json(stored)
-        reply = await self._model.reply(
-            key, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, grammar=grammar
-        )
-        if reply.finish_reason != "error":
-            await self._journal.put(full_key, reply.model_dump_json())
+        reply = await self._model.reply(call)
+        if not reply.failed:
+            await self._journal.put(key, reply.model_dump_json())
         return reply

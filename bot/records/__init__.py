@@ -9,7 +9,7 @@ from bot.records.issue import Issue, IssueComment, IssueState
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
-from bot.records.trajectory import Message, Reply, Trajectory, TrajectoryEnd, Usage
+from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Trajectory, TrajectoryEnd, Usage
 from bot.records.vote import Ballot, Candidate, Outcome, OwnTests, OwnTestsReport, Report, Standing, Verdict
 
 __all__ = [
@@ -24,11 +24,13 @@ __all__ = [
     "Ending",
     "Execution",
     "FileChange",
+    "FinishReason",
     "Issue",
     "IssueComment",
     "IssueState",
     "Job",
     "Message",
+    "ModelCall",
     "Outcome",
     "OwnTests",
     "OwnTestsReport",

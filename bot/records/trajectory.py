@@ -26,20 +26,45 @@ class Usage(Record):
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
 
+class ModelCall(Record):
+    """What a model is asked. `key` names the call within its run, so that a journaled model pays for it only once."""
+
+    key: str
+    messages: tuple[Message, ...]
+    max_tokens: int  # of the reply
+    temperature: float
+    seed: int | None = None
+    grammar: str | None = None  # that the reply must follow, in llguidance's dialect of Lark
+
+
+class FinishReason(enum.StrEnum):
+    """How a reply ended."""
+
+    STOP = "stop"  # the model ended it
+    LENGTH = "length"  # it was cut off at its token limit
+    OVERFLOW = "overflow"  # there is none: the prompt does not fit the context window
+    ERROR = "error"  # there is none: the endpoint failed, or the budget is spent
+
+
 class Reply(Record):
-    """One finished model call, as it is stored so that it is never paid for twice."""
+    """The reply to one call, as it is stored; `text` says why where there is none."""
 
     text: str
-    finish_reason: str = "stop"  # `stop`, `length`, or `error` where the endpoint gave up; then `text` says why
+    finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage()
 
     @property
     def failed(self) -> bool:
-        return self.finish_reason == "error"
+        return self.finish_reason in (FinishReason.ERROR, FinishReason.OVERFLOW)
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the prompt did not fit the model's window: a shorter one may be answered."""
+        return self.finish_reason is FinishReason.OVERFLOW
 
     @property
     def cut_off(self) -> bool:
-        return self.finish_reason == "length"
+        return self.finish_reason is FinishReason.LENGTH
 
 
 class TrajectoryEnd(enum.StrEnum):

@@ -21,7 +21,7 @@ from bot.contracts import Journal, Model, Progress, Sandbox
 from bot.errors import CheckoutError, EndpointError
 from bot.journal import once
 from bot.lifecycle import RunState
-from bot.llm.budget import Capped, Meter, Purse
+from bot.llm.budget import Budget, CappedModel, MeteredModel
 from bot.llm.client import OpenAIModel
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
@@ -154,10 +154,10 @@ async def solve(
     started = await once(journal, "started", Started, _now)
 
     async def whole() -> Report:
-        purse = Purse(settings.token_budget)
+        budget = Budget(settings.token_budget)
 
         def paid(model: Model) -> Model:
-            return Meter(JournaledModel(Capped(model, purse), journal), purse)
+            return MeteredModel(JournaledModel(CappedModel(model, budget), journal), budget)
 
         main, reader = paid(models.main), paid(models.relevance)
         judge = JournaledSandbox(sandbox, journal)
@@ -185,7 +185,7 @@ async def solve(
                 exclude=config.exclude,
                 environment=for_models(there, declared),
             )
-            return ReadContext(context=context, usage=purse.usage)
+            return ReadContext(context=context, usage=budget.usage)
 
         await advance(RunState.CONTEXT)
         there = await once(journal, "survey", Survey, lambda: survey(checkout.files, declared, sandbox))
@@ -193,7 +193,7 @@ async def solve(
         for words in surveyed:
             notice(words)
         found = await once(journal, "context", ReadContext, read)
-        context, purse.usage = found.context, found.usage
+        context, budget.usage = found.context, found.usage
         await advance(RunState.TRAJECTORIES)
         commands = own_test_commands(checkout, config)
         async with begun(on_base(commands, judge, solver.settings)) as base:
@@ -213,7 +213,7 @@ async def solve(
                         f"the window of {models.main.name} is {learned:,} tokens, not {window:,}: choosing files anew"
                     )
                     found = await once(journal, f"context/{learned}", ReadContext, read)
-                    context, purse.usage = found.context, found.usage
+                    context, budget.usage = found.context, found.usage
             await advance(RunState.MATRIX)
             ballot = await fill_matrix(trajectories, foreign, judge, solver.settings, disqualified, progress)
             await advance(RunState.SELECTION)
@@ -229,11 +229,11 @@ async def solve(
             verdict=verdict,
             context=context,
             trajectories=trajectories,
-            usage=purse.usage,
+            usage=budget.usage,
             wall_seconds=time.time() - started.at,
             model=models.main.name,
             base_commit=checkout.commit,
-            notes=(*notes, *surveyed, *purse.notes),
+            notes=(*notes, *surveyed, *budget.notes),
             labelled_at=labelled_at,
         )
 

@@ -234,7 +234,7 @@ async def test_a_bug_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
     assert made["candidates"][made["winner"]]["solves"]
     assert solving(made) == 2
     assert selected(made, 6) == 1.0
-    assert bug.check.text[-200:] not in " ".join(m.content for _, messages, _ in model.calls for m in messages)
+    assert bug.check.text[-200:] not in " ".join(m.content for call in model.calls for m in call.messages)
     assert made["began"] < made["ended"]
     arguments = argparse.Namespace(bugs=1, trajectories=6, seed=1, model="", readme=False)
     command.report([made], arguments, "scripted", "how", tmp_path / "results")

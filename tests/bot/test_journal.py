@@ -5,7 +5,7 @@ import pytest
 
 from bot.journal import FileJournal, MemoryJournal, once
 from bot.llm.journaled import JournaledModel
-from bot.records import Ending, Execution, Job, Message, Reply, Usage
+from bot.records import Ending, Execution, FinishReason, Job, Message, ModelCall, Reply, Usage
 from bot.sandbox.journaled import JournaledSandbox
 
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
@@ -21,7 +21,7 @@ class Model:
         self.replies = list(replies)
         self.calls = 0
 
-    async def reply(self, key, messages, *, max_tokens, temperature, seed=None, grammar=None) -> Reply:
+    async def reply(self, call: ModelCall) -> Reply:
         self.calls += 1
         return self.replies.pop(0)
 
@@ -47,7 +47,7 @@ class Sandbox:
 
 
 async def ask(model: JournaledModel, key: str = "k", messages=QUESTION) -> str:
-    return (await model.reply(key, messages, max_tokens=9, temperature=0.5)).text
+    return (await model.reply(ModelCall(key=key, messages=messages, max_tokens=9, temperature=0.5))).text
 
 
 async def test_once_makes_once_and_stores_nothing_of_a_failure():
@@ -125,6 +125,22 @@ async def test_a_model_call_is_paid_for_once():
     assert (resumed.name, resumed.context_window, await resumed.count_tokens("four")) == ("m", 100, 4)
 
 
+@pytest.mark.parametrize("end", ["stop", "length"])
+async def test_a_journal_of_an_earlier_version_is_replayed(end: str):
+    """As stored when the end of a reply was a string: the very key and value."""
+    usage = '"usage":{"calls":1,"prompt_tokens":5,"cached_tokens":0,"completion_tokens":2,"seconds":0.5}'
+    journal = MemoryJournal()
+    journal.entries["model/k/8bcb4c3bec53"] = f'{{"text":"because","finish_reason":"{end}",{usage}}}'
+    reply = await JournaledModel(Model(), journal).reply(
+        ModelCall(key="k", messages=QUESTION, max_tokens=9, temperature=0.5)
+    )
+    assert reply == Reply(
+        text="because",
+        finish_reason=FinishReason(end),
+        usage=Usage(calls=1, prompt_tokens=5, completion_tokens=2, seconds=0.5),
+    )
+
+
 async def test_another_prompt_under_the_same_key_is_another_call():
     inner = Model(Reply(text="one"), Reply(text="two"))
     model = JournaledModel(inner, MemoryJournal())
@@ -133,7 +149,7 @@ async def test_another_prompt_under_the_same_key_is_another_call():
 
 
 async def test_a_reply_that_stayed_an_error_is_asked_for_again():
-    inner = Model(Reply(text="overloaded", finish_reason="error"), Reply(text="well"))
+    inner = Model(Reply(text="overloaded", finish_reason=FinishReason.ERROR), Reply(text="well"))
     model = JournaledModel(inner, MemoryJournal())
     assert await ask(model) == "overloaded"
     assert await ask(model) == "well"

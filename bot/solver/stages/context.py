@@ -15,9 +15,9 @@ from pathlib import Path
 from bot.contracts import Model, Progress
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
-from bot.llm.conversation import derived_seed, fitted_issue, opening, overflowed
+from bot.llm.conversation import derived_seed, fitted_issue, opening
 from bot.llm.replies import Ranking, Relevance, parse_ranking, parse_relevance
-from bot.records import Context, Issue, Reply, SourceFile, Summary
+from bot.records import Context, Issue, ModelCall, Reply, SourceFile, Summary
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import excerpt
 from bot.retrieval.source_files import Source, find_sources, tracked_files
@@ -148,7 +148,7 @@ class _Reader:
         if file.excerpt and source.path not in self._likely and not self._mentions(source):
             return None
         reply = await self._ask(f"relevance/{source.path}", file)
-        if overflowed(reply):
+        if reply.overflowed:
             file = await cut_to(source, limit // 2, self._model, self._weights)
             reply = await self._ask(f"relevance/{source.path}/shorter", file)
         verdict = parse_relevance(reply)
@@ -168,11 +168,13 @@ class _Reader:
     async def _ask(self, key: str, file: SourceFile, factor: int = 1) -> Reply:
         settings = self._solver.settings
         return await self._model.reply(
-            key,
-            opening(self._solver.profile, "relevance", issue=self._issue, file=file),
-            max_tokens=min(settings.relevance_output_tokens * factor, max(32, self._model.context_window // 2)),
-            temperature=settings.relevance_temperature,
-            seed=derived_seed(settings.seed, key),
+            ModelCall(
+                key=key,
+                messages=opening(self._solver.profile, "relevance", issue=self._issue, file=file),
+                max_tokens=min(settings.relevance_output_tokens * factor, max(32, self._model.context_window // 2)),
+                temperature=settings.relevance_temperature,
+                seed=derived_seed(settings.seed, key),
+            )
         )
 
 
@@ -224,9 +226,14 @@ async def _ranked(
         messages = opening(solver.profile, "ranking", issue=issue, summaries=shuffled)
         tokens = settings.relevance_output_tokens
         for suffix, factor in (("", 1), ("/longer", 4)):
-            limit = min(tokens * factor, max(32, model.context_window // 2))
             reply = await model.reply(
-                key + suffix, messages, max_tokens=limit, temperature=settings.relevance_temperature, seed=seed
+                ModelCall(
+                    key=key + suffix,
+                    messages=messages,
+                    max_tokens=min(tokens * factor, max(32, model.context_window // 2)),
+                    temperature=settings.relevance_temperature,
+                    seed=seed,
+                )
             )
             read = parse_ranking(reply, known) if not reply.failed else None
             if isinstance(read, Ranking):

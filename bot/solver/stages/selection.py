@@ -165,14 +165,14 @@ class _Machine:
             for number, (patch, standing) in enumerate(zip(self._patches, finalists, strict=True), 1)
         ]
 
-    async def _opening(self) -> list[Message]:
+    async def _opening(self) -> tuple[Message, ...]:
         """The candidates with as many of the files as the window has room for; then as much of the diffs."""
         issue = await fitted_issue(self._issue, self._model)
         window = self._model.context_window
         later = window // 4 if self._profile == "full" else 0  # kept for the turns to come
         room = window - self._solver.reply_tokens(window) - later
 
-        async def drawn_up() -> tuple[list[Message], int]:
+        async def drawn_up() -> tuple[tuple[Message, ...], int]:
             shared = {"issue": issue, "files": self._files, "environment": self._environment}
             made = opening(self._profile, "select", **shared, choices=self._choices)
             return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])

@@ -5,42 +5,42 @@ import asyncio
 import pytest
 
 from bot.journal import MemoryJournal
-from bot.llm.budget import AT_ONCE, Capped, Meter, Purse
+from bot.llm.budget import AT_ONCE, Budget, CappedModel, MeteredModel
 from bot.llm.journaled import JournaledModel
-from bot.records import Message, Reply
+from bot.records import Message, ModelCall, Reply
 from tests.scripted import ScriptedModel, estimate
 
 QUESTION = (Message(role="user", content="why?"),)
 COST = estimate("why?") + estimate("because")  # tokens of one call
 
 
-def layered(model: ScriptedModel, journal: MemoryJournal, budget: int) -> tuple[Meter, Purse]:
-    purse = Purse(budget)
-    return Meter(JournaledModel(Capped(model, purse), journal), purse), purse
+def layered(model: ScriptedModel, journal: MemoryJournal, limit: int) -> tuple[MeteredModel, Budget]:
+    budget = Budget(limit)
+    return MeteredModel(JournaledModel(CappedModel(model, budget), journal), budget), budget
 
 
-async def ask(model: Meter, key: str) -> Reply:
-    return await model.reply(key, QUESTION, max_tokens=9, temperature=0.5)
+async def ask(model: MeteredModel, key: str) -> Reply:
+    return await model.reply(ModelCall(key=key, messages=QUESTION, max_tokens=9, temperature=0.5))
 
 
 async def test_without_a_budget_all_is_counted_and_nothing_said() -> None:
-    model, purse = layered(ScriptedModel(lambda key, messages: "because"), MemoryJournal(), 0)
+    model, budget = layered(ScriptedModel(lambda key, messages: "because"), MemoryJournal(), 0)
     for key in "abc":
         assert not (await ask(model, key)).failed
-    assert purse.usage.calls == 3
-    assert purse.usage.prompt_tokens + purse.usage.completion_tokens == 3 * COST
-    assert purse.notes == ()
+    assert budget.usage.calls == 3
+    assert budget.usage.prompt_tokens + budget.usage.completion_tokens == 3 * COST
+    assert budget.notes == ()
 
 
 async def test_what_is_over_the_budget_is_not_asked_and_said() -> None:
     inner = ScriptedModel(lambda key, messages: "because")
-    model, purse = layered(inner, MemoryJournal(), 2 * COST)
+    model, budget = layered(inner, MemoryJournal(), 2 * COST)
     replies = [await ask(model, key) for key in "abcd"]
     assert [reply.failed for reply in replies] == [False, False, True, True]
     assert "TROOP_SOLVER_TOKEN_BUDGET" in replies[2].text
     assert inner.keys == ["a", "b"]
-    assert len(purse.notes) == 1
-    assert "2 model calls were not made" in purse.notes[0]
+    assert len(budget.notes) == 1
+    assert "2 model calls were not made" in budget.notes[0]
 
 
 async def test_a_resumed_run_counts_replayed_calls_and_refuses_none_of_them() -> None:
@@ -49,15 +49,15 @@ async def test_a_resumed_run_counts_replayed_calls_and_refuses_none_of_them() ->
     for key in "ab":
         await ask(first, key)
     again = ScriptedModel(lambda key, messages: "because")
-    resumed, purse = layered(again, journal, COST)  # a smaller budget than was spent
+    resumed, budget = layered(again, journal, COST)  # a smaller budget than was spent
     assert [(await ask(resumed, key)).failed for key in "bac"] == [False, False, True]
     assert again.keys == []
-    assert purse.usage.calls == 2
+    assert budget.usage.calls == 2
 
 
-@pytest.mark.parametrize("budget", [0, 1])
-async def test_by_how_much_a_run_may_go_over_its_budget(budget: int) -> None:
+@pytest.mark.parametrize("limit", [0, 1])
+async def test_by_how_much_a_run_may_go_over_its_budget(limit: int) -> None:
     inner = ScriptedModel(lambda key, messages: "because")
-    model, _ = layered(inner, MemoryJournal(), budget)
+    model, _ = layered(inner, MemoryJournal(), limit)
     await asyncio.gather(*(ask(model, str(i)) for i in range(3 * AT_ONCE)))
-    assert len(inner.calls) == (AT_ONCE if budget else 3 * AT_ONCE)
+    assert len(inner.calls) == (AT_ONCE if limit else 3 * AT_ONCE)

@@ -8,7 +8,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from bot.llm.grammars import edit_grammar, test_grammar, unique_searches
 from bot.llm.replies import parse_edit_turn, parse_test_turn
 from bot.patch.apply import Patch, apply
-from bot.records import Issue, Reply, SourceFile
+from bot.records import FinishReason, Issue, Reply, SourceFile
 
 ISSUE = Issue(title="total is wrong", body="`total([1, 22])` gives `21`, expected `23`")
 WHOLE = """import math
@@ -76,7 +76,7 @@ def test_edits(text: str, allowed: bool) -> None:
     assert grammar is not None
     assert follows(grammar, text) is allowed
     if allowed:
-        turn = parse_edit_turn(Reply(text=text, finish_reason="stop"))
+        turn = parse_edit_turn(Reply(text=text, finish_reason=FinishReason.STOP))
         assert isinstance(apply(turn.edits, {"pkg/sums.py": WHOLE}.get, paths=("pkg/sums.py",)), Patch)  # type: ignore[union-attr]
 
 
@@ -93,7 +93,7 @@ def test_tests(text: str, allowed: bool) -> None:
     reply = f'<test path="test_issue.py">\n{text}\n</test>'
     assert follows(test_grammar(ISSUE, FILES), reply) is allowed
     if allowed:
-        turn = parse_test_turn(Reply(text=reply, finish_reason="stop"))
+        turn = parse_test_turn(Reply(text=reply, finish_reason=FinishReason.STOP))
         assert turn.test is not None  # type: ignore[union-attr]
         assert turn.test.text.strip() == text  # type: ignore[union-attr]
 

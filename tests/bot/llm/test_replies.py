@@ -13,7 +13,7 @@ from bot.llm.replies import (
     parse_test_turn,
 )
 from bot.patch.apply import Block, Create, Delete, Problem, Redefine, Replace
-from bot.records import Reply, Test
+from bot.records import FinishReason, Reply, Test
 
 EDIT = """<edit path="pkg/mod.py">
 <<<<<<< SEARCH
@@ -26,7 +26,7 @@ EDITS = (Replace(path="pkg/mod.py", blocks=(Block(search="    return a", replace
 
 
 def reply(text: str, *, cut: bool = False) -> Reply:
-    return Reply(text=text, finish_reason="length" if cut else "stop")
+    return Reply(text=text, finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP)
 
 
 def edits(text: str) -> tuple[object, ...]:
@@ -371,11 +371,11 @@ def test_a_reply_that_goes_round_in_circles_counts_up_to_there() -> None:
     other = right.replace("return x", "return -x")
     second = '<edit path="a.py">\ndef g(x):\n    return 2\n</edit>\n\n'
     text = right + second + other + right + second + other + '<edit path="a.py">\ndef f('
-    turn = parse_edit_turn(Reply(text=text, finish_reason="length"))
+    turn = parse_edit_turn(Reply(text=text, finish_reason=FinishReason.LENGTH))
     assert isinstance(turn, Turn)
     assert [edit.text for edit in turn.edits if isinstance(edit, Redefine)] == [
         "def f(x):\n    return x",
         "def g(x):\n    return 2",
     ]
-    cut = parse_edit_turn(Reply(text=right + second[:30], finish_reason="length"))
+    cut = parse_edit_turn(Reply(text=right + second[:30], finish_reason=FinishReason.LENGTH))
     assert isinstance(cut, Problem), "what was cut off may have held more"

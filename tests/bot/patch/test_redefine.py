@@ -7,7 +7,7 @@ import pytest
 from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import Patch, Problem, Redefine, apply
 from bot.patch.redefine import NotDefined, defines, likely, redefined
-from bot.records import Issue, Reply, SourceFile
+from bot.records import FinishReason, Issue, Reply, SourceFile
 
 FILE = '''import os
 
@@ -86,7 +86,7 @@ def test_another_language() -> None:
 
 def test_a_reply_with_a_whole_function_is_an_edit() -> None:
     text = '<edit path="a.py">\n```python\ndef take(n, seq):\n    return seq[:n]\n```\n</edit>'
-    turn = parse_edit_turn(Reply(text=text, finish_reason="stop"))
+    turn = parse_edit_turn(Reply(text=text, finish_reason=FinishReason.STOP))
     assert not isinstance(turn, Problem)
     assert turn.edits == (Redefine(path="a.py", text="def take(n, seq):\n    return seq[:n]"),)
     crlf = FILE.replace("\n", "\r\n")
@@ -114,7 +114,9 @@ def test_two_definitions_of_one_file_and_a_block_beside_a_draft() -> None:
     )
     block = '<edit path="a.py">\n<<<<<<< SEARCH\n    size = 1\n=======\n    size = 2\n>>>>>>> REPLACE\n</edit>'
     turn = parse_edit_turn(
-        Reply(text=f'<edit path="a.py">\ndef take(n, seq):\n    draft\n</edit>\n{block}', finish_reason="stop")
+        Reply(
+            text=f'<edit path="a.py">\ndef take(n, seq):\n    draft\n</edit>\n{block}', finish_reason=FinishReason.STOP
+        )
     )
     assert not isinstance(turn, Problem)
     assert [type(edit).__name__ for edit in turn.edits] == ["Replace"]

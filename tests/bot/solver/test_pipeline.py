@@ -145,7 +145,7 @@ async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is
     )  # fmt: skip
     assert told == [0]
     assert "`import mod` fails in the sandbox (no x)" in report.notes[0]
-    asked = [messages[1].content for key, messages, _ in model.calls if key.startswith("trajectory/")]
+    asked = [call.messages[1].content for call in model.calls if call.key.startswith("trajectory/")]
     shared = {text[: text.index("</sandbox>")] for text in asked}
     assert len(shared) == 1, "the same bytes in every prompt"
     assert "no pytest either" in shared.pop()

@@ -8,7 +8,7 @@ import pytest
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
-from bot.records import Context, Issue, IssueComment, Message, Reply
+from bot.records import Context, FinishReason, Issue, IssueComment, Message, ModelCall, Reply
 from bot.settings import ModelSettings, Settings, SolverSettings
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context, merged
@@ -72,7 +72,7 @@ async def test_every_source_file_is_read_and_the_relevant_ones_are_shown(tmp_pat
     assert [f.path for f in context.files] == ["pkg/math.py"]
     assert (context.considered, context.relevant, context.left_out) == (3, 1, ())
     assert context.tokens == estimate(FILES["pkg/math.py"])
-    assert {options["temperature"] for _, _, options in model.calls} == {0.0}
+    assert {call.temperature for call in model.calls} == {0.0}
 
 
 async def test_ranking_decides_the_order(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_ranking_decides_the_order(tmp_path: Path) -> None:
     model = ScriptedModel(verdicts("pkg/math.py", "pkg/text.py", "pkg/web.js", ranking=ranking))
     context = await context_of(repository(tmp_path, FILES), model)
     assert [f.path for f in context.files] == ["pkg/web.js", "pkg/math.py", "pkg/text.py"]
-    asked = [(messages[-1].content, options["seed"]) for key, messages, options in model.calls if "ranking" in key]
+    asked = [(call.messages[-1].content, call.seed) for call in model.calls if "ranking" in call.key]
     assert len({seed for _, seed in asked}) == 3
     assert "pkg/math.py: defines add" in asked[0][0]
 
@@ -105,12 +105,12 @@ async def test_nothing_relevant_leaves_the_lexical_ranking(tmp_path: Path) -> No
 
 async def test_a_verdict_cut_off_in_thought_is_asked_for_with_more_room(tmp_path: Path) -> None:
     def reply(key: str, messages: Sequence[Message]) -> str | Reply:
-        return RELEVANT if key.endswith("/longer") else Reply(text="", finish_reason="length")
+        return RELEVANT if key.endswith("/longer") else Reply(text="", finish_reason=FinishReason.LENGTH)
 
     model = ScriptedModel(reply)
     context = await context_of(repository(tmp_path, {"a.py": "x = 1\n"}), model)
     assert [f.path for f in context.files] == ["a.py"]
-    assert [options["max_tokens"] for _, _, options in model.calls] == [4096, 16_384]
+    assert [call.max_tokens for call in model.calls] == [4096, 16_384]
 
 
 async def test_a_model_that_answers_no_call_is_an_error(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ async def test_a_model_that_hangs_is_an_error(tmp_path: Path) -> None:
 
 async def test_an_overflowing_call_is_made_again_with_an_excerpt(tmp_path: Path) -> None:
     class Small(ScriptedModel):
-        async def reply(self, key: str, messages: Sequence[Message], **options: Any) -> Reply:
-            reply = await super().reply(key, messages, **options)
-            if "relevance" in key and len(messages[-1].content) > 20_000:
-                return Reply(text="context overflow: too long", finish_reason="error")
+        async def reply(self, call: ModelCall) -> Reply:
+            reply = await super().reply(call)
+            if "relevance" in call.key and len(call.messages[-1].content) > 20_000:
+                return Reply(text="too long", finish_reason=FinishReason.OVERFLOW)
             return reply
 
     functions = "\n".join(f"def f{i}(x):\n    return x + {i}\n" for i in range(600))
@@ -144,7 +144,7 @@ async def test_an_overflowing_call_is_made_again_with_an_excerpt(tmp_path: Path)
     model = Small(rules([("", RELEVANT)]))
     await context_of(repository(tmp_path, files), model, relevance_max_file_tokens=5000)
     assert model.keys == ["relevance/pkg/math.py", "relevance/pkg/math.py/shorter"]
-    assert "def add(a, b):\n    return a - b\n..." in model.calls[-1][1][-1].content
+    assert "def add(a, b):\n    return a - b\n..." in model.calls[-1].messages[-1].content
 
 
 # -- strange repositories --------------------------------------------------------------------------------------------
@@ -271,13 +271,13 @@ async def test_compact_shows_the_named_function_and_fits_the_window(tmp_path: Pa
     assert "class Box:" in context.files[0].text
     assert "    def add(self, a, b):\n        return a - b" in context.files[0].text
     assert context.tokens <= 1200
-    for _, messages, options in model.calls:
-        assert sum(estimate(m.content) for m in messages) + options["max_tokens"] <= window
+    for call in model.calls:
+        assert sum(estimate(m.content) for m in call.messages) + call.max_tokens <= window
     solver = resolve(SolverSettings(trajectories=1), model)
     machines = ScriptedModel(rules([("", "%%")]), name="capuchin", context_window=window)
     await sample_trajectories(issue, context, tmp_path, machines, None, solver, Progress())  # type: ignore[arg-type]
     assert len(machines.calls) == 5
-    assert all(options["max_tokens"] >= 400 for _, _, options in machines.calls)
+    assert all(call.max_tokens >= 400 for call in machines.calls)
 
 
 async def test_compact_keeps_the_lexically_best_file_whatever_the_model_says(tmp_path: Path) -> None:
@@ -305,9 +305,9 @@ async def test_an_endless_issue_is_cut(tmp_path: Path) -> None:
     model = ScriptedModel(verdicts("pkg/math.py"), context_window=32_768)
     context = await context_of(repository(tmp_path, FILES), model, issue=issue)
     assert [f.path for f in context.files] == ["pkg/math.py"]
-    for _, messages, options in model.calls:
-        assert sum(estimate(m.content) for m in messages) + options["max_tokens"] <= 32_768
-    shown = model.calls[0][1][-1].content
+    for call in model.calls:
+        assert sum(estimate(m.content) for m in call.messages) + call.max_tokens <= 32_768
+    shown = model.calls[0].messages[-1].content
     assert "start\n" in shown
     assert "the end" in shown
 

@@ -56,11 +56,11 @@ async def test_the_model_chooses_among_distinct_behaviours_first() -> None:
     assert verdict.outcome is Outcome.SOLVED
     assert verdict.winner == finalists[1]
     assert model.keys == ["selection/1"]
-    prompt = model.calls[0][1][-1].content
+    prompt = model.calls[0].messages[-1].content
     assert "add(1, 1) is 3" in prompt
     assert prompt.count("<candidate") == 3
     assert "over the best standing, candidate 1" in verdict.reason
-    assert model.calls[0][2]["temperature"] == 0.0
+    assert model.calls[0].temperature == 0.0
 
 
 async def test_new_tests_run_on_base_and_on_each_finalist_until_it_chooses() -> None:
@@ -75,7 +75,7 @@ async def test_new_tests_run_on_base_and_on_each_finalist_until_it_chooses() -> 
     assert [t.path for t in verdict.selection_tests] == ["new.py"]
     assert verdict.winner == 2
     assert "Of 1 telling selection test it passes 1 (candidate 1 0, candidate 2 0)." in verdict.reason
-    last = model.calls[1][1][-1].content
+    last = model.calls[1].messages[-1].content
     assert "candidate 3: exit 0" in last
     assert "candidate 1: exit 1" in last
     assert "original" not in last  # the compact profile shows the candidates alone
@@ -83,8 +83,8 @@ async def test_new_tests_run_on_base_and_on_each_finalist_until_it_chooses() -> 
 
 async def test_a_number_that_is_none_and_garbage_are_answered_within_the_budget() -> None:
     verdict, model = await run(rules([("selection/", ["<choose>9</choose>", "hm", "<choose>1</choose>"])]))
-    assert "there is no candidate 9" in model.calls[1][1][-1].content
-    assert "no <choose> or <test> found" in model.calls[2][1][-1].content
+    assert "there is no candidate 9" in model.calls[1].messages[-1].content
+    assert "no <choose> or <test> found" in model.calls[2].messages[-1].content
     assert verdict.winner == 0
     assert "in 3 calls" in verdict.reason
 
@@ -118,7 +118,7 @@ async def test_a_sandbox_that_fails_is_shown_to_the_model_and_counts_for_nothing
         raise SandboxError("the disk is full")
 
     verdict, model = await run(rules([("selection/", [TEST, "<choose>1</choose>"])]), judge=Judge(broken))
-    assert "unavailable" in model.calls[1][1][-1].content
+    assert "unavailable" in model.calls[1].messages[-1].content
     assert "of the 1 selection test fails" in verdict.reason
 
 
@@ -181,9 +181,9 @@ async def test_a_choice_against_its_own_evidence_is_asked_about_once() -> None:
     judge = Judge(lambda job: PASSED if job.changes == second else FAILED)
     stubborn, wavering = [TEST, "<choose>1</choose>"], [TEST, "<choose>1</choose>", "<choose>2</choose>"]
     verdict, model = await run(rules([("selection/", wavering)]), judge=judge, profile="full")
-    finalist = next(i for i in (1, 2, 3) if f"candidate {i}: exit 0" in model.calls[1][1][-1].content)
+    finalist = next(i for i in (1, 2, 3) if f"candidate {i}: exit 0" in model.calls[1].messages[-1].content)
     assert finalist == 2
-    told = model.calls[2][1][-1].content
+    told = model.calls[2].messages[-1].content
     assert "candidate 1 fails your test 1, which fails on the original repository and which candidate 2 passes" in told
     assert verdict.winner == 1
     verdict, model = await run(rules([("selection/", stubborn)]), judge=judge, profile="full")
@@ -202,10 +202,10 @@ async def test_what_is_shown_fits_the_window() -> None:
         issue, context, b, count(b), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
     )
     assert verdict.winner == 1
-    ((_, messages, options),) = model.calls
-    shown = messages[-1].content
-    assert sum([await model.count_tokens(m.content) for m in messages]) + options["max_tokens"] < 16_384
-    assert options["max_tokens"] == 4096  # a quarter of the window
+    (call,) = model.calls
+    shown = call.messages[-1].content
+    assert sum([await model.count_tokens(m.content) for m in call.messages]) + call.max_tokens < 16_384
+    assert call.max_tokens == 4096  # a quarter of the window
     assert shown.count("<candidate") == 2
     assert "left out" in shown
 
@@ -217,7 +217,7 @@ async def test_files_go_before_diffs_the_least_relevant_first() -> None:
     await select(
         ISSUE, context, CLOSE, count(CLOSE), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
     )
-    shown = model.calls[0][1][-1].content
+    shown = model.calls[0].messages[-1].content
     assert '<file path="f0.py">' in shown
     assert '<file path="f19.py">' not in shown
     assert "left out" not in shown

@@ -12,7 +12,20 @@ from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
 from bot.llm.journaled import JournaledModel
-from bot.records import Context, Ending, Execution, Issue, Job, Message, SourceFile, Test, Trajectory, TrajectoryEnd
+from bot.records import (
+    Context,
+    Ending,
+    Execution,
+    Issue,
+    Job,
+    Message,
+    ModelCall,
+    Reply,
+    SourceFile,
+    Test,
+    Trajectory,
+    TrajectoryEnd,
+)
 from bot.settings import ModelSettings, SolverSettings
 from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.stages import edit_machine, test_machine
@@ -85,7 +98,7 @@ async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -
 
 def asked(model: ScriptedModel, key: str) -> str:
     """What the model was told last before it answered that call."""
-    return next(messages[-1].content for k, messages, _ in model.calls if k == key)
+    return next(call.messages[-1].content for call in model.calls if call.key == key)
 
 
 def by_call(tests: Sequence[str], edits: Sequence[str]) -> Script:
@@ -125,9 +138,9 @@ async def test_happy_path(root: Path, profile: str) -> None:
 async def test_all_begin_alike_and_only_grow(root: Path) -> None:
     model = ScriptedModel(HAPPY)
     await sample(root, model, trajectories=3)
-    firsts = {tuple(m.content for m in messages[:2]) for key, messages, _ in model.calls if "/test/" in key}
+    firsts = {tuple(m.content for m in call.messages[:2]) for call in model.calls if "/test/" in call.key}
     assert len(firsts) == 1
-    calls = {key: messages for key, messages, _ in model.calls}
+    calls = {call.key: call.messages for call in model.calls}
     for machine in ("test", "edit"):
         first, second = calls[f"trajectory/1/{machine}/1"], calls[f"trajectory/1/{machine}/2"]
         assert second[: len(first)] == first
@@ -140,7 +153,7 @@ async def test_all_begin_alike_and_only_grow(root: Path) -> None:
 
 async def test_seeds_differ_by_trajectory_call_and_run(root: Path) -> None:
     def seeds(model: ScriptedModel) -> dict[str, int]:
-        return {key: options["seed"] for key, _, options in model.calls}
+        return {call.key: call.seed for call in model.calls}
 
     first, again, other = ScriptedModel(HAPPY), ScriptedModel(HAPPY), ScriptedModel(HAPPY)
     await sample(root, first, trajectories=2)
@@ -148,7 +161,7 @@ async def test_seeds_differ_by_trajectory_call_and_run(root: Path) -> None:
     await sample(root, other, trajectories=2, seed=1)
     assert seeds(first) == seeds(again)
     assert len(set(seeds(first).values()) | set(seeds(other).values())) == 16
-    assert {options["temperature"] for _, _, options in first.calls} == {0.5}
+    assert {call.temperature for call in first.calls} == {0.5}
 
 
 async def test_a_resumed_run_pays_for_nothing_twice(root: Path) -> None:
@@ -200,7 +213,7 @@ async def test_a_test_that_only_shows_its_own_fault_is_not_approved(root: Path) 
     model = ScriptedModel(by_call([wrong, "<approve/>", wrong, TEST, "<approve/>"], [FIX, "<done/>"]))
     (t,) = await sample(root, model)
     assert "reason of its own: ModuleNotFoundError: No module named 'pkg'" in asked(model, "trajectory/0/test/3")
-    again = [messages for key, messages, _ in model.calls if key == "trajectory/0/test/4"]
+    again = [call.messages for call in model.calls if call.key == "trajectory/0/test/4"]
     assert len(again[0]) == 2, "it repeated itself, so it is asked as if for the first time"
     assert t.test is not None
     assert "add(1, 2)" in t.test.text
@@ -212,10 +225,10 @@ async def test_an_edit_that_is_repeated_word_for_word_is_drawn_anew(root: Path) 
     model = ScriptedModel(by_call([TEST, "<approve/>"], [wrong, wrong, FIX, "<done/>"]))
     (t,) = await sample(root, model)
     assert t.end is TrajectoryEnd.DONE
-    calls = {key: (messages, options) for key, messages, options in model.calls}
-    assert len(calls["trajectory/0/edit/2"][0]) > len(calls["trajectory/0/edit/1"][0])
-    assert calls["trajectory/0/edit/3"][0] == calls["trajectory/0/edit/1"][0]
-    assert calls["trajectory/0/edit/3"][1]["temperature"] > calls["trajectory/0/edit/2"][1]["temperature"]
+    calls = {call.key: call for call in model.calls}
+    assert len(calls["trajectory/0/edit/2"].messages) > len(calls["trajectory/0/edit/1"].messages)
+    assert calls["trajectory/0/edit/3"].messages == calls["trajectory/0/edit/1"].messages
+    assert calls["trajectory/0/edit/3"].temperature > calls["trajectory/0/edit/2"].temperature
 
 
 async def test_a_small_model_is_drawn_anew_and_writes_functions_whole(root: Path) -> None:
@@ -228,7 +241,7 @@ async def test_a_small_model_is_drawn_anew_and_writes_functions_whole(root: Path
     assert t.end is TrajectoryEnd.DONE
     assert t.patch is not None
     assert t.patch.changes[0].text == MOD.replace("-", "+")
-    first, second = (messages for key, messages, _ in model.calls if "/edit/" in key)
+    first, second = (call.messages for call in model.calls if "/edit/" in call.key)
     assert first == second, "all draws share one prompt"
     assert '<edit path="mod.py">\ndef add(a, b):\n' in first[-1].content
     assert "from mod import add\n" in asked(model, "trajectory/0/test/1")
@@ -300,10 +313,10 @@ async def test_compact_draws_anew_what_can_not_be_used_or_fails(root: Path) -> N
     assert t.patch is not None
     assert t.patch.changes[0].text == MOD.replace("-", "+")
     assert (t.end, t.calls) == (TrajectoryEnd.DONE, 8)
-    asks = [(messages, options) for key, messages, options in model.calls if "/edit/" in key]
-    assert all(messages == asks[0][0] for messages, _ in asks)  # nothing of an earlier attempt is shown
-    assert len({options["seed"] for _, options in asks}) == 6
-    heat = [options["temperature"] for _, options in asks]
+    asks = [call for call in model.calls if "/edit/" in call.key]
+    assert all(call.messages == asks[0].messages for call in asks)  # nothing of an earlier attempt is shown
+    assert len({call.seed for call in asks}) == 6
+    heat = [call.temperature for call in asks]
     assert heat == sorted(heat)
     assert heat[0] < heat[-1] <= 0.9
 
@@ -311,12 +324,12 @@ async def test_compact_draws_anew_what_can_not_be_used_or_fails(root: Path) -> N
 async def test_compact_holds_replies_to_what_was_shown(root: Path) -> None:
     model = ScriptedModel(HAPPY)
     await sample(root, model, profile="compact")
-    grammars = {key.split("/")[2]: options["grammar"] for key, _, options in model.calls}
+    grammars = {call.key.split("/")[2]: call.grammar for call in model.calls}
     assert "return a - b" in grammars["edit"]
     assert "<approve/>" in grammars["test"]
     full = ScriptedModel(HAPPY)
     await sample(root, full)
-    assert {options["grammar"] for _, _, options in full.calls} == {None}
+    assert {call.grammar for call in full.calls} == {None}
 
 
 async def test_compact_takes_the_first_edit_where_none_passes(root: Path) -> None:
@@ -336,7 +349,7 @@ async def test_compact_draws_a_test_anew_that_passes_or_is_at_fault(root: Path) 
     assert t.test is not None
     assert "== 3" in t.test.text
     assert t.end is TrajectoryEnd.DONE
-    asks = [messages for key, messages, _ in model.calls if "/test/" in key]
+    asks = [call.messages for call in model.calls if "/test/" in call.key]
     assert [len(messages) for messages in asks] == [len(asks[0])] * 3 + [len(asks[0]) + 2]
 
 
@@ -463,7 +476,7 @@ async def test_garbage_for_ever(root: Path, mode: Mode, profile: str) -> None:
         assert t.patch is None
         assert t.detail
     assert len(model.calls) == (2 * 16 if profile == "full" else 2 * 5)
-    assert all(m.content for _, messages, _ in model.calls for m in messages)
+    assert all(m.content for call in model.calls for m in call.messages)
 
 
 async def test_truncated_replies_are_told_so(root: Path) -> None:
@@ -493,10 +506,10 @@ async def test_an_endpoint_that_hangs_fails_the_run_in_time(root: Path) -> None:
 
 async def test_one_trajectory_that_meets_a_failure_does_not_end_the_others(root: Path) -> None:
     class Flaky(ScriptedModel):
-        async def reply(self, key: str, messages: Sequence[Message], **options: Any) -> Any:
-            if key.startswith("trajectory/1/"):
+        async def reply(self, call: ModelCall) -> Reply:
+            if call.key.startswith("trajectory/1/"):
                 raise EndpointError("gone")
-            return await super().reply(key, messages, **options)
+            return await super().reply(call)
 
     first, second, third = await sample(root, Flaky(HAPPY), trajectories=3)
     assert (first.end, second.end, third.end) == (TrajectoryEnd.DONE, TrajectoryEnd.FAILED, TrajectoryEnd.DONE)
@@ -536,12 +549,10 @@ async def test_oldest_turns_are_left_out_where_the_window_is_full(root: Path) ->
     model = ScriptedModel(talkative, context_window=12_000)
     (t,) = await sample(root, model, output_tokens=1000)
     assert t.patch is not None
-    sizes = [
-        sum(-(-len(m.content) // 4) for m in messages) + options["max_tokens"] for _, messages, options in model.calls
-    ]
+    sizes = [sum(-(-len(m.content) // 4) for m in call.messages) + call.max_tokens for call in model.calls]
     assert max(sizes) <= 12_000
-    last = next(messages for key, messages, _ in model.calls if key == "trajectory/0/test/8")
-    first = next(messages for key, messages, _ in model.calls if key == "trajectory/0/test/1")
+    last = next(call.messages for call in model.calls if call.key == "trajectory/0/test/8")
+    first = next(call.messages for call in model.calls if call.key == "trajectory/0/test/1")
     assert last[: len(first)] == first
     assert "earlier turns of this conversation are left out" in last[-1].content
     assert [m.role for m in last[1:3]] == ["user", "assistant"]
