@@ -124,7 +124,7 @@ class Conversation:
 async def fitted_issue(issue: Issue, model: Model) -> Issue:
     """The issue with the middle of its body, then its comments, left out until it takes a quarter of the window."""
     limit = model.context_window // 4
-    text = "\n".join((issue.title, issue.body, *(comment.body for comment in issue.comments)))
+    text = issue.text
     if len(text.encode()) <= limit:  # no token is shorter than a byte
         return issue
     size = await model.count_tokens(text)

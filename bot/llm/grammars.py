@@ -106,7 +106,7 @@ def _quoted(text: str) -> str:
 
 def _lexicon(issue: Issue, files: Sequence[SourceFile]) -> list[str]:
     """Every word and number of issue and files, and what programs are made of anyway."""
-    texts = [issue.title, issue.body, *(comment.body for comment in issue.comments), DEFAULT_TEST_PATH]
+    texts = [issue.text, DEFAULT_TEST_PATH]
     texts += [text for file in files for text in (file.path, file.text)]
     words = [word for text in texts for word in _WORD.findall(text)]
     return list(dict.fromkeys([*_common(), *words]))[:_MOST_WORDS]

@@ -21,6 +21,11 @@ class Issue(Record):
     comments: tuple[IssueComment, ...] = ()
     flags: tuple[str, ...] = ()  # what cleaning removed, in words for the pull request
 
+    @property
+    def text(self) -> str:
+        """Title, body and comments."""
+        return "\n".join((self.title, self.body, *(comment.body for comment in self.comments)))
+
 
 class IssueState(Record):
     """An issue as GitHub has it now."""

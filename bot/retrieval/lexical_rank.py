@@ -37,7 +37,7 @@ _COMMON_WEIGHT = 0.1
 
 def terms(issue: Issue) -> dict[str, float]:
     """The issue's words, each with how much it looks like a name from the code."""
-    text = f"{issue.title}\n{issue.body}\n" + "\n".join(comment.body for comment in issue.comments)
+    text = issue.text
     code = "\n".join(match[0] for match in _CODE.finditer(text))
     weights: dict[str, float] = {}
     coded = set(_WORD.findall(code))
@@ -47,11 +47,6 @@ def terms(issue: Issue) -> dict[str, float]:
         weight = _COMMON_WEIGHT if word.lower() in _COMMON else _NAMED_WEIGHT if named else 1.0
         weights[word] = 2 * weight if word in called and weight > _COMMON_WEIGHT else weight
     return weights
-
-
-def named_lines(issue: Issue) -> str:
-    """The issue's whole text, in which paths are looked for."""
-    return "\n".join((issue.title, issue.body, *(comment.body for comment in issue.comments)))
 
 
 def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, float]:
@@ -92,7 +87,7 @@ def _path_match(path: str, named: str) -> float:
 
 def rank(issue: Issue, files: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
     """(path, score) of (path, text) files, best first; equal ones by path."""
-    named = named_lines(issue)
+    named = issue.text
     weights = rarity(terms(issue), (text for _, text in files))
     scored = [
         (path, score(path, text, weights, named) if weights else _path_match(path, named)) for path, text in files

@@ -1,20 +1,16 @@
 """Which files of a checkout count as source, by rules that hold for any language; and reading them safely.
 
-Left out: binary, generated, minified and vendored files, lock files, documentation and data, tests, links, what git
-does not track, and what the repository's config excludes. What the issue names by its path is never left out for being
+Left out: binary, generated, minified and vendored files, files in hidden folders, lock files, documentation and data,
+tests, and what the repository's config excludes. A file that the issue names by its path is not left out for being
 documentation, data or a test.
 """
 
 import fnmatch
-import os
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bot.errors import GitFailed
-from bot.git.command import git
-from bot.records import Record
+from bot.records import Checkout, SourceFile
 
 MAX_BYTES = 2_000_000  # of a file that is read at all
 MAX_TOTAL = 150_000_000  # bytes of all files that are read; what lies deepest is left out beyond it
@@ -64,40 +60,14 @@ _GENERATED_TEXT = re.compile(  # in a comment: code may speak of generated code
 )
 
 
-class Source(Record):
-    """A file that the relevance model may read."""
-
-    path: str
-    text: str  # line feeds only; no byte order mark
-
-
-async def tracked_files(root: Path) -> tuple[str, ...]:
-    """Every plain file that git tracks, else (no repository, nothing tracked) every plain file; POSIX paths, sorted."""
-    paths: list[str] = []
-    if (root / ".git").exists():
-        try:
-            listing = await git("ls-files", "-s", "-z", cwd=root)
-        except GitFailed:
-            listing = b""
-        for entry in listing.split(b"\0"):
-            mode, _, rest = entry.partition(b" ")
-            if mode in (b"100644", b"100755"):
-                paths.append(os.fsdecode(rest.split(b"\t", 1)[1]))
-    if not paths:
-        for folder, folders, files in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _VENDORED)
-            here = PurePosixPath(Path(folder).relative_to(root).as_posix())
-            paths += [str(here / name) for name in files]
-    return tuple(sorted({path for path in paths if _encodable(path) and _is_plain(root, path)}))
-
-
-def find_sources(root: Path, paths: Sequence[str], named: str = "", exclude: Sequence[str] = ()) -> list[Source]:
-    """The source files among `paths`, with their texts. Blocks on reading them; run it in a thread.
+def find_sources(checkout: Checkout, named: str = "", exclude: Sequence[str] = ()) -> list[SourceFile]:
+    """The checkout's source files, with line feeds only and no byte order mark. Blocks: run it in a thread.
 
     `named`: the issue's text. `exclude`: glob patterns of the repository's config. A repository without any file of a
-    known language gives all of its plain text files.
+    known language gives all of its text files.
     """
-    kept = [path for path in paths if not _excluded(path, exclude) and not _generated_name(path)]
+    root = Path(checkout.root)
+    kept = [path for path in checkout.files if not _excluded(path, exclude) and not _generated_name(path)]
     wanted = [path for path in kept if is_source(path) or _is_named(path, named) or _has_shebang(root, path)]
     found = _read_all(root, wanted)
     return found or _read_all(root, [path for path in kept if not _is_vendored(path)])
@@ -117,8 +87,10 @@ def is_test(path: str) -> bool:
 
 
 def _is_vendored(path: str) -> bool:
+    """Whether the file is in a vendored, built or hidden folder."""
     folders = [part.lower() for part in PurePosixPath(path).parts[:-1]]
-    return any(part in _VENDORED for part in folders) or bool(folders and folders[0] in _BUILT)
+    hidden = any(part in _VENDORED or part.startswith(".") for part in folders)
+    return hidden or bool(folders and folders[0] in _BUILT)
 
 
 def _generated_name(path: str) -> bool:
@@ -151,7 +123,7 @@ def _has_shebang(root: Path, path: str) -> bool:
         return False
 
 
-def _read_all(root: Path, paths: Sequence[str]) -> list[Source]:
+def _read_all(root: Path, paths: Sequence[str]) -> list[SourceFile]:
     found = []
     total = 0
     for path in sorted(paths, key=lambda path: (path.count("/"), path)):
@@ -165,7 +137,7 @@ def _read_all(root: Path, paths: Sequence[str]) -> list[Source]:
             continue
         text = decoded(raw)
         if text is not None and text.strip() and not _unreadable_for_people(path, text):
-            found.append(Source(path=path, text=text.replace("\r\n", "\n").removeprefix("\ufeff")))
+            found.append(SourceFile(path=path, text=text.replace("\r\n", "\n").removeprefix("\ufeff")))
     return sorted(found, key=lambda source: source.path)
 
 
@@ -185,15 +157,3 @@ def decoded(raw: bytes) -> str | None:
     except UnicodeDecodeError:
         odd = sum(byte < 9 or 13 < byte < 32 or 127 <= byte < 160 for byte in raw[:8192])
         return raw.decode("latin-1") if odd * 50 < len(raw[:8192]) else None
-
-
-def _encodable(path: str) -> bool:
-    """Whether the name is UTF-8 on one line: others can't be shown to a model, nor named by one."""
-    return path.isprintable() and not re.search(r"[\ud800-\udfff]", path)
-
-
-def _is_plain(root: Path, path: str) -> bool:
-    try:
-        return stat.S_ISREG((root / path).lstat().st_mode)
-    except OSError:
-        return False

@@ -162,7 +162,6 @@ async def solve(
         main, reader = paid(models.main), paid(models.relevance)
         judge = JournaledSandbox(sandbox, journal)
         solver = resolve(solver_settings(settings, config), models.main)
-        root = Path(checkout.root)
         known = frozenset(checkout.files)
 
         def disqualified(changes: Sequence[FileChange]) -> str:
@@ -177,7 +176,7 @@ async def solve(
         async def read() -> ReadContext:
             context = await build_context(
                 issue,
-                root,
+                checkout,
                 relevance=reader,
                 main=main,
                 solver=solver,
@@ -201,7 +200,7 @@ async def solve(
                 window = models.main.context_window
                 try:
                     trajectories = await sample_trajectories(
-                        issue, context, root, model=main, sandbox=judge, solver=solver, progress=progress
+                        issue, context, checkout, model=main, sandbox=judge, solver=solver, progress=progress
                     )
                     break
                 except EndpointError:

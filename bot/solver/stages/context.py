@@ -10,17 +10,16 @@ a few functions, and lets the lexical ranking vote with the model's.
 import asyncio
 import random
 from collections.abc import Awaitable, Mapping, Sequence
-from pathlib import Path
 
 from bot.contracts import Model, Progress
 from bot.errors import EndpointError
 from bot.lifecycle import RunState
 from bot.llm.conversation import derived_seed, fitted_issue, opening
 from bot.llm.replies import Ranking, Relevance, parse_ranking, parse_relevance
-from bot.records import Context, Issue, ModelCall, Reply, SourceFile, Summary
+from bot.records import Checkout, Context, Issue, ModelCall, Reply, SourceFile, Summary
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import excerpt
-from bot.retrieval.source_files import Source, find_sources, tracked_files
+from bot.retrieval.source_files import find_sources
 from bot.solver.profile import ResolvedSolver
 
 _LIKELY = 10  # files that the lexical ranking vouches for at most
@@ -38,7 +37,7 @@ _COMPACT_NEAR = 0.5  # of the best file's score by words; a file below it is sho
 
 async def build_context(
     issue: Issue,
-    root: Path,
+    checkout: Checkout,
     *,
     relevance: Model,
     main: Model,
@@ -51,9 +50,7 @@ async def build_context(
 
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
-    paths = await tracked_files(root)
-    named = lexical_rank.named_lines(issue)
-    sources = {s.path: s for s in await asyncio.to_thread(find_sources, root, paths, named, exclude)}
+    sources = {s.path: s for s in await asyncio.to_thread(find_sources, checkout, issue.text, exclude)}
     ranked = await asyncio.to_thread(lexical_rank.rank, issue, [(s.path, s.text) for s in sources.values()])
     order = [path for path, _ in ranked]
     best = ranked[0][1] if ranked else 0.0
@@ -117,7 +114,7 @@ class _Reader:
         self._failures: list[str] = []
         self._done = 0
 
-    async def read_all(self, sources: Sequence[Source], progress: Progress) -> list[Summary]:
+    async def read_all(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
         """One summary for each file that was read."""
         settings = self._solver.settings
         empty = opening(self._solver.profile, "relevance", issue=self._issue, file=SourceFile(path="", text=""))
@@ -127,7 +124,7 @@ class _Reader:
             room = self._model.context_window // 2 - taken
         limit = max(32, min(settings.relevance_max_file_tokens, room))
 
-        async def one(source: Source) -> Summary | None:
+        async def one(source: SourceFile) -> Summary | None:
             summary = await self._read(source, limit)
             self._done += 1
             progress.update(RunState.CONTEXT, self._done, len(sources), source.path)
@@ -142,7 +139,7 @@ class _Reader:
             )
         return summaries
 
-    async def _read(self, source: Source, limit: int) -> Summary | None:
+    async def _read(self, source: SourceFile, limit: int) -> Summary | None:
         """The model's verdict on one file; None where the file is too long and the issue names nothing in it."""
         file = await cut_to(source, limit, self._model, self._weights)
         if file.excerpt and source.path not in self._likely and not self._mentions(source):
@@ -161,7 +158,7 @@ class _Reader:
             return Summary(path=source.path, relevant=verdict.relevant, text=verdict.summary[:_SUMMARY])
         return Summary(path=source.path, relevant=source.path in self._likely)
 
-    def _mentions(self, source: Source) -> bool:
+    def _mentions(self, source: SourceFile) -> bool:
         strong = max(self._weights.values(), default=0.0) / 2
         return any(weight >= strong and term in source.text for term, weight in self._weights.items())
 
@@ -179,7 +176,7 @@ class _Reader:
 
 
 async def cut_to(
-    source: Source,
+    source: SourceFile,
     limit: int,
     model: Model,
     weights: Mapping[str, float],
@@ -188,12 +185,11 @@ async def cut_to(
     least: float = 0.0,
 ) -> SourceFile:
     """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`."""
-    whole = SourceFile(path=source.path, text=source.text)
     if most >= 10_000 and len(source.text.encode()) <= limit:  # no token is shorter than a byte
-        return whole
+        return source
     size = await model.count_tokens(source.text)
     if most >= 10_000 and size <= limit:
-        return whole
+        return source
     rate = max(size, 1) / len(source.text)  # tokens a character
     text, cut = source.text, False
     for slack in (0.95, 0.75, 0.5, 0.3):  # an excerpt may be denser than its file
@@ -259,7 +255,7 @@ def merged(rankings: Sequence[Sequence[str]], paths: Sequence[str]) -> dict[str,
 
 
 async def _fill(
-    sources: Sequence[Source], budget: int, model: Model, solver: ResolvedSolver, weights: Mapping[str, float]
+    sources: Sequence[SourceFile], budget: int, model: Model, solver: ResolvedSolver, weights: Mapping[str, float]
 ) -> tuple[list[SourceFile], int]:
     """Files in order until the budget is spent; what is too long is shown as an excerpt."""
     compact = solver.profile == "compact"

@@ -18,8 +18,7 @@ from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.protected_files import is_judge, touched_judges
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
 from bot.patch.redefine import likely
-from bot.records import Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
-from bot.retrieval.source_files import tracked_files
+from bot.records import Checkout, Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.solver.stages.edit_machine import State as EditState
@@ -32,7 +31,7 @@ AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte
 async def sample_trajectories(
     issue: Issue,
     context: Context,
-    root: Path,
+    checkout: Checkout,
     model: Model,
     sandbox: Sandbox,
     solver: ResolvedSolver,
@@ -43,9 +42,7 @@ async def sample_trajectories(
     A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or `SandboxError`
     only where every trajectory met one: a model that answers nobody is no reason to abstain.
     """
-    sampler = _Sampler(
-        await fitted_issue(issue, model), context, root, await tracked_files(root), model, sandbox, solver
-    )
+    sampler = _Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver)
     total = solver.settings.trajectories
     done: list[Trajectory] = []
 
@@ -84,17 +81,16 @@ class _Sampler:
         self,
         issue: Issue,
         context: Context,
-        root: Path,
-        paths: tuple[str, ...],
+        checkout: Checkout,
         model: Model,
         sandbox: Sandbox,
         solver: ResolvedSolver,
     ) -> None:
         self._issue = issue
         self._context = context
-        self._root = root
-        self._paths = paths
-        self._known = frozenset(paths)
+        self._root = Path(checkout.root)
+        self._paths = checkout.files
+        self._known = frozenset(checkout.files)
         self._model = model
         self._sandbox = sandbox
         self._solver = solver

@@ -1,6 +1,5 @@
 """The order of the stages over a scripted model: what a resumed run replays and tells, and the end of the budget."""
 
-import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -165,7 +164,8 @@ async def test_a_window_that_is_smaller_than_thought_chooses_the_files_anew(chec
     """Endpoints that list no window tell it, if ever, in the error of a prompt that is too long."""
     for number in range(6):  # each fits a call by itself, all of them don't
         (Path(checkout.root) / f"add{number}.py").write_text("# about add, and more\n" * 2_500)
-    await asyncio.to_thread(subprocess.run, ["git", "add", "."], cwd=checkout.root, check=True)
+    files = (*checkout.files, *(f"add{number}.py" for number in range(6)))
+    checkout = checkout.model_copy(update={"files": files})
 
     def too_long(body: dict[str, Any]) -> str:
         size = sum(estimate(message["content"]) for message in body["messages"])

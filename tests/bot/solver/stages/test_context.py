@@ -13,6 +13,7 @@ from bot.settings import ModelSettings, Settings, SolverSettings
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context, merged
 from bot.solver.stages.trajectories import sample_trajectories
+from tests.checkouts import checkout_of
 from tests.scripted import Mode, Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` in `pkg/math.py` gives -1, expected 3")
@@ -41,7 +42,7 @@ async def context_of(
 ) -> Context:
     solver = resolve(SolverSettings(**{"profile": "full", **settings}), model)
     return await build_context(
-        issue, root, relevance=model, main=model, solver=solver, progress=Progress(), exclude=exclude
+        issue, checkout_of(root), relevance=model, main=model, solver=solver, progress=Progress(), exclude=exclude
     )
 
 
@@ -275,7 +276,7 @@ async def test_compact_shows_the_named_function_and_fits_the_window(tmp_path: Pa
         assert sum(estimate(m.content) for m in call.messages) + call.max_tokens <= window
     solver = resolve(SolverSettings(trajectories=1), model)
     machines = ScriptedModel(rules([("", "%%")]), name="capuchin", context_window=window)
-    await sample_trajectories(issue, context, tmp_path, machines, None, solver, Progress())  # type: ignore[arg-type]
+    await sample_trajectories(issue, context, checkout_of(tmp_path), machines, None, solver, Progress())  # type: ignore[arg-type]
     assert len(machines.calls) == 5
     assert all(call.max_tokens >= 400 for call in machines.calls)
 
@@ -335,7 +336,7 @@ async def test_secrets_are_in_no_prompt(tmp_path: Path, monkeypatch: pytest.Monk
         model = OpenAIModel(main, "main")
         context = await context_of(repository(tmp_path, FILES), model, issue=issue)
         solver = resolve(SolverSettings(profile="full", trajectories=1), model)
-        await sample_trajectories(issue, context, tmp_path, model, _Passing(), solver, Progress())
+        await sample_trajectories(issue, context, checkout_of(tmp_path), model, _Passing(), solver, Progress())
         await model.close()
         prompts = [message["content"] for request in endpoint.requests for message in request["messages"]]
     assert len(prompts) > 10

@@ -31,6 +31,7 @@ from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.stages import edit_machine, test_machine
 from bot.solver.stages.test_machine import at_fault, own_fault
 from bot.solver.stages.trajectories import sample_trajectories
+from tests.checkouts import checkout_of
 from tests.scripted import Mode, Script, ScriptedModel, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3")
@@ -93,7 +94,9 @@ def solver(profile: str = "full", **settings: Any) -> ResolvedSolver:
 
 
 async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -> tuple[Trajectory, ...]:
-    return await sample_trajectories(ISSUE, CONTEXT, root, model, sandbox or Sandbox(), solver(**settings), Progress())
+    return await sample_trajectories(
+        ISSUE, CONTEXT, checkout_of(root), model, sandbox or Sandbox(), solver(**settings), Progress()
+    )
 
 
 def asked(model: ScriptedModel, key: str) -> str:
@@ -118,7 +121,7 @@ HAPPY: Script = rules([("/test/", [TEST, "It fails as it should.\n<approve/>"]),
 async def test_happy_path(root: Path, profile: str) -> None:
     model, sandbox, progress = ScriptedModel(HAPPY), Sandbox(), Progress()
     trajectories = await sample_trajectories(
-        ISSUE, CONTEXT, root, model, sandbox, solver(profile, trajectories=3), progress
+        ISSUE, CONTEXT, checkout_of(root), model, sandbox, solver(profile, trajectories=3), progress
     )
     assert [t.index for t in trajectories] == [0, 1, 2]
     for t in trajectories:
@@ -237,7 +240,7 @@ async def test_a_small_model_is_drawn_anew_and_writes_functions_whole(root: Path
         by_call([TEST, "<approve/>"], [wrong, wrong.replace("*", "+")]), on_cpu=True, context_window=32_768
     )
     chosen = resolve(SolverSettings(trajectories=1), model)
-    (t,) = await sample_trajectories(ISSUE, CONTEXT, root, model, Sandbox(), chosen, Progress())
+    (t,) = await sample_trajectories(ISSUE, CONTEXT, checkout_of(root), model, Sandbox(), chosen, Progress())
     assert t.end is TrajectoryEnd.DONE
     assert t.patch is not None
     assert t.patch.changes[0].text == MOD.replace("-", "+")
@@ -357,7 +360,7 @@ async def test_compact_adds_to_a_test_what_the_issue_binds(root: Path) -> None:
     issue = Issue(title="add is wrong", body="First:\n\n```python\none = 1\n```\n\n`add(one, 2)` gives -1, expected 3")
     model = ScriptedModel(by_call([TEST.replace("add(1,", "add(one,"), "<approve/>"], [FIX]))
     chosen = solver("compact", trajectories=1)
-    (t,) = await sample_trajectories(issue, CONTEXT, root, model, Sandbox(), chosen, Progress())
+    (t,) = await sample_trajectories(issue, CONTEXT, checkout_of(root), model, Sandbox(), chosen, Progress())
     assert t.test is not None
     assert t.test.text.strip() == "from mod import add\none = 1\nassert add(one, 2) == 3"
     assert t.end is TrajectoryEnd.DONE
@@ -568,3 +571,15 @@ def test_diagram_and_table_agree(machine: Any) -> None:
     assert drawn == {(str(old.value), str(new.value)) for (old, _), new in machine.TRANSITIONS.items()}
     left = {old for old, _ in machine.TRANSITIONS}
     assert set(machine.TRANSITIONS.values()) - left == set(machine.State) - left
+
+
+async def test_an_edit_of_a_test_in_a_hidden_folder_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text(MOD)
+    (tmp_path / ".ci" / "tests").mkdir(parents=True)
+    (tmp_path / ".ci" / "tests" / "test_a.py").write_text("from mod import add\n")
+    judge = '<create path=".ci/tests/test_a.py">\nassert True\n</create>'
+    model = ScriptedModel(by_call([TEST, "<approve/>"], [judge, FIX, "<done/>"]))
+    (t,) = await sample(tmp_path, model)
+    assert "the edit changes .ci/tests/test_a.py, which judges it" in asked(model, "trajectory/0/edit/2")
+    assert t.patch is not None
+    assert t.patch.paths == ("mod.py",)
