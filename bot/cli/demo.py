@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from bot.cli.console import ConsoleProgress
 from bot.errors import TroopError
-from bot.llm.bundled_engine import own_engine
+from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings, read_settings
 from bot.store import Store
@@ -108,7 +108,7 @@ async def run_demo(
         endpoint = base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(
-                own_engine(Settings(_env_file=None, **own), data / "engine.log", progress.say)
+                configured_engine(Settings(_env_file=None, **own), data / "engine.log", progress.say)
             )
         port = free_port()
         secret = secrets.token_hex(16)

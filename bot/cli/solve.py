@@ -25,7 +25,7 @@ from bot.git.commit import Author, commit_patch
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
-from bot.llm.bundled_engine import own_engine
+from bot.llm.bundled_engine import configured_engine
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox
 from bot.sanitize import clean
@@ -162,7 +162,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         foreign = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
         endpoint = settings.main.base_url
         if not endpoint:
-            endpoint = await stack.enter_async_context(own_engine(settings, _engine_log(), progress.say))
+            endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
         models = await stack.enter_async_context(open_models(settings, endpoint))
         progress.say(f"model {models.main.name}, window {models.main.context_window:,} tokens")
         config, notes = read_config(checkout, settings)

@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 _LOGGED = re.compile(r"(?:INFO engine[\w.]*|troop engine): (.*)")
 
 
-def own_engine(
+def configured_engine(
     settings: Settings, log: Path, say: Callable[[str], None] = lambda words: None
 ) -> contextlib.AbstractAsyncContextManager[str]:
     """The engine that the settings name, else the bundled one, as of `bundled_engine`; `say` hears what is started.
@@ -35,17 +35,17 @@ def own_engine(
     """
     if not settings.engine_model:
         say("no model named: starting the engine with the bundled one, a toy; `troop models` fetches real ones")
-        return bundled_engine(log, arguments=settings.engine_arguments)
+        return engine_process(log, arguments=settings.engine_arguments)
     name = settings.engine_model
     path = locate(name, settings.models_dir)
     say(f"starting the engine with {name}; its output is in {log}")
     served = [one.name for one in CATALOGUE if one.name == name.lower()]
     arguments = [*(["--served-model-name", served[0]] if served else []), *settings.engine_arguments]
-    return bundled_engine(log, model=str(path), arguments=arguments, start_timeout=LOADING, say=say)
+    return engine_process(log, model=str(path), arguments=arguments, start_timeout=LOADING, say=say)
 
 
 @contextlib.asynccontextmanager
-async def bundled_engine(
+async def engine_process(
     log: Path,
     *,
     model: str = "",
@@ -155,7 +155,9 @@ class SharedEngine:
         async with self._lock:
             if not self._url:
                 output = self._settings.work_dir / "engine.log"
-                self._url = await self._stack.enter_async_context(own_engine(self._settings, output, _logger.info))
+                self._url = await self._stack.enter_async_context(
+                    configured_engine(self._settings, output, _logger.info)
+                )
             return self._url
 
     async def close(self) -> None:

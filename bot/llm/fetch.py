@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from bot.errors import FetchFailed
-from bot.llm.published_models import Part, Published
+from bot.llm.published_models import Part, PublishedFile
 
 CHUNK = 1 << 20  # bytes
 TRIES = 2  # of a part that arrives wrong
@@ -34,7 +34,7 @@ Watch = Callable[[int], None]
 """Told how many bytes of the file are there."""
 
 
-def fetch_all(wanted: Sequence[Published], folder: Path, console: Console) -> None:
+def fetch_all(wanted: Sequence[PublishedFile], folder: Path, console: Console) -> None:
     """Fetch what is not there whole, showing progress. Raises `FetchFailed` with what to do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def fetch_all(wanted: Sequence[Published], folder: Path, console: Console) -> No
         raise FetchFailed(f"{folder} can't be written: {error.strerror or error}; see --into") from None
 
 
-def fetch(one: Published, folder: Path, watch: Watch = lambda done: None) -> bool:
+def fetch(one: PublishedFile, folder: Path, watch: Watch = lambda done: None) -> bool:
     """Put the file into `folder`; False where it was there already. Raises `FetchFailed`, `OSError`."""
     path = one.path(folder)
     if one.is_in(folder) and _sha256_of(path) == one.sha256:  # whatever has happened to it since
@@ -70,7 +70,7 @@ def fetch(one: Published, folder: Path, watch: Watch = lambda done: None) -> boo
     return True
 
 
-def _put_together(one: Published, whole: Path, scratch: Path, watch: Watch) -> None:
+def _put_together(one: PublishedFile, whole: Path, scratch: Path, watch: Watch) -> None:
     """Every part at its place in `whole`; those that are there with the right hash are left alone."""
     whole.touch()
     with whole.open("r+b") as file:
@@ -192,7 +192,7 @@ def _sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _shown(one: Published, console: Console) -> Iterator[Watch]:
+def _shown(one: PublishedFile, console: Console) -> Iterator[Watch]:
     """A bar on a terminal; elsewhere a line for every tenth, and none for what is there at once."""
     if not console.is_terminal:
         started, told = time.monotonic(), [0]

@@ -23,7 +23,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """One file: its parts, joined in order. `name` is what people type."""
 
     name: str
@@ -74,7 +74,7 @@ QWEN_PARTS = (
 )
 FULL_PART, LAST_PART = 52_428_800, 16_315_968  # bytes
 
-SMOLLM2 = Published(
+SMOLLM2 = PublishedFile(
     name="smollm2-135m",
     title="SmolLM2-135M-Instruct, Q4_1",
     kind="model",
@@ -90,7 +90,7 @@ SMOLLM2 = Published(
         ),
     ),
 )
-QWEN = Published(
+QWEN = PublishedFile(
     name="qwen2.5-coder-1.5b",
     title="Qwen2.5-Coder-1.5B-Instruct, Q4_K_M",
     kind="model",
@@ -107,7 +107,7 @@ QWEN = Published(
         for i, sha256 in enumerate(QWEN_PARTS, 1)
     ),
 )
-HUMANEVAL = Published(
+HUMANEVAL = PublishedFile(
     name="humaneval",
     title="HumanEval, 164 problems",
     kind="data",
@@ -126,7 +126,7 @@ HUMANEVAL = Published(
 CATALOGUE = (SMOLLM2, QWEN, HUMANEVAL)
 
 
-def published(name: str) -> Published:
+def published(name: str) -> PublishedFile:
     """The one with this name. Raises `ModelMissing`, which tells the names."""
     for one in CATALOGUE:
         if one.name == name.lower():

@@ -18,7 +18,7 @@ from typing import Any
 
 from bot.errors import TroopError
 from bot.journal import FileJournal
-from bot.llm.bundled_engine import own_engine
+from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
 from bot.sandbox import open_sandbox
 from bot.sandbox.journaled import JournaledSandbox
@@ -77,7 +77,7 @@ async def run(arguments: argparse.Namespace) -> int:
     async with contextlib.AsyncExitStack() as stack:
         url = arguments.model_url
         if not url:
-            url = await stack.enter_async_context(own_engine(engine, out / "engine.log", say))
+            url = await stack.enter_async_context(configured_engine(engine, out / "engine.log", say))
         solver = SolverSettings(
             trajectories=arguments.trajectories, seed=arguments.seed, test_timeout=10.0, matrix_seconds=MATRIX_SECONDS
         )

@@ -25,7 +25,7 @@ from openai import AsyncOpenAI
 
 from bot.contracts import Sandbox
 from bot.errors import ModelMissing, TroopError
-from bot.llm.bundled_engine import LOADING, bundled_engine
+from bot.llm.bundled_engine import LOADING, engine_process
 from bot.llm.published_models import HUMANEVAL, QWEN, locate
 from bot.records import Job, Test
 from bot.sandbox import open_sandbox
@@ -141,7 +141,7 @@ async def measure(model: Path, problems: list[Problem], args: argparse.Namespace
     KEPT.mkdir(parents=True, exist_ok=True)
     name = f"humaneval-{model.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     options = ["--dtype", args.dtype, *args.options]
-    engine = bundled_engine(
+    engine = engine_process(
         KEPT / f"{name}.log",
         model=str(model),
         threads=args.threads,

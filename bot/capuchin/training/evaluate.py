@@ -16,7 +16,7 @@ import openai
 from bot.capuchin.exercises.scenes import Scene, Scenes
 from bot.capuchin.exercises.tasks import review_test, revise_edit, write_edit, write_test
 from bot.capuchin.exercises.turns import Turn, script
-from bot.llm.bundled_engine import bundled_engine
+from bot.llm.bundled_engine import engine_process
 from bot.llm.grammars import edit_grammar, test_grammar
 
 TEMPERATURE = 0.6  # of the compact profile
@@ -55,7 +55,7 @@ async def sampler(folder: Path, seed: int = 0) -> AsyncIterator[Sampler]:
     """An engine that serves the checkpoint, for as long as the context lasts. Raises `EndpointError`."""
     with tempfile.TemporaryDirectory() as temporary:
         async with (
-            bundled_engine(Path(temporary) / "engine.log", model=str(folder)) as url,
+            engine_process(Path(temporary) / "engine.log", model=str(folder)) as url,
             openai.AsyncOpenAI(base_url=url, api_key="none", timeout=600) as client,
         ):
             yield Sampler(client, (await client.models.list()).data[0].id, seed)

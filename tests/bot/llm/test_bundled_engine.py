@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import EndpointError
-from bot.llm.bundled_engine import READY, bundled_engine
+from bot.llm.bundled_engine import READY, engine_process
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def test_serves_until_the_context_ends(engine: Path, tmp_path: Path) -> No
         f"print({READY!r} + 'http://127.0.0.1:8', flush=True)\n"
         "time.sleep(1000)\n"
     )
-    async with bundled_engine(tmp_path / "log", model="folder", threads=3) as url:
+    async with engine_process(tmp_path / "log", model="folder", threads=3) as url:
         assert url == "http://127.0.0.1:8/v1"
         pid = int((tmp_path / "pid").read_text())
         os.kill(pid, 0)
@@ -41,7 +41,7 @@ async def test_serves_until_the_context_ends(engine: Path, tmp_path: Path) -> No
 async def test_says_where_to_look_if_it_ends(engine: Path, tmp_path: Path) -> None:
     engine.write_text("import sys\nprint('no checkpoint')\nsys.exit(3)\n")
     with pytest.raises(EndpointError, match=r"exit code 3 .*log"):
-        async with bundled_engine(tmp_path / "log"):
+        async with engine_process(tmp_path / "log"):
             pass
     assert "no checkpoint" in (tmp_path / "log").read_text()
 
@@ -49,5 +49,5 @@ async def test_says_where_to_look_if_it_ends(engine: Path, tmp_path: Path) -> No
 async def test_gives_up_on_one_that_never_listens(engine: Path, tmp_path: Path) -> None:
     engine.write_text("import time\ntime.sleep(1000)\n")
     with pytest.raises(EndpointError, match="did not come up"):
-        async with bundled_engine(tmp_path / "log", start_timeout=0.5):
+        async with engine_process(tmp_path / "log", start_timeout=0.5):
             pass

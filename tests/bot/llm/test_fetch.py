@@ -12,7 +12,7 @@ from rich.console import Console
 from bot.cli import main as command
 from bot.errors import FetchFailed, ModelMissing
 from bot.llm import fetch
-from bot.llm.published_models import CATALOGUE, QWEN, SMOLLM2, Part, Published, locate, published
+from bot.llm.published_models import CATALOGUE, QWEN, SMOLLM2, Part, PublishedFile, locate, published
 
 TEXTS = (b"first part, ", b"the second, ", b"and the end")
 
@@ -39,7 +39,7 @@ def parts(texts: Iterable[bytes] = TEXTS) -> tuple[Part, ...]:
     )
 
 
-TINY = Published("tiny", "Tiny", "model", "tiny.gguf", hashlib.sha256(b"".join(TEXTS)).hexdigest(), parts())
+TINY = PublishedFile("tiny", "Tiny", "model", "tiny.gguf", hashlib.sha256(b"".join(TEXTS)).hexdigest(), parts())
 
 
 @pytest.fixture

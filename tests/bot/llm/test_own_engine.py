@@ -6,7 +6,7 @@ import pytest
 
 from bot.errors import EndpointError, ModelMissing
 from bot.llm import bundled_engine
-from bot.llm.bundled_engine import READY, own_engine
+from bot.llm.bundled_engine import READY, configured_engine
 from bot.llm.published_models import SMOLLM2
 from bot.settings import Settings
 
@@ -39,7 +39,7 @@ async def test_a_published_model_is_served_under_its_name(engine: Path, tmp_path
         file.truncate(SMOLLM2.size)
     said: list[str] = []
     chosen = settings(engine_model="SmolLM2-135M", models_dir=tmp_path, engine_arguments="--threads 1")
-    async with own_engine(chosen, tmp_path / "log", said.append) as url:
+    async with configured_engine(chosen, tmp_path / "log", said.append) as url:
         assert url == "http://127.0.0.1:8/v1"
     log = (tmp_path / "log").read_text()
     asked = ["--model", str(SMOLLM2.path(tmp_path)), "--served-model-name", "smollm2-135m", "--threads", "1"]
@@ -48,12 +48,12 @@ async def test_a_published_model_is_served_under_its_name(engine: Path, tmp_path
 
 
 async def test_a_path_keeps_its_own_name_and_none_is_the_bundled_model(engine: Path, tmp_path: Path) -> None:
-    async with own_engine(settings(engine_model=str(tmp_path)), tmp_path / "log"):
+    async with configured_engine(settings(engine_model=str(tmp_path)), tmp_path / "log"):
         pass
     log = (tmp_path / "log").read_text()
     assert f"'--model', '{tmp_path}'" in log
     assert "--served-model-name" not in log
-    async with own_engine(settings(), tmp_path / "bundled"):
+    async with configured_engine(settings(), tmp_path / "bundled"):
         pass
     assert "--model" not in (tmp_path / "bundled").read_text()
 
@@ -61,13 +61,13 @@ async def test_a_path_keeps_its_own_name_and_none_is_the_bundled_model(engine: P
 def test_one_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
     for name, mend in (("smollm2-135m", "make models"), ("nowhere.gguf", "GGUF file")):
         with pytest.raises(ModelMissing, match=mend):
-            own_engine(settings(engine_model=name, models_dir=tmp_path), tmp_path / "log")
+            configured_engine(settings(engine_model=name, models_dir=tmp_path), tmp_path / "log")
 
 
 async def test_what_the_engine_says_against_a_model_is_passed_on(engine: Path, tmp_path: Path) -> None:
     engine.write_text("import sys\nprint('troop engine: the file is cut short', file=sys.stderr)\nsys.exit(1)\n")
     with pytest.raises(EndpointError, match="exit code 1 before it listened: the file is cut short; its output"):
-        async with own_engine(settings(engine_model=str(tmp_path)), tmp_path / "log"):
+        async with configured_engine(settings(engine_model=str(tmp_path)), tmp_path / "log"):
             pass
 
 
@@ -86,5 +86,5 @@ async def test_a_long_start_is_not_silent(engine: Path, tmp_path: Path, monkeypa
         if words.startswith("still loading"):
             told.touch()
 
-    async with own_engine(settings(engine_model=str(tmp_path)), tmp_path / "log", say):
+    async with configured_engine(settings(engine_model=str(tmp_path)), tmp_path / "log", say):
         assert any(words.startswith("still loading, 0 s") for words in said)
