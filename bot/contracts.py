@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Execution, IssueComment, IssueState, Job, ModelCall, Reply
+from bot.records import Checkout, Execution, IssueComment, IssueState, Job, ModelCall, Patch, Reply
 
 
 class Journal(Protocol):
@@ -81,23 +81,15 @@ class Dispatcher(Protocol):
         """Let running jobs finish for the grace period, then cancel them."""
 
 
-MAY_WRITE = frozenset({"admin", "write"})  # answers of `Forge.permission` that let somebody ask Troop for work
+OUR_COMMENT = "<!-- troop"  # how every comment of ours begins
+MAY_WRITE = frozenset({"admin", "write"})  # answers of `IssueTracker.permission` that let somebody ask Troop for work
 
 
-class Forge(Protocol):
-    """Where the repository, the issue and the pull request live: GitHub, or a local checkout.
+class RepositoryHost(Protocol):
+    """Where the repository lives: GitHub, or a local checkout.
 
     All calls are idempotent: made twice, they leave the same state as made once. Raise `ForgeError` and its children.
     """
-
-    async def permission(self, repository: str, user: str) -> str:
-        """`admin`, `write`, `read` or `none`; raises where GitHub can't tell, so that callers fail closed."""
-
-    async def issue_state(self, repository: str, number: int) -> IssueState:
-        """The issue as it is now: a late or reordered delivery must not start what nobody wants any more."""
-
-    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
-        """Comments last edited before the moment, by people with write permission; ours and bots' left out."""
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """Check out the default branch, or the given commit, below `target`; the commit's full name.
@@ -106,11 +98,12 @@ class Forge(Protocol):
         removed. No hooks, no submodules; size and time capped. Raises `CheckoutError` too.
         """
 
-    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
-        """Create, or edit, the one comment that carries the hidden marker; its URL."""
+    async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
+        """Commit the patch on top of the checkout's commit, in its workspace alone; the new commit's full name.
 
-    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
-        """Make `label` the only one of `known` on the issue; with an empty `label`, take all of them off."""
+        The host knows the author. `moment` dates the commit; None takes the base commit's date. Raises `CheckoutError`
+        where the patch can't be committed, and `Refused` where this host does not publish it.
+        """
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
         """Push a commit of the workspace `checkout` as a branch; with `force`, also over one that Troop itself made.
@@ -118,8 +111,35 @@ class Forge(Protocol):
         Raises `BranchTaken` where the branch has a commit of somebody else.
         """
 
+
+class IssueTracker(Protocol):
+    """Where issues live, and pull requests, whose numbers, comments and labels are an issue's, too.
+
+    All calls are idempotent: made twice, they leave the same state as made once. Raise `ForgeError` and its children.
+    Text is redacted and cut to the tracker's limit here, so callers pass it whole.
+    """
+
+    async def permission(self, repository: str, user: str) -> str:
+        """`admin`, `write`, `read` or `none`; raises where GitHub does not say, so that callers fail closed."""
+
+    async def issue_state(self, repository: str, number: int) -> IssueState:
+        """The issue as it is now: a late or reordered delivery must not start what nobody wants any more."""
+
+    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
+        """Comments last edited before the moment, by people with write permission; ours and bots' left out."""
+
+    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
+        """Create, or edit, the one comment that carries the hidden marker; its URL."""
+
+    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
+        """Make `label` the only one of `known` on the issue; with an empty `label`, remove all of them."""
+
     async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
         """The open pull request of the branch `head`: created, or found and its text updated; its URL."""
 
     async def resolve_issue(self, repository: str, number: int) -> int:
         """The issue that a conversation is about: itself, or, for a pull request of ours, the issue it answers."""
+
+
+class Forge(RepositoryHost, IssueTracker, Protocol):
+    """Both, as publishing needs them."""

@@ -26,6 +26,7 @@ def _words(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Url = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+_SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
 
 
@@ -142,6 +143,30 @@ class Settings(BaseSettings):
     relevance: ModelSettings = ModelSettings()  # base_url empty: the main model reads the files too
     solver: SolverSettings = SolverSettings()
     sandbox: SandboxSettings = SandboxSettings()
+
+    def own_login(self, *, as_app: bool) -> str:
+        """Our own login on GitHub: the App's bot, or the token's user; empty where that one is not named."""
+        return f"{self.app_slug}[bot]" if as_app else self.token_login
+
+    def webhook_secrets(self) -> tuple[bytes, ...]:
+        """The webhook secrets that are valid now: the current one, and the previous one while secrets rotate."""
+        both = (self.webhook_secret, self.webhook_secret_previous)
+        return tuple(secret.get_secret_value().encode() for secret in both if secret.get_secret_value())
+
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets that are set, the private key's file included: none of them may appear in what Troop writes."""
+        held = (
+            self.private_key,
+            self.token,
+            self.webhook_secret,
+            self.webhook_secret_previous,
+            self.main.api_key,
+            self.relevance.api_key,
+        )
+        values = [secret.get_secret_value() for secret in held]
+        if self.private_key_file is not None and self.private_key_file.exists():
+            values.append(self.private_key_file.read_text(errors="replace"))
+        return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
 
 
 def read_settings() -> Settings:

@@ -18,10 +18,9 @@ from rich.console import Console
 from bot.cli.console import ConsoleProgress, print_report
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
-from bot.forge.local import LocalForge
+from bot.forge.local import LocalCheckout
 from bot.git.build_artifacts import copy_built, remove_built
 from bot.git.checkout import check_out
-from bot.git.commit import Author, commit_patch
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
@@ -33,7 +32,6 @@ from bot.settings import Settings, read_settings
 from bot.solver.pipeline import open_models, read_config, solve
 
 S = TypeVar("S", bound=BaseModel)
-AUTHOR = Author(name="troop", email="troop@localhost")
 
 
 @dataclass(frozen=True)
@@ -154,11 +152,11 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
     issue = read_issue(options.issue_text)
     if not issue.title:
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
-    forge = LocalForge(options.path, progress.say)
+    host = LocalCheckout(options.path, progress.say)
     async with contextlib.AsyncExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troop-")))
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
-        checkout = await check_out(forge, "", work / "checkout")
+        checkout = await check_out(host, "", work / "checkout")
         foreign = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
         endpoint = settings.main.base_url
         if not endpoint:
@@ -202,7 +200,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             )  # fmt: skip
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()
-            branch = await _write_branch(forge, checkout, report, progress.say) if can_branch else ""
+            branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
         except BaseException:
             journal.close()
             raise
@@ -237,17 +235,17 @@ def _journal_path(settings: Settings, checkout: Checkout, issue: Issue, model: s
     return _state() / f"{name}.jsonl"
 
 
-async def _write_branch(forge: LocalForge, checkout: Checkout, report: Report, say: Callable[[str], None]) -> str:
+async def _write_branch(host: LocalCheckout, checkout: Checkout, report: Report, say: Callable[[str], None]) -> str:
     """The branch's name; "" where there is no winner, or the branch is somebody's now."""
     verdict = report.verdict
     if verdict.winner is None:
         return ""
     patch = verdict.ballot.candidates[verdict.winner].patch
     message = f"{report.issue.title[:72]}\n\n{verdict.reason}"
-    commit = await commit_patch(checkout, patch, message, AUTHOR, None)
+    commit = await host.commit(checkout, patch, message, None)
     branch = local_branch_of(report.issue, patch)
     try:
-        await forge.push("", Path(checkout.workspace), branch, commit, force=True)
+        await host.push("", Path(checkout.workspace), branch, commit, force=True)
     except Refused as error:  # the count is worth showing all the same
         say(str(error))
         return ""

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from bot.contracts import Forge
+from bot.contracts import RepositoryHost
 from bot.errors import BranchTaken
 from bot.records import Checkout, Issue, Patch, Report
 
@@ -35,15 +35,15 @@ def _slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG].strip("-")
 
 
-async def push_branch(forge: Forge, repository: str, checkout: Checkout, report: Report, commit: str) -> str:
+async def push_branch(host: RepositoryHost, repository: str, checkout: Checkout, report: Report, commit: str) -> str:
     """Push the commit as the run's branch; its name. People's own commits are never pushed over."""
     workspace = Path(checkout.workspace)
     branch = branch_of(report.issue)
     try:
-        await forge.push(repository, workspace, branch, commit, force=True)
+        await host.push(repository, workspace, branch, commit, force=True)
     except BranchTaken:
         branch = other_branch_of(report)
-        await forge.push(repository, workspace, branch, commit, force=True)
+        await host.push(repository, workspace, branch, commit, force=True)
     return branch
 
 

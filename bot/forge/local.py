@@ -1,4 +1,4 @@
-"""A checkout as a `Forge`: `troop solve PATH` needs no GitHub.
+"""A checkout as a `RepositoryHost`: `troop solve PATH` needs no GitHub.
 
 What people expect is that the files in front of them are solved. So the commit that a run begins with holds what is on
 disk: tracked files as they are now, and untracked ones that git does not ignore. Where that differs from HEAD, it is a
@@ -17,9 +17,11 @@ from pathlib import Path
 from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
 from bot.forge.branches import PREFIX
 from bot.git.command import Watch, check_branch, check_commit, git
+from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
-from bot.records import IssueComment, IssueState
+from bot.records import Checkout, Patch
 
+AUTHOR = Author(name="troop", email="troop@localhost")
 MAX_BYTES = 2_000_000_000
 SECONDS = 600.0
 # In a folder without git nobody says what is not source; these never are.
@@ -28,22 +30,20 @@ _IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
     # Dated at the beginning of time: the same files are the same commit, so that an interrupted run finds its journal.
-    for part, value in (("NAME", "troop"), ("EMAIL", "troop@localhost"), ("DATE", "@0 +0000"))
+    for part, value in (("NAME", AUTHOR.name), ("EMAIL", AUTHOR.email), ("DATE", "@0 +0000"))
 }
 _ALLOW_FILE = ("protocol.file.allow=always",)
 
 Say = Callable[[str], None]
 
 
-class LocalForge:
-    """One checkout at `path`. The calls' `repository` and `number` are ignored; `say` is told what GitHub would be."""
+class LocalCheckout:
+    """One checkout at `path`. The calls' `repository` is ignored; `say` gets what the user should know."""
 
     def __init__(self, path: Path, say: Say = lambda _: None) -> None:
         self._path = path.resolve()
         self._say = say
         self._is_repository = False
-
-    # -- git
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """Copy what is on disk. `commit` (of a run that goes on) must be what is on disk still."""
@@ -68,6 +68,10 @@ class LocalForge:
             self._say("uncommitted changes are part of what is solved: they become a commit beneath the fix")
         await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES)
         return found
+
+    async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
+        """By `AUTHOR`. Any patch is committed: whoever asked reads it on their own disk."""
+        return await commit_patch(checkout, patch, message, AUTHOR, moment)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
         """Write the branch into the user's repository.
@@ -179,29 +183,3 @@ class LocalForge:
         message = b"Take the files as they are on disk\n"
         made = await workspace.git("commit-tree", tree, *parent, "-F", "-", stdin=message, env=_IDENTITY)
         return made.decode().strip()
-
-    # -- what a checkout does not have: told instead
-
-    async def permission(self, repository: str, user: str) -> str:
-        """Who sits before the checkout may do all."""
-        return "admin"
-
-    async def issue_state(self, repository: str, number: int) -> IssueState:
-        return IssueState(open=True, labels=())
-
-    async def resolve_issue(self, repository: str, number: int) -> int:
-        return number
-
-    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
-        return ()
-
-    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
-        self._say(body.replace(marker, "").strip())
-        return ""
-
-    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
-        self._say(f"label: {label}")
-
-    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
-        self._say(f"{title}\n\n{body}")
-        return ""

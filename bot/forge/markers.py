@@ -2,9 +2,10 @@
 
 import re
 
+from bot.contracts import OUR_COMMENT
 from bot.records import CommandName
 
-ANY_MARKER = re.compile(r"<!-- troop\b")
+ANY_MARKER = re.compile(rf"{OUR_COMMENT}\b")
 _ISSUE = re.compile(r"<!-- troop:issue=([1-9][0-9]{0,17}) -->")
 
 STATUS = "<!-- troop:status -->"  # the one comment that is edited as runs go

@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from bot.contracts import Forge
+from bot.contracts import RepositoryHost
 from bot.errors import CheckoutError, GitFailed
 from bot.git.commit import LFS_POINTER
 from bot.git.workspace import Workspace
@@ -18,14 +18,14 @@ from bot.records import Checkout
 _POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller
 
 
-async def check_out(forge: Forge, repository: str, target: Path, commit: str = "") -> Checkout:
+async def check_out(host: RepositoryHost, repository: str, target: Path, commit: str = "") -> Checkout:
     """Clone the default branch's newest commit, or the given one, into `target` and look it through.
 
     Mutates `target` alone, and begins it anew. Raises `CheckoutError` where the repository is empty, too large, or
-    can't be written to disk, and `ForgeError` where the forge refuses.
+    can't be written to disk, and `ForgeError` where the host refuses.
     """
     try:
-        found = await forge.clone(repository, target, commit)
+        found = await host.clone(repository, target, commit)
     except GitFailed as error:
         if "couldn't find remote ref HEAD" in error.words:
             raise CheckoutError("the repository has no commit yet; push one first") from error

@@ -3,20 +3,18 @@
 Every command is answered by one comment, under a marker of its own, so that a command executed twice is answered once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never
 
 from bot.contracts import MAY_WRITE, Forge
 from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
-from bot.git.commit import Author, commit_patch
 from bot.lifecycle import ACTIVE, RunState
 from bot.patch.policy import check_patch
 from bot.publish.messages import alternatives, answers, pull_request
 from bot.publish.messages.labels import Labels
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
-from bot.sanitize import redact
 
 
 class RunNow(Protocol):
@@ -66,17 +64,13 @@ class FollowUp:
         forge: Forge,
         runs: Runs,
         check_out: Callable[[str], Awaitable[Checkout]],
-        author: Author,
         *,
         labels: Labels,
-        secrets: Sequence[str] = (),
     ) -> None:
         self._forge = forge
         self._runs = runs
         self._check_out = check_out
-        self._author = author
         self._labels = labels
-        self._secrets = secrets
 
     async def execute(self, command: ClaimedCommand) -> FollowedUp:
         """Execute and answer; safe to call twice.
@@ -93,7 +87,7 @@ class FollowUp:
         issue = await self._forge.resolve_issue(repository, here)
         words, started = await self._carry_out(command, issue)
         marker = answer_marker(command.id, command.command.name)
-        await self._forge.comment(repository, here, marker, redact(f"{marker}\n{words}", self._secrets))
+        await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
         return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)
 
     async def _carry_out(self, command: ClaimedCommand, issue: int) -> tuple[str, int | None]:
@@ -136,9 +130,9 @@ class FollowUp:
     async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:
         """All of them, where the command was given: what stands elsewhere already is shown here, too."""
         if report.verdict.outcome is Outcome.ABSTAINED:
-            words = alternatives.evidence(report, secrets=self._secrets)
+            words = alternatives.evidence(report)
         else:
-            words = alternatives.alternatives(report, shown=None, secrets=self._secrets)
+            words = alternatives.alternatives(report, shown=None)
         url = await self._forge.comment(command.repository, command.issue_number, ALTERNATIVES, words)
         return answers.shown(url)
 
@@ -151,19 +145,19 @@ class FollowUp:
         chosen = asked - 1
         patch = ballot.candidates[chosen].patch
         try:
-            flagged = check_patch(patch, self._secrets)
+            flagged = check_patch(patch)
             checkout = await self._check_out(report.base_commit)
-            message = redact(pull_request.commit_message(report, chosen), self._secrets)
-            commit = await commit_patch(checkout, patch, message, self._author, report.labelled_at)
+            message = pull_request.commit_message(report, chosen)
+            commit = await self._forge.commit(checkout, patch, message, report.labelled_at)
             branch = await push_branch(self._forge, command.repository, checkout, report, commit)
         except RateLimited:
             raise
         except (Refused, CheckoutError) as error:
             return answers.not_publishable(chosen, str(error))
         by = "" if chosen == report.verdict.winner else command.sender
-        body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, secrets=self._secrets)
-        title = redact(pull_request.title(report), self._secrets)
+        body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
+        title = pull_request.title(report)
         url = await self._forge.pull_request(command.repository, branch, title, body)
-        rest = alternatives.alternatives(report, shown=chosen, secrets=self._secrets)
+        rest = alternatives.alternatives(report, shown=chosen)
         await self._forge.comment(command.repository, pull_number(url) or report.issue.number, ALTERNATIVES, rest)
         return answers.used(chosen, report, url, commit)

@@ -4,17 +4,15 @@ Every act is idempotent and is fenced by the run's attempt: a worker that dies b
 leaves what the next one finds and completes, with one branch, one pull request and one comment of each kind.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, STATUS
-from bot.git.commit import Author, commit_patch
 from bot.patch.policy import check_patch
 from bot.publish.messages import alternatives, pull_request, status
 from bot.publish.messages.labels import Labels
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
-from bot.sanitize import redact
 
 
 class Published(Record):
@@ -30,34 +28,32 @@ async def publish(
     run: ClaimedRun,
     report: Report,
     checkout: Checkout,
-    author: Author,
     fence: Callable[[], Awaitable[None]],
     *,
     labels: Labels,
-    secrets: Sequence[str] = (),
 ) -> Published:
     """Publish the report of a run that ended solved or abstained.
 
-    `fence` is called before each act and raises `LeaseLost` where another worker has the run. `secrets` are redacted
-    from all that is told. Raises `Refused` for a patch that the policy refuses, and `ForgeError`.
+    `fence` is called before each act and raises `LeaseLost` where another worker has the run. Raises `Refused` for a
+    patch that the policy or the forge refuses, and `ForgeError`.
     """
     if report.verdict.outcome is Outcome.ABSTAINED:
-        return await _abstain(forge, run, report, fence, labels=labels, secrets=secrets)
+        return await _abstain(forge, run, report, fence, labels=labels)
     winner = report.verdict.winner
     if report.verdict.outcome is not Outcome.SOLVED or winner is None:
         raise ValueError(f"a report with outcome {report.verdict.outcome.value} is not published")
     patch = report.verdict.ballot.candidates[winner].patch
-    flagged = check_patch(patch, secrets)
+    flagged = check_patch(patch)
     repository, number = run.repository, run.issue.number
-    message = redact(pull_request.commit_message(report, winner), secrets)
-    commit = await commit_patch(checkout, patch, message, author, run.labelled_at)
+    message = pull_request.commit_message(report, winner)
+    commit = await forge.commit(checkout, patch, message, run.labelled_at)
     await fence()
     branch = await push_branch(forge, repository, checkout, report, commit)
     await fence()
-    body = pull_request.body(report, flagged=flagged, secrets=secrets)
-    url = await forge.pull_request(repository, branch, redact(pull_request.title(report), secrets), body)
+    body = pull_request.body(report, flagged=flagged)
+    url = await forge.pull_request(repository, branch, pull_request.title(report), body)
     await fence()
-    rest = alternatives.alternatives(report, shown=winner, secrets=secrets)
+    rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)
     await fence()
     await forge.comment(repository, number, STATUS, status.solved(report, url))
@@ -73,11 +69,10 @@ async def _abstain(
     fence: Callable[[], Awaitable[None]],
     *,
     labels: Labels,
-    secrets: Sequence[str],
 ) -> Published:
     repository, number = run.repository, run.issue.number
     await fence()
-    await forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report, secrets=secrets))
+    await forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report))
     await fence()
     await forge.comment(repository, number, STATUS, status.abstained(report))
     await fence()

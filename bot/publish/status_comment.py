@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from bot.contracts import Forge
+from bot.contracts import IssueTracker
 from bot.errors import ForgeError
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
@@ -28,7 +28,7 @@ class StatusComment:
 
     def __init__(
         self,
-        forge: Forge,
+        forge: IssueTracker,
         run: ClaimedRun,
         fence: Callable[[], Awaitable[None]],
         *,
@@ -95,7 +95,7 @@ class StatusComment:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
+async def announce(forge: IssueTracker, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
     """Tell the issue of an end without a count: the status comment and the label. Idempotent. Raises `ForgeError`."""
     number = run.issue.number
     body = status.ended(state, reason, run.sender, labels.wanted)

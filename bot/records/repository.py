@@ -37,7 +37,7 @@ class Checkout(Record):
     """A repository on our disk. `root` holds its files and nothing else: git's own folder lies beside it."""
 
     root: str  # absolute path of the files
-    workspace: str  # folder that holds `root` and git's folder; what `Forge.push` takes
+    workspace: str  # folder that holds `root` and git's folder; what `RepositoryHost.push` takes
     commit: str  # full name of the commit that was checked out
     files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
     left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules

@@ -5,8 +5,20 @@ or a program wrote, `fence` and `inline` for its code and output, `redact` for s
 """
 
 from bot.sanitize.clean import Cleaned, clean
-from bot.sanitize.fit import BODY_LIMIT, CUT_NOTE, fit
+from bot.sanitize.fit import BODY_LIMIT, CUT_NOTE, fit, outgoing
 from bot.sanitize.neutralize import fence, inline, neutralize
 from bot.sanitize.redact import REDACTED, redact
 
-__all__ = ["BODY_LIMIT", "CUT_NOTE", "REDACTED", "Cleaned", "clean", "fence", "fit", "inline", "neutralize", "redact"]
+__all__ = [
+    "BODY_LIMIT",
+    "CUT_NOTE",
+    "REDACTED",
+    "Cleaned",
+    "clean",
+    "fence",
+    "fit",
+    "inline",
+    "neutralize",
+    "outgoing",
+    "redact",
+]

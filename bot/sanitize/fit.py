@@ -1,11 +1,13 @@
 """A long body, cut to GitHub's limit and still valid Markdown."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html.parser import HTMLParser
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from bot.sanitize.redact import redact
 
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 
@@ -98,3 +100,8 @@ def fit(markdown: str, limit: int = BODY_LIMIT, note: str = CUT_NOTE) -> str:
         if len(whole) <= limit:
             return whole
         room -= max(len(whole) - limit, 1)
+
+
+def outgoing(markdown: str, secrets: Iterable[str]) -> str:
+    """What may go to GitHub of a text: redacted, then cut to its limit. In this order: half a secret is not found."""
+    return fit(redact(markdown, secrets))

@@ -26,7 +26,7 @@ from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.web.pages import RunReader, routes
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
-from bot.webhook.delivery import Delivery, Refusal, receive, secrets_of
+from bot.webhook.delivery import Delivery, Refusal, receive
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper hands the job over
 
@@ -57,7 +57,7 @@ def create_app(
     lifespan: "Lifespan | None" = None,
 ) -> FastAPI:
     """The application. Raises `SettingsError` without a webhook secret: nothing could be verified."""
-    secrets = secrets_of(settings)
+    secrets = settings.webhook_secrets()
     if not secrets:
         raise SettingsError("TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings")
     rules = Rules.of(settings)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from bot.contracts import OUR_COMMENT
 from bot.records import Issue, Record
 from bot.sanitize import clean
 from bot.settings import Settings
@@ -22,7 +23,6 @@ from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import CommentEvent, Event, IssueEvent, IssuePayload, User
 
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
-MARKER = "<!-- troop"  # how every comment of ours begins
 
 
 class Rules(Record):
@@ -39,7 +39,7 @@ class Rules(Record):
             label=settings.label,
             repositories=settings.repositories,
             app_id=settings.app_id,
-            own_login=f"{settings.app_slug}[bot]" if settings.app_id else settings.token_login,
+            own_login=settings.own_login(as_app=bool(settings.app_id)),
         )
 
     def allows(self, repository: str) -> bool:
@@ -138,7 +138,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
     if rules.app_id and comment.performed_via_github_app and comment.performed_via_github_app.id == rules.app_id:
         return Ignore(reason="the comment was written through our own App")
     body = comment.body or ""
-    if body.startswith(MARKER):
+    if body.startswith(OUR_COMMENT):
         return Ignore(reason="the comment is one of our own")
     command = slash_command.parse(body)
     if command is None:

@@ -13,7 +13,6 @@ from typing import Any
 from pydantic_core import from_json
 
 from bot.records import Record
-from bot.settings import Settings
 
 MAX_BODY = 25 * 1024 * 1024  # bytes; GitHub doesn't send more
 
@@ -35,12 +34,6 @@ class Refusal(Record):
 
     status: int
     reason: str
-
-
-def secrets_of(settings: Settings) -> tuple[bytes, ...]:
-    """The secrets that are valid now: the current one, and the previous one while secrets rotate."""
-    both = (settings.webhook_secret, settings.webhook_secret_previous)
-    return tuple(secret.get_secret_value().encode() for secret in both if secret.get_secret_value())
 
 
 def signature(secret: bytes, body: bytes) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
-from bot.git.commit import Author
 from bot.journal import once
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import SharedEngine
@@ -61,8 +60,6 @@ class Service:
         self._watch = watch
         self._labels = Labels(wanted=settings.label)
         self._forges: dict[int | None, GitHubForge] = {}
-        self._author = author_of(settings)
-        self._secrets = secrets_of(settings)
         self._engine = SharedEngine(settings)
 
     def forge(self, installation_id: int | None) -> Forge:
@@ -99,9 +96,7 @@ class Service:
                 await journal.put("commit", Pinned(commit=checkout.commit).model_dump_json())
                 report = await self._solve(run, forge, checkout, journal, watchers, enter)
                 await enter(RunState.PUBLISHING)
-            published = await publish(
-                forge, run, report, checkout, self._author, fence, labels=self._labels, secrets=self._secrets
-            )
+            published = await publish(forge, run, report, checkout, fence, labels=self._labels)
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
@@ -186,9 +181,7 @@ class Service:
             async def at(commit: str) -> Checkout:
                 return await check_out(forge, command.repository, folder, commit)
 
-            followup = FollowUp(
-                forge, StoredRuns(self._store), at, self._author, labels=self._labels, secrets=self._secrets
-            )
+            followup = FollowUp(forge, StoredRuns(self._store), at, labels=self._labels)
             done = await followup.execute(command)
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
 
@@ -219,32 +212,6 @@ class StoredRuns:
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         return await in_thread(self._store.request_stop, run_id, reason)
-
-
-def author_of(settings: Settings) -> Author:
-    """Whom the commits are by: the App's own user, as GitHub shows it, or the token's."""
-    login = f"{settings.app_slug}[bot]" if settings.app_id else settings.token_login or settings.app_slug
-    prefix = f"{settings.app_id}+" if settings.app_id else ""
-    return Author(name=login, email=f"{prefix}{login}@users.noreply.github.com")
-
-
-def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """What must appear in nothing that is told."""
-    held = (
-        settings.private_key,
-        settings.token,
-        settings.webhook_secret,
-        settings.webhook_secret_previous,
-        settings.main.api_key,
-        settings.relevance.api_key,
-    )
-    values = [secret.get_secret_value() for secret in held]
-    if settings.private_key_file is not None and settings.private_key_file.exists():
-        values.append(settings.private_key_file.read_text(errors="replace"))
-    return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
-
-
-_SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.cli.console import STAGE_WORDS
 from bot.contracts import Sandbox
-from bot.forge.local import LocalForge
+from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
@@ -53,7 +53,7 @@ async def solve_bug(
     """The record of one bug, as it is written to the results. `folder` is made and holds the checkout."""
     began, started = time.time(), time.monotonic()
     write_tree(bug.files(package), folder / "package")
-    checkout = await check_out(LocalForge(folder / "package"), "", folder / "checkout")
+    checkout = await check_out(LocalCheckout(folder / "package"), "", folder / "checkout")
     sandbox = await open_sandbox(SandboxSettings(kind="process"), Path(checkout.root), notice=lambda _: None)
     try:
         issue = Issue(title=bug.title, body=bug.body)

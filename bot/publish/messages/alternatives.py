@@ -17,12 +17,12 @@ from bot.publish.messages.count import (
 )
 from bot.publish.messages.pull_request import listed_tests
 from bot.records import Report, Standing
-from bot.sanitize import BODY_LIMIT, fence, fit, neutralize, redact
+from bot.sanitize import BODY_LIMIT, fence, neutralize
 
 _ROOM = 4_000  # characters kept for what follows the diffs
 
 
-def alternatives(report: Report, *, shown: int | None, secrets: Sequence[str] = ()) -> str:
+def alternatives(report: Report, *, shown: int | None) -> str:
     """One comment with all candidates but the one that the pull request holds, best first, as many as fit."""
     rest = [s for s in report.verdict.standings if s.candidate != shown]
     if not rest:
@@ -32,10 +32,10 @@ def alternatives(report: Report, *, shown: int | None, secrets: Sequence[str] = 
         f"{ALTERNATIVES}\n### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
         f"{first} on the pull request's branch; people with write permission may say so, here or there."
     )
-    return fit(_with_diffs(report, rest, opening, secrets))
+    return _with_diffs(report, rest, opening)
 
 
-def evidence(report: Report, *, secrets: Sequence[str] = ()) -> str:
+def evidence(report: Report) -> str:
     """What an abstaining run shows on the issue instead of a pull request."""
     verdict = report.verdict
     quoted = "\n".join(f"> {line}".rstrip() for line in neutralize(verdict.reason[:6_000]).split("\n"))
@@ -60,16 +60,16 @@ def evidence(report: Report, *, secrets: Sequence[str] = ()) -> str:
             "More words in the issue (an example, the expected output, the file) help the next try: `/troop retry`."
         )
     opening = "\n\n".join(part for part in parts if part)
-    return fit(_with_diffs(report, verdict.standings, opening, secrets))
+    return _with_diffs(report, verdict.standings, opening)
 
 
-def _with_diffs(report: Report, standings: Sequence[Standing], opening: str, secrets: Sequence[str]) -> str:
-    """The opening and as many folds as fit whole; the rest by name. Redacted before it is measured."""
-    parts = [redact(opening, secrets)]
+def _with_diffs(report: Report, standings: Sequence[Standing], opening: str) -> str:
+    """The opening and as many folds as fit whole; the rest by name."""
+    parts = [opening]
     used = len(parts[0])
     left_out = []
     for standing in standings:
-        fold = redact(_fold(report, standing), secrets)
+        fold = _fold(report, standing)
         if used + len(fold) > BODY_LIMIT - _ROOM:
             left_out.append(standing)
             continue

@@ -16,7 +16,7 @@ from bot.publish.messages.count import (
     warnings,
 )
 from bot.records import Report, Standing, Test
-from bot.sanitize import fence, fit, inline, neutralize, redact
+from bot.sanitize import fence, inline, neutralize
 
 TITLE_LIMIT = 200  # characters; GitHub takes 256
 REASON_LIMIT = 6_000
@@ -42,7 +42,6 @@ def body(
     candidate: int | None = None,
     chosen_by: str = "",
     flagged: Sequence[str] = (),
-    secrets: Sequence[str] = (),
 ) -> str:
     """The whole count. `candidate`: the index of the one that the branch holds, where it is not the winner; then
     `chosen_by` is the login of whoever asked for it."""
@@ -61,7 +60,7 @@ def body(
         f"### What it took\n\n{costs(report)}",
         _footer(report, shown),
     ]
-    return fit(redact("\n\n".join(part for part in parts if part), secrets))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _choice(report: Report, standing: Standing, chosen_by: str) -> str:

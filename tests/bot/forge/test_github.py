@@ -13,9 +13,13 @@ from pydantic import SecretStr
 
 from bot.errors import CheckoutError, ForgeError, RateLimited, Refused, SettingsError
 from bot.forge.api import ATTEMPTS, GitHubApi, Pace
-from bot.forge.github import GitHubForge
+from bot.forge.github import GitHubForge, author_of
 from bot.forge.markers import STATUS, issue_marker
+from bot.git.checkout import check_out
 from bot.git.workspace import Workspace
+from bot.records import FileChange, Patch
+from bot.sanitize import BODY_LIMIT, CUT_NOTE, REDACTED, outgoing
+from bot.settings import Settings
 from tests.github import GitHubServer
 from tests.github.fixtures import KEY, Naps, forge_for, settings_for
 from tests.patience import PATIENCE, eventually, turns
@@ -50,6 +54,10 @@ async def commit_on(workspace: Workspace, text: str, email: str = "troop@example
     who = {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in (("NAME", "t"),)}
     who |= {"GIT_AUTHOR_EMAIL": email, "GIT_COMMITTER_EMAIL": email}
     return (await workspace.git("commit-tree", tree, "-p", base, "-m", "Fix", env=who)).decode().strip()
+
+
+def edit(text: str, path: str = "tools/a.py") -> Patch:
+    return Patch(changes=(FileChange(path=path, text=text),), diff="")
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------
@@ -262,9 +270,69 @@ async def test_a_stranger_with_our_marker_is_not_edited(github: GitHubServer, fo
     assert github.comments(REPO, number) == [f"{STATUS} haha", f"{STATUS}\nours"]
 
 
-async def test_a_comment_beyond_the_limit_is_githubs_own_words(forge: GitHubForge, number: int) -> None:
-    with pytest.raises(ForgeError, match="maximum is 65536"):
-        await forge.comment(REPO, number, STATUS, "x" * 70_000)
+async def test_a_comment_beyond_the_limit_is_cut(github: GitHubServer, forge: GitHubForge, number: int) -> None:
+    await forge.comment(REPO, number, STATUS, "x" * 70_000)
+    (said,) = github.comments(REPO, number)
+    assert said.startswith(f"{STATUS}\nxxx")
+    assert said.endswith(CUT_NOTE)
+    assert len(said) <= BODY_LIMIT
+
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.fixture
+def discreet(github: GitHubServer, number: int) -> GitHubForge:
+    return forge_for(github, REPO, webhook_secret=SecretStr(SECRET))
+
+
+# -- nothing that is written holds a secret (attack 20) ----------------------------------------------------------
+
+
+async def test_a_comment_is_redacted(github: GitHubServer, discreet: GitHubForge, number: int) -> None:
+    await discreet.comment(REPO, number, STATUS, f"it printed {SECRET} and {'ghp_' + 'a' * 30}")
+    assert github.comments(REPO, number) == [f"{STATUS}\nit printed {REDACTED} and {REDACTED}"]
+
+
+@pytest.mark.parametrize("before", range(65_300, BODY_LIMIT, 3))
+def test_no_part_of_a_secret_is_left_at_the_cut(before: int) -> None:
+    assert "hun" not in outgoing("x" * before + SECRET + "y" * 1_000, (SECRET,))
+
+
+async def test_a_pull_request_is_redacted(github: GitHubServer, discreet: GitHubForge, tmp_path: Path) -> None:
+    checkout = await check_out(discreet, REPO, tmp_path / "w")
+    commit = await discreet.commit(checkout, edit("x = 2\n"), f"Fix {SECRET}", None)
+    assert SECRET not in (await Workspace(tmp_path / "w").git("cat-file", "-p", commit)).decode()
+    await discreet.push(REPO, tmp_path / "w", "troop/issue-1-x", commit, force=True)
+    await discreet.pull_request(REPO, "troop/issue-1-x", f"Fix {SECRET}", f"It says {SECRET}")
+    (pull,) = github.pull_requests(REPO)
+    assert (pull["title"], pull["body"]) == (f"Fix {REDACTED}", f"It says {REDACTED}")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [("tools/a.py", f"x = {SECRET!r}\n", "holds a secret"), (".github/workflows/a.yml", "x\n", "steers what runs")],
+)
+async def test_a_patch_that_is_never_published_is_not_committed(
+    discreet: GitHubForge, tmp_path: Path, path: str, text: str, words: str
+) -> None:
+    checkout = await check_out(discreet, REPO, tmp_path / "w")
+    with pytest.raises(Refused, match=words):
+        await discreet.commit(checkout, edit(text, path), "Fix", None)
+
+
+async def test_commits_are_by_our_own_user(github: GitHubServer, discreet: GitHubForge, tmp_path: Path) -> None:
+    checkout = await check_out(discreet, REPO, tmp_path / "w")
+    commit = await discreet.commit(checkout, edit("x = 2\n"), "Fix", None)
+    said = (await Workspace(tmp_path / "w").git("show", "-s", "--format=%an|%ae|%cn|%ce", commit)).decode().strip()
+    slug, app = github.world.app.slug, github.app_id
+    assert said == "|".join([f"{slug}[bot]", f"{app}+{slug}[bot]@users.noreply.github.com"] * 2)
+
+
+@pytest.mark.parametrize(("login", "name"), [("troop-machine", "troop-machine"), ("", "troop")])
+def test_commits_with_a_token_are_by_its_user(login: str, name: str) -> None:
+    author = author_of(Settings(_env_file=None, token="t"), login)
+    assert (author.name, author.email) == (name, f"{name}@users.noreply.github.com")
 
 
 async def test_labels(github: GitHubServer, forge: GitHubForge, number: int) -> None:

@@ -1,13 +1,12 @@
 """The local forge: solves what is on disk, writes one branch, changes nothing else."""
 
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bot.errors import BranchTaken, CheckoutError, ForgeError, Refused
-from bot.forge.local import LocalForge
+from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
@@ -48,7 +47,7 @@ def fix(text: str = "x = 2\n") -> Patch:
     return Patch(changes=(FileChange(path="a.py", text=text),), diff="")
 
 
-async def solve(forge: LocalForge, target: Path, text: str = "x = 2\n") -> tuple[Checkout, str]:
+async def solve(forge: LocalCheckout, target: Path, text: str = "x = 2\n") -> tuple[Checkout, str]:
     checkout = await check_out(forge, "", target)
     commit = await commit_patch(checkout, fix(text), "Fix x", Author(name="t", email="t@x"), None)
     await forge.push("", Path(checkout.workspace), BRANCH, commit, force=True)
@@ -58,7 +57,7 @@ async def solve(forge: LocalForge, target: Path, text: str = "x = 2\n") -> tuple
 async def test_a_clean_checkout_is_solved_on_head(home: Path, tmp_path: Path) -> None:
     before = state(home)
     said: list[str] = []
-    checkout, commit = await solve(LocalForge(home, said.append), tmp_path / "w")
+    checkout, commit = await solve(LocalCheckout(home, said.append), tmp_path / "w")
     assert checkout.commit == run_git("rev-parse", "HEAD", cwd=home).strip()
     assert checkout.files == (".gitignore", "a.py", "gone.py", "run.sh")
     assert run_git("rev-parse", BRANCH, f"{BRANCH}^", cwd=home).split() == [commit, checkout.commit]
@@ -76,7 +75,7 @@ async def test_what_is_on_disk_is_solved(home: Path, tmp_path: Path) -> None:
     run_git("add", "run.sh", cwd=home)
     before = state(home)
     said: list[str] = []
-    checkout, _ = await solve(LocalForge(home, said.append), tmp_path / "w")
+    checkout, _ = await solve(LocalCheckout(home, said.append), tmp_path / "w")
     assert checkout.files == (".gitignore", "a.py", "new.py", "run.sh")
     assert (Path(checkout.root) / "a.py").read_text() == "x = 1  # as it is now\n"
     assert (Path(checkout.root) / "run.sh").stat().st_mode & 0o111
@@ -88,15 +87,15 @@ async def test_what_is_on_disk_is_solved(home: Path, tmp_path: Path) -> None:
 
 async def test_twice_is_once(home: Path, tmp_path: Path) -> None:
     (home / "a.py").write_text("x = 3\n")
-    first = await solve(LocalForge(home), tmp_path / "w")
-    second = await solve(LocalForge(home), tmp_path / "w")
+    first = await solve(LocalCheckout(home), tmp_path / "w")
+    second = await solve(LocalCheckout(home), tmp_path / "w")
     assert first == second
-    _, other = await solve(LocalForge(home), tmp_path / "w", "x = 4\n")
+    _, other = await solve(LocalCheckout(home), tmp_path / "w", "x = 4\n")
     assert run_git("rev-parse", BRANCH, cwd=home).strip() == other
 
 
 async def test_a_run_does_not_go_on_with_other_files(home: Path, tmp_path: Path) -> None:
-    forge = LocalForge(home)
+    forge = LocalCheckout(home)
     commit = await forge.clone("", tmp_path / "w")
     assert await forge.clone("", tmp_path / "w", commit) == commit
     (home / "a.py").write_text("changed meanwhile\n")
@@ -110,7 +109,7 @@ async def test_a_plain_folder(tmp_path: Path) -> None:
     (plain / "__pycache__" / "a.pyc").write_text("")
     (plain / "a.py").write_text("x = 1\n")
     said: list[str] = []
-    checkout, _ = await solve(LocalForge(plain, said.append), tmp_path / "w")
+    checkout, _ = await solve(LocalCheckout(plain, said.append), tmp_path / "w")
     assert checkout.files == ("a.py",)
     assert not (plain / ".git").exists()
     assert "no branch is written" in said[0]
@@ -121,7 +120,7 @@ async def test_a_folder_within_a_repository_is_solved_alone(home: Path, tmp_path
     (home / "part").mkdir()
     (home / "part" / "a.py").write_text("x = 1\n")
     before = state(home)
-    checkout, _ = await solve(LocalForge(home / "part"), tmp_path / "w")
+    checkout, _ = await solve(LocalCheckout(home / "part"), tmp_path / "w")
     assert checkout.files == ("a.py",)
     assert state(home) == before
     assert BRANCH not in run_git("branch", "--list", cwd=home)
@@ -130,21 +129,21 @@ async def test_a_folder_within_a_repository_is_solved_alone(home: Path, tmp_path
 async def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     run_git("init", "--quiet", "--initial-branch=main", "new", cwd=tmp_path)
     (tmp_path / "new" / "a.py").write_text("x = 1\n")
-    _, commit = await solve(LocalForge(tmp_path / "new"), tmp_path / "w")
+    _, commit = await solve(LocalCheckout(tmp_path / "new"), tmp_path / "w")
     assert run_git("rev-parse", BRANCH, cwd=tmp_path / "new").strip() == commit
 
 
 async def test_the_branch_that_is_checked_out_is_left_alone(home: Path, tmp_path: Path) -> None:
-    await solve(LocalForge(home), tmp_path / "v")
+    await solve(LocalCheckout(home), tmp_path / "v")
     run_git("switch", "--quiet", BRANCH, cwd=home)
     with pytest.raises(Refused, match="switch to another branch"):
-        await solve(LocalForge(home), tmp_path / "w")
+        await solve(LocalCheckout(home), tmp_path / "w")
     run_git("commit", "--quiet", "--allow-empty", "--message", "Of a person", cwd=home)
     run_git("switch", "--quiet", "main", cwd=home)
     with pytest.raises(BranchTaken, match="rename or delete it"):
-        await solve(LocalForge(home), tmp_path / "x")
+        await solve(LocalCheckout(home), tmp_path / "x")
     with pytest.raises(Refused, match="begin with"):
-        await LocalForge(home).push("", tmp_path, "main", "0" * 40, force=True)
+        await LocalCheckout(home).push("", tmp_path, "main", "0" * 40, force=True)
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -158,7 +157,7 @@ async def test_a_shallow_clone(home: Path, tmp_path: Path, changed: bool) -> Non
     if changed:
         (clone / "a.py").write_text("x = 7\n")
     before = state(clone)
-    _, commit = await solve(LocalForge(clone), tmp_path / "w")
+    _, commit = await solve(LocalCheckout(clone), tmp_path / "w")
     assert run_git("rev-parse", BRANCH, cwd=clone).strip() == commit
     assert run_git("rev-list", "--count", BRANCH, cwd=clone).strip() == ("3" if changed else "2")
     assert state(clone) == before
@@ -167,7 +166,7 @@ async def test_a_shallow_clone(home: Path, tmp_path: Path, changed: bool) -> Non
 
 async def test_a_linked_work_tree(home: Path, tmp_path: Path) -> None:
     run_git("worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "other", cwd=home)
-    _, commit = await solve(LocalForge(tmp_path / "linked"), tmp_path / "w")
+    _, commit = await solve(LocalCheckout(tmp_path / "linked"), tmp_path / "w")
     assert run_git("rev-parse", BRANCH, cwd=home).strip() == commit
 
 
@@ -176,7 +175,7 @@ async def test_repositories_within_and_submodules_are_left_out(home: Path, tmp_p
     (home / "inner" / "b.py").write_text("")
     run_git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module", cwd=home)
     (home / "module").mkdir()
-    checkout = await check_out(LocalForge(home), "", tmp_path / "w")
+    checkout = await check_out(LocalCheckout(home), "", tmp_path / "w")
     assert checkout.files == (".gitignore", "a.py", "gone.py", "run.sh")
 
 
@@ -188,28 +187,15 @@ async def test_a_repository_that_would_run_a_program(home: Path, tmp_path: Path)
     hook.chmod(0o755)
     run_git("config", "core.fsmonitor", f"touch {mark}; false", cwd=home)
     (home / "a.py").write_text("x = 3\n")
-    await solve(LocalForge(home), tmp_path / "w")
+    await solve(LocalCheckout(home), tmp_path / "w")
     assert not mark.exists()
 
 
 async def test_not_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckoutError, match="not a folder"):
-        await check_out(LocalForge(tmp_path / "nothing"), "", tmp_path / "w")
+        await check_out(LocalCheckout(tmp_path / "nothing"), "", tmp_path / "w")
     with pytest.raises(ForgeError):
-        await LocalForge(tmp_path).push("", tmp_path, "troop/..", "0" * 40, force=True)
-
-
-async def test_what_github_would_be_told_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    forge = LocalForge(tmp_path, said.append)
-    await forge.comment("", 0, "<!-- m -->", "<!-- m -->\nhello")
-    await forge.set_label("", 0, "troop: done", ())
-    await forge.pull_request("", BRANCH, "Title", "Body")
-    assert said == ["hello", "label: troop: done", "Title\n\nBody"]
-    assert await forge.permission("", "anybody") == "admin"
-    assert await forge.comments_before("", 0, datetime.now(UTC)) == ()
-    assert (await forge.issue_state("", 0)).open
-    assert await forge.resolve_issue("", 7) == 7
+        await LocalCheckout(tmp_path).push("", tmp_path, "troop/..", "0" * 40, force=True)
 
 
 def test_git_is_there() -> None:

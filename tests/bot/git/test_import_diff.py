@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CheckoutError
-from bot.forge.local import LocalForge
+from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.git.import_diff import read_patch
 from bot.records import Checkout, FileChange
@@ -24,7 +24,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def checkout(source: Path, tmp_path: Path) -> Checkout:
-    return await check_out(LocalForge(source), "", tmp_path / "work")
+    return await check_out(LocalCheckout(source), "", tmp_path / "work")
 
 
 async def test_a_diff_becomes_a_patch(checkout: Checkout) -> None:

@@ -9,7 +9,6 @@ from bot.errors import ForgeError, RetryRefused
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES
 from bot.git.checkout import check_out
-from bot.git.commit import Author
 from bot.lifecycle import STOPPABLE, RunState
 from bot.publish.followup import FollowedUp, FollowUp
 from bot.publish.messages.labels import Labels
@@ -20,7 +19,6 @@ from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
 REPO = "olive/tools"
-AUTHOR = Author(name="troop[bot]", email="troop[bot]@users.noreply.example")
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 PULL = 2
 
@@ -79,7 +77,7 @@ class Scene:
         async def fence() -> None:
             pass
 
-        await publish(self.forge, claimed_run(REPO), self.runs.made, checkout, AUTHOR, fence, labels=Labels())
+        await publish(self.forge, claimed_run(REPO), self.runs.made, checkout, fence, labels=Labels())
 
     async def check_out(self, commit: str) -> Checkout:
         self.checkouts += 1
@@ -99,7 +97,7 @@ class Scene:
             run_id=None,
             run_state=None,
         )
-        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, AUTHOR, labels=Labels())
+        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, labels=Labels())
         return await follow_up.execute(command)
 
     def answers(self, here: int = 1) -> list[str]:

@@ -4,13 +4,13 @@ import itertools
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from bot.errors import ForgeError, LeaseLost, Refused
 from bot.forge.branches import branch_of, other_branch_of, pull_number
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.checkout import check_out
-from bot.git.commit import Author
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import Published, publish
 from bot.records import Checkout, Issue, Outcome, Patch, Report
@@ -19,7 +19,6 @@ from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
 REPO = "olive/tools"
-AUTHOR = Author(name="troop[bot]", email="troop[bot]@users.noreply.example")
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 LABELS = Labels()
 
@@ -48,7 +47,7 @@ async def alive() -> None:
 async def run(forge: GitHubForge, checkout: Checkout, made: Report | None = None, **options: object) -> Published:
     fence = options.pop("fence", alive)
     made = made or report()
-    return await publish(forge, claimed_run(REPO), made, checkout, AUTHOR, fence, labels=LABELS, **options)  # type: ignore[arg-type]
+    return await publish(forge, claimed_run(REPO), made, checkout, fence, labels=LABELS, **options)  # type: ignore[arg-type]
 
 
 def check_one_of_each(github: GitHubServer) -> None:
@@ -191,13 +190,14 @@ async def test_what_is_flagged_is_shown(github: GitHubServer, forge: GitHubForge
 
 async def test_a_secret_is_never_published(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
     """Attack 20."""
+    forge = forge_for(github, REPO, webhook_secret=SecretStr("hunter2-hunter2"))
     leaky = fix("return 'hunter2-hunter2'")
     made = report(patches=(leaky,), cells=((True,),), base=(False,))
     with pytest.raises(Refused, match="holds a secret"):
-        await run(forge, checkout, made, secrets=("hunter2-hunter2",))
+        await run(forge, checkout, made)
     assert github.pull_requests(REPO) == []
     made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), reason="hunter2-hunter2")
-    await run(forge, checkout, made, secrets=("hunter2-hunter2",))
+    await run(forge, checkout, made)
     sent = "".join(r.body.decode(errors="replace") for r in github.requests if "git-" not in r.path)
     assert "hunter2" not in sent
 

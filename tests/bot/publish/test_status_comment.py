@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from bot.errors import ForgeError, LeaseLost
-from bot.forge.local import LocalForge
 from bot.lifecycle import RunState
 from bot.publish.messages.labels import Labels
 from bot.publish.status_comment import StatusComment, announce
@@ -14,8 +13,8 @@ from tests.bot.sample import claimed_run
 from tests.patience import soon, turns
 
 
-class Told(LocalForge):
-    """Remembers what it is told; `broken` makes it fail."""
+class Told:
+    """The two calls of an `IssueTracker` that are made here. Remembers what it is told; `broken` makes it fail."""
 
     def __init__(self) -> None:
         self.bodies: list[str] = []

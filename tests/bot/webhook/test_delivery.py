@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.settings import Settings
-from bot.webhook.delivery import MAX_BODY, Delivery, Refusal, receive, secrets_of, signature
+from bot.webhook.delivery import MAX_BODY, Delivery, Refusal, receive, signature
 from tests.bot.webhook.deliveries import NAMES, SECRET, payload, request
 
 SECRETS = (SECRET.encode(),)
@@ -140,9 +140,9 @@ def test_events_have_digits_too() -> None:
 
 def test_two_secrets_are_valid_while_they_rotate() -> None:
     settings = Settings(_env_file=None, webhook_secret="new", webhook_secret_previous="old")
-    secrets = secrets_of(settings)
+    secrets = settings.webhook_secrets()
     assert [_status(*request("ping", b"{}", secret=s), secrets) for s in ("new", "old", "older")] == [202, 202, 401]
-    assert secrets_of(Settings(_env_file=None)) == ()
+    assert Settings(_env_file=None).webhook_secrets() == ()
 
 
 def test_headers_are_found_in_any_case() -> None:

@@ -1,0 +1,253 @@
+"""GitHub as an `IssueTracker`: issues, their labels and comments, and pull requests."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from github import Github, GithubException
+from github.PullRequest import PullRequest
+
+from bot.contracts import MAY_WRITE
+from bot.errors import ForgeError, Refused
+from bot.forge.api import GitHubApi, path_of
+from bot.forge.markers import ANY_MARKER, issue_of
+from bot.git.command import check_branch
+from bot.records import IssueComment, IssueState
+from bot.sanitize import clean, outgoing, redact
+
+MAX_COMMENTS = 200  # of an issue that are read for a prompt, newest kept
+TITLE_LIMIT = 256  # characters of a pull request's title
+
+# What each step's token may do; `metadata` is always allowed.
+_METADATA = {"metadata": "read"}
+_ISSUES = {"issues": "write", "pull_requests": "write"}  # a pull request's comments and labels are an issue's, too
+_PULL = {"pull_requests": "write", "contents": "read"}
+
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?")
+_LABEL_LOOKS = {
+    "running": ("fbca04", "A troop of candidate fixes is being sampled and tested"),
+    "done": ("0e8a16", "The votes are counted"),
+    "failed": ("d93f0b", "The run came to no end; its comment says why"),
+}
+
+
+class GitHubTracker:
+    """`bot.contracts.IssueTracker` on GitHub. Nothing that it writes holds one of the `secrets`."""
+
+    def __init__(self, api: GitHubApi, login: str, secrets: Sequence[str]) -> None:
+        """`login`: our own; empty where it has to be asked for."""
+        self._api = api
+        self._login = login
+        self._secrets = tuple(secrets)
+        self._comment_ids: dict[tuple[str, int, str], int] = {}
+
+    # -- who may
+
+    async def permission(self, repository: str, user: str) -> str:
+        """https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user"""
+        if not _LOGIN.fullmatch(user):
+            raise Refused(f"{user[:100]!r} can't be a login")
+
+        def ask(client: Github) -> str:
+            try:
+                return client.get_repo(repository).get_collaborator_permission(user)
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                return "none"  # no such user, or none that GitHub tells us of
+
+        answer = await self._api.act("permission", lambda: self._api.read(repository, _METADATA, ask))
+        if answer not in ("admin", "write", "read", "none"):
+            raise ForgeError(f"GitHub told an unknown permission of {user}: {answer[:50]!r}")
+        return answer
+
+    async def own_login(self) -> str:
+        """Who we are: the App's bot, or the token's user."""
+        if not self._login:
+
+            def ask(client: Github) -> str:
+                return client.get_user().login
+
+            self._login = await self._api.act("who we are", lambda: self._api.read("", {}, ask))
+        return self._login
+
+    # -- the issue
+
+    async def issue_state(self, repository: str, number: int) -> IssueState:
+        issue = await self._issue(repository, number)
+        return IssueState(
+            open=issue["state"] == "open",
+            labels=tuple(label["name"] for label in issue["labels"]),
+            is_pull_request=issue["pull_request"] is not None,
+        )
+
+    async def resolve_issue(self, repository: str, number: int) -> int:
+        """Only a pull request that we opened tells its issue: anybody may write our marker into theirs."""
+        issue = await self._issue(repository, number)
+        if issue["pull_request"] is None or (issue["user"] or {}).get("login") != await self.own_login():
+            return number
+        return issue_of(issue["body"] or "") or number
+
+    async def _issue(self, repository: str, number: int) -> dict[str, Any]:
+        def ask(client: Github) -> dict[str, Any]:
+            _, data = client.requester.requestJsonAndCheck("GET", path_of(repository, "issues", number))
+            needed: dict[str, Any] = {name: data[name] for name in ("state", "labels", "user", "body")}
+            return needed | {"pull_request": data.get("pull_request")}
+
+        return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, ask))
+
+    async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
+        """Text is cleaned of what people who look at the issue don't see. GitHub's times have whole seconds: a comment
+        of the very second of the label is left out, since nobody can say which came first."""
+        moment = moment.astimezone(UTC)
+        own = await self.own_login()
+        kept = []
+        for comment in await self._comments(repository, number):
+            updated = datetime.fromisoformat(comment["updated_at"].replace("Z", "+00:00"))
+            user = comment["user"] or {"login": "ghost", "type": "User"}
+            is_bot = user["type"] == "Bot" or user["login"] in (own, "ghost") or comment.get("performed_via_github_app")
+            if updated < moment and not is_bot and not ANY_MARKER.search(comment["body"] or ""):
+                kept.append((user["login"], comment["body"] or ""))
+        kept = kept[-MAX_COMMENTS:]
+        trusted = {}
+        for login in sorted({login for login, _ in kept}):
+            trusted[login] = await self.permission(repository, login) in MAY_WRITE
+        return tuple(IssueComment(author=login, body=clean(body).text) for login, body in kept if trusted[login])
+
+    async def _comments(self, repository: str, number: int) -> list[dict[str, Any]]:
+        path = path_of(repository, "issues", number, "comments")
+        return await self._api.act("comments", lambda: self._api.pages(repository, _ISSUES, path))
+
+    # -- comments and labels
+
+    async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
+        """The marker stands first in the body; only a comment of our own can carry it."""
+        if marker not in body:
+            body = f"{marker}\n{body}"
+        text = outgoing(body, self._secrets)
+        return await self._api.act("comment", lambda: self._comment(repository, number, marker, text))
+
+    async def _comment(self, repository: str, number: int, marker: str, body: str) -> str:
+        key = (repository, number, marker)
+        known = self._comment_ids.get(key) or await self._find_comment(repository, number, marker)
+
+        def edit(client: Github) -> dict[str, Any]:
+            url = path_of(repository, "issues", "comments", known or 0)
+            return dict(client.requester.requestJsonAndCheck("PATCH", url, input={"body": body})[1])
+
+        def create(client: Github) -> dict[str, Any]:
+            url = path_of(repository, "issues", number, "comments")
+            return dict(client.requester.requestJsonAndCheck("POST", url, input={"body": body})[1])
+
+        if known:
+            try:
+                made = await self._api.write(repository, _ISSUES, edit)
+            except GithubException as error:
+                if error.status != 404:  # somebody deleted it
+                    raise
+                self._comment_ids.pop(key, None)
+                made = await self._api.write(repository, _ISSUES, create)
+        else:
+            made = await self._api.write(repository, _ISSUES, create)
+        self._comment_ids[key] = int(made["id"])
+        return str(made["html_url"])
+
+    async def _find_comment(self, repository: str, number: int, marker: str) -> int | None:
+        own = await self.own_login()
+        for comment in await self._comments(repository, number):
+            if comment["user"] and comment["user"]["login"] == own and marker in (comment["body"] or ""):
+                return int(comment["id"])
+        return None
+
+    async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
+        """The new label comes before the old ones go: who watches never sees the issue without one of ours."""
+        await self._api.act("labels", lambda: self._set_label(repository, number, label, known))
+
+    async def _set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
+        present = (await self.issue_state(repository, number)).labels
+        if label and label not in present:
+            await self._ensure_label(repository, label)
+            url = path_of(repository, "issues", number, "labels")
+            await self._api.write(
+                repository, _ISSUES, lambda client: client.requester.requestJsonAndCheck("POST", url, input=[label])
+            )
+        for old in present:
+            if old in known and old != label:
+
+                def remove(client: Github, old: str = old) -> None:
+                    try:
+                        url = path_of(repository, "issues", number, "labels", old)
+                        client.requester.requestJsonAndCheck("DELETE", url)
+                    except GithubException as error:
+                        if error.status != 404:  # somebody was faster
+                            raise
+
+                await self._api.write(repository, _ISSUES, remove)
+
+    async def _ensure_label(self, repository: str, label: str) -> None:
+        """Give a new label its colour; without this GitHub would make it grey."""
+        looks = _LABEL_LOOKS.get(label.rpartition(": ")[2])
+        if looks is None:
+            return
+
+        def exists(client: Github) -> bool:
+            try:
+                client.requester.requestJsonAndCheck("GET", path_of(repository, "labels", label))
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                return False
+            return True
+
+        def create(client: Github) -> None:
+            try:
+                client.get_repo(repository).create_label(label, *looks)
+            except GithubException as error:
+                if error.status != 422:  # made meanwhile
+                    raise
+
+        if not await self._api.read(repository, _ISSUES, exists):
+            await self._api.write(repository, _ISSUES, create)
+
+    # -- the pull request
+
+    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
+        check_branch(head)
+        title, body = redact(title, self._secrets)[:TITLE_LIMIT], outgoing(body, self._secrets)
+        return await self._api.act(
+            "pull request", lambda: self._pull_request(repository, head, title, body, draft=draft)
+        )
+
+    async def _pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool) -> str:
+        owner = repository.split("/")[0]
+
+        def find(client: Github) -> PullRequest | None:
+            found = client.get_repo(repository).get_pulls(state="open", head=f"{owner}:{head}")
+            return next((pull for pull in found if pull.head.ref == head), None)
+
+        existing = await self._api.read(repository, _PULL, find)
+        if existing is not None:
+            if (existing.title, existing.body) != (title, body):
+                url = path_of(repository, "pulls", existing.number)
+                text = {"title": title, "body": body}
+                await self._api.write(
+                    repository, _PULL, lambda client: client.requester.requestJsonAndCheck("PATCH", url, input=text)
+                )
+            return str(existing.html_url)
+
+        def base(client: Github) -> str:
+            return str(client.requester.requestJsonAndCheck("GET", path_of(repository))[1]["default_branch"])
+
+        def create(client: Github, base: str, draft: bool) -> str:
+            made = client.get_repo(repository).create_pull(base=base, head=head, title=title, body=body, draft=draft)
+            return made.html_url
+
+        onto = await self._api.read(repository, _PULL, base)
+        try:
+            return await self._api.write(repository, _PULL, lambda client: create(client, onto, draft))
+        except GithubException as error:
+            # Drafts of private repositories are not part of every plan.
+            if draft and error.status == 422 and "draft pull requests are not supported" in str(error.data).lower():
+                return await self._api.write(repository, _PULL, lambda client: create(client, onto, False))
+            raise

@@ -1,0 +1,135 @@
+"""GitHub as a `RepositoryHost`: clones and pushes with git over HTTP, each with a token for that step alone."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
+from bot.forge.api import GitHubApi
+from bot.forge.branches import PREFIX
+from bot.git.command import Remote, check_branch, check_commit
+from bot.git.commit import Author, commit_patch
+from bot.git.workspace import Workspace
+from bot.patch.policy import check_patch
+from bot.records import Checkout, Patch
+from bot.sanitize import redact
+from bot.settings import Settings
+
+T = TypeVar("T")
+
+_READ = {"contents": "read"}
+_PUSH = {"contents": "write"}
+
+GIT_ATTEMPTS = 4
+# What git says of HTTP: it has exit codes for none of it.
+_REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
+_UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
+_BROKEN = re.compile(
+    r"error: (429|5\d\d)\b|Could not resolve|Failed to connect|timed out|early EOF|RPC failed|hung up|Connection reset"
+    r"|Empty reply",
+    re.IGNORECASE,
+)
+
+
+class GitHubHost:
+    """`bot.contracts.RepositoryHost` on GitHub. No commit that it makes holds one of the `secrets`."""
+
+    def __init__(self, settings: Settings, api: GitHubApi, author: Author, secrets: Sequence[str]) -> None:
+        self._settings = settings
+        self._api = api
+        self._author = author
+        self._secrets = tuple(secrets)
+
+    async def _git(self, repository: str, permissions: dict[str, str], use: Callable[[Remote], Awaitable[T]]) -> T:
+        """Use git over HTTP, with a token for this step, again where GitHub breaks down or takes the token for expired.
+
+        Raises `Refused` where GitHub refuses for good.
+        """
+        web = self._settings.github_web_url.rstrip("/")
+        if urlsplit(web).scheme not in ("http", "https"):
+            raise ForgeError(f"TROOP_GITHUB_WEB_URL is no web address: {web!r}")
+        url = f"{web}/{_checked_name(repository)}.git"
+        for attempt in range(1, GIT_ATTEMPTS + 1):
+            token = await self._api.act("token", lambda: self._api.token(repository, permissions))
+            try:
+                return await use(Remote(url, token))
+            except GitFailed as error:
+                if _REFUSED.search(error.words):
+                    raise Refused(f"GitHub refused {repository}: {error.words[-500:]}") from error
+                if _UNAUTHORISED.search(error.words):
+                    self._api.forget_tokens()
+                elif not _BROKEN.search(error.words):
+                    raise
+                if attempt == GIT_ATTEMPTS:
+                    raise
+                await self._api.pause(attempt)
+        raise AssertionError("unreachable")
+
+    async def clone(self, repository: str, target: Path, commit: str = "") -> str:
+        """With a token that may only read."""
+        limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
+        workspace = Workspace(target)
+
+        async def fetch(remote: Remote) -> str:
+            await workspace.create()
+            return await workspace.fetch(remote, commit, seconds=seconds, max_bytes=limit)
+
+        found = await self._git(repository, _READ, fetch)
+        await workspace.materialise(found, seconds=seconds, max_bytes=limit)
+        return found
+
+    async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
+        """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""
+        check_patch(patch, self._secrets)
+        return await commit_patch(checkout, patch, redact(message, self._secrets), self._author, moment)
+
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+        """With a token that may write contents, minted now. Raises `Refused` where the branch is not Troop's own."""
+        check_branch(branch)
+        check_commit(commit)
+        if not branch.startswith(PREFIX):
+            raise Refused(f"{branch!r} is not Troop's to push: its branches begin with {PREFIX!r}")
+        workspace = Workspace(checkout)
+        await self._git(repository, _PUSH, lambda remote: self._push(workspace, remote, branch, commit, force=force))
+
+    async def _push(self, workspace: Workspace, remote: Remote, branch: str, commit: str, *, force: bool) -> None:
+        reference = f"refs/heads/{branch}"
+        old = await self._tip(workspace, remote, reference)
+        if old == commit:
+            return  # also where an earlier push arrived, and only its answer was lost
+        if old and not force:
+            raise Refused(f"the branch {branch} exists already, at {old[:10]}")
+        if old:
+            await self._check_own(workspace, remote, branch, old, commit)
+        lease = f"--force-with-lease={reference}:{old}"  # nothing if it must not exist yet
+        arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
+        await workspace.git("push", *arguments, remote=remote, seconds=self._settings.checkout_timeout)
+
+    async def _tip(self, workspace: Workspace, remote: Remote, reference: str) -> str:
+        """The commit that the remote's branch points to, or ""."""
+        listing = await workspace.git("ls-remote", "--quiet", "--", remote.url, reference, remote=remote)
+        for line in listing.decode().splitlines():
+            sha, _, name = line.partition("\t")
+            if name == reference:
+                return check_commit(sha)
+        return ""
+
+    async def _check_own(self, workspace: Workspace, remote: Remote, branch: str, old: str, new: str) -> None:
+        """Raise `Refused` where the branch's newest commit was made by somebody else: their work is not thrown away."""
+        limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
+        await workspace.fetch(remote, old, seconds=seconds, max_bytes=2 * limit)
+        emails = await workspace.git("show", "-s", "--format=%ce", old, new)
+        theirs, ours = emails.decode(errors="replace").splitlines()
+        if theirs != ours:
+            raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]}); it is left alone")
+
+
+def _checked_name(repository: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]{1,100}", repository) or repository.endswith(
+        ("/.", "/..")
+    ):
+        raise ForgeError(f"{repository[:200]!r} is no repository's name; owner/name is wanted")
+    return repository
