@@ -1,6 +1,24 @@
 """What an exit code is worth."""
 
+from collections.abc import Iterable
+
 from bot.records import Ending
+
+VOID = "void"  # how a line of the runner begins by which it withdraws its proof
+
+
+def proof_of(lines: Iterable[str], nonce: str) -> str | None:
+    """What the runner proved by its one line `NONCE CODE`; None where it proved nothing, or `nonce` is empty.
+
+    `cut` as well where it withdrew the proof (the candidate looked for the nonce), or where there is a second one.
+    """
+    if not nonce:
+        return None
+    words = [line.partition(" ") for line in lines]
+    proofs = [rest for word, _, rest in words if word == nonce]
+    if len(proofs) > 1 or any(word == VOID for word, _, _ in words):
+        return "cut"
+    return proofs[0] if proofs else None
 
 
 def judge_exit(status: int, proof: str | None, *, proves: bool) -> tuple[Ending, int | None]:

@@ -20,7 +20,7 @@ from bot.records import Ending, Execution, Job
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
-from bot.sandbox.outcome import judge_exit
+from bot.sandbox.outcome import judge_exit, proof_of
 from bot.sandbox.pythons import Python, find_python
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
@@ -269,12 +269,9 @@ def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tu
 
     `nonce` is empty where there was no runner; lines that begin with neither word are forged and count for nothing.
     """
-    said: dict[str, str] = {}
-    for line in report.splitlines():
-        word, _, rest = line.partition(" ")
-        if word in (secret, nonce):
-            said.setdefault("proof" if word == nonce else "jail", rest)
-    word, _, rest = said.get("jail", "").partition(" ")
+    lines = report.splitlines()
+    jail = next((rest for first, _, rest in (line.partition(" ") for line in lines) if first == secret), "")
+    word, _, rest = jail.partition(" ")
     if word == "broken":
         raise SandboxError(f"the job could not be started: {rest}")
     if word == "unavailable":
@@ -286,4 +283,4 @@ def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tu
     status = os.waitstatus_to_exitcode(int(rest))
     if status < 0:
         return Ending.KILLED, 128 - status
-    return judge_exit(status, said.get("proof"), proves=bool(nonce))
+    return judge_exit(status, proof_of(lines, nonce), proves=bool(nonce))

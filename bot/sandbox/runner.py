@@ -6,8 +6,12 @@
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
 `os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE` on the
 report descriptor, written when the script is over and before any exit hook runs. The nonce is read, and its pipe
-emptied, before the script starts: it is in no environment, argument list or file. (Code that searches this process's
-memory for it can find it; nothing that shares a process can be kept from that.)
+emptied, before the script starts. From then on it is on the evaluation stack of this module's frame alone: in no
+variable, environment, argument list or file.
+
+An audit hook (PEP 578), which cannot be removed, watches the ways that lead there from within: the garbage collector,
+raw memory, `/proc/PID/mem`. Where code of a changed file takes one, a line `void EVENT` withdraws any proof. Code that
+reads memory by means that no hook sees can still forge one: nothing that shares a process can be kept from that.
 """
 
 from __future__ import annotations
@@ -17,20 +21,50 @@ import sys
 
 TYPE_CHECKING = False  # importing `typing` would cost each script some milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from types import FrameType, TracebackType
+
+_COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents")
+_POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
+_WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
+_code = [0]  # what the script ended with
 
 
-def _seal(report: int, nonce: bytes) -> Callable[[int | str], int]:
-    """A function that writes the proof; it holds its own references, since the script may replace `os.write`."""
-    write, getpid, owner = os.write, os.getpid, os.getpid()
+def _watch(report: int, changed: set[str]) -> None:
+    """Withdraw the proof where a changed file, or code that it made, looks for the nonce.
 
-    def prove(code: int | str) -> int:
-        if getpid() == owner:  # a fork that outlives its parent proves nothing
-            write(report, nonce + b" " + str(code).encode() + b"\n")
-        return code if isinstance(code, int) else 0
+    All names are bound here: the script may change this module, `os` and `builtins`.
+    """
+    write, getframe, is_text = os.write, sys._getframe, str.startswith
+    untrusted, watched, main = set(changed), _WATCHED, getframe(2)
+    memory = ("/proc/", "/mem")
 
-    return prove
+    def suspicious(frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame is main:
+                return False
+            name = frame.f_code.co_filename
+            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
+                return True
+            frame = frame.f_back
+        return True  # another thread: whoever started it
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event in watched:
+            if suspicious(getframe(1)):
+                write(report, b"void " + event.encode() + b"\n")
+        elif event == "open":
+            path = arguments[0]
+            if path.__class__ is bytes:
+                path = path.decode("latin-1")
+            if path.__class__ is str and path[:6] == memory[0] and path[-4:] == memory[1] and suspicious(getframe(1)):
+                write(report, b"void open\n")
+        elif event in ("compile", "code.__new__"):
+            name = arguments[1]  # a file's name that the code itself chose is none to go by
+            if name.__class__ is str and name not in untrusted and suspicious(getframe(1)):
+                untrusted.add(name)
+
+    if changed:
+        sys.addaudithook(hook)
 
 
 def _read_all(descriptor: int) -> bytes:
@@ -61,6 +95,15 @@ def _below(error: BaseException) -> TracebackType | None:
     return error.__traceback__.tb_next if error.__traceback__ else None
 
 
+def _ended(owner: int, code: int | str) -> bytes:
+    """The code as the proof has it. A fork that outlives its parent proves nothing: it ends here."""
+    if code.__class__ is int:  # no builtin is asked: the script may have replaced them
+        _code[0] = code
+    if os.getpid() != owner:
+        sys.exit(_code[0])
+    return b"%d" % code if code.__class__ is int else b"cut"
+
+
 def _execute(report: int, changed_file: str, path: str, script: str, *arguments: str) -> int | str:
     """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
@@ -68,7 +111,8 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
     os.dup2(null, 0)
     os.close(null)
     with open(changed_file, "rb") as file:
-        changed = {os.path.realpath(os.fsdecode(line)) for line in file.read().splitlines() if line}
+        named = {os.fsdecode(line) for line in file.read().splitlines() if line}
+    changed = named | {os.path.realpath(name) for name in named}
     if script == "-m":
         import runpy  # now, before the tree is where modules are looked for
 
@@ -85,6 +129,7 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
     if script != "-m":
         main.__file__ = script
     main.__dict__["__builtins__"] = __builtins__
+    _watch(report, changed)
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
 
@@ -117,5 +162,9 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
 
 
 if __name__ == "__main__":
-    # The nonce and the function that holds it are never in a variable of any frame, where a script could look.
-    sys.exit(_seal(int(sys.argv[1]), _read_all(0))(_execute(int(sys.argv[1]), *sys.argv[2:])))
+    # Read before the script runs, written after it; in between on the stack of this line.
+    os.write(
+        int(sys.argv[1]),
+        b"%b %b\n" % (_read_all(0), _ended(os.getpid(), _execute(int(sys.argv[1]), *sys.argv[2:]))),
+    )
+    sys.exit(_code[0])

@@ -196,6 +196,49 @@ class Work:
         assert result.passed, result
 
 
+# What forgers share: a proof for each word that looks like a nonce, on each descriptor, and an end with 0.
+FORGE = """
+import os, re, sys
+def prove(*things):
+    for thing in things:
+        if isinstance(thing, (bytes, bytearray)) and re.fullmatch(rb"[0-9a-f]{32}", thing):
+            for number in range(3, 64):
+                try: os.write(number, bytes(thing) + b" 0\\n")
+                except OSError: pass
+            os._exit(0)
+def frames(frame):
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+"""
+FORGERS = {
+    "closure of the prover": "import gc\nfor o in gc.get_objects():\n    if getattr(o, '__closure__', None):\n"
+    "        prove(*(c.cell_contents for c in o.__closure__))\n"
+    "        if o.__name__ == 'prove' and o is not prove: o(0)\n",
+    "stack of a frame": "import gc\nfor f in frames(sys._getframe()):\n    prove(*gc.get_referents(f))\n",
+    "referrers": "import gc\nfor f in frames(sys._getframe()):\n    prove(*gc.get_referrers(f))\n"
+    "    for o in gc.get_referrers(f): prove(*gc.get_referents(o))\n",
+    "another thread": "import gc, threading\nmain = sys._getframe()\ndef look():\n    for f in frames(main):\n"
+    "        prove(*gc.get_referents(f))\nt = threading.Thread(target=look)\nt.start(); t.join()\n",
+    "code under a false name": "text = 'import gc\\nfor f in frames(sys._getframe()): prove(*gc.get_referents(f))'\n"
+    "exec(compile('def add(a, b):\\n    ' + text.replace(chr(10), chr(10) + '    '), os.__file__, 'exec'))\n",
+    "own memory": "import mmap\nseen = set()\nmaps = open('/proc/self/maps').read()\n"
+    "memory = open('/proc/self/mem', 'rb', 0)\n"
+    "for low, high in re.findall('^([0-9a-f]+)-([0-9a-f]+) rw', maps, re.M):\n    try:\n"
+    "        memory.seek(int(low, 16))\n        data = memory.read(int(high, 16) - int(low, 16))\n"
+    "    except (OSError, ValueError, OverflowError): continue\n"
+    "    seen |= set(re.findall(rb'(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])', data))\n"
+    "for word in seen:\n    for number in range(3, 64):\n        try: os.write(number, word + b' 0\\n')\n"
+    "        except OSError: pass\nos._exit(0)\n",
+    "raw memory": "import ctypes\nplace = id(sys.argv) & ~0xfffff\nfor at in range(place, place + 0x100000, 4096):\n"
+    "    for m in re.findall(rb'[0-9a-f]{32}', ctypes.string_at(at, 4096)): prove(m)\n",
+    "builtins replaced": "import builtins\nbuiltins.str = lambda *a: '0'\nbuiltins.isinstance = lambda *a: False\n"
+    "def add(a, b): return 0\n",
+    "two proofs": "def look(frame, event, arg):\n    prove(*frame.f_locals.values())\nsys.setprofile(look)\n"
+    "def add(a, b): return 0\n",
+}
+
+
 class Attacks:
     """Numbered as in the list of attacks."""
 
@@ -339,6 +382,44 @@ class Attacks:
         assert not result.passed, result
         if fake[0] not in ("exit hook", "excepthook"):
             assert result.ending is Ending.CUT_SHORT, result
+
+    @pytest.mark.parametrize("forger", FORGERS.items(), ids=lambda item: item[0])
+    async def test_attack_31_a_nonce_that_is_looked_for_proves_nothing(
+        self, sandbox: Sandbox, forger: tuple[str, str]
+    ) -> None:
+        """Each finds the nonce among what it reaches, writes the proof and ends with 0 (or would, were it there)."""
+        result = await sandbox.run(python(ASSERT, changed(FORGE + forger[1])))
+        assert not result.passed, result
+
+    async def test_attack_31_an_honest_use_of_the_collector_costs_nothing(self, sandbox: Sandbox) -> None:
+        body = "import gc\nfrom pkg.core import add\nassert add(2, 3) == 5 and len(gc.get_objects()) > 9\n"
+        assert (await sandbox.run(python(body, FIX))).passed
+
+    async def test_attack_31_no_other_process_of_a_job_holds_a_secret(self, sandbox: Sandbox) -> None:
+        """Whatever the candidate's user may read of other processes, memory and descriptors included."""
+        body = (
+            "import glob, os, re\n"
+            "for folder in glob.glob('/proc/[0-9]*'):\n"
+            "    if folder == '/proc/%d' % os.getpid(): continue\n"
+            "    try:\n"
+            "        maps = open(folder + '/maps').read()\n"
+            "        memory = open(folder + '/mem', 'rb', 0)\n"
+            "    except OSError: continue\n"
+            "    for low, high in re.findall('^([0-9a-f]+)-([0-9a-f]+) rw', maps, re.M):\n"
+            "        try:\n"
+            "            memory.seek(int(low, 16))\n"
+            "            data = memory.read(int(high, 16) - int(low, 16))\n"
+            "        except (OSError, ValueError, OverflowError): continue\n"
+            "        for word in set(re.findall(rb'(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])', data)):\n"
+            "            for number in range(3, 9):\n"
+            "                for line in (word + b' 0\\n', word + b' status 0 0 0\\n'):\n"
+            "                    for place in (folder + '/fd/%d' % number, '/proc/self/fd/%d' % number):\n"
+            "                        try: os.write(os.open(place, os.O_WRONLY), line)\n"
+            "                        except OSError: pass\n"
+            "def add(a, b): os._exit(0)\n"
+        )
+        result = await sandbox.run(python(ASSERT, changed(body)))
+        assert not result.passed, result
 
     @pytest.mark.parametrize(
         "path", ["sitecustomize.py", "usercustomize.py", "src/sitecustomize.py", "os.py", "encodings/x.py"]

@@ -4,7 +4,7 @@ import pytest
 
 from bot.errors import SandboxError
 from bot.records import Ending
-from bot.sandbox.outcome import judge_exit
+from bot.sandbox.outcome import judge_exit, proof_of
 from bot.sandbox.process import read_report
 
 
@@ -39,3 +39,20 @@ def test_only_lines_with_the_words_count() -> None:
     assert read_report("secret status 11\n", "secret", "n0nce", False) == (Ending.KILLED, 139)
     with pytest.raises(SandboxError, match="no room"):
         read_report("secret broken no room\n", "secret", "", False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "proof"),
+    [
+        ([], None),
+        (["noise", "n0nce 0"], "0"),
+        (["n0nce cut"], "cut"),
+        (["n0nce 0", "n0nce 0"], "cut"),  # somebody else knows the nonce
+        (["n0nce 0", "n0nce 1"], "cut"),
+        (["void gc.get_objects", "n0nce 0"], "cut"),
+        ([" n0nce 0", "n0nce2 0"], None),
+    ],
+)
+def test_a_proof_is_one_line_that_was_not_withdrawn(lines: list[str], proof: str | None) -> None:
+    assert proof_of(lines, "n0nce") == proof
+    assert proof_of(lines, "") is None
