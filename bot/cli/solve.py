@@ -27,7 +27,7 @@ from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox import open_sandbox
-from bot.sanitize import clean
+from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
 from bot.solver.pipeline import open_models, read_config, solve
 
@@ -82,9 +82,7 @@ def _changed(settings: S, **changes: object) -> S:
 def read_issue(text: str) -> Issue:
     """The issue in a file: its first line is the title, a leading `#` dropped. Cleaned as an issue on GitHub is."""
     title, _, body = text.strip().partition("\n")
-    cleaned_title, cleaned_body = clean(title.lstrip("# ").strip()), clean(body.strip())
-    flags = dict.fromkeys((*cleaned_title.flags, *cleaned_body.flags))
-    return Issue(title=cleaned_title.text, body=cleaned_body.text, flags=tuple(flags))
+    return clean_issue(title.lstrip("# ").strip(), body.strip())
 
 
 async def solve_locally(options: SolveOptions) -> str:

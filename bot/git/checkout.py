@@ -13,6 +13,7 @@ from bot.contracts import RepositoryHost
 from bot.errors import CheckoutError, GitFailed
 from bot.git.commit import LFS_POINTER
 from bot.git.workspace import Workspace
+from bot.patch.paths import link_stays_within
 from bot.records import Checkout
 
 _POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller
@@ -55,7 +56,6 @@ async def _submodules(workspace: Workspace, commit: str) -> list[str]:
 
 def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
     """Links that led out (removed now), regular files, and those that are Git LFS pointers."""
-    real_root = os.path.realpath(root)
     links, files, pointers = [], [], []
     for folder, folders, names in os.walk(root):
         for name in [*folders, *names]:
@@ -63,7 +63,7 @@ def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
             relative = os.path.relpath(path, root).replace(os.sep, "/")
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                if not _stays_within(path, str(root), real_root):
+                if not link_stays_within(path, str(root)):
                     os.unlink(path)
                     links.append(relative)
             elif stat.S_ISREG(status.st_mode) and relative.isprintable():
@@ -71,16 +71,3 @@ def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
                 if status.st_size < _POINTER_SIZE and Path(path).read_bytes().startswith(LFS_POINTER):
                     pointers.append(relative)
     return sorted(links), sorted(files), sorted(pointers)
-
-
-def _stays_within(link: str, root: str, real_root: str) -> bool:
-    """Whether a link, as it is written and followed to its end, stays below the root.
-
-    As it is written too: `../tree/x` is in the tree here, but not in a sandbox, where the tree has another name.
-    """
-    target = os.readlink(link)
-    written = os.path.normpath(os.path.join(os.path.relpath(os.path.dirname(link), root), target))
-    if os.path.isabs(target) or written == ".." or written.startswith(".." + os.sep):
-        return False
-    real = os.path.realpath(link)
-    return real == real_root or real.startswith(real_root + os.sep)

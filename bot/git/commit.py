@@ -11,7 +11,7 @@ from pathlib import Path
 from bot.errors import CheckoutError
 from bot.git.command import check_commit
 from bot.git.workspace import Workspace
-from bot.patch.policy import path_problem
+from bot.patch.paths import path_problem
 from bot.records import Checkout, Patch, Record
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
 from bot.git.workspace import Workspace
-from bot.patch.policy import path_problem
+from bot.patch.paths import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
 
 _ABSENT = "0" * 40

@@ -7,11 +7,11 @@ missing final newline are kept.
 """
 
 import difflib
-import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.diff import file_diff
+from bot.patch.paths import normalised, path_problem
 from bot.patch.reader import Unreadable
 from bot.patch.redefine import NotDefined, redefined
 from bot.patch.syntax import syntax_error
@@ -164,18 +164,10 @@ def apply_onto(
 
 def clean_path(path: str) -> str:
     """The path as the repository has it. Raises `_Wrong` for one that is absolute, leads out, or is git's own."""
-    shown = path.strip().strip("`\"'").replace("\\", "/")
-    while shown.startswith("./"):
-        shown = shown[2:]
-    parts = PurePosixPath(shown).parts
-    if not parts or not shown.isprintable() or len(shown.encode("utf-8", "replace")) > 1000:
-        raise _Wrong(f"{path!r} is no path of a file")
-    if shown.startswith("/") or re.match(r"[A-Za-z]:/", shown) or ".." in parts:
-        raise _Wrong(f"{shown} is outside the repository\nPaths are relative to the repository's root, without `..`.")
-    # as file systems that ignore case, trailing dots and streams would read it
-    if any(re.split(r"[:]", part)[0].rstrip(" .").lower() in (".git", "git~1") for part in parts):
-        raise _Wrong(f"{shown} belongs to git and can't be edited")
-    return "/".join(parts)
+    plain = normalised(path)
+    if problem := path_problem(plain):
+        raise _Wrong(f"the path {plain!r} {problem}\nPaths are relative to the repository's root, without `..`.")
+    return plain
 
 
 def _read(read: Reader, path: str) -> str | None:

@@ -4,11 +4,11 @@ An App's push triggers the target repository's workflows, with their secrets: mo
 those run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from bot.errors import Refused
+from bot.patch.paths import path_problem
 from bot.records import Patch, Record
 from bot.sanitize import redact
 
@@ -80,8 +80,6 @@ _BUILD_FILES = {
     "tox.ini",
     "noxfile.py",
 }
-_GIT_NAME = re.compile(r"\.git[ .]*|git~\d+", re.IGNORECASE)  # also what other file systems take for `.git`
-_IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
 class Judgement(Record):
@@ -111,22 +109,6 @@ def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
     if redact(texts, secrets) != redact(texts, ()):
         raise Refused("this patch may not be published: it holds a secret of this server")
     return judgement.flagged
-
-
-def path_problem(path: str) -> str:
-    """Why the path can't be a file of a repository, or "" if it can."""
-    parts = path.split("/")
-    if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        return "is not relative to the repository's root"
-    if any(part in ("", ".", "..") for part in parts):
-        return "is not a plain path"
-    if "\\" in path or any(ord(char) < 32 or ord(char) == 127 for char in path):
-        return "has a backslash or a control character"
-    if any(_GIT_NAME.fullmatch(_IGNORED_BY_HFS.sub("", part)) for part in parts):
-        return "lies in git's own folder"
-    if len(path) > 1024 or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
-        return "is longer than file systems allow"
-    return ""
 
 
 def _refusal(path: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bot.patch.protected_files import is_test
 from bot.records import Checkout, SourceFile
 
 MAX_BYTES = 2_000_000  # of a file that is read at all
@@ -42,7 +43,7 @@ _VENDORED = _words(
     "pods carthage .venv venv virtualenv .tox .nox __pycache__ .eggs .yarn .git"
 )
 _BUILT = _words("build dist out target")  # at the root only: deeper, these are names of real packages
-_TESTS = _words("test tests __tests__ spec specs testdata test-data test_data e2e cypress")
+_TEST_FOLDERS = _words("test tests __tests__ spec specs testdata test-data test_data e2e cypress")
 _TEST_FILE = re.compile(
     r"(test_.*|.*_tests?|conftest)\.\w+|.*_(test|spec)\.\w+|.*[.-](test|spec|stories)\.\w+"
     r"|.*Tests?\.(java|kt|cs|swift|scala|php)"
@@ -77,13 +78,17 @@ def is_source(path: str) -> bool:
     """Whether the name is that of a source file, and of no test. Pure."""
     pure = PurePosixPath(path)
     known = pure.suffix.lower() in SOURCE_ENDINGS or pure.name in SOURCE_NAMES
-    return known and not _is_vendored(path) and not is_test(path)
+    return known and not _is_vendored(path) and not is_test_material(path)
 
 
-def is_test(path: str) -> bool:
-    """Whether the file is a test or lies among tests. Pure."""
+def is_test_material(path: str) -> bool:
+    """Whether the file is a test, or belongs to tests: their data, their stories, whatever lies among them. Pure.
+
+    Wider than `is_test`, which costs a candidate its votes: here a file too many costs no more than a file unread.
+    """
     pure = PurePosixPath(path)
-    return any(part.lower() in _TESTS for part in pure.parts[:-1]) or _TEST_FILE.fullmatch(pure.name) is not None
+    among = any(part.lower() in _TEST_FOLDERS for part in pure.parts[:-1])
+    return among or is_test(path) or _TEST_FILE.fullmatch(pure.name) is not None
 
 
 def _is_vendored(path: str) -> bool:
@@ -103,7 +108,7 @@ def _is_named(path: str, named: str) -> bool:
     if path in named:
         return not _is_vendored(path)
     name = PurePosixPath(path).name
-    telling = len(name) > 4 and "." in name and not is_test(path) and not _is_vendored(path)
+    telling = len(name) > 4 and "." in name and not is_test_material(path) and not _is_vendored(path)
     return telling and re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", named) is not None
 
 
@@ -114,7 +119,7 @@ def _excluded(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _has_shebang(root: Path, path: str) -> bool:
-    if "." in PurePosixPath(path).name or _is_vendored(path) or is_test(path):
+    if "." in PurePosixPath(path).name or _is_vendored(path) or is_test_material(path):
         return False
     try:
         with (root / path).open("rb") as file:

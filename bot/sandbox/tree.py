@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bot.patch.paths import link_stays_within, path_problem
 from bot.records import FileChange
 
 
@@ -36,7 +37,7 @@ def copy_tree(source: Path, target: Path) -> int:
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode
             if stat.S_ISLNK(mode):
-                if _inside(path, root):
+                if link_stays_within(path, root):
                     os.symlink(os.readlink(path), here / name)
             elif stat.S_ISREG(mode) and name != ".git":
                 shutil.copyfile(path, here / name)
@@ -44,14 +45,6 @@ def copy_tree(source: Path, target: Path) -> int:
                 os.chmod(here / name, 0o755 if mode & 0o111 else 0o644)
                 total += os.path.getsize(path)
     return total
-
-
-def _inside(link: str, root: str) -> bool:
-    """Whether a link is relative and stays within the root, followed to its end."""
-    if os.path.isabs(os.readlink(link)):
-        return False
-    end = os.path.realpath(link)
-    return end == root or end.startswith(root + os.sep)
 
 
 def exists_in(base: Path, path: str) -> bool:
@@ -62,22 +55,15 @@ def exists_in(base: Path, path: str) -> bool:
 def refused(base: Path, changes: Sequence[FileChange]) -> str:
     """Why the changes can't be made to a copy of `base`, in words, or nothing. Reads `base` only.
 
-    A path must be relative and plain, stay out of `.git`, and pass through no symbolic link: what is written is
-    always written inside the copy.
+    Beside `path_problem`, a path must pass through no symbolic link: what is written is always written in the copy.
     """
     gone = {change.path for change in changes if change.text is None}
     seen = set()
     for change in changes:
         path = change.path
-        parts = PurePosixPath(path).parts
-        if not parts or path != "/".join(parts) or path.startswith("/") or "\\" in path:
-            return f"the path {path!r} is not a plain relative path"
-        if any(part in ("..", ".") for part in parts):
-            return f"the path {path!r} leads out of the repository"
-        if any(part.lower().rstrip(" .") == ".git" for part in parts):
-            return f"the path {path!r} leads into .git"
-        if any(ord(character) < 32 for character in path) or len(path.encode("utf-8", "replace")) > 1000:
-            return f"the path {path!r} has control characters or is too long"
+        parts = path.split("/")
+        if problem := path_problem(path):
+            return f"the path {path!r} {problem}"
         if path in seen:
             return f"the path {path!r} is changed twice"
         seen.add(path)

@@ -4,7 +4,7 @@ In: `clean` removes what people who look at the issue don't see, and says so. Ou
 or a program wrote, `fence` and `inline` for its code and output, `redact` for secrets, `fit` for GitHub's limits.
 """
 
-from bot.sanitize.clean import Cleaned, clean
+from bot.sanitize.clean import Cleaned, clean, clean_issue
 from bot.sanitize.fit import BODY_LIMIT, CUT_NOTE, fit, outgoing
 from bot.sanitize.neutralize import fence, inline, neutralize
 from bot.sanitize.redact import REDACTED, redact
@@ -15,6 +15,7 @@ __all__ = [
     "REDACTED",
     "Cleaned",
     "clean",
+    "clean_issue",
     "fence",
     "fit",
     "inline",

@@ -7,7 +7,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bot.records import Record
+from bot.records import Issue, Record
 from bot.sanitize.characters import strip_invisible
 
 # Block structure only: inline rules aren't needed here, and their cost grows faster than the text.
@@ -55,6 +55,19 @@ def clean(text: str) -> Cleaned:
         if text == before:
             break
     return Cleaned(text=text, flags=tuple(sorted(flags)))
+
+
+def clean_issue(title: str, body: str, *, number: int = 0, author: str = "", url: str = "") -> Issue:
+    """An issue as prompts may hold it: title and body cleaned, the title on one line."""
+    cleaned_title, cleaned_body = clean(title), clean(body)
+    return Issue(
+        title=" ".join(cleaned_title.text.split()),
+        body=cleaned_body.text,
+        number=number,
+        author=author,
+        url=url,
+        flags=tuple(sorted({*cleaned_title.flags, *cleaned_body.flags})),
+    )
 
 
 def _clean_once(text: str, flags: set[str]) -> str:

@@ -20,7 +20,8 @@ from bot.errors import SettingsError, StoreUnavailable
 from bot.lifecycle import RunState
 from bot.records import Record
 from bot.settings import Settings
-from bot.store import Accepted
+from bot.store import Accepted, parse
+from bot.store.jobs import RUN
 from bot.web.body import BodyReader
 from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.web.pages import RunReader, routes
@@ -182,11 +183,11 @@ def _answer(taken: Taken) -> dict[str, Any]:
         case _:
             reason = accepted.note if accepted else ""
     job_id = accepted.job_id if accepted else None
-    kind, _, rest = (job_id or "").partition(":")
+    job = parse(job_id) if job_id else None
     return {
         "decision": type(taken.decision).__name__,
         "reason": reason,
-        "run": int(rest.partition(":")[0]) if kind == "run" else None,
+        "run": job.id if job and job.kind == RUN else None,
         "job": job_id,
         "duplicate": bool(accepted and accepted.duplicate),
     }

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from bot.contracts import OUR_COMMENT
 from bot.records import Issue, Record
-from bot.sanitize import clean
+from bot.sanitize import clean_issue
 from bot.settings import Settings
 from bot.webhook import slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import CommentEvent, Event, IssueEvent, IssuePayload, User
 
+MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
 
 
@@ -217,12 +218,10 @@ def _cancel(event: IssueEvent, reason: str) -> CancelRun:
 
 def _snapshot(issue: IssuePayload) -> Issue:
     """The issue as it stood in the delivery, cleaned of what its readers don't see."""
-    title, body = clean(issue.title[:1024]), clean((issue.body or "")[:MAX_TEXT])
-    return Issue(
-        title=" ".join(title.text.split()),
-        body=body.text,
+    return clean_issue(
+        issue.title[:MAX_TITLE],
+        (issue.body or "")[:MAX_TEXT],
         number=issue.number,
         author=issue.user.login if issue.user else "ghost",
         url=issue.html_url,
-        flags=tuple(sorted({*title.flags, *body.flags})),
     )

@@ -15,6 +15,7 @@ from bot.lifecycle import RunState
 from bot.llm.conversation import Conversation, fitted_issue, opening
 from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.paths import normalised
 from bot.patch.protected_files import is_judge, touched_judges
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
 from bot.patch.redefine import likely
@@ -203,7 +204,7 @@ def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) 
 
     Models misspell rare names, or leave out the folder; the text that they copied tells the file all the same. Pure.
     """
-    if not isinstance(edit, Replace) or edit.path.strip().removeprefix("./") in known:
+    if not isinstance(edit, Replace) or normalised(edit.path) in known:
         return edit
     searched = [block.search.strip("\n") for block in edit.blocks]
     if not all(text.strip() for text in searched):
@@ -214,7 +215,7 @@ def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) 
 
 def _without_judges(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
     """The edits of what judges no candidate, and in words which files the others were for."""
-    judges = [is_judge(edit.path.strip().removeprefix("./"), known.__contains__) for edit in edits]
+    judges = [is_judge(normalised(edit.path), known.__contains__) for edit in edits]
     kept = tuple(edit for edit, judge in zip(edits, judges, strict=True) if not judge)
     return kept, ", ".join(dict.fromkeys(edit.path for edit, judge in zip(edits, judges, strict=True) if judge))
 

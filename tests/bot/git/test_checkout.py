@@ -162,7 +162,7 @@ async def test_line_endings_follow_the_attributes(github: GitHubServer, tmp_path
         (".git/hooks/pre-commit", "git's own folder"),
         ("sub/.GIT/config", "git's own folder"),
         ("sub/git~1/config", "git's own folder"),
-        ("a\nb", "control character"),
+        ("a\nb", "can't be printed"),
         ("a\\b", "backslash"),
         ("", "not relative"),
         ("outside", "symbolic link"),

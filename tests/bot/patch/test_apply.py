@@ -168,16 +168,16 @@ def test_a_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/etc/passwd", "outside"),
-        ("../x", "outside"),
-        ("a/../../x", "outside"),
-        ("C:\\x", "outside"),
-        (".git/hooks/pre-commit", "belongs to git"),
-        ("sub/.GIT/config", "belongs to git"),
-        (".git./config", "belongs to git"),
-        ("", "no path"),
-        ("a\nb", "no path"),
-        ("a\x07b", "no path"),
+        ("/etc/passwd", "not relative"),
+        ("../x", "not a plain path"),
+        ("a/../../x", "not a plain path"),
+        ("C:\\x", "not relative"),
+        (".git/hooks/pre-commit", "lies in git's own folder"),
+        ("sub/.GIT/config", "lies in git's own folder"),
+        (".git./config", "lies in git's own folder"),
+        ("", "not relative"),
+        ("a\nb", "can't be printed"),
+        ("a\x07b", "can't be printed"),
     ],
 )
 def test_paths_that_are_refused(path: str, said: str) -> None:

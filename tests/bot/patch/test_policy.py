@@ -3,7 +3,8 @@
 import pytest
 
 from bot.errors import Refused
-from bot.patch.policy import check_patch, judge, path_problem
+from bot.patch.paths import path_problem
+from bot.patch.policy import check_patch, judge
 from tests.bot.sample import GOOD, patch
 
 

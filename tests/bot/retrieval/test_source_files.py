@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
-from bot.retrieval.source_files import decoded, is_source, is_test
+from bot.retrieval.source_files import decoded, is_source, is_test_material
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,14 @@ def test_no_source(path: str) -> None:
         "a.spec.ts",
         "ATest.java",
         "x/__tests__/a.js",
+        "t/basic.pl",
+        "check.bats",
+        "tests.py",
+        "web/Button.stories.tsx",
     ],
 )
 def test_tests(path: str) -> None:
-    assert is_test(path)
+    assert is_test_material(path)
 
 
 def test_decoded() -> None:

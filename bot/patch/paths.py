@@ -1,0 +1,44 @@
+"""Which paths a file of a repository can have, and which links stay within one."""
+
+import os
+import re
+from pathlib import PurePosixPath
+
+_MAX_PATH = 1000  # bytes
+_MAX_NAME = 255  # bytes
+_GIT_NAME = re.compile(r"(\.git|git~\d+)[ .]*", re.IGNORECASE)  # also what other file systems take for `.git`
+
+
+def path_problem(path: str) -> str:
+    """Why the path can't be a file of a repository, in words that follow the path, or "" if it can. Pure."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        return "is not relative to the repository's root"
+    if any(part in ("", ".", "..") for part in parts):
+        return "is not a plain path"
+    if "\\" in path or not path.isprintable():
+        return "has a backslash or a character that can't be printed"
+    if any(_GIT_NAME.fullmatch(part.partition(":")[0]) for part in parts):  # behind a colon: a stream of NTFS
+        return "lies in git's own folder"
+    if len(path.encode()) > _MAX_PATH or any(len(part.encode()) > _MAX_NAME for part in parts):
+        return "is longer than file systems allow"
+    return ""
+
+
+def normalised(path: str) -> str:
+    """The path without the quotes, back slashes and `./` with which models write it. Pure; may still be unsafe."""
+    plain = path.strip().strip("`\"'").replace("\\", "/")
+    return str(PurePosixPath(plain)) if plain else ""
+
+
+def link_stays_within(link: str, root: str) -> bool:
+    """Whether a symbolic link, both as it is written and followed to its end, stays below the root.
+
+    As it is written too: `../tree/x` is in the tree here, but not in a sandbox, where the tree has another name.
+    """
+    target = os.readlink(link)
+    written = os.path.normpath(os.path.join(os.path.relpath(os.path.dirname(link), root), target))
+    if os.path.isabs(target) or written == ".." or written.startswith(".." + os.sep):
+        return False
+    real, real_root = os.path.realpath(link), os.path.realpath(root)
+    return real == real_root or real.startswith(real_root + os.sep)
