@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Checkout, Execution, IssueComment, IssueState, Job, ModelCall, Patch, Reply
+from bot.records import Checkout, Execution, IssueComment, IssueState, ModelCall, Patch, Reply, SandboxJob
 
 
 class Journal(Protocol):
@@ -52,7 +52,7 @@ class Model(Protocol):
 class Sandbox(Protocol):
     """Runs jobs, each on its own fresh copy of one repository's tree. Safe to call concurrently."""
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         """Run one job to its end or its time limit. Raises `SandboxError` where the sandbox itself failed for good."""
 
     async def close(self) -> None:

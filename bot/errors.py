@@ -1,4 +1,4 @@
-"""One error tree. Fields are for machines; the message, in lower case, says what was wrong and how to mend it.
+"""One error tree. Fields are for machines; the message, in lower case, says what was wrong and what to do about it.
 
 TroopError
 |-- SettingsError           the operator's settings can't be used
@@ -25,7 +25,7 @@ class TroopError(Exception):
 
 
 class SettingsError(TroopError):
-    """The operator's settings can't be used; the message names the variable and its mend."""
+    """The operator's settings can't be used; the message names the variable and what to set."""
 
 
 class ModelMissing(TroopError):

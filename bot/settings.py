@@ -182,7 +182,7 @@ def read_settings() -> Settings:
 
 
 def checked(settings: Settings, *, receives: bool = True, works: bool = True) -> Settings:
-    """The settings as a server may use them. Raises `SettingsError` with the mend of what is missing or unsafe.
+    """The settings as a server may use them. Raises `SettingsError` for what is missing or unsafe.
 
     A process that only `receives` deliveries needs no private key, one that only `works` needs no webhook secret.
     """

@@ -22,13 +22,13 @@ Level = Literal["ok", "optional", "missing"]
 class Finding:
     """One thing that Troop uses. `missing` is needed for the main job; `optional` opens something more.
 
-    `mend`: how to get it, or to get more of it.
+    `hint`: how to get it, or more of it.
     """
 
     name: str
     level: Level
     detail: str
-    mend: str = ""
+    hint: str = ""
 
 
 def examine() -> Iterator[Finding]:
@@ -83,17 +83,17 @@ def _model() -> Finding:
 
 
 def _docker() -> Finding:
-    mend = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
+    hint = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
     from bot.sandbox.docker_engine import TROUBLE, connect
 
     try:
         client = connect()
     except SandboxUnavailable as error:
-        return Finding("docker", "optional", str(error), mend)
+        return Finding("docker", "optional", str(error), hint)
     try:
         return Finding("docker", "ok", f"Docker Engine {client.version()['Version']}")
     except TROUBLE as error:
-        return Finding("docker", "optional", f"the daemon does not answer: {error}", mend)
+        return Finding("docker", "optional", f"the daemon does not answer: {error}", hint)
     finally:
         client.close()
 
@@ -115,8 +115,8 @@ def _published(settings: Settings) -> Finding:
     here = [one.name for one in CATALOGUE if one.is_in(folder)]
     there = f"{', '.join(here)} in {folder}" if here else f"none in {folder}; the bundled one is used"
     missing = [f"{one.name} ({one.size / 1e6:,.1f} MB)" for one in CATALOGUE if one.name not in here]
-    mend = f"`make models` or `troop models` fetches {', '.join(missing)}" if missing else ""
-    return Finding("published models", "ok", there, mend)
+    hint = f"`make models` or `troop models` fetches {', '.join(missing)}" if missing else ""
+    return Finding("published models", "ok", there, hint)
 
 
 def _endpoint(settings: Settings) -> Finding:
@@ -176,12 +176,12 @@ def _redis(settings: Settings) -> Finding:
 
 
 def _github(settings: Settings) -> Finding:
-    mend = "set TROOP_APP_ID and TROOP_PRIVATE_KEY (or _FILE), or TROOP_TOKEN; README, section GitHub"
+    hint = "set TROOP_APP_ID and TROOP_PRIVATE_KEY (or _FILE), or TROOP_TOKEN; README, section GitHub"
     credentials = bool(settings.token.get_secret_value()) or (
         settings.app_id > 0 and bool(settings.private_key.get_secret_value() or settings.private_key_file)
     )
     if not credentials:
-        return Finding("GitHub", "optional", "no App and no token set", mend)
+        return Finding("GitHub", "optional", "no App and no token set", hint)
     key = settings.private_key_file
     if settings.app_id and key and not os.access(key, os.R_OK):
         return Finding(
@@ -199,6 +199,6 @@ def report(print_line: Callable[[str], None]) -> int:
     for finding in examine():
         missing += finding.level == "missing"
         print_line(f"{marks[finding.level]}  {finding.name:<16} {finding.detail}")
-        if finding.mend:
-            print_line(f"{'':<27}-> {finding.mend}")
+        if finding.hint:
+            print_line(f"{'':<27}-> {finding.hint}")
     return 1 if missing else 0

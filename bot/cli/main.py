@@ -106,7 +106,7 @@ def _models_dir() -> Path:
 )
 @click.option("--image", help="Docker image in which tests run.")
 @click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A foreign candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
+              help="Another candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
 @click.option("--branch/--no-branch", default=True, help="Write the winner as a branch troop/... of the checkout.")
 @click.option("--fresh", is_flag=True, help="Forget what an interrupted earlier attempt had finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")

@@ -155,7 +155,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troop-")))
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
         checkout = await check_out(host, "", work / "checkout")
-        foreign = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
+        external = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
         endpoint = settings.main.base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
@@ -183,7 +183,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         finally:
             await asyncio.to_thread(remove_built, Path(checkout.root), built)
         stack.push_async_callback(sandbox.close)
-        journal = FileJournal(_journal_path(settings, checkout, issue, models.main.name, foreign))
+        journal = FileJournal(_journal_path(settings, checkout, issue, models.main.name, external))
         if options.fresh:
             journal.close(discard=True)
             journal = FileJournal(journal.path)
@@ -194,7 +194,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         try:
             report = await solve(
                 issue, checkout, config, models, sandbox, settings.solver, journal, progress, _anywhere,
-                foreign=foreign, notes=notes, notice=progress.say,
+                foreign=external, notes=notes, notice=progress.say,
             )  # fmt: skip
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()
@@ -225,10 +225,12 @@ def _engine_log() -> Path:
     return path
 
 
-def _journal_path(settings: Settings, checkout: Checkout, issue: Issue, model: str, foreign: tuple[Patch, ...]) -> Path:
+def _journal_path(
+    settings: Settings, checkout: Checkout, issue: Issue, model: str, external: tuple[Patch, ...]
+) -> Path:
     """One for every different question, so that only the same question goes on from where it was."""
     parts = [checkout.commit, issue.model_dump_json(), model, settings.main.base_url, settings.solver.model_dump_json()]
-    parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in foreign)]
+    parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in external)]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     return _state() / f"{name}.jsonl"
 

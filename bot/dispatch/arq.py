@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from bot.dispatch.lanes import Handler, Lanes, lane_of
+from bot.dispatch.queues import Handler, Queues, queue_of
 from bot.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class ArqDispatcher:
     def __init__(
         self,
         handler: Handler,
-        lanes: Lanes,
+        queues: Queues,
         redis_url: str,
         *,
         grace: float = 10.0,
@@ -49,7 +49,7 @@ class ArqDispatcher:
     ) -> None:
         """Connects at the first use. `prefix` names the queues in Redis. Raises `SettingsError` for an unusable URL."""
         self._handler = handler
-        self._lanes = lanes
+        self._sizes = queues
         self._grace = grace
         self._poll_seconds = poll_seconds
         self._prefix = prefix
@@ -66,7 +66,7 @@ class ArqDispatcher:
             raise SettingsError(f"TROOP_REDIS_URL can't be used: {error}") from error
         self._where = "{host}:{port}".format(**{"host": "?", "port": "?", **connections.connection_kwargs})
         self._redis = ArqRedis(connections, job_serializer=_to_json, job_deserializer=json.loads)
-        self._slots = {lane: asyncio.Semaphore(count) for lane, count in lanes.items()}
+        self._slots = {name: asyncio.Semaphore(count) for name, count in queues.items()}
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._workers: dict[str, Worker] = {}
         self._loops: set[asyncio.Task[None]] = set()
@@ -79,7 +79,7 @@ class ArqDispatcher:
         Call it only for what the database says is due: the mark by which arq keeps a job that it once started from
         being started again is lifted, since the worker that set it may be dead.
         """
-        queue = self._queue(lane_of(job_id))
+        queue = self._key(queue_of(job_id))
         try:
             async with asyncio.timeout(ENQUEUE_TIMEOUT):
                 taken = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
@@ -95,7 +95,7 @@ class ArqDispatcher:
             ) from error
 
     async def run(self) -> None:
-        loops = {asyncio.create_task(self._serve(lane), name=f"arq {lane}") for lane in self._lanes}
+        loops = {asyncio.create_task(self._serve(queue), name=f"arq {queue}") for queue in self._sizes}
         self._loops |= loops
         try:
             await asyncio.wait(loops)
@@ -125,14 +125,15 @@ class ArqDispatcher:
             _, ending = await asyncio.wait(ending, timeout=0.1)
         self._loops.clear()
 
-    def _queue(self, lane: str) -> str:
-        return f"{self._prefix}:{lane}"
+    def _key(self, queue: str) -> str:
+        """In Redis."""
+        return f"{self._prefix}:{queue}"
 
-    async def _serve(self, lane: str) -> None:
+    async def _serve(self, queue: str) -> None:
         """Run arq's worker; where Redis goes away, a new one once it is back. Jobs under way are not disturbed."""
         pause = 0.05
         while not self._closing:
-            worker = self._workers[lane] = self._worker(lane)
+            worker = self._workers[queue] = self._worker(queue)
             started = time.monotonic()
             try:
                 await worker.main()
@@ -149,13 +150,13 @@ class ArqDispatcher:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _worker(self, lane: str) -> Worker:
+    def _worker(self, queue: str) -> Worker:
         return Worker(
-            [func(self._performer(lane), name="perform")],
-            queue_name=self._queue(lane),
+            [func(self._performer(queue), name="perform")],
+            queue_name=self._key(queue),
             redis_pool=self._redis,
             handle_signals=False,
-            max_jobs=self._lanes[lane],
+            max_jobs=self._sizes[queue],
             max_tries=1_000_000,  # the database counts
             job_timeout=JOB_TIMEOUT,
             keep_result=0,
@@ -165,7 +166,7 @@ class ArqDispatcher:
             log_results=False,
         )
 
-    def _performer(self, lane: str) -> Callable[..., Any]:
+    def _performer(self, queue: str) -> Callable[..., Any]:
         async def perform(_context: dict[Any, Any], job_id: str) -> None:
             task = asyncio.current_task()
             assert task is not None
@@ -174,8 +175,8 @@ class ArqDispatcher:
             self._running[job_id] = task
             following: str | None = None
             try:
-                # Not more at once than the lane has, also while jobs of a replaced arq worker still run.
-                async with self._slots[lane]:
+                # Not more at once than the queue may run, also while jobs of a replaced arq worker still run.
+                async with self._slots[queue]:
                     if self._closing:
                         raise TryAgain  # leaves it in the queue, for other workers
                     following = await self._handler(job_id)

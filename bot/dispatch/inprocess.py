@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from bot.dispatch.lanes import Handler, Lanes, lane_of
+from bot.dispatch.queues import Handler, Queues, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -15,13 +15,13 @@ LIMIT = 10_000  # jobs waiting; the rest stays in the database until the sweeper
 class InProcessDispatcher:
     """`contracts.Dispatcher` for use from one event loop."""
 
-    def __init__(self, handler: Handler, lanes: Lanes, *, grace: float = 10.0, limit: int = LIMIT) -> None:
+    def __init__(self, handler: Handler, queues: Queues, *, grace: float = 10.0, limit: int = LIMIT) -> None:
         """`grace`: seconds that `close` gives running jobs."""
         self._handler = handler
-        self._lanes = lanes
+        self._sizes = queues
         self._grace = grace
         self._limit = limit
-        self._queues: dict[str, asyncio.Queue[str]] = {lane: asyncio.Queue() for lane in lanes}
+        self._queues: dict[str, asyncio.Queue[str]] = {name: asyncio.Queue() for name in queues}
         self._known: set[str] = set()  # waiting or running
         self._running: set[asyncio.Task[None]] = set()
         self._runners: set[asyncio.Task[None]] = set()
@@ -29,21 +29,21 @@ class InProcessDispatcher:
 
     async def enqueue(self, job_id: str) -> None:
         """One that waits or runs already is not taken again. Raises `ConnectionError` where the queue is full."""
-        lane = lane_of(job_id)
+        queue = self._queues[queue_of(job_id)]
         if self._closing:
             raise ConnectionError(f"{job_id} is not queued: the process is shutting down; the next one will find it")
         if job_id in self._known:
             return
-        if self._queues[lane].qsize() >= self._limit:
+        if queue.qsize() >= self._limit:
             raise ConnectionError(f"{job_id} is not queued: {self._limit} jobs wait already; the sweeper will bring it")
         self._known.add(job_id)
-        self._queues[lane].put_nowait(job_id)
+        queue.put_nowait(job_id)
 
     async def run(self) -> None:
         runners = {
-            asyncio.create_task(self._serve(queue), name=f"{lane} {n}")
-            for lane, queue in self._queues.items()
-            for n in range(self._lanes[lane])
+            asyncio.create_task(self._serve(queue), name=f"{name} {n}")
+            for name, queue in self._queues.items()
+            for n in range(self._sizes[name])
         }
         self._runners |= runners
         try:

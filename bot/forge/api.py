@@ -292,8 +292,8 @@ def _refusal(what: str, error: GithubException) -> ForgeError:
         )
     if error.status == 403:
         wanted = _headers(error).get("x-accepted-github-permissions", "")
-        mend = f"; it wants the permission {wanted}" if wanted else "; check the App's permissions"
-        return Refused(f"GitHub refused ({what}): {message}{mend}")
+        hint = f"; it requires the permission {wanted}" if wanted else "; check the App's permissions"
+        return Refused(f"GitHub refused ({what}): {message}{hint}")
     if error.status in (404, 410, 451):
         return Refused(f"GitHub has no such thing, or not for us ({what}): {message}; is the App installed there?")
     return ForgeError(f"GitHub could not do it ({what}): {message}")

@@ -1,4 +1,4 @@
-"""Foreign candidates: a unified diff from elsewhere becomes a patch that takes part in the vote (arXiv 2501.14723)."""
+"""External candidates: a unified diff becomes a patch that takes part in the vote (arXiv 2501.14723)."""
 
 import tempfile
 from pathlib import Path

@@ -19,7 +19,7 @@ from bot.records import FileChange, Patch, Record, by_path
 
 
 class Problem(Record):
-    """What is wrong with a reply, for its author to read. The first line alone says it; more lines help to mend it."""
+    """What is wrong with a reply, for the model to read. The first line says it; the others help to correct it."""
 
     text: str
 

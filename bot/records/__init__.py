@@ -4,7 +4,7 @@ Every record validates at construction, so what is read back from the database, 
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.
 """
 
-from bot.records.execution import Ending, Execution, Job, Test
+from bot.records.execution import Ending, Execution, SandboxJob, Test
 from bot.records.issue import Issue, IssueComment, IssueState
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
 from bot.records.record import Record
@@ -28,7 +28,6 @@ __all__ = [
     "Issue",
     "IssueComment",
     "IssueState",
-    "Job",
     "Message",
     "ModelCall",
     "Outcome",
@@ -38,6 +37,7 @@ __all__ = [
     "Record",
     "Reply",
     "Report",
+    "SandboxJob",
     "SourceFile",
     "Standing",
     "Summary",

@@ -55,7 +55,7 @@ class Execution(Record):
         return kept[-characters:]
 
 
-class Job(Record):
+class SandboxJob(Record):
     """One command on one fresh copy of the tree. Built by the stages, run by a `Sandbox`."""
 
     changes: tuple[FileChange, ...] = ()  # the candidate; empty for the untouched repository

@@ -34,7 +34,7 @@ async def open_sandbox(
     `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
     gets what the operator should know.
 
-    Raises `SandboxUnavailable`, with a mend, where there is no such sandbox here, and `SandboxError` where it fails.
+    Raises `SandboxUnavailable` where there is no such sandbox here, and `SandboxError` where it fails.
     """
     if server and settings.kind == "process":
         raise SandboxUnavailable(

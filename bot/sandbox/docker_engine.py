@@ -25,7 +25,7 @@ TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, 
 
 
 def connect(connections: int = 10) -> docker.APIClient:
-    """The Engine that DOCKER_HOST names, or the local one. Raises `SandboxUnavailable` with the mend."""
+    """The Engine that DOCKER_HOST names, or the local one. Raises `SandboxUnavailable`, which says how to get one."""
     try:
         options = docker.utils.kwargs_from_env()
         address = options.get("base_url") or "unix:///var/run/docker.sock"
@@ -43,7 +43,7 @@ def connect(connections: int = 10) -> docker.APIClient:
 
 
 def ensure_image(client: docker.APIClient, name: str) -> str:
-    """The id of the image, pulled where it is not there. Raises `SandboxUnavailable` with the mend."""
+    """The id of the image, pulled where it is not there. Raises `SandboxUnavailable`, which says how to get it."""
     try:
         return str(client.inspect_image(name)["Id"])
     except docker.errors.ImageNotFound:

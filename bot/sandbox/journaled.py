@@ -5,7 +5,7 @@ from collections import Counter
 
 from bot.contracts import Journal, Sandbox
 from bot.journal import once
-from bot.records import Execution, Job
+from bot.records import Execution, SandboxJob
 
 
 class JournaledSandbox:
@@ -20,7 +20,7 @@ class JournaledSandbox:
         self._running: dict[str, asyncio.Task[Execution]] = {}
         self._waiting: Counter[str] = Counter()
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         key = f"sandbox/{job.key}"
         task = self._running.get(key)
         if task is None:

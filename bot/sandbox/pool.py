@@ -19,7 +19,7 @@ import docker
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch import protected_files
-from bot.records import Ending, Execution, Job
+from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
 from bot.sandbox.scratch import ScratchFolder
@@ -95,9 +95,9 @@ class DockerSandbox:
         return self
 
     async def _probe(self, image: str) -> None:
-        """Fail now, with a mend, where the image lacks what every job needs."""
+        """Run a first job. Raises `SandboxUnavailable` where the image lacks what every job needs."""
         try:
-            first = self._prepare(Job(command=("sh", "-c", "test -w . && sleep 0"), timeout=60))
+            first = self._prepare(SandboxJob(command=("sh", "-c", "test -w . && sleep 0"), timeout=60))
             assert first is not None
             result = await self._run_prepared(first, attempts=1)
         except SandboxError as error:
@@ -111,7 +111,7 @@ class DockerSandbox:
                 "needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
             )
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
         reason = tree.refused(self._base, job.changes)
         if reason:
@@ -123,7 +123,7 @@ class DockerSandbox:
         async with self._slots:
             return await self._run_prepared(prepared)
 
-    def _prepare(self, job: Job) -> Prepared | None:
+    def _prepare(self, job: SandboxJob) -> Prepared | None:
         changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
         import_path = tree.python_path(self._base, "/repo/tree")
         environment = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.errors import SandboxError
 from bot.patch import protected_files
-from bot.records import Ending, Execution, Job
+from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup, parse_size
@@ -125,7 +125,7 @@ class ProcessSandbox:
         reasons = []
         for self.isolation in Isolation:
             try:
-                result = await self.run(Job(command=("sh", "-c", check, "sh", *folders[:1]), timeout=20))
+                result = await self.run(SandboxJob(command=("sh", "-c", check, "sh", *folders[:1]), timeout=20))
             except SandboxError as error:
                 reasons.append(f"{self.isolation.value}: {error}")
                 continue
@@ -139,7 +139,7 @@ class ProcessSandbox:
         """Whether a fork bomb is held: by a control group, or by a limit that counts the job's processes only."""
         return bool(self._groups) or (self.isolation is not Isolation.PLAIN and os.geteuid() != 0)
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where the sandbox itself failed."""
         reason = tree.refused(self._base, job.changes)
         if reason:
@@ -150,7 +150,7 @@ class ProcessSandbox:
         finally:
             self._slots.put_nowait(slot)
 
-    def _describe(self, job: Job, slot: _Slot) -> dict[str, object] | None:
+    def _describe(self, job: SandboxJob, slot: _Slot) -> dict[str, object] | None:
         """The job as `bot.sandbox.jail` reads it, or None where no one knows how to start its script."""
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
@@ -207,7 +207,7 @@ class ProcessSandbox:
             "control_groups": slot.group.join_files if slot.group else [],
         }
 
-    async def _run(self, job: Job, slot: _Slot) -> Execution:
+    async def _run(self, job: SandboxJob, slot: _Slot) -> Execution:
         described = self._describe(job, slot)
         if described is None:
             ending = job.test.path if job.test else "(nothing)"

@@ -293,7 +293,7 @@ class StoredProgress:
 
 
 def decisive(error: BaseException) -> BaseException:
-    """What counts among the errors of a task group: a lost lease, then a stop, then what asking again won't mend."""
+    """What counts among the errors of a task group: a lost lease, then a stop, then what would fail again."""
     leaves = list(_leaves(error))
     for kind in (LeaseLost, RunStopped):
         for leaf in leaves:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
-from bot.records import FileChange, Job, Test
+from bot.records import FileChange, SandboxJob, Test
 from tests.acceptance import hidden
 from tests.acceptance.mutations import Mutation, functions_with_doctests, mutations
 from tests.acceptance.packages import Package
@@ -120,7 +120,7 @@ async def _observe(
     """`which` makes a second observation another job."""
     script = hidden.observer(module, docs)
     script = script.model_copy(update={"text": f"# {which}\n{script.text}"})
-    return hidden.observed(await sandbox.run(Job(changes=changes, test=script, timeout=PATIENCE)))
+    return hidden.observed(await sandbox.run(SandboxJob(changes=changes, test=script, timeout=PATIENCE)))
 
 
 async def _check(
@@ -135,9 +135,9 @@ async def _check(
     """A check that passes on the original and fails on the planted bug; with the package's tests where they serve."""
     for tests, limit in ((package.tests, TESTS_SECONDS), ({}, CHECK_SECONDS)):
         check = hidden.check(module, docs, passing, tests, hidden.selector(name))
-        good = await sandbox.run(Job(test=check, timeout=4 * limit))
+        good = await sandbox.run(SandboxJob(test=check, timeout=4 * limit))
         if good.passed and good.seconds <= limit:
-            bad = await sandbox.run(Job(changes=planted, test=check, timeout=4 * limit))
+            bad = await sandbox.run(SandboxJob(changes=planted, test=check, timeout=4 * limit))
             return None if bad.passed else (check, bool(tests))
     return None
 

@@ -12,7 +12,7 @@ from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Ballot, Candidate, Issue, Job, Patch, Report, Test
+from bot.records import Ballot, Candidate, Issue, Patch, Report, SandboxJob, Test
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
@@ -79,7 +79,7 @@ async def judge(candidates: Sequence[Candidate], bug: Bug, sandbox: Sandbox) -> 
     """Whether each candidate passes the hidden check. The sandbox is over the planted tree."""
 
     async def passes(candidate: Candidate) -> bool:
-        job = Job(changes=candidate.patch.changes, test=bug.check, timeout=CHECK_TIMEOUT)
+        job = SandboxJob(changes=candidate.patch.changes, test=bug.check, timeout=CHECK_TIMEOUT)
         return (await sandbox.run(job)).passed
 
     return list(await asyncio.gather(*(passes(candidate) for candidate in candidates)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.records import FileChange, Job
+from bot.records import FileChange, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -92,8 +92,8 @@ async def test_planted_bugs_can_be_told_and_checked(sandbox: ProcessSandbox) -> 
         assert f"{bug.function}(" in bug.body
         assert "comment" not in bug.body
         assert bug.check.text not in bug.body
-        assert (await sandbox.run(Job(changes=broken, test=bug.check))).passed is False
-        assert (await sandbox.run(Job(changes=bug.fix(TINY), test=bug.check))).passed
+        assert (await sandbox.run(SandboxJob(changes=broken, test=bug.check))).passed is False
+        assert (await sandbox.run(SandboxJob(changes=bug.fix(TINY), test=bug.check))).passed
         assert bug.with_tests == (bug.function != "total")
         if bug.function == "head":
             assert "numbers = [1, 2, 3, 4]" in bug.body
@@ -110,7 +110,7 @@ async def test_changing_the_docstring_fools_no_check(sandbox: ProcessSandbox) ->
     bug = next(b for b in await planted(sandbox, 1) if b.function == "total")
     text = bug.files(TINY)[bug.path].replace(">>> total", ">>> 6 #")
     assert text.count(">>> 6 #") == 2
-    assert not (await sandbox.run(Job(changes=(FileChange(path=bug.path, text=text),), test=bug.check))).passed
+    assert not (await sandbox.run(SandboxJob(changes=(FileChange(path=bug.path, text=text),), test=bug.check))).passed
 
 
 def test_docstrings_by_qualified_name() -> None:

@@ -27,7 +27,7 @@ from bot.contracts import Sandbox
 from bot.errors import ModelMissing, TroopError
 from bot.llm.bundled_engine import LOADING, engine_process
 from bot.llm.published_models import HUMANEVAL, QWEN, locate
-from bot.records import Job, Test
+from bot.records import SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from tests.bench.bench_engine import machine
@@ -126,7 +126,7 @@ async def judge(problems: list[Problem], replies: list[dict[str, Any]]) -> list[
 
     async def one(problem: Problem, reply: dict[str, Any]) -> dict[str, Any]:
         script = Test(path="humaneval.py", text=program(problem, code_of(reply["text"])))
-        found = await sandbox.run(Job(test=script, timeout=CHECK_TIMEOUT))
+        found = await sandbox.run(SandboxJob(test=script, timeout=CHECK_TIMEOUT))
         passed = found.passed and found.output.rstrip().endswith(REACHED)
         return {"passed": passed, "status": found.status, "output": found.tail(8, 2000)}
 

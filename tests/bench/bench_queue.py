@@ -22,7 +22,7 @@ from pathlib import Path
 from bot.contracts import Dispatcher
 from bot.dispatch.arq import ArqDispatcher
 from bot.dispatch.inprocess import InProcessDispatcher
-from bot.dispatch.lanes import lanes
+from bot.dispatch.queues import queues
 from bot.journal import MemoryJournal
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun
@@ -134,7 +134,7 @@ async def measure(count: int) -> dict[str, float]:
         figures["bare commits"] = bare_commits(count, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         figures["in-process"] = await through(
-            count, Path(folder), lambda worker: InProcessDispatcher(worker.handle, lanes(AT_ONCE))
+            count, Path(folder), lambda worker: InProcessDispatcher(worker.handle, queues(AT_ONCE))
         )
     executable = redis_executable()
     if executable is None:
@@ -144,7 +144,7 @@ async def measure(count: int) -> dict[str, float]:
         server.start()
         try:
             figures["arq on Redis"] = await through(
-                count, Path(folder), lambda worker: ArqDispatcher(worker.handle, lanes(AT_ONCE), server.url)
+                count, Path(folder), lambda worker: ArqDispatcher(worker.handle, queues(AT_ONCE), server.url)
             )
         finally:
             server.stop()

@@ -20,7 +20,7 @@ from pathlib import Path
 from bot.contracts import Sandbox
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
-from bot.records import Checkout, Execution, Issue, Job, Message, Outcome
+from bot.records import Checkout, Execution, Issue, Message, Outcome, SandboxJob
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
@@ -59,9 +59,9 @@ class Counting:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.jobs: list[Job] = []
+        self.jobs: list[SandboxJob] = []
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         self.jobs.append(job)
         return await self.sandbox.run(job)
 
@@ -78,7 +78,7 @@ async def anywhere(state: RunState) -> None:
     pass
 
 
-async def whole_run(root: Path, trajectories: int) -> tuple[float, list[Job]]:
+async def whole_run(root: Path, trajectories: int) -> tuple[float, list[SandboxJob]]:
     """Seconds of one run from an issue to a verdict, and the jobs that it executed."""
     checkout = Checkout(root=str(root), workspace=str(root), commit="0" * 40, files=("pkg/__init__.py", "pkg/num.py"))
     model = ScriptedModel(script)
@@ -102,11 +102,11 @@ async def whole_run(root: Path, trajectories: int) -> tuple[float, list[Job]]:
     return seconds, sandbox.jobs
 
 
-async def bare(root: Path, jobs: Sequence[Job]) -> float:
+async def bare(root: Path, jobs: Sequence[SandboxJob]) -> float:
     """Seconds that the same tests take as bare processes, as many at once as the sandbox runs."""
     slots = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def one(tree: Path, job: Job) -> None:
+    async def one(tree: Path, job: SandboxJob) -> None:
         assert job.test is not None
         (tree / "pkg").mkdir(parents=True)
         (tree / "pkg" / "__init__.py").touch()

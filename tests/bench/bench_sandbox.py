@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.contracts import Sandbox
-from bot.records import FileChange, Job, Test
+from bot.records import FileChange, SandboxJob, Test
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.sandbox.pythons import find_python
@@ -63,7 +63,7 @@ async def measure(run: Callable[[int], Awaitable[None]], *, repeats: int, concur
 def in_sandbox(sandbox: Sandbox) -> Callable[[int], Awaitable[None]]:
     async def run(number: int) -> None:
         # Each script differs, as in a vote matrix.
-        result = await sandbox.run(Job(test=Test(path="t.py", text=f"{SCRIPT}# {number}\n"), changes=CANDIDATE))
+        result = await sandbox.run(SandboxJob(test=Test(path="t.py", text=f"{SCRIPT}# {number}\n"), changes=CANDIDATE))
         assert result.passed, result
 
     return run

@@ -5,7 +5,7 @@ import pytest
 
 from bot.journal import FileJournal, MemoryJournal, once
 from bot.llm.journaled import JournaledModel
-from bot.records import Ending, Execution, FinishReason, Job, Message, ModelCall, Reply, Usage
+from bot.records import Ending, Execution, FinishReason, Message, ModelCall, Reply, SandboxJob, Usage
 from bot.sandbox.journaled import JournaledSandbox
 
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
@@ -37,7 +37,7 @@ class Sandbox:
         self.started = 0
         self.closed = False
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         self.started += 1
         await self.gate.wait()
         return PASSED
@@ -159,20 +159,20 @@ async def test_an_equal_job_runs_once_also_while_it_is_under_way():
     inner = Sandbox()
     journal = MemoryJournal()
     sandbox = JournaledSandbox(inner, journal)
-    jobs = [asyncio.create_task(sandbox.run(Job(command=("true",), timeout=n))) for n in (1, 2, 3)]
-    jobs.append(asyncio.create_task(sandbox.run(Job(command=("false",)))))
+    jobs = [asyncio.create_task(sandbox.run(SandboxJob(command=("true",), timeout=n))) for n in (1, 2, 3)]
+    jobs.append(asyncio.create_task(sandbox.run(SandboxJob(command=("false",)))))
     inner.gate.set()
     assert await asyncio.gather(*jobs) == [PASSED] * 4
     assert inner.started == 2
     resumed = Sandbox()
-    assert await JournaledSandbox(resumed, journal).run(Job(command=("true",))) == PASSED
+    assert await JournaledSandbox(resumed, journal).run(SandboxJob(command=("true",))) == PASSED
     assert resumed.started == 0
 
 
 async def test_one_who_asked_may_leave_and_the_others_still_get_the_job():
     inner = Sandbox()
     sandbox = JournaledSandbox(inner, MemoryJournal())
-    leaving, staying = (asyncio.create_task(sandbox.run(Job(command=("true",)))) for _ in range(2))
+    leaving, staying = (asyncio.create_task(sandbox.run(SandboxJob(command=("true",)))) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
     inner.gate.set()
@@ -184,7 +184,7 @@ async def test_a_job_ends_when_nobody_waits_for_it_any_more():
     class Ends(Sandbox):
         ended = 0
 
-        async def run(self, job: Job) -> Execution:
+        async def run(self, job: SandboxJob) -> Execution:
             try:
                 return await super().run(job)
             finally:
@@ -192,7 +192,7 @@ async def test_a_job_ends_when_nobody_waits_for_it_any_more():
 
     inner, journal = Ends(), MemoryJournal()
     sandbox = JournaledSandbox(inner, journal)
-    leaving = [asyncio.create_task(sandbox.run(Job(command=("true",)))) for _ in range(2)]
+    leaving = [asyncio.create_task(sandbox.run(SandboxJob(command=("true",)))) for _ in range(2)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     for task in leaving:
@@ -200,14 +200,14 @@ async def test_a_job_ends_when_nobody_waits_for_it_any_more():
     await asyncio.gather(*leaving, return_exceptions=True)
     assert (inner.started, inner.ended, journal.entries) == (1, 1, {})
     inner.gate.set()
-    assert await sandbox.run(Job(command=("true",))) == PASSED
+    assert await sandbox.run(SandboxJob(command=("true",))) == PASSED
     assert inner.started == 2
 
 
 async def test_closing_ends_what_runs():
     inner = Sandbox()
     sandbox = JournaledSandbox(inner, MemoryJournal())
-    waiting = asyncio.create_task(sandbox.run(Job(command=("true",))))
+    waiting = asyncio.create_task(sandbox.run(SandboxJob(command=("true",))))
     await asyncio.sleep(0)
     await sandbox.close()
     with pytest.raises(asyncio.CancelledError):

@@ -38,7 +38,7 @@ from bot.llm.conversation import Conversation
 from bot.llm.prompts import render
 from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import FileEdit, Problem
-from bot.records import Execution, FileChange, Job, Patch, Reply, Test
+from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
@@ -215,5 +215,5 @@ class EditMachine:
     async def _run(self, changes: tuple[FileChange, ...]) -> Execution:
         assert self._test is not None
         return await self._sandbox.run(
-            Job(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
+            SandboxJob(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Candidate, Ending, FileChange, Job, Patch, Test, Trajectory
+from bot.records import Ballot, Candidate, Ending, FileChange, Patch, SandboxJob, Test, Trajectory
 from bot.settings import SolverSettings
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; how many really run is the sandbox's own affair
@@ -81,11 +81,11 @@ async def fill_matrix(
     base: list[bool | None] = [None] * len(ballot.tests)
     cells: list[list[bool | None]] = [[None] * len(ballot.tests) for _ in ballot.candidates]
 
-    def on_base() -> Iterator[tuple[Job, Callable[[bool | None], None]]]:
+    def on_base() -> Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]:
         for t, test in enumerate(ballot.tests):
             yield filler.job((), test), lambda passed, t=t: base.__setitem__(t, passed)  # type: ignore[misc]
 
-    def on_candidates() -> Iterator[tuple[Job, Callable[[bool | None], None]]]:
+    def on_candidates() -> Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]:
         rank = {False: 0, True: 1, None: 2}
         tests = sorted(range(len(ballot.tests)), key=lambda t: (rank[base[t]], -len(ballot.authors[t]), t))
         order = sorted(range(len(cells)), key=lambda c: (-ballot.candidates[c].samples, c))
@@ -115,10 +115,10 @@ class _Filler:
         self._failed = 0
         self._late = 0
 
-    def job(self, changes: tuple[FileChange, ...], test: Test) -> Job:
-        return Job(changes=changes, test=test, timeout=self._timeout)
+    def job(self, changes: tuple[FileChange, ...], test: Test) -> SandboxJob:
+        return SandboxJob(changes=changes, test=test, timeout=self._timeout)
 
-    async def run(self, pairs: Iterator[tuple[Job, Callable[[bool | None], None]]]) -> None:
+    async def run(self, pairs: Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]) -> None:
         """All of them. Workers share the iterator, so that a million pairs need no million tasks."""
 
         async def work() -> None:
@@ -135,7 +135,7 @@ class _Filler:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # callers catch a `SandboxError`, not a group of them
 
-    async def _one(self, job: Job) -> bool | None:
+    async def _one(self, job: SandboxJob) -> bool | None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._late += 1
             return None

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Ending, Execution, Job, OwnTests, OwnTestsReport, Standing
+from bot.records import Ballot, Ending, Execution, OwnTests, OwnTestsReport, SandboxJob, Standing
 from bot.sandbox.script_command import in_short
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first, regressions
@@ -120,7 +120,7 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
         return OwnTestsReport(note="are not known; a [test] command in .troop.toml would name them")
     said = ""
     for command in commands:
-        base = await _run(sandbox, Job(command=command, timeout=settings.own_tests_timeout))
+        base = await _run(sandbox, SandboxJob(command=command, timeout=settings.own_tests_timeout))
         why = "the sandbox failed" if base is None else _absent(command, base.execution)
         if base is None or why:
             said = said or f"could not be run ({in_short(command)}: {why})"
@@ -161,7 +161,9 @@ async def run_own_tests(
         batch = best[at : at + settings.own_tests_candidates]
         progress.update(RunState.SELECTION, at, len(best), "the repository's own tests")
         jobs = [
-            Job(changes=ballot.candidates[c].patch.changes, command=report.command, timeout=settings.own_tests_timeout)
+            SandboxJob(
+                changes=ballot.candidates[c].patch.changes, command=report.command, timeout=settings.own_tests_timeout
+            )
             for c in batch
         ]
         results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
@@ -172,7 +174,7 @@ async def run_own_tests(
     return report
 
 
-async def _run(sandbox: Sandbox, job: Job) -> OwnTests | None:
+async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:
     """None where the sandbox failed at it."""
     try:
         execution = await sandbox.run(job)

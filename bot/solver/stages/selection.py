@@ -19,11 +19,11 @@ from bot.records import (
     Execution,
     FileChange,
     Issue,
-    Job,
     Message,
     Outcome,
     OwnTestsReport,
     Record,
+    SandboxJob,
     Standing,
     Test,
     Verdict,
@@ -119,7 +119,7 @@ async def _common_cause(ballot: Ballot, sandbox: Sandbox, settings: SolverSettin
     causes: Counter[str] = Counter()
     for test in failing:
         try:
-            execution = await sandbox.run(Job(test=test, timeout=settings.test_timeout))
+            execution = await sandbox.run(SandboxJob(test=test, timeout=settings.test_timeout))
         except SandboxError:
             continue
         causes.update(set(_MISSING.findall(execution.output)))
@@ -272,7 +272,7 @@ class _Machine:
 
     async def _run(self, changes: tuple[FileChange, ...], test: Test) -> Execution:
         try:
-            return await self._sandbox.run(Job(changes=changes, test=test, timeout=self._settings.test_timeout))
+            return await self._sandbox.run(SandboxJob(changes=changes, test=test, timeout=self._settings.test_timeout))
         except SandboxUnavailable:
             raise
         except SandboxError as error:

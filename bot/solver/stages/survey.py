@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch.protected_files import is_configuration, is_test
-from bot.records import Ending, Execution, Job, Record
+from bot.records import Ending, Execution, Record, SandboxJob
 
 TIMEOUT = 60.0  # seconds; packages that import half the world take some
 _PACKAGES = 3  # of the repository's own that are imported
@@ -99,7 +99,7 @@ async def survey(files: Sequence[str], declared: str, sandbox: Sandbox) -> Surve
         return Survey()
     asked = [f'printf "\\ntroop-tool {tool.split()[0]} "; {tool} 2>/dev/null | head -n 1' for tool in wanted]
     script = "\n".join([*asked, *(['exec python3 -c "$0" "$@"'] if python else [])])
-    job = Job(command=("sh", "-c", script, _PYTHON, *names), timeout=TIMEOUT)
+    job = SandboxJob(command=("sh", "-c", script, _PYTHON, *names), timeout=TIMEOUT)
     try:
         execution = await sandbox.run(job)
     except SandboxUnavailable:

@@ -36,7 +36,7 @@ from bot.llm.prompts import render
 from bot.llm.replies import parse_test_turn
 from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
-from bot.records import Execution, Issue, Job, Reply, Test
+from bot.records import Execution, Issue, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
@@ -200,7 +200,7 @@ class TestMachine:
 
     async def _execute(self) -> Event:
         assert self._test is not None
-        job = Job(test=self._test, timeout=self._solver.settings.test_timeout)
+        job = SandboxJob(test=self._test, timeout=self._solver.settings.test_timeout)
         self._execution = await self._sandbox.run(job)
         if self._solver.redraws and (self._execution.passed or at_fault(self._execution, self._issue)):
             self._talk.restart()

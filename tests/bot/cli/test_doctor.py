@@ -1,4 +1,4 @@
-"""The doctor: what is missing is named with its mend, and nothing is changed by looking."""
+"""The doctor: what is missing is named with a hint, and nothing is changed by looking."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_a_bare_machine_can_do_the_main_job(tmp_path: Path) -> None:
     for name in ("python", "git", "torch", "settings", "database", "redis", "model endpoint"):
         assert found[name].level == "ok", found[name]
     assert found["GitHub"].level == "optional"
-    assert "TROOP_APP_ID" in found["GitHub"].mend
+    assert "TROOP_APP_ID" in found["GitHub"].hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,19 +45,19 @@ def test_published_models_are_information_and_never_a_failure(tmp_path: Path, mo
     found = findings()["published models"]
     assert found.level == "ok"
     assert "none in" in found.detail
-    assert all(one.name in found.mend for one in CATALOGUE)
-    assert "make models" in found.mend
+    assert all(one.name in found.hint for one in CATALOGUE)
+    assert "make models" in found.hint
     folder = tmp_path / "models"
     folder.mkdir()
     monkeypatch.setenv("TROOP_MODELS_DIR", str(folder))
     HUMANEVAL.path(folder).write_bytes(b"cut short")
-    assert HUMANEVAL.name in findings()["published models"].mend
+    assert HUMANEVAL.name in findings()["published models"].hint
     for one in CATALOGUE:
         with one.path(folder).open("wb") as file:
             file.truncate(one.size)
     whole = findings()["published models"]
     assert HUMANEVAL.name in whole.detail
-    assert not whole.mend
+    assert not whole.hint
 
 
 def test_the_model_of_the_own_engine_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

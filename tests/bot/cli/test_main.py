@@ -1,4 +1,4 @@
-"""The command line: every help answers, and what goes wrong is said in one line with its mend."""
+"""The command line: every help answers, and what goes wrong is said in one line with what to do."""
 
 import subprocess
 import sys

@@ -10,7 +10,7 @@ from bot.dispatch import open_dispatcher
 from bot.dispatch.arq import ArqDispatcher
 from bot.errors import SettingsError
 from bot.settings import Settings
-from tests.bot.dispatch.test_contract import LANES, Jobs
+from tests.bot.dispatch.test_contract import QUEUES, Jobs
 from tests.patience import PATIENCE, eventually, turns
 from tests.services import RedisServer
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.service
 
 
 def dispatcher_on(server: RedisServer, jobs: Jobs, grace: float = PATIENCE) -> ArqDispatcher:
-    return ArqDispatcher(jobs.handle, LANES, server.url, grace=grace, poll_seconds=0.01)
+    return ArqDispatcher(jobs.handle, QUEUES, server.url, grace=grace, poll_seconds=0.01)
 
 
 async def test_redis_down_is_told_at_once_and_without_its_password(redis_server: RedisServer):
     redis_server.stop()
     url = redis_server.url.replace("redis://", "redis://:hunter2@")
-    dispatcher = ArqDispatcher(Jobs().handle, LANES, url)
+    dispatcher = ArqDispatcher(Jobs().handle, QUEUES, url)
     with pytest.raises(ConnectionError, match=f"127.0.0.1:{redis_server.port} can't be reached") as caught:
         await dispatcher.enqueue("run:1:0")
     assert "timed out" not in str(caught.value), "it was not waited for"
@@ -42,7 +42,7 @@ async def test_a_redis_that_accepts_and_never_answers_is_told_quickly(monkeypatc
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    dispatcher = ArqDispatcher(Jobs().handle, LANES, f"redis://127.0.0.1:{port}")
+    dispatcher = ArqDispatcher(Jobs().handle, QUEUES, f"redis://127.0.0.1:{port}")
     with pytest.raises(ConnectionError, match="timed out"):
         await dispatcher.enqueue("run:1:0")
     await dispatcher.close()
@@ -67,25 +67,25 @@ async def test_a_redis_restarted_empty_is_used_again(redis_server: RedisServer):
     await running
 
 
-async def test_a_job_goes_on_while_redis_restarts_and_the_lane_is_not_exceeded(redis_server: RedisServer):
+async def test_a_job_goes_on_while_redis_restarts_and_the_queue_is_not_exceeded(redis_server: RedisServer):
     jobs = Jobs()
     jobs.gate.clear()
     dispatcher = dispatcher_on(redis_server, jobs)
     running = asyncio.create_task(dispatcher.run())
-    await dispatcher.enqueue("run:1:0")  # a full lane would not look at Redis, and not notice
+    await dispatcher.enqueue("run:1:0")  # a full queue would not look at Redis, and not notice
     await jobs.until(lambda: len(jobs.started) == 1)
     broken = dict(dispatcher._workers)
     redis_server.stop()
-    await eventually(lambda: all(dispatcher._workers[lane] is not broken[lane] for lane in LANES))
+    await eventually(lambda: all(dispatcher._workers[name] is not broken[name] for name in QUEUES))
     redis_server.start()
-    for n in (2, 3):  # arq's new worker knows nothing of the first job, and picks as many as the lane has
+    for n in (2, 3):  # arq's new worker knows nothing of the first job, and picks as many as the queue may run
         await dispatcher.enqueue(f"run:{n}:0")
     client = redis.Redis(port=redis_server.port)
     await eventually(lambda: client.exists("arq:in-progress:run:2:0", "arq:in-progress:run:3:0") == 2)
     client.close()
     await jobs.until(lambda: len(jobs.started) == 2)
     await turns()
-    assert len(jobs.started) == LANES["run"]  # the third is picked, and waits for its slot
+    assert len(jobs.started) == QUEUES["run"]  # the third is picked, and waits for its slot
     jobs.gate.set()
     await jobs.until(lambda: len(jobs.ended) == 3)
     assert jobs.cancelled == []

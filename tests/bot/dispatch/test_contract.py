@@ -10,7 +10,7 @@ from bot.dispatch.arq import ArqDispatcher
 from bot.dispatch.inprocess import InProcessDispatcher
 from tests.patience import PATIENCE, soon
 
-LANES = {"run": 2, "command": 1}
+QUEUES = {"run": 2, "command": 1}
 
 
 class Jobs:
@@ -57,9 +57,9 @@ async def jobs() -> Jobs:
 @pytest.fixture(params=["inprocess", pytest.param("arq", marks=pytest.mark.service)])
 def make(request: pytest.FixtureRequest, jobs: Jobs) -> Callable[..., Dispatcher]:
     if request.param == "inprocess":
-        return lambda grace=PATIENCE: InProcessDispatcher(jobs.handle, LANES, grace=grace)
+        return lambda grace=PATIENCE: InProcessDispatcher(jobs.handle, QUEUES, grace=grace)
     url = request.getfixturevalue("redis_url")
-    return lambda grace=PATIENCE: ArqDispatcher(jobs.handle, LANES, url, grace=grace, poll_seconds=0.01)
+    return lambda grace=PATIENCE: ArqDispatcher(jobs.handle, QUEUES, url, grace=grace, poll_seconds=0.01)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_an_ended_job_can_be_enqueued_again(dispatcher: Dispatcher, jobs: 
     assert jobs.ended[:3] == ["run:1:0"] * 3
 
 
-async def test_no_more_at_once_than_the_lane_has(dispatcher: Dispatcher, jobs: Jobs):
+async def test_no_more_at_once_than_the_queue_may_run(dispatcher: Dispatcher, jobs: Jobs):
     jobs.gate.clear()
     for n in range(10):
         await dispatcher.enqueue(f"run:{n}:0")

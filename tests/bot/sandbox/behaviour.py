@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.contracts import Sandbox
-from bot.records import Ending, Execution, FileChange, Job, Test
+from bot.records import Ending, Execution, FileChange, SandboxJob, Test
 from tests.patience import PATIENCE, eventually, growing
 
 LONG = 10**6  # seconds that a job sleeps which is ended before: longer than any test runs
@@ -42,12 +42,12 @@ def make_tree(root: Path) -> Path:
 FIX = FileChange(path="pkg/core.py", text="def add(a, b):\n    return a + b\n")
 
 
-def python(text: str, *changes: FileChange, timeout: float = PATIENCE) -> Job:
-    return Job(test=Test(path="test_issue.py", text=text), changes=changes, timeout=timeout)
+def python(text: str, *changes: FileChange, timeout: float = PATIENCE) -> SandboxJob:
+    return SandboxJob(test=Test(path="test_issue.py", text=text), changes=changes, timeout=timeout)
 
 
-def command(*argv: str, changes: tuple[FileChange, ...] = (), timeout: float = PATIENCE) -> Job:
-    return Job(command=argv, changes=changes, timeout=timeout)
+def command(*argv: str, changes: tuple[FileChange, ...] = (), timeout: float = PATIENCE) -> SandboxJob:
+    return SandboxJob(command=argv, changes=changes, timeout=timeout)
 
 
 def changed(text: str) -> FileChange:
@@ -109,7 +109,9 @@ class Work:
         assert (result.ending, result.exit_code) == (Ending.EXITED, code), result
 
     async def test_shell_scripts_and_commands_run_in_the_tree(self, sandbox: Sandbox) -> None:
-        shell = Job(test=Test(path="check.sh", text="test -f pkg/core.py && ./run.sh\nexit 4\n"), timeout=PATIENCE)
+        shell = SandboxJob(
+            test=Test(path="check.sh", text="test -f pkg/core.py && ./run.sh\nexit 4\n"), timeout=PATIENCE
+        )
         result = await sandbox.run(shell)
         assert (result.ending, result.exit_code, result.output) == (Ending.EXITED, 4, "run\n")
         result = await sandbox.run(command("python3", "-c", "import pkg, os; print(os.path.relpath(pkg.__file__))"))
@@ -131,7 +133,7 @@ class Work:
             FileChange(path="inside", text="now a file\n"),
         )
         text = "test ! -e latin.txt && ./new/deep/tool && cat inside && test ! -L inside && cat pkg/core.py\n"
-        result = await sandbox.run(Job(test=Test(path="t.sh", text=text), changes=changes, timeout=PATIENCE))
+        result = await sandbox.run(SandboxJob(test=Test(path="t.sh", text=text), changes=changes, timeout=PATIENCE))
         assert result.passed, result
         assert result.output == "tool é\nnow a file\ndef add(a, b):\n    return a - b\n"
 
@@ -169,9 +171,9 @@ class Work:
 
     async def test_what_is_missing_is_unavailable(self, sandbox: Sandbox) -> None:
         missing = [
-            Job(test=Test(path="t.rb", text="puts 1")),
-            Job(test=Test(path="t.unknown", text="?")),
-            Job(test=Test(path="t", text="#!/usr/bin/env no-such-interpreter\n")),
+            SandboxJob(test=Test(path="t.rb", text="puts 1")),
+            SandboxJob(test=Test(path="t.unknown", text="?")),
+            SandboxJob(test=Test(path="t", text="#!/usr/bin/env no-such-interpreter\n")),
             command("no-such-command"),
             command("./latin.txt"),
             command("sh", "-c", "no-such-command"),
@@ -436,7 +438,7 @@ class Attacks:
             FileChange(path="tests/test_more.py", text="def test_more(): pass\n"),
         )
         text = "test ! -e conftest.py && test -e tests/test_more.py && grep -q 'add(2, 3) == 5' tests/test_core.py"
-        result = await sandbox.run(Job(test=Test(path="t.sh", text=text), changes=changes, timeout=PATIENCE))
+        result = await sandbox.run(SandboxJob(test=Test(path="t.sh", text=text), changes=changes, timeout=PATIENCE))
         assert result.passed, result
 
     async def test_attack_25_the_repositorys_own_tests_prove_their_end_too(self, sandbox: Sandbox) -> None:

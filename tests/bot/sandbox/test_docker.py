@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
-from bot.records import Ending, Job, Test
+from bot.records import Ending, SandboxJob, Test
 from bot.sandbox import docker_engine, images, open_sandbox, pool
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
@@ -39,7 +39,7 @@ def client(docker_address: str) -> Iterator[docker.APIClient]:
     client.close()
 
 
-def until_told(digits: str) -> Job:
+def until_told(digits: str) -> SandboxJob:
     """A job that lasts until `tell`. Once it has begun, it is a process `sleep 0.05DIGITS` most of the time."""
     return command("sh", "-c", "while test ! -e /tmp/told; do sleep 0.05$0; done; echo done", digits)
 
@@ -224,7 +224,7 @@ async def test_a_missing_python_is_unavailable_and_a_tree_of_50_mb_fits(sandbox_
         assert (await sandbox.run(python("pass"))).ending is Ending.UNAVAILABLE
         text = "import os; assert os.path.getsize('big.bin') == 50 << 20"
         for _ in range(3):
-            assert (await sandbox.run(Job(test=Test(path="t.txt", text=text)))).passed
+            assert (await sandbox.run(SandboxJob(test=Test(path="t.txt", text=text)))).passed
     finally:
         await sandbox.close()
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
-from bot.records import Ending, Job, Test
+from bot.records import Ending, SandboxJob, Test
 from bot.sandbox import describe, open_sandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
@@ -144,8 +144,8 @@ async def test_scripts_of_the_repository_say_how_an_ending_is_run(tmp_path: Path
         SETTINGS, make_tree(tmp_path / "tree"), scripts={".txt": ("cat", "{script}"), ".py": ("head", "-c", "4")}
     )
     try:
-        assert (await opened.run(Job(test=Test(path="a.txt", text="words")))).output == "words"
-        assert (await opened.run(Job(test=Test(path="a.py", text="words")))).output == "word"
+        assert (await opened.run(SandboxJob(test=Test(path="a.txt", text="words")))).output == "words"
+        assert (await opened.run(SandboxJob(test=Test(path="a.py", text="words")))).output == "word"
     finally:
         await opened.close()
 

@@ -10,7 +10,7 @@ import pytest
 from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Checkout, Ending, Execution, Issue, Job, Outcome, Report
+from bot.records import Checkout, Ending, Execution, Issue, Outcome, Report, SandboxJob
 from bot.repo_config import RepoConfig
 from bot.settings import ModelSettings, Settings, SolverSettings
 from bot.solver.pipeline import Models, open_models, own_test_commands, read_config, solve
@@ -36,7 +36,7 @@ class Killed(BaseException):
 class Sandbox:
     """Tests pass on whatever was edited."""
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         return Execution(ending=Ending.EXITED, exit_code=0 if job.changes else 1)
 
     async def close(self) -> None: ...
@@ -104,9 +104,9 @@ async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) 
 
 async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sampled(checkout: Checkout) -> None:
     class Listed(Sandbox):
-        jobs: ClassVar[list[Job]] = []
+        jobs: ClassVar[list[SandboxJob]] = []
 
-        async def run(self, job: Job) -> Execution:
+        async def run(self, job: SandboxJob) -> Execution:
             self.jobs.append(job)
             return Execution(ending=Ending.EXITED, exit_code=0) if job.command else await super().run(job)
 
@@ -127,7 +127,7 @@ async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sa
 
 async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is_spent(checkout: Checkout) -> None:
     class Bare(Sandbox):
-        async def run(self, job: Job) -> Execution:
+        async def run(self, job: SandboxJob) -> Execution:
             if "troop-survey" in "".join(job.command):
                 found = [["version", "3.11.2"], ["installed", []], ["import", "mod", "no x"], ["import", "other", ""]]
                 lines = [f"\ntroop-survey {json.dumps(line)}\n" for line in found]

@@ -38,10 +38,10 @@ class Process:
         self.effects = folder / "effects"
         self.store = Store.open(f"sqlite:///{folder / 'troop.sqlite3'}", max_crashes=max_crashes)
         self.worker = Worker(self.store, self.execute, self.command, self.announce, lease_seconds=LEASE)
-        lanes = {"run": 1, "command": 1}
-        self.dispatcher: Dispatcher = InProcessDispatcher(self.worker.handle, lanes)
+        queues = {"run": 1, "command": 1}
+        self.dispatcher: Dispatcher = InProcessDispatcher(self.worker.handle, queues)
         if redis_url:
-            self.dispatcher = ArqDispatcher(self.worker.handle, lanes, redis_url, poll_seconds=0.01)
+            self.dispatcher = ArqDispatcher(self.worker.handle, queues, redis_url, poll_seconds=0.01)
         self.idle = asyncio.Event()
 
     async def run_until_idle(self) -> None:

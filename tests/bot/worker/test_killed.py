@@ -100,8 +100,8 @@ async def test_a_redis_that_is_down_and_then_flushed_and_then_restarted_loses_no
 ):
     fake.run = solve
     worker = worker_of(store, fake)
-    lanes = {"run": 1, "command": 1}
-    web = ArqDispatcher(worker.handle, lanes, redis_server.url)
+    queues = {"run": 1, "command": 1}
+    web = ArqDispatcher(worker.handle, queues, redis_server.url)
     redis_server.stop()
     first = queue_run(store, issue=1)
     with pytest.raises(ConnectionError):
@@ -111,7 +111,7 @@ async def test_a_redis_that_is_down_and_then_flushed_and_then_restarted_loses_no
     await web.enqueue(run_job(second))
     redis_server.flush()
 
-    dispatcher = ArqDispatcher(worker.handle, lanes, redis_server.url, poll_seconds=0.01)
+    dispatcher = ArqDispatcher(worker.handle, queues, redis_server.url, poll_seconds=0.01)
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 0.02), stop))
     await until_ended(store, first, second)

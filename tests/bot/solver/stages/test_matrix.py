@@ -6,7 +6,7 @@ import pytest
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Ending, Execution, FileChange, Job, Patch, Test, Trajectory, TrajectoryEnd
+from bot.records import Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory, TrajectoryEnd
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.stages.matrix import IN_FLIGHT, fill_matrix, gather
@@ -20,12 +20,12 @@ FAILED = Execution(ending=Ending.EXITED, exit_code=1)
 class Judge:
     """A sandbox whose answer is a function of the job."""
 
-    def __init__(self, answer: Callable[[Job], Execution]) -> None:
+    def __init__(self, answer: Callable[[SandboxJob], Execution]) -> None:
         self.answer = answer
-        self.jobs: list[Job] = []
+        self.jobs: list[SandboxJob] = []
         self.running = self.most = 0
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         self.jobs.append(job)
         self.running += 1
         self.most = max(self.most, self.running)
@@ -60,10 +60,10 @@ def nobody(changes: Sequence[FileChange]) -> str:
     return ""
 
 
-def exits(codes: dict[tuple[str, str], Execution]) -> Callable[[Job], Execution]:
+def exits(codes: dict[tuple[str, str], Execution]) -> Callable[[SandboxJob], Execution]:
     """By (candidate's text or "base", test's text)."""
 
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         assert job.test is not None
         assert job.timeout == 7.0
         return codes[(job.changes[0].text or "") if job.changes else "base", job.test.text]
@@ -120,7 +120,7 @@ async def test_every_pair_runs_once_and_every_end_has_its_cell() -> None:
 
 
 async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         assert job.test is not None
         return PASSED if job.test.text == "passes on base" else FAILED
 
@@ -140,7 +140,7 @@ async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -
     clock = [0.0]
     monkeypatch.setattr("bot.solver.stages.matrix.time.monotonic", lambda: clock[0])
 
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         if job.changes:
             clock[0] = 100.0  # the first candidate job uses up the time
         return FAILED
@@ -164,7 +164,7 @@ async def test_a_hundred_thousand_pairs_need_few_tasks() -> None:
 
 
 async def test_one_failure_of_the_sandbox_is_one_open_cell() -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         if job.changes and job.changes[0].text == "X":
             raise SandboxError("the container went away")
         return FAILED
@@ -177,7 +177,7 @@ async def test_one_failure_of_the_sandbox_is_one_open_cell() -> None:
 
 @pytest.mark.parametrize("error", [SandboxUnavailable("no daemon"), SandboxError("the disk is full")])
 async def test_a_sandbox_that_runs_nothing_is_an_error_not_an_empty_vote(error: SandboxError) -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         raise error
 
     with pytest.raises(type(error), match=str(error)):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
-from bot.records import Ballot, Ending, Execution, FileChange, Job, OwnTestsReport, Patch
+from bot.records import Ballot, Ending, Execution, FileChange, OwnTestsReport, Patch, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
@@ -122,7 +122,7 @@ async def test_where_all_of_a_batch_break_something_the_next_are_tried() -> None
 
 
 async def test_the_first_command_that_can_run_is_taken() -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         if job.command == PYTEST:
             return Execution(ending=Ending.EXITED, exit_code=1, output="python3: No module named pytest\n")
         return PASSED
@@ -146,7 +146,7 @@ async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
 
 
 async def test_a_sandbox_error_is_said() -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
     assert "the sandbox failed" in (await run(BALLOT, Judge(answer))).note
@@ -180,7 +180,7 @@ def exited(code: int, output: str) -> Execution:
     ],
 )  # fmt: skip
 async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Execution, why: str) -> None:
-    def answer(job: Job) -> Execution:
+    def answer(job: SandboxJob) -> Execution:
         return PASSED if job.command == PYTEST_ALONE else first
 
     report = await run(BALLOT, Judge(answer), (PYTEST, PYTEST_ALONE))

@@ -6,10 +6,10 @@ from bot.records import (
     Ending,
     Execution,
     Issue,
-    Job,
     Outcome,
     OwnTests,
     OwnTestsReport,
+    SandboxJob,
     SourceFile,
     Verdict,
 )
@@ -114,7 +114,7 @@ async def test_an_endpoint_that_is_gone_costs_the_selection_not_the_run() -> Non
 
 
 async def test_a_sandbox_that_fails_is_shown_to_the_model_and_counts_for_nothing() -> None:
-    def broken(job: Job) -> Execution:
+    def broken(job: SandboxJob) -> Execution:
         raise SandboxError("the disk is full")
 
     verdict, model = await run(rules([("selection/", [TEST, "<choose>1</choose>"])]), judge=Judge(broken))
@@ -224,7 +224,7 @@ async def test_files_go_before_diffs_the_least_relevant_first() -> None:
 
 
 async def test_abstaining_says_what_was_missing_for_every_test() -> None:
-    def missing(job: Job) -> Execution:
+    def missing(job: SandboxJob) -> Execution:
         return FAILED.model_copy(
             update={"output": "Traceback ...\nModuleNotFoundError: No module named 'pkg._version'\n"}
         )

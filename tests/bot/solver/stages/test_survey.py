@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
-from bot.records import Ending, Execution, Job
+from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from bot.solver.stages.survey import Survey, for_models, for_people, own_packages, survey
@@ -88,7 +88,7 @@ async def test_nonsense_is_no_survey(output: str) -> None:
 
 
 async def test_a_sandbox_that_fails_leaves_it_empty() -> None:
-    def fail(job: Job) -> Execution:
+    def fail(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
     assert await survey(["pkg/__init__.py"], "", Judge(fail)) == Survey()

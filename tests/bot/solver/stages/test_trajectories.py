@@ -17,10 +17,10 @@ from bot.records import (
     Ending,
     Execution,
     Issue,
-    Job,
     Message,
     ModelCall,
     Reply,
+    SandboxJob,
     SourceFile,
     Test,
     Trajectory,
@@ -60,9 +60,9 @@ class Sandbox:
     """Runs the test for real, in this process: `mod.add` of the tree, and the script."""
 
     def __init__(self) -> None:
-        self.jobs: list[Job] = []
+        self.jobs: list[SandboxJob] = []
 
-    async def run(self, job: Job) -> Execution:
+    async def run(self, job: SandboxJob) -> Execution:
         self.jobs.append(job)
         tree = {"mod.py": MOD} | {c.path: c.text for c in job.changes}
         assert job.test is not None
@@ -522,7 +522,7 @@ async def test_one_trajectory_that_meets_a_failure_does_not_end_the_others(root:
 @pytest.mark.parametrize("error", [SandboxError("no sandbox"), LeaseLost("taken")])
 async def test_what_ends_them_all(root: Path, error: Exception) -> None:
     class Broken(Sandbox):
-        async def run(self, job: Job) -> Execution:
+        async def run(self, job: SandboxJob) -> Execution:
             raise error
 
     with pytest.raises(type(error), match=str(error)):
