@@ -1,231 +1,109 @@
-"""`python -m engine` after its options: load a model and serve it."""
+"""The command `python -m engine`, which `troop engine` starts: its options, then the server.
 
-import logging
+Importing torch takes seconds, so nothing here imports it before the options are read: `--help`, a wrong option and a
+model that is not there are answered at once.
+"""
+
 import os
-import signal
-import socket
 import sys
-import threading
-from collections.abc import Sequence
-from io import FileIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import uvicorn
-from transformers.utils.logging import disable_progress_bar
+import click
+from pydantic import ValidationError
 
-from engine.core import Core
-from engine.errors import LoadError, RankError, one_line
-from engine.loop import EngineLoop
-from engine.model.backends import calibrate, use_tiles
-from engine.model.model import Model, read_config
-from engine.model.shards import check_split
-from engine.options import read
-from engine.parallel.leader import LeadingModel
-from engine.parallel.ranks import Ranks
-from engine.run.calibration import default_file, device_name, measured_cost, shape_name
-from engine.run.graphs import record
-from engine.schedule.scheduler import Limits
-from engine.server.api import create_app
-from engine.settings import CPU_CACHE, Settings
-from engine.text.tokenizer import Tokenizer
-from engine.warmup import fit_cache, warm_up
-from engine.weights.checkpoint import resolve
-from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.cut import CutCost
+from engine.errors import LoadError, one_line
+from engine.settings import Settings
+from engine.weights.checkpoint import look
+
+API_KEY = "TROOP_ENGINE_API_KEY"  # not an option: a list of processes would show it
+MODEL_CACHE = "TROOP_MODEL_CACHE"
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_DEFAULTS = Settings()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the options and serve. Returns the exit status."""
-    return serve(read(argv))
-
-
-def serve(settings: Settings) -> int:
-    """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    if not sys.stderr.isatty():
-        disable_progress_bar()  # a log is no place for one
-    if settings.follow_stdin:
-        # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
-        stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
-        threading.Thread(target=follow, args=(stdin,), name="follow-stdin", daemon=True).start()
-    threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
-    torch.set_num_threads(threads)
-    listener = listen(settings.host, settings.port)
-    ranks: Ranks | None = None
+    """Read the options and serve until a signal ends it. Returns the exit status."""
+    settings = read(argv)
     try:
-        # Before there are other processes: they load the same folder.
-        folder = resolve(settings.model, settings.model_cache, settings.max_model_len)
-        name = settings.served_model_name or model_name(settings.model)
-        settings = settings.model_copy(update={"model": str(folder)})
-        ranks = start_ranks(settings, threads)
-        core = build_core(settings, ranks)
-    except (LoadError, RankError) as error:
-        listener.close()
-        if ranks is not None:
-            ranks.close()
+        look(settings.model)
+    except LoadError as error:
         print(f"troop engine: {one_line(error)}", file=sys.stderr)
         return 1
-    loop = EngineLoop(core, threads)
-    app = create_app(loop, name, settings.api_key)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    server = _Server(config, f"troop engine ready on http://{address}:{port}")
 
-    def end(error: RankError) -> None:
-        loop.fail(error)
-        server.should_exit = True
+    from engine.server.process import serve
 
-    if ranks is not None:
-        ranks.on_failure(end)
-    server.run(sockets=[listener])
-    if ranks is None or ranks.error is None:
-        return 0
-    if loop.stuck:  # in a sum on the GPU that never comes: the interpreter could not end its threads either
-        logging.shutdown()
-        os._exit(1)
-    return 1
+    return serve(settings)
 
 
-def model_name(model: str) -> str:
-    """The name under which a model is served where nobody gives one: that of its folder or file."""
-    return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
-
-
-def follow(stream: FileIO) -> None:
-    """Read to the end of the stream, then end this process as a signal from outside would."""
-    while stream.read(4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def start_ranks(settings: Settings, threads: int) -> Ranks | None:
-    """The other processes of a tensor-parallel engine; `None` where one process is all.
+def read(argv: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line and the environment.
 
     Raises:
-        LoadError: this model can't be split so, or they do not come up.
+        SystemExit: with 2, after a line that says what is wrong; with 0 after `--help`.
     """
-    if settings.tensor_parallel == 1:
-        return None
-    if settings.batch_invariant:
-        raise LoadError("--batch-invariant computes in one process: leave --tensor-parallel out")
-    check_split(read_config(settings.model), settings.tensor_parallel, settings.quantization)
-    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    return Ranks(settings.tensor_parallel, "cuda" if cuda else "cpu", threads)
-
-
-def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
-    """Load the model, size the cache, and prove that the largest steps can be computed.
-
-    Args:
-        settings: of this process.
-        ranks: the other processes, if the model is split over several.
-
-    Raises:
-        LoadError: the model cannot be served, the cache has no room for anything, or memory is short.
-    """
-    how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
-    how["quantization"] = settings.quantization
-    model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
-    model.use_attention(settings.attention_backend)
-    cost = cost_rule(settings, model)
-    tokenizer = Tokenizer.load(settings.model)
-    limits = Limits(
-        settings.block_size,
-        settings.max_batch,
-        settings.prefill_chunk,
-        settings.lease_seconds,
-        settings.max_draft if settings.speculation == "auto" else 0,
-    )
-    most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
-    by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
-    memory = settings.cache_memory or CPU_CACHE
-    tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
-    if by_share:  # first a cache that holds one long prompt beside a full batch
-        tokens = min(most, 2 * model.context_length + settings.max_batch * settings.block_size)
-    blocks = tokens // settings.block_size
-    if blocks < 2:
-        raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
     try:
-        # A tensor-parallel step is told to other processes, which no graph records.
-        graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
-        core = Core(
-            model,
-            tokenizer,
-            blocks,
-            limits,
-            cost,
-            settings.max_waiting,
-            batch_invariant=settings.batch_invariant,
-            capture=record if graphs and model.backend.name == "triton" else None,
-        )
-        if by_share:
-            core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
-    except (MemoryError, RuntimeError) as error:
-        raise LoadError(
-            f"the cache cannot be allocated ({error}): lower --cache-memory, --cache-tokens or --gpu-memory-share"
-        ) from error
-    warm_up(core)
-    return core
-
-
-def cost_rule(settings: Settings, model: Model) -> CutRule:
-    """Which shared nodes attention reads on their own: as set, else as measured on a GPU (elsewhere only when asked
-    to), else as measured on another CPU.
-    """
-    if settings.item_tokens is not None:
-        return CutCost(settings.item_tokens)
-    if model.device.type != "cuda" and not settings.calibrate:
-        return CutCost()
-    backend, size = model.backend, settings.block_size
-    found = measured_cost(
-        default_file(),
-        device_name(model.device),
-        shape_name(backend.name, backend.heads, model.dtype, size),
-        lambda: calibrate(backend, model.dtype, model.device, size),
-        again=settings.calibrate,
-    )
-    use_tiles(backend, found.queries)
+        found = command.main(argv, prog_name="troop engine", standalone_mode=False)
+    except click.ClickException as error:
+        print(f"troop engine: {one_line(error.format_message())}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    if not isinstance(found, Settings):  # click's own exit status, after `--help`
+        raise SystemExit(found)
     return found
 
 
-def available_cores() -> int:
-    """Cores that this process may keep busy: a container's quota counts, where one is set (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or no limit ("max")
-        return cores
+def _option(name: str, *, text: str = "", **more: Any) -> Decorator:
+    """An option named after a field of `Settings`, with that field's default."""
+    return click.option(name, default=getattr(_DEFAULTS, name[2:].replace("-", "_")), help=text, **more)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, so that the port is known before the server runs.
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
+@_option("--model", metavar="FOLDER|FILE.gguf|NAME", show_default="the bundled model",
+         text="A model's folder, a GGUF file (converted once), or a name on the hub.")  # fmt: skip
+@_option("--model-cache", type=click.Path(path_type=Path), metavar="DIR", envvar=MODEL_CACHE,
+         show_default=f"${MODEL_CACHE}, else ~/.cache/troop/models",
+         text="Where converted GGUF files are kept.")  # fmt: skip
+@_option("--served-model-name", metavar="NAME", show_default="that of the folder or file",
+         text="Name under which the model is served.")  # fmt: skip
+@_option("--host", text="Address to listen on.")
+@_option("--port", type=int, text="Port to listen on; 0 takes any free one.")
+@_option("--follow-stdin", is_flag=True, text="End when standard input closes, with whoever started the engine.")
+@_option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
+@_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+         text="auto: the checkpoint's own on a GPU; on a CPU that or float32, the faster in a trial.")  # fmt: skip
+@_option("--quantization", type=click.Choice(["none", "int8", "int4"]), text="Of the linears' weights, by torchao.")
+@_option("--tensor-parallel", type=int, metavar="N", text="Split the model over N processes, one GPU each.")
+@_option("--threads", type=int, show_default="the cores that this process may use", text="Threads of torch.")
+@_option("--cache-tokens", type=int, text="Tokens that the cache holds.")
+@_option("--cache-memory", metavar="SIZE", show_default="2GiB on a CPU",
+         text="Memory of the cache, e.g. 2GiB or 500MB, instead of --cache-tokens.")  # fmt: skip
+@_option("--gpu-memory-share", type=float, text="Share of a GPU's memory to fill, where no size of the cache is given.")
+@_option("--max-model-len", type=int, show_default="the model's context",
+         text="Longest prompt and answer together, in tokens.")  # fmt: skip
+@_option("--max-batch", type=int, text="Sequences that run at once.")
+@_option("--max-waiting", type=int, text="Sequences that may wait; more are refused.")
+@_option("--prefill-chunk", type=int, text="Prompt tokens computed per step.")
+@_option("--block-size", type=int, text="Tokens per cache block.")
+@_option("--lease-seconds", type=float, text="How long a finished prefix is pinned.")
+@_option("--speculation", type=click.Choice(["auto", "off"]), text="Try guessed tokens where it pays, or never.")
+@_option("--max-draft", type=int, text="Tokens guessed at once.")
+@_option("--batch-invariant", is_flag=True, text="The same bits whatever else runs; slower: for comparisons.")
+@_option("--attention-backend", type=click.Choice(["auto", "torch", "triton"]), text="auto is triton on a GPU.")
+@_option("--calibrate", is_flag=True, text="Measure what attention costs now, rather than once per GPU.")
+@click.option("--cuda-graphs/--no-cuda-graphs", default=_DEFAULTS.cuda_graphs,
+              help="Replay decode steps as graphs, or launch each kernel by kernel.")  # fmt: skip
+def command(**options: Any) -> Settings:
+    """Serve a language model over an OpenAI-compatible API, sharing prompt prefixes.
 
-    Raises:
-        SystemExit: the address is taken or not ours.
+    With TROOP_ENGINE_API_KEY set, requests need that key.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named as TCP, or asyncio would not switch off Nagle's algorithm, and answers would wait 40 ms for a delayed ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if options["cache_tokens"] is not None and options["cache_memory"] is not None:
+        raise click.UsageError("--cache-tokens and --cache-memory both size the cache: give one of them")
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """Says so on standard output when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: str) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            print(self._ready, flush=True)
+        return Settings(**options, api_key=os.environ.get(API_KEY) or None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "-".join(str(part).replace("_", "-") for part in first["loc"])
+        raise click.UsageError(f"--{name}: {first['msg']}") from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
@@ -16,7 +16,7 @@ quantizations = Literal["none", "int8", "int4"]
 
 
 class Settings(BaseModel):
-    """Settings of one engine process; `engine.options` fills them from the command line and the environment."""
+    """Settings of one engine process; `engine.cli` fills them from the command line and the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class Settings(BaseModel):
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
-    cache_memory: int | None = Field(default=None, ge=1)  # bytes in each process, where cache_tokens is not given
+    cache_memory: ByteSize | None = Field(default=None, ge=1)  # bytes in each process, where cache_tokens is not given
     gpu_memory_share: float = Field(
         default=0.9, gt=0, le=1
     )  # of a GPU's memory for model, steps and cache, where neither is given

@@ -28,11 +28,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from bot.errors import ModelMissing
 from bot.llm.published_models import QWEN, locate
-from engine.cli import build_core
+from engine.cli import read
 from engine.core import Core
 from engine.errors import LoadError
-from engine.options import read
 from engine.schedule.sequence import Request, SamplingParams
+from engine.server.process import build_core
 from engine.weights.checkpoint import resolve
 from tests.bench.bench_engine import Text, machine
 from tests.bench.llama_baseline import CHOICES, missing

@@ -1,6 +1,5 @@
 """The command: its line on standard output, its settings, its end."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -13,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.cli import build_core, follow, main, model_name
-from engine.options import parse, parse_size
+from engine.cli import main, read
+from engine.server.process import build_core, follow, model_name
 from engine.settings import Settings
 from kernels.tree_attention.cost import MeasuredCost
 from kernels.tree_attention.cut import CutCost
@@ -83,7 +82,7 @@ def test_what_needs_no_model_answers_before_torch_is_imported(arguments: str, co
 
 def test_the_help_names_what_a_model_can_be(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        parse(["--help"])
+        read(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "FOLDER|FILE.gguf|NAME" in text
     assert "a GGUF file (converted once), or a name on the hub" in text
@@ -96,10 +95,10 @@ def test_a_model_is_served_under_the_name_of_its_folder_or_file():
 
 
 def test_where_conversions_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert parse([]).model_cache is None
+    assert read([]).model_cache is None
     monkeypatch.setenv("TROOP_MODEL_CACHE", str(tmp_path))
-    assert parse([]).model_cache == tmp_path
-    assert parse(["--model-cache", "elsewhere"]).model_cache == Path("elsewhere")
+    assert read([]).model_cache == tmp_path
+    assert read(["--model-cache", "elsewhere"]).model_cache == Path("elsewhere")
 
 
 def test_values_out_of_range(capsys: pytest.CaptureFixture[str]):
@@ -110,19 +109,29 @@ def test_values_out_of_range(capsys: pytest.CaptureFixture[str]):
         assert arguments[0] in capsys.readouterr().err
 
 
-def test_sizes():
-    assert parse_size("2GiB") == 2 << 30
-    assert parse_size("1.5 MB") == 1_500_000
-    assert parse_size("1000") == 1000
-    for wrong in ("", "GB", "2 apples", "-1", "2i"):
-        with pytest.raises(argparse.ArgumentTypeError):
-            parse_size(wrong)
+def test_sizes(capsys: pytest.CaptureFixture[str]):
+    for text, size in (("2GiB", 2 << 30), ("1.5 MB", 1_500_000), ("1000", 1000)):
+        assert read(["--cache-memory", text]).cache_memory == size
+    for wrong in ("", "GB", "2 apples", "-1", "2i", "0"):
+        with pytest.raises(SystemExit) as end:
+            read(["--cache-memory", wrong])
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith("troop engine: --cache-memory: ")
+
+
+def test_the_cache_is_sized_once(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        read(["--cache-memory", "2GiB", "--cache-tokens", "2000"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "troop engine: --cache-tokens and --cache-memory both size the cache: give one of them\n"
+    )
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    assert parse([]).api_key is None
+    assert read([]).api_key is None
     monkeypatch.setenv("TROOP_ENGINE_API_KEY", "k")
-    assert parse([]).api_key == "k"
+    assert read([]).api_key == "k"
 
 
 def test_the_cache_is_sized_by_tokens_or_by_memory(model_folder: Path):
@@ -137,15 +146,15 @@ def test_the_cache_is_sized_by_tokens_or_by_memory(model_folder: Path):
 def test_the_engine_ends_with_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
-    read, write = os.pipe()
-    with open(read, "rb", buffering=0) as stream:
+    source, sink = os.pipe()
+    with open(source, "rb", buffering=0) as stream:
         follower = threading.Thread(target=follow, args=(stream,))
         follower.start()
-        os.write(write, b"ignored")
+        os.write(sink, b"ignored")
         follower.join(0.05)
         assert not sent
-        os.close(write)
+        os.close(sink)
         follower.join(10)
     assert sent == [(os.getpid(), signal.SIGTERM)]
-    assert parse(["--follow-stdin"]).follow_stdin
-    assert not parse([]).follow_stdin
+    assert read(["--follow-stdin"]).follow_stdin
+    assert not read([]).follow_stdin

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from engine import warmup
-from engine.cli import build_core, main
+from engine.cli import main
 from engine.core import Core
 from engine.errors import LoadError
 from engine.model import memory
 from engine.model.memory import Watch, available, size
 from engine.model.model import Model, StepInput
 from engine.schedule.sequence import Request, SamplingParams
+from engine.server.process import build_core
 from engine.settings import Settings
 from engine.warmup import blocks_that_fit, warm_up
 from tests.engine.test_greedy import check, prompts

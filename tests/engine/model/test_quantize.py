@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TorchAoConfig
 
-from engine.cli import build_core
 from engine.core import Core
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME
@@ -19,6 +18,7 @@ from engine.model.model import Model
 from engine.model.quantize import linear_bytes
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
+from engine.server.process import build_core
 from engine.settings import Settings
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_tokenizer, make_weights

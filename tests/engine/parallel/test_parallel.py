@@ -222,7 +222,7 @@ def test_the_command_refuses_before_it_starts_a_process(
 ):
     make_weights().save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
-    monkeypatch.setattr("engine.cli.Ranks", None)
+    monkeypatch.setattr("engine.server.process.Ranks", None)
     assert main(["--model", str(tmp_path), "--port", "0", "--tensor-parallel", "4"]) == 1
     assert "2 key/value heads can't be split evenly over 4" in capsys.readouterr().err
 

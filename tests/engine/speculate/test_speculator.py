@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cli import build_core
+from engine.cli import read
 from engine.core import Core
-from engine.options import parse
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Output, Request, SamplingParams, Sequence, State
 from engine.server.metrics import EngineMetrics
+from engine.server.process import build_core
 from engine.speculate.speculator import LONGEST_REST, MOST_LIVE, PATIENCE, Speculator, StepTimes, Trust
 from engine.speculate.suffix_tree import Guess
 from engine.text.output import ByteDecoder, OutputText
@@ -575,10 +575,10 @@ def test_step_times_with_drafts_are_a_line_through_what_was_measured() -> None:
 
 
 def test_settings_and_metrics(model_folder: Any, make_core: Callable[..., Core]) -> None:
-    assert parse([]).speculation == "auto"
+    assert read([]).speculation == "auto"
     arguments = ["--model", str(model_folder), "--cache-tokens", "1000", "--max-draft", "7"]
-    assert build_core(parse(arguments)).limits.max_draft == 7
-    assert build_core(parse([*arguments, "--speculation", "off"])).limits.max_draft == 0
+    assert build_core(read(arguments)).limits.max_draft == 7
+    assert build_core(read([*arguments, "--speculation", "off"])).limits.max_draft == 0
     core = cheap_rows(make_core(max_draft=16))
     metrics = EngineMetrics(core)
     run(core, [Request([5, 6, 7] * 9, SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True))])

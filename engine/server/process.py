@@ -1,0 +1,224 @@
+"""The engine's process: loads a model and serves it until a signal comes."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import torch
+import uvicorn
+from transformers.utils.logging import disable_progress_bar
+
+from engine.core import Core
+from engine.errors import LoadError, RankError, one_line
+from engine.loop import EngineLoop
+from engine.model.backends import calibrate, use_tiles
+from engine.model.model import Model, read_config
+from engine.model.shards import check_split
+from engine.parallel.leader import LeadingModel
+from engine.parallel.ranks import Ranks
+from engine.run.calibration import default_file, device_name, measured_cost, shape_name
+from engine.run.graphs import record
+from engine.schedule.scheduler import Limits
+from engine.server.api import create_app
+from engine.settings import CPU_CACHE, Settings
+from engine.text.tokenizer import Tokenizer
+from engine.warmup import fit_cache, warm_up
+from engine.weights.checkpoint import resolve
+from kernels.tree_attention.cost import CutRule
+from kernels.tree_attention.cut import CutCost
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # a log is no place for one
+    if settings.follow_stdin:
+        # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
+        stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
+        threading.Thread(target=follow, args=(stdin,), name="follow-stdin", daemon=True).start()
+    threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
+    torch.set_num_threads(threads)
+    listener = listen(settings.host, settings.port)
+    ranks: Ranks | None = None
+    try:
+        # Before there are other processes: they load the same folder.
+        folder = resolve(settings.model, settings.model_cache, settings.max_model_len)
+        name = settings.served_model_name or model_name(settings.model)
+        settings = settings.model_copy(update={"model": str(folder)})
+        ranks = start_ranks(settings, threads)
+        core = build_core(settings, ranks)
+    except (LoadError, RankError) as error:
+        listener.close()
+        if ranks is not None:
+            ranks.close()
+        print(f"troop engine: {one_line(error)}", file=sys.stderr)
+        return 1
+    loop = EngineLoop(core, threads)
+    app = create_app(loop, name, settings.api_key)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    server = _Server(config, f"troop engine ready on http://{address}:{port}")
+
+    def end(error: RankError) -> None:
+        loop.fail(error)
+        server.should_exit = True
+
+    if ranks is not None:
+        ranks.on_failure(end)
+    server.run(sockets=[listener])
+    if ranks is None or ranks.error is None:
+        return 0
+    if loop.stuck:  # in a sum on the GPU that never comes: the interpreter could not end its threads either
+        logging.shutdown()
+        os._exit(1)
+    return 1
+
+
+def model_name(model: str) -> str:
+    """The name under which a model is served where nobody gives one: that of its folder or file."""
+    return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
+
+
+def follow(stream: FileIO) -> None:
+    """Read to the end of the stream, then end this process as a signal from outside would."""
+    while stream.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def start_ranks(settings: Settings, threads: int) -> Ranks | None:
+    """The other processes of a tensor-parallel engine; `None` where one process is all.
+
+    Raises:
+        LoadError: this model can't be split so, or they do not come up.
+    """
+    if settings.tensor_parallel == 1:
+        return None
+    if settings.batch_invariant:
+        raise LoadError("--batch-invariant computes in one process: leave --tensor-parallel out")
+    check_split(read_config(settings.model), settings.tensor_parallel, settings.quantization)
+    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
+    return Ranks(settings.tensor_parallel, "cuda" if cuda else "cpu", threads)
+
+
+def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
+    """Load the model, size the cache, and prove that the largest steps can be computed.
+
+    Args:
+        settings: of this process.
+        ranks: the other processes, if the model is split over several.
+
+    Raises:
+        LoadError: the model cannot be served, the cache has no room for anything, or memory is short.
+    """
+    how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
+    how["quantization"] = settings.quantization
+    model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
+    model.use_attention(settings.attention_backend)
+    cost = cost_rule(settings, model)
+    tokenizer = Tokenizer.load(settings.model)
+    limits = Limits(
+        settings.block_size,
+        settings.max_batch,
+        settings.prefill_chunk,
+        settings.lease_seconds,
+        settings.max_draft if settings.speculation == "auto" else 0,
+    )
+    most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
+    by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
+    memory = settings.cache_memory or CPU_CACHE
+    tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
+    if by_share:  # first a cache that holds one long prompt beside a full batch
+        tokens = min(most, 2 * model.context_length + settings.max_batch * settings.block_size)
+    blocks = tokens // settings.block_size
+    if blocks < 2:
+        raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
+    try:
+        # A tensor-parallel step is told to other processes, which no graph records.
+        graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
+        core = Core(
+            model,
+            tokenizer,
+            blocks,
+            limits,
+            cost,
+            settings.max_waiting,
+            batch_invariant=settings.batch_invariant,
+            capture=record if graphs and model.backend.name == "triton" else None,
+        )
+        if by_share:
+            core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
+    except (MemoryError, RuntimeError) as error:
+        raise LoadError(
+            f"the cache cannot be allocated ({error}): lower --cache-memory, --cache-tokens or --gpu-memory-share"
+        ) from error
+    warm_up(core)
+    return core
+
+
+def cost_rule(settings: Settings, model: Model) -> CutRule:
+    """Which shared nodes attention reads on their own: as set, else as measured on a GPU (elsewhere only when asked
+    to), else as measured on another CPU.
+    """
+    if settings.item_tokens is not None:
+        return CutCost(settings.item_tokens)
+    if model.device.type != "cuda" and not settings.calibrate:
+        return CutCost()
+    backend, size = model.backend, settings.block_size
+    found = measured_cost(
+        default_file(),
+        device_name(model.device),
+        shape_name(backend.name, backend.heads, model.dtype, size),
+        lambda: calibrate(backend, model.dtype, model.device, size),
+        again=settings.calibrate,
+    )
+    use_tiles(backend, found.queries)
+    return found
+
+
+def available_cores() -> int:
+    """Cores that this process may keep busy: a container's quota counts, where one is set (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or no limit ("max")
+        return cores
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that the port is known before the server runs.
+
+    Raises:
+        SystemExit: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, or asyncio would not switch off Nagle's algorithm, and answers would wait 40 ms for a delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Says so on standard output when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._ready, flush=True)
