@@ -7,14 +7,20 @@ What a repository may set for itself is `bot.repo_config`; `repository_may_set` 
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeGuard
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as Unparsable
 
 from bot.errors import SettingsError
+
+
+def _binary(size: object) -> object:
+    """The size with Docker's units, where `2g`, `2gb` and `2gib` are all 2 * 1024 ** 3 bytes."""
+    return re.sub(r"(?i)([kmgt])(i?b)?\s*$", r"\1ib", size) if isinstance(size, str) else size
 
 
 def _words(value: object) -> object:
@@ -78,7 +84,7 @@ class SandboxSettings(BaseModel):
     images_allowed: Words = ()  # that a repository's config may name
     runtime: str = ""  # e.g. runsc
     concurrency: int = Field(0, ge=0)  # jobs at once; 0: one a processor
-    memory: str = Field("2g", pattern=r"(?i)^\d+\s*[bkmgt]?(i?b)?$")  # of one job, e.g. 512m
+    memory: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(2 << 30)  # of one job, e.g. 512m or 2g
     processors: float = Field(1.0, gt=0)
     pids: int = Field(256, gt=0)
     output_limit: int = Field(200_000, gt=0)  # bytes kept of one job's output

@@ -1,21 +1,9 @@
-"""Sizes, and control groups for the process sandbox where this process may make some."""
+"""Control groups for the process sandbox, where this process may make some."""
 
 import contextlib
 import os
 import re
 from pathlib import Path
-
-from bot.errors import SettingsError
-
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `512m`, `2g`, `1000000`. Raises `SettingsError`."""
-    found = re.fullmatch(r"(\d+)\s*([bkmgt]?)(?:i?b)?", text.strip().lower())
-    if not found:
-        raise SettingsError(f"{text!r} is not a size: write it like 512m or 2g (TROOP_SANDBOX_MEMORY)")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 class ControlGroup:

@@ -19,7 +19,7 @@ from bot.patch import protected_files
 from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
-from bot.sandbox.limits import ControlGroup, parse_size
+from bot.sandbox.limits import ControlGroup
 from bot.sandbox.outcome import judge_exit, proof_of
 from bot.sandbox.pythons import Python, find_python
 from bot.sandbox.scratch import ScratchFolder
@@ -66,7 +66,7 @@ class ProcessSandbox:
         self._python = python
         self._path = path
         self._scripts = scripts
-        self._memory = parse_size(settings.memory)
+        self._memory = settings.memory
         self._helper = Helper()
         self._slots: asyncio.Queue[_Slot] = asyncio.Queue()
         self._groups: list[ControlGroup] = []

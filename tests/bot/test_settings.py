@@ -52,7 +52,16 @@ def test_the_environment_comes_before_the_file(elsewhere: Path, monkeypatch: pyt
     (elsewhere / ".env").write_text("TROOP_PORT=81\nTROOP_APP_ID=7\nTROOP_SANDBOX_MEMORY=512m\n")
     monkeypatch.setenv("TROOP_PORT", "82")
     settings = read_settings()
-    assert (settings.port, settings.app_id, settings.sandbox.memory) == (82, 7, "512m")
+    assert (settings.port, settings.app_id, settings.sandbox.memory) == (82, 7, 512 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("2g", 2 << 30), ("512m", 512 << 20), ("1KB", 1024), ("17", 17), ("5b", 5), ("1 GiB", 1 << 30), ("1T", 1 << 40)],
+)
+def test_sizes_have_dockers_units(text: str, bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SANDBOX_MEMORY", text)
+    assert read_settings().sandbox.memory == bytes_
 
 
 def test_lists_are_words_and_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
