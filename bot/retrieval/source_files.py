@@ -113,6 +113,7 @@ def _is_named(path: str, named: str) -> bool:
 
 
 def _excluded(path: str, patterns: Sequence[str]) -> bool:
+    # A repository writes the patterns: `fnmatch` does not backtrack, as the regular expressions of pathspec do.
     return any(
         fnmatch.fnmatch(path, pattern) or fnmatch.fnmatch(path, f"{pattern.rstrip('/')}/*") for pattern in patterns
     )

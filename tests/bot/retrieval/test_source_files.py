@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from bot.patch.reader import Unreadable, checkout_reader, is_executable
-from bot.retrieval.source_files import decoded, is_source, is_test_material
+from bot.retrieval.source_files import decoded, find_sources, is_source, is_test_material
+from tests.checkouts import checkout_of
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,20 @@ def test_no_source(path: str) -> None:
 )
 def test_tests(path: str) -> None:
     assert is_test_material(path)
+
+
+def test_an_exclusion_that_a_backtracking_matcher_would_never_finish(tmp_path: Path) -> None:
+    (tmp_path / ("a" * 200 + ".py")).write_text("x = 1\n")
+    found = find_sources(checkout_of(tmp_path), exclude=["a*" * 40 + "b", "**/a" * 20])
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("pattern", ["docs/**", "docs", "docs/", "d*/*", "*.py"])
+def test_exclusions(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    (tmp_path / "docs" / "deep" / "conf.py").write_text("x = 1\n")
+    (tmp_path / "doc.js").write_text("x()\n")
+    assert [file.path for file in find_sources(checkout_of(tmp_path), exclude=[pattern])] == ["doc.js"]
 
 
 def test_decoded() -> None:
