@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,10 +26,10 @@ from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.records import Checkout, Issue, Outcome, Patch, Report
-from bot.sandbox import open_sandbox
 from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
-from bot.solver.pipeline import open_models, read_config, solve
+from bot.solver.pipeline import solve
+from bot.solver.workbench import Workbench, open_workbench
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -159,43 +159,17 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         endpoint = settings.main.base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
-        models = await stack.enter_async_context(open_models(settings, endpoint))
-        progress.say(f"model {models.main.name}, window {models.main.context_window:,} tokens")
-        config, notes = read_config(checkout, settings)
-        for note in (*notes, *checkout.left_out):
-            progress.say(note)
-        # In the sandbox's copy alone: no model reads them, and no commit holds them.
-        built, too_many = await copy_built(options.path.resolve(), Path(checkout.root))
-        if built:
-            more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
-            progress.say(f"tests are given what git ignores but a build wrote: {built[0]}{more}")
-        if too_many:
-            progress.say(too_many)
-        try:
-            sandbox = await open_sandbox(
-                settings.sandbox,
-                Path(checkout.root),
-                scripts=config.scripts,
-                setup=config.setup,
-                image=config.image,
-                notice=progress.say,
-            )
-        finally:
-            await asyncio.to_thread(remove_built, Path(checkout.root), built)
-        stack.push_async_callback(sandbox.close)
-        journal = FileJournal(_journal_path(settings, checkout, issue, models.main.name, external))
+        bench = await stack.enter_async_context(_bench(settings, checkout, endpoint, options.path, progress.say))
+        journal = FileJournal(_journal_path(settings, checkout, issue, bench.models.main.name, external))
         if options.fresh:
             journal.close(discard=True)
             journal = FileJournal(journal.path)
         if journal.entries:
             progress.say(
-                f"going on from an interrupted attempt: {len(journal.entries)} steps are done (--fresh forgets)"
+                f"continuing an interrupted attempt: {len(journal.entries)} steps are done (--fresh starts again)"
             )
         try:
-            report = await solve(
-                issue, checkout, config, models, sandbox, settings.solver, journal, progress, _anywhere,
-                foreign=external, notes=notes, notice=progress.say,
-            )  # fmt: skip
+            report = await solve(issue, bench, journal, progress, _anywhere, external=external)
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()
             branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
@@ -204,6 +178,28 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             raise
         journal.close(discard=True)
         return report, branch
+
+
+@contextlib.asynccontextmanager
+async def _bench(
+    settings: Settings, checkout: Checkout, endpoint: str, path: Path, say: Callable[[str], None]
+) -> AsyncIterator[Workbench]:
+    """The workbench. Its sandbox also has what a build left in `path`; models don't read that, and no commit has it."""
+    built, left_out = await copy_built(await asyncio.to_thread(path.resolve), Path(checkout.root))
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            bench = await stack.enter_async_context(open_workbench(settings, checkout, base_url=endpoint, notice=say))
+        finally:
+            await asyncio.to_thread(remove_built, Path(checkout.root), built)
+        say(f"model {bench.models.main.name}, window {bench.models.main.context_window:,} tokens")
+        for note in bench.notes:
+            say(note)
+        if built:
+            more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
+            say(f"tests also see what git ignores and a build wrote: {built[0]}{more}")
+        if left_out:
+            say(left_out)
+        yield bench
 
 
 def _text(path: Path) -> str:

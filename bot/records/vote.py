@@ -14,7 +14,7 @@ class Candidate(Record):
     """A distinct patch, with the trajectories that ended in it."""
 
     patch: Patch
-    trajectories: tuple[int, ...]  # empty for an external candidate
+    trajectories: tuple[int, ...]  # empty for an external patch
     tests: tuple[int, ...] = ()  # indices of the tests that its own trajectories wrote
     disqualified: str = ""  # why it lost its votes, e.g. `changes conftest.py`
 

@@ -9,6 +9,7 @@ was decided on the same matrices.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,15 @@ Array = npt.NDArray[np.float64]
 ALIKE = 4.0  # a sample that shares 9 of 10 votes counts as 0.9 ** ALIKE of one that shares all
 SUPPORT = 0.6  # the power of the support; 0 would be plain votes, 1 would be CodeT (arXiv 2207.10397)
 ALONE = "only the test of its own trajectory passes on it"
+
+
+@dataclass(frozen=True)
+class Count:
+    """The vote matrix with its count."""
+
+    ballot: Ballot
+    standings: tuple[Standing, ...]  # best first
+    own_tests: OwnTestsReport | None = None  # None: not asked for
 
 
 def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE, support: float = SUPPORT) -> Array:

@@ -39,25 +39,103 @@ ON_CPU: dict[str, float | int] = {
 
 
 class ResolvedSolver(Record):
-    """The profile of a run and the solver's numbers for it."""
+    """The numbers of a run, and what its model is trusted with. The stages ask by name, never for the profile.
+
+    `profile` itself only chooses the folder of the prompts.
+    """
 
     profile: Profile
     settings: SolverSettings
-    small: bool = False  # whether the model is small, which is what runs on a CPU, though it takes instructions
+    small: bool = False  # the model takes instructions, but is of the size that runs on a CPU
 
     @property
-    def redraws(self) -> bool:
-        """Whether an attempt that failed is forgotten and drawn anew, instead of being shown to the model.
+    def _compact(self) -> bool:
+        return self.profile == "compact"
 
-        A small model mostly repeats what it reads, its mistakes too: independent draws find more. They cost less, too:
-        all draws share one prompt.
+    # -- reading the repository
+
+    @property
+    def keeps_best_match(self) -> bool:
+        """Whether the file that matches the issue best by words stays whatever the model says of it."""
+        return self._compact or self.small
+
+    @property
+    def ranks_with_words(self) -> bool:
+        """Whether the ranking by words has votes beside the model's rankings, and few files are ranked at all."""
+        return self._compact
+
+    @property
+    def shows_few_functions(self) -> bool:
+        """Whether a few functions are shown instead of files: whatever lies beside the fault misleads a tiny model."""
+        return self._compact
+
+    # -- sampling
+
+    @property
+    def resamples(self) -> bool:
+        """Whether an attempt that failed is forgotten and sampled again, instead of being shown to the model.
+
+        A small model mostly repeats what it reads, its mistakes too: independent samples find more. They cost less,
+        too: all of them share one prompt.
         """
-        return self.profile == "compact" or self.small
+        return self._compact or self.small
 
     @property
     def rewrites(self) -> bool:
         """Whether edits are asked for as whole functions: a small model copies the lines around a change badly."""
         return self.small
+
+    @property
+    def gives_hints(self) -> bool:
+        """Whether the opening of a trajectory holds an example of an edit; the compact prompts have no place for it."""
+        return not self._compact
+
+    @property
+    def held_to_grammar(self) -> bool:
+        """Whether replies must follow a grammar made of the issue and the files."""
+        return self._compact
+
+    @property
+    def edits_need_a_test(self) -> bool:
+        """Whether no edit is asked for without a test. Elsewhere the tests of other trajectories judge it."""
+        return self._compact
+
+    @property
+    def repairs_edits(self) -> bool:
+        """Whether an edit of a test is left out of a patch, and one made on the earlier edit is applied there.
+
+        Where it is not, such an edit is a mistake to the model.
+        """
+        return not self._compact
+
+    @property
+    def replies_grow(self) -> bool:
+        """Whether the reply that follows one that was cut off may be longer."""
+        return not self._compact
+
+    # -- selecting
+
+    @property
+    def asks_on_clear_lead(self) -> bool:
+        """Whether the model chooses even where one behaviour is clearly ahead in the count."""
+        return not self._compact
+
+    @property
+    def argues(self) -> bool:
+        """Whether the model is asked back about a choice against its own test, and sees runs on the base commit.
+
+        The bundled model was trained on neither.
+        """
+        return not self._compact
+
+    @property
+    def explains_problems(self) -> bool:
+        """Whether a reply that can't be used is answered with the whole explanation, not with its first line."""
+        return not self._compact
+
+    def later_tokens(self, window: int) -> int:
+        """Tokens of the window that the selection's opening leaves to the turns that follow."""
+        return 0 if self._compact else window // 4
 
     def reply_tokens(self, window: int) -> int:
         """Tokens that one reply of a machine may have: the setting, but at most a quarter of the model's window."""

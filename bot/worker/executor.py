@@ -22,9 +22,9 @@ from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
 from bot.publish.status_comment import StatusComment, announce
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
-from bot.sandbox import open_sandbox
 from bot.settings import Settings
-from bot.solver.pipeline import open_models, read_config, solve
+from bot.solver.pipeline import solve
+from bot.solver.workbench import open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.worker.worker import Advance, Executed, Finished
 
@@ -134,38 +134,18 @@ class Service:
             return run.issue.model_copy(update={"comments": comments})
 
         issue = await once(journal, "issue", Issue, with_comments)
-        config, notes = read_config(checkout, self._settings)
-        # A run that is started again samples anew: its id is part of its seed.
+        # The id is part of the seed, so that a run that is started again samples something else.
         seed = self._settings.solver.seed + 100_003 * (run.id - 1)
         solver = self._settings.solver.model_copy(update={"seed": seed})
-        async with contextlib.AsyncExitStack() as stack:
-            url = await self._engine.url()
-            models = await stack.enter_async_context(open_models(self._settings, url, f"troop-run-{run.id}"))
-            sandbox = await open_sandbox(
-                self._settings.sandbox,
-                Path(checkout.root),
-                scripts=config.scripts,
-                setup=config.setup,
-                image=config.image,
-                server=not self._local,
-                notice=log.warning,
-            )
-            stack.push_async_callback(sandbox.close)
-            report = await solve(
-                issue,
-                checkout,
-                config,
-                models,
-                sandbox,
-                solver,
-                journal,
-                progress,
-                advance,
-                notes=(*notes, *checkout.left_out),
-                notice=log.warning,
-                labelled_at=run.labelled_at,
-            )
-        return report
+        async with open_workbench(
+            self._settings.model_copy(update={"solver": solver}),
+            checkout,
+            base_url=await self._engine.url(),
+            user=f"troop-run-{run.id}",
+            server=not self._local,
+            notice=log.warning,
+        ) as bench:
+            return await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
         """Tell the issue of an end without a count; see `bot.worker.worker.Announce`."""

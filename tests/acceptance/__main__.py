@@ -23,7 +23,7 @@ from bot.llm.published_models import locate
 from bot.sandbox import open_sandbox
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
-from bot.solver.pipeline import Models, open_models
+from bot.solver.models import Models, open_models
 from bot.solver.profile import resolve
 from tests.acceptance import figures, readme
 from tests.acceptance.packages import PINNED, Package, fetch

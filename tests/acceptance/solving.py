@@ -13,12 +13,14 @@ from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.records import Ballot, Candidate, Issue, Patch, Report, SandboxJob, Test
-from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.solver.pipeline import Models, solve
+from bot.solver.models import Models
+from bot.solver.pipeline import solve
+from bot.solver.workbench import Workbench
 from tests.acceptance.packages import Package
 from tests.acceptance.planting import Bug
+from tests.fakes import advance
 
 CHECK_TIMEOUT = 30.0  # seconds; the check took at most 6 on the original
 _MARKS = {True: "+", False: ".", None: "?"}
@@ -58,7 +60,7 @@ async def solve_bug(
     try:
         issue = Issue(title=bug.title, body=bug.body)
         report = await solve(
-            issue, checkout, RepoConfig(), models, sandbox, solver, MemoryJournal(), Told(bug.id, say), _anywhere
+            issue, Workbench(checkout, models, sandbox, solver), MemoryJournal(), Told(bug.id, say), advance
         )
         solved = time.monotonic()
         verdicts = await judge(report.verdict.ballot.candidates, bug, sandbox)
@@ -141,7 +143,3 @@ def ballot_of(record: dict[str, Any]) -> Ballot:
         cells=tuple(tuple(_CELLS[mark] for mark in row) for row in record["cells"]),
         authors=authors,
     )
-
-
-async def _anywhere(state: RunState) -> None:
-    """There is no database to tell of a stage."""

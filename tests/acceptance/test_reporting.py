@@ -13,7 +13,7 @@ from bot.lifecycle import RunState
 from bot.records import Message
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.solver.pipeline import Models
+from bot.solver.models import Models
 from tests.acceptance import __main__ as command
 from tests.acceptance.figures import measure, plot, powers, snippet, table, wall_seconds
 from tests.acceptance.planting import Bug, plant

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from bot.contracts import Sandbox
 from bot.journal import FileJournal
-from bot.lifecycle import RunState
 from bot.records import Checkout, Execution, Issue, Message, Outcome, SandboxJob
-from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
-from bot.solver.pipeline import Models, solve
+from bot.solver.models import Models
+from bot.solver.pipeline import solve
+from bot.solver.workbench import Workbench
+from tests.fakes import FakeProgress, advance
 from tests.scripted import ScriptedModel
 
 SOURCE = '''def clamp(value, low, high):
@@ -69,15 +70,6 @@ class Counting:
         await self.sandbox.close()
 
 
-class Silent:
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        pass
-
-
-async def anywhere(state: RunState) -> None:
-    pass
-
-
 async def whole_run(root: Path, trajectories: int) -> tuple[float, list[SandboxJob]]:
     """Seconds of one run from an issue to a verdict, and the jobs that it executed."""
     checkout = Checkout(root=str(root), workspace=str(root), commit="0" * 40, files=("pkg/__init__.py", "pkg/num.py"))
@@ -87,10 +79,8 @@ async def whole_run(root: Path, trajectories: int) -> tuple[float, list[SandboxJ
         journal = FileJournal(Path(scratch) / "journal.jsonl")
         started = time.perf_counter()
         settings = SolverSettings(trajectories=trajectories)
-        models = Models(model, model)
-        report = await solve(
-            ISSUE, checkout, RepoConfig(), models, sandbox, settings, journal, Silent(), anywhere
-        )  # fmt: skip
+        bench = Workbench(checkout, Models(model, model), sandbox, settings)
+        report = await solve(ISSUE, bench, journal, FakeProgress(), advance)
         seconds = time.perf_counter() - started
         journal.close()
     await sandbox.close()

@@ -1,10 +1,10 @@
-"""What the main model is shown: every source file is read by the relevance model, the relevant ones are ranked.
+"""What the main model is shown: the relevance model reads every source file, and the relevant ones are ranked.
 
 As CodeMonkeys (arXiv 2501.14723, section 3.1): one relevance call a file, three rankings over the summaries, merged by
 mean relative rank, files added until the token budget. Beyond it: files too long for a call or for what is left of the
 budget are read and shown as excerpts around what the issue names; a lexical ranking (`bot.retrieval.lexical_rank`)
-orders and caps what is read, and is used where the model's answer can't be. The compact profile reads few files, shows
-a few functions, and lets the lexical ranking vote with the model's.
+orders and caps what is read, and replaces answers of the model that can't be used. For a tiny model few files are read,
+a few functions are shown, and the lexical ranking votes with the model's.
 """
 
 import asyncio
@@ -20,29 +20,29 @@ from bot.records import Checkout, Context, Issue, ModelCall, Reply, SourceFile, 
 from bot.retrieval import lexical_rank
 from bot.retrieval.excerpts import excerpt
 from bot.retrieval.source_files import find_sources
+from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver
 
 _LIKELY = 10  # files that the lexical ranking vouches for at most
 _RANKED = 300  # summaries that one ranking is asked about at most
+_RANKED_WITH_WORDS = 6  # the same, where the ranking by words has votes
 _SUMMARY = 800  # characters of a summary that are kept
 _SHARE = 0.6  # of the remaining budget that the excerpt of one file may take while others wait
-_LEXICAL_VOTES = 3  # of the lexical ranking in the compact profile, for each of the model's
-# The compact profile shows of the first file at most so many definitions, and of others one, if they match the issue
-# nearly as well: what a tiny model is shown beside the fault misleads it, a stub of the faulty file or a file that
-# only imports from it all the more.
-_COMPACT_FUNCTIONS = 4
-_COMPACT_LEAST = 0.15  # of the best definition's worth
-_COMPACT_NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
+_LEXICAL_VOTES = 3  # of the lexical ranking where it has votes, for each of the model's
+# Where few functions are shown, those of the first file, and one of every other file that matches the issue nearly as
+# well: a stub of the faulty file, or a file that only imports from it, misleads a tiny model most.
+_FUNCTIONS = 4
+_LEAST_WORTH = 0.15  # of the best definition's worth
+_NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
 
 
 async def build_context(
     issue: Issue,
     checkout: Checkout,
-    *,
-    relevance: Model,
-    main: Model,
+    models: Models,
     solver: ResolvedSolver,
     progress: Progress,
+    *,
     exclude: Sequence[str] = (),
     environment: str = "",
 ) -> Context:
@@ -50,6 +50,7 @@ async def build_context(
 
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
+    main, relevance = models.main, models.relevance
     sources = {s.path: s for s in await asyncio.to_thread(find_sources, checkout, issue.text, exclude)}
     ranked = await asyncio.to_thread(lexical_rank.rank, issue, [(s.path, s.text) for s in sources.values()])
     order = [path for path, _ in ranked]
@@ -62,7 +63,7 @@ async def build_context(
         [sources[path] for path in order[: solver.settings.relevance_max_files]], progress
     )
     # A small model may well miss the very file that the issue names.
-    kept = {order[0]} if (solver.profile == "compact" or main.on_cpu) and best else set()
+    kept = {order[0]} if solver.keeps_best_match and best else set()
     relevant = [s for s in summaries if s.relevant or s.path in kept]
     if not relevant:
         relevant = [Summary(path=path, relevant=True) for path in order if path in likely]
@@ -74,8 +75,8 @@ async def build_context(
     taken = sum([await main.count_tokens(message.content) for message in empty])
     budget = solver.context_tokens(main.context_window, taken + 64)
     shown_of = relevant
-    if solver.profile == "compact":
-        near = {path for path, score in ranked if score >= _COMPACT_NEAR * best}
+    if solver.shows_few_functions:
+        near = {path for path, score in ranked if score >= _NEAR * best}
         shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
     files, tokens = await _fill([sources[s.path] for s in shown_of], budget, main, solver, weights)
     shown = {file.path for file in files}
@@ -212,7 +213,7 @@ async def _ranked(
     settings = solver.settings
     place = {path: i for i, path in enumerate(order)}
     by_words = sorted(summaries, key=lambda s: place[s.path])
-    asked = by_words[: 6 if solver.profile == "compact" else _RANKED]
+    asked = by_words[: _RANKED_WITH_WORDS if solver.ranks_with_words else _RANKED]
     known = [s.path for s in asked]
 
     async def one(number: int) -> list[str] | None:
@@ -239,7 +240,7 @@ async def _ranked(
         return None
 
     rankings = [r for r in await asyncio.gather(*(one(n) for n in range(1, settings.rankings + 1))) if r]
-    if solver.profile == "compact" or not rankings:  # a tiny model's ranking is a weak hint beside the words
+    if solver.ranks_with_words or not rankings:  # a tiny model's ranking is a weak hint beside the words
         rankings += [[s.path for s in by_words]] * max(1, _LEXICAL_VOTES * len(rankings))
     rank = merged(rankings, [s.path for s in by_words])
     return sorted(by_words, key=lambda s: rank[s.path])
@@ -258,16 +259,16 @@ async def _fill(
     sources: Sequence[SourceFile], budget: int, model: Model, solver: ResolvedSolver, weights: Mapping[str, float]
 ) -> tuple[list[SourceFile], int]:
     """Files in order until the budget is spent; what is too long is shown as an excerpt."""
-    compact = solver.profile == "compact"
-    least = 80 if compact else 400  # tokens; an excerpt shorter than this says too little
+    few = solver.shows_few_functions
+    least = 80 if few else 400  # tokens; an excerpt shorter than this says too little
     files: list[SourceFile] = []
     left = budget
     for i, source in enumerate(sources):
         if left < least and files:
             break
-        most = (_COMPACT_FUNCTIONS if i == 0 else 1) if compact else 10_000
-        share = left if i == len(sources) - 1 or compact else int(left * _SHARE)
-        worth = _COMPACT_LEAST if compact else 0.0
+        most = (_FUNCTIONS if i == 0 else 1) if few else 10_000
+        share = left if i == len(sources) - 1 or few else int(left * _SHARE)
+        worth = _LEAST_WORTH if few else 0.0
         file = await cut_to(source, left, model, weights, most=most, least=worth)
         if file.excerpt and share < left:
             file = await cut_to(source, share, model, weights, most=most, least=worth)

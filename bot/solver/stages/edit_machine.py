@@ -6,8 +6,8 @@ stateDiagram-v2
     editing --> running: an edit that applies, or a new test
     editing --> editing: a reply that can't be used
     running --> reviewing: it ran
-    running --> editing: drawn anew, since the test fails
-    running --> done: the test passes, where edits are drawn anew
+    running --> editing: sampled again, since the test fails
+    running --> done: the test passes, where edits are sampled again
     reviewing --> running: another edit, or a new test
     reviewing --> reviewing: a reply that can't be used
     reviewing --> done: done
@@ -17,15 +17,16 @@ stateDiagram-v2
     reviewing --> failed: the endpoint failed
 ```
 
-Every edit is made on the untouched repository: the last that applies is the candidate. Only one that does not apply
-there, but does on the model's earlier edit, is taken to go on from that.
+Every edit is made on the base commit: the last that applies is the candidate. An edit that applies only on top of the
+model's earlier edit is applied there.
 
-A reply that can't be used is shown to the model with what was wrong; if it is word for word one that it gave before,
-the model does not correct itself, and the conversation begins anew.
+A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
+model does not correct itself, and the conversation starts again.
 
-Where attempts are drawn anew (`ResolvedSolver.redraws`), no reply is shown to the model again: what can't be used or
-fails the test is dropped, and the same question asked with another seed, until the test passes or the calls are spent.
-Then the first edit that applied is the candidate: the test may be wrong, and the first was drawn coolest.
+Where attempts are sampled again (`ResolvedSolver.resamples`), no reply is shown to the model: what can't be used or
+fails the test is dropped, and the same question is asked with another seed, until the test passes or the calls are
+spent. Then the first edit that applied is the candidate: the test may be wrong, and the first was sampled at the lowest
+temperature.
 """
 
 import enum
@@ -74,8 +75,8 @@ class Event(enum.StrEnum):
     DONE = "done"  # the model said so, and there is an edit
     UNUSABLE = "unusable"  # the reply could not be used; the model is told why
     RAN = "ran"  # the sandbox ran the test
-    PASSED = "passed"  # ... on the edit, which passes; nobody need be asked
-    AGAIN = "again"  # ... and the edit fails; another is drawn
+    PASSED = "passed"  # ... and the edit passes; the model is not asked
+    AGAIN = "again"  # ... and the edit fails; another is sampled
     NO_CALLS = "no calls"  # the budget is spent, or the model said twice that nothing is to be changed
     NO_ANSWER = "no answer"  # the endpoint failed for good
 
@@ -104,7 +105,7 @@ class EditEnd:
     test: Test | None  # the one it began with, or the last that it wrote
     patch: Patch | None  # the last edit that applied
     calls: int
-    understood: bool  # whether any reply could be read
+    understood: bool  # whether at least one reply could be read
     detail: str = ""  # the last thing that went wrong
 
 
@@ -162,12 +163,12 @@ class EditMachine:
             if isinstance(applied, Problem):
                 return self._unusable(applied)
             again = applied.patch == self._patch and turn.test in (None, self._test)
-            if again and not self._solver.redraws:
+            if again and not self._solver.resamples:
                 return Event.DONE  # the same edit again is `done` in other words
             earlier = self._patch.paths if self._patch else ()
             self._dropped = ", ".join(path for path in earlier if path not in applied.patch.paths)
             self._patch, self._applied = applied.patch, applied
-        if self._solver.redraws:  # the test stays as it was approved
+        if self._solver.resamples:  # the test stays as it was approved
             return Event.CHANGE if turn.edits else self._unusable(Problem(text="no <edit> found"))
         if turn.test is not None:
             self._test = turn.test
@@ -181,20 +182,20 @@ class EditMachine:
                     "is to be changed, reply <done/> again."
                 )
             )
-            return Event.NO_CALLS if self._refusals > 1 else event  # who says so twice has decided
+            return Event.NO_CALLS if self._refusals > 1 else event  # said twice: that is the decision
         return Event.DONE
 
     def _unusable(self, problem: Problem) -> Event:
-        """The model is shown what was wrong; where it can't learn from that, or does not, the reply is drawn anew."""
+        """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.redraws or self._talk.repeats:
+        if self._solver.resamples or self._talk.repeats:
             self._talk.restart()
         else:
             self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
-        if self._solver.redraws:
+        if self._solver.resamples:
             assert self._patch is not None
             if self._test is None or (await self._run(self._patch.changes)).passed:
                 return Event.PASSED

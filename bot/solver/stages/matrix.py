@@ -16,12 +16,12 @@ GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a sing
 
 def gather(
     trajectories: Sequence[Trajectory],
-    foreign: Sequence[Patch],
-    touched_judges: Callable[[Sequence[FileChange]], str],
+    external: Sequence[Patch],
+    disqualified: Callable[[Sequence[FileChange]], str],
 ) -> Ballot:
     """The ballot before any test ran: equal patches are one candidate, equal tests one test. Pure.
 
-    A trajectory's test takes part even where its edit came to nothing. `touched_judges` says why a patch is
+    A trajectory's test takes part even where the trajectory has no edit. `disqualified` says why changes are
     disqualified, or "".
     """
     patches: dict[str, tuple[Patch, list[int]]] = {}
@@ -31,7 +31,7 @@ def gather(
             tests.setdefault(trajectory.test.id, (trajectory.test, []))[1].append(trajectory.index)
         if trajectory.patch is not None and trajectory.patch.changes:
             patches.setdefault(trajectory.patch.id, (trajectory.patch, []))[1].append(trajectory.index)
-    for patch in foreign:
+    for patch in external:
         if patch.changes:
             patches.setdefault(patch.id, (patch, []))
     candidates = []
@@ -42,7 +42,7 @@ def gather(
                 patch=patch,
                 trajectories=tuple(indices),
                 tests=written,
-                disqualified=touched_judges(patch.changes),
+                disqualified=disqualified(patch.changes),
             )
         )
     return Ballot(
@@ -56,10 +56,10 @@ def gather(
 
 async def fill_matrix(
     trajectories: Sequence[Trajectory],
-    foreign: Sequence[Patch],
+    external: Sequence[Patch],
     sandbox: Sandbox,
     settings: SolverSettings,
-    touched_judges: Callable[[Sequence[FileChange]], str],
+    disqualified: Callable[[Sequence[FileChange]], str],
     progress: Progress,
 ) -> Ballot:
     """Run every pair and note who passes.
@@ -72,7 +72,7 @@ async def fill_matrix(
 
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
     """
-    ballot = gather(trajectories, foreign, touched_judges)
+    ballot = gather(trajectories, external, disqualified)
     total = len(ballot.tests) * (len(ballot.candidates) + 1)
     deadline = time.monotonic() + settings.matrix_seconds if settings.matrix_seconds else None
     filler = _Filler(sandbox, settings.test_timeout, deadline, progress, total)

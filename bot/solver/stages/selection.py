@@ -9,7 +9,7 @@ from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
-from bot.llm.prompts import Profile, render
+from bot.llm.prompts import render
 from bot.llm.replies import Turn, parse_choice_turn
 from bot.patch.apply import Problem
 from bot.records import (
@@ -22,6 +22,7 @@ from bot.records import (
     Message,
     Outcome,
     OwnTestsReport,
+    Patch,
     Record,
     SandboxJob,
     Standing,
@@ -30,7 +31,7 @@ from bot.records import (
 )
 from bot.sandbox.script_command import in_short
 from bot.settings import SolverSettings
-from bot.solver.ballot import abstention, clear_lead, credible, distinct_first, overruled
+from bot.solver.ballot import Count, abstention, clear_lead, credible, distinct_first, overruled
 from bot.solver.profile import ResolvedSolver
 
 
@@ -47,14 +48,11 @@ class Choice(Record):
 async def select(
     issue: Issue,
     context: Context,
-    ballot: Ballot,
-    standings: Sequence[Standing],
+    count: Count,
     model: Model,
     sandbox: Sandbox,
-    settings: SolverSettings,
-    profile: Profile,
+    solver: ResolvedSolver,
     progress: Progress,
-    own_tests: OwnTestsReport | None = None,
 ) -> Verdict:
     """Choose a credible candidate, or abstain.
 
@@ -66,7 +64,7 @@ async def select(
     A choice against the selection's own evidence (its test fails on the original and on the chosen candidate, and
     passes on another) is asked about once.
     """
-    own = own_tests
+    ballot, standings, own, settings = count.ballot, count.standings, count.own_tests, solver.settings
     nobody = abstention(standings, ballot)
     if nobody is not None:
         return Verdict(
@@ -82,11 +80,12 @@ async def select(
     choice = Choice(candidate=first.candidate)
     if len(able) == 1:
         how = "It is the only credible candidate, so no selection tests were needed."
-    elif profile == "compact" and clear_lead(able, ballot):
+    elif not solver.asks_on_clear_lead and clear_lead(able, ballot):
         how = "Its behaviour is clearly ahead, so no selection tests were needed."
     else:
         finalists = distinct_first(able, ballot, settings.selection_top)
-        choice = await _Machine(issue, context, ballot, finalists, model, sandbox, settings, profile, progress).run()
+        patches = [(s, ballot.candidates[s.candidate].patch) for s in finalists]
+        choice = await _Machine(issue, context, patches, model, sandbox, solver, progress).run()
         how = _choice_words(choice, first, finalists)
     winner = first if choice.candidate is None else next(s for s in able if s.candidate == choice.candidate)
     said = [_standing_words(winner, ballot), _overruled_words(winner, able), how, _own_words(winner, own)]
@@ -141,40 +140,36 @@ class _Machine:
         self,
         issue: Issue,
         context: Context,
-        ballot: Ballot,
-        finalists: Sequence[Standing],
+        finalists: Sequence[tuple[Standing, Patch]],
         model: Model,
         sandbox: Sandbox,
-        settings: SolverSettings,
-        profile: Profile,
+        solver: ResolvedSolver,
         progress: Progress,
     ) -> None:
-        self._patches = [ballot.candidates[standing.candidate].patch for standing in finalists]
-        self._finalists = finalists
+        self._patches = [patch for _, patch in finalists]
+        self._finalists = [standing for standing, _ in finalists]
         self._issue = issue
         self._files = list(context.files)
         self._environment = context.environment
         self._model = model
         self._sandbox = sandbox
-        self._settings = settings
-        self._profile = profile
+        self._settings = solver.settings
         self._progress = progress
-        self._solver = ResolvedSolver(profile=profile, settings=settings)
+        self._solver = solver
         self._choices: list[dict[str, object]] = [
             {"number": number, "diff": patch.diff, "votes": standing.votes, "cluster": standing.cluster}
-            for number, (patch, standing) in enumerate(zip(self._patches, finalists, strict=True), 1)
+            for number, (standing, patch) in enumerate(finalists, 1)
         ]
 
     async def _opening(self) -> tuple[Message, ...]:
         """The candidates with as many of the files as the window has room for; then as much of the diffs."""
         issue = await fitted_issue(self._issue, self._model)
         window = self._model.context_window
-        later = window // 4 if self._profile == "full" else 0  # kept for the turns to come
-        room = window - self._solver.reply_tokens(window) - later
+        room = window - self._solver.reply_tokens(window) - self._solver.later_tokens(window)
 
         async def drawn_up() -> tuple[tuple[Message, ...], int]:
             shared = {"issue": issue, "files": self._files, "environment": self._environment}
-            made = opening(self._profile, "select", **shared, choices=self._choices)
+            made = opening(self._solver.profile, "select", **shared, choices=self._choices)
             return made, sum([await self._model.count_tokens(m.content) + OVERHEAD for m in made])
 
         messages, size = await drawn_up()
@@ -211,7 +206,7 @@ class _Machine:
             seed=self._settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=self._settings.selection_temperature,
-            grows=self._profile != "compact",
+            grows=self._solver.replies_grow,
         )
         tests: dict[str, Test] = {}
         passed: dict[str, tuple[bool | None, ...]] = {}
@@ -237,10 +232,7 @@ class _Machine:
             turn = parse_choice_turn(reply)
             if isinstance(turn, Turn) and turn.choice is not None:
                 if 1 <= turn.choice <= len(self._finalists):
-                    # The bundled model was not trained on being asked back.
-                    against = (
-                        "" if self._profile == "compact" else self._against_evidence(turn.choice, list(passed.values()))
-                    )
+                    against = self._against_evidence(turn.choice, list(passed.values())) if self._solver.argues else ""
                     chosen = self._finalists[turn.choice - 1].candidate
                     if not against or asked_back or talk.calls >= self._settings.selection_calls:
                         return came_to(chosen)
@@ -248,22 +240,22 @@ class _Machine:
                 else:
                     turn = Problem(text=f"there is no candidate {turn.choice}; they are 1 to {len(self._finalists)}")
             if isinstance(turn, Problem):
-                compact = self._profile == "compact"
-                talk.say(render(self._profile, "unparsed", problem=turn.short if compact else turn.text))
+                problem = turn.text if self._solver.explains_problems else turn.short
+                talk.say(render(self._solver.profile, "unparsed", problem=problem))
             elif turn.test is not None:
                 executions = await self._try(turn.test)
                 tests[turn.test.id] = turn.test
                 passed[turn.test.id] = tuple(None if e.ending is Ending.UNAVAILABLE else e.passed for e in executions)
-                talk.say(render(self._profile, "select_result", executions=self._labelled(executions)))
+                talk.say(render(self._solver.profile, "select_result", executions=self._labelled(executions)))
         return came_to(None, f"the model made no choice in {_counted(talk.calls, 'call')}")
 
     def _labelled(self, executions: Sequence[Execution]) -> list[dict[str, object]]:
-        """As the template wants them. The bundled model was trained on the candidates' alone."""
+        """As the template takes them."""
         labels = ["original", *(f"candidate {number}" for number in range(1, len(executions)))]
         shown: list[dict[str, object]] = [
             {"label": label, "execution": execution} for label, execution in zip(labels, executions, strict=True)
         ]
-        return shown[1:] if self._profile == "compact" else shown
+        return shown if self._solver.argues else shown[1:]
 
     async def _try(self, test: Test) -> list[Execution]:
         """On the untouched repository, then on each finalist."""

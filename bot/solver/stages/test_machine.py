@@ -1,4 +1,4 @@
-"""The test machine of one trajectory: write a test, run it on the untouched repository, approve or revise it.
+"""The test machine of one trajectory: write a test, run it on the base commit, approve or revise it.
 
 ```mermaid
 stateDiagram-v2
@@ -6,7 +6,7 @@ stateDiagram-v2
     writing --> running: a test
     writing --> writing: a reply that can't be used
     running --> reviewing: it ran
-    running --> writing: drawn anew, since it passes on the untouched repository, or is itself at fault
+    running --> writing: sampled again, since it passes on the base commit, or is itself at fault
     reviewing --> running: another test
     reviewing --> reviewing: a reply that can't be used
     reviewing --> approved: approved
@@ -16,13 +16,13 @@ stateDiagram-v2
     reviewing --> failed: the endpoint failed
 ```
 
-A reply that can't be used is shown to the model with what was wrong; if it is word for word one that it gave before,
-the model does not correct itself, and the conversation begins anew. A test that only shows a fault of its own (it
-imports what the repository does not have and the issue does not name) is not taken for approved.
+A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
+model does not correct itself, and the conversation starts again. A test that fails for a fault of its own (it imports
+what the repository does not have and the issue does not name) can't be approved.
 
-Where attempts are drawn anew (`ResolvedSolver.redraws`), the model is shown only a test that fails as a test should, to
-approve or revise. One that passes, or that Python can't even follow, is dropped, and the same question asked with
-another seed; the last that ran is taken where nothing better comes.
+Where attempts are sampled again (`ResolvedSolver.resamples`), the model is shown only a test that fails as a test
+should, to approve or revise. A test that passes, or that Python can't import or parse, is dropped, and the same
+question is asked with another seed; if no better one comes, the last that ran is taken.
 """
 
 import enum
@@ -40,14 +40,14 @@ from bot.records import Execution, Issue, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
-ORIGINAL = "original"  # label of executions on the untouched repository
+ORIGINAL = "original"  # label of executions on the base commit
 
 
 class State(enum.StrEnum):
     """Where a test machine is."""
 
     WRITING = "writing"  # the model is asked for a test
-    RUNNING = "running"  # the test runs on the untouched repository
+    RUNNING = "running"  # the test runs on the base commit
     REVIEWING = "reviewing"  # the model sees the run and approves or revises
     APPROVED = "approved"  # the model stands by the test
     SPENT = "spent"  # no calls left; the last test that ran is taken
@@ -61,7 +61,7 @@ class Event(enum.StrEnum):
     APPROVAL = "approval"  # the current test was approved
     UNUSABLE = "unusable"  # the reply could not be used; the model is told why
     RAN = "ran"  # the sandbox ran the test
-    AGAIN = "again"  # ... which does not show the issue; another is drawn
+    AGAIN = "again"  # ... which does not show the issue; another is sampled
     NO_CALLS = "no calls"  # the budget is spent
     NO_ANSWER = "no answer"  # the endpoint failed for good
 
@@ -124,12 +124,12 @@ class TestMachine:
     def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
         self._talk = talk
         self._issue = issue
-        self._quoted = statements(issue.body) if solver.redraws else []
+        self._quoted = statements(issue.body) if solver.resamples else []
         self._sandbox = sandbox
         self._solver = solver
         self._test: Test | None = None
         self._execution: Execution | None = None
-        self._doubted = False  # whether the model was told that its approved test passes on the untouched repository
+        self._doubted = False  # whether the model was told that its approved test passes on the base commit
         self._detail = ""
 
     async def run(self) -> TestEnd:
@@ -161,7 +161,7 @@ class TestMachine:
         if isinstance(turn, Problem):
             return self._unusable(turn)
         test = turn.test
-        if test is not None and test.path.endswith(".py"):  # a tiny model forgets what the issue says to do first
+        if test is not None and test.path.endswith(".py"):  # a tiny model forgets the steps that the issue gives
             test = test.model_copy(update={"text": bound(test.text, self._quoted)})
         if test is not None and test != self._test:
             self._test = test
@@ -190,9 +190,9 @@ class TestMachine:
         return Event.APPROVAL
 
     def _unusable(self, problem: Problem) -> Event:
-        """The model is shown what was wrong; where it can't learn from that, or does not, the reply is drawn anew."""
+        """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.redraws or self._talk.repeats:
+        if self._solver.resamples or self._talk.repeats:
             self._talk.restart()
         else:
             self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
@@ -202,7 +202,7 @@ class TestMachine:
         assert self._test is not None
         job = SandboxJob(test=self._test, timeout=self._solver.settings.test_timeout)
         self._execution = await self._sandbox.run(job)
-        if self._solver.redraws and (self._execution.passed or at_fault(self._execution, self._issue)):
+        if self._solver.resamples and (self._execution.passed or at_fault(self._execution, self._issue)):
             self._talk.restart()
             return Event.AGAIN
         shown = [{"label": ORIGINAL, "execution": self._execution}]

@@ -1,8 +1,8 @@
-"""The samples: each trajectory writes a test, then, from that test, an edit; all of them side by side.
+"""The samples: each trajectory writes a test, then an edit that should pass it. They run concurrently.
 
 The messages of a trajectory only grow, and all begin with the same system message, issue and files, so that an engine
 that shares prefixes computes those once. Seeds come from the run's seed and the call's key: a resumed run asks the
-same again, another seed samples anew.
+same again, and another seed gives other samples.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def sample_trajectories(
     """`solver.settings.trajectories` of them, in order of their index.
 
     A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or `SandboxError`
-    only where every trajectory met one: a model that answers nobody is no reason to abstain.
+    only where every trajectory met one: a run without a working model fails, it does not abstain.
     """
     sampler = _Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver)
     total = solver.settings.trajectories
@@ -95,13 +95,13 @@ class _Sampler:
         self._model = model
         self._sandbox = sandbox
         self._solver = solver
-        self._grammars = {"test": None, "edit": None} if solver.profile == "full" else self._compact_grammars()
+        self._grammars = self._made_grammars() if solver.held_to_grammar else {"test": None, "edit": None}
         self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []
-        self.unanswered = 0  # trajectories that came to nothing because a call stayed without an answer
+        self.unanswered = 0  # trajectories that produced nothing because a call got no answer
 
     async def sample(self, index: int) -> Trajectory:
-        """One trajectory, whatever happens to it."""
+        """One trajectory, however it ends."""
         try:
             return await self._sample(index)
         except (EndpointError, SandboxError) as error:
@@ -111,9 +111,7 @@ class _Sampler:
     async def _sample(self, index: int) -> Trajectory:
         talk = self._talk(f"trajectory/{index}/test", "test")
         tested = await TestMachine(talk, self._sandbox, self._solver, self._issue).run()
-        # The compact prompts can't ask for an edit without a test. With the full ones a candidate is still worth its
-        # calls: the other trajectories' tests judge it.
-        without = tested.test is None and self._solver.profile == "compact"
+        without = tested.test is None and self._solver.edits_need_a_test
         self.unanswered += tested.state is TestState.FAILED
         if tested.state is TestState.FAILED or without:
             return Trajectory(
@@ -142,8 +140,8 @@ class _Sampler:
             calls=tested.calls + edited.calls,
         )
 
-    def _compact_grammars(self) -> dict[str, str | None]:
-        """What a tiny model is held to; a file that can't be read is searched as it was shown."""
+    def _made_grammars(self) -> dict[str, str | None]:
+        """What replies must follow; of a file that can't be read, the excerpt in the prompt is used."""
         reader = checkout_reader(self._root)
 
         def read(path: str) -> str | None:
@@ -158,7 +156,7 @@ class _Sampler:
     def _talk(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
-        hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.profile == "full" else {}
+        hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
         messages = opening(self._solver.profile, template, **shared, **hints, **values)
         return Conversation(
             self._model,
@@ -167,24 +165,24 @@ class _Sampler:
             seed=settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=settings.temperature,
-            grows=self._solver.profile != "compact",
+            grows=self._solver.replies_grow,
             grammar=self._grammars[template],
         )
 
     def _apply(self, edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
-        """The patch without what it changes of its judges, which would cost it every vote; a problem if that is all.
+        """The patch without edits of the tests that judge it, which would cost it every vote; or a problem.
 
-        Able models like to extend the tests beside their fix: asking for the fix again would cost a call for nothing.
+        Large models often extend the tests beside their fix, and asking again would waste a call.
         """
         executable = is_executable(self._root)
         edits = tuple(rehomed(edit, self._context.files, self._known) for edit in edits)
         kept, left_out = edits, ""
-        if self._solver.profile == "full":
+        if self._solver.repairs_edits:
             kept, left_out = _without_judges(edits, self._known)
         read = checkout_reader(self._root)
         patch = apply(kept or edits, read, paths=self._paths, executable=executable)
         onto = False
-        if isinstance(patch, Problem) and earlier is not None and self._solver.profile == "full":
+        if isinstance(patch, Problem) and earlier is not None and self._solver.repairs_edits:
             together = apply_onto(earlier, kept or edits, read, paths=self._paths, executable=executable)
             if isinstance(together, Patch):
                 patch, onto = together, True
@@ -200,9 +198,9 @@ class _Sampler:
 
 
 def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) -> FileEdit:
-    """The edit, moved where it can only have been meant: its path is no file, and one shown file alone has its text.
+    """The edit with its path corrected, where the path is no file and exactly one shown file has the searched text.
 
-    Models misspell rare names, or leave out the folder; the text that they copied tells the file all the same. Pure.
+    Models misspell rare names, or leave out the folder; the text that they copied still identifies the file. Pure.
     """
     if not isinstance(edit, Replace) or normalised(edit.path) in known:
         return edit
@@ -214,7 +212,7 @@ def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) 
 
 
 def _without_judges(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
-    """The edits of what judges no candidate, and in words which files the others were for."""
+    """The edits that change no judge of candidates, and the paths of the other edits, joined by commas."""
     judges = [is_judge(normalised(edit.path), known.__contains__) for edit in edits]
     kept = tuple(edit for edit, judge in zip(edits, judges, strict=True) if not judge)
     return kept, ", ".join(dict.fromkeys(edit.path for edit, judge in zip(edits, judges, strict=True) if judge))

@@ -2,18 +2,23 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Checkout, Ending, Execution, Issue, Outcome, Report, SandboxJob
+from bot.records import Checkout, Execution, Issue, Outcome, Report, SandboxJob
 from bot.repo_config import RepoConfig
 from bot.settings import ModelSettings, Settings, SolverSettings
-from bot.solver.pipeline import Models, open_models, own_test_commands, read_config, solve
+from bot.solver.models import Models, open_models
+from bot.solver.pipeline import solve
+from bot.solver.project import own_test_commands, read_config
+from bot.solver.workbench import Workbench
+from tests.fakes import PASSED, Answer, FakeProgress, FakeSandbox, advance, exited, passes_on_edits
 from tests.scripted import Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3.")
@@ -33,19 +38,6 @@ class Killed(BaseException):
     """As SIGKILL is: nothing below catches it."""
 
 
-class Sandbox:
-    """Tests pass on whatever was edited."""
-
-    async def run(self, job: SandboxJob) -> Execution:
-        return Execution(ending=Ending.EXITED, exit_code=0 if job.changes else 1)
-
-    async def close(self) -> None: ...
-
-
-class Silent:
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None: ...
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     root = tmp_path / "tree"
@@ -57,18 +49,20 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(root=str(root), workspace=str(tmp_path), commit="0" * 40, files=("mod.py", "other.py"))
 
 
+def workbench(checkout: Checkout, model: ScriptedModel, answer: Answer = passes_on_edits, **settings: Any) -> Workbench:
+    chosen = SolverSettings(**{"trajectories": 2, "profile": "full", **settings})
+    return Workbench(checkout, Models(model, model), FakeSandbox(answer), chosen)
+
+
 async def run(
     checkout: Checkout, journal: MemoryJournal, model: ScriptedModel, *, budget: int = 0, killed_at: str = ""
 ) -> Report:
-    async def advance(state: RunState) -> None:
+    async def until(state: RunState) -> None:
         if state == killed_at:
             raise Killed
 
-    settings = SolverSettings(trajectories=2, token_budget=budget, profile="full")
-    models = Models(model, model)
-    return await solve(
-        ISSUE, checkout, RepoConfig(), models, Sandbox(), settings, journal, Silent(), advance, notes=("by the config",)
-    )  # fmt: skip
+    bench = workbench(checkout, model, token_budget=budget)
+    return await solve(ISSUE, replace(bench, notes=("by the config",)), journal, FakeProgress(), until)
 
 
 async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(checkout: Checkout) -> None:
@@ -103,22 +97,17 @@ async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) 
 
 
 async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sampled(checkout: Checkout) -> None:
-    class Listed(Sandbox):
-        jobs: ClassVar[list[SandboxJob]] = []
+    jobs: list[SandboxJob] = []
 
-        async def run(self, job: SandboxJob) -> Execution:
-            self.jobs.append(job)
-            return Execution(ending=Ending.EXITED, exit_code=0) if job.command else await super().run(job)
-
-    async def advance(state: RunState) -> None: ...
+    def listed(job: SandboxJob) -> Execution:
+        jobs.append(job)
+        return PASSED if job.command else passes_on_edits(job)
 
     model = ScriptedModel(GOOD)
-    report = await solve(
-        ISSUE, checkout, RepoConfig(test_command=("check",)), Models(model, model), Listed(),
-        SolverSettings(trajectories=2, profile="full"), MemoryJournal(), Silent(), advance,
-    )  # fmt: skip
-    own = [at for at, job in enumerate(Listed.jobs) if job.command == ("check",)]
-    tests = [at for at, job in enumerate(Listed.jobs) if job.test is not None]
+    bench = replace(workbench(checkout, model, listed), config=RepoConfig(test_command=("check",)))
+    report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
+    own = [at for at, job in enumerate(jobs) if job.command == ("check",)]
+    tests = [at for at, job in enumerate(jobs) if job.test is not None]
     assert own[0] < tests[0]
     assert len(own) == 2, "once on the untouched repository, once on the only candidate"
     assert report.verdict.own_tests is not None
@@ -126,22 +115,16 @@ async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sa
 
 
 async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is_spent(checkout: Checkout) -> None:
-    class Bare(Sandbox):
-        async def run(self, job: SandboxJob) -> Execution:
-            if "troop-survey" in "".join(job.command):
-                found = [["version", "3.11.2"], ["installed", []], ["import", "mod", "no x"], ["import", "other", ""]]
-                lines = [f"\ntroop-survey {json.dumps(line)}\n" for line in found]
-                return Execution(ending=Ending.EXITED, output="".join(lines))
-            return await super().run(job)
-
-    async def advance(state: RunState) -> None: ...
+    def bare(job: SandboxJob) -> Execution:
+        if "troop-survey" in "".join(job.command):
+            found = [["version", "3.11.2"], ["installed", []], ["import", "mod", "no x"], ["import", "other", ""]]
+            return exited(0, "".join(f"\ntroop-survey {json.dumps(line)}\n" for line in found))
+        return passes_on_edits(job)
 
     model = ScriptedModel(GOOD)
     told: list[int] = []
-    report = await solve(
-        ISSUE, checkout, RepoConfig(), Models(model, model), Bare(), SolverSettings(trajectories=2, profile="full"),
-        MemoryJournal(), Silent(), advance, notice=lambda words: told.append(len(model.calls)),
-    )  # fmt: skip
+    bench = replace(workbench(checkout, model, bare), notice=lambda words: told.append(len(model.calls)))
+    report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
     assert told == [0]
     assert "`import mod` fails in the sandbox (no x)" in report.notes[0]
     asked = [call.messages[1].content for call in model.calls if call.key.startswith("trajectory/")]
@@ -172,20 +155,17 @@ async def test_a_window_that_is_smaller_than_thought_chooses_the_files_anew(chec
         window = "This model's maximum context length is 32768 tokens." if told else "prompt is too long"
         return window if size + body["max_tokens"] > 32_768 else ""
 
-    async def advance(state: RunState) -> None: ...
-
     noticed: list[str] = []
     with scripted_endpoint(GOOD, context_window=None) as endpoint:
         endpoint.refuse_when = too_long
         settings = Settings(_env_file=None, main=ModelSettings(base_url=endpoint.base_url, retries=0))
         async with open_models(settings) as models:
-            report = await solve(
-                ISSUE, checkout, RepoConfig(), models, Sandbox(), SolverSettings(trajectories=2), MemoryJournal(),
-                Silent(), advance, notice=noticed.append,
-            )  # fmt: skip
+            chosen = SolverSettings(trajectories=2)
+            bench = Workbench(checkout, models, FakeSandbox(), chosen, notice=noticed.append)
+            report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
     assert report.verdict.outcome is Outcome.SOLVED
     assert 0 < report.context.tokens < 32_768
-    assert "choosing files anew" in noticed[0]
+    assert "choosing files again" in noticed[0]
 
 
 async def test_an_empty_checkout_costs_no_token(checkout: Checkout) -> None:

@@ -6,26 +6,19 @@ from typing import Any
 import pytest
 
 from bot.errors import EndpointError
-from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
 from bot.records import Context, FinishReason, Issue, IssueComment, Message, ModelCall, Reply
 from bot.settings import ModelSettings, Settings, SolverSettings
+from bot.solver.models import Models
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context, merged
 from bot.solver.stages.trajectories import sample_trajectories
 from tests.checkouts import checkout_of
+from tests.fakes import PASSED, FakeProgress, FakeSandbox
 from tests.scripted import Mode, Script, ScriptedModel, estimate, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` in `pkg/math.py` gives -1, expected 3")
 RELEVANT = "<relevant>defines add</relevant>"
-
-
-class Progress:
-    def __init__(self) -> None:
-        self.updates: list[tuple[RunState, int, int, str]] = []
-
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        self.updates.append((state, done, total, note))
 
 
 def repository(root: Path, files: Mapping[str, str | bytes]) -> Path:
@@ -41,9 +34,7 @@ async def context_of(
     root: Path, model: Any, *, issue: Issue = ISSUE, window: int = 131_072, exclude: Sequence[str] = (), **settings: Any
 ) -> Context:
     solver = resolve(SolverSettings(**{"profile": "full", **settings}), model)
-    return await build_context(
-        issue, checkout_of(root), relevance=model, main=model, solver=solver, progress=Progress(), exclude=exclude
-    )
+    return await build_context(issue, checkout_of(root), Models(model, model), solver, FakeProgress(), exclude=exclude)
 
 
 FILES = {
@@ -276,7 +267,7 @@ async def test_compact_shows_the_named_function_and_fits_the_window(tmp_path: Pa
         assert sum(estimate(m.content) for m in call.messages) + call.max_tokens <= window
     solver = resolve(SolverSettings(trajectories=1), model)
     machines = ScriptedModel(rules([("", "%%")]), name="capuchin", context_window=window)
-    await sample_trajectories(issue, context, checkout_of(tmp_path), machines, None, solver, Progress())  # type: ignore[arg-type]
+    await sample_trajectories(issue, context, checkout_of(tmp_path), machines, None, solver, FakeProgress())  # type: ignore[arg-type]
     assert len(machines.calls) == 5
     assert all(call.max_tokens >= 400 for call in machines.calls)
 
@@ -336,19 +327,11 @@ async def test_secrets_are_in_no_prompt(tmp_path: Path, monkeypatch: pytest.Monk
         model = OpenAIModel(main, "main")
         context = await context_of(repository(tmp_path, FILES), model, issue=issue)
         solver = resolve(SolverSettings(profile="full", trajectories=1), model)
-        await sample_trajectories(issue, context, checkout_of(tmp_path), model, _Passing(), solver, Progress())
+        await sample_trajectories(
+            issue, context, checkout_of(tmp_path), model, FakeSandbox(lambda job: PASSED), solver, FakeProgress()
+        )
         await model.close()
         prompts = [message["content"] for request in endpoint.requests for message in request["messages"]]
     assert len(prompts) > 10
     assert not [prompt for prompt in prompts if "canary" in prompt or "root:x" in prompt]
     assert any("{{ settings.token }}" in prompt for prompt in prompts)
-
-
-class _Passing:
-    async def run(self, job: Any) -> Any:
-        from bot.records import Ending, Execution
-
-        return Execution(ending=Ending.EXITED, exit_code=0)
-
-    async def close(self) -> None:
-        pass

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,40 +10,9 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.stages.matrix import IN_FLIGHT, fill_matrix, gather
 from tests.bot.solver.ballots import patch
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox
 
 SETTINGS = SolverSettings(test_timeout=7.0)
-PASSED = Execution(ending=Ending.EXITED, exit_code=0)
-FAILED = Execution(ending=Ending.EXITED, exit_code=1)
-
-
-class Judge:
-    """A sandbox whose answer is a function of the job."""
-
-    def __init__(self, answer: Callable[[SandboxJob], Execution]) -> None:
-        self.answer = answer
-        self.jobs: list[SandboxJob] = []
-        self.running = self.most = 0
-
-    async def run(self, job: SandboxJob) -> Execution:
-        self.jobs.append(job)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await asyncio.sleep(0)
-            return self.answer(job)
-        finally:
-            self.running -= 1
-
-    async def close(self) -> None:
-        return None
-
-
-class Progress:
-    def __init__(self) -> None:
-        self.seen: list[tuple[RunState, int, int, str]] = []
-
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        self.seen.append((state, done, total, note))
 
 
 def trajectory(index: int, test: str | None, edit: str | None) -> Trajectory:
@@ -108,15 +76,15 @@ async def test_every_pair_runs_once_and_every_end_has_its_cell() -> None:
         ("Y", "c"): Execution(ending=Ending.KILLED),
         ("Y", "d"): PASSED,
     }
-    judge, progress = Judge(exits(codes)), Progress()
+    judge, progress = FakeSandbox(exits(codes)), FakeProgress()
     sandbox = JournaledSandbox(judge, MemoryJournal())
     trajectories = [trajectory(i, t, "XY"[i % 2]) for i, t in enumerate("abcd")]
     b = await fill_matrix(trajectories, [], sandbox, SETTINGS, nobody, progress)
     assert b.base == (False, None, True, False)
     assert b.cells == ((True, None, False, False), (False, True, False, True))
     assert len(judge.jobs) == 12
-    assert progress.seen[0] == (RunState.MATRIX, 0, 12, "")
-    assert progress.seen[-1] == (RunState.MATRIX, 12, 12, "")
+    assert progress.updates[0] == (RunState.MATRIX, 0, 12, "")
+    assert progress.updates[-1] == (RunState.MATRIX, 12, 12, "")
 
 
 async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
@@ -124,14 +92,14 @@ async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
         assert job.test is not None
         return PASSED if job.test.text == "passes on base" else FAILED
 
-    judge = Judge(answer)
+    judge = FakeSandbox(answer)
     trajectories = [
         trajectory(0, "passes on base", "X"),
         trajectory(1, "rare", "Y"),
         trajectory(2, "common", "Y"),
         trajectory(3, "common", None),
     ]
-    await fill_matrix(trajectories, [], judge, SETTINGS, nobody, Progress())
+    await fill_matrix(trajectories, [], judge, SETTINGS, nobody, FakeProgress())
     order = [(job.test.text, job.changes[0].text) for job in judge.jobs if job.changes and job.test]
     assert order == [(t, c) for t in ("common", "rare", "passes on base") for c in "YX"]
 
@@ -145,19 +113,19 @@ async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -
             clock[0] = 100.0  # the first candidate job uses up the time
         return FAILED
 
-    judge, progress = Judge(answer), Progress()
+    judge, progress = FakeSandbox(answer), FakeProgress()
     monkeypatch.setattr("bot.solver.stages.matrix.IN_FLIGHT", 1)
     settings = SETTINGS.model_copy(update={"matrix_seconds": 50.0})
     b = await fill_matrix([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], judge, settings, nobody, progress)
     assert b.base == (False, False)
     assert sorted(cell is None for row in b.cells for cell in row) == [False, True, True, True]
-    assert "3 left out" in progress.seen[-1][3]
+    assert "3 left out" in progress.updates[-1][3]
 
 
 async def test_a_hundred_thousand_pairs_need_few_tasks() -> None:
-    judge = Judge(lambda job: FAILED)
+    judge = FakeSandbox(lambda job: FAILED)
     trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(100)]
-    b = await fill_matrix(trajectories, [], judge, SETTINGS, nobody, Progress())
+    b = await fill_matrix(trajectories, [], judge, SETTINGS, nobody, FakeProgress())
     assert len(judge.jobs) == 100 * 101
     assert 1 < judge.most <= IN_FLIGHT
     assert b.fails_on_base == (True,) * 100
@@ -170,7 +138,7 @@ async def test_one_failure_of_the_sandbox_is_one_open_cell() -> None:
         return FAILED
 
     b = await fill_matrix(
-        [trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], Judge(answer), SETTINGS, nobody, Progress()
+        [trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress()
     )
     assert b.cells == ((None, None), (False, False))
 
@@ -181,11 +149,13 @@ async def test_a_sandbox_that_runs_nothing_is_an_error_not_an_empty_vote(error: 
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        await fill_matrix([trajectory(0, "a", "X")], [], Judge(answer), SETTINGS, nobody, Progress())
+        await fill_matrix([trajectory(0, "a", "X")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
 
 
 async def test_nothing_to_run() -> None:
-    b = await fill_matrix([], [], Judge(lambda job: FAILED), SETTINGS, nobody, Progress())
+    b = await fill_matrix([], [], FakeSandbox(lambda job: FAILED), SETTINGS, nobody, FakeProgress())
     assert (b.candidates, b.tests, b.base, b.cells) == ((), (), (), ())
-    b = await fill_matrix([trajectory(0, None, "X")], [], Judge(lambda job: FAILED), SETTINGS, nobody, Progress())
+    b = await fill_matrix(
+        [trajectory(0, None, "X")], [], FakeSandbox(lambda job: FAILED), SETTINGS, nobody, FakeProgress()
+    )
     assert (len(b.candidates), b.cells) == (1, ((),))

@@ -11,8 +11,8 @@ from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
 from bot.solver.stages.own_tests import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, on_base, run_own_tests
 from tests.bot.solver.ballots import ballot
-from tests.bot.solver.stages.test_matrix import FAILED, PASSED, Judge, Progress
 from tests.demo import load
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
 
 
 def found(files: dict[str, str]) -> list[str]:
@@ -87,20 +87,19 @@ def test_a_list_with_holes_proves_nothing() -> None:
 
 
 def said(*names: str) -> Execution:
-    output = "".join(f"FAILED {name} - boo\n" for name in names)
-    return Execution(ending=Ending.EXITED, exit_code=1, output=output)
+    return exited(1, "".join(f"FAILED {name} - boo\n" for name in names))
 
 
-async def run(b: Ballot, judge: Judge, commands: tuple[tuple[str, ...], ...] = (("pytest",),)) -> OwnTestsReport:
+async def run(b: Ballot, judge: FakeSandbox, commands: tuple[tuple[str, ...], ...] = (("pytest",),)) -> OwnTestsReport:
     settings = SolverSettings(own_tests_candidates=2, own_tests_timeout=11.0)
     base = asyncio.ensure_future(on_base(commands, judge, settings))
-    return await run_own_tests(b, count(b), base, judge, settings, Progress())
+    return await run_own_tests(b, count(b), base, judge, settings, FakeProgress())
 
 
-def on(results: dict[int | None, Execution], b: Ballot) -> Judge:
+def on(results: dict[int | None, Execution], b: Ballot) -> FakeSandbox:
     """By candidate index, None for the untouched repository."""
     index = {candidate.patch.changes: i for i, candidate in enumerate(b.candidates)}
-    return Judge(lambda job: results[index.get(job.changes)])
+    return FakeSandbox(lambda job: results[index.get(job.changes)])
 
 
 BALLOT = ballot("...", "+++", "++.", "+..", "...")  # best first; the last is not credible
@@ -127,20 +126,20 @@ async def test_the_first_command_that_can_run_is_taken() -> None:
             return Execution(ending=Ending.EXITED, exit_code=1, output="python3: No module named pytest\n")
         return PASSED
 
-    report = await run(BALLOT, Judge(answer), (PYTEST, UNITTEST))
+    report = await run(BALLOT, FakeSandbox(answer), (PYTEST, UNITTEST))
     assert report.command == UNITTEST
     assert report.note == ""
 
 
 async def test_what_can_not_be_run_is_said_and_never_counted() -> None:
     gone = Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="npm: not found")
-    report = await run(BALLOT, Judge(lambda job: gone), (("npm", "test"),))
+    report = await run(BALLOT, FakeSandbox(lambda job: gone), (("npm", "test"),))
     assert report.note == "could not be run (npm test: npm: not found)"
     assert count(BALLOT, report) == count(BALLOT)
 
 
 async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
-    report = await run(BALLOT, Judge(lambda job: FAILED))
+    report = await run(BALLOT, FakeSandbox(lambda job: FAILED))
     assert "can't be compared" in report.note
     assert report.candidates == ()
 
@@ -149,11 +148,11 @@ async def test_a_sandbox_error_is_said() -> None:
     def answer(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
-    assert "the sandbox failed" in (await run(BALLOT, Judge(answer))).note
+    assert "the sandbox failed" in (await run(BALLOT, FakeSandbox(answer))).note
 
 
 async def test_no_candidate_is_run_for_nothing() -> None:
-    judge = Judge(lambda job: PASSED)
+    judge = FakeSandbox(lambda job: PASSED)
     assert "no candidate is credible" in (await run(ballot(".", "."), judge)).note
     assert "[test] command" in (await run(BALLOT, judge, ())).note
     assert [job for job in judge.jobs if job.changes] == []
@@ -164,10 +163,6 @@ async def test_of_each_behaviour_the_best_is_run_first() -> None:
     report = await run(alike, on(dict.fromkeys((None, 0, 1, 2, 3), PASSED), alike))
     rows = [alike.cells[c] for c, _ in report.candidates]
     assert len(set(rows)) == len(rows) == 2
-
-
-def exited(code: int, output: str) -> Execution:
-    return Execution(ending=Ending.EXITED, exit_code=code, output=output)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +178,9 @@ async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Executi
     def answer(job: SandboxJob) -> Execution:
         return PASSED if job.command == PYTEST_ALONE else first
 
-    report = await run(BALLOT, Judge(answer), (PYTEST, PYTEST_ALONE))
+    report = await run(BALLOT, FakeSandbox(answer), (PYTEST, PYTEST_ALONE))
     assert report.command == PYTEST_ALONE
-    assert why in (await run(BALLOT, Judge(answer), (PYTEST,))).note
+    assert why in (await run(BALLOT, FakeSandbox(answer), (PYTEST,))).note
 
 
 @pytest.mark.parametrize(
@@ -199,7 +194,7 @@ async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Executi
     ],
 )
 async def test_of_unittest_too(output: str, tested: bool) -> None:
-    report = await run(BALLOT, Judge(lambda job: exited(1, output)), (UNITTEST,))
+    report = await run(BALLOT, FakeSandbox(lambda job: exited(1, output)), (UNITTEST,))
     assert bool(report.command) is tested
 
 
@@ -220,7 +215,7 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     try:
         commands = detect(sorted(case.files), case.files.get)
         base = asyncio.ensure_future(on_base(commands, sandbox, SolverSettings()))
-        report = await run_own_tests(b, count(b), base, sandbox, SolverSettings(), Progress())
+        report = await run_own_tests(b, count(b), base, sandbox, SolverSettings(), FakeProgress())
     finally:
         await sandbox.close()
     assert report.base is not None

@@ -14,14 +14,16 @@ from bot.records import (
     Verdict,
 )
 from bot.settings import SolverSettings
-from bot.solver.ballot import count
+from bot.solver.ballot import Count, count
+from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.selection import select
 from tests.bot.solver.ballots import ballot
-from tests.bot.solver.stages.test_matrix import FAILED, PASSED, Judge, Progress
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox
 from tests.scripted import Mode, Script, ScriptedModel, rules
 
 ISSUE = Issue(title="add is wrong", body="add(1, 1) is 3")
 CONTEXT = Context(files=(SourceFile(path="a.py", text="def add(a, b): ...\n"),), tokens=9)
+FULL = ResolvedSolver(profile="full", settings=SolverSettings())
 TEST = '<test path="new.py">\nassert add(2, 2) == 4\n</test>'
 
 # three behaviours, close to each other; the fourth candidate behaves as the first
@@ -31,7 +33,7 @@ CLOSE = ballot("...", "+++", "++.", "+.+", "+++", sizes=[20, 30, 40, 50])
 async def run(
     script: Script,
     b: Ballot = CLOSE,
-    judge: Judge | None = None,
+    judge: FakeSandbox | None = None,
     *,
     mode: Mode = Mode.NORMAL,
     own: OwnTestsReport | None = None,
@@ -40,9 +42,9 @@ async def run(
 ) -> tuple[Verdict, ScriptedModel]:
     model = ScriptedModel(script, mode=mode)
     settings = SolverSettings(selection_calls=calls)
-    judge = judge or Judge(lambda job: FAILED)
-    standings = count(b, own)
-    verdict = await select(ISSUE, CONTEXT, b, standings, model, judge, settings, profile, Progress(), own)
+    judge = judge or FakeSandbox(lambda job: FAILED)
+    solver = ResolvedSolver(profile=profile, settings=settings)
+    verdict = await select(ISSUE, CONTEXT, Count(b, count(b, own), own), model, judge, solver, FakeProgress())
     return verdict, model
 
 
@@ -67,7 +69,7 @@ async def test_new_tests_run_on_base_and_on_each_finalist_until_it_chooses() -> 
     b = CLOSE
     third = b.candidates[2].patch.changes
 
-    judge = Judge(lambda job: PASSED if job.changes == third else FAILED)
+    judge = FakeSandbox(lambda job: PASSED if job.changes == third else FAILED)
     verdict, model = await run(rules([("selection/", [TEST, "<choose>3</choose>"])]), b, judge)
     trees = [job.changes for job in judge.jobs]
     assert len(trees) == 4
@@ -117,7 +119,7 @@ async def test_a_sandbox_that_fails_is_shown_to_the_model_and_counts_for_nothing
     def broken(job: SandboxJob) -> Execution:
         raise SandboxError("the disk is full")
 
-    verdict, model = await run(rules([("selection/", [TEST, "<choose>1</choose>"])]), judge=Judge(broken))
+    verdict, model = await run(rules([("selection/", [TEST, "<choose>1</choose>"])]), judge=FakeSandbox(broken))
     assert "unavailable" in model.calls[1].messages[-1].content
     assert "of the 1 selection test fails" in verdict.reason
 
@@ -178,7 +180,7 @@ async def test_the_repositorys_own_tests_have_their_sentence() -> None:
 
 async def test_a_choice_against_its_own_evidence_is_asked_about_once() -> None:
     second = CLOSE.candidates[1].patch.changes
-    judge = Judge(lambda job: PASSED if job.changes == second else FAILED)
+    judge = FakeSandbox(lambda job: PASSED if job.changes == second else FAILED)
     stubborn, wavering = [TEST, "<choose>1</choose>"], [TEST, "<choose>1</choose>", "<choose>2</choose>"]
     verdict, model = await run(rules([("selection/", wavering)]), judge=judge, profile="full")
     finalist = next(i for i in (1, 2, 3) if f"candidate {i}: exit 0" in model.calls[1].messages[-1].content)
@@ -199,7 +201,7 @@ async def test_what_is_shown_fits_the_window() -> None:
     issue = ISSUE.model_copy(update={"body": "long " * 30_000})
     model = ScriptedModel(rules([("selection/", "<choose>2</choose>")]), context_window=16_384)
     verdict = await select(
-        issue, context, b, count(b), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
+        issue, context, Count(b, count(b)), model, FakeSandbox(lambda job: FAILED), FULL, FakeProgress()
     )
     assert verdict.winner == 1
     (call,) = model.calls
@@ -215,7 +217,7 @@ async def test_files_go_before_diffs_the_least_relevant_first() -> None:
     model = ScriptedModel(rules([("selection/", "<choose>1</choose>")]), context_window=16_384)
     context = CONTEXT.model_copy(update={"files": files})
     await select(
-        ISSUE, context, CLOSE, count(CLOSE), model, Judge(lambda job: FAILED), SolverSettings(), "full", Progress()
+        ISSUE, context, Count(CLOSE, count(CLOSE)), model, FakeSandbox(lambda job: FAILED), FULL, FakeProgress()
     )
     shown = model.calls[0].messages[-1].content
     assert '<file path="f0.py">' in shown
@@ -229,11 +231,11 @@ async def test_abstaining_says_what_was_missing_for_every_test() -> None:
             update={"output": "Traceback ...\nModuleNotFoundError: No module named 'pkg._version'\n"}
         )
 
-    verdict, _ = await run(never, ballot("..", "..", ".."), Judge(missing))
+    verdict, _ = await run(never, ballot("..", "..", ".."), FakeSandbox(missing))
     assert verdict.outcome is Outcome.ABSTAINED
     assert "2 of 2 tests ended with `ModuleNotFoundError: No module named 'pkg._version'`" in verdict.reason
     assert "setup" in verdict.reason
     verdict, _ = await run(never, ballot("..", "..", ".."))
     assert "ended with" not in verdict.reason
-    verdict, _ = await run(never, ballot("++", "++", "++"), Judge(missing))
+    verdict, _ = await run(never, ballot("++", "++", "++"), FakeSandbox(missing))
     assert "ended with" not in verdict.reason

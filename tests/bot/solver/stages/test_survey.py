@@ -9,7 +9,7 @@ from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from bot.solver.stages.survey import Survey, for_models, for_people, own_packages, survey
-from tests.bot.solver.stages.test_matrix import Judge
+from tests.fakes import FakeSandbox
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_an_installed_copy_is_not_the_repositorys_own(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("output", ["", "troop-survey nonsense", 'troop-survey ["import"]\ntroop-survey [1, 2, 3]'])
 async def test_nonsense_is_no_survey(output: str) -> None:
-    judge = Judge(lambda job: Execution(ending=Ending.EXITED, exit_code=1, output=output))
+    judge = FakeSandbox(lambda job: Execution(ending=Ending.EXITED, exit_code=1, output=output))
     assert await survey(["pkg/__init__.py"], "", judge) == Survey()
     assert for_models(Survey(), "") == ""
     assert for_people(Survey()) == ()
@@ -91,15 +91,15 @@ async def test_a_sandbox_that_fails_leaves_it_empty() -> None:
     def fail(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
-    assert await survey(["pkg/__init__.py"], "", Judge(fail)) == Survey()
-    judge = Judge(fail)
+    assert await survey(["pkg/__init__.py"], "", FakeSandbox(fail)) == Survey()
+    judge = FakeSandbox(fail)
     assert await survey(["README.md"], "", judge) == Survey()
     assert judge.jobs == []
 
 
 async def test_an_import_without_end_is_said() -> None:
     late = Execution(ending=Ending.TIMED_OUT, output='\ntroop-survey ["version", "3.11.2"]\n')
-    found = await survey(["pkg/__init__.py"], "", Judge(lambda job: late))
+    found = await survey(["pkg/__init__.py"], "", FakeSandbox(lambda job: late))
     assert found.imports == (("pkg", "the import did not end"),)
 
 

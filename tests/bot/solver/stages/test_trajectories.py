@@ -32,6 +32,7 @@ from bot.solver.stages import edit_machine, test_machine
 from bot.solver.stages.test_machine import at_fault, own_fault
 from bot.solver.stages.trajectories import sample_trajectories
 from tests.checkouts import checkout_of
+from tests.fakes import PASSED, FakeProgress, FakeSandbox, exited
 from tests.scripted import Mode, Script, ScriptedModel, rules, scripted_endpoint
 
 ISSUE = Issue(title="add is wrong", body="`add(1, 2)` gives -1, expected 3")
@@ -48,34 +49,17 @@ def edit(new: str, path: str = "mod.py") -> str:
 FIX = edit("return a + b")
 
 
-class Progress:
-    def __init__(self) -> None:
-        self.updates: list[tuple[RunState, int, int, str]] = []
-
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        self.updates.append((state, done, total, note))
-
-
-class Sandbox:
+def real(job: SandboxJob) -> Execution:
     """Runs the test for real, in this process: `mod.add` of the tree, and the script."""
-
-    def __init__(self) -> None:
-        self.jobs: list[SandboxJob] = []
-
-    async def run(self, job: SandboxJob) -> Execution:
-        self.jobs.append(job)
-        tree = {"mod.py": MOD} | {c.path: c.text for c in job.changes}
-        assert job.test is not None
-        module: dict[str, Any] = {}
-        exec(tree["mod.py"] or "", module)
-        try:
-            exec(re.sub(r"^from mod import add$", "", job.test.text, flags=re.M), {"add": module["add"]})
-        except Exception as error:
-            return Execution(ending=Ending.EXITED, exit_code=1, output=f"{type(error).__name__}: {error}\n")
-        return Execution(ending=Ending.EXITED, exit_code=0)
-
-    async def close(self) -> None:
-        pass
+    tree = {"mod.py": MOD} | {c.path: c.text for c in job.changes}
+    assert job.test is not None
+    module: dict[str, Any] = {}
+    exec(tree["mod.py"] or "", module)
+    try:
+        exec(re.sub(r"^from mod import add$", "", job.test.text, flags=re.M), {"add": module["add"]})
+    except Exception as error:
+        return exited(1, f"{type(error).__name__}: {error}\n")
+    return PASSED
 
 
 @pytest.fixture
@@ -95,7 +79,7 @@ def solver(profile: str = "full", **settings: Any) -> ResolvedSolver:
 
 async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -> tuple[Trajectory, ...]:
     return await sample_trajectories(
-        ISSUE, CONTEXT, checkout_of(root), model, sandbox or Sandbox(), solver(**settings), Progress()
+        ISSUE, CONTEXT, checkout_of(root), model, sandbox or FakeSandbox(real), solver(**settings), FakeProgress()
     )
 
 
@@ -119,7 +103,7 @@ HAPPY: Script = rules([("/test/", [TEST, "It fails as it should.\n<approve/>"]),
 
 @pytest.mark.parametrize("profile", ["full", "compact"])
 async def test_happy_path(root: Path, profile: str) -> None:
-    model, sandbox, progress = ScriptedModel(HAPPY), Sandbox(), Progress()
+    model, sandbox, progress = ScriptedModel(HAPPY), FakeSandbox(real), FakeProgress()
     trajectories = await sample_trajectories(
         ISSUE, CONTEXT, checkout_of(root), model, sandbox, solver(profile, trajectories=3), progress
     )
@@ -240,7 +224,9 @@ async def test_a_small_model_is_drawn_anew_and_writes_functions_whole(root: Path
         by_call([TEST, "<approve/>"], [wrong, wrong.replace("*", "+")]), on_cpu=True, context_window=32_768
     )
     chosen = resolve(SolverSettings(trajectories=1), model)
-    (t,) = await sample_trajectories(ISSUE, CONTEXT, checkout_of(root), model, Sandbox(), chosen, Progress())
+    (t,) = await sample_trajectories(
+        ISSUE, CONTEXT, checkout_of(root), model, FakeSandbox(real), chosen, FakeProgress()
+    )
     assert t.end is TrajectoryEnd.DONE
     assert t.patch is not None
     assert t.patch.changes[0].text == MOD.replace("-", "+")
@@ -360,7 +346,9 @@ async def test_compact_adds_to_a_test_what_the_issue_binds(root: Path) -> None:
     issue = Issue(title="add is wrong", body="First:\n\n```python\none = 1\n```\n\n`add(one, 2)` gives -1, expected 3")
     model = ScriptedModel(by_call([TEST.replace("add(1,", "add(one,"), "<approve/>"], [FIX]))
     chosen = solver("compact", trajectories=1)
-    (t,) = await sample_trajectories(issue, CONTEXT, checkout_of(root), model, Sandbox(), chosen, Progress())
+    (t,) = await sample_trajectories(
+        issue, CONTEXT, checkout_of(root), model, FakeSandbox(real), chosen, FakeProgress()
+    )
     assert t.test is not None
     assert t.test.text.strip() == "from mod import add\none = 1\nassert add(one, 2) == 3"
     assert t.end is TrajectoryEnd.DONE
@@ -374,7 +362,7 @@ def test_a_fault_of_the_test_is_not_what_the_issue_speaks_of() -> None:
 
 
 async def test_a_new_test_is_run_on_the_original_again(root: Path) -> None:
-    sandbox = Sandbox()
+    sandbox = FakeSandbox(real)
     model = ScriptedModel(rules([("/test/", [TEST, "<approve/>"]), ("/edit/", [FIX, OTHER_TEST, "<done/>"])]))
     (t,) = await sample(root, model, sandbox)
     assert t.test is not None
@@ -521,12 +509,11 @@ async def test_one_trajectory_that_meets_a_failure_does_not_end_the_others(root:
 
 @pytest.mark.parametrize("error", [SandboxError("no sandbox"), LeaseLost("taken")])
 async def test_what_ends_them_all(root: Path, error: Exception) -> None:
-    class Broken(Sandbox):
-        async def run(self, job: SandboxJob) -> Execution:
-            raise error
+    def broken(job: SandboxJob) -> Execution:
+        raise error
 
     with pytest.raises(type(error), match=str(error)):
-        await sample(root, ScriptedModel(HAPPY), Broken(), trajectories=3)
+        await sample(root, ScriptedModel(HAPPY), FakeSandbox(broken), trajectories=3)
 
 
 async def test_a_stop_ends_all_calls(root: Path) -> None:

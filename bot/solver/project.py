@@ -1,0 +1,51 @@
+"""What the repository's own files say of how it is solved, built and tested."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from bot.records import Checkout
+from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
+from bot.settings import Settings
+from bot.solver.stages.own_tests import detect
+
+_MOST = 1_000_000  # characters of a file that are read
+_BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
+
+
+def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
+    """The repository's own config as far as the server honours it, and what is wrong with it or ignored, in words."""
+    path = Path(checkout.root) / FILE_NAME
+    if FILE_NAME not in checkout.files:
+        return RepoConfig(), ()
+    config = parse(_beginning(path))
+    if isinstance(config, ConfigProblem):
+        return RepoConfig(), (str(config),)
+    return honour(config, settings)
+
+
+def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str, ...], ...]:
+    """The commands that may run the repository's own tests: its config's, else those that its files suggest."""
+
+    def read(path: str) -> str | None:
+        try:
+            return _beginning(Path(checkout.root) / path)
+        except OSError:
+            return None
+
+    return (config.test_command,) if config.test_command else detect(checkout.files, read)
+
+
+def build_files(checkout: Checkout) -> str:
+    """The text of the files at the root that name the project and what it depends on."""
+    found = []
+    for path in filter(_BUILD_FILES.fullmatch, checkout.files):
+        with contextlib.suppress(OSError):
+            found.append(_beginning(Path(checkout.root) / path))
+    return "\n".join(found)[:_MOST]
+
+
+def _beginning(path: Path) -> str:
+    """The text of a file of any size, cut to what a config or a build file needs at most."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_MOST)

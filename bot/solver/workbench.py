@@ -1,0 +1,80 @@
+"""What a run works with: the checkout, its config, the models and the sandbox, opened and closed together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bot.contracts import Sandbox
+from bot.records import Checkout
+from bot.repo_config import RepoConfig
+from bot.sandbox import open_sandbox
+from bot.settings import Settings, SolverSettings
+from bot.solver.models import Models, open_models
+from bot.solver.project import read_config
+
+Notice = Callable[[str], None]
+
+
+def unheard(words: str) -> None:
+    """A `Notice` that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """One run's checkout, models and sandbox, with the settings that the repository's config leaves."""
+
+    checkout: Checkout
+    models: Models
+    sandbox: Sandbox
+    settings: SolverSettings
+    config: RepoConfig = field(default_factory=RepoConfig)
+    notes: tuple[str, ...] = ()  # for the report: what of the config is ignored, what the checkout leaves out
+    notice: Notice = unheard  # gets at once what the operator should know
+
+
+@asynccontextmanager
+async def open_workbench(
+    settings: Settings,
+    checkout: Checkout,
+    *,
+    base_url: str = "",
+    user: str | None = None,
+    server: bool = False,
+    notice: Notice = unheard,
+) -> AsyncIterator[Workbench]:
+    """Connect the models and open a sandbox over the checkout; closes both at the end.
+
+    `base_url`: of the main model where the settings name none. `user` names the run to the models. `server`: issues
+    come from strangers, so that the process sandbox is refused. Raises `EndpointError`, `SandboxUnavailable` and
+    `SandboxError`.
+    """
+    config, notes = read_config(checkout, settings)
+    async with open_models(settings, base_url, user) as models:
+        sandbox = await open_sandbox(
+            settings.sandbox,
+            Path(checkout.root),
+            scripts=config.scripts,
+            setup=config.setup,
+            image=config.image,
+            server=server,
+            notice=notice,
+        )
+        try:
+            yield Workbench(
+                checkout=checkout,
+                models=models,
+                sandbox=sandbox,
+                settings=solver_settings(settings.solver, config),
+                config=config,
+                notes=(*notes, *checkout.left_out),
+                notice=notice,
+            )
+        finally:
+            await sandbox.close()
+
+
+def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSettings:
+    """The settings of a run: the server's, with what the repository may set of its own."""
+    own = {"trajectories": config.trajectories, "own_tests_timeout": config.test_timeout}
+    return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
