@@ -1,70 +1,11 @@
-"""What `troop solve` and `troop demo` print for people: progress on stderr, the count as a table."""
-
-import sys
-import time
-from typing import TextIO
+"""What `troop solve` prints of a report: the count as a table."""
 
 from rich.console import Console
 from rich.table import Table
 
-from bot.lifecycle import RunState
 from bot.records import Outcome, Report
 
-STAGE_WORDS = {
-    RunState.CHECKOUT: "checking out",
-    RunState.CONTEXT: "reading files",
-    RunState.TRAJECTORIES: "sampling trajectories",
-    RunState.MATRIX: "running tests on candidates",
-    RunState.SELECTION: "selecting",
-    RunState.PUBLISHING: "publishing",
-}
 MATRIX_LIMIT = 24  # tests shown as columns; the JSON has all of them
-
-
-class ConsoleProgress:
-    """A `Progress` that writes one line a change: in place on a terminal, at most one a few seconds elsewhere."""
-
-    def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 5.0) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
-        self._quiet_seconds = 0.1 if self._terminal else quiet_seconds
-        self._started = time.monotonic()
-        self._last = 0.0
-        self._state: RunState | None = None
-        self._open_line = False
-
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        finished = total > 0 and done >= total
-        if state is self._state and not finished and now - self._last < self._quiet_seconds:
-            return
-        if state is not self._state:
-            self._end_line()
-        self._state, self._last = state, now
-        count = f" {done}/{total}" if total else ""
-        line = (
-            f"[{now - self._started:6.1f} s] {STAGE_WORDS.get(state, state.value)}{count}{'  ' + note if note else ''}"
-        )
-        if self._terminal:
-            self._stream.write(f"\r\x1b[2K{line[:160]}")
-            self._open_line = True
-        else:
-            self._stream.write(f"{line}\n")
-        self._stream.flush()
-
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        self._end_line()
-        self._stream.write(f"[{time.monotonic() - self._started:6.1f} s] {text}\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        self._end_line()
-
-    def _end_line(self) -> None:
-        if self._open_line:
-            self._stream.write("\n")
-            self._open_line = False
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -22,7 +22,7 @@ import httpx
 import uvicorn
 from pydantic import SecretStr
 
-from bot.cli.console import ConsoleProgress
+from bot.cli.progress import ConsoleProgress
 from bot.errors import TroopError
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate

@@ -15,7 +15,8 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
 
-from bot.cli.console import ConsoleProgress, print_report
+from bot.cli.console import print_report
+from bot.cli.progress import ConsoleProgress
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.local import LocalCheckout
@@ -87,17 +88,15 @@ def read_issue(text: str) -> Issue:
 
 async def solve_locally(options: SolveOptions) -> str:
     """Solve, print, write the branch; the outcome's name. With `as_json` stdout holds one object whatever happens."""
-    progress = ConsoleProgress()
     try:
-        report, branch = await _solve(options, progress)
+        with ConsoleProgress() as progress:
+            report, branch = await _solve(options, progress)
     except TroopError as error:
-        progress.close()
         if not options.as_json:
             raise
         click.echo(f"troop: {error}", err=True)
         click.echo(json.dumps({"outcome": Outcome.FAILED.value, "winner": None, "error": str(error)} | _EMPTY))
         return Outcome.FAILED.value
-    progress.close()
     print_report(report, Console(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
         click.echo(f"\nbranch {branch} holds it: git merge {branch}", err=options.as_json)

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import requests
 from github import Auth, Github, GithubException
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bot.errors import ForgeError, RateLimited, Refused, SettingsError
 from bot.settings import Settings
@@ -65,7 +66,7 @@ class GitHubApi:
     ) -> None:
         self._settings = settings
         self._installation_id = installation_id
-        self._sleep = sleep
+        self.sleep = sleep
         self._request_seconds = request_seconds
         self._tokens: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, float]] = {}
         self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
@@ -82,32 +83,44 @@ class GitHubApi:
         Raises `RateLimited` where GitHub asks for more patience than a worker should have, `Refused` where it refuses
         for good, `ForgeError` where it stays broken.
         """
-        waited, unauthorised = 0.0, False
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return await act()
-            except GithubException as error:
-                # An installation's token ends after an hour, or when the App's permissions change.
-                if error.status == 401 and self._installation_id is not None and not unauthorised:
-                    unauthorised = True
-                    self.forget_tokens()
-                    continue
-                delay = _delay(error, attempt)
-                if delay is None:
-                    raise _refusal(what, error) from error
-                problem: ForgeError = _broken(what, error, delay)
-            except requests.RequestException as error:
-                delay = _backoff(attempt)
-                problem = ForgeError(f"GitHub did not answer ({what}): {type(error).__name__}; it is tried again later")
-            except (ValueError, LookupError, TypeError, AssertionError) as error:
-                # Cut off, or the page of something that stands between us.
-                delay = _backoff(attempt)
-                problem = ForgeError(f"GitHub's answer can't be read ({what}): {type(error).__name__}; is it GitHub's?")
-            waited += delay
-            if attempt == ATTEMPTS or waited > PATIENCE:
-                raise problem
-            await self._sleep(delay)
-        raise AssertionError("unreachable")
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Trouble),
+            wait=_wait,
+            stop=_enough,
+            sleep=self.sleep,
+            retry_error_callback=_give_up,
+        )
+        return await retrying(self._attempt, what, act)
+
+    async def _attempt(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        """Carry out the act once. Raises `_Trouble` where another attempt may succeed."""
+        try:
+            return await self._authorised(act)
+        except GithubException as error:
+            if not _may_pass(error):
+                raise _refusal(what, error) from error
+            if _is_rate_limit(error):
+                raise _Trouble(f"GitHub limits the rate ({what})", rate_limit=error) from error
+            raise _Trouble(
+                f"GitHub is out of order ({what}): status {error.status}; it is tried again later"
+            ) from error
+        except requests.RequestException as error:
+            raise _Trouble(f"GitHub did not answer ({what}): {type(error).__name__}; tried again later") from error
+        except (ValueError, LookupError, TypeError, AssertionError) as error:
+            # Cut off, or the page of something that stands between us.
+            raise _Trouble(
+                f"GitHub's answer can't be read ({what}): {type(error).__name__}; is it GitHub's?"
+            ) from error
+
+    async def _authorised(self, act: Callable[[], Awaitable[T]]) -> T:
+        """The act, with new tokens where GitHub refuses an installation's: after an hour, or with other permissions."""
+        try:
+            return await act()
+        except GithubException as error:
+            if error.status != 401 or self._installation_id is None:
+                raise
+        self.forget_tokens()
+        return await act()
 
     async def read(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
         """One call that changes nothing, in a thread. Raises what PyGithub raises: use it within `act`."""
@@ -133,7 +146,7 @@ class GitHubApi:
     async def _wait_for_pace(self) -> None:
         delay = _pace.reserve(self._settings.github_write_seconds)
         if delay > 0:
-            await self._sleep(delay)
+            await self.sleep(delay)
 
     async def pages(self, repository: str, permissions: Permissions, path: str) -> list[dict[str, Any]]:
         """All items of a list, 100 a request. Use it within `act`."""
@@ -152,10 +165,6 @@ class GitHubApi:
             if len(found) < 100:
                 break
         return items
-
-    async def pause(self, attempt: int) -> None:
-        """Wait before the next try of something that broke down."""
-        await self._sleep(_backoff(attempt))
 
     # -- tokens
 
@@ -248,22 +257,59 @@ def _message(error: GithubException) -> str:
     return "; ".join(part for part in found if part)[:500] or f"status {error.status}"
 
 
-def _delay(error: GithubException, attempt: int) -> float | None:
-    """Seconds to wait before the next try, or None where trying again would not help.
+class _Trouble(Exception):
+    """An attempt failed, and another may succeed. `rate_limit`: GitHub's answer where it asks to wait."""
+
+    def __init__(self, message: str, rate_limit: GithubException | None = None) -> None:
+        super().__init__(message)
+        self.rate_limit = rate_limit
+
+
+def _may_pass(error: GithubException) -> bool:
+    """Whether trying again may help."""
+    return error.status >= 500 or error.status == 408 or _is_rate_limit(error)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next attempt.
 
     https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#handle-rate-limit-errors-appropriately
     """
-    if error.status >= 500 or error.status == 408:
-        return _backoff(attempt)
-    if not _is_rate_limit(error):
-        return None
+    limit = _trouble(state).rate_limit
+    backoff = float(2 ** (state.attempt_number - 1))
+    if limit is None:
+        return backoff
+    asked = _asked_to_wait(limit)
+    return 60.0 * backoff if asked is None else asked
+
+
+def _give_up(state: RetryCallState) -> NoReturn:
+    trouble, delay = _trouble(state), state.upcoming_sleep
+    if trouble.rate_limit is not None:
+        raise RateLimited(f"{trouble}: wait {delay:.0f} s", delay) from trouble.__cause__
+    raise ForgeError(str(trouble)) from trouble.__cause__
+
+
+def _trouble(state: RetryCallState) -> _Trouble:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, _Trouble), "nothing else is tried again"
+    return error
+
+
+def _enough(state: RetryCallState) -> bool:
+    """Whether the act is given up: too many attempts, or the next one is too far away."""
+    return state.attempt_number >= ATTEMPTS or state.idle_for + state.upcoming_sleep > PATIENCE
+
+
+def _asked_to_wait(error: GithubException) -> float | None:
+    """Seconds that the headers of a rate limit ask for; None where they ask for none."""
     headers = _headers(error)
     with contextlib.suppress(ValueError):
         if "retry-after" in headers:
             return max(0.0, float(headers["retry-after"]))
         if headers.get("x-ratelimit-remaining") == "0" and "x-ratelimit-reset" in headers:
             return max(1.0, float(headers["x-ratelimit-reset"]) - datetime.now(UTC).timestamp() + 1.0)
-    return 60.0 * _backoff(attempt)
+    return None
 
 
 def _is_rate_limit(error: GithubException) -> bool:
@@ -272,16 +318,6 @@ def _is_rate_limit(error: GithubException) -> bool:
     headers = _headers(error)
     told = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
     return error.status == 403 and (told or "rate limit" in _message(error).lower())
-
-
-def _backoff(attempt: int) -> float:
-    return float(2 ** (attempt - 1))
-
-
-def _broken(what: str, error: GithubException, delay: float) -> ForgeError:
-    if _is_rate_limit(error):
-        return RateLimited(f"GitHub asks for patience ({what}): wait {delay:.0f} s", delay)
-    return ForgeError(f"GitHub is out of order ({what}): status {error.status}; it is tried again later")
 
 
 def _refusal(what: str, error: GithubException) -> ForgeError:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential
+
 from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi
 from bot.forge.branches import PREFIX
@@ -52,7 +54,8 @@ class GitHubHost:
         if urlsplit(web).scheme not in ("http", "https"):
             raise ForgeError(f"TROOP_GITHUB_WEB_URL is no web address: {web!r}")
         url = f"{web}/{_checked_name(repository)}.git"
-        for attempt in range(1, GIT_ATTEMPTS + 1):
+
+        async def attempt() -> T:
             token = await self._api.act("token", lambda: self._api.token(repository, permissions))
             try:
                 return await use(Remote(url, token))
@@ -61,12 +64,16 @@ class GitHubHost:
                     raise Refused(f"GitHub refused {repository}: {error.words[-500:]}") from error
                 if _UNAUTHORISED.search(error.words):
                     self._api.forget_tokens()
-                elif not _BROKEN.search(error.words):
-                    raise
-                if attempt == GIT_ATTEMPTS:
-                    raise
-                await self._api.pause(attempt)
-        raise AssertionError("unreachable")
+                raise
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_exponential(),
+            stop=stop_after_attempt(GIT_ATTEMPTS),
+            sleep=self._api.sleep,
+            reraise=True,
+        )
+        return await retrying(attempt)
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """With a token that may only read."""
@@ -125,6 +132,13 @@ class GitHubHost:
         theirs, ours = emails.decode(errors="replace").splitlines()
         if theirs != ours:
             raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]}); it is left alone")
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same git command may succeed later, or with a new token."""
+    if not isinstance(error, GitFailed):
+        return False
+    return bool(_UNAUTHORISED.search(error.words) or _BROKEN.search(error.words))
 
 
 def _checked_name(repository: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import docker
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch import protected_files
@@ -155,28 +156,42 @@ class DockerSandbox:
         )
 
     async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS) -> Execution:
-        troubles: list[str] = []
-        for attempt in range(attempts):
-            if attempt:
-                await asyncio.sleep(_PAUSE * 4 ** (attempt - 1))
-            if self._closed:
-                raise SandboxError("the sandbox was closed while a job ran")
-            container: Container | None = None
-            reusable = False
-            try:
-                container = await self._take(job.timeout)
-                execution, reusable = await self._in_thread(container.run, job)
-                return execution
-            except Broken as trouble:
-                if trouble.execution is not None and attempt:
-                    return trouble.execution  # a new container went the same way
-                troubles.append(str(trouble))
-            except docker_engine.TROUBLE as error:
-                troubles.append(f"no container could be started: {error}")
-            finally:
-                if container is not None:
-                    self._give(container, reusable)
-        raise SandboxError(f"Docker failed {attempts} times in a row: {troubles[-1]}")
+        """The job's execution, on another container where one, or the daemon, failed. Raises `SandboxError`."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Broken),
+            wait=wait_exponential(_PAUSE, exp_base=4),
+            stop=stop_after_attempt(attempts),
+            reraise=True,
+        )
+        again = False
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    return await self._attempt(job, again)
+                again = True
+        except Broken as trouble:
+            raise SandboxError(f"Docker failed {attempts} times in a row: {trouble}") from trouble
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, job: Prepared, again: bool) -> Execution:
+        """The job's execution on one container. Raises `Broken` where it is worth another try."""
+        if self._closed:
+            raise SandboxError("the sandbox was closed while a job ran")
+        container: Container | None = None
+        reusable = False
+        try:
+            container = await self._take(job.timeout)
+            execution, reusable = await self._in_thread(container.run, job)
+            return execution
+        except Broken as trouble:
+            if trouble.execution is not None and again:
+                return trouble.execution  # a new container went the same way
+            raise
+        except docker_engine.TROUBLE as error:
+            raise Broken(f"no container could be started: {error}") from error
+        finally:
+            if container is not None:
+                self._give(container, reusable)
 
     async def _take(self, seconds: float) -> Container:
         """A container for a job of that many seconds: an idle one, or a new one."""

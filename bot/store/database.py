@@ -17,6 +17,7 @@ import alembic.config
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bot.errors import SettingsError, StoreUnavailable
 
@@ -132,15 +133,14 @@ def _translated() -> Iterator[None]:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # pysqlite begins no transaction by itself; `_begin_sqlite` does
     cursor = connection.cursor()
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError:  # SQLite does not wait here while another process makes the same change
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    # SQLite does not wait here while another process makes the same change.
+    patient = Retrying(
+        retry=retry_if_exception_type(sqlite3.OperationalError),
+        wait=wait_fixed(0.01),
+        stop=stop_after_delay(BUSY_TIMEOUT),
+        reraise=True,
+    )
+    patient(cursor.execute, "PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # a reply that was paid for outlives a power cut too
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

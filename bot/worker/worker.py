@@ -9,6 +9,15 @@ import platform
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
+from tenacity import (
+    AsyncRetrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_chain,
+    wait_fixed,
+)
+
 from bot.contracts import Dispatcher, Journal, Progress
 from bot.errors import (
     ForgeError,
@@ -273,13 +282,14 @@ class Worker:
 
     async def _persist(self, write: Callable[..., T], *values: Any) -> T:
         """Write, with patience: the database may be starting again. Safe, since each of these is stored once."""
-        for delay in PERSIST:
-            try:
-                return await in_thread(write, *values)
-            except StoreUnavailable as error:
-                log.warning("trying again in %g s: %s", delay, error)
-                await asyncio.sleep(delay)
-        return await in_thread(write, *values)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_chain(*map(wait_fixed, PERSIST)),
+            stop=stop_after_attempt(len(PERSIST) + 1),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            reraise=True,
+        )
+        return await retrying(in_thread, write, *values)
 
 
 class StoredProgress:

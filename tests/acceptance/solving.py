@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.cli.console import STAGE_WORDS
+from bot.cli.progress import STAGE_WORDS
 from bot.contracts import Sandbox
 from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out

@@ -2,8 +2,7 @@ import io
 
 from rich.console import Console
 
-from bot.cli.console import MATRIX_LIMIT, ConsoleProgress, print_report
-from bot.lifecycle import RunState
+from bot.cli.console import MATRIX_LIMIT, print_report
 from bot.records import Report
 from tests.bot.sample import report
 
@@ -12,11 +11,6 @@ def shown(of: Report) -> str:
     out = io.StringIO()
     print_report(of, Console(file=out, width=120))
     return out.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_the_count_of_a_solved_run() -> None:
@@ -53,34 +47,3 @@ def test_one_of_each_and_more_tests_than_columns() -> None:
     many = shown(report(cells=((True,) * tests,) * 3, base=(False,) * tests))
     assert "+" * MATRIX_LIMIT + " and 2 more" in many
     assert f"{tests} trajectories" in many
-
-
-def test_progress_elsewhere_is_a_line_now_and_then() -> None:
-    out = io.StringIO()
-    progress = ConsoleProgress(out, quiet_seconds=1000)
-    progress.update(RunState.CONTEXT, 1, 300, "a.py")
-    for i in range(2, 300):
-        progress.update(RunState.CONTEXT, i, 300, "b.py")
-    progress.update(RunState.CONTEXT, 300, 300, "c.py")
-    progress.update(RunState.MATRIX, 0, 4)
-    progress.say("hello")
-    progress.close()
-    lines = [line.split("] ", 1)[1] for line in out.getvalue().splitlines()]
-    assert lines == [
-        "reading files 1/300  a.py",
-        "reading files 300/300  c.py",
-        "running tests on candidates 0/4",
-        "hello",
-    ]
-
-
-def test_progress_on_a_terminal_stays_in_its_line() -> None:
-    out = Terminal()
-    progress = ConsoleProgress(out)
-    progress.update(RunState.CONTEXT, 1, 2)
-    progress.update(RunState.CONTEXT, 2, 2, "x" * 500)
-    progress.say("hello")
-    text = out.getvalue()
-    assert text.count("\n") == 2
-    assert text.count("\r\x1b[2K") == 2
-    assert max(len(line) for line in text.split("\r")) < 200
