@@ -82,9 +82,9 @@ class _Live:
     """The live line. While it is shown, log records for the terminal go through its console, and so above it."""
 
     def __init__(self, console: Console) -> None:
-        note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
         columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), note)
-        self._progress = Progress(*columns, console=console, transient=True)
+        self._progress = Progress(*columns, console=console, transient=True, expand=True)
         self._task: TaskID | None = None
         self._handler = RichHandler(console=console, show_path=False)
         self._handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
