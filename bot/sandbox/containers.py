@@ -2,7 +2,9 @@
 
 import secrets
 import time
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import docker
 import docker.errors
@@ -12,12 +14,19 @@ from bot.records import Ending, Execution, FileChange, Record
 from bot.sandbox import docker_engine, output
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
-from bot.sandbox.outcome import judge_exit
+from bot.sandbox.outcome import judge_exit, proof_of
 from bot.settings import SandboxSettings
 
 LIFETIME = 3600.0  # seconds after which a container takes no new job
 _SLACK = 3600.0  # seconds more until a sweep may take it for an orphan
 _PREPARE = 120.0  # seconds that cleaning and copying the tree may take
+_SETTLE = 10.0  # seconds until the daemon must know how a job ended whose output has ended
+_OWN_TASKS = 2  # of a container at rest: Docker's init and the `sleep` that keeps it
+# Where a control group counts tasks and memory kills, in version 2 and in version 1.
+_COUNTED = {"pids": ("pids.current", "pids.current"), "memory": ("memory.events", "memory.oom_control")}
+_COUNTS = tuple(
+    f"/sys/fs/cgroup/{place}" for name, (new, old) in _COUNTED.items() for place in (new, f"{name}/{old}")
+)  # as a container sees its own
 USER = "10001:10001"
 
 
@@ -30,6 +39,17 @@ class Broken(Exception):
     def __init__(self, message: str, execution: Execution | None = None) -> None:
         super().__init__(message)
         self.execution = execution
+
+
+class Dirty(Broken):
+    """A job before this one left something in the container that can't be removed. A new container has nothing."""
+
+
+class Seen(NamedTuple):
+    """Counts of a container's control group."""
+
+    tasks: int
+    memory_kills: int
 
 
 class Prepared(Record):
@@ -51,6 +71,7 @@ class Container:
         self._client = client
         self._settings = settings
         self.started = time.monotonic()
+        self.served = 0  # jobs that began, or could not
         self.id: str = client.create_container(
             image_id,
             entrypoint=["sleep"],
@@ -63,6 +84,8 @@ class Container:
         )["Id"]
         try:
             client.start(self.id)
+            self._counts = _counts_here(client.inspect_container(self.id)["State"]["Pid"], self.id)
+            self._at_rest = max(_OWN_TASKS, self._look().tasks)  # some runtimes have more of their own
         except BaseException:
             self.destroy()
             raise
@@ -72,31 +95,26 @@ class Container:
         docker_engine.destroy(self._client, self.id)
 
     def run(self, job: Prepared) -> tuple[Execution, bool]:
-        """The job's execution, and whether the container may serve another. Raises `Broken`."""
-        secret, nonce = secrets.token_hex(16), secrets.token_hex(16)
+        """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
+        word, nonce = secrets.token_hex(16), secrets.token_hex(16)
         limit = str(int(job.timeout + 15))  # our own clock rules; this one is for a daemon that we lost
         argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
         stream: Stream | None = None
         try:
             execution = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment)["Id"]
             stream = Stream(self._client.exec_start(execution, socket=True), self._settings.output_limit)
-            stream.send(_payload(job, secret, nonce), _PREPARE)
-            began = stream.read(time.monotonic() + _PREPARE, until=f"{secret} begin".encode())
+            stream.send(_payload(job, word, nonce), _PREPARE)
+            began = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
             started = time.monotonic()
             ended = began and stream.read(started + job.timeout)
+            seconds = time.monotonic() - started
         except docker_engine.TROUBLE as error:
             raise Broken(f"the Docker daemon failed: {error}") from error
         finally:
             if stream is not None:
                 stream.close()
-        return self._judge(job, stream, _report(stream.report.text, secret, nonce), ended, time.monotonic() - started)
-
-    def _judge(
-        self, job: Prepared, stream: Stream, said: dict[str, str], ended: bool, seconds: float
-    ) -> tuple[Execution, bool]:
-        if "broken" in said or not ("begin" in said or "status" in said):
-            what = said.get("broken") or stream.output.text[-300:].strip() or "no answer"
-            raise Broken(f"the container could not prepare the job: {what}")
+        self.served += 1
+        kills = _begun(stream, word)
         result = Execution(
             ending=Ending.TIMED_OUT, output=stream.output.text, truncated=stream.output.truncated, seconds=seconds
         )
@@ -105,39 +123,91 @@ class Container:
             return result.model_copy(update={"ending": Ending.KILLED, "output": flood}), False
         if not ended:
             return result, False
-        if "status" not in said:
-            return self._without_status(result), False
-        status, processes, kills = map(int, said["status"].split())
+        try:
+            return self._judge(job, result, self._exit_code(execution), kills, stream.report.text, nonce)
+        except docker_engine.TROUBLE as error:
+            raise self._ended_with(result, error) from error
+
+    def _judge(
+        self, job: Prepared, result: Execution, status: int, kills: int, report: str, nonce: str
+    ) -> tuple[Execution, bool]:
+        """What the host saw of a job that ended by itself. Raises what the SDK raises."""
+        proof = proof_of(report.splitlines(), nonce if job.runner else "")
+        after = self._look()
+        if after.tasks > self._at_rest:
+            time.sleep(0.1)  # what has just ended may not have been reaped
+            after = self._look()
+        alone = after.tasks <= self._at_rest
         exit_code: int | None = None
-        if kills > 0:
+        if after.memory_kills > kills:
             ending = Ending.OUT_OF_MEMORY
-        elif status > 128 and said.get("proof") != str(status):
+        elif status > 128 and proof != str(status):
             ending, exit_code = Ending.KILLED, status  # 137 or 143 are not our `timeout`, which our own clock precedes
         else:
-            ending, exit_code = judge_exit(status, said.get("proof"), proves=job.runner)
+            ending, exit_code = judge_exit(status, proof, proves=job.runner)
         execution = result.model_copy(update={"ending": ending, "exit_code": exit_code})
-        return execution, processes == 0 and ending not in (Ending.OUT_OF_MEMORY, Ending.KILLED)
+        return execution, alone and ending not in (Ending.OUT_OF_MEMORY, Ending.KILLED)
 
-    def _without_status(self, result: Execution) -> Execution:
-        """How a job ended that took `job.sh` with it. Raises `Broken` where it may have been the daemon."""
+    def _exit_code(self, execution: str) -> int:
+        """As the daemon has it. Raises what the SDK raises."""
+        deadline = time.monotonic() + _SETTLE
+        while True:
+            found = self._client.exec_inspect(execution)
+            if not found["Running"] and found["ExitCode"] is not None:
+                return int(found["ExitCode"])
+            if time.monotonic() > deadline:
+                raise docker.errors.DockerException("the daemon does not say how the job ended")
+            time.sleep(0.01)
+
+    def _look(self) -> "Seen":
+        """What the control group counts, read by a user whom no job can touch. Raises what the SDK raises.
+
+        Its count of tasks misses nothing; a list of processes would miss one that is born anew all the time.
+        """
+        words = b" ".join(_contents(self._counts)).split()
+        if not words:
+            execution = self._client.exec_create(self.id, ["cat", *_COUNTS], stderr=False, user="0:0")["Id"]
+            words = self._client.exec_start(execution).split()
+        tasks = int(words[0]) if words and words[0].isdigit() else len(self._client.top(self.id)["Processes"])
+        return Seen(tasks, int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0)
+
+    def _ended_with(self, result: Execution, trouble: Exception) -> Broken:
+        """What to say of a job after which the daemon knows nothing of its container, or no longer answers."""
         try:
             state: dict[str, Any] = self._client.inspect_container(self.id)["State"]
-            lives = state["Running"] and self._answers()
         except docker_engine.TROUBLE as error:
-            raise Broken(f"the container vanished: {error}") from error
-        execution = result.model_copy(update={"ending": Ending.OUT_OF_MEMORY if state["OOMKilled"] else Ending.KILLED})
-        if not lives:
-            raise Broken("the container ended with the job", execution)
-        return execution
+            return Broken(f"the container vanished: {error}")
+        if state["Running"]:
+            return Broken(f"the Docker daemon failed: {trouble}")
+        ending = Ending.OUT_OF_MEMORY if state["OOMKilled"] else Ending.KILLED
+        return Broken("the container ended with the job", result.model_copy(update={"ending": ending}))
 
-    def _answers(self) -> bool:
-        """Whether a command still runs in it. Raises what the SDK raises where the daemon is the trouble."""
-        try:
-            execution = self._client.exec_create(self.id, ["true"])["Id"]
-            self._client.exec_start(execution)
-            return bool(self._client.exec_inspect(execution)["ExitCode"] == 0)
-        except docker.errors.APIError:  # it has ended, or is about to
-            return False
+
+def _counts_here(pid: int, container: str) -> list[Path]:
+    """Files of the container's control group, as of `_COUNTS`, if it is on this machine; else none.
+
+    The daemon may be elsewhere, or we in a container: then the process of that number is another's.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found: dict[str, Path] = {}
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        for name, (new, old) in _COUNTED.items():
+            if container in path and name in controllers.split(","):
+                found[name] = Path(f"/sys/fs/cgroup/{controllers}{path}", old)
+            elif container in path and not controllers:
+                found.setdefault(name, Path(f"/sys/fs/cgroup{path}", new))
+    return [found[name] for name in _COUNTED if name in found]
+
+
+def _contents(paths: Iterable[Path]) -> list[bytes]:
+    """What the files hold; nothing where one can't be read."""
+    try:
+        return [path.read_bytes() for path in paths]
+    except OSError:
+        return []
 
 
 def host_options(settings: SandboxSettings) -> dict[str, Any]:
@@ -166,10 +236,10 @@ def host_options(settings: SandboxSettings) -> dict[str, Any]:
     return options
 
 
-def _payload(job: Prepared, secret: str, nonce: str) -> bytes:
+def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     """What `job.sh` reads: two words, the paths to remove, the files to unpack."""
     paths = [change.path for change in job.changes]  # all are removed first: a link is replaced, not followed
-    header = "\n".join([secret, nonce, str(len(paths)), *paths]) + "\n"
+    header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
     changed = "".join(f"/repo/tree/{path}\n" for path in paths)
     members = [
         ("test/.changed", changed.encode("utf-8", "surrogateescape"), 0o444),
@@ -187,14 +257,13 @@ def _payload(job: Prepared, secret: str, nonce: str) -> bytes:
     return header.encode("utf-8", "surrogateescape") + docker_engine.archive(members)
 
 
-def _report(text: str, secret: str, nonce: str) -> dict[str, str]:
-    """The report by word, with the runner's line under `proof`. Lines that begin otherwise are forged or noise."""
-    said: dict[str, str] = {}
-    for line in text.splitlines():
+def _begun(stream: Stream, word: str) -> int:
+    """The memory kills before the command began. Raises `Dirty` or `Broken` where it could not begin."""
+    for line in stream.report.text.splitlines():
         first, _, rest = line.partition(" ")
-        if first == nonce:
-            said.setdefault("proof", rest)
-        elif first == secret:
-            word, _, value = rest.partition(" ")
-            said.setdefault(word, value)
-    return said
+        if first == word:
+            what, _, value = rest.partition(" ")
+            if what == "begin":
+                return int(value)
+            raise (Dirty if what == "dirty" else Broken)(f"the container could not prepare the job: {value}")
+    raise Broken(f"the container could not prepare the job: {stream.output.text[-300:].strip() or 'no answer'}")

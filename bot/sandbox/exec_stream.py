@@ -12,7 +12,7 @@ from typing import Any
 
 from bot.sandbox import output
 
-_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, what `job.sh` says stands at its ends
+_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, what `job.sh` says comes first
 
 
 class Stream:
@@ -34,9 +34,9 @@ class Stream:
             self._socket.shutdown(socket.SHUT_WR)
 
     def read(self, deadline: float, until: bytes = b"") -> bool:
-        """Read to the end, or to the line `until` in the report: whether it came in time and without a flood."""
+        """Read to the end, or to a line of the report with `until` in it; whether that came in time, unflooded."""
         while True:
-            if until and until + b"\n" in self._started:
+            if until and (at := self._started.find(until)) >= 0 and self._started.find(b"\n", at) >= 0:
                 return True
             remaining = deadline - time.monotonic()
             if remaining <= 0 or self.output.flooded:

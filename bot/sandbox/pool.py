@@ -22,7 +22,7 @@ from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch import protected_files
 from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
-from bot.sandbox.containers import LIFETIME, Broken, Container, Prepared
+from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
@@ -167,14 +167,19 @@ class DockerSandbox:
         try:
             async for attempt in retrying:
                 with attempt:
-                    return await self._attempt(job, again)
+                    while (execution := await self._attempt(job, again)) is None:
+                        pass  # the container was not clean, and is gone
+                    return execution
                 again = True
         except Broken as trouble:
             raise SandboxError(f"Docker failed {attempts} times in a row: {trouble}") from trouble
         raise AssertionError("unreachable")
 
-    async def _attempt(self, job: Prepared, again: bool) -> Execution:
-        """The job's execution on one container. Raises `Broken` where it is worth another try."""
+    async def _attempt(self, job: Prepared, again: bool) -> Execution | None:
+        """The job's execution on one container, None if it had served others and could not be cleaned.
+
+        Raises `Broken` if it is worth another try.
+        """
         if self._closed:
             raise SandboxError("the sandbox was closed while a job ran")
         container: Container | None = None
@@ -183,6 +188,10 @@ class DockerSandbox:
             container = await self._take(job.timeout)
             execution, reusable = await self._in_thread(container.run, job)
             return execution
+        except Dirty:
+            if container is not None and container.served > 1:
+                return None
+            raise
         except Broken as trouble:
             if trouble.execution is not None and again:
                 return trouble.execution  # a new container went the same way

@@ -72,8 +72,13 @@ def _read_all(descriptor: int) -> bytes:
     while True:
         part = os.read(descriptor, 4096)
         if not part:
-            return b"".join(parts).strip()
+            break
         parts.append(part)
+    try:
+        os.ftruncate(descriptor, 0)  # another process may hold the file open
+    except OSError:  # a pipe, which is empty by now
+        return b"".join(parts).strip()
+    return b"".join(parts).strip()
 
 
 def _cut_short(traceback: TracebackType | None, main: dict[str, object], changed: set[str]) -> bool:

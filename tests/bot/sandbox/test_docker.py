@@ -99,6 +99,61 @@ class TestDocker(Work, Attacks):
             assert (await sandbox.run(command("true"))).passed
         assert {container.id for container in sandbox._idle} == before
 
+    @pytest.mark.parametrize(
+        "leave",
+        [
+            "assert libc.shmget(0, 4096, 0o1600) >= 0",
+            "assert libc.semget(0, 1, 0o1600) >= 0",
+            "assert libc.msgget(0, 0o1600) >= 0",
+            "assert ctypes.CDLL('librt.so.1').mq_open(b'/left', 0o102, 0o600, None) >= 0",
+            "open('/dev/shm/left', 'w')",
+        ],
+        ids=["shared memory", "semaphore", "queue", "POSIX queue", "file"],
+    )
+    async def test_attack_31_nothing_survives_a_job(self, sandbox: DockerSandbox, leave: str) -> None:
+        assert (await sandbox.run(command("true"))).passed
+        result = await sandbox.run(python(f"import ctypes\nlibc = ctypes.CDLL(None)\n{leave}\n"))
+        assert result.passed, result
+        seen = "cat /proc/sysvipc/* | grep -cv key; ls -A /dev/mqueue /dev/shm | grep left; true"
+        for _ in range(sandbox._concurrency):  # whichever container takes it
+            assert (await sandbox.run(command("sh", "-c", seen))).output == "0\n"
+
+    async def test_attack_31_what_lives_on_is_seen_from_outside(
+        self, sandbox: DockerSandbox, client: docker.APIClient
+    ) -> None:
+        """A child that hides from the container's own /proc by being born all the time, and outlives its test."""
+        body = (
+            "import os, sys, time\n"
+            "if os.fork() == 0:\n    os.setsid()\n    while True:\n"
+            "        if os.fork(): os._exit(0)\n        time.sleep(0.001)\n"
+        )
+        assert (await sandbox.run(command("true"))).passed
+        before = {container.id for container in sandbox._idle}
+        await sandbox.run(python(body))
+        served = before - {container.id for container in sandbox._idle}
+        assert len(served) == 1
+
+        def gone() -> bool:
+            return not served & {container["Id"] for container in client.containers(all=True)}
+
+        await eventually(gone)
+
+    async def test_the_counts_are_asked_of_the_container_where_its_group_is_elsewhere(
+        self, sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for container in [*sandbox._idle]:
+            assert container._counts, "here the groups of containers can be read"
+            monkeypatch.setattr(container, "_counts", [])
+            monkeypatch.setattr(container, "_at_rest", container._look().tasks)
+        assert (await sandbox.run(command("true"))).passed
+        (*_, container) = sandbox._idle
+        assert container._counts == []
+        left = "import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        assert (await sandbox.run(python(left))).passed
+        assert container not in sandbox._idle
+        bomb = "kept = []\nwhile True: kept.append(bytearray(b'x' * (1 << 22)))\n"
+        assert (await sandbox.run(python(bomb))).ending is Ending.OUT_OF_MEMORY
+
     @pytest.mark.parametrize("body", [f"import time; time.sleep({LONG})", "import os; os.kill(os.getppid(), 9)"])
     async def test_a_container_with_a_suspicious_end_is_replaced(
         self, sandbox: DockerSandbox, client: docker.APIClient, body: str
