@@ -1,12 +1,13 @@
 """The command line: make the bundled model from nothing, or go on where it stopped."""
 
 import asyncio
+import dataclasses
 import json
 import multiprocessing
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -16,11 +17,38 @@ from bot.capuchin.exercises.tasks import exercise
 from bot.capuchin.training import data
 from bot.capuchin.training import tokenizer as tok
 
-if TYPE_CHECKING:
-    from bot.capuchin.training.train import Plan
-
 WORK = Path("var/capuchin")
 SIZES = ("tiny", "small", "earnest", "excerpt")  # by `Scenes.size`
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command's options; each is described where it is declared."""
+
+    out: Path
+    work: Path
+    seed: int
+    minutes: float
+    rate: float
+    flat: float
+    start: Path | None
+    steps: int
+    workers: int
+    compiled: bool
+    scenes: int
+    size: str
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the checkpoint's record says of the training."""
+        names = ("seed", "minutes", "rate", "flat", "steps", "workers")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def command(self) -> str:
+        start = f"--start {self.start} " if self.start else ""
+        numbers = f"--seed {self.seed} --minutes {self.minutes:g} --rate {self.rate:g} --flat {self.flat:g}"
+        return f"python -m bot.capuchin {start}{numbers}"
 
 
 def _prepare(work: Path, seed: int) -> tuple[Scenes, Scenes]:
@@ -104,69 +132,40 @@ def _produce(work: Path, seed: int) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Train nothing: evaluate this checkpoint (may be given again: each meets the same scenes).",
 )
-def main(
-    out: Path,
-    work: Path,
-    seed: int,
-    minutes: float,
-    rate: float,
-    flat: float,
-    start: Path | None,
-    steps: int,
-    workers: int,
-    compiled: bool,
-    scenes: int,
-    size: str,
-    judged: tuple[Path, ...],
-) -> None:
+def main(judged: tuple[Path, ...], **options: Any) -> None:
     """Train Capuchin from nothing on a CPU: corpus, tokenizer, training, export, evaluation.
 
     Every step keeps what it made in the work folder, and the training saves itself every few minutes: run the same
     command again to go on. The default budget takes about an hour and a half on 4 cores.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    training, kept_back = _prepare(work, seed)
-    kept_back.size = SIZES.index(size)
+    given = Options(**options)
+    given.work.mkdir(parents=True, exist_ok=True)
+    training, kept_back = _prepare(given.work, given.seed)
+    kept_back.size = SIZES.index(given.size)
     if judged:
-        _evaluate(judged, kept_back, seed, scenes)
+        _evaluate(judged, kept_back, given.seed, given.scenes)
         return
-    if start is not None and not (work / "tokenizer").exists():
-        tok.copy(start, work / "tokenizer")
-        (work / "shards").mkdir(exist_ok=True)
-        (work / "shards" / "taken").write_text(str(data.SETTLED))
-    _tokenizer(work, training, seed)
-    producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(work, seed), daemon=True)
+    if given.start is not None and not (given.work / "tokenizer").exists():
+        tok.copy(given.start, given.work / "tokenizer")
+        (given.work / "shards").mkdir(exist_ok=True)
+        (given.work / "shards" / "taken").write_text(str(data.SETTLED))
+    _tokenizer(given.work, training, given.seed)
+    producer = multiprocessing.get_context("spawn").Process(target=_produce, args=(given.work, given.seed), daemon=True)
     producer.start()
     try:
-        from bot.capuchin.training.train import Plan
-
-        plan = Plan(minutes=minutes, flat=flat, steps=steps, seed=seed)
-        net_shape = _train(work, out, plan, rate, workers, compiled, start)
+        network = _train(given)
     finally:
         producer.terminate()
-    facts = {
-        "seed": seed,
-        "minutes": minutes,
-        "rate": rate,
-        "flat": flat,
-        "steps": steps,
-        "workers": workers,
-    }
-    begun = f"--start {start} " if start else ""
-    record: dict[str, object] = {
-        "command": f"python -m bot.capuchin {begun}--seed {seed} --minutes {minutes:g} --rate {rate:g} --flat {flat:g}",
-        **facts,
-        **net_shape,
-    }
-    if scenes:
+    record = {"command": given.command, **given.facts, **network}
+    if given.scenes:
         from bot.capuchin.training.evaluate import evaluate
 
-        click.echo(f"evaluation on {scenes} kept-back scenes, {size}")
-        record["evaluation"] = asyncio.run(evaluate(out, kept_back, seed, scenes))
-    log = [json.loads(line) for line in (work / "run" / "training.jsonl").read_text().splitlines()]
-    record["log"] = log
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    click.echo(json.dumps({key: value for key, value in record.items() if key != "log"}, indent=1))
+        click.echo(f"evaluation on {given.scenes} kept-back scenes, {given.size}")
+        record["evaluation"] = asyncio.run(evaluate(given.out, kept_back, given.seed, given.scenes))
+    click.echo(json.dumps(record, indent=1))
+    lines = (given.work / "run" / "training.jsonl").read_text().splitlines()
+    record["log"] = [json.loads(line) for line in lines]
+    (given.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _evaluate(folders: tuple[Path, ...], scenes: Scenes, seed: int, count: int) -> None:
@@ -178,9 +177,7 @@ def _evaluate(folders: tuple[Path, ...], scenes: Scenes, seed: int, count: int) 
         click.echo(json.dumps({"checkpoint": str(folder), **found}, indent=1))
 
 
-def _train(
-    work: Path, out: Path, plan: "Plan", rate: float, workers: int, compiled: bool, start: Path | None
-) -> dict[str, object]:
+def _train(given: Options) -> dict[str, object]:
     """Train and export; returns the network's sizes for the record."""
     import torch
 
@@ -189,11 +186,13 @@ def _train(
     from bot.capuchin.training.export import export
     from bot.capuchin.training.model import Shape
     from bot.capuchin.training.optimizer import Rates
-    from bot.capuchin.training.train import train
+    from bot.capuchin.training.train import Job, Plan, train
 
-    rates = Rates(muon=Rates.muon * rate, adam=Rates.adam * rate)
+    plan = Plan(minutes=given.minutes, flat=given.flat, steps=given.steps, seed=given.seed)
+    rates = Rates(muon=Rates.muon * given.rate, adam=Rates.adam * given.rate)
     shape = Shape()
-    net = train(work / "run", work / "shards", plan, shape, rates, compiled, workers, start)
-    export(net.to_transformers(), shape, work / "tokenizer", out)
+    job = Job(given.work / "run", given.work / "shards", plan, shape, rates, given.compiled)
+    net = train(job, given.workers, given.start)
+    export(net.to_transformers(), shape, given.work / "tokenizer", given.out)
     parameters = sum(p.numel() for p in net.parameters())
     return {"parameters": parameters, "torch": torch.__version__}

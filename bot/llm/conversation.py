@@ -1,87 +1,82 @@
-"""A conversation with a model that grows, within its window. What the machines of all stages talk through."""
+"""A conversation with a model, within its context window. All stages that need several turns use it."""
 
 import hashlib
 from collections.abc import Sequence
 
 from bot.contracts import Model
 from bot.llm.prompts import Profile, render
-from bot.records import FinishReason, Issue, Message, ModelCall, Reply
+from bot.records import FinishReason, Issue, Message, ModelCall, Record, Reply
 
-OVERHEAD = 16  # tokens a message for the chat template's own marks, on the careful side
-_HOTTER, _HOTTEST = 0.05, 0.9  # what a reply drawn anew adds to the temperature: the same is less likely to come again
-_LEAST_REPLY = 64  # tokens; with room for less there is no use in asking
+OVERHEAD = 16  # tokens per message for the chat template's own marks, an upper bound
+_HOTTER, _HOTTEST = 0.05, 0.9  # added to the temperature of a resampled reply, so that it differs more likely
+_LEAST_REPLY = 64  # tokens; with less room, the model is not asked
 _CUT = "\n[... the middle of this text is left out, it is too long ...]\n"
 
 
 def derived_seed(seed: int, key: str) -> int:
-    """A seed for one call, in [0, 2**31): the same for a resumed run, another for another run's seed."""
+    """The seed of one call, in [0, 2**31): the same when the run is resumed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") & 0x7FFF_FFFF
 
 
 def opening(profile: Profile, name: str, **values: object) -> tuple[Message, ...]:
-    """What a conversation begins with: the profile's system message, if there is one, and template `name`."""
+    """The first messages of a conversation: the profile's system message, if it has one, and template `name`."""
     system = render(profile, "system")
     first = Message(role="user", content=render(profile, name, **values))
     return (Message(role="system", content=system), first) if system else (first,)
 
 
-class Conversation:
-    """One machine's talk. `key` names it: its calls are `KEY/1`, `KEY/2`, ..."""
+class Sampling(Record):
+    """How the replies of a conversation are sampled."""
 
-    def __init__(
-        self,
-        model: Model,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        max_tokens: int,
-        temperature: float,
-        grows: bool = True,
-        grammar: str | None = None,
-    ) -> None:
-        """`grows`: after a reply that was cut off the next ones may be longer than `max_tokens`. `grammar`: of all
-        replies, see `bot.contracts.Model`.
-        """
-        self._grammar = grammar
+    seed: int  # of the run; each call has its own, derived from it
+    max_tokens: int  # of a reply
+    temperature: float
+    grows: bool = True  # whether replies may be longer than `max_tokens` after one was cut off
+    grammar: str | None = None  # as in `ModelCall`
+
+
+class Conversation:
+    """The conversation of one machine with a model. Its calls are named `KEY/1`, `KEY/2`, ..."""
+
+    def __init__(self, model: Model, key: str, messages: Sequence[Message], sampling: Sampling) -> None:
+        """`messages` are the opening, which every call begins with."""
         self._model = model
         self._key = key
         self._messages = list(messages)
         self._opening = len(self._messages)
-        self._seed = seed
-        self._max_tokens = max_tokens
-        self._limit = max_tokens
-        self._grows = grows
-        self._temperature = temperature
+        self._sampling = sampling
+        self._limit = sampling.max_tokens
+        self._temperature = sampling.temperature
         self.calls = 0
-        self._given: set[str] = set()  # the replies so far, forgotten ones too
-        self.repeats = False  # whether the last reply is word for word an earlier one: it learned nothing from it
+        self._given: set[str] = set()  # the replies so far, including those before a restart
+        self.repeats = False  # whether the last reply equals an earlier one: the model does not correct itself
 
     @property
     def messages(self) -> tuple[Message, ...]:
         return tuple(self._messages)
 
     def say(self, text: str) -> None:
-        """Add what the model is told next."""
+        """Add a user message."""
         self._messages.append(Message(role="user", content=text))
 
     def restart(self) -> None:
-        """Forget all turns after the opening. The next reply is drawn anew: from a seed of its own, and hotter."""
+        """Forget all turns after the opening. The next reply is sampled anew, with another seed and hotter."""
         del self._messages[self._opening :]
         self._temperature = max(self._temperature, min(_HOTTEST, self._temperature + _HOTTER))
 
     async def ask(self) -> Reply:
         """The model's reply, added to the conversation unless it failed. Raises `EndpointError`.
 
-        Where all of it does not fit the window, the oldest turns after the opening are not sent, and the model is told
-        so.
+        If the messages do not fit the window, the oldest turns after the opening are left out, and the model is told.
         """
         self.calls += 1
         key = f"{self._key}/{self.calls}"
         reply = await self._send(key, self._model.context_window)
         if reply.overflowed:  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
-        if reply.cut_off and self._grows:  # most often by thoughts; never at the cost of what was said before
+        if (
+            reply.cut_off and self._sampling.grows
+        ):  # most often cut off in its thoughts; no earlier turn is dropped for it
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
         self.repeats = reply.text.strip() in self._given
         self._given.add(reply.text.strip())
@@ -96,8 +91,8 @@ class Conversation:
         sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
         messages, size = list(self._messages), sum(sizes)
         dropped = 0
-        # A turn is a reply and what was said to it; the last words always stay.
-        while size + self._max_tokens > window and len(messages) - self._opening > 2:
+        # A turn is a reply and the user message after it; the last message always stays.
+        while size + self._sampling.max_tokens > window and len(messages) - self._opening > 2:
             size -= sum(sizes[self._opening : self._opening + 2])
             del messages[self._opening : self._opening + 2], sizes[self._opening : self._opening + 2]
             dropped += 1
@@ -106,7 +101,7 @@ class Conversation:
             messages[-1] = messages[-1].model_copy(update={"content": note + messages[-1].content})
             size += OVERHEAD
         room = window - size
-        if room < min(_LEAST_REPLY, self._max_tokens):
+        if room < min(_LEAST_REPLY, self._sampling.max_tokens):
             why = f"the conversation's {size} tokens leave no room for a reply in {window}"
             return Reply(text=why, finish_reason=FinishReason.OVERFLOW)
         return await self._model.reply(
@@ -115,8 +110,8 @@ class Conversation:
                 messages=tuple(messages),
                 max_tokens=min(self._limit, room),
                 temperature=self._temperature,
-                seed=derived_seed(self._seed, key),
-                grammar=self._grammar,
+                seed=derived_seed(self._sampling.seed, key),
+                grammar=self._sampling.grammar,
             )
         )
 

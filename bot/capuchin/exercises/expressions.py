@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 
 Change = tuple[int, int, int, str, str]  # line from 1, first column, end column, new text, kind
+Text = Callable[[ast.AST], str]  # a node's source
 
 
 def changes(source: str) -> Iterator[Change]:
@@ -16,9 +17,6 @@ def changes(source: str) -> Iterator[Change]:
 
     def text(node: ast.AST) -> str:
         return lines[node.lineno - 1][node.col_offset : node.end_col_offset]  # type: ignore[attr-defined]
-
-    def at(node: ast.AST, new: str, kind: str) -> Change:
-        return node.lineno, node.col_offset, node.end_col_offset, new, kind  # type: ignore[attr-defined]
 
     for node in ast.walk(tree):
         line = getattr(node, "lineno", None)
@@ -32,49 +30,63 @@ def changes(source: str) -> Iterator[Change]:
                 yield from (
                     (line, first, last, new, kind) for first, last, new, kind in _call(node, lines[line - 1], text)
                 )
-            case ast.BinOp():
-                left, right = text(node.left), text(node.right)
-                if isinstance(node.right, ast.Constant) and node.right.value == 1:
-                    yield at(node, left, "boundary")
-                symbol = {ast.Sub: "-", ast.Div: "/", ast.Mod: "%", ast.FloorDiv: "//", ast.Pow: "**"}.get(
-                    type(node.op)
-                )
-                if (
-                    symbol
-                    and isinstance(node.left, ast.Name | ast.Constant)
-                    and isinstance(node.right, ast.Name | ast.Constant)
-                ):
-                    yield at(node, f"{right} {symbol} {left}", "swap")
-                if rng.random() < 0.3:
-                    yield at(node, left, "drop")
-            case ast.Return(value=ast.Tuple(elts=[one, two])):
-                yield at(node, f"return {text(two)}, {text(one)}", "swap")
-            case ast.Return(value=ast.Name() as name) if rng.random() < 0.3:
-                yield at(name, f"not {name.id}", "negation")
-            case ast.IfExp():
-                yield at(node, f"{text(node.orelse)} if {text(node.test)} else {text(node.body)}", "swap")
-            case ast.Slice(lower=None, upper=ast.expr() as bound, step=None):
-                yield at(node, f"{text(bound)}:", "slice")
-            case ast.Slice(lower=ast.expr() as bound, upper=None, step=None):
-                yield at(node, f":{text(bound)}", "slice")
-            case ast.Slice(lower=None, upper=None, step=ast.expr()):
-                yield at(node, ":", "slice")
-            case ast.BoolOp(values=[one, two]):
-                yield at(node, text(one), "drop")
-                yield at(node, text(two), "drop")
-            case ast.UnaryOp(op=ast.USub()):
-                yield at(node, text(node.operand), "sign")
-            case ast.Compare(comparators=[ast.Name() | ast.Call() as limit]) if rng.random() < 0.4:
-                if isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
-                    yield at(limit, f"{text(limit)} {rng.choice('+-')} 1", "boundary")
-            case ast.Subscript(slice=ast.Name() as index) if rng.random() < 0.4 and len(index.id) < 6:
-                yield at(index, f"{index.id} {rng.choice('+-')} 1", "boundary")
-            case ast.Subscript(slice=ast.Slice(lower=lower, upper=upper)):
-                for side in (lower, upper):
-                    if isinstance(side, ast.Name | ast.Call):
-                        yield at(side, f"{text(side)} {rng.choice('+-')} 1", "boundary")
+            case ast.Compare() | ast.Subscript():
+                yield from _bounds(node, text, rng)
             case _:
-                pass
+                yield from _operands(node, text, rng)
+
+
+def _at(node: ast.AST, new: str, kind: str) -> Change:
+    return node.lineno, node.col_offset, node.end_col_offset, new, kind  # type: ignore[attr-defined]
+
+
+def _operands(node: ast.AST, text: Text, rng: random.Random) -> Iterator[Change]:
+    """Operands swapped or dropped, signs and ends of slices changed."""
+    match node:
+        case ast.BinOp():
+            left, right = text(node.left), text(node.right)
+            if isinstance(node.right, ast.Constant) and node.right.value == 1:
+                yield _at(node, left, "boundary")
+            symbol = {ast.Sub: "-", ast.Div: "/", ast.Mod: "%", ast.FloorDiv: "//", ast.Pow: "**"}.get(type(node.op))
+            if (
+                symbol
+                and isinstance(node.left, ast.Name | ast.Constant)
+                and isinstance(node.right, ast.Name | ast.Constant)
+            ):
+                yield _at(node, f"{right} {symbol} {left}", "swap")
+            if rng.random() < 0.3:
+                yield _at(node, left, "drop")
+        case ast.Return(value=ast.Tuple(elts=[one, two])):
+            yield _at(node, f"return {text(two)}, {text(one)}", "swap")
+        case ast.Return(value=ast.Name() as name) if rng.random() < 0.3:
+            yield _at(name, f"not {name.id}", "negation")
+        case ast.IfExp():
+            yield _at(node, f"{text(node.orelse)} if {text(node.test)} else {text(node.body)}", "swap")
+        case ast.Slice(lower=None, upper=ast.expr() as bound, step=None):
+            yield _at(node, f"{text(bound)}:", "slice")
+        case ast.Slice(lower=ast.expr() as bound, upper=None, step=None):
+            yield _at(node, f":{text(bound)}", "slice")
+        case ast.Slice(lower=None, upper=None, step=ast.expr()):
+            yield _at(node, ":", "slice")
+        case ast.BoolOp(values=[one, two]):
+            yield _at(node, text(one), "drop")
+            yield _at(node, text(two), "drop")
+        case ast.UnaryOp(op=ast.USub()):
+            yield _at(node, text(node.operand), "sign")
+
+
+def _bounds(node: ast.Compare | ast.Subscript, text: Text, rng: random.Random) -> Iterator[Change]:
+    """Limits and indices, off by one."""
+    match node:
+        case ast.Compare(comparators=[ast.Name() | ast.Call() as limit]) if rng.random() < 0.4:
+            if isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+                yield _at(limit, f"{text(limit)} {rng.choice('+-')} 1", "boundary")
+        case ast.Subscript(slice=ast.Name() as index) if rng.random() < 0.4 and len(index.id) < 6:
+            yield _at(index, f"{index.id} {rng.choice('+-')} 1", "boundary")
+        case ast.Subscript(slice=ast.Slice(lower=lower, upper=upper)):
+            for side in (lower, upper):
+                if isinstance(side, ast.Name | ast.Call):
+                    yield _at(side, f"{text(side)} {rng.choice('+-')} 1", "boundary")
 
 
 def _test(node: ast.If | ast.While | ast.IfExp, shown: str) -> Iterator[Change]:
@@ -85,7 +97,7 @@ def _test(node: ast.If | ast.While | ast.IfExp, shown: str) -> Iterator[Change]:
         yield test.lineno, test.col_offset, test.end_col_offset or 0, new, "negation"
 
 
-def _call(node: ast.Call, line: str, text: Callable[[ast.AST], str]) -> Iterator[tuple[int, int, str, str]]:
+def _call(node: ast.Call, line: str, text: Text) -> Iterator[tuple[int, int, str, str]]:
     """Changes of a call's arguments, or the call dropped: (first column, end column, new text, kind)."""
     start, end = node.col_offset, node.end_col_offset or 0
     args = node.args

@@ -6,6 +6,7 @@ import io
 import random
 import tokenize
 from collections import defaultdict
+from collections.abc import Iterator
 
 from bot.capuchin.exercises.expressions import changes
 
@@ -205,6 +206,15 @@ def candidates(source: str, doc: tuple[int, int] = (0, 0)) -> dict[str, list[Mut
     except (tokenize.TokenError, SyntaxError, ValueError):
         return {}
     names = sorted({t.string for t in tokens if t.type == tokenize.NAME and len(t.string) > 1} & _locals(source))
+    for change in _token_changes(tokens, lines, names):
+        note(*change)
+    return dict(found)
+
+
+def _token_changes(
+    tokens: list[tokenize.TokenInfo], lines: list[str], names: list[str]
+) -> Iterator[tuple[int, int, int, str, str]]:
+    """Changes of single tokens: (line from 0, first column, end column, new text, kind). `names`: the variables."""
     for index, token in enumerate(tokens):
         (row, first), (end_row, last) = token.start, token.end
         if row != end_row or not token.string.strip():
@@ -225,26 +235,26 @@ def candidates(source: str, doc: tuple[int, int] = (0, 0)) -> dict[str, list[Mut
             if token.string in ("<", "<=", ">", ">=", "==", "!="):
                 kind = "comparison"
             for new in SWAPS[token.string]:
-                note(row, first, last, new, kind)
+                yield row, first, last, new, kind
         elif token.type == tokenize.NUMBER:
             for new in _number(token.string):
-                note(row, first, last, new, "number")
+                yield row, first, last, new, "number"
         elif token.type == tokenize.STRING:
             for new in _text(token.string):
-                note(row, first, last, new, "text")
+                yield row, first, last, new, "text"
         elif token.string == "is" and following != "not":
-            note(row, first, last, "is not", "negation")
+            yield row, first, last, "is not", "negation"
         elif token.string == "not" and previous == "is":
-            note(row, tokens[index - 1].start[1], last, "is", "negation")
+            yield row, tokens[index - 1].start[1], last, "is", "negation"
         elif (
             token.string == "in"
             and previous != "not"
             and not lines[row].lstrip().startswith("for ")
             and " for " not in lines[row]
         ):
-            note(row, first, last, "not in", "negation")
+            yield row, first, last, "not in", "negation"
         elif (token.string == "not" and following == "in") or (token.string == "not" and previous != "is"):
-            note(row, first, last + 1, "", "negation")
+            yield row, first, last + 1, "", "negation"
         elif (
             token.string in names
             and previous not in (".", "def")
@@ -254,8 +264,7 @@ def candidates(source: str, doc: tuple[int, int] = (0, 0)) -> dict[str, list[Mut
         ):
             other = names[(names.index(token.string) + 1 + row % (len(names) - 1)) % len(names)]
             if other != token.string and not lines[row].lstrip().startswith("for "):
-                note(row, first, last, other, "variable")
-    return dict(found)
+                yield row, first, last, other, "variable"
 
 
 def _locals(source: str) -> set[str]:

@@ -37,6 +37,19 @@ _CALLABLES = (
     "str.isdigit",
 )
 _BODIES = ("{} % 2 == 0", "{} + 1", "{} > 3", "{} * 2", "str({})", "{}[0]", "len({}) > 1", "{}.upper()", "not {}")
+_AROUND = (
+    "list({})",
+    "list({})",
+    "list({})",
+    "sorted({})",
+    "dict({})",
+    "len({})",
+    "{}[0]",
+    "tuple({})",
+    "next({})",
+    "''.join({})",
+    "' '.join({})",
+)
 _IMPORTED = (  # a line before the call, and an argument that needs it
     ("from operator import add", "add"),
     ("from operator import add, mul", "mul"),
@@ -133,17 +146,20 @@ class Scenes:
             return rng.choice(self.told if self.told and rng.random() < 0.4 else self.documented)
         return rng.choice(self.plain if rng.random() < 0.6 or not self.methods else self.methods)
 
-    def _draw(self, rng: random.Random, run: bool) -> Scene | None:
+    def _bug(self, rng: random.Random, run: bool) -> tuple[int, Mutation, Executed | None] | None:
+        """A function's index and its bug, with the results of both versions if they were `run`."""
         if run:
-            record: Executed | None = rng.choice(rng.choice(self.executed))
-            assert record is not None
-            index, mutation = record.index, record.mutation
-        else:
-            record, index = None, self._index(rng)
-            drawn = mutate(self.functions[index].source, rng, self.functions[index].doc)
-            if drawn is None:
-                return None
-            mutation = drawn
+            record = rng.choice(rng.choice(self.executed))
+            return record.index, record.mutation, record
+        index = self._index(rng)
+        mutation = mutate(self.functions[index].source, rng, self.functions[index].doc)
+        return None if mutation is None else (index, mutation, None)
+
+    def _draw(self, rng: random.Random, run: bool) -> Scene | None:
+        drawn = self._bug(rng, run)
+        if drawn is None:
+            return None
+        index, mutation, record = drawn
         function = self.functions[index]
         if len(function.source if self.size == EXCERPT else function.bare) > LONGEST[self.size]:
             return None
@@ -293,23 +309,8 @@ class Scenes:
             call = f"{callee}({', '.join(arguments)})"
             if rng.random() < 0.15:
                 item = rng.choice("xnrts")
-                call = rng.choice(
-                    (
-                        "list({})",
-                        "list({})",
-                        "list({})",
-                        "sorted({})",
-                        "dict({})",
-                        "len({})",
-                        "{}[0]",
-                        "tuple({})",
-                        "next({})",
-                        "''.join({})",
-                        "' '.join({})",
-                        f"[{item} for {item} in {{}}]",
-                        f"[{item}.{self.names.word(rng)} for {item} in {{}}]",
-                    )
-                ).format(call)
+                comprehensions = (f"[{item} for {item} in {{}}]", f"[{item}.{self.names.word(rng)} for {item} in {{}}]")
+                call = rng.choice((*_AROUND, *comprehensions)).format(call)
             right = values.value(rng)
             if call.startswith(("list(", "sorted(")) and not isinstance(right, list):
                 right = [right, values.near(rng, right)][: rng.randrange(3)]

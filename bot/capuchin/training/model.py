@@ -51,13 +51,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def before(
-    x: Tensor, weight: Tensor, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int, kv: int, eps: float
+    x: Tensor, weight: Tensor, qkv: Tensor, tables: tuple[Tensor, Tensor], heads: int, kv: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Norm, projections and rotary embedding of x [tokens, hidden]: q, k, v, each [tokens, heads or kv, head_dim]."""
+    """Norm, projections and rotary embedding of x [tokens, hidden]: q, k, v, each [tokens, heads or kv, head_dim].
+
+    `tables`: cosines and sines, as `rotate` takes them.
+    """
     y = F.linear(norm(x, weight, eps), qkv)
     y = y.view(x.shape[0], heads + 2 * kv, -1)
     q, k, v = torch.split(y, [heads, kv, kv], dim=1)
-    return rotate(q, cos, sin), rotate(k, cos, sin), v.contiguous()
+    return rotate(q, *tables), rotate(k, *tables), v.contiguous()
 
 
 def after(x: Tensor, mixed: Tensor, o: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor, eps: float) -> Tensor:
@@ -104,7 +107,7 @@ class Capuchin(nn.Module):
         x = F.embedding(ids.reshape(-1), self.embed)
         for layer in self.layers:
             assert isinstance(layer, Layer)
-            q, k, v = self._before(x, layer.input_norm, layer.qkv, cos, sin, heads, kv, eps)
+            q, k, v = self._before(x, layer.input_norm, layer.qkv, (cos, sin), heads, kv, eps)
             q, k, v = (t.view(batch, length, -1, shape.head_dim).transpose(1, 2) for t in (q, k, v))
             k, v = (t.repeat_interleave(heads // kv, dim=1) for t in (k, v))
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # padding comes last: nothing sees it

@@ -118,31 +118,23 @@ class Job:
     plan: Plan
     shape: Shape
     rates: Rates
-    compiled: bool
+    compiled: bool = True
     tokens: int = 0  # seen before this start
     shard: int = 0  # to go on with
 
 
-def train(
-    folder: Path,
-    shards: Path,
-    plan: Plan,
-    shape: Shape,
-    rates: Rates,
-    compiled: bool = True,
-    workers: int = 1,
-    start: Path | None = None,
-) -> Capuchin:
-    """Train to the end of the budget, resuming from `folder/state.pt`; log to `training.jsonl` there.
+def train(job: Job, workers: int = 1, start: Path | None = None) -> Capuchin:
+    """Train to the end of the budget, resuming from `job.folder/state.pt`; log to `training.jsonl` there.
 
     `start`: the folder of a checkpoint to begin with instead of random weights, at the last part of the course.
     """
-    torch.manual_seed(plan.seed)
-    net = Capuchin(shape).bfloat16()
+    folder = job.folder
+    torch.manual_seed(job.plan.seed)
+    net = Capuchin(job.shape).bfloat16()
     if start is not None:
         net.from_transformers(load_file(start / "model.safetensors"))
+        job = dataclasses.replace(job, shard=SETTLED)
     folder.mkdir(parents=True, exist_ok=True)
-    job = Job(folder, shards, plan, shape, rates, compiled, shard=0 if start is None else SETTLED)
     team = parallel.team(net, workers)
     state = None
     if (folder / "state.pt").exists():
@@ -150,7 +142,7 @@ def train(
         state = saved["optimizer"]
         job = dataclasses.replace(job, tokens=saved["tokens"], shard=saved["shard"])
         team.clock[0] = saved["minutes"]
-    optimizer = Optimizer(net, rates, state)
+    optimizer = Optimizer(net, job.rates, state)
     parallel.run(_work, workers, (job, team, optimizer.state))
     return net
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
+from bot.llm.conversation import OVERHEAD, Conversation, Sampling, fitted_issue, opening, shortened
 from bot.llm.prompts import render
 from bot.llm.replies import Turn, parse_choice_turn
 from bot.patch.apply import Problem
@@ -199,15 +199,13 @@ class _Machine:
 
     async def run(self) -> Choice:
         messages = await self._opening()
-        talk = Conversation(
-            self._model,
-            "selection",
-            messages,
+        sampling = Sampling(
             seed=self._settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=self._settings.selection_temperature,
             grows=self._solver.replies_grow,
         )
+        talk = Conversation(self._model, "selection", messages, sampling)
         tests: dict[str, Test] = {}
         passed: dict[str, tuple[bool | None, ...]] = {}
         asked_back = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
-from bot.llm.conversation import Conversation, fitted_issue, opening
+from bot.llm.conversation import Conversation, Sampling, fitted_issue, opening
 from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.paths import normalised
@@ -158,16 +158,14 @@ class _Sampler:
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
         hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
         messages = opening(self._solver.profile, template, **shared, **hints, **values)
-        return Conversation(
-            self._model,
-            key,
-            messages,
+        sampling = Sampling(
             seed=settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
             temperature=settings.temperature,
             grows=self._solver.replies_grow,
             grammar=self._grammars[template],
         )
+        return Conversation(self._model, key, messages, sampling)
 
     def _apply(self, edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
         """The patch without edits of the tests that judge it, which would cost it every vote; or a problem.

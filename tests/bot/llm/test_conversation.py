@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.llm.conversation import OVERHEAD, Conversation
+from bot.llm.conversation import OVERHEAD, Conversation, Sampling
 from bot.records import FinishReason, Message, Reply
 from tests.scripted import ScriptedModel, estimate
 
@@ -11,7 +11,7 @@ from tests.scripted import ScriptedModel, estimate
 async def test_a_reply_that_was_cut_off_is_followed_by_longer_ones(grows: bool, limits: list[int]) -> None:
     model = ScriptedModel(lambda key, messages: Reply(text="", finish_reason=FinishReason.LENGTH), context_window=1000)
     opening = [Message(role="user", content="go")]
-    conversation = Conversation(model, "k", opening, seed=0, max_tokens=100, temperature=0, grows=grows)
+    conversation = Conversation(model, "k", opening, Sampling(seed=0, max_tokens=100, temperature=0, grows=grows))
     for _ in limits:
         assert (await conversation.ask()).cut_off
         conversation.say("again")
@@ -22,7 +22,8 @@ async def test_a_longer_reply_costs_no_earlier_turn() -> None:
     model = ScriptedModel(
         lambda key, messages: Reply(text="x" * 800, finish_reason=FinishReason.LENGTH), context_window=600
     )
-    conversation = Conversation(model, "k", [Message(role="user", content="go")], seed=0, max_tokens=100, temperature=0)
+    opening = [Message(role="user", content="go")]
+    conversation = Conversation(model, "k", opening, Sampling(seed=0, max_tokens=100, temperature=0))
     await conversation.ask()
     conversation.say("again")
     await conversation.ask()

@@ -12,7 +12,7 @@ from bot.capuchin.training.evaluate import TEST, sampler
 from bot.capuchin.training.export import config, export
 from bot.capuchin.training.model import Capuchin, Shape
 from bot.capuchin.training.optimizer import Rates, orthogonal
-from bot.capuchin.training.train import TOKENS, Plan, Shards, factor, train
+from bot.capuchin.training.train import TOKENS, Job, Plan, Shards, factor, train
 
 CHECKPOINT = Path(__file__).parents[4] / "engine" / "checkpoints" / "capuchin"
 TINY = Shape(
@@ -64,8 +64,8 @@ def test_batches_have_one_size_and_the_shards_are_taken(shards: Path) -> None:
 
 def test_a_tiny_network_learns_is_saved_resumed_and_exported(shards: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    train(run, shards, Plan(steps=4, warmup=1), TINY, Rates(), compiled=False)
-    net = train(run, shards, Plan(steps=6, warmup=1), TINY, Rates(), compiled=False)  # goes on at step 4
+    train(Job(run, shards, Plan(steps=4, warmup=1), TINY, Rates(), compiled=False))
+    net = train(Job(run, shards, Plan(steps=6, warmup=1), TINY, Rates(), compiled=False))  # goes on at step 4
     lines = (run / "training.jsonl").read_text().splitlines()
     assert len(lines) == 1  # step 1 alone is logged
     ids = torch.randint(0, 4096, (2, 64))
@@ -100,7 +100,7 @@ def test_training_goes_on_from_a_checkpoint(shards: Path, tmp_path: Path) -> Non
     export(net.to_transformers(), TINY, CHECKPOINT, tmp_path / "first")
     (shards / "00000.npz").rename(shards / f"{data.SETTLED:05}.npz")
     plan = Plan(steps=1, warmup=10**9)  # a rate of nothing
-    again = train(tmp_path / "run", shards, plan, TINY, Rates(), compiled=False, start=tmp_path / "first")
+    again = train(Job(tmp_path / "run", shards, plan, TINY, Rates(), compiled=False), start=tmp_path / "first")
     for name, tensor in net.to_transformers().items():
         assert torch.equal(again.to_transformers()[name], tensor.bfloat16()), name
 
