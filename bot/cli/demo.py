@@ -90,7 +90,7 @@ async def run_demo(
     path, for the engine. Raises `TroopError`, `ModelMissing` at once where the model has not been fetched.
     """
     if not (ROOT / "tests" / "demo").is_dir():
-        raise TroopError("the demo lives in Troop's source tree: clone the repository and run `make demo` there")
+        raise TroopError("the demo needs Troop's source tree: clone the repository and run `make demo` in it")
     progress = ConsoleProgress(sys.stdout)
     own: dict[str, Any] = {}
     if model:  # read before the demo forgets what this machine is set up for
@@ -105,6 +105,7 @@ async def run_demo(
     _clear(data)
     started = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(progress.close)
         endpoint = base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(

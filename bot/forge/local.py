@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
 from bot.forge.branches import PREFIX
-from bot.git.command import Watch, check_branch, check_commit, git
+from bot.git.command import Limits, check_branch, check_commit, git
 from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
 from bot.records import Checkout, Patch
@@ -108,7 +108,7 @@ class LocalCheckout:
             raise BranchTaken(f"{branch} has a commit that is not Troop's; it is left alone: rename or delete it")
 
     async def _git(self, *arguments: str, config: Sequence[str] = (), stdin: bytes = b"") -> bytes:
-        return await git(*arguments, cwd=self._path, config=config, stdin=stdin, seconds=SECONDS)
+        return await git(*arguments, cwd=self._path, config=config, stdin=stdin, limits=Limits(SECONDS))
 
     async def _top_level(self) -> Path | None:
         try:
@@ -149,13 +149,12 @@ class LocalCheckout:
             names = await self._git(*listing)
         else:
             excludes = [f"--exclude={pattern}" for pattern in _NEVER_SOURCE]
-            names = await git(*listing, *excludes, cwd=self._path, env=here, seconds=SECONDS)
+            names = await git(*listing, *excludes, cwd=self._path, env=here, limits=Limits(SECONDS))
         paths = sorted({name for name in names.split(b"\0") if name and self._is_source(name)})
         total = sum(os.lstat(os.path.join(os.fsencode(self._path), path)).st_size for path in paths)
         if total > MAX_BYTES:
             raise CheckoutError(f"the files take {total:,} bytes, {MAX_BYTES:,} are allowed; ignore some in .gitignore")
         stdin = b"".join(path + b"\0" for path in paths)
-        watch = Watch(workspace.folder, 2 * MAX_BYTES)
         await git(
             "update-index",
             "-z",
@@ -164,8 +163,7 @@ class LocalCheckout:
             cwd=self._path,
             env=here,
             stdin=stdin,
-            seconds=SECONDS,
-            watch=watch,
+            limits=Limits(SECONDS, workspace.folder, 2 * MAX_BYTES),
         )
         return (await workspace.git("write-tree")).decode().strip()
 

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
 from bot.forge.api import GitHubApi
 from bot.forge.branches import PREFIX
-from bot.git.command import Remote, check_branch, check_commit
+from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
 from bot.patch.policy import check_patch
@@ -113,7 +113,7 @@ class GitHubHost:
             await self._check_own(workspace, remote, branch, old, commit)
         lease = f"--force-with-lease={reference}:{old}"  # nothing if it must not exist yet
         arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
-        await workspace.git("push", *arguments, remote=remote, seconds=self._settings.checkout_timeout)
+        await workspace.git("push", *arguments, remote=remote, limits=Limits(self._settings.checkout_timeout))
 
     async def _tip(self, workspace: Workspace, remote: Remote, reference: str) -> str:
         """The commit that the remote's branch points to, or ""."""

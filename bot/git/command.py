@@ -91,11 +91,15 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """A folder that may not outgrow `max_bytes` while git runs."""
+class Limits:
+    """What a git command may take: `seconds`, and where a `folder` is named, `max_bytes` on disk below it."""
 
-    folder: Path
-    max_bytes: int
+    seconds: float = 120.0
+    folder: Path | None = None
+    max_bytes: int = 0
+
+
+DEFAULT_LIMITS = Limits()
 
 
 async def git(
@@ -105,13 +109,12 @@ async def git(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
-    seconds: float = 120.0,
-    watch: Watch | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> bytes:
     """Git's standard output.
 
-    Raises `GitFailed` where git says no, `CheckoutError` where the `seconds` or the watched folder's
-    size is spent; git and its children are dead by then. Options must come before names in `arguments`, and `--`
+    Raises `GitFailed` where git ends with an error, `CheckoutError` beyond the `limits`; git and its children are dead
+    by then. Options must come before names in `arguments`, and `--`
     between them, wherever a name is not ours.
     """
     safe = [part for setting in (*_SAFE, *config) for part in ("-c", setting)]
@@ -126,42 +129,42 @@ async def git(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    talk = asyncio.ensure_future(process.communicate(stdin))
+    ended = asyncio.ensure_future(process.communicate(stdin))
     name = next(word for word in arguments if not word.startswith("-"))
     try:
-        await _supervise(talk, name, seconds, watch)
+        await _supervise(ended, name, limits)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.gather(talk, return_exceptions=True)
-    output, errors = talk.result()
+            await asyncio.gather(ended, return_exceptions=True)
+    output, errors = ended.result()
     if process.returncode:
         words = redact(errors.decode(errors="replace").strip()[-2000:], remote.secrets if remote else ())
         raise GitFailed(f"git {name} ended with exit code {process.returncode}: {words}", words)
     return output
 
 
-async def _supervise(
-    talk: "asyncio.Future[tuple[bytes, bytes]]", name: str, seconds: float, watch: Watch | None
-) -> None:
-    """Wait for the end, or raise `CheckoutError`. A pack tells its size only by arriving, so the folder is watched."""
+async def _supervise(ended: "asyncio.Future[tuple[bytes, bytes]]", name: str, limits: Limits) -> None:
+    """Wait for the end, or raise `CheckoutError`. A pack tells its size only on disk."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + limits.seconds
     while True:
         left = deadline - loop.time()
-        await asyncio.wait([talk], timeout=max(0.0, min(left, _POLL) if watch else left))
-        if watch:
-            size = await asyncio.to_thread(folder_size, watch.folder, watch.max_bytes)
-            if size > watch.max_bytes:
+        await asyncio.wait([ended], timeout=max(0.0, min(left, _POLL) if limits.folder else left))
+        if limits.folder:
+            size = await asyncio.to_thread(folder_size, limits.folder, limits.max_bytes)
+            if size > limits.max_bytes:
                 raise CheckoutError(
-                    f"the repository takes more than {watch.max_bytes:,} bytes; "
+                    f"the repository takes more than {limits.max_bytes:,} bytes; "
                     "raise TROOP_CHECKOUT_MAX_BYTES if it may"
                 )
-        if talk.done():
+        if ended.done():
             return
         if loop.time() >= deadline:
-            raise CheckoutError(f"git {name} took more than {seconds:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may")
+            raise CheckoutError(
+                f"git {name} took more than {limits.seconds:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may"
+            )
 
 
 def folder_size(folder: Path, enough: int) -> int:

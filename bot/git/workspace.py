@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bot.errors import CheckoutError
-from bot.git.command import Remote, Watch, check_commit, git
+from bot.git.command import DEFAULT_LIMITS, Limits, Remote, check_commit, git
 
 
 class Workspace:
@@ -28,8 +28,7 @@ class Workspace:
         remote: Remote | None = None,
         stdin: bytes = b"",
         config: Sequence[str] = (),
-        seconds: float = 120.0,
-        watch: Watch | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
         """`git` on this workspace; see there. `index` stands in for the workspace's own index."""
         here = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.tree)}
@@ -42,8 +41,7 @@ class Workspace:
             stdin=stdin,
             env=here | dict(env or {}),
             config=config,
-            seconds=seconds,
-            watch=watch,
+            limits=limits,
         )
 
     async def create(self) -> None:
@@ -56,9 +54,9 @@ class Workspace:
     async def fetch(self, remote: Remote, commit: str, *, seconds: float, max_bytes: int) -> str:
         """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
         wanted = check_commit(commit) if commit else "HEAD"
-        watch = Watch(self.folder, max_bytes)
+        limits = Limits(seconds, self.folder, max_bytes)
         arguments = ("--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--", remote.url, wanted)
-        await self.git("fetch", *arguments, remote=remote, seconds=seconds, watch=watch)
+        await self.git("fetch", *arguments, remote=remote, limits=limits)
         found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         return found.decode().strip()
 
@@ -73,5 +71,5 @@ class Workspace:
                 f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES if they may"
             )
         await self.git("read-tree", commit)
-        watch = Watch(self.folder, 3 * max_bytes)
-        await self.git("checkout-index", "--all", "--force", "--quiet", seconds=seconds, watch=watch)
+        limits = Limits(seconds, self.folder, 3 * max_bytes)
+        await self.git("checkout-index", "--all", "--force", "--quiet", limits=limits)

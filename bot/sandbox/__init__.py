@@ -3,15 +3,17 @@
 `open_sandbox` is all that others need; `bot.patch.protected_files` says which candidates lose their votes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from bot.contracts import Sandbox
 from bot.errors import SandboxUnavailable
+from bot.repo_config import RepoConfig
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
 
+NO_CONFIG = RepoConfig()
 _REFUSE = "to refuse it, use the Docker sandbox: --sandbox docker or TROOP_SANDBOX_KIND=docker"
 
 
@@ -19,18 +21,15 @@ async def open_sandbox(
     settings: SandboxSettings,
     tree: Path,
     *,
-    scripts: Mapping[str, tuple[str, ...]] | None = None,
-    setup: str = "",
-    image: str = "",
+    config: RepoConfig = NO_CONFIG,
     server: bool = False,
     venv_of: Path | None = None,
     notice: Callable[[str], None],
 ) -> Sandbox:
     """A sandbox over the files of `tree`, which may be changed or removed afterwards; `close` it.
 
-    `scripts`: how scripts of an ending are run, such as `{".rb": ("ruby", "{script}")}`. `setup`: a shell command that
-    installs the dependencies, run once with network (Docker only). `image`: instead of the settings' one. `server`:
-    strangers' issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout, whose
+    `config`: the repository's, of which `scripts`, `setup` (Docker only) and `image` are used. `server`: strangers'
+    issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout, whose
     `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
     gets what the operator should know.
 
@@ -43,13 +42,15 @@ async def open_sandbox(
         )
     if settings.kind != "process":
         try:
-            return await DockerSandbox.open(settings, tree, scripts=scripts, setup=setup, image=image)
+            return await DockerSandbox.open(
+                settings, tree, scripts=config.scripts, setup=config.setup, image=config.image
+            )
         except SandboxUnavailable as missing:
             if server or settings.kind == "docker":
                 raise
             notice(f"no Docker sandbox: {missing}")
-    process = await ProcessSandbox.open(settings, tree, scripts=scripts, venv_of=venv_of)
-    if setup:
+    process = await ProcessSandbox.open(settings, tree, scripts=config.scripts, venv_of=venv_of)
+    if config.setup:
         notice("the repository's `setup` command is not run: without Docker, install its dependencies yourself")
     notice(describe(process))
     return process

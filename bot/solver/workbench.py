@@ -51,15 +51,7 @@ async def open_workbench(
     """
     config, notes = read_config(checkout, settings)
     async with open_models(settings, base_url, user) as models:
-        sandbox = await open_sandbox(
-            settings.sandbox,
-            Path(checkout.root),
-            scripts=config.scripts,
-            setup=config.setup,
-            image=config.image,
-            server=server,
-            notice=notice,
-        )
+        sandbox = await open_sandbox(settings.sandbox, Path(checkout.root), config=config, server=server, notice=notice)
         try:
             yield Workbench(
                 checkout=checkout,

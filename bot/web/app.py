@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -49,6 +49,16 @@ class Taken(Record):
     decision: Decision
     accepted: Accepted | None
 
+    @property
+    def job_id(self) -> str | None:
+        """The job to enqueue."""
+        return self.accepted.job_id if self.accepted else None
+
+    @property
+    def event(self) -> str:
+        """E.g. `issues.labeled`."""
+        return f"{self.delivery.event}.{self.delivery.action}" if self.delivery.action else self.delivery.event
+
 
 def create_app(
     settings: Settings,
@@ -58,90 +68,112 @@ def create_app(
     lifespan: "Lifespan | None" = None,
 ) -> FastAPI:
     """The application. Raises `SettingsError` without a webhook secret: nothing could be verified."""
-    secrets = settings.webhook_secrets()
-    if not secrets:
-        raise SettingsError("TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings")
-    rules = Rules.of(settings)
     metrics = Metrics()
-    bodies = BodyReader()
     handover = Handover(dispatcher, metrics)
+    webhook = Webhook(settings, store, handover, metrics)
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(routes(settings, store))
+    app.add_api_route("/webhook", webhook.post, methods=["POST"])
+    app.include_router(_state_of(store, handover, metrics))
+    return app
 
-    def take(body: bytes, headers: Mapping[str, str]) -> Taken | Refusal:
-        delivery = receive(body, headers, secrets)
-        if isinstance(delivery, Refusal):
-            return delivery
-        decision = decide(delivery, rules)
-        if isinstance(decision, Answer | Ignore):
-            return Taken(delivery=delivery, decision=decision, accepted=None)
-        accepted = store.accept(delivery.guid, delivery.event, delivery.action or "", decision)
-        return Taken(delivery=delivery, decision=decision, accepted=accepted)
 
-    def refuse(refusal: Refusal) -> Response:
-        metrics.refused.labels(status=str(refusal.status)).inc()
-        log.warning("refused status=%d reason=%s", refusal.status, _line(refusal.reason))
-        # An unread body would be taken for the next request on this connection.
-        return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
+class Webhook:
+    """The endpoint that GitHub delivers to."""
 
-    @app.post("/webhook")
-    async def webhook(request: Request) -> Response:
+    def __init__(self, settings: Settings, store: WebStore, handover: "Handover", metrics: Metrics) -> None:
+        self._secrets = settings.webhook_secrets()
+        if not self._secrets:
+            raise SettingsError(
+                "TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings"
+            )
+        self._rules = Rules.of(settings)
+        self._store = store
+        self._handover = handover
+        self._metrics = metrics
+        self._bodies = BodyReader()
+
+    async def post(self, request: Request) -> Response:
+        """Verify, decide, store, enqueue, answer."""
         started = time.perf_counter()
-        if "x-hub-signature-256" not in request.headers:  # nothing of the body is read for a stranger
-            return refuse(Refusal(status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret"))
-        body = await bodies.read(request)
+        if "x-hub-signature-256" not in request.headers:  # no body is read for a stranger
+            return self._refuse(Refusal(status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret"))
+        body = await self._bodies.read(request)
         if isinstance(body, Refusal):
-            return refuse(body)
+            return self._refuse(body)
         try:
-            taken = await run_in_threadpool(take, body, request.headers)
+            taken = await run_in_threadpool(self._take, body, request.headers)
         except StoreUnavailable as error:
             log.error("not stored guid=%s error=%s", _line(request.headers.get("x-github-delivery", "")), error)
             return JSONResponse({"error": "the database is out of reach; deliver it again"}, 503)
         if isinstance(taken, Refusal):
-            return refuse(taken)
-        job_id = taken.accepted.job_id if taken.accepted else None
-        if job_id is not None:
-            await handover(job_id)
+            return self._refuse(taken)
+        if taken.job_id is not None:
+            await self._handover(taken.job_id)
+        return self._accept(taken, time.perf_counter() - started)
+
+    def _take(self, body: bytes, headers: Mapping[str, str]) -> Taken | Refusal:
+        """Verify, decide and store. Blocks on the database."""
+        delivery = receive(body, headers, self._secrets)
+        if isinstance(delivery, Refusal):
+            return delivery
+        decision = decide(delivery, self._rules)
+        if isinstance(decision, Answer | Ignore):
+            return Taken(delivery=delivery, decision=decision, accepted=None)
+        accepted = self._store.accept(delivery.guid, delivery.event, delivery.action or "", decision)
+        return Taken(delivery=delivery, decision=decision, accepted=accepted)
+
+    def _accept(self, taken: Taken, seconds: float) -> Response:
         answer = _answer(taken)
-        metrics.deliveries.labels(decision=answer["decision"]).inc()
-        metrics.duplicates.inc(answer["duplicate"])
-        seconds = time.perf_counter() - started
-        metrics.acknowledgement.observe(seconds)
+        self._metrics.deliveries.labels(decision=answer["decision"]).inc()
+        self._metrics.duplicates.inc(answer["duplicate"])
+        self._metrics.acknowledgement.observe(seconds)
         log.info(
             "delivery guid=%s event=%s decision=%s job=%s duplicate=%s ms=%.1f reason=%s",
             taken.delivery.guid,
-            f"{taken.delivery.event}.{taken.delivery.action}" if taken.delivery.action else taken.delivery.event,
+            taken.event,
             answer["decision"],
-            job_id or "-",
+            taken.job_id or "-",
             answer["duplicate"],
             seconds * 1000,
             _line(answer["reason"]),
         )
         return JSONResponse(answer, 202)
 
-    @app.get("/health")
+    def _refuse(self, refusal: Refusal) -> Response:
+        self._metrics.refused.labels(status=str(refusal.status)).inc()
+        log.warning("refused status=%d reason=%s", refusal.status, _line(refusal.reason))
+        # An unread body would be taken for the next request on this connection.
+        return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
+
+
+def _state_of(store: WebStore, handover: "Handover", metrics: Metrics) -> APIRouter:
+    """What machines ask of a service: whether it lives, whether it is ready, its numbers."""
+    router = APIRouter()
+
+    @router.get("/health")
     async def health() -> dict[str, str]:
         """The process lives."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @router.get("/ready")
     async def ready() -> Response:
-        """The database can be read. Trouble with the queue is told but is no reason to send deliveries elsewhere."""
+        """The database can be read. A broken queue is reported, but deliveries are still taken."""
         try:
             await run_in_threadpool(store.counts)
         except StoreUnavailable as error:
             return JSONResponse({"database": str(error)}, 503)
         return JSONResponse({"database": "ok", "queue": handover.trouble or "ok"})
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     def prometheus() -> Response:
         try:
             counts = store.counts()
         except StoreUnavailable:
-            counts = {}  # the other numbers are worth having most of all now
+            counts = {}  # the other numbers matter most now
         return Response(metrics.render(counts), headers={"Content-Type": CONTENT_TYPE})
 
-    return app
+    return router
 
 
 class Lifespan(Protocol):
@@ -182,13 +214,12 @@ def _answer(taken: Taken) -> dict[str, Any]:
             reason = taken.decision.message
         case _:
             reason = accepted.note if accepted else ""
-    job_id = accepted.job_id if accepted else None
-    job = parse(job_id) if job_id else None
+    job = parse(taken.job_id) if taken.job_id else None
     return {
         "decision": type(taken.decision).__name__,
         "reason": reason,
         "run": job.id if job and job.kind == RUN else None,
-        "job": job_id,
+        "job": taken.job_id,
         "duplicate": bool(accepted and accepted.duplicate),
     }
 

@@ -10,20 +10,14 @@ from bot.settings import Settings, checked
 from bot.store import Store
 from bot.worker.executor import Service
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Worker, serve
+from bot.worker.worker import Callbacks, Worker, serve
 
 
 def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
     """The worker of these settings; see `Service`."""
     service = Service(settings, store, local=local, watch=watch)
-    return Worker(
-        store,
-        service.execute,
-        service.execute_command,
-        service.announce,
-        lease_seconds=settings.lease_seconds,
-        close=service.close,
-    )
+    callbacks = Callbacks(service.execute, service.execute_command, service.announce, service.close)
+    return Worker(store, callbacks, lease_seconds=settings.lease_seconds)
 
 
 async def run_worker(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from tenacity import (
@@ -90,36 +91,42 @@ class Announce(Protocol):
         """Tell the issue of an end; idempotent. What it raises is logged, and it is tried again later."""
 
 
+async def _nothing() -> None:
+    """There is nothing to close."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a worker calls. `close` comes last, once no job is left: for what the others share, such as an engine."""
+
+    execute: Execute
+    execute_command: ExecuteCommand
+    announce: Announce
+    close: Callable[[], Awaitable[None]] = _nothing
+
+
 class Worker:
     """Call from one event loop."""
 
     def __init__(
         self,
         store: Store,
-        execute: Execute,
-        execute_command: ExecuteCommand,
-        announce: Announce,
+        callbacks: Callbacks,
         *,
         lease_seconds: float = 60.0,
         delays: tuple[float, ...] = DELAYS,
         name: str = "",
-        close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`close` is awaited by `serve` once no job is left: for what the callables share, such as an engine."""
         self._store = store
-        self._execute = execute
-        self._execute_command = execute_command
-        self._announce = announce
+        self._callbacks = callbacks
         self._lease = lease_seconds
         self._delays = delays
         self.name = name or f"{platform.node()}:{os.getpid()}"
         self._shutdown = asyncio.Event()
-        self._close = close
 
     async def close(self) -> None:
-        """Let go of what the jobs shared."""
-        if self._close is not None:
-            await self._close()
+        """Close what the jobs shared."""
+        await self._callbacks.close()
 
     def shutdown(self) -> None:
         """Give running work back and take no more. Call it in the event loop's thread, e.g. from a signal handler."""
@@ -164,7 +171,7 @@ class Worker:
 
         try:
             end = await under_lease(
-                self._execute(run, DbJournal(self._store, *held), progress, advance),
+                self._callbacks.execute(run, DbJournal(self._store, *held), progress, advance),
                 lambda: self._store.renew(*held, self._lease, progress.text),
                 lease_seconds=self._lease,
                 shutdown=self._shutdown,
@@ -222,7 +229,7 @@ class Worker:
             return
         try:
             async with asyncio.timeout(ANNOUNCE_TIMEOUT):
-                await self._announce(telling.run, telling.state, telling.reason)
+                await self._callbacks.announce(telling.run, telling.state, telling.reason)
         except Exception:
             delay = await self._persist(self._store.announcement_failed, run_id)
             again = "given up" if delay is None else f"tried again in {delay:.0f} s"
@@ -242,7 +249,7 @@ class Worker:
         held = (command.id, command.attempt)
         try:
             done = await under_lease(
-                self._execute_command(command),
+                self._callbacks.execute_command(command),
                 lambda: self._store.renew_command(*held, self._lease),
                 lease_seconds=self._lease,
                 shutdown=self._shutdown,

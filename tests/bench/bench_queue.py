@@ -27,7 +27,7 @@ from bot.journal import MemoryJournal
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import Store
-from bot.worker.worker import Advance, Executed, Finished, StoredProgress, Worker
+from bot.worker.worker import Advance, Callbacks, Executed, Finished, StoredProgress, Worker
 from tests.bot.queueing import start
 from tests.services import RedisServer, redis_executable
 
@@ -92,7 +92,7 @@ async def through(count: int, folder: Path, make: Callable[[Worker], Dispatcher]
     async def announce(run: ClaimedRun, state: RunState, reason: str) -> None:
         raise AssertionError(f"run {run.id} is {state}: {reason}")
 
-    worker = Worker(store, empty_pipeline, execute_command, announce, name="bench")
+    worker = Worker(store, Callbacks(empty_pipeline, execute_command, announce), name="bench")
     handle = worker.handle
 
     async def counted(job_id: str) -> str | None:

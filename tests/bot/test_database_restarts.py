@@ -12,7 +12,7 @@ from bot.lifecycle import RunState
 from bot.records import ClaimedRun, Reply
 from bot.store import Store
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Advance, Finished, Worker, serve
+from bot.worker.worker import Advance, Callbacks, Finished, Worker, serve
 from tests.bot.queueing import start, state_of
 from tests.bot.worker.working import SHORT, Fake, solve
 from tests.patience import eventually, soon
@@ -42,7 +42,7 @@ async def test_runs_end_well_and_no_stored_step_is_made_again(postgres_url: str,
 
     fake.run = run
     worker = Worker(
-        store, fake.execute, fake.execute_command, fake.announce, lease_seconds=SHORT, delays=(0.01,) * 1000
+        store, Callbacks(fake.execute, fake.execute_command, fake.announce), lease_seconds=SHORT, delays=(0.01,) * 1000
     )
     dispatcher = InProcessDispatcher(worker.handle, {"run": 2, "command": 1})
     stop = asyncio.Event()

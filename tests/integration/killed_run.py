@@ -19,7 +19,7 @@ from bot.records import ClaimedRun
 from bot.settings import Settings
 from bot.store import Store, run_job
 from bot.worker.executor import Service
-from bot.worker.worker import Advance, Finished, Worker
+from bot.worker.worker import Advance, Callbacks, Finished, Worker
 from tests.patience import PATIENCE
 
 LEASE = 0.4  # seconds
@@ -55,7 +55,7 @@ async def work(settings: Settings, run_id: int, point: str) -> None:
             die()
         return end
 
-    worker = Worker(store, execute, service.execute_command, service.announce, lease_seconds=LEASE)
+    worker = Worker(store, Callbacks(execute, service.execute_command, service.announce), lease_seconds=LEASE)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         await worker.handle(run_job(run_id))

@@ -61,3 +61,23 @@ def test_transformers_loads_with_our_kernels_installed(wheel: Path, tmp_path: Pa
         argv, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_says_in_one_line_what_it_needs(wheel: Path, tmp_path: Path) -> None:
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(installed)
+    empty.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "from bot.cli.main import main; main()", "demo"],
+        cwd=empty,
+        env={"PYTHONPATH": str(installed), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert "source tree" in said
+    assert "`make demo`" in said
+    assert not list(empty.iterdir())

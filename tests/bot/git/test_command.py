@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
-from bot.git.command import Remote, Watch, check_branch, check_commit, folder_size, git
+from bot.git.command import Limits, Remote, check_branch, check_commit, folder_size, git
 from bot.git.workspace import Workspace
 from tests.patience import PATIENCE, eventually, growing, soon
 
@@ -143,7 +143,7 @@ async def test_time_is_capped_and_children_die(tmp_path: Path) -> None:
     alias = ("alias.wait=!sleep 1000000 & echo $! > pid; wait",)
     for seconds in growing(0.5):
         with pytest.raises(CheckoutError, match=re.escape(f"more than {seconds:g} s")):
-            await git("wait", cwd=tmp_path, config=alias, seconds=seconds)
+            await git("wait", cwd=tmp_path, config=alias, limits=Limits(seconds))
         if told := below(tmp_path, "pid"):
             break
     pid = int(told[0].read_text())
@@ -157,13 +157,13 @@ async def test_growth_is_capped(tmp_path: Path) -> None:
     grown.mkdir()
     alias = (f"alias.grow=!head -c 3000000 /dev/zero > {grown}/x; sleep 1000000",)
     with pytest.raises(CheckoutError, match="TROOP_CHECKOUT_MAX_BYTES"):
-        await git("grow", cwd=tmp_path, config=alias, watch=Watch(grown, 1_000_000))
+        await git("grow", cwd=tmp_path, config=alias, limits=Limits(PATIENCE, grown, 1_000_000))
 
 
 async def test_a_cancelled_git_is_killed(tmp_path: Path) -> None:
     await git("init", "--quiet", ".", cwd=tmp_path)
     alias = ("alias.wait=!echo $$ > pid; sleep 1000000",)
-    task = asyncio.create_task(git("wait", cwd=tmp_path, config=alias, seconds=2 * PATIENCE))
+    task = asyncio.create_task(git("wait", cwd=tmp_path, config=alias, limits=Limits(2 * PATIENCE)))
     (pid,) = await eventually(lambda: [int(text) for path in below(tmp_path, "pid") if (text := path.read_text())])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
+from bot.repo_config import RepoConfig
 from bot.sandbox import describe, open_sandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
@@ -155,7 +156,7 @@ async def test_the_server_refuses_it_and_people_are_told(tmp_path: Path) -> None
     said: list[str] = []
     with pytest.raises(SandboxUnavailable, match="TROOP_SANDBOX_KIND=docker"):
         await open_sandbox(SETTINGS, source, server=True, notice=said.append)
-    opened = await open_sandbox(SETTINGS, source, setup="make deps", notice=said.append)
+    opened = await open_sandbox(SETTINGS, source, config=RepoConfig(setup="make deps"), notice=said.append)
     assert isinstance(opened, ProcessSandbox)
     assert "is not run" in said[0]
     assert "--sandbox docker" in said[1]

@@ -23,7 +23,7 @@ from bot.dispatch.inprocess import InProcessDispatcher
 from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.web.serve import run_server
-from bot.worker.worker import Executed, Finished, Worker
+from bot.worker.worker import Callbacks, Executed, Finished, Worker
 
 async def execute(run, journal, progress, advance):
     if sys.argv[3] == "endless":
@@ -43,7 +43,7 @@ async def killed(self, job_id):
 if sys.argv[3] == "killed":
     InProcessDispatcher.enqueue = killed
 service = types.ModuleType("bot.worker.process")
-service.build_worker = lambda settings, store: Worker(store, execute, execute_command, announce)
+service.build_worker = lambda settings, store: Worker(store, Callbacks(execute, execute_command, announce))
 sys.modules["bot.worker.process"] = service
 logging.basicConfig()
 settings = Settings(

@@ -17,7 +17,7 @@ from bot.records import ClaimedCommand, ClaimedRun
 from bot.settings import SandboxSettings, Settings, checked
 from bot.store import Store
 from bot.web.serve import build_app, run_server
-from bot.worker.worker import Advance, Executed, Finished, Worker
+from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker
 from tests.bot.webhook.deliveries import SECRET, payload, request
 from tests.patience import PATIENCE
 from tests.services import RedisServer
@@ -116,7 +116,7 @@ async def told() -> Told:
 
 
 async def test_without_redis_the_worker_is_in_the_process(settings: Settings, store: Store, told: Told) -> None:
-    worker = Worker(store, told.execute, told.execute_command, told.announce)
+    worker = Worker(store, Callbacks(told.execute, told.execute_command, told.announce))
     async with Running(build_app(settings, store, worker=worker)) as running, asyncio.timeout(PATIENCE):
         await running.send("issues.labeled")
         run, state, reason = await told.runs.get()
@@ -129,7 +129,7 @@ async def test_without_redis_the_worker_is_in_the_process(settings: Settings, st
 async def test_what_was_queued_before_the_start_is_swept_up(settings: Settings, store: Store, told: Told) -> None:
     async with Running(build_app(settings, store)) as running:  # no worker: the job stays in the database
         await running.send("issues.labeled")
-    worker = Worker(store, told.execute, told.execute_command, told.announce)
+    worker = Worker(store, Callbacks(told.execute, told.execute_command, told.announce))
     async with Running(build_app(settings, store, worker=worker)), asyncio.timeout(PATIENCE):
         assert (await told.runs.get())[1] is RunState.FAILED
 
@@ -151,7 +151,7 @@ async def test_with_redis_another_process_works_and_an_outage_loses_nothing(
     redis_server: RedisServer,
 ) -> None:
     settings = settings.model_copy(update={"redis_url": redis_server.url, "sweep_seconds": 0.05})
-    worker = Worker(store, told.execute, told.execute_command, told.announce)
+    worker = Worker(store, Callbacks(told.execute, told.execute_command, told.announce))
     elsewhere = open_dispatcher(settings, worker.handle)
     working = asyncio.create_task(elsewhere.run())
     try:
@@ -175,6 +175,6 @@ async def test_a_worker_that_ends_by_itself_ends_the_process(
 
     monkeypatch.setattr(InProcessDispatcher, "run", broken)
     failed = asyncio.Event()
-    worker = Worker(store, told.execute, told.execute_command, told.announce)
+    worker = Worker(store, Callbacks(told.execute, told.execute_command, told.announce))
     async with Running(build_app(settings, store, worker=worker, on_failure=failed.set)), asyncio.timeout(PATIENCE):
         await failed.wait()

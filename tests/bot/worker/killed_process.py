@@ -20,7 +20,7 @@ from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun, Reply
 from bot.store import Store
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Advance, Executed, Finished, Worker, serve
+from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker, serve
 from tests.bot.queueing import start
 from tests.patience import soon
 
@@ -37,7 +37,7 @@ class Process:
         self.point = point
         self.effects = folder / "effects"
         self.store = Store.open(f"sqlite:///{folder / 'troop.sqlite3'}", max_crashes=max_crashes)
-        self.worker = Worker(self.store, self.execute, self.command, self.announce, lease_seconds=LEASE)
+        self.worker = Worker(self.store, Callbacks(self.execute, self.command, self.announce), lease_seconds=LEASE)
         queues = {"run": 1, "command": 1}
         self.dispatcher: Dispatcher = InProcessDispatcher(self.worker.handle, queues)
         if redis_url:

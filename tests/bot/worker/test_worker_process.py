@@ -12,7 +12,7 @@ from bot.errors import (
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Worker, serve
+from bot.worker.worker import Callbacks, Worker, serve
 from tests.bot.queueing import queue_command, queue_run
 from tests.bot.worker.working import Fake, forever, info, solve, worker_of
 from tests.patience import soon
@@ -137,7 +137,7 @@ async def test_what_the_callables_share_is_closed_once_no_job_is_left(store: Sto
 
     fake.run = forever
     queue_run(store)
-    worker = Worker(store, fake.execute, fake.execute_command, fake.announce, close=close)
+    worker = Worker(store, Callbacks(fake.execute, fake.execute_command, fake.announce, close))
     dispatcher = InProcessDispatcher(worker.handle, {"run": 1, "command": 1})
     stop = asyncio.Event()
     serving = asyncio.create_task(serve(worker, dispatcher, Sweeper(store, dispatcher, 60), stop))

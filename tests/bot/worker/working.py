@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import RunInfo, Store
-from bot.worker.worker import Advance, Executed, Finished, Worker
+from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker
 from tests.patience import PATIENCE
 
 LEASE = 2 * PATIENCE  # seconds: no work outlives it
@@ -70,7 +70,7 @@ def failing(error: BaseException) -> Callable[..., Awaitable[Finished]]:
 
 
 def worker_of(store: Store, fake: Fake, lease: float = LEASE, name: str = "w") -> Worker:
-    return Worker(store, fake.execute, fake.execute_command, fake.announce, lease_seconds=lease, name=name)
+    return Worker(store, Callbacks(fake.execute, fake.execute_command, fake.announce), lease_seconds=lease, name=name)
 
 
 def info(store: Store, run_id: int) -> RunInfo:

@@ -13,6 +13,13 @@ _ACTIVE = "state IN ('checkout', 'context', 'matrix', 'publishing', 'queued', 's
 
 
 def upgrade() -> None:
+    _create_delivery()
+    _create_run()
+    _create_step()
+    _create_command()
+
+
+def _create_delivery() -> None:
     op.create_table(
         "delivery",
         sa.Column("guid", sa.String(), primary_key=True),
@@ -23,6 +30,9 @@ def upgrade() -> None:
         sa.Column("job_id", sa.String(), nullable=True),
         sa.Column("received_at", sa.Float(), nullable=False),
     )
+
+
+def _create_run() -> None:
     op.create_table(
         "run",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -62,6 +72,9 @@ def upgrade() -> None:
     )
     op.create_index("run_by_repository", "run", ["repository", "created_at"])
     op.create_index("run_by_state", "run", ["state", "available_at"])
+
+
+def _create_step() -> None:
     op.create_table(
         "step",
         sa.Column("run_id", sa.Integer(), sa.ForeignKey("run.id"), primary_key=True),
@@ -70,6 +83,9 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
     )
+
+
+def _create_command() -> None:
     op.create_table(
         "command",
         sa.Column("id", sa.Integer(), primary_key=True),
