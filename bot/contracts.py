@@ -10,7 +10,7 @@ from bot.records import Checkout, Execution, IssueComment, IssueState, ModelCall
 
 
 class Journal(Protocol):
-    """What one run has finished, as JSON by key. The truth from which a killed run is resumed.
+    """What one run has finished, as JSON by key: a killed run is resumed from it.
 
     Keys are paths such as `relevance/src/a.py` or `trajectory/3/test/1`. A key is written once; a second `put` of the
     same key keeps the first value.
@@ -20,7 +20,7 @@ class Journal(Protocol):
         """The stored JSON, or None. Safe at any time."""
 
     async def put(self, key: str, value: str) -> None:
-        """Store, durably, before returning. Raises `LeaseLost` where this worker's attempt is no longer the newest."""
+        """Store durably before returning. Raises `LeaseLost` if this worker's attempt is no longer the newest."""
 
 
 class Model(Protocol):
@@ -36,17 +36,17 @@ class Model(Protocol):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the endpoint says that it computes on a CPU, where every token read or written takes long."""
+        """Whether the endpoint says that it runs on a CPU, where tokens are slow to read and to write."""
 
     async def reply(self, call: ModelCall) -> Reply:
-        """Answer the call. A grammar is ignored where the endpoint does not support grammars.
+        """Answer the call. The grammar is ignored if the endpoint does not support grammars.
 
-        A call that fails after all retries returns a `Reply` with `failed`. Raises `EndpointError` only where the
-        endpoint can't be used at all.
+        Returns a reply with `failed` if the call fails after all retries. Raises `EndpointError` only if the endpoint
+        can't be used at all.
         """
 
     async def count_tokens(self, text: str) -> int:
-        """Tokens of the text by the model's own tokenizer where the endpoint tells, else a careful estimate."""
+        """Tokens of the text by the model's own tokenizer if it is available, else an estimate, usually too high."""
 
 
 class Sandbox(Protocol):

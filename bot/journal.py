@@ -1,4 +1,4 @@
-"""Durable memory of finished work: what is in the journal is replayed, never paid for again."""
+"""What a run has finished: a resumed run reads it from the journal instead of doing it again."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ R = TypeVar("R", bound=Record)
 
 
 async def once(journal: Journal, key: str, kind: type[R], make: Callable[[], Awaitable[R]]) -> R:
-    """The record stored under the key; or else `make()`, stored before it is returned."""
+    """The record stored under the key, else the result of `make()`, which is stored before it is returned."""
     stored = await journal.get(key)
     if stored is not None:
         return kind.model_validate_json(stored)
@@ -22,7 +22,7 @@ async def once(journal: Journal, key: str, kind: type[R], make: Callable[[], Awa
 
 
 class MemoryJournal:
-    """Keeps nothing beyond the process."""
+    """Keeps its entries in memory, for as long as the process lives."""
 
     def __init__(self) -> None:
         self.entries: dict[str, str] = {}
@@ -35,7 +35,7 @@ class MemoryJournal:
 
 
 class FileJournal(MemoryJournal):
-    """A JSON-lines file: for `troop solve`, where there is no database. A line cut off by a kill is dropped."""
+    """A JSON-lines file, for `troop solve`, which has no database. An incomplete last line is dropped."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FileJournal(MemoryJournal):
         whole = 0  # bytes up to the end of the last whole line
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):  # else the next line would be written on the same one
+                if not line.endswith(b"\n"):  # cut off by a kill
                     break
                 try:
                     key, value = json.loads(line)
@@ -62,7 +62,7 @@ class FileJournal(MemoryJournal):
             self._file.flush()
 
     def close(self, *, discard: bool = False) -> None:
-        """Close; with `discard` the finished run's file is removed."""
+        """Close the file; with `discard`, remove it."""
         self._file.close()
         if discard:
             self.path.unlink(missing_ok=True)

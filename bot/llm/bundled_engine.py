@@ -1,6 +1,6 @@
-"""Troop's own engine as a child process: for `troop solve` and `troop demo` where no endpoint is named.
+"""Troop's own engine as a child process, for runs whose settings name no endpoint.
 
-The two packages meet over HTTP alone, so this starts `python -m engine` and reads the line that says where it listens.
+`bot` never imports `engine`: this starts `python -m engine` and reads the line that says where it listens.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from bot.errors import EndpointError
 from bot.llm.published_models import CATALOGUE, locate
 from bot.settings import Settings
 
-LOADING = 1800.0  # seconds that a real model may take: the first start of a GGUF file unpacks it
-TELL = 15.0  # seconds between two words that it still loads
-LINE = 1 << 24  # bytes; a progress bar that is redrawn ends no line
+LOADING = 1800.0  # seconds for a real model to load; the first start with a GGUF file unpacks it
+TELL = 15.0  # seconds between two messages that it is still loading
+LINE = 1 << 24  # bytes of a line: a progress bar redraws itself without ending it
 READY = "troop engine ready on "  # the line that `python -m engine` prints once it listens
 _logger = logging.getLogger(__name__)
 _LOGGED = re.compile(r"(?:INFO engine[\w.]*|troop engine): (.*)")
@@ -29,9 +29,9 @@ _LOGGED = re.compile(r"(?:INFO engine[\w.]*|troop engine): (.*)")
 def configured_engine(
     settings: Settings, log: Path, say: Callable[[str], None] = lambda words: None
 ) -> contextlib.AbstractAsyncContextManager[str]:
-    """The engine that the settings name, else the bundled one, as of `bundled_engine`; `say` hears what is started.
+    """An engine with the model that the settings name, else with the bundled one; see `engine_process`.
 
-    Raises `ModelMissing` at once where the model is not there.
+    `say` is called with progress messages. Raises `ModelMissing` at once if the model is not there.
     """
     if not settings.engine_model:
         say("no model named: starting the engine with the bundled one, a toy; `troop models` fetches real ones")
@@ -54,11 +54,11 @@ async def engine_process(
     start_timeout: float = 120.0,
     say: Callable[[str], None] = lambda words: None,
 ) -> AsyncIterator[str]:
-    """The base URL of a fresh engine on a free loopback port, stopped when the context ends.
+    """The base URL of a new engine on a free loopback port, which is stopped when the context ends.
 
-    `model` is a checkpoint's folder or a GGUF file; empty: the bundled one. `arguments`: more of the engine's. What the
-    engine prints goes to `log`, and `say` hears what it logs until it listens. Raises `EndpointError` where it does not
-    come up within `start_timeout` seconds.
+    `model`: a checkpoint's folder or a GGUF file, "" for the bundled one. `arguments`: more command-line arguments. The
+    engine's output goes to `log`, and its log messages also to `say` until it listens. Raises `EndpointError` if it
+    does not listen within `start_timeout` seconds.
     """
     argv = [sys.executable, "-m", "engine", "--host", "127.0.0.1", "--port", "0", "--follow-stdin"]
     argv += ["--model", model] if model else []
@@ -68,7 +68,7 @@ async def engine_process(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TROOP_")}
     process = await asyncio.create_subprocess_exec(
         *argv,
-        stdin=asyncio.subprocess.PIPE,  # closes with this process, however it ends, and the engine with it
+        stdin=asyncio.subprocess.PIPE,  # closed when this process ends, however it ends: the engine ends then
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
@@ -79,10 +79,10 @@ async def engine_process(
     try:
         with log.open("ab") as output:
             try:
-                async with asyncio.timeout(start_timeout), _patient(say):
+                async with asyncio.timeout(start_timeout), _reporting(say):
                     url = await _read_ready(process, output, log, say)
             except TimeoutError:
-                message = f"the engine did not come up within {start_timeout:.0f} s; its output is in {log}"
+                message = f"the engine did not start within {start_timeout:.0f} s; its output is in {log}"
                 raise EndpointError(message) from None
             drain = asyncio.create_task(_copy(process.stdout, output))
             yield f"{url}/v1"
@@ -100,8 +100,8 @@ async def engine_process(
 
 
 @contextlib.asynccontextmanager
-async def _patient(say: Callable[[str], None]) -> AsyncIterator[None]:
-    """Says now and then that it still loads."""
+async def _reporting(say: Callable[[str], None]) -> AsyncIterator[None]:
+    """Says every `TELL` seconds that the engine is still loading."""
 
     async def tell() -> None:
         started = time.monotonic()
@@ -143,7 +143,7 @@ async def _copy(stream: asyncio.StreamReader, output: BinaryIO) -> None:
 
 
 class SharedEngine:
-    """Troop's own engine, started by the first run where no endpoint is named, and shared by the later ones."""
+    """Troop's own engine for a worker without a configured endpoint: the first run starts it, later runs share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

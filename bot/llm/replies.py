@@ -1,6 +1,6 @@
-"""What a model's reply says, for both prompt profiles: records, or a `Problem` with what was wrong and where. No I/O.
+"""Parses a model's replies into records, or into a `Problem` that says what was wrong and where. Pure.
 
-The language of replies, each tag at the beginning of a line:
+Replies consist of these tags, each at the beginning of a line:
 
     <relevant>summary</relevant>   <irrelevant/>   <ranking> a path a line </ranking>
     <test path="repro.py"> script </test>   <approve/>   <done/>   <choose>2</choose>
@@ -8,9 +8,9 @@ The language of replies, each tag at the beginning of a line:
     <edit path="pkg/mod.py"> whole definitions, to replace those of the same names </edit>
     <create path="new.py"> text </create>   <delete path="old.py"/>
 
-Forgiven: prose around it, code fences in or around it, missing quotes, CRLF, a missing end tag in a reply that was
-not cut off, blocks without <edit> below a line with their path. Of several drafts the last whole one counts; tags
-that prose mentions within a line count only where no line begins with one.
+Accepted too: prose around the tags, code fences in or around them, missing quotes, CRLF, a missing end tag in a reply
+that was not cut off, blocks without <edit> below a line with their path. Of several drafts the last complete one
+counts. Tags within a line count only if no line begins with one.
 """
 
 import re
@@ -43,7 +43,7 @@ class Ranking(Record):
 
 
 class Turn(Record):
-    """What one reply of a machine asks for. At least one field is set."""
+    """What one reply asks for. At least one field is set."""
 
     test: Test | None = None
     edits: tuple[FileEdit, ...] = ()
@@ -53,7 +53,7 @@ class Turn(Record):
 
 
 def parse_relevance(reply: Reply) -> Relevance | Problem:
-    """The last verdict in the reply. A summary that was cut off is still a verdict."""
+    """The last verdict in the reply, even if its summary was cut off."""
     text = _text(reply)
     found = list(
         re.finditer(
@@ -97,7 +97,7 @@ def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
 
 
 def parse_test_turn(reply: Reply) -> Turn | Problem:
-    """For the test machine: a test, or its approval. A test beside an approval counts; the machine compares it."""
+    """For the test machine: a test, or the approval of the last one, or both."""
     return _turn(
         reply,
         wants=("test", "approve"),
@@ -106,7 +106,7 @@ def parse_test_turn(reply: Reply) -> Turn | Problem:
 
 
 def parse_edit_turn(reply: Reply) -> Turn | Problem:
-    """For the edit machine: edits, a new test, both, or done. Edits and tests outweigh done."""
+    """For the edit machine: edits, a new test, both, or done."""
     return _turn(
         reply,
         wants=("edit", "test", "done"),
@@ -115,7 +115,7 @@ def parse_edit_turn(reply: Reply) -> Turn | Problem:
 
 
 def parse_choice_turn(reply: Reply) -> Turn | Problem:
-    """For the selection: a new test, or a choice, which outweighs it."""
+    """For the selection: a new test, or a choice."""
     return _turn(
         reply,
         wants=("choose", "test"),
@@ -127,7 +127,7 @@ def parse_choice_turn(reply: Reply) -> Turn | Problem:
 
 
 class _Element(Record):
-    """One tag as found: its name, its path, the lines within, its line in the reply from 1."""
+    """One tag as found. `line`: in the reply, from 1."""
 
     name: str
     path: str
@@ -159,7 +159,7 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     edits: tuple[FileEdit, ...] = ()
     test: Test | None = None
     if "edit" in wants:
-        # An end that is missing because the reply was cut off may hide more edits: a part is no patch.
+        # More edits may be missing from a reply that was cut off, and a part of a patch is not a patch.
         parts = [e for e in elements if e.name in ("edit", "create", "delete")]
         before = _before_a_loop(parts) if reply.cut_off else parts
         read = _edits(before, reply.cut_off and len(before) == len(parts))
@@ -189,10 +189,10 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
 
 
 def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_Element]:
-    """Every tag with one of the names, in order. `inline`: also where a line does not begin with it."""
+    """Every tag with one of the names, in order; with `inline`, also those within a line."""
     opening = re.compile((r"" if inline else r"^\s*(?:[-*>]\s+)?`{0,3}") + rf"<({'|'.join(names)})\b([^<>\n]*)>")
     found: list[_Element] = []
-    # XML within a script may hold <test>; ours has a path, if any of them has one.
+    # A script may contain XML with <test>: if any <test> has a path, only those with one are ours.
     strict = any((m := opening.search(line)) and m[1] == "test" and "path" in m[2] for line in lines)
     i = 0
     while i < len(lines):
@@ -217,7 +217,7 @@ def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_
 
 
 def _untagged(lines: list[str]) -> list[_Element]:
-    """Blocks outside any <edit>, as other tools want them: the file's path stands on a line of its own before them."""
+    """Blocks outside any <edit>, in the format of other tools: a line with the file's path comes before them."""
     found: list[_Element] = []
     path, i = "", 0
     while i < len(lines):
@@ -234,7 +234,7 @@ def _untagged(lines: list[str]) -> list[_Element]:
 
 
 def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[str]) -> tuple[list[str], int, bool]:
-    """The lines within the element that opens on line `i`, the index to go on from, and whether it was closed."""
+    """The lines within the element that opens on line `i`, the index of the line after it, whether it was closed."""
     close = re.compile(rf"</{name}\s*>")
     if (m := close.search(rest)) is not None:
         return [rest[: m.start()]], i + 1, True
@@ -246,7 +246,7 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
     while j < len(lines):
         line = lines[j]
         if name == "edit":
-            # within a block everything is the file's text, whatever it looks like
+            # within a block every line is the file's text
             if _SEARCH.match(line):
                 in_block = True
             elif _REPLACE.match(line):
@@ -279,7 +279,7 @@ def _path(attributes: str) -> str:
 
 
 def _body(lines: Sequence[str], path: str = "") -> list[str]:
-    """The lines without blank ends and without a code fence around them all."""
+    """The lines without blank lines at either end and without a code fence around them all."""
     body = list(lines)
     if body and any(line.strip() for line in body) and "".join(body).strip().startswith("<![CDATA["):
         body = "\n".join(body).strip().removeprefix("<![CDATA[").removesuffix("]]>").split("\n")
@@ -288,7 +288,7 @@ def _body(lines: Sequence[str], path: str = "") -> list[str]:
     while body and not body[-1].strip():
         body.pop()
     if len(body) >= 2 and _FENCE.match(body[0]) and _FENCE.match(body[-1]):
-        # A text in Markdown may well be nothing but a block of code; one with a title in it is none.
+        # A Markdown file may consist of one block of code, unless the block holds a title.
         prose = path.endswith((".md", ".rst")) and not (len(body) > 2 and body[1].startswith("# "))
         return body if prose else body[1:-1]
     return body
@@ -296,7 +296,7 @@ def _body(lines: Sequence[str], path: str = "") -> list[str]:
 
 def _test(element: _Element) -> Test:
     text = "\n".join(_body(element.lines)) + "\n"
-    # only a name: where tests are written is the sandbox's affair
+    # only the name: the sandbox decides on the folder
     name = PurePosixPath(element.path.replace("\\", "/")).name
     if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
         shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
@@ -305,9 +305,9 @@ def _test(element: _Element) -> Test:
 
 
 def _before_a_loop(elements: Sequence[_Element]) -> Sequence[_Element]:
-    """What a reply said before it began to say the same again, and went on so to its limit; all of it where it did not.
+    """The elements before the reply began to repeat itself up to its limit; all of them if it did not.
 
-    A small model that is done may go round in circles, with variations of the one function: the first was meant.
+    A small model that is done may repeat itself, with variations of one function: the first is kept.
     """
     said: dict[tuple[str, tuple[str, ...]], _Element] = {}
     for element in elements:
@@ -322,7 +322,7 @@ def _before_a_loop(elements: Sequence[_Element]) -> Sequence[_Element]:
 def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
     edits: list[FileEdit] = []
     marked = any(_SEARCH.match(line) for element in elements for line in element.lines)
-    passing: Problem | None = None  # a tag in passing, or a draft without blocks: forgiven beside a whole edit
+    passing: Problem | None = None  # a tag in prose, or a draft without blocks: ignored if there is a complete edit
     for element in elements:
         where = f"<{element.name}> on line {element.line} of your reply"
         started = element.name != "edit" or any(_SEARCH.match(line) for line in element.lines)

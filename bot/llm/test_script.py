@@ -1,7 +1,7 @@
-"""Test scripts that a model wrote in Python, completed so that they test something. Pure.
+"""Completes Python test scripts that a model wrote. Pure.
 
-A test may use what only a statement of the issue defines (`bound` adds that statement), or define test functions for a
-test runner and never call them (`completed` adds the calls): run as a script, it would pass everywhere.
+A script may use a name that only a statement in the issue defines: `bound` adds the statement. Or it may define test
+functions for a test runner and never call them, and so pass on any code: `completed` adds the calls.
 """
 
 import ast
@@ -13,16 +13,16 @@ _MOST_LINES = 12  # of a quoted statement
 _PROMPT = re.compile(r"^\s*(?:>>>|\.\.\.) ?")
 _RUNNERS = frozenset(
     ("pytest", "unittest", "globals", "locals", "__name__", "doctest")
-)  # whoever names one runs its own
+)  # a script that names one of these runs its tests itself
 _PYTEST = 'import pytest\n\nraise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))'
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def statements(text: str) -> list[str]:
-    """What might be Python statements in an issue: lines that parse, with the lines that belong to them; each once.
+    """The Python statements in an issue, as far as they parse, without duplicates.
 
-    Prompts of interactive sessions and the indentation of a whole example are left out.
+    Prompts of interactive sessions and the indentation of a whole example are removed.
     """
     lines = [_PROMPT.sub("", line) for line in text.split("\n")]
     found: dict[str, None] = {}
@@ -40,7 +40,7 @@ def statements(text: str) -> list[str]:
 
 
 def _is_statement(text: str) -> bool:
-    """Whether it is one whole statement, and not a mere word."""
+    """Whether it is one complete statement, and more than a single word."""
     if not text.strip() or text != text.strip("\n"):
         return False
     try:
@@ -51,9 +51,9 @@ def _is_statement(text: str) -> bool:
 
 
 def bound(text: str, quoted: list[str]) -> str:
-    """The Python script, with those quoted statements behind its first imports that bind what it uses and never binds.
+    """The script, with the quoted statements that define names it uses and never defines, after its first imports.
 
-    An issue says "first, `d = {...}`", and a test of `f(d)` forgets it. A script that does not parse stays as it is.
+    An issue may say "first, `d = {...}`", and the test of `f(d)` forget it. A script that does not parse is unchanged.
     """
     try:
         body = ast.parse(text).body
@@ -82,7 +82,7 @@ def _used(body: list[ast.stmt]) -> set[str]:
 
 
 def _binds(body: list[ast.stmt]) -> set[str]:
-    """Names that are bound anywhere in it, whatever the scope."""
+    """Names that are bound in any scope."""
     found: set[str] = set()
     for node in (n for statement in body for n in ast.walk(statement)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -99,10 +99,10 @@ def _binds(body: list[ast.stmt]) -> set[str]:
 
 
 def completed(path: str, text: str) -> str:
-    """The script, with calls of its tests at its end where none of them is ever called. Pure.
+    """The script, with calls of its tests at the end if it calls none of them.
 
-    Functions without arguments are called as they are, `TestCase`s by unittest, all else (fixtures, parameters, plain
-    test classes) by pytest.
+    Functions without arguments are called directly, `TestCase`s by unittest, and other tests (with fixtures or
+    parameters, or in plain classes) by pytest.
     """
     if not path.endswith(".py"):
         return text
@@ -144,7 +144,7 @@ def _plain(node: _Function) -> bool:
 
 
 def _outside(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
-    """Every node that runs when the script does: none within functions and classes."""
+    """Every node outside functions and classes."""
     for node in body:
         if isinstance(node, _Function | ast.ClassDef):
             continue

@@ -1,8 +1,8 @@
-"""How many tokens a text has, as exactly as can be had.
+"""Counts the tokens of a text.
 
-In this order: a local tokenizer (`ModelSettings.tokenizer`), the endpoint's `/tokenize` (Troop's engine and vLLM serve
-it: `POST {"model", "prompt"} -> {"count"}`, at the server's root or below `/v1`), else an estimate on the careful side:
-one token for every three bytes of UTF-8. Code has 3 to 4 bytes a token in today's vocabularies.
+Uses the first of: a local tokenizer (`ModelSettings.tokenizer`); the endpoint's `/tokenize`, at the server's root or
+below `/v1` (Troop's engine and vLLM: `POST {"model", "prompt"} -> {"count"}`); an estimate of one token for every three
+bytes of UTF-8. Code has 3 to 4 bytes per token in current vocabularies, so the estimate is usually too high.
 """
 
 import asyncio
@@ -15,28 +15,28 @@ import tokenizers
 
 from bot.errors import SettingsError
 
-BYTES_PER_TOKEN = 3  # of the estimate; the true figure is nearly always larger
+BYTES_PER_TOKEN = 3  # of the estimate; nearly always more in fact
 _CACHE_SIZE = 50_000  # counts kept
 
 
 def estimate(text: str) -> int:
-    """Tokens, on the careful side: bytes / 3, rounded up. Pure."""
+    """Tokens: bytes / 3, rounded up. Pure."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 class TokenCounter:
-    """Counts for one model; remembers what it counted. Safe to call concurrently."""
+    """Counts for one model, with a cache. Safe to call concurrently."""
 
     def __init__(self, client: openai.AsyncOpenAI, folder: str = "") -> None:
-        """`folder` holds a `tokenizer.json`, or is that file. Raises `SettingsError` where it can't be read."""
+        """`folder`: one that holds a `tokenizer.json`, or that file. Raises `SettingsError` if it can't be read."""
         self._client = client
         self._local = _load(folder) if folder else None
-        self._url: str | None = ""  # of the endpoint's counter; "": not yet asked; None: there is none
+        self._url: str | None = ""  # of the endpoint's `/tokenize`; "": not yet looked for; None: it has none
         self._counts: dict[bytes, int] = {}
-        self._lock = asyncio.Lock()  # the search for the counter's address is made once
+        self._lock = asyncio.Lock()  # held while looking for it
 
     async def count(self, model: str, text: str) -> int:
-        """Tokens of the text, special tokens left out where the tokenizer is local. Never raises for the endpoint."""
+        """Tokens of the text, without special tokens if the tokenizer is local. Endpoint errors lead to an estimate."""
         if not text:
             return 0
         digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
@@ -48,7 +48,7 @@ class TokenCounter:
         else:
             asked = await self._ask(model, text)
             if asked is None:
-                return estimate(text)  # not kept: the endpoint may be back for the next text
+                return estimate(text)  # not cached: the endpoint may answer the next time
             count = asked
         if len(self._counts) >= _CACHE_SIZE:
             self._counts.clear()
@@ -79,7 +79,7 @@ class TokenCounter:
         return None
 
     async def _post(self, url: str, model: str, text: str) -> object:
-        # surrogates can't be encoded, and nothing that a model is sent has any
+        # lone surrogates can't be encoded
         body = {"model": model, "prompt": text.encode("utf-8", "replace").decode()}
         return await self._client.post(url, body=body, cast_to=object, options={"timeout": 20.0, "max_retries": 0})
 

@@ -14,13 +14,13 @@ class Message(Record):
 
 
 class Usage(Record):
-    """Model work. Tokens as the endpoint reports them."""
+    """What calls cost. Tokens as the endpoint reports them."""
 
     calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    seconds: float = 0.0  # model time, summed over calls that may have run side by side
+    seconds: float = 0.0  # of model time, summed over calls that may have run concurrently
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
@@ -42,12 +42,12 @@ class FinishReason(enum.StrEnum):
 
     STOP = "stop"  # the model ended it
     LENGTH = "length"  # it was cut off at its token limit
-    OVERFLOW = "overflow"  # there is none: the prompt does not fit the context window
-    ERROR = "error"  # there is none: the endpoint failed, or the budget is spent
+    OVERFLOW = "overflow"  # no reply: the prompt does not fit the context window
+    ERROR = "error"  # no reply: the endpoint failed, or the budget is spent
 
 
 class Reply(Record):
-    """The reply to one call, as it is stored; `text` says why where there is none."""
+    """The reply to one call, as it is stored. If it failed, `text` says why."""
 
     text: str
     finish_reason: FinishReason = FinishReason.STOP
@@ -59,7 +59,7 @@ class Reply(Record):
 
     @property
     def overflowed(self) -> bool:
-        """Whether the prompt did not fit the model's window: a shorter one may be answered."""
+        """Whether the prompt did not fit the model's window; a shorter one may."""
         return self.finish_reason is FinishReason.OVERFLOW
 
     @property
@@ -71,9 +71,9 @@ class TrajectoryEnd(enum.StrEnum):
     """How a trajectory ended."""
 
     DONE = "done"  # the model said that it is done
-    OUT_OF_CALLS = "out of calls"  # the call budget was spent; the last edit that applied is the candidate
-    NO_EDIT = "no edit"  # no edit that applies was ever written
-    FAILED = "failed"  # the endpoint failed or answered garbage to the end
+    OUT_OF_CALLS = "out of calls"  # no calls were left; the last edit that applied is the candidate
+    NO_EDIT = "no edit"  # the model wrote no edit that applies
+    FAILED = "failed"  # the endpoint failed, or no reply could be used
 
 
 class Trajectory(Record):
@@ -83,5 +83,5 @@ class Trajectory(Record):
     test: Test | None
     patch: Patch | None
     end: TrajectoryEnd
-    detail: str = ""  # in words, where the end needs explaining
+    detail: str = ""  # in words, if the end needs an explanation
     calls: int = 0

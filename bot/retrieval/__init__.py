@@ -1,1 +1,1 @@
-"""What the model is shown of a repository: source files, ranked by their words, whole or as excerpts.."""
+"""Chooses what a model is shown of a repository: source files, ranked by their words, whole or as excerpts."""

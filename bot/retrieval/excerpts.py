@@ -1,6 +1,6 @@
-"""Excerpts of a file: whole definitions around what an issue names, found by indentation in any language. Pure.
+"""Excerpts of a file: the definitions that match an issue best, whole, in any language. Pure.
 
-`bot.patch.definitions` says where each definition begins and ends. `...` stands for the lines that are left out.
+`bot.patch.definitions` finds definitions by their indentation. `...` replaces lines that are left out.
 """
 
 import math
@@ -12,17 +12,17 @@ from bot.patch.definitions import Definition, definitions
 
 GAP = "..."
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
-_AROUND = 4  # lines shown on either side of a match that no definition holds, or within one that is too long
-_HEAD = 3  # lines shown of a definition's beginning, where it is too long
+_AROUND = 4  # lines shown on either side of a match outside definitions, or in one that is too long
+_HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
 def excerpt(
     text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000, least: float = 0.0
 ) -> tuple[str, bool]:
-    """(text, whether lines were left out): the file if it fits, else the best-matching definitions that do.
+    """(text, whether lines were left out): the file if it fits, else its best-matching definitions that fit.
 
-    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). At most `characters` and `most` definitions are
-    shown, and none that matches less than `least` times as well as the best; "" where not even one line fits.
+    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). Shows at most `characters` and `most` definitions,
+    and none that scores below `least` times the best; "" if not even one line fits.
     """
 
     def fits(part: str) -> bool:
@@ -58,7 +58,7 @@ def excerpt(
 def _by_worth(
     lines: list[str], found: list[Definition], worth: list[float], weights: Mapping[str, float]
 ) -> list[tuple[float, list[int]]]:
-    """(worth, line numbers) of blocks, best first: definitions with their owners' headers, other lines that match."""
+    """(score, line numbers) of blocks, best first: definitions with their owners' headers, and other matching lines."""
     inner: dict[int, Definition] = {}
     first_within: dict[int, int] = {}  # start of the first definition within one, by its header
     for definition in found:  # inner ones come later and win
@@ -73,15 +73,15 @@ def _by_worth(
             mentioned.setdefault(inner[i], Counter()).update(terms)
         elif value:
             blocks.append((value / 4, list(range(max(0, i - 1), min(len(worth), i + 2)))))
-    # What the issue names is worth more than what merely mentions it, however often; what a named definition calls
-    # may be at fault as well.
+    # A definition that the issue names scores higher than one that mentions such a name, however often. One that a
+    # named definition calls may be at fault too.
     named = {d: weights.get(d.name, 0.0) for d in found}
     called = {word: value for d, value in named.items() if value for word in _calls_in(lines, d)}
     for definition in found:
         counts = mentioned.get(definition, Counter[str]())
         total = sum(weights[word] * (1 + 0.3 * math.log(n)) for word, n in counts.items())
         bonus = 8 * named[definition] or 2 * called.get(definition.name, 0.0)
-        # A class whose own lines match is shown by its head only, unless nothing is within it.
+        # Of a class whose own lines match, only the head is shown, unless it contains no definitions.
         end = first_within.get(definition.header, definition.end)
         if bonus or total:
             rows = [*definition.owners, *range(definition.start, end)]
@@ -94,7 +94,7 @@ def _calls_in(lines: list[str], definition: Definition) -> set[str]:
 
 
 def _part(lines: list[str], block: list[int], worth: list[float], fits: Callable[[str], bool]) -> set[int]:
-    """Of a block that is too long: its head, and its best-matching lines with their neighbours, as many as fit."""
+    """Of a block that is too long, its head and its best-matching lines with their neighbours, as many as fit."""
     shown: set[int] = set()
     best = sorted(block, key=lambda i: (-worth[i], i))
     rows = set(block)
@@ -106,7 +106,7 @@ def _part(lines: list[str], block: list[int], worth: list[float], fits: Callable
 
 
 def _longest_head(lines: list[str], fits: Callable[[str], bool]) -> set[int]:
-    """As many lines of the beginning as fit."""
+    """As many of the first lines as fit."""
     low, high = 0, len(lines)
     while low < high:
         middle = (low + high + 1) // 2
@@ -118,7 +118,7 @@ def _longest_head(lines: list[str], fits: Callable[[str], bool]) -> set[int]:
 
 
 def render(lines: list[str], shown: set[int]) -> str:
-    """The shown lines in order, `...` where lines other than blank ones were left out."""
+    """The shown lines in order, with `...` where lines that are not blank were left out."""
     out: list[str] = []
     skipped: list[str] = []
     for i, line in enumerate(lines):

@@ -1,7 +1,7 @@
-"""How well files match an issue by their words alone: cheap, deterministic, the same for every language. Pure.
+"""Ranks files by the words that they share with an issue: cheap, deterministic, for any language. Pure.
 
-A term's weight is its rarity among the files times how much it looks like code in the issue: names in code blocks,
-back-ticks, calls, dotted or with underscores or inner capitals weigh most, common English least.
+A term's weight is its rarity among the files times how much it looks like code in the issue. Names in code blocks or
+backticks, calls, and words with dots, underscores, digits or inner capitals weigh most; common English weighs least.
 """
 
 import math
@@ -31,7 +31,7 @@ _COMMON_WORDS = """
     reproduce steps output input traceback recent default set string number
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_NAMED_WEIGHT = 4.0  # of a word that is code in the issue, against 1 for plain words
+_NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
 
 
@@ -50,7 +50,7 @@ def terms(issue: Issue) -> dict[str, float]:
 
 
 def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, float]:
-    """Each term's weight times its rarity among the texts; terms that stand nowhere are left out."""
+    """Each term's weight times its rarity among the texts, without terms that are in none of them."""
     found: Counter[str] = Counter()
     count = 0
     for text in texts:
@@ -60,7 +60,7 @@ def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, floa
 
 
 def score(path: str, text: str, weights: Mapping[str, float], named: str) -> float:
-    """How well one file matches: terms it holds, more for those it defines, most where the issue names its path."""
+    """The score of one file: for the terms in it, more for those it defines, most if the issue names its path."""
     counts = Counter(word for word in _WORD.findall(text) if word in weights)
     total = sum(weights[term] * (1 + 0.3 * math.log(n)) for term, n in counts.items())
     defined = {match[1] for match in DEFINITION.finditer(text) if match[1]}
@@ -69,7 +69,7 @@ def score(path: str, text: str, weights: Mapping[str, float], named: str) -> flo
 
 
 def _path_match(path: str, named: str) -> float:
-    """How surely the text names the path: itself, as a dotted module, or its name alone."""
+    """How clearly the text names the path: in full, as a dotted module, or by the file's name alone."""
     pure = PurePosixPath(path)
     if path in named:
         return 10.0
@@ -86,7 +86,7 @@ def _path_match(path: str, named: str) -> float:
 
 
 def rank(issue: Issue, files: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
-    """(path, score) of (path, text) files, best first; equal ones by path."""
+    """(path, score) of (path, text) files, best first, ties by path."""
     named = issue.text
     weights = rarity(terms(issue), (text for _, text in files))
     scored = [

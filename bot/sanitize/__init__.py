@@ -1,6 +1,6 @@
-"""Text that crosses a border: cleaned on its way into prompts, made harmless on its way out to GitHub.
+"""Sanitizes text on its way into prompts and out to GitHub.
 
-In: `clean` removes what people who look at the issue don't see, and says so. Out: `neutralize` for prose that a model
+In: `clean` removes what people who read the issue don't see, and reports it. Out: `neutralize` for prose that a model
 or a program wrote, `fence` and `inline` for its code and output, `redact` for secrets, `fit` for GitHub's limits.
 """
 

@@ -1,4 +1,4 @@
-"""Characters that nobody sees: zero-width, bidirectional, tag and control characters."""
+"""Invisible characters: zero-width, bidirectional, tag and control characters."""
 
 import re
 
@@ -12,7 +12,7 @@ _VARIATIONS = r"\uFE00-\uFE0F\U000E0100-\U000E01EF"
 CONTROL = r"\x00-\x08\x0B-\x1F\x7F-\x84\x86-\x9F"
 _EMOJI = r"[\u00A9\u00AE\u203C-\u3299\U0001F000-\U0001FAFF]"
 
-# An emoji's own joiner and its one variation selector stay: they are seen.
+# The joiner and the variation selector of an emoji are kept: they change how it looks.
 _INVISIBLE = re.compile(
     rf"(?P<keep>(?<=[0-9#*])\uFE0F(?=\u20E3)|(?<={_EMOJI})\uFE0F|(?:(?<={_EMOJI})|(?<=\uFE0F))\u200D(?={_EMOJI}))"
     rf"|(?P<tags>[{_TAGS}]+)|(?P<bidi>[{BIDI}]+)|(?P<zero>[{_ZERO_WIDTH}{_VARIATIONS}]+)|(?P<control>[{CONTROL}]+)"
@@ -26,6 +26,8 @@ _WORDS = {
 
 
 def strip_invisible(text: str, flags: set[str]) -> str:
+    """The text without invisible characters and with line feeds only; adds to `flags`, in words, what was removed."""
+
     def replace(match: re.Match[str]) -> str:
         if match.lastgroup == "keep":
             return match[0]
@@ -33,5 +35,5 @@ def strip_invisible(text: str, flags: set[str]) -> str:
         return ""
 
     text = re.sub("\r\n?|[\x85\u2028\u2029]", "\n", text)
-    # Half a surrogate pair can't be stored as UTF-8.
+    # A lone surrogate can't be stored as UTF-8.
     return _INVISIBLE.sub(replace, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

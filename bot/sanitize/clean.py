@@ -1,4 +1,4 @@
-"""What a prompt may hold of an issue: what its readers see, and nothing else."""
+"""Removes from an issue what its readers on GitHub don't see, before a prompt shows it to a model."""
 
 import re
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from markdown_it.token import Token
 from bot.records import Issue, Record
 from bot.sanitize.characters import strip_invisible
 
-# Block structure only: inline rules aren't needed here, and their cost grows faster than the text.
+# Block structure only: inline rules are not needed, and take more than linear time.
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 
 
 class Cleaned(Record):
-    """Text without what its readers don't see, and in words what was removed."""
+    """The visible text, and in words what was removed."""
 
     text: str
     flags: tuple[str, ...] = ()
 
 
-# What stands first wins, as in Markdown: an escaped character, a code span, then what is to be removed.
+# The first alternative that matches wins, as in Markdown: an escape, a code span, then what is removed.
 _SPAN = r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>(?<!`)(?P<ticks>`+)(?!`))|"
-# Repetitions are bounded, so that no text makes the search quadratic in its own length.
+# Repetitions are bounded, so that the search takes linear time on any text.
 _IMAGE = (
     r"(?P<image>!\[(?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,2000}\]"
     r"(?:\([^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000})?\)|\[[^\]]{0,500}\])?)"
@@ -49,7 +49,7 @@ def clean(text: str) -> Cleaned:
     definitions, zero-width, bidirectional, tag and control characters. Idempotent in its text.
     """
     flags: set[str] = set()
-    for _ in range(8):  # what is removed may leave behind what reads as hidden; it settles after a pass or two
+    for _ in range(8):  # a removal may join text that is hidden in turn; a pass or two are enough for most
         before = text
         text = _clean_once(strip_invisible(text, flags), flags)
         if text == before:
@@ -111,7 +111,7 @@ def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]
             found.append((start, end, "html"))
         elif token.type == "inline" and not any(a <= start < b for a, b in tables):
             found.append((start, end, "inline"))
-    # In a table the cells' borders cut code spans: there nothing counts as code.
+    # Cell borders end code spans, so nothing in a table counts as code.
     found += [(a, b, "html") for a, b in tables]
     segments: list[tuple[int, int, str]] = []
     at = 0
@@ -125,11 +125,11 @@ def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]
 
 
 def _clean_part(text: str, in_html: bool, flags: set[str]) -> str:
-    """One block that is not code. In an HTML block backticks mean nothing, and what is not closed hides the rest."""
+    """One block that is not code. In an HTML block, backticks have no meaning, and an open comment hides the rest."""
     pattern = _BLOCK if in_html else _INLINE
     out: list[str] = []
     at = 0
-    missing: set[str] = set()  # ends that don't come any more, so that no search for them is repeated
+    missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
     while match := pattern.search(text, at):
         out.append(text[at : match.start()])
         at = match.end()
@@ -155,7 +155,7 @@ def _clean_part(text: str, in_html: bool, flags: set[str]) -> str:
             if stop < 0:
                 missing.add(ending)
                 if not in_html:
-                    out.append(match[0])  # not closed: GitHub shows it
+                    out.append(match[0])  # an open comment is shown by GitHub
                     continue
                 at = len(text)
             else:

@@ -37,7 +37,7 @@ _markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
 def _closing(text: str) -> str:
-    """What must follow so that nothing that the text opened stays open: a fence, a comment, HTML tags."""
+    """What closes everything that the text leaves open: a fence, a comment, HTML tags."""
     out = ""
     tokens = _blocks.parse(text)
     last = tokens[-1] if tokens else None
@@ -47,7 +47,7 @@ def _closing(text: str) -> str:
         first, end = last.map  # without a closing line the block goes on to the end
         if end - 1 == first or not close.fullmatch(lines[end - 1]):
             out += "\n" + last.markup
-    # Raw HTML counts as one text: a comment or a tag that one piece opens goes on through the Markdown after it.
+    # Raw HTML is one text: a comment or a tag that one piece opens stays open through the Markdown after it.
     html = _uncommented("\n".join(_html(tokens)))
     if "<!--" in html:
         out += "\n\n<!-- -->"
@@ -58,7 +58,7 @@ def _closing(text: str) -> str:
 
 
 def _uncommented(html: str) -> str:
-    """Without comments, but for the first that stays open and all behind it: no end is looked for twice."""
+    """The HTML without comments, except one that is never closed and everything after it. Takes linear time."""
     kept, at = [], 0
     while (begin := html.find("<!--", at)) >= 0 and (end := html.find("-->", begin + 4)) >= 0:
         kept.append(html[at:begin])
@@ -92,7 +92,7 @@ def fit(markdown: str, limit: int = BODY_LIMIT, note: str = CUT_NOTE) -> str:
         cut = head.rfind("\n")
         if cut > len(head) // 2:
             head = head[:cut]
-        else:  # one endless line: leave no half tag, entity or code span behind
+        else:  # one very long line: cut before an incomplete tag or code span
             head = head.rstrip("`")
             if head.rfind("<") > head.rfind(">"):
                 head = head[: head.rfind("<")]

@@ -1,4 +1,4 @@
-"""What a model or a program wrote, as Markdown that does nothing on GitHub but to be read."""
+"""Turns text that a model or a program wrote into Markdown that has no effect on GitHub."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from markdown_it import MarkdownIt
 
 from bot.sanitize.characters import BIDI, CONTROL, strip_invisible
 
-# As GitHub will read the result: its HTML is broken, its link definitions too.
+# Parses as GitHub will parse the result, whose HTML and link definitions are broken.
 _blocks = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["inline", "reference"])
 
-_BREAK = "\u200b"  # a zero-width space: breaks what GitHub acts on, harms nothing where it turns out to be code
+_BREAK = "\u200b"  # a zero-width space: breaks what GitHub acts on, and is harmless within code
 
 _ACTIVE = re.compile(
     r"(?P<mention>@)"  # @user, @org/team, user@host
@@ -19,8 +19,8 @@ _ACTIVE = re.compile(
     r"|(?P<entity>&(?=[#A-Za-z]))"  # &#64;user is a mention, too
     r"|(?P<image>!(?=\[))"
     r"|(?P<link>\](?=[(\[:]))"  # [text](url), [text][reference], [reference]: url
-    r"|(?P<url>:(?=//)|(?<=www)(?=\.)|(?<=mailto)(?=:)|(?<=xmpp)(?=:))"  # what GitHub links by itself
-    r"|(?P<troop>(?<=/)(?=troop\b))",  # a command that we must not give to ourselves
+    r"|(?P<url>:(?=//)|(?<=www)(?=\.)|(?<=mailto)(?=:)|(?<=xmpp)(?=:))"  # what GitHub links on its own
+    r"|(?P<troop>(?<=/)(?=troop\b))",  # a command, which Troop would obey
     re.IGNORECASE,
 )
 _SAFE_LANGUAGE = re.compile(r"[A-Za-z0-9+#-]{1,30}")
@@ -28,11 +28,11 @@ _RENDERED_LANGUAGES = frozenset({"mermaid", "math", "geojson", "topojson", "stl"
 
 
 def neutralize(text: str) -> str:
-    """Prose that a model or a program wrote, as Markdown that does nothing on GitHub.
+    """Prose that a model or a program wrote, as Markdown that has no effect on GitHub.
 
-    Mentions, issue references (so closing keywords too), links, images, raw HTML, entities and `/troop` are broken by
-    a zero-width space, which leaves them readable. Fenced code at the outermost level is kept as it is and always
-    closed. No length is promised.
+    A zero-width space breaks mentions, issue references (and so closing keywords), links, images, raw HTML, entities
+    and `/troop`; they stay readable. Fenced code at the outermost level is kept and always closed. The length is not
+    limited.
     """
     text = strip_invisible(text, set())
     lines = text.split("\n")
@@ -55,22 +55,22 @@ def _break(lines: Sequence[str]) -> str:
 
 
 def fence(text: str, language: str = "") -> str:
-    """A code block that nothing in the text can end: its fence is longer than any run of backticks inside.
+    """A code block whose fence is longer than any run of backticks in the text, so that the text can't end it.
 
-    Control characters are dropped; those that change the direction of text are shown as escapes.
+    Control characters are removed; those that change the direction of text are shown as escapes.
     """
     text = re.sub(r"\r\n?", "\n", text)
     text = re.sub(rf"[{BIDI}]", lambda found: f"\\u{ord(found[0]):04x}", text)
     text = re.sub(rf"[{CONTROL}\ud800-\udfff]", "", text).removesuffix("\n")
     if not _SAFE_LANGUAGE.fullmatch(language) or language.lower() in _RENDERED_LANGUAGES:
-        language = ""  # GitHub would draw it instead of showing it
+        language = ""  # GitHub would render it instead of showing it
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     ticks = "`" * max(3, longest + 1)
     return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def inline(text: str) -> str:
-    """One line of code, e.g. a path or a test's name, safe also within a table's cell."""
+    """A code span, e.g. of a path or a test's name, that is also safe in a table cell."""
     text = " ".join(strip_invisible(text, set()).replace("|", "\u2502").split()) or "(empty)"
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     ticks = "`" * (longest + 1)

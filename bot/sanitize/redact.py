@@ -1,4 +1,4 @@
-"""Secrets, taken out of whatever is shown, stored or posted."""
+"""Removes secrets from text that is shown, stored or posted."""
 
 import base64
 import binascii
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
-_SHORTEST = 8  # characters; anything shorter would blot out ordinary words
+_SHORTEST = 8  # characters; shorter secrets would match ordinary words
 
 _TOKEN_SHAPES = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)"
@@ -23,10 +23,10 @@ _TOKEN_SHAPES = re.compile(
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Replace known secrets, and what has the shape of a token, by `[redacted]`.
+    """The text with known secrets, and anything in the form of a token, replaced by `[redacted]`.
 
-    A known secret is found whole, spread by white space, in base64 (at any offset), in hex, and URL-encoded; of one
-    with several lines also each line. Secrets under 8 characters are left alone.
+    A known secret is found as it is, broken by white space, in base64 (at any offset), in hex, and URL-encoded; if it
+    has several lines, each line is found too. Secrets under 8 characters are ignored.
     """
     for known in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
         for pattern in _patterns(known):
@@ -53,7 +53,7 @@ def _patterns(secret: str) -> list[re.Pattern[str]]:
     patterns.append(spread(binascii.hexlify(raw).decode(), re.IGNORECASE, r"(?:\s|:|\\x|0x|,)*"))
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
-        # The characters that also depend on what stands before and after the secret are left out.
+        # Without the characters that also encode what comes before and after the secret.
         start = (0, 2, 3)[offset]
         end = len(encoded) - ((offset + len(raw)) % 3 > 0)
         stable = encoded[start:end]

@@ -1,7 +1,7 @@
-"""Prompts: Jinja templates, one folder a profile, the same names in each.
+"""Prompts: Jinja templates, one folder per profile, with the same names in each.
 
-What is shared stands first (the issue, the files), what differs last, so that an engine that shares prefixes
-computes the shared part once; the messages of a trajectory only ever grow.
+The parts that prompts have in common (the issue, the files) come first, so that an engine that shares prefixes computes
+them once. Later messages of a trajectory are only appended.
 """
 
 import functools
@@ -16,7 +16,7 @@ Profile = Literal["full", "compact"]
 def _environment(profile: Profile) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("bot.llm.prompts", profile),
-        autoescape=False,  # noqa: S701 - the reader is a model; what people read is escaped where it is written
+        autoescape=False,  # noqa: S701 - a model reads it; text for people is escaped where it is published
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -25,5 +25,5 @@ def _environment(profile: Profile) -> jinja2.Environment:
 
 
 def render(profile: Profile, name: str, **values: object) -> str:
-    """The text of template `name` of the profile. Raises `jinja2.UndefinedError` where a value is missing."""
+    """The text of template `name` of the profile. Raises `jinja2.UndefinedError` if a value is missing."""
     return _environment(profile).get_template(f"{name}.j2").render(**values).strip("\n")

@@ -61,7 +61,7 @@ async def test_says_where_to_look_if_it_ends(engine: Path, tmp_path: Path) -> No
 
 async def test_gives_up_on_one_that_never_listens(engine: Path, tmp_path: Path) -> None:
     engine.write_text("import time\ntime.sleep(1000)\n")
-    with pytest.raises(EndpointError, match="did not come up"):
+    with pytest.raises(EndpointError, match="did not start"):
         async with engine_process(tmp_path / "log", start_timeout=0.5):
             pass
 

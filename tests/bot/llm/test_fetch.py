@@ -217,5 +217,5 @@ def test_the_command_lists_and_refuses(tmp_path: Path) -> None:
     assert listed.output.count("not fetched") == len(CATALOGUE)
     wrong = CliRunner().invoke(command.cli, ["models", "nothing"])
     assert wrong.exit_code == 1
-    assert wrong.output.startswith("troop: nothing published is named 'nothing'")
+    assert wrong.output.startswith("troop: no published file is named 'nothing'")
     assert list(tmp_path.iterdir()) == []
