@@ -11,15 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from bot.lifecycle import RunState
-
-STAGE_WORDS = {
-    RunState.CHECKOUT: "checking out",
-    RunState.CONTEXT: "reading files",
-    RunState.TRAJECTORIES: "sampling trajectories",
-    RunState.MATRIX: "running tests on candidates",
-    RunState.SELECTION: "selecting",
-    RunState.PUBLISHING: "publishing",
-}
+from bot.publish.messages.states import in_words
 
 
 class ConsoleProgress:
@@ -51,7 +43,7 @@ class ConsoleProgress:
         if self._live is not None and entered and self._line:
             self._print(self._line)  # what the last stage came to stays to be read
         self._state = state
-        words = STAGE_WORDS.get(state, state.value)
+        words = in_words(state)
         self._line = f"{words} {done}/{total}" if total else words
         entered_or_done = entered or (total > 0 and done >= total)
         if self._live is not None:

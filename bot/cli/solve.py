@@ -26,6 +26,7 @@ from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
+from bot.publish.messages.reason import reason
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
@@ -114,16 +115,18 @@ _EMPTY: dict[str, object] = {
 
 
 def as_object(report: Report) -> dict[str, object]:
-    """What `--json` prints. Candidates and the matrix's rows are in the ballot's order; `winner` is an index."""
+    """What `--json` prints. Candidates and the matrix's rows are in the ballot's order; `winner` is an index in it, and
+    `number` is how the reason calls a candidate."""
     verdict, ballot = report.verdict, report.verdict.ballot
     standings = {standing.candidate: standing for standing in verdict.standings}
     usage = report.usage.model_dump() | {"seconds": round(report.wall_seconds, 3)}
     return {
         "outcome": verdict.outcome.value,
         "winner": verdict.winner,
-        "reason": verdict.reason,
+        "reason": reason(report),
         "candidates": [
             {
+                "number": verdict.number(i),
                 "patch": candidate.patch.diff,
                 "votes": standings[i].votes,
                 "own_votes": standings[i].own_votes,
@@ -236,7 +239,7 @@ async def _write_branch(host: LocalCheckout, checkout: Checkout, report: Report,
     if verdict.winner is None:
         return ""
     patch = verdict.ballot.candidates[verdict.winner].patch
-    message = f"{report.issue.title[:72]}\n\n{verdict.reason}"
+    message = f"{report.issue.title[:72]}\n\n{reason(report)}"
     commit = await host.commit(checkout, patch, message, None)
     branch = local_branch_of(report.issue, patch)
     try:

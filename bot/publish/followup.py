@@ -49,7 +49,7 @@ class Runs(Protocol):
 
 
 class FollowedUp(Record):
-    """What came of it, in words for the log; `started` is the id of a new run, to be enqueued."""
+    """The result: a line for the log, and in `started` the id of a new run that is to be enqueued."""
 
     note: str
     started: int | None = None
@@ -75,12 +75,12 @@ class FollowUp:
     async def execute(self, command: ClaimedCommand) -> FollowedUp:
         """Execute and answer; safe to call twice.
 
-        Raises `ForgeError` where GitHub can't say who may, or can't be told now: nothing was done then that would do
-        harm twice.
+        Raises `ForgeError` where GitHub can't check the permission or take the answer; the command may then be executed
+        again.
         """
         repository, here = command.repository, command.issue_number
         if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
-            # One reply to each such person, however many commands they write.
+            # One reply for each such person, however many commands they write.
             marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
             await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
             return FollowedUp(note=f"refused: {command.sender} has no write permission")
@@ -128,7 +128,7 @@ class FollowUp:
         return answers.retried(started), started
 
     async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:
-        """All of them, where the command was given: what stands elsewhere already is shown here, too."""
+        """All of them, where the command was given, even if another comment has them."""
         if report.verdict.outcome is Outcome.ABSTAINED:
             words = alternatives.evidence(report)
         else:
@@ -137,13 +137,12 @@ class FollowUp:
         return answers.shown(url)
 
     async def _use(self, command: ClaimedCommand, report: Report) -> str:
-        """Move the pull request's branch to the candidate, and let the pull request say so."""
+        """Move the pull request's branch to the candidate, and update the pull request's text."""
         asked = command.command.argument
-        ballot = report.verdict.ballot
-        if asked is None or not 1 <= asked <= len(ballot.candidates):
+        chosen = report.verdict.candidate(asked) if asked is not None else None
+        if chosen is None:
             return answers.unknown_candidate(asked, report)
-        chosen = asked - 1
-        patch = ballot.candidates[chosen].patch
+        patch = report.verdict.ballot.candidates[chosen].patch
         try:
             flagged = check_patch(patch)
             checkout = await self._check_out(report.base_commit)
@@ -153,7 +152,7 @@ class FollowUp:
         except RateLimited:
             raise
         except (Refused, CheckoutError) as error:
-            return answers.not_publishable(chosen, str(error))
+            return answers.not_publishable(chosen, report.verdict, str(error))
         by = "" if chosen == report.verdict.winner else command.sender
         body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
         title = pull_request.title(report)

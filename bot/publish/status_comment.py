@@ -20,10 +20,10 @@ INTERVAL = 10.0  # seconds between two edits within one state
 
 
 class StatusComment:
-    """A `Progress` that tells the issue. Enter it around the stages; a forge that fails costs no run.
+    """A `Progress` that comments on the issue. Enter it around the stages; no error of the forge ends the run.
 
-    `fence` is called before every edit: it raises `LeaseLost` where another worker has the run, and then no more is
-    told.
+    `fence` is called before every edit. It raises `LeaseLost` where another worker has the run; then the comment is
+    left to that worker.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class StatusComment:
         self._started = time.monotonic()
         self._state: RunState | None = None
         self._said: tuple[RunState, int, int, str] | None = None
-        self._changed = asyncio.Event()  # there is something to tell
+        self._changed = asyncio.Event()  # there is an update to write
         self._urgent = asyncio.Event()  # ... at once
         self._task: asyncio.Task[None] | None = None
 
@@ -58,7 +58,7 @@ class StatusComment:
                 await self._task
 
     def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        """Returns at once; what was not told in time is replaced by what is newer."""
+        """Returns at once; a newer update replaces one that was not written yet."""
         if self._said == (state, done, total, note):
             return
         if state is not self._state:
@@ -80,7 +80,7 @@ class StatusComment:
             except ForgeError as error:
                 log.warning("run %d: the status comment could not be written: %s", self._run.id, error)
             except Exception as error:
-                log.info("run %d: the status is told no more: %s", self._run.id, error)
+                log.info("run %d: the status comment is no longer updated: %s", self._run.id, error)
                 return
             await self._rest()
 
@@ -96,7 +96,7 @@ class StatusComment:
 
 
 async def announce(forge: IssueTracker, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
-    """Tell the issue of an end without a count: the status comment and the label. Idempotent. Raises `ForgeError`."""
+    """Report an end without a count on the issue: the status comment and the label. Idempotent. Raises `ForgeError`."""
     number = run.issue.number
     body = status.ended(state, reason, run.sender, labels.wanted)
     await forge.comment(run.repository, number, STATUS, body)

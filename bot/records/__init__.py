@@ -9,20 +9,41 @@ from bot.records.issue import Issue, IssueComment, IssueState
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
+from bot.records.survey import Fault, Obstacle
 from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Trajectory, TrajectoryEnd, Usage
-from bot.records.vote import Ballot, Candidate, Outcome, OwnTests, OwnTestsReport, Report, Standing, Verdict
+from bot.records.vote import (
+    Abstention,
+    Ballot,
+    Candidate,
+    Choice,
+    Doubt,
+    NotCompared,
+    NoWinner,
+    Outcome,
+    OwnTests,
+    OwnTestsReport,
+    Repeated,
+    Report,
+    Rule,
+    Standing,
+    Verdict,
+)
 
 __all__ = [
+    "Abstention",
     "Ballot",
     "Candidate",
     "Checkout",
+    "Choice",
     "ClaimedCommand",
     "ClaimedRun",
     "Command",
     "CommandName",
     "Context",
+    "Doubt",
     "Ending",
     "Execution",
+    "Fault",
     "FileChange",
     "FinishReason",
     "Issue",
@@ -30,13 +51,18 @@ __all__ = [
     "IssueState",
     "Message",
     "ModelCall",
+    "NoWinner",
+    "NotCompared",
+    "Obstacle",
     "Outcome",
     "OwnTests",
     "OwnTestsReport",
     "Patch",
     "Record",
+    "Repeated",
     "Reply",
     "Report",
+    "Rule",
     "SandboxJob",
     "SourceFile",
     "Standing",

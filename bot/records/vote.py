@@ -7,6 +7,7 @@ from bot.records.execution import Execution, Test
 from bot.records.issue import Issue
 from bot.records.record import Record
 from bot.records.repository import Context, Patch
+from bot.records.survey import Obstacle
 from bot.records.trajectory import Trajectory, Usage
 
 
@@ -24,21 +25,41 @@ class Candidate(Record):
 
 
 class Ballot(Record):
-    """The vote matrix: every test on every candidate and on the untouched repository.
+    """The vote matrix: every test on every candidate and on the base commit.
 
     `cells[c][t]` is whether test t passes on candidate c, or None where it could not be run.
     """
 
     candidates: tuple[Candidate, ...]
     tests: tuple[Test, ...]
-    base: tuple[bool | None, ...]  # whether test t passes on the untouched repository
+    base: tuple[bool | None, ...]  # whether test t passes on the base commit
     cells: tuple[tuple[bool | None, ...], ...]
     authors: tuple[tuple[int, ...], ...] = ()  # the trajectories that ended with test t; empty: not known
+    # The distinct executions behind the matrix, each with the end of its output alone, and for each pair the index of
+    # its own. Empty in reports of earlier versions.
+    executions: tuple[Execution, ...] = ()
+    base_executions: tuple[int | None, ...] = ()  # by test
+    cell_executions: tuple[tuple[int | None, ...], ...] = ()  # by candidate and test
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:
-        """Whether test t may vote: it ran on the untouched repository and failed."""
+        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed."""
         return tuple(passed is False for passed in self.base)
+
+    @property
+    def attempts(self) -> int:
+        """Samples that ended in a candidate that may win, an external patch counted as one."""
+        return sum(candidate.samples for candidate in self.candidates if not candidate.disqualified)
+
+    def on_base(self, test: int) -> Execution | None:
+        """What test t did on the base commit; None where it was not run, or the report is older."""
+        index = self.base_executions[test] if self.base_executions else None
+        return None if index is None else self.executions[index]
+
+    def on(self, candidate: int, test: int) -> Execution | None:
+        """What test t did on candidate c; None where it was not run, or the report is older."""
+        index = self.cell_executions[candidate][test] if self.cell_executions else None
+        return None if index is None else self.executions[index]
 
 
 class OwnTests(Record):
@@ -48,13 +69,31 @@ class OwnTests(Record):
     failures: tuple[str, ...] | None = None  # ids of failing tests, where the runner names them
 
 
-class OwnTestsReport(Record):
-    """The repository's own tests on the untouched repository and on the best-voted candidates."""
+class NotCompared(enum.StrEnum):
+    """Why the repository's own tests say nothing."""
 
-    command: tuple[str, ...] = ()  # empty: the repository has none that we know of
+    NO_COMMAND = "no command"  # neither the config nor the files name one
+    NO_PYTEST = "no pytest"  # pytest is not in the sandbox
+    NOT_RUN = "not run"  # the command can't be run, or it ran no test; `detail` is what it printed
+    SANDBOX_FAILED = "sandbox failed"
+    UNNAMED_FAILURES = "unnamed failures"  # they fail on the base commit, and the runner does not name which
+    NO_CANDIDATE = "no candidate"  # no candidate is credible without them
+
+
+class OwnTestsReport(Record):
+    """The repository's own tests on the base commit and on the best-voted candidates."""
+
+    command: tuple[str, ...] = ()  # empty: none that works
     base: OwnTests | None = None
     candidates: tuple[tuple[int, OwnTests], ...] = ()  # by candidate index in the ballot
-    note: str = ""  # why nothing was compared, in words that follow "the repository's own tests"
+    not_compared: NotCompared | None = None
+    tried: tuple[str, ...] = ()  # where none works, the first one
+    detail: str = ""  # what the command printed, or how it ended
+    note: str = ""  # why nothing was compared, as earlier versions worded it
+
+    @property
+    def compared(self) -> bool:
+        return self.not_compared is None and not self.note
 
     def on(self, candidate: int) -> OwnTests | None:
         """What the candidate's tests came to; None where they were not run."""
@@ -67,11 +106,69 @@ class Standing(Record):
     candidate: int  # index in the ballot
     votes: int  # tests of other trajectories that fail on base and pass here
     own_votes: int  # the same, of its own trajectories' tests
-    cluster: int  # candidates (by sample) that pass just the same tests
+    cluster: int  # samples whose patch passes exactly the same tests
     size: int  # characters of the patch
     score: float = 0.0  # what ranks: `bot.solver.ballot.scores`
     regressions: tuple[str, ...] = ()  # of the repository's own tests: passed on base, failed here
     disqualified: str = ""
+
+
+class Rule(enum.StrEnum):
+    """Which rule chose the winner."""
+
+    ONLY_CREDIBLE = "only credible"  # no other candidate is credible
+    CLEAR_LEAD = "clear lead"  # its behaviour is far ahead in the count
+    MODEL = "model"  # the model chose it among the finalists
+    NO_CHOICE = "no choice"  # the model used up its calls without choosing, so the front-runner won
+    NO_ANSWER = "no answer"  # the model could not be asked, so the front-runner won
+
+
+class Choice(Record):
+    """How the winner was chosen. Candidates by their index in the ballot."""
+
+    rule: Rule
+    front_runner: int  # first in the count
+    finalists: tuple[int, ...] = ()  # the model was asked about these, best in the count first
+    calls: int = 0
+    passed: tuple[tuple[bool | None, ...], ...] = ()  # of each selection test: on base, then on each finalist
+    error: str = ""  # why the model could not be asked, where that is known
+    overruled: int | None = None  # the credible candidate with the most votes, where it has more than the winner
+
+
+class Doubt(enum.StrEnum):
+    """Why a candidate is not credible."""
+
+    DISQUALIFIED = "disqualified"  # it changes what judges it
+    REGRESSIONS = "regressions"  # it breaks tests of the repository
+    OWN_TEST_ONLY = "own test only"  # only the test of its own trajectory speaks for it
+    NO_VOTE = "no vote"  # no test that fails on base passes on it
+
+
+class NoWinner(enum.StrEnum):
+    """Why no candidate was chosen."""
+
+    NO_CANDIDATE = "no candidate"  # no trajectory ended with an edit that applies
+    NO_TEST = "no test"  # no trajectory ended with a test
+    NOTHING_RAN = "nothing ran"  # no test could be run on the base commit
+    NOT_REPRODUCED = "not reproduced"  # no test fails on the base commit
+    NOT_CREDIBLE = "not credible"  # every candidate is in doubt
+
+
+class Repeated(Record):
+    """A text that several things of the same kind have."""
+
+    text: str
+    times: int
+    of: int  # how many things there are
+
+
+class Abstention(Record):
+    """Why no candidate was chosen."""
+
+    cause: NoWinner
+    doubts: tuple[tuple[Doubt, int], ...] = ()  # how many candidates each doubt is about
+    missing: Repeated | None = None  # the module for want of which most tests failed, where none passed anywhere
+    setback: Repeated | None = None  # what most often kept trajectories from an edit, where there is no candidate
 
 
 class Outcome(enum.StrEnum):
@@ -83,15 +180,36 @@ class Outcome(enum.StrEnum):
 
 
 class Verdict(Record):
-    """The selection's result, everything that publishing needs."""
+    """The selection's result: facts, which `bot.publish.messages` words for people."""
 
     outcome: Outcome
     winner: int | None  # candidate index in the ballot
-    reason: str  # in words for the pull request or the issue
-    standings: tuple[Standing, ...]  # best first
+    standings: tuple[Standing, ...]  # the winner first, then best first
+    choice: Choice | None = None  # where there is a winner
+    abstention: Abstention | None = None  # where there is none
     selection_tests: tuple[Test, ...] = ()  # written by the selection machine
     ballot: Ballot
     own_tests: OwnTestsReport | None = None  # None: not asked for
+    # Whether people know candidates by their place in `standings`. Earlier versions showed places in the ballot, and
+    # stored the reason in words.
+    numbered_by_rank: bool = False
+    reason: str = ""
+
+    def number(self, candidate: int) -> int:
+        """How people know the candidate with that index in the ballot, from 1."""
+        if not self.numbered_by_rank:
+            return candidate + 1
+        return 1 + next(place for place, s in enumerate(self.standings) if s.candidate == candidate)
+
+    def candidate(self, number: int) -> int | None:
+        """The index in the ballot of the candidate that people know by that number; None where there is none."""
+        if not 1 <= number <= len(self.ballot.candidates):
+            return None
+        return self.standings[number - 1].candidate if self.numbered_by_rank else number - 1
+
+    def standing(self, candidate: int) -> Standing:
+        """The place of the candidate with that index in the ballot."""
+        return next(standing for standing in self.standings if standing.candidate == candidate)
 
 
 class Report(Record):
@@ -106,4 +224,5 @@ class Report(Record):
     model: str = ""
     base_commit: str = ""
     notes: tuple[str, ...] = ()  # what the maintainers should know: a bad .troop.toml, what of it is ignored, ...
+    obstacles: tuple[Obstacle, ...] = ()  # what of the sandbox keeps tests from showing much
     labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit

@@ -1,26 +1,31 @@
-"""The count: what the vote matrix says of each candidate, and whether any of them is credible. Pure.
+"""The count: what the vote matrix says of each candidate, and which of them are credible. Pure.
 
-Shown are the *votes*: tests that fail on the untouched repository and pass on the candidate, a trajectory's own test
-counted apart. Ranked is by `scores`: the votes of a behaviour, times a power of the number of samples that behave
-alike. Tests of a model err together, so the most votes alone often go to a candidate that shares the tests' mistake;
-samples that agree without having seen each other seldom do. The two constants were tuned, and
-cross-validated, on the matrices that `tests/bench/bench_selection.py` reads; that score and `typical` have this shape
-was decided on the same matrices.
+People see the *votes*: tests that fail on the base commit and pass on the candidate, a trajectory's own test counted
+apart. The order is by `scores`: the votes of a behaviour, times a power of the number of samples that behave alike. The
+tests of one model share mistakes, so plain votes often favour a candidate with the same mistake; independent samples
+that agree are wrong less often. The two constants were tuned, and cross-validated, on the matrices that
+`tests/bench/bench_selection.py` reads; the form of the score and of `typical` was chosen on the same matrices.
 """
 
+import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bot.records import Ballot, Ending, OwnTestsReport, Standing
+from bot.records import Abstention, Ballot, Doubt, Ending, NoWinner, OwnTestsReport, Repeated, Standing
 
 Array = npt.NDArray[np.float64]
 
 ALIKE = 4.0  # a sample that shares 9 of 10 votes counts as 0.9 ** ALIKE of one that shares all
 SUPPORT = 0.6  # the power of the support; 0 would be plain votes, 1 would be CodeT (arXiv 2207.10397)
-ALONE = "only the test of its own trajectory passes on it"
+
+_MISSING = re.compile(
+    r"ModuleNotFoundError: No module named '[\w.]+'|Cannot find (?:module|package) '[^'\n]{1,100}'"
+    r"|cannot load such file -- \S+"
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE,
 def typical(sizes: Array, samples: Array, behaviour: npt.NDArray[np.int64]) -> Array:
     """How far each patch is from the usual length among those that behave the same, `[candidates]`.
 
-    In natural logarithms. Of many patches that pass just the same tests the shortest is more often than not one
-    that left something out; the one of middle length is right more often.
+    In natural logarithms. Of many patches that pass the same tests, the shortest usually leaves something out; one of
+    median length is right more often.
     """
     logs = np.log1p(sizes)
     distance = np.zeros(len(logs))
@@ -80,7 +85,7 @@ def order(score: Array, cluster: Array, sizes: Array, samples: Array, behaviour:
 def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, ...]:
     """The standings, best first: without regressions before those with, the disqualified last.
 
-    `own`: the repository's own tests, where they were run already.
+    `own`: the repository's own tests, once they were run.
     """
     n = len(ballot.candidates)
     if n == 0:
@@ -96,11 +101,13 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     sizes = np.array([candidate.patch.size for candidate in ballot.candidates], dtype=np.float64)
     _, behaviour = np.unique(cells, axis=0, return_inverse=True)
     behaviour = behaviour.reshape(n).astype(np.int64)
-    # Whoever touched a judge neither has votes nor lends weight: it could stuff the ballot.
+    # A disqualified candidate has no votes and supports no other: it may have changed what counts them.
     behaviour = np.where(fair, behaviour, behaviour.max() + 1 + np.arange(n))
     cluster = np.bincount(behaviour, weights=samples)[behaviour].astype(np.float64)
     shared = np.zeros(behaviour.max() + 1)
-    np.maximum.at(shared, behaviour, votes)  # one behaviour, one evidence: a good test must not cost its author
+    np.maximum.at(
+        shared, behaviour, votes
+    )  # one behaviour has one number of votes, so that writing a good test is no disadvantage
     weight = samples * fair
     score = scores(passes * fair[:, None], weight, shared[behaviour] * fair)
     standings = []
@@ -122,9 +129,9 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
 
 
 def _own(ballot: Ballot, index: int) -> list[bool]:
-    """For each test, whether nobody but the candidate's only trajectory wrote it: then its pass says little.
+    """For each test, whether the candidate's only trajectory alone wrote it: then its pass says little.
 
-    Two trajectories that end in one patch are witnesses for each other: the test of one is no test of the other's own.
+    Where two trajectories end in one patch, the test of one is a test by another for the other one.
     """
     candidate = ballot.candidates[index]
     if len(candidate.trajectories) != 1:
@@ -136,10 +143,10 @@ def _own(ballot: Ballot, index: int) -> list[bool]:
 
 
 def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
-    """The repository's tests that passed on the untouched repository and fail on the candidate.
+    """The repository's tests that passed on the base commit and fail on the candidate.
 
-    By name where the runner names failing tests on both; else by exit code. What could not be run says nothing. Nor
-    do tests in the files that the candidate itself brings, `paths`: they never passed before.
+    By name where the runner names failing tests on both; else by exit code. What could not be run does not count, nor
+    do tests in the candidate's own new files (`paths`): they never passed before.
     """
     after = own.on(candidate) if own is not None else None
     if own is None or own.base is None or after is None or after.execution.ending is Ending.UNAVAILABLE:
@@ -152,21 +159,21 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
     return ()
 
 
-def doubt(standing: Standing, ballot: Ballot) -> str:
-    """Why the candidate is not credible, in words; nothing where it is."""
+def doubt(standing: Standing, ballot: Ballot) -> Doubt | None:
+    """Why the candidate is not credible; None where it is."""
     if standing.disqualified:
-        return f"it {standing.disqualified}"
+        return Doubt.DISQUALIFIED
     if standing.regressions:
-        return f"it breaks {_counted(len(standing.regressions), 'test')} of the repository's own"
+        return Doubt.REGRESSIONS
     if standing.votes:
-        return ""
+        return None
     if standing.own_votes:
-        return "" if _single_witness(ballot) else ALONE
-    return "no test that fails on the untouched repository passes on it"
+        return None if _single_witness(ballot) else Doubt.OWN_TEST_ONLY
+    return Doubt.NO_VOTE
 
 
 def _single_witness(ballot: Ballot) -> bool:
-    """Whether one trajectory is all there is, so that nobody else could have been asked."""
+    """Whether one trajectory is all there is, so that no other could have written a test."""
     seen = {t for candidate in ballot.candidates for t in candidate.trajectories}
     seen |= {t for authors in ballot.authors for t in authors}
     return len(seen) == 1 and len(ballot.candidates) == 1
@@ -174,50 +181,42 @@ def _single_witness(ballot: Ballot) -> bool:
 
 def credible(standings: Sequence[Standing], ballot: Ballot) -> tuple[Standing, ...]:
     """The standings that may win, best first."""
-    return tuple(standing for standing in standings if not doubt(standing, ballot))
+    return tuple(standing for standing in standings if doubt(standing, ballot) is None)
 
 
-def abstention(standings: Sequence[Standing], ballot: Ballot) -> str | None:
-    """Why no candidate may win, as a sentence; None where one may."""
+def abstention(standings: Sequence[Standing], ballot: Ballot) -> Abstention | None:
+    """Why no candidate may win; None where one may."""
     if not standings:
-        return "No trajectory ended with an edit that applies, so there is nothing to vote on."
-    if credible(standings, ballot):
+        return Abstention(cause=NoWinner.NO_CANDIDATE)
+    doubts = Counter(doubt(standing, ballot) for standing in standings)
+    if None in doubts:
         return None
-    useful = sum(ballot.fails_on_base)
-    written = _counted(len(ballot.tests), "test")
-    if not useful:
-        ran = sum(passed is not None for passed in ballot.base)
-        if not ballot.tests:
-            why = "no trajectory ended with a test"
-        elif not ran:
-            why = "the only test could not be run" if len(ballot.tests) == 1 else f"none of the {written} could be run"
-        else:
-            which = "the only test" if len(ballot.tests) == 1 else f"each of the {written}"
-            why = f"{which} passes on the untouched repository, or could not be run, and shows no problem"
-        return f"No candidate is credible: {why}."
-    doubts: dict[str, int] = {}
-    for standing in standings:
-        if standing.disqualified:
-            words = "changed what judges it"
-        elif standing.regressions:
-            words = "broke tests of the repository that passed before"
-        elif standing.own_votes:
-            words = "passed no useful test but that of its own trajectory"
-        else:
-            words = "passed no test that fails on the untouched repository"
-        doubts[words] = doubts.get(words, 0) + 1
-    n = len(standings)
-    if len(doubts) == 1:
-        subject = "the only candidate" if n == 1 else f"each of the {n} candidates"
-        said = f"{subject} {next(iter(doubts))}"
+    found = tuple((why, times) for why, times in doubts.items() if why is not None)
+    if any(ballot.fails_on_base):
+        cause = NoWinner.NOT_CREDIBLE
+    elif not ballot.tests:
+        cause = NoWinner.NO_TEST
+    elif all(passed is None for passed in ballot.base):
+        cause = NoWinner.NOTHING_RAN
     else:
-        said = f"of {n} candidates, " + ", ".join(f"{number} {words}" for words, number in doubts.items())
-    fail = "fails" if useful == 1 else "fail"
-    return f"No candidate is credible: {said} ({written}, of which {useful} {fail} on the untouched repository)."
+        cause = NoWinner.NOT_REPRODUCED
+    return Abstention(cause=cause, doubts=found, missing=missing_module(ballot))
+
+
+def missing_module(ballot: Ballot) -> Repeated | None:
+    """The module for want of which most tests that fail on the base commit failed, where none passes on a candidate."""
+    failing = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
+    if any(cell for row in ballot.cells for cell in row) or not failing:
+        return None
+    causes: Counter[str] = Counter()
+    for execution in filter(None, map(ballot.on_base, failing)):
+        causes.update(set(_MISSING.findall(execution.output)))
+    cause, times = causes.most_common(1)[0] if causes else ("", 0)
+    return Repeated(text=cause, times=times, of=len(failing)) if 2 * times > len(failing) else None
 
 
 def distinct_first(standings: Sequence[Standing], ballot: Ballot, number: int) -> tuple[Standing, ...]:
-    """The best `number` standings to tell apart: the best of each behaviour first, then more of the same ones."""
+    """The best `number` standings for a choice: the best of each behaviour first, then more of the same behaviours."""
     seen: set[tuple[bool | None, ...]] = set()
     heads: list[Standing] = []
     rest: list[Standing] = []
@@ -229,11 +228,11 @@ def distinct_first(standings: Sequence[Standing], ballot: Ballot, number: int) -
 
 
 def clear_lead(standings: Sequence[Standing], ballot: Ballot) -> bool:
-    """Whether the first of these credible standings needs no more tests to be told from the others.
+    """Whether the first of these credible standings is so far ahead that no more tests are needed.
 
     Its behaviour has twice the score of any other and no other has more votes, at least three samples behave so,
-    and half of those samples are this very patch. On the bench's matrices a lead of that score and size was right in
-    about 4 of 5 cases, of those in which any candidate was.
+    and half of those samples are this very patch. On the matrices of the benchmark such a lead was right in about
+    4 of 5 cases in which any candidate was.
     """
     if len(standings) < 2:
         return True
@@ -249,7 +248,3 @@ def overruled(first: Standing, standings: Sequence[Standing]) -> Standing | None
     """The credible candidate that plain votes would have chosen, where it has more votes than the first."""
     most = max(standings, key=lambda s: s.votes, default=first)
     return most if most.votes > first.votes else None
-
-
-def _counted(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"

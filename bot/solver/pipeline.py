@@ -21,7 +21,8 @@ from bot.llm.budget import Budget, CappedModel, MeteredModel
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
-from bot.records import Context, FileChange, Issue, OwnTestsReport, Patch, Record, Report, Trajectory, Usage
+from bot.publish.messages.obstacles import words_of
+from bot.records import Context, FileChange, Issue, OwnTestsReport, Patch, Record, Repeated, Report, Trajectory, Usage
 from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
 from bot.solver.models import Models
@@ -31,7 +32,7 @@ from bot.solver.stages.context import build_context
 from bot.solver.stages.matrix import fill_matrix
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.stages.selection import select
-from bot.solver.stages.survey import Survey, for_models, for_people, survey
+from bot.solver.stages.survey import Survey, for_models, obstacles, survey
 from bot.solver.stages.trajectories import sample_trajectories
 from bot.solver.workbench import Workbench
 
@@ -105,9 +106,9 @@ class _Run:
             raise CheckoutError("the checkout holds no file: there is nothing to solve an issue in")
         await self._advance(RunState.CONTEXT)
         there = await self._survey()
-        surveyed = for_people(there)
-        for words in surveyed:
-            self._bench.notice(words)
+        found = obstacles(there)
+        for obstacle in found:
+            self._bench.notice(words_of(obstacle))
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
         commands = own_test_commands(checkout, self._bench.config)
@@ -118,8 +119,9 @@ class _Run:
         verdict = await select(
             self._issue, context, counted, self._models.main, self._sandbox, self._solver, self._progress
         )
-        if not counted.ballot.candidates and (why := common_detail(trajectories)):
-            verdict = verdict.model_copy(update={"reason": f"{verdict.reason} {why}"})
+        if verdict.abstention is not None and not counted.ballot.candidates:
+            why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
+            verdict = verdict.model_copy(update={"abstention": why})
         return Report(
             issue=self._issue,
             verdict=verdict,
@@ -129,7 +131,8 @@ class _Run:
             wall_seconds=0.0,
             model=self._bench.models.main.name,
             base_commit=checkout.commit,
-            notes=(*self._bench.notes, *surveyed, *self._budget.notes),
+            notes=(*self._bench.notes, *self._budget.notes),
+            obstacles=found,
         )
 
     async def _survey(self) -> Survey:
@@ -202,13 +205,13 @@ class _Run:
         return touched or "; ".join(judge_paths(Patch(changes=tuple(changes), diff="")).refused)
 
 
-def common_detail(trajectories: Sequence[Trajectory]) -> str:
-    """What most often kept the trajectories from an edit, as a sentence; "" where nothing is known."""
+def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:
+    """What most often kept the trajectories from an edit; None where nothing is known."""
     details = Counter(t.detail for t in trajectories if t.patch is None and t.detail)
     if not details:
-        return ""
+        return None
     detail, times = details.most_common(1)[0]
-    return f"{times} of {len(trajectories)} ended so: {' '.join(detail.split())[:300]}."
+    return Repeated(text=" ".join(detail.split())[:300], times=times, of=len(trajectories))
 
 
 @asynccontextmanager

@@ -16,6 +16,10 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import ValidationError
 
 from bot.lifecycle import ACTIVE, STAGES
+from bot.publish.messages.obstacles import words_of
+from bot.publish.messages.reason import reason
+from bot.publish.messages.states import in_words
+from bot.publish.messages.words import counted
 from bot.records import Report
 from bot.settings import Settings
 from bot.store import RunInfo
@@ -98,7 +102,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
         check(request)
         runs = store.runs(limit=_PAGE, before=before if before is None else min(before, 2**62))
         older = runs[-1].id if len(runs) == _PAGE else None
-        return show(request, "runs.html", runs=runs, older=older, active=ACTIVE)
+        return show(request, "runs.html", runs=runs, older=older, active=ACTIVE, in_words=in_words)
 
     @router.get("/runs/{run_id}")
     def one(request: Request, run_id: int) -> Response:
@@ -106,11 +110,16 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
         run = store.run(run_id) if 0 < run_id < 2**62 else None
         if run is None:
             raise HTTPException(404, f"there is no run {run_id}")
+        report = _report(store.report(run_id))
         return show(
             request,
             "run.html",
             run=run,
-            report=_report(store.report(run_id)),
+            report=report,
+            reason=reason(report) if report else "",
+            obstacles=[words_of(obstacle) for obstacle in report.obstacles] if report else [],
+            in_words=in_words,
+            counted=counted,
             stages=STAGES,
             active=run.state in ACTIVE,
             pull_request=link(run.pull_request_url, settings),

@@ -19,6 +19,7 @@ from bot.lifecycle import RunState
 from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
 from bot.publish.status_comment import StatusComment, announce
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
@@ -102,7 +103,7 @@ class Service:
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
             report_json=report.model_dump_json(),
             pull_request_url=published.pull_request_url or None,
-            note=report.verdict.reason,
+            note=reason(report),
             announced=True,
         )
 

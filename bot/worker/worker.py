@@ -31,6 +31,7 @@ from bot.errors import (
     TroopError,
 )
 from bot.lifecycle import RunState
+from bot.publish.messages.states import progress
 from bot.records import ClaimedCommand, ClaimedRun, Record
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN
@@ -306,7 +307,7 @@ class StoredProgress:
         self.text: str | None = None
 
     def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        self.text = f"{state}: {done} of {total}" + (f", {note}" if note else "")
+        self.text = progress(state, done, total, note)
 
 
 def decisive(error: BaseException) -> BaseException:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.cli.progress import STAGE_WORDS
 from bot.contracts import Sandbox
 from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
+from bot.publish.messages.reason import reason
+from bot.publish.messages.states import in_words
 from bot.records import Ballot, Candidate, Issue, Patch, Report, SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
@@ -41,7 +42,7 @@ class Told:
         if now - self._last >= self._quiet:
             self._last = now
             count = f" {done}/{total}" if total else ""
-            self._say(f"{self._bug}: {STAGE_WORDS.get(state, state.value)}{count}")
+            self._say(f"{self._bug}: {in_words(state)}{count}")
 
 
 async def solve_bug(
@@ -119,7 +120,7 @@ def as_record(bug: Bug, report: Report, solves: Sequence[bool]) -> dict[str, Any
         "cells": ["".join(_MARKS[cell] for cell in row) for row in ballot.cells],
         "outcome": verdict.outcome.value,
         "winner": verdict.winner,
-        "reason": verdict.reason,
+        "reason": reason(report),
         "usage": report.usage.model_dump(),
     }
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bot.contracts import Sandbox
 from bot.journal import FileJournal
+from bot.publish.messages.reason import reason
 from bot.records import Checkout, Execution, Issue, Message, Outcome, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
@@ -86,7 +87,7 @@ async def whole_run(root: Path, trajectories: int) -> tuple[float, list[SandboxJ
     await sandbox.close()
     winner = report.verdict.winner
     if report.verdict.outcome is not Outcome.SOLVED or winner is None:
-        raise SystemExit(f"no figure: the run ended as {report.verdict.outcome}: {report.verdict.reason}")
+        raise SystemExit(f"no figure: the run ended as {report.verdict.outcome}: {reason(report)}")
     if "return high\n" not in report.verdict.ballot.candidates[winner].patch.diff:
         raise SystemExit("no figure: the run chose a wrong candidate")
     return seconds, sandbox.jobs

@@ -6,15 +6,21 @@ from datetime import UTC, datetime
 
 from bot.lifecycle import RunState
 from bot.records import (
+    Abstention,
     Ballot,
     Candidate,
+    Choice,
     ClaimedRun,
     Context,
+    Doubt,
     FileChange,
     Issue,
+    NoWinner,
     Outcome,
     Patch,
+    Repeated,
     Report,
+    Rule,
     SourceFile,
     Test,
     Trajectory,
@@ -74,7 +80,7 @@ def report(
     base: Sequence[bool | None] = (False, False, False, True),
     *,
     winner: int | None = 0,
-    reason: str = "It passes 3 of the 3 tests that may vote.",
+    said: str = "",
     the_issue: Issue | None = None,
     tests: Sequence[Test] = (),
     disqualified: Mapping[int, str] | None = None,
@@ -82,7 +88,7 @@ def report(
     **changes: object,
 ) -> Report:
     """Candidate i is what trajectory i ended with, and test i its test; further tests are of trajectories without a
-    patch. `winner=None` abstains."""
+    patch. `winner=None` abstains. `said`: what a model or a program said, quoted in the reason."""
     written = tuple(tests) or tuple(
         Test(path=f"test_{t}.py", text=f"from tools.clamp import clamp\nassert clamp({t} - 9, 0, 5) == 0\n")
         for t in range(len(base))
@@ -102,12 +108,24 @@ def report(
         base=tuple(base),
         cells=tuple(tuple(row) for row in cells),
     )
+    standings = sorted(count(ballot), key=lambda standing: standing.candidate != winner)
+    finalists = tuple(standing.candidate for standing in standings[:3])
+    cause = NoWinner.NOT_CREDIBLE if patches else NoWinner.NO_CANDIDATE
+    setback = Repeated(text=said, times=1, of=4) if said else None
     verdict = Verdict(
         outcome=Outcome.SOLVED if winner is not None else Outcome.ABSTAINED,
         winner=winner,
-        reason=reason,
-        standings=count(ballot),
+        standings=tuple(standings),
+        choice=None
+        if winner is None
+        else Choice(
+            rule=Rule.NO_ANSWER if said else Rule.MODEL, front_runner=finalists[0], finalists=finalists, error=said
+        ),
+        abstention=Abstention(cause=cause, doubts=((Doubt.NO_VOTE, len(patches)),), setback=setback)
+        if winner is None
+        else None,
         ballot=ballot,
+        numbered_by_rank=True,
     )
     trajectories = tuple(
         Trajectory(

@@ -1,21 +1,13 @@
-"""The runners-up, each diff folded; and the evidence where nobody was chosen."""
+"""The runners-up, each diff folded; and the evidence where no candidate was chosen."""
 
 from collections.abc import Sequence
 
 from bot.forge.markers import ALTERNATIVES
 from bot.patch.policy import judge
-from bot.publish.messages.count import (
-    candidates_table,
-    code_html,
-    costs,
-    counted,
-    folded,
-    headline,
-    matrix,
-    number,
-    warnings,
-)
-from bot.publish.messages.pull_request import listed_tests
+from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
+from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
+from bot.publish.messages.reason import reason
+from bot.publish.messages.words import code_html, counted, folded, quoted
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
 
@@ -26,11 +18,11 @@ def alternatives(report: Report, *, shown: int | None) -> str:
     """One comment with all candidates but the one that the pull request holds, best first, as many as fit."""
     rest = [s for s in report.verdict.standings if s.candidate != shown]
     if not rest:
-        return f"{ALTERNATIVES}\n**There are no alternatives**: all trajectories that ended with a patch agree."
-    first = number(rest[0].candidate)
+        return f"{ALTERNATIVES}\n**There are no alternatives**: all attempts that produced a patch agree."
+    first = report.verdict.number(rest[0].candidate)
     opening = (
         f"{ALTERNATIVES}\n### {counted(len(rest), 'alternative')}\n\nBest first. `/troop use {first}` puts candidate "
-        f"{first} on the pull request's branch; people with write permission may say so, here or there."
+        f"{first} on the pull request's branch; people with write permission may ask for it, here or there."
     )
     return _with_diffs(report, rest, opening)
 
@@ -38,26 +30,30 @@ def alternatives(report: Report, *, shown: int | None) -> str:
 def evidence(report: Report) -> str:
     """What an abstaining run shows on the issue instead of a pull request."""
     verdict = report.verdict
-    quoted = "\n".join(f"> {line}".rstrip() for line in neutralize(verdict.reason[:6_000]).split("\n"))
     parts = [
-        f"{ALTERNATIVES}\n### No pull request: no candidate is credible enough\n\n{quoted}",
+        f"{ALTERNATIVES}\n### No pull request: no candidate is credible\n\n{quoted(reason(report)[:REASON_LIMIT])}",
         warnings(report),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=None),
         f"#### The vote matrix\n\n{matrix(report, chosen=None)}",
-        f"### What it took\n\n{costs(report)}",
+        f"### What it cost\n\n{costs(report)}",
     ]
-    tests = [(f"T{number(i)}", test) for i, test in enumerate(verdict.ballot.tests)]
+    tests = [(f"T{i + 1}", test) for i, test in enumerate(verdict.ballot.tests)]
     if tests:
-        parts.append(folded(f"The {counted(len(tests), 'test')} that were written", listed_tests(tests, 12_000)))
+        parts.append(
+            folded(
+                f"{counted(len(tests), 'test')} that {'was' if len(tests) == 1 else 'were'} written",
+                listed_tests(tests, 12_000),
+            )
+        )
     if verdict.standings:
         parts.append(
-            "### The candidates\n\nIf one of them is right all the same, `/troop use N` opens a pull request with it. "
-            "More words in the issue (an example, the expected output) help the next try: `/troop retry`."
+            "### The candidates\n\nIf one of them is right after all, `/troop use N` opens a pull request with it. "
+            "More detail in the issue (an example, the expected output) helps the next try: `/troop retry`."
         )
     else:
         parts.append(
-            "More words in the issue (an example, the expected output, the file) help the next try: `/troop retry`."
+            "More detail in the issue (an example, the expected output, the file) helps the next try: `/troop retry`."
         )
     opening = "\n\n".join(part for part in parts if part)
     return _with_diffs(report, verdict.standings, opening)
@@ -76,8 +72,8 @@ def _with_diffs(report: Report, standings: Sequence[Standing], opening: str) -> 
         parts.append(fold)
         used += len(fold) + 2
     if left_out:
-        names = ", ".join(str(number(s.candidate)) for s in left_out[:200])
-        parts.append(f"_There is no room here for the diffs of {names}. `/troop use N` takes them all the same._")
+        names = ", ".join(str(report.verdict.number(s.candidate)) for s in left_out[:200])
+        parts.append(f"_There is no room here for the diffs of {names}. `/troop use N` works for them too._")
     return "\n\n".join(parts)
 
 
@@ -86,7 +82,8 @@ def _fold(report: Report, standing: Standing) -> str:
     patch = ballot.candidates[standing.candidate].patch
     paths = ", ".join(code_html(path) for path in patch.paths[:4]) + (" …" if len(patch.paths) > 4 else "")
     votes = counted(standing.votes, "vote")
-    summary = f"<b>Candidate {number(standing.candidate)}</b>: {votes}, {counted(standing.size, 'character')}, {paths}"
+    number, size = report.verdict.number(standing.candidate), counted(standing.size, "character")
+    summary = f"<b>Candidate {number}</b>: {votes}, {size}, {paths}"
     said = []
     if standing.disqualified:
         said.append(f"It lost its votes: {neutralize(standing.disqualified[:300])}.")

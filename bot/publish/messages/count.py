@@ -1,14 +1,15 @@
 """The count as Markdown: the table of candidates, the vote matrix, what it cost.
 
-Candidates are numbered by their place in the ballot, from 1, wherever people read of them: in tables, in reasons, in
-`/troop use N`, and on the console.
+Candidates are numbered by rank, the winner 1 (`Verdict.number`), wherever people read of them: in tables, in reasons,
+in `/troop use N`, on the console and on the pages.
 """
 
 from collections.abc import Sequence
-from html import escape
 
+from bot.publish.messages.obstacles import words_of
+from bot.publish.messages.words import counted, duration, one_line
 from bot.records import Ballot, Candidate, Ending, Report, Standing, TrajectoryEnd
-from bot.sanitize import fence, inline, neutralize
+from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
 TABLE_TESTS = 16  # a matrix with more columns, or more rows, is drawn as text instead of a table
@@ -18,102 +19,69 @@ TEXT_CANDIDATES = 64
 LISTED_CANDIDATES = 30  # rows of the table of candidates
 
 
-def number(candidate: int) -> int:
-    """How people are told of the candidate with that index."""
-    return candidate + 1
-
-
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """`1 vote`, `2 votes`."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `4 min 10 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def headline(report: Report) -> str:
     """What the count says, in two sentences of numbers."""
     ballot = report.verdict.ballot
     voting = sum(ballot.fails_on_base)
     said = (
-        f"{counted(len(report.trajectories), 'trajectory', 'trajectories')} ended in "
+        f"{counted(len(report.trajectories), 'attempt')} produced "
         f"{counted(len(ballot.candidates), 'different patch', 'different patches')} and "
         f"{counted(len(ballot.tests), 'different test')}."
     )
     if not ballot.tests:
         return said
-    fail = "fails" if voting == 1 else "fail"
-    return f"{said} {voting} of the tests {fail} on the untouched code, and so may vote."
-
-
-def voting_passed(report: Report, candidate: int) -> tuple[int, int]:
-    """How many of the tests that may vote pass on the candidate, its own among them; and how many may vote."""
-    ballot = report.verdict.ballot
-    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
-    return sum(ballot.cells[candidate][t] is True for t in voting), len(voting)
-
-
-def votes_words(report: Report, standing: Standing) -> str:
-    """`2 votes and 1 of its own; 3 of the 3 tests that may vote pass on it`."""
-    passed, voting = voting_passed(report, standing.candidate)
-    own = f" and {standing.own_votes} of its own" if standing.own_votes else ""
-    return f"{counted(standing.votes, 'vote')}{own}; {passed} of the {counted(voting, 'test')} that may vote pass on it"
+    if not voting:
+        return f"{said} No test reproduces the bug, so there are no votes."
+    if voting == 1:
+        return f"{said} One test reproduces the bug: it fails on the base commit, and so may vote."
+    return f"{said} {voting:,} tests reproduce the bug: they fail on the base commit, and so may vote."
 
 
 def candidates_table(report: Report, *, chosen: int | None) -> str:
     """One row a candidate, best first. `chosen`: the index of the one that the pull request holds."""
     verdict = report.verdict
     if not verdict.standings:
-        return "_There is no candidate: no trajectory ended with an edit that applies._"
+        return "_There is no candidate: no attempt produced an edit that applies._"
     rows = [
-        "| | Candidate | Votes | Own votes | Voting tests passed | Tests passed | Cluster | Size | Samples | Remarks |",
-        "|:-:|--:|--:|--:|--:|--:|--:|--:|--:|:--|",
+        "| | Candidate | Votes | Own test | Tests passed | Same behaviour | Same patch | Size | Remarks |",
+        "|:-:|--:|--:|:-:|--:|--:|--:|--:|:--|",
     ]
     shown = list(verdict.standings[:LISTED_CANDIDATES])
     shown += [s for s in verdict.standings[LISTED_CANDIDATES:] if s.candidate == chosen]
     rows += [_row(report, standing, standing.candidate == chosen) for standing in shown]
     rest = len(verdict.standings) - len(shown)
     if rest:
-        rows += ["", f"_Not shown: {counted(rest, 'candidate')} that the count places further down._"]
+        rows += ["", f"_Not shown: {counted(rest, 'candidate')} further down in the count._"]
     legend = (
-        "**Votes**: tests of other trajectories that fail on the untouched code and pass on the candidate. **Own "
-        "votes**: the same, of tests that its own trajectory wrote; shown, but counted apart. **Cluster**: samples "
-        "whose patch passes just the same tests. **Size**: characters added and removed. **Samples**: trajectories "
-        "that ended in this very patch."
+        "**Votes**: tests that reproduce the bug and pass on the candidate, without its own. **Own test**: whether a "
+        "test that was written with the candidate is one more; it is no vote. **Tests passed**: of the tests that "
+        "reproduce the bug. **Same behaviour**: attempts whose patch passes exactly the same tests. **Same patch**: "
+        "attempts that produced this very patch. **Size**: characters added and removed."
     )
     return "\n".join([*rows, "", f"<sub>{legend}</sub>"])
 
 
 def _row(report: Report, standing: Standing, chosen: bool) -> str:
     ballot = report.verdict.ballot
-    candidate, cells = ballot.candidates[standing.candidate], ballot.cells[standing.candidate]
-    ran = sum(cell is not None for cell in cells)
-    passed, voting = voting_passed(report, standing.candidate)
-    votes = str(standing.votes)
+    cells = ballot.cells[standing.candidate]
+    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
+    votes, number = str(standing.votes), str(report.verdict.number(standing.candidate))
     values = [
         "➜" if chosen else "",
-        f"**{number(standing.candidate)}**" if chosen else str(number(standing.candidate)),
+        f"**{number}**" if chosen else number,
         f"**{votes}**" if chosen else votes,
-        str(standing.own_votes),
-        f"{passed} of {voting}",
-        f"{sum(cell is True for cell in cells)} of {ran}",
+        PASS if standing.own_votes else "",
+        f"{sum(cells[t] is True for t in voting)} of {len(voting)}",
         str(standing.cluster),
+        str(len(ballot.candidates[standing.candidate].trajectories)),
         f"{standing.size:,}",
-        str(len(candidate.trajectories)),
         remarks(report, standing),
     ]
     return f"| {' | '.join(values)} |"
 
 
 def remarks(report: Report, standing: Standing) -> str:
-    """What else must be known of a candidate, safe within a table's cell."""
+    """What else is to be known of a candidate, safe within a table's cell."""
     candidate: Candidate = report.verdict.ballot.candidates[standing.candidate]
     said = []
     if standing.disqualified:
@@ -125,18 +93,18 @@ def remarks(report: Report, standing: Standing) -> str:
     own = report.verdict.own_tests.on(standing.candidate) if report.verdict.own_tests else None
     if own is not None and not standing.regressions and own.execution.ending is not Ending.UNAVAILABLE:
         passes = own.execution.passed
-        said.append("the repository's own tests pass" if passes else "breaks nothing that passed before")
+        said.append("the repository's own tests pass" if passes else "breaks no test that passed before")
     if not candidate.trajectories:
-        said.append("from elsewhere")
+        said.append("external patch")
     return "; ".join(said)
 
 
 def matrix(report: Report, *, chosen: int | None) -> str:
-    """Every test on every candidate and on the untouched code: a table, or where that is too large, text."""
+    """Every test on every candidate and on the base commit: a table, or where that is too large, text."""
     ballot = report.verdict.ballot
     if not ballot.tests or not ballot.candidates:
         return "_There is nothing to show: no test was run on a candidate._"
-    # Tests that vote stand first.
+    # Tests that vote come first.
     tests = sorted(range(len(ballot.tests)), key=lambda t: (not ballot.fails_on_base[t], t))
     order = [standing.candidate for standing in report.verdict.standings]
     if len(tests) <= TABLE_TESTS and len(order) <= TABLE_CANDIDATES:
@@ -148,22 +116,23 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
     ballot = report.verdict.ballot
     votes = ballot.fails_on_base
     lines = [
-        "| | " + " | ".join(f"T{number(t)}" for t in tests) + " |",
+        "| | " + " | ".join(f"T{t + 1}" for t in tests) + " |",
         "|--:|" + ":-:|" * len(tests),
-        "| _untouched_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
-        "| _may vote_ | " + " | ".join("yes" if votes[t] else "" for t in tests) + " |",
+        "| _base commit_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
+        "| _reproduces the bug_ | " + " | ".join("yes" if votes[t] else "" for t in tests) + " |",
     ]
     for c in order:
         glyphs = ((_glyph(ballot.cells[c][t]), _is_own(ballot, c, t)) for t in tests)
         cells = (f"({glyph})" if own else glyph for glyph, own in glyphs)
-        label = f"➜ **{number(c)}**" if c == chosen else str(number(c))
+        number = report.verdict.number(c)
+        label = f"➜ **{number}**" if c == chosen else str(number)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    legend = f"{PASS} passes, {FAIL} fails, {UNKNOWN} could not be run; in brackets: a test of the candidate's own"
+    legend = f"{PASS} passes, {FAIL} fails, {UNKNOWN} could not be run; in brackets: written with the candidate"
     return "\n".join([*lines, "", f"<sub>{legend}. T1, T2, ...: the tests.</sub>"])
 
 
 def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], chosen: int | None) -> str:
-    """A character a cell: 64 candidates by 64 tests are read at a glance, as a picture."""
+    """One character for each cell, so that 64 candidates by 64 tests fit a screen."""
     ballot = report.verdict.ballot
     shown_tests, shown = tests[:TEXT_TESTS], list(order[:TEXT_CANDIDATES])
     if chosen is not None and chosen not in shown:
@@ -174,21 +143,21 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
         drawn = "".join({True: "█", False: "░", None: UNKNOWN}[cell] for cell in cells)
         return f"{label:>10} {drawn[:voting]} {drawn[voting:]}".rstrip()
 
-    lines = [line("untouched", [ballot.base[t] for t in shown_tests])]
+    lines = [line("base", [ballot.base[t] for t in shown_tests])]
     for c in shown:
-        label = f"-> {number(c)}" if c == chosen else str(number(c))
+        label = f"{'-> ' if c == chosen else ''}{report.verdict.number(c)}"
         lines.append(line(label, [ballot.cells[c][t] for t in shown_tests]))
     left = (len(order) - len(shown), len(tests) - len(shown_tests))
     cut = f" Not shown: {counted(left[0], 'candidate')} and {counted(left[1], 'test')}." if any(left) else ""
     legend = (
-        f"A row a candidate, a column a test: █ passes, ░ fails, {UNKNOWN} could not be run. "
-        f"Left of the gap stand the {counted(voting, 'test')} that may vote.{cut}"
+        f"One row for each candidate, one column for each test: █ passes, ░ fails, {UNKNOWN} could not be run. "
+        f"Left of the gap: {counted(voting, 'test')} that reproduce{'s' if voting == 1 else ''} the bug.{cut}"
     )
     return f"{fence(chr(10).join(lines))}\n\n<sub>{legend}</sub>"
 
 
 def _is_own(ballot: Ballot, candidate: int, test: int) -> bool:
-    """Whether the candidate's one trajectory alone wrote the test: then its vote is counted apart."""
+    """Whether the candidate's only trajectory alone wrote the test: then it is no vote."""
     of = ballot.candidates[candidate]
     if len(of.trajectories) != 1:
         return False
@@ -200,19 +169,19 @@ def _glyph(cell: bool | None) -> str:
 
 
 def costs(report: Report) -> str:
-    """What was done and what it took, as a list."""
+    """What was done and what it cost, as a list."""
     ends = {end: sum(t.end is end for t in report.trajectories) for end in TrajectoryEnd}
     with_patch = sum(t.patch is not None for t in report.trajectories)
     how = ", ".join(f"{n} {end.value}" for end, n in ends.items() if n)
     usage, context = report.usage, report.context
     computed = max(0, usage.prompt_tokens - usage.cached_tokens)
     rows = [
-        ("Trajectories", f"{len(report.trajectories)} sampled, {with_patch} finished with a patch ({how or 'none'})"),
+        ("Attempts", f"{len(report.trajectories):,}, of which {with_patch:,} produced a patch ({how or 'none'})"),
         (
             "Tokens",
             f"{computed:,} computed, {usage.cached_tokens:,} from the cache, {usage.completion_tokens:,} generated",
         ),
-        ("Time", f"{duration(report.wall_seconds)} by the clock, {duration(usage.seconds)} of model time"),
+        ("Time", f"{duration(report.wall_seconds)}, and {duration(usage.seconds)} of model time"),
         ("Model", f"{inline(report.model or 'unnamed')}, {counted(usage.calls, 'call')}"),
         (
             "Context",
@@ -221,36 +190,21 @@ def costs(report: Report) -> str:
         ),
     ]
     if report.verdict.selection_tests:
-        rows.append(("Selection", f"{counted(len(report.verdict.selection_tests), 'more test')} written to choose"))
+        rows.append(("Selection", f"{counted(len(report.verdict.selection_tests), 'test')} written to choose"))
     if report.base_commit:
         rows.append(("Base", inline(report.base_commit[:12])))
     return "\n".join(f"- **{name}**: {value}" for name, value in rows)
 
 
 def warnings(report: Report, flagged: Sequence[str] = ()) -> str:
-    """What a maintainer must know before anything else, as GitHub's own kind of alert; "" where there is nothing."""
+    """What a maintainer needs to know first, as an alert of GitHub's; "" where there is nothing."""
     said = []
     if report.issue.flags:
         found = "; ".join(inline(flag) for flag in report.issue.flags)
-        said.append(f"The issue held text that its readers don't see. It was removed before a model read it: {found}.")
+        said.append(f"The issue holds text that its readers don't see. It was removed before a model read it: {found}.")
     said += [f"Look closely: {inline(words)}." for words in flagged]
+    said += [one_line(words_of(obstacle)) for obstacle in report.obstacles]
     said += [one_line(note) for note in report.notes]
     if not said:
         return ""
     return "\n".join(["> [!WARNING]", *(f"> - {words}" for words in said)])
-
-
-def one_line(text: str) -> str:
-    """Prose on one line, harmless."""
-    return neutralize(" ".join(text.split()))
-
-
-def folded(summary_html: str, inside: str) -> str:
-    """A fold. The summary is HTML, already escaped."""
-    return f"<details>\n<summary>{summary_html}</summary>\n\n{inside}\n\n</details>"
-
-
-def code_html(text: str, limit: int = 120) -> str:
-    """Code for a fold's summary, where Markdown means nothing. GitHub looks for no mentions in code."""
-    text = " ".join(text.split())
-    return f"<code>{escape(text[:limit] + ('…' if len(text) > limit else ''))}</code>"

@@ -3,20 +3,11 @@
 from collections.abc import Sequence
 
 from bot.forge.markers import issue_marker
-from bot.publish.messages.count import (
-    candidates_table,
-    costs,
-    counted,
-    folded,
-    headline,
-    matrix,
-    number,
-    one_line,
-    votes_words,
-    warnings,
-)
+from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
+from bot.publish.messages.reason import passes, reason
+from bot.publish.messages.words import counted, folded, one_line, quoted
 from bot.records import Report, Standing, Test
-from bot.sanitize import fence, inline, neutralize
+from bot.sanitize import fence, inline
 
 TITLE_LIMIT = 200  # characters; GitHub takes 256
 REASON_LIMIT = 6_000
@@ -24,15 +15,19 @@ TESTS_LIMIT = 24_000  # characters of scripts in the body
 
 
 def title(report: Report) -> str:
-    """One line, harmless also as the title of a squashed commit."""
+    """One line, harmless as the title of a squashed commit too."""
     words = one_line(report.issue.title) or "an issue without a title"
     words = f"Fix: {words}"
     return words if len(words) <= TITLE_LIMIT else f"{words[: TITLE_LIMIT - 1].rstrip()}…"
 
 
 def commit_message(report: Report, candidate: int) -> str:
-    """Says which issue and which candidate. No `#`: every push would be shown in the issue again."""
-    issue = f"\n\nFor issue {report.issue.number}, candidate {number(candidate)}." if report.issue.number else ""
+    """Names the issue and the candidate. No `#`: GitHub would mention every push in the issue."""
+    issue = (
+        f"\n\nFor issue {report.issue.number}, candidate {report.verdict.number(candidate)}."
+        if report.issue.number
+        else ""
+    )
     return f"{title(report)}{issue}\n\nWritten by a language model and chosen by vote; see the pull request.\n"
 
 
@@ -44,20 +39,19 @@ def body(
     flagged: Sequence[str] = (),
 ) -> str:
     """The whole count. `candidate`: the index of the one that the branch holds, where it is not the winner; then
-    `chosen_by` is the login of whoever asked for it."""
+    `chosen_by` is the login of the person who asked for it."""
     shown = report.verdict.winner if candidate is None else candidate
     assert shown is not None, "a pull request holds a candidate"
-    standing = next(s for s in report.verdict.standings if s.candidate == shown)
     issue = report.issue.number
     parts = [
         f"{issue_marker(issue)}\nFixes #{issue}." if issue else "",
-        _choice(report, standing, chosen_by),
+        _choice(report, report.verdict.standing(shown), chosen_by),
         warnings(report, flagged),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=shown),
         f"#### The vote matrix\n\n{matrix(report, chosen=shown)}",
         _tests(report),
-        f"### What it took\n\n{costs(report)}",
+        f"### What it cost\n\n{costs(report)}",
         _footer(report, shown),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -65,30 +59,27 @@ def body(
 
 def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
     verdict = report.verdict
-    of = votes_words(report, standing)
-    which = f"candidate {number(standing.candidate)} of {len(verdict.ballot.candidates)}"
-    if chosen_by:
-        winner = f"The vote chose candidate {number(verdict.winner)}" if verdict.winner is not None else ""
-        by = f"**This is {which}: {inline(chosen_by)} chose it.** It has {of}. {winner or 'The vote chose none'}"
-        return f"{by}, with this reason:\n\n{_reason(report)}"
-    return f"**This is {which}, chosen by vote.** It has {of}.\n\n{_reason(report)}"
-
-
-def _reason(report: Report) -> str:
-    words = report.verdict.reason[:REASON_LIMIT]
-    quoted = neutralize(words).split("\n")
-    return "\n".join(f"> {line}".rstrip() for line in quoted)
+    why = quoted(reason(report)[:REASON_LIMIT])
+    which = f"candidate {verdict.number(standing.candidate)} of {len(verdict.ballot.candidates)}"
+    if not chosen_by:
+        return f"**This is {which}, chosen by vote.**\n\n{why}"
+    vote = f"candidate {verdict.number(verdict.winner)}" if verdict.winner is not None else "none"
+    return (
+        f"**This is {which}; {inline(chosen_by)} chose it.** It {passes(verdict, standing)}.\n\n"
+        f"The vote chose {vote}:\n\n{why}"
+    )
 
 
 def _tests(report: Report) -> str:
     ballot = report.verdict.ballot
-    voting = [(f"T{number(i)}", test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
-    more = [(f"S{number(i)}", test) for i, test in enumerate(report.verdict.selection_tests)]
+    voting = [(f"T{i + 1}", test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
+    more = [(f"S{i + 1}", test) for i, test in enumerate(report.verdict.selection_tests)]
     folds = []
     if voting:
-        folds.append(folded(f"The {counted(len(voting), 'test')} that may vote", listed_tests(voting)))
+        words = "The test that reproduces" if len(voting) == 1 else f"The {len(voting):,} tests that reproduce"
+        folds.append(folded(f"{words} the bug", listed_tests(voting)))
     if more:
-        words = f"The {counted(len(more), 'test')} written to choose among the best"
+        words = f"{counted(len(more), 'test')} that the model wrote to choose among the best"
         folds.append(folded(words, listed_tests(more, TESTS_LIMIT // 3)))
     return "\n\n".join(folds)
 
@@ -114,7 +105,7 @@ def language_of(path: str) -> str:
 
 def _footer(report: Report, shown: int) -> str:
     others = [s.candidate for s in report.verdict.standings if s.candidate != shown and not s.disqualified]
-    use = f"`/troop use {number(others[0])}` puts another one here; " if others else ""
+    use = f"`/troop use {report.verdict.number(others[0])}` puts another one here; " if others else ""
     return (
         "---\n"
         f"A language model wrote this; read it before you merge it. {use}`/troop alternatives` shows the runners-up, "

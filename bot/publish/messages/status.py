@@ -1,8 +1,11 @@
 """The one status comment of an issue, from the first second of a run to its end."""
 
+from bot.forge.branches import pull_number
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.publish.messages.count import duration, headline, number, one_line, votes_words
+from bot.publish.messages.count import headline
+from bot.publish.messages.reason import passes
+from bot.publish.messages.words import duration, one_line
 from bot.records import Report
 from bot.sanitize import inline
 
@@ -18,7 +21,7 @@ _BAR = 20  # characters
 
 
 def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, seconds: float = 0.0) -> str:
-    """The steps, with how far the present one is. `seconds`: since this worker began."""
+    """The steps, with the progress of the current one. `seconds`: since this worker began."""
     order = [step for step, _ in _STEPS]
     at = order.index(state) if state in order else -1
     lines = []
@@ -31,7 +34,7 @@ def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, s
             lines.append(f"· {words}")
     steps = "<br>\n".join(lines)
     since = f" · {duration(seconds)}" if seconds >= 1 else ""
-    return f"{STATUS}\n**A troop is at work on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"
+    return f"{STATUS}\n**Troop is working on this issue**{since}\n\n{steps}\n\n<sub>`/troop stop` ends it.</sub>"
 
 
 def _progress(done: int, total: int) -> str:
@@ -47,39 +50,41 @@ def solved(report: Report, pull_request_url: str) -> str:
     verdict = report.verdict
     winner = verdict.winner
     assert winner is not None, "a solved run has a winner"
-    standing = next(s for s in verdict.standings if s.candidate == winner)
-    there = f"{pull_request_url} has it, and the whole count" if pull_request_url else "The branch has it"
+    pull = pull_number(pull_request_url)
+    where = f"#{pull}" if pull is not None else pull_request_url or "on the branch"
+    which = f"candidate {verdict.number(winner)} of {len(verdict.ballot.candidates)}"
     return (
-        f"{STATUS}\n**Solved, as far as the vote can tell**: candidate {number(winner)} of "
-        f"{len(verdict.ballot.candidates)} won. It has {votes_words(report, standing)}. {there}.\n\n"
+        f"{STATUS}\n**Draft ready**: {where}, with {which}. It {passes(verdict, verdict.standing(winner))}.\n\n"
         f"{headline(report)} It took {duration(report.wall_seconds)}.\n\n"
-        "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples anew.</sub>"
+        "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples again.</sub>"
     )
 
 
 def abstained(report: Report) -> str:
     return (
-        f"{STATUS}\n**No pull request**: no candidate is credible enough; the evidence is below.\n\n{headline(report)} "
-        f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop retry` samples anew.</sub>"
+        f"{STATUS}\n**No pull request**: no candidate is credible; the evidence is below.\n\n{headline(report)} "
+        f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop retry` samples again.</sub>"
     )
 
 
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
     """A run that ended without a count: failed, stopped, refused or parked.
 
-    `reason` is one of ours or an error's; a refusal without one is for want of `sender`'s write permission.
+    `reason` is the operator's, a person's or an error's; a refusal without one: `sender` has no write permission.
     """
     why = one_line(reason[:2_000]).rstrip(".")
     match state:
         case RunState.STOPPED:
-            return f"{STATUS}\n**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` begins anew.</sub>"
+            return (
+                f"{STATUS}\n**Stopped**: {why or 'somebody asked for it'}.\n\n<sub>`/troop retry` starts again.</sub>"
+            )
         case RunState.REFUSED:
             words = f"**Not started**: {why}." if why else refusal(sender, label)
             return f"{STATUS}\n{words}\n\n<sub>The label was taken off.</sub>"
         case RunState.PARKED:
             return (
-                f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again by itself: {why}.\n\n"
-                "The server's log says more. `/troop retry` begins anew."
+                f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again automatically: {why}."
+                "\n\nThe server's log says more. `/troop retry` starts again."
             )
         case RunState.FAILED:
             return (
@@ -91,8 +96,8 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") 
 
 
 def refusal(sender: str, label: str = "troop") -> str:
-    """To whoever labelled without the permission. Nobody is mentioned: it would ring."""
+    """To somebody who labelled without permission. No @: a mention would notify people."""
     return (
-        f"**Not started**: {inline(sender)} has no write permission here, which starting a run takes. Somebody who has "
-        f"may label the issue {inline(label)}."
+        f"**Not started**: a run needs write permission, which {inline(sender)} does not have here. Somebody who has "
+        f"it may label the issue {inline(label)}."
     )

@@ -1,17 +1,26 @@
-"""The vote matrix: every final test on every distinct candidate and on the untouched repository, each pair once."""
+"""The vote matrix: every final test on every distinct candidate and on the base commit, each pair once."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Candidate, Ending, FileChange, Patch, SandboxJob, Test, Trajectory
+from bot.records import Ballot, Candidate, Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory
 from bot.settings import SolverSettings
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; how many really run is the sandbox's own affair
 GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a single one
+# Output that is kept of failing tests, in characters. On a candidate the last lines say what failed; on the base commit
+# some runtimes print the error above a long stack trace.
+BASE_TAIL = 2_000
+CELL_TAIL = 200
+TAIL_LINES = 30
+KEPT = 200_000  # of all executions together; beyond it only endings and exit codes are kept
+
+Note = Callable[[Execution | None], None]
 
 
 def gather(
@@ -62,13 +71,12 @@ async def fill_matrix(
     disqualified: Callable[[Sequence[FileChange]], str],
     progress: Progress,
 ) -> Ballot:
-    """Run every pair and note who passes.
+    """Run every pair and note what it did.
 
-    A cell is True for exit code 0. It is False for any other end of the run, a time-out, too little memory or a
-    faked success included: whoever hangs does not pass. It is None where nothing can be said: the test's command is
-    not there, the sandbox failed at it again and again, or `settings.matrix_seconds` were over. The tests run on the
-    untouched repository first, and those that fail there are the first to run on the candidates, so that a limit cuts
-    off the least telling ones.
+    A cell is True for exit code 0. It is False for any other end, a time-out, too little memory or a faked success
+    included. It is None where nothing is known: the test's command is not there, the sandbox failed at it, or
+    `settings.matrix_seconds` were over. The tests run on the base commit first, and those that fail there are the first
+    to run on the candidates, so that a time limit cuts off the least useful ones.
 
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
     """
@@ -78,25 +86,76 @@ async def fill_matrix(
     filler = _Filler(sandbox, settings.test_timeout, deadline, progress, total)
     progress.update(RunState.MATRIX, 0, total)
 
-    base: list[bool | None] = [None] * len(ballot.tests)
-    cells: list[list[bool | None]] = [[None] * len(ballot.tests) for _ in ballot.candidates]
+    base: list[Execution | None] = [None] * len(ballot.tests)
+    cells: list[list[Execution | None]] = [[None] * len(ballot.tests) for _ in ballot.candidates]
+    kept: dict[Execution, Execution] = {}  # one object for equal executions
 
-    def on_base() -> Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]:
+    def note(row: list[Execution | None], test: int, execution: Execution | None) -> None:
+        if execution is not None:
+            short = ending_of(execution, BASE_TAIL if row is base else CELL_TAIL)
+            row[test] = kept.setdefault(short, short)
+
+    def on_base() -> Iterator[tuple[SandboxJob, Note]]:
         for t, test in enumerate(ballot.tests):
-            yield filler.job((), test), lambda passed, t=t: base.__setitem__(t, passed)  # type: ignore[misc]
+            yield filler.job((), test), functools.partial(note, base, t)
 
-    def on_candidates() -> Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]:
+    def on_candidates() -> Iterator[tuple[SandboxJob, Note]]:
         rank = {False: 0, True: 1, None: 2}
-        tests = sorted(range(len(ballot.tests)), key=lambda t: (rank[base[t]], -len(ballot.authors[t]), t))
+        verdicts = [_passed(execution) for execution in base]
+        tests = sorted(range(len(ballot.tests)), key=lambda t: (rank[verdicts[t]], -len(ballot.authors[t]), t))
         order = sorted(range(len(cells)), key=lambda c: (-ballot.candidates[c].samples, c))
         for t in tests:
             for c in order:
                 job = filler.job(ballot.candidates[c].patch.changes, ballot.tests[t])
-                yield job, lambda passed, c=c, t=t: cells[c].__setitem__(t, passed)  # type: ignore[misc]
+                yield job, functools.partial(note, cells[c], t)
 
     await filler.run(on_base())
     await filler.run(on_candidates())
-    return ballot.model_copy(update={"base": tuple(base), "cells": tuple(tuple(row) for row in cells)})
+    return _filled(ballot, base, cells)
+
+
+def ending_of(execution: Execution, characters: int) -> Execution:
+    """The execution with at most so many characters of the end of its output; with none where it passed."""
+    tail = "" if execution.passed else execution.tail(TAIL_LINES, characters)
+    return Execution(ending=execution.ending, exit_code=execution.exit_code, output=tail)
+
+
+def _passed(execution: Execution | None) -> bool | None:
+    if execution is None or execution.ending is Ending.UNAVAILABLE:
+        return None
+    return execution.passed
+
+
+def _filled(ballot: Ballot, base: Sequence[Execution | None], cells: Sequence[Sequence[Execution | None]]) -> Ballot:
+    """The ballot with these executions, equal ones shared, and no more output than `KEPT` characters.
+
+    Indices go by place, not by which test ended first: a resumed run has the same ballot.
+    """
+    found: dict[Execution, int] = {}
+    left = KEPT
+
+    def index(execution: Execution | None) -> int | None:
+        nonlocal left
+        if execution is None:
+            return None
+        if execution not in found and len(execution.output) > left:
+            execution = execution.model_copy(update={"output": ""})
+        if execution not in found:
+            left -= len(execution.output)
+            found[execution] = len(found)
+        return found[execution]
+
+    base_executions = tuple(index(execution) for execution in base)
+    cell_executions = tuple(tuple(index(execution) for execution in row) for row in cells)
+    return ballot.model_copy(
+        update={
+            "base": tuple(_passed(execution) for execution in base),
+            "cells": tuple(tuple(_passed(execution) for execution in row) for row in cells),
+            "executions": tuple(found),
+            "base_executions": base_executions,
+            "cell_executions": cell_executions,
+        }
+    )
 
 
 class _Filler:
@@ -118,14 +177,14 @@ class _Filler:
     def job(self, changes: tuple[FileChange, ...], test: Test) -> SandboxJob:
         return SandboxJob(changes=changes, test=test, timeout=self._timeout)
 
-    async def run(self, pairs: Iterator[tuple[SandboxJob, Callable[[bool | None], None]]]) -> None:
+    async def run(self, pairs: Iterator[tuple[SandboxJob, Note]]) -> None:
         """All of them. Workers share the iterator, so that a million pairs need no million tasks."""
 
         async def work() -> None:
             for job, note in pairs:
                 note(await self._one(job))
                 self._done += 1
-                words = f"{self._late} left out: the time is up" if self._late else ""
+                words = f"{self._late} left out: the time limit is over" if self._late else ""
                 self._progress.update(RunState.MATRIX, self._done, self._total, words)
 
         try:
@@ -135,7 +194,8 @@ class _Filler:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # callers catch a `SandboxError`, not a group of them
 
-    async def _one(self, job: SandboxJob) -> bool | None:
+    async def _one(self, job: SandboxJob) -> Execution | None:
+        """None where nothing is known."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._late += 1
             return None
@@ -149,4 +209,4 @@ class _Filler:
                 raise
             return None
         self._ran += 1
-        return None if execution.ending is Ending.UNAVAILABLE else execution.passed
+        return execution

@@ -1,4 +1,4 @@
-"""The repository's own tests, on the untouched repository and on the best-voted candidates."""
+"""The repository's own tests, on the base commit and on the best-voted candidates."""
 
 import asyncio
 import json
@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Ending, Execution, OwnTests, OwnTestsReport, SandboxJob, Standing
-from bot.sandbox.script_command import in_short
+from bot.records import Ballot, Ending, Execution, NotCompared, OwnTests, OwnTestsReport, SandboxJob, Standing
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first, regressions
 
@@ -23,11 +22,8 @@ PYTEST: Command = (
 # Without the options of the configuration, which may need plugins that are not there (`--cov`).
 PYTEST_ALONE: Command = (*PYTEST, "-o", "addopts=", "-o", "required_plugins=")
 UNITTEST: Command = ("python3", "-m", "unittest", "discover", "-v")
-WHERE = (
-    "a `setup` command in .troop.toml or an image that holds it would bring it (Docker), or a .venv in the checkout "
-    "(processes)"
-)
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
+_QUOTED = 200  # characters of what a runner printed
 
 _PYTHON_TEST = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
 _MAKE_TEST = re.compile(r"^test\s*:(?!=)", re.MULTILINE)
@@ -45,9 +41,9 @@ _FAILURES = (
 
 
 def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Command, ...]:
-    """Commands by which the repository's tests may be run, the likeliest first; none where it shows none. Pure.
+    """Commands that may run the repository's tests, the likeliest first, by its files. Pure.
 
-    `files`: its paths; `read`: the text of a file that builds name, such as `package.json`.
+    `files`: its paths; `read`: the text of a file, such as `package.json`.
     """
     names = set(files)
     found: list[Command] = []
@@ -78,7 +74,7 @@ def _has_test_script(text: str) -> bool:
 def failing(execution: Execution) -> tuple[str, ...] | None:
     """The failing tests that the runner's output names; () where all passed; None where it names none.
 
-    None too where output was left out or the run did not end by itself: a list with holes proves nothing.
+    None too where output was left out or the run did not end by itself: an incomplete list proves nothing.
     """
     if execution.passed:
         return ()
@@ -91,48 +87,51 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
     return None
 
 
-def _absent(command: Command, execution: Execution) -> str:
-    """Why nothing was tested, in words: the runner is not there, or refuses its own configuration; else ""."""
+def _absence(command: Command, execution: Execution) -> tuple[NotCompared, str] | None:
+    """Why nothing was tested, and what the runner printed of it; None where tests ran.
+
+    The runner is not there, refuses its own configuration, or finds no test.
+    """
     output = execution.output
+    end = execution.tail(1, _QUOTED)
     if execution.ending is Ending.UNAVAILABLE:
-        return execution.tail(1, 200) or execution.status
+        return NotCompared.NOT_RUN, end or execution.status
     if "No module named pytest" in output:
-        return f"pytest is not in the sandbox; {WHERE}"
+        return NotCompared.NO_PYTEST, end
     if execution.exit_code == 5 and "no tests ran" in output:
-        return execution.tail(1, 200)
+        return NotCompared.NOT_RUN, end
     if execution.exit_code == 4 and command[:3] == PYTEST[:3]:  # a usage error, or a conftest.py that can't be imported
         told = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
-        return (told[-1] if told else execution.tail(1, 200))[:200]
+        return NotCompared.NOT_RUN, (told[-1] if told else end)[:_QUOTED]
     ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
     summary = re.search(r"^=*\s*(\d+ errors? in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
     if ran and (int(ran[1]) == 0 or (errors and errors[1] == ran[1])):
-        return f"{ran[0]}, {errors[1]} errors" if errors else ran[0]
-    return summary[1] if summary else ""
+        return NotCompared.NOT_RUN, f"{ran[0]}, {errors[1]} errors" if errors else ran[0]
+    return (NotCompared.NOT_RUN, summary[1]) if summary else None
 
 
 async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: SolverSettings) -> OwnTestsReport:
-    """The first of the commands that works, on the untouched repository; `note` says why none does.
+    """The first of the commands that works, on the base commit; else why the first of them does not.
 
     Needs no candidate: it may run while they are sampled. Raises `SandboxUnavailable`.
     """
-    if not commands:
-        return OwnTestsReport(note="are not known; a [test] command in .troop.toml would name them")
-    said = ""
+    refused: OwnTestsReport | None = None
     for command in commands:
         base = await _run(sandbox, SandboxJob(command=command, timeout=settings.own_tests_timeout))
-        why = "the sandbox failed" if base is None else _absent(command, base.execution)
-        if base is None or why:
-            said = said or f"could not be run ({in_short(command)}: {why})"
+        if base is None:
+            refused = refused or OwnTestsReport(not_compared=NotCompared.SANDBOX_FAILED, tried=command)
+            continue
+        if (absence := _absence(command, base.execution)) is not None:
+            why, detail = absence
+            refused = refused or OwnTestsReport(not_compared=why, tried=command, detail=detail)
             continue
         report = OwnTestsReport(command=command, base=base)
-        if not base.execution.passed and base.failures is None:
-            how = base.execution.status
-            return report.model_copy(
-                update={"note": f"can't be compared: on the untouched repository they end with {how}"}
-            )
-        return report
-    return OwnTestsReport(note=said)
+        if base.execution.passed or base.failures is not None:
+            return report
+        status = base.execution.status
+        return report.model_copy(update={"not_compared": NotCompared.UNNAMED_FAILURES, "detail": status})
+    return refused or OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
 
 
 async def run_own_tests(
@@ -143,19 +142,19 @@ async def run_own_tests(
     settings: SolverSettings,
     progress: Progress,
 ) -> OwnTestsReport:
-    """Run the command of `base`, what came of `on_base`, on the best credible candidates, of each behaviour first.
+    """Run the command of `base`, the result of `on_base`, on the best credible candidates, the best of each behaviour
+    first.
 
-    Those are the ones that the selection chooses among. Where all of `settings.own_tests_candidates` break something,
-    the next ones are tried, a few times. What could not be run is said in `note` and never counted. Raises
-    `SandboxUnavailable`.
+    The selection chooses among those. Where all of `settings.own_tests_candidates` break something, the next ones are
+    tried, a few times. What could not be run never counts. Raises `SandboxUnavailable`.
     """
     able = credible(standings, ballot)
     best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
     if not best:
-        return OwnTestsReport(note="were not run: no candidate is credible without them")
+        return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
     progress.update(RunState.SELECTION, 0, 0, "the repository's own tests")
     report = await base
-    if report.note:
+    if not report.compared:
         return report
     for at in range(0, min(len(best), ROUNDS * settings.own_tests_candidates), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]

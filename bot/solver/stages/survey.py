@@ -1,7 +1,7 @@
-"""What the sandbox has, asked once before any model is: interpreters, what is installed, what can be imported.
+"""What the sandbox has, found out once before the first model call: interpreters, packages, what can be imported.
 
-The models are told, in the part of their prompts that all share; people are told where the repository can't be
-imported, since no test could then show anything.
+The models read it in the part of their prompts that all share. The report says where the repository can't be imported,
+since tests then show nothing.
 """
 
 import json
@@ -13,21 +13,13 @@ from pathlib import PurePosixPath
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch.protected_files import is_configuration, is_test
-from bot.records import Ending, Execution, Record, SandboxJob
+from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
 
-TIMEOUT = 60.0  # seconds; packages that import half the world take some
+TIMEOUT = 60.0  # seconds; packages with many dependencies take long to import
 _PACKAGES = 3  # of the repository's own that are imported
 _LISTED = 40  # installed packages that are named
-
-MEND = (
-    "install what it depends on: a `setup` command in .troop.toml or an image that holds it (Docker), or where "
-    "`python3` finds it (processes; a .venv in the checkout is used)"
-)
-
-BUILD = (
-    "a file that the repository's build writes is missing: build it in the checkout first (what git ignores is taken "
-    "along), or with a `setup` command in .troop.toml (Docker)"
-)
+_ELSEWHERE = "elsewhere: "  # what the script says of an installed copy
+_INTERPRETERS = ("node", "go", "cargo", "ruby", "php")
 
 # What a repository whose files end so may need to run, and how it tells its version.
 _TOOLS = {
@@ -51,7 +43,7 @@ _NOT_MODULES = frozenset(
     ("setup", "noxfile", "tasks", "fabfile", "manage", "versioneer", "dodo", "wscript", "__init__", "__main__")
 )
 
-# Prints a line for each thing found, so that what an import does to the process costs only what comes after it.
+# Prints a line for each thing found: an import that ends the process loses only the lines after it.
 _PYTHON = """
 import json, sys
 def say(*what): sys.__stdout__.write("\\ntroop-survey " + json.dumps(what) + "\\n"); sys.__stdout__.flush()
@@ -74,7 +66,7 @@ for name in sys.argv[1:]:
 
 
 class Survey(Record):
-    """What was found. Empty where nothing could be asked."""
+    """What was found. Empty where nothing is known."""
 
     python: str = ""  # version
     installed: tuple[tuple[str, str], ...] = ()  # name and version of every distribution
@@ -87,9 +79,9 @@ class Survey(Record):
 
 
 async def survey(files: Sequence[str], declared: str, sandbox: Sandbox) -> Survey:
-    """Ask the sandbox. `files`: the repository's paths; `declared`: the text of its build files.
+    """Survey the sandbox. `files`: the repository's paths; `declared`: the text of its build files.
 
-    A sandbox that fails at it leaves the survey empty. Raises `SandboxUnavailable`.
+    Where the sandbox fails at it, the survey is empty. Raises `SandboxUnavailable`.
     """
     endings = Counter(PurePosixPath(path).suffix for path in files)
     python = endings[".py"] > 0
@@ -169,7 +161,7 @@ def own_packages(files: Sequence[str], declared: str) -> tuple[str, ...]:
     return tuple(sorted(tops or modules, key=likeliest)[:_PACKAGES])
 
 
-# -- in words ------------------------------------------------------------------------------------------------------
+# -- for the prompts, and for the report -----------------------------------------------------------------------------
 
 
 def for_models(found: Survey, declared: str) -> str:
@@ -204,32 +196,23 @@ def for_models(found: Survey, declared: str) -> str:
     return "\n".join(said)
 
 
-def for_people(found: Survey) -> tuple[str, ...]:
-    """What the operator and the maintainers must know, with how to mend it; () where all is well."""
-    said = []
+def obstacles(found: Survey) -> tuple[Obstacle, ...]:
+    """What keeps tests from showing much, for the operator and the maintainers; () where all is well."""
+    wrong = []
     for name, why in found.broken:
         if _elsewhere(why):
-            said.append(
-                f"`import {name}` in the sandbox finds an installed copy ({why.removeprefix('elsewhere: ')}), not the "
-                "repository's own: tests say nothing of the candidates. Uninstall it there."
-            )
-        else:
-            built = re.search(rf"No module named '{re.escape(name.split('.')[0])}[.']", why) is not None
-            said.append(
-                f"`import {name}` fails in the sandbox ({why}), so tests can tell little of the candidates: "
-                f"{BUILD if built else MEND}."
-            )
-    gone = [name for name, version in found.tools if not version and name in ("node", "go", "cargo", "ruby", "php")]
-    if gone and not found.python:
-        said.append(
-            f"{' and '.join(gone)} {'are' if len(gone) > 1 else 'is'} not in the sandbox, so tests can't be run: name "
-            "an image that holds it in .troop.toml or TROOP_SANDBOX_IMAGE, or install it on this machine (processes)."
-        )
-    return tuple(said)
+            wrong.append(Obstacle(fault=Fault.INSTALLED_COPY, name=name, detail=why.removeprefix(_ELSEWHERE)))
+            continue
+        built = re.search(rf"No module named '{re.escape(name.split('.')[0])}[.']", why) is not None
+        wrong.append(Obstacle(fault=Fault.NOT_BUILT if built else Fault.IMPORT_FAILS, name=name, detail=why))
+    if not found.python:
+        gone = [name for name, version in found.tools if not version and name in _INTERPRETERS]
+        wrong += [Obstacle(fault=Fault.NO_INTERPRETER, name=name) for name in gone]
+    return tuple(wrong)
 
 
 def _elsewhere(why: str) -> bool:
-    return why.startswith("elsewhere: ")
+    return why.startswith(_ELSEWHERE)
 
 
 _OFTEN_WANTED = ("pytest", "hypothesis", "numpy", "attrs", "pytest-asyncio", "pytest-mock")

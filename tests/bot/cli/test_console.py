@@ -16,18 +16,19 @@ def shown(of: Report) -> str:
 def test_the_count_of_a_solved_run() -> None:
     text = shown(report())
     assert "3 candidates, 4 tests" in text
-    assert "votes of the 3 tests that fail on the untouched repository" in text
+    assert "the 3 tests that reproduce the bug, on each candidate" in text
     assert "     1 +++" in text
     assert "     3 +.." in text
     assert "33 calls, 120,000 prompt tokens (90,000 from cache), 4,567 generated, 130.4 s" in text
-    assert "solved: It passes 3 of the 3" in text
+    assert "solved: It passes all 3 tests that reproduce the bug" in text
     assert "+    return max(low, min(x, high))" in text
     assert text.count("→") == 1
 
 
 def test_an_abstention_shows_no_diff() -> None:
-    text = shown(report(winner=None, reason="No candidate is [bold]credible[/bold]."))
-    assert "abstained: No candidate is [bold]credible[/bold]." in text  # a model's words are no mark-up
+    text = shown(report(winner=None, said="a [bold]word[/bold]"))
+    assert "abstained: No candidate is credible: " in text
+    assert "a [bold]word[/bold]" in text  # a model's words are no mark-up
     assert "diff --git" not in text
     assert "→" not in text
 
@@ -43,7 +44,7 @@ def test_one_of_each_and_more_tests_than_columns() -> None:
     one = shown(report(report().verdict.ballot.candidates[0].patch and (report().verdict.ballot.candidates[0].patch,),
                        cells=((True,),), base=(False,)))  # fmt: skip
     assert "1 candidate, 1 test" in one
-    assert "votes of the test that fails" in one
+    assert "the test that reproduces the bug" in one
     many = shown(report(cells=((True,) * tests,) * 3, base=(False,) * tests))
     assert "+" * MATRIX_LIMIT + " and 2 more" in many
-    assert f"{tests} trajectories" in many
+    assert f"{tests} attempts" in many

@@ -123,7 +123,7 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     (pull,) = github.pull_requests(REPO)
     assert pull["head"]["sha"] != before
     assert "+    return min(max(x, low), high)" in pull["diff"]
-    assert "**This is candidate 2 of 3: `wendy` chose it.**" in pull["body"]
+    assert "**This is candidate 2 of 3; `wendy` chose it.**" in pull["body"]
     assert "| ➜ | **2** |" in pull["body"]
     (answer,) = scene.answers(PULL)
     assert answer.startswith(f"{pull['html_url']} now holds candidate 2 (1 vote), as `{pull['head']['sha'][:10]}`")
@@ -143,6 +143,20 @@ async def test_use_the_winner_again_gives_its_very_commit(github: GitHubServer, 
     assert "chosen by vote" in github.pull_requests(REPO)[0]["body"]
 
 
+@pytest.mark.parametrize(("by_rank", "body"), [(True, "return min(max(x, low), high)"), (False, "return max(x, low)")])
+async def test_use_takes_the_number_that_people_read(
+    github: GitHubServer, scene: Scene, by_rank: bool, body: str
+) -> None:
+    """The rank: the model chose the third in the ballot, so the second in the ballot is candidate 3."""
+    await scene.begin(winner=2)
+    assert scene.runs.made is not None
+    verdict = scene.runs.made.verdict.model_copy(update={"numbered_by_rank": by_rank})
+    scene.runs.made = scene.runs.made.model_copy(update={"verdict": verdict})
+    await scene.say(CommandName.USE, 3)
+    assert f"+    {body}" in github.pull_requests(REPO)[0]["diff"]
+    assert "holds candidate 3 (" in scene.answers()[0]
+
+
 async def test_use_builds_on_the_commit_of_the_run(github: GitHubServer, scene: Scene) -> None:
     await scene.begin()
     base = github.branches(REPO)["main"]
@@ -153,16 +167,16 @@ async def test_use_builds_on_the_commit_of_the_run(github: GitHubServer, scene: 
 
 
 async def test_use_after_abstaining_opens_a_pull_request(github: GitHubServer, scene: Scene) -> None:
-    await scene.begin(winner=None, reason="No candidate is credible.")
+    await scene.begin(winner=None)
     assert github.pull_requests(REPO) == []
     await scene.say(CommandName.USE, 1)
     (pull,) = github.pull_requests(REPO)
-    assert "**This is candidate 1 of 3: `olive` chose it.**" in pull["body"]
-    assert "The vote chose none, with this reason:" in pull["body"]
+    assert "**This is candidate 1 of 3; `olive` chose it.**" in pull["body"]
+    assert "The vote chose none:" in pull["body"]
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"), [(4, "no candidate 4"), (0, "no candidate 0"), (None, "wants a number")]
+    ("argument", "words"), [(4, "no candidate 4"), (0, "no candidate 0"), (None, "needs a number")]
 )
 async def test_use_of_an_unknown_candidate(
     github: GitHubServer, scene: Scene, argument: int | None, words: str
@@ -212,12 +226,12 @@ async def test_alternatives(github: GitHubServer, scene: Scene) -> None:
 async def test_help_and_status(scene: Scene) -> None:
     await scene.say(CommandName.HELP)
     assert "`/troop use N`" in scene.answers()[0]
-    scene.runs.run = Run(state=RunState.TRAJECTORIES, progress="7 of 10")
+    scene.runs.run = Run(state=RunState.TRAJECTORIES, progress="sampling fixes (7 of 10)")
     await scene.say(CommandName.STATUS, id=2)
-    assert "**trajectories**: 7 of 10" in scene.answers()[1]
+    assert "active: sampling fixes (7 of 10)." in scene.answers()[1]
     scene.runs.run = Run(state=RunState.FAILED, reason="the model endpoint is gone @olive")
     await scene.say(CommandName.STATUS, id=3)
-    assert "ended **failed**: the model endpoint is gone @\u200bolive" in scene.answers()[2]
+    assert "The newest run has ended (**failed**): the model endpoint is gone @\u200bolive" in scene.answers()[2]
     scene.runs.run = None
     await scene.say(CommandName.STATUS, id=4)
     assert "There is no run" in scene.answers()[3]
@@ -238,7 +252,7 @@ async def test_retry(scene: Scene) -> None:
 
 async def test_stop(scene: Scene) -> None:
     await scene.say(CommandName.STOP)
-    assert "no active run to stop. The newest one ended **solved**" in scene.answers()[0]
+    assert "no active run to stop. The newest one: draft ready." in scene.answers()[0]
     scene.runs.run = Run(state=RunState.MATRIX)
     await scene.say(CommandName.STOP, id=2)
     assert "asked to stop" in scene.answers()[1]
@@ -258,7 +272,9 @@ async def test_outsiders_get_one_reply_and_nothing_else(github: GitHubServer, sc
         done = await scene.say(name, 2, sender=sender, id=id)
         assert done.started is None
         assert "no write permission" in done.note
-    assert scene.answers() == [f"`{sender}` has no write permission here, which commands take. Nothing was done."]
+    assert scene.answers() == [
+        f"Commands need write permission, which `{sender}` does not have here. Nothing was done."
+    ]
     assert github.branches(REPO) == before
     assert scene.runs.asked == []
 

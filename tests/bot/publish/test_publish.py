@@ -58,7 +58,7 @@ def check_one_of_each(github: GitHubServer) -> None:
     assert "+    return max(low, min(x, high))" in pull["diff"]
     (status,) = github.comments(REPO, 1)
     assert status.startswith(STATUS)
-    assert pull["html_url"] in status
+    assert f"**Draft ready**: #{pull['number']}, with candidate 1 of 3." in status
     (rest,) = github.comments(REPO, pull["number"])
     assert rest.startswith(ALTERNATIVES)
     assert github.issue(REPO, 1)["labels"] == ["troop: done"]
@@ -130,14 +130,14 @@ async def test_a_worker_without_the_lease_writes_nothing(
 async def test_an_abstaining_run_shows_its_evidence_on_the_issue(
     github: GitHubServer, forge: GitHubForge, checkout: Checkout
 ) -> None:
-    made = report(winner=None, reason="No candidate is credible.")
+    made = report(winner=None)
     for _ in range(2):
         assert await run(forge, checkout, made) == Published()
     assert github.pull_requests(REPO) == []
     assert set(github.branches(REPO)) == {"main"}
     evidence, status = github.comments(REPO, 1)
     assert evidence.startswith(ALTERNATIVES)
-    assert "> No candidate is credible." in evidence
+    assert "> No candidate is credible: " in evidence
     assert status.startswith(STATUS)
     assert github.issue(REPO, 1)["labels"] == ["troop: done"]
 
@@ -196,7 +196,7 @@ async def test_a_secret_is_never_published(github: GitHubServer, forge: GitHubFo
     with pytest.raises(Refused, match="holds a secret"):
         await run(forge, checkout, made)
     assert github.pull_requests(REPO) == []
-    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), reason="hunter2-hunter2")
+    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), said="hunter2-hunter2")
     await run(forge, checkout, made)
     sent = "".join(r.body.decode(errors="replace") for r in github.requests if "git-" not in r.path)
     assert "hunter2" not in sent

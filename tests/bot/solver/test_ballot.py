@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.records import Ballot, Ending, Execution, OwnTests, OwnTestsReport
+from bot.records import Abstention, Ballot, Doubt, Ending, Execution, NoWinner, OwnTests, OwnTestsReport, Repeated
 from bot.solver.ballot import (
     abstention,
     clear_lead,
@@ -18,9 +18,7 @@ from bot.solver.ballot import (
     typical,
 )
 from tests.bot.solver.ballots import ballot
-
-PASSED = Execution(ending=Ending.EXITED, exit_code=0)
-FAILED = Execution(ending=Ending.EXITED, exit_code=1)
+from tests.fakes import FAILED, PASSED
 
 
 def ranked(b: Ballot, own: OwnTestsReport | None = None) -> list[int]:
@@ -145,24 +143,34 @@ def test_own_tests_that_could_not_be_run_count_for_nothing() -> None:
 
 def test_nothing_to_count() -> None:
     assert count(ballot("..")) == ()
-    assert "no trajectory" in (abstention((), ballot("..")) or "").lower()
+    assert abstention((), ballot("..")) == Abstention(cause=NoWinner.NO_CANDIDATE)
     assert [s.votes for s in count(ballot("", "", ""))] == [0, 0]
 
 
 @pytest.mark.parametrize(
-    ("b", "words"),
+    ("b", "cause", "doubts"),
     [
-        (ballot("", ""), "no trajectory ended with a test"),
-        (ballot("??", "??"), "none of the 2 tests could be run"),
-        (ballot("+", "+"), "the only test passes on the untouched repository"),
-        (ballot("..", "..", ".."), "each of the 2 candidates passed no test that fails"),
-        (ballot("..", "+.", "..", authors=[[0], [1]]), "1 passed no useful test but that of its own trajectory"),
-        (ballot(".", "+", disqualified={0: "changes conftest.py"}), "the only candidate changed what judges it"),
+        (ballot("", ""), NoWinner.NO_TEST, {Doubt.NO_VOTE: 1}),
+        (ballot("??", "??"), NoWinner.NOTHING_RAN, {Doubt.NO_VOTE: 1}),
+        (ballot("+", "+"), NoWinner.NOT_REPRODUCED, {Doubt.NO_VOTE: 1}),
+        (ballot("..", "..", ".."), NoWinner.NOT_CREDIBLE, {Doubt.NO_VOTE: 2}),
+        (
+            ballot("..", "+.", "..", authors=[[0], [1]]),
+            NoWinner.NOT_CREDIBLE,
+            {Doubt.OWN_TEST_ONLY: 1, Doubt.NO_VOTE: 1},
+        ),
+        (
+            ballot(".", "+", disqualified={0: "changes conftest.py"}),
+            NoWinner.NOT_CREDIBLE,
+            {Doubt.DISQUALIFIED: 1},
+        ),
     ],
 )
-def test_abstaining_says_why(b: Ballot, words: str) -> None:
+def test_abstaining_has_its_cause(b: Ballot, cause: NoWinner, doubts: dict[Doubt, int]) -> None:
     standings = count(b)
-    assert words in (abstention(standings, b) or "")
+    found = abstention(standings, b)
+    assert found is not None
+    assert (found.cause, dict(found.doubts), found.missing) == (cause, doubts, None)
     assert all(doubt(s, b) for s in standings)
     assert credible(standings, b) == ()
 
@@ -170,8 +178,8 @@ def test_abstaining_says_why(b: Ballot, words: str) -> None:
 def test_regressions_make_abstain_where_there_is_nothing_else() -> None:
     b = ballot(".", "+")
     standings = count(b, own(OwnTests(execution=PASSED, failures=()), c0=OwnTests(execution=FAILED, failures=("a",))))
-    assert "broke tests of the repository" in (abstention(standings, b) or "")
-    assert "breaks 1 test " in doubt(standings[0], b)
+    assert abstention(standings, b) == Abstention(cause=NoWinner.NOT_CREDIBLE, doubts=((Doubt.REGRESSIONS, 1),))
+    assert doubt(standings[0], b) is Doubt.REGRESSIONS
 
 
 def test_one_trajectory_alone_may_stand_on_its_own_test() -> None:
@@ -239,3 +247,35 @@ def test_a_thousand_by_a_thousand_is_counted() -> None:
     rng = np.random.default_rng(0)
     rows = ["".join(r) for r in np.where(rng.random((1000, 1000)) < 0.5, "+", ".")]
     assert len(count(ballot("." * 1000, *rows))) == 1000
+
+
+def with_output(b: Ballot, *outputs: str) -> Ballot:
+    """The ballot whose tests printed that on the base commit."""
+    executions = tuple(FAILED.model_copy(update={"output": output}) for output in outputs)
+    return b.model_copy(update={"executions": executions, "base_executions": tuple(range(len(executions)))})
+
+
+NO_VERSION = "Traceback ...\nModuleNotFoundError: No module named 'pkg._version'\n"
+
+
+def test_the_module_that_most_tests_lack_is_a_fact_of_the_abstention() -> None:
+    b = with_output(ballot("..", "..", ".."), NO_VERSION, NO_VERSION)
+    found = abstention(count(b), b)
+    assert found is not None
+    assert found.missing == Repeated(text="ModuleNotFoundError: No module named 'pkg._version'", times=2, of=2)
+
+
+@pytest.mark.parametrize(
+    "b",
+    [
+        with_output(ballot("..", "..", ".."), "AssertionError", "AssertionError"),
+        with_output(ballot("..", "..", ".."), NO_VERSION, "AssertionError"),  # not most of them
+        with_output(ballot("++", "++", "++"), NO_VERSION, NO_VERSION),
+        with_output(ballot("..", "+.", "..", authors=[[0], [1]]), NO_VERSION, NO_VERSION),  # a test passes somewhere
+        ballot("..", "..", ".."),
+    ],
+)
+def test_else_no_module_is_to_blame(b: Ballot) -> None:
+    found = abstention(count(b), b)
+    assert found is not None
+    assert found.missing is None

@@ -11,7 +11,19 @@ import pytest
 from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Checkout, Execution, Issue, Outcome, Report, SandboxJob
+from bot.records import (
+    Abstention,
+    Checkout,
+    Execution,
+    Fault,
+    Issue,
+    NoWinner,
+    Obstacle,
+    Outcome,
+    Repeated,
+    Report,
+    SandboxJob,
+)
 from bot.repo_config import RepoConfig
 from bot.settings import ModelSettings, Settings, SolverSettings
 from bot.solver.models import Models, open_models
@@ -111,7 +123,7 @@ async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sa
     assert own[0] < tests[0]
     assert len(own) == 2, "once on the untouched repository, once on the only candidate"
     assert report.verdict.own_tests is not None
-    assert report.verdict.own_tests.note == ""
+    assert report.verdict.own_tests.compared
 
 
 async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is_spent(checkout: Checkout) -> None:
@@ -126,7 +138,7 @@ async def test_a_repository_that_can_not_be_imported_is_said_before_any_token_is
     bench = replace(workbench(checkout, model, bare), notice=lambda words: told.append(len(model.calls)))
     report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
     assert told == [0]
-    assert "`import mod` fails in the sandbox (no x)" in report.notes[0]
+    assert report.obstacles == (Obstacle(fault=Fault.IMPORT_FAILS, name="mod", detail="no x"),)
     asked = [call.messages[1].content for call in model.calls if call.key.startswith("trajectory/")]
     shared = {text[: text.index("</sandbox>")] for text in asked}
     assert len(shared) == 1, "the same bytes in every prompt"
@@ -139,7 +151,8 @@ async def test_why_no_trajectory_has_an_edit_is_told(checkout: Checkout) -> None
     )
     report = await run(checkout, MemoryJournal(), ScriptedModel(refusing))
     assert report.verdict.outcome is Outcome.ABSTAINED
-    assert "2 of 2 ended so: no reply could be used: no <edit> found." in report.verdict.reason
+    found = Repeated(text="no reply could be used: no <edit> found", times=2, of=2)
+    assert report.verdict.abstention == Abstention(cause=NoWinner.NO_CANDIDATE, setback=found)
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -89,17 +89,18 @@ async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.A
     run_id = await _ended_run(send, store, _report().model_dump_json(), url)
     page = (await client.get(f"/runs/{run_id}")).text
     assert f'<a href="{url}">' in page
-    assert "1234 model calls" in page
-    assert re.search(r'<tr class="winner">\s*<td>1</td><td>3</td><td>1</td><td>2</td><td>9</td>', page)
+    assert "1,234 model calls" in page
+    assert re.search(r'<tr class="winner">\s*<td>1</td><td>3</td><td>passes</td><td>2</td><td>1</td><td>9</td>', page)
     assert re.search(r'<td>fails</td>\s*<td class="yes">passes</td>', page)
     assert "refresh" not in page
     assert "Progress" not in page
 
 
-async def test_candidates_are_numbered_by_their_place_in_the_ballot(
-    send: Sender, store: Store, client: httpx.AsyncClient
+@pytest.mark.parametrize(("by_rank", "winner", "other"), [(True, 1, 2), (False, 2, 1)])
+async def test_candidates_are_numbered_as_in_the_pull_request(
+    send: Sender, store: Store, client: httpx.AsyncClient, by_rank: bool, winner: int, other: int
 ) -> None:
-    """As in the pull request and its comments, whatever the order of the standings."""
+    """By rank; in reports of earlier versions, by place in the ballot, as in the comments that they wrote."""
     report = _report()
     ballot = report.verdict.ballot
     first, second = (
@@ -108,12 +109,14 @@ async def test_candidates_are_numbered_by_their_place_in_the_ballot(
     )
     ballot = ballot.model_copy(update={"candidates": (first, second), "cells": ((False,), (True,))})
     standings = tuple(Standing(candidate=c, votes=c, own_votes=0, cluster=1, size=9) for c in (1, 0))
-    verdict = report.verdict.model_copy(update={"ballot": ballot, "standings": standings, "winner": 1})
+    verdict = report.verdict.model_copy(
+        update={"ballot": ballot, "standings": standings, "winner": 1, "numbered_by_rank": by_rank}
+    )
     report = report.model_copy(update={"verdict": verdict})
     page = (await client.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
-    assert re.search(r'<tr class="winner">\s*<td>2</td>', page)
-    assert re.search(r"Candidate 2, the winner</summary>\s*<pre>\+two.py", page)
-    assert re.search(r"<th>2</th><th>1</th></tr>", page)
+    assert re.search(rf'<tr class="winner">\s*<td>{winner}</td>', page)
+    assert re.search(rf"Candidate {winner}, the winner</summary>\s*<pre>\+two.py", page)
+    assert re.search(rf"<th>{winner}</th><th>{other}</th></tr>", page)
     assert re.search(r'<td class="yes">passes</td>\s*<td class="no">fails</td>', page)
 
 
@@ -123,12 +126,12 @@ async def test_a_running_run_shows_its_stage(send: Sender, store: Store, client:
     assert claimed is not None
     store.advance(run_id, claimed.attempt, RunState.CHECKOUT)
     store.advance(run_id, claimed.attempt, RunState.CONTEXT)
-    store.renew(run_id, claimed.attempt, 60.0, "context: 7 of 30")
+    store.renew(run_id, claimed.attempt, 60.0, "reading files (7 of 30)")
     page = (await client.get(f"/runs/{run_id}")).text
-    assert '<li class="done">checkout</li>' in page
-    assert '<li class="now">context</li>' in page
-    assert '<li class="later">matrix</li>' in page
-    assert "context: 7 of 30" in page
+    assert '<li class="done">checking out the repository</li>' in page
+    assert '<li class="now">reading files</li>' in page
+    assert '<li class="later">running tests on candidates</li>' in page
+    assert "reading files (7 of 30)" in page
     assert 'http-equiv="refresh"' in page
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bot.forge.markers import ANY_MARKER, answer_marker, issue_marker, issue_of
 from bot.lifecycle import ACTIVE, RunState
-from bot.publish.messages import alternatives, answers, count, pull_request, status
+from bot.publish.messages import alternatives, answers, count, pull_request, states, status, words
 from bot.publish.messages.labels import Labels
 from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test
 from bot.records import Ending as End
@@ -33,7 +33,7 @@ def evil_report(winner: int | None = 0) -> Report:
         cells=((True, True, True), (True, False, None)),
         base=(False, False, False),
         winner=winner,
-        reason=EVIL,
+        said=EVIL,
         tests=tests,
         the_issue=issue(title=EVIL, body=EVIL, flags=(EVIL,)),
         disqualified={1: EVIL},
@@ -59,7 +59,7 @@ def large_report(candidates: int = 64, tests: int = 64, size: int = 3_000) -> Re
         base=[t % 3 != 0 and (None, False)[t % 2] for t in range(tests)],
         tests=[Test(path=f"test_{t}.py", text=f"assert {t}\n" + "# long\n" * (size // 7)) for t in range(tests)],
         winner=5,
-        reason="because " * 20_000,
+        said="because " * 20_000,
     )
 
 
@@ -87,23 +87,23 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     lines = body.split("\n")
     assert lines[:2] == ["<!-- troop:issue=1 -->", "Fixes #1."]
     assert issue_of(body) == 1
-    assert "**This is candidate 1 of 3, chosen by vote.** It has 2 votes and 1 of its own; 3 of the 3 tests" in body
-    assert "> It passes 3 of the 3 tests that may vote." in lines
-    assert "| ➜ | **1** | **2** | 1 | 3 of 3 | 3 of 3 | 1 | 56 | 1 |  |" in lines
-    assert "|  | 3 | 1 | 0 | 1 of 3 | 1 of 3 | 1 | 45 | 1 |  |" in lines
+    assert "**This is candidate 1 of 3, chosen by vote.**" in lines
+    assert any(line.startswith("> It passes all 3 tests that reproduce the bug, one of them") for line in lines)
+    assert "| ➜ | **1** | **2** | ✓ | 3 of 3 | 1 | 1 | 56 |  |" in lines
+    assert "|  | 3 | 1 |  | 1 of 3 | 1 | 1 | 45 |  |" in lines
     matrix = lines[lines.index("| | T1 | T2 | T3 | T4 |") :]
     assert matrix[2:7] == [
-        "| _untouched_ | ✗ | ✗ | ✗ | ✓ |",
-        "| _may vote_ | yes | yes | yes |  |",
+        "| _base commit_ | ✗ | ✗ | ✗ | ✓ |",
+        "| _reproduces the bug_ | yes | yes | yes |  |",
         "| ➜ **1** | (✓) | ✓ | ✓ | · |",
         "| 2 | ✓ | (✓) | ✗ | ✓ |",
         "| 3 | ✓ | ✗ | (✗) | · |",
     ]
-    assert "- **Trajectories**: 4 sampled, 3 finished with a patch (3 done, 1 no edit)" in lines
+    assert "- **Attempts**: 4, of which 3 produced a patch (3 done, 1 no edit)" in lines
     assert "- **Tokens**: 30,000 computed, 90,000 from the cache, 4,567 generated" in lines
-    assert "- **Time**: 2 min 10 s by the clock, 5 min 12 s of model time" in lines
+    assert "- **Time**: 2 min 10 s, and 5 min 12 s of model time" in lines
     assert "assert clamp(0 - 9, 0, 5) == 0" in body
-    assert "assert clamp(3 - 9, 0, 5) == 0" not in body  # passes on the untouched code: no voter
+    assert "assert clamp(3 - 9, 0, 5) == 0" not in body  # passes on the base commit: no vote
 
 
 def test_it_renders_as_tables_and_folds() -> None:
@@ -115,8 +115,8 @@ def test_it_renders_as_tables_and_folds() -> None:
 
 def test_a_candidate_that_somebody_chose() -> None:
     body = pull_request.body(report(), candidate=1, chosen_by="olive")
-    assert "**This is candidate 2 of 3: `olive` chose it.** It has 1 vote and 1 of its own" in body
-    assert "The vote chose candidate 1, with this reason:" in body
+    assert "**This is candidate 2 of 3; `olive` chose it.** It passes 2 of the 3 tests that reproduce the bug," in body
+    assert "The vote chose candidate 1:\n\n> It passes all 3 tests" in body
     assert "| ➜ | **2** |" in body
     assert "| ➜ | **1** |" not in body
 
@@ -124,8 +124,8 @@ def test_a_candidate_that_somebody_chose() -> None:
 def test_a_warning_stands_before_the_count() -> None:
     made = report(the_issue=issue(flags=("zero-width characters",)), notes=("a bad `.troop.toml`",))
     body = pull_request.body(made, flagged=("setup.py says how it is built",))
-    for words in ("`zero-width characters`", "`setup.py says how it is built`", "a bad `.troop.toml`"):
-        assert body.index(words) < body.index("### The count")
+    for said in ("`zero-width characters`", "`setup.py says how it is built`", "a bad `.troop.toml`"):
+        assert body.index(said) < body.index("### The count")
     assert "[!WARNING]" not in pull_request.body(report())
 
 
@@ -160,15 +160,15 @@ def test_alternatives_of_one() -> None:
 
 
 def test_evidence() -> None:
-    text = alternatives.evidence(report(winner=None, reason="No candidate is credible."))
-    assert "> No candidate is credible." in text
-    assert "| _untouched_ | ✗ | ✗ | ✗ | ✓ |" in text
+    text = alternatives.evidence(report(winner=None))
+    assert "> No candidate is credible: all 3 candidates pass no test that reproduces the bug." in text
+    assert "| _base commit_ | ✗ | ✗ | ✗ | ✓ |" in text
     assert text.count("+    return") == 3
     assert "/troop retry" in text
 
 
 def test_evidence_of_nothing() -> None:
-    text = alternatives.evidence(report(patches=(), cells=(), base=(), winner=None, reason="No edit applies."))
+    text = alternatives.evidence(report(patches=(), cells=(), base=(), winner=None))
     assert "There is no candidate" in text
     assert "use N" not in text
 
@@ -176,7 +176,7 @@ def test_evidence_of_nothing() -> None:
 def test_progress() -> None:
     lines = status.running(RunState.MATRIX, 5, 10, seconds=61).split("\n")
     assert lines[0] == "<!-- troop:status -->"
-    assert lines[1] == "**A troop is at work on this issue** · 1 min 1 s"
+    assert lines[1] == "**Troop is working on this issue** · 1 min 1 s"
     assert lines[5] == "✓ Sample tests and fixes<br>"
     assert lines[6] == "➜ **Run every test on every candidate** `██████████░░░░░░░░░░` 5 of 10<br>"
     assert lines[7] == "· Choose among the best<br>"
@@ -200,11 +200,13 @@ def test_every_state_has_words_and_a_label(state: RunState) -> None:
 def test_answers_say_what_to_do() -> None:
     made = report()
     assert "candidates 1 to 3" in answers.unknown_candidate(9, made)
-    assert "wants a number" in answers.unknown_candidate(None, made)
+    assert "needs a number" in answers.unknown_candidate(None, made)
     assert all(f"`/troop {name.value}" in answers.help_text() for name in CommandName)
-    assert "still active" in answers.not_counted(RunState.MATRIX)
-    assert "7 of 10" in answers.status(RunState.MATRIX, "matrix 7 of 10", "")
-    assert "no write permission" in answers.may_not("mallory")
+    assert "still active (running tests on candidates)" in answers.not_counted(RunState.MATRIX)
+    told = states.progress(RunState.TRAJECTORIES, 12, 64)
+    assert answers.status(RunState.TRAJECTORIES, told, "").startswith("The run is active: sampling fixes (12 of 64). ")
+    assert answers.status(RunState.TRAJECTORIES, "", "").startswith("The run is active: sampling fixes. ")
+    assert "Commands need write permission" in answers.may_not("mallory")
     assert "1 vote" in answers.used(1, made, "https://x/pull/2", "c" * 40)
 
 
@@ -218,8 +220,8 @@ def test_title_and_commit() -> None:
 
 def test_durations() -> None:
     seconds = (0.4, 59.4, 60, 3599, 7500)
-    words = ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]
-    assert [count.duration(s) for s in seconds] == words
+    expected = ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]
+    assert [words.duration(s) for s in seconds] == expected
 
 
 def test_markers() -> None:
@@ -237,10 +239,12 @@ def test_nothing_that_a_model_wrote_acts(name: str) -> None:
     html = render(body)
     assert '<a class="mention"' not in html
     references = re.findall(r'<a class="reference">(.*?)</a>', html)
-    assert references == (["#1"] if name in ("pull request", "used") else [])  # "Fixes #1." is ours
+    assert references == {"pull request": ["#1"], "used": ["#1"], "solved": ["#2"]}.get(
+        name, []
+    )  # "Fixes #1." and the like are ours
     assert '<span class="image"' not in html
     links = set(re.findall(r'href="([^"]*)"', html))
-    assert links == ({"https://github.example/o/r/pull/2"} if name == "solved" else set())
+    assert links == set()
     assert not re.search(
         r"<(script|img|picture|iframe|style|a |input)", re.sub(r'<a class="(reference|link)"', "", html)
     )
@@ -260,7 +264,7 @@ def test_titles_do_not_act() -> None:
 @pytest.mark.parametrize("secret", ["hunter2hunter2", "-----BEGIN KEY-----\nMIIEabcdefghijklmnop\n-----END KEY-----"])
 def test_secrets_are_redacted(secret: str) -> None:
     leaky = fix(f"return {secret!r}")
-    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), reason=f"it prints {secret}")
+    made = report(patches=(GOOD, leaky), cells=((True,), (True,)), base=(False,), said=f"it prints {secret}")
     for body in (
         pull_request.body(made),
         alternatives.alternatives(made, shown=0),
@@ -297,7 +301,7 @@ def test_a_large_matrix_is_a_picture() -> None:
     text = count.matrix(large_report(size=1), chosen=5)
     rows = [line for line in text.split("\n") if "█" in line or "░" in line][:65]
     assert len(rows) == 65
-    assert any(line.lstrip().startswith("-> 6 ") for line in rows)
+    assert any(line.lstrip().startswith("-> 1 ") for line in rows)
     assert len({len(line.rstrip("·")) <= 10 + 2 + 64 for line in rows}) == 1
     assert "█ passes" in text
 
@@ -306,7 +310,7 @@ def test_a_larger_matrix_is_cut_and_says_so() -> None:
     made = large_report(candidates=100, tests=120, size=1)
     text = count.matrix(made.model_copy(), chosen=made.verdict.standings[-1].candidate)
     assert "Not shown: 36 candidates and 24 tests." in text
-    assert f"-> {count.number(made.verdict.standings[-1].candidate)} " in text
+    assert "-> 100 " in text
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -8,9 +9,9 @@ from bot.lifecycle import RunState
 from bot.records import Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory, TrajectoryEnd
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
-from bot.solver.stages.matrix import IN_FLIGHT, fill_matrix, gather
+from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill_matrix, gather
 from tests.bot.solver.ballots import patch
-from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
 
 SETTINGS = SolverSettings(test_timeout=7.0)
 
@@ -159,3 +160,53 @@ async def test_nothing_to_run() -> None:
         [trajectory(0, None, "X")], [], FakeSandbox(lambda job: FAILED), SETTINGS, nobody, FakeProgress()
     )
     assert (len(b.candidates), b.cells) == (1, ((),))
+
+
+async def test_what_each_cell_did_is_kept_and_equal_ends_are_shared() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        if not job.changes:
+            return exited(1, f"{'x' * 5000}\nAssertionError: on base\n")
+        if job.changes[0].text == "X":
+            return exited(0, "all is well\n")
+        return Execution(ending=Ending.TIMED_OUT, output="waiting\n", seconds=7.0)
+
+    trajectories = [trajectory(0, "a", "X"), trajectory(1, "b", "Y")]
+    b = await fill_matrix(trajectories, [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    base = b.on_base(0)
+    assert base is not None
+    assert base.output.endswith("x\nAssertionError: on base")
+    assert len(base.output) == BASE_TAIL
+    assert b.on(0, 0) == PASSED  # its output says nothing
+    assert b.on(1, 1) == Execution(ending=Ending.TIMED_OUT, output="waiting")
+    assert len(b.executions) == 3
+    assert b.on(0, 0) is b.on(0, 1)
+
+
+async def test_a_cell_without_a_run_has_no_execution() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        if job.changes:
+            raise SandboxError("the container went away")
+        return Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="ruby: not found")
+
+    b = await fill_matrix([trajectory(0, "a", "X")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    assert (b.base, b.cells) == ((None,), ((None,),))
+    base = b.on_base(0)
+    assert base is not None
+    assert base.output == "ruby: not found"
+    assert b.on(0, 0) is None
+
+
+async def test_a_large_matrix_adds_a_bounded_size_to_the_report() -> None:
+    """64 candidates by 64 tests, each run with other output: 250,000 bytes of JSON beside the bare matrix of 39,000."""
+    count = itertools.count()
+
+    def answer(job: SandboxJob) -> Execution:
+        return exited(1, f"{next(count):09d}" * 20_000)
+
+    trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(64)]
+    b = await fill_matrix(trajectories, [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    without = {"executions": (), "base_executions": (), "cell_executions": ()}
+    assert sum(len(execution.output) for execution in b.executions) <= KEPT
+    assert len(b.model_dump_json()) - len(b.model_copy(update=without).model_dump_json()) < 255_000
+    assert all(b.on(c, t) is not None for c in range(64) for t in range(64))
+    assert len({b.base_executions[t] for t in range(64)}) == 64, "output on the base commit is kept first"

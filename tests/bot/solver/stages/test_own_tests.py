@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
-from bot.records import Ballot, Ending, Execution, FileChange, OwnTestsReport, Patch, SandboxJob
+from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnTestsReport, Patch, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
@@ -128,19 +128,23 @@ async def test_the_first_command_that_can_run_is_taken() -> None:
 
     report = await run(BALLOT, FakeSandbox(answer), (PYTEST, UNITTEST))
     assert report.command == UNITTEST
-    assert report.note == ""
+    assert report.compared
 
 
 async def test_what_can_not_be_run_is_said_and_never_counted() -> None:
     gone = Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="npm: not found")
     report = await run(BALLOT, FakeSandbox(lambda job: gone), (("npm", "test"),))
-    assert report.note == "could not be run (npm test: npm: not found)"
+    assert (report.not_compared, report.tried, report.detail) == (
+        NotCompared.NOT_RUN,
+        ("npm", "test"),
+        "npm: not found",
+    )
     assert count(BALLOT, report) == count(BALLOT)
 
 
 async def test_unnamed_failures_on_base_can_not_be_compared() -> None:
     report = await run(BALLOT, FakeSandbox(lambda job: FAILED))
-    assert "can't be compared" in report.note
+    assert (report.not_compared, report.detail) == (NotCompared.UNNAMED_FAILURES, "exit 1")
     assert report.candidates == ()
 
 
@@ -148,13 +152,13 @@ async def test_a_sandbox_error_is_said() -> None:
     def answer(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
-    assert "the sandbox failed" in (await run(BALLOT, FakeSandbox(answer))).note
+    assert (await run(BALLOT, FakeSandbox(answer))).not_compared is NotCompared.SANDBOX_FAILED
 
 
 async def test_no_candidate_is_run_for_nothing() -> None:
     judge = FakeSandbox(lambda job: PASSED)
-    assert "no candidate is credible" in (await run(ballot(".", "."), judge)).note
-    assert "[test] command" in (await run(BALLOT, judge, ())).note
+    assert (await run(ballot(".", "."), judge)).not_compared is NotCompared.NO_CANDIDATE
+    assert (await run(BALLOT, judge, ())).not_compared is NotCompared.NO_COMMAND
     assert [job for job in judge.jobs if job.changes] == []
 
 
@@ -180,7 +184,7 @@ async def test_a_runner_that_tested_nothing_gives_way_to_the_next(first: Executi
 
     report = await run(BALLOT, FakeSandbox(answer), (PYTEST, PYTEST_ALONE))
     assert report.command == PYTEST_ALONE
-    assert why in (await run(BALLOT, FakeSandbox(answer), (PYTEST,))).note
+    assert why in (await run(BALLOT, FakeSandbox(answer), (PYTEST,))).detail
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
-from bot.records import Ending, Execution, SandboxJob
+from bot.records import Ending, Execution, Fault, Obstacle, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
-from bot.solver.stages.survey import Survey, for_models, for_people, own_packages, survey
+from bot.solver.stages.survey import Survey, for_models, obstacles, own_packages, survey
 from tests.fakes import FakeSandbox
 
 
@@ -65,17 +65,17 @@ async def test_a_real_sandbox_is_asked(tmp_path: Path) -> None:
     assert "`import good` works." in words
     assert "`import json5` fails here: ModuleNotFoundError" in words
     assert "there are pytest " in words
-    assert [note.split(" in the sandbox")[0] for note in for_people(found)] == [
-        "`import json5` fails",
-        "`import last` fails",
+    assert [(o.fault, o.name) for o in obstacles(found)] == [
+        (Fault.IMPORT_FAILS, "json5"),
+        (Fault.IMPORT_FAILS, "last"),
     ]
-    assert ".troop.toml" in for_people(found)[0]
 
 
 async def test_an_installed_copy_is_not_the_repositorys_own(tmp_path: Path) -> None:
     found = await asked(tmp_path, {"deep/down/there/pytest/__init__.py": ""})
     assert found.broken[0][1].startswith("elsewhere: ")
-    assert "installed copy" in for_people(found)[0]
+    (obstacle,) = obstacles(found)
+    assert (obstacle.fault, "elsewhere" in obstacle.detail) == (Fault.INSTALLED_COPY, False)
     assert "fails here" not in for_models(found, "")
 
 
@@ -84,7 +84,7 @@ async def test_nonsense_is_no_survey(output: str) -> None:
     judge = FakeSandbox(lambda job: Execution(ending=Ending.EXITED, exit_code=1, output=output))
     assert await survey(["pkg/__init__.py"], "", judge) == Survey()
     assert for_models(Survey(), "") == ""
-    assert for_people(Survey()) == ()
+    assert obstacles(Survey()) == ()
 
 
 async def test_a_sandbox_that_fails_leaves_it_empty() -> None:
@@ -105,15 +105,15 @@ async def test_an_import_without_end_is_said() -> None:
 
 def test_a_file_that_the_build_writes_is_told_apart_from_what_is_not_installed() -> None:
     found = Survey(python="3.12.1", imports=(("pkg.sub", "ModuleNotFoundError: No module named 'pkg._version'"),))
-    assert "build it in the checkout first" in for_people(found)[0]
+    assert obstacles(found)[0].fault is Fault.NOT_BUILT
     other = Survey(python="3.12.1", imports=(("pkg", "ModuleNotFoundError: No module named 'pkgs'"),))
-    assert "install what it depends on" in for_people(other)[0]
+    assert obstacles(other)[0].fault is Fault.IMPORT_FAILS
 
 
 def test_a_missing_interpreter_is_said() -> None:
     found = Survey(tools=(("node", ""), ("npm", "")))
     assert "Not there: node, npm" in for_models(found, "")
-    assert "node is not in the sandbox" in for_people(found)[0]
+    assert obstacles(found) == (Obstacle(fault=Fault.NO_INTERPRETER, name="node"),)
 
 
 def test_many_packages_are_cut_and_declared_ones_come_first() -> None:

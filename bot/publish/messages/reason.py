@@ -1,0 +1,243 @@
+"""Why a candidate won, or why none did: the facts of the verdict in sentences, as plain text.
+
+Pull request, comments, console and pages all have these words; whoever shows them on GitHub neutralises them first.
+"""
+
+from typing import assert_never
+
+from bot.publish.messages.words import counted, listed, verb
+from bot.records import (
+    Abstention,
+    Choice,
+    Doubt,
+    Ending,
+    NotCompared,
+    NoWinner,
+    OwnTestsReport,
+    Repeated,
+    Report,
+    Rule,
+    Standing,
+    Verdict,
+)
+from bot.sandbox.script_command import in_short
+
+_SETUP = "add it with a `setup` command in .troop.toml or an image (Docker), or a .venv in the checkout (processes)"
+
+
+def reason(report: Report) -> str:
+    """Why the winner won, or why there is none. Of a report of an earlier version, the words that it stored."""
+    verdict = report.verdict
+    if verdict.abstention is not None:
+        return _abstained(verdict, verdict.abstention)
+    if verdict.choice is None or verdict.winner is None:
+        return verdict.reason
+    winner = verdict.standing(verdict.winner)
+    said = [
+        f"It {passes(verdict, winner)}.",
+        _agreement(verdict, winner),
+        _overruled(verdict, verdict.choice, winner),
+        _chosen(verdict, verdict.choice, winner),
+        _selection_tests(verdict, verdict.choice, winner),
+        _own_tests(winner, verdict.own_tests),
+    ]
+    return " ".join(part for part in said if part)
+
+
+# -- a winner --------------------------------------------------------------------------------------------------------
+
+
+def passes(verdict: Verdict, standing: Standing) -> str:
+    """`passes 2 of the 3 tests that reproduce the bug, one of them its own`: what follows "it"."""
+    ballot = verdict.ballot
+    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
+    passed, total = sum(ballot.cells[standing.candidate][t] is True for t in voting), len(voting)
+    if total == 0:
+        return "passes none of the tests that reproduce the bug, since there are none"
+    if total == 1:
+        which = "the one test that reproduces the bug"
+        if not passed:
+            return f"does not pass {which}"
+    elif passed == total:
+        which = f"{'both' if total == 2 else f'all {total:,}'} tests that reproduce the bug"
+    else:
+        which = f"{passed:,} of the {total:,} tests that reproduce the bug"
+    own = standing.own_votes
+    if passed == own == 1:
+        return f"passes {which}, {'which was' if total == 1 else 'a test'} written with it"
+    return f"passes {which}" + (f", {'one' if own == 1 else own} of them written with it" if own else "")
+
+
+def _agreement(verdict: Verdict, winner: Standing) -> str:
+    """How many attempts behave as the winner does."""
+    alike, total = winner.cluster, verdict.ballot.attempts
+    external = "" if verdict.ballot.candidates[winner.candidate].trajectories else " It is an external patch."
+    if total == 1:
+        said = "It is the only attempt that produced a patch." if not external else ""
+    elif alike == 1:
+        said = f"None of the other {total - 1:,} attempts that produced a patch behaves the same."
+        said = said if total > 2 else "The other attempt that produced a patch behaves differently."
+    elif alike == total:
+        which = "Both" if total == 2 else f"All {total:,}"
+        said = f"{which} attempts that produced a patch behave the same."
+    else:
+        said = f"{alike:,} of {total:,} attempts that produced a patch behave the same."
+    return (said + external).strip()
+
+
+def _overruled(verdict: Verdict, choice: Choice, winner: Standing) -> str:
+    """Why the candidate with the most votes did not win."""
+    if choice.overruled is None:
+        return ""
+    other = verdict.standing(choice.overruled)
+    more = f"Candidate {verdict.number(other.candidate)} has more votes ({other.votes:,} to {winner.votes:,})"
+    if winner.score >= other.score:
+        return f"{more}, but fewer attempts behave like it, and attempts that agree count for more than single tests."
+    return f"{more}; the model decided against it."
+
+
+def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
+    match choice.rule:
+        case Rule.ONLY_CREDIBLE:
+            return "No other candidate is credible."
+        case Rule.CLEAR_LEAD:
+            return "It is so far ahead that the model was not asked to choose."
+        case Rule.MODEL:
+            if winner.candidate == choice.front_runner:
+                what = f"the model preferred {verdict.number(winner.candidate)}, the front-runner"
+            else:
+                front = verdict.number(choice.front_runner)
+                what = f"the model preferred {verdict.number(winner.candidate)} to the front-runner, {front}"
+        case Rule.NO_CHOICE:
+            what = f"the model made no choice in {counted(choice.calls, 'call')}, so the front-runner won"
+        case Rule.NO_ANSWER:
+            error = f" ({choice.error})" if choice.error else ""
+            what = f"the model could not be asked{error}, so the front-runner won"
+        case _:
+            assert_never(choice.rule)
+    votes = {verdict.standing(candidate).votes for candidate in choice.finalists}
+    numbers = sorted(verdict.number(candidate) for candidate in choice.finalists)
+    return f"Candidates {listed(numbers)} {'tied on tests' if len(votes) == 1 else 'led the count'}; {what}."
+
+
+def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
+    """How the tests that the model wrote to choose went; only those that fail on the base commit show anything."""
+    written = len(verdict.selection_tests)
+    telling = [row[1:] for row in choice.passed if row and row[0] is False]
+    if not written:
+        return ""
+    if not telling:
+        which = "The test" if written == 1 else f"None of the {written:,} tests"
+        return (
+            f"{which} that the model wrote to choose {'does not reproduce' if written == 1 else 'reproduces'} the bug."
+        )
+    counts = {c: sum(row[place] is True for row in telling) for place, c in enumerate(choice.finalists)}
+    others = [f"candidate {verdict.number(c)} passes {n:,}" for c, n in counts.items() if c != winner.candidate]
+    more = counted(len(telling), "more test")
+    reproduce = verb(len(telling), "reproduces", "reproduce")
+    said = f"Of {more} that the model wrote and that {reproduce} the bug, it passes {counts[winner.candidate]:,}"
+    return f"{said} ({listed(others)})." if others else f"{said}."
+
+
+def _own_tests(winner: Standing, own: OwnTestsReport | None) -> str:
+    if own is None:
+        return ""
+    command = own.command or own.tried
+    name = f"The repository's own tests (`{in_short(command)}`)" if command else "The repository's own tests"
+    if not own.compared:
+        return f"{name} {_not_compared(own)}."
+    after = own.on(winner.candidate)
+    if after is None:
+        return f"{name} were not run on it."
+    if after.execution.ending is Ending.UNAVAILABLE:
+        return f"{name} could not be run on it."
+    if after.execution.passed:
+        return f"{name} pass on it."
+    if after.failures is None:
+        return f"{name} could not be compared: they end with {after.execution.status}."
+    return f"{name} fail only where they failed before."
+
+
+def _not_compared(own: OwnTestsReport) -> str:
+    """Why the repository's own tests say nothing: what follows their name."""
+    match own.not_compared:
+        case None:
+            return own.note
+        case NotCompared.NO_COMMAND:
+            return "are not known; a [test] command in .troop.toml would name them"
+        case NotCompared.NO_PYTEST:
+            return f"could not be run: pytest is not in the sandbox; {_SETUP}"
+        case NotCompared.NOT_RUN:
+            return f"could not be run: {own.detail}"
+        case NotCompared.SANDBOX_FAILED:
+            return "could not be run: the sandbox failed"
+        case NotCompared.UNNAMED_FAILURES:
+            return f"can't be compared: on the base commit they end with {own.detail}"
+        case NotCompared.NO_CANDIDATE:
+            return "were not run: no candidate is credible without them"
+        case _:
+            assert_never(own.not_compared)
+
+
+# -- no winner -------------------------------------------------------------------------------------------------------
+
+
+def _abstained(verdict: Verdict, abstention: Abstention) -> str:
+    said = [_why_nobody(verdict, abstention)]
+    if abstention.missing is not None:
+        said.append(_missing(abstention.missing))
+    if abstention.setback is not None:
+        found = abstention.setback
+        said.append(f"{found.times:,} of {counted(found.of, 'attempt')} ended with: {found.text}.")
+    return " ".join(said)
+
+
+def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
+    tests = len(verdict.ballot.tests)
+    match abstention.cause:
+        case NoWinner.NO_CANDIDATE:
+            return "No attempt produced an edit that applies, so there is nothing to vote on."
+        case NoWinner.NO_TEST:
+            return "No candidate is credible: no attempt produced a test."
+        case NoWinner.NOTHING_RAN:
+            which = "the only test" if tests == 1 else f"none of the {tests:,} tests"
+            return f"No candidate is credible: {which} could {'not ' if tests == 1 else ''}be run."
+        case NoWinner.NOT_REPRODUCED:
+            which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
+            return f"No candidate is credible: {which} the bug, since it passes on the base commit or could not be run."
+        case NoWinner.NOT_CREDIBLE:
+            useful = sum(verdict.ballot.fails_on_base)
+            of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"
+            return f"No candidate is credible: {_doubts(abstention, len(verdict.standings))}. {of}."
+        case _:
+            assert_never(abstention.cause)
+
+
+_DOUBTS = {  # for one candidate, and for several
+    Doubt.DISQUALIFIED: ("changes what judges it", "change what judges them"),
+    Doubt.REGRESSIONS: ("breaks tests of the repository", "break tests of the repository"),
+    Doubt.OWN_TEST_ONLY: (
+        "passes only the test that was written with it",
+        "pass only the test that was written with them",
+    ),
+    Doubt.NO_VOTE: ("passes no test that reproduces the bug", "pass no test that reproduces the bug"),
+}
+
+
+def _doubts(abstention: Abstention, candidates: int) -> str:
+    if len(abstention.doubts) == 1:
+        singular, plural = _DOUBTS[abstention.doubts[0][0]]
+        if candidates == 1:
+            return f"the only candidate {singular}"
+        return f"{'both' if candidates == 2 else f'all {candidates:,}'} candidates {plural}"
+    each = [f"{times:,} {_DOUBTS[why][times != 1]}" for why, times in abstention.doubts]
+    return f"of {candidates:,} candidates, {listed(each)}"
+
+
+def _missing(missing: Repeated) -> str:
+    return (
+        f"{missing.times:,} of {counted(missing.of, 'test')} ended with `{missing.text}`: what the repository depends "
+        "on, or a file that its build writes, is not in the sandbox. Name an image that holds it, or a `setup` command "
+        "in .troop.toml (Docker), or install it where `python3` finds it (processes; a .venv in the checkout is used), "
+        "and try again."
+    )

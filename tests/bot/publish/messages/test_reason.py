@@ -1,0 +1,346 @@
+"""The facts of a verdict in sentences: which rule chose, how many agree, why nobody is credible."""
+
+import json
+
+import pytest
+
+from bot.publish.messages.obstacles import words_of
+from bot.publish.messages.reason import passes, reason
+from bot.publish.messages.words import counted, listed
+from bot.records import (
+    Abstention,
+    Ballot,
+    Choice,
+    Doubt,
+    Ending,
+    Execution,
+    Fault,
+    NotCompared,
+    NoWinner,
+    Obstacle,
+    Outcome,
+    OwnTests,
+    OwnTestsReport,
+    Repeated,
+    Report,
+    Rule,
+    Test,
+    Verdict,
+)
+from bot.solver.ballot import count
+from tests.bot.sample import report
+from tests.bot.solver.ballots import ballot
+from tests.fakes import FAILED, PASSED
+
+CLOSE = ballot("...", "+++", "++.", "+.+")
+MODEL = Choice(rule=Rule.MODEL, front_runner=0, finalists=(0, 1, 2), calls=2)
+ALONE = Choice(rule=Rule.ONLY_CREDIBLE, front_runner=0)
+
+
+def of(verdict: Verdict) -> Report:
+    return report().model_copy(update={"verdict": verdict})
+
+
+def won(b: Ballot, choice: Choice = ALONE, winner: int = 0, **more: object) -> Report:
+    standings = sorted(count(b), key=lambda standing: standing.candidate != winner)
+    values: dict[str, object] = {
+        "outcome": Outcome.SOLVED,
+        "winner": winner,
+        "standings": tuple(standings),
+        "choice": choice,
+        "ballot": b,
+        "numbered_by_rank": True,
+    }
+    return of(Verdict.model_validate(values | more))
+
+
+def nobody(b: Ballot, abstention: Abstention) -> Report:
+    return of(
+        Verdict(
+            outcome=Outcome.ABSTAINED,
+            winner=None,
+            standings=count(b),
+            abstention=abstention,
+            ballot=b,
+            numbered_by_rank=True,
+        )
+    )
+
+
+def many(alike: int, others: int) -> Ballot:
+    """One test, which the patch of so many attempts passes, and others fail."""
+    rows = ["+", *["."] * others]
+    return ballot(".", *rows, trajectories=[list(range(alike)), *([1000 + i] for i in range(others))])
+
+
+def test_the_words_of_the_table() -> None:
+    assert reason(won(many(54, 9))) == (
+        "It passes the one test that reproduces the bug. 54 of 63 attempts that produced a patch behave the same. "
+        "No other candidate is credible."
+    )
+
+
+@pytest.mark.parametrize(
+    ("b", "words"),
+    [
+        (ballot(".", "+"), "passes the one test that reproduces the bug"),
+        (ballot(".", "."), "does not pass the one test that reproduces the bug"),
+        (ballot(".", "+", authors=[[0]]), "passes the one test that reproduces the bug, which was written with it"),
+        (ballot("..", "++"), "passes both tests that reproduce the bug"),
+        (ballot("..+", "+.+"), "passes 1 of the 2 tests that reproduce the bug"),
+        (
+            ballot("..", "+.", authors=[[0], [9]]),
+            "passes 1 of the 2 tests that reproduce the bug, a test written with it",
+        ),
+        (ballot("...", "+++"), "passes all 3 tests that reproduce the bug"),
+        (
+            ballot("...", "+++", authors=[[0], [9], [9]]),
+            "passes all 3 tests that reproduce the bug, one of them written with it",
+        ),
+        (ballot("+", "+"), "passes none of the tests that reproduce the bug, since there are none"),
+    ],
+)
+def test_how_many_tests_pass(b: Ballot, words: str) -> None:
+    verdict = won(b).verdict
+    assert passes(verdict, verdict.standing(0)) == words
+
+
+@pytest.mark.parametrize(
+    ("b", "words"),
+    [
+        (many(1, 0), "It is the only attempt that produced a patch."),
+        (many(1, 1), "The other attempt that produced a patch behaves differently."),
+        (many(1, 62), "None of the other 62 attempts that produced a patch behaves the same."),
+        (many(2, 0), "Both attempts that produced a patch behave the same."),
+        (many(3, 0), "All 3 attempts that produced a patch behave the same."),
+        (many(2, 1), "2 of 3 attempts that produced a patch behave the same."),
+        (ballot(".", "+", trajectories=[[]]), "It is an external patch."),
+    ],
+)
+def test_how_many_attempts_agree(b: Ballot, words: str) -> None:
+    assert f" {words} " in reason(won(b))
+
+
+def test_the_model_chose_against_the_front_runner() -> None:
+    words = reason(won(CLOSE, MODEL, winner=2))
+    assert words.endswith("Candidates 1, 2 and 3 led the count; the model preferred 1 to the front-runner, 2.")
+    tied = ballot("...", "++.", "+.+", ".++")
+    words = reason(won(tied, MODEL, winner=2))
+    assert words.endswith("Candidates 1, 2 and 3 tied on tests; the model preferred 1 to the front-runner, 2.")
+    words = reason(won(tied, MODEL))
+    assert words.endswith("Candidates 1, 2 and 3 tied on tests; the model preferred 1, the front-runner.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rule": Rule.NO_CHOICE, "calls": 1}, "the model made no choice in 1 call, so the front-runner won."),
+        ({"rule": Rule.NO_CHOICE, "calls": 3}, "the model made no choice in 3 calls, so the front-runner won."),
+        ({"rule": Rule.NO_ANSWER}, "the model could not be asked, so the front-runner won."),
+        (
+            {"rule": Rule.NO_ANSWER, "error": "no such model"},
+            "the model could not be asked (no such model), so the front-runner won.",
+        ),
+        ({"rule": Rule.CLEAR_LEAD}, "It is so far ahead that the model was not asked to choose."),
+    ],
+)
+def test_the_front_runner_won(changes: dict[str, object], words: str) -> None:
+    assert reason(won(CLOSE, MODEL.model_copy(update=changes))).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("passed", "words"),
+    [
+        ([], ""),
+        ([[True, True, True, True]], "The test that the model wrote to choose does not reproduce the bug."),
+        ([[None] * 4, [True] * 4], "None of the 2 tests that the model wrote to choose reproduces the bug."),
+        (
+            [[False, True, False, False], [True] * 4],
+            "Of 1 more test that the model wrote and that reproduces the bug, it passes 1 "
+            "(candidate 2 passes 0 and candidate 3 passes 0).",
+        ),
+        (
+            [[False, True, True, False], [False, True, False, False]],
+            "Of 2 more tests that the model wrote and that reproduce the bug, it passes 2 "
+            "(candidate 2 passes 1 and candidate 3 passes 0).",
+        ),
+    ],
+)
+def test_how_the_selection_tests_went(passed: list[list[bool | None]], words: str) -> None:
+    choice = MODEL.model_copy(update={"passed": tuple(map(tuple, passed))})
+    tests = tuple(Test(path=f"s{i}.py", text="") for i in range(len(passed)))
+    said = reason(won(CLOSE, choice, selection_tests=tests))
+    assert said.endswith(words or "the front-runner.")
+
+
+def test_why_more_votes_did_not_win() -> None:
+    b = ballot("." * 6, "++++++", "++++..", trajectories=[[0], list(range(1, 12))])
+    overruled = Choice(rule=Rule.MODEL, front_runner=1, finalists=(1, 0), overruled=0)
+    assert (
+        "Candidate 2 has more votes (6 to 4), but fewer attempts behave like it, and attempts that agree count for "
+        "more than single tests." in reason(won(b, overruled, winner=1))
+    )
+    overruled = Choice(rule=Rule.MODEL, front_runner=0, finalists=(0, 1), overruled=0)
+    said = reason(won(ballot("...", "+++", "++."), overruled, winner=1))
+    assert "Candidate 2 has more votes (3 to 2); the model decided against it." in said
+
+
+GOOD = OwnTests(execution=PASSED, failures=())
+NAME = "The repository's own tests (`pytest …`)"
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"candidates": ((0, GOOD),)}, f"{NAME} pass on it."),
+        ({}, f"{NAME} were not run on it."),
+        (
+            {"candidates": ((0, OwnTests(execution=Execution(ending=Ending.UNAVAILABLE))),)},
+            f"{NAME} could not be run on it.",
+        ),
+        (
+            {"candidates": ((0, OwnTests(execution=Execution(ending=Ending.TIMED_OUT))),)},
+            f"{NAME} could not be compared: they end with timed out.",
+        ),
+        (
+            {"candidates": ((0, OwnTests(execution=FAILED, failures=("a",))),)},
+            f"{NAME} fail only where they failed before.",
+        ),
+        (
+            {"not_compared": NotCompared.UNNAMED_FAILURES, "detail": "exit 1"},
+            f"{NAME} can't be compared: on the base commit they end with exit 1.",
+        ),
+        ({"not_compared": NotCompared.NOT_RUN, "detail": "pytest: not found"}, "could not be run: pytest: not found."),
+        (
+            {"not_compared": NotCompared.NO_PYTEST},
+            "could not be run: pytest is not in the sandbox; add it with",
+        ),
+        ({"not_compared": NotCompared.SANDBOX_FAILED}, "could not be run: the sandbox failed."),
+        (
+            {"not_compared": NotCompared.NO_COMMAND, "command": ()},
+            "tests are not known; a [test] command in .troop.toml",
+        ),
+        ({"not_compared": NotCompared.NO_CANDIDATE}, "were not run: no candidate is credible without them."),
+        ({"note": "as an earlier version said"}, f"{NAME} as an earlier version said."),
+    ],
+)
+def test_the_repositorys_own_tests_have_their_sentence(own: dict[str, object], words: str) -> None:
+    made = OwnTestsReport.model_validate({"command": ("pytest", "-q"), "base": GOOD} | own)
+    assert words in reason(won(ballot("..", "++"), own_tests=made))
+
+
+@pytest.mark.parametrize(
+    ("b", "abstention", "words"),
+    [
+        (
+            ballot(""),
+            Abstention(cause=NoWinner.NO_CANDIDATE),
+            "No attempt produced an edit that applies, so there is nothing to vote on.",
+        ),
+        (ballot("", ""), Abstention(cause=NoWinner.NO_TEST), "No candidate is credible: no attempt produced a test."),
+        (
+            ballot("?", "?"),
+            Abstention(cause=NoWinner.NOTHING_RAN),
+            "No candidate is credible: the only test could not be run.",
+        ),
+        (
+            ballot("??", "??"),
+            Abstention(cause=NoWinner.NOTHING_RAN),
+            "No candidate is credible: none of the 2 tests could be run.",
+        ),
+        (
+            ballot("+", "+"),
+            Abstention(cause=NoWinner.NOT_REPRODUCED),
+            "No candidate is credible: the only test does not reproduce the bug, since it passes on the base commit or "
+            "could not be run.",
+        ),
+        (
+            ballot("+?", "++"),
+            Abstention(cause=NoWinner.NOT_REPRODUCED),
+            "No candidate is credible: none of the 2 tests reproduces the bug, since it passes on the base commit or "
+            "could not be run.",
+        ),
+        (
+            ballot("..", "..", ".."),
+            Abstention(cause=NoWinner.NOT_CREDIBLE, doubts=((Doubt.NO_VOTE, 2),)),
+            "No candidate is credible: both candidates pass no test that reproduces the bug. 2 of 2 tests reproduce "
+            "the bug.",
+        ),
+        (
+            ballot(".", "+"),
+            Abstention(cause=NoWinner.NOT_CREDIBLE, doubts=((Doubt.DISQUALIFIED, 1),)),
+            "No candidate is credible: the only candidate changes what judges it. 1 of 1 test reproduces the bug.",
+        ),
+        (
+            ballot(".+", "..", "..", ".."),
+            Abstention(
+                cause=NoWinner.NOT_CREDIBLE,
+                doubts=((Doubt.OWN_TEST_ONLY, 1), (Doubt.REGRESSIONS, 2)),
+            ),
+            "No candidate is credible: of 3 candidates, 1 passes only the test that was written with it and 2 break "
+            "tests of the repository. 1 of 2 tests reproduces the bug.",
+        ),
+    ],
+)
+def test_why_nobody_is_credible(b: Ballot, abstention: Abstention, words: str) -> None:
+    assert reason(nobody(b, abstention)) == words
+
+
+def test_what_was_missing_and_what_went_wrong() -> None:
+    missing = Repeated(text="ModuleNotFoundError: No module named 'pkg._version'", times=2, of=3)
+    said = reason(
+        nobody(ballot(".", "."), Abstention(cause=NoWinner.NOT_CREDIBLE, doubts=((Doubt.NO_VOTE, 1),), missing=missing))
+    )
+    assert "2 of 3 tests ended with `ModuleNotFoundError: No module named 'pkg._version'`: what the repository" in said
+    setback = Repeated(text="no reply could be used", times=2, of=2)
+    said = reason(nobody(ballot(""), Abstention(cause=NoWinner.NO_CANDIDATE, setback=setback)))
+    assert said.endswith("2 of 2 attempts ended with: no reply could be used.")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            Fault.IMPORT_FAILS,
+            "`import it` fails in the sandbox (why), so tests show little about the candidates:",
+        ),
+        (Fault.NOT_BUILT, "a file that the repository's build writes is missing. Build it in the checkout first"),
+        (Fault.INSTALLED_COPY, "`import it` in the sandbox finds an installed copy (why), not the repository's own"),
+        (Fault.NO_INTERPRETER, "it is not in the sandbox, so tests can't be run: name an image"),
+    ],
+)
+def test_what_is_wrong_in_the_sandbox(fault: Fault, words: str) -> None:
+    assert words in words_of(Obstacle(fault=fault, name="it", detail="why"))
+
+
+def test_a_report_of_an_earlier_version_keeps_its_words_and_numbers() -> None:
+    stored = json.loads(won(CLOSE, MODEL, winner=2).model_dump_json())
+    verdict = stored["verdict"]
+    for field in ("choice", "abstention", "numbered_by_rank"):
+        del verdict[field]
+    for field in ("executions", "base_executions", "cell_executions"):
+        del verdict["ballot"][field]
+    del stored["obstacles"]
+    verdict["reason"] = (
+        "The model chose it among 3 candidates (1, 2, 3) over the best standing, candidate 1 in 2 calls."
+    )
+    verdict["own_tests"] = {"command": ["pytest"], "base": None, "candidates": [], "note": "could not be run"}
+    old = Report.model_validate(stored)
+    assert reason(old) == verdict["reason"]
+    assert [old.verdict.number(c) for c in range(3)] == [1, 2, 3]
+    assert [old.verdict.candidate(n) for n in (0, 1, 3, 4)] == [None, 0, 2, None]
+    assert old.verdict.ballot.on_base(0) is None
+    assert old.verdict.own_tests is not None
+    assert not old.verdict.own_tests.compared
+
+
+def test_numbers_are_ranks() -> None:
+    verdict = won(CLOSE, MODEL, winner=2).verdict
+    assert [verdict.number(c) for c in range(3)] == [2, 3, 1]
+    assert [verdict.candidate(n) for n in (0, 1, 2, 3, 4)] == [None, 2, 0, 1, None]
+
+
+def test_counted_and_listed() -> None:
+    assert [counted(n, "vote") for n in (0, 1, 1200)] == ["0 votes", "1 vote", "1,200 votes"]
+    assert counted(2, "patch", "patches") == "2 patches"
+    assert [listed(x) for x in ([1], [1, 2], [1, 2, 3])] == ["1", "1 and 2", "1, 2 and 3"]
