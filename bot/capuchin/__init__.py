@@ -1,7 +1,7 @@
-"""Capuchin, the bundled model: its corpus, its exercises, its training. `python -m bot.capuchin --help` makes it again.
+"""Capuchin, the bundled model: its corpus, exercises and training. `python -m bot.capuchin` makes it.
 
 corpus -> executed -> tasks -> tokenizer -> shards -> train -> evaluate -> engine/checkpoints/capuchin
 
-Nothing of the solver imports this package; it imports the solver's prompts and records, so that what is trained is
-letter by letter what is sent later. torch is imported only where weights are touched.
+The solver does not import this package. This package imports the solver's prompts and records, so that the model is
+trained on exactly the text that it is sent later. torch is imported only by modules that use weights.
 """

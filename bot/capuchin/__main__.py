@@ -1,4 +1,4 @@
-"""`python -m bot.capuchin`. The work is in `cli`: a process that is started anew can't import from here."""
+"""`python -m bot.capuchin`. The code is in `cli`, since a spawned process can't import this module."""
 
 from bot.capuchin.cli import main
 

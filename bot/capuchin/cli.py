@@ -1,4 +1,4 @@
-"""The command line: make the bundled model from nothing, or go on where it stopped."""
+"""The command line: trains the bundled model from scratch, or resumes its training."""
 
 import asyncio
 import dataclasses
@@ -52,18 +52,18 @@ class Options:
 
 
 def _prepare(work: Path, seed: int) -> tuple[Scenes, Scenes]:
-    """Scenes to train on and to evaluate on; corpus and executed examples are made once and kept."""
+    """Scenes for training and for evaluation. Corpus and executed examples are made once and kept on disk."""
     if not (work / "corpus.jsonl").exists():
-        click.echo("corpus: fetching the pinned packages and harvesting functions")
+        click.echo("corpus: fetching the pinned packages and collecting functions")
         corpus.download(work / "wheels")
         corpus.save(corpus.harvest(work / "wheels"), work / "corpus.jsonl")
     functions = corpus.load(work / "corpus.jsonl")
     if not (work / "executed.jsonl").exists():
-        click.echo("executed examples: running pure functions before and after a mutation")
+        click.echo("executed examples: running pure functions with and without a mutation")
         executed.save(executed.study(functions, seed), work / "executed.jsonl")
     ran = executed.load(work / "executed.jsonl")
     click.echo(f"corpus: {len(functions)} functions, {len(ran)} executed mutations")
-    return Scenes(functions, ran, kept_back=False), Scenes(functions, ran, kept_back=True)
+    return Scenes(functions, ran, held_out=False), Scenes(functions, ran, held_out=True)
 
 
 def _tokenizer(work: Path, scenes: Scenes, seed: int) -> None:
@@ -92,24 +92,26 @@ def _produce(work: Path, seed: int) -> None:
     type=click.Path(path_type=Path),
     default=WORK,
     show_default=True,
-    help="Corpus, shards and the state to resume from; delete it to start anew.",
+    help="Corpus, shards and the state to resume from; delete it to start over.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of weights, data and sampling.")
 @click.option(
     "--minutes", default=80.0, show_default=True, help="Training time. The learning rate falls to zero at its end."
 )
-@click.option("--rate", default=1.0, show_default=True, help="Learning rates, times this; lower to go on past the end.")
+@click.option(
+    "--rate", default=1.0, show_default=True, help="Learning rates, times this; lower to continue past the end."
+)
 @click.option(
     "--flat", default=0.4, show_default=True, help="Share of the budget before the learning rate begins to fall."
 )
 @click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A checkpoint to go on from, with a fresh warm-up; without it: random weights.",
+    help="A checkpoint to continue from, with a new warm-up; default: random weights.",
 )
-@click.option("--steps", default=0, show_default=True, help="A budget in steps instead; 0: by time.")
+@click.option("--steps", default=0, show_default=True, help="Budget in steps instead of minutes; 0: minutes.")
 @click.option(
-    "--workers", default=3, show_default=True, help="Processes that train, a thread each; one more makes data."
+    "--workers", default=3, show_default=True, help="Training processes of one thread each; one more makes the data."
 )
 @click.option(
     "--compiled/--eager",
@@ -117,33 +119,33 @@ def _produce(work: Path, seed: int) -> None:
     show_default=True,
     help="Fuse with torch.compile (needs a C++ compiler); 1.8 times as fast.",
 )
-@click.option("--scenes", default=40, show_default=True, help="Kept-back scenes to evaluate on; 0: no evaluation.")
+@click.option("--scenes", default=40, show_default=True, help="Held-out scenes to evaluate on; 0: no evaluation.")
 @click.option(
     "--size",
     type=click.Choice(SIZES),
     default="excerpt",
     show_default=True,
-    help="Of the files to evaluate on: tiny ones, ones as met in earnest, or what is shown of a library.",
+    help="Of the files to evaluate on; earnest: real sizes, excerpt: as shown of a library.",
 )
 @click.option(
     "--evaluate",
     "judged",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Train nothing: evaluate this checkpoint (may be given again: each meets the same scenes).",
+    help="Evaluate this checkpoint instead of training. Repeatable; all get the same scenes.",
 )
 def main(judged: tuple[Path, ...], **options: Any) -> None:
-    """Train Capuchin from nothing on a CPU: corpus, tokenizer, training, export, evaluation.
+    """Train Capuchin from scratch on a CPU: corpus, tokenizer, training, export, evaluation.
 
-    Every step keeps what it made in the work folder, and the training saves itself every few minutes: run the same
-    command again to go on. The default budget takes about an hour and a half on 4 cores.
+    Every step keeps its results in the work folder, and training saves a checkpoint every few minutes: run the same
+    command again to resume. The default budget takes about an hour and a half on 4 cores.
     """
     given = Options(**options)
     given.work.mkdir(parents=True, exist_ok=True)
-    training, kept_back = _prepare(given.work, given.seed)
-    kept_back.size = SIZES.index(given.size)
+    training, held_out = _prepare(given.work, given.seed)
+    held_out.size = SIZES.index(given.size)
     if judged:
-        _evaluate(judged, kept_back, given.seed, given.scenes)
+        _evaluate(judged, held_out, given.seed, given.scenes)
         return
     if given.start is not None and not (given.work / "tokenizer").exists():
         tok.copy(given.start, given.work / "tokenizer")
@@ -160,8 +162,8 @@ def main(judged: tuple[Path, ...], **options: Any) -> None:
     if given.scenes:
         from bot.capuchin.training.evaluate import evaluate
 
-        click.echo(f"evaluation on {given.scenes} kept-back scenes, {given.size}")
-        record["evaluation"] = asyncio.run(evaluate(given.out, kept_back, given.seed, given.scenes))
+        click.echo(f"evaluation on {given.scenes} held-out scenes, {given.size}")
+        record["evaluation"] = asyncio.run(evaluate(given.out, held_out, given.seed, given.scenes))
     click.echo(json.dumps(record, indent=1))
     lines = (given.work / "run" / "training.jsonl").read_text().splitlines()
     record["log"] = [json.loads(line) for line in lines]
@@ -181,7 +183,7 @@ def _train(given: Options) -> dict[str, object]:
     """Train and export; returns the network's sizes for the record."""
     import torch
 
-    torch.set_flush_denormal(True)  # before the first thread; without it the training all but stalls now and then
+    torch.set_flush_denormal(True)  # before the first thread; without it, training is very slow at times
     torch.set_num_threads(1)
     from bot.capuchin.training.export import export
     from bot.capuchin.training.model import Shape

@@ -1,1 +1,1 @@
-"""What the bundled model learns from: mutated functions, and issues, tests and edits about them."""
+"""The training data of the bundled model: mutated functions, with issues, tests and edits about them."""

@@ -1,4 +1,4 @@
-"""The corpus: short functions of the standard library and of pinned packages, never of what Capuchin is judged on."""
+"""The corpus: short functions of the standard library and of pinned packages, without those of the benchmarks."""
 
 import ast
 import dataclasses
@@ -14,8 +14,8 @@ from pathlib import Path
 
 PACKAGES = Path(__file__).with_name("packages.txt")
 
-# Packages that the demo and the acceptance check plant their bugs in, and close relatives of them. Their code, and
-# files that carry copies of it, must never be learned from: a fix would be remembered, not found.
+# Packages in which the demo and the acceptance check plant bugs, and packages close to them. Training on their code, or
+# on files with copies of it, would teach the model the fixes.
 EXCLUDED = frozenset(
     {
         "toolz",
@@ -59,16 +59,16 @@ MAX_WHOLE = 80, 3200  # lines and characters with the docstring
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """One function, dedented. `doc` is the half-open range of its docstring's lines, empty where there is none."""
+    """One function, dedented. `doc` is the half-open range of its docstring's lines, empty if it has none."""
 
     name: str
     source: str
     doc: tuple[int, int]
-    group: str  # package and file, by which functions are kept back
+    group: str  # package and file, by which functions are held out
     method: bool = False
 
     @property
-    def kept_back(self) -> bool:
+    def held_out(self) -> bool:
         """Whether the function is for evaluation only: a twentieth of the files, by hash of the file's name."""
         return hashlib.sha256(self.group.encode()).digest()[0] % 20 == 0
 
@@ -80,7 +80,7 @@ class Function:
 
 
 def refuse_excluded(names: list[str]) -> None:
-    """Raise `ValueError` where a package to learn from is one that Capuchin is judged on."""
+    """Raise `ValueError` if one of the packages is used in the benchmarks."""
     bad = sorted({name.lower().replace("_", "-") for name in names} & EXCLUDED)
     if bad:
         raise ValueError(
@@ -89,7 +89,7 @@ def refuse_excluded(names: list[str]) -> None:
 
 
 def pins() -> list[str]:
-    """The requirement lines of `packages.txt`. Raises `ValueError` where one is excluded."""
+    """The requirement lines of `packages.txt`. Raises `ValueError` if one is excluded."""
     lines = [line.split("#")[0].strip() for line in PACKAGES.read_text().splitlines()]
     lines = [line for line in lines if line]
     refuse_excluded([line.split("==")[0] for line in lines])
@@ -97,7 +97,7 @@ def pins() -> list[str]:
 
 
 def download(folder: Path) -> None:
-    """Fetch the pinned wheels into `folder`, those that are not there yet. Nothing is installed."""
+    """Fetch the pinned wheels that are missing in `folder`. Nothing is installed."""
     folder.mkdir(parents=True, exist_ok=True)
     for pin in pins():
         name, version = pin.split("==")
@@ -121,7 +121,7 @@ def _skipped(parts: tuple[str, ...]) -> bool:
 
 
 def sources(wheels: Path) -> Iterator[tuple[str, str]]:
-    """Every (name, text) of a Python file to learn from, in a fixed order."""
+    """(name, text) of every Python file to train on, in a fixed order."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
@@ -137,7 +137,7 @@ def sources(wheels: Path) -> Iterator[tuple[str, str]]:
 
 
 def functions_of(group: str, text: str) -> Iterator[Function]:
-    """The usable functions and methods of one file; nothing where it does not parse."""
+    """The usable functions and methods of one file; none if it does not parse."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
@@ -171,7 +171,7 @@ def functions_of(group: str, text: str) -> Iterator[Function]:
 
 
 def harvest(wheels: Path) -> list[Function]:
-    """All functions, each body once, in a fixed order."""
+    """All functions, without duplicate bodies, in a fixed order."""
     seen: set[str] = set()
     found = []
     for group, text in sources(wheels):
@@ -189,6 +189,6 @@ def save(functions: list[Function], path: Path) -> None:
 
 
 def load(path: Path) -> list[Function]:
-    """What `save` wrote."""
+    """Read what `save` wrote."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return [Function(**{**record, "doc": tuple(record["doc"])}) for record in records]

@@ -1,4 +1,4 @@
-"""Docstrings with examples, as libraries have them: read out of a function, or written into one."""
+"""Docstrings with examples, as in libraries: read from a function, or added to one."""
 
 import ast
 import doctest
@@ -9,13 +9,13 @@ from bot.capuchin.exercises import values
 from bot.capuchin.exercises.issues import Example, Outcome, session
 
 _LONGEST = 100  # characters of a call or a result that an issue quotes
-_SETUP_LINES = 10  # of all that is bound before the call
+_SETUP_LINES = 10  # lines before the call
 
 
 def quoted(source: str, name: str, rng: random.Random) -> Example | None:
-    """An example of the docstring that calls the function, with a made-up wrong result; None where there is none.
+    """An example of the docstring that calls the function, with a made-up wrong result; None if it has none.
 
-    Statements before it that bind what it uses become its setup, at most three.
+    At most three statements before it that define names it uses become its setup.
     """
     try:
         tree = ast.parse(source)
@@ -49,7 +49,7 @@ def _slip(want: str, rng: random.Random) -> Outcome:
 
 
 def _setup(before: list[str], call: str, name: str) -> Iterator[str]:
-    """Of the earlier statements those that bind a name which the call uses, but the function's own, in their order."""
+    """The earlier statements that define names which the call uses, in order, except the function's own name."""
     needed, kept = _used(call) - {name}, []
     for source in reversed(before):
         try:
@@ -70,7 +70,7 @@ def _used(source: str) -> set[str]:
 
 
 def with_example(source: str, example: Example) -> str:
-    """The function with the example at the end of its docstring; as it was where that does not work."""
+    """The function with the example at the end of its docstring; unchanged if that is not possible."""
     lines = source.split("\n")
     try:
         first = ast.parse(source).body[0].body[0]  # type: ignore[attr-defined]

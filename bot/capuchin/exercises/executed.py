@@ -1,8 +1,8 @@
-"""Really executed examples: pure functions run before and after a mutation, so that actual and expected fit the bug.
+"""Executed examples: pure functions run with and without a mutation, which gives true actual and expected results.
 
-Only functions whose every name is their own, a harmless builtin or a harmless module are run: in worker processes, on
-small made-up arguments, under limits of time and memory. Nothing that could touch files, processes or the network
-passes `is_pure`.
+A function is run only if it uses no names but its own, harmless builtins and harmless modules. It runs in a worker
+process, on small made-up arguments, within limits of time and memory. `is_pure` rejects functions that could use files,
+processes or the network.
 """
 
 import ast
@@ -120,7 +120,7 @@ def _expire(signum: int, frame: types.FrameType | None) -> None:
 
 
 def _outcome(call: Any, arguments: list[Any]) -> list[str] | None:
-    """What the call comes to, or None where it hangs or gives no plain value."""
+    """The outcome of the call; None if it takes too long or its value is not plain."""
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         result = call(*arguments)
@@ -183,7 +183,7 @@ KINDS = ("int", "int", "str", "str", "ints", "ints", "strs", "float", "rows", "d
 
 
 def _study(item: tuple[int, Function, int, int]) -> list[Executed]:
-    """Mutations of one function with differing calls, at most `count`."""
+    """At most `count` mutations of one function, each with calls whose outcomes differ."""
     index, function, count, seed = item
     rng = random.Random(f"{seed}/{index}")
     try:
@@ -206,7 +206,7 @@ def _study(item: tuple[int, Function, int, int]) -> list[Executed]:
             break
         arguments = [_argument(kind, rng) for kind in kinds]
         text = ", ".join(map(repr, arguments))
-        outcome = _outcome(original, arguments)  # may change the arguments: `text` is what was passed
+        outcome = _outcome(original, arguments)  # may change the arguments, so `text` was taken before
         if outcome and (
             (outcome[0] == "value" and outcome[1] not in ("None", "NotImplemented"))
             or (outcome[0] == "raise" and rng.random() < 0.02)
@@ -225,7 +225,7 @@ def _study(item: tuple[int, Function, int, int]) -> list[Executed]:
         tried.add(mutation.after + str(mutation.line))
         try:
             changed = _load(mutation.apply(function.source), function.name)
-        except Exception:  # noqa: S112 - a mutant that can't even be loaded is of no use
+        except Exception:  # noqa: S112 - mutants that can't be loaded are skipped
             continue
         examples: list[tuple[str, list[str], list[str]]] = []
         for text, expected in rng.sample(good, min(len(good), 25)):
@@ -249,7 +249,7 @@ def _limit() -> None:
 
 
 def study(functions: list[Function], seed: int, count: int = 12, workers: int = 3) -> list[Executed]:
-    """Executed examples of all pure functions, in their order. Results depend a little on the machine's speed."""
+    """Executed examples of all pure functions, in order. Depends slightly on the machine, by the time limit."""
     items = [(index, function, count, seed) for index, function in enumerate(functions) if is_pure(function)]
     found: list[Executed] = []
     with multiprocessing.get_context("fork").Pool(workers, _limit, maxtasksperchild=50) as pool:
@@ -257,7 +257,7 @@ def study(functions: list[Function], seed: int, count: int = 12, workers: int = 
         for job in jobs:
             try:
                 found += job.get(timeout=20)
-            except Exception:  # noqa: S112 - a hung or killed worker costs its function, not the run
+            except Exception:  # noqa: S112 - only the function of a killed worker is lost
                 continue
         pool.terminate()
     return found
@@ -269,7 +269,7 @@ def save(found: list[Executed], path: Path) -> None:
 
 
 def load(path: Path) -> list[Executed]:
-    """What `save` wrote; nothing where there is no file."""
+    """Read what `save` wrote; empty if there is no file."""
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -9,7 +9,7 @@ Text = Callable[[ast.AST], str]  # a node's source
 
 
 def changes(source: str) -> Iterator[Change]:
-    """Every change of one line of ASCII `source` that is tried. Raises `SyntaxError` where it does not parse."""
+    """Every change to one line of ASCII `source`. Raises `SyntaxError` if it does not parse."""
     if not source.isascii():  # columns are in bytes
         return
     tree = ast.parse(source)
@@ -24,7 +24,7 @@ def changes(source: str) -> Iterator[Change]:
             yield from _test(node, text(node.test))
         if line is None or getattr(node, "end_lineno", None) != line:
             continue
-        rng = random.Random(f"{line} {text(node)}")  # thins out what would come up too often, the same each time
+        rng = random.Random(f"{line} {text(node)}")  # thins out frequent changes, reproducibly
         match node:
             case ast.Call():
                 yield from (
@@ -90,7 +90,7 @@ def _bounds(node: ast.Compare | ast.Subscript, text: Text, rng: random.Random) -
 
 
 def _test(node: ast.If | ast.While | ast.IfExp, shown: str) -> Iterator[Change]:
-    """The condition turned round."""
+    """The condition negated."""
     test = node.test
     new = shown[4:] if shown.startswith("not ") else f"not {shown}"
     if not isinstance(test, ast.BoolOp | ast.Compare) or random.Random(shown).random() < 0.2:
@@ -98,7 +98,7 @@ def _test(node: ast.If | ast.While | ast.IfExp, shown: str) -> Iterator[Change]:
 
 
 def _call(node: ast.Call, line: str, text: Text) -> Iterator[tuple[int, int, str, str]]:
-    """Changes of a call's arguments, or the call dropped: (first column, end column, new text, kind)."""
+    """A call with other arguments, or without the call: (first column, end column, new text, kind)."""
     start, end = node.col_offset, node.end_col_offset or 0
     args = node.args
     if len(args) >= 2 and not any(isinstance(arg, ast.Starred) for arg in args[:2]) and text(args[0]) != text(args[1]):

@@ -1,4 +1,4 @@
-"""How people report bugs: many wordings around the same facts, a call with what it gives and what it should give."""
+"""Issues in many wordings, about a call with its actual and its expected result."""
 
 import dataclasses
 import random
@@ -8,20 +8,20 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a call comes to: a literal, or an exception (`error` is its type, `text` its message)."""
+    """The result of a call: a literal, or an exception (`error` is its type, `text` its message)."""
 
     text: str
     error: str = ""
 
     @property
     def words(self) -> str:
-        """As the middle of a sentence would name it."""
+        """In the middle of a sentence."""
         return f"{self.error}: {self.text}" if self.error and self.text else self.error or self.text
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One call, what the buggy code does and what is right. `setup` holds lines that must run before."""
+    """One call with its actual and its expected result. `setup`: lines that must run before it."""
 
     call: str
     actual: Outcome
@@ -48,12 +48,12 @@ VAGUE = {
 
 
 def session(example: Example) -> list[str]:
-    """Setup and call as an interactive Python session shows them, a statement each."""
+    """Setup and call as in an interactive Python session, one statement each."""
     return [">>> " + statement.replace("\n", "\n... ") for statement in (*example.setup, example.call)]
 
 
 def _session(example: Example) -> str:
-    """As an interactive Python session shows the call and what comes of it."""
+    """The call and its result as in an interactive Python session."""
     lines = session(example)
     if example.actual.error:
         lines += ["Traceback (most recent call last):", "  ...", example.actual.words]
@@ -107,7 +107,7 @@ def _comment(example: Example, rng: random.Random) -> str:
 
 
 def _sections(example: Example, rng: random.Random) -> str:
-    """Headed parts, as issue forms make them."""
+    """Sections with headings, as issue forms make them."""
     call = "\n".join([*example.setup, example.call])
     actual, expected = example.actual.words, example.expected.words
     code = rng.choice(("`{}`", "```python\n{}\n```", "```\n{}\n```", "{}", "    {}"))
@@ -211,7 +211,7 @@ def write(
     rng: random.Random,
     word: Callable[[], str],
 ) -> tuple[str, str]:
-    """Title and body of an issue about `function`; `other` is another function there, `word` gives filler."""
+    """Title and body of an issue about `function`. `other`: another function there; `word` makes filler words."""
 
     def filled(template: str) -> str:
         first = examples[0]

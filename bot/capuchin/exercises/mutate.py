@@ -1,4 +1,4 @@
-"""Mutations: one planted bug, a change within one line of a function that leaves it parsable."""
+"""Mutations: a bug planted in one line of a function, which still parses."""
 
 import ast
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from bot.capuchin.exercises.expressions import changes
 
-# What stands in the code -> what a slip makes of it. Both directions are written out where both are likely.
+# Token -> likely mistakes. Both directions are listed if both are likely.
 SWAPS: dict[str, tuple[str, ...]] = {
     "<": ("<=", ">", ">="),
     "<=": ("<", ">="),
@@ -117,8 +117,8 @@ SWAPS: dict[str, tuple[str, ...]] = {
     "prev": ("next",),
 }
 
-# How much likelier than others a kind is drawn: slips are boundaries and comparisons, seldom a wrong variable. What
-# nothing on the line tells how to mend (a dropped argument, another text) is kept rare: it only teaches guessing.
+# How likely each kind is drawn, against 1 for others. Real mistakes are boundaries and comparisons, rarely a wrong
+# variable. Bugs whose fix the line does not suggest (a dropped argument, another text) are rare: they teach guessing.
 WEIGHTS = {
     "comparison": 3.0,
     "boundary": 1.0,
@@ -136,7 +136,7 @@ WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-    """A change of one line: the line's number from 0, its text before (the fix) and after (the bug), and the kind."""
+    """A change to one line: its number from 0, its text before (the fix) and after (the bug), and the kind."""
 
     line: int
     before: str
@@ -188,7 +188,7 @@ def _tokens(source: str) -> list[tokenize.TokenInfo]:
 
 
 def candidates(source: str, doc: tuple[int, int] = (0, 0)) -> dict[str, list[Mutation]]:
-    """Every one-line change that is tried on the function, by kind. Docstring lines are left alone."""
+    """Every one-line change to the function, by kind. Docstring lines are not changed."""
     lines = source.split("\n")
     found: dict[str, list[Mutation]] = defaultdict(list)
     skipped = set(range(*doc))
@@ -278,7 +278,7 @@ def _locals(source: str) -> set[str]:
 
 
 def mutate(source: str, rng: random.Random, doc: tuple[int, int] = (0, 0)) -> Mutation | None:
-    """A random mutation that parses and changes the syntax tree, or None. Its kind is drawn first: all come up."""
+    """A random mutation that parses and changes the syntax tree, or None. The kind is drawn first, by weight."""
     found = candidates(source, doc)
     for _ in range(6):
         if not found:

@@ -1,4 +1,4 @@
-"""Invented identifiers, and renaming: rare names are the hard part of copying, so the exercises are full of them."""
+"""Invented identifiers, and renaming. Rare names are hard to copy, so the exercises use many."""
 
 import ast
 import builtins
@@ -87,7 +87,7 @@ _VERBS = [
 
 
 class Names:
-    """A source of identifiers out of the corpus's own words and of invented ones."""
+    """Makes identifiers from words of the corpus and from invented words."""
 
     def __init__(self, functions: list[Function]) -> None:
         counts: Counter[str] = Counter()
@@ -99,8 +99,7 @@ class Names:
     def word(self, rng: random.Random) -> str:
         """One lower-case word: of the corpus, made of syllables, or of pieces of words.
 
-        The pieces bring every token that a name can be made of; a token that no exercise copies is one that the model
-        can't copy.
+        The pieces cover every token that a name may contain: the model can't copy a token that no exercise copies.
         """
         kind = rng.random()
         if kind < 0.1:
@@ -110,7 +109,7 @@ class Names:
         return rng.choice(self.words)
 
     def _piece(self, rng: random.Random) -> str:
-        """Two to six letters out of a word of the corpus."""
+        """Two to six letters of a word of the corpus."""
         word = rng.choice(self.words)
         start = rng.randrange(max(1, len(word) - 2))
         return word[start : start + rng.randrange(2, 7)]
@@ -123,7 +122,7 @@ class Names:
         return name + "_" if name in _RESERVED else name
 
     def function(self, rng: random.Random) -> str:
-        """A function's name: one to three words, snake_case or now and then camelCase, sometimes with a digit."""
+        """A function's name: one to three words, in snake_case or rarely camelCase, sometimes with a digit."""
         words = [self.word(rng) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
         if rng.random() < 0.4:
             words.insert(0, rng.choice(_VERBS))
@@ -180,7 +179,7 @@ def module(path: str) -> str:
 
 
 def renamed(source: str, mapping: dict[str, str]) -> str:
-    """The source with whole words replaced, in strings and comments too, but not where they are attributes."""
+    """The source with whole words replaced, also in strings and comments, except attributes."""
     if not mapping:
         return source
     pattern = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, mapping)) + r")(?!\w)")
@@ -188,7 +187,7 @@ def renamed(source: str, mapping: dict[str, str]) -> str:
 
 
 def renaming(source: str, names: Names, rng: random.Random, share: float) -> dict[str, str]:
-    """New names for the function, and for a share of its parameters and locals. Raises `SyntaxError`."""
+    """New names for the function and for a share of its parameters and variables. Raises `SyntaxError`."""
     tree = ast.parse(source)
     first = tree.body[0]
     assert isinstance(first, ast.FunctionDef)

@@ -1,4 +1,4 @@
-"""A scene: a small made-up repository with one planted bug and its issue. Every exercise is drawn from one."""
+"""A scene: a small made-up repository with one planted bug and its issue. Every exercise is made from one."""
 
 import ast
 import dataclasses
@@ -50,7 +50,7 @@ _AROUND = (
     "''.join({})",
     "' '.join({})",
 )
-_IMPORTED = (  # a line before the call, and an argument that needs it
+_IMPORTED = (  # an import before the call, and an argument that needs it
     ("from operator import add", "add"),
     ("from operator import add, mul", "mul"),
     ("import operator", "operator.sub"),
@@ -90,23 +90,23 @@ _IMPORTS = (
 BUDGETS = ((200, 300, 450), (200, 300, 600, 800), (300, 500, 800, 800, 1300, 1300, 2000, 3000, 4000), (600, 900, 1500))
 LONGEST = (350, 500, 2000, 2400)
 COUNTS = ((1,), (1, 1, 1, 1, 1, 2), (1, 1, 1, 1, 2, 3), (1,))  # of examples in an issue, by size
-EXCERPT = 3  # the size that the solver shows of a library: an excerpt of one documented function, seldom of more
+EXCERPT = 3  # the size that the solver shows of a library: an excerpt, mostly of one documented function
 _WORD = re.compile(r"(?<![\w.])(?:" + "|".join(values.WORDS) + r")(?![\w(])", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What is shown and what is right."""
+    """What the model is shown, and the right answer."""
 
     issue: Issue
     files: tuple[SourceFile, ...]  # in the order shown; one of them is `path`
     path: str
     root: str  # the name that the test imports: the function or its class
     function: str
-    bug: str  # the wrong line as it stands in the file
+    bug: str  # the wrong line, as in the file
     fix: str
-    original: str  # the function as it should be, indented as in the file
-    planted: str  # ... and as it is
+    original: str  # the right function, indented as in the file
+    planted: str  # ... and the buggy one
     examples: tuple[Example, ...]  # calls as the test writes them
 
     @property
@@ -118,23 +118,23 @@ class Scene:
 class Scenes:
     """Draws scenes from functions; `names` invents identifiers."""
 
-    def __init__(self, functions: list[Function], executed: list[Executed], kept_back: bool) -> None:
-        self.size = 2  # of files: 0 tiny, 1 small, 2 as met in earnest, 3 excerpts. Copying is learned on short ones
+    def __init__(self, functions: list[Function], executed: list[Executed], held_out: bool) -> None:
+        self.size = 2  # of files: 0 tiny, 1 small, 2 real sizes, 3 excerpts. Short files teach copying
         self.functions = functions
         self.names = Names(functions)
-        mine = [index for index, function in enumerate(functions) if function.kept_back == kept_back]
+        mine = [index for index, function in enumerate(functions) if function.held_out == held_out]
         self.plain = [index for index in mine if not functions[index].method]
         self.methods = [index for index in mine if functions[index].method]
         self.documented = [index for index in self.plain if functions[index].doc[1]]
         self.told = [index for index in self.documented if f">>> {functions[index].name}(" in functions[index].source]
         by_function: dict[int, list[Executed]] = {}
         for record in executed:
-            if functions[record.index].kept_back == kept_back and WEIGHTS.get(record.mutation.kind, 1.0) > 0.5:
+            if functions[record.index].held_out == held_out and WEIGHTS.get(record.mutation.kind, 1.0) > 0.5:
                 by_function.setdefault(record.index, []).append(record)
         self.executed = list(by_function.values())
 
     def draw(self, rng: random.Random) -> Scene:
-        """A random scene. Really computed outcomes are kept few, lest the few pure functions be learned by heart."""
+        """A random scene. Executed outcomes are limited, or the model would memorise the few pure functions."""
         executed = 0.3 if self.size == 2 else 0.45
         while True:
             scene = self._draw(rng, rng.random() < executed and bool(self.executed))
@@ -215,7 +215,7 @@ class Scenes:
     def _dress(
         self, function: Function, mutation: Mutation, rng: random.Random
     ) -> tuple[str, str, str, list[str]] | None:
-        """New name, right and planted source after dropping docstrings and renaming, and the parameters' names."""
+        """New name, right and buggy source, both renamed and maybe without docstring, and the parameters' names."""
         pair = [function.source, mutation.apply(function.source)]
         if function.doc[1] and self.size != EXCERPT and (self.size < 2 or rng.random() < 0.55):
             pair = ["\n".join(s.split("\n")[: function.doc[0]] + s.split("\n")[function.doc[1] :]) for s in pair]
@@ -327,7 +327,7 @@ class Scenes:
         return tuple(found)
 
     def _reworded(self, example: Example, rng: random.Random) -> Example:
-        """The example with invented words in its texts: what is quoted must be copied, not remembered."""
+        """The example with invented words in its strings, which can only be copied, not remembered."""
         if rng.random() < 0.4:
             return example
         mapping: dict[str, str] = {}
@@ -348,7 +348,7 @@ class Scenes:
 
 
 def _binding(variable: str, value: str, rng: random.Random) -> str:
-    """A statement that binds the variable: to the value, on one line or one line an item, or to a small function."""
+    """A statement that defines the variable: as the value, on one line or one line per item, or as a function."""
     drawn = rng.random()
     if drawn < 0.3:
         parameter = rng.choice("xnsvk")
@@ -381,7 +381,7 @@ def _sentence(names: Names, rng: random.Random) -> str:
 
 
 def _documented(text: str, name: str, example: Example, rng: random.Random) -> str:
-    """The function with an invented docstring, which now and then shows the very example."""
+    """The function with an invented docstring, which sometimes shows the example."""
     lines = text.split("\n")
     end = next((i for i, line in enumerate(lines) if line.rstrip().endswith(":")), 0)
     words = name.replace("_", " ").capitalize()

@@ -1,4 +1,4 @@
-"""Exercises: whole conversations as the solver has them, rendered by its own templates, with the right replies."""
+"""Exercises: whole conversations of the solver, rendered with its templates, with the right replies."""
 
 import dataclasses
 import difflib
@@ -29,7 +29,7 @@ from bot.records import Ending, Execution, FileChange, Patch, SourceFile, Summar
 
 
 def other_change(scene: Scene, rng: random.Random, avoid: str = "") -> tuple[str, str] | None:
-    """A wrong fix: (line as it stands, line as it is left), of the faulty function, near what a model might try."""
+    """A wrong fix that a model might try: (line of the faulty function, its replacement)."""
     found = [m for kind in candidates(scene.planted).values() for m in kind if m.after not in (scene.fix, avoid)]
     if not found:
         return None
@@ -54,7 +54,7 @@ def _test_prompt(scene: Scene) -> Turn:
 
 
 def write_edit(scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """The right edit at once, then done."""
+    """The right edit, then done."""
     fix, text = _fix(scene), script(scene)
     if fix is None:
         return None
@@ -65,7 +65,7 @@ def write_edit(scene: Scene, rng: random.Random) -> list[Turn] | None:
 
 
 def revise_edit(scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """One or two wrong edits, what they gave, then the right one."""
+    """One or two wrong edits with their results, then the right one."""
     fix, text = _fix(scene), script(scene)
     if fix is None:
         return None
@@ -89,7 +89,7 @@ def revise_edit(scene: Scene, rng: random.Random) -> list[Turn] | None:
 
 
 def broken_test(scene: Scene, rng: random.Random) -> tuple[str, Execution] | None:
-    """A test that is at fault, and its run on the untouched repository."""
+    """A faulty test, and its run on the base commit."""
     text = script(scene)
     dotted = module(scene.path)
     first = scene.examples[0]
@@ -149,7 +149,7 @@ def write_test(scene: Scene, rng: random.Random) -> list[Turn] | None:
 
 
 def review_test(scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """A test at fault, its run, the right test, its run, the approval."""
+    """A faulty test, its run, the right test, its run, the approval."""
     broken, text = broken_test(scene, rng), script(scene)
     if broken is None or broken[0] == text:
         return None
@@ -163,7 +163,7 @@ def review_test(scene: Scene, rng: random.Random) -> list[Turn] | None:
 
 
 def blame_test(scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """An edit that is right, but a test at fault fails both times: a new test."""
+    """The right edit, with a faulty test that fails both times; then a new test."""
     broken, fix = broken_test(scene, rng), _fix(scene)
     if broken is None or fix is None or broken[1].passed or broken[0] == script(scene):
         return None
@@ -205,7 +205,7 @@ def _summary(scene: Scene) -> str:
 
 
 def relevance(scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """Whether a file matters for the issue: it does where it defines what the issue is about."""
+    """Whether a file is relevant: it is if it defines what the issue is about."""
     file = rng.choice(scene.files)
     if file.path != scene.path or rng.random() < 0.35:
         others = [f for f in scene.files if f.path != scene.path]
@@ -220,7 +220,7 @@ def relevance(scene: Scene, rng: random.Random) -> list[Turn] | None:
 
 
 def ranking(scenes: Scenes, scene: Scene, rng: random.Random) -> list[Turn] | None:
-    """The order of the files that were found relevant."""
+    """A ranking of the relevant files."""
     rows = [Summary(path=scene.path, relevant=True, text=_summary(scene))]
     for _ in range(rng.randrange(1, 6)):
         path = scenes.names.path(rng)
@@ -246,8 +246,8 @@ def unparsed(scene: Scene, rng: random.Random) -> list[Turn] | None:
     options += [(fix.replace("</edit>", "").replace(">>>>>>> REPLACE\n", ""), "a block has no >>>>>>> REPLACE")]
     options += [(scene.fix, "no <edit> found"), ("<done/>", "no <edit> found")]
     options += [(fix.replace(scene.path, "x" + scene.path, 1), f"there is no file x{scene.path}")]
-    # What the model writes of itself most often: a line taken for the faulty one, and left as it is. Mostly another
-    # line is at fault.
+    # The most frequent mistake of the model itself: it copies a line unchanged, mostly one that is not the
+    # faulty one.
     code = [line for line in scene.planted.split("\n")[1:] if line.strip() and '"""' not in line]
     for line in (scene.bug, *rng.choices(code or [scene.bug], k=6)):
         same = edit_reply(scene.path, scene.text, line, line)

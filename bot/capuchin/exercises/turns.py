@@ -1,4 +1,4 @@
-"""Turns of a conversation: the messages, the right replies, and what executions print."""
+"""Turns of a conversation: messages, right replies, and the output of executions."""
 
 import dataclasses
 import random
@@ -15,7 +15,7 @@ TEST_PATH = "test_issue.py"
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One message. `loss`: the model learns to write it (an assistant's wrong attempt is read, not learned)."""
+    """One message. `loss`: whether the model learns to write it, unlike the prompt and wrong attempts."""
 
     role: str
     content: str
@@ -28,12 +28,12 @@ def said(content: str) -> Turn:
 
 
 def right(content: str) -> Turn:
-    """A reply to learn."""
+    """A reply that the model learns."""
     return Turn("assistant", content, True)
 
 
 def wrong(content: str) -> Turn:
-    """A reply to be corrected by the next one."""
+    """A wrong reply, which the next one corrects."""
     return Turn("assistant", content)
 
 
@@ -41,7 +41,7 @@ def wrong(content: str) -> Turn:
 
 
 def script(scene: Scene, examples: Sequence[Example] | None = None) -> str:
-    """The test of the issue's examples: import, setup, and an assertion a call."""
+    """The test of the issue's examples: import, setup, and one assertion per call."""
     lines = [f"from {module(scene.path)} import {scene.root}"]
     for example in scene.examples if examples is None else examples:
         lines += example.setup
@@ -68,9 +68,9 @@ test_reply.__test__ = False  # type: ignore[attr-defined]
 
 
 def edit_reply(path: str, text: str, old: str, new: str) -> str | None:
-    """An `<edit>` reply that replaces line `old` of `text`; None where `old` does not stand there.
+    """An `<edit>` reply that replaces line `old` of `text`; None if there is no such line.
 
-    Where the line stands more than once, the lines above that make the place unique are taken along.
+    If there are several, lines above are added to SEARCH until it is unique.
     """
     lines = [line.rstrip() for line in text.split("\n")]
     if old.rstrip() not in lines:
@@ -88,7 +88,7 @@ def edit_reply(path: str, text: str, old: str, new: str) -> str | None:
 # -- executions ------------------------------------------------------------------------------------------------------
 
 
-# Where a sandbox may put the script; only shown, nothing is written there.
+# Where a sandbox may put the script. Only shown: nothing is written there.
 FOLDERS = ("/tmp/troop/", "/tmp/troop/", "", "/tmp/tmp1x_8k/", "/work/", "/troop/test/", "/tmp/troop-7f3/")  # noqa: S108
 PASSED = Execution(ending=Ending.EXITED, exit_code=0)
 
@@ -121,7 +121,7 @@ def failed(
 
 
 def failure(scene: Scene, text: str, rng: random.Random) -> Execution:
-    """How the right test fails on the untouched repository."""
+    """The run of the right test on the base commit, which fails."""
     actual = scene.examples[0].actual
     return failed(scene, text, rng, (actual.error, actual.text) if actual.error else None)
 

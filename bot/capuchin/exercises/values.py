@@ -1,4 +1,4 @@
-"""Literals: the arguments and results that exercises talk about, made up where they were not really computed."""
+"""Made-up literals, for arguments and results that were not computed."""
 
 import random
 import string
@@ -151,7 +151,7 @@ def value(rng: random.Random, depth: int = 0) -> object:
 
 
 def near(rng: random.Random, of: object) -> object:
-    """A value that a slip might give instead of `of`; never equal to it."""
+    """A value that a bug might give instead of `of`; never equal to it."""
     for _ in range(4):
         new = _near(rng, of)
         if new != of or type(new) is not type(of):
@@ -203,7 +203,7 @@ def _near(rng: random.Random, of: object) -> object:
 
 
 def written(rng: random.Random, of: object) -> str:
-    """The literal's source: `repr`, or now and then with the other quotes."""
+    """The literal's source: its `repr`, sometimes with the other quotes."""
     text = repr(of) if not (isinstance(of, set) and not of) else "set()"
     return (
         text.replace("'", '"') if rng.random() < 0.35 and '"' not in text and "\\" not in text and "'" in text else text

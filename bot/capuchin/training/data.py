@@ -1,4 +1,4 @@
-"""Shards: exercises as token arrays on disk, made by one process ahead of the training."""
+"""Shards: exercises as token arrays on disk. One process makes them ahead of the training."""
 
 import os
 import random
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 1920
 SHARD = 3000  # exercises
-Shares = tuple[float, float, float, float]  # of the exercises that are tiny, small, as met in earnest, excerpts
+Shares = tuple[float, float, float, float]  # of exercises with tiny files, small ones, real sizes, excerpts
 COURSE: tuple[tuple[int, Shares], ...] = (  # from which shard on
     (0, (0.0, 1.0, 0.0, 0.0)),
     (7, (0.5, 0.3, 0.2, 0.0)),
     (15, (0.3, 0.1, 0.05, 0.55)),
 )
-SETTLED = COURSE[-1][0]  # the shard from which on the shares stay: where a trained checkpoint goes on
+SETTLED = COURSE[-1][0]  # the shard from which on the shares stay the same: a trained checkpoint continues here
 
 
 def write_shard(
@@ -35,7 +35,7 @@ def write_shard(
     count: int = SHARD,
     shares: Shares = COURSE[0][1],
 ) -> None:
-    """One shard: `ids` and `classes` of all exercises end to end, and `lengths`. The same seed gives the same shard."""
+    """Write one shard: `ids` and `classes` of all exercises, concatenated, and `lengths`. Deterministic by seed."""
     rng = random.Random(f"shard {seed}")
     ids: list[int] = []
     classes: list[int] = []
@@ -56,17 +56,17 @@ def write_shard(
 
 
 def read_shard(path: Path) -> list[tuple["NDArray[np.uint16]", "NDArray[np.uint8]"]]:
-    """The exercises of a shard: (ids, classes) each."""
+    """The exercises of a shard, as (ids, classes)."""
     with np.load(path) as data:
         cuts = np.cumsum(data["lengths"])[:-1]
         return list(zip(np.split(data["ids"], cuts), np.split(data["classes"], cuts), strict=True))
 
 
 def produce(scenes: Scenes, tokenizer: "Tokenizer", folder: Path, seed: int, ahead: int = 6) -> None:
-    """Write shards 0, 1, 2, ... while the parent lives, at most `ahead` beyond those already taken (deleted)."""
+    """Write shards 0, 1, 2, ... while the parent lives, at most `ahead` more than have been taken (and deleted)."""
     folder.mkdir(parents=True, exist_ok=True)
     number, parent = 0, os.getppid()
-    while os.getppid() == parent:  # a killed training cleans nothing up
+    while os.getppid() == parent:  # a killed parent can't stop this process
         taken = folder / "taken"
         done = int(taken.read_text() or 0) if taken.exists() else 0
         number = max(number, done)

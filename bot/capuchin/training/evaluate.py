@@ -1,4 +1,4 @@
-"""Evaluation on kept-back functions: do edits apply, find the line, fix it; are tests and decisions right."""
+"""Evaluation on held-out functions: do edits apply, find the line and fix it; are tests and decisions right."""
 
 import ast
 import contextlib
@@ -35,7 +35,7 @@ class Sampler:
     async def sample(
         self, turns: Sequence[Turn], count: int, grammar: str | None = None, temperature: float = TEMPERATURE
     ) -> list[str]:
-        """`count` replies to a conversation that ends with the user, held to the grammar if there is one."""
+        """`count` replies to a conversation that ends with a user message, constrained by the grammar if given."""
         self._seed += count
         answer = await self._client.chat.completions.create(
             model=self._model,
@@ -52,7 +52,7 @@ class Sampler:
 
 @contextlib.asynccontextmanager
 async def sampler(folder: Path, seed: int = 0) -> AsyncIterator[Sampler]:
-    """An engine that serves the checkpoint, for as long as the context lasts. Raises `EndpointError`."""
+    """A sampler with an engine that serves the checkpoint until the context ends. Raises `EndpointError`."""
     with tempfile.TemporaryDirectory() as temporary:
         async with (
             engine_process(Path(temporary) / "engine.log", model=str(folder)) as url,
@@ -63,16 +63,16 @@ async def sampler(folder: Path, seed: int = 0) -> AsyncIterator[Sampler]:
 
 @dataclasses.dataclass(frozen=True)
 class Edited:
-    """What one edit reply came to."""
+    """The result of one edit."""
 
     applies: bool = False
     same: bool = False  # it applies, but changes nothing
-    line: bool = False  # the faulty line is among those replaced by others
-    exact: bool = False  # the file is as it was before the bug was planted
+    line: bool = False  # it replaces the faulty line
+    exact: bool = False  # the file equals the one without the bug
 
 
 def judge_edit(scene: Scene, reply: str) -> Edited:
-    """Apply the reply's edits to the scene's files as the solver does: whole lines, one place only."""
+    """Apply the reply's edits to the scene's files as the solver does: SEARCH must match whole lines in one place."""
     found = EDIT.findall(reply)
     texts = {file.path: file.text for file in scene.files}
     hit = False
@@ -89,7 +89,7 @@ def judge_edit(scene: Scene, reply: str) -> Edited:
 
 
 def _same(one: str, other: str) -> bool:
-    """Equal text, or equal meaning by the syntax tree where both parse."""
+    """Whether the texts, or their syntax trees, are equal."""
     if one == other:
         return True
     try:
@@ -99,13 +99,13 @@ def _same(one: str, other: str) -> bool:
 
 
 def judge_test(scene: Scene, reply: str) -> bool:
-    """Whether the reply is a test that equals the reference in meaning."""
+    """Whether the reply is a test with the syntax tree of the reference."""
     found = TEST.search(reply)
     return found is not None and _same(found[1], script(scene))
 
 
 def at_least_one(right: int, count: int, k: int) -> float:
-    """Unbiased chance that one of k samples is right (arXiv 2107.03374, section 2.1)."""
+    """Unbiased estimate of pass@k (arXiv 2107.03374, section 2.1)."""
     return 1.0 - math.comb(count - right, k) / math.comb(count, k) if k <= count else math.nan
 
 
@@ -114,9 +114,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 async def evaluate(folder: Path, scenes: Scenes, seed: int, count: int = 40, samples: int = 64) -> dict[str, object]:
-    """Percentages over `count` scenes of kept-back functions.
+    """Percentages over `count` scenes of held-out functions.
 
-    Of each `samples` edits and a quarter as many tests, free and held to the solver's grammars, and 4 decisions.
+    For each, samples `samples` edits and a quarter as many tests, with and without the solver's grammars, and 4
+    decisions.
     """
     began = time.monotonic()
     rng = random.Random(f"evaluation {seed}")

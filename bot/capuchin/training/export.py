@@ -1,4 +1,4 @@
-"""The checkpoint's folder: what `transformers` and the engine load, with no remote code."""
+"""Writes a checkpoint's folder, which `transformers` and the engine load without remote code."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "max_new_token
 
 
 def config(shape: Shape) -> LlamaConfig:
-    """The network's sizes as transformers writes them."""
+    """The network's configuration for transformers."""
     return LlamaConfig(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
@@ -35,9 +35,9 @@ def config(shape: Shape) -> LlamaConfig:
 
 
 def export(weights: dict[str, Tensor], shape: Shape, tokenizer: Path, out: Path) -> None:
-    """Write config, bfloat16 weights, tokenizer and sampling defaults to `out`; other files there are left alone.
+    """Write config, bfloat16 weights, tokenizer and sampling defaults to `out`; other files are kept.
 
-    `weights` are named as by `Capuchin.to_transformers`. Raises `RuntimeError` where one is missing or too many.
+    `weights` are named as by `Capuchin.to_transformers`. Raises `RuntimeError` if one is missing or unexpected.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = LlamaForCausalLM(config(shape)).to(torch.bfloat16)

@@ -1,8 +1,8 @@
-"""Capuchin's network for training: Llama's arithmetic, written for speed on a CPU, with the checkpoint's tensor names.
+"""Capuchin's network for training: the Llama architecture, written for speed on a CPU.
 
-`transformers` runs the same weights (a test compares the logits). Here q/k/v and gate/up are one matrix each,
-activations are bfloat16, the head is computed only where there is loss, and everything but attention sees one constant
-shape, so that `torch.compile` builds it once.
+`transformers` runs the same weights; a test compares the logits. Here q/k/v and gate/up are one matrix each,
+activations are bfloat16, and the head is computed only for tokens with a loss. Everything but attention gets one
+constant shape, so that `torch.compile` compiles it once.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
 
 class Capuchin(nn.Module):
-    """The network. `loss` is all that training needs; `to_transformers` names the weights as `transformers` does."""
+    """The network. Training calls `loss`; `to_transformers` names the weights as `transformers` does."""
 
     def __init__(self, shape: Shape, compiled: bool = False) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Capuchin(nn.Module):
             q, k, v = self._before(x, layer.input_norm, layer.qkv, (cos, sin), heads, kv, eps)
             q, k, v = (t.view(batch, length, -1, shape.head_dim).transpose(1, 2) for t in (q, k, v))
             k, v = (t.repeat_interleave(heads // kv, dim=1) for t in (k, v))
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # padding comes last: nothing sees it
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # padding is last: no token attends to it
             mixed = mixed.transpose(1, 2).reshape(batch * length, heads * shape.head_dim)
             x = self._after(x, mixed, layer.o, layer.post_norm, layer.gate_up, layer.down, eps)
         return norm(x, self.norm, eps)
@@ -118,7 +118,7 @@ class Capuchin(nn.Module):
     def loss(self, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted mean cross-entropy [], and the same over full-weight tokens alone (detached).
 
-        ids int64 [batch, length]; weights float32 [batch, length] says how much the prediction OF that token counts.
+        ids int64 [batch, length]; weights float32 [batch, length] is the weight of the prediction of that token.
         """
         hidden = self.hidden(ids)
         weight = F.pad(weights[:, 1:], (0, 1)).reshape(-1)
@@ -132,7 +132,7 @@ class Capuchin(nn.Module):
         return (each * weight).sum() / weight.sum().clamp(min=1e-6), told
 
     def to_transformers(self) -> dict[str, Tensor]:
-        """The weights under the names of `transformers.LlamaForCausalLM` (tied head left out)."""
+        """The weights under the names of `transformers.LlamaForCausalLM`, without the tied head."""
         shape = self.shape
         width = shape.num_attention_heads * shape.head_dim
         kv = shape.num_key_value_heads * shape.head_dim
@@ -157,7 +157,7 @@ class Capuchin(nn.Module):
 
     @torch.no_grad()
     def from_transformers(self, weights: dict[str, Tensor]) -> None:
-        """Take over what `to_transformers` gave. Raises `KeyError` where a tensor is missing."""
+        """Load what `to_transformers` gave. Raises `KeyError` if a tensor is missing."""
         self.embed.copy_(weights["model.embed_tokens.weight"])
         self.norm.copy_(weights["model.norm.weight"])
         for index, layer in enumerate(self.layers):

@@ -1,6 +1,6 @@
-"""Muon for the hidden matrices, Adam for the rest; float32 masters behind bfloat16 weights.
+"""Muon for the hidden matrices, Adam for the rest; float32 master weights for bfloat16 weights.
 
-Muon: Keller Jordan et al., https://kellerjordan.github.io/posts/muon/ - the momentum, made orthogonal by Newton-Schulz.
+Muon: Keller Jordan et al., https://kellerjordan.github.io/posts/muon/ - momentum, orthogonalised by Newton-Schulz.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from bot.capuchin.training.parallel import shared
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """About the nearest orthogonal matrices of [batch, rows, columns], in bfloat16."""
+    """Approximations of the nearest orthogonal matrices of [batch, rows, columns], in bfloat16."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
@@ -30,7 +30,7 @@ State = dict[str, dict[str, Tensor]]  # by kind (masters, first, second, steps),
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Learning rates at full height, and what goes with them."""
+    """Maximum learning rates and other hyperparameters."""
 
     muon: float = 0.02
     adam: float = 0.004
@@ -40,10 +40,10 @@ class Rates:
 
 
 class Optimizer:
-    """Steps the network's bfloat16 weights by way of float32 masters. `state` is all that resuming needs.
+    """Updates the network's bfloat16 weights through float32 masters. `state` is all that is needed to resume.
 
-    Masters and moments lie in shared memory: several processes may each hold an optimizer over the same `state` and
-    step different weights.
+    Masters and moments are in shared memory: several processes may each have an optimizer with the same `state` and
+    update different weights.
     """
 
     def __init__(self, net: Capuchin, rates: Rates, state: State | None = None) -> None:
@@ -62,7 +62,7 @@ class Optimizer:
         return name.startswith("layers.") and not name.endswith("norm")
 
     def _parts(self, name: str, tensor: Tensor) -> list[Tensor]:
-        """Views of a merged matrix, one for each of the matrices that it joins."""
+        """Views of the matrices that a merged matrix consists of."""
         shape = self.net.shape
         if name.endswith("qkv"):
             kv = shape.num_key_value_heads * shape.head_dim
@@ -71,7 +71,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, factor: float, gradients: dict[str, Tensor]) -> None:
-        """Step the weights that have a gradient (float32) here, at `factor` times the full rates."""
+        """Update the weights that have a gradient (float32) here, at `factor` times the maximum rates."""
         self.steps += 1
         rates = self.rates
         groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
@@ -99,7 +99,7 @@ class Optimizer:
 
     @torch.no_grad()
     def write_back(self, names: list[str]) -> None:
-        """Round the masters of these weights into the network."""
+        """Copy the masters of these weights to the network, rounded to bfloat16."""
         weights = dict(self.net.named_parameters())
         for name in names:
             weights[name].copy_(self.state["masters"][name])

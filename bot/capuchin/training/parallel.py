@@ -1,7 +1,7 @@
-"""Several training processes of one thread each: weights in common, two meetings a step, the optimizer's work split.
+"""Several training processes of one thread each, which share the weights and split the optimizer's work.
 
-Threads that meet at every operation stand still whenever one of them loses its core; processes that meet twice a step
-hardly notice. The weights lie in shared memory; each process sums the gradients of, and updates, its own part of them.
+Threads synchronise at every operation, and all wait when one loses its core; these processes synchronise twice a step.
+The weights are in shared memory; each process sums the gradients of its own part of them, and updates it.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from bot.capuchin.training.model import Capuchin
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """What the processes share: the weights, one gradient slot each, a clock, and where they wait for each other."""
+    """What the processes share: the weights, a gradient slot each, a clock and a barrier."""
 
     size: int
     weights: dict[str, Tensor]  # bfloat16
@@ -30,7 +30,7 @@ class Team:
             p.data = self.weights[name]
 
     def share(self, rank: int, net: Capuchin) -> dict[str, Tensor]:
-        """Hand over this process's gradients, wait for the others', and return the sums of this process's part."""
+        """Publish this process's gradients, wait for the others', and return the sums for this process's part."""
         for name, p in net.named_parameters():
             assert p.grad is not None
             self.gradients[rank][name].copy_(p.grad)
@@ -45,13 +45,13 @@ class Team:
 
 
 def shared(tensor: Tensor) -> Tensor:
-    """The tensor, moved to memory that other processes can be handed."""
+    """The tensor, moved to shared memory."""
     tensor.share_memory_()  # type: ignore[no-untyped-call]
     return tensor
 
 
 def team(net: Capuchin, size: int) -> Team:
-    """A team for the network, whose parameters become shared."""
+    """A team for the network, whose parameters are moved to shared memory."""
     weights = {name: shared(p.detach().clone()) for name, p in net.named_parameters()}
     slots = tuple(
         {name: shared(torch.zeros_like(w, dtype=torch.float32)) for name, w in weights.items()} for _ in range(size)
@@ -63,7 +63,7 @@ def team(net: Capuchin, size: int) -> Team:
 
 
 class _Alone:
-    """The barrier of one."""
+    """The barrier of a single process."""
 
     def wait(self) -> int:
         """Return at once."""
@@ -71,7 +71,7 @@ class _Alone:
 
 
 def parts(weights: dict[str, Tensor], size: int) -> list[list[str]]:
-    """The weights' names split among processes, about evenly by size."""
+    """The weights' names, split among processes into parts of about the same size."""
     loads = [0] * size
     names: list[list[str]] = [[] for _ in range(size)]
     for name in sorted(weights, key=lambda name: (-weights[name].numel(), name)):
@@ -82,7 +82,7 @@ def parts(weights: dict[str, Tensor], size: int) -> list[list[str]]:
 
 
 def run(target: Any, size: int, arguments: Sequence[Any]) -> None:
-    """Run `target(rank, *arguments)` in `size` processes, or here for one. Raises where one fails."""
+    """Run `target(rank, *arguments)` in `size` processes, or in this one if it is 1. Raises if one fails."""
     if size == 1:
         target(0, *arguments)
     else:

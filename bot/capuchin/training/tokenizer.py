@@ -1,8 +1,8 @@
-"""The tokenizer: byte-level BPE of 4,096 tokens, cut so that an identifier is the same tokens wherever it stands.
+"""The tokenizer: byte-level BPE of 4,096 tokens, in which an identifier has the same tokens wherever it occurs.
 
-Spaces go with operators, punctuation and frequent words, never with the start of an identifier; digits stand alone;
-underscores split; a newline takes its indentation along; the markers of the reply formats are one token each. Any text
-comes back exactly.
+Spaces belong to operators, punctuation and frequent words, never to the start of an identifier. Digits are single
+tokens, underscores split, a newline includes the indentation after it, and the markers of the reply formats are one
+token each. Decoding restores any text exactly.
 """
 
 import shutil
@@ -97,7 +97,7 @@ def learn(texts: Iterable[str]) -> "Tokenizer":
 
 
 def save(tokenizer: "Tokenizer", folder: Path) -> None:
-    """Write it so that `AutoTokenizer.from_pretrained(folder)` loads it, chat template included."""
+    """Write it with the chat template, so that `AutoTokenizer.from_pretrained(folder)` loads it."""
     from transformers import PreTrainedTokenizerFast
 
     wrapped = PreTrainedTokenizerFast(
@@ -122,20 +122,20 @@ def copy(source: Path, folder: Path) -> None:
 
 
 def load(folder: Path) -> "Tokenizer":
-    """The bare tokenizer of a checkpoint's folder."""
+    """The tokenizer of a checkpoint's folder."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-PROMPT, REPLY, QUOTED, SILENT, CHANGE = 0, 1, 2, 3, 4  # classes of a token, by how its prediction counts
+PROMPT, REPLY, QUOTED, SILENT, CHANGE = 0, 1, 2, 3, 4  # classes of tokens, by the weight of their predictions
 
 
 def encode(tokenizer: "Tokenizer", turns: list[Turn]) -> tuple[list[int], list[int]]:
     """Token ids of a conversation as the chat template writes it, and the class of each.
 
-    REPLY: to be learned. QUOTED: a right test shown in an edit's prompt, which teaches writing tests as well. SILENT: a
-    wrong attempt, never learned. CHANGE: where an edit's new lines first differ from the old ones. PROMPT: all else.
+    REPLY: learned. QUOTED: a right test in an edit's prompt, which also teaches writing tests. SILENT: a wrong attempt,
+    not learned. CHANGE: where an edit's new lines first differ from the old ones. PROMPT: everything else.
     """
     ids: list[int] = []
     classes: list[int] = []
@@ -170,7 +170,7 @@ def encode(tokenizer: "Tokenizer", turns: list[Turn]) -> tuple[list[int], list[i
 
 
 def _change(tokenizer: "Tokenizer", ids: list[int]) -> int | None:
-    """Where in a reply's tokens the REPLACE part first differs from the SEARCH part; None where there is no edit."""
+    """Where in a reply's tokens the REPLACE part first differs from the SEARCH part; None if there is no edit."""
     first, middle, last = (tokenizer.token_to_id(MARKERS[index]) for index in range(3))
     if middle not in ids or first not in ids or last not in ids:
         return None

@@ -1,4 +1,4 @@
-"""Training: takes shards as they are made, keeps to a budget of minutes or steps, and can be stopped and resumed."""
+"""Training on shards as they are made, within a budget of minutes or steps. Can be stopped and resumed."""
 
 import dataclasses
 import json
@@ -20,25 +20,23 @@ from bot.capuchin.training.data import MAX_TOKENS, SETTLED, read_shard
 from bot.capuchin.training.model import Capuchin, Shape
 from bot.capuchin.training.optimizer import Optimizer, Rates, State
 
-TOKENS = 1920  # a process's batch, whatever its length: divisible by every length below
+TOKENS = 1920  # of a process's batch; divisible by every length below
 PATIENCE = 600.0  # seconds to wait for a shard
 LENGTHS = tuple(n for n in (160, 192, 240, 256, 320, 384, 480, 512, 640, 768, 960, 1280, 1536, 1920) if TOKENS % n == 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A training run's settings. The rate falls from `flat` of the budget on, to zero at its end."""
+    """The settings of a training run. The learning rate falls to zero after a share `flat` of the budget."""
 
     minutes: float = 80.0
-    steps: int = 0  # a budget in steps instead of minutes, where not 0
+    steps: int = 0  # budget in steps instead of minutes; 0: minutes
     warmup: int = 100  # steps
     flat: float = 0.4
-    prompt_share: float = 0.25  # of the prompt's tokens, drawn anew each time, that carry loss ...
-    prompt_weight: float = 0.3  # ... and how much; a third of it in the second half
+    prompt_share: float = 0.25  # of the prompt's tokens, drawn at random, that have a loss ...
+    prompt_weight: float = 0.3  # ... and its weight; a third of it in the second half
     quoted_weight: float = 0.5
-    change_weight: float = (
-        2.5  # of the token that mends: a tiny model else copies the line to its end, and mends nothing
-    )
+    change_weight: float = 2.5  # of the first token that differs: a tiny model tends to copy the line unchanged
     checkpoint_minutes: float = 4.0
     seed: int = 1
 
@@ -47,9 +45,9 @@ Row = tuple[NDArray[np.uint16], NDArray[np.uint8]]  # an exercise's ids and clas
 
 
 class Shards:
-    """Batches out of the producer's folder: like lengths together, every shard once, in order.
+    """Batches of exercises of about the same length, from the producer's shards, each taken once, in order.
 
-    Of `size` processes, each with the same arguments but its rank, each gets as many, and none gets another's.
+    Each of `size` processes, with the same arguments but its rank, gets the same number of different batches.
     """
 
     def __init__(self, folder: Path, seed: int, number: int = 0, rank: int = 0, size: int = 1) -> None:
@@ -68,12 +66,12 @@ class Shards:
             if len(row[0]) <= MAX_TOKENS:
                 self.kept[next(n for n in LENGTHS if n >= len(row[0]))].append(row)
         self.number += 1
-        if self.rank == 0:  # the others are done with the shard before this one, but maybe not yet with this one
+        if self.rank == 0:  # others may still read this shard, but not the one before it
             (self.folder / f"{self.number - 2:05}.npz").unlink(missing_ok=True)
             (self.folder / "taken").write_text(str(self.number))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs (ids, classes), int64 and uint8 [TOKENS / length, length]; waits for the producer where it must."""
+        """Pairs (ids, classes), int64 and uint8 [TOKENS / length, length]; waits for the producer."""
         while True:
             self._take()
             batches: list[tuple[int, list[Row]]] = []
@@ -93,7 +91,7 @@ class Shards:
 
 
 def weigh(classes: Tensor, plan: Plan, progress: float) -> Tensor:
-    """How much each token's prediction counts, float32 like `classes`."""
+    """The weight of each token's prediction, float32 in the shape of `classes`."""
     weights = torch.zeros(classes.shape)
     weights[classes == tok.REPLY] = 1.0
     weights[classes == tok.QUOTED] = plan.quoted_weight
@@ -104,14 +102,14 @@ def weigh(classes: Tensor, plan: Plan, progress: float) -> Tensor:
 
 
 def factor(plan: Plan, step: int, progress: float) -> float:
-    """The learning rate's height, 0 to 1."""
+    """The learning rate relative to its maximum, 0 to 1."""
     warm = min(1.0, (step + 1) / max(1, plan.warmup))
     return warm * (1.0 if progress < plan.flat else max(0.0, (1 - progress) / (1 - plan.flat)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What every process of a training is told."""
+    """The arguments of every training process."""
 
     folder: Path  # of the log and of `state.pt`
     shards: Path
@@ -119,14 +117,14 @@ class Job:
     shape: Shape
     rates: Rates
     compiled: bool = True
-    tokens: int = 0  # seen before this start
-    shard: int = 0  # to go on with
+    tokens: int = 0  # seen before a resume
+    shard: int = 0  # to begin with
 
 
 def train(job: Job, workers: int = 1, start: Path | None = None) -> Capuchin:
     """Train to the end of the budget, resuming from `job.folder/state.pt`; log to `training.jsonl` there.
 
-    `start`: the folder of a checkpoint to begin with instead of random weights, at the last part of the course.
+    `start`: the folder of a checkpoint to begin with instead of random weights, at the last stage of the course.
     """
     folder = job.folder
     torch.manual_seed(job.plan.seed)
@@ -148,7 +146,7 @@ def train(job: Job, workers: int = 1, start: Path | None = None) -> Capuchin:
 
 
 def _work(rank: int, job: Job, team: parallel.Team, state: State) -> None:
-    """One process: batches of its own, weights in common, the first one keeps time, log and checkpoints."""
+    """One process, with its own batches and shared weights. The first one keeps the time, the log and checkpoints."""
     if team.size > 1:
         torch.set_flush_denormal(True)
         torch.set_num_threads(1)
@@ -173,13 +171,13 @@ def _work(rank: int, job: Job, team: parallel.Team, state: State) -> None:
             team.clock[0] = log.minutes
         team.release()
         if log is not None:
-            log.keep()  # the others compute meanwhile, and wait before they change anything
+            log.keep()  # the others compute meanwhile, and wait before their next update
     if log is not None:
         log.keep(now=True)
 
 
 class Log:
-    """The first process's book-keeping: time, a line every 50 steps, a checkpoint every few minutes."""
+    """Keeps the time, logs a line every 50 steps, and writes a checkpoint every few minutes."""
 
     def __init__(self, job: Job, optimizer: Optimizer, batches: Shards, minutes: float) -> None:
         self.job, self.optimizer, self.batches = job, optimizer, batches
@@ -190,11 +188,11 @@ class Log:
 
     @property
     def minutes(self) -> float:
-        """Of training so far, those before a resume included."""
+        """Of training so far, including those before a resume."""
         return self.start + (time.monotonic() - self.began) / 60
 
     def note(self, loss: float, reply: float, tokens: int, progress: float) -> None:
-        """One step was made; its losses are this process's own."""
+        """Record one step. The losses are this process's."""
         self.tokens += tokens
         self.since += tokens
         self.recent.append(reply)
@@ -214,7 +212,7 @@ class Log:
             file.write(json.dumps(row) + "\n")
 
     def keep(self, now: bool = False) -> None:
-        """Write the checkpoint where it is time for one."""
+        """Write a checkpoint if one is due, or `now`."""
         if not now and time.monotonic() - self.saved < self.job.plan.checkpoint_minutes * 60:
             return
         self.saved = time.monotonic()

@@ -58,4 +58,4 @@ def executed(functions: list[Function]) -> list[Executed]:
 
 @pytest.fixture(scope="session")
 def scenes(functions: list[Function], executed: list[Executed]) -> Scenes:
-    return Scenes(functions, executed, kept_back=functions[0].kept_back)
+    return Scenes(functions, executed, held_out=functions[0].held_out)

@@ -56,6 +56,6 @@ def test_a_corpus_comes_back_from_its_file(functions: list[Function], tmp_path: 
     assert corpus.load(tmp_path / "corpus.jsonl") == functions
 
 
-def test_about_a_twentieth_of_the_files_is_kept_back() -> None:
-    kept = sum(Function("f", "", (0, 0), f"package/file{i}.py").kept_back for i in range(2000))
+def test_about_a_twentieth_of_the_files_is_held_out() -> None:
+    kept = sum(Function("f", "", (0, 0), f"package/file{i}.py").held_out for i in range(2000))
     assert 50 < kept < 150
