@@ -113,9 +113,9 @@ class EditMachine:
     """Runs one conversation to its end."""
 
     def __init__(
-        self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, test: Test | None, apply: Apply
+        self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, test: Test | None, apply: Apply
     ) -> None:
-        self._talk = talk
+        self._conversation = conversation
         self._sandbox = sandbox
         self._solver = solver
         self._test = test
@@ -139,15 +139,15 @@ class EditMachine:
                     event = await self._execute()
                 case State.DONE | State.SPENT | State.FAILED:
                     patch = self._patch if state is State.DONE else self._first or self._patch
-                    return EditEnd(state, self._test, patch, self._talk.calls, self._understood, self._detail)
+                    return EditEnd(state, self._test, patch, self._conversation.calls, self._understood, self._detail)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]
 
     async def _call(self) -> Event:
-        if self._talk.calls >= self._solver.settings.edit_calls:
+        if self._conversation.calls >= self._solver.settings.edit_calls:
             return Event.NO_CALLS
-        reply = await self._talk.ask()
+        reply = await self._conversation.ask()
         if reply.failed:
             self._detail = reply.text
             return Event.NO_ANSWER
@@ -188,10 +188,10 @@ class EditMachine:
     def _unusable(self, problem: Problem) -> Event:
         """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._talk.repeats:
-            self._talk.restart()
+        if self._solver.resamples or self._conversation.repeats:
+            self._conversation.restart()
         else:
-            self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
+            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
@@ -200,7 +200,7 @@ class EditMachine:
             if self._test is None or (await self._run(self._patch.changes)).passed:
                 return Event.PASSED
             self._first = self._first or self._patch
-            self._talk.restart()
+            self._conversation.restart()
             return Event.AGAIN
         shown = []
         if self._test is not None:
@@ -210,7 +210,7 @@ class EditMachine:
         if self._applied is not None:
             said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
         self._applied, self._dropped = None, ""  # said once
-        self._talk.say(render(self._solver.profile, "edit_result", executions=shown, **said))
+        self._conversation.say(render(self._solver.profile, "edit_result", executions=shown, **said))
         return Event.RAN
 
     async def _run(self, changes: tuple[FileChange, ...]) -> Execution:

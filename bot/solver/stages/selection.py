@@ -145,12 +145,12 @@ class _Machine:
             temperature=self._settings.selection_temperature,
             grows=self._solver.replies_grow,
         )
-        talk = Conversation(self._model, "selection", messages, sampling)
+        conversation = Conversation(self._model, "selection", messages, sampling)
         end, limit = self._end, self._settings.selection_calls
-        while talk.calls < limit and end.place is None:
-            self._progress.update(RunState.SELECTION, talk.calls, limit)
+        while conversation.calls < limit and end.place is None:
+            self._progress.update(RunState.SELECTION, conversation.calls, limit)
             try:
-                reply = await talk.ask()
+                reply = await conversation.ask()
             except EndpointError as error:
                 end.rule, end.error = Rule.NO_ANSWER, str(error)
                 break
@@ -159,14 +159,14 @@ class _Machine:
                 break
             turn: Turn | Problem | None = parse_choice_turn(reply)
             if isinstance(turn, Turn) and turn.choice is not None:
-                turn = self._choose(turn.choice, last=talk.calls >= limit)
+                turn = self._choose(turn.choice, last=conversation.calls >= limit)
             if isinstance(turn, Problem):
                 problem = turn.text if self._solver.explains_problems else turn.short
-                talk.say(render(self._solver.profile, "unparsed", problem=problem))
+                conversation.say(render(self._solver.profile, "unparsed", problem=problem))
             elif turn is not None and turn.test is not None:
                 executions = await self._try(turn.test)
-                talk.say(render(self._solver.profile, "select_result", executions=self._labelled(executions)))
-        end.calls = talk.calls
+                conversation.say(render(self._solver.profile, "select_result", executions=self._labelled(executions)))
+        end.calls = conversation.calls
         return end
 
     def _choose(self, number: int, *, last: bool) -> Problem | None:

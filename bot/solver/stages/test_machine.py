@@ -121,8 +121,8 @@ class TestMachine:
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, talk: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
-        self._talk = talk
+    def __init__(self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
+        self._conversation = conversation
         self._issue = issue
         self._quoted = statements(issue.body) if solver.resamples else []
         self._sandbox = sandbox
@@ -142,15 +142,15 @@ class TestMachine:
                 case State.RUNNING:
                     event = await self._execute()
                 case State.APPROVED | State.SPENT | State.FAILED:
-                    return TestEnd(state, self._test, self._talk.calls, self._detail)
+                    return TestEnd(state, self._test, self._conversation.calls, self._detail)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]
 
     async def _call(self, state: State) -> Event:
-        if self._talk.calls >= self._solver.settings.test_calls:
+        if self._conversation.calls >= self._solver.settings.test_calls:
             return Event.NO_CALLS
-        reply = await self._talk.ask()
+        reply = await self._conversation.ask()
         if reply.failed:
             self._detail = reply.text
             return Event.NO_ANSWER
@@ -192,10 +192,10 @@ class TestMachine:
     def _unusable(self, problem: Problem) -> Event:
         """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._talk.repeats:
-            self._talk.restart()
+        if self._solver.resamples or self._conversation.repeats:
+            self._conversation.restart()
         else:
-            self._talk.say(render(self._solver.profile, "unparsed", problem=problem.text))
+            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
@@ -203,8 +203,8 @@ class TestMachine:
         job = SandboxJob(test=self._test, timeout=self._solver.settings.test_timeout)
         self._execution = await self._sandbox.run(job)
         if self._solver.resamples and (self._execution.passed or at_fault(self._execution, self._issue)):
-            self._talk.restart()
+            self._conversation.restart()
             return Event.AGAIN
         shown = [{"label": ORIGINAL, "execution": self._execution}]
-        self._talk.say(render(self._solver.profile, "test_result", executions=shown))
+        self._conversation.say(render(self._solver.profile, "test_result", executions=shown))
         return Event.RAN

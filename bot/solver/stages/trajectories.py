@@ -109,8 +109,8 @@ class _Sampler:
             return Trajectory(index=index, test=None, patch=None, end=TrajectoryEnd.FAILED, detail=str(error))
 
     async def _sample(self, index: int) -> Trajectory:
-        talk = self._talk(f"trajectory/{index}/test", "test")
-        tested = await TestMachine(talk, self._sandbox, self._solver, self._issue).run()
+        conversation = self._conversation(f"trajectory/{index}/test", "test")
+        tested = await TestMachine(conversation, self._sandbox, self._solver, self._issue).run()
         without = tested.test is None and self._solver.edits_need_a_test
         self.unanswered += tested.state is TestState.FAILED
         if tested.state is TestState.FAILED or without:
@@ -123,7 +123,7 @@ class _Sampler:
                 calls=tested.calls,
             )
         edited = await EditMachine(
-            self._talk(f"trajectory/{index}/edit", "edit", test=tested.test),
+            self._conversation(f"trajectory/{index}/edit", "edit", test=tested.test),
             self._sandbox,
             self._solver,
             tested.test,
@@ -153,7 +153,7 @@ class _Sampler:
         files = self._context.files
         return {"test": test_grammar(self._issue, files), "edit": edit_grammar(self._issue, files, read)}
 
-    def _talk(self, key: str, template: str, **values: object) -> Conversation:
+    def _conversation(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
         hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
