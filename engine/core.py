@@ -1,31 +1,29 @@
-"""The engine without threads or HTTP: requests in, one step at a time, outputs out."""
+"""The engine without threads or HTTP: requests in, one step at a time, outputs out. `Core.step` tells a step."""
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine.cache.prompt_logits import PromptLogits
-from engine.errors import ContextLengthError, OverloadedError, RankError, RequestError, StepError
+from engine.errors import ContextLengthError, OverloadedError, RankError
 from engine.model.model import Model
-from engine.run.graphs import Capture
+from engine.run.batch import Batch
+from engine.run.failures import Failures
 from engine.run.invariant import sample_alike
 from engine.run.logprobs import note_prompts, report
-from engine.run.runner import Runner
-from engine.run.sampling import Draw, sample
+from engine.run.outputs import Row, Sampled, Writer, allowed, rows_of
+from engine.run.runner import Runner, RunOptions
+from engine.run.sampling import sample
 from engine.schedule.scheduler import Limits, Scheduler
-from engine.schedule.sequence import FinishReason, Output, Request, Sequence, State, TokenLogprob
-from engine.schedule.step import Step, Work
+from engine.schedule.sequence import Output, Request, Sequence, State, TokenLogprob
+from engine.schedule.step import Step
 from engine.speculate.speculator import Speculator
-from engine.text.grammar import Guided, masked
 from engine.text.output import OutputText
 from engine.text.tokenizer import Tokenizer
-from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.cut import CutCost
 
 logger = logging.getLogger(__name__)
 
@@ -43,24 +41,6 @@ class StepStats:
     shared_tokens: int = 0  # cached tokens that attention did not have to read again, because a sibling's row did
 
 
-class Row(NamedTuple):
-    """One row of logits: what follows a sequence's last token and the first `offset` tokens of its draft."""
-
-    work: Work
-    offset: int
-
-    @property
-    def sequence(self) -> Sequence:
-        """Whose."""
-        return self.work.sequence
-
-    @property
-    def draw(self) -> Draw:
-        """How its token is sampled: no otherwise than without drafts."""
-        sequence = self.work.sequence
-        return Draw(sequence.request.params, sequence.seed, sequence.generated + self.offset)
-
-
 class Core:
     """One model, one cache, one scheduler. Not thread-safe; `engine.loop` runs it in a thread of its own."""
 
@@ -70,11 +50,8 @@ class Core:
         tokenizer: Tokenizer,
         blocks: int,
         limits: Limits | None = None,
-        cost: CutRule | None = None,
-        max_waiting: int = 20_000,
+        options: RunOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
-        batch_invariant: bool = False,
-        capture: Capture | None = None,
     ) -> None:
         """
         Args:
@@ -82,44 +59,130 @@ class Core:
             tokenizer: of the model.
             blocks: size of the cache.
             limits: of the scheduler.
-            cost: which shared nodes attention reads on their own.
-            max_waiting: sequences that may wait.
+            options: how steps are run.
             clock: seconds, for leases.
-            batch_invariant: see `engine.run.invariant`.
-            capture: how decode steps become graphs (`engine.run.graphs`); `None`: every step is launched anew.
         """
         self.model = model
-        self.end_tokens = model.end_tokens  # that end a text
         self.tokenizer = tokenizer
         self.limits = limits or Limits()
-        self._cost = cost or CutCost()
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
-        self._invariant = batch_invariant
-        self._max_waiting = max_waiting
+        self._options = options or RunOptions()
         self._arrivals = 0
         self._prompt_logits = PromptLogits()
         self._blocks = blocks
         self._clock = clock
-        self._capture = capture
         self.reset()
 
     def reset(self) -> None:
         """Forget all requests and the whole cache."""
         self._prompt_logits.clear()
-        limits, slope = self.limits, ROW_COST.get(self.model.device.type, 0.1)
+        limits, model, slope = self.limits, self.model, ROW_COST.get(self.model.device.type, 0.1)
         self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
         self.scheduler = Scheduler(
-            self._blocks, limits, self.model.copy, self._knows_logits, self._clock, self.speculator.draft
+            self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft
         )
-        self.runner = Runner(
-            self.model, self.scheduler.allocator, limits, self.max_model_len, self._cost, self._capture, self._invariant
-        )
+        self.runner = Runner(model, self.scheduler.allocator, limits, self.max_model_len, self._options)
+        self._writer = Writer(self.scheduler, model.end_tokens)
+        self._failures = Failures(self.scheduler, model, self._prompt_logits)
 
     def resize(self, blocks: int) -> None:
         """Forget everything, with a cache of another size from now on."""
         self._blocks = blocks
         self.reset()
+
+    # -- one step -------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Output]:
+        """Compute one step: schedule, run, sample, and say what is new.
+
+        A step that fails ends the sequences it computed with an error, and leaves the rest as it was.
+
+        Raises:
+            RankError: a process of a tensor-parallel engine is gone: no step will ever succeed again.
+        """
+        planning = time.perf_counter()
+        step = self.scheduler.schedule()
+        if not step.chunks and not step.ready:
+            return self._failures.stuck()
+        begin = time.perf_counter()
+        try:
+            outputs = list(self._compute(step))
+        except RankError:
+            raise
+        except Exception as error:  # whatever it is, the engine goes on with the others
+            self.stats.failed_steps += 1
+            logger.exception("a step failed; its requests end with an error")
+            return self._failures.step_failed(step, error)
+        end = time.perf_counter()
+        self.speculator.note(step, end - planning)
+        self.stats.steps += 1
+        self.stats.seconds += end - begin
+        self.on_step(end - begin)
+        return outputs
+
+    def _compute(self, step: Step) -> Iterator[Output]:
+        logits = self._all_logits(step)
+        rows = rows_of(step)
+        self._remember_prompts(rows, logits)
+        if not rows:
+            logits.sum().item()  # waits for the device: a step's time is measured
+            self.scheduler.advance(step.chunks)
+            return
+        chunks = step.chunks
+        sampled, finite = self._sample(rows, logits)
+        if not all(finite):
+            broken = {row.sequence for row, right in zip(rows, finite, strict=True) if not right}
+            yield from self._failures.not_finite([row.chunk for row in rows if row.offset == 0], broken)
+            chunks = [chunk for chunk in chunks if chunk.sequence not in broken]
+            sampled = sampled.keep([at for at, row in enumerate(rows) if self._goes_on(row.sequence, broken)])
+        entries = self._logprobs(sampled)
+        self.scheduler.advance(chunks)
+        for chunk, tokens, reported in sampled.chunks(entries):
+            output = self._writer.take(chunk, tokens, reported)
+            if output is not None:
+                yield output
+
+    def logits(self, step: Step) -> Tensor:
+        """Run the chunks of a step: logits of their sampled rows, `[sampled, vocabulary]` float32. Log-probabilities of
+        prompts, where they are wanted, are noted.
+        """
+        batch = Batch.of(step, self.limits.block_size)
+        found, shared_tokens = self.runner.run(batch)
+        self.stats.shared_tokens += shared_tokens
+        if batch.scored:
+            note_prompts(step.chunks, found[-batch.scored :], self._options.batch_invariant)
+            found = found[: -batch.scored]
+        return found
+
+    def _all_logits(self, step: Step) -> Tensor:
+        """`[rows, vocabulary]`, of the rows of `rows_of`: from the model, then those of prompts that are known."""
+        parts: list[Tensor] = []
+        if step.chunks:
+            parts.append(self.logits(step))
+        if step.ready:
+            parts.append(torch.stack([self._prompt_logits[self._key(sequence)] for sequence in step.ready]))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _sample(self, rows: list[Row], logits: Tensor) -> tuple[Sampled, list[int]]:
+        """A token for each row, and whether the row's logits are finite."""
+        # All of it is queued on a GPU before the first wait.
+        finite = torch.isfinite(logits.amax(dim=-1))
+        draw = sample_alike if self._options.batch_invariant else sample
+        chosen = draw(allowed(rows, logits), [row.draw for row in rows])
+        tokens, sound = torch.stack((chosen, finite.to(torch.int64))).tolist()
+        return Sampled(rows, logits, chosen, tokens), sound
+
+    def _logprobs(self, sampled: Sampled) -> list[TokenLogprob | None]:
+        """What is reported of each row's token, if anything."""
+        wanted = [row.sequence.request.params.logprobs for row in sampled.rows]
+        return report(sampled.logits, sampled.chosen, wanted, self._options.batch_invariant)
+
+    @staticmethod
+    def _goes_on(sequence: Sequence, broken: set[Sequence]) -> bool:
+        return sequence.state is State.RUNNING and sequence not in broken
+
+    # -- requests -------------------------------------------------------------------------------------------------
 
     @property
     def max_model_len(self) -> int:
@@ -151,7 +214,7 @@ class Core:
         Raises:
             OverloadedError: too many wait.
         """
-        if len(self.scheduler.waiting) + request.n > self._max_waiting:
+        if len(self.scheduler.waiting) + request.n > self.limits.max_waiting:
             raise OverloadedError(f"{len(self.scheduler.waiting)} sequences wait already; try again later")
         request.client = request.client or self._client(request)
         for index in range(request.n):
@@ -162,43 +225,14 @@ class Core:
         self.scheduler.submit(request)
 
     def _client(self, request: Request) -> str:
-        """Whom a request that names no client is from: requests with the same first blocks are taken together."""
+        """The client of a request that names none: requests with the same first blocks are taken together."""
         chain = request.chain(self.limits.block_size)
         return f"prefix {chain[min(CLIENT_BLOCKS, len(chain)) - 1]}"
 
     def abort(self, request: Request) -> None:
-        """Stop all children of a request; what they held is free at once."""
+        """Stop all children of a request; their blocks are freed at once."""
         for sequence in request.sequences:
             self.scheduler.finish(sequence, "abort")
-
-    def step(self) -> list[Output]:
-        """Compute one step.
-
-        A step that fails ends the sequences it computed with an error, and leaves the rest as it was.
-
-        Raises:
-            RankError: a process of a tensor-parallel engine is gone: no step will ever succeed again.
-        """
-        planning = time.perf_counter()
-        step = self.scheduler.schedule()
-        if not step.works and not step.ready:
-            return self._fail_stuck()
-        begin = time.perf_counter()
-        try:
-            outputs = list(self._compute(step))
-        except RankError:
-            raise
-        except Exception as error:  # whatever it is, the engine goes on with the others
-            self.stats.failed_steps += 1
-            logger.exception("a step failed; its requests end with an error")
-            return self._fail(step, error)
-        end = time.perf_counter()
-        self.speculator.note(step, end - planning)
-        seconds = end - begin
-        self.stats.steps += 1
-        self.stats.seconds += seconds
-        self.on_step(seconds)
-        return outputs
 
     def run(self, requests: Iterable[Request]) -> list[Output]:
         """Submit requests and step until nothing is left to do: for tests and benchmarks.
@@ -217,176 +251,6 @@ class Core:
                 outputs.append(output)
         return outputs
 
-    # -- one step -------------------------------------------------------------------------------------------------
-
-    def logits(self, step: Step) -> Tensor:
-        """Compute the works of a step: logits of their sampled rows, `[sampled, vocabulary]` float32. Log-probabilities
-        of prompts, where they are wanted, are noted.
-        """
-        scored = sum(work.scored for work in step.works)
-        found = self._forward(step)
-        if scored:
-            note_prompts(step.works, found[-scored:], self._invariant)
-            found = found[:-scored]
-        return found
-
-    def _forward(self, step: Step) -> Tensor:
-        logits, shared_tokens = self.runner.run(step)
-        self.stats.shared_tokens += shared_tokens
-        return logits
-
-    def _compute(self, step: Step) -> Iterator[Output]:
-        parts: list[Tensor] = []
-        if step.works:
-            parts.append(self.logits(step))
-        if step.ready:
-            parts.append(torch.stack([self._prompt_logits[self._key(sequence)] for sequence in step.ready]))
-        logits = torch.cat(parts) if len(parts) > 1 else parts[0]
-        sampling = [work for work in step.works if work.samples] + [Work(sequence, 0) for sequence in step.ready]
-        rows = [Row(work, offset) for work in sampling for offset in range(1 + len(work.draft))]
-        for index, row in enumerate(rows):
-            if not row.sequence.generated:
-                self._remember(row.sequence, logits[index])
-        works = step.works
-        if not rows:
-            logits.sum().item()  # waits for it: what a step takes is measured
-            self.scheduler.advance(works)
-            return
-        # All of it is under way on a GPU before anything is waited for.
-        finite = torch.isfinite(logits.amax(dim=-1))
-        draws = [row.draw for row in rows]
-        chosen = (sample_alike if self._invariant else sample)(self._allowed(rows, logits), draws)
-        tokens, sound = torch.stack((chosen, finite.to(torch.int64))).tolist()
-        if not all(sound):
-            broken = {row.sequence for row, right in zip(rows, sound, strict=True) if not right}
-            yield from self._fail_broken(self._without_drafts(sampling, broken))
-            works = [work for work in works if work.sequence not in broken]
-            kept = [
-                i for i, row in enumerate(rows) if row.sequence.state is State.RUNNING and row.sequence not in broken
-            ]
-            logits, chosen = logits[kept], chosen[kept]
-            rows, tokens = [rows[index] for index in kept], [tokens[index] for index in kept]
-        entries = self._logprobs(rows, logits, chosen)
-        self.scheduler.advance(works)
-        begin = 0
-        while begin < len(rows):
-            end = begin + 1 + len(rows[begin].work.draft)
-            output = self._take(rows[begin].work, tokens[begin:end], entries[begin:end])
-            begin = end
-            if output is not None:
-                yield output
-
-    @staticmethod
-    def _allowed(rows: list[Row], logits: Tensor) -> Tensor:
-        """The logits, with minus infinity for what sequences' grammars do not allow."""
-        guided = [
-            Guided(row.sequence.guide, index, row.work.draft)
-            for index, row in enumerate(rows)
-            if row.sequence.guide is not None and row.offset == 0
-        ]
-        return masked(logits, guided) if guided else logits
-
-    def _take(self, work: Work, tokens: list[int], entries: list[TokenLogprob | None]) -> Output | None:
-        """Add sampled tokens to their sequence for as long as they are those of its draft, and one behind; an output
-        where there is something to tell.
-        """
-        sequence, _, draft = work
-        reason: FinishReason | None = None
-        for offset, (token, entry) in enumerate(zip(tokens, entries, strict=True)):
-            if entry is not None:
-                sequence.logprobs.append(entry)
-            reason = self._push(sequence, token)
-            hit = offset < len(draft) and token == draft[offset]
-            if hit:
-                self.scheduler.accept(sequence)
-            if reason is not None or not hit:
-                break
-        if sequence.guide is not None and sequence.guide.problem:
-            return self._give_up(sequence.request, sequence.guide.problem)
-        if reason is not None:
-            self.scheduler.finish(sequence, reason)
-        elif not sequence.request.stream:
-            return None
-        text = sequence.text.take(last=reason is not None)
-        if not text and reason is None and not sequence.logprobs:
-            return None
-        reported, sequence.logprobs = tuple(sequence.logprobs), []
-        return Output(sequence.request, sequence.index, text, reported, reason)
-
-    def _push(self, sequence: Sequence, token: int) -> FinishReason | None:
-        """Add a token to its sequence; whether and why it is the last."""
-        params = sequence.request.params
-        sequence.tokens.append(token)
-        self.scheduler.counters.generated_tokens += 1
-        if sequence.guide is not None:
-            sequence.guide.take(token)
-        ended = token in params.stop_token_ids or (token in self.end_tokens and not params.ignore_eos)
-        if (not ended and sequence.text.push(token)) or ended or (sequence.guide is not None and sequence.guide.ended):
-            return "stop"
-        return "length" if sequence.remaining <= 0 else None
-
-    def _logprobs(self, rows: list[Row], logits: Tensor, chosen: Tensor) -> list[TokenLogprob | None]:
-        """What is to be reported of each row's token, if anything."""
-        return report(logits, chosen, [row.sequence.request.params.logprobs for row in rows], self._invariant)
-
-    # -- failures -------------------------------------------------------------------------------------------------
-
-    def _fail(self, step: Step, error: Exception) -> list[Output]:
-        """End every request that a failed step computed. Nothing of that step is cached."""
-        outputs = []
-        sequences = [*(work.sequence for work in step.works), *step.ready]
-        for request in dict.fromkeys(sequence.request for sequence in sequences):
-            for sequence in request.sequences:
-                self.scheduler.finish(sequence, "error")
-            failure = StepError(f"the engine failed while computing this request: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            outputs.append(Output(request, 0, error=failure))
-        return outputs
-
-    def _give_up(self, request: Request, problem: str) -> Output:
-        """End a request whose grammar can't be followed any further."""
-        for sequence in request.sequences:
-            self.scheduler.finish(sequence, "error")
-        return Output(request, 0, error=RequestError(f"the grammar can't be followed any further: {problem}"))
-
-    def _fail_stuck(self) -> list[Output]:
-        """Nothing runs and the first in the queue cannot start: it will never fit (`check` should have refused it)."""
-        if not self.scheduler.waiting or len(self.scheduler.running):
-            return []
-        request = next(self.scheduler.waiting.order()).request
-        for sequence in request.sequences:
-            self.scheduler.finish(sequence, "error")
-        return [Output(request, 0, error=StepError("the cache has no room for this request"))]
-
-    def _without_drafts(self, works: list[Work], broken: set[Sequence]) -> list[Sequence]:
-        """Of sequences whose logits are not finite, those that had no draft. The others compute the step again, and are
-        drafted no more: a token that was never said must not end a request.
-        """
-        size = self.limits.block_size
-        drafted = [work for work in works if work.draft and work.sequence in broken]
-        for sequence, new, draft in drafted:
-            sequence.draftable = False
-            places = range(sequence.computed, sequence.computed + new + len(draft))
-            self.model.scrub([sequence.table[at // size] * size + at % size for at in places])
-        return [work.sequence for work in works if not work.draft and work.sequence in broken]
-
-    def _fail_broken(self, sequences: list[Sequence]) -> Iterator[Output]:
-        """End requests whose logits are not finite, and zero what they stored: masked slots must hold finite
-        numbers.
-        """
-        if not sequences:
-            return
-        size = self.limits.block_size
-        blocks = {block for sequence in sequences for block in sequence.table}
-        for request in dict.fromkeys(sequence.request for sequence in sequences):
-            for sequence in request.sequences:
-                self.scheduler.finish(sequence, "error")
-            self._prompt_logits.forget(self._key(request.sequences[0]))
-            yield Output(request, 0, error=StepError("the model's output for this request is not a number"))
-        blocks.update(self.scheduler.tree.clear())  # which of it is sound is not known
-        unused = [block for block in blocks if not self.scheduler.allocator.refs[block]]
-        self.model.scrub([block * size + offset for block in unused for offset in range(size)])
-
     # -- logits of prompts ----------------------------------------------------------------------------------------
 
     def _key(self, sequence: Sequence) -> int:
@@ -395,5 +259,9 @@ class Core:
     def _knows_logits(self, sequence: Sequence) -> bool:
         return (self._key(sequence), sequence.request.prompt) in self._prompt_logits
 
-    def _remember(self, sequence: Sequence, logits: Tensor) -> None:
-        self._prompt_logits.put(self._key(sequence), sequence.request.prompt, logits)
+    def _remember_prompts(self, rows: list[Row], logits: Tensor) -> None:
+        """Keep the logits behind prompts that were just completed: siblings need not compute them again."""
+        for index, (chunk, _) in enumerate(rows):
+            sequence = chunk.sequence
+            if not sequence.generated:
+                self._prompt_logits.put(self._key(sequence), sequence.request.prompt, logits[index])

@@ -18,7 +18,7 @@ from engine.errors import LoadError, RankError
 from engine.model.memory import Watch, available, size
 from engine.run.sampling import Draw, logprobs, sample
 from engine.schedule.sequence import Request, SamplingParams, Sequence
-from engine.schedule.step import Step, Work
+from engine.schedule.step import Chunk, Step
 from engine.text.output import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)
@@ -97,13 +97,13 @@ def blocks_that_fit(core: Core, free: int, total: int, small: int, peak: int, sh
 def _explain(core: Core, error: Exception) -> LoadError:
     """What was too much, found by halving: the sequences alone, or the chunk beside them."""
     rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
-    works = _largest(rows, lambda count: _run(core, count, 0))
-    if works == rows:
+    most = _largest(rows, lambda count: _run(core, count, 0))
+    if most == rows:
         what, setting = f"a step with {chunk} prompt tokens beside {rows - 1} sequences", "--prefill-chunk"
-        works = _largest(chunk, lambda count: _run(core, rows, count))
+        most = _largest(chunk, lambda count: _run(core, rows, count))
     else:
         what, setting = f"a step of {rows} sequences", "--max-batch"
-    advice = f"lower {setting} ({works} works)" if works else "not even the smallest can"
+    advice = f"lower {setting} ({most} works)" if most else "not even the smallest can"
     return LoadError(f"{what} cannot be computed: {_reason(error)}: {advice}")
 
 
@@ -130,7 +130,7 @@ def _run(core: Core, rows: int, chunk: int) -> None:
     count = core.scheduler.allocator.count
     rows = min(rows, count)
     longest = min(model.context_length, core.scheduler.longest)
-    works = []
+    chunks = []
     first = 0
     if chunk:
         # Half the cache at most, so that the others have some; at its context's end, where it reads most.
@@ -138,26 +138,26 @@ def _run(core: Core, rows: int, chunk: int) -> None:
         blocks = min(-(-length // block), count - rows + 1)
         length = min(length, blocks * block)
         new = min(chunk, length)
-        works.append(_work(0, list(range(blocks)), length, new))
+        chunks.append(_chunk(0, list(range(blocks)), length, new))
         first, rows = blocks, rows - 1
     if rows:
         share = min((count - first) // rows, -(-longest // block))
         for row in range(rows):
             table = list(range(first + row, first + rows * share, rows))  # scattered: nothing can be read in place
-            works.append(_work(row + 1, table, min(longest, len(table) * block), 1))
-    works.sort(key=lambda work: work.sequence.table)
-    logits = core.logits(Step(works, [0] * len(works), []))
+            chunks.append(_chunk(row + 1, table, min(longest, len(table) * block), 1))
+    chunks.sort(key=lambda chunk: chunk.sequence.table)
+    logits = core.logits(Step(chunks, [0] * len(chunks), []))
     chosen = sample(logits, [Draw(HOT, row, 0) for row in range(logits.shape[0])])
     logprobs(logits, chosen, min(ALTERNATIVES, model.vocabulary))
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
 
 
-def _work(index: int, table: list[int], length: int, new: int) -> Work:
+def _chunk(index: int, table: list[int], length: int, new: int) -> Chunk:
     tokens = [1] * length
     sequence = Sequence(Request(tokens, HOT), index, tokens, index, OutputText(ByteDecoder([])))
     sequence.table, sequence.computed = table, length - new
-    return Work(sequence, new)
+    return Chunk(sequence, new)
 
 
 def _check_host(core: Core) -> None:

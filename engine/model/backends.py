@@ -17,7 +17,7 @@ from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.calibrate import SEQUENCES, measure
 from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.items import Item
-from kernels.tree_attention.native import NativeWork, works
+from kernels.tree_attention.native import NativeWork, supports
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.worklist import WorkList
 
@@ -34,10 +34,12 @@ class Backend(Protocol):
     tiling: Tiling | None  # of the Triton kernel; `None`: as it is made
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
-    def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-    ) -> Work:
+    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
         """A step's items in the form that `attend` takes; arguments as of `WorkList.of`."""
+        ...
+
+    def use_zones(self, zone: int, cache_blocks: int) -> None:
+        """Take note of where the cache puts the tails of different sequences, see `WorkList.of`."""
         ...
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
@@ -54,12 +56,15 @@ class TorchBackend:
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
+        self._zone = self._cache_blocks = 0
 
-    def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-    ) -> Work:
+    def use_zones(self, zone: int, cache_blocks: int) -> None:
+        """See `Backend`: tails that begin a zone apart are read in place, as a strip."""
+        self._zone, self._cache_blocks = zone, cache_blocks
+
+    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
         """See `Backend`."""
-        return WorkList.of(items, rows, block_size, device, zone, cache_blocks)
+        return WorkList.of(items, rows, block_size, device, self._zone, self._cache_blocks)
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
@@ -77,11 +82,12 @@ class NativeBackend:
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
 
-    def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-    ) -> Work:
+    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
         """See `Backend`."""
-        return NativeWork.of(WorkList.of(items, rows, block_size, device, zone, cache_blocks), self.heads)
+        return NativeWork.of(WorkList.of(items, rows, block_size, device), self.heads)
+
+    def use_zones(self, zone: int, cache_blocks: int) -> None:
+        """See `Backend`: it reads block by block, wherever the blocks are."""
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
@@ -102,11 +108,12 @@ class TritonBackend:
         self.tiling: Tiling | None = None
         self._attend = triton.tree_attention
 
-    def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-    ) -> Work:
+    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
         """See `Backend`."""
         return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling)
+
+    def use_zones(self, zone: int, cache_blocks: int) -> None:
+        """See `Backend`: it reads block by block, wherever the blocks are."""
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """See `Backend`."""
@@ -133,7 +140,7 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
     Raises:
         LoadError: it can't be had here.
     """
-    if name == "auto" and device.type == "cpu" and dtype == torch.bfloat16 and works(heads):
+    if name == "auto" and device.type == "cpu" and dtype == torch.bfloat16 and supports(heads):
         return NativeBackend(heads)
     if name == "torch" or (name == "auto" and device.type != "cuda"):
         return TorchBackend(heads)
@@ -160,7 +167,7 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
     heads = backend.heads
 
     def prepare(items: Sequence[Item], rows: int) -> Callable[[Tensor, Tensor, Tensor], object]:
-        work = backend.prepare(items, rows, block_size, device, 0, 0)
+        work = backend.prepare(items, rows, block_size, device)
         scale = heads.dim**-0.5
         return lambda query, keys, values: backend.attend(query, keys, values, work, scale)
 

@@ -19,7 +19,7 @@ from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
 from engine.model.gate import logits_of, pass_gate
-from engine.model.packed_weights import pack
+from engine.model.packed_weights import pack_linears
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
@@ -95,7 +95,7 @@ class Model:
         self._rotary = passed.rotary and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
             quantize(self._inner, quantization)
-        pack(self._inner)
+        pack_linears(self._inner)
         self.use_attention("auto")
         self.cache = torch.empty(0)
 

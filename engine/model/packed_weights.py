@@ -23,7 +23,7 @@ MOST_BITS = 7  # of a few-bit weight
 _log = logging.getLogger(__name__)
 
 
-def pack(model: nn.Module) -> int:
+def pack_linears(model: nn.Module) -> int:
     """Pack the linears of a model, merged ones included, in place, as the last change to it: a large `weight` is then
     no longer a matrix that other code could read. Return how many were packed; none on other devices or in other
     dtypes.

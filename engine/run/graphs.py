@@ -9,7 +9,7 @@ How a step is recorded is given from outside: `record` on a GPU. `call_again` re
 with which everything but the recording runs, and is tested, without a GPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,9 @@ from torch import Tensor
 
 from engine.errors import GraphError
 from engine.model.model import Model, StepInput
-from engine.run.batch import Packed
+from engine.run.batch import Batch
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.cut import cut
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError, Tiling
 
@@ -129,40 +128,38 @@ class DecodeSteps:
         for size in sorted(self._capacities, reverse=True):
             self._recorded(size)
 
-    def run(self, packed: Packed, shared: Sequence[int], cost: CutRule) -> tuple[Tensor, int] | None:
+    def run(self, batch: Batch, cost: CutRule) -> tuple[Tensor, int] | None:
         """Compute a step of which the logits of every row are wanted, in order.
 
         Args:
-            packed: the step's rows.
-            shared: as of `Step`.
+            batch: the step's rows.
             cost: which shared nodes are worth an item of their own.
 
         Returns:
             Logits `[rows, vocabulary]` float32, overwritten by the next step, and tokens that need not be read again;
             `None` if this is no such step, or too large for the buffers: nothing was done then.
         """
-        rows = len(packed.tokens)
+        rows = len(batch.tokens)
         size = next((size for size in self._capacities if size >= rows), None)
-        if size is None or packed.wanted != list(range(rows)):
+        if size is None or batch.wanted != list(range(rows)):
             return None
         recorded = self._recorded(size)
         assert recorded.replay is not None
-        items = cut(packed.spans, shared, self._block_size, cost, in_place=False)
+        items, shared_tokens = batch.items(cost, in_place=False)
         try:
             recorded.work.fill(items, rows)
         except CapacityError:
             self.overflows += 1
             return None
-        self._fill(recorded, packed)
+        self._fill(recorded, batch)
         self.replays += 1
-        logits = recorded.replay()[:rows]
-        return logits, packed.needed - sum(item.end - item.begin for item in items)
+        return recorded.replay()[:rows], shared_tokens
 
-    def _fill(self, target: _Size, packed: Packed) -> None:
+    def _fill(self, target: _Size, batch: Batch) -> None:
         """Bring the rows to the device; the last of them are padding."""
-        count, size = len(packed.tokens), target.rows.shape[1]
+        count, size = len(batch.tokens), target.rows.shape[1]
         values = np.zeros((3, size), dtype=np.int64)
-        values[:, :count] = (packed.tokens, packed.positions, packed.slots)
+        values[:, :count] = (batch.tokens, batch.positions, batch.slots)
         values[2, count:] = self._spare[count:size]
         if target.host:
             target.host.reverse()

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from engine.model.attention import attending
 from engine.model.model import Model
-from engine.run.batch import Packed
+from engine.run.batch import Batch
 from engine.run.sampling import Draw, sample
-from engine.schedule.step import Work
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import store
 
@@ -38,25 +37,25 @@ BATCH = 4096  # tokens of the pieces that products read apart at once: few enoug
 
 
 @torch.inference_mode()
-def forward(model: Model, packed: Packed, works: list[Work], block_size: int) -> Tensor:
-    """What `Model.forward` returns for a step packed from `works`: `[sampled, vocabulary]` float32.
+def forward(model: Model, batch: Batch) -> Tensor:
+    """What `Model.forward` returns for a batch: `[wanted, vocabulary]` float32.
 
     Rows of one sequence stand in rising order, so a tile finds the keys of those before it in the cache.
     """
-    tables = [work.sequence.table for work in works for _ in range(work.new + len(work.draft))]
-    rows = len(packed.tokens)
-    logits = torch.empty(len(packed.wanted), model.vocabulary, device=model.device)
+    tables = [span.table for span in batch.spans for _ in range(span.new)]
+    rows = len(batch.tokens)
+    logits = torch.empty(len(batch.wanted), model.vocabulary, device=model.device)
     with _even_threads():
         for first in range(0, rows, ROWS):
             index = [min(row, rows - 1) for row in range(first, first + ROWS)]
             # Padding repeats the last row: it writes the same numbers to the same place.
-            numbers = [[column[row] for row in index] for column in (packed.tokens, packed.positions, packed.slots)]
+            numbers = [[column[row] for row in index] for column in (batch.tokens, batch.positions, batch.slots)]
             tokens, positions, slots = torch.tensor(numbers, device=model.device)
-            places = [place for place, row in enumerate(packed.wanted) if first <= row < first + ROWS]
-            wanted = [packed.wanted[place] - first for place in places]
+            places = [place for place, row in enumerate(batch.wanted) if first <= row < first + ROWS]
+            wanted = [batch.wanted[place] - first for place in places]
             padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
             last = min(first + ROWS, rows)
-            context = TileContext.of(model, packed.positions[first:last], slots, tables[first:last], block_size)
+            context = TileContext.of(model, batch.positions[first:last], slots, tables[first:last], batch.block_size)
             with attending(context):
                 found = model.run(tokens, positions, padded)
             logits[places] = found[: len(places)]
@@ -102,7 +101,7 @@ class Product(NamedTuple):
     rows: list[int]
 
 
-def _products(positions: list[int], tables: list[list[int]], size: int, each: int) -> list[list[Product]]:
+def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int) -> list[list[Product]]:
     """All that a tile reads, the products with one piece together."""
     short = max(1, SHORT // size)
     long = short * LONG
@@ -157,7 +156,9 @@ class TileContext:
     longest: int
 
     @classmethod
-    def of(cls, model: Model, positions: list[int], slots: Tensor, tables: list[list[int]], size: int) -> "TileContext":
+    def of(
+        cls, model: Model, positions: list[int], slots: Tensor, tables: Sequence[Sequence[int]], size: int
+    ) -> "TileContext":
         """The tile of rows at these positions of sequences with these block tables, of blocks of `size` tokens."""
         each = max(1, QUERIES * model.shape.kv_heads // model.shape.heads)
         alone = row_by_row(model.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from engine.run.invariant import row_by_row
 from engine.run.sampling import logprobs
 from engine.schedule.sequence import TokenLogprob
-from engine.schedule.step import Work
+from engine.schedule.step import Chunk
 
 
 def report(
@@ -36,15 +36,15 @@ def report(
     return entries
 
 
-def note_prompts(works: Many[Work], logits: Tensor, each_alone: bool = False) -> None:
+def note_prompts(chunks: Many[Chunk], logits: Tensor, each_alone: bool = False) -> None:
     """Note the log-probabilities of prompt tokens in their requests.
 
     Args:
-        works: of the step, not yet advanced.
-        logits: `[scored, vocabulary]` float32, the rows of `Work.scored` of all works, one after the other.
+        chunks: of the step, not yet advanced.
+        logits: `[scored, vocabulary]` float32, the rows of `Chunk.scored` of all chunks, one after the other.
         each_alone: see `report`.
     """
-    scored = [(work.sequence, work.scored) for work in works if work.scored]
+    scored = [(chunk.sequence, chunk.scored) for chunk in chunks if chunk.scored]
     tokens: list[int] = []
     counts: list[int | None] = []
     for sequence, rows in scored:

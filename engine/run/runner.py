@@ -1,6 +1,7 @@
 """Runs a step on the model: decode steps as graphs where they are recorded, all others launch by launch."""
 
 import logging
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,27 +10,29 @@ from engine.cache.blocks import BlockAllocator
 from engine.errors import GraphError
 from engine.model.model import Model
 from engine.run import invariant
-from engine.run.batch import build, pack
+from engine.run.batch import Batch, to_device
 from engine.run.graphs import Capture, DecodeSteps
 from engine.schedule.scheduler import Limits
-from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
+from kernels.tree_attention.cut import CutCost
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How steps are run."""
+
+    cost: CutRule = field(default_factory=CutCost)  # which shared nodes attention reads on their own
+    capture: Capture | None = None  # how decode steps become graphs (Triton attention only); None: they do not
+    batch_invariant: bool = False  # see `engine.run.invariant`; there are no graphs then
 
 
 class Runner:
     """One model with a freshly allocated cache; make a new one for another cache."""
 
     def __init__(
-        self,
-        model: Model,
-        allocator: BlockAllocator,
-        limits: Limits,
-        longest: int,
-        cost: CutRule,
-        capture: Capture | None = None,
-        batch_invariant: bool = False,
+        self, model: Model, allocator: BlockAllocator, limits: Limits, longest: int, options: RunOptions
     ) -> None:
         """
         Args:
@@ -37,19 +40,15 @@ class Runner:
             allocator: of the cache's blocks.
             limits: of the scheduler.
             longest: most tokens of a sequence.
-            cost: which shared nodes attention reads on their own.
-            capture: how decode steps become graphs; needs attention by Triton. `None`: they don't.
-            batch_invariant: see `engine.run.invariant`; there are no graphs then.
+            options: how steps are run.
         """
-        if batch_invariant:
-            capture = None
-        self._invariant = batch_invariant
-        self.cost = cost
+        capture = None if options.batch_invariant else options.capture
+        self.cost = options.cost
+        self._invariant = options.batch_invariant
         self._model = model
-        self._allocator = allocator
-        self._block_size = limits.block_size
         slots = allocator.count * limits.block_size
         model.allocate(slots + (limits.max_batch if capture else 0))
+        model.backend.use_zones(allocator.zone, allocator.count)
         self.decode: DecodeSteps | None = None
         if capture is not None:
             self.decode = DecodeSteps(model, limits.block_size, limits.max_batch, longest, slots, capture)
@@ -68,26 +67,22 @@ class Runner:
         self.decode = None
 
     @torch.inference_mode()
-    def run(self, step: Step) -> tuple[Tensor, int]:
-        """Compute a step with at least one work.
+    def run(self, batch: Batch) -> tuple[Tensor, int]:
+        """Compute a batch; the keys and values of its rows are in the cache afterwards.
 
         Returns:
-            Logits of the sampled rows, `[sampled, vocabulary]` float32, which the next step may overwrite; and how many
+            Logits of the wanted rows, `[wanted, vocabulary]` float32, which the next step may overwrite; and how many
             cached tokens attention did not have to read again thanks to shared nodes.
         """
-        model, allocator, size = self._model, self._allocator, self._block_size
-        packed = pack(step, size)
         if self.decode is not None:
             try:
-                found = self.decode.run(packed, step.shared, self.cost)
+                found = self.decode.run(batch, self.cost)
             except GraphError as error:
                 self._without_graphs(error)
                 found = None
             if found is not None:
                 return found
         if self._invariant:
-            return invariant.forward(model, packed, step.works, size), 0
-        built, shared_tokens = build(
-            packed, step.shared, size, self.cost, model.backend, model.device, allocator.zone, allocator.count
-        )
-        return model.forward(built), shared_tokens
+            return invariant.forward(self._model, batch), 0
+        step, shared_tokens = to_device(batch, self.cost, self._model.backend, self._model.device)
+        return self._model.forward(step), shared_tokens

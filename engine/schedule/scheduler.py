@@ -15,7 +15,7 @@ from engine.cache.prefix_tree import Match, PrefixTree
 from engine.schedule.drafts import Drafter, Drafts
 from engine.schedule.forecast import Forecast
 from engine.schedule.sequence import FinishReason, Request, Sequence, State
-from engine.schedule.step import Step, Work
+from engine.schedule.step import Chunk, Step
 from engine.schedule.tree_order import TreeOrder
 from engine.schedule.turns import Turns
 from kernels.tree_attention.cut import RUN_TOKENS
@@ -32,6 +32,7 @@ class Limits:
     prefill_chunk: int = 512  # prompt tokens a step
     lease_seconds: float = 120.0
     max_draft: int = 0  # tokens drafted per sequence and step; 0: no speculation
+    max_waiting: int = 20_000  # sequences that wait; the core refuses more
 
 
 @dataclass
@@ -118,17 +119,17 @@ class Scheduler:
             if not missing:
                 step.ready.append(sequence)
             elif new := shares.get(sequence, missing):
-                step.works.append(Work(sequence, new, drafts.get(sequence, ())))
+                step.chunks.append(Chunk(sequence, new, drafts.get(sequence, ())))
                 step.shared.append(common)
                 common = len(sequence.table)
         return step
 
-    def advance(self, works: list[Work]) -> None:
+    def advance(self, chunks: list[Chunk]) -> None:
         """Take note that a step was computed: what prompts it completed is cached for others at once. Of drafts
         nothing counts yet: see `accept`.
         """
         size = self.limits.block_size
-        for sequence, new, draft in works:
+        for sequence, new, draft in chunks:
             self.counters.drafted_tokens += len(draft)
             if sequence.state is not State.RUNNING:
                 continue

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from engine.schedule.sequence import Sequence
 
 
-class Work(NamedTuple):
+class Chunk(NamedTuple):
     """One sequence's part of a step: its next `new` tokens, at least one, and tokens drafted behind its last one."""
 
     sequence: Sequence
@@ -21,7 +21,7 @@ class Work(NamedTuple):
 
     @property
     def scored(self) -> int:
-        """How many of its first rows tell the log-probability of the prompt's next token, where that is wanted."""
+        """How many of its first rows give the log-probability of the prompt's next token, where that is wanted."""
         sequence = self.sequence
         return min(self.new, sequence.prompt_length - 1 - sequence.computed) if sequence.scoring else 0
 
@@ -30,6 +30,6 @@ class Work(NamedTuple):
 class Step:
     """What to compute next."""
 
-    works: list[Work]  # in tree order
-    shared: list[int]  # leading blocks that each work's table has in common with the one before; 0 for the first
+    chunks: list[Chunk]  # in tree order
+    shared: list[int]  # leading blocks that each chunk's table has in common with the one before; 0 for the first
     ready: list[Sequence]  # sequences that only need to be sampled: the logits of their prompt are known already

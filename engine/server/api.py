@@ -77,7 +77,7 @@ class Service:
     def grammars(self) -> Grammars:
         """Of the served model; only the tokenizer's thread may use them."""
         core = self.loop.core
-        return Grammars(core.tokenizer, core.model.vocabulary, core.end_tokens)
+        return Grammars(core.tokenizer, core.model.vocabulary, core.model.end_tokens)
 
     async def guide(self, body: Generation) -> Guide | None:
         """The beginning of the grammar that a request asks for, if it does.

@@ -24,6 +24,7 @@ from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks
 from engine.run.calibration import default_file, device_name, measured_cost, shape_name
 from engine.run.graphs import record
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
 from engine.settings import CPU_CACHE, Settings
@@ -131,6 +132,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         settings.prefill_chunk,
         settings.lease_seconds,
         settings.max_draft if settings.speculation == "auto" else 0,
+        settings.max_waiting,
     )
     most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
@@ -144,16 +146,8 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     try:
         # A tensor-parallel step is told to other processes, which no graph records.
         graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
-        core = Core(
-            model,
-            tokenizer,
-            blocks,
-            limits,
-            cost,
-            settings.max_waiting,
-            batch_invariant=settings.batch_invariant,
-            capture=record if graphs and model.backend.name == "triton" else None,
-        )
+        capture = record if graphs and model.backend.name == "triton" else None
+        core = Core(model, tokenizer, blocks, limits, RunOptions(cost, capture, settings.batch_invariant))
         if by_share:
             core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
     except (MemoryError, RuntimeError) as error:

@@ -237,11 +237,11 @@ class Speculator:
 
     def note(self, step: Step, seconds: float) -> None:
         """Learn what a step took."""
-        works = step.works
-        if step.ready or not works or any(new > 1 or not sequence.generated for sequence, new, _ in works):
+        chunks = step.chunks
+        if step.ready or not chunks or any(new > 1 or not sequence.generated for sequence, new, _ in chunks):
             return  # more was computed than decoding
-        rows = sum(1 + len(work.draft) for work in works)
-        self.times.note(rows, rows > len(works), seconds)
+        rows = sum(1 + len(chunk.draft) for chunk in chunks)
+        self.times.note(rows, rows > len(chunks), seconds)
 
     def check_integrity(self) -> None:
         """Assert what holds between any two calls."""

@@ -40,7 +40,7 @@ PIECE = np.dtype(
 )
 
 
-def works(heads: Heads) -> bool:
+def supports(heads: Heads) -> bool:
     """Whether attention of such heads can be computed so here, in bfloat16."""
     fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
     return fits and _function() is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from engine.core import Core
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from tests.bench.bench_engine import load, make_tokenizer
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     blocks = (args.prefix + args.samples * (args.new + 32)) // 16 + 8
     seconds = {}
     for name in ("usual", "invariant"):
-        core = Core(model, make_tokenizer(), blocks, Limits(16, args.samples), batch_invariant=name == "invariant")
+        options = RunOptions(batch_invariant=name == "invariant")
+        core = Core(model, make_tokenizer(), blocks, Limits(16, args.samples), options)
         run(core, prompt[:64], 4, 2)  # warm
         _, alone = run(core, prompt, args.new, 1)
         seconds[name], told = run(core, prompt, args.new, args.samples)

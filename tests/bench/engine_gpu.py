@@ -17,6 +17,7 @@ from engine.model.attention import NAME
 from engine.model.backends import Backend, Work, calibrate, use_tiles
 from engine.model.model import Model
 from engine.run.graphs import Capture, record
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
@@ -73,11 +74,13 @@ class Ceiling:
         self._real = real
         self.heads, self.tiling, self.in_place = real.heads, real.tiling, real.in_place
 
-    def prepare(
-        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-    ) -> Work:
+    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
         """Planned as ever, so that the host does the same."""
-        return self._real.prepare(items, rows, block_size, device, zone, cache_blocks)
+        return self._real.prepare(items, rows, block_size, device)
+
+    def use_zones(self, zone: int, cache_blocks: int) -> None:
+        """As the real one."""
+        self._real.use_zones(zone, cache_blocks)
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
         """Nothing."""
@@ -113,7 +116,7 @@ class Subject:
         model.backend = Ceiling(self.real) if ceiling else self.real
         blocks = prefix // BLOCK + batch * (new // BLOCK + 2) + 2
         free()
-        core = Core(model, make_tokenizer(), blocks, _limits(batch), self.cost, capture=_capture(model))
+        core = Core(model, make_tokenizer(), blocks, _limits(batch), RunOptions(self.cost, _capture(model)))
         generator = torch.Generator().manual_seed(prefix)
         prompt = torch.randint(1, model.vocabulary, (prefix,), generator=generator).tolist()
         request = Request(prompt, SamplingParams(max_tokens=new, ignore_eos=True), n=batch)
@@ -188,7 +191,7 @@ def whole(subject: Subject, batch: int, prefix: int, new: int) -> float:
     model = subject.model
     blocks = prefix // BLOCK * 2 + batch * (new // BLOCK + 2) * 2 + 2
     free()
-    core = Core(model, make_tokenizer(), blocks, _limits(batch), subject.cost, capture=_capture(model))
+    core = Core(model, make_tokenizer(), blocks, _limits(batch), RunOptions(subject.cost, _capture(model)))
     generator = torch.Generator().manual_seed(prefix)
     prompts = torch.randint(1, model.vocabulary, (2, prefix), generator=generator).tolist()
     for prompt in prompts:

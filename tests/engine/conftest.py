@@ -1,6 +1,7 @@
 """A tiny tokenizer and tiny random models, built here: what the engine's tests share."""
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
 from engine.weights.checkpoint import resolve
@@ -117,15 +119,14 @@ def make_core(weights: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
         other: Any = None,
         cost: int = 0,
         clock: Any = None,
-        max_waiting: int = 1000,
         batch_invariant: bool = False,
         dtype: torch.dtype = torch.float32,
         **limits: Any,
     ) -> Core:
-        chosen = Limits(**({"block_size": 8, "prefill_chunk": 64} | limits))
-        extra = {"batch_invariant": batch_invariant} | ({} if clock is None else {"clock": clock})
+        chosen = Limits(**({"block_size": 8, "prefill_chunk": 64, "max_waiting": 1000} | limits))
+        options = RunOptions(CutCost(cost), batch_invariant=batch_invariant)
         model = copy_into_engine(other or weights, dtype)
-        return Core(model, tokenizer, blocks, chosen, CutCost(cost), max_waiting, **extra)
+        return Core(model, tokenizer, blocks, chosen, options, clock or time.monotonic)
 
     return make
 

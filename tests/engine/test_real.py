@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from engine.core import Core
 from engine.loop import EngineLoop
 from engine.model.model import Model
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.server.api import create_app
@@ -50,7 +51,7 @@ def make(folder: str, tokenizer: Tokenizer) -> Engine:
     def core(dtype: str = "float32", cost: int = 0, max_draft: int = 0) -> Core:
         if dtype not in models:
             models[dtype] = Model.load(folder, dtype, "cpu")
-        return Core(models[dtype], tokenizer, 1500, Limits(max_draft=max_draft), CutCost(cost))
+        return Core(models[dtype], tokenizer, 1500, Limits(max_draft=max_draft), RunOptions(CutCost(cost)))
 
     return core
 

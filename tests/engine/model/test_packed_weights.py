@@ -28,7 +28,7 @@ def test_packed_linears_compute_the_same(rows: int, monkeypatch: pytest.MonkeyPa
     x = torch.randn(1, rows, 24)
     expected = block(x)
     merge_linears(block)
-    assert packed_weights.pack(block) == 3
+    assert packed_weights.pack_linears(block) == 3
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
     assert block.head.weight.layout is torch._mkldnn, "a large weight is not held twice"
     assert block.down_proj.weight.layout is torch.strided
@@ -43,7 +43,7 @@ def test_bfloat16_is_packed_where_the_cpu_multiplies_it(rows: int, monkeypatch: 
     expected = block(x.float())
     block = block.to(torch.bfloat16)
     merge_linears(block)
-    assert packed_weights.pack(block) == (3 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
+    assert packed_weights.pack_linears(block) == (3 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
     assert block(x).dtype == torch.bfloat16
     torch.testing.assert_close(block(x).float(), expected, atol=0.03, rtol=0.03)
 
@@ -51,14 +51,14 @@ def test_bfloat16_is_packed_where_the_cpu_multiplies_it(rows: int, monkeypatch: 
 @torch.inference_mode()
 def test_float16_is_not_packed():
     block = Block().to(torch.float16)
-    assert packed_weights.pack(block) == 0
+    assert packed_weights.pack_linears(block) == 0
 
 
 def test_hooks_stay_in_their_place():
     block = Block()
     seen = []
     block.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    assert packed_weights.pack(block) == 3
+    assert packed_weights.pack_linears(block) == 3
     with torch.inference_mode():
         block(torch.randn(1, 3, 24))
     assert seen == [(1, 3, 96)]

@@ -16,6 +16,7 @@ from engine.model.model import StepInput
 from engine.model.shards import GatheredLinear, SummedLinear, alone, check_split
 from engine.parallel.leader import LeadingModel
 from engine.parallel.ranks import Ranks, dumps, loads
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ def make_split_core(ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path) -> Calla
         weights.save_pretrained(tmp_path)
         model = LeadingModel.lead(ranks, str(tmp_path), dtype="float32", device="cpu")
         chosen = Limits(**({"block_size": 8, "prefill_chunk": 19} | limits))
-        return Core(model, tokenizer, blocks, chosen, CutCost(cost))
+        return Core(model, tokenizer, blocks, chosen, RunOptions(CutCost(cost)))
 
     return make
 

@@ -18,6 +18,7 @@ from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
 from engine.run.graphs import DecodeSteps, _Size
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
@@ -37,7 +38,7 @@ def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A small model with everything fused by Triton's kernels."""
     for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
-    monkeypatch.setattr("engine.model.model.pack", lambda inner: None)  # of a CPU's weights
+    monkeypatch.setattr("engine.model.model.pack_linears", lambda inner: None)  # of a CPU's weights
     weights = make_weights(kind, num_hidden_layers=2)
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     twin.load_state_dict(weights.state_dict())
@@ -85,8 +86,7 @@ def test_a_recorded_step_does_the_same_whatever_the_tree(
         tokenizer,
         60,
         Limits(block_size=8, prefill_chunk=64, max_batch=4, max_draft=1),
-        CutCost(0),
-        capture=spy,
+        RunOptions(CutCost(0), spy),
     )
 
     def draft(decoding: list[Sequence], budget: int) -> dict[Sequence, list[int]]:
@@ -209,9 +209,9 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
     seen: list[tuple[list[int], list[int]]] = []
     with device:
         for step in range(5):
-            packed: Any = type("Packed", (), {"tokens": [step] * 4, "positions": [step] * 4, "slots": [step] * 4})
+            batch: Any = type("Batch", (), {"tokens": [step] * 4, "positions": [step] * 4, "slots": [step] * 4})
             work.fill([Item(0, 4, [step, step + 1], 0, 16)], 4)
-            steps._fill(size, packed)
+            steps._fill(size, batch)
             device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
         device.catch_up(len(device.queue))
     assert seen == [([step] * 3, [step, step + 1]) for step in range(5)]

@@ -19,15 +19,16 @@ from engine.model.attention import NAME
 from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.model.model import Model
 from engine.run import graphs
-from engine.run.batch import build, pack
+from engine.run.batch import Batch, to_device
 from engine.run.graphs import Capture, call_again, record, sizes
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.buffers import Heads, WorkBuffers
 from kernels.tree_attention.cost import MeasuredCost, Sample
 from kernels.tree_attention.cut import CutCost
-from kernels.tree_attention.native import works
+from kernels.tree_attention.native import supports
 from kernels.tree_attention.plan import Tiling
 from tests.engine.conftest import make_weights
 from tests.engine.test_greedy import greedy, prompts
@@ -57,7 +58,7 @@ def start(small: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
         model = on_device(small)
         model.use_attention(backend)
         chosen = Limits(**({"block_size": 8, "prefill_chunk": 64, "max_batch": 4} | limits))
-        return Core(model, tokenizer, 100, chosen, CutCost(cost), capture=capture)
+        return Core(model, tokenizer, 100, chosen, RunOptions(CutCost(cost), capture))
 
     return make
 
@@ -79,7 +80,9 @@ def texts(core: Core) -> list[list[int]]:
 def expected(small: Any, tokenizer: Tokenizer) -> list[list[int]]:
     model = on_device(small)
     model.use_attention("torch")
-    return texts(Core(model, tokenizer, 100, Limits(block_size=8, prefill_chunk=64, max_batch=4), CutCost(0)))
+    return texts(
+        Core(model, tokenizer, 100, Limits(block_size=8, prefill_chunk=64, max_batch=4), RunOptions(CutCost(0)))
+    )
 
 
 @pytest.mark.parametrize("cost", [0, 10**9], ids=["shared", "not-shared"])
@@ -192,20 +195,17 @@ def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
     while not all(sequence.generated for sequence in request.sequences):
         core.step()
     step = core.scheduler.schedule()
-    works = [work._replace(draft=(7, 9)) for work in step.works]
-    assert [len(work.sequence.table) for work in works] == [2, 2]
-    packed = pack(dataclasses.replace(step, works=works), 8)
-    assert len(packed.tokens) == len(packed.wanted) == 6
+    chunks = [chunk._replace(draft=(7, 9)) for chunk in step.chunks]
+    assert [len(chunk.sequence.table) for chunk in chunks] == [2, 2]
+    batch = Batch.of(dataclasses.replace(step, chunks=chunks), 8)
+    assert len(batch.tokens) == len(batch.wanted) == 6
     assert core.runner.decode is not None
-    found = core.runner.decode.run(packed, step.shared, core.runner.cost)
+    found = core.runner.decode.run(batch, core.runner.cost)
     assert found is not None
     model = core.model
-    built, _ = build(packed, step.shared, 8, core.runner.cost, model.backend, model.device, 0, 0)
+    built, _ = to_device(batch, core.runner.cost, model.backend, model.device)
     torch.testing.assert_close(found[0], model.forward(built), atol=1e-4, rtol=1e-4)
-    assert (
-        core.runner.decode.run(dataclasses.replace(packed, wanted=[5, 4, 3, 2, 1, 0]), step.shared, core.runner.cost)
-        is None
-    )
+    assert core.runner.decode.run(dataclasses.replace(batch, wanted=[5, 4, 3, 2, 1, 0]), core.runner.cost) is None
 
 
 def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
@@ -262,7 +262,7 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
     heads, cpu = Heads(4, 2, 16, 4), torch.device("cpu")
     assert isinstance(choose("auto", cpu, heads), TorchBackend)
     small = Heads(4, 2, 32, 2)
-    native = NativeBackend if works(small) else TorchBackend
+    native = NativeBackend if supports(small) else TorchBackend
     assert isinstance(choose("auto", cpu, small, torch.bfloat16), native)
     assert isinstance(choose("auto", cpu, small, torch.float16), TorchBackend)
     assert isinstance(choose("torch", cpu, small, torch.bfloat16), TorchBackend)
@@ -298,7 +298,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
     assert seen == [64, 128]
     assert found.queries == 128
     use_tiles(backend, found.queries)
-    assert isinstance(work := backend.prepare([], 1, 16, cpu, 0, 0), WorkBuffers)
+    assert isinstance(work := backend.prepare([], 1, 16, cpu), WorkBuffers)
     assert work.tiling == Tiling(large=128, warps=8)
     use_tiles(backend, 7)
     assert backend.tiling is None

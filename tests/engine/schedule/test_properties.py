@@ -216,18 +216,18 @@ def test_scheduler_under_random_load(seed: int, blocks: int, size: int):
         now[0] += 0.1
         plan = scheduler.schedule()
         scheduler.check_integrity()
-        for work in plan.works:
-            assert work.new >= 1
-            assert work.sequence.computed + work.new <= len(work.sequence.table) * size
-        sampled = [work.sequence for work in plan.works if work.samples]
-        scheduler.advance(plan.works)
+        for chunk in plan.chunks:
+            assert chunk.new >= 1
+            assert chunk.sequence.computed + chunk.new <= len(chunk.sequence.table) * size
+        sampled = [chunk.sequence for chunk in plan.chunks if chunk.samples]
+        scheduler.advance(plan.chunks)
         scheduler.check_integrity()
         for sequence in sampled:
             sequence.tokens.append(rng.randint(0, 9))
             if sequence.remaining <= 0 or rng.random() < 0.05:
                 scheduler.finish(sequence, "stop" if sequence.remaining else "length")
                 scheduler.check_integrity()
-        return bool(plan.works)
+        return bool(plan.chunks)
 
     for _ in range(60):
         action = rng.random()

@@ -16,6 +16,7 @@ from openai import OpenAI
 
 from engine.core import Core
 from engine.loop import EngineLoop
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request
 from engine.server.api import create_app
@@ -33,7 +34,7 @@ def core(request: pytest.FixtureRequest) -> Core:
 
     weights = request.getfixturevalue("weights")
     tokenizer = request.getfixturevalue("tokenizer")
-    return Core(copy_into_engine(weights), tokenizer, 400, Limits(8, prefill_chunk=64), CutCost(0))
+    return Core(copy_into_engine(weights), tokenizer, 400, Limits(8, prefill_chunk=64), RunOptions(CutCost(0)))
 
 
 @pytest.fixture(scope="module")

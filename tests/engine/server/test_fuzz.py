@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.core import Core
 from engine.loop import EngineLoop
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost
@@ -79,7 +80,7 @@ CHATS = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[Core, httpx.Client]]:
     model = copy_into_engine(request.getfixturevalue("weights"))
-    core = Core(model, request.getfixturevalue("tokenizer"), 40, Limits(8, prefill_chunk=32), CutCost(0))
+    core = Core(model, request.getfixturevalue("tokenizer"), 40, Limits(8, prefill_chunk=32), RunOptions(CutCost(0)))
     app = create_app(EngineLoop(core, threads=1), "tiny")
     with serve(app) as url, httpx.Client(base_url=url) as client:
         yield core, client

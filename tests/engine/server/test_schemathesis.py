@@ -13,6 +13,7 @@ from schemathesis.specs.openapi import checks as openapi
 
 from engine.core import Core
 from engine.loop import EngineLoop
+from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import MAX_BODY, create_app
 from kernels.tree_attention.cut import CutCost
@@ -38,7 +39,7 @@ CHOICES = 3  # of a request at most, so that an example costs milliseconds
 @pytest.fixture(scope="module")
 def core(request: pytest.FixtureRequest) -> Core:
     model = copy_into_engine(request.getfixturevalue("weights"))
-    return Core(model, request.getfixturevalue("tokenizer"), 12, Limits(8, prefill_chunk=32), CutCost(0))
+    return Core(model, request.getfixturevalue("tokenizer"), 12, Limits(8, prefill_chunk=32), RunOptions(CutCost(0)))
 
 
 @pytest.fixture(scope="module")

@@ -321,7 +321,7 @@ def test_scheduler_under_random_load_with_random_drafts(seed: int, blocks: int, 
         plan = scheduler.schedule()
         scheduler.check_integrity()
         rows = 0
-        for sequence, new, draft in plan.works:
+        for sequence, new, draft in plan.chunks:
             rows += 1 + len(draft)
             assert len(draft) <= min(limits.max_draft, sequence.remaining - 1) or not draft
             assert sequence.computed + new + len(draft) <= len(sequence.table) * size
@@ -330,8 +330,8 @@ def test_scheduler_under_random_load_with_random_drafts(seed: int, blocks: int, 
             for sequence in rng.choice(live).sequences:
                 scheduler.finish(sequence, "abort")
                 scheduler.check_integrity()
-        sampling = [work for work in plan.works if work.samples and work.sequence.state is State.RUNNING]
-        scheduler.advance(plan.works)
+        sampling = [chunk for chunk in plan.chunks if chunk.samples and chunk.sequence.state is State.RUNNING]
+        scheduler.advance(plan.chunks)
         scheduler.check_integrity()
         for sequence, _, draft in sampling:
             for offset in range(1 + len(draft)):
