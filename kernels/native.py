@@ -17,7 +17,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,6 +53,17 @@ def library() -> ctypes.CDLL | None:
         lack = f"they can't be compiled: {(output.strip() or str(error)).splitlines()[0]}"
     _log.info("no kernels in C: %s", lack)
     return None
+
+
+@functools.cache
+def function(name: str, argument: type[ctypes.Structure]) -> Callable[[Any], Any] | None:
+    """A compiled function that takes the address of an `argument` and returns nothing; `None` where there is none."""
+    compiled = library()
+    if compiled is None:
+        return None
+    found = getattr(compiled, name)
+    found.argtypes, found.restype = [ctypes.POINTER(argument)], None
+    return found  # type: ignore[no-any-return]
 
 
 def pool() -> Pool:

@@ -71,7 +71,7 @@ class PagedContext:
         if tables is None:
             self.ops.store(key, value, keys, values, self.slots)
         else:
-            query = self.ops.rope_store(query, key, value, tables.cos, tables.sin, keys, values, self.slots)
+            query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots)
         return self.backend.attend(query.transpose(0, 1), keys, values, self.work, scale)
 
 
@@ -120,8 +120,6 @@ def paged_tree_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
-    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The function registered as `troop_tree`: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out.
@@ -132,7 +130,7 @@ def paged_tree_attention(
     context: Context | None = getattr(_current, "context", None)
     if context is None:
         raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
-    if attention_mask is not None or is_causal is False or getattr(module, "is_causal", True) is False:
+    if attention_mask is not None or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnsupportedModelError("attention that is not causal")
     window = kwargs.get("sliding_window")
     if window is not None and window < context.longest:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from engine.errors import LoadError
 from kernels.tree_attention import reference
-from kernels.tree_attention.buffers import Heads, WorkBuffers
-from kernels.tree_attention.calibrate import SEQUENCES, measure
+from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.calibrate import GRID, measure
 from kernels.tree_attention.cost import MeasuredCost, fit
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.native import NativeWork, supports
 from kernels.tree_attention.plan import Tiling
@@ -175,7 +176,8 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
     sizes = [heads.group]
     more: dict[str, Any] = {}
     if device.type == "cuda":
-        more = {"sequences": (*SEQUENCES, *GPU_SEQUENCES), "recorded": backend.name == "triton"}
+        sequences = (*GRID.sequences, *GPU_SEQUENCES)
+        more["grid"] = replace(GRID, sequences=sequences, recorded=backend.name == "triton")
     if backend.name == "triton":
         sizes = [tiling.large for tiling in Tiling.candidates(heads.dim, heads.item_bytes)]
     found = []

@@ -37,7 +37,7 @@ class Ops:
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
     silu_mul: Callable[[Tensor], Tensor]
-    rope_store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    rope_store: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, Tensor], Tensor, Tensor, Tensor], Tensor]
     store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
     one_pass: bool  # `add_rms_norm` reads and writes memory once: worth changing a layer for
 

@@ -24,7 +24,7 @@ from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
 from kernels.kv_store.reference import copy_slots
-from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.heads import Heads
 
 _log = logging.getLogger(__name__)
 

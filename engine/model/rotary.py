@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,7 @@ class RotaryError(RuntimeError):
     """The model rotates in a way that cannot be put off."""
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """Cosines and sines of one step's rows, `[tokens, rotary]`."""
 
     cos: Tensor
@@ -116,7 +115,7 @@ def pays(ops: Ops, heads: int, kv_heads: int, head_dim: int, like: Tensor) -> bo
         slots = torch.arange(ROWS, device=like.device) * 2
 
         def fused() -> Any:
-            return ops.rope_store(query, key, value, cos, sin, caches[0], caches[1], slots)
+            return ops.rope_store(query, key, value, (cos, sin), caches[0], caches[1], slots)
 
         def plain() -> Any:
             turned = [

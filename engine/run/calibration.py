@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import MeasuredCost
+from kernels.tree_attention.heads import Heads
 
 logger = logging.getLogger(__name__)
 

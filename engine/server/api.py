@@ -140,9 +140,17 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
     app.add_middleware(BodyLimit, most=MAX_BODY)
     _add_errors(app)
 
+    _add_information(app, service)
+    _add_generation(app, service)
+    return app
+
+
+def _add_information(app: FastAPI, service: Service) -> None:
+    """What the engine says of itself, and the tokens of a text."""
+
     @app.get("/health", responses=answers(Health) | {503: {"model": Health}})
     async def health() -> Response:
-        return JSONResponse({"status": "ok" if loop.alive else "stopped"}, 200 if loop.alive else 503)
+        return JSONResponse({"status": "ok" if service.loop.alive else "stopped"}, 200 if service.loop.alive else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=ERRORS)
     async def metrics() -> Response:
@@ -170,7 +178,11 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
             tokens = await service.in_tokenizer(lambda: service.chat_tokens(messages))
         else:
             tokens = await service.in_tokenizer(lambda: service.tokenizer.encode(prompt, body.add_special_tokens))
-        return JSONResponse({"count": len(tokens), "max_model_len": loop.core.max_model_len, "tokens": tokens})
+        return JSONResponse({"count": len(tokens), "max_model_len": service.loop.core.max_model_len, "tokens": tokens})
+
+
+def _add_generation(app: FastAPI, service: Service) -> None:
+    """Chat and plain completions."""
 
     @app.post("/v1/chat/completions", responses=answers(ChatAnswer, streamed=True))
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
@@ -179,7 +191,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         body.refuse_unsupported()
         tokens = await service.in_tokenizer(lambda: service.chat_tokens(body.messages))
         wanted = body.max_completion_tokens or body.max_tokens
-        otherwise = loop.core.model.defaults.get("max_new_tokens")
+        otherwise = service.loop.core.model.defaults.get("max_new_tokens")
         request = _request(service, body, tokens, wanted, otherwise, body.alternatives)
         request.guide = await service.guide(body)
         return await _answer(service, http, body, [request], True, bool(body.logprobs))
@@ -202,8 +214,6 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
         heads = [service.tokenizer.text(prompt) if isinstance(prompt, list) else prompt for prompt in prompts]
         echo = Echo(requests, heads, body.n, body.logprobs is not None, body.max_tokens == 0)
         return await _answer(service, http, body, requests, False, body.logprobs is not None, echo)
-
-    return app
 
 
 def _model_card(service: Service) -> dict[str, Any]:

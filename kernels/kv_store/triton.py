@@ -11,4 +11,4 @@ def store(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, sl
     Raises:
         ValueError: keys and caches differ in shape or layout.
     """
-    launch(None, key, value, None, None, key_cache, value_cache, slots, None)
+    launch(key, value, key_cache, value_cache, slots)

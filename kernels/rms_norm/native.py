@@ -3,8 +3,6 @@ is of another dtype, and everything where the kernels can't be had.
 """
 
 import ctypes
-import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,7 +23,7 @@ class _Norm(ctypes.Structure):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """See the reference; the result has no gaps."""
-    call = _function()
+    call = native.function("rms_norm", _Norm)
     if call is None or not _fits(x, weight):
         return reference.rms_norm(x, weight, eps)
     rows = rows_of(x)
@@ -50,7 +48,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """See the reference; the results have no gaps."""
-    call = _function()
+    call = native.function("rms_norm", _Norm)
     if call is None or not _fits(x, weight) or residual.dtype != x.dtype or residual.shape != x.shape:
         return reference.add_rms_norm(x, residual, weight, eps)
     x, residual = x.contiguous(), residual.contiguous()
@@ -77,13 +75,3 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 def _fits(x: Tensor, weight: Tensor) -> bool:
     same = x.dtype == weight.dtype == torch.bfloat16 and x.device.type == "cpu"
     return same and x.numel() > 0 and weight.is_contiguous()
-
-
-@functools.cache
-def _function() -> Callable[[_Norm], object] | None:
-    compiled = native.library()
-    if compiled is None:
-        return None
-    found = compiled.rms_norm
-    found.argtypes, found.restype = [ctypes.POINTER(_Norm)], None
-    return found

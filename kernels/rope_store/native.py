@@ -3,8 +3,6 @@
 """
 
 import ctypes
-import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,19 +29,19 @@ def rope_store(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: tuple[Tensor, Tensor],
     key_cache: Tensor,
     value_cache: Tensor,
     slots: Tensor,
 ) -> Tensor:
     """See the reference; of the result, `transpose(0, 1)` has no gaps."""
-    call = _function()
+    call = native.function("rope_store", _Rope)
+    cos, sin = tables
     tensors = (query, key, value, cos, sin, key_cache, value_cache)
     if call is None or not query.numel() or not all(_fits(x) for x in tensors):
-        return reference.rope_store(query, key, value, cos, sin, key_cache, value_cache, slots)
+        return reference.rope_store(query, key, value, tables, key_cache, value_cache, slots)
     if cos.stride(0) != sin.stride(0) or not key_cache.is_contiguous() or not value_cache.is_contiguous():
-        return reference.rope_store(query, key, value, cos, sin, key_cache, value_cache, slots)
+        return reference.rope_store(query, key, value, tables, key_cache, value_cache, slots)
     heads, tokens, dim = query.shape
     slots = slots.contiguous()
     rotated = torch.empty(tokens, heads, dim, dtype=query.dtype)
@@ -68,13 +66,3 @@ def rope_store(
 
 def _fits(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.stride(-1) == 1
-
-
-@functools.cache
-def _function() -> Callable[[_Rope], object] | None:
-    compiled = native.library()
-    if compiled is None:
-        return None
-    found = compiled.rope_store
-    found.argtypes, found.restype = [ctypes.POINTER(_Rope)], None
-    return found

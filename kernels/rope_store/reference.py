@@ -38,8 +38,7 @@ def rope_store(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: tuple[Tensor, Tensor],
     key_cache: Tensor,
     value_cache: Tensor,
     slots: Tensor,
@@ -49,12 +48,12 @@ def rope_store(
     Args:
         query: `[heads, tokens, head_dim]`, any strides.
         key, value: `[kv_heads, tokens, head_dim]`, any strides.
-        cos, sin: `[tokens, rotary]`, see `rotate`.
+        tables: cosines and sines `[tokens, rotary]`, see `rotate`.
         key_cache, value_cache: `[kv_heads, slots, head_dim]`, changed at `slots` and nowhere else.
         slots: `[tokens]` int64, distinct.
 
     Returns:
         the rotated queries, `[heads, tokens, head_dim]`, of any strides.
     """
-    store(rotate(key, cos, sin), value, key_cache, value_cache, slots)
-    return rotate(query, cos, sin)
+    store(rotate(key, *tables), value, key_cache, value_cache, slots)
+    return rotate(query, *tables)

@@ -3,6 +3,8 @@
 A program takes one token and a few heads of either the queries, the keys or the values.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -141,8 +143,7 @@ def rope_store(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: tuple[Tensor, Tensor],
     key_cache: Tensor,
     value_cache: Tensor,
     slots: Tensor,
@@ -152,6 +153,7 @@ def rope_store(
     Raises:
         ValueError: the tables do not fit the heads, or keys and caches differ in shape or layout.
     """
+    cos, sin = tables
     rotary, dim = cos.shape[-1], query.shape[-1]
     if cos.shape != sin.shape or rotary % 2 or not 0 < rotary <= dim or cos.shape[0] != query.shape[1]:
         raise ValueError(f"tables {tuple(cos.shape)} and {tuple(sin.shape)} do not fit queries {tuple(query.shape)}")
@@ -159,7 +161,7 @@ def rope_store(
         raise ValueError(f"queries {tuple(query.shape)} and keys {tuple(key.shape)} differ in tokens or head size")
     heads, tokens, _ = query.shape
     out = torch.empty((tokens, heads, dim), dtype=query.dtype, device=query.device)
-    launch(query, key, value, cos, sin, key_cache, value_cache, slots, out)
+    launch(key, value, key_cache, value_cache, slots, Rotation(query, cos, sin, out))
     return out.transpose(0, 1)
 
 
@@ -172,18 +174,24 @@ def blocks(dim: int, rotary: int) -> dict[str, int]:
     }
 
 
+class Rotation(NamedTuple):
+    """What is rotated beside the keys."""
+
+    query: Tensor  # [heads, tokens, head_dim]
+    cos: Tensor  # [tokens, rotary]
+    sin: Tensor  # [tokens, rotary]
+    out: Tensor  # [tokens, heads, head_dim], the rotated queries
+
+
 def launch(
-    query: Tensor | None,
     key: Tensor,
     value: Tensor,
-    cos: Tensor | None,
-    sin: Tensor | None,
     key_cache: Tensor,
     value_cache: Tensor,
     slots: Tensor,
-    out: Tensor | None,
+    rotation: Rotation | None = None,
 ) -> None:
-    """Start the kernel; without tables nothing is rotated, and without queries only the cache is written."""
+    """Start the kernel; without a rotation, keys and values are only written into the cache."""
     kv_heads, tokens, dim = key.shape
     wanted = (kv_heads, key_cache.shape[1], dim)
     if key.shape != value.shape or key_cache.shape != wanted or value_cache.shape != wanted:
@@ -194,10 +202,11 @@ def launch(
     if not tokens:
         return
     key, value = _dense(key), _dense(value)
-    query = key if query is None else _dense(query)
-    heads = 0 if out is None else query.shape[0]
-    rotary = 0 if cos is None else cos.shape[-1]
-    cos, sin = (key, key) if cos is None or sin is None else (_dense(cos), _dense(sin))
+    query = cos = sin = out = key  # never read where nothing is rotated
+    heads = rotary = 0
+    if rotation is not None:
+        query, cos, sin, out = (_dense(each) for each in rotation)
+        heads, rotary = query.shape[0], cos.shape[-1]
     group = min(HEADS, triton.next_power_of_2(max(heads, kv_heads)))
     parts = triton.cdiv(heads, group) + 2 * triton.cdiv(kv_heads, group)
     _rope_store[(tokens, parts)](
@@ -209,7 +218,7 @@ def launch(
         key_cache,
         value_cache,
         slots,
-        key if out is None else out,
+        out,
         query.stride(1),
         query.stride(0),
         key.stride(1),

@@ -3,8 +3,6 @@ what is of another dtype, and everything where the kernels can't be had.
 """
 
 import ctypes
-import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,7 +21,7 @@ class _Gate(ctypes.Structure):
 
 def silu_mul(gate_up: Tensor) -> Tensor:
     """See the reference."""
-    call = _function()
+    call = native.function("silu_mul", _Gate)
     if call is None or gate_up.dtype != torch.bfloat16 or gate_up.device.type != "cpu" or not gate_up.numel():
         return reference.silu_mul(gate_up)
     gate_up = gate_up.contiguous()
@@ -31,13 +29,3 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     y = torch.empty((*gate_up.shape[:-1], both // 2), dtype=gate_up.dtype)
     call(_Gate(gate_up.data_ptr(), y.data_ptr(), gate_up.numel() // both, both, both // 2, native.pool()))
     return y
-
-
-@functools.cache
-def _function() -> Callable[[_Gate], object] | None:
-    compiled = native.library()
-    if compiled is None:
-        return None
-    found = compiled.silu_mul
-    found.argtypes, found.restype = [ctypes.POINTER(_Gate)], None
-    return found

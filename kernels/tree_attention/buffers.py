@@ -13,25 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
 
 SIMULATED = 8  # programs at once where there is no GPU
-
-
-@dataclass(frozen=True)
-class Heads:
-    """What of a model's shape the plan of a step depends on."""
-
-    query: int
-    kv: int
-    dim: int
-    item_bytes: int  # of one number of the cache
-
-    @property
-    def group(self) -> int:
-        """Query heads per key-value head."""
-        return self.query // self.kv
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ class WorkBuffers:
         place = torch.device(device)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         programs = resident_programs(place, chosen)
-        found = plan(items, rows, block_size, heads.group, heads.kv, chosen, programs, item_bytes=heads.item_bytes)
+        found = plan(items, rows, block_size, heads, chosen, programs)
         buffers = cls.empty(Capacity.of(found), heads, block_size, place, tiling=chosen)
         buffers.load(found)
         return buffers
@@ -151,10 +137,7 @@ class WorkBuffers:
         """
         if rows > self.capacity.rows:
             raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
-        heads = self.heads
-        size, room = self.block_size, self.capacity.partials
-        sizes = (size, heads.group, heads.kv, self.tiling, self.programs)
-        found = plan(items, rows, *sizes, room, heads.item_bytes)
+        found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, self.capacity.partials)
         self.load(found)
         return found
 

@@ -2,21 +2,33 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import Sample
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 
-SEQUENCES = (2, 6, 24, 96)
-TOKENS = (32, 160, 640, 2048)
 COLD = 16 << 20  # bytes written before each run on a CPU: in a model, the caches are full of something else by then
 OWN_TOKENS = 24  # of each sequence, behind the shared ones
-REPEATS = 5
 RECORDED = 10  # runs in a row in one graph
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is timed: each number of sequences over each number of shared tokens."""
+
+    sequences: tuple[int, ...] = (2, 6, 24, 96)
+    tokens: tuple[int, ...] = (32, 160, 640, 2048)
+    repeats: int = 5  # of each measurement; the fastest counts
+    recorded: bool = False  # as a CUDA graph, as decoding steps run: the host's launches would hide the GPU's time
+
+
+GRID = Grid()
+
 
 Prepare = Callable[[Sequence[Item], int], Callable[[Tensor, Tensor, Tensor], object]]
 
@@ -27,11 +39,7 @@ def measure(
     dtype: torch.dtype,
     device: torch.device,
     block_size: int = 16,
-    sequences: Sequence[int] = SEQUENCES,
-    tokens: Sequence[int] = TOKENS,
-    repeats: int = REPEATS,
-    *,
-    recorded: bool = False,
+    grid: Grid = GRID,
 ) -> list[Sample]:
     """Time one layer's attention of decode steps over trees of one shared node.
 
@@ -41,19 +49,17 @@ def measure(
         heads: shape of the attention.
         dtype, device: of queries and caches.
         block_size: tokens per block.
-        sequences, tokens: what is combined.
-        repeats: of each measurement; the best counts.
-        recorded: as a CUDA graph, as decoding steps run: or the host's time to launch would hide what is measured.
+        grid: what is timed.
     """
-    most, times = max(sequences), RECORDED if recorded else 0
-    shared_blocks = -(-max(tokens) // block_size)
+    most, times = max(grid.sequences), RECORDED if grid.recorded else 0
+    shared_blocks = -(-max(grid.tokens) // block_size)
     own_blocks = -(-OWN_TOKENS // block_size)
     slots = (shared_blocks + most * own_blocks) * block_size
     caches = torch.randn(2, heads.kv, slots, heads.dim, device=device, dtype=torch.float32).to(dtype)
     query = torch.randn(most, heads.query, heads.dim, device=device, dtype=torch.float32).to(dtype)
     samples = []
-    for count in sequences:
-        for length in tokens:
+    for count in grid.sequences:
+        for length in grid.tokens:
             blocks = -(-length // block_size)
             spans = []
             for index in range(count):
@@ -64,7 +70,7 @@ def measure(
                 rule = CutCost(0 if shared else 1 << 60)
                 items = cut(spans, [0, *[blocks] * (count - 1)], block_size, rule)
                 attend = prepare(items, count)
-                seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, repeats, times)  # type: ignore[misc]
+                seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, grid.repeats, times)  # type: ignore[misc]
                 samples.append(Sample(count, blocks * block_size, shared, seconds))
     return samples
 

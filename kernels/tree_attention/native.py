@@ -5,8 +5,6 @@ anew for every few queries. Here the list is cut into pieces, rows against keys,
 """
 
 import ctypes
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.worklist import WorkList
 
 QUERIES = 96  # of a piece and a key head, `MOST_QUERIES` of cpu.c
@@ -43,17 +41,8 @@ PIECE = np.dtype(
 def supports(heads: Heads) -> bool:
     """Whether attention of such heads can be computed so here, in bfloat16."""
     fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
-    return fits and _function() is not None
-
-
-@functools.cache
-def _function() -> Callable[[_Attention], object] | None:
     compiled = native.library()
-    if compiled is None or not compiled.tree_attention_works():
-        return None
-    found = compiled.tree_attention
-    found.argtypes, found.restype = [ctypes.POINTER(_Attention)], None
-    return found
+    return fits and compiled is not None and bool(compiled.tree_attention_works())
 
 
 @dataclass(eq=False)
@@ -98,7 +87,7 @@ class NativeWork:
         """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]`, all bfloat16 -> `[rows, heads,
         head_dim]`; see `kernels.tree_attention.reference`.
         """
-        call = _function()
+        call = native.function("tree_attention", _Attention)
         assert call is not None
         assert key_cache.is_contiguous(), "the cache is"
         assert value_cache.is_contiguous(), "the cache is"

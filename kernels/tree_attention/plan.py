@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
@@ -89,12 +90,10 @@ def plan(
     items: Sequence[Item],
     rows: int,
     block_size: int,
-    group: int,
-    kv_heads: int,
+    heads: Heads,
     tiling: Tiling,
     programs: int,
     most_partials: int | None = None,
-    item_bytes: int = 2,
 ) -> Plan:
     """Cut items into tiles.
 
@@ -102,61 +101,106 @@ def plan(
         items: of the step, in any order; those without keys count for nothing.
         rows: of the batch.
         block_size: tokens per block.
-        group: query heads per key-value head.
-        kv_heads: key-value heads; every tile runs once for each.
+        heads: shape of the attention; every tile runs once for each key-value head.
         tiling: sizes of tiles.
         programs: how many the GPU runs at once; keys are split until there are about as many.
         most_partials: room for partial results; splits are given up to keep within it.
-        item_bytes: of one number of the cache.
 
     Raises:
         CapacityError: there are more partial results than `most_partials` without any split.
         ValueError: an item is out of range.
     """
-    fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks)) for i in items if i.end > i.begin]
-    if not fields:
+    found = [item for item in items if item.end > item.begin]
+    if not found:
         nothing = np.zeros(0, dtype=np.int32)
         return Plan(nothing.reshape(0, TILE_FIELDS), nothing, np.zeros(rows + 1, dtype=np.int32), nothing)
-    row_begin, row_end, begin, end, causal, length = np.array(fields, dtype=np.int64).T
-    _check(row_begin, row_end, begin, end, causal, length, rows, block_size)
-    used = -(-end // block_size)
+    ranges = _Ranges.of(found)
+    ranges.check(rows, block_size)
+    used = -(-ranges.end // block_size)
     blocks = np.fromiter(
-        itertools.chain.from_iterable(i.blocks[: -(-i.end // block_size)] for i in items if i.end > i.begin),
+        itertools.chain.from_iterable(i.blocks[: -(-i.end // block_size)] for i in found),
         dtype=np.int32,
         count=int(used.sum()),
     )
-    count = row_end - row_begin
-    queries = count * group
+    count = ranges.row_end - ranges.row_begin
+    queries = count * heads.group
     size = np.where(queries > tiling.small, tiling.large, tiling.small)
     weight = np.where(queries > tiling.small, LARGE_WEIGHT, 1)
     across = -(-queries // size)  # query tiles
     # A partial result is written and read in float32 by each query head; a key is read, and its value.
-    per_partial = 2 * 4 * group / (2 * item_bytes)
-    load = _Load(end - begin, weight, across, count, kv_heads)
+    per_partial = 2 * 4 * heads.group / (2 * heads.item_bytes)
+    load = _Load(ranges.end - ranges.begin, weight, across, count, heads.kv)
     chunk, splits = load.split(tiling.keys, programs, most_partials, per_partial)
     partial = np.cumsum(count * splits) - count * splits
 
-    # Tiles of one split are neighbours: they read the same keys, which are then in the GPU's cache.
-    per_item = splits * across
-    item = np.repeat(np.arange(len(fields)), per_item)
-    place = np.arange(len(item)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
-    split, tile = place // across[item], place % across[item]
-    first = row_begin[item] * group + tile * size[item]
-    last = np.minimum(first + size[item], row_end[item] * group)
-    low = begin[item] + split * chunk[item]
-    high = np.minimum(low + chunk[item], end[item])
-    diagonal = np.where(causal[item], begin[item] - row_begin[item], SEES_ALL)
-    high = np.maximum(np.minimum(high, (last - 1) // group + diagonal + 1), low)
-    entry = (np.cumsum(used) - used)[item]
-    offset = partial[item] + split * count[item] - row_begin[item]  # partial of a row: the row plus this
-    tiles = np.stack((first, last, low, high, entry, diagonal, offset, np.zeros_like(first)), axis=1)
-    tiles = tiles[np.argsort(-(high - low) * weight[item], kind="stable")].astype(np.int32)
-
-    part = np.repeat(np.arange(len(fields)), count * splits)
-    owner = row_begin[part] + (np.arange(len(part)) - partial[part]) % count[part]
+    part = np.repeat(np.arange(len(found)), count * splits)
+    owner = ranges.row_begin[part] + (np.arange(len(part)) - partial[part]) % count[part]
     starts = np.zeros(rows + 1, dtype=np.int32)
     np.cumsum(np.bincount(owner, minlength=rows), out=starts[1:])
+    cuts = _Cuts(size, across, weight, chunk, splits, partial, np.cumsum(used) - used)
+    tiles = _tiles(ranges, cuts, heads.group)
     return Plan(tiles, blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
+
+
+class _Ranges(NamedTuple):
+    """The items' fields, one array each, int64."""
+
+    row_begin: Any
+    row_end: Any
+    begin: Any
+    end: Any
+    causal: Any
+    length: Any  # blocks
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> "_Ranges":
+        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks)) for i in items]
+        return cls(*np.array(fields, dtype=np.int64).T)
+
+    def check(self, rows: int, block_size: int) -> None:
+        """Raise `ValueError` where an item is out of range."""
+        row_begin, row_end, begin, end, causal, length = self
+        wrong = (row_begin < 0) | (row_end <= row_begin) | (row_end > rows) | (begin < 0) | (end > length * block_size)
+        wrong |= (causal != 0) & (end - begin != row_end - row_begin)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f"work item out of range: rows {row_begin[at]} to {row_end[at]} of {rows}, tokens {begin[at]} to "
+                f"{end[at]} of {length[at]} blocks of {block_size}{', causal' if causal[at] else ''}"
+            )
+
+
+class _Cuts(NamedTuple):
+    """How each item is cut into tiles, one array each."""
+
+    size: Any  # queries of a tile
+    across: Any  # query tiles
+    weight: Any  # time of a key in a tile
+    chunk: Any  # tokens of a split
+    splits: Any
+    partial: Any  # its first partial result
+    entry: Any  # its first entry in the block list
+
+
+def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
+    """`[tiles, TILE_FIELDS]`, costliest first."""
+    # Tiles of one split are neighbours: they read the same keys, which are then in the GPU's cache.
+    per_item = cuts.splits * cuts.across
+    item = np.repeat(np.arange(len(per_item)), per_item)
+    place = np.arange(len(item)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
+    split, tile = place // cuts.across[item], place % cuts.across[item]
+    row_begin, row_end, begin, end, causal, _ = ranges
+    first = row_begin[item] * group + tile * cuts.size[item]
+    last = np.minimum(first + cuts.size[item], row_end[item] * group)
+    low = begin[item] + split * cuts.chunk[item]
+    high = np.minimum(low + cuts.chunk[item], end[item])
+    diagonal = np.where(causal[item], begin[item] - row_begin[item], SEES_ALL)
+    high = np.maximum(np.minimum(high, (last - 1) // group + diagonal + 1), low)
+    count = row_end - row_begin
+    offset = cuts.partial[item] + split * count[item] - row_begin[item]  # partial of a row: the row plus this
+    tiles = np.stack((first, last, low, high, cuts.entry[item], diagonal, offset, np.zeros_like(first)), axis=1)
+    costliest = np.argsort(-(high - low) * cuts.weight[item], kind="stable")
+    return tiles[costliest].astype(np.int32)
 
 
 class _Load(NamedTuple):
@@ -216,16 +260,3 @@ class _Load(NamedTuple):
         waves = np.arange(1, min(WAVES, int(ends[-1] - 1) // programs) + 1)  # behind so many full ones comes another
         meeting = cost[np.searchsorted(ends, waves * programs, side="right")] * (waves + 1)
         return max(float((cost * tiles[order]).sum()) / programs, float(cost[0]), float(meeting.max(initial=0)))
-
-
-def _check(
-    row_begin: Any, row_end: Any, begin: Any, end: Any, causal: Any, length: Any, rows: int, block_size: int
-) -> None:
-    wrong = (row_begin < 0) | (row_end <= row_begin) | (row_end > rows) | (begin < 0) | (end > length * block_size)
-    wrong |= (causal != 0) & (end - begin != row_end - row_begin)
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"work item out of range: rows {row_begin[at]} to {row_end[at]} of {rows}, tokens {begin[at]} to {end[at]} "
-            f"of {length[at]} blocks of {block_size}{', causal' if causal[at] else ''}"
-        )

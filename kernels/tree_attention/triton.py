@@ -15,7 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.lse_merge.triton import merge_ranges
-from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.worklist import WorkList
 

@@ -12,9 +12,9 @@ import torch
 from engine.cache.blocks import BlockAllocator
 from engine.schedule.tree_order import common_prefix
 from kernels.attention.reference import plain
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.reference import tree_attention_output
 from kernels.tree_attention.worklist import WorkList
 

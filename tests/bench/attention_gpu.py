@@ -11,7 +11,8 @@ from torch import Tensor
 
 from engine.model.backends import TritonBackend, calibrate, use_tiles
 from kernels.attention.reference import plain
-from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.triton import tree_attention
 from tests.bench.attention_trees import BLOCK, SHARE_ALL, SHARE_NONE, Shape, floor_bytes, useful_flops

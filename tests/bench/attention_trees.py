@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import Tiling, plan
 
@@ -111,7 +111,7 @@ def count(shape: Shape, rule: CutRule, programs: int = Tiling().programs * PROCE
     for _ in range(3):
         begin = time.perf_counter()
         items = cut(spans, shared, BLOCK, rule, in_place=False)
-        found = plan(items, shape.sequences, BLOCK, heads.group, heads.kv, tiling, programs)
+        found = plan(items, shape.sequences, BLOCK, heads, tiling, programs)
         best = min(best, time.perf_counter() - begin)
     keys = found.tiles[:, 3] - found.tiles[:, 2]
     queries = np.where(found.tiles[:, 1] - found.tiles[:, 0] > tiling.small, tiling.large, tiling.small)

@@ -64,7 +64,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from kernels.lse_merge.triton import HEADS, PARTS, _merge
-    from kernels.tree_attention.buffers import Heads
+    from kernels.tree_attention.heads import Heads
     from kernels.tree_attention.plan import Tiling
     from kernels.tree_attention.triton import _tree_attention, constants
     from tests.kernels.compiling import ARCHITECTURES, table, usage

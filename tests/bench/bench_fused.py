@@ -90,7 +90,7 @@ def cases(size: Size, rows: int, like: Tensor, ops: Ops) -> Iterator[tuple[str, 
     slots = torch.randperm(4 * rows, generator=torch.Generator().manual_seed(0))[:rows].to(like.device)
 
     def fused() -> tuple[Tensor, Tensor]:
-        out = ops.rope_store(query[0], key[0], value[0], cos[0], sin[0], cache[0], cache[1], slots)
+        out = ops.rope_store(query[0], key[0], value[0], (cos[0], sin[0]), cache[0], cache[1], slots)
         return out, cache
 
     def plain() -> tuple[Tensor, Tensor]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cut import CutCost, cut
+from kernels.tree_attention.heads import Heads
 from tests.bench import attention_cpu, bench_attention
 from tests.bench.attention_trees import (
     SHARE_ALL,

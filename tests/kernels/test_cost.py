@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kernels.attention.reference import plain
-from kernels.tree_attention.buffers import Heads
-from kernels.tree_attention.calibrate import measure
+from kernels.tree_attention.calibrate import Grid, measure
 from kernels.tree_attention.cost import MeasuredCost, Sample, fit
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.reference import tree_attention
 from kernels.tree_attention.worklist import WorkList
@@ -139,7 +139,7 @@ def test_a_real_calibration_on_the_processor(monkeypatch: pytest.MonkeyPatch):
         return attend
 
     device = torch.device("cpu")
-    samples = measure(prepare, heads, torch.float32, device, sequences=(2, 12, 32), tokens=(64, 512, 1024), repeats=2)
+    samples = measure(prepare, heads, torch.float32, device, grid=Grid((2, 12, 32), (64, 512, 1024), 2))
     assert checked
     assert len(samples) == 18
     found = fit(samples, heads.group, 1)

@@ -60,8 +60,8 @@ def test_rotation_and_store(tokens: int, dim: int, rotary: int):
     cos, sin = some(tokens, rotary, seed=1), some(tokens, rotary, seed=2)
     slots = torch.randperm(100, generator=torch.Generator().manual_seed(0))[:tokens]
     caches = [torch.zeros(2, 100, dim, dtype=torch.bfloat16) for _ in range(4)]
-    found = rope_store.rope_store(query, key, value, cos, sin, *caches[:2], slots)
-    expected = rope_store_reference.rope_store(query, key, value, cos, sin, *caches[2:], slots)
+    found = rope_store.rope_store(query, key, value, (cos, sin), *caches[:2], slots)
+    expected = rope_store_reference.rope_store(query, key, value, (cos, sin), *caches[2:], slots)
     torch.testing.assert_close(found, expected, rtol=2**-7, atol=2**-8)
     torch.testing.assert_close(caches[0], caches[2], rtol=2**-7, atol=2**-8)
     assert torch.equal(caches[1], caches[3])

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import SEES_ALL, CapacityError, Plan, Tiling, plan
 from tests.kernels.test_tree_attention import grow
 
 TILING = Tiling(small=4, large=10, keys=8)
+ONE_HEAD = Heads(1, 1, 128, 2)
 
 
 def met(found: Plan, group: int, block_size: int) -> tuple[collections.Counter, dict[tuple[int, int], set[int]]]:
@@ -36,7 +38,7 @@ def test_every_query_meets_every_key_once(programs: int, group: int):
         tree = grow(seed, 3, block_size, seed=seed, chunk=1 + 6 * (seed % 2))
         rows = sum(span.new for span in tree.spans)
         items = cut(tree.spans, tree.shared, block_size, CutCost(0))
-        found = plan(items, rows + 2, block_size, group, 2, TILING, programs)
+        found = plan(items, rows + 2, block_size, Heads(2 * group, 2, 64, 2), TILING, programs)
         pairs, partials = met(found, group, block_size)
         expected: collections.Counter = collections.Counter()
         row = 0
@@ -66,7 +68,7 @@ def test_the_gpu_is_full(rows: int, tokens: int, group: int, kv_heads: int):
     spans = [Span([*blocks, 10**6 + row], 1, tokens + 1 + row % 16) for row in range(rows)]
     items = cut(spans, [0, *[len(blocks)] * (rows - 1)], 16, CutCost(0))
     programs = 2 * 132
-    found = plan(items, rows, 16, group, kv_heads, Tiling(), programs)
+    found = plan(items, rows, 16, Heads(group * kv_heads, kv_heads, 128, 2), Tiling(), programs)
     lengths = (found.tiles[:, 3] - found.tiles[:, 2]) * np.where(found.tiles[:, 1] - found.tiles[:, 0] > 16, 2, 1)
     share = lengths.sum() * kv_heads / programs
     assert lengths.max() <= share + 128
@@ -77,7 +79,7 @@ def test_the_gpu_is_full(rows: int, tokens: int, group: int, kv_heads: int):
 
 def test_tiles_of_one_split_are_neighbours():
     """They read the same keys, which the second then finds in the GPU's cache."""
-    found = plan([Item(0, 64, range(64), 0, 1024)], 64, 16, 4, 1, Tiling(), 32)
+    found = plan([Item(0, 64, range(64), 0, 1024)], 64, 16, Heads(4, 1, 128, 2), Tiling(), 32)
     order = [(begin, first) for first, _, begin, *_ in found.tiles.tolist()]
     assert order == sorted(order)
     assert len({begin for begin, _ in order}) > 1
@@ -85,10 +87,10 @@ def test_tiles_of_one_split_are_neighbours():
 
 def test_splits_are_given_up_for_want_of_room():
     items = [Item(0, 3, range(100), 0, 1600)]
-    assert len(plan(items, 3, 16, 1, 1, Tiling(), 50).slots) > 9
-    assert len(plan(items, 3, 16, 1, 1, Tiling(), 50, most_partials=9).slots) <= 9
+    assert len(plan(items, 3, 16, ONE_HEAD, Tiling(), 50).slots) > 9
+    assert len(plan(items, 3, 16, ONE_HEAD, Tiling(), 50, most_partials=9).slots) <= 9
     with pytest.raises(CapacityError, match="3 partial results, its buffers have room for 2"):
-        plan(items, 3, 16, 1, 1, Tiling(), 50, most_partials=2)
+        plan(items, 3, 16, ONE_HEAD, Tiling(), 50, most_partials=2)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +100,11 @@ def test_splits_are_given_up_for_want_of_room():
 )
 def test_items_out_of_range_are_refused(item: Item):
     with pytest.raises(ValueError, match="item"):
-        plan([item], 2, 4, 1, 1, TILING, 1)
+        plan([item], 2, 4, ONE_HEAD, TILING, 1)
 
 
 def test_tiles_of_items_that_are_not_causal_see_all():
-    found = plan([Item(0, 2, [5], 0, 3), Item(0, 2, [6], 1, 3, causal=True)], 2, 4, 1, 1, TILING, 1)
+    found = plan([Item(0, 2, [5], 0, 3), Item(0, 2, [6], 1, 3, causal=True)], 2, 4, ONE_HEAD, TILING, 1)
     assert sorted(found.tiles[:, 5].tolist()) == [1, SEES_ALL]
     assert found.keys_read == 5
 

@@ -44,7 +44,7 @@ class Case:
         caches = self.caches.clone()
         tables = (self.cos, self.sin)
         assert callable(function)
-        out = function(self.query, self.key, self.value, *tables, caches[0], caches[1], self.slots)
+        out = function(self.query, self.key, self.value, tables, caches[0], caches[1], self.slots)
         return out, caches
 
 
@@ -99,7 +99,7 @@ def test_layers_of_one_cache():
     case = Case((4, 2, 6, 32, 32), torch.float32)
     cache = torch.full((3, 2, 2, 40, 32), torch.nan, device=DEVICE)
     tables = (case.cos, case.sin)
-    kernel.rope_store(case.query, case.key, case.value, *tables, cache[1, 0], cache[1, 1], case.slots)
+    kernel.rope_store(case.query, case.key, case.value, tables, cache[1, 0], cache[1, 1], case.slots)
     assert cache[0].isnan().all()
     assert cache[2].isnan().all()
     assert torch.equal(cache[1, 1][:, case.slots], case.value)

@@ -5,7 +5,7 @@ commonly and numbers have 16 bits, and as many programs fit on a multiprocessor 
 import pytest
 
 from kernels.lse_merge.triton import HEADS, PARTS, _merge
-from kernels.tree_attention.buffers import Heads
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.triton import _tree_attention, constants
 from tests.kernels.compiling import check

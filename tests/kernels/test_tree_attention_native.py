@@ -5,8 +5,8 @@ import torch
 
 from kernels.attention.reference import plain
 from kernels.tree_attention import native, reference
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.worklist import WorkList
 from tests.kernels.poison import poisoned

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from kernels.attention.reference import plain
-from kernels.tree_attention.buffers import Capacity, Heads, Scratch, WorkBuffers
+from kernels.tree_attention.buffers import Capacity, Scratch, WorkBuffers
 from kernels.tree_attention.cut import CutCost, Span, cut
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError, Tiling
 from kernels.tree_attention.reference import tree_attention as reference

@@ -20,8 +20,9 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams, State
 from engine.text.tokenizer import Tokenizer
-from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.buffers import WorkBuffers
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
 from tests.engine.test_greedy import check, generate, greedy, prompts

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine.run.calibration import default_file, device_name, measured_cost, shape_name
-from kernels.tree_attention.buffers import Heads
 from kernels.tree_attention.cost import MeasuredCost
+from kernels.tree_attention.heads import Heads
 
 COST = MeasuredCost(0.25, 4.0, 0.5, 0.125, 0.0, 2, 64)
 

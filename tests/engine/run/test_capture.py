@@ -22,8 +22,9 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
-from kernels.tree_attention.buffers import Capacity, Heads, Staging, WorkBuffers
+from kernels.tree_attention.buffers import Capacity, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_weights
 from tests.engine.run.capturing import Recording, recording

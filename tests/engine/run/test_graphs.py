@@ -25,9 +25,11 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
-from kernels.tree_attention.buffers import Heads, WorkBuffers
+from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.calibrate import Grid
 from kernels.tree_attention.cost import MeasuredCost, Sample
 from kernels.tree_attention.cut import CutCost
+from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.native import supports
 from kernels.tree_attention.plan import Tiling
 from tests.engine.conftest import make_weights
@@ -305,7 +307,9 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("kernels.tree_attention.calibrate.measure.__defaults__", (16, (2, 8, 32), (32, 256, 1024), 2))
+    monkeypatch.setattr(
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2))
+    )
     found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
     assert found.group == 2
     assert min(found.read, found.item, found.row) >= 0
