@@ -22,6 +22,7 @@ from engine.loop import EngineLoop
 from engine.parallel import follower
 from engine.parallel.ranks import Ranks, dumps
 from engine.schedule.sequence import Request
+from engine.server import process
 from tests.engine.test_greedy import greedy
 from tests.patience import PATIENCE, until
 
@@ -42,7 +43,7 @@ def test_a_killed_process_fails_the_requests_and_ends_the_command(
         submit(loop, request)
         submitted.append(request)
 
-    monkeypatch.setattr(cli, "Ranks", start)
+    monkeypatch.setattr(process, "Ranks", start)
     monkeypatch.setattr(EngineLoop, "submit", count)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
