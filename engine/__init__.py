@@ -2,6 +2,6 @@
 
 import logging
 
-# At import, and for other devices than this one: what torchao cannot load, and of what torch.compile disapproves in it.
+# Warnings at import about other devices: what torchao cannot load, and what torch.compile finds unsupported in it.
 for _noisy in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)

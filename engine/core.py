@@ -1,4 +1,4 @@
-"""The engine without threads or HTTP: requests in, one step at a time, outputs out. `Core.step` tells a step."""
+"""The engine without threads or HTTP: requests in, one step at a time, outputs out. Start reading at `Core.step`."""
 
 import logging
 import time
@@ -110,7 +110,7 @@ class Core:
             outputs = list(self._compute(step))
         except RankError:
             raise
-        except Exception as error:  # whatever it is, the engine goes on with the others
+        except Exception as error:  # whatever it is, the engine continues with the others
             self.stats.failed_steps += 1
             logger.exception("a step failed; its requests end with an error")
             return self._failures.step_failed(step, error)
@@ -144,8 +144,8 @@ class Core:
                 yield output
 
     def logits(self, step: Step) -> Tensor:
-        """Run the chunks of a step: logits of their sampled rows, `[sampled, vocabulary]` float32. Log-probabilities of
-        prompts, where they are wanted, are noted.
+        """Run the chunks of a step: logits of their sampled rows, `[sampled, vocabulary]` float32. Requested
+        log-probabilities of prompts are stored.
         """
         batch = Batch.of(step, self.limits.block_size)
         found, shared_tokens = self.runner.run(batch)

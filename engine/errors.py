@@ -9,7 +9,7 @@ EngineError
     │   └── ContextLengthError 400, the prompt or what it asks for does not fit
     ├── AuthenticationError    401
     ├── UnknownModelError      404
-    ├── OverloadedError        429, the waiting room is full
+    ├── OverloadedError        429, too many requests wait
     ├── StepError              500, the step that computed this request failed
     ├── RankError              500, a process of a tensor-parallel engine is gone; the engine ends
     └── ShutdownError          503, the engine is stopping
@@ -21,7 +21,7 @@ class EngineError(Exception):
 
 
 class GraphError(EngineError):
-    """The model's step cannot be recorded, or does something else when it is replayed."""
+    """The model's step cannot be recorded, or gives another result when it is replayed."""
 
 
 class LoadError(EngineError):
@@ -84,7 +84,7 @@ class UnknownModelError(ServingError):
 
 
 class OverloadedError(ServingError):
-    """As many requests wait as are allowed to."""
+    """Too many requests wait already."""
 
     status = 429
     kind = "rate_limit_error"
@@ -92,7 +92,7 @@ class OverloadedError(ServingError):
 
 
 class StepError(ServingError):
-    """The step that computed this request failed; others go on."""
+    """The step that computed this request failed; other requests continue."""
 
     code = "step_failed"
 
@@ -112,7 +112,7 @@ class ShutdownError(ServingError):
 
 
 def one_line(error: object) -> str:
-    """What an error says, on one line of bounded length, so that a terminal and a log show it as one."""
+    """An error's message as one line of bounded length, for terminals and logs."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 500 else f"{text[:497]}..."
 

@@ -1,6 +1,6 @@
-"""The engine's thread: it owns the core, and is reached through a mailbox; outputs go back to the event loop.
+"""The engine's thread: it owns the core and reads a mailbox; outputs go back to the event loop.
 
-The event loop stays responsive because all computation happens here, and torch gives up the interpreter's lock inside.
+The event loop stays responsive because all computation happens here, and torch releases the interpreter's lock.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from engine.schedule.sequence import Output, Request
 
 logger = logging.getLogger(__name__)
 
-LAST_STEP = 5.0  # seconds for the step that a dead process may have left waiting
+LAST_STEP = 5.0  # seconds to wait for a step that a dead process may block
 
 
 class EngineLoop:
@@ -36,7 +36,7 @@ class EngineLoop:
         self._wake = threading.Condition()
         self._stopping = False
         self._failure: RankError | None = None
-        self._live: dict[int, Request] = {}  # requests that still owe an output, by identity
+        self._live: dict[int, Request] = {}  # requests without their last output, by identity
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._events: asyncio.AbstractEventLoop | None = None
 
@@ -68,7 +68,9 @@ class EngineLoop:
 
     @property
     def stuck(self) -> bool:
-        """Whether the thread computes on although it was told to end: it waits for a process that is gone."""
+        """Whether the thread is still computing although it was told to end, since it waits for a process that is
+        gone.
+        """
         return self._failure is not None and self._thread.is_alive()
 
     @property
@@ -87,7 +89,7 @@ class EngineLoop:
         self._post("submit", request)
 
     def abort(self, request: Request) -> None:
-        """Stop a request at the next step; nothing more is heard of it. No effect on a finished one."""
+        """Stop a request at the next step; it gets no more outputs. No effect on a finished one."""
         if not self._stopping:
             self._post("abort", request)
 
@@ -104,8 +106,8 @@ class EngineLoop:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         torch.set_flush_denormal(True)  # before this thread's helpers start: they inherit it, and denormals are slow
-        sys.setswitchinterval(0.001)  # seconds: this thread hands the lock over often and wants it back soon
-        gc.freeze()  # the model and what was imported need not be looked through again
+        sys.setswitchinterval(0.001)  # seconds: this thread releases the lock often and needs it back soon
+        gc.freeze()  # the collector need not look through the model and the modules again
         while True:
             with self._wake:
                 while not (self._mail or self._stopping or self.core.busy):
@@ -130,7 +132,7 @@ class EngineLoop:
             return self.core.step()
         except RankError:
             raise
-        except Exception as error:  # a fault of the scheduler itself: start over rather than die
+        except Exception as error:  # a fault of the scheduler itself: start over rather than end
             logger.exception("the engine lost its state and starts over; all its requests end with an error")
             outputs = self._fail_all(StepError(f"the engine failed: {type(error).__name__}: {error}"))
             self.core.reset()

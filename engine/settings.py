@@ -7,7 +7,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
-CPU_CACHE = 2 << 30  # bytes, where nothing else is said
+CPU_CACHE = 2 << 30  # bytes, the default
 
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
@@ -26,12 +26,12 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8100, ge=0, le=65535)  # 0: any free port
     api_key: str | None = None
-    follow_stdin: bool = False  # end when standard input closes, as it does when whoever started the engine ends
+    follow_stdin: bool = False  # end when standard input closes, as it does when the parent process ends
     device: devices = "auto"
     dtype: type_names = "auto"
     quantization: quantizations = "none"  # of the linears' weights
     tensor_parallel: int = Field(default=1, ge=1, le=64)  # processes that split the model, one GPU each
-    threads: int | None = Field(default=None, ge=1)  # of torch, in each process; None: the cores it may use, shared out
+    threads: int | None = Field(default=None, ge=1)  # of torch, per process; None: the cores, divided up
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
@@ -46,8 +46,8 @@ class Settings(BaseModel):
     speculation: Literal["auto", "off"] = "auto"  # auto: where it pays
     max_draft: int = Field(default=32, ge=1, le=256)  # tokens guessed per sequence and step
     batch_invariant: bool = False  # a sequence's output is the same bits whatever else runs; slower
-    lease_seconds: float = Field(default=120.0, ge=0)  # a finished prefix stays at least so long, memory permitting
+    lease_seconds: float = Field(default=120.0, ge=0)  # that a finished prefix stays cached, memory permitting
     item_tokens: int | None = Field(default=None, ge=0)  # `kernels.tree_attention.cut.CutCost`; None: by calibration
     attention_backend: backends = "auto"  # auto: Triton on a GPU, torch elsewhere
-    calibrate: bool = False  # measure what attention costs here, even if it is known, or this is no GPU
+    calibrate: bool = False  # measure what attention costs, even if it is known or there is no GPU
     cuda_graphs: bool = True  # decode steps as graphs, where attention is by Triton on a GPU

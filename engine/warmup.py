@@ -1,10 +1,10 @@
-"""Warm-up: the largest steps that can ever come are computed once before the engine says that it is ready, so that
-memory runs out at start, in words, and not under load.
+"""Warm-up: the largest possible steps are computed once before the engine reports that it is ready, so that a lack of
+memory shows at start, with a message, and not under load.
 
-A full prefill chunk beside as many decoding rows as may run, over the whole cache: each row has blocks of its own,
-scattered, which is the dearest case for attention; rows are sampled with all filters and log-probabilities. On CUDA
-also a step of decoding rows alone, which takes another path there. What they write is never read: a row reads only
-what it wrote or a match found.
+Such a step is a full prefill chunk beside as many decoding rows as may run, over the whole cache: each row has its own
+scattered blocks, the most expensive case for attention; rows are sampled with all filters and log-probabilities. On
+CUDA there is also a step of decoding rows alone, which takes another path. What they write is never read: a row only
+reads what it wrote or what matched its prompt.
 """
 
 import logging
@@ -23,15 +23,15 @@ from engine.text.output import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)
 
-ALTERNATIVES = 20  # log-probabilities per token, the most that the API grants
+ALTERNATIVES = 20  # log-probabilities per token, the most that the API allows
 HOT = SamplingParams(temperature=1.0, top_p=0.5, min_p=1e-6)
 
 
 def warm_up(core: Core) -> int:
-    """Compute the largest step; return the bytes that they need beside model and cache.
+    """Compute the largest step; return the bytes that it needs beside model and cache.
 
     Raises:
-        LoadError: it failed, most often for want of memory; it says which setting to lower.
+        LoadError: it failed, most often for lack of memory; the message says which setting to lower.
     """
     begin = time.perf_counter()
     device = core.model.device
@@ -49,7 +49,7 @@ def warm_up(core: Core) -> int:
         raise LoadError(
             f"the largest step cannot be computed: {error}: lower --prefill-chunk or --max-batch"
         ) from error
-    except Exception as error:  # whatever a model raises when it is too much
+    except Exception as error:  # whatever a model raises when memory runs out
         raise _explain(core, error) from error
     peak = watch.peak()
     cache = core.model.cache.nbytes
@@ -64,7 +64,7 @@ def warm_up(core: Core) -> int:
 
 def fit_cache(core: Core, share: float) -> int:
     """Size the cache of a CUDA core such that model, cache and the largest step fill `share` of the GPU's memory;
-    return its blocks. The core's own cache, small, is used to find out.
+    return its blocks. The core's present small cache is used to find out.
 
     Raises:
         LoadError: nothing is left for a cache, or the largest step fails even with a small one.
@@ -95,7 +95,7 @@ def blocks_that_fit(core: Core, free: int, total: int, small: int, peak: int, sh
 
 
 def _explain(core: Core, error: Exception) -> LoadError:
-    """What was too much, found by halving: the sequences alone, or the chunk beside them."""
+    """What was too large, found by halving: the sequences alone, or the chunk beside them."""
     rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
     most = _largest(rows, lambda count: _run(core, count, 0))
     if most == rows:

@@ -46,7 +46,7 @@ ALWAYS __mmask16 lanes(int64_t at, int64_t size)
 /* e^x to within 2 units in the last place: 2^n times a polynomial of the rest (Cephes). 0 below -104. */
 ALWAYS __m512 exponential(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-105), x); /* what is no number stays so: the second counts then */
+    x = _mm512_max_ps(_mm512_set1_ps(-105), x); /* NaN stays NaN: the second operand is returned then */
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p0f)), 8);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e400p-1f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
@@ -60,7 +60,7 @@ ALWAYS __m512 exponential(__m512 x)
     return _mm512_scalef_ps(p, n);
 }
 
-/* Call body(data, begin, end) for parts of 0..count, by all threads if the work is worth waking them. */
+/* Call body(data, begin, end) for parts of 0..count, by all threads if there is enough work. */
 typedef void part_of(void *data, int64_t begin, int64_t end);
 
 struct loop {
@@ -112,7 +112,7 @@ struct shapes { /* of AMX' tiles, as LDTILECFG takes them */
     uint8_t rows[16];
 };
 
-/* Whoever computed on this thread before, oneDNN for one, finds its shapes as they were. */
+/* Code that used this thread before, such as oneDNN, finds its shapes unchanged. */
 ALWAYS void restore_shapes(const struct shapes *before)
 {
     if (before->palette)
@@ -121,7 +121,7 @@ ALWAYS void restore_shapes(const struct shapes *before)
         _tile_release();
 }
 
-/* Whether this process may use AMX: Linux wants to be asked for its registers. */
+/* Whether this process may use AMX: Linux must be asked for its registers. */
 ALWAYS int amx_allowed(void)
 {
     enum { REQUEST = 0x1023, TILE_DATA = 18 };

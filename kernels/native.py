@@ -2,9 +2,8 @@
 
 Torch's operations on bfloat16 go through float32 copies, one call each; between a decoding step's small products every
 call costs as much as its arithmetic. The C sources in the folders beside this file do each in one pass. They need
-AVX-512 BF16, and are compiled once per user by the C compiler at hand, as Triton does it; where there is no such
-processor or no compiler, torch computes. `TROOP_NATIVE_KERNELS=0` leaves them out. Threads are those of torch's own
-OpenMP pool.
+AVX-512 BF16, and are compiled once per user by the installed C compiler, as Triton does; without such a processor or
+compiler, torch computes. `TROOP_NATIVE_KERNELS=0` disables them. They run on torch's own OpenMP threads.
 """
 
 import ctypes
@@ -37,7 +36,7 @@ class Pool(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels; `None` where this processor or this machine can't have them."""
+    """The compiled kernels; `None` if this machine cannot run or compile them."""
     if os.environ.get("TROOP_NATIVE_KERNELS") == "0":
         return None
     try:
@@ -84,7 +83,7 @@ def _runner() -> int | None:
 
 
 def _features() -> set[str]:
-    """What the processor has, in Linux' words."""
+    """The processor's features, as Linux names them."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return set()
@@ -101,7 +100,7 @@ def _compiler() -> list[str] | None:
 
 
 def _build(compiler: list[str], has: set[str]) -> Path:
-    """The compiled library, out of the user's cache where it lies there."""
+    """The compiled library, from the user's cache if it is there."""
     flags = [f"-m{name.replace('avx512_bf16', 'avx512bf16').replace('_', '-')}" for name in sorted(NEEDED)]
     if has >= WANTED:
         flags += [f"-m{name.replace('_', '-')}" for name in sorted(WANTED)]
@@ -117,7 +116,7 @@ def _build(compiler: list[str], has: set[str]) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = tempfile.mkdtemp(prefix=".build", dir=cache)
-    except OSError:  # a home that can't be written to
+    except OSError:  # a home that is not writable
         folder = tempfile.mkdtemp(prefix="troop-kernels")
         target = Path(folder) / target.name
     made = Path(folder) / "made.so"
@@ -126,7 +125,7 @@ def _build(compiler: list[str], has: set[str]) -> Path:
         subprocess.run(
             [*argv, "-o", str(made), *sources, "-lm"], check=True, capture_output=True, text=True, timeout=300
         )
-        made.replace(target)  # at once whole
+        made.replace(target)  # atomic
     finally:
         if target.parent != Path(folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Rows:
     """A tensor whose last dimension is contiguous, as rows in two levels: row `r` starts at
-    `r // inner * outer_stride + r % inner * inner_stride` numbers from `data`'s first.
+    `r // inner * outer_stride + r % inner * inner_stride` numbers after `data`'s first.
     """
 
     data: Tensor

@@ -1,6 +1,6 @@
 """Allocator of the cache's blocks: reference counts, and neighbours where possible.
 
-Where blocks lie matters: what lies in neighbouring blocks is read in place by the CPU path. Prompts are therefore
+Placement matters: the CPU path reads neighbouring blocks in place. Prompts are therefore
 allocated as one run, at the end of the largest hole. The tails of sequences that share a prompt each begin a *zone*
 of their own, a fixed number of blocks apart, and grow into it: the tails of a whole batch are then one strided array.
 """
@@ -29,7 +29,7 @@ class BlockAllocator:
 
     @property
     def free(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks without an owner."""
         return self._free_count
 
     def allocate(self, count: int) -> list[int]:
@@ -51,9 +51,9 @@ class BlockAllocator:
         return self._take(list(range(block + 1, block + 1 + count)))
 
     def open_zone(self, count: int) -> list[int] | None:
-        """Take the first `count` blocks, each with one reference, of the first zone that is wholly free; where a used
-        cache has none left, of the first half or quarter of a zone that is: those, too, are a zone apart. None where
-        there is no such place.
+        """Take the first `count` blocks, each with one reference, of the first zone that is entirely free. If there is
+        none, of the first free half or quarter of a zone: those are a zone apart, too. None if there is no such place
+        either.
         """
         if not self.zone:
             return None

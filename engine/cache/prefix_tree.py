@@ -4,8 +4,9 @@ Edges hold whole blocks. The end of a prefix that fills only part of a block is 
 sequence that continues it copies the part it shares. Every node holds one reference to each of its blocks; a running
 sequence holds its own references, so a block with a single reference is cached and unused.
 
-Eviction takes unused leaves, least recently used first, block by block from the end. A *lease* pins what a finished
-request left behind for a time (its branch may be waiting for a sandbox); leases yield only to a caller that insists.
+Eviction takes unused leaves, least recently used first, block by block from the end. A *lease* pins the blocks of a
+finished request for a time (its branch may be waiting for a sandbox); leased blocks are only evicted for a caller that
+insists.
 """
 
 import heapq
@@ -35,8 +36,8 @@ class Node:
 class Match:
     """The longest cached prefix: whole blocks, then the first `copied` tokens of block `source`.
 
-    Where these are `all` that the tree knows of that block, whoever is its only user may write on behind them;
-    otherwise they must be copied into a new block.
+    If these are `all` that the tree knows of that block, its only user may append to it; otherwise they must be copied
+    into a new block.
     """
 
     blocks: list[int]
@@ -100,7 +101,8 @@ class PrefixTree:
         return Match(blocks, source, best, whole)
 
     def insert(self, tokens: Sequence[int], blocks: Sequence[int], lease: float = 0.0) -> None:
-        """Cache `tokens`, whose keys and values lie in `blocks` in order. What is cached already stays where it is.
+        """Cache `tokens`, whose keys and values lie in `blocks` in order. Tokens that are cached already stay where
+        they are.
 
         New entries take a reference to their block. Every node on the path is leased until `lease` at least.
         """
@@ -205,7 +207,7 @@ class PrefixTree:
         return freed
 
     def clear(self) -> list[int]:
-        """Forget everything; return the blocks that became free, those that no sequence holds."""
+        """Forget everything; return the blocks that became free because no sequence holds them."""
         freed = [block for node in self.nodes() for block in self._release(node.blocks)]
         self.root.children.clear()
         return freed

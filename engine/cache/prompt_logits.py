@@ -9,7 +9,7 @@ TOKEN_BYTES = 36  # of a prompt's token in a list
 
 
 class PromptLogits:
-    """The logits of the prompts that were used last."""
+    """The logits of the most recently used prompts."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[int, tuple[list[int], Tensor]] = OrderedDict()
@@ -25,7 +25,7 @@ class PromptLogits:
         return self._entries[key][1]
 
     def put(self, key: int, prompt: list[int], logits: Tensor) -> None:
-        """Remember a copy of `logits`; what was used least lately makes way, but for the last two."""
+        """Keep a copy of `logits`; the least recently used are dropped, except for the last two."""
         self.forget(key)
         self._entries[key] = (prompt, logits.clone())
         self._bytes += self._size(key)

@@ -1,8 +1,7 @@
 """The attention that `transformers` calls: it stores the step's keys and values, then attends over the tree.
 
-`AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE put
-off (`engine.model.rotary`). What the step looks like is not among its arguments, so it is set around the forward pass
-with `attending`.
+`AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE
+deferred (`engine.model.rotary`). The step is not among its arguments, so `attending` sets it around the forward pass.
 """
 
 import threading
@@ -24,7 +23,7 @@ from kernels.rope_store.reference import rotate
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
 
-# What attention functions are told that ours does not do. `None` and `False` mean that the model does not use it.
+# Arguments of attention functions that ours does not implement. `None` and `False` mean that the model does not use it.
 UNSUPPORTED = {
     "s_aux": "attention sinks",
     "sinks": "attention sinks",
@@ -42,7 +41,7 @@ class Context(Protocol):
 
     @property
     def longest(self) -> int:
-        """Tokens in the longest sequence that may come: a window at least as long changes nothing."""
+        """Tokens in the longest possible sequence: a window at least as long changes nothing."""
         ...
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -66,7 +65,7 @@ class PagedContext:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tables: Tables | None = None
     ) -> Tensor:
-        """See `Context`; by `tables`, queries and keys must still be rotated."""
+        """See `Context`; with `tables`, queries and keys are not rotated yet."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
         if tables is None:
             self.ops.store(key, value, keys, values, self.slots)
@@ -105,7 +104,7 @@ _current = threading.local()  # several engines may live in one process, each in
 
 @contextmanager
 def attending(context: Context) -> Iterator[None]:
-    """Attention of this thread goes through `context` inside."""
+    """Inside, this thread's attention goes through `context`."""
     _current.context = context
     try:
         yield
@@ -125,7 +124,7 @@ def paged_tree_attention(
     """The function registered as `troop_tree`: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out.
 
     Raises:
-        UnsupportedModelError: the model asks for what this attention does not do.
+        UnsupportedModelError: the model needs something that this attention does not implement.
     """
     context: Context | None = getattr(_current, "context", None)
     if context is None:

@@ -1,6 +1,5 @@
-"""Who computes attention over the cache: torch, our kernel in C (for CPUs with AMX) or our Triton kernel.
-
-Both take a step's items once, as work, and then attend with it in every layer.
+"""Backends of attention over the cache: torch, our kernel in C (for CPUs with AMX) or our Triton kernel. Each prepares
+a step's items once and then attends with them in every layer.
 """
 
 import importlib.util
@@ -24,7 +23,7 @@ from kernels.tree_attention.worklist import WorkList
 
 Work = WorkList | NativeWork | WorkBuffers
 
-GPU_SEQUENCES = (512,)  # more than a CPU is asked for: only so many keep a GPU's tensor cores busy
+GPU_SEQUENCES = (512,)  # beyond those for a CPU: a GPU's tensor cores need that many to be busy
 
 
 class Backend(Protocol):
@@ -32,7 +31,7 @@ class Backend(Protocol):
 
     name: str
     heads: Heads
-    tiling: Tiling | None  # of the Triton kernel; `None`: as it is made
+    tiling: Tiling | None  # of the Triton kernel; `None`: its default
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
     def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
@@ -40,7 +39,7 @@ class Backend(Protocol):
         ...
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
-        """Take note of where the cache puts the tails of different sequences, see `WorkList.of`."""
+        """Set where the cache puts the tails of different sequences, see `WorkList.of`. Call it before `prepare`."""
         ...
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
@@ -123,7 +122,7 @@ class TritonBackend:
 
 
 def use_tiles(backend: Backend, queries: int) -> None:
-    """Let shared nodes be computed in tiles of so many queries, as a calibration found best."""
+    """Compute shared nodes in tiles of `queries` queries, which a calibration found best."""
     if backend.name == "triton":
         sizes = Tiling.candidates(backend.heads.dim, backend.heads.item_bytes)
         backend.tiling = next((size for size in sizes if size.large == queries), None)
@@ -163,7 +162,7 @@ def _interpreted() -> bool:
 
 def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_size: int) -> MeasuredCost:
     """Measure what attention costs, see `kernels.tree_attention.cost`, with the tiles that are fastest here. Takes
-    seconds. `use_tiles` has the backend use them.
+    seconds. `use_tiles` sets them.
     """
     heads = backend.heads
 
@@ -172,7 +171,7 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
         scale = heads.dim**-0.5
         return lambda query, keys, values: backend.attend(query, keys, values, work, scale)
 
-    # Torch has no tiles: what a row of queries costs is as good as one.
+    # Torch has no tiles: the cost of one row of queries serves as well.
     sizes = [heads.group]
     more: dict[str, Any] = {}
     if device.type == "cuda":

@@ -8,8 +8,8 @@ import torch
 
 from engine.model.memory import available
 
-SMALL = 1 << 26  # weights up to which a CPU's step is calls rather than arithmetic: float32 is as fast there, and exact
-FASTER = 1.2  # times, at many rows, that a 16-bit dtype must be faster than float32 to be taken
+SMALL = 1 << 26  # weights; a step of a smaller model spends its time in calls, where float32 is as fast, and exact
+FASTER = 1.2  # how much faster than float32, at many rows, a 16-bit dtype must be to be chosen
 ROWS = 64  # of the trial: one row is bound by memory, where half the bytes are never slower
 TRIES = 12
 _log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def resolve_dtype(asked: str, config: Any, place: str) -> torch.dtype:
     """The dtype to load a model in.
 
     On a GPU `auto` is the checkpoint's own. On a CPU it is that or float32, by what the CPU has and by a trial:
-    many CPUs multiply 16-bit numbers several times faster than float32, others only pretend to. A checkpoint in
+    many CPUs multiply 16-bit numbers several times faster than float32, others only emulate it. A checkpoint in
     float32 is never rounded.
 
     Args:
@@ -61,7 +61,7 @@ def _multiplies(dtype: torch.dtype) -> bool:
 def _speedup(dtype: torch.dtype, config: Any) -> float:
     """How many times faster than in float32 the product with a matrix of the model's MLP is, the best of each.
 
-    By one thread: several wait for each other, so that on a busy machine no time is the product's own.
+    Measured with one thread: several wait for each other, so that on a busy machine the times mean little.
     """
     hidden, inner = _sizes(config)
     kinds = (torch.float32, dtype)

@@ -1,4 +1,4 @@
-"""What a model's configuration asks for that the engine does not implement: refused at load, by name.
+"""Features of a model's configuration that the engine does not implement: refused at load, by name.
 
 The configuration is only the first of three gates. The second is the attention function, which refuses arguments it
 does not know; the third compares the loaded model's output with `transformers`' own attention (`engine.model.model`).
@@ -58,7 +58,7 @@ def _check_window(config: Any, longest: int | None, feature: str) -> None:
 
 
 def _check_rope(config: Any, longest: int | None) -> None:
-    """Refuse RoPE whose frequencies are chosen by the longest sequence of a batch: here each has its own length.
+    """Refuse RoPE whose frequencies depend on the longest sequence of a batch: here each sequence has its own length.
 
     (`dynamic` is of that kind too, but changes nothing within `max_position_embeddings`, which is the context here.)
     """
@@ -74,7 +74,7 @@ def _check_rope(config: Any, longest: int | None) -> None:
 
 
 def context_length(config: Any) -> int:
-    """Longest sequence in tokens that the model was made for."""
+    """Longest sequence, in tokens, that the model supports."""
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:

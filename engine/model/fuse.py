@@ -4,9 +4,9 @@
 with all three weights stacked; the others then return their slice of it. Small steps spend their time in calls, not
 in arithmetic.
 
-What is fused beyond that is found by its parts, not by the model's name, and only used where it gives what the model's
-own code gives on random input: a norm of another formula, a layer that scales its residual, a gate that is no SiLU fail
-that test and stay as they are.
+Other parts are recognised by their structure, not by the model's name, and only fused if they match the model's own
+code on random input: a norm with another formula, a layer that scales its residual, or a gate other than SiLU fails
+that test and stays as it is.
 """
 
 from collections import Counter
@@ -75,7 +75,7 @@ class _Next(nn.Module):
 
 
 def merge_linears(model: nn.Module) -> int:
-    """Replace mergeable groups of linears in place, wherever they stand; return the number of merged groups.
+    """Replace mergeable groups of linears in place, anywhere in the model; return the number of merged groups.
 
     Groups with quantised, differently biased or differently shaped members are left as they are.
     """
@@ -119,7 +119,7 @@ def fuse(model: nn.Module, ops: Ops | None = None) -> Counter[str]:
 
 
 class _FusedRMSNorm(nn.Module):
-    """An RMS norm in one call instead of six. May be told its result before it is asked (`_fuse_layers`)."""
+    """An RMS norm in one call instead of six. Its result may be set before it is called (`_fuse_layers`)."""
 
     def __init__(self, weight: Tensor, eps: float, ops: Ops) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _FusedRMSNorm(nn.Module):
         return self._ops.add_rms_norm(x, residual, self.weight, self.eps)
 
     def tell(self, x: Tensor, result: Tensor) -> None:
-        """Say beforehand what the norm of `x` is."""
+        """Set the norm of `x` beforehand."""
         self._told = x, result
 
 
@@ -163,7 +163,7 @@ def _fuse_norms(model: nn.Module, ops: Ops, trials: Trials) -> int:
 
 
 def _fused_norm(norm: nn.Module, ops: Ops) -> _FusedRMSNorm | None:
-    """Its equal, where there is one. Gemma's norms multiply with one plus their weight."""
+    """The equivalent fused norm, if there is one. Gemma's norms multiply with one plus their weight."""
     weight = getattr(norm, "weight", None)
     eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     if not type(norm).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or not isinstance(eps, float):
@@ -228,11 +228,11 @@ def _gate(gate_up: Tensor) -> Tensor:
 
 
 def _alike(fused: Callable[[Tensor], Any], plain: Callable[[Tensor], Any], x: Tensor) -> bool:
-    """Whether both give the same of `x`, measured against the spread of what they give."""
+    """Whether both give the same result for `x`, relative to the spread of the results."""
     try:
         expected = plain(x)
         found = fused(x)
-    except Exception:  # code of any model, called out of its context: it may want anything
+    except Exception:  # code of any model, called outside its context: it may fail in any way
         return False
     if not isinstance(expected, Tensor):
         return False
@@ -245,10 +245,9 @@ LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 
 
 def _fuse_layers(model: nn.Module, ops: Ops, trials: Trials) -> int:
-    """Give decoder layers of Llama's kind a forward that adds and normalises in one pass.
-
-    The addition at a layer's end belongs to the next layer's norm, which is told its result. It recognises its input
-    by identity; whatever comes between makes it compute the norm itself.
+    """Give decoder layers like Llama's a forward that adds and normalises in one pass. The addition at a layer's end is
+    computed together with the next layer's norm. That norm recognises its input by identity; if anything changes it in
+    between, it computes the norm itself.
     """
     fused = 0
     for decoder in list(model.modules()):
@@ -289,7 +288,7 @@ class _LayerForward:
 
 
 class _Stub(nn.Module):
-    """Attention that looks at nothing but its own token."""
+    """Attention of each token to itself alone."""
 
     def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
         return hidden_states.flip(-1), None

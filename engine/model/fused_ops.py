@@ -1,4 +1,4 @@
-"""Which implementation of the fused operations a device gets, and whether one pays there.
+"""The implementation of the fused operations for a device, and whether one pays there.
 
 Triton's on CUDA, C's for bfloat16 on a CPU that has what they need, the definitions in torch elsewhere. A fused
 operation replaces a model's own code only where both give the same on random input (`close`), and on CUDA only where
@@ -39,7 +39,7 @@ class Ops:
     silu_mul: Callable[[Tensor], Tensor]
     rope_store: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, Tensor], Tensor, Tensor, Tensor], Tensor]
     store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
-    one_pass: bool  # `add_rms_norm` reads and writes memory once: worth changing a layer for
+    one_pass: bool  # `add_rms_norm` reads and writes memory once: worth changing a layer
 
 
 REFERENCE = Ops(
@@ -123,8 +123,8 @@ class Trials:
     def pays(self, name: str, size: int, make: Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]) -> bool:
         """Whether the fused one of the two functions that `make` returns is faster than the second, the model's own.
 
-        Measured on a GPU, replayed from CUDA graphs as decoding steps are. Elsewhere nothing is measured: what is
-        faster was chosen beforehand.
+        Measured on a GPU, replayed from CUDA graphs as decoding steps are. Elsewhere nothing is measured: the faster
+        one was chosen beforehand.
         """
         if self._device.type != "cuda":
             return True

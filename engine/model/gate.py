@@ -1,8 +1,7 @@
 """The gate at load: a model is served only if the engine computes what `transformers` computes.
 
-The configuration is the first thing that is looked at (`engine.model.features`), the arguments of the attention
-function the second (`engine.model.attention`). Neither tells what nobody wrote down, so three trials on random tokens
-follow:
+The configuration is checked first (`engine.model.features`), then the arguments of the attention function
+(`engine.model.attention`). Neither shows undeclared features, so three trials on random tokens follow:
 
 1. **Masks.** The model's own code builds its attention masks for a text of thousands of tokens, with every product
    left out, so that it takes no time: each must let a token see all tokens before it. Windows, chunks and
@@ -11,7 +10,7 @@ follow:
    dtype, with `transformers`' eager attention and with ours: the same to within float32's rounding. Sinks, caps,
    biases and patterns inside of the attention modules show here.
 3. **Rounding.** The model as it will run, merged and fused, in its own dtype: its error against the float32 logits is
-   no more than `transformers` itself makes in that dtype.
+   not larger than that of `transformers` in that dtype.
 
 A reference must be better than what it judges: in bfloat16 the logits of a real model differ from float32 by half a
 standard deviation here and there, with `transformers`' eager attention by more than one.
@@ -41,24 +40,23 @@ from engine.model.upcast import float32_weights
 HOLLOW = "troop_hollow"  # the attention of trial 1
 LONGEST_HOLLOW = {"cpu": 4_352, "cuda": 8_448}  # tokens of trial 1: a little more than the windows in use
 LONGEST, SHORTEST = 640, 64  # tokens of trial 2
-OPERATIONS = {"cpu": 5e11, "cuda": 4e13}  # that one run of trial 2 may take, a few seconds' worth
+OPERATIONS = {"cpu": 5e11, "cuda": 4e13}  # of one run of trial 2, a few seconds
 SCORES = 1 << 28  # numbers in a layer's attention scores, as eager attention stores them
 SAME = 1e-3  # standard deviations of the logits: float32's rounding
-# An error that is so small needs no comparison, and one that is no larger than `transformers`' own by this factor
-# is rounding.
+# An error this small needs no comparison; one within this factor of `transformers`' own is rounding.
 SMALL, FACTOR = 0.01, 1.5
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What the gate learned of a model."""
+    """What the gate learned about a model."""
 
     layers: int
     heads: int
     kv_heads: int
     head_dim: int
-    rotary: bool  # its rotary embedding can be put off, see `engine.model.rotary`
+    rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
 
 
 def logits_of(inner: Any, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
@@ -154,7 +152,7 @@ _ELEMENTWISE = {
 
 
 class _NoProducts(TorchFunctionMode):
-    """Linears return zeros, and what is multiplied with zeros is not computed."""
+    """Linears return zeros, and products with zeros are not computed."""
 
     def __init__(self, stored: bool) -> None:
         """With `stored`, zeros take memory as other tensors do, for code that writes into them."""
@@ -173,20 +171,21 @@ class _NoProducts(TorchFunctionMode):
 
 
 def _is_constant(x: Any) -> bool:
-    """Whether it is one number, seen as a tensor: zero, in a run without products."""
+    """Whether a tensor is a single expanded number: zero, in a run without products."""
     return isinstance(x, Tensor) and x.numel() > 1 and not any(x.stride())
 
 
 class _Masks:
-    """The masks of one run, each looked at once."""
+    """The masks of one run, each checked once."""
 
     def __init__(self) -> None:
         self._seen: list[Tensor] = []
 
     def look_at(self, mask: Tensor) -> None:
-        """
+        """Check a mask.
+
         Raises:
-            UnsupportedModelError: the mask is not causal.
+            UnsupportedModelError: it is not causal.
         """
         if any(mask is one for one in self._seen):
             return
@@ -271,9 +270,10 @@ def _in_float32(inner: Any, run: Callable[[], Tensor]) -> Tensor:
 
 
 def _finite(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """
+    """The logits, which must be finite.
+
     Raises:
-        LoadError: they are not, so that another dtype must be taken.
+        LoadError: they are not, so another dtype is needed.
     """
     if not torch.isfinite(logits).all():
         other = "bfloat16" if dtype == torch.float16 else "float32"
@@ -291,8 +291,8 @@ def _error(found: Tensor, reference: Tensor) -> float:
 
 
 def _check_function(found: Tensor, reference: Tensor, config: Any) -> None:
-    """Refuse another function. Where tokens are routed to experts, the nearest of ties may fall the other way by
-    float32's rounding and change all that follows: half of the tokens must agree there, elsewhere all.
+    """Refuse a model that computes another function. Where tokens are routed to experts, float32's rounding may decide
+    a near tie differently and change everything after it: half of the tokens must agree there, elsewhere all.
     """
     errors = (found - reference).abs().amax(dim=-1) / reference.std().clamp_min(1e-6)
     experts = any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
@@ -319,7 +319,9 @@ def _check_rounding(found: Tensor, reference: Tensor, natural: float, dtype: tor
 
 
 def _attend_once(inner: Any, tokens: Tensor, positions: Tensor, longest: int) -> tuple[ProbeContext, Tensor, bool]:
-    """What attention is asked in one run, the logits, and whether rotations were put off: if that changes nothing."""
+    """The attention calls of one run, the logits, and whether rotations were deferred, which happens if it changes
+    nothing.
+    """
     rotary = can_put_off(inner)
     while True:
         probe = ProbeContext(longest)

@@ -1,8 +1,8 @@
 """Forms of a linear's weight on a CPU, and the choice among them by a trial.
 
-What is fastest depends on the number of rows. A few rows wait for the weight to be read from memory: there the fewest
-bits win (`kernels.few_bit_linear`, where a weight consists of such). Many rows wait for the processor's matrix units,
-which want bfloat16 in oneDNN's blocked layout. In between, everything depends on the processor, so it is measured.
+What is fastest depends on the number of rows. A few rows are bound by reading the weight from memory: there the fewest
+bits win (`kernels.few_bit_linear`, for weights that have few). Many rows are bound by the processor's matrix units,
+which need bfloat16 in oneDNN's blocked layout. In between it depends on the processor, so it is measured.
 """
 
 import time
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 
 from kernels.few_bit_linear.native import FewBitWeight
 
-ROWS = 64  # the blocked layout is chosen for so many; any number may come
-# oneDNN keeps half a megabyte of code for each number of rows that it has met, so few numbers are let come to it.
-STEP = 8  # rows that smaller products are filled up to a multiple of
-FEW = 128  # rows from which on laying a weight out anew costs little beside the work
-WIDE_STEP = 64  # as STEP, where more rows than FEW meet a weight that is not kept as it is
+ROWS = 64  # the blocked layout is made for this many; any number may be computed
+# oneDNN keeps half a megabyte of code for each number of rows, so only few different numbers reach it.
+STEP = 8  # rows; smaller products are padded to a multiple of it
+FEW = 128  # rows; with more, laying a weight out anew costs little beside the product
+WIDE_STEP = 64  # as STEP, for more than FEW rows and a weight that is not kept in its plain layout
 
 GRID = (1, 2, 4, 8, 16, 24, 32, 48, 64, 128)  # rows that are tried; more are as the last
 TRIES = 3
-BEHIND = 2.0  # a form that takes so many times as long as the best is not tried with more rows
+BEHIND = 2.0  # a form this many times slower than the best is not tried with more rows
 
 Form = Callable[[Tensor], Tensor]
 
 
 class Blocked:
-    """What `torch.nn.functional.linear` computes, with a weight in oneDNN's layout, and maybe the plain one beside."""
+    """`torch.nn.functional.linear` with a weight in oneDNN's layout, and the plain one beside it for some shapes."""
 
     __slots__ = ("_bias", "_call", "_plain", "_weight")
 
@@ -69,14 +69,14 @@ class Product:
     __slots__ = ("_by_rows", "_last", "forms", "shape")
 
     def __init__(self, forms: Sequence[Form], shape: tuple[int, int]) -> None:
-        """`forms`: the one for many rows last; it computes everything until `choose` was asked."""
+        """`forms`: the one for many rows last; it computes everything until `choose` is called."""
         self.forms = forms
         self.shape = shape  # outputs, inputs
         self._last = forms[-1]
         self._by_rows: list[Form] = []  # from 0 rows
 
     def choose(self, best: Sequence[int]) -> None:
-        """Use form `best[rows]` for so many rows, and the last form for more."""
+        """Use form `best[rows]` for each number of rows, and the last form for more."""
         self._by_rows = [self.forms[index] for index in best]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -87,9 +87,9 @@ class Product:
 @torch.inference_mode()
 def try_forms(products: Sequence[Product]) -> list[int]:
     """Measure the forms of products of one shape and kind, one after another as in a step, so that weights come from
-    memory as they do there; let all use what was fastest. Returns the form for each number of rows, from 0.
+    memory as they do there; let all use the fastest. Returns the form for each number of rows, from 0.
 
-    One thread computes and its own time counts, so that a busy machine does not choose.
+    Measured as the CPU time of one thread, so that other load does not matter.
     """
     if len(products[0].forms) == 1:
         return []
@@ -113,7 +113,7 @@ def _measure(products: Sequence[Product]) -> "np.ndarray[tuple[int, int], np.dty
     turn = 0
     for at, rows in enumerate(GRID):
         x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-        for index in left:  # what a first call makes is not to be measured
+        for index in left:  # the first call's preparations are not measured
             products[turn % len(products)].forms[index](x)
         for _ in range(TRIES):
             for index in left:

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a piece of work takes at its peak: of a GPU, or of this process."""
+"""How much memory there is, and how much some work takes at its peak: on a GPU, or in this process."""
 
 import contextlib
 from pathlib import Path
@@ -18,7 +18,7 @@ def size(count: int) -> str:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that could still be allocated: on the host within this container's limit; `None` where nobody says."""
+    """Bytes that could still be allocated: on the host within this container's limit; `None` where it is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     found = [
@@ -30,7 +30,7 @@ def available(device: torch.device) -> int | None:
 
 
 def _left_in_container() -> int | None:
-    """Of the container's limit (cgroup v2), where one is set. File pages that nobody needs count as free."""
+    """Of the container's limit (cgroup v2), where one is set. Unused file pages count as free."""
     try:
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())

@@ -76,8 +76,8 @@ class Model:
 
         Raises:
             LoadError: it cannot be quantised so.
-            UnsupportedModelError: it does what this engine does not implement, or computes something else than it
-                does with `transformers`' own attention.
+            UnsupportedModelError: it uses something that this engine does not implement, or its output differs from
+                that with `transformers`' own attention.
         """
         self._inner = inner.eval().requires_grad_(False)
         self.config = inner.config
@@ -167,7 +167,7 @@ class Model:
         numbers.
         """
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
-        self.cache = torch.empty(0)  # the old one goes before the new one comes
+        self.cache = torch.empty(0)  # the old one is freed before the new one is made
         if self.device.type == "cpu":  # numpy's zeros cost no memory before they are written to; torch's do
             raw = np.zeros(slots * self.shape.token_bytes, dtype=np.uint8)
             self.cache = torch.from_numpy(raw).view(self.dtype).view(shape)
@@ -193,7 +193,7 @@ class Model:
         self.cache[..., torch.tensor(slots, device=self.device), :] = 0
 
     def close(self) -> None:
-        """Give up what outlives a step: other processes, where there are any."""
+        """Release what outlives a step: other processes, if there are any."""
 
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """The forward pass alone, inside `engine.model.attention.attending`: logits of the `wanted` rows, float32."""
@@ -218,7 +218,7 @@ def read_config(path: str) -> Any:
 
 
 def _generation_defaults(path: str) -> dict[str, Any]:
-    """`generation_config.json` as written: what it does not say stays unsaid."""
+    """`generation_config.json` as written, without defaults."""
     file = Path(path) / "generation_config.json"
     if not file.is_file():
         return {}

@@ -1,7 +1,7 @@
 """Packed weights: on a CPU, linears multiply with weights laid out for it, as `engine.model.linear_forms` describes.
 
 A plain product lays its weight out anew, block by block, each time it is called; for the few rows of a decoding step
-that is a good part of the work. A single row of a small matrix is faster without.
+that is a large part of the work. A single row of a small matrix is faster without.
 """
 
 import logging
@@ -17,16 +17,15 @@ from engine.model.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_
 from engine.model.memory import available, size
 from kernels.few_bit_linear import native
 
-SMALL = 1 << 19  # numbers in a weight that is kept as it is, too, for steps of one row and of many
+SMALL = 1 << 19  # numbers; smaller weights are also kept in plain layout, for steps of one row and of many
 SPARE = 3 << 30  # bytes that must be left beside few-bit weights: for the cache of keys and values, and for others
 MOST_BITS = 7  # of a few-bit weight
 _log = logging.getLogger(__name__)
 
 
 def pack_linears(model: nn.Module) -> int:
-    """Pack the linears of a model, merged ones included, in place, as the last change to it: a large `weight` is then
-    no longer a matrix that other code could read. Return how many were packed; none on other devices or in other
-    dtypes.
+    """Pack the linears of a model, merged ones included, in place, as the last change to it: afterwards, other code can
+    no longer read a large `weight` as a matrix. Return how many were packed; none on other devices or in other dtypes.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
@@ -45,7 +44,7 @@ def pack_linears(model: nn.Module) -> int:
         layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
         forms: list[Form] = [FewBit(few, way) for way in few.ways] if few else []
         forms.append(Blocked(layout, bias, None if large else weight))
-        if large:  # nothing is held twice
+        if large:  # no weight is held twice
             del module.weight
             module.weight = layout
         product = Product(forms, (weight.shape[0], weight.shape[1]))
@@ -65,7 +64,7 @@ def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
     weight = module.weight
     if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype not in dtypes:
         return False
-    return not module._forward_hooks and not module._forward_pre_hooks  # they are of shards of a split model
+    return not module._forward_hooks and not module._forward_pre_hooks  # these are shards of a split model
 
 
 def _install(module: Any, product: Product) -> None:

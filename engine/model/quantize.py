@@ -2,7 +2,7 @@
 the output layer stay as they are.
 
 Weights are quantised after linears were merged, so that a merged product is one quantised product. A checkpoint that
-was quantised by torchao is taken as it is; other methods are refused by name.
+torchao quantised is loaded as it is; other methods are refused by name.
 """
 
 import logging
@@ -15,7 +15,7 @@ from engine.errors import LoadError, UnsupportedModelError
 from engine.model import fuse
 
 INT4_GROUP = 128  # weights that share a scale
-TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: beyond it, something else is wrong
+TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: a larger error is not quantisation
 
 
 def quantize(model: Any, how: str) -> int:

@@ -1,13 +1,13 @@
-"""Rotary embedding, put off until attention stores the keys, so that one kernel does both.
+"""Rotary embedding, deferred until attention stores the keys, so that one kernel does both.
 
 `transformers` rotates queries and keys just before it calls the attention function: every attention module looks
-`apply_rotary_pos_emb(q, k, cos, sin)` up in its own file. That name is what is replaced there, by a function that
-leaves everything to the original but inside a step of this engine: then it returns queries and keys as they are and
-remembers the tables, and the attention function, which must get the very tensors that were returned, fetches them.
+`apply_rotary_pos_emb(q, k, cos, sin)` up in its own file. That name is replaced there by a function that calls the
+original, except inside a step of this engine: then it returns queries and keys unchanged and remembers the tables; the
+attention function, which must get these very tensors, fetches them.
 
 Name, arguments and place of that call are the same in transformers 5.17 and 5.24, for Llama, Qwen2, Qwen3, Mistral,
-Olmo2, Phi3 and more than a hundred others. Nothing is taken for granted, though: the trial run at load compares the
-rotation itself, layer by layer, with what the original returns, and where anything differs nothing is put off.
+Olmo2, Phi3 and more than a hundred others. The trial run at load compares the rotation, layer by layer, with the
+original's result; if anything differs, nothing is deferred.
 """
 
 import sys
@@ -28,7 +28,7 @@ NAME = "apply_rotary_pos_emb"
 
 
 class RotaryError(RuntimeError):
-    """The model rotates in a way that cannot be put off."""
+    """The model rotates in a way that cannot be deferred."""
 
 
 class Tables(NamedTuple):
@@ -46,7 +46,7 @@ class _Pending:
 
 
 class _State(threading.local):
-    """What this thread puts off. Several engines may live in one process, and plain models beside them."""
+    """What this thread defers. Several engines may live in one process, and plain models beside them."""
 
     active = False
     checked = False  # compare with the original
@@ -58,7 +58,7 @@ _state = _State()
 
 @contextmanager
 def putting_off(active: bool = True, checked: bool = False) -> Iterator[None]:
-    """Inside, the rotations of this thread are put off, if `active`; with `checked` each is compared.
+    """Inside, the rotations of this thread are deferred, if `active`; with `checked` each is compared.
 
     Raises:
         RotaryError: a rotation was never fetched.
@@ -73,7 +73,8 @@ def putting_off(active: bool = True, checked: bool = False) -> Iterator[None]:
 
 
 def fetch(query: Tensor, key: Tensor) -> Tables | None:
-    """The tables by which `query` and `key` (`[1, heads, tokens, head_dim]`) must still be rotated; `None`: they are.
+    """The tables by which `query` and `key` (`[1, heads, tokens, head_dim]`) must still be rotated; `None` if they are
+    rotated.
 
     Raises:
         RotaryError: something came between rotation and attention.
@@ -87,7 +88,7 @@ def fetch(query: Tensor, key: Tensor) -> Tables | None:
 
 
 def can_put_off(model: nn.Module) -> bool:
-    """Make the attention modules of `model` able to put rotations off; whether there are such. Changes nothing for
+    """Let the attention modules of `model` defer rotations; returns whether there are any. Changes nothing for
     models that run outside of `putting_off`.
     """
     found = False

@@ -2,9 +2,9 @@
 
 `transformers` reads each process's shards of the weights and hooks the modules that hold them: a layer's q, k, v, gate
 and up give each process some of the heads and features ("colwise"), its o and down sum over the processes ("rowwise").
-Behind those hooks the weights are DTensors, which neither merge (`engine.model.fuse`) nor run without a detour through
-DTensor's dispatcher on every call. `localize` therefore puts plain modules over the same shards in the place of the
-four styles that decoders are made of; what a plan does beyond them keeps `transformers`' hooks.
+Behind those hooks the weights are DTensors, which cannot be merged (`engine.model.fuse`) and go through DTensor's
+dispatcher on every call. `localize` therefore replaces modules of the four styles that decoders consist of by plain
+modules over the same shards; other styles of a plan keep `transformers`' hooks.
 """
 
 import contextlib
@@ -42,8 +42,8 @@ _alone = False  # see `alone`
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this process sums and gathers nothing: for trials at load, of which each process may make others, for it
-    measures times of its own. What is compared then is the processes' own parts.
+    """Inside, this process sums and gathers nothing: for trials at load, which may differ between processes because
+    each measures its own times. Only the processes' own parts are compared then.
     """
     global _alone
     _alone = True
@@ -185,7 +185,7 @@ class GatheredLinear(nn.Module):
 
 
 class SummedEmbedding(nn.Module):
-    """An embedding whose vocabulary is split ("embedding_rowwise"): whoever has a token's row adds it to zeros."""
+    """An embedding whose vocabulary is split ("embedding_rowwise"): the process with a token's row adds it to zeros."""
 
     def __init__(self, weight: nn.Parameter, vocabulary: int) -> None:
         """

@@ -1,8 +1,8 @@
 """A model of 16-bit weights computed in float32, one module's weights at a time.
 
 A reference must be better than what it judges. A second copy of the weights in float32 would take twice the memory of
-the model, which a device that just holds the model does not have; so every module's weights are widened when it is
-called, and forgotten when it returns.
+the model, which a device that just holds the model does not have; so each module's weights are widened when it is
+called, and dropped when it returns.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ _Saved = dict[str, Any]
 def float32_weights(model: nn.Module) -> Iterator[None]:
     """Inside, modules compute with float32 copies of their 16-bit weights, and with float32 activations.
 
-    Holds one module's copies at a time; plain embeddings are not widened, only what is looked up in them. Weights that
-    are no plain tensors (quantised ones) keep computing as they do, their input rounded to what they take, their
+    Holds one module's copies at a time; plain embeddings are not widened, only what is looked up in them. Modules whose
+    weights are not plain tensors (quantised ones) compute as before, with their input rounded to their dtype and their
     output widened.
     """
     open_calls: list[tuple[nn.Module, _Saved]] = []

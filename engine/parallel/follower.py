@@ -1,4 +1,4 @@
-"""A process of a tensor-parallel engine other than rank 0: does to its shard what rank 0 says.
+"""A process of a tensor-parallel engine other than rank 0: runs rank 0's commands on its shard.
 
 `python -m engine.parallel.follower DEVICE RANK SIZE PORT FD PARENT`, started by `engine.parallel.ranks` alone.
 """
@@ -67,7 +67,7 @@ def follow(connection: Connection, device: torch.device, size: int) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, even while it waits for a sum that never comes."""
+    """End this process when its parent has ended, even while it waits in a sum that never completes."""
     while os.getppid() == parent:
         time.sleep(1.0)  # seconds
     os._exit(1)
@@ -77,4 +77,4 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # what is left to tear down is the libraries', takes seconds, and rank 0 waits for it
+    os._exit(status)  # skips the libraries' teardown, which takes seconds while rank 0 waits

@@ -1,4 +1,4 @@
-"""Rank 0's model of a tensor-parallel engine: whatever it does, the others do with it."""
+"""Rank 0's model of a tensor-parallel engine: every operation runs in the other processes, too."""
 
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ class LeadingModel(Model):
         """Load the model in all processes.
 
         Args:
-            ranks: whose followers have no model yet, or one that is forgotten.
+            ranks: whose followers have no model yet, or one that is replaced.
             path, options: of `Model.load`.
 
         Raises:
@@ -28,7 +28,7 @@ class LeadingModel(Model):
         """
         try:
             asked, place = options.get("dtype", "auto"), resolve_device(options.get("device", "auto"))
-            kind = resolve_dtype(asked, read_config(path), place)  # a trial in each process could end otherwise
+            kind = resolve_dtype(asked, read_config(path), place)  # trials in different processes could end differently
             options = options | {"dtype": str(kind).removeprefix("torch.")}
             ranks.tell("load", path, options)
             with ranks.together():

@@ -1,11 +1,11 @@
 """The processes of a tensor-parallel engine: rank 0 schedules, samples and serves; the others follow it.
 
 Rank 0 writes every command (a step's packed batch, a copy of cache slots) to a socket pair of each follower, which
-does the same to its shard. Unlike a broadcast, a socket that stays silent for hours while nobody asks anything is no
-time-out, and its end says that the other side is gone. Only the model's own sums and gathers go over
-`torch.distributed` (NCCL on CUDA, gloo on the CPU).
+does the same to its shard. Unlike a broadcast, a socket may stay silent for hours without timing out, and it closes
+when the other side is gone. Only the model's own sums and gathers go over `torch.distributed` (NCCL on CUDA, gloo on
+the CPU).
 
-A process that ends ends them all: its handle is waited for, so that nobody hangs in a sum that never comes.
+When one process ends, all end: each handle is watched, so that none hangs in a sum that never completes.
 """
 
 import contextlib
@@ -168,7 +168,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is computed inside, every follower computes too: an error here leaves them out of step, which ends all.
+        """The code inside runs in every follower, too: an error in it leaves them out of step, which ends the engine.
 
         Raises:
             RankError: instead of any other error inside than a `LoadError`.
@@ -178,7 +178,7 @@ class Ranks:
         except (RankError, LoadError):
             raise
         except Exception as error:
-            if not self._failed.wait(2.0):  # seconds: a dead process is the better reason, but is noticed a bit later
+            if not self._failed.wait(2.0):  # seconds: a dead process explains more, but is noticed later
                 self.fail(f"the engine's processes are out of step: {type(error).__name__}: {error}")
             assert self.error is not None
             raise self.error from error
@@ -291,7 +291,7 @@ class _Follower:
         self._fail(f"process {self.rank} of {self._size} ended with {how}{said}")
 
     def end(self) -> None:
-        """Wait for the process to end, then insist."""
+        """Wait for the process to end, then kill it."""
         try:
             self.process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:

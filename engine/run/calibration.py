@@ -23,11 +23,11 @@ from kernels.tree_attention.heads import Heads
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "TROOP_ENGINE_CALIBRATION"
-VERSION = 3  # of what is measured; another one's constants mean nothing
+VERSION = 3  # of the measurement; constants of other versions are ignored
 
 
 def default_file() -> Path:
-    """Where constants are kept unless an operator says otherwise."""
+    """Where constants are kept by default."""
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "troop" / "attention.json"
@@ -59,7 +59,7 @@ def measured_cost(
     """Constants from a file, or from a measurement that is then added to it.
 
     Args:
-        file: need not exist; one that can't be read is replaced, one that can't be written is done without.
+        file: need not exist; one that can't be read is replaced; if it can't be written, the constants are not kept.
         device, shape: see `device_name`, `shape_name`.
         measure: takes about a second.
         again: measure whatever the file says.
@@ -96,7 +96,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(file: Path, known: dict[str, dict[str, Any]]) -> None:
-    """Whole or not at all: several engines may start at once."""
+    """Write the file atomically: several engines may start at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as new:
         json.dump(known, new, indent=2)

@@ -2,11 +2,11 @@
 
 What a step works on lies in buffers that stay where they are: tokens, positions, slots, and the tree's work list, whose
 kernels are launched for its capacity (`kernels.tree_attention.buffers`). So the tree may change from step to step under
-one and the same graph. Batches are padded to the next size with rows that attend to nothing and store their keys in
-slots that nobody owns.
+the same graph. Batches are padded to the next size with rows that attend to nothing and store their keys in slots that
+nobody owns.
 
-How a step is recorded is given from outside: `record` on a GPU. `call_again` records nothing and calls the step anew,
-with which everything but the recording runs, and is tested, without a GPU.
+How a step is recorded is a parameter: `record` on a GPU. `call_again` records nothing and calls the step anew, so that
+everything but the recording can be tested without a GPU.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Capture(Protocol):
             What replays it, and the pool for the next.
 
         Raises:
-            GraphError: the step does what cannot be recorded.
+            GraphError: the step does something that cannot be recorded.
         """
         ...
 
@@ -60,12 +60,12 @@ def record(step: Replay, pool: Any) -> tuple[Replay, Any]:
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(2):  # kernels are compiled and libraries make their workspaces before anything is recorded
+        for _ in range(2):  # kernels must be compiled and libraries' workspaces made before the recording
             step()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
-        # What other threads ask of the GPU meanwhile is no business of this recording's.
+        # Other threads may use the GPU meanwhile; their work is not recorded.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = step()
     except torch.cuda.OutOfMemoryError:
@@ -137,7 +137,7 @@ class DecodeSteps:
 
         Returns:
             Logits `[rows, vocabulary]` float32, overwritten by the next step, and tokens that need not be read again;
-            `None` if this is no such step, or too large for the buffers: nothing was done then.
+            `None`, with nothing done, if the step is of another kind or too large for the buffers.
         """
         rows = len(batch.tokens)
         size = next((size for size in self._capacities if size >= rows), None)
@@ -203,7 +203,9 @@ class DecodeSteps:
             raise GraphError(f"a recorded step of {size} rows is {error:.2g} standard deviations off when replayed")
 
     def _capacity(self, size: int) -> Capacity:
-        """What a step of `size` rows may need: a tail each, shared nodes on some levels, splits to fill the GPU."""
+        """What a step of `size` rows may need: a tail for each row, shared nodes on some levels, splits that fill the
+        GPU.
+        """
         backend = self._model.backend
         heads = backend.heads
         tiling = backend.tiling or Tiling.of(heads.dim, heads.item_bytes)
@@ -215,8 +217,8 @@ class DecodeSteps:
 
 
 def sizes(most: int) -> list[int]:
-    """Sizes of batch that are recorded: powers of two, then multiples of `WIDE`, and the largest. Rows of padding cost
-    next to nothing in small batches, whose time is that of reading the weights.
+    """Sizes of batch that are recorded: powers of two, then multiples of `WIDE`, and the largest. Padding costs almost
+    nothing in small batches, which spend their time reading the weights.
     """
     found = [1]
     while found[-1] < most:

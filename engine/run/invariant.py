@@ -1,17 +1,17 @@
 """Batch-invariant computation: a sequence's logits are the same bits whatever else is in the batch.
 
-What varies with a batch is the order in which sums are taken: matrix products choose their kernels by shape, attention
-is cut where sequences share. Here all shapes are fixed, and what a row's sums are made of follows from its position
-alone. A step is computed in tiles of `ROWS` rows, the last one padded, each a whole forward pass. A row's prefix is
-cut at absolute positions into long pieces for as long as they are full and short ones behind, the last of them masked.
-Rows of a tile that read a piece from the same blocks read it together, `QUERIES` at a time and padded to as many; each
-then merges its own pieces, first to last. A token's keys and values are therefore the same bits too, so that chunked
-prefill, a cached prefix and preemption change nothing either.
+The order of sums varies with the batch: matrix products choose their kernels by shape, and attention is cut where
+sequences share. Here all shapes are fixed, and the sums of a row depend on its position alone. A step is computed in
+tiles of `ROWS` rows, the last one padded, each a whole forward pass. A row's prefix is cut at absolute positions into
+long pieces for as long as they are full and short ones behind, the last of them masked. Rows of a tile that read a
+piece from the same blocks read it together, `QUERIES` at a time and padded to as many; each then merges its own pieces,
+first to last. A token's keys and values are therefore the same bits, too, so chunked prefill, a cached prefix and
+preemption change nothing.
 
-That a row's result does not depend on its place within a fixed shape is a property of the libraries at hand that shapes
-alone do not promise; `tests/engine/run/test_invariant.py` holds it on the machine at hand. Torch's CPU kernels cut
+Libraries do not promise that a row's result is independent of its place within a fixed shape;
+`tests/engine/run/test_invariant.py` checks it on the machine at hand. Torch's CPU kernels cut
 large tensors by the number of threads, and some functions round differently at the end of a cut: a power of two of
-threads cuts between rows. What this mode costs is told by `tests.bench.bench_invariant`.
+threads cuts between rows. `tests.bench.bench_invariant` measures what this mode costs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,14 +33,14 @@ ROWS = 64  # of a tile
 QUERIES = 16  # of a product with a piece, for each key head: those of its group, of as many rows as fit
 SHORT = 64  # tokens of a short piece, rounded down to whole blocks
 LONG = 8  # short pieces that are one long one
-BATCH = 4096  # tokens of the pieces that products read apart at once: few enough for a processor's cache
+BATCH = 4096  # tokens of pieces read by one launch: few enough for a processor's cache
 
 
 @torch.inference_mode()
 def forward(model: Model, batch: Batch) -> Tensor:
     """What `Model.forward` returns for a batch: `[wanted, vocabulary]` float32.
 
-    Rows of one sequence stand in rising order, so a tile finds the keys of those before it in the cache.
+    Rows of one sequence are in rising order, so a tile finds the keys of earlier rows in the cache.
     """
     tables = [span.table for span in batch.spans for _ in range(span.new)]
     rows = len(batch.tokens)
@@ -64,7 +64,7 @@ def forward(model: Model, batch: Batch) -> Tensor:
 
 @contextmanager
 def _even_threads() -> Iterator[None]:
-    """Inside, torch has a power of two of threads."""
+    """Inside, torch uses a power of two of threads."""
     threads = torch.get_num_threads()
     even = 1 << (threads.bit_length() - 1)
     if even == threads:
@@ -78,13 +78,15 @@ def _even_threads() -> Iterator[None]:
 
 
 def row_by_row(device: torch.device) -> bool:
-    """Whether torch's reductions, and `attend`, compute each row or product by itself there whatever their number."""
+    """Whether torch's reductions, and `attend`, compute each row or product independently there, whatever their
+    number.
+    """
     return device.type == "cpu"
 
 
 @torch.inference_mode()
 def sample_alike(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """What `engine.run.sampling.sample` returns, each row's choice made with the same bits whatever the others are."""
+    """As `engine.run.sampling.sample`, but each row's result is the same bits whatever the others are."""
     if not row_by_row(logits.device):
         return torch.cat([sample(logits[row : row + 1], [draw]) for row, draw in enumerate(draws)])
     if len(draws) > 1:
@@ -93,7 +95,7 @@ def sample_alike(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
 
 
 class Product(NamedTuple):
-    """Queries of as many rows of a tile as fit, with a piece of their prefixes that stands in the same blocks."""
+    """Queries of as many rows of a tile as fit, with a piece of their prefixes that is in the same blocks."""
 
     begin: int  # first block of the sequences
     width: int  # blocks
@@ -102,7 +104,7 @@ class Product(NamedTuple):
 
 
 def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int) -> list[list[Product]]:
-    """All that a tile reads, the products with one piece together."""
+    """Everything a tile reads; products with the same piece together."""
     short = max(1, SHORT // size)
     long = short * LONG
     pieces: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}

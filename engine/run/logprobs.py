@@ -1,4 +1,4 @@
-"""Log-probabilities as they are reported: of sampled tokens, and of a prompt's own."""
+"""Reported log-probabilities, of sampled tokens and of prompts."""
 
 from collections.abc import Sequence as Many
 
@@ -37,7 +37,7 @@ def report(
 
 
 def note_prompts(chunks: Many[Chunk], logits: Tensor, each_alone: bool = False) -> None:
-    """Note the log-probabilities of prompt tokens in their requests.
+    """Store the log-probabilities of prompt tokens in their requests.
 
     Args:
         chunks: of the step, not yet advanced.

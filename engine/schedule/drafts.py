@@ -1,4 +1,4 @@
-"""Room for drafts in a step: rows that it has to spare, and blocks that nobody else needs, lent until the next one."""
+"""Room for drafts in a step: spare rows, and spare blocks that are lent until the next step."""
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Many
@@ -26,7 +26,7 @@ class Drafts:
             allocator: of the blocks.
             block_size: tokens.
             longest: tokens per sequence and step; 0: no drafts.
-            drafter: who knows what to try.
+            drafter: proposes tokens.
             make_room: whether so many blocks are free, if need be by evicting what is cached and not pinned.
         """
         self._allocator = allocator
@@ -51,8 +51,8 @@ class Drafts:
         return drafts
 
     def take_back(self) -> None:
-        """Free the blocks that drafts did not fill. A sequence keeps that of its next token, as those without drafts
-        do.
+        """Free the blocks that drafts did not fill. A sequence keeps the block of its next token, like sequences
+        without drafts.
         """
         for sequence in self._borrowers:
             needed = len(sequence.tokens) // self._size + 1

@@ -11,10 +11,10 @@ Numbers = np.ndarray[Any, Any]
 
 
 class Forecast:
-    """The need of a set of sequences, to which others may be added one by one.
+    """The blocks that a set of sequences will need; others may be added one by one.
 
-    Each sequence is expected to grow to the typical output length, or half as far again as it is, within its limit.
-    Blocks come back when a sequence ends, so the need peaks at one of the ends.
+    Each sequence is expected to grow to the typical output length, or to one and a half times its present output,
+    within its limit. Blocks come back when a sequence ends, so the need peaks at one of the ends.
     """
 
     def __init__(self, sequences: Iterable[Sequence], block_size: int, typical_output: float) -> None:

@@ -2,8 +2,8 @@
 
 A sequence waits, then runs: its prompt is computed in chunks beside the rows of those that decode, then one token a
 step. It finishes, or is preempted (its blocks are given up and it waits again, to be recomputed) when others
-need the room. Requests never fail for want of memory: what can never fit is refused before it comes here. Several
-clients at once take turns (`engine.schedule.turns`): none waits for another's thousand samples.
+need the room. Requests never fail for lack of memory: one that can never fit is refused earlier. Several
+clients at once take turns (`engine.schedule.turns`): no client waits for another's thousand samples.
 """
 
 import time
@@ -67,10 +67,10 @@ class Scheduler:
             blocks: size of the cache.
             limits: sizes to keep to.
             copy: copies cache slots; called while a sequence is admitted.
-            knows_logits: whether the logits after a sequence's prompt are at hand, so that no token of it need be
+            knows_logits: whether the logits after a sequence's prompt are known, so that none of its tokens need be
                 computed.
             clock: seconds, for leases.
-            drafter: what to try behind the last tokens of sequences that decode.
+            drafter: proposes tokens behind the last ones of decoding sequences.
         """
         self.limits = limits
         self.allocator = BlockAllocator(blocks)
@@ -103,11 +103,11 @@ class Scheduler:
         self._forecast = None
         self._grow()
         self._admit()
-        # As many logits a step as a full batch has, and no more: scored prompts get what sampling leaves of it.
+        # A step computes at most as many logits as a full batch has: scored prompts get what sampling leaves.
         scored = max(1, self.limits.max_batch - len(self.running))
         prefilling = [sequence for sequence in self.running if sequence.prefilling]
         shares = self.waiting.shares(prefilling, self.limits.prefill_chunk, scored)
-        # Drafts take what prompts leave of their rows, and of those that are sampled: no step is larger for them.
+        # Drafts get the rows that prompts and sampling leave: they make no step larger.
         logits = len(self.running) + sum(new for sequence, new in shares.items() if sequence.scoring)
         spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - logits)
         drafts = self._drafts.plan(self.running, spare)
@@ -125,8 +125,8 @@ class Scheduler:
         return step
 
     def advance(self, chunks: list[Chunk]) -> None:
-        """Take note that a step was computed: what prompts it completed is cached for others at once. Of drafts
-        nothing counts yet: see `accept`.
+        """Record that a step was computed: prompts that it completed are cached for others at once. Drafted tokens do
+        not count yet, see `accept`.
         """
         size = self.limits.block_size
         for sequence, new, draft in chunks:
@@ -143,15 +143,13 @@ class Scheduler:
                     self.tree.insert(sequence.tokens[:end], sequence.table)
 
     def accept(self, sequence: Sequence) -> None:
-        """Take note that the sequence's last token is what was drafted: its key and value are in the cache."""
+        """Record that the sequence's last token was a drafted one: its key and value are in the cache already."""
         assert sequence.state is State.RUNNING
         sequence.computed += 1
         self.counters.accepted_tokens += 1
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        """End a sequence, wherever it stands. Its blocks are free at once, or cached under a lease if it ended by
-        itself.
-        """
+        """End a sequence in any state. Its blocks are freed at once, or cached under a lease if it ended by itself."""
         if sequence.state is State.FINISHED:
             return
         if sequence.state is State.RUNNING:
@@ -166,7 +164,7 @@ class Scheduler:
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
 
     def unused_cached_blocks(self) -> int:
-        """Blocks that only the prefix tree holds: free for the asking."""
+        """Blocks that only the prefix tree holds, which can be evicted."""
         return self.allocator.count - self.allocator.free - self.blocks_in_use()
 
     def blocks_in_use(self) -> int:
@@ -204,8 +202,8 @@ class Scheduler:
     # -- memory ---------------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Give every running sequence room for its last token, at the cost of those that came last of the client that
-        has most.
+        """Give every running sequence room for its last token; if needed, preempt the latest sequences of the client
+        with the most running ones.
         """
         size = self.limits.block_size
         for sequence in sorted(self.running, key=lambda s: s.arrival):
@@ -231,7 +229,7 @@ class Scheduler:
         return self.allocator.free >= blocks
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Give up a sequence's blocks; it waits, before all others of its client, and is recomputed."""
+        """Release a sequence's blocks; it waits ahead of the others of its client, and is recomputed."""
         self.tree.insert(sequence.tokens[: sequence.computed], sequence.table)
         self._leave(sequence)
         sequence.state = State.WAITING
@@ -240,8 +238,8 @@ class Scheduler:
         self.waiting.put_back(sequence)
 
     def _victim(self) -> Sequence:
-        """Whom to preempt first: the last to come of the client with the most running sequences. So the first of all
-        is never preempted for another.
+        """The sequence to preempt next: the latest of the client with the most running sequences, so that the oldest of
+        all is never preempted for another.
         """
         return max(self.running, key=lambda s: (self.waiting.client(s).rows, s.arrival))
 
@@ -254,10 +252,10 @@ class Scheduler:
     # -- admission ------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Start waiting sequences, each client in its turn, for as long as their demand and that of those that run
-        fits.
+        """Start waiting sequences, in the order of their clients' turns, while their demand and that of running ones
+        fit.
 
-        A sequence whose prefix is just being computed by another is passed over: once that is done, it is cached.
+        A sequence whose prefix another one is computing is skipped: the prefix will soon be cached.
         """
         if not len(self.waiting) or (len(self.running) >= self.limits.max_batch and self.waiting.richest().rows < 2):
             return
@@ -275,9 +273,8 @@ class Scheduler:
                 computing.append(sequence)
 
     def _make_way(self, sequence: Sequence) -> bool:
-        """Preempt one sequence of the client that has most, so that a client of which nothing runs gets its turn
-        within a step, however long the others' answers are. The blocks of what is preempted stay cached while nobody
-        needs them.
+        """Preempt one sequence of the client with the most, so that a client with nothing running gets its turn within
+        a step, however long the others' answers are. Preempted blocks stay cached until they are needed.
         """
         if self.waiting.client(sequence).rows or self.waiting.richest().rows < 2:
             return False
@@ -299,7 +296,7 @@ class Scheduler:
         return done < min(len(mine), len(theirs)) - 1 and mine[done] == theirs[done]
 
     def _start(self, sequence: Sequence) -> bool:
-        """Admit a sequence if its blocks can be had."""
+        """Admit a sequence if its blocks can be allocated."""
         size = self.limits.block_size
         tokens = sequence.tokens
         sequence.request.prompt_logprobs = sequence.request.prompt_logprobs if not sequence.scoring else []
@@ -308,7 +305,7 @@ class Scheduler:
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._expected().growth(sequence)
-        # What runs is entitled to half the cache: leases on the rest of it must not leave the engine idle.
+        # Running sequences may use half the cache in any case: leases must not leave the engine idle.
         insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
         refs = self.allocator.refs
         adopts = match.all and refs[match.source] == 1  # nobody else continues it at present
@@ -343,14 +340,14 @@ class Scheduler:
         return True
 
     def _expected(self) -> Forecast:
-        """What those that run will need; built once for all that are admitted in a step."""
+        """What the running sequences will need; built once for all that are admitted in a step."""
         if self._forecast is None:
             self._forecast = Forecast(self.running, self.limits.block_size, self._typical_output)
         return self._forecast
 
     def _place(self, shared: list[int], own: int, continues: bool) -> list[int]:
-        """Blocks of a sequence's own: behind what it alone continues, else in a zone of its own, else anywhere. Behind
-        a prompt that fills a run, the last block, into which the sequence grows, is put into a zone.
+        """A sequence's own blocks: right behind a prefix that it alone continues, else in a free zone, else anywhere.
+        If its prompt is a long run, only the last block, into which the sequence grows, goes into a zone.
         """
         placed: list[int] | None = None
         if not shared and (own - 1) * self.limits.block_size >= RUN_TOKENS and (last := self.allocator.open_zone(1)):

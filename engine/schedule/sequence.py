@@ -53,7 +53,7 @@ class Output:
 
 
 class State(enum.Enum):
-    """Where a sequence stands."""
+    """What a sequence is doing."""
 
     WAITING = enum.auto()  # holds no block
     RUNNING = enum.auto()  # holds the blocks of its table; prefilling while more than one token is not computed
@@ -94,7 +94,7 @@ class Request:
 
     @property
     def finished(self) -> bool:
-        """Whether all children are."""
+        """Whether all children are finished."""
         return all(sequence.state is State.FINISHED for sequence in self.sequences)
 
 
@@ -107,13 +107,13 @@ class Sequence:
     tokens: list[int]  # prompt, then output
     arrival: int  # order of submission
     text: OutputText
-    guide: "Guide | None" = None  # where its output stands in its grammar
+    guide: "Guide | None" = None  # position of its output in the grammar
     state: State = State.WAITING
     table: list[int] = field(default_factory=list)  # blocks, in order
     computed: int = 0  # leading tokens whose keys and values are in the cache
     logprobs: list[TokenLogprob] = field(default_factory=list)  # not yet reported
     finish_reason: FinishReason | None = None
-    draftable: bool = True  # whether tokens may be tried behind its last one
+    draftable: bool = True  # whether tokens may be drafted for it
 
     @property
     def prompt_length(self) -> int:
@@ -137,7 +137,7 @@ class Sequence:
 
     @property
     def scoring(self) -> bool:
-        """Whether the log-probabilities of the prompt are wanted of this sequence and not complete."""
+        """Whether this sequence still has to compute log-probabilities of the prompt."""
         request = self.request
         wanted = self.index == 0 and request.params.prompt_logprobs is not None
         return wanted and len(request.prompt_logprobs) < len(request.prompt) - 1

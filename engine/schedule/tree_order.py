@@ -34,7 +34,7 @@ class TreeOrder:
         self.shared.insert(place, before)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, before its table is released.
+        """Remove a sequence, before its table is released.
 
         Raises:
             ValueError: it is not in the list.
@@ -42,7 +42,7 @@ class TreeOrder:
         place = self.sequences.index(sequence)
         del self.sequences[place]
         gone = self.shared.pop(place)
-        if place < len(self.shared):  # what three in a row share is the least that two and two share
+        if place < len(self.shared):  # three in a row share the lesser of what each pair shares
             self.shared[place] = min(gone, self.shared[place])
 
     def check_integrity(self) -> None:
@@ -55,7 +55,7 @@ class TreeOrder:
 
 
 def common_prefix(one: list[int], other: list[int]) -> int:
-    """Length of the common prefix of two lists, by halving."""
+    """Length of the common prefix of two lists, by bisection."""
     low, high = 0, min(len(one), len(other))
     if one[:high] == other[:high]:
         return high

@@ -2,9 +2,9 @@
 
 Clients are told apart by `Request.client`. The next to start is the first of the client with the fewest running
 sequences; among equals, of the one with the least service (tokens computed for it so far), as in the virtual token
-counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024). A client that comes back is lifted
-to the least service of those that stayed: nobody saves up turns. Within a client arrival decides, so that siblings,
-which share a prompt, go together.
+counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024). A client that comes back is raised to
+the least service of the active ones, so that no client saves up turns. Within a client, sequences start in order of
+arrival, so that siblings, which share a prompt, run together.
 """
 
 import heapq
@@ -17,19 +17,21 @@ REMEMBERED = 1024  # clients without work whose service is still known
 
 
 class Client:
-    """One client that has work here."""
+    """A client with waiting or running sequences."""
 
     __slots__ = ("name", "rows", "service", "waiting")
 
     def __init__(self, name: str, service: int) -> None:
         self.name = name
         self.rows = 0  # its sequences that run
-        self.service = service  # tokens computed for it, and what it was lifted by
+        self.service = service  # tokens computed for it, and what it was raised by
         self.waiting: OrderedDict[Request, deque[Sequence]] = OrderedDict()
 
 
 class Turns:
-    """Waiting sequences by client, and how much each client has had. Not thread-safe: the engine's thread calls it."""
+    """Waiting sequences by client, and how much service each client has had. Not thread-safe: the engine's thread calls
+    it.
+    """
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
@@ -52,7 +54,7 @@ class Turns:
         return len(self._clients)
 
     def client(self, sequence: Sequence) -> Client:
-        """Whose sequence it is. It must be waiting or running."""
+        """The client of a sequence that is waiting or running."""
         return self._clients[sequence.request.client]
 
     def richest(self) -> Client:
@@ -60,18 +62,18 @@ class Turns:
         return max(self._clients.values(), key=lambda client: client.rows)
 
     def add(self, sequence: Sequence) -> None:
-        """A new sequence waits, behind all others of its client."""
+        """Add a new sequence behind the others of its client."""
         client = self._open(sequence.request.client)
         client.waiting.setdefault(sequence.request, deque()).append(sequence)
         self._count += 1
 
     def start(self, sequence: Sequence) -> None:
-        """A waiting sequence runs from now on."""
+        """Record that a waiting sequence runs now."""
         self._take(sequence)
         self.client(sequence).rows += 1
 
     def put_back(self, sequence: Sequence) -> None:
-        """A running sequence waits again, before all others of its client."""
+        """Put a running sequence back, ahead of the others of its client."""
         client = self.client(sequence)
         client.rows -= 1
         client.waiting.setdefault(sequence.request, deque()).appendleft(sequence)
@@ -79,7 +81,7 @@ class Turns:
         self._count += 1
 
     def end(self, sequence: Sequence) -> None:
-        """A sequence that waited or ran is over."""
+        """Record that a waiting or running sequence has ended."""
         client = self.client(sequence)
         if sequence.state is State.WAITING:
             self._take(sequence)
@@ -89,13 +91,12 @@ class Turns:
             self._close(client)
 
     def charge(self, sequence: Sequence, tokens: int) -> None:
-        """`tokens` were computed for a sequence that runs."""
+        """Count `tokens` that were computed for a running sequence."""
         self.client(sequence).service += tokens
 
     def order(self) -> Iterator[Sequence]:
-        """Waiting sequences, each when it is its turn; the caller starts it or passes it over.
-
-        Passing one over passes its siblings over. What begins to wait meanwhile is not among them.
+        """Waiting sequences in the order of their turns; the caller starts or skips each. Skipping one skips its
+        siblings. Sequences that are added meanwhile are left out.
         """
         heap: list[tuple[int, int, int, str]] = []
         first: dict[str, Request] = {}
@@ -121,8 +122,8 @@ class Turns:
                 offer(client, following)
 
     def shares(self, prefilling: list[Sequence], chunk: int, scored: int) -> dict[Sequence, int]:
-        """Tokens that each prefilling sequence may compute: the chunk, split evenly between clients; what one does not
-        need goes to the others, who had least first. Of prompts that are scored, `scored` tokens in all.
+        """Tokens that each prefilling sequence may compute: the chunk, split evenly between clients. What one does not
+        need goes to the others, those with the least service first. Prompts that are scored get `scored` tokens in all.
         """
         left = chunk
         clients: dict[str, list[Sequence]] = {}
@@ -165,7 +166,7 @@ class Turns:
     def _close(self, client: Client) -> None:
         del self._clients[client.name]
         self._past[client.name] = client.service
-        if not self._clients:  # nobody is left to compare with: all begin anew
+        if not self._clients:  # no client is left to compare with
             self._past.clear()
         elif len(self._past) > REMEMBERED:
             self._past.popitem(last=False)

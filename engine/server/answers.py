@@ -12,7 +12,7 @@ from typing import Any
 from engine.schedule.sequence import Output, Request, TokenLogprob
 from engine.text.tokenizer import Tokenizer
 
-LEAST_LOGPROB = -9999.0  # what OpenAI reports for minus infinity, which JSON cannot carry
+LEAST_LOGPROB = -9999.0  # what OpenAI reports for minus infinity, which JSON cannot express
 
 
 def usage(requests: Sequence[Request]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Choice:
         self.finish_reason: str | None = None
 
     def add(self, output: Output) -> None:
-        """Take over what a step added."""
+        """Add a step's output."""
         self.text += output.text
         self.logprobs.extend(output.logprobs)
         self.finish_reason = output.finish_reason or self.finish_reason
@@ -46,16 +46,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Echo:
-    """Prompts that stand before their completions, with their own log-probabilities where `logprobs` is set."""
+    """Prompts that are returned before their completions, with log-probabilities where `logprobs` is set."""
 
     requests: Sequence[Request]
     texts: Sequence[str]  # of their prompts
     n: int  # choices per request
     logprobs: bool
-    only: bool  # nothing is to be completed: the one token that was sampled for it is left out
+    only: bool  # no completion is wanted: the one token that was sampled is left out
 
     def lead(self, choice: Choice) -> None:
-        """Put the prompt before what a choice holds. Safe once the choice's first token is there."""
+        """Put the prompt before a choice's text. Call it once the choice has its first token."""
         request = self.requests[choice.index // self.n]
         choice.text = self.texts[choice.index // self.n] + ("" if self.only else choice.text)
         if self.logprobs:
@@ -86,7 +86,7 @@ class Answer:
         return {**self._head, "choices": [self._choice(choice) for choice in choices], "usage": self._usage(requests)}
 
     def chunk(self, choice: Choice, first: bool = False) -> dict[str, Any]:
-        """A chunk of a stream: what `choice` holds is what is new. `first` opens a chat choice."""
+        """A chunk of a stream; `choice` holds only what is new. `first` opens a chat choice."""
         if not self._chat:
             return {**self._head, "choices": [self._choice(choice)]}
         delta: dict[str, Any] = {"role": "assistant", "content": ""} if first else {}
@@ -155,8 +155,8 @@ class Answer:
         }
 
     def _name(self, token: int) -> str:
-        """Its text; its bytes as OpenAI writes them where they are no text; its number where it has neither. Two tokens
-        must not share a name: clients look for the likeliest by it.
+        """A token's text; its bytes as OpenAI writes them if they are not valid text; else its number. Two tokens must
+        not share a name, because clients look tokens up by it.
         """
         raw = self._tokenizer.token_bytes(token)
         if not raw:

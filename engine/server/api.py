@@ -39,7 +39,7 @@ class Service:
         self.name = name
         self.metrics = EngineMetrics(loop.core)
         self._key = api_key
-        # One thread: the tokenizer is fast, and what waits for it must not hold up the event loop.
+        # One thread: the tokenizer is fast, and waiting for it must not block the event loop.
         # It compiles grammars too.
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
 
@@ -80,7 +80,7 @@ class Service:
         return Grammars(core.tokenizer, core.model.vocabulary, core.model.end_tokens)
 
     async def guide(self, body: Generation) -> Guide | None:
-        """The beginning of the grammar that a request asks for, if it does.
+        """The start of the grammar that a request asks for, if any.
 
         Raises:
             RequestError: the grammar can't be used.
@@ -146,7 +146,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
 
 
 def _add_information(app: FastAPI, service: Service) -> None:
-    """What the engine says of itself, and the tokens of a text."""
+    """Health, metrics, models and tokenization."""
 
     @app.get("/health", responses=answers(Health) | {503: {"model": Health}})
     async def health() -> Response:
@@ -231,8 +231,8 @@ def _request(
     otherwise: int | None,
     logprobs: int | None,
 ) -> Request:
-    """The engine's request. `wanted` tokens if given, else `otherwise`, else what the context leaves; refused if too
-    long.
+    """The engine's request. Its limit is `wanted` tokens if given, else `otherwise`, else what the context leaves;
+    refused if too long.
     """
     room = service.loop.core.max_model_len - len(prompt)
     limit = wanted or min(otherwise or room, room)
@@ -268,7 +268,7 @@ async def _answer(
     finally:
         _abort(service, requests)
     if choices is None:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client is gone
     return JSONResponse(answer.whole(choices, requests))
 
 
@@ -317,7 +317,7 @@ async def _stream(
                 events.append(_event(answer.chunk(choice)))
                 missing -= output.finish_reason is not None
             yield "".join(events)
-            await asyncio.sleep(0)  # let others have their turn even where the queue never runs dry
+            await asyncio.sleep(0)  # let other tasks run even if the queue never gets empty
         if include_usage:
             yield _event(answer.last_chunk(requests))
         yield "data: [DONE]\n\n"
@@ -379,5 +379,5 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _error_response(error: ServingError, headers: Mapping[str, str] | None = None) -> Response:
-    text = json.dumps(error.body())  # ASCII: whatever the message quotes can be encoded
+    text = json.dumps(error.body())  # ASCII: anything that the message quotes can be encoded
     return Response(text, error.status, headers, media_type="application/json")

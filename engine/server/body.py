@@ -1,4 +1,4 @@
-"""Bodies of requests within bounds, whether they say their length or not."""
+"""A limit on the size of request bodies, with and without a declared length."""
 
 import json
 
@@ -9,8 +9,8 @@ from engine.errors import RequestError
 
 
 class BodyLimit:
-    """ASGI middleware: a body that says it is too long is refused unread, and one that turns out to be while it is
-    read; 413 either way.
+    """ASGI middleware: a body whose declared length is too large is refused unread, another one while it is read; both
+    with 413.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:

@@ -1,6 +1,4 @@
-"""What `/metrics` says, in Prometheus' form: read from the core's counters when asked, so that a step pays for a
-histogram only.
-"""
+"""`/metrics` in Prometheus' format: read from the core's counters on request; a step only updates a histogram."""
 
 from collections.abc import Iterator
 
@@ -34,11 +32,11 @@ class EngineMetrics(Collector):
         core, scheduler, counters = self._core, self._core.scheduler, self._core.scheduler.counters
         free, cached = scheduler.allocator.free, scheduler.unused_cached_blocks()
         gauges = {
-            "running": ("Sequences that run", len(scheduler.running)),
-            "waiting": ("Sequences that wait", len(scheduler.waiting)),
+            "running": ("Running sequences", len(scheduler.running)),
+            "waiting": ("Waiting sequences", len(scheduler.waiting)),
             "clients": ("Clients that have something running or waiting", scheduler.waiting.clients),
             "blocks_total": ("Blocks of the cache", scheduler.allocator.count),
-            "blocks_free": ("Blocks that hold nothing", free),
+            "blocks_free": ("Free blocks", free),
             "blocks_cached": ("Blocks that hold a prefix which no running sequence uses", cached),
             "block_tokens": ("Tokens per block", core.limits.block_size),
         }

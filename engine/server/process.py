@@ -39,7 +39,7 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     if not sys.stderr.isatty():
-        disable_progress_bar()  # a log is no place for one
+        disable_progress_bar()  # not in a log
     if settings.follow_stdin:
         # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
         stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
@@ -77,14 +77,14 @@ def serve(settings: Settings) -> int:
     server.run(sockets=[listener])
     if ranks is None or ranks.error is None:
         return 0
-    if loop.stuck:  # in a sum on the GPU that never comes: the interpreter could not end its threads either
+    if loop.stuck:  # in a sum on the GPU that never completes: the interpreter could not end its threads either
         logging.shutdown()
         os._exit(1)
     return 1
 
 
 def model_name(model: str) -> str:
-    """The name under which a model is served where nobody gives one: that of its folder or file."""
+    """The default name of a model: that of its folder or file."""
     return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
 
 
@@ -111,14 +111,14 @@ def start_ranks(settings: Settings, threads: int) -> Ranks | None:
 
 
 def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
-    """Load the model, size the cache, and prove that the largest steps can be computed.
+    """Load the model, size the cache, and check that the largest steps can be computed.
 
     Args:
         settings: of this process.
         ranks: the other processes, if the model is split over several.
 
     Raises:
-        LoadError: the model cannot be served, the cache has no room for anything, or memory is short.
+        LoadError: the model cannot be served, the cache is too small, or memory is short.
     """
     how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
     how["quantization"] = settings.quantization
@@ -134,7 +134,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         settings.max_draft if settings.speculation == "auto" else 0,
         settings.max_waiting,
     )
-    most = settings.max_batch * (model.context_length + settings.block_size)  # more could never be used at once
+    most = settings.max_batch * (model.context_length + settings.block_size)  # more can never be used at once
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
     memory = settings.cache_memory or CPU_CACHE
     tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
@@ -144,7 +144,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
     try:
-        # A tensor-parallel step is told to other processes, which no graph records.
+        # A tensor-parallel step sends commands to other processes, which no graph can record.
         graphs = settings.cuda_graphs and ranks is None and model.device.type == "cuda"
         capture = record if graphs and model.backend.name == "triton" else None
         core = Core(model, tokenizer, blocks, limits, RunOptions(cost, capture, settings.batch_invariant))
@@ -159,8 +159,8 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
 
 
 def cost_rule(settings: Settings, model: Model) -> CutRule:
-    """Which shared nodes attention reads on their own: as set, else as measured on a GPU (elsewhere only when asked
-    to), else as measured on another CPU.
+    """The rule that says which shared nodes attention reads on their own: from the settings, else measured on a GPU
+    (elsewhere only on request), else the default for CPUs.
     """
     if settings.item_tokens is not None:
         return CutCost(settings.item_tokens)
@@ -179,7 +179,7 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
 
 
 def available_cores() -> int:
-    """Cores that this process may keep busy: a container's quota counts, where one is set (cgroup v2)."""
+    """Cores that this process may use, limited by a container's quota if there is one (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -192,7 +192,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A bound socket, so that the port is known before the server runs.
 
     Raises:
-        SystemExit: the address is taken or not ours.
+        SystemExit: the address is in use or not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, or asyncio would not switch off Nagle's algorithm, and answers would wait 40 ms for a delayed ACK.
@@ -206,7 +206,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says so on standard output when it listens."""
+    """A server that prints a line to standard output when it listens."""
 
     def __init__(self, config: uvicorn.Config, ready: str) -> None:
         super().__init__(config)

@@ -2,7 +2,7 @@
 ...).
 
 Fields that would change the answer and are not implemented are refused by name rather than ignored; fields that only
-describe the caller (`metadata`, ...) are ignored; `user` says whose turn it is (`engine.schedule.turns`).
+describe the caller (`metadata`, ...) are ignored; `user` names the client (`engine.schedule.turns`).
 """
 
 import json
@@ -21,7 +21,7 @@ MAX_STRUCTURED_CHOICES = 4096
 
 
 def _number(value: Any) -> Any:
-    """Refuse what pydantic would take for a number, and JSON does not."""
+    """Refuse what pydantic accepts as a number but JSON does not."""
     if isinstance(value, bool | str):
         raise ValueError("a number is needed")
     return value
@@ -40,7 +40,7 @@ class StreamOptions(BaseModel):
 
 
 class StructuredOutputs(BaseModel):
-    """What a text must look like, in one of four ways, named as vLLM names them."""
+    """Constraints on the text, in one of four forms, named as in vLLM."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -50,7 +50,7 @@ class StructuredOutputs(BaseModel):
     grammar: str | None = None  # in llguidance's dialect of Lark
 
     def chosen(self) -> Grammar:
-        """The one that is given.
+        """The form that is given.
 
         Raises:
             RequestError: there is none, or more than one.
@@ -72,20 +72,20 @@ class StructuredOutputs(BaseModel):
 
 
 class JsonSchema(BaseModel):
-    """Of a `response_format`."""
+    """The schema of a `response_format`."""
 
     name: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class ResponseFormat(BaseModel):
-    """OpenAI's way to ask for JSON."""
+    """OpenAI's option for JSON answers."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     def grammar(self) -> Grammar | None:
-        """What it asks for; `None`: any text.
+        """The requested grammar; `None`: any text.
 
         Raises:
             RequestError: the schema is missing.
@@ -138,16 +138,16 @@ class Generation(BaseModel):
             raise RequestError("logit_bias is not supported by this engine", "logit_bias")
 
     def grammar(self) -> Grammar | None:
-        """What the text must look like, if anything.
+        """The grammar that the text must follow, if any.
 
         Raises:
-            RequestError: that is not said clearly.
+            RequestError: it is incomplete or ambiguous.
         """
         return self.structured_outputs.chosen() if self.structured_outputs else None
 
     def sampling(self, defaults: dict[str, Any], max_tokens: int, logprobs: int | None) -> SamplingParams:
-        """Sampling parameters; where the request is silent, `defaults` (of `generation_config.json`) decide, then
-        OpenAI's.
+        """Sampling parameters; for those that the request leaves out, `defaults` (of `generation_config.json`) apply,
+        then OpenAI's.
         """
 
         def pick(name: str, otherwise: float) -> float:

@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Described(BaseModel):
-    """Has the fields that are named, and no others."""
+    """A model that allows no other fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Error(Described):
-    """What went wrong; `param` names the field of the request that is to blame."""
+    """What went wrong; `param` names the wrong field of the request."""
 
     message: str
     type: str
@@ -28,7 +28,7 @@ class ErrorBody(Described):
 
 
 class PromptDetails(Described):
-    """Tokens of the prompt that need not be computed."""
+    """Tokens of the prompt that were not computed."""
 
     cached_tokens: int
 
@@ -51,7 +51,7 @@ class Token(Described):
 
 
 class SampledToken(Token):
-    """A token of an answer, and the likeliest in its place."""
+    """A token of an answer, and the likeliest alternatives."""
 
     top_logprobs: list[Token]
 
@@ -95,7 +95,7 @@ class CompletionLogprobs(Described):
     """Parallel lists, an entry for each token."""
 
     tokens: list[str]
-    token_logprobs: list[float | None]  # nothing comes before the first token of an echoed prompt
+    token_logprobs: list[float | None]  # the first token of an echoed prompt has none
     top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
@@ -128,8 +128,8 @@ class ModelCard(Described):
     created: int
     owned_by: str
     max_model_len: int
-    device: str  # `cpu` or `cuda`: a client may ask for less where all is slow
-    structured_outputs: list[str]  # ways to say what a text must look like; `lark`: grammars in llguidance's dialect
+    device: str  # `cpu` or `cuda`: a client may ask for less on a slow device
+    structured_outputs: list[str]  # supported forms of constraints; `lark`: grammars in llguidance's dialect
 
 
 class ModelList(Described):
@@ -160,5 +160,5 @@ def answers(model: type[Described], streamed: bool = False) -> dict[int | str, d
     """The `responses` of an endpoint: `model`, or events where the client asked for a stream; else an error."""
     found: dict[str, Any] = {"model": model}
     if streamed:
-        found["content"] = {"text/event-stream": {}}  # OpenAPI 3.1 has no words for events
+        found["content"] = {"text/event-stream": {}}  # OpenAPI 3.1 cannot describe events
     return {200: found, **ERRORS}

@@ -2,14 +2,15 @@
 once.
 
 A step computes a sequence's drafted tokens as rows behind its last one, and samples every row just as it would without
-drafts: with random numbers that depend on (seed, position) alone. Drafted tokens count for as long as they are what was
-sampled. The text is therefore the same token for token as without speculation, at any temperature and with any filter,
-but for what rounding changes in logits whenever a batch has another shape; and a draft is accepted with the probability
-that the model gives it, as in speculative sampling (Leviathan et al., arXiv 2211.17192) with a deterministic draft.
+drafts: with random numbers that depend on (seed, position) alone. Drafted tokens are kept as long as they equal the
+sampled ones. The text is therefore the same token for token as without speculation, at any temperature and with any
+filter, except where logits round differently because the batch has another shape; and a draft is accepted with the
+probability that the model gives it, as in speculative sampling (Leviathan et al., arXiv 2211.17192) with a
+deterministic draft.
 
-Whether that pays is decided anew each step. A draft is worth the probability that it comes true, learned from how
-guesses like it fared. A row costs what steps of so many rows were measured to take. The drafts that are computed are
-those that give the most tokens a second; in a large batch, none are.
+Each step decides anew whether drafts pay. The value of a draft is its probability of being accepted, learned from
+earlier guesses of its kind; the cost of a row comes from the measured times of steps. The drafts that give the most
+tokens per second are computed; in a large batch there are none.
 """
 
 import time
@@ -25,18 +26,18 @@ from engine.schedule.sequence import Sequence as Generated
 from engine.schedule.step import Step
 from engine.speculate.suffix_tree import Guess, Place, SuffixTree
 
-MOST_LIVE = 64  # sequences that decode at once; above, even guessing costs more than it can bring
+MOST_LIVE = 64  # decoding sequences; with more, even guessing costs more than it gains
 FEED = 2048  # tokens added to trees per step: about 5 ms
 TOKENS = 1 << 20  # in all trees together, at about 130 bytes each
 LEAST_CHANCE = 0.02  # of a draft to come true
-MARGIN = 1.05  # drafts must promise so much more than none: guessing itself takes time too
+MARGIN = 1.05  # drafts must promise this much more than none, because guessing takes time too
 PATIENCE = 16  # steps without a worthwhile draft before guessing rests
 LONGEST_REST = 128  # steps
 
 
 class Trust:
-    """How often guesses come true, by length of their context and by their share of what followed it: for one tree,
-    beginning with what is known of all.
+    """How often guesses of one tree are right, by the length of their context and their share of its continuations.
+    Starts from what is known of all trees.
     """
 
     CONTEXTS = (2, 4, 8, 16)  # tokens
@@ -47,7 +48,7 @@ class Trust:
     def __init__(self, general: "Trust | None" = None) -> None:
         """
         Args:
-            general: what is learned here is learned there too, and believed for as long as little is known here.
+            general: learns what is learned here, too, and is used while little is known here.
         """
         self._general = general
         cells = (len(self.CONTEXTS) + 1) * (len(self.SHARES) + 1)
@@ -55,12 +56,12 @@ class Trust:
         self._tries = [0.0] * cells
 
     def cell(self, guess: Guess) -> int:
-        """Guesses of one cell are alike."""
+        """The cell in which a guess is counted."""
         share = guess.times / (guess.total + 1)  # a half where it was seen once
         return bisect_right(self.CONTEXTS, guess.context) * (len(self.SHARES) + 1) + bisect_right(self.SHARES, share)
 
     def chance(self, guess: Guess, cell: int) -> float:
-        """Probability that a guess comes true, given that those before it did."""
+        """Probability that a guess is right, given that those before it are."""
         if self._general is not None:
             prior = self._general.chance(guess, cell)
         else:
@@ -68,7 +69,7 @@ class Trust:
         return (self._hits[cell] + self.PRIOR * prior) / (self._tries[cell] + self.PRIOR)
 
     def learn(self, cell: int, hit: bool) -> None:
-        """Take note of how a guess fared."""
+        """Record whether a guess was right."""
         if self._tries[cell] >= self.MEMORY:
             self._tries[cell] *= 0.5
             self._hits[cell] *= 0.5
@@ -79,9 +80,8 @@ class Trust:
 
 
 class StepTimes:
-    """What a decoding step takes: without drafts by its rows, with drafts as a line over its rows.
-
-    The line is fitted to the latest steps with drafts by least squares, beginning with what steps without suggest.
+    """Times of decoding steps: without drafts by the number of rows, with drafts as a line over it. The line is fitted
+    to the latest steps with drafts by least squares, starting from steps without.
     """
 
     WEIGHT = 0.2  # of the newest step without drafts
@@ -91,14 +91,14 @@ class StepTimes:
     def __init__(self, slope: float) -> None:
         """
         Args:
-            slope: what a row costs where nothing is known yet, in units of what a step costs whatever its rows.
+            slope: cost of a row before any measurement, relative to the fixed cost of a step.
         """
         self.slope = slope
         self._plain: dict[int, float] = {}  # seconds by bucket of rows
         self._sums = np.zeros(5)  # of steps with drafts: weight, rows, rows squared, seconds, rows times seconds
 
     def note(self, rows: int, drafted: bool, seconds: float) -> None:
-        """Learn from a step. A pause of the machine counts as twice a step at most."""
+        """Record a step. A pause of the machine counts as at most twice a step."""
         if drafted:
             weight, in_rows, _, in_seconds, _ = self._sums
             if weight:
@@ -111,15 +111,15 @@ class StepTimes:
             self._plain[bucket] = before + self.WEIGHT * (min(seconds, 2 * before) - before)
 
     def plain(self, live: int) -> float:
-        """Seconds of a step of `live` rows without drafts. What is more than the line says of as many rows is out of
-        date, and halved at most: a line may be wrong where it begins.
+        """Seconds of a step of `live` rows without drafts. More than the line gives for as many rows is out of date and
+        reduced, to half at most: the line may be wrong at its start.
         """
         first, more = self.line(live)
         measured = self._measured(live)
         return max(measured / 2, min(measured, first + more * live))
 
     def line(self, live: int) -> tuple[float, float]:
-        """Seconds of a step of `live` sequences with drafts: what it takes anyway, and what each of its rows adds."""
+        """Seconds of a step of `live` sequences with drafts: its fixed part, and what each row adds."""
         sums = self._sums.copy()
         base = self._measured(live) / (1 + self.slope * live)
         for rows in (live + 1, live + 16):
@@ -130,7 +130,7 @@ class StepTimes:
         return (in_seconds - more * in_rows) / weight, more
 
     def forget_drafted(self) -> None:
-        """Measure steps with drafts anew: what was measured may be true no longer."""
+        """Measure steps with drafts anew: the old times may no longer be valid."""
         self._sums[:] = 0
 
     def _measured(self, live: int) -> float:
@@ -155,7 +155,7 @@ class StepTimes:
 
 @dataclass(eq=False)
 class Grove:
-    """What prompts that share a long prefix share: a tree, and the trust in it."""
+    """The tree of prompts that share a long prefix, and how often its guesses are right."""
 
     trust: Trust
     tree: SuffixTree = field(default_factory=SuffixTree)
@@ -171,7 +171,7 @@ class Reader:
     grove: Grove
     place: Place
     read: int  # leading tokens of the sequence that the tree has
-    guessed: list[tuple[int, int]] = field(default_factory=list)  # what was expected behind them: tokens and cells
+    guessed: list[tuple[int, int]] = field(default_factory=list)  # the guesses behind them: tokens and cells
 
 
 class Speculator:
@@ -190,7 +190,7 @@ class Speculator:
             max_draft: tokens per sequence and step.
             block_size: of the cache; prompts share trees by whole blocks.
             slope: see `StepTimes`.
-            keep: seconds that a tree outlives its last use.
+            keep: seconds that a tree is kept after its last use.
             clock: seconds.
         """
         self.max_draft = max_draft
@@ -202,8 +202,8 @@ class Speculator:
         self._places: dict[int, tuple[Grove, Place]] = {}  # by hash of a prompt's prefix (`Request.chain`)
         self._readers: WeakKeyDictionary[Generated, Reader] = WeakKeyDictionary()
         self._trust = Trust()
-        self._fruitless = 0  # steps in a row without a worthwhile draft
-        self._rest = 0  # steps yet to sit out
+        self._misses = 0  # steps in a row without a worthwhile draft
+        self._rest = 0  # steps left to skip
         self._resting = (0, 0)  # when the rest began: sequences, and the latest arrival among them
         self.tokens = 0  # in all trees
 
@@ -211,7 +211,7 @@ class Speculator:
         """Tokens worth computing behind the last one of sequences that decode.
 
         Args:
-            decoding: whose last token alone is not yet computed.
+            decoding: sequences of which only the last token is not yet computed.
             budget: drafted tokens in all.
         """
         live = len(decoding)
@@ -222,7 +222,7 @@ class Speculator:
             return {}
         self._rest = 0
         self._drop_old()
-        # A guess less likely than this brings less than its row costs: this spares following it.
+        # A guess less likely than this gains less than its row costs, so it need not be followed.
         floor = max(LEAST_CHANCE, live * self.times.line(live)[1] / self.times.plain(live))
         feed = FEED
         guesses: dict[Generated, list[tuple[int, float]]] = {}
@@ -232,11 +232,11 @@ class Speculator:
             if reader.read == len(sequence.tokens) and not reader.grove.dropped:
                 guesses[sequence] = self._guess(reader, min(self.max_draft, sequence.remaining - 1), floor)
         drafts = self._choose(guesses, live, budget)
-        self._note_fruit(bool(drafts), decoding)
+        self._note_success(bool(drafts), decoding)
         return drafts
 
     def note(self, step: Step, seconds: float) -> None:
-        """Learn what a step took."""
+        """Record how long a step took."""
         chunks = step.chunks
         if step.ready or not chunks or any(new > 1 or not sequence.generated for sequence, new, _ in chunks):
             return  # more was computed than decoding
@@ -254,7 +254,9 @@ class Speculator:
     # -- what drafts are worth ------------------------------------------------------------------------------------
 
     def _guess(self, reader: Reader, most: int, floor: float) -> list[tuple[int, float]]:
-        """Expected tokens, and the probability that they come true up to each. One at least is noted, to learn by."""
+        """Guessed tokens, and for each the probability that all up to it are right. At least one is recorded, to learn
+        from it.
+        """
         found: list[tuple[int, float]] = []
         reader.guessed = []
         trust, chance = reader.grove.trust, 1.0
@@ -271,7 +273,7 @@ class Speculator:
         self, guesses: dict[Generated, list[tuple[int, float]]], live: int, budget: int
     ) -> dict[Generated, list[int]]:
         """The guesses that give the most tokens a second. Each is likelier than those behind it, so that the likeliest
-        of all always make up beginnings.
+        of all are always the first of their sequences.
         """
         chances = sorted((chance for found in guesses.values() for _, chance in found), reverse=True)
         first, more = self.times.line(live)
@@ -293,14 +295,16 @@ class Speculator:
                 drafts[sequence] = tokens
         return drafts
 
-    def _note_fruit(self, fruitful: bool, decoding: Sequence[Generated]) -> None:
-        """Rest for a while, and longer each time, where guessing is in vain; then try as if nothing were known."""
-        if fruitful:
-            self._fruitless = 0
+    def _note_success(self, found: bool, decoding: Sequence[Generated]) -> None:
+        """Pause for a while, longer each time, where guessing does not pay; then start over as if nothing were
+        known.
+        """
+        if found:
+            self._misses = 0
             return
-        self._fruitless += 1
-        if self._fruitless % PATIENCE == 0:
-            self._rest = min(LONGEST_REST, self._fruitless)
+        self._misses += 1
+        if self._misses % PATIENCE == 0:
+            self._rest = min(LONGEST_REST, self._misses)
             self._resting = len(decoding), max(sequence.arrival for sequence in decoding)
             self.times.forget_drafted()
 
@@ -308,7 +312,7 @@ class Speculator:
 
     def _reader(self, sequence: Generated) -> Reader:
         """The sequence's reader; a new one begins behind the longest prefix of the prompt that a tree has, if that is
-        half of the prompt at least, else in a new tree.
+        at least half of the prompt, else in a new tree.
         """
         reader = self._readers.get(sequence)
         if reader is None:
@@ -328,7 +332,7 @@ class Speculator:
         return None
 
     def _drop_old(self) -> None:
-        """Forget trees that nobody used for long, and the least recently used where all together are too large."""
+        """Forget trees that have not been used for long, and the least recently used if all together are too large."""
         limit = self._clock() - self._keep
         while self._groves:
             grove = next(iter(self._groves))
@@ -338,7 +342,7 @@ class Speculator:
             for prefix in grove.prefixes:
                 del self._places[prefix]
             self.tokens -= grove.tree.tokens
-            grove.dropped = True  # sequences that still read it are drafted no more
+            grove.dropped = True  # sequences that still read it get no more drafts
             grove.tree = SuffixTree(limit=0)
 
     def _catch_up(self, sequence: Generated, reader: Reader, most: int) -> int:
@@ -359,7 +363,7 @@ class Speculator:
             end = min((index + 1) * size, length)
             prefix = chain[index] if (index + 1) * size <= length else chain[-1]
             known = self._places.get(prefix)
-            if known is not None and known[0] is grove:  # a sibling was here since
+            if known is not None and known[0] is grove:  # a sibling has added tokens since
                 reader.place = known[1].fork()
             else:
                 grove.tree.extend(reader.place, tokens[reader.read : end])

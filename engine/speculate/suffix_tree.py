@@ -1,7 +1,8 @@
-"""A suffix structure over a prompt and the outputs that continue it: what followed the longest context seen before.
+"""A suffix structure over a prompt and the outputs that continue it: it finds what followed the longest context seen
+before.
 
-It is the suffix automaton (Blumer et al., 1985) of a trie of texts: the prompt is its trunk, outputs of sibling
-samples are branches that grow at once. Its links form the suffix tree of the reversed texts. Appending a token costs
+It is the suffix automaton (Blumer et al., 1985) of a trie of texts: the prompt is its trunk, outputs of sibling samples
+are branches that grow side by side. Its links form the suffix tree of the reversed texts. Appending a token costs
 amortised constant time, and memory is at most two states a token, 20 bytes each beside the states that branch. Every
 state counts how often its contexts of up to `depth` tokens occurred, so that a guess comes with its frequency, as in
 SuffixDecoding (Oliaro et al., arXiv 2411.04975).
@@ -20,14 +21,14 @@ _NONE, _MANY = -1, -2  # in place of a state's only token
 
 @dataclass(slots=True)
 class Place:
-    """Where one text stands in a tree. Begin with `Place()`; `SuffixTree.extend` moves it."""
+    """The position of one text in a tree. Start with `Place()`; `SuffixTree.extend` moves it."""
 
     end: int = 0  # the state of the whole text; -1: the tree was full, the text is only followed
     state: int = 0  # the state of its last `length` tokens
     length: int = 0  # at most the tree's depth
 
     def fork(self) -> "Place":
-        """The same place, to go on in another direction."""
+        """A copy, for a text that continues differently."""
         return replace(self)
 
 
@@ -47,7 +48,7 @@ class SuffixTree:
         """
         Args:
             depth: longest context in tokens, at least 1.
-            limit: tokens that may be added; texts that go on behind it are followed without being added.
+            limit: tokens that may be added; longer texts are followed without being added.
         """
         self.depth = depth
         self.limit = limit
@@ -66,7 +67,7 @@ class SuffixTree:
         return len(self._length)
 
     def extend(self, place: Place, tokens: Iterable[int]) -> None:
-        """Append tokens to the text that stands at `place`, and move it behind them. Amortised constant time each."""
+        """Append tokens to the text at `place`, and move `place` behind them. Amortised constant time each."""
         lengths, links, counts = self._length, self._link, self._count
         for token in tokens:
             if place.end < 0 or self.tokens >= self.limit:
@@ -85,7 +86,7 @@ class SuffixTree:
                 state = links[state]
 
     def guesses(self, place: Place) -> Iterator[Guess]:
-        """What is likely to follow the text at `place`, token by token, each as if those before had come true.
+        """What is likely to follow the text at `place`, token by token, each assuming that those before are right.
 
         A guess is the most frequent continuation (of equals, the first found) of the longest context with any. They
         end where no context has one. Nothing may be added to the tree meanwhile.

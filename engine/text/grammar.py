@@ -1,7 +1,7 @@
 """Answers that follow a grammar: OpenAI's `response_format`, and `structured_outputs` as vLLM names it, by llguidance.
 
 Before a token is sampled, the tokens that the grammar does not allow next get logits of minus infinity; temperature,
-filters and random numbers are as without one. Log-probabilities are still the model's own. Drafted tokens are held to
+filters and random numbers are as without one. Log-probabilities are still the model's own. Drafted tokens must follow
 the grammar as well, so that speculation changes nothing.
 """
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 MAX_CHARACTERS = 1 << 20  # of a grammar
-KEPT = 64  # compiled grammars: samples of one run ask with the same ones again
-SPACE = r"[ \n]{0,40}"  # between the parts of JSON: a poor model would go on with blanks for ever
-PART = 64  # rows whose masks are spread out at once: 40 MB at 150,000 tokens
+KEPT = 64  # compiled grammars that are kept: samples of one run share theirs
+SPACE = r"[ \n]{0,40}"  # between the parts of JSON: a weak model might write blanks forever
+PART = 64  # rows whose masks are expanded at once: 40 MB at 150,000 tokens
 
 Kind = Literal["json", "regex", "choice", "lark"]
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """What an answer must look like."""
+    """A grammar that an answer must follow."""
 
     kind: Kind
     text: str  # a JSON schema; a regular expression; a JSON list of texts; a grammar in llguidance's dialect of Lark
     field: str  # of the request, which errors name
 
     def source(self) -> str:
-        """As llguidance takes it.
+        """The grammar in llguidance's form.
 
         Raises:
             RequestError: a JSON schema is no object.
@@ -60,27 +60,27 @@ class Grammar:
 
 
 class Guide:
-    """Where one sequence stands in its grammar. Only one thread may use it at a time."""
+    """The position of one sequence in its grammar. Only one thread may use it at a time."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
         self.matcher = matcher
 
     def fork(self) -> "Guide":
-        """Another at the same place. What was learned of the grammar is shared."""
+        """A copy at the same position. Caches of the grammar are shared."""
         return Guide(self.matcher.deep_copy())
 
     def take(self, token: int) -> None:
-        """The token was sampled."""
+        """Advance by a sampled token."""
         self.matcher.consume_token(token)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may follow."""
+        """Whether the grammar allows no more tokens."""
         return bool(self.matcher.is_stopped())
 
     @property
     def problem(self) -> str:
-        """Why the grammar can't be followed any further, if so: it is too complex."""
+        """Why the grammar can't be followed any further, if so, e.g. because it is too complex."""
         return str(self.matcher.get_error()).partition("\n")[0]
 
 
@@ -123,7 +123,7 @@ class Grammars:
     def _compile(self, grammar: Grammar) -> Guide:
         try:
             from llguidance import LLMatcher
-        except ImportError as error:  # where the engine runs on what a machine happens to have
+        except ImportError as error:  # an engine may be installed without it
             raise RequestError("grammars need a package: pip install llguidance", grammar.field) from error
 
         if len(grammar.text) > MAX_CHARACTERS:
@@ -136,7 +136,7 @@ class Grammars:
 
     @cached_property
     def _vocabulary_trie(self) -> "LLTokenizer":
-        """Bytes of all tokens. Where they are not known one by one, llguidance reads them out of the tokenizer."""
+        """Bytes of all tokens. If the tokenizer does not list them, llguidance derives them from the tokenizer."""
         from llguidance import LLTokenizer, TokenizerWrapper
         from llguidance.hf import from_tokenizer
 
@@ -149,14 +149,14 @@ class Grammars:
 
 
 class _Vocabulary:
-    """A tokenizer as llguidance's wrapper asks for it."""
+    """A tokenizer in the form that llguidance's wrapper needs."""
 
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer, tokens: list[bytes], end: int) -> None:
         self._tokenizer = tokenizer
         self.eos_token_id = end
-        # Tokens without bytes could be put anywhere: under names of their own, as special ones, they stay out.
+        # Tokens without bytes would be allowed anywhere; as special tokens with unique names they are not.
         self.special_token_ids = [token for token, text in enumerate(tokens) if not text]
         self.tokens = [text or f"<|token {token}|>".encode() for token, text in enumerate(tokens)]
 
@@ -186,7 +186,7 @@ def masked(logits: Tensor, guided: Sequence[Guided]) -> Tensor:
     )
 
     rows = [one.row + offset for one in guided for offset in range(1 + len(one.draft))]
-    bits = allocate_token_bitmask(len(rows), logits.shape[1])  # all allowed: so a row behind a draft that is not stays
+    bits = allocate_token_bitmask(len(rows), logits.shape[1])  # all allowed: for rows behind a refused draft
     first, plain, drafted = 0, [], []
     for guide, _, draft in guided:
         if draft:

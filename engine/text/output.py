@@ -1,7 +1,7 @@
 """Tokens to text, one token at a time: multi-byte characters, stop strings across token borders, text held back.
 
-A token may hold part of a character, so text is released only where it can no longer change; with stop strings, only
-where it can no longer become part of one.
+A token may hold part of a character, so text is released only when it can no longer change; with stop strings, only
+when it can no longer become part of one.
 """
 
 import codecs
@@ -12,7 +12,7 @@ class TokenDecoder(Protocol):
     """Turns the tokens of one sequence into text. Stateful: one per sequence."""
 
     def push(self, token: int) -> str:
-        """Text that became certain with `token`."""
+        """Text that `token` completes."""
         ...
 
     def flush(self) -> str:
@@ -54,7 +54,7 @@ class WindowDecoder:
         self._decode = decode
         self._tokens = prompt[-self.CONTEXT :]
         self._prefix = 0  # the window's start
-        self._read = len(self._tokens)  # tokens whose text is out
+        self._read = len(self._tokens)  # tokens whose text was returned
 
     def push(self, token: int) -> str:
         """See `TokenDecoder`."""
@@ -75,13 +75,13 @@ class WindowDecoder:
 
 
 class OutputText:
-    """Text of one sequence as it grows: finds stop strings, and says what may already be shown."""
+    """The growing text of one sequence: finds stop strings, and holds back text that may change."""
 
     def __init__(self, decoder: TokenDecoder, stop: tuple[str, ...] = ()) -> None:
         self._decoder = decoder
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
-        self._pending: list[int] = []  # tokens not yet decoded; without stop strings they wait until somebody asks
+        self._pending: list[int] = []  # tokens not yet decoded; without stop strings they wait until text is needed
         self._shown = 0
         self.text = ""
 
@@ -115,7 +115,7 @@ class OutputText:
         if not found:
             return False
         self.text = self.text[: min(found)]
-        self._longest = -1  # nothing more is added
+        self._longest = -1  # no more tokens follow
         return True
 
     def _held(self) -> int:

@@ -17,9 +17,7 @@ from engine.text.output import ByteDecoder, TokenDecoder, WindowDecoder
 
 
 class Tokenizer:
-    """A `transformers` fast tokenizer, seen from the engine. Safe to use from several threads: nothing here has
-    state.
-    """
+    """A `transformers` fast tokenizer for the engine. Safe to use from several threads: it has no state."""
 
     def __init__(self, inner: Any) -> None:
         if not getattr(inner, "is_fast", False):
@@ -27,7 +25,7 @@ class Tokenizer:
         self.inner = inner
         self._fast = inner.backend_tokenizer
         added = self._fast.get_added_tokens_decoder()
-        # Also those that have no role by name, such as `<|im_start|>`: they are no text either.
+        # Also those without a named role, such as `<|im_start|>`: they are not text, either.
         self.special_ids = frozenset(inner.all_special_ids) | {token for token, kind in added.items() if kind.special}
         self.eos_token_id: int | None = inner.eos_token_id
 
@@ -43,11 +41,12 @@ class Tokenizer:
             return cls(kind.from_pretrained(path))
         except LoadError:
             raise
-        except Exception as error:  # the libraries have no class of their own for a damaged file
+        except Exception as error:  # the libraries raise no specific error for a damaged file
             raise LoadError(f"no tokenizer could be loaded from {path}: {one_line(error)}") from error
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Tokens of `text`; `special` adds what the tokenizer puts around a text (a start token, say).
+        """Tokens of `text`; `special` adds the tokens that the tokenizer puts around a text (a start token, for
+        example).
 
         Raises:
             RequestError: the text holds code points that no encoding can carry (lone surrogates).
@@ -61,8 +60,8 @@ class Tokenizer:
     def chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Tokens of a conversation, ending where the assistant's reply begins.
 
-        Only the template writes special tokens: where a message's text spells one, it is read as plain text, so that
-        nothing quoted in a message can end it or begin another.
+        Only the template writes special tokens: where a message's text contains one, it is read as plain text, so that
+        quoted text can neither end a message nor begin another.
 
         Raises:
             RequestError: the model has no chat template, the template refuses these messages, or a role spells a
@@ -98,7 +97,7 @@ class Tokenizer:
         ]
 
     def _hide(self, value: Any, hidden: dict[str, str]) -> Any:
-        """The value with every special token in its texts replaced by a mark of its own, noted in `hidden`."""
+        """The value with every special token in its texts replaced by a unique mark, recorded in `hidden`."""
         if isinstance(value, str):
             return self._spelled.sub(lambda match: self._mark(match[0], hidden), value)
         if isinstance(value, dict):
@@ -107,7 +106,7 @@ class Tokenizer:
 
     @staticmethod
     def _mark(text: str, hidden: dict[str, str]) -> str:
-        mark = f"x{secrets.token_hex(16)}x"  # nobody can guess it; a template leaves letters and digits alone
+        mark = f"x{secrets.token_hex(16)}x"  # it cannot be guessed; templates leave letters and digits unchanged
         hidden[mark] = text
         return mark
 
@@ -120,7 +119,7 @@ class Tokenizer:
 
     @cached_property
     def _literal(self) -> tokenizers.Tokenizer:
-        """The same tokenizer, to which special tokens are plain text."""
+        """The same tokenizer, but reading special tokens as plain text."""
         copy = tokenizers.Tokenizer.from_str(self._fast.to_str())
         copy.encode_special_tokens = True
         return copy
@@ -132,7 +131,7 @@ class Tokenizer:
         return WindowDecoder(self._decode, prompt)
 
     def token_bytes(self, token: int) -> bytes:
-        """What a single token stands for; special tokens by their name."""
+        """The bytes of a single token; of special tokens, their name."""
         if self.bytes_of_tokens is not None and token < len(self.bytes_of_tokens) and token not in self.special_ids:
             return self.bytes_of_tokens[token]
         return str(self._fast.decode([token], skip_special_tokens=False)).encode("utf-8", "replace")
@@ -169,8 +168,8 @@ class Tokenizer:
 
 
 def _as_written(folder: Path) -> bool:
-    """Whether a folder asks for its `tokenizer.json` as it stands. For some kinds of models `transformers` would take
-    rules of its own instead, and other tokens would come out.
+    """Whether a folder requires its `tokenizer.json` unchanged. For some kinds of models `transformers` would apply its
+    own rules instead and produce other tokens.
     """
     try:
         said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """What `--model` names, as a folder that can be loaded: a folder, a GGUF file, or a name on the Hugging Face hub.
 
-Whatever is wrong with it is said here, in a line, before anything is loaded or any other process starts.
+Errors are reported here, in one line, before anything is loaded or any other process starts.
 """
 
 import json
@@ -21,7 +21,7 @@ _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken
 
 
 def say(text: str) -> None:
-    """Tell whoever started the engine, on standard error."""
+    """Print a line for the operator, on standard error."""
     print(f"troop engine: {text}", file=sys.stderr, flush=True)
 
 
@@ -34,7 +34,7 @@ def resolve(
         model: a folder; a GGUF file, or a folder that holds one and no `config.json`; else a name on the hub.
         cache: where conversions of GGUF files are kept; by default in the user's cache folder.
         longest: tokens in the longest sequence that will be served, see `engine.model.features.check_config`.
-        say: tells people what takes long.
+        say: prints what takes long.
 
     Raises:
         LoadError: there is no such model, or it is damaged, incomplete or of an unknown kind.
@@ -50,10 +50,10 @@ def resolve(
 
 
 def look(model: str) -> None:
-    """Tell at once what is wrong at first sight; `resolve` tells the rest.
+    """Quick checks without loading anything; `resolve` does the rest.
 
     Raises:
-        LoadError: nothing is there, or it is no whole GGUF file.
+        LoadError: nothing is there, or it is not a complete GGUF file.
     """
     path = _find(model)
     if path is not None and not path.is_dir():
@@ -61,7 +61,7 @@ def look(model: str) -> None:
 
 
 def _find(model: str) -> Path | None:
-    """The folder or the GGUF file that is meant; `None` where it can only be a name on the hub.
+    """The folder or the GGUF file that `model` names; `None` if it can only be a name on the hub.
 
     Raises:
         LoadError: it can't be either.
@@ -70,7 +70,7 @@ def _find(model: str) -> Path | None:
         raise LoadError("--model names nothing: give a folder, a GGUF file or a name on the hub")
     try:
         path = Path(model).expanduser()
-    except RuntimeError:  # of a user who does not exist
+    except RuntimeError:  # a home of an unknown user
         path = Path(model)
     if not _exists(path):
         if not _HUB_NAME.fullmatch(model) or ".." in model or path.suffix.lower() == ".gguf":
@@ -86,7 +86,7 @@ def _find(model: str) -> Path | None:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is something, of whatever kind.
+    """Whether the path exists.
 
     Raises:
         LoadError: a folder on the way to it can't be looked into.
@@ -101,7 +101,7 @@ def _exists(path: Path) -> bool:
 
 
 def _only_gguf(folder: Path) -> Path | None:
-    """The GGUF file of a folder that has no configuration; `None` where it is to be loaded as a folder.
+    """The GGUF file of a folder that has no configuration; `None` if it is to be loaded as a folder.
 
     Raises:
         LoadError: it holds several such files, or can't be read.
@@ -119,7 +119,7 @@ def _only_gguf(folder: Path) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder holds a model of a known kind, with all its weights whole, and a tokenizer.
+    """Check that a folder holds a model of a known kind, with complete weights and a tokenizer.
 
     Raises:
         LoadError: with what is missing or damaged.
@@ -175,10 +175,10 @@ def _check_shards(index: Path) -> None:
 
 
 def check_safetensors(file: Path) -> set[str]:
-    """The names of a file's tensors, by its head, after a check that the file is as long as that says.
+    """The names of a file's tensors, from its header, after a check that the file has the length that the header says.
 
     Raises:
-        LoadError: it can't be read, is cut short or no safetensors file.
+        LoadError: it can't be read, is cut short or is not a safetensors file.
     """
     try:
         size = file.stat().st_size
@@ -205,7 +205,7 @@ def _json(file: Path) -> dict[str, Any]:
     """A JSON object in a file.
 
     Raises:
-        LoadError: it can't be read, or is none.
+        LoadError: it can't be read, or is not a JSON object.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -219,10 +219,10 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _from_hub(model: str) -> Path:
-    """The folder into which the hub's client fetches a model, or has fetched it before.
+    """The folder of a model that the hub's client fetches, or fetched before.
 
     Raises:
-        LoadError: the hub has no such model or can't be reached, or what it has is no whole model.
+        LoadError: the hub has no such model or can't be reached, or the model is incomplete.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -237,7 +237,7 @@ def _from_hub(model: str) -> Path:
         raise LoadError(f"{where} the hub has none of that name, or HF_TOKEN is needed to see it") from error
     except errors.HFValidationError as error:
         raise LoadError(f"{where} the hub has no such names") from error
-    except Exception as error:  # of its HTTP client, of the system, of its cache
+    except Exception as error:  # from its HTTP client, the system or its cache
         raise LoadError(f"{where} the hub could not be reached ({_cause(error)}); {mend}") from error
     if not (folder / "config.json").exists():
         raise LoadError(

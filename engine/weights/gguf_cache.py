@@ -1,7 +1,7 @@
 """A GGUF file as a folder that `transformers` loads: dequantised once, kept in a cache.
 
-A conversion is written into a folder of its own and renamed when it is whole, so that what lies under the final name is
-never half of one. A lock lets several engines that start at once convert once.
+A conversion is written into a temporary folder and renamed when it is complete, so that the final name never holds half
+of one. A lock lets several engines that start together convert only once.
 """
 
 import contextlib
@@ -18,27 +18,27 @@ from pathlib import Path
 from engine.errors import LoadError, reason
 from engine.weights.gguf_file import GGUFFile, read_gguf
 
-FORMAT = 1  # of what is written here; another one's folders are made again
+FORMAT = 1  # of the converted format; folders of other versions are made again
 SAMPLES, SAMPLE = 64, 1 << 16  # pieces of a file that its key looks at, and bytes in each
 SPARE = 256 << 20  # bytes for tokenizer and configuration, and left on the disk
 
 
 def default_cache() -> Path:
-    """Where converted models are kept unless an operator says otherwise."""
+    """Where converted models are kept by default."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "troop" / "models"
 
 
 def converted(
     path: Path, cache: Path, check: Callable[[Path], object], longest: int | None, say: Callable[[str], None]
 ) -> Path:
-    """The folder of the model in a GGUF file: out of the cache, or first converted into it.
+    """The folder of the model in a GGUF file: from the cache, after converting it if needed.
 
     Args:
         path: the file.
         cache: folder of all conversions.
-        check: raises `LoadError` where a folder is no whole model; what the cache holds is checked by it too.
+        check: raises `LoadError` if a folder is not a complete model; cached folders are checked, too.
         longest: see `engine.model.features.check_config`.
-        say: tells people what takes so long.
+        say: prints what takes long.
 
     Raises:
         LoadError: the file can't be converted, or there is no room for it.
@@ -66,7 +66,7 @@ def converted(
 
 
 def _key(file: GGUFFile) -> str:
-    """Tells apart files and what this version makes of them.
+    """A key for a file and this version's conversion of it.
 
     A start must not read a file of gigabytes whole, so this looks at the size, the time of the last change, the head
     and samples all over the tensors. The time catches a download that went on, or a change between the samples.
@@ -84,7 +84,7 @@ def _key(file: GGUFFile) -> str:
 
 
 def _whole(folder: Path, check: Callable[[Path], object]) -> bool:
-    """Whether a finished conversion lies there, undamaged."""
+    """Whether the folder holds a complete, undamaged conversion."""
     if not folder.is_dir():
         return False
     try:
@@ -97,9 +97,10 @@ def _whole(folder: Path, check: Callable[[Path], object]) -> bool:
 
 @contextlib.contextmanager
 def _locked(file: Path, say: Callable[[str], None], path: Path) -> Iterator[bool]:
-    """Hold a lock that ends with this process, however it ends. Whether there is one: else everyone converts.
+    """Hold a lock that ends with this process, however it ends. Yields whether there is one: if not, every engine
+    converts.
 
-    The file of the lock stays: were it removed, one engine could hold the old file and another the new one.
+    The lock's file is kept: if it were removed, one engine could hold the old file and another the new one.
     """
     try:
         import fcntl
@@ -119,7 +120,7 @@ def _locked(file: Path, say: Callable[[str], None], path: Path) -> Iterator[bool
 
 
 def _remove_parts(target: Path) -> None:
-    """Remove what conversions left that were killed."""
+    """Remove the remains of conversions that were killed."""
     for part in target.parent.glob(f".{target.name}.part*"):
         shutil.rmtree(part, ignore_errors=True)
 
@@ -142,7 +143,7 @@ def _convert(file: GGUFFile, target: Path, longest: int | None, say: Callable[[s
         config.save_pretrained(part)
         (part / "source.json").write_text(json.dumps({"file": str(file.path.resolve()), "bytes": file.size}))
         for written in part.iterdir():
-            written.chmod(0o644)  # as everything else here: a cache may be shared
+            written.chmod(0o644)  # like the other files here: a cache may be shared
             with written.open("rb") as stream:
                 os.fsync(stream.fileno())
         _publish(part, target)
@@ -153,17 +154,17 @@ def _convert(file: GGUFFile, target: Path, longest: int | None, say: Callable[[s
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Give a whole conversion its name."""
+    """Give a complete conversion its final name."""
     part.chmod(0o755)
     try:
         part.rename(target)
     except OSError:
-        if not target.is_dir():  # else somebody else was faster, where there are no locks
+        if not target.is_dir():  # otherwise another engine was faster, without locks
             raise
 
 
 def _drop_older(file: GGUFFile, target: Path) -> None:
-    """Remove what was made of the same file before it changed: nobody would find it again."""
+    """Remove conversions of earlier contents of the same file: no engine would use them again."""
     for other in target.parent.glob("*/source.json"):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             said = json.loads(other.read_text())

@@ -1,8 +1,7 @@
 """The configuration of a GGUF file's model, as `transformers` has it.
 
-`transformers` translates the keys that it knows and passes over the rest, so that a model could be computed with one of
-its features left out. Here every key of the architecture is either translated, or checked to change nothing, or refused
-by name.
+`transformers` translates the keys that it knows and ignores the rest, so that a feature of the model could be left out.
+Here every key of the architecture is either translated, or checked to change nothing, or refused by name.
 """
 
 import logging
@@ -17,11 +16,11 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.features import check_config
 from engine.weights.gguf_file import GGUFFile
 
-logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells of every file that it writes
+logging.getLogger("gguf").setLevel(logging.WARNING)  # it logs every file that it writes
 
 ROPE_FACTORS = "rope_freqs.weight"  # by which Llama 3's frequencies are divided; half a head's numbers
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}  # all releases
-_NO_CHANGE = {  # keys that say nothing about the numbers computed, or say it a second time
+_NO_CHANGE = {  # keys that do not change the computed numbers, or repeat others
     "vocab_size",
     "rope.scaling.type",
     "rope.scaling.factor",
@@ -61,8 +60,8 @@ def read_config(file: GGUFFile, longest: int | None = None) -> Any:
     """The `transformers` configuration of the file's model; for `longest` see `engine.model.features.check_config`.
 
     Raises:
-        LoadError: the loader does not know the architecture, the file leaves out what it needs, or says something that
-            the loader would pass over.
+        LoadError: the loader does not know the architecture, the file lacks something required, or has a key that the
+            loader would ignore.
         UnsupportedModelError: the engine does not implement a feature of the model.
     """
     from transformers import AutoConfig
@@ -70,7 +69,7 @@ def read_config(file: GGUFFile, longest: int | None = None) -> Any:
     check_architecture(file)
     try:
         config = AutoConfig.for_model(**_translated(file))
-    except Exception as error:  # whatever a file can lead the loader to
+    except Exception as error:  # whatever error a file causes in the loader
         raise LoadError(f"{file.path}: transformers cannot read its configuration: {one_line(error)}") from error
     check_config(config, longest)
     _set_rope(file, config)
@@ -79,7 +78,9 @@ def read_config(file: GGUFFile, longest: int | None = None) -> Any:
 
 
 def _translated(file: GGUFFile) -> dict[str, Any]:
-    """What `transformers` makes of the head. It reads a vocabulary for seconds, so it is given a head without one."""
+    """What `transformers` reads from the header. Reading a vocabulary takes seconds, so it gets a header without
+    one.
+    """
     from gguf import GGUFWriter
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -125,7 +126,7 @@ def _key(file: GGUFFile, name: str, otherwise: Any = None) -> Any:
 
 
 def _set_rope(file: GGUFFile, config: Any) -> None:
-    """Take over how positions are scaled, which `transformers` does not read."""
+    """Read how positions are scaled, which `transformers` does not."""
     rope = dict(getattr(config, "rope_parameters", None) or {})
     kind = _key(file, "rope.scaling.type", "none")
     factor = _key(file, "rope.scaling.factor") or _key(file, "rope.scale_linear") or 0.0
@@ -147,7 +148,7 @@ def _set_rope(file: GGUFFile, config: Any) -> None:
 
 
 def _llama3(file: GGUFFile, config: Any, base: float) -> dict[str, Any]:
-    """Llama 3's scaling, of which a GGUF file keeps the result for each frequency and not the rule: found again."""
+    """Llama 3's scaling, reconstructed: a GGUF file holds the result for each frequency and not the rule."""
     from gguf import dequantize
 
     entry = next(tensor for tensor in file.tensors if tensor.name == ROPE_FACTORS)
@@ -173,7 +174,7 @@ def head_width(config: Any) -> int:
 
 
 def _check_keys(file: GGUFFile, config: Any) -> None:
-    """Refuse what the file says of its architecture and the loader passes over, unless it changes nothing."""
+    """Refuse keys of the architecture that the loader ignores, unless they change nothing."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
 
     prefix = f"{file.architecture}."

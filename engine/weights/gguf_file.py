@@ -1,7 +1,7 @@
-"""The head of a GGUF file: what it says of the model, and where its tensors lie.
+"""The header of a GGUF file: metadata of the model, and where its tensors are.
 
-Read here, and not only by `transformers`, so that whatever is wrong with a file is known in a moment, before anything
-is loaded, and is said in a line. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. No torch here.
+Read here, and not only by `transformers`, so that errors of a file are reported at once, in one line, before anything
+is loaded. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. No torch here.
 """
 
 import re
@@ -22,7 +22,7 @@ SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 _STRING, _ARRAY = 8, 9
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_OTHERS = (  # what is taken for a GGUF file by mistake, by its first bytes
+_OTHERS = (  # files that are mistaken for GGUF files, by their first bytes
     (b"PK\x03\x04", "a zip archive (or a PyTorch checkpoint)"),
     (b"\x80\x02", "a Python pickle"),
     (b"lmgg", "a GGML file from before GGUF"),
@@ -43,7 +43,7 @@ _ROLES = {  # values of `general.type` other than `model`
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor, as the head describes it."""
+    """One tensor, as the header describes it."""
 
     name: str
     shape: tuple[int, ...]  # in torch's order
@@ -54,7 +54,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What the head says. Everything in it has been read whole, and all tensors lie within the file."""
+    """The contents of the header. It was read completely, and all tensors are within the file."""
 
     path: Path
     size: int  # bytes
@@ -74,11 +74,11 @@ class GGUFFile:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the head and check that the file is a whole language model.
+    """Read the header and check that the file is a complete language model.
 
     Raises:
-        LoadError: it can't be read, is no GGUF file, is cut short or damaged, is of another kind than a language model,
-            or one part of several.
+        LoadError: it can't be read, is not a GGUF file, is cut short or damaged, is not a language model, or is one
+            part of several.
     """
     try:
         size = path.stat().st_size
@@ -114,11 +114,11 @@ def _check_magic(path: Path, beginning: bytes) -> None:
 
 
 class _CutShortError(Exception):
-    """The file ends before what it announces."""
+    """The file ends too early."""
 
 
 class _Reader:
-    """Values one after the other, none beyond the file's end."""
+    """Reads values one after the other, none beyond the file's end."""
 
     def __init__(self, blob: memoryview) -> None:
         self._blob = blob
@@ -205,7 +205,7 @@ def _entry(path: Path, reader: _Reader) -> TensorEntry:
 
 
 def _check_role(file: GGUFFile) -> None:
-    """Refuse files that are something else than a whole language model."""
+    """Refuse files that are not a complete language model."""
     path, metadata = file.path, file.metadata
     named = SPLIT.search(path.name)
     parts = metadata.get("split.count", 0)

@@ -1,9 +1,9 @@
-"""The tokenizer of a GGUF file's model, as a folder's `tokenizer.json` would have it.
+"""The tokenizer of a GGUF file's model, in the form of a folder's `tokenizer.json`.
 
 A file holds the vocabulary, its merges and the name of the rule by which text is cut into words before merging
-(`tokenizer.ggml.pre`). `transformers` knows some of these rules and takes GPT-2's for the others, which gives other
-tokens than the model was trained on, and no error: here a byte-level vocabulary is built from what the file says, and a
-rule that is not known is refused by name. Vocabularies with scores (SentencePiece's) are built by `transformers`.
+(`tokenizer.ggml.pre`). `transformers` knows some of these rules and silently uses GPT-2's for the others, which gives
+tokens that the model was not trained on. Here a byte-level vocabulary is built from the file, and an unknown rule is
+refused by name. Vocabularies with scores (SentencePiece's) are built by `transformers`.
 """
 
 import json
@@ -18,7 +18,7 @@ from engine.weights.gguf_file import GGUFFile
 
 CONTROL, USER_DEFINED = 3, 4  # values of `tokenizer.ggml.token_type`
 
-ENDS = frozenset(  # what control tokens that end a turn or a text are called, whichever of them the file names
+ENDS = frozenset(  # names of control tokens that end a turn or a text
     {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<end_of_turn>", "<EOT>"}
     | {"<|EOT|>", "<|return|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>", "</s>", "<eos>"}
 )
@@ -27,7 +27,7 @@ _SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p":
 # How text is cut into words, by `tokenizer.ggml.pre`; regular expressions are those of the models' own tokenizers.
 _GPT2 = ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "mellum", "gigachat")
 _DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2")
-_SAME = {  # names whose rule `transformers` has under another
+_SAME = {  # names for rules that are listed above under another name
     "stablelm2": "qwen2",
     "hunyuan": "qwen2",
     "solar-open": "qwen2",
@@ -70,7 +70,7 @@ _NAMED = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id
 
 
 def ends(file: GGUFFile) -> list[int]:
-    """Tokens that end a text, the one that the file names first: it names one, and chat models mostly have two."""
+    """Tokens that end a text, first the one that the file names: it names one, but chat models often have two."""
     said = _Said(file)
     named = [said.id(f"{name}_token_id") for name in ("eos", "eot", "eom")]
     called = [index for index in said.of_type(CONTROL) if said.tokens[index] in ENDS]
@@ -79,7 +79,7 @@ def ends(file: GGUFFile) -> list[int]:
 
 @dataclass(frozen=True)
 class _Said:
-    """What a file says of its tokenizer."""
+    """The tokenizer's metadata in a file."""
 
     file: GGUFFile
 
@@ -114,7 +114,7 @@ class _Said:
 
 
 def _byte_level(said: _Said) -> Tokenizer:
-    """Byte-level BPE, with every token spelled as the file has it."""
+    """Byte-level BPE, with the tokens as written in the file."""
     merges = said.get("merges")
     if not isinstance(merges, list) or not all(isinstance(merge, str) and merge.count(" ") == 1 for merge in merges):
         raise LoadError(f"{said.file.path} has a byte-level tokenizer without merges")
@@ -125,7 +125,7 @@ def _byte_level(said: _Said) -> Tokenizer:
     name = said.get("pre")
     try:
         tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=name in _WHOLE_WORDS))
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises nothing more specific
         raise LoadError(f"{said.file.path} is damaged: its tokenizer cannot be built ({one_line(error)})") from error
     words = _words(name)
     if words is None:
@@ -140,7 +140,7 @@ def _byte_level(said: _Said) -> Tokenizer:
 
 
 def _add(said: _Said, tokenizer: Tokenizer) -> None:
-    """Tokens that are read whole wherever they stand: control tokens as special ones, others as plain ones."""
+    """Add tokens that are never split: control tokens as special ones, others as plain ones."""
     control, plain = (
         [AddedToken(said.tokens[index], normalized=False, special=special) for index in said.of_type(kind)]
         for kind, special in ((CONTROL, True), (USER_DEFINED, False))
@@ -152,7 +152,7 @@ def _add(said: _Said, tokenizer: Tokenizer) -> None:
 
 
 def _words(name: str | None) -> Any:
-    """How text is cut into words by the rule of that name; `None` where it is not known."""
+    """How text is cut into words by the rule of that name; `None` if it is unknown."""
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -169,7 +169,7 @@ def _words(name: str | None) -> Any:
 
 
 def _adds(said: _Said, end: str) -> bool:
-    """Whether a token is put around a text, where the file is silent."""
+    """The default for whether a token is put around a text."""
     return end == "bos" and (said.model == "llama" or said.get("pre") in _WHOLE_WORDS - {"lfm2"})
 
 
@@ -188,7 +188,7 @@ def _scored(said: _Said) -> Tokenizer:
     if not isinstance(backend, Tokenizer):
         raise LoadError(f"{path} has a tokenizer that gives no tokenizer.json")
     if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):
-        # It would take a text's own space for the one that is put before every text.
+        # It would confuse a text's own space with the one that is put before every text.
         prefix = bool(said.get("add_space_prefix", True))
         blank = normalizers.Replace(" ", "▁")
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), blank]) if prefix else blank

@@ -23,11 +23,13 @@ from engine.weights.gguf_config import ROPE_FACTORS
 from engine.weights.gguf_file import GGUFFile, TensorEntry
 
 SHARD = 2 << 30  # bytes in one file of weights
-REPORT = 10.0  # seconds between two words of progress
+REPORT = 10.0  # seconds between two reports of progress
 
 
 def kept_type(file: GGUFFile) -> torch.dtype:
-    """The type to keep: the file's own where it has one, else bfloat16, which loses less than the file's blocks did."""
+    """The dtype to store: the file's own if it has one, else bfloat16, which loses less than the file's quantisation
+    did.
+    """
     kinds = {tensor.kind.name for tensor in file.tensors if len(tensor.shape) > 1}
     own = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     if not kinds <= set(own):
@@ -48,7 +50,7 @@ def write_weights(file: GGUFFile, config: Any, folder: Path, say: Callable[[str]
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except Exception as error:  # whatever a configuration can lead it to
+    except Exception as error:  # whatever error a configuration causes
         raise LoadError(f"{file.path}: no model can be made of its configuration: {one_line(error)}") from error
     config.architectures = [type(model).__name__]
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -57,12 +59,12 @@ def write_weights(file: GGUFFile, config: Any, folder: Path, say: Callable[[str]
         for name, weights in _dequantised(file, config, model, say):
             if wanted.get(name) != tuple(weights.shape):
                 raise LoadError(f"{file.path}: {name} is {list(weights.shape)}, the model's is {wanted.get(name)}")
-            if not all(isfinite(end) for end in torch.aminmax(weights)):  # NaN is both ends of what holds one
+            if not all(isfinite(end) for end in torch.aminmax(weights)):  # both ends are NaN if there is one
                 raise LoadError(f"{file.path} is damaged: {name} holds what is no number")
             shards.add(name, weights.to(config.dtype).contiguous())
     except LoadError:
         raise
-    except Exception as error:  # whatever tensors can lead the loader to that do not fit
+    except Exception as error:  # whatever error tensors that do not fit cause in the loader
         raise LoadError(f"{file.path}: transformers cannot read its tensors: {one_line(error)}") from error
     shards.close()
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
@@ -72,7 +74,7 @@ def write_weights(file: GGUFFile, config: Any, folder: Path, say: Callable[[str]
 
 
 class _Shards:
-    """Files of weights in a folder, and which weight lies in which."""
+    """Files of weights in a folder, and the file of each weight."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -101,7 +103,7 @@ class _Shards:
         name = f"model-{self._count:05}.safetensors"
         try:
             save_file(self._held, self._folder / name, metadata={"format": "pt"})
-        except Exception as error:  # the library has no class of its own for a full disk
+        except Exception as error:  # the library raises no specific error for a full disk
             where = self._folder.parent
             raise LoadError(
                 f"{where} cannot keep the converted model ({one_line(error)}): name another folder by --model-cache"
@@ -111,7 +113,7 @@ class _Shards:
 
 
 def _dequantised(file: GGUFFile, config: Any, model: Any, say: Callable[[str], None]) -> Iterator[tuple[str, Tensor]]:
-    """Names and weights as `transformers` has them, by its own rules; several tensors of a file may become one.
+    """Names and weights as in `transformers`, by its own rules; several tensors of a file may become one.
 
     Raises:
         LoadError: a tensor has no place in the model, or is in a format that can't be read.
@@ -121,7 +123,7 @@ def _dequantised(file: GGUFFile, config: Any, model: Any, say: Callable[[str], N
 
     processor = TENSOR_PROCESSORS.get(file.architecture, TensorProcessor)(config=config.to_dict())
     state = model.state_dict()
-    # Without the modules inside, for each of which it would make the same table of all names again.
+    # Without submodules: for each of them it would build the same table of all names again.
     whole = SimpleNamespace(config=config, state_dict=lambda: state, named_children=list)
     names = get_gguf_hf_weights_map(whole, processor)
     targets = {tensor.name: _target(tensor, names) for tensor in file.tensors if tensor.name != ROPE_FACTORS}

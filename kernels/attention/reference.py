@@ -13,7 +13,7 @@ from torch import Tensor
 def plain(
     query: Tensor, key: Tensor, value: Tensor, scale: float, diagonal: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention by the book, in float32; grouped heads by repetition.
+    """Softmax attention as in textbooks, in float32; grouped heads by repetition.
 
     Args:
         query: `[queries, heads, head_dim]`.
@@ -52,7 +52,7 @@ def attend(
         scale: factor of the scores.
         causal: query `j` sees keys `0..j` only; not together with `bias`.
         bias: added to the scaled scores, float32, broadcast from `[batch or 1, heads or 1, queries or 1, keys]`. The
-            result of a query whose bias is `-inf` everywhere is undefined, but harms no other.
+            result of a query whose bias is `-inf` everywhere is undefined, but affects no other.
 
     Returns:
         Output `[batch, heads, queries, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm)

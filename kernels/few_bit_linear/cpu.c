@@ -1,4 +1,4 @@
-/* Products with few-bit weights on CPUs with AVX-512 BF16, and with AMX where there is such. See reference.py, which
+/* Products with few-bit weights on CPUs with AVX-512 BF16, and with AMX where available. See reference.py, which
  * defines what is computed, native.py, which compiles this file and calls it, and layout.h.
  *
  * Numbers are turned into bfloat16 by setting the bits of 128 above them: 128 + number is exact, and what it is too much
@@ -195,7 +195,7 @@ ALWAYS void by_tiles(const struct job *job, struct scratch *s, int64_t tile, int
         for (int unit = 0; unit < 2; unit++) {
             char *weights = s->weights[parity][unit];
             const uint8_t *group = kind == FOUR ? p + unit * bytes : p;
-            if (single && unit) { /* there is no second: the first again, times nothing */
+            if (single && unit) { /* there is no second: the first again, times zero */
                 s->scale[parity][1] = s->offset[parity][1] = _mm512_setzero_ps();
                 break;
             }
@@ -253,7 +253,7 @@ ALWAYS void by_tiles(const struct job *job, struct scratch *s, int64_t tile, int
 static void tiles_by_tiles(const struct job *job, int64_t begin, int64_t end)
 {
     struct scratch scratch;
-    struct shapes before; /* of whoever computed on this thread */
+    struct shapes before; /* shapes that this thread had before */
     _tile_storeconfig(&before);
     for (int64_t first = 0; first < job->rows; first += MANY) {
         const int64_t rows = job->rows - first < MANY ? job->rows - first : MANY;
@@ -313,7 +313,7 @@ static void add_inputs(struct job *job)
     }
 }
 
-/* y = x W^T + bias. 0, or -1 where memory is short. */
+/* y = x W^T + bias. Returns 0, or -1 if memory is short. */
 int few_bit_linear(struct job *job)
 {
     const int64_t tiles = (job->n + WIDTH - 1) / WIDTH, count = job->k / 16 * job->rows;
@@ -332,7 +332,7 @@ int few_bit_linear(struct job *job)
     return 0;
 }
 
-/* The ways that there are here, bit by bit. */
+/* The available ways, one bit each. */
 int few_bit_ways(void)
 {
     int ways = 1 << VECTORS;

@@ -15,7 +15,7 @@ from kernels import native
 from kernels.few_bit_linear.reference import FOUR, GROUP, SIX, TILE
 
 BYTES = {FOUR: 320, SIX: 448}  # of a group of a tile
-HIGHEST = 2.0**15  # scales and centres as float16 are at most so large
+HIGHEST = 2.0**15  # limit of scales and centres as float16
 
 
 class _Source(ctypes.Structure):
@@ -68,12 +68,12 @@ class FewBitWeight:
         factor: float,
         bias: Tensor | None,
     ) -> None:
-        """What is packed is described in layout.h; scales are to be multiplied with `factor`."""
+        """`packed` is described in layout.h; scales must be multiplied by `factor`."""
         self.shape = shape
         self.nbytes = packed.nbytes
         self._library = library
         floats = None if bias is None else bias.detach().float().contiguous()
-        self._held = (packed, starts, kinds, floats)  # the job knows but their addresses
+        self._held = (packed, starts, kinds, floats)  # kept alive: the job holds only their addresses
         self._job = _Job(
             packed=packed.data_ptr(),
             starts=starts.data_ptr(),
@@ -87,14 +87,14 @@ class FewBitWeight:
 
     @property
     def ways(self) -> list[int]:
-        """In which it can be multiplied, see `Library.ways`."""
+        """The available ways to multiply, see `Library.ways`."""
         return self._library.ways
 
     def linear(self, x: Tensor, way: int = 0) -> Tensor:
         """`[..., k]` bfloat16 -> `[..., n]` bfloat16, by one of `Library.ways`.
 
         Raises:
-            RuntimeError: memory is short.
+            RuntimeError: there is not enough memory.
         """
         x = x.contiguous()
         n, k = self.shape
@@ -109,9 +109,9 @@ class FewBitWeight:
 
 
 def pack(weight: Tensor, bias: Tensor | None = None) -> FewBitWeight | None:
-    """Pack a weight `[n, k]`, if it is a bfloat16 matrix on the CPU whose numbers are few-bit ones but for bfloat16's
-    rounding (`kernels.few_bit_linear.reference`), and the kernels can be had; else `None`. Weights that were never
-    quantised are refused after a glance.
+    """Pack a weight `[n, k]`, if it is a bfloat16 matrix on the CPU whose numbers are few-bit ones except for
+    bfloat16's rounding (`kernels.few_bit_linear.reference`), and the kernels are available; else `None`. Weights that
+    were never quantised are refused quickly.
     """
     usable = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.ndim == 2
     if not usable or not weight.is_contiguous() or weight.shape[1] % GROUP or not weight.numel():

@@ -1,8 +1,8 @@
-/* Finds whether bfloat16 weights are few-bit numbers in disguise, as dequantised checkpoints are, and packs them.
+/* Finds out whether bfloat16 weights are dequantised few-bit numbers, and packs them.
  *
  * A group is four-bit if its 32 weights are `lowest + step * i` with whole i up to 15, six-bit if each 16 of them are
- * `step * i` with i in -32..31: but for what rounding to bfloat16 explains. Chance does not do that: weights that were
- * never quantised fail at the first group.
+ * `step * i` with i in -32..31: except for rounding to bfloat16. This does not happen by chance: weights that were never
+ * quantised fail at the first group.
  */
 #include <math.h>
 
@@ -64,7 +64,7 @@ static int fit_four(const __m512 *v, struct fit *fit)
             fits &= within(_mm512_fmadd_ps(i[h], _mm512_set1_ps(step), _mm512_set1_ps(low)), v[h], limit[h]);
         if (!fits)
             continue;
-        /* Least squares, for the ends are rounded as well. */
+        /* Least squares, because the ends are rounded as well. */
         const float mean = _mm512_reduce_add_ps(_mm512_add_ps(v[0], v[1])) / GROUP;
         const float middle = _mm512_reduce_add_ps(_mm512_add_ps(i[0], i[1])) / GROUP;
         __m512 square = _mm512_setzero_ps(), product = _mm512_setzero_ps();
@@ -107,7 +107,7 @@ static int fit_six(__m512 v, float *scale, int32_t *numbers)
         const __mmask16 some = _mm512_cmp_ps_mask(i, _mm512_setzero_ps(), _CMP_NEQ_UQ);
         if (_mm512_mask_cmp_ps_mask(~some, size, _mm512_setzero_ps(), _CMP_NEQ_UQ))
             continue;
-        /* The steps that rounding lets each weight come from; they must have some in common. */
+        /* The steps from which each weight may have been rounded; they must have some in common. */
         const __m512 count = _mm512_mask_abs_ps(_mm512_set1_ps(1), some, i);
         const float from = _mm512_mask_reduce_max_ps(some, _mm512_div_ps(least, count));
         const float to = _mm512_mask_reduce_min_ps(some, _mm512_div_ps(most, count));
@@ -125,7 +125,7 @@ static int fit_six(__m512 v, float *scale, int32_t *numbers)
     return 0;
 }
 
-/* One output's part of a group; an output beyond the last is nothing. */
+/* One output's part of a group; outputs beyond the last are zero. */
 static int fit_group(const struct source *source, int64_t output, int64_t group, int kind, struct fit *fit)
 {
     __m512 v[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -217,14 +217,14 @@ static int run(struct source *source)
     return !source->failed;
 }
 
-/* Guess the kind of every tile by a glance; whether all have one. */
+/* Guess the kind of every tile from its first group; returns whether all have one. */
 int few_bit_guess(struct source *source)
 {
     source->packs = 0;
     return run(source);
 }
 
-/* Pack all tiles as what was guessed, with `starts`, `packed` and `factor` set; whether that is what they are. */
+/* Pack all tiles as guessed, with `starts`, `packed` and `factor` set; returns whether the guesses were right. */
 int few_bit_pack(struct source *source)
 {
     source->packs = 1;

@@ -2,9 +2,9 @@
 
 Checkpoints made of quantised files hold weights of four or six bits as bfloat16. Groups of `GROUP` neighbouring inputs
 of an output are four-bit where `weight = centre + scale * (number - 8)` with numbers 0..15, six-bit where each half of
-them is `weight = scale * (number - 32)` with numbers 0..63, but for what rounding to bfloat16 explains. These are the
+them is `weight = scale * (number - 32)` with numbers 0..63, except for rounding to bfloat16. These are the
 forms of GGUF's Q4_0, Q4_1 and Q4_K, and of Q6_K and Q3_K (https://github.com/ggml-org/ggml, `ggml-common.h`).
-The numbers with their scales multiply as fast as they are read; the function stays the same.
+Multiplying with them directly computes the same function and reads less memory.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def linear(x: Tensor, weight: FewBit, bias: Tensor | None = None) -> Tensor:
 
 
 def find(weight: Tensor) -> FewBit | None:
-    """Numbers and scales of a bfloat16 weight `[n, k]`; `None` where it was not made of such."""
+    """Numbers and scales of a bfloat16 weight `[n, k]`; `None` if it does not consist of few-bit numbers."""
     n, k = weight.shape
     if k % GROUP or not torch.isfinite(weight).all():
         return None
@@ -87,7 +87,7 @@ def _fit_four(groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         apart, mean, middle = i - i.mean(dim=1, keepdim=True), groups.mean(dim=1), i.mean(dim=1)
         squares = apart.square().sum(dim=1)
         products = (apart * (groups - mean[:, None])).sum(dim=1)
-        scale = torch.where(squares > 0, products / squares, 0.0)  # least squares, for the ends are rounded as well
+        scale = torch.where(squares > 0, products / squares, 0.0)  # least squares, because the ends are rounded as well
         base = mean - scale * middle
         good &= ((base[:, None] + scale[:, None] * i - groups).abs() <= limit).all(dim=1)
         new = good & ~fits
@@ -107,7 +107,7 @@ def _fit_six(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for levels in range(32, 0, -1):
         i = (groups / (peak / levels).clamp_min(torch.finfo(torch.float32).tiny)).round()
         good = ((i != 0) | (groups == 0)).all(dim=1) & ((i.amin(dim=1) >= -31) | (i.amax(dim=1) <= 31))
-        # The steps that rounding lets each weight come from; they must have some in common.
+        # The steps from which each weight may have been rounded; they must have some in common.
         count = i.abs().clamp_min(1)
         first = torch.where(i == 0, -torch.inf, least / count).amax(dim=1)
         last = torch.where(i == 0, torch.inf, most / count).amin(dim=1)

@@ -1,8 +1,8 @@
 """Merge of partial attention results: Hydragen (arXiv 2402.05099), section 3.1, for any number of parts.
 
 With `o_m` the result over the keys of part `m` and `l_m` its log-sum-exp, the result over all keys is
-`sum_m exp(l_m - l) o_m` with `l = log sum_m exp(l_m)`. All of it in float32 and with natural logarithms: kernels that
-report base 2 (`l / ln 2`) must convert before they come here.
+`sum_m exp(l_m - l) o_m` with `l = log sum_m exp(l_m)`. All of it in float32 and with natural logarithms: results of
+kernels that report base 2 (`l / ln 2`) must be converted first.
 """
 
 import torch
@@ -33,17 +33,17 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
     weights = levels.sub(top).exp_()  # [width, rows, heads]
     total = weights.sum(dim=0)
     weights.div_(total.clamp_min(torch.finfo(torch.float32).tiny))
-    merged = values[0].mul_(weights[0][..., None])  # in place: indexing made copies
+    merged = values[0].mul_(weights[0][..., None])  # in place: indexing has copied them
     for part in range(1, width):
         merged.addcmul_(values[part], weights[part][..., None])
     return merged, total.log_().add_(top)
 
 
 def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True) -> Tensor:
-    """Merge results that lie one above the other: few calls, for those who merge often.
+    """Merge results that are stacked by level: fewer calls than `merge_partials`.
 
     Args:
-        values: `[heads, levels, rows, ..., head_dim]` float32, results over disjoint sets of keys, finite; spoiled.
+        values: `[heads, levels, rows, ..., head_dim]` float32, results over disjoint sets of keys, finite; overwritten.
         lse: `[heads, levels, rows, ...]` float32, their log-sum-exp, natural logarithm; `-inf` marks a result without
             keys.
         hollow: whether a row may have no key on any level; its output is then 0, and undefined otherwise.

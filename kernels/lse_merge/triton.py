@@ -15,7 +15,7 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
     Args:
         partials: `[slots, heads, head_dim]`, any strides, any float dtype.
         lse: `[slots, heads]`, natural logarithm, any strides. `-inf` marks a slot without keys, whose partial is not
-            looked at.
+            read.
         parts: `[rows, width]` int64; unused places point to a slot whose log-sum-exp is `-inf`.
 
     Returns:

@@ -1,5 +1,5 @@
-"""RMS norm of bfloat16 on a CPU in one pass, in C. Signatures as in `kernels.rms_norm.reference`, which computes what
-is of another dtype, and everything where the kernels can't be had.
+"""RMS norm of bfloat16 on a CPU in one pass, in C. Signatures as in `kernels.rms_norm.reference`, which is used for
+other dtypes and where the kernels are not available.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ class _Norm(ctypes.Structure):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """See the reference; the result has no gaps."""
+    """See the reference; the result is contiguous."""
     call = native.function("rms_norm", _Norm)
     if call is None or not _fits(x, weight):
         return reference.rms_norm(x, weight, eps)
@@ -47,7 +47,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """See the reference; the results have no gaps."""
+    """See the reference; the results are contiguous."""
     call = native.function("rms_norm", _Norm)
     if call is None or not _fits(x, weight) or residual.dtype != x.dtype or residual.shape != x.shape:
         return reference.add_rms_norm(x, residual, weight, eps)

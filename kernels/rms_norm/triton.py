@@ -105,5 +105,5 @@ def _launch(x: Rows, residual: Rows | None, weight: Tensor, out: Tensor, total: 
         ROWS=rows,
         ADD=residual is not None,
         num_warps=warps,
-        enable_fp_fusion=True,  # a multiplication and an addition round once; the default is about to change
+        enable_fp_fusion=True,  # a multiplication and an addition round once; the default may change
     )

@@ -1,5 +1,5 @@
 """Rotary embedding and the cache's update in bfloat16 on a CPU in one pass, in C. Signature as in
-`kernels.rope_store.reference`, which computes what is of another dtype, and everything where the kernels can't be had.
+`kernels.rope_store.reference`, which is used for other dtypes and where the kernels are not available.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def rope_store(
     value_cache: Tensor,
     slots: Tensor,
 ) -> Tensor:
-    """See the reference; of the result, `transpose(0, 1)` has no gaps."""
+    """See the reference; `transpose(0, 1)` of the result is contiguous."""
     call = native.function("rope_store", _Rope)
     cos, sin = tables
     tensors = (query, key, value, cos, sin, key_cache, value_cache)

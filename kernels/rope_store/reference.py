@@ -1,6 +1,6 @@
 """Rotary embedding and the cache's update in torch: the definition, and the path of the CPU.
 
-Su et al., "RoFormer" (2021), in the halves form of Llama and its kin: number `i` of a head pairs with `i + half`. Every
+Su et al., "RoFormer" (2021), in the form with halves that Llama uses: number `i` of a head pairs with `i + half`. Every
 scaling of the positions (linear, dynamic, YaRN, Llama 3, ...) is in the tables already, which `transformers` makes.
 """
 
@@ -11,7 +11,7 @@ from kernels.kv_store.reference import store
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first `rotary` numbers of every head; the others pass.
+    """Rotate the first `rotary` numbers of every head; the others are unchanged.
 
     Args:
         x: `[heads, tokens, head_dim]`, any strides.

@@ -29,7 +29,7 @@ def _rotate(
     first_head,
     HEADS: tl.constexpr,
 ):
-    """Heads of one token from `source` to `target`; rotated, but for what lies behind `ROTARY`."""
+    """Heads of one token from `source` to `target`; the first `ROTARY` numbers rotated."""
     head = first_head + tl.arange(0, HEADS)[:, None]
     if ROTARY > 0:
         half: tl.constexpr = ROTARY // 2
@@ -175,7 +175,7 @@ def blocks(dim: int, rotary: int) -> dict[str, int]:
 
 
 class Rotation(NamedTuple):
-    """What is rotated beside the keys."""
+    """Queries to rotate together with the keys."""
 
     query: Tensor  # [heads, tokens, head_dim]
     cos: Tensor  # [tokens, rotary]

@@ -1,5 +1,5 @@
-"""SwiGLU's gate of bfloat16 on a CPU in one pass, in C. Signature as in `kernels.silu_mul.reference`, which computes
-what is of another dtype, and everything where the kernels can't be had.
+"""SwiGLU's gate of bfloat16 on a CPU in one pass, in C. Signature as in `kernels.silu_mul.reference`, which is used for
+other dtypes and where the kernels are not available.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ class _Gate(ctypes.Structure):
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """See the reference."""
+    """See the reference; the result is contiguous."""
     call = native.function("silu_mul", _Gate)
     if call is None or gate_up.dtype != torch.bfloat16 or gate_up.device.type != "cpu" or not gate_up.numel():
         return reference.silu_mul(gate_up)

@@ -1,8 +1,8 @@
 """A step's work as buffers of fixed capacity on the device, so that a captured CUDA graph replays while the tree
 changes.
 
-Kernels are launched for as many tiles as there is room for; those past the count, which lies on the device as well,
-end at once.
+Kernels are launched for as many tiles as there is room for; those beyond the count, which is on the device as well, end
+at once.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class WorkBuffers:
     starts: Tensor  # [capacity.rows + 1] int32
     slots: Tensor  # [capacity.partials] int32
     scratch: Scratch
-    _host: list["Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be under way
+    _host: list["Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be running
 
     @classmethod
     def empty(
@@ -85,7 +85,7 @@ class WorkBuffers:
             block_size: tokens per block.
             device: of the tensors.
             scratch: with room for `capacity.partials` results at least; default: one of its own.
-            programs: how many the device runs at once; default: what it says of itself.
+            programs: how many the device runs at once; default: from its properties.
             tiling: sizes of tiles; default: `Tiling.of`.
         """
         place = torch.device(device)
@@ -170,13 +170,13 @@ class Staging:
 
     @classmethod
     def pinned(cls, sizes: Sequence[int], dtype: torch.dtype = torch.int32) -> "Staging":
-        """Room for tensors of so many numbers."""
+        """Room for tensors of these sizes."""
         parts = [torch.empty(size, dtype=dtype, pin_memory=True) for size in sizes]
         return cls(parts, torch.cuda.Event())  # type: ignore[no-untyped-call]
 
     def send(self, sources: Sequence[Any], targets: Sequence[Tensor]) -> None:
         """Copy numpy arrays to the beginnings of tensors on the device."""
-        self.event.synchronize()  # of the step before the last: done long ago
+        self.event.synchronize()  # of the step before the last, so there is hardly a wait
         for source, part, target in zip(sources, self.parts, targets, strict=True):
             part[: len(source)].numpy()[:] = source
             target[: len(source)].copy_(part[: len(source)], non_blocking=True)
@@ -184,7 +184,7 @@ class Staging:
 
 
 def resident_programs(device: torch.device, tiling: Tiling) -> int:
-    """Programs that run at once."""
+    """Programs that run at once on the device."""
     if device.type != "cuda":
         return SIMULATED
     return tiling.programs * int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -12,8 +12,8 @@ from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 
-COLD = 16 << 20  # bytes written before each run on a CPU: in a model, the caches are full of something else by then
-OWN_TOKENS = 24  # of each sequence, behind the shared ones
+COLD = 16 << 20  # bytes written before each run on a CPU: in a model, the caches are full of other data by then
+OWN_TOKENS = 24  # of each sequence, after the shared ones
 RECORDED = 10  # runs in a row in one graph
 
 
@@ -76,8 +76,8 @@ def measure(
 
 
 def _time(run: Callable[[], object], device: torch.device, repeats: int, times: int) -> float:
-    """Seconds of the fastest of several runs, after one that does not count. On a GPU so many `times` in one graph,
-    where more than 0.
+    """Seconds of the fastest of several runs, after one that does not count. If `times` is not 0, a GPU runs it that
+    often in one graph.
     """
     cold = torch.zeros(COLD if device.type == "cpu" else 0, dtype=torch.uint8)
     run()

@@ -1,8 +1,8 @@
 """What attention costs on the device at hand, and whether a shared node is worth an item of its own there.
 
-Four terms of time, of one layer: re-reading a node's tokens for every sequence below it, against one item (with a
-partial result more for each sequence to merge), one reading of the tokens and one multiplication for every tile of
-queries. Their constants come from a calibration run: `kernels.tree_attention.calibrate`.
+Four terms of time, for one layer: re-reading a node's tokens for every sequence below it, against one item (with one
+more partial result per sequence to merge), reading the tokens once, and one multiplication per tile of queries. Their
+constants come from a calibration run: `kernels.tree_attention.calibrate`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class CutRule(Protocol):
 
     def keeps(self, sequences: int, tokens: int, siblings: int = 1) -> bool:
         """Whether a node of `tokens` tokens above `sequences` decoding sequences is worth an item of its own, where
-        `siblings` nodes of its level, it included, are above as many.
+        `siblings` nodes of its level, including it, are above as many sequences.
         """
         ...
 
@@ -50,7 +50,7 @@ class MeasuredCost:
         return self.shared(sequences, tokens) - saved < self.plain(sequences, tokens)
 
     def crossover(self, sequences: int, longest: int = 1 << 20) -> int | None:
-        """The shortest node, in tokens, that is worth an item above so many sequences; `None`: none up to
+        """The shortest node, in tokens, that is worth an item above `sequences` sequences; `None`: none up to
         `longest`.
         """
         if not self.keeps(sequences, longest):
@@ -85,7 +85,7 @@ def fit(samples: Sequence[Sample], group: int, queries: int) -> MeasuredCost:
         tiles = -(-sequences * group // queries)
         alone = (sequences * tokens, 0.0, 0.0, 0.0, 0.0)
         terms = (0.0, 1.0, sequences, tokens, tokens * tiles) if shared else alone
-        rows.append((1.0, sequences, *terms))  # what either way costs: the launch, and each sequence's own tokens
+        rows.append((1.0, sequences, *terms))  # costs in both cases: the launch, and each sequence's own tokens
     seconds = np.array([sample.seconds for sample in samples])
     features = np.array(rows) / seconds[:, None]
     scale = np.linalg.norm(features, axis=0)

@@ -4,7 +4,7 @@
  * A piece is some neighbouring rows of the batch against some keys, for one key head at a time: FlashAttention (Dao et
  * al., 2022) over blocks of 64 keys, which are laid out once for all of the piece's queries. Scores, sums and maxima are
  * float32; probabilities are rounded to bfloat16 for the product with the values, as torch's kernel does. A row that has
- * several pieces is merged by whoever computes the last of them.
+ * several pieces is merged by the thread that computes the last of them.
  */
 #include <stddef.h>
 
@@ -34,7 +34,7 @@ struct attention {
     struct pool pool;
 };
 
-/* Whether this processor and this build can. */
+/* Whether this processor and this build can run it. */
 #ifdef __AMX_BF16__
 int tree_attention_works(void)
 {
@@ -157,7 +157,7 @@ ALWAYS __m512 largest(const __m512 *v)
 /* 2^x with a relative error below 2^-17, much less than bfloat16's; 2^-126 for all below. */
 ALWAYS __m512 power(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-126), x); /* what is no number stays so: the second counts then */
+    x = _mm512_max_ps(_mm512_set1_ps(-126), x); /* NaN stays NaN: the second operand is returned then */
     const __m512 n = _mm512_roundscale_ps(x, 8), r = _mm512_sub_ps(x, n);
     __m512 p = _mm512_set1_ps(9.56051021e-03f);
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.59170392e-02f));

@@ -1,8 +1,7 @@
-"""Cut of the running sequences' prefix tree into work items, and the rule that says which nodes are worth one.
-
-Sequences stand in tree order: sorted by block table, so that those below a node are neighbours. What two neighbours
-share is the number of leading blocks that their tables have in common; from these numbers alone the tree follows (its
-nodes are the intervals of the longest-common-prefix array).
+"""Cuts the running sequences' prefix tree into work items, with the rule that says which nodes are worth one. Sequences
+are in tree order: sorted by block table, so that those below a node are neighbours. The tree follows from the numbers
+of leading blocks that neighbours' tables have in common (its nodes are the intervals of the longest-common-prefix
+array).
 """
 
 from collections import Counter

@@ -1,8 +1,9 @@
 """The launches of a step: a work list as torch runs it.
 
-Torch has no kernel for a list of items, and each call costs as much as hundreds of tokens. So items with equal numbers
-of rows are computed together: in place where their tokens begin at a fixed distance from each other (a strip),
-otherwise gathered and padded. A node that is long or has no equal is a launch of its own. Results go straight to
+Torch has no kernel for a list of items, and each call costs as much as hundreds of tokens. So items with the same
+number of rows are computed together: in place if their tokens begin at a fixed distance from each other (a strip),
+otherwise gathered and padded. A node that is long or the only one of its kind is a separate launch. Results go straight
+to
 where they are merged: a row's first result to level 0, its second to level 1, and so on.
 """
 
@@ -16,14 +17,14 @@ from torch import Tensor
 
 from kernels.tree_attention.items import Item
 
-# Gathered launches are cut where padding to the longest of a launch would cost more than a launch of its own.
+# Gathered launches are split where padding to the longest would cost more than another launch.
 TAIL_PADDING = 1024  # tokens of padding per launch, for items of one row
 TAIL_LIMIT = 512  # tokens; a longer lone tail whose blocks are neighbours is read in place rather than gathered
 NODE_LIMIT = 256  # tokens; the same for items of several rows
-GATHERED = 1 << 16  # tokens per launch, for the sake of memory
-FEW_ROWS = 16  # a sequence's new rows, up to so many, are computed together with what was there before them
-STRIP_GAP = 3  # zones in a row without an item that a strip reads in vain rather than ending
-STRIP_WASTE = 3  # times as many tokens as count may be read by a strip: a gather moves each token three times
+GATHERED = 1 << 16  # tokens per launch, to limit memory
+FEW_ROWS = 16  # up to this many new rows of a sequence are computed together with its earlier tokens
+STRIP_GAP = 3  # zones in a row without an item that a strip reads rather than ending
+STRIP_WASTE = 3  # a strip may read this many times its useful tokens: a gather moves each token three times
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ Launch = NodeLaunch | TailLaunch | StripLaunch
 @dataclass(frozen=True, eq=False)
 class Launches:
     """Results are merged from `[1 + levels * rows, ...]`: the first place is for what is dropped, the others are, level
-    by level, each row's. A place that no launch names stays empty.
+    by level, each row's. A place without a launch stays empty.
     """
 
     launches: tuple[Launch, ...]
@@ -116,7 +117,7 @@ def plan_launches(
 
 
 def _join(items: Sequence[Item]) -> list[Item]:
-    """A sequence's few new rows with the tokens before them as one item, unless those are many."""
+    """Join a sequence's few new rows and the tokens before them into one item, unless those are many."""
     joined: list[Item] = []
     for item in items:
         last = joined[-1] if joined else None
@@ -130,7 +131,7 @@ def _join(items: Sequence[Item]) -> list[Item]:
 
 
 def _to_be_gathered(item: Item, block_size: int) -> bool:
-    """Whether a copy of its tokens beside others' is better than a launch of its own that reads them in place."""
+    """Whether copying its tokens into a gathered launch is better than a separate launch that reads them in place."""
     if item.begin:
         return False
     if item.causal:
@@ -141,7 +142,7 @@ def _to_be_gathered(item: Item, block_size: int) -> bool:
 
 
 def _equals(items: list[Item]) -> list[list[Item]]:
-    """Items of as many rows each, cut into groups of about the same length."""
+    """Items with equal numbers of rows, in groups of about the same length."""
     items.sort(key=lambda item: -item.end)
     most = TAIL_PADDING // (1 + items[0].rows // 4)
     groups: list[list[Item]] = []
@@ -163,8 +164,8 @@ def _neighbours(item: Item, block_size: int) -> bool:
 
 
 def _find_strips(items: Sequence[Item], zone: int, block_size: int, cache_blocks: int) -> list[list[Item]]:
-    """Groups of items of as many rows each whose blocks are neighbours and begin at places `zone` blocks apart, in
-    order of place.
+    """Groups of items with equal numbers of rows, whose blocks are neighbours and begin at places `zone` blocks apart,
+    in order of place.
     """
     classes: dict[tuple[int, bool, int], list[Item]] = {}
     for item in items:

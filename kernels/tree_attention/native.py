@@ -1,7 +1,8 @@
 """Tree attention in C for CPUs with AMX: a step's whole work list in one call a layer.
 
 Torch takes one call for each kind of item and several to merge them, and its fused attention lays a node's keys out
-anew for every few queries. Here the list is cut into pieces, rows against keys, that threads take one by one (`cpu.c`).
+again for every few queries. Here the list is cut into pieces, rows against keys, that threads take one by one
+(`cpu.c`).
 """
 
 import ctypes
@@ -39,7 +40,7 @@ PIECE = np.dtype(
 
 
 def supports(heads: Heads) -> bool:
-    """Whether attention of such heads can be computed so here, in bfloat16."""
+    """Whether this machine can compute attention of these heads, in bfloat16."""
     fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
     compiled = native.library()
     return fits and compiled is not None and bool(compiled.tree_attention_works())
@@ -52,7 +53,7 @@ class NativeWork:
     plain: WorkList  # checked
     heads: Heads
     _job: _Attention
-    _held: tuple[Any, ...]  # what the job knows but the addresses of
+    _held: tuple[Any, ...]  # kept alive: the job holds only their addresses
     _hollow: bool  # whether a row has no key at all
 
     @classmethod
@@ -114,7 +115,7 @@ def tree_attention_output(
 
 def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], list[list[int]], int]:
     """Pieces with most work first; the blocks that they count in; where each row's results go, one number a piece;
-    how many results there is to be room for.
+    how many results need room.
     """
     step = max(1, QUERIES // heads.group)  # rows of a piece
     total = sum(-(-item.rows // step) * item.length for item in work.items)

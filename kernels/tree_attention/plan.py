@@ -23,7 +23,7 @@ TILE_FIELDS = (
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
 START = 32  # keys of a small tile in whose time a program starts and ends: an estimate
-WAVES = 16  # that are looked at for one that is nearly empty; of more, one counts for little
+WAVES = 16  # that are checked for a nearly empty one; with more, one matters little
 LARGE_WEIGHT = 2  # time of a key in a large tile over that in a small one, which only waits for memory: an estimate
 
 
@@ -44,13 +44,13 @@ class Tiling:
 
     @property
     def programs(self) -> int:
-        """How many run at once on a multiprocessor of 65,536 registers, a thread taking up to 256 of them."""
+        """How many run at once on a multiprocessor with 65,536 registers, at up to 256 registers per thread."""
         return max(1, 65536 // (256 * 32 * self.warps))
 
     @classmethod
     def of(cls, head_dim: int, item_bytes: int) -> "Tiling":
-        """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py`
-        holds them to it.
+        """Sizes for which nothing spills and shared memory fits; `tests/kernels/test_tree_attention_compiled.py` checks
+        it.
 
         Args:
             head_dim: of the model, 16 to 256.
@@ -98,7 +98,7 @@ def plan(
     """Cut items into tiles.
 
     Args:
-        items: of the step, in any order; those without keys count for nothing.
+        items: of the step, in any order; those without keys are ignored.
         rows: of the batch.
         block_size: tokens per block.
         heads: shape of the attention; every tile runs once for each key-value head.
@@ -204,7 +204,7 @@ def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
 
 
 class _Load(NamedTuple):
-    """What the items of a step cost, one entry each. The unit of time is a key of a small tile, in one program."""
+    """The cost of a step's items, one entry each. The unit of time is a key of a small tile, in one program."""
 
     tokens: Any
     weight: Any  # time of a key in a tile
@@ -215,8 +215,8 @@ class _Load(NamedTuple):
     def split(self, step: int, programs: int, most_partials: int | None, per_partial: float) -> tuple[Any, Any]:
         """Tokens per split and number of splits of each item.
 
-        Tiles are first cut to a fair share of the work. Where these run in waves of which the last is nearly empty,
-        finer ones end sooner, as far as their partial results don't outweigh it.
+        Tiles are first cut to a fair share of the work. If these run in waves with a nearly empty last one, finer tiles
+        end sooner, unless their partial results cost more.
         """
         fair = -(-int((self.tokens * self.weight * self.across).sum()) * self.kv_heads // programs)
         best: tuple[float, Any, Any] | None = None
@@ -257,6 +257,6 @@ class _Load(NamedTuple):
         tiles = splits * self.across * self.kv_heads
         order = np.argsort(-cost)
         cost, ends = cost[order], np.cumsum(tiles[order])
-        waves = np.arange(1, min(WAVES, int(ends[-1] - 1) // programs) + 1)  # behind so many full ones comes another
+        waves = np.arange(1, min(WAVES, int(ends[-1] - 1) // programs) + 1)  # full waves that another one follows
         meeting = cost[np.searchsorted(ends, waves * programs, side="right")] * (waves + 1)
         return max(float((cost * tiles[order]).sum()) / programs, float(cost[0]), float(meeting.max(initial=0)))

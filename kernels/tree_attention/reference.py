@@ -45,9 +45,9 @@ def tree_attention_output(
 
 
 class _Room:
-    """Where the partial results of one work list and one shape of heads go, layer after layer, and what its launches
-    need in that shape. Between large products every call costs tens of microseconds, for its code is cold: what can be
-    made once a step is made here.
+    """Buffers for the partial results of one work list and one shape of heads, reused in every layer, and what its
+    launches need in that shape. Between large products every call costs tens of microseconds, because its code is not
+    in the cache: what can be made once per step is made here.
     """
 
     def __init__(self, work: WorkList, kv_heads: int, group: int, dim: int, blocks: int) -> None:
@@ -89,7 +89,7 @@ class _Room:
         self._lse.index_copy_(1, place, lse.reshape(kv_heads, -1, group))
 
     def output(self, query: Tensor) -> Tensor:
-        """All results merged, which spoils them, in the shape and dtype of `query`."""
+        """All results merged, in the shape and dtype of `query`. Overwrites them."""
         merged = merge_levels(self._levels, self._lse_levels, self._hollow)
         return merged.transpose(0, 1).reshape(query.shape).to(query.dtype)
 

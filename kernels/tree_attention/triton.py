@@ -1,9 +1,9 @@
 """Tree attention in Triton: one launch for all items of all levels, then one merge in float32.
 
 A program computes one tile (`kernels.tree_attention.plan`) for one key-value head: decode rows, the rows of a shared
-node and the causal rows of a prompt's chunk are the same code. Tiles come in two sizes, for a tail has a handful of
-queries and a shared node thousands; the size is chosen per program, inside the launch. Softmax is computed online with
-base-2 exponentials; partial results and their natural log-sum-exp leave in float32.
+node and the causal rows of a prompt's chunk are the same code. Tiles have two sizes, because a tail has a few queries
+and a shared node thousands; the size is chosen per program, inside the launch. Softmax is computed online with base-2
+exponentials; partial results and their natural log-sum-exp are float32.
 """
 
 import math
@@ -31,7 +31,7 @@ def tree_attention(
     Args:
         query: `[rows, heads, head_dim]`, any strides.
         key_cache, value_cache: `[kv_heads, slots, head_dim]` of equal strides, last dimension contiguous; `heads` is a
-            multiple of `kv_heads`. What lies outside the items' ranges is never read.
+            multiple of `kv_heads`. Nothing outside the items' ranges is read.
         work: the step's items; every row's keys must already be stored. Buffers may have room for more rows than
             `query` has, not for fewer. A work list is planned at its first use and remembered.
         scale: factor of the scores.
@@ -186,7 +186,7 @@ def _tile(
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
-    BARE: tl.constexpr,  # whole steps of keys that every query sees are computed without a mask
+    BARE: tl.constexpr,  # full steps of keys that every query sees are computed without a mask
 ):
     """Queries `first` to `last` (row times group, plus head of the group) against tokens `begin` to `end`."""
     flat = first + tl.arange(0, QUERIES)

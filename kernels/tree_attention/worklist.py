@@ -1,9 +1,9 @@
 """The work list: what one step's attention has to compute, for every layer alike.
 
 An item is (queries, keys): a range of rows of the packed batch against a range of tokens in a list of cache blocks.
-The batch stands in tree order, so the queries of all sequences below a node of the prefix tree are neighbours, and a
-node is one item however many sequences share it. How torch runs the list is `kernels.tree_attention.launches`, how a
-GPU does, `kernels.tree_attention.plan`.
+The batch is in tree order, so the queries of all sequences below a node of the prefix tree are neighbours, and a node
+is one item however many sequences share it. `kernels.tree_attention.launches` says how torch runs the list,
+`kernels.tree_attention.plan` how a GPU does.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from kernels.tree_attention.launches import Launches, plan_launches
 
 @dataclass(frozen=True, eq=False)
 class WorkList:
-    """Items of one step, those without keys left out. Build it with `WorkList.of`."""
+    """The items of one step, without those that have no keys. Build it with `WorkList.of`."""
 
     items: tuple[Item, ...]
     rows: int  # rows of the batch
@@ -46,7 +46,7 @@ class WorkList:
             device: of the tensors.
             zone: blocks between the places where the cache puts the tails of different sequences; 0: there is no such
                 rule.
-            cache_blocks: size of the cache; needed with `zone`, for nothing may be read past the cache's end.
+            cache_blocks: size of the cache; needed with `zone`, because nothing may be read past the cache's end.
 
         Raises:
             ValueError: an item reaches past its blocks or past the batch, or a causal one is not as long as its rows.
