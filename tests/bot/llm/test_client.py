@@ -7,23 +7,25 @@ import pytest
 
 from bot.errors import EndpointError, SettingsError
 from bot.llm.client import OpenAIModel
-from bot.llm.completion import without_thoughts
 from bot.records import FinishReason, Message, ModelCall, Reply
 from bot.settings import ModelSettings
 from tests.patience import eventually
 from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
 
-HELLO = [Message(role="system", content="be brief"), Message(role="user", content="say hello")]
+HELLO = (Message(role="system", content="be brief"), Message(role="user", content="say hello"))
+
+
+def greeting(key: str = "k", max_tokens: int = 9, temperature: float = 0.5, **options: Any) -> ModelCall:
+    return ModelCall(key=key, messages=HELLO, max_tokens=max_tokens, temperature=temperature, **options)
 
 
 def model_for(endpoint: ScriptedEndpoint, **settings: object) -> OpenAIModel:
     return OpenAIModel(ModelSettings(**{"base_url": endpoint.base_url, **settings}), "main")
 
 
-async def ask(model: OpenAIModel, **options: object) -> Reply:
-    asked: dict[str, Any] = {"max_tokens": 100, "temperature": 0.5, "seed": 7, **options}
+async def ask(model: OpenAIModel, **options: Any) -> Reply:
     try:
-        return await model.reply(ModelCall(key="a/b c", messages=HELLO, **asked))
+        return await model.reply(greeting("a/b c", **{"max_tokens": 100, "seed": 7, **options}))
     finally:
         await model.close()
 
@@ -54,7 +56,7 @@ async def test_finds_name_and_window_and_counts_usage() -> None:
         model = model_for(endpoint)
         await model.connect()
         assert (model.name, model.context_window) == ("scripted", 4096)
-        first = await model.reply(ModelCall(key="k/1", messages=HELLO, max_tokens=9, temperature=0.0, seed=3))
+        first = await model.reply(greeting("k/1", seed=3))
         again = await ask(model)
     assert first.text == "hello"
     assert first.finish_reason is FinishReason.STOP
@@ -152,7 +154,7 @@ async def limits(monkeypatch: pytest.MonkeyPatch) -> Limits:
 async def test_an_endpoint_that_hangs_later_fails_the_call(limits: Limits) -> None:
     with scripted_endpoint(hello) as endpoint:
         model = model_for(endpoint)
-        await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0))
+        await model.reply(greeting())
         endpoint.mode = Mode.HANG
         asking = asyncio.ensure_future(ask(model))
         await eventually(lambda: len(endpoint.requests) == 2)
@@ -166,11 +168,11 @@ async def test_an_endpoint_that_hangs_later_fails_the_call(limits: Limits) -> No
 async def test_a_call_that_hangs_while_others_are_answered_is_tried_once_more(limits: Limits) -> None:
     with scripted_endpoint(hello) as endpoint:
         model = model_for(endpoint)
-        await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0))
+        await model.reply(greeting())
         endpoint.next_modes = [Mode.HANG]
-        hanging = asyncio.ensure_future(model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0)))
+        hanging = asyncio.ensure_future(model.reply(greeting()))
         await eventually(lambda: len(endpoint.requests) == 2)
-        await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0))
+        await model.reply(greeting())
         limits.end(-2)  # the hanging one's
         assert (await hanging).text == "hello"
         await model.close()
@@ -180,9 +182,9 @@ async def test_a_slow_first_call_may_take_longer_once_another_was_answered(limit
     with scripted_endpoint(hello) as endpoint:
         endpoint.next_modes = [Mode.HANG]
         model = model_for(endpoint)
-        hanging = asyncio.ensure_future(model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0)))
+        hanging = asyncio.ensure_future(model.reply(greeting()))
         await eventually(lambda: endpoint.requests)
-        await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0))
+        await model.reply(greeting())
         limits.end_first()
         await eventually(lambda: len(limits) == 2)
         assert not hanging.done(), "it is given the rest of its time"
@@ -195,9 +197,7 @@ async def test_a_slow_first_call_may_take_longer_once_another_was_answered(limit
 async def test_refused_parameters_are_left_out_and_remembered(parameter: str) -> None:
     with scripted_endpoint(hello, refuses=[parameter]) as endpoint:
         model = model_for(endpoint)
-        assert (
-            await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0.5, seed=1))
-        ).text == "hello"
+        assert (await model.reply(greeting(seed=1))).text == "hello"
         assert (await ask(model)).text == "hello"
         assert [parameter in request for request in endpoint.requests] == [True, False, False]
 
@@ -205,15 +205,10 @@ async def test_refused_parameters_are_left_out_and_remembered(parameter: str) ->
 async def test_the_run_is_named_where_the_endpoint_takes_it() -> None:
     with scripted_endpoint(hello) as endpoint:
         model = OpenAIModel(ModelSettings(base_url=endpoint.base_url), "main", user="troop-run-5")
-        assert (
-            await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=9, temperature=0.5, seed=1))
-        ).text == "hello"
+        assert (await model.reply(greeting(seed=1))).text == "hello"
         assert endpoint.requests[-1]["user"] == "troop-run-5"
         endpoint.refusals["user"] = "Unsupported parameter: 'user' is not supported."
-        calls = (
-            model.reply(ModelCall(key=f"k/{i}", messages=HELLO, max_tokens=9, temperature=0.5, seed=1))
-            for i in range(4)
-        )
+        calls = (model.reply(greeting(f"k/{i}", seed=1)) for i in range(4))
         assert [reply.text for reply in await asyncio.gather(*calls)] == ["hello"] * 4, "each learns it"
         assert "user" not in endpoint.requests[-1]
         assert endpoint.requests[-1]["seed"] == 1
@@ -258,9 +253,7 @@ async def test_one_that_computes_on_a_cpu_is_given_more_time(
         await model.connect()
         assert model.on_cpu == (device == "cpu")
         for i in range(2):
-            assert (
-                await model.reply(ModelCall(key=f"k/{i}", messages=HELLO, max_tokens=9, temperature=0.5))
-            ).text == "hello"
+            assert (await model.reply(greeting(f"k/{i}"))).text == "hello"
         await model.close()
     assert limits[-1] == seconds
 
@@ -281,10 +274,7 @@ async def test_calls_refused_side_by_side_learn_the_same_thing_once(parameter: s
             endpoint.refusals["max_tokens"] = "'max_tokens' is not supported. Use 'max_completion_tokens' instead."
         endpoint.together = threading.Barrier(3)  # all first calls are refused before any of them is tried again
         model = model_for(endpoint)
-        calls = [
-            model.reply(ModelCall(key=str(i), messages=HELLO, max_tokens=4096, temperature=0.5, seed=1))
-            for i in range(3)
-        ]
+        calls = [model.reply(greeting(str(i), max_tokens=4096, seed=1)) for i in range(3)]
         assert [reply.text for reply in await asyncio.gather(*calls)] == ["hello"] * 3
         await model.close()
         last = endpoint.requests[-1]
@@ -319,7 +309,7 @@ async def test_a_smaller_reply_is_asked_for_where_the_limit_is_too_large() -> No
     with scripted_endpoint(hello) as endpoint:
         endpoint.refuse_when = too_large
         model = model_for(endpoint)
-        assert (await model.reply(ModelCall(key="k", messages=HELLO, max_tokens=16_384, temperature=0))).text == "hello"
+        assert (await model.reply(greeting(max_tokens=16_384))).text == "hello"
         assert (await ask(model, max_tokens=16_384)).text == "hello"
         assert [request["max_tokens"] for request in endpoint.requests] == [16_384, 8192, 4096, 4096]
 
@@ -377,7 +367,7 @@ async def test_an_unreadable_tokenizer_names_the_setting() -> None:
 async def test_calls_under_way_are_bounded() -> None:
     with scripted_endpoint(hello, latency=0.02) as endpoint:
         model = model_for(endpoint, concurrency=3)
-        calls = (model.reply(ModelCall(key=str(i), messages=HELLO, max_tokens=9, temperature=0)) for i in range(9))
+        calls = (model.reply(greeting(str(i))) for i in range(9))
         assert all(reply.text == "hello" for reply in await asyncio.gather(*calls))
         await model.close()
         assert endpoint.most_under_way <= 3
@@ -394,18 +384,3 @@ async def test_the_key_appears_nowhere_but_in_its_header() -> None:
         model = model_for(endpoint, api_key="canary-4711")
         await ask(model)
         assert "canary" not in str(endpoint.requests) + repr(model.__dict__["_settings"])
-
-
-@pytest.mark.parametrize(
-    ("said", "left"),
-    [
-        ("<think>hm <test>draft</test></think>\n\n<done/>", "<done/>"),
-        ("\n<thinking>a</thinking><done/>", "<done/>"),
-        ("hm, well\n</think>\n\n<done/>", "<done/>"),
-        ("<think>never ends <done/>", ""),
-        ("no thoughts at all", "no thoughts at all"),
-        ('<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\n</think>\n>>>>>>> REPLACE\n</edit>', None),
-    ],
-)
-def test_thoughts_are_dropped(said: str, left: str | None) -> None:
-    assert without_thoughts(said) == (said if left is None else left)

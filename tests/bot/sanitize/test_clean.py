@@ -1,0 +1,117 @@
+"""What readers of an issue do not see is removed and reported; what they see is kept."""
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bot.sanitize import clean
+from tests.bot.sanitize.markdown import GITHUB, MARKDOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned", "flag"),
+    [
+        ("a <!-- hidden --> b", "a  b", "HTML comments"),
+        ("<!--\nhidden\n\nmore\n-->\nx", "\nx", "HTML comments"),
+        ("seen\n\n<!-- hidden to the end\n\nx", "seen\n\n", "HTML comments"),
+        ("> <!-- hidden --> b", ">  b", "HTML comments"),
+        ("- a\n  <!-- hidden -->", "- a\n  ", "HTML comments"),
+        ("\\` <!-- hidden ` -->", "\\` ", "HTML comments"),
+        ("a ` b\n<!-- hidden ` -->", "a ` b\n", "HTML comments"),
+        ("<div>\n` <!-- hidden ` -->\n</div>", "<div>\n` \n</div>", "HTML comments"),
+        ("| ` | <!-- hidden ` --> |\n|---|---|", "| ` |  |\n|---|---|", "HTML comments"),
+        ("# ` title\n<!-- hidden ` -->", "# ` title\n", "HTML comments"),
+        ("a <? hidden ?> b", "a  b", "HTML comments"),
+        ("a <!X hidden> b", "a  b", "HTML comments"),
+        ("a <![CDATA[ hidden ]]> b", "a  b", "HTML comments"),
+        ("<<!-- x -->!-- hidden -->", "", "HTML comments"),
+        ("![hidden](http://x.example/y.png) z", "[image] z", "images and their alt text"),
+        ("![hidden [a] b](<u> 'hidden') z", "[image] z", "images and their alt text"),
+        ("![hidden][r] z", "[image] z", "images and their alt text"),
+        ('<img src="x" alt="hidden"> z', "[image] z", "images and their alt text"),
+        ("<picture><source srcset='x'><img alt='hidden'></picture> z", "[image] z", "images and their alt text"),
+        ("<IMG alt='a > b'> z", "[image] z", "images and their alt text"),
+        ('<a href="u" title="hidden > x">t</a>', '<a href="u">t</a>', "hidden attributes of HTML tags"),
+        ("<p data-x='hidden'>t</p>", "<p>t</p>", "hidden attributes of HTML tags"),
+        ("[t](http://x.example 'hidden')", "[t](http://x.example)", "titles of links"),
+        ("[//]: # (hidden)\nseen", "seen", "link definitions"),
+        ("[hidden words]: http://x.example\n\nseen", "\nseen", "link definitions"),
+        ("[a]: x\n[a]: hidden\n\nseen", "\nseen", "link definitions"),
+        ("a\u200bb\u2060c\ufeffd", "abcd", "zero-width characters"),
+        ("a\u202eb\u2066c", "abc", "characters that change the direction of text"),
+        ("a\U000e0049\U000e0067b\U000e007f", "ab", "invisible tag characters"),
+        ("a\x00b\x1b[31mc\x7f", "ab[31mc", "control characters"),
+        ("a\ufe0f\ufe01\U000e0101b", "ab", "zero-width characters"),
+    ],
+)
+def test_attack_13_what_people_do_not_see_is_stripped_and_flagged(text: str, cleaned: str, flag: str) -> None:
+    found = clean(text)
+    assert found.text == cleaned
+    assert found.flags == (flag,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain text with a < b and c > d, x = 'y'",
+        "```html\n<!-- code --> <img alt='x'> ![a](b)\n```",
+        "~~~\n<!-- code -->\n~~~",
+        "    <!-- code -->",
+        "- a\n\n  ```\n  <!-- code -->\n  ```",
+        "`<!-- code -->` and ``<img alt=`x`>``",
+        "```\n<!-- never closed",
+        "```\n[//]: # (code)\n```",
+        "a <!-- never closed",
+        "for (int i = 0; i<n; i++) { a[i] = b; }",
+        "List<String> x = new Map<K, V>();",
+        "if a<b: print(x=1)\nif c>d: pass",
+        "x[0](y) and f(a)[1]",
+        "tab\tand\n\nblank lines\n",
+        "\u2764\ufe0f \U0001f468\u200d\U0001f469\u200d\U0001f467 1\ufe0f\u20e3 \u00e9 \u4e2d\u6587 \u0639\u0631",
+        "- [ ] task\n- [x] done",
+        "[text](http://x.example) <https://x.example>",
+        "&lt;!-- shown --&gt;",
+    ],
+)
+def test_what_people_see_is_kept(text: str) -> None:
+    assert clean(text) == clean(text).model_copy(update={"text": text, "flags": ()})
+
+
+def test_line_ends_are_made_one_kind_without_a_flag() -> None:
+    found = clean("a\r\nb\rc\u2028d")
+    assert (found.text, found.flags) == ("a\nb\nc\nd", ())
+
+
+def test_half_a_surrogate_pair_can_be_stored() -> None:
+    clean("x\ud800y").text.encode()
+
+
+INVISIBLE = re.compile(
+    "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\x00-\x08\x0b-\x1f\x7f]"
+)
+
+
+@settings(max_examples=300)
+@given(st.text() | MARKDOWN)
+@example("![" * 50)
+@example("<!" + "-" * 20 + ">")
+def test_cleaned_text_is_clean(text: str) -> None:
+    found = clean(text)
+    assert not INVISIBLE.search(found.text)
+    assert clean(found.text).text == found.text
+    found.text.encode()
+    if not found.flags:
+        assert found.text == re.sub("\r\n?|[\x85\u2028\u2029]", "\n", text)
+
+
+@settings(max_examples=300)
+@given(MARKDOWN)
+def test_what_is_left_hides_nothing_when_rendered(text: str) -> None:
+    """A second opinion: the whole parser, inline rules and all, finds no image and no comment in the result."""
+    for token in GITHUB.parse(clean(text).text):
+        assert not (token.type == "html_block" and re.search("<!--.*-->", token.content, re.DOTALL)), token
+        for child in token.children or ():
+            assert child.type != "image"
+            assert not (child.type == "html_inline" and child.content.startswith(("<!", "<?", "<img"))), child
