@@ -20,6 +20,7 @@ from bot.settings import SandboxSettings
 LIFETIME = 3600.0  # seconds after which a container takes no new job
 _SLACK = 3600.0  # seconds more until a sweep may take it for an orphan
 _PREPARE = 120.0  # seconds that cleaning and copying the tree may take
+_KILLED = 128 + 9  # exit code of what SIGKILL ended, be it alone or with its container
 _SETTLE = 10.0  # seconds until the daemon must know how a job ended whose output has ended
 _OWN_TASKS = 2  # of a container at rest: Docker's init and the `sleep` that keeps it
 # Where a control group counts tasks and memory kills, in version 2 and in version 1.
@@ -124,7 +125,10 @@ class Container:
         if not ended:
             return result, False
         try:
-            return self._judge(job, result, self._exit_code(execution), kills, stream.report.text, nonce)
+            status = self._exit_code(execution)
+            if status == _KILLED:  # if its container is ending, too, the next call raises
+                self._client.exec_start(self._client.exec_create(self.id, ["true"])["Id"])
+            return self._judge(job, result, status, kills, stream.report.text, nonce)
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 
