@@ -1,4 +1,4 @@
-"""Publish: the winner as a draft pull request with the whole count; or, where nobody is credible, the evidence.
+"""Publish: the winner as a draft pull request with the whole count; or, where no candidate is credible, the evidence.
 
 Every act is idempotent and is fenced by the run's attempt: a worker that dies between GitHub's answer and our commit
 leaves what the next one finds and completes, with one branch, one pull request and one comment of each kind.

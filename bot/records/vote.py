@@ -1,4 +1,4 @@
-"""The vote matrix, its count, and what a run came to."""
+"""The vote matrix, its count, and the result of a run."""
 
 import enum
 from datetime import datetime
@@ -96,7 +96,7 @@ class OwnTestsReport(Record):
         return self.not_compared is None and not self.note
 
     def on(self, candidate: int) -> OwnTests | None:
-        """What the candidate's tests came to; None where they were not run."""
+        """The result on the candidate; None where they were not run."""
         return dict(self.candidates).get(candidate)
 
 
@@ -167,12 +167,12 @@ class Abstention(Record):
 
     cause: NoWinner
     doubts: tuple[tuple[Doubt, int], ...] = ()  # how many candidates each doubt is about
-    missing: Repeated | None = None  # the module for want of which most tests failed, where none passed anywhere
+    missing: Repeated | None = None  # the missing module that most tests end with, where none passes anywhere
     setback: Repeated | None = None  # what most often kept trajectories from an edit, where there is no candidate
 
 
 class Outcome(enum.StrEnum):
-    """What a run came to."""
+    """The result of a run."""
 
     SOLVED = "solved"  # a credible candidate was chosen
     ABSTAINED = "abstained"  # nothing credible; the evidence is shown instead
@@ -213,7 +213,7 @@ class Verdict(Record):
 
 
 class Report(Record):
-    """The whole count of one run: what the pull request, the alternatives and `--json` are made of."""
+    """The whole count of one run, for the pull request, the alternatives, the pages and `--json`."""
 
     issue: Issue
     verdict: Verdict

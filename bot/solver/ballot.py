@@ -204,7 +204,7 @@ def abstention(standings: Sequence[Standing], ballot: Ballot) -> Abstention | No
 
 
 def missing_module(ballot: Ballot) -> Repeated | None:
-    """The module for want of which most tests that fail on the base commit failed, where none passes on a candidate."""
+    """The missing module that most tests that fail on the base commit end with, where no test passes on a candidate."""
     failing = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
     if any(cell for row in ballot.cells for cell in row) or not failing:
         return None

@@ -22,7 +22,7 @@ def pass_at_k(samples: int, solving: int, k: int) -> float:
     if not 0 <= solving <= samples:
         raise ValueError(f"{solving} of {samples} samples can't solve anything")
     if not 0 < k <= samples:
-        raise ValueError(f"k must be from 1 to the {samples} samples that were drawn, not {k}")
+        raise ValueError(f"k must be from 1 to the {samples} samples, not {k}")
     if samples - solving < k:
         return 1.0
     misses = np.arange(samples - solving + 1, samples + 1)

@@ -68,7 +68,7 @@ async def solve(
     """Survey, context, trajectories, matrix, count, the repository's own tests, selection.
 
     `external`: patches from elsewhere that take part in the vote. Raises `EndpointError` or `SandboxError` where the
-    model or the sandbox can't be used at all; whatever a model answers or a test does ends in a report.
+    model or the sandbox can't be used at all; bad answers and failing tests end in a report.
     """
     started = await once(journal, "started", Started, _now)
 
@@ -216,7 +216,7 @@ def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:
 
 @asynccontextmanager
 async def begun(work: Coroutine[object, object, R]) -> AsyncIterator[asyncio.Task[R]]:
-    """Work that runs beside the block, and is cancelled at its end."""
+    """Runs the work while the block runs, and cancels it at the end of the block."""
     task = asyncio.ensure_future(work)
     try:
         yield task

@@ -1,4 +1,4 @@
-"""Which prompts a model gets, and with which numbers: decided once a run, from the settings and the model."""
+"""The prompts, the numbers and the behaviour that suit a model: decided once for each run."""
 
 from bot.contracts import Model
 from bot.llm.prompts import Profile
@@ -7,8 +7,7 @@ from bot.settings import SolverSettings
 
 COMPACT_WINDOW = 8192  # tokens; below it the full prompts leave too little room for the repository
 
-# For a model of a few million parameters: more chance, shorter replies, less to read. Only where the operator's
-# settings leave the default.
+# For a model of a few million parameters: a higher temperature, shorter replies, less to read. Replaces defaults only.
 COMPACT: dict[str, float | int] = {
     "relevance_output_tokens": 64,
     "relevance_max_files": 24,
@@ -22,8 +21,8 @@ COMPACT: dict[str, float | int] = {
 }
 
 # For an instruction-tuned model on a CPU, where a prompt of 10,000 tokens takes half a minute and all replies together
-# some 100 tokens a second: the likeliest files, excerpts of the long ones, fewer and shorter replies; more
-# chance, since what fails is drawn anew. Only where the operator's settings leave the default.
+# some 100 tokens a second: the likeliest files, excerpts of the long ones, fewer and shorter replies; a
+# higher temperature, since failed attempts are sampled again. Replaces defaults only.
 ON_CPU: dict[str, float | int] = {
     "relevance_output_tokens": 256,
     "relevance_max_files": 4,
@@ -39,9 +38,9 @@ ON_CPU: dict[str, float | int] = {
 
 
 class ResolvedSolver(Record):
-    """The numbers of a run, and what its model is trusted with. The stages ask by name, never for the profile.
+    """The numbers of a run, and flags for what suits its model. Stages ask for a flag, not for the profile.
 
-    `profile` itself only chooses the folder of the prompts.
+    `profile` only chooses the folder of the prompts.
     """
 
     profile: Profile
@@ -56,17 +55,17 @@ class ResolvedSolver(Record):
 
     @property
     def keeps_best_match(self) -> bool:
-        """Whether the file that matches the issue best by words stays whatever the model says of it."""
+        """Whether the file that matches the issue best by words is kept even if the model calls it irrelevant."""
         return self._compact or self.small
 
     @property
     def ranks_with_words(self) -> bool:
-        """Whether the ranking by words has votes beside the model's rankings, and few files are ranked at all."""
+        """Whether the ranking by words counts as well as the model's, and only few files are ranked."""
         return self._compact
 
     @property
     def shows_few_functions(self) -> bool:
-        """Whether a few functions are shown instead of files: whatever lies beside the fault misleads a tiny model."""
+        """Whether a few functions are shown instead of files: unrelated code misleads a tiny model."""
         return self._compact
 
     # -- sampling
@@ -144,7 +143,7 @@ class ResolvedSolver(Record):
     def context_tokens(self, window: int, taken: int) -> int:
         """Tokens of file text that the main model is shown, where `taken` go to instructions and the issue.
 
-        A quarter of the window is kept for the turns of a conversation, beside its next reply.
+        A quarter of the window is kept for the turns of a conversation, besides its next reply.
         """
         return max(0, min(self.settings.context_tokens, window - self.reply_tokens(window) - window // 4 - taken))
 
@@ -152,7 +151,7 @@ class ResolvedSolver(Record):
 def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     """The profile that was asked for, else compact for the bundled model or a window under 8,192 tokens. Pure.
 
-    What the operator set (`model_fields_set`) stands; the compact profile, and a model on a CPU, replace defaults only.
+    What the operator set (`model_fields_set`) is kept: the compact profile and a model on a CPU replace defaults only.
     """
     profile: Profile
     if settings.profile == "auto":

@@ -52,7 +52,7 @@ async def test_a_label_becomes_a_draft_pull_request(service: Running, caplog: py
     (pull,) = service.github.pull_requests(REPOSITORY)
     assert pull["draft"]
     assert "+        return high" in pull["diff"]
-    for words in ("vote matrix", "Trajectories", "generated", "by the clock"):
+    for words in ("vote matrix", "Attempts", "generated", "of model time"):
         assert words in pull["body"]
     assert sum(STATUS in body for body in service.github.comments(REPOSITORY, number)) == 1
     assert sum(ALTERNATIVES in body for body in service.github.comments(REPOSITORY, pull["number"])) == 1
@@ -86,7 +86,7 @@ async def test_who_may_only_read_starts_nothing(service: Running, endpoint: Scri
     assert await service.label_and_wait(REPOSITORY, number, user="triager") == []
     assert service.store.runs()[0].state is RunState.REFUSED
     assert endpoint.requests == []
-    assert "no write permission" in told(service, number)
+    assert "a run needs write permission" in told(service, number)
 
 
 async def test_the_labelled_issue_is_what_the_model_sees(service: Running, endpoint: ScriptedEndpoint) -> None:

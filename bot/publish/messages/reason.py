@@ -1,6 +1,6 @@
 """Why a candidate won, or why none did: the facts of the verdict in sentences, as plain text.
 
-Pull request, comments, console and pages all have these words; whoever shows them on GitHub neutralises them first.
+Pull request, comments, console and pages show the same sentences. Neutralise them before they go to GitHub.
 """
 
 from typing import assert_never

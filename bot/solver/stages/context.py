@@ -23,7 +23,7 @@ from bot.retrieval.source_files import find_sources
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver
 
-_LIKELY = 10  # files that the lexical ranking vouches for at most
+_LIKELY = 10  # at most so many files are relevant by the lexical ranking alone
 _RANKED = 300  # summaries that one ranking is asked about at most
 _RANKED_WITH_WORDS = 6  # the same, where the ranking by words has votes
 _SUMMARY = 800  # characters of a summary that are kept
@@ -240,7 +240,7 @@ async def _ranked(
         return None
 
     rankings = [r for r in await asyncio.gather(*(one(n) for n in range(1, settings.rankings + 1))) if r]
-    if solver.ranks_with_words or not rankings:  # a tiny model's ranking is a weak hint beside the words
+    if solver.ranks_with_words or not rankings:  # a tiny model's ranking says less than the words
         rankings += [[s.path for s in by_words]] * max(1, _LEXICAL_VOTES * len(rankings))
     rank = merged(rankings, [s.path for s in by_words])
     return sorted(by_words, key=lambda s: rank[s.path])

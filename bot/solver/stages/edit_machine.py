@@ -63,7 +63,7 @@ class State(enum.StrEnum):
     EDITING = "editing"  # the model is asked for its first edit
     RUNNING = "running"  # the test runs on the original and on the edited repository
     REVIEWING = "reviewing"  # the model sees the runs and says what is next
-    DONE = "done"  # the model stands by the edit
+    DONE = "done"  # the model confirmed the edit
     SPENT = "spent"  # no calls left, or nothing to change; the last edit that applied is taken, if there is one
     FAILED = "failed"  # the endpoint failed
 
@@ -73,7 +73,7 @@ class Event(enum.StrEnum):
 
     CHANGE = "change"  # an edit that applies, or a new test, or both
     DONE = "done"  # the model said so, and there is an edit
-    UNUSABLE = "unusable"  # the reply could not be used; the model is told why
+    UNUSABLE = "unusable"  # the reply could not be used
     RAN = "ran"  # the sandbox ran the test
     PASSED = "passed"  # ... and the edit passes; the model is not asked
     AGAIN = "again"  # ... and the edit fails; another is sampled

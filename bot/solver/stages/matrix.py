@@ -11,7 +11,7 @@ from bot.lifecycle import RunState
 from bot.records import Ballot, Candidate, Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory
 from bot.settings import SolverSettings
 
-IN_FLIGHT = 128  # jobs handed to the sandbox at once; how many really run is the sandbox's own affair
+IN_FLIGHT = 128  # jobs handed to the sandbox at once; the sandbox itself limits how many run
 GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a single one
 # Output that is kept of failing tests, in characters. On a candidate the last lines say what failed; on the base commit
 # some runtimes print the error above a long stack trace.

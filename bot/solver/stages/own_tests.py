@@ -101,8 +101,8 @@ def _absence(command: Command, execution: Execution) -> tuple[NotCompared, str] 
     if execution.exit_code == 5 and "no tests ran" in output:
         return NotCompared.NOT_RUN, end
     if execution.exit_code == 4 and command[:3] == PYTEST[:3]:  # a usage error, or a conftest.py that can't be imported
-        told = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
-        return NotCompared.NOT_RUN, (told[-1] if told else end)[:_QUOTED]
+        errors_printed = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
+        return NotCompared.NOT_RUN, (errors_printed[-1] if errors_printed else end)[:_QUOTED]
     ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
     summary = re.search(r"^=*\s*(\d+ errors? in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The selection: the model writes new tests until it chooses among the best; else the first in the count, or nobody."""
+"""The selection: the model chooses among the best, writing new tests; else the first in the count wins, or none."""
 
 import asyncio
 from collections.abc import Sequence
@@ -51,43 +51,44 @@ async def select(
     passes on another) is questioned once.
     """
     ballot, standings = count.ballot, count.standings
-    nobody = abstention(standings, ballot)
-    if nobody is not None:
+    why = abstention(standings, ballot)
+    if why is not None:
         return Verdict(
             outcome=Outcome.ABSTAINED,
             winner=None,
             standings=standings,
-            abstention=nobody,
+            abstention=why,
             ballot=ballot,
             own_tests=count.own_tests,
             numbered_by_rank=True,
         )
     able = credible(standings, ballot)
     first = able[0]
-    ended = _End(Rule.ONLY_CREDIBLE)
-    finalists: tuple[Standing, ...] = ()
-    if len(able) > 1:
-        if not solver.asks_on_clear_lead and clear_lead(able, ballot):
-            ended = _End(Rule.CLEAR_LEAD)
-        else:
-            finalists = distinct_first(able, ballot, solver.settings.selection_top)
-            patches = [(standing, ballot.candidates[standing.candidate].patch) for standing in finalists]
-            ended = await _Machine(issue, context, patches, model, sandbox, solver, progress).run()
+    finalists = distinct_first(able, ballot, solver.settings.selection_top)
+    if len(able) == 1:
+        ended = _End(Rule.ONLY_CREDIBLE)
+    elif not solver.asks_on_clear_lead and clear_lead(able, ballot):
+        ended = _End(Rule.CLEAR_LEAD)
+    else:
+        patches = [(standing, ballot.candidates[standing.candidate].patch) for standing in finalists]
+        ended = await _Machine(issue, context, patches, model, sandbox, solver, progress).run()
     winner = first if ended.place is None else finalists[ended.place]
     other = overruled(winner, able)
+    asked = ended.rule not in (Rule.ONLY_CREDIBLE, Rule.CLEAR_LEAD)
+    choice = Choice(
+        rule=ended.rule,
+        front_runner=first.candidate,
+        finalists=tuple(standing.candidate for standing in finalists) if asked else (),
+        calls=ended.calls,
+        passed=tuple(ended.passed.values()),
+        error=ended.error,
+        overruled=None if other is None else other.candidate,
+    )
     return Verdict(
         outcome=Outcome.SOLVED,
         winner=winner.candidate,
         standings=(winner, *(standing for standing in standings if standing is not winner)),
-        choice=Choice(
-            rule=ended.rule,
-            front_runner=first.candidate,
-            finalists=tuple(standing.candidate for standing in finalists),
-            calls=ended.calls,
-            passed=tuple(ended.passed.values()),
-            error=ended.error,
-            overruled=None if other is None else other.candidate,
-        ),
+        choice=choice,
         selection_tests=tuple(ended.tests.values()),
         ballot=ballot,
         own_tests=count.own_tests,

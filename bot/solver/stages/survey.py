@@ -165,7 +165,7 @@ def own_packages(files: Sequence[str], declared: str) -> tuple[str, ...]:
 
 
 def for_models(found: Survey, declared: str) -> str:
-    """What the models are told; "" where nothing is known. `declared` decides which packages are named first."""
+    """The text for the prompts; "" where nothing is known. Packages that `declared` mentions come first."""
     said = []
     if found.python:
         said.append(

@@ -49,7 +49,7 @@ class State(enum.StrEnum):
     WRITING = "writing"  # the model is asked for a test
     RUNNING = "running"  # the test runs on the base commit
     REVIEWING = "reviewing"  # the model sees the run and approves or revises
-    APPROVED = "approved"  # the model stands by the test
+    APPROVED = "approved"  # the model confirmed the test
     SPENT = "spent"  # no calls left; the last test that ran is taken
     FAILED = "failed"  # the endpoint failed
 
@@ -59,7 +59,7 @@ class Event(enum.StrEnum):
 
     TEST = "test"  # a test was written that differs from the current one
     APPROVAL = "approval"  # the current test was approved
-    UNUSABLE = "unusable"  # the reply could not be used; the model is told why
+    UNUSABLE = "unusable"  # the reply could not be used
     RAN = "ran"  # the sandbox ran the test
     AGAIN = "again"  # ... which does not show the issue; another is sampled
     NO_CALLS = "no calls"  # the budget is spent
@@ -94,16 +94,16 @@ class TestEnd:
 
 
 def at_fault(execution: Execution, issue: Issue) -> bool:
-    """Whether a failing test shows its own fault: a misspelt name or broken syntax, of which the issue says nothing."""
+    """Whether a test fails for a fault of its own: a misspelt name or broken syntax that the issue does not mention."""
     last = execution.output.rstrip().rpartition("\n")[2]
     kind = last.partition(":")[0]
     return kind in _OWN_FAULTS and kind not in f"{issue.title}\n{issue.body}"
 
 
 def own_fault(execution: Execution, issue: Issue, test: Test) -> str:
-    """The last line of a run that fails by the test's own fault for certain; "" where the issue may be about just that.
+    """The last line of a run that certainly fails for the test's own fault; "" where the issue may be about that.
 
-    What the repository lacks may be what the issue asks for, if it is named there; never a name of the script itself.
+    A module that the issue names may be what it asks for; an undefined name in the script itself never is.
     """
     last = execution.output.rstrip().rpartition("\n")[2]
     if execution.passed or not at_fault(execution, issue):

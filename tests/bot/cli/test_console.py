@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from bot.cli.console import MATRIX_LIMIT, print_report
+from bot.publish.messages.reason import reason
 from bot.records import Report
 from tests.bot.sample import report
 
@@ -14,20 +15,22 @@ def shown(of: Report) -> str:
 
 
 def test_the_count_of_a_solved_run() -> None:
-    text = shown(report())
+    made = report()
+    text = shown(made)
     assert "3 candidates, 4 tests" in text
     assert "the 3 tests that reproduce the bug, on each candidate" in text
     assert "     1 +++" in text
     assert "     3 +.." in text
     assert "33 calls, 120,000 prompt tokens (90,000 from cache), 4,567 generated, 130.4 s" in text
-    assert "solved: It passes all 3 tests that reproduce the bug" in text
+    assert f"solved: {reason(made)}" in " ".join(text.split())
     assert "+    return max(low, min(x, high))" in text
     assert text.count("→") == 1
 
 
 def test_an_abstention_shows_no_diff() -> None:
-    text = shown(report(winner=None, said="a [bold]word[/bold]"))
-    assert "abstained: No candidate is credible: " in text
+    made = report(winner=None, said="a [bold]word[/bold]")
+    text = shown(made)
+    assert f"abstained: {reason(made)}" in " ".join(text.split())
     assert "a [bold]word[/bold]" in text  # a model's words are no mark-up
     assert "diff --git" not in text
     assert "→" not in text

@@ -12,6 +12,7 @@ from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.checkout import check_out
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.reason import reason
 from bot.publish.publish import Published, publish
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
@@ -137,7 +138,7 @@ async def test_an_abstaining_run_shows_its_evidence_on_the_issue(
     assert set(github.branches(REPO)) == {"main"}
     evidence, status = github.comments(REPO, 1)
     assert evidence.startswith(ALTERNATIVES)
-    assert "> No candidate is credible: " in evidence
+    assert f"> {reason(made)}" in evidence
     assert status.startswith(STATUS)
     assert github.issue(REPO, 1)["labels"] == ["troop: done"]
 
