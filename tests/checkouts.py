@@ -1,4 +1,4 @@
-"""A folder of a test as the checkout that a stage is given."""
+"""Makes a `Checkout` record of a folder, for tests of stages."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from bot.records import Checkout
 
 
 def checkout_of(root: Path) -> Checkout:
-    """The regular files that git tracks, as a clone has them; all of them where there is no git."""
+    """A checkout with the regular files that git tracks; without git, all regular files."""
     if (root / ".git").exists():
         listing = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True).stdout.decode()
         paths = [root / name for name in listing.split("\0") if name]

@@ -1,16 +1,16 @@
-"""Whether work grows with what it is done on, and not with its square: on fast machines and slow ones, busy or not."""
+"""Tells linear from quadratic time, on fast and slow machines, busy or not."""
 
 import gc
 import time
 from collections.abc import Callable
 
 TIMES = 8
-MOST = 3 * TIMES  # a square grows TIMES ** 2 = 64 fold; in between lies what a disturbed measurement may be wrong by
-TRIES = 3  # a disturbance passes, a square stays
+MOST = 3 * TIMES  # quadratic time grows 64-fold; the margin is for disturbed measurements
+TRIES = 3  # a disturbance is not repeated
 
 
 def grows_evenly(function: Callable[[str], object], part: str, length: int) -> bool:
-    """Whether `TIMES` as long a text of repeated parts takes about as many times the work, in CPU time of this thread.
+    """Whether a text `TIMES` as long, of repeated parts, takes about `TIMES` the CPU time of this thread.
 
     Args:
         length: characters of the longer text.
@@ -20,7 +20,7 @@ def grows_evenly(function: Callable[[str], object], part: str, length: int) -> b
     def evenly() -> bool:
         return _seconds(function, long) < MOST * min(_seconds(function, short) for _ in range(3))
 
-    gc.disable()  # a collection takes longer than the function, and comes when it likes
+    gc.disable()  # a collection may take longer than the function
     try:
         return any(evenly() for _ in range(TRIES))
     finally:

@@ -38,13 +38,13 @@ GARBAGE = "%% lorem } <<< ipsum ```dolor</ <edit <test\x07 42 ]]>"
 
 
 class Mode(enum.StrEnum):
-    """How the endpoint behaves instead of answering well."""
+    """How the endpoint behaves."""
 
     NORMAL = "normal"
     GARBAGE = "garbage"  # text that means nothing
     EMPTY = "empty"  # an empty reply
     NULL = "null"  # content null and no choices at all, in turn
-    MALFORMED = "malformed"  # 200 with a body that is no JSON
+    MALFORMED = "malformed"  # 200 with a body that is not JSON
     HANG = "hang"  # never answers
     DROP = "drop"  # closes the connection without an answer
     ERROR = "error"  # 500
@@ -55,9 +55,11 @@ class Mode(enum.StrEnum):
 
 
 def rules(pairs: Sequence[tuple[str, str | Sequence[str]]]) -> Script:
-    """A script: the first pair whose pattern is found in the key answers. Of several replies, each conversation gets
-    one after the other, the last for ever. Where the endpoint was sent no key, the pattern is looked for in the last
-    message. It keeps no state: a resumed run, or another process, is answered the same."""
+    """A script: the first pair whose pattern is found in the key answers. Without a key, the last message is searched.
+
+    Of several replies, each conversation gets one after the other, and then the last again. The script has no state: a
+    resumed run, or another process, gets the same replies.
+    """
 
     def reply(key: str, messages: Sequence[Message]) -> str:
         for pattern, texts in pairs:
@@ -75,7 +77,7 @@ def estimate(text: str) -> int:
 
 
 def answer(script: Script, mode: Mode, key: str, messages: Sequence[Message]) -> Reply:
-    """The reply of the script, spoilt as the mode says."""
+    """The reply of the script, changed according to the mode."""
     if mode is Mode.GARBAGE:
         text, finish = GARBAGE, FinishReason.STOP
     elif mode is Mode.EMPTY:
@@ -92,7 +94,7 @@ def answer(script: Script, mode: Mode, key: str, messages: Sequence[Message]) ->
 
 
 class ScriptedModel:
-    """A `bot.contracts.Model` in process. `calls` holds what it was asked."""
+    """A `bot.contracts.Model` in process. `calls` holds the calls so far."""
 
     def __init__(
         self,
@@ -173,9 +175,9 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.api_key = api_key
         self.refusals = {name: f"Unsupported parameter: '{name}' is not supported." for name in refuses}
         self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
-        self.listed: dict[str, Any] = {}  # what /v1/models says more of the model
-        self.message: dict[str, Any] | None = None  # instead of the reply's own, such as one with its content elsewhere
-        self.together: threading.Barrier | None = None  # calls wait until so many are there
+        self.listed: dict[str, Any] = {}  # more fields of the model at /v1/models
+        self.message: dict[str, Any] | None = None  # instead of the reply's own message
+        self.together: threading.Barrier | None = None  # calls wait until as many have arrived
         self.tokenize = tokenize
         self.retry_after = retry_after
         self.latency = latency
@@ -197,7 +199,7 @@ class ScriptedEndpoint(ThreadingHTTPServer):
             return self.next_modes.pop(0) if self.next_modes else self.mode
 
     def cached_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the leading messages that an earlier call began with as well."""
+        """Tokens of the leading messages that an earlier call began with too."""
         digest, cached, fresh = hashlib.sha256(), 0, False
         with self.lock:
             for message in messages:

@@ -1,4 +1,4 @@
-"""The scripted model is what many tests stand on: it is tested itself."""
+"""Tests of the scripted model, which many tests rely on."""
 
 import json
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Talking to a model: endpoints, prompts, conversations, and what a reply says."""
+"""Calls to models: endpoints, prompts, conversations, and the parsing of replies."""

@@ -97,7 +97,7 @@ class Conversation:
             del messages[self._opening : self._opening + 2], sizes[self._opening : self._opening + 2]
             dropped += 1
         if dropped:
-            note = f"({dropped} earlier turns of this conversation are left out here, for want of room.)\n\n"
+            note = f"({dropped} earlier turns of this conversation are left out here, to fit the context window.)\n\n"
             messages[-1] = messages[-1].model_copy(update={"content": note + messages[-1].content})
             size += OVERHEAD
         room = window - size

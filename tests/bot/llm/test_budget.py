@@ -1,4 +1,4 @@
-"""The budget: what is over it is not asked, what was paid for is counted once and never refused."""
+"""The budget: calls beyond it are refused, and stored replies are counted but never refused."""
 
 import asyncio
 

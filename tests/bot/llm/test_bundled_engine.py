@@ -1,4 +1,4 @@
-"""The engine as a child process: found by the line it prints, ended with its context, explained where it fails."""
+"""The engine as a child process: how it is found, how it ends, and what is said if it fails."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ time.sleep(1000)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package `engine` of the test's own, found before ours."""
     (tmp_path / "engine").mkdir()
-    (tmp_path / "engine" / "__init__.py").touch()  # else ours, a whole package, comes first
+    (tmp_path / "engine" / "__init__.py").touch()  # else ours comes first, as a regular package
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TROOP_TOKEN", "a secret")
     path = tmp_path / "engine" / "__main__.py"
