@@ -136,7 +136,7 @@ async def test_failed_prints_one_object_too(
     assert "is not a folder" in printed(capsys)["error"]
 
 
-async def test_a_foreign_patch_takes_part(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_external_patch_takes_part(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     diff = checkout.parent / "fix.diff"
     diff.write_text(
         "--- a/mod.py\n+++ b/mod.py\n@@ -1,2 +1,2 @@\n def add(a, b):\n-    return a - b\n+    return b + a\n"

@@ -108,7 +108,7 @@ async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) 
     assert "TROOP_SOLVER_TOKEN_BUDGET" in report.notes[-1]
 
 
-async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sampled(checkout: Checkout) -> None:
+async def test_own_tests_run_on_the_base_commit_while_candidates_are_sampled(checkout: Checkout) -> None:
     jobs: list[SandboxJob] = []
 
     def listed(job: SandboxJob) -> Execution:
@@ -121,7 +121,7 @@ async def test_own_tests_run_on_the_untouched_repository_while_candidates_are_sa
     own = [at for at, job in enumerate(jobs) if job.command == ("check",)]
     tests = [at for at, job in enumerate(jobs) if job.test is not None]
     assert own[0] < tests[0]
-    assert len(own) == 2, "once on the untouched repository, once on the only candidate"
+    assert len(own) == 2, "once on the base commit, once on the only candidate"
     assert report.verdict.own_tests is not None
     assert report.verdict.own_tests.compared
 
@@ -156,7 +156,7 @@ async def test_why_no_trajectory_has_an_edit_is_told(checkout: Checkout) -> None
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_a_window_that_is_smaller_than_thought_chooses_the_files_anew(checkout: Checkout, told: bool) -> None:
+async def test_a_window_that_is_smaller_than_thought_chooses_the_files_again(checkout: Checkout, told: bool) -> None:
     """Endpoints that list no window tell it, if ever, in the error of a prompt that is too long."""
     for number in range(6):  # each fits a call by itself, all of them don't
         (Path(checkout.root) / f"add{number}.py").write_text("# about add, and more\n" * 2_500)

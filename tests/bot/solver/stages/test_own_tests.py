@@ -97,7 +97,7 @@ async def run(b: Ballot, judge: FakeSandbox, commands: tuple[tuple[str, ...], ..
 
 
 def on(results: dict[int | None, Execution], b: Ballot) -> FakeSandbox:
-    """By candidate index, None for the untouched repository."""
+    """By candidate index, None for the base commit."""
     index = {candidate.patch.changes: i for i, candidate in enumerate(b.candidates)}
     return FakeSandbox(lambda job: results[index.get(job.changes)])
 
