@@ -1,8 +1,8 @@
 """Allocator of the cache's blocks: reference counts, and neighbours where possible.
 
-Placement matters: the CPU path reads neighbouring blocks in place. Prompts are therefore
-allocated as one run, at the end of the largest hole. The tails of sequences that share a prompt each begin a *zone*
-of their own, a fixed number of blocks apart, and grow into it: the tails of a whole batch are then one strided array.
+Placement matters: the CPU path reads neighbouring blocks in place. Prompts are therefore allocated as one run, at the
+end of the largest hole. The tails of sequences that share a prompt each begin a *zone* of their own, a fixed number of
+blocks apart, and grow into it: the tails of a whole batch are then one strided array.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which dtype a model is computed in where none is asked for."""
+"""The dtype in which a model is computed if none is given."""
 
 import logging
 import time

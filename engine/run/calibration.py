@@ -87,11 +87,11 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        logger.warning("the calibration in %s can't be read, and is made anew: %s", file, error)
+        logger.warning("the calibration in %s can't be read; measuring again: %s", file, error)
         return {}
     if isinstance(found, dict) and all(isinstance(shapes, dict) for shapes in found.values()):
         return found
-    logger.warning("%s holds no calibration, and is made anew", file)
+    logger.warning("%s holds no calibration; measuring again", file)
     return {}
 
 

@@ -1,6 +1,6 @@
 """Decode steps as CUDA graphs: the whole step is recorded once per size of batch and replayed with one launch.
 
-What a step works on lies in buffers that stay where they are: tokens, positions, slots, and the tree's work list, whose
+A step's data are in buffers at fixed addresses: tokens, positions, slots, and the tree's work list, whose
 kernels are launched for its capacity (`kernels.tree_attention.buffers`). So the tree may change from step to step under
 the same graph. Batches are padded to the next size with rows that attend to nothing and store their keys in slots that
 nobody owns.

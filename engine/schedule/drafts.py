@@ -6,7 +6,7 @@ from collections.abc import Sequence as Many
 from engine.cache.blocks import BlockAllocator
 from engine.schedule.sequence import Sequence, State
 
-# Of sequences that decode, and at most so many tokens in all: tokens to be tried behind the last one of each.
+# From decoding sequences and a number of tokens in all: the tokens to try behind the last one of each.
 Drafter = Callable[[list[Sequence], int], Mapping[Sequence, Many[int]]]
 
 
@@ -27,7 +27,7 @@ class Drafts:
             block_size: tokens.
             longest: tokens per sequence and step; 0: no drafts.
             drafter: proposes tokens.
-            make_room: whether so many blocks are free, if need be by evicting what is cached and not pinned.
+            make_room: frees blocks by evicting unpinned ones if needed; returns whether that many are free.
         """
         self._allocator = allocator
         self._size = block_size

@@ -308,7 +308,7 @@ class Scheduler:
         # Running sequences may use half the cache in any case: leases must not leave the engine idle.
         insist = alone or self.blocks_in_use() + demand <= self.allocator.count // 2
         refs = self.allocator.refs
-        adopts = match.all and refs[match.source] == 1  # nobody else continues it at present
+        adopts = match.all and refs[match.source] == 1  # no other sequence continues it now
         continues = adopts or (match.source < 0 and bool(match.blocks) and refs[match.blocks[-1]] == 1)
         held = [*match.blocks, match.source] if match.source >= 0 else match.blocks
         self.allocator.hold(held)  # so that making room does not take what was matched

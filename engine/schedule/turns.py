@@ -1,6 +1,6 @@
 """Whose turn it is: which waiting sequence starts next, so that every client progresses.
 
-Clients are told apart by `Request.client`. The next to start is the first of the client with the fewest running
+Clients are distinguished by `Request.client`. The next to start is the first of the client with the fewest running
 sequences; among equals, of the one with the least service (tokens computed for it so far), as in the virtual token
 counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024). A client that comes back is raised to
 the least service of the active ones, so that no client saves up turns. Within a client, sequences start in order of

@@ -42,7 +42,7 @@ class Grammar:
         """The grammar in llguidance's form.
 
         Raises:
-            RequestError: a JSON schema is no object.
+            RequestError: a JSON schema is not an object.
         """
         from llguidance import LLMatcher
 

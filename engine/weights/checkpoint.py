@@ -67,7 +67,7 @@ def _find(model: str) -> Path | None:
         LoadError: it can't be either.
     """
     if not model.strip() or "\0" in model:
-        raise LoadError("--model names nothing: give a folder, a GGUF file or a name on the hub")
+        raise LoadError("--model is not a valid name: give a folder, a GGUF file or a name on the hub")
     try:
         path = Path(model).expanduser()
     except RuntimeError:  # a home of an unknown user
@@ -81,7 +81,7 @@ def _find(model: str) -> Path | None:
     if not path.is_file():
         raise LoadError(f"{path} is neither a file nor a folder")
     if path.suffix in (".json", ".safetensors", ".bin"):
-        raise LoadError(f"{path} is one file of a model: name the folder that it lies in")
+        raise LoadError(f"{path} is one file of a model: name the folder that it is in")
     return path
 
 
@@ -126,11 +126,11 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").exists():
         if (folder / "adapter_config.json").exists():
-            raise LoadError(f"{folder} holds an adapter, which is no model of its own: merge it into its base model")
-        raise LoadError(f"{folder} holds no model: neither config.json nor a GGUF file lies there")
+            raise LoadError(f"{folder} holds an adapter, not a whole model: merge it into its base model")
+        raise LoadError(f"{folder} holds no model: it has neither config.json nor a GGUF file")
     config = _json(folder / "config.json")
     if "model_type" not in config:
-        raise LoadError(f"{folder / 'config.json'} names no model_type, so it is no model's configuration")
+        raise LoadError(f"{folder / 'config.json'} has no model_type, so it is not a model's configuration")
     _check_kind(folder, config)
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
@@ -139,7 +139,7 @@ def check_folder(folder: Path) -> None:
     elif single.exists():
         check_safetensors(single)
     elif not any(folder.glob("pytorch_model*.bin*")):
-        raise LoadError(f"{folder} holds no weights: neither model.safetensors nor its index lies there")
+        raise LoadError(f"{folder} holds no weights: it has neither model.safetensors nor its index")
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise LoadError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
@@ -165,13 +165,13 @@ def _check_shards(index: Path) -> None:
         raise LoadError(f"{index} is damaged: it names no files of weights")
     for name in sorted(set(places.values())):
         if Path(name).name != name:
-            raise LoadError(f"{index} is damaged: {name!r} is no file beside it")
+            raise LoadError(f"{index} is damaged: {name!r} is not a file beside it")
         if not (index.parent / name).exists():
             raise LoadError(f"{index.parent} is incomplete: {name} is missing")
         held = check_safetensors(index.parent / name)
         lacking = [weight for weight, place in places.items() if place == name and weight not in held]
         if lacking:
-            raise LoadError(f"{index.parent / name} lacks {lacking[0]}, which the index says lies there")
+            raise LoadError(f"{index.parent / name} lacks {lacking[0]}, which the index says it holds")
 
 
 def check_safetensors(file: Path) -> set[str]:
@@ -186,14 +186,16 @@ def check_safetensors(file: Path) -> set[str]:
             start = stream.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not length or length > size:
-                raise LoadError(f"{file} is no safetensors file, or cut short: it has {size:,} bytes; fetch it again")
+                raise LoadError(
+                    f"{file} is not a safetensors file, or cut short: it has {size:,} bytes; fetch it again"
+                )
             head = json.loads(stream.read(length))
         entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
         end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except OSError as error:
         raise LoadError(f"{file} cannot be read: {reason(error)}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise LoadError(f"{file} is damaged: its head is no safetensors head ({one_line(error)})") from error
+        raise LoadError(f"{file} is damaged: its header is not a safetensors header ({one_line(error)})") from error
     if end != size:
         raise LoadError(
             f"{file} is cut short or damaged: it should have {end:,} bytes and has {size:,}; fetch it again"
@@ -212,7 +214,7 @@ def _json(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise LoadError(f"{file} cannot be read: {reason(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{file} is no JSON: {one_line(error)}") from error
+        raise LoadError(f"{file} is not valid JSON: {one_line(error)}") from error
     if not isinstance(found, dict):
         raise LoadError(f"{file} is damaged: it holds no JSON object")
     return found
@@ -227,7 +229,7 @@ def _from_hub(model: str) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
-    where = f"no model {model!r}: it is no file or folder here, and"
+    where = f"no model {model!r}: it is not a file or folder here, and"
     mend = "fetch it on another machine and name its folder or GGUF file"
     try:
         folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=_WANTED))

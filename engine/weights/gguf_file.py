@@ -34,9 +34,9 @@ _OTHERS = (  # files that are mistaken for GGUF files, by their first bytes
     (b"<", "a web page or XML"),
 )
 _ROLES = {  # values of `general.type` other than `model`
-    "adapter": "a LoRA adapter, which is no model of its own: merge it into its base model first",
+    "adapter": "a LoRA adapter, not a whole model: merge it into its base model first",
     "mmproj": "the image or sound encoder of a model: name the language model's own file",
-    "imatrix": "an importance matrix, which is no model",
+    "imatrix": "an importance matrix, not a model",
     "vocab": "a vocabulary without weights",
 }
 
@@ -93,9 +93,9 @@ def read_gguf(path: Path) -> GGUFFile:
     except ImportError as error:
         raise LoadError("GGUF files are read with the package gguf: pip install gguf") from error
     except (struct.error, _CutShortError):
-        raise LoadError(f"{path} is cut short within its head: it has {size:,} bytes; fetch it again") from None
+        raise LoadError(f"{path} is cut short within its header: it has {size:,} bytes; fetch it again") from None
     except (UnicodeDecodeError, OverflowError, RecursionError) as error:
-        raise LoadError(f"{path} is damaged: its head cannot be read ({error}); fetch it again") from error
+        raise LoadError(f"{path} is damaged: its header cannot be read ({error}); fetch it again") from error
     _check_role(found)
     return found
 
@@ -107,10 +107,10 @@ def _check_magic(path: Path, beginning: bytes) -> None:
         return
     kind = next((words for start, words in _OTHERS if beginning.startswith(start)), None)
     if kind is None and beginning[8:9] == b"{":
-        kind = "a safetensors file: name the folder that it lies in, with config.json and tokenizer.json"
+        kind = "a safetensors file: name the folder that it is in, with config.json and tokenizer.json"
     elif kind is None and not beginning.strip(b"\0"):
         kind = "zeros: a download that did not end, perhaps"
-    raise LoadError(f"{path} is no GGUF file{': it begins like ' + kind if kind else ''}")
+    raise LoadError(f"{path} is not a GGUF file{': it begins like ' + kind if kind else ''}")
 
 
 class _CutShortError(Exception):
@@ -165,9 +165,9 @@ def _parse(path: Path, size: int, reader: _Reader) -> GGUFFile:
     for _ in range(pairs):
         key, kind = reader.string(), reader.number("I")
         if kind not in (_STRING, _ARRAY, *_FORMATS):
-            raise LoadError(f"{path} is damaged: {key!r} in its head has a value of unknown type {kind}")
+            raise LoadError(f"{path} is damaged: {key!r} in its header has a value of unknown type {kind}")
         if key in metadata:
-            raise LoadError(f"{path} is damaged: {key!r} stands in its head twice")
+            raise LoadError(f"{path} is damaged: {key!r} occurs twice in its header")
         metadata[key] = reader.value(kind)
     if not isinstance(metadata.get("general.architecture"), str):
         raise LoadError(f"{path} does not say of which architecture it is (general.architecture)")
@@ -200,7 +200,9 @@ def _entry(path: Path, reader: _Reader) -> TensorEntry:
         raise LoadError(f"{path} holds {name} in the number format {number}, which is unknown here") from None
     block, size = GGML_QUANT_SIZES[kind]
     if not shape or 0 in shape or shape[-1] % block:
-        raise LoadError(f"{path} is damaged: its tensor {name!r} of shape {list(shape)} is no whole {kind.name} blocks")
+        raise LoadError(
+            f"{path} is damaged: its tensor {name!r} of shape {list(shape)} is not a whole number of {kind.name} blocks"
+        )
     return TensorEntry(name, shape, kind, start, prod(shape) // block * size)
 
 

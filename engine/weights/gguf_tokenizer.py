@@ -97,7 +97,7 @@ class _Said:
     def tokens(self) -> list[str]:
         found = self.get("tokens") or []
         if not isinstance(found, list) or not all(isinstance(token, str) for token in found):
-            raise LoadError(f"{self.file.path} is damaged: its vocabulary is no list of texts")
+            raise LoadError(f"{self.file.path} is damaged: its vocabulary is not a list of texts")
         return found
 
     def of_type(self, kind: int) -> list[int]:
@@ -183,7 +183,7 @@ def _scored(said: _Said) -> Tokenizer:
     try:
         architecture, found, _ = get_gguf_tokenizer(str(path))
         backend, _ = convert_gguf_tokenizer(architecture, found)
-    except Exception as error:  # whatever a file can lead the loader to
+    except Exception as error:  # whatever error a file causes in the loader
         raise LoadError(f"{path} has a tokenizer that transformers cannot build: {one_line(error)}") from error
     if not isinstance(backend, Tokenizer):
         raise LoadError(f"{path} has a tokenizer that gives no tokenizer.json")

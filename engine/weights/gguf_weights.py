@@ -60,7 +60,7 @@ def write_weights(file: GGUFFile, config: Any, folder: Path, say: Callable[[str]
             if wanted.get(name) != tuple(weights.shape):
                 raise LoadError(f"{file.path}: {name} is {list(weights.shape)}, the model's is {wanted.get(name)}")
             if not all(isfinite(end) for end in torch.aminmax(weights)):  # both ends are NaN if there is one
-                raise LoadError(f"{file.path} is damaged: {name} holds what is no number")
+                raise LoadError(f"{file.path} is damaged: {name} holds values that are not numbers")
             shards.add(name, weights.to(config.dtype).contiguous())
     except LoadError:
         raise

@@ -2,9 +2,9 @@
 
 Checkpoints made of quantised files hold weights of four or six bits as bfloat16. Groups of `GROUP` neighbouring inputs
 of an output are four-bit where `weight = centre + scale * (number - 8)` with numbers 0..15, six-bit where each half of
-them is `weight = scale * (number - 32)` with numbers 0..63, except for rounding to bfloat16. These are the
-forms of GGUF's Q4_0, Q4_1 and Q4_K, and of Q6_K and Q3_K (https://github.com/ggml-org/ggml, `ggml-common.h`).
-Multiplying with them directly computes the same function and reads less memory.
+them is `weight = scale * (number - 32)` with numbers 0..63, except for rounding to bfloat16. These are the forms of
+GGUF's Q4_0, Q4_1 and Q4_K, and of Q6_K and Q3_K (https://github.com/ggml-org/ggml, `ggml-common.h`). Multiplying with
+them directly computes the same function and reads less memory.
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,7 @@
 Torch has no kernel for a list of items, and each call costs as much as hundreds of tokens. So items with the same
 number of rows are computed together: in place if their tokens begin at a fixed distance from each other (a strip),
 otherwise gathered and padded. A node that is long or the only one of its kind is a separate launch. Results go straight
-to
-where they are merged: a row's first result to level 0, its second to level 1, and so on.
+to where they are merged: a row's first result to level 0, its second to level 1, and so on.
 """
 
 from collections.abc import Callable, Sequence

@@ -65,7 +65,7 @@ class Tiling:
 
     @classmethod
     def candidates(cls, head_dim: int, item_bytes: int) -> "list[Tiling]":
-        """Sizes among which a calibration chooses, told apart by `large`; that of `of` first."""
+        """Sizes among which a calibration chooses, each with another `large`; that of `of` first."""
         found = [cls.of(head_dim, item_bytes)]
         if item_bytes == 2 and head_dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
             found.append(cls(large=128, warps=8))

@@ -81,7 +81,9 @@ def make_config(kind: str = "Llama", **changes: Any) -> Any:
 
 
 def make_weights(kind: str = "Llama", seed: int = 0, **changes: Any) -> Any:
-    """A model of `transformers` with random weights, wide enough that its greedy text is not one token for ever."""
+    """A model of `transformers` with random weights, wide enough that its greedy text is not a single repeated
+    token.
+    """
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(make_config(kind, **changes), attn_implementation="sdpa").eval()
     with torch.no_grad():

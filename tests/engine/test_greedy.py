@@ -1,4 +1,4 @@
-"""Greedy text equals `transformers`' token for token in float32: the engine's first promise."""
+"""Greedy text equals `transformers`' token for token in float32."""
 
 import random
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.engine.conftest import VOCABULARY, make_weights
 
 
 def generate(model: Any, prompt: list[int], length: int) -> list[int]:
-    """What `transformers` says, end tokens ignored."""
+    """The text of `transformers`, end tokens ignored."""
     with torch.inference_mode():
         output = model.generate(
             torch.tensor([prompt]),

@@ -1,4 +1,4 @@
-"""A thousand requests at once over a cache that is too small for them, some of which hang up."""
+"""A thousand requests at once over a cache that is too small for them; some clients hang up."""
 
 import asyncio
 import gc
@@ -69,7 +69,7 @@ def resident() -> int:
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_requests(make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch):
-    """New prompts, clients, seeds and ends all the time; what was served leaves nothing behind but bounded caches."""
+    """New prompts, clients, seeds and ends all the time; finished requests leave only bounded caches behind."""
     monkeypatch.setattr(prompt_logits, "LIMIT", 1 << 20)
     monkeypatch.setattr(speculator, "TOKENS", 1 << 13)
     core = make_core(blocks=300, max_batch=64, prefill_chunk=512, max_waiting=300)

@@ -142,7 +142,7 @@ async def test_overload_is_told_to_the_one_that_asked(make_core: Callable[..., C
 
 
 def test_http_answers_while_the_engine_computes(make_core: Callable[..., Core]):
-    """In the middle of one step, which lasts until a dozen others were answered; then the outputs come as ever."""
+    """In the middle of one step, which lasts until a dozen others were answered; then the outputs come as usual."""
     core = make_core(blocks=2000, max_batch=64)
     held = Held(core)
     body = {"prompt": "x", "n": 32, "max_tokens": 40, "ignore_eos": True, "stream": True}

@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 CASES = Path(__file__).parent.parent / "demo" / "cases"
 LENGTH = 12  # tokens that are generated
-TIE = 1e-3  # between logits: nearer ones may fall either way in float32
-# Errors of log-probabilities in bfloat16 against float32: as much as `transformers` makes, and so much more for chance.
+TIE = 1e-3  # between logits: closer ones may be ordered either way in float32
+# Errors of log-probabilities in bfloat16 against float32: as much as `transformers` makes, and this much more for
+# chance.
 FACTOR = 1.25
 
 Engine = Callable[..., Core]
@@ -57,7 +58,7 @@ def make(folder: str, tokenizer: Tokenizer) -> Engine:
 
 
 class Truth:
-    """What `transformers` computes, each text once."""
+    """The results of `transformers`, each text computed once."""
 
     def __init__(self, folder: str, dtype: torch.dtype) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()

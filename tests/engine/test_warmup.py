@@ -1,4 +1,4 @@
-"""Memory runs out at start, in words that name the setting, or never."""
+"""Lack of memory shows at start, with a message that names the setting."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def failing_above(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception | None = None) -> list[int]:
-    """Models that raise where a step has more than so many rows; the sizes of all steps."""
+    """Models that raise if a step has more than `rows` rows, and the sizes of all steps."""
     real = Model.forward
     seen: list[int] = []
 
@@ -125,7 +125,7 @@ def test_memory_of_this_machine_and_of_its_container(tmp_path: Path, monkeypatch
 
 
 def test_a_watch_sees_what_was_taken_and_given_back():
-    """One of several: where memory is short the kernel takes pages of files back from the process meanwhile."""
+    """One of several: if memory is short, the kernel takes pages of files from the process meanwhile."""
 
     def seen() -> int:
         watch = Watch(CPU)

@@ -1,4 +1,4 @@
-"""Triton's interpreter where there is no GPU, and the table of what was compiled: what the kernel tests share."""
+"""What the kernel tests share: Triton's interpreter where there is no GPU, and a table of compiled kernels."""
 
 from typing import Any
 

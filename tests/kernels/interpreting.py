@@ -1,4 +1,4 @@
-"""Triton's interpreter for this process, whoever imported triton first.
+"""Triton's interpreter for this process, whichever module imported triton first.
 
 `@triton.jit` asks for the mode when it decorates, so that triton's own library (`tl.sum`, `tl.cdiv`) is for the mode in
 which triton was imported; and `transformers` imports it on its own. `interpret` makes both agree. The environment is

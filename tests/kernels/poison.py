@@ -1,4 +1,4 @@
-"""Outputs that are full of NaN before a kernel writes them, so that what it leaves out is seen."""
+"""Outputs that are full of NaN before a kernel writes them, so that gaps show."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,6 @@
-"""The harness itself: it must see what it is there to see, and the interpreter must not depend on who came first."""
+"""The harness itself: it must notice what it checks for, and the interpreter must not depend on the order of
+imports.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cost rule: what it decides, that its constants are found again, and a real calibration of a tiny shape."""
+"""The cost rule: its decisions, the fit of its constants, and a real calibration of a tiny shape."""
 
 import itertools
 import random
@@ -115,7 +115,7 @@ def test_constants_are_never_negative():
 def test_a_real_calibration_on_the_processor(monkeypatch: pytest.MonkeyPatch):
     """What is timed is exact, and long prefixes above many sequences come out as worth it.
 
-    The clock counts what was read, so that it tells the same on every machine.
+    The clock counts what was read, so that it gives the same result on every machine.
     """
     heads, checked, clock = Heads(4, 2, 32, 4), [], [0.0]
     monkeypatch.setattr("kernels.tree_attention.calibrate.time", SimpleNamespace(perf_counter=lambda: clock[0]))

@@ -23,7 +23,7 @@ def test_merge_equals_the_reference(rows: int, heads: int, dim: int, width: int,
     parts = torch.randperm(slots, device=DEVICE)[: rows * width].view(rows, width)
     parts[0, -1] = slots - 1
     expected = reference.merge_partials(partials, lse, parts)
-    partials[-1] = torch.nan  # what counts for nothing is not even looked at
+    partials[-1] = torch.nan  # unused places are not read
     found = merge_partials(partials, lse, parts)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The fused operations in C against their definitions, and what happens where they can't be had."""
+"""The fused operations in C against their definitions, and the fallback where they are not available."""
 
 import pytest
 import torch

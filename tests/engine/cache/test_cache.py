@@ -169,7 +169,7 @@ def test_prefill_does_not_starve_decoding(make_core: Callable[..., Core]):
 
 
 def test_a_turn_goes_on_in_the_block_where_the_last_one_ended(make_core: Callable[..., Core]):
-    """Only its sole user may: with two, one of them copies."""
+    """Only a sole user may: with two, one of them copies."""
     core = make_core(blocks=1024, block_size=8)
     copies: list[list[int]] = []
     copy = core.model.copy

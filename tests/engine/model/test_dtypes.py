@@ -1,4 +1,4 @@
-"""The dtype that `--dtype auto` comes to."""
+"""The dtype that `--dtype auto` chooses."""
 
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def test_what_does_not_fit_in_float32_is_loaded_as_it_is(machine: Any):
 
 
 def test_the_trial_runs_here(caplog: pytest.LogCaptureFixture):
-    """Whatever this machine finds: an answer, and a line that says why."""
+    """On any machine there is a result, and a line that says why."""
     small = REAL | {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 50}
     with caplog.at_level("INFO"):
         assert resolve_dtype("auto", config("bfloat16", **small), "cpu") in (torch.bfloat16, torch.float32)

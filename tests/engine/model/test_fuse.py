@@ -1,4 +1,4 @@
-"""Fused modules give what the model's own code gives, and what they would change stays as it is."""
+"""Fused modules give the results of the model's own code; modules that they would change are not fused."""
 
 import copy
 import dataclasses
@@ -51,7 +51,7 @@ if DEVICE == "cuda":
 
 @pytest.mark.parametrize(("kind", "ops", "dtype"), CASES, ids=["-".join(case) for case in CASES])
 def test_logits_stay(kind: str, ops: str, dtype: str):
-    """No further from float32's than those of the model's own code are."""
+    """The fused logits are as close to float32's as those of the model's own code."""
     name, changes, expected = KINDS[kind]
     model = make_weights(name, **{key: value for key, value in changes.items() if value is not None})
     truth = logits(model.to(DEVICE))

@@ -1,4 +1,4 @@
-"""The gate at load: what a model computes with `transformers`' own attention is what the engine would compute."""
+"""The gate at load: the engine computes what a model computes with `transformers`' own attention."""
 
 import copy
 from typing import Any
@@ -30,7 +30,7 @@ def twin_of(weights: Any, dtype: torch.dtype = torch.float32) -> Any:
 def test_a_window_of_the_models_own_masks_is_found(
     monkeypatch: pytest.MonkeyPatch, weights: Any, window: int, dtype: torch.dtype
 ):
-    """No configuration names it, and at our attention no mask arrives."""
+    """No configuration names it, and our attention gets no mask."""
     causal = modeling_llama.create_causal_mask
 
     def windowed(*args: Any, **kwargs: Any) -> Any:
@@ -145,7 +145,7 @@ def test_a_fault_of_ours_in_half_precision_is_found(monkeypatch: pytest.MonkeyPa
 def test_a_tie_between_experts_may_fall_the_other_way(experts: int, refused: bool):
     reference = torch.randn(100, 32, generator=torch.Generator().manual_seed(0))
     found = reference.clone()
-    found[60:] += 0.3  # one token was routed otherwise, and those after it look at it
+    found[60:] += 0.3  # one token was routed differently, and those after it attend to it
     config = type("Config", (), {"num_experts": experts})()
     if refused:
         with pytest.raises(UnsupportedModelError, match="first after 61 tokens"):

@@ -1,4 +1,4 @@
-"""8-bit weights by torchao: close to the exact model, smaller, and refused in words where it cannot be done."""
+"""8-bit weights by torchao: close to the exact model, smaller, and refused with a message where it is not possible."""
 
 import builtins
 import copy

@@ -1,4 +1,4 @@
-"""Models that the engine would compute wrongly are refused at load, by the name of the feature."""
+"""Models that the engine would compute wrongly are refused at load, naming the feature."""
 
 import copy
 import json
@@ -92,7 +92,7 @@ def test_attention_arguments_that_would_be_ignored_are_refused(argument: str):
 
 
 def test_a_model_that_computes_something_else_is_refused(weights: Any):
-    """A feature that nobody thought of: the layer scales what attention returns, only under other implementations."""
+    """An unknown feature: the layer scales what attention returns, but only with other implementations."""
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     layer = twin.model.layers[1].self_attn.o_proj
     forward = layer.forward

@@ -1,4 +1,4 @@
-"""A model split over two processes (gloo, on the CPU) says what the whole one says."""
+"""A model split over two processes (gloo, on the CPU) gives the texts of the whole one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -143,7 +143,7 @@ def test_branches_copy_the_block_they_share_in_every_process(
 
 
 def test_trials_at_load_wait_for_nobody(monkeypatch: pytest.MonkeyPatch):
-    """Each process decides by its own clock what to try, so that sums of trials would find no partner."""
+    """Each process decides by its own clock what to try, so sums within trials would wait for each other."""
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     summed: list[torch.Tensor] = []
     monkeypatch.setattr("torch.distributed.all_reduce", summed.append)

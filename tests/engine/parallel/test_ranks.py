@@ -1,4 +1,4 @@
-"""A process of a tensor-parallel engine that dies ends the engine, and everybody is told."""
+"""If a process of a tensor-parallel engine dies, the engine ends, and all requests fail."""
 
 import asyncio
 import os
@@ -114,7 +114,7 @@ async def test_an_engine_stuck_in_a_step_still_fails_its_requests(
 
 
 class Recorder:
-    """A model that notes what it is asked to do."""
+    """A model that records its calls."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []

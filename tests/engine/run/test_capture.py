@@ -1,5 +1,5 @@
 """What is recorded as a CUDA graph waits for nothing, repeats itself to the last number whatever the tree, and leaves
-nothing behind: seen without a GPU, on the very code that a GPU runs, its kernels in Triton's interpreter.
+nothing behind: tested without a GPU, on the code that a GPU runs, with its kernels in Triton's interpreter.
 """
 
 import copy
@@ -159,7 +159,7 @@ def test_numbers_and_memory_that_change_are_seen():
 
 
 class Device(TorchDispatchMode):
-    """A GPU that is as late as it may be: copies that need not be waited for are made only when somebody waits."""
+    """A GPU that is as late as possible: asynchronous copies are only made when something waits for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class Event:
 
 @pytest.mark.parametrize("stagings", [1, 2])
 def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
-    """Steps are sent one after the other, and none is waited for: each must yet find its own numbers."""
+    """Steps are sent one after the other without waiting: each must still read its own numbers."""
     device = Device()
 
     def staging(sizes: list[int], kind: torch.dtype) -> Staging:

@@ -43,7 +43,7 @@ CAPTURE: Capture = record if DEVICE == "cuda" else call_again
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """One layer: the interpreter takes its time."""
+    """One layer: the interpreter is slow."""
     return make_weights(num_hidden_layers=1)
 
 
@@ -226,7 +226,7 @@ def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
 
 
 def bake(step: Callable[[], torch.Tensor], pool: Any) -> Any:
-    """Records numbers that it should have looked up, as a graph does with whatever Python computed."""
+    """Records numbers that should be read at replay, as a graph does with anything that Python computes."""
     result = step()
     return (lambda: result), pool
 

@@ -30,7 +30,7 @@ HOT = SamplingParams(temperature=1.1, top_p=0.9, seed=3, max_tokens=8, ignore_eo
 
 
 def tell(core: Core, first: list[Request], others: list[Request]) -> Told:
-    """Run requests among others; what those of `first` said, to the last bit."""
+    """Run requests among others; returns the outputs of those of `first`, to the last bit."""
     found: dict[tuple[int, int], list[Any]] = {}
     mixed = [*others[: len(others) // 2], *first, *others[len(others) // 2 :]]
     for output in core.run(mixed):
@@ -212,7 +212,7 @@ def test_the_same_bits_from_the_cache_and_after_preemption(make_core: Callable[.
 
 
 def test_the_usual_mode_does_differ_in_bits(make_core: Callable[..., Core]):
-    """Otherwise the tests above would show nothing."""
+    """Otherwise the tests above would prove nothing."""
     alone = tell(make_core(1200), asked(), [])
     crowded = [tell(make_core(1200), asked(), crowd(count, shared)) for count in (7, 20) for shared in (False, True)]
     assert any(found != alone for found in crowded)

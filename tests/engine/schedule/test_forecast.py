@@ -1,4 +1,4 @@
-"""The forecast of blocks against the plain simulation that it stands for."""
+"""The forecast of blocks against a plain simulation."""
 
 import random
 
@@ -15,7 +15,7 @@ def sequence(rng: random.Random) -> Sequence:
 
 
 def simulated(sequences: list[Sequence], size: int, typical: float) -> int:
-    """Block by block: all grow alike, and whoever ends gives back what it held at the start."""
+    """Block by block: all grow equally, and a sequence that ends returns what it held at the start."""
     ends = []
     for one in sequences:
         expected = max(typical, 1.5 * one.generated) - one.generated

@@ -1,4 +1,4 @@
-"""Fair order between clients: nobody waits for another's thousand samples, and nobody starves."""
+"""Fair order between clients: none waits for another's thousand samples, and none starves."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Requests of any shape get an answer or a refusal, never a 500 and never silence."""
+"""Requests of any shape get an answer or a refusal, never a 500 or no answer."""
 
 from collections.abc import Iterator
 from typing import Any

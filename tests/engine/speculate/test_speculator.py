@@ -1,4 +1,6 @@
-"""Speculation changes when tokens come, never which: drafts right, wrong and mixed, over every way a request can go."""
+"""Speculation changes when tokens come, never which: with right, wrong and mixed drafts, for every course of a
+request.
+"""
 
 import random
 from collections.abc import Callable
@@ -71,7 +73,7 @@ def again(requests: list[Request]) -> list[Request]:
 
 
 def told(outputs: list[Output], requests: list[Request]) -> list[Any]:
-    """What clients hear: text, tokens with log-probabilities rounded, and the end, of each child."""
+    """What clients receive of each child: text, tokens with rounded log-probabilities, and the finish reason."""
     found = []
     for request in requests:
         for index in range(request.n):
@@ -245,7 +247,7 @@ def test_joint_distribution_with_drafts_is_the_model_s(make_core: Callable[..., 
 
 
 def test_a_draft_whose_numbers_are_not_finite_ends_no_request(make_core: Callable[..., Core]) -> None:
-    """It is taken back whole, and the sequence goes on without drafts."""
+    """The draft is dropped, and the sequence continues without drafts."""
     params = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
     wanted = [Request(prompt, params) for prompt in prompts(3, 20, 5)]
     run(make_core(), wanted)
@@ -377,7 +379,7 @@ def test_siblings_draft_for_one_another(make_core: Callable[..., Core], temperat
 
 
 def test_requests_that_come_and_are_aborted_while_memory_is_short(make_core: Callable[..., Core]) -> None:
-    """The whole engine with drafts of its own: who is not aborted gets the text that it gets alone."""
+    """The whole engine with drafts of its own: requests that are not aborted get the same text as alone."""
     rng = random.Random(3)
     texts = prompts(12, 24, 9, seed=8)
     params = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True)

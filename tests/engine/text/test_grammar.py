@@ -1,4 +1,4 @@
-"""Grammars: an answer follows its own, whatever else runs, and is otherwise the model's."""
+"""Grammars: an answer follows its own whatever else runs, and otherwise the model."""
 
 import json
 import re

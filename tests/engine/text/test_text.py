@@ -20,7 +20,7 @@ OURS = Tokenizer(BYTE_LEVEL)
 
 
 def make_metaspace() -> PreTrainedTokenizerFast:
-    """A vocabulary in the manner of SentencePiece: spaces as `▁`, unknown characters as byte tokens."""
+    """A vocabulary like SentencePiece's: spaces as `▁`, unknown characters as byte tokens."""
     fast = FastTokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.Metaspace()
     fast.decoder = decoders.Sequence(
@@ -99,7 +99,7 @@ def test_stop_strings_across_token_borders(stop: tuple[str, ...]):
 @LIMITED
 @given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_stop_strings_end_the_text_before_their_first_occurrence(text: str, stop: list[str]):
-    """Byte by byte, so that every border is met; the first stop string to be complete wins."""
+    """Byte by byte, so that every boundary is tested; the first complete stop string wins."""
     table = [bytes([byte]) for byte in range(256)]
     shown, stopped = grow(OutputText(ByteDecoder(table), tuple(stop)), list(text.encode()))
     ends = [end for end in range(1, len(text) + 1) if any(text[:end].endswith(s) for s in stop)]

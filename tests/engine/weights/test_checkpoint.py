@@ -1,4 +1,4 @@
-"""What `--model` names: folders, GGUF files, names on the hub; and whatever can be wrong with them, in one line."""
+"""What `--model` names: folders, GGUF files, names on the hub; and their possible errors, in one line each."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def file(tmp_path: Path, weights: Any) -> Path:
 
 
 def quiet(text: str) -> None:
-    """In place of words on standard error."""
+    """Instead of messages on standard error."""
 
 
 def refusal(model: Path | str, cache: Path | None = None) -> str:
@@ -235,7 +235,7 @@ def test_no_permission(file: Path, cache: Path):
 
 BEGINNINGS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
-    "text": (b"hello", "is no GGUF file"),
+    "text": (b"hello", "is not a GGUF file"),
     "zip": (b"PK\x03\x04" + bytes(60), "a zip archive"),
     "safetensors": (struct.pack("<Q", 50) + b'{"a":{}}', "a safetensors file: name the folder"),
     "old": (b"lmgg" + bytes(60), "from before GGUF"),
@@ -245,9 +245,9 @@ BEGINNINGS: dict[str, tuple[bytes, str]] = {
     "version-1": (b"GGUF" + struct.pack("<I", 1) + bytes(60), "has version 1"),
     "version-9": (b"GGUF" + struct.pack("<I", 9) + bytes(60), "has version 9"),
     "big-endian": (b"GGUF" + struct.pack(">I", 3) + bytes(60), "is big-endian"),
-    "head-alone": (b"GGUF" + struct.pack("<IQQ", 3, 4, 5), "is cut short within its head"),
-    "many-keys": (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "is cut short within its head"),
-    "long-key": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**62), "is cut short within its head"),
+    "head-alone": (b"GGUF" + struct.pack("<IQQ", 3, 4, 5), "is cut short within its header"),
+    "many-keys": (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60), "is cut short within its header"),
+    "long-key": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**62), "is cut short within its header"),
     "no-utf-8": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2) + b"\xff\xff" + bytes(30), "is damaged"),
     "unknown-value": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + struct.pack("<IQ", 77, 0), "unknown type 77"),
     "no-architecture": (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "does not say of which architecture"),
@@ -355,7 +355,7 @@ def test_number_formats_that_are_unknown_or_hold_no_numbers(tmp_path: Path, cach
     assert "holds blk.0.ffn_up.weight as I8, which cannot be read" in refusal(path, cache)
     start = read_gguf(write_gguf(path, weights)).head
     path.write_bytes(path.read_bytes()[:start] + struct.pack("<f", float("nan")) + path.read_bytes()[start + 4 :])
-    assert "holds what is no number" in refusal(path, cache)
+    assert "holds values that are not numbers" in refusal(path, cache)
 
 
 def test_a_name_of_a_part_is_enough(tmp_path: Path, weights: Any):
@@ -425,12 +425,15 @@ def test_the_published_model_answers(smollm2_folder: Path):
 
 
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "nothing": (lambda f: [entry.unlink() for entry in f.iterdir()], "holds no model: neither config.json nor a GGUF"),
-    "config-broken": (lambda f: (f / "config.json").write_text("{"), "config.json is no JSON"),
+    "nothing": (
+        lambda f: [entry.unlink() for entry in f.iterdir()],
+        "holds no model: it has neither config.json nor a",
+    ),
+    "config-broken": (lambda f: (f / "config.json").write_text("{"), "config.json is not valid JSON"),
     "config-a-list": (lambda f: (f / "config.json").write_text("[1]"), "holds no JSON object"),
-    "config-binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is no JSON"),
+    "config-binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is not valid JSON"),
     "config-a-folder": (lambda f: [(f / "config.json").unlink(), (f / "config.json").mkdir()], "Is a directory"),
-    "no-kind": (lambda f: (f / "config.json").write_text("{}"), "names no model_type"),
+    "no-kind": (lambda f: (f / "config.json").write_text("{}"), "has no model_type"),
     "kind": (lambda f: (f / "config.json").write_text('{"model_type": "zebra"}'), "of the kind 'zebra'"),
     "kind-no-text": (lambda f: (f / "config.json").write_text('{"model_type": [1]}'), "of the kind"),
     "own-code": (
@@ -441,10 +444,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut-short": (lambda f: os.truncate(f / "model.safetensors", 100_000), "cut short or damaged"),
     "cut-in-its-head": (lambda f: os.truncate(f / "model.safetensors", 100), "cut short"),
     "empty": (lambda f: os.truncate(f / "model.safetensors", 0), "cut short"),
-    "no-safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 5000), "no safetensors file"),
+    "no-safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 5000), "not a safetensors file"),
     "head": (
         lambda f: (f / "model.safetensors").write_bytes(struct.pack("<Q", 9) + b'{"a": 1 }'),
-        "no safetensors head",
+        "not a safetensors header",
     ),
     "shard": (
         lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "b.safetensors"}}'),
@@ -453,7 +456,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "index": (lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": 3}'), "names no files"),
     "index-elsewhere": (
         lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}'),
-        "is no file beside it",
+        "is not a file beside it",
     ),
     "index-weight": (
         lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}'),
@@ -463,7 +466,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: [(f / "tokenizer.json").unlink(), (f / "tokenizer_config.json").unlink()],
         "holds no tokenizer",
     ),
-    "tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json is no JSON"),
+    "tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json is not valid JSON"),
     "adapter": (
         lambda f: [(f / "config.json").unlink(), (f / "adapter_config.json").write_text("{}")],
         "holds an adapter",
@@ -501,8 +504,8 @@ def test_paths_that_lead_nowhere(model: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_is_neither_a_file_nor_a_folder(tmp_path: Path):
-    assert "names nothing" in refusal("")
-    assert "names nothing" in refusal("a\0b")
+    assert "is not a valid name" in refusal("")
+    assert "is not a valid name" in refusal("a\0b")
     assert "/dev/null is neither a file nor a folder" in refusal("/dev/null")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert "one file of a model: name the folder" in refusal(tmp_path / "model.safetensors")
@@ -516,7 +519,7 @@ def test_a_name_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert main(["--model", "some-org/some-model", "--port", "0"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("troop engine: no model 'some-org/some-model': it is no file or folder here, and the hub")
+    assert line.startswith("troop engine: no model 'some-org/some-model': it is not a file or folder here, and the hub")
     assert line.endswith("fetch it on another machine and name its folder or GGUF file")
 
 
