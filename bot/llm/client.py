@@ -41,7 +41,7 @@ class OpenAIModel:
         default_base_url: str = "",
         user: str | None = None,
     ) -> None:
-        """`role` names the settings in messages; `default_base_url` is used where they hold none; `user` is sent."""
+        """`role` names the settings in messages, `default_base_url` is used if they hold none, `user` is sent."""
         self._settings = settings
         self._prefix = f"TROOP_{role.upper()}_"
         self._base_url = settings.base_url or default_base_url
@@ -94,7 +94,7 @@ class OpenAIModel:
     # -- finding out about the endpoint ---------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Find the model's name and window. Raises `EndpointError` where there is no endpoint, key or model.
+        """Find the model's name and window. Raises `EndpointError` if that is not possible.
 
         Safe to call twice; `reply` calls it too.
         """
@@ -121,7 +121,7 @@ class OpenAIModel:
             self._dialect.set_window(sizes[0])
 
     async def _list_models_below_v1(self) -> list[dict[str, Any]] | None:
-        """The models of the base URL with `/v1`, which is used from now on where it lists any."""
+        """The models at the base URL with `/v1`, which is used from now on if it lists them."""
         base_url = self._base_url.rstrip("/") + "/v1"
         without, self._client = self._client, self._open(base_url)
         models = await self._list_models()
@@ -134,7 +134,7 @@ class OpenAIModel:
         return models
 
     async def _list_models(self) -> list[dict[str, Any]] | None:
-        """The endpoint's models; None where it does not list them."""
+        """The endpoint's models; None if it does not list them."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_PASSING),
             stop=stop_after_attempt(self._settings.retries + 1),
@@ -164,7 +164,7 @@ class OpenAIModel:
         self._give_up(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL")
 
     def _check_usable(self, refusal: Refusal) -> None:
-        """Raise `EndpointError` where no call can succeed before the operator changes something."""
+        """Raise `EndpointError` if no call can succeed until the operator changes something."""
         if refusal.status in (401, 403):
             self._refuse_key(refusal.status)
         if refusal.status == 404:
@@ -212,9 +212,9 @@ class OpenAIModel:
         return _failure(f"gave up after {retrying.statistics['attempt_number']} tries: {why}")
 
     async def _try(self, call: ModelCall) -> Reply:
-        """One try. A refused call that teaches how to ask otherwise is sent again at once.
+        """One try. A call that is refused is sent again at once, as long as the refusal says what to change.
 
-        Raises what is worth a retry, and `EndpointError` where a retry would not help.
+        Raises errors that are worth a retry, and `EndpointError` if a retry would not help.
         """
         limit: int | None = call.max_tokens
         while limit is not None:
@@ -247,7 +247,7 @@ class OpenAIModel:
 
     @property
     def _timeout(self) -> float:
-        """Seconds for a call: the setting; where it is left at its default, more for an endpoint on a CPU."""
+        """Seconds for a call: the setting; if it is not set, more for an endpoint on a CPU."""
         patient = self._on_cpu and "timeout" not in self._settings.model_fields_set
         return _CPU_TIMEOUT if patient else self._settings.timeout
 
@@ -293,7 +293,7 @@ class OpenAIModel:
 
 
 class _Patience:
-    """When one call is given up, for tenacity: after fewer time-outs, and more retries where the endpoint is busy."""
+    """A stop condition for tenacity: few retries after time-outs, more if the endpoint is busy."""
 
     def __init__(self, retries: int) -> None:
         self._retries = retries

@@ -74,9 +74,8 @@ class Conversation:
         reply = await self._send(key, self._model.context_window)
         if reply.overflowed:  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
-        if (
-            reply.cut_off and self._sampling.grows
-        ):  # most often cut off in its thoughts; no earlier turn is dropped for it
+        # Most replies that are cut off are so in their thoughts. No earlier turn is dropped for a longer reply.
+        if reply.cut_off and self._sampling.grows:
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))
         self.repeats = reply.text.strip() in self._given
         self._given.add(reply.text.strip())
@@ -117,7 +116,7 @@ class Conversation:
 
 
 async def fitted_issue(issue: Issue, model: Model) -> Issue:
-    """The issue with the middle of its body, then its comments, left out until it takes a quarter of the window."""
+    """The issue, shortened to a quarter of the window: first the middle of its body, then comments are left out."""
     limit = model.context_window // 4
     text = issue.text
     if len(text.encode()) <= limit:  # no token is shorter than a byte
