@@ -126,8 +126,8 @@ class Container:
             return result, False
         try:
             status = self._exit_code(execution)
-            if status == _KILLED:  # if its container is ending, too, the next call raises
-                self._client.exec_start(self._client.exec_create(self.id, ["true"])["Id"])
+            if status == _KILLED and not self._answers():
+                raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
             return self._judge(job, result, status, kills, stream.report.text, nonce)
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
@@ -162,6 +162,12 @@ class Container:
             if time.monotonic() > deadline:
                 raise docker.errors.DockerException("the daemon does not say how the job ended")
             time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        """Whether a command still runs in it. Raises what the SDK raises."""
+        execution = self._client.exec_create(self.id, ["true"])["Id"]
+        self._client.exec_start(execution)
+        return self._exit_code(execution) == 0
 
     def _look(self) -> "Seen":
         """What the control group counts, read by a user whom no job can touch. Raises what the SDK raises.
