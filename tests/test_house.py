@@ -1,12 +1,15 @@
 """The rules of the house: who may import whom, what lies at the top, how long a file may be."""
 
+import ast
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = {"bot", "engine", "kernels"}
 TOP = {"bot", "engine", "kernels", "deploy", "tests", "Dockerfile", "pyproject.toml", "Makefile"}
 TOP |= {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "docs"}
 
@@ -54,3 +57,33 @@ def test_no_file_is_over_400_lines() -> None:
 
 def test_no_junk_drawers() -> None:
     assert not [name for name in tracked() if Path(name).name in {"utils.py", "helpers.py", "misc.py", "common.py"}]
+
+
+def too_large(source: str, most_lines: int = 60, most_parameters: int = 7) -> Iterator[str]:
+    """Functions that nobody can hold in mind: too long, or with too many parameters (`self` not counted)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            parameters = [each for each in every if each.arg not in ("self", "cls")]
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > most_lines or len(parameters) > most_parameters:
+                yield f"{node.name}: {lines} lines, {len(parameters)} parameters"
+
+
+def test_functions_fit_a_screen() -> None:
+    """Of Triton kernels the tables of arguments are left out."""
+    paths = [ROOT / name for name in tracked() if name.endswith(".py") and name.split("/")[0] in PACKAGES]
+    assert len(paths) > 200
+    found = {
+        str(path.relative_to(ROOT)): large
+        for path in paths
+        if path.exists() and path.name != "triton.py" and (large := [*too_large(path.read_text())])
+    }
+    assert not found
+
+
+def test_a_function_that_is_too_large_would_be_noticed() -> None:
+    assert [*too_large("def f(self, a, b, c): pass", most_parameters=2)] == ["f: 1 lines, 3 parameters"]
+    assert [*too_large("class A:\n    async def f(self):\n        pass\n", most_lines=1)] == [
+        "f: 2 lines, 0 parameters"
+    ]
