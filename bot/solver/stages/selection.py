@@ -73,9 +73,22 @@ async def select(
         patches = [(standing, ballot.candidates[standing.candidate].patch) for standing in finalists]
         ended = await _Machine(issue, context, patches, model, sandbox, solver, progress).run()
     winner = first if ended.place is None else finalists[ended.place]
-    other = overruled(winner, able)
+    return Verdict(
+        outcome=Outcome.SOLVED,
+        winner=winner.candidate,
+        standings=(winner, *(standing for standing in standings if standing is not winner)),
+        choice=_choice(ended, first, finalists, overruled(winner, able)),
+        selection_tests=tuple(ended.tests.values()),
+        ballot=ballot,
+        own_tests=count.own_tests,
+        numbered_by_rank=True,
+    )
+
+
+def _choice(ended: "_End", first: Standing, finalists: Sequence[Standing], other: Standing | None) -> Choice:
+    """How the winner was chosen. `other`: whom it overruled."""
     asked = ended.rule not in (Rule.ONLY_CREDIBLE, Rule.CLEAR_LEAD)
-    choice = Choice(
+    return Choice(
         rule=ended.rule,
         front_runner=first.candidate,
         finalists=tuple(standing.candidate for standing in finalists) if asked else (),
@@ -83,16 +96,6 @@ async def select(
         passed=tuple(ended.passed.values()),
         error=ended.error,
         overruled=None if other is None else other.candidate,
-    )
-    return Verdict(
-        outcome=Outcome.SOLVED,
-        winner=winner.candidate,
-        standings=(winner, *(standing for standing in standings if standing is not winner)),
-        choice=choice,
-        selection_tests=tuple(ended.tests.values()),
-        ballot=ballot,
-        own_tests=count.own_tests,
-        numbered_by_rank=True,
     )
 
 
