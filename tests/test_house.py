@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, what lies at the top, how long a file may be."""
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,16 @@ def test_a_function_that_is_too_large_would_be_noticed() -> None:
     assert [*too_large("class A:\n    async def f(self):\n        pass\n", most_lines=1)] == [
         "f: 2 lines, 0 parameters"
     ]
+
+
+def test_documents_name_files_that_are_there() -> None:
+    documents = [name for name in tracked() if name.endswith(".md") and not name.startswith(("tests/", "CHANGELOG"))]
+    named = {
+        (document, path)
+        for document in documents
+        for path in re.findall(
+            r"`((?:bot|engine|kernels|tests|deploy|docs|\.ci)/[\w./-]*)`", (ROOT / document).read_text()
+        )
+    }
+    assert len(named) > 30
+    assert not {(document, path) for document, path in named if not (ROOT / path).exists()}
