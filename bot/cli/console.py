@@ -54,7 +54,7 @@ def _candidates(report: Report) -> Table:
 
 def _print_matrix(report: Report, console: Console) -> None:
     ballot = report.verdict.ballot
-    voting = [i for i, fails in enumerate(ballot.fails_on_base) if fails]
+    voting = ballot.voting
     if not voting or not ballot.candidates:
         console.print("no test reproduces the bug: there are no votes", highlight=False)
         return

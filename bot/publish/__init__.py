@@ -1,1 +1,1 @@
-"""Back to people: the status comment, the pull request, and the answers to later commands."""
+"""What Troop writes on GitHub: the status comment, the pull request, and the answers to later commands."""

@@ -1,7 +1,8 @@
 """Publish: the winner as a draft pull request with the whole count; or, where no candidate is credible, the evidence.
 
-Every act is idempotent and is fenced by the run's attempt: a worker that dies between GitHub's answer and our commit
-leaves what the next one finds and completes, with one branch, one pull request and one comment of each kind.
+Every act is idempotent and fenced by the run's attempt. Where a worker dies between GitHub's answer and the commit to
+the database, the next worker finds what is there and completes it: one branch, one pull request and one comment of each
+kind.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 
 
 class Published(Record):
-    """Where it went. All empty where the run abstained."""
+    """What was published. All empty where the run abstained."""
 
     pull_request_url: str = ""
     branch: str = ""

@@ -1,4 +1,4 @@
-"""The nouns that the parts exchange: frozen, JSON-serialisable, with derived numbers as properties.
+"""The records that the packages exchange: frozen, JSON-serialisable, with derived numbers as properties.
 
 Every record validates at construction, so what is read back from the database, a webhook or a model is either a
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.

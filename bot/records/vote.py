@@ -47,6 +47,28 @@ class Ballot(Record):
         return tuple(passed is False for passed in self.base)
 
     @property
+    def voting(self) -> tuple[int, ...]:
+        """The indices of the tests that reproduce the bug."""
+        return tuple(t for t, fails in enumerate(self.fails_on_base) if fails)
+
+    def passed(self, candidate: int) -> int:
+        """How many of the tests that reproduce the bug pass on the candidate."""
+        return sum(self.cells[candidate][t] is True for t in self.voting)
+
+    def own(self, candidate: int) -> tuple[bool, ...]:
+        """For each test, whether the candidate's only trajectory alone wrote it: then its pass says little.
+
+        Where two trajectories end in one patch, the test of one is a test by another for the other one.
+        """
+        of = self.candidates[candidate]
+        if len(of.trajectories) != 1:
+            return (False,) * len(self.tests)
+        if self.authors:
+            return tuple(authors == of.trajectories for authors in self.authors)
+        others = {t for i, other in enumerate(self.candidates) if i != candidate for t in other.tests}
+        return tuple(t in of.tests and t not in others for t in range(len(self.tests)))
+
+    @property
     def attempts(self) -> int:
         """Samples that ended in a candidate that may win, an external patch counted as one."""
         return sum(candidate.samples for candidate in self.candidates if not candidate.disqualified)

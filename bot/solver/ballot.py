@@ -94,7 +94,7 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     cells = np.array([[2 if cell is None else int(cell) for cell in row] for row in ballot.cells], dtype=np.int8)
     cells = cells.reshape(n, len(ballot.tests))
     passes = ((cells == 1) & voting).astype(np.float64)
-    alone = np.array([_own(ballot, i) for i in range(n)], dtype=bool).reshape(n, len(ballot.tests))
+    alone = np.array([ballot.own(i) for i in range(n)], dtype=bool).reshape(n, len(ballot.tests))
     votes = (passes * ~alone).sum(axis=1)
     fair = np.array([not candidate.disqualified for candidate in ballot.candidates])
     samples = np.array([candidate.samples for candidate in ballot.candidates], dtype=np.float64)
@@ -126,20 +126,6 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
             )
         )
     return tuple(sorted(standings, key=lambda s: (bool(s.disqualified), bool(s.regressions))))
-
-
-def _own(ballot: Ballot, index: int) -> list[bool]:
-    """For each test, whether the candidate's only trajectory alone wrote it: then its pass says little.
-
-    Where two trajectories end in one patch, the test of one is a test by another for the other one.
-    """
-    candidate = ballot.candidates[index]
-    if len(candidate.trajectories) != 1:
-        return [False] * len(ballot.tests)
-    if ballot.authors:
-        return [authors == candidate.trajectories for authors in ballot.authors]
-    others = {t for i, other in enumerate(ballot.candidates) if i != index for t in other.tests}
-    return [t in candidate.tests and t not in others for t in range(len(ballot.tests))]
 
 
 def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
@@ -192,7 +178,7 @@ def abstention(standings: Sequence[Standing], ballot: Ballot) -> Abstention | No
     if None in doubts:
         return None
     found = tuple((why, times) for why, times in doubts.items() if why is not None)
-    if any(ballot.fails_on_base):
+    if ballot.voting:
         cause = NoWinner.NOT_CREDIBLE
     elif not ballot.tests:
         cause = NoWinner.NO_TEST
@@ -205,7 +191,7 @@ def abstention(standings: Sequence[Standing], ballot: Ballot) -> Abstention | No
 
 def missing_module(ballot: Ballot) -> Repeated | None:
     """The missing module that most tests that fail on the base commit end with, where no test passes on a candidate."""
-    failing = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
+    failing = ballot.voting
     if any(cell for row in ballot.cells for cell in row) or not failing:
         return None
     causes: Counter[str] = Counter()

@@ -55,7 +55,7 @@ class PowerLaw:
 def fit(points: Sequence[tuple[int, float]]) -> PowerLaw | None:
     """The law through (k, coverage) points, by least squares of log(-log coverage) over log k.
 
-    In these coordinates it is a straight line. Coverage of exactly 0 or 1 has no place on it and is left out; None
+    In these coordinates it is a straight line. Coverage of exactly 0 or 1 has no logarithm there and is left out; None
     where fewer than two different k remain.
     """
     usable = [(math.log(k), math.log(-math.log(c))) for k, c in points if k > 0 and 0.0 < c < 1.0]

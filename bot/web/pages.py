@@ -2,7 +2,7 @@
 
 They show runs of every repository, and Troop has no logins. So they answer only to this machine itself, unless
 `TROOP_PAGES=1` opens them to all who reach the service; put a proxy that asks who they are in front of it then.
-"This machine itself" means a loopback peer, a loopback name in `Host` (a foreign page can't read them by rebinding
+"This machine itself" means a loopback peer, a loopback name in `Host` (another site can't read them by rebinding
 its name) and no sign of a proxy (whose own peer address would be loopback, too).
 """
 
@@ -77,7 +77,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def link(url: str | None, settings: Settings) -> str | None:
-    """A URL that may stand in a page: only one of the forge's own, by http or https."""
+    """The URL, if a page may link to it: only the forge's own, by http or https."""
     if url is None or urlsplit(url).scheme not in ("http", "https"):
         return None
     return url if urlsplit(url).netloc == urlsplit(settings.github_web_url).netloc else None

@@ -1,1 +1,1 @@
-"""The words that people read on GitHub. Pure."""
+"""The words that people read: on GitHub, on the console and on the pages. Pure."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.words import counted, duration, one_line
-from bot.records import Ballot, Candidate, Ending, Report, Standing, TrajectoryEnd
+from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
 from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -22,7 +22,7 @@ LISTED_CANDIDATES = 30  # rows of the table of candidates
 def headline(report: Report) -> str:
     """What the count says, in two sentences of numbers."""
     ballot = report.verdict.ballot
-    voting = sum(ballot.fails_on_base)
+    voting = len(ballot.voting)
     said = (
         f"{counted(len(report.trajectories), 'attempt')} produced "
         f"{counted(len(ballot.candidates), 'different patch', 'different patches')} and "
@@ -63,15 +63,13 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
 
 def _row(report: Report, standing: Standing, chosen: bool) -> str:
     ballot = report.verdict.ballot
-    cells = ballot.cells[standing.candidate]
-    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
     votes, number = str(standing.votes), str(report.verdict.number(standing.candidate))
     values = [
         "➜" if chosen else "",
         f"**{number}**" if chosen else number,
         f"**{votes}**" if chosen else votes,
         PASS if standing.own_votes else "",
-        f"{sum(cells[t] is True for t in voting)} of {len(voting)}",
+        f"{ballot.passed(standing.candidate)} of {len(ballot.voting)}",
         str(standing.cluster),
         str(len(ballot.candidates[standing.candidate].trajectories)),
         f"{standing.size:,}",
@@ -105,7 +103,8 @@ def matrix(report: Report, *, chosen: int | None) -> str:
     if not ballot.tests or not ballot.candidates:
         return "_There is nothing to show: no test was run on a candidate._"
     # Tests that vote come first.
-    tests = sorted(range(len(ballot.tests)), key=lambda t: (not ballot.fails_on_base[t], t))
+    votes = ballot.fails_on_base
+    tests = sorted(range(len(ballot.tests)), key=lambda t: (not votes[t], t))
     order = [standing.candidate for standing in report.verdict.standings]
     if len(tests) <= TABLE_TESTS and len(order) <= TABLE_CANDIDATES:
         return _matrix_table(report, tests, order, chosen)
@@ -122,8 +121,9 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
         "| _reproduces the bug_ | " + " | ".join("yes" if votes[t] else "" for t in tests) + " |",
     ]
     for c in order:
-        glyphs = ((_glyph(ballot.cells[c][t]), _is_own(ballot, c, t)) for t in tests)
-        cells = (f"({glyph})" if own else glyph for glyph, own in glyphs)
+        own = ballot.own(c)
+        glyphs = ((_glyph(ballot.cells[c][t]), own[t]) for t in tests)
+        cells = (f"({glyph})" if alone else glyph for glyph, alone in glyphs)
         number = report.verdict.number(c)
         label = f"➜ **{number}**" if c == chosen else str(number)
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -154,14 +154,6 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
         f"Left of the gap: {counted(voting, 'test')} that reproduce{'s' if voting == 1 else ''} the bug.{cut}"
     )
     return f"{fence(chr(10).join(lines))}\n\n<sub>{legend}</sub>"
-
-
-def _is_own(ballot: Ballot, candidate: int, test: int) -> bool:
-    """Whether the candidate's only trajectory alone wrote the test: then it is no vote."""
-    of = ballot.candidates[candidate]
-    if len(of.trajectories) != 1:
-        return False
-    return ballot.authors[test] == of.trajectories if ballot.authors else test in of.tests
 
 
 def _glyph(cell: bool | None) -> str:

@@ -5,7 +5,7 @@ from bot.records import Record
 
 
 class Labels(Record):
-    """All built from the one that people put on the issue."""
+    """The labels, each made from the one that people put on an issue."""
 
     wanted: str = "troop"
 
@@ -23,11 +23,11 @@ class Labels(Record):
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Of which an issue has one at most."""
+        """All of them; an issue has at most one."""
         return (self.wanted, self.running, self.done, self.failed)
 
     def of(self, state: RunState) -> str:
-        """The label of a run in that state; "" for none: what never began, or was stopped, leaves no mark."""
+        """The label of a run in that state; "" for none: a run that never began, or was stopped, has none."""
         if state in ACTIVE:
             return self.running
         match state:

@@ -72,7 +72,7 @@ def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
 
 def _tests(report: Report) -> str:
     ballot = report.verdict.ballot
-    voting = [(f"T{i + 1}", test) for i, test in enumerate(ballot.tests) if ballot.fails_on_base[i]]
+    voting = [(f"T{i + 1}", ballot.tests[i]) for i in ballot.voting]
     more = [(f"S{i + 1}", test) for i, test in enumerate(report.verdict.selection_tests)]
     folds = []
     if voting:
@@ -99,7 +99,7 @@ def listed_tests(tests: Sequence[tuple[str, Test]], limit: int = TESTS_LIMIT) ->
 
 
 def language_of(path: str) -> str:
-    """GitHub knows languages by their usual endings."""
+    """The language of a code block, by the ending of the path."""
     return path.rpartition(".")[2] if "." in path else ""
 
 

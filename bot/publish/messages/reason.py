@@ -48,10 +48,9 @@ def reason(report: Report) -> str:
 
 
 def passes(verdict: Verdict, standing: Standing) -> str:
-    """`passes 2 of the 3 tests that reproduce the bug, one of them its own`: what follows "it"."""
+    """`passes 2 of the 3 tests that reproduce the bug, one of them written with it`: what follows "it"."""
     ballot = verdict.ballot
-    voting = [t for t, fails in enumerate(ballot.fails_on_base) if fails]
-    passed, total = sum(ballot.cells[standing.candidate][t] is True for t in voting), len(voting)
+    passed, total = ballot.passed(standing.candidate), len(ballot.voting)
     if total == 0:
         return "passes none of the tests that reproduce the bug, since there are none"
     if total == 1:
@@ -206,7 +205,7 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
             which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
             return f"No candidate is credible: {which} the bug, since it passes on the base commit or could not be run."
         case NoWinner.NOT_CREDIBLE:
-            useful = sum(verdict.ballot.fails_on_base)
+            useful = len(verdict.ballot.voting)
             of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"
             return f"No candidate is credible: {_doubts(abstention, len(verdict.standings))}. {of}."
         case _:

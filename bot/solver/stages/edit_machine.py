@@ -47,7 +47,7 @@ ORIGINAL, EDITED = "original", "edited"  # labels of executions
 
 @dataclass(frozen=True)
 class Applied:
-    """What came of edits that apply."""
+    """The patch that edits made."""
 
     patch: Patch
     left_out: str = ""  # files whose edits were not taken over, since they judge the candidate
@@ -129,7 +129,7 @@ class EditMachine:
         self._detail = ""
 
     async def run(self) -> EditEnd:
-        """To the end. Raises `EndpointError`, `SandboxError`."""
+        """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
         state = State.EDITING
         while True:
             match state:

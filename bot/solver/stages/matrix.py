@@ -178,7 +178,7 @@ class _Filler:
         return SandboxJob(changes=changes, test=test, timeout=self._timeout)
 
     async def run(self, pairs: Iterator[tuple[SandboxJob, Note]]) -> None:
-        """All of them. Workers share the iterator, so that a million pairs need no million tasks."""
+        """Run all of them. Workers share the iterator, so that a million pairs need no million tasks."""
 
         async def work() -> None:
             for job, note in pairs:
@@ -195,7 +195,7 @@ class _Filler:
             raise errors.exceptions[0] from None  # callers catch a `SandboxError`, not a group of them
 
     async def _one(self, job: SandboxJob) -> Execution | None:
-        """None where nothing is known."""
+        """Run one job; None where nothing is known."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._late += 1
             return None

@@ -74,7 +74,7 @@ def _has_test_script(text: str) -> bool:
 def failing(execution: Execution) -> tuple[str, ...] | None:
     """The failing tests that the runner's output names; () where all passed; None where it names none.
 
-    None too where output was left out or the run did not end by itself: an incomplete list proves nothing.
+    None as well where output was left out or the run did not end by itself: an incomplete list proves nothing.
     """
     if execution.passed:
         return ()

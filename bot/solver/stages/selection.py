@@ -141,7 +141,7 @@ class _Machine:
         ]
 
     async def run(self) -> _End:
-        """To the choice, or until the calls are spent or the endpoint fails. Raises `SandboxUnavailable`."""
+        """Run until the model chooses, the calls are spent or the endpoint fails. Raises `SandboxUnavailable`."""
         messages = await self._opening()
         sampling = Sampling(
             seed=self._settings.seed,

@@ -133,7 +133,7 @@ class TestMachine:
         self._detail = ""
 
     async def run(self) -> TestEnd:
-        """To the end. Raises `EndpointError`, `SandboxError`."""
+        """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
         state = State.WRITING
         while True:
             match state:
