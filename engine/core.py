@@ -15,7 +15,7 @@ from engine.run.batch import Batch
 from engine.run.failures import Failures
 from engine.run.invariant import sample_alike
 from engine.run.logprobs import note_prompts, report
-from engine.run.outputs import Row, Sampled, Writer, allowed, rows_of
+from engine.run.outputs import Row, Sampled, Writer, allowed, sampled_rows
 from engine.run.runner import Runner, RunOptions
 from engine.run.sampling import sample
 from engine.schedule.scheduler import Limits, Scheduler
@@ -123,7 +123,7 @@ class Core:
 
     def _compute(self, step: Step) -> Iterator[Output]:
         logits = self._all_logits(step)
-        rows = rows_of(step)
+        rows = sampled_rows(step)
         self._remember_prompts(rows, logits)
         if not rows:
             logits.sum().item()  # waits for the device: a step's time is measured
@@ -156,7 +156,7 @@ class Core:
         return found
 
     def _all_logits(self, step: Step) -> Tensor:
-        """`[rows, vocabulary]`, of the rows of `rows_of`: from the model, then those of prompts that are known."""
+        """`[rows, vocabulary]`, of the rows of `sampled_rows`: from the model, then those of prompts that are known."""
         parts: list[Tensor] = []
         if step.chunks:
             parts.append(self.logits(step))

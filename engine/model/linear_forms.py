@@ -50,7 +50,7 @@ class Blocked:
         return found.view(*x.shape[:-1], -1)
 
 
-class FewBit:
+class FewBitForm:
     """The same with a few-bit weight, by one of its ways."""
 
     __slots__ = ("_call", "_way")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.fuse import MergedLinear
-from engine.model.linear_forms import ROWS, Blocked, FewBit, Form, Product, try_forms
+from engine.model.linear_forms import ROWS, Blocked, FewBitForm, Form, Product, try_forms
 from engine.model.memory import available, size
 from kernels.few_bit_linear import native
 
@@ -42,7 +42,7 @@ def pack_linears(model: nn.Module) -> int:
         few = native.pack(weight, bias) if few_bit and large else None
         bits["few-bit" if few else "other"] += weight.numel()
         layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-        forms: list[Form] = [FewBit(few, way) for way in few.ways] if few else []
+        forms: list[Form] = [FewBitForm(few, way) for way in few.ways] if few else []
         forms.append(Blocked(layout, bias, None if large else weight))
         if large:  # no weight is held twice
             del module.weight

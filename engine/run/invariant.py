@@ -94,7 +94,7 @@ def sample_alike(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     return sample(logits.expand(2, -1), [*draws, *draws])[:1]  # threads may share the sum of a lone row
 
 
-class Product(NamedTuple):
+class PieceProduct(NamedTuple):
     """Queries of as many rows of a tile as fit, with a piece of their prefixes that is in the same blocks."""
 
     begin: int  # first block of the sequences
@@ -103,7 +103,7 @@ class Product(NamedTuple):
     rows: list[int]
 
 
-def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int) -> list[list[Product]]:
+def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int) -> list[list[PieceProduct]]:
     """Everything a tile reads; products with the same piece together."""
     short = max(1, SHORT // size)
     long = short * LONG
@@ -114,13 +114,13 @@ def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, 
             for begin in begins:
                 pieces.setdefault((begin, width, tuple(table[begin : begin + width])), []).append(row)
     return [
-        [Product(*piece, rows[first : first + each]) for first in range(0, len(rows), each)]
+        [PieceProduct(*piece, rows[first : first + each]) for first in range(0, len(rows), each)]
         for piece, rows in pieces.items()
     ]
 
 
 @dataclass(frozen=True)
-class Launch:
+class PieceBatch:
     """Products of one width at once."""
 
     rows: Tensor  # [products * each] int64, of the tile
@@ -128,7 +128,7 @@ class Launch:
     bias: Tensor | None  # [products, 1, each * group, tokens] float32, 0 or -inf; `None` for long pieces
 
     @classmethod
-    def of(cls, model: Model, products: list[Product], positions: Tensor, size: int, each: int) -> "Launch":
+    def of(cls, model: Model, products: list[PieceProduct], positions: Tensor, size: int, each: int) -> "PieceBatch":
         """For rows of a tile at these positions, `each` to a product."""
         device, shape, width = model.device, model.shape, products[0].width
         pieces = products[:1] if len({product.blocks for product in products}) == 1 else products
@@ -150,7 +150,7 @@ class TileContext:
 
     cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
     slots: Tensor  # [ROWS] int64
-    launches: list[Launch]
+    launches: list[PieceBatch]
     parts: Tensor  # [most pieces * ROWS] int64, each row's pieces in order, as places in the rows of all launches
     absent: Tensor  # [most pieces, ROWS, 1] bool, where a row has fewer
     each: int  # rows of a product
@@ -164,8 +164,8 @@ class TileContext:
         """The tile of rows at these positions of sequences with these block tables, of blocks of `size` tokens."""
         each = max(1, QUERIES * model.shape.kv_heads // model.shape.heads)
         alone = row_by_row(model.device)
-        batches: list[list[Product]] = []
-        others: dict[int, list[Product]] = {}  # by width
+        batches: list[list[PieceProduct]] = []
+        others: dict[int, list[PieceProduct]] = {}  # by width
         for products in _products(positions, tables, size, each):
             if len(products) > 1 and alone:
                 batches.append(products)
@@ -178,7 +178,7 @@ class TileContext:
                 few = 2 if alone else step  # threads would share a lone product
                 batches.append(some + some[-1:] * (few - len(some)))
         at = torch.tensor(positions, device=model.device)
-        launches = [Launch.of(model, products, at, size, each) for products in batches]
+        launches = [PieceBatch.of(model, products, at, size, each) for products in batches]
         places: list[dict[int, int]] = [{} for _ in positions]  # of each row: a piece's first block -> place
         for number, product in enumerate(product for products in batches for product in products):
             for place, row in enumerate(product.rows, start=number * each):

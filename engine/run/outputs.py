@@ -32,7 +32,7 @@ class Row(NamedTuple):
         return Draw(sequence.request.params, sequence.seed, sequence.generated + self.offset)
 
 
-def rows_of(step: Step) -> list[Row]:
+def sampled_rows(step: Step) -> list[Row]:
     """The rows of a step that are sampled: of its chunks, then of the sequences that are ready."""
     chunks = [chunk for chunk in step.chunks if chunk.samples] + [Chunk(sequence, 0) for sequence in step.ready]
     return [Row(chunk, offset) for chunk in chunks for offset in range(1 + len(chunk.draft))]

@@ -43,7 +43,7 @@ def serve(settings: Settings) -> int:
     if settings.follow_stdin:
         # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
         stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
-        threading.Thread(target=follow, args=(stdin,), name="follow-stdin", daemon=True).start()
+        threading.Thread(target=end_when_closed, args=(stdin,), name="follow-stdin", daemon=True).start()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
     torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
@@ -88,7 +88,7 @@ def model_name(model: str) -> str:
     return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
 
 
-def follow(stream: FileIO) -> None:
+def end_when_closed(stream: FileIO) -> None:
     """Read to the end of the stream, then end this process as a signal from outside would."""
     while stream.read(4096):
         pass

@@ -29,7 +29,7 @@ def _number(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
-Token = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
+TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
@@ -109,7 +109,7 @@ class Generation(BaseModel):
     n: Whole = Field(default=1, ge=1, le=MAX_CHOICES)
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: list[Token] | None = Field(default=None, max_length=MAX_STOPS)
+    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
     ignore_eos: StrictBool = False
     temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
@@ -238,7 +238,7 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """Body of `POST /v1/completions`."""
 
-    prompt: str | list[Token] | list[str] | list[list[Token]]
+    prompt: str | list[TokenId] | list[str] | list[list[TokenId]]
     max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False

@@ -126,7 +126,7 @@ def _remove_parts(target: Path) -> None:
 
 
 def _convert(file: GGUFFile, target: Path, longest: int | None, say: Callable[[str], None]) -> None:
-    from engine.weights.gguf_config import read_config
+    from engine.weights.gguf_config import translated_config
     from engine.weights.gguf_tokenizer import write_tokenizer
     from engine.weights.gguf_weights import kept_type, write_weights
 
@@ -137,7 +137,7 @@ def _convert(file: GGUFFile, target: Path, longest: int | None, say: Callable[[s
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.part", dir=target.parent))
     try:
         write_tokenizer(file, part)
-        config = read_config(file, longest)
+        config = translated_config(file, longest)
         config.dtype = dtype
         total = write_weights(file, config, part, say)
         config.save_pretrained(part)

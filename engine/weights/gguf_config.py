@@ -56,7 +56,7 @@ def check_architecture(file: GGUFFile) -> None:
         )
 
 
-def read_config(file: GGUFFile, longest: int | None = None) -> Any:
+def translated_config(file: GGUFFile, longest: int | None = None) -> Any:
     """The `transformers` configuration of the file's model; for `longest` see `engine.model.features.check_config`.
 
     Raises:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from engine.cli import main, read
-from engine.server.process import build_core, follow, model_name
+from engine.server.process import build_core, end_when_closed, model_name
 from engine.settings import Settings
 from kernels.tree_attention.calibrate import Grid
 from kernels.tree_attention.cost import MeasuredCost
@@ -149,7 +149,7 @@ def test_the_engine_ends_with_whoever_started_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
     source, sink = os.pipe()
     with open(source, "rb", buffering=0) as stream:
-        follower = threading.Thread(target=follow, args=(stream,))
+        follower = threading.Thread(target=end_when_closed, args=(stream,))
         follower.start()
         os.write(sink, b"ignored")
         follower.join(0.05)

@@ -24,7 +24,7 @@ from engine.errors import LoadError
 from engine.text.tokenizer import Tokenizer
 from engine.weights import checkpoint, gguf_cache, gguf_weights
 from engine.weights.checkpoint import check_folder, look, resolve
-from engine.weights.gguf_config import read_config
+from engine.weights.gguf_config import translated_config
 from engine.weights.gguf_file import read_gguf
 from engine.weights.gguf_tokenizer import ends
 from tests.engine.conftest import make_tokenizer, make_weights
@@ -371,21 +371,21 @@ def test_llama_3_scaling_is_found_from_its_factors(tmp_path: Path, weights: Any)
     smooth = np.clip((8192 / waves - 1) / 3, 0, 1)
     factors = (1 / ((1 - smooth) / 8 + smooth)).astype(np.float32)
     path = write_gguf(tmp_path / "a.gguf", weights, extra={"rope_freqs.weight": factors})
-    rope = read_config(read_gguf(path)).rope_parameters
+    rope = translated_config(read_gguf(path)).rope_parameters
     assert rope["rope_type"] == "llama3"
     assert rope["factor"] == pytest.approx(factors.max())
     path = write_gguf(tmp_path / "b.gguf", weights, extra={"rope_freqs.weight": factors[::-1].copy()})
     with pytest.raises(LoadError, match="follows no rule known here"):
-        read_config(read_gguf(path))
+        translated_config(read_gguf(path))
 
 
 def test_other_scalings(tmp_path: Path, weights: Any):
     said: dict[str, Any] = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
     path = write_gguf(tmp_path / "a.gguf", weights, said=said)
-    rope = read_config(read_gguf(path)).rope_parameters
+    rope = translated_config(read_gguf(path)).rope_parameters
     assert (rope["rope_type"], rope["factor"]) == ("linear", 4.0)
     said |= {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.original_context_length": 128}
-    rope = read_config(read_gguf(write_gguf(tmp_path / "b.gguf", weights, said=said))).rope_parameters
+    rope = translated_config(read_gguf(write_gguf(tmp_path / "b.gguf", weights, said=said))).rope_parameters
     assert (rope["rope_type"], rope["original_max_position_embeddings"]) == ("yarn", 128)
 
 
