@@ -1,8 +1,8 @@
 """A checkout as a `RepositoryHost`: `troop solve PATH` needs no GitHub.
 
-What people expect is that the files in front of them are solved. So the commit that a run begins with holds what is on
-disk: tracked files as they are now, and untracked ones that git does not ignore. Where that differs from HEAD, it is a
-commit of its own on top of HEAD: the branch that is written in the end then has it beneath the fix, and a cherry-pick
+What people expect is that the files in front of them are solved. So the commit that a run begins with is HEAD with what
+their git calls changed on disk, and untracked files that it does not ignore (`bot.git.snapshot`). If there are any,
+they are a commit on top of HEAD: the branch that is written in the end then has it beneath the fix, and a cherry-pick
 takes the fix alone. The user's work tree, index, HEAD and configuration are never changed; the one thing that is
 written is the branch `troop/...` (and its objects). A folder that is no git repository is copied as it is, and no
 branch can be written there.
@@ -18,6 +18,7 @@ from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
 from bot.forge.branches import PREFIX
 from bot.git.command import Limits, check_branch, check_commit, git
 from bot.git.commit import Author, commit_patch
+from bot.git.snapshot import snapshot
 from bot.git.workspace import Workspace
 from bot.records import Checkout, Patch
 
@@ -60,7 +61,7 @@ class LocalCheckout:
             self._say(
                 f"{self._path} is not the top of a git repository: it is copied as it is, and no branch is written"
             )
-        tree = await self._snapshot(workspace)
+        tree = await self._snapshot(workspace, head)
         found = await self._commit(workspace, tree, head)
         if commit and found != check_commit(commit):
             raise CheckoutError(f"the files in {self._path} have changed since the run began; start it anew")
@@ -141,15 +142,14 @@ class LocalCheckout:
 
         await asyncio.to_thread(borrow)
 
-    async def _snapshot(self, workspace: Workspace) -> str:
+    async def _snapshot(self, workspace: Workspace, head: str) -> str:
         """The tree of what is on disk, built in an index of our own."""
-        listing = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        here = {"GIT_DIR": str(workspace.git_dir), "GIT_WORK_TREE": str(self._path)}
         if self._is_repository:
-            names = await self._git(*listing)
-        else:
-            excludes = [f"--exclude={pattern}" for pattern in _NEVER_SOURCE]
-            names = await git(*listing, *excludes, cwd=self._path, env=here, limits=Limits(SECONDS))
+            return await snapshot(self._path, head, workspace, SECONDS, MAX_BYTES)
+        listing = ("ls-files", "-z", "--others", "--exclude-standard")
+        here = {"GIT_DIR": str(workspace.git_dir), "GIT_WORK_TREE": str(self._path)}
+        excludes = [f"--exclude={pattern}" for pattern in _NEVER_SOURCE]
+        names = await git(*listing, *excludes, cwd=self._path, env=here, limits=Limits(SECONDS))
         paths = sorted({name for name in names.split(b"\0") if name and self._is_source(name)})
         total = sum(os.lstat(os.path.join(os.fsencode(self._path), path)).st_size for path in paths)
         if total > MAX_BYTES:
@@ -168,7 +168,7 @@ class LocalCheckout:
         return (await workspace.git("write-tree")).decode().strip()
 
     def _is_source(self, name: bytes) -> bool:
-        """Regular files and links; a folder here is a submodule or another repository within."""
+        """Regular files and links; a folder here is another repository within."""
         path = os.path.join(os.fsencode(self._path), name)
         return os.path.islink(path) or os.path.isfile(path)
 
