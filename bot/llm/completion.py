@@ -3,23 +3,15 @@
 import re
 from typing import Any
 
+from bot.llm.thoughts import without_thoughts
 from bot.records import FinishReason, Reply, Usage
 
-_THOUGHT = re.compile(r"^\s*<(think|thinking|thought|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"</(?:think|thinking)>[ \t]*(?:\n|\Z)", re.IGNORECASE)
 _WITHOUT_CONTENT = ("length", "content_filter")  # finish reasons of replies that may be empty
-_OURS = re.compile(r"^\s*(?:<(?:edit|create|test|ranking)\b|<{5,} *SEARCH)", re.MULTILINE)
-
-
-def without_thoughts(text: str) -> str:
-    """The reply without `<think>...</think>`; "" if it was cut off in a thought. Pure."""
-    stripped = _THOUGHT.sub("", text, count=1)
-    if stripped is not text and stripped != text:
-        return stripped.lstrip("\n")
-    end = _THOUGHT_END.search(text)  # some chat templates put the opening tag into the prompt
-    if end and not _OURS.search(text, 0, end.start()):
-        return text[end.end() :].lstrip("\n")
-    return text
+_CUT = ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit", "context_length")
+_FAILED = re.compile(
+    r"error|abort|cancel|fail|time_?out|insufficient|interrupt|unavailable|overload|disconnect|exception", re.IGNORECASE
+)
+_PRIVATE = ("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_content")  # kinds of content parts
 
 
 def _elsewhere(message: dict[str, Any]) -> str | None:
@@ -35,6 +27,16 @@ def _elsewhere(message: dict[str, Any]) -> str | None:
     return thoughts if isinstance(thoughts, str) else None
 
 
+def _part(part: Any) -> str:
+    """The text of one part of the content; "" for a thought."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type") in _PRIVATE or part.get("thought") is True:
+        return ""
+    text = part.get("text")
+    return text if isinstance(text, str) else ""
+
+
 def read_completion(answer: Any, seconds: float) -> Reply:
     """The reply in a chat completion. Raises `ValueError` where there is none."""
     if not isinstance(answer, dict):
@@ -42,11 +44,14 @@ def read_completion(answer: Any, seconds: float) -> Reply:
     if not answer.get("choices"):
         raise ValueError(f"no choices in {str(answer)[:200]}")
     choice = answer["choices"][0]
-    finish = str(choice.get("finish_reason") or "stop")
+    finish = str(choice.get("finish_reason") or "stop").lower()
+    if _FAILED.search(finish):  # what there is of the reply may end anywhere
+        said = (choice.get("error") or {}).get("message") if isinstance(choice.get("error"), dict) else ""
+        raise ValueError(f"the endpoint broke the reply off with finish_reason {finish!r}{': ' if said else ''}{said}")
     message = choice.get("message") or {}
     content = message.get("content")
     if isinstance(content, list):  # parts, as some endpoints answer
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        content = "".join(map(_part, content))
     if content is None and finish not in _WITHOUT_CONTENT and not message.get("refusal"):
         content = _elsewhere(message)
         if content is None:
@@ -58,7 +63,7 @@ def read_completion(answer: Any, seconds: float) -> Reply:
     details = usage.get("prompt_tokens_details") or {}
     return Reply(
         text=text.encode("utf-8", "replace").decode(),  # lone surrogates can't be stored
-        finish_reason=FinishReason.LENGTH if finish in ("length", "max_tokens") else FinishReason.STOP,
+        finish_reason=FinishReason.LENGTH if finish in _CUT or "context_window" in finish else FinishReason.STOP,
         usage=Usage(
             calls=1,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),

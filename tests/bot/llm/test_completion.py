@@ -1,18 +1,62 @@
+"""A chat completion, as endpoints really answer."""
+
+from typing import Any
+
 import pytest
 
-from bot.llm.completion import without_thoughts
+from bot.llm.completion import read_completion
+from bot.records import FinishReason
+
+
+def completion(content: Any, finish: str | None, **choice: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}, "finish_reason": finish, **choice}]}
+
+
+@pytest.mark.parametrize("finish", ["stop", "eos", "end_turn", "stop_sequence", "STOP", None, "tool_calls"])
+def test_a_reply_that_the_model_ended(finish: str | None) -> None:
+    assert read_completion(completion("<done/>", finish), 0.0).finish_reason is FinishReason.STOP
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    "finish",
+    ["length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens", "model_context_window_exceeded"],
+)
+def test_a_reply_that_was_cut_off(finish: str) -> None:
+    assert read_completion(completion("<edit", finish), 0.0).cut_off
+
+
+@pytest.mark.parametrize(
+    "finish",
     [
-        ("<think>hm <test>draft</test></think>\n\n<done/>", "<done/>"),
-        ("\n<thinking>a</thinking><done/>", "<done/>"),
-        ("hm, well\n</think>\n\n<done/>", "<done/>"),
-        ("<think>never ends <done/>", ""),
-        ("no thoughts at all", "no thoughts at all"),
-        ('<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\n</think>\n>>>>>>> REPLACE\n</edit>', None),
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "insufficient_system_resource",
+        "engine_error",
+        "timeout",
+        "ERROR",
+        "failed",
     ],
 )
-def test_thoughts_are_dropped(said: str, left: str | None) -> None:
-    assert without_thoughts(said) == (said if left is None else left)
+def test_a_reply_that_the_endpoint_broke_off_is_none(finish: str) -> None:
+    with pytest.raises(ValueError, match=f"finish_reason '{finish.lower()}'"):
+        read_completion(completion('<edit path="a.py">\n<<<<<<< SEARCH\na', finish), 0.0)
+
+
+def test_what_the_endpoint_says_of_it_is_told() -> None:
+    with pytest.raises(ValueError, match="upstream went away"):
+        read_completion(completion("<edit", "error", error={"code": 502, "message": "upstream went away"}), 0.0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "<done/>"}],
+        [{"type": "reasoning", "text": "<approve/>"}, {"type": "text", "text": "<done/>"}],
+        [{"thought": True, "text": "hm"}, {"text": "<done/>"}],
+        ["<done", "/>"],
+    ],
+)
+def test_parts_of_the_content_that_are_thoughts(parts: list[object]) -> None:
+    assert read_completion(completion(parts, "stop"), 0.0).text == "<done/>"

@@ -1,0 +1,86 @@
+"""Removes a model's private thoughts from its reply. Pure.
+
+Models mark thoughts in their own ways, and a server without the right parser passes the marks on: `<think>` and tags of
+like names, `[THINK]` (Mistral), `◁think▷` (Kimi), `<|START_THINKING|>` (Command), `<|begin_of_thought|>`, and the
+channels of OpenAI's Harmony format. Drafts of our own tags may stand in a thought; only what follows counts.
+"""
+
+import re
+
+_WORD = r"(?:think|thinks|thinking|thoughts?|reasoning|reflection|scratchpad|analysis|(?:inner_)?monologue)"
+_NAME = rf"(?:[a-z]{{1,20}}[:_-])?{_WORD}(?:[_-](?:mode|process|block|trace))?"
+_OPEN = rf"(?:<{_NAME}>|\[{_WORD}\]|◁{_WORD}▷|<\|(?:begin_of_{_WORD}|start_{_WORD}|{_WORD})\|>)"
+_CLOSE = rf"(?:</{_NAME}>|\[/{_WORD}\]|◁/{_WORD}▷|<\|(?:end_of_{_WORD}|end_{_WORD}|/{_WORD})\|>)"
+_BLOCK = re.compile(rf"^[ \t]*{_OPEN}.*?(?:{_CLOSE}|\Z)", re.DOTALL | re.IGNORECASE | re.MULTILINE)
+_BARE_END = re.compile(rf"(?<![`'\"]){_CLOSE}(?![`'\"])", re.IGNORECASE)  # the opening tag may be in the prompt
+
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
+_BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary).*assistant\s*final\s*", re.DOTALL)  # its marks left out
+
+_OPENER = re.compile(
+    r"^[ \t>*-]*`{0,3}<(?:edit|create|test|delete|ranking|relevant|irrelevant|approve|done|choose)\b"
+    r"|^[ \t]*<{4,} *SEARCH",
+    re.MULTILINE,
+)
+_TAG = re.compile(r"<(?:delete|relevant|irrelevant|approve|done|choose)\b")  # those that may be within a line
+_CLOSER = re.compile(r"^[ \t]*`{0,3}</(?:edit|create|test)\s*>|^[ \t]*>{4,} *REPLACE|^={7}[ \t]*$", re.MULTILINE)
+_SPAN = re.compile(r"^[ \t]*<(edit|create|test)\b[^<>\n]*>", re.MULTILINE)
+
+
+def without_thoughts(text: str) -> str:
+    """The reply without its thoughts; "" if it was cut off in one."""
+    text, channels = _final_channel(text)
+    text = _without_blocks(text)
+    for end in reversed(list(_BARE_END.finditer(text))):
+        before, after = text[: end.start()], text[end.end() :]
+        if _within_element(text, end.start(), end.end()):
+            continue
+        at_edge = text[: end.start()].endswith("\n") or after.startswith("\n")
+        if _holds_tags(after) or not _holds_tags(before) or (at_edge and after.strip()):
+            return after.lstrip("\n")
+        # else a word about thoughts after the reply, or a reply within thoughts
+    return text.lstrip("\n") if channels else text
+
+
+def _final_channel(text: str) -> tuple[str, bool]:
+    """What a Harmony reply says in its last `final` channel, and whether it is one; "" if it has no such channel."""
+    channels = list(_CHANNEL.finditer(text))
+    if not channels:
+        bare = _BARE_CHANNEL.match(text)
+        return (text[bare.end() :], True) if bare else (text, False)
+    if _within_element(text, channels[0].start(), channels[-1].end()):
+        return text, False
+    final = next((m for m in reversed(channels) if m[1].lower() == "final"), None)
+    if final is None:
+        return "", True
+    end = _CHANNEL_END.search(text, final.end())
+    return text[final.end() : end.start() if end else len(text)], True
+
+
+def _without_blocks(text: str) -> str:
+    """The text without thoughts that have an opening mark at the beginning of a line."""
+    at = 0
+    while (block := _BLOCK.search(text, at)) is not None:
+        if _within_element(text, block.start(), block.end()):
+            at = block.end()
+        else:
+            before, after = text[: block.start()], text[block.end() :]
+            text = before + (after if before.strip() else after.lstrip("\n"))
+            at = len(before)
+            if not before.strip():
+                text, at = text[len(before) :], 0
+    return text
+
+
+def _within_element(text: str, start: int, end: int) -> bool:
+    """Whether the place is in an element of ours: one is open there, and the next of its marks closes it."""
+    opened = list(_SPAN.finditer(text, 0, start))
+    if not opened or re.search(rf"^[ \t]*</{opened[-1][1]}\s*>", text[opened[-1].end() : start], re.MULTILINE):
+        return False
+    closer, opener = _CLOSER.search(text, end), _OPENER.search(text, end)
+    return closer is not None and (opener is None or closer.start() < opener.start())
+
+
+def _holds_tags(text: str) -> bool:
+    return _OPENER.search(text) is not None or _TAG.search(text) is not None
