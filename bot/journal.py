@@ -34,6 +34,20 @@ class MemoryJournal:
         self.entries.setdefault(key, value)
 
 
+class PrefixedJournal:
+    """The part of another journal whose keys begin with `prefix`."""
+
+    def __init__(self, journal: Journal, prefix: str) -> None:
+        self._journal = journal
+        self._prefix = prefix
+
+    async def get(self, key: str) -> str | None:
+        return await self._journal.get(self._prefix + key)
+
+    async def put(self, key: str, value: str) -> None:
+        await self._journal.put(self._prefix + key, value)
+
+
 class FileJournal(MemoryJournal):
     """A JSON-lines file, for `troop solve`, which has no database. An incomplete last line is dropped."""
 

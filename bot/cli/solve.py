@@ -190,7 +190,9 @@ async def _bench(
     built, left_out = await copy_built(await asyncio.to_thread(path.resolve), Path(checkout.root))
     async with contextlib.AsyncExitStack() as stack:
         try:
-            bench = await stack.enter_async_context(open_workbench(settings, checkout, base_url=endpoint, notice=say))
+            bench = await stack.enter_async_context(
+                open_workbench(settings, checkout, base_url=endpoint, venv_of=path, notice=say)
+            )
         finally:
             await asyncio.to_thread(remove_built, Path(checkout.root), built)
         say(f"model {bench.models.main.name}, window {bench.models.main.context_window:,} tokens")

@@ -36,11 +36,12 @@ class Python(Record):
 def find_python(source: Path) -> tuple[Python, str]:
     """The interpreter for tests of the checkout, and the PATH of jobs.
 
-    The checkout's own `.venv/bin` comes first, then the caller's PATH, then the folder of the interpreter that runs
-    Troop, which is also taken where the first `python3` is missing, broken or older than 3.8.
+    The `.venv/bin` of the checkout, or of the repository that it is a folder of, comes first, then the caller's PATH,
+    then the folder of the interpreter that runs Troop, which is also taken where the first `python3` is missing, broken
+    or older than 3.8.
     """
-    own = source.resolve() / ".venv" / "bin"
-    entries = [str(own)] if own.is_dir() else []
+    own = _environment_of(source.resolve())
+    entries = [str(own)] if own is not None else []
     entries += [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(entry)]
     entries.append(os.path.dirname(sys.executable))
     path = os.pathsep.join(dict.fromkeys(entries))
@@ -50,9 +51,18 @@ def find_python(source: Path) -> tuple[Python, str]:
         python = Python(executable=sys.executable, prefixes=(sys.prefix, sys.base_prefix))
     # The program itself may lie outside PATH (a version manager's shim found it): commands find the same one.
     folder = os.path.dirname(python.executable)
-    return python, os.pathsep.join(
-        dict.fromkeys([*entries[: len(entries) if own.is_dir() else 0][:1], folder, *entries])
-    )
+    return python, os.pathsep.join(dict.fromkeys([*([] if own is None else [str(own)]), folder, *entries]))
+
+
+def _environment_of(source: Path) -> Path | None:
+    """The programs of the nearest `.venv`: of the folder, or of one above it in the same repository."""
+    above = (source, *source.parents)
+    top = next((folder for folder in above if (folder / ".git").exists()), source)  # what is higher is others'
+    for folder in above[: above.index(top) + 1]:
+        programs = folder / ".venv" / "bin"
+        if programs.is_dir():
+            return programs
+    return None
 
 
 def _ask(program: str, path: str) -> Python | None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bot.contracts import Journal, Model, Progress
 from bot.errors import CheckoutError, EndpointError
-from bot.journal import once
+from bot.journal import PrefixedJournal, once
 from bot.lifecycle import RunState
 from bot.llm.budget import Budget, CappedModel, MeteredModel
 from bot.llm.journaled import JournaledModel
@@ -87,7 +87,7 @@ class _Run:
     def __init__(self, issue: Issue, bench: Workbench, journal: Journal, progress: Progress, advance: Advance) -> None:
         self._issue = issue
         self._bench = bench
-        self._journal = journal
+        self._journal: Journal = journal
         self._progress = progress
         self._advance = advance
         self._known = frozenset(bench.checkout.files)
@@ -136,10 +136,19 @@ class _Run:
         )
 
     async def _survey(self) -> Survey:
-        async def make() -> Survey:
-            return await survey(self._bench.checkout.files, self._declared, self._bench.sandbox)
+        """What the sandbox has, asked anew at each start: between two, somebody may have installed what was missing.
 
-        return await once(self._journal, "survey", Survey, make)
+        If it is other than when the run began, nothing that ran in the sandbox then counts: the entries of stages and
+        jobs begin anew. Replies of models stay, as far as they are asked the same.
+        """
+        found = await survey(self._bench.checkout.files, self._declared, self._bench.sandbox)
+        before = await once(self._journal, "survey", Survey, lambda: _ready(found))
+        if found.same_environment(before):
+            return before  # to the letter as it was: it is part of every prompt
+        self._bench.notice("what tests can use has changed since the run began: they run again")
+        self._journal = PrefixedJournal(self._journal, f"environment/{found.digest}/")
+        self._sandbox = JournaledSandbox(self._bench.sandbox, self._journal)
+        return found
 
     async def _read(self, key: str, there: Survey) -> Context:
         """The context stored under the key, or chosen now."""
@@ -227,3 +236,7 @@ async def begun(work: Coroutine[object, object, R]) -> AsyncIterator[asyncio.Tas
 
 async def _now() -> Started:
     return Started(at=time.time())
+
+
+async def _ready(found: Survey) -> Survey:
+    return found

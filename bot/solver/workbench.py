@@ -41,17 +41,20 @@ async def open_workbench(
     base_url: str = "",
     user: str | None = None,
     server: bool = False,
+    venv_of: Path | None = None,
     notice: Notice = unheard,
 ) -> AsyncIterator[Workbench]:
     """Connect the models and open a sandbox over the checkout; closes both at the end.
 
     `base_url`: of the main model where the settings name none. `user` names the run to the models. `server`: issues
-    come from strangers, so that the process sandbox is refused. Raises `EndpointError`, `SandboxUnavailable` and
-    `SandboxError`.
+    come from strangers, so that the process sandbox is refused. `venv_of`: as of `open_sandbox`. Raises
+    `EndpointError`, `SandboxUnavailable` and `SandboxError`.
     """
     config, notes = read_config(checkout, settings)
     async with open_models(settings, base_url, user) as models:
-        sandbox = await open_sandbox(settings.sandbox, Path(checkout.root), config=config, server=server, notice=notice)
+        sandbox = await open_sandbox(
+            settings.sandbox, Path(checkout.root), config=config, server=server, venv_of=venv_of, notice=notice
+        )
         try:
             yield Workbench(
                 checkout=checkout,

@@ -4,6 +4,7 @@ The models read it in the part of their prompts that all share. The report says 
 since tests then show nothing.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -76,6 +77,19 @@ class Survey(Record):
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:
         return tuple((name, why) for name, why in self.imports if why)
+
+    def same_environment(self, other: "Survey") -> bool:
+        """Whether the same can be used. Messages differ from start to start: they name folders of the sandbox.
+
+        A survey that found nothing says nothing.
+        """
+        return Survey() in (self, other) or self.digest == other.digest
+
+    @property
+    def digest(self) -> str:
+        """Of what can be used, as 16 hexadecimal digits."""
+        usable = [self.python, self.installed, [(name, bool(why)) for name, why in self.imports], self.tools]
+        return hashlib.sha256(json.dumps(usable).encode()).hexdigest()[:16]
 
 
 async def survey(files: Sequence[str], declared: str, sandbox: Sandbox) -> Survey:

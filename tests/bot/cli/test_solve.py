@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ async def test_solved(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert git(checkout, "show", f"{branch}:mod.py") == MOD.replace("-", "+").strip()
     assert git(checkout, "diff", "--name-only", f"{branch}^", branch) == "mod.py"
     assert list((checkout.parent / "state" / "troop").iterdir()) == []  # a finished run leaves no journal
+
+
+async def test_the_checkouts_own_venv_runs_the_tests(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    venv.create(checkout / ".venv", with_pip=False, symlinks=True)
+    (packages,) = (checkout / ".venv" / "lib").glob("python*/site-packages")
+    (packages / "needed.py").write_text("")
+    (checkout / ".gitignore").write_text(".venv/\n")
+    test = TEST.format("").replace("assert", "import needed\nassert", 1)
+    script = rules([("/test/", [test, "<approve/>"]), ("/edit/", [EDIT.format("a + b"), "<done/>"])])
+    with scripted_endpoint(script) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, trajectories=1)) == "solved"
+    assert printed(capsys)["matrix"] == [[True]]
 
 
 @pytest.mark.parametrize("where", ["no repository", "a folder of one"])

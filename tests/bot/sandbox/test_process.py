@@ -13,6 +13,7 @@ from bot.records import Ending, SandboxJob, Test
 from bot.repo_config import RepoConfig
 from bot.sandbox import describe, open_sandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
+from bot.sandbox.pythons import find_python
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, Attacks, Work, command, make_tree, python, running
 from tests.patience import PATIENCE, eventually
@@ -108,6 +109,17 @@ async def test_a_venv_of_the_checkout_comes_first(tmp_path: Path, cloned: bool) 
     finally:
         await opened.close()
     await opened.close()  # twice is safe
+
+
+async def test_a_folder_of_a_repository_has_the_repositorys_venv_and_no_strangers(tmp_path: Path) -> None:
+    for folder in (".venv/bin", "repository/.git", "repository/packages/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    inner = tmp_path / "repository/packages/a"
+    assert not find_python(inner)[1].startswith(str(tmp_path))
+    (tmp_path / "repository/.venv/bin").mkdir(parents=True)
+    assert find_python(inner)[1].startswith(f"{tmp_path}/repository/.venv/bin:")
+    (inner / ".venv/bin").mkdir(parents=True)
+    assert find_python(inner)[1].startswith(f"{inner}/.venv/bin:")
 
 
 @pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", '#!/bin/sh\necho \'[[3, 7], "x", "y", "z"]\'\n'])

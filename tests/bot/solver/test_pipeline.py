@@ -93,6 +93,49 @@ async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(chec
     assert len(asked) == len(set(asked)) == whole.usage.calls
 
 
+async def test_what_ran_before_the_environment_was_mended_runs_again(checkout: Checkout) -> None:
+    """A package that the tests need is installed between two starts; the folders in an error change nothing."""
+
+    def answers(missing: bool, folder: str) -> tuple[FakeSandbox, list[SandboxJob]]:
+        asked: list[SandboxJob] = []
+
+        def answer(job: SandboxJob) -> Execution:
+            asked.append(job)
+            if job.test is not None:
+                return exited(1, "No module named 'needed'") if missing else passes_on_edits(job)
+            why = f"ImportError: no 'needed' ({folder})" if missing else ""
+            said = [["version", "3.11.7"], ["installed", [["pip", "1"]]], ["import", "mod", why]]
+            return exited(0, "".join(f"\ntroop-survey {json.dumps(one)}" for one in said) + "\n")
+
+        return FakeSandbox(answer), asked
+
+    async def start(sandbox: FakeSandbox, killed_at: str = "") -> Report:
+        async def until(state: RunState) -> None:
+            if state == killed_at:
+                raise Killed
+
+        said.clear()
+        bench = replace(workbench(checkout, ScriptedModel(GOOD)), sandbox=sandbox, notice=said.append)
+        return await solve(ISSUE, bench, journal, FakeProgress(), until)
+
+    said: list[str] = []
+    journal = MemoryJournal()
+    broken, first = answers(True, "/tmp/one")
+    with pytest.raises(Killed):
+        await start(broken, "selection")
+    assert [job for job in first if job.test]
+    broken, second = answers(True, "/tmp/two")
+    with pytest.raises(Killed):
+        await start(broken, "selection")
+    assert not [job for job in second if job.test], "the same environment: nothing runs again"
+    assert not [words for words in said if "changed" in words]
+    mended, third = answers(False, "")
+    report = await start(mended)
+    assert [job for job in third if job.test]
+    assert [words for words in said if "changed" in words]
+    assert report.verdict.outcome is Outcome.SOLVED
+
+
 async def test_a_spent_budget_ends_the_sampling_and_is_said(checkout: Checkout) -> None:
     free = ScriptedModel(GOOD)
     whole = await run(checkout, MemoryJournal(), free)
