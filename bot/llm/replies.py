@@ -19,6 +19,8 @@ from pathlib import PurePosixPath
 
 from bot.llm.test_script import completed
 from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
+from bot.patch.matching import unnumbered
+from bot.patch.paths import normalised
 from bot.patch.redefine import defines
 from bot.records import Record, Reply, Test
 
@@ -85,7 +87,7 @@ def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
         cleaned = re.sub(r"^\s*(?:[-*+]|\d+[.):])?\s*", "", line).strip().strip("`\"'*")
         words = [cleaned, *(word.strip("`\"'*,:;()") for word in cleaned.split())]
         for word in words:
-            bare = word.removeprefix("./")
+            bare = normalised(word)
             same_name = names.get(PurePosixPath(bare).name, []) if "/" not in bare else []
             meant = bare if bare in full else same_name[0] if len(same_name) == 1 else None
             if meant:
@@ -335,7 +337,7 @@ def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] 
             read = Delete(path=element.path)
         elif element.name == "create":
             read = Create(path=element.path, text="\n".join(_body(element.lines, element.path)))
-        elif not marked and defines(whole := "\n".join(_body(element.lines, element.path))):
+        elif not marked and defines(whole := "\n".join(unnumbered(_body(element.lines, element.path), [])[0])):
             read = Redefine(path=element.path, text=whole)
         else:
             blocks = _blocks(element)

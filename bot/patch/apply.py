@@ -1,9 +1,9 @@
 """Edits that a model asks for, applied to a repository's files as texts: a patch, or what is wrong and where.
 
 Nothing is written: `apply` reads through a callable and returns the files' new texts. SEARCH text must match whole
-lines at exactly one place; where it matches nowhere, trailing white space and then a uniform shift of the indentation
-are forgiven, if the place is still the only one. A whole definition takes the place of its namesake. Line endings and a
-missing final newline are kept.
+lines at exactly one place; where it matches nowhere, what models do to lines that they copy is forgiven
+(`bot.patch.matching`), if the place is still the only one. A whole definition takes the place of its namesake. Line
+endings, a byte order mark and a missing final newline are kept.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.diff import file_diff
+from bot.patch.matching import Place, exactly, shifted, starts, unnumbered, without_blank_lines, without_trailing_space
 from bot.patch.paths import normalised, path_problem
 from bot.patch.reader import Unreadable
 from bot.patch.redefine import NotDefined, redefined
@@ -92,25 +93,27 @@ def apply(
     diffs: dict[str, str] = {}
     try:
         for edit in edits:
-            path = clean_path(edit.path)
+            path = _located(edit, paths)
             if isinstance(edit, Replace | Redefine):
                 if isinstance(edit, Replace):
                     blocks.setdefault(path, []).extend(edit.blocks)
                 else:
                     wholes.setdefault(path, []).append(edit)
                 before, after = _read(read, path), ""
+                mark, body = _marked(before)
                 mine = blocks.get(path, [])
                 if before is None and path not in wholes and all(not block.search.strip() for block in mine):
                     after = _ended("\n".join(block.replace for block in mine))
                 elif before is None:
                     raise _Wrong(_no_file(path, paths))
                 else:
-                    after = _replaced(path, before, _without_drafts(mine))
-                    after = _rewritten(path, after, wholes.get(path, []))
+                    after = _replaced(path, body, _without_drafts(mine))
+                    after = mark + _rewritten(path, after, wholes.get(path, []))
             elif isinstance(edit, Create):
                 before, after = _read(read, path), _ended(edit.text)
                 if before is not None and "\r\n" in before:
                     after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+                after = _marked(after if before is None else before)[0] + _marked(after)[1]
             else:
                 before = _read(read, path)
                 if before is None:
@@ -170,11 +173,31 @@ def clean_path(path: str) -> str:
     return plain
 
 
+def _located(edit: FileEdit, paths: Collection[str]) -> str:
+    """The path of the repository's file that is meant, or of a new one. Raises `_Wrong`.
+
+    An absolute path, as tracebacks print those of installed packages, or one with the `a/` or `b/` of a diff, may end
+    with the path of a file that is there.
+    """
+    plain = normalised(edit.path)
+    parts = plain.strip("/").split("/")
+    if plain not in paths and (plain.startswith("/") or (parts[0] in ("a", "b") and not isinstance(edit, Create))):
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        plain = next((end for end in ends if end in paths), plain)
+    return clean_path(plain)
+
+
 def _read(read: Reader, path: str) -> str | None:
     try:
         return read(path)
     except Unreadable as error:
         raise _Wrong(f"{path} {error} and can't be edited") from error
+
+
+def _marked(text: str | None) -> tuple[str, str]:
+    """The byte order mark that the text begins with, or "", and the rest, which is all that a model sees."""
+    rest = (text or "").removeprefix("\ufeff")
+    return (text or "")[: len(text or "") - len(rest)], rest
 
 
 def _ended(text: str) -> str:
@@ -249,82 +272,26 @@ def _all_at_once(path: str, lines: list[str], blocks: Sequence[Block]) -> list[s
     return [*out, *lines[at:]]
 
 
-def _place(path: str, lines: list[str], block: Block, number: int) -> tuple[int, int, list[str]]:
+def _place(path: str, lines: list[str], block: Block, number: int) -> Place:
     """Where the block applies: first line, line after the last, the new lines. Raises `_Wrong`."""
     for other, instead in reversed(block.others):  # the longest SEARCH that the file holds is what was meant
         wanted = [line.rstrip() for line in other.split("\n")]
-        if len(_starts([line.rstrip() for line in lines], wanted)) == 1:
+        if len(starts([line.rstrip() for line in lines], wanted)) == 1:
             return _place(path, lines, Block(search=other, replace=instead, line=block.line), number)
-    search = block.search.replace("\r\n", "\n").split("\n")
-    new = block.replace.replace("\r\n", "\n").split("\n") if block.replace else []
+    search = block.search.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    new = block.replace.removeprefix("\ufeff").replace("\r\n", "\n").split("\n") if block.replace else []
     if not any(line.strip() for line in search):
         if not any(line.strip() for line in lines):
             return 0, len(lines), [*new, ""]
         raise _Wrong(f"SEARCH text is empty in block {number} for {path}\nCopy the lines to replace from the file.")
-    for key in (_exactly, _without_trailing):
-        starts = _starts([key(line) for line in lines], [key(line) for line in search])
-        if len(starts) == 1:
-            return starts[0], starts[0] + len(search), new
-        if starts:
-            raise _Wrong(_ambiguous(path, block, number, starts))
-    trimmed, new_trimmed = _without_blank_ends(search, new)
-    shifted = _shifted(lines, trimmed)
-    if len(shifted) == 1:
-        start, add, drop = shifted[0]
-        moved = [_move(line, add, drop) for line in new_trimmed]
-        if all(line is not None for line in moved):
-            return start, start + len(trimmed), [line for line in moved if line is not None]
-    elif shifted:
-        raise _Wrong(_ambiguous(path, block, number, [start for start, _, _ in shifted]))
-    raise _Wrong(_not_found(path, lines, search, block, number))
-
-
-def _exactly(line: str) -> str:
-    return line
-
-
-def _without_trailing(line: str) -> str:
-    return line.rstrip()
-
-
-def _starts(lines: list[str], search: list[str]) -> list[int]:
-    """Every index at which the searched lines stand."""
-    first, n = search[0], len(search)
-    return [i for i, line in enumerate(lines) if line == first and lines[i : i + n] == search]
-
-
-def _without_blank_ends(search: list[str], new: list[str]) -> tuple[list[str], list[str]]:
-    """Both without the blank lines that they begin and end with in common."""
-    while search and not search[0].strip() and (not new or not new[0].strip()):
-        search, new = search[1:], new[1:]
-    while search and not search[-1].strip() and (not new or not new[-1].strip()):
-        search, new = search[:-1], new[:-1]
-    return search, new
-
-
-def _indent(line: str) -> str:
-    return line[: len(line) - len(line.lstrip(" \t"))]
-
-
-def _shifted(lines: list[str], search: list[str]) -> list[tuple[int, str, str]]:
-    """Places where the searched lines stand under one more (or less) indentation: (index, to add, to drop)."""
-    stripped = [line.strip() for line in lines]
-    places = []
-    anchor = next(i for i, line in enumerate(search) if line.strip())
-    for start in _starts(stripped, [line.strip() for line in search]):
-        here, there = _indent(lines[start + anchor]), _indent(search[anchor])
-        add, drop = ("", there.removeprefix(here)) if there.startswith(here) else (here.removeprefix(there), "")
-        pairs = zip(search, lines[start : start + len(search)], strict=True)
-        if all(not a.strip() or (_move(a, add, drop) or "").rstrip() == b.rstrip() for a, b in pairs):
-            places.append((start, add, drop))
-    return places
-
-
-def _move(line: str, add: str, drop: str) -> str | None:
-    """The line with its indentation changed; None where there is too little to drop."""
-    if not line.strip():
-        return line
-    return add + line.removeprefix(drop) if line.startswith(drop) else None
+    for wanted, becomes in (search, new), unnumbered(search, new):
+        for find in exactly, without_trailing_space, shifted, without_blank_lines:
+            places = find(lines, wanted, becomes)
+            if len(places) == 1:
+                return places[0]
+            if places:
+                raise _Wrong(_ambiguous(path, block, number, [start for start, _, _ in places]))
+    raise _Wrong(_not_found(path, lines, unnumbered(search, new)[0], block, number))
 
 
 # -- what to say -------------------------------------------------------------------------------------------------

@@ -6,6 +6,12 @@ from pathlib import PurePosixPath
 
 _MAX_PATH = 1000  # bytes
 _MAX_NAME = 255  # bytes
+# Where tests run: tracebacks and other output name the repository's files so.
+_SANDBOX = re.compile(
+    r"/tmp/troop/repo/|/repo/tree/|/(?:[^/]+/)*job-[0-9a-f]{8}/repo/|/(?:repo|testbed|workspace)/"  # noqa: S108 - a name
+)
+_IN_TRACEBACK = re.compile(r"File \"([^\"]+)\"(?:, line \d+.*)?")
+_LINE_NUMBER = re.compile(r"(?<=\w)(?::\d+){1,2}:?$|,? lines? \d+$")
 _GIT_NAME = re.compile(r"(\.git|git~\d+)[ .]*", re.IGNORECASE)  # also what other file systems take for `.git`
 
 
@@ -26,8 +32,16 @@ def path_problem(path: str) -> str:
 
 
 def normalised(path: str) -> str:
-    """The path without the quotes, back slashes and `./` with which models write it. Pure; may still be unsafe."""
-    plain = path.strip().strip("`\"'").replace("\\", "/")
+    """The path without the quotes, back slashes and `./` with which models write it. Pure; may still be unsafe.
+
+    A path as a traceback prints it loses the sandbox's folder and the line number.
+    """
+    plain = path.strip()
+    traced = _IN_TRACEBACK.fullmatch(plain)
+    plain = (traced[1] if traced else plain).strip("`\"'").replace("\\", "/")
+    if "." in plain.rpartition("/")[2]:
+        plain = _LINE_NUMBER.sub("", plain)
+    plain = _SANDBOX.sub("", plain, count=1) if _SANDBOX.match(plain) else plain
     return str(PurePosixPath(plain)) if plain else ""
 
 

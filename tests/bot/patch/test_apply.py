@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.llm.replies import Turn, parse_edit_turn
-from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace, apply, apply_onto
 from bot.patch.reader import Unreadable
 from bot.records import FileChange, Patch, Reply
 
@@ -323,3 +323,64 @@ def test_edits_on_top_of_an_earlier_patch() -> None:
     assert isinstance(back, Problem)
     assert "takes back" in back.text
     assert isinstance(apply_onto(earlier, [block("x = 1", "x = 2")], files.get), Problem)
+
+
+# -- byte order marks and paths ----------------------------------------------------------------------------------------
+
+
+BOM = "\ufeff"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        replace("m.py", ("import os", "import re")),
+        replace("m.py", (f"{BOM}import os", f"{BOM}import re")),
+        replace("m.py", (f"{BOM}import os", "import re")),
+        Create(path="m.py", text="import re\n\n\ndef f():\n    return 1\n"),
+        Create(path="m.py", text=f"{BOM}import re\n\n\ndef f():\n    return 1\n"),
+    ],
+)
+def test_a_byte_order_mark_is_kept(edit: FileEdit) -> None:
+    files = {"m.py": f"{BOM}import os\n\n\ndef f():\n    return 1\n"}
+    assert text_after(edit, files=files) == files["m.py"].replace("import os", "import re")
+    without = {"m.py": files["m.py"].removeprefix(BOM)}
+    assert text_after(edit, files=without) == without["m.py"].replace("import os", "import re"), "none is added"
+
+
+def test_a_definition_behind_a_byte_order_mark_is_found() -> None:
+    files = {"m.py": f"{BOM}def f():\n    return 1\n"}
+    edit = Redefine(path="m.py", text="def f():\n    return 2")
+    assert text_after(edit, files=files) == f"{BOM}def f():\n    return 2\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tmp/troop/repo/pkg/mod.py",
+        "/repo/tree/pkg/mod.py",
+        "/var/lib/troop/slot-1/job-0a1b2c3d/repo/pkg/mod.py",
+        "/repo/pkg/mod.py",
+        "/usr/lib/python3/site-packages/pkg/mod.py",
+        "pkg/mod.py:4",
+        "/tmp/troop/repo/pkg/mod.py:4:9",
+        'File "/tmp/troop/repo/pkg/mod.py", line 4, in f',
+        "a/pkg/mod.py",
+        "b/pkg/mod.py",
+    ],
+)
+def test_paths_as_tracebacks_and_diffs_print_them(path: str) -> None:
+    patch = run(replace(path, ("        return 1", "        return 3")))
+    assert isinstance(patch, Patch), patch
+    assert patch.paths == ("pkg/mod.py",)
+
+
+def test_a_new_file_below_the_sandboxes_root() -> None:
+    patch = run(Create(path="/tmp/troop/repo/pkg/new.py", text="x = 1\n"))
+    assert isinstance(patch, Patch), patch
+    assert patch.paths == ("pkg/new.py",)
+
+
+@pytest.mark.parametrize("path", ["/tmp/troop/repo/../x", "/tmp/troop/repo/.git/config", "/tmp/x.py"])
+def test_unsafe_paths_below_the_sandboxes_root_are_refused(path: str) -> None:
+    assert "the path " in problem(Create(path=path, text="x\n"))
