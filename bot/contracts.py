@@ -1,4 +1,4 @@
-"""The interfaces between the parts. Each method says what it mutates, when it is safe to call, what it raises."""
+"""The interfaces between the rooms. Each method says what it changes, when it is safe to call, and what it raises."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -56,11 +56,11 @@ class Sandbox(Protocol):
         """Run one job to its end or its time limit. Raises `SandboxError` where the sandbox itself failed for good."""
 
     async def close(self) -> None:
-        """Destroy whatever was started. Safe to call twice."""
+        """Destroy what was started. Safe to call twice."""
 
 
 class Progress(Protocol):
-    """Told by the stages how far they are; must return at once."""
+    """Gets from the stages how far they are; must return at once."""
 
     def update(self, state: RunState, done: int, total: int, note: str = "") -> None: ...
 
@@ -68,11 +68,11 @@ class Progress(Protocol):
 class Dispatcher(Protocol):
     """Carries job ids (`run:ID:ATTEMPT` or `command:ID`) from the web to a worker, at least once each.
 
-    The queue is not the truth: losing it loses nothing, since the sweeper enqueues again what the database says is due.
+    Losing the queue loses nothing: the sweeper enqueues again what the database says is due.
     """
 
     async def enqueue(self, job_id: str) -> None:
-        """Hand over. Raises `ConnectionError` where the queue can't be reached; the caller may ignore it."""
+        """Enqueue. Raises `ConnectionError` where the queue can't be reached; the caller may ignore it."""
 
     async def run(self) -> None:
         """Execute jobs until `close`, or until cancelled."""
@@ -82,7 +82,7 @@ class Dispatcher(Protocol):
 
 
 OUR_COMMENT = "<!-- troop"  # how every comment of ours begins
-MAY_WRITE = frozenset({"admin", "write"})  # answers of `IssueTracker.permission` that let somebody ask Troop for work
+MAY_WRITE = frozenset({"admin", "write"})  # permissions with which people may start runs and give commands
 
 
 class RepositoryHost(Protocol):
@@ -123,7 +123,7 @@ class IssueTracker(Protocol):
         """`admin`, `write`, `read` or `none`; raises where GitHub does not say, so that callers fail closed."""
 
     async def issue_state(self, repository: str, number: int) -> IssueState:
-        """The issue as it is now: a late or reordered delivery must not start what nobody wants any more."""
+        """The issue as it is now: a delivery may arrive late or out of order."""
 
     async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
         """Comments last edited before the moment, by people with write permission; ours and bots' left out."""

@@ -1,4 +1,4 @@
-"""`.troop.toml` of a repository's default branch: what its maintainers set, as far as the server lets them.
+"""`.troop.toml` of a repository's default branch: what its maintainers set, within what the server allows.
 
 ```toml
 [test]
@@ -13,13 +13,13 @@ image = "ruby:3.3"              # only what the server's TROOP_SANDBOX_IMAGES_AL
 setup = "bundle install"        # run once, with network, when the image is prepared
 
 [context]
-exclude = ["docs/**"]           # files that are not read
+exclude = ["docs/**"]           # files that are left out
 
 [run]
 trajectories = 20               # at most as many as the server samples
 ```
 
-A bad file is a `ConfigProblem` that its author is shown, never an exception.
+A bad file is a `ConfigProblem` that its author is shown, not an exception.
 """
 
 import re
@@ -34,14 +34,14 @@ from bot.records import Record
 from bot.settings import Settings
 
 FILE_NAME = ".troop.toml"
-MAX_SIZE = 16 * 1024  # characters; the parser takes the square of a key with thousands of dots
+MAX_SIZE = 16 * 1024  # characters; the parser takes quadratic time for a key with thousands of dots
 SCRIPT = "{script}"
 
 _SHELL = frozenset({"&&", "||", "|", ";", "&", ">", "<", ">>", "2>&1"})
 
 
 class RepoConfig(Record):
-    """What a repository says of itself. Commands are argv tuples; nothing is run through a shell unless it says so."""
+    """A repository's own settings. Commands are argv tuples, run without a shell unless they name one."""
 
     test_command: tuple[str, ...] = ()
     test_timeout: float | None = None  # seconds; None: the server's
@@ -71,17 +71,17 @@ def _argv(text: str) -> str:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ValueError(f"is no command line: {error}; check its quotes") from error
+        raise ValueError(f"is not a command line: {error}; check its quotes") from error
     if not words:
         raise ValueError("is empty; leave the key out, or give a command")
     if shell := _SHELL.intersection(words):
-        raise ValueError(f"is run without a shell, which {min(shell)} needs; write sh -c '...' around it")
+        raise ValueError(f"is run without a shell, which {min(shell)} needs; put it into sh -c '...'")
     return text
 
 
 def _with_script(text: str) -> str:
     if not any(SCRIPT in word for word in shlex.split(_argv(text))):
-        raise ValueError('must hold {script} where the test file\'s path goes, as in "ruby {script}"')
+        raise ValueError('must contain {script} in place of the test file\'s path, as in "ruby {script}"')
     return text
 
 
@@ -99,7 +99,7 @@ def _pattern(text: str) -> str:
 
 def _image(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text):
-        raise ValueError('is no image\'s name; they look like "python:3.12-slim"')
+        raise ValueError('is not an image\'s name; they look like "python:3.12-slim"')
     return text
 
 
@@ -203,11 +203,11 @@ def _line_of(text: str, path: tuple[str, ...]) -> int | None:
     return best
 
 
-# -- what the server lets them set -------------------------------------------------------------------------------
+# -- what the server allows -------------------------------------------------------------------------------
 
 
 def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
-    """The part of the config that the server's settings allow, and in words what of it is ignored.
+    """The part of the config that the server's settings allow, and messages about what is ignored.
 
     `repository_may_set` names the keys: test, scripts, context, trajectories, setup. An image must be one of
     `sandbox.images_allowed`, and numbers stay within the server's own.

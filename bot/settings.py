@@ -24,7 +24,7 @@ def _binary(size: object) -> object:
 
 
 def _words(value: object) -> object:
-    """The items of a list as people write it; a JSON list is one, too."""
+    """The items of a list: words, or a JSON list."""
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
@@ -46,7 +46,7 @@ class ModelSettings(BaseModel):
     tokenizer: str = ""  # folder of a tokenizer, for endpoints without /tokenize
     concurrency: int = Field(64, gt=0)  # calls under way at once
     timeout: float = Field(600.0, gt=0)  # seconds a call
-    first_answer_timeout: float = Field(180.0, gt=0)  # seconds; an endpoint silent for so long at first is given up
+    first_answer_timeout: float = Field(180.0, gt=0)  # seconds for the first answer of an endpoint
     retries: int = Field(4, ge=0)
 
 
@@ -56,7 +56,7 @@ class SolverSettings(BaseModel):
     profile: Literal["auto", "full", "compact"] = "auto"  # auto: compact for the bundled model, full for all others
     trajectories: int = Field(10, gt=0, le=4096)
     seed: int = 0
-    token_budget: int = Field(0, ge=0)  # prompt and completion tokens a run, then it goes on with what it has; 0: none
+    token_budget: int = Field(0, ge=0)  # prompt and completion tokens of a run; 0: no limit
     relevance_max_file_tokens: int = Field(100_000, gt=0)
     relevance_max_files: int = Field(2_000, gt=0)  # files that the relevance model reads, best lexical match first
     relevance_output_tokens: int = Field(4096, gt=0)
@@ -68,7 +68,7 @@ class SolverSettings(BaseModel):
     temperature: float = Field(0.5, ge=0, le=2)
     output_tokens: int = Field(16_384, gt=0)  # of one reply of a machine
     test_timeout: float = Field(100.0, gt=0)  # seconds
-    matrix_seconds: float = Field(0.0, ge=0)  # for all of the matrix, the most telling tests first; 0: no limit
+    matrix_seconds: float = Field(0.0, ge=0)  # for the whole matrix, the most informative tests first; 0: no limit
     own_tests_timeout: float = Field(900.0, gt=0)  # seconds, for the repository's own test command
     own_tests_candidates: int = Field(3, gt=0)  # the best-voted on which the repository's own tests run
     selection_top: int = Field(3, gt=0)
@@ -80,8 +80,8 @@ class SandboxSettings(BaseModel):
     """Env: `TROOP_SANDBOX_...`."""
 
     kind: Literal["auto", "docker", "process"] = "auto"  # the server takes docker only
-    image: str = "python:3.11-slim"  # of containers; must hold what the tests need
-    images_allowed: Words = ()  # that a repository's config may name
+    image: str = "python:3.11-slim"  # of containers; must have what the tests need
+    images_allowed: Words = ()  # images that a repository's config may name
     runtime: str = ""  # e.g. runsc
     concurrency: int = Field(0, ge=0)  # jobs at once; 0: one a processor
     memory: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(2 << 30)  # of one job, e.g. 512m or 2g
@@ -112,8 +112,8 @@ class Settings(BaseSettings):
     app_slug: str = "troop"  # our own login is `SLUG[bot]`
     private_key: SecretStr = SecretStr("")  # PEM text
     private_key_file: Path | None = None
-    token: SecretStr = SecretStr("")  # instead of an App: a fine-grained token, best of a machine user
-    token_login: str = ""  # that user's login, whose events are then ignored; empty where a person uses it, too
+    token: SecretStr = SecretStr("")  # instead of an App: a fine-grained token, preferably of a machine user
+    token_login: str = ""  # that user's login, whose events are ignored; empty if a person uses the account, too
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")  # still valid while secrets rotate
     repositories: Words = ()  # allow-list of owner/name patterns; empty: wherever the App is installed
@@ -132,15 +132,15 @@ class Settings(BaseSettings):
     redis_url: str = ""  # empty: the in-process queue
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65_535)
-    pages: bool = False  # serve the status pages to everybody who reaches the service, not to this machine alone
+    pages: bool = False  # serve the status pages to everybody, not to this machine alone
     workers: int = Field(2, gt=0)  # runs at once in one process
-    lease_seconds: float = Field(60.0, gt=0)  # a run whose worker is silent for so long is taken by another
+    lease_seconds: float = Field(60.0, gt=0)  # a run whose worker is silent for this long is taken over
     sweep_seconds: float = Field(15.0, gt=0)
-    max_crashes: int = Field(3, gt=0)  # a run that kills its worker so often is parked
+    max_crashes: int = Field(3, gt=0)  # a run that kills its worker this often is parked
     keep_days: float = Field(30.0, ge=4)  # deliveries and steps of ended runs; GitHub redelivers for 3 days
     work_dir: Path = Path("var")  # checkouts
     models_dir: Path = Path("var/models")  # where `troop models` puts what it fetches
-    engine_model: str = ""  # of Troop's own engine where no endpoint is named: a published model's name or a path
+    engine_model: str = ""  # for Troop's own engine, where no endpoint is set: a published model's name or a path
     engine_arguments: Words = ()  # of `troop engine`, beside the model, e.g. --dtype bfloat16
     checkout_max_bytes: int = Field(2_000_000_000, gt=0)
     checkout_timeout: float = Field(600.0, gt=0)  # seconds
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """What the environment and `.env` say. Raises `SettingsError`, which names each variable that can't be used."""
+    """Read the environment and `.env`. Raises `SettingsError`, which names each variable that can't be used."""
     try:
         return Settings()
     except ValidationError as error:
@@ -208,8 +208,8 @@ def checked(settings: Settings, *, receives: bool = True, works: bool = True) ->
     if works and settings.app_id and not settings.private_key.get_secret_value() and not key:
         raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
     if works and settings.app_id and key and not os.access(key, os.R_OK):
-        raise SettingsError(f"TROOP_PRIVATE_KEY_FILE: {key} can't be read; is it there, and this user's to read?")
-    sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` may not fall back to the plain process
+        raise SettingsError(f"TROOP_PRIVATE_KEY_FILE: {key} can't be read; does it exist, and may this user read it?")
+    sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` must not fall back to processes
     return settings.model_copy(update={"sandbox": sandbox})
 
 
@@ -218,7 +218,7 @@ def _variable(place: tuple[int | str, ...]) -> str:
 
 
 def unknown_variables() -> tuple[str, ...]:
-    """Names in the environment that begin as ours do and are none of ours: nobody reads them."""
+    """Environment variables that begin with TROOP_ but are not settings."""
     prefix = "TROOP_"
     known = set()
     for name, field in Settings.model_fields.items():

@@ -1,8 +1,8 @@
-"""The queue of several workers and machines: arq on Redis, kept behind our own Protocol.
+"""The queue of several workers and machines: arq on Redis, behind `contracts.Dispatcher`.
 
-What arq does by itself and must not: it pickles (here: JSON); it refuses an id whose result it keeps (nothing is
-kept); after `kill -9` it holds a job back until its time-out (`enqueue` lifts the dead worker's mark); SIGTERM cancels
-jobs at once (signals are not handed to it; `close` waits); an exception in its own loop ends it (`run` starts it anew).
+Where arq's defaults are changed: it pickles (here: JSON); it refuses an id whose result it keeps (no result is kept);
+after `kill -9` it holds a job back until its time-out (`enqueue` removes the dead worker's mark); SIGTERM cancels jobs
+at once (arq gets no signals; `close` waits); an exception in its loop ends it (`run` starts it again).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bot.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-JOB_TIMEOUT = 7 * 86_400.0  # seconds; leases say who lives, not the queue
+JOB_TIMEOUT = 7 * 86_400.0  # seconds; leases tell whether a worker lives, not the queue
 CONNECT_TIMEOUT = 1.0  # seconds
 ENQUEUE_TIMEOUT = 2.0  # seconds: GitHub waits for the web's answer
 LONGEST_PAUSE = 2.0  # seconds between attempts to reach a Redis that is away
@@ -58,7 +58,7 @@ class ArqDispatcher:
                 redis_url,
                 socket_connect_timeout=CONNECT_TIMEOUT,
                 socket_timeout=10 * CONNECT_TIMEOUT,
-                # Connections kept over a restart of Redis are dead; the first use finds out.
+                # Connections from before a restart of Redis are dead; the first use notices.
                 retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 3),
                 retry_on_error=[RedisConnectionError, RedisTimeoutError],
             )
@@ -70,14 +70,14 @@ class ArqDispatcher:
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._workers: dict[str, Worker] = {}
         self._loops: set[asyncio.Task[None]] = set()
-        self._finishing: set[asyncio.Task[Any]] = set()  # arq's tasks around jobs, of workers that were replaced
+        self._finishing: set[asyncio.Task[Any]] = set()  # tasks of arq workers that were replaced
         self._closing = False
 
     async def enqueue(self, job_id: str) -> None:
-        """One that waits or runs already is not taken again. Raises `ConnectionError` within seconds.
+        """A job that is waiting or running is ignored. Raises `ConnectionError` within seconds.
 
-        Call it only for what the database says is due: the mark by which arq keeps a job that it once started from
-        being started again is lifted, since the worker that set it may be dead.
+        Call it only for what the database says is due: arq's mark of a job that was started is removed, since the
+        worker that set it may be dead.
         """
         queue = self._key(queue_of(job_id))
         try:
@@ -91,7 +91,7 @@ class ArqDispatcher:
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             raise ConnectionError(
                 f"{job_id} is not queued: Redis at {self._where} can't be reached ({str(error) or 'timed out'}); "
-                "the sweeper will bring it"
+                "the sweeper enqueues it later"
             ) from error
 
     async def run(self) -> None:
@@ -119,7 +119,7 @@ class ArqDispatcher:
         if around:
             await asyncio.wait(around, timeout=max(grace, CONNECT_TIMEOUT))
         ending = set(self._loops)
-        while ending:  # once is not enough: the Redis client may swallow a cancellation that meets its answer
+        while ending:  # once is not enough: the Redis client may swallow a cancellation
             for loop in ending:
                 loop.cancel()
             _, ending = await asyncio.wait(ending, timeout=0.1)
@@ -130,7 +130,7 @@ class ArqDispatcher:
         return f"{self._prefix}:{queue}"
 
     async def _serve(self, queue: str) -> None:
-        """Run arq's worker; where Redis goes away, a new one once it is back. Jobs under way are not disturbed."""
+        """Run arq's worker, and a new one after Redis was away. Running jobs are not disturbed."""
         pause = 0.05
         while not self._closing:
             worker = self._workers[queue] = self._worker(queue)
@@ -142,7 +142,7 @@ class ArqDispatcher:
                     pause = 0.05
                 log.warning("Redis at %s is away (%s); trying again in %.2g s", self._where, error, pause)
             except Exception:
-                log.exception("arq's worker broke; starting it anew in %.2g s", pause)
+                log.exception("arq's worker failed; starting a new one in %.2g s", pause)
             finally:
                 for task in worker.tasks.values():
                     self._finishing.add(task)
@@ -171,7 +171,7 @@ class ArqDispatcher:
             task = asyncio.current_task()
             assert task is not None
             if job_id in self._running:
-                return  # picked a second time by this process; the first goes on
+                return  # this process runs it already
             self._running[job_id] = task
             following: str | None = None
             try:
@@ -182,7 +182,7 @@ class ArqDispatcher:
                     following = await self._handler(job_id)
             except (TryAgain, asyncio.CancelledError):
                 raise
-            except Exception:  # a handler is not to raise; the run stays in the database for the sweeper
+            except Exception:  # handlers should not raise; the run stays in the database for the sweeper
                 log.exception("job %s failed in its handler", job_id)
             finally:
                 del self._running[job_id]
@@ -197,7 +197,7 @@ class ArqDispatcher:
     def _finished(self, task: "asyncio.Task[Any]") -> None:
         self._finishing.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.info("Redis was away when a job ended (%s); the database has its end", task.exception())
+            log.info("Redis was away when a job ended (%s); the database has the result", task.exception())
 
 
 def _to_json(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The queue of a single process: asyncio, nothing kept. A restart loses it, and the sweeper fills it again."""
+"""The queue of a single process, in memory. A restart loses it, and the sweeper fills it again."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ class InProcessDispatcher:
         self._closing = False
 
     async def enqueue(self, job_id: str) -> None:
-        """One that waits or runs already is not taken again. Raises `ConnectionError` where the queue is full."""
+        """A job that is waiting or running is ignored. Raises `ConnectionError` where the queue is full."""
         queue = self._queues[queue_of(job_id)]
         if self._closing:
-            raise ConnectionError(f"{job_id} is not queued: the process is shutting down; the next one will find it")
+            raise ConnectionError(f"{job_id} is not queued: the process is shutting down; the next one finds it")
         if job_id in self._known:
             return
         if queue.qsize() >= self._limit:
-            raise ConnectionError(f"{job_id} is not queued: {self._limit} jobs wait already; the sweeper will bring it")
+            raise ConnectionError(f"{job_id} is not queued: {self._limit} jobs wait; the sweeper enqueues it later")
         self._known.add(job_id)
         queue.put_nowait(job_id)
 
@@ -76,7 +76,7 @@ class InProcessDispatcher:
         following: str | None = None
         try:
             following = await self._handler(job_id)
-        except Exception:  # a handler is not to raise; the run stays in the database for the sweeper
+        except Exception:  # handlers should not raise; the run stays in the database for the sweeper
             log.exception("job %s failed in its handler", job_id)
         finally:
             self._known.discard(job_id)
@@ -92,5 +92,5 @@ class InProcessDispatcher:
         finally:
             if task.done():
                 self._running.discard(task)
-            else:  # `_serve` itself was cancelled; whoever did that ends the job too
+            else:  # `_serve` was cancelled; whoever did that cancels the job too
                 task.add_done_callback(self._running.discard)

@@ -17,5 +17,5 @@ def queues(runs_at_once: int) -> Queues:
 
 
 def queue_of(job_id: str) -> str:
-    """The queue that takes the job. Raises ValueError for what is no job id."""
+    """The queue that takes the job. Raises ValueError for anything that is not a job id."""
     return parse(job_id).kind

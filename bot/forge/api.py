@@ -1,7 +1,7 @@
-"""How GitHub is called: tokens narrowed to one repository and one step, a pace for writes, retries that wait as told.
+"""Calls to GitHub: tokens limited to one repository and one step, paced writes, retries that wait as GitHub asks.
 
-PyGithub talks; nothing here knows what is asked. Every act is given as a whole, looks up before it creates, and is
-repeated as a whole: a time-out after a success finds what the first try made.
+PyGithub makes the requests. An act is retried as a whole and looks up before it creates, so that after a time-out the
+second attempt finds what the first one made.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ Permissions = Mapping[str, str]
 
 ATTEMPTS = 6  # of one act
 MAX_PAGES = 50  # of a list
-PATIENCE = 300.0  # seconds that one act may wait for GitHub in all; more is left to the queue
-_RENEW = 300.0  # seconds before its end that a token is no longer used
+PATIENCE = 300.0  # seconds that one act may wait in total; after that the queue retries the job
+_RENEW = 300.0  # seconds before it expires that a token is replaced
 _TIMEOUT = 30  # seconds a request
 
-logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub tells every retry and every wait
+logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every retry and every wait
 
 
 class Pace:
@@ -73,15 +73,15 @@ class GitHubApi:
         if installation_id is not None and not settings.app_id:
             raise SettingsError("TROOP_APP_ID is not set, but the delivery comes from an App's installation; set it")
         if installation_id is None and not settings.token.get_secret_value():
-            raise SettingsError("neither an App's installation nor TROOP_TOKEN is there to reach GitHub with; set one")
+            raise SettingsError("there is neither an App's installation nor TROOP_TOKEN; set one of them")
 
-    # -- one act, repeated until it is done
+    # -- one act, retried until it succeeds
 
     async def act(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
-        """Carry out the act, again where GitHub asks to wait or breaks down. `what` is for messages, e.g. `comment`.
+        """Carry out the act, again where GitHub asks to wait or fails. `what` is for messages, e.g. `comment`.
 
-        Raises `RateLimited` where GitHub asks for more patience than a worker should have, `Refused` where it refuses
-        for good, `ForgeError` where it stays broken.
+        Raises `RateLimited` where GitHub asks to wait longer than `PATIENCE`, `Refused` where it refuses for good,
+        `ForgeError` where it stays broken.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Trouble),
@@ -102,14 +102,14 @@ class GitHubApi:
             if _is_rate_limit(error):
                 raise _Trouble(f"GitHub limits the rate ({what})", rate_limit=error) from error
             raise _Trouble(
-                f"GitHub is out of order ({what}): status {error.status}; it is tried again later"
+                f"GitHub answered with an error ({what}): status {error.status}; it is tried again later"
             ) from error
         except requests.RequestException as error:
             raise _Trouble(f"GitHub did not answer ({what}): {type(error).__name__}; tried again later") from error
         except (ValueError, LookupError, TypeError, AssertionError) as error:
-            # Cut off, or the page of something that stands between us.
+            # The answer was cut off, or comes from a proxy.
             raise _Trouble(
-                f"GitHub's answer can't be read ({what}): {type(error).__name__}; is it GitHub's?"
+                f"GitHub's answer can't be read ({what}): {type(error).__name__}; is a proxy answering?"
             ) from error
 
     async def _authorised(self, act: Callable[[], Awaitable[T]]) -> T:
@@ -128,10 +128,10 @@ class GitHubApi:
         return await asyncio.to_thread(self._with_client, Auth.Token(token), call)
 
     async def write(self, repository: str, permissions: Permissions, call: Callable[[Github], T]) -> T:
-        """One call that changes something: no faster than GitHub asks for.
+        """One call that changes something, paced as GitHub asks.
 
-        Cancelled, it still ends before this returns: a write under way can't be taken back, and must not arrive after
-        what is written next.
+        When cancelled, it waits for the request to end: a request under way can't be taken back, and must not arrive
+        after the next one.
         """
         await self._wait_for_pace()
         under_way = asyncio.ensure_future(self.read(repository, permissions, call))
@@ -169,11 +169,11 @@ class GitHubApi:
     # -- tokens
 
     def forget_tokens(self) -> None:
-        """Mint anew: GitHub took one for expired."""
+        """Drop all tokens, after GitHub refused one."""
         self._tokens.clear()
 
     async def token(self, repository: str, permissions: Permissions) -> str:
-        """A token for that repository that may do only this; the operator's own where there is no App."""
+        """A token limited to that repository and these permissions; the operator's own where there is no App."""
         if self._installation_id is None:
             return self._settings.token.get_secret_value()
         key = (repository, tuple(sorted(permissions.items())))
@@ -235,11 +235,11 @@ def _private_key(settings: Settings) -> str:
         except OSError as error:
             raise SettingsError(f"TROOP_PRIVATE_KEY_FILE can't be read: {error}") from error
     if not text:
-        raise SettingsError("TROOP_PRIVATE_KEY or TROOP_PRIVATE_KEY_FILE is missing; GitHub gives it with the App")
-    return text.replace("\\n", "\n")  # as many hosts store it in one line
+        raise SettingsError("set TROOP_PRIVATE_KEY or TROOP_PRIVATE_KEY_FILE; the App's settings on GitHub make a key")
+    return text.replace("\\n", "\n")  # many hosts store it on one line
 
 
-# -- what an answer means ----------------------------------------------------------------------------------------
+# -- answers ----------------------------------------------------------------------------------------
 
 
 def _headers(error: GithubException) -> dict[str, str]:
@@ -324,12 +324,12 @@ def _refusal(what: str, error: GithubException) -> ForgeError:
     message = _message(error)
     if error.status == 401:
         return Refused(
-            f"GitHub knows no such credentials ({what}): {message}; check the App's id and key, or the token"
+            f"GitHub does not accept the credentials ({what}): {message}; check the App's id and key, or the token"
         )
     if error.status == 403:
         wanted = _headers(error).get("x-accepted-github-permissions", "")
         hint = f"; it requires the permission {wanted}" if wanted else "; check the App's permissions"
         return Refused(f"GitHub refused ({what}): {message}{hint}")
     if error.status in (404, 410, 451):
-        return Refused(f"GitHub has no such thing, or not for us ({what}): {message}; is the App installed there?")
-    return ForgeError(f"GitHub could not do it ({what}): {message}")
+        return Refused(f"GitHub finds nothing that we may see ({what}): {message}; is the App installed there?")
+    return ForgeError(f"GitHub refused the request ({what}): {message}")

@@ -1,4 +1,4 @@
-"""What branches are called, a function of the issue, so that a run published twice has one branch; and their push."""
+"""Names of branches, and their push. A name depends on the issue alone, so a run published twice has one branch."""
 
 import re
 import unicodedata
@@ -8,25 +8,25 @@ from bot.contracts import RepositoryHost
 from bot.errors import BranchTaken
 from bot.records import Checkout, Issue, Patch, Report
 
-PREFIX = "troop/"  # what every branch of ours begins with; no other is ever written
+PREFIX = "troop/"  # of every branch that Troop writes
 _SLUG = 40  # characters
 _PULL_NUMBER = re.compile(r"/pull/([1-9][0-9]*)$")
 
 
 def branch_of(issue: Issue) -> str:
-    """`troop/issue-12-short-title`. Nothing of the title but letters and digits gets through (attack 18)."""
+    """`troop/issue-12-short-title`. Only letters and digits of the title are kept (attack 18)."""
     return f"{PREFIX}{'-'.join(part for part in ('issue', str(issue.number), _slug(issue.title)) if part)}"
 
 
 def other_branch_of(report: Report) -> str:
-    """Where the first one was taken over by people: named after the winner too, so that it is another every time."""
+    """The branch where people have committed to the first one. The winner's id is part of its name."""
     winner = report.verdict.winner
     patch = report.verdict.ballot.candidates[winner].patch.id if winner is not None else "none"
     return f"{branch_of(report.issue)}-{patch[:8]}"
 
 
 def local_branch_of(issue: Issue, patch: Patch) -> str:
-    """`troop/short-title-1a2b3c4d`, where issues have no numbers: another patch is another branch."""
+    """`troop/short-title-1a2b3c4d`, where issues have no numbers; each patch has its own branch."""
     return f"{PREFIX}{_slug(issue.title) or 'issue'}-{patch.id[:8]}"
 
 

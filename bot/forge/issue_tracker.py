@@ -26,9 +26,9 @@ _PULL = {"pull_requests": "write", "contents": "read"}
 
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?")
 _LABEL_LOOKS = {
-    "running": ("fbca04", "A troop of candidate fixes is being sampled and tested"),
+    "running": ("fbca04", "Candidate fixes are being sampled and tested"),
     "done": ("0e8a16", "The votes are counted"),
-    "failed": ("d93f0b", "The run came to no end; its comment says why"),
+    "failed": ("d93f0b", "The run failed; its comment says why"),
 }
 
 
@@ -47,7 +47,7 @@ class GitHubTracker:
     async def permission(self, repository: str, user: str) -> str:
         """https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user"""
         if not _LOGIN.fullmatch(user):
-            raise Refused(f"{user[:100]!r} can't be a login")
+            raise Refused(f"{user[:100]!r} is not a login")
 
         def ask(client: Github) -> str:
             try:
@@ -55,21 +55,21 @@ class GitHubTracker:
             except GithubException as error:
                 if error.status != 404:
                     raise
-                return "none"  # no such user, or none that GitHub tells us of
+                return "none"  # no such user, or none that GitHub shows us
 
         answer = await self._api.act("permission", lambda: self._api.read(repository, _METADATA, ask))
         if answer not in ("admin", "write", "read", "none"):
-            raise ForgeError(f"GitHub told an unknown permission of {user}: {answer[:50]!r}")
+            raise ForgeError(f"GitHub answered with an unknown permission of {user}: {answer[:50]!r}")
         return answer
 
     async def own_login(self) -> str:
-        """Who we are: the App's bot, or the token's user."""
+        """Our own login: the App's bot, or the token's user."""
         if not self._login:
 
             def ask(client: Github) -> str:
                 return client.get_user().login
 
-            self._login = await self._api.act("who we are", lambda: self._api.read("", {}, ask))
+            self._login = await self._api.act("own login", lambda: self._api.read("", {}, ask))
         return self._login
 
     # -- the issue
@@ -83,7 +83,7 @@ class GitHubTracker:
         )
 
     async def resolve_issue(self, repository: str, number: int) -> int:
-        """Only a pull request that we opened tells its issue: anybody may write our marker into theirs."""
+        """The marker counts only in a pull request that we opened: anybody may write it into theirs."""
         issue = await self._issue(repository, number)
         if issue["pull_request"] is None or (issue["user"] or {}).get("login") != await self.own_login():
             return number
@@ -98,8 +98,8 @@ class GitHubTracker:
         return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, ask))
 
     async def comments_before(self, repository: str, number: int, moment: datetime) -> tuple[IssueComment, ...]:
-        """Text is cleaned of what people who look at the issue don't see. GitHub's times have whole seconds: a comment
-        of the very second of the label is left out, since nobody can say which came first."""
+        """Text that readers of the issue don't see is removed. GitHub's times are whole seconds, so a comment of the
+        same second as the label is left out: it may have come later."""
         moment = moment.astimezone(UTC)
         own = await self.own_login()
         kept = []
@@ -122,7 +122,7 @@ class GitHubTracker:
     # -- comments and labels
 
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
-        """The marker stands first in the body; only a comment of our own can carry it."""
+        """The marker is the first line of the body, and counts only in our own comments."""
         if marker not in body:
             body = f"{marker}\n{body}"
         text = outgoing(body, self._secrets)
@@ -161,7 +161,7 @@ class GitHubTracker:
         return None
 
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
-        """The new label comes before the old ones go: who watches never sees the issue without one of ours."""
+        """The new label is added before the old ones are removed, so that the issue always has one."""
         await self._api.act("labels", lambda: self._set_label(repository, number, label, known))
 
     async def _set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
@@ -180,13 +180,13 @@ class GitHubTracker:
                         url = path_of(repository, "issues", number, "labels", old)
                         client.requester.requestJsonAndCheck("DELETE", url)
                     except GithubException as error:
-                        if error.status != 404:  # somebody was faster
+                        if error.status != 404:  # somebody removed it first
                             raise
 
                 await self._api.write(repository, _ISSUES, remove)
 
     async def _ensure_label(self, repository: str, label: str) -> None:
-        """Give a new label its colour; without this GitHub would make it grey."""
+        """Create the label with its colour; GitHub would make it grey."""
         looks = _LABEL_LOOKS.get(label.rpartition(": ")[2])
         if looks is None:
             return
@@ -204,7 +204,7 @@ class GitHubTracker:
             try:
                 client.get_repo(repository).create_label(label, *looks)
             except GithubException as error:
-                if error.status != 422:  # made meanwhile
+                if error.status != 422:  # created meanwhile
                     raise
 
         if not await self._api.read(repository, _ISSUES, exists):

@@ -1,11 +1,10 @@
 """A checkout as a `RepositoryHost`: `troop solve PATH` needs no GitHub.
 
-What people expect is that the files in front of them are solved. So the commit that a run begins with is HEAD with what
-their git calls changed on disk, and untracked files that it does not ignore (`bot.git.snapshot`). If there are any,
-they are a commit on top of HEAD: the branch that is written in the end then has it beneath the fix, and a cherry-pick
-takes the fix alone. The user's work tree, index, HEAD and configuration are never changed; the one thing that is
-written is the branch `troop/...` (and its objects). A folder that is no git repository is copied as it is, and no
-branch can be written there.
+People expect Troop to work on the files that they see. So a run starts from HEAD with what their git calls changed on
+disk, and with untracked files that it does not ignore (`bot.git.snapshot`). If there are any, they become a commit on
+top of HEAD: the branch has it below the fix, and a cherry-pick takes the fix alone. The user's work tree, index, HEAD
+and configuration are never changed; only the branch `troop/...` and its objects are written. A folder without git is
+copied as it is, and gets no branch.
 """
 
 import asyncio
@@ -25,12 +24,12 @@ from bot.records import Checkout, Patch
 AUTHOR = Author(name="troop", email="troop@localhost")
 MAX_BYTES = 2_000_000_000
 SECONDS = 600.0
-# In a folder without git nobody says what is not source; these never are.
+# In a folder without git nothing says what to ignore; these are never source.
 _NEVER_SOURCE = ("__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".tox/", ".mypy_cache/", ".pytest_cache/")
 _IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
-    # Dated at the beginning of time: the same files are the same commit, so that an interrupted run finds its journal.
+    # Dated 1970: the same files are the same commit, so that an interrupted run finds its journal.
     for part, value in (("NAME", AUTHOR.name), ("EMAIL", AUTHOR.email), ("DATE", "@0 +0000"))
 }
 _ALLOW_FILE = ("protocol.file.allow=always",)
@@ -47,7 +46,7 @@ class LocalCheckout:
         self._is_repository = False
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
-        """Copy what is on disk. `commit` (of a run that goes on) must be what is on disk still."""
+        """Copy what is on disk. Where `commit` is given (a run that continues), it must still be what is on disk."""
         if not await asyncio.to_thread(self._path.is_dir):
             raise CheckoutError(f"{self._path} is not a folder; give the path of a checkout")
         self._is_repository = await self._top_level() == self._path
@@ -64,14 +63,14 @@ class LocalCheckout:
         tree = await self._snapshot(workspace, head)
         found = await self._commit(workspace, tree, head)
         if commit and found != check_commit(commit):
-            raise CheckoutError(f"the files in {self._path} have changed since the run began; start it anew")
+            raise CheckoutError(f"the files in {self._path} have changed since the run began; start again")
         if head and found != head:
-            self._say("uncommitted changes are part of what is solved: they become a commit beneath the fix")
+            self._say("uncommitted changes are included, as a commit below the fix")
         await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES)
         return found
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
-        """By `AUTHOR`. Any patch is committed: whoever asked reads it on their own disk."""
+        """By `AUTHOR`. Any patch is committed: the policy is for what Troop publishes."""
         return await commit_patch(checkout, patch, message, AUTHOR, moment)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
@@ -82,9 +81,9 @@ class LocalCheckout:
         reference = f"refs/heads/{check_branch(branch)}"
         check_commit(commit)
         if not branch.startswith(PREFIX):
-            raise Refused(f"{branch!r} is not Troop's to write: its branches begin with {PREFIX!r}")
+            raise Refused(f"{branch!r} can't be written: Troop's branches begin with {PREFIX!r}")
         if not self._is_repository:
-            self._say("no branch is written: this is no git repository")
+            self._say("no branch is written: this is not a git repository")
             return
         workspace = Workspace(checkout)
         await self._check_own(workspace, branch, commit)
@@ -106,7 +105,7 @@ class LocalCheckout:
         theirs = (await self._git(*arguments)).decode(errors="replace").strip().strip("<>")
         ours = (await workspace.git("show", "-s", "--format=%ce", new)).decode(errors="replace").strip()
         if theirs and theirs != ours:
-            raise BranchTaken(f"{branch} has a commit that is not Troop's; it is left alone: rename or delete it")
+            raise BranchTaken(f"{branch} has a commit that is not Troop's; rename or delete the branch")
 
     async def _git(self, *arguments: str, config: Sequence[str] = (), stdin: bytes = b"") -> bytes:
         return await git(*arguments, cwd=self._path, config=config, stdin=stdin, limits=Limits(SECONDS))
@@ -129,7 +128,7 @@ class LocalCheckout:
             return ""
 
     async def _borrow_objects(self, workspace: Workspace) -> None:
-        """Read the user's objects where they are; a shallow clone's history ends where it ends there."""
+        """Read the user's objects in place; a shallow clone stays as shallow as it is."""
         paths = await self._git("rev-parse", "--git-path", "objects", "--git-path", "shallow")
         objects, shallow = (self._path / os.fsdecode(line) for line in paths.splitlines())
 
@@ -143,7 +142,7 @@ class LocalCheckout:
         await asyncio.to_thread(borrow)
 
     async def _snapshot(self, workspace: Workspace, head: str) -> str:
-        """The tree of what is on disk, built in an index of our own."""
+        """The tree of what is on disk, built in a separate index."""
         if self._is_repository:
             return await snapshot(self._path, head, workspace, SECONDS, MAX_BYTES)
         listing = ("ls-files", "-z", "--others", "--exclude-standard")
@@ -168,7 +167,7 @@ class LocalCheckout:
         return (await workspace.git("write-tree")).decode().strip()
 
     def _is_source(self, name: bytes) -> bool:
-        """Regular files and links; a folder here is another repository within."""
+        """Regular files and links; a folder in the list is a nested repository."""
         path = os.path.join(os.fsencode(self._path), name)
         return os.path.islink(path) or os.path.isfile(path)
 

@@ -1,4 +1,4 @@
-"""Hidden markers: HTML comments by which a comment of ours is found again. Every comment of ours begins with one."""
+"""Hidden markers: the HTML comment at the start of every comment of ours, by which it is found again."""
 
 import re
 
@@ -13,7 +13,7 @@ ALTERNATIVES = "<!-- troop:alternatives -->"
 
 
 def issue_marker(number: int) -> str:
-    """Stands first in a pull request's body: the issue that it answers."""
+    """The first line of a pull request's body: which issue it answers."""
     return f"<!-- troop:issue={number} -->"
 
 
@@ -24,10 +24,10 @@ def issue_of(body: str) -> int | None:
 
 
 def answer_marker(command_id: int, name: CommandName) -> str:
-    """Of the answer to one command: executed twice, it is answered once."""
+    """Marks the answer to one command: a command executed twice is answered once."""
     return f"<!-- troop:answer={command_id} {name} -->"
 
 
 def refusal_marker(login: str) -> str:
-    """Of the one reply to somebody who may not give commands."""
+    """Marks the one reply to somebody who may not give commands."""
     return f"<!-- troop:may-not={login} -->"

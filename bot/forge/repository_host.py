@@ -26,7 +26,7 @@ _READ = {"contents": "read"}
 _PUSH = {"contents": "write"}
 
 GIT_ATTEMPTS = 4
-# What git says of HTTP: it has exit codes for none of it.
+# What git prints of HTTP errors, for which it has no exit codes.
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
 _BROKEN = re.compile(
@@ -46,13 +46,13 @@ class GitHubHost:
         self._secrets = tuple(secrets)
 
     async def _git(self, repository: str, permissions: dict[str, str], use: Callable[[Remote], Awaitable[T]]) -> T:
-        """Use git over HTTP, with a token for this step, again where GitHub breaks down or takes the token for expired.
+        """Use git over HTTP with a token for this step; again where GitHub fails or refuses the token.
 
         Raises `Refused` where GitHub refuses for good.
         """
         web = self._settings.github_web_url.rstrip("/")
         if urlsplit(web).scheme not in ("http", "https"):
-            raise ForgeError(f"TROOP_GITHUB_WEB_URL is no web address: {web!r}")
+            raise ForgeError(f"TROOP_GITHUB_WEB_URL is not a web address: {web!r}")
         url = f"{web}/{_checked_name(repository)}.git"
 
         async def attempt() -> T:
@@ -76,7 +76,7 @@ class GitHubHost:
         return await retrying(attempt)
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
-        """With a token that may only read."""
+        """With a read-only token."""
         limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
         workspace = Workspace(target)
 
@@ -94,11 +94,11 @@ class GitHubHost:
         return await commit_patch(checkout, patch, redact(message, self._secrets), self._author, moment)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
-        """With a token that may write contents, minted now. Raises `Refused` where the branch is not Troop's own."""
+        """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""
         check_branch(branch)
         check_commit(commit)
         if not branch.startswith(PREFIX):
-            raise Refused(f"{branch!r} is not Troop's to push: its branches begin with {PREFIX!r}")
+            raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
         workspace = Workspace(checkout)
         await self._git(repository, _PUSH, lambda remote: self._push(workspace, remote, branch, commit, force=force))
 
@@ -106,12 +106,12 @@ class GitHubHost:
         reference = f"refs/heads/{branch}"
         old = await self._tip(workspace, remote, reference)
         if old == commit:
-            return  # also where an earlier push arrived, and only its answer was lost
+            return  # also where an earlier push arrived and its answer was lost
         if old and not force:
             raise Refused(f"the branch {branch} exists already, at {old[:10]}")
         if old:
             await self._check_own(workspace, remote, branch, old, commit)
-        lease = f"--force-with-lease={reference}:{old}"  # nothing if it must not exist yet
+        lease = f"--force-with-lease={reference}:{old}"  # empty: it must not exist yet
         arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
         await workspace.git("push", *arguments, remote=remote, limits=Limits(self._settings.checkout_timeout))
 
@@ -125,13 +125,13 @@ class GitHubHost:
         return ""
 
     async def _check_own(self, workspace: Workspace, remote: Remote, branch: str, old: str, new: str) -> None:
-        """Raise `Refused` where the branch's newest commit was made by somebody else: their work is not thrown away."""
+        """Raise `BranchTaken` where the branch's newest commit was made by somebody else."""
         limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
         await workspace.fetch(remote, old, seconds=seconds, max_bytes=2 * limit)
         emails = await workspace.git("show", "-s", "--format=%ce", old, new)
         theirs, ours = emails.decode(errors="replace").splitlines()
         if theirs != ours:
-            raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]}); it is left alone")
+            raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]})")
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -145,5 +145,5 @@ def _checked_name(repository: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]{1,100}", repository) or repository.endswith(
         ("/.", "/..")
     ):
-        raise ForgeError(f"{repository[:200]!r} is no repository's name; owner/name is wanted")
+        raise ForgeError(f"{repository[:200]!r} is not a repository's name; names look like owner/name")
     return repository

@@ -1,1 +1,1 @@
-"""A change of a repository as git objects: the safe git command, checkouts and commits."""
+"""A change as git objects: the safe git command, checkouts and commits."""

@@ -1,7 +1,7 @@
-"""What a build left in a checkout and git ignores, but imports and tests need: for `troop solve` on people's own disks.
+"""Files that a build wrote and git ignores, but that imports and tests need: for `troop solve` on a local checkout.
 
 A version file that a build backend writes (`_version.py`), the metadata of an editable install, extension modules,
-`node_modules`. Nothing else that is ignored is taken: that is where people keep their secrets.
+`node_modules`. No other ignored file is taken: people keep their secrets there.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _NEVER = {".venv", "venv", ".tox", ".nox", ".git", "site-packages", "build", "di
 
 
 def is_built(path: str) -> bool:
-    """Whether an ignored file is one that a build writes where the source is used from. Pure."""
+    """Whether an ignored file is one that a build writes beside the source. Pure."""
     pure = PurePosixPath(path)
     if pure.parts[0] == "node_modules":
         return True
@@ -31,10 +31,10 @@ def is_built(path: str) -> bool:
 
 
 async def copy_built(source: Path, target: Path) -> tuple[tuple[str, ...], str]:
-    """Copy the built files of the checkout `source` into the folder `target`, where nothing is overwritten.
+    """Copy the built files of the checkout `source` into the folder `target`; nothing there is overwritten.
 
-    The paths that were copied, and in words what was left out. Links are not followed; one within `node_modules` is
-    kept as a link where it stays within.
+    Returns the paths that were copied, and in words what was left out. Links are not followed; a link within
+    `node_modules` that stays within is copied as a link.
     """
     try:
         listing = await git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", cwd=source)
@@ -71,7 +71,7 @@ def _copy(source: Path, target: Path, names: list[str]) -> tuple[tuple[str, ...]
 
 
 def remove_built(target: Path, copied: tuple[str, ...]) -> None:
-    """Take them out again, with the folders that are empty then."""
+    """Remove them again, with the folders that are empty then."""
     for name in copied:
         (target / name).unlink(missing_ok=True)
         folder = (target / name).parent

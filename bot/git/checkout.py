@@ -1,7 +1,7 @@
-"""Checkout: the repository on our disk, without what could lead out of it.
+"""Checkout: the repository on our disk, without links that lead out of it.
 
-What is unsafe is left out of the tree and named, so that one odd link costs a run nothing; the commits that are made
-later keep it, since they are built on the commit's own tree.
+An unsafe link is left out of the tree and named, so that it does not fail the run. Commits that are made later keep
+it, since they are built on the commit's own tree.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ _POINTER_SIZE = 1024  # bytes; a Git LFS pointer is smaller
 
 
 async def check_out(host: RepositoryHost, repository: str, target: Path, commit: str = "") -> Checkout:
-    """Clone the default branch's newest commit, or the given one, into `target` and look it through.
+    """Clone the default branch's newest commit, or the given one, into `target`, and look for what is unsafe.
 
-    Mutates `target` alone, and begins it anew. Raises `CheckoutError` where the repository is empty, too large, or
+    Changes only `target`, which is emptied first. Raises `CheckoutError` where the repository is empty, too large, or
     can't be written to disk, and `ForgeError` where the host refuses.
     """
     try:
@@ -36,7 +36,7 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
     workspace = Workspace(target)
     modules = await _submodules(workspace, found)
     links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree)
-    left_out = [f"{path} is a submodule: its content is elsewhere" for path in modules]
+    left_out = [f"{path} is a submodule, which is not fetched" for path in modules]
     left_out += [f"{path} is a symbolic link that leads out of the repository" for path in links]
     return Checkout(
         root=str(workspace.tree),
@@ -55,7 +55,7 @@ async def _submodules(workspace: Workspace, commit: str) -> list[str]:
 
 
 def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """Links that led out (removed now), regular files, and those that are Git LFS pointers."""
+    """Links that led out (they are removed), regular files, and those that are Git LFS pointers."""
     links, files, pointers = [], [], []
     for folder, folders, names in os.walk(root):
         for name in [*folders, *names]:

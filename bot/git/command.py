@@ -1,8 +1,8 @@
-"""Git, made safe: argv only, nobody's configuration, no hooks, no submodules, no prompts; time and size capped.
+"""Git, called safely: no user or system configuration, no hooks, no submodules, no prompts; time and size are limited.
 
 A repository is untrusted: its names end up in argv, its objects on our disk. So every name that reaches git is checked
-here (`check_branch`, `check_commit`), secrets travel in the environment alone, never in argv, in a URL or in a file,
-and what git prints is redacted before it becomes a message.
+here (`check_branch`, `check_commit`). Secrets are passed in the environment, never in argv, a URL or a file, and what
+git prints is redacted before it becomes a message.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SAFE = (
     "core.autocrlf=false",
     "core.quotePath=false",
     "credential.helper=",
-    "http.followRedirects=false",  # a redirect would carry the token elsewhere
+    "http.followRedirects=false",  # a redirect would send the token elsewhere
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
     "gc.auto=0",
@@ -40,10 +40,10 @@ _SAFE = (
     "init.templateDir=",
     "advice.detachedHead=false",
 )
-# What may pass from our own environment: where programs are, and how the network is reached.
+# Passed on from our own environment: where programs are, and how the network is reached.
 _PASSED = re.compile(r"PATH|TMPDIR|SSL_CERT_(FILE|DIR)|GIT_SSL_CAINFO|(?i:(https?|no|all)_proxy)")
 _POLL = 0.1  # seconds between two looks at a growing folder
-# Stricter than git-check-ref-format(1): what can be mistaken for an option, a path or an expression is no name.
+# Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
 _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -52,20 +52,20 @@ def check_branch(name: str) -> str:
     """The name, if it can be a branch. Raises `ForgeError`."""
     bad_part = any(part.endswith((".", ".lock")) for part in name.split("/"))
     if not _BRANCH.fullmatch(name) or name.endswith("/") or ".." in name or bad_part or name == "HEAD":
-        raise ForgeError(f"{name[:100]!r} can't be used as a branch's name; give it letters, digits, '-', '.' and '/'")
+        raise ForgeError(f"{name[:100]!r} can't be used as a branch's name; use letters, digits, '-', '.' and '/'")
     return name
 
 
 def check_commit(name: str) -> str:
     """The name, if it is a full object name. Raises `ForgeError`."""
     if not _COMMIT.fullmatch(name):
-        raise ForgeError(f"{name[:100]!r} is no commit; 40 hexadecimal digits are wanted")
+        raise ForgeError(f"{name[:100]!r} is not a commit's full name, which has 40 hexadecimal digits")
     return name
 
 
 @dataclass(frozen=True)
 class Remote:
-    """Where to fetch from and push to. The token goes into an HTTP header by way of the environment."""
+    """Where to fetch from and push to. The token is sent in an HTTP header, configured by environment variables."""
 
     url: str
     token: str = ""
@@ -157,18 +157,18 @@ async def _supervise(ended: "asyncio.Future[tuple[bytes, bytes]]", name: str, li
             if size > limits.max_bytes:
                 raise CheckoutError(
                     f"the repository takes more than {limits.max_bytes:,} bytes; "
-                    "raise TROOP_CHECKOUT_MAX_BYTES if it may"
+                    "raise TROOP_CHECKOUT_MAX_BYTES to allow it"
                 )
         if ended.done():
             return
         if loop.time() >= deadline:
             raise CheckoutError(
-                f"git {name} took more than {limits.seconds:g} s; raise TROOP_CHECKOUT_TIMEOUT if it may"
+                f"git {name} took more than {limits.seconds:g} s; raise TROOP_CHECKOUT_TIMEOUT to allow it"
             )
 
 
 def folder_size(folder: Path, enough: int) -> int:
-    """Bytes on disk below the folder; counting stops past `enough`."""
+    """Bytes on disk below the folder; counting stops beyond `enough`."""
     total = 0
     stack = [str(folder)]
     while stack and total <= enough:

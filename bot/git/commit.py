@@ -1,7 +1,7 @@
-"""A patch as a commit, built by git's plumbing: the work tree is never touched, no filter and no hook ever runs.
+"""A patch as a commit, built with git's plumbing: the work tree is not touched, and no filter or hook runs.
 
 Deterministic: the same patch on the same commit, with the same message, author and moment, is the same commit, so that
-whatever is done twice is done once.
+a repeated step changes nothing.
 """
 
 import tempfile
@@ -18,14 +18,14 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class Author(Record):
-    """Who commits. The e-mail address also tells Troop's own commits from other people's."""
+    """Who commits. By the e-mail address Troop also recognises its own commits."""
 
     name: str
     email: str
 
 
 async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: Author, moment: datetime | None) -> str:
-    """The commit (its full name) that has the patch on top of the checkout's commit.
+    """Commit the patch on top of the checkout's commit; the new commit's full name.
 
     Files that the patch does not touch keep their modes and links; a touched file keeps its executable bit. `moment`
     dates it; None takes the base commit's date. Raises `CheckoutError` for a path that can't be or must not be changed.
@@ -47,7 +47,7 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
         if change.text is None:
             lines.append(f"0 {'0' * len(base)}\t{change.path}")
             continue
-        # `--path` lets .gitattributes settle the line endings, as `git add` would.
+        # With `--path`, .gitattributes decides the line endings, as for `git add`.
         content = change.text.encode("utf-8", "surrogateescape")
         blob = await workspace.git("hash-object", "-w", "--stdin", f"--path={change.path}", stdin=content)
         bits = "100755" if change.executable or mode == "100755" else "100644"
@@ -78,11 +78,11 @@ async def _commit_tree(
 
 
 async def _modes(workspace: Workspace, base: str, patch: Patch) -> dict[str, str]:
-    """The modes that the touched paths have in the base commit. Raises where a parent of one is no folder."""
+    """Modes of the touched paths in the base commit. Raises `CheckoutError` where a parent of one is not a folder."""
     modes = {}
     parents = {str(parent) for path in patch.paths for parent in Path(path).parents if str(parent) != "."}
     wanted = sorted({*patch.paths, *parents})
-    # Pathspecs must be taken by the letter, or a `*` in a path would match others.
+    # Literal pathspecs, or a `*` in a path would match others.
     listing = await workspace.git("--literal-pathspecs", "ls-tree", "-z", base, "--", *wanted) if wanted else b""
     for entry in listing.split(b"\0"):
         if entry:

@@ -12,9 +12,9 @@ _ABSENT = "0" * 40
 
 
 async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
-    """The diff as a `Patch` on the checkout's commit; nothing of the work tree is touched.
+    """The diff as a `Patch` on the checkout's commit; the work tree is not touched.
 
-    Raises `CheckoutError`, naming the diff, where git does not apply it, or it holds a link or a binary file.
+    Raises `CheckoutError`, which names the diff, where it does not apply or contains a link or a binary file.
     """
     workspace = Workspace(Path(checkout.workspace))
     with tempfile.TemporaryDirectory(prefix="troop-index-") as scratch:
@@ -41,11 +41,11 @@ async def _change(workspace: Workspace, entry: list[str], path: str, name: str) 
     if problem := path_problem(path):
         raise CheckoutError(f"{name}: {path!r} {problem}")
     if mode in ("120000", "160000"):
-        raise CheckoutError(f"{name}: {path!r} is a link or a submodule; a candidate holds plain files")
+        raise CheckoutError(f"{name}: {path!r} is a link or a submodule; a candidate may only have plain files")
     if mode == "000000" or blob == _ABSENT:
         return FileChange(path=path, text=None)
     try:
         text = (await workspace.git("cat-file", "blob", blob)).decode()
     except UnicodeDecodeError:
-        raise CheckoutError(f"{name}: {path!r} is binary; a candidate holds text") from None
+        raise CheckoutError(f"{name}: {path!r} is binary; a candidate may only have text") from None
     return FileChange(path=path, text=text, executable=mode == "100755")

@@ -10,9 +10,9 @@ from bot.git.command import DEFAULT_LIMITS, Limits, Remote, check_commit, git
 
 
 class Workspace:
-    """A checkout on our disk: `tree/` holds the files and nothing else, `git/` the objects and our own configuration.
+    """A checkout on our disk: `tree/` has the files and nothing else, `git/` the objects and our own configuration.
 
-    Kept apart, so that nothing in the tree can be taken for git's, and a sandbox gets the tree as it is.
+    They are apart so that git takes nothing in the tree for its own, and a sandbox gets the tree as it is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Workspace:
         config: Sequence[str] = (),
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
-        """`git` on this workspace; see there. `index` stands in for the workspace's own index."""
+        """`bot.git.command.git` on this workspace. `index` is used instead of the workspace's own index."""
         here = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.tree)}
         if index is not None:
             here["GIT_INDEX_FILE"] = str(index)
@@ -45,7 +45,7 @@ class Workspace:
         )
 
     async def create(self) -> None:
-        """Begin anew: whatever was there is removed."""
+        """Create it empty; what was there is removed."""
         if self.folder.exists():
             await asyncio.to_thread(shutil.rmtree, self.folder)
         self.tree.mkdir(parents=True)
@@ -61,14 +61,14 @@ class Workspace:
         return found.decode().strip()
 
     async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
-        """Write the commit's files to `tree`. Their sizes are known before the first is written."""
+        """Write the commit's files to `tree`, after checking their total size."""
         check_commit(commit)
         listing = await self.git("ls-tree", "-r", "-l", "-z", "--end-of-options", commit)
         sizes = (entry.split(b"\t")[0].split()[-1] for entry in listing.split(b"\0") if entry)
         total = sum(int(size) for size in sizes if size != b"-")
         if total > max_bytes:
             raise CheckoutError(
-                f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES if they may"
+                f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES to allow it"
             )
         await self.git("read-tree", commit)
         limits = Limits(seconds, self.folder, 3 * max_bytes)

@@ -1,8 +1,8 @@
 """Edits that a model asks for, applied to a repository's files as texts: a patch, or what is wrong and where.
 
 Nothing is written: `apply` reads through a callable and returns the files' new texts. SEARCH text must match whole
-lines at exactly one place; where it matches nowhere, what models do to lines that they copy is forgiven
-(`bot.patch.matching`), if the place is still the only one. A whole definition takes the place of its namesake. Line
+lines at exactly one place. Where it matches nowhere, the errors that models make in copied lines are ignored
+(`bot.patch.matching`), as long as one place matches. A whole definition replaces the one of the same name. Line
 endings, a byte order mark and a missing final newline are kept.
 """
 
@@ -32,7 +32,7 @@ class Problem(Record):
 class Block(Record):
     """One SEARCH/REPLACE pair: whole lines, without the last newline.
 
-    `others`: the pairs that it would be if a later one of its `=======` lines were the divider; the file tells which.
+    `others`: the pairs that it would be if a later `=======` line were the divider; the file decides which applies.
     """
 
     search: str
@@ -49,7 +49,7 @@ class Replace(Record):
 
 
 class Redefine(Record):
-    """Functions, methods or classes written anew, each to replace the one of its name (`bot.patch.redefine`)."""
+    """Rewritten functions, methods or classes; each replaces the one of its name (`bot.patch.redefine`)."""
 
     path: str
     text: str
@@ -70,7 +70,7 @@ FileEdit = Replace | Redefine | Create | Delete
 
 
 class _Wrong(Exception):
-    """Carries a problem's text out of the depth."""
+    """A problem; its text is for the model."""
 
 
 Reader = Callable[[str], str | None]  # the file's text with its own line endings; None: not there; raises `Unreadable`
@@ -83,7 +83,7 @@ def apply(
     paths: Collection[str] = (),
     executable: Callable[[str], bool] = lambda path: False,
 ) -> Patch | Problem:
-    """The patch that the edits make of the untouched repository, or the first thing that is wrong.
+    """The patch that the edits make of the base commit, or the first problem.
 
     `paths`: the repository's files, to suggest from where a path is not there. `executable`: an existing file's mode.
     """
@@ -133,7 +133,7 @@ def apply(
     except _Wrong as wrong:
         return Problem(text=str(wrong))
     if not changes:
-        return Problem(text="the edit changes nothing\nREPLACE must differ from what the file already holds.")
+        return Problem(text="the edit changes nothing\nREPLACE must differ from what is already in the file.")
     return Patch(changes=by_path(tuple(changes.values())), diff="".join(diffs[path] for path in sorted(changes)))
 
 
@@ -145,7 +145,7 @@ def apply_onto(
     paths: Collection[str] = (),
     executable: Callable[[str], bool] = lambda path: False,
 ) -> Patch | Problem:
-    """As `apply`, but the edits are of the repository with `earlier` in it; the patch is both of them together."""
+    """As `apply`, but the edits are made on top of `earlier`; the patch contains both."""
     texts = {change.path: change.text for change in earlier.changes}
     further = apply(
         edits, lambda path: texts[path] if path in texts else read(path), paths=paths, executable=executable
@@ -161,7 +161,7 @@ def apply_onto(
             changes.append(FileChange(path=path, text=text, executable=mode and text is not None))
             diffs.append(file_diff(path, before, text, mode))
     if not changes:
-        return Problem(text="the edit changes nothing\nIt takes back what your earlier edit did.")
+        return Problem(text="the edit changes nothing\nIt undoes your earlier edit.")
     return Patch(changes=tuple(changes), diff="".join(diffs))
 
 
@@ -214,7 +214,7 @@ def _no_file(path: str, paths: Collection[str]) -> str:
 
 
 def _without_drafts(blocks: Sequence[Block]) -> list[Block]:
-    """Of blocks that search for the same text the last counts: the earlier ones were thoughts on the way."""
+    """Of several blocks that search for the same text, the last: models often draft a block before the final one."""
     return list({(block.search, tuple(search for search, _ in block.others)): block for block in blocks}.values())
 
 
@@ -228,7 +228,7 @@ def _replaced(path: str, text: str, blocks: Sequence[Block]) -> str:
     try:
         lines = _all_at_once(path, original, blocks)
     except _Wrong:
-        lines = original  # a block may build on what an earlier one wrote
+        lines = original  # a block may change what an earlier one wrote
         for number, block in enumerate(blocks, 1):
             start, end, new = _place(path, lines, block, number)
             lines = [*lines[:start], *new, *lines[end:]]
@@ -274,7 +274,7 @@ def _all_at_once(path: str, lines: list[str], blocks: Sequence[Block]) -> list[s
 
 def _place(path: str, lines: list[str], block: Block, number: int) -> Place:
     """Where the block applies: first line, line after the last, the new lines. Raises `_Wrong`."""
-    for other, instead in reversed(block.others):  # the longest SEARCH that the file holds is what was meant
+    for other, instead in reversed(block.others):  # the longest SEARCH that is in the file
         wanted = [line.rstrip() for line in other.split("\n")]
         if len(starts([line.rstrip() for line in lines], wanted)) == 1:
             return _place(path, lines, Block(search=other, replace=instead, line=block.line), number)
@@ -294,7 +294,7 @@ def _place(path: str, lines: list[str], block: Block, number: int) -> Place:
     raise _Wrong(_not_found(path, lines, unnumbered(search, new)[0], block, number))
 
 
-# -- what to say -------------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------
 
 
 def _where(block: Block, number: int) -> str:
@@ -306,7 +306,7 @@ def _ambiguous(path: str, block: Block, number: int, starts: Sequence[int]) -> s
     return (
         f"SEARCH text was found {len(starts)} times in {path}\n"
         f"It begins at each of the lines {numbers} ({_where(block, number)}). "
-        "Add lines before or after it, so that it stands at one place only."
+        "Add lines before or after it, so that it matches at one place only."
     )
 
 
@@ -314,7 +314,7 @@ def _not_found(path: str, lines: list[str], search: list[str], block: Block, num
     head = f"SEARCH text was not found in {path}"
     start = _closest(lines, search)
     if start is None:
-        return f"{head}\nNo line of it stands in the file ({_where(block, number)})."
+        return f"{head}\nNone of its lines is in the file ({_where(block, number)})."
     end = min(len(lines), start + len(search))
     same = [line.strip() for line in search] == [line.strip() for line in lines[start:end]]
     what = "Only white space or indentation differs. " if same else ""
@@ -326,7 +326,7 @@ def _not_found(path: str, lines: list[str], search: list[str], block: Block, num
 
 
 def _closest(lines: list[str], search: list[str]) -> int | None:
-    """The index at which most lines agree with the search, else where its longest line has a close match."""
+    """The index at which most lines match the search, else where its longest line has a close match."""
     where: dict[str, list[int]] = {}
     for i, line in enumerate(lines):
         if line.strip():

@@ -20,7 +20,7 @@ _LEADING = re.compile(r"^\s*(?:@|#\[|///|//|#(?!!)|\*|/\*|\"\"\"|--)")
 _CONTAINER = re.compile(
     r"\b(?:class|struct|impl|interface|trait|module|namespace|enum|object|protocol|extension|record|defmodule|mod)\b"
 )
-_LONG = 150  # lines; what lies within a function longer than this is looked at by itself
+_LONG = 150  # lines; functions within a longer function count as definitions of their own
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Definition:
 def definitions(lines: list[str]) -> list[Definition]:
     """Every definition, in order of its header: those at the top level and the members of classes and the like.
 
-    What a function defines within itself belongs to it, unless the function is very long.
+    Functions within a function belong to it, unless it is very long.
     """
     depth = [_depth(line) for line in lines]
     found: list[Definition] = []

@@ -1,4 +1,4 @@
-"""Unified diffs in git's form, such that `git apply` takes them. Pure."""
+"""Unified diffs in git's format, for `git apply`. Pure."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ _QUOTED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
 def file_diff(path: str, before: str | None, after: str | None, executable: bool = False) -> str:
-    """The diff of one file from `before` to `after`; None: not there. Equal texts give ""."""
+    """The diff of one file from `before` to `after`; None: it does not exist. "" for equal texts."""
     if before == after:
         return ""
     mode = "100755" if executable else "100644"
@@ -18,7 +18,7 @@ def file_diff(path: str, before: str | None, after: str | None, executable: bool
     elif after is None:
         head.append(f"deleted file mode {mode}\n")
     old, new = _lines(before), _lines(after)
-    if not old and not new:  # git wants the blobs' ids where there is no hunk; an empty blob's is known
+    if not old and not new:  # without a hunk git needs the blobs' ids; here one is the empty blob
         empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
         zero = "0" * 40
         head.append(f"index {zero}..{empty}\n" if before is None else f"index {empty}..{zero}\n")

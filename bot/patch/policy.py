@@ -1,7 +1,7 @@
-"""Which paths a candidate may not touch, and which a maintainer must be warned of. A pure function of the patch.
+"""Which paths a candidate may not touch, and which maintainers are warned of. A pure function of the patch.
 
-An App's push triggers the target repository's workflows, with their secrets: model-written code must not choose what
-those run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
+An App's push triggers the target repository's workflows, with their secrets: model-written code must not change what
+they run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
 """
 
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ _BUILD_FILES = {
 
 
 class Judgement(Record):
-    """What the policy says of a patch; each entry is in words, with the path first."""
+    """The policy's judgement of a patch; each entry is a sentence that begins with the path."""
 
     refused: tuple[str, ...] = ()  # it may not be published
     flagged: tuple[str, ...] = ()  # it may, and the pull request warns of it
@@ -96,12 +96,12 @@ def judge(patch: Patch) -> Judgement:
         if reason := path_problem(path) or _refusal(path):
             refused.append(f"{path} {reason}")
         elif PurePosixPath(path).name.lower() in _BUILD_FILES:
-            flagged.append(f"{path} says how the project is built or what it installs")
+            flagged.append(f"{path} changes how the project is built or what it installs")
     return Judgement(refused=tuple(refused), flagged=tuple(flagged))
 
 
 def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
-    """What a maintainer must be warned of. Raises `Refused` where the patch may not be published at all."""
+    """What maintainers must be warned of. Raises `Refused` where the patch may not be published at all."""
     judgement = judge(patch)
     if judgement.refused:
         raise Refused(f"this patch may not be published: {'; '.join(judgement.refused)}")
@@ -115,11 +115,11 @@ def _refusal(path: str) -> str:
     parts = [part.lower() for part in path.split("/")]
     name = parts[-1]
     if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES:
-        return "steers what runs or who reviews in this repository"
+        return "decides what runs or who reviews in this repository"
     if name in _GIT_FILES:
-        return "steers what git fetches or rewrites"
+        return "decides what git fetches or rewrites"
     if name in _AGENT_FILES or _AGENT_FOLDERS.intersection(parts):
         return "gives instructions to programs that write code"
     if name in _LOCK_FILES:
-        return "pins what is installed; let the package manager write it"
+        return "pins what is installed, which is the package manager's job"
     return ""

@@ -1,4 +1,4 @@
-"""What judges a candidate: files that no candidate may bring or change without losing its vote."""
+"""The files that judge a candidate: a candidate that adds or changes one loses its votes."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from bot.records import FileChange
 
-# Loaded by the test runner or by the interpreter itself, wherever they lie.
+# Loaded by the test runner or by the interpreter, in any folder.
 _CONFIGURATION = frozenset(
     {
         "conftest.py",
@@ -24,12 +24,12 @@ _TEST_NAME = re.compile(
     r"test_.*\.py|.*_tests?\.(py|go|rb|c|cc|cpp|exs|dart|php|sh)|tests?\.py|.*[.-](test|spec)\.[cm]?[jt]sx?"
     r"|.*_spec\.(rb|lua|js|ts)|.*(Test|Tests|Spec)\.(java|kt|scala|groovy|cs|php|swift)|.*\.bats"
 )
-_TEST_FOLDERS = frozenset({"tests", "__tests__"})  # wherever they lie
+_TEST_FOLDERS = frozenset({"tests", "__tests__"})  # in any folder
 _TOP_TEST_FOLDERS = frozenset({"test", "spec", "t"})  # deeper ones may be product code, such as django/test
 
 
 def is_configuration(path: str) -> bool:
-    """Whether the file steers a test runner or the interpreter's start."""
+    """Whether the file configures a test runner or runs when the interpreter starts."""
     name = PurePosixPath(path).name
     return name in _CONFIGURATION or name.endswith(".pth")
 
@@ -55,9 +55,9 @@ def trusted(changes: Sequence[FileChange], exists: Callable[[str], bool]) -> tup
 
 
 def touched_judges(changes: Sequence[FileChange], exists: Callable[[str], bool]) -> str:
-    """Why the candidate is disqualified, such as `changes conftest.py`, or nothing. `exists`: in the base tree.
+    """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`: in the base tree.
 
-    New test files are welcome: a fix that brings its test changes no judge.
+    New test files are allowed: a fix may come with its test.
     """
     said = []
     for change in changes:

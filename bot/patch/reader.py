@@ -1,4 +1,4 @@
-"""Reading a checkout's files for editing: never through a link, never what could not be written back."""
+"""Reads a checkout's files for editing: never through a link, and only what can be written back."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ MAX_EDITABLE = 20_000_000  # bytes
 
 
 class Unreadable(Exception):
-    """A path that must not or can't be edited; the message, in words that follow the path, says why."""
+    """A path that can't or may not be edited. The message says why; put the path before it."""
 
 
 def checkout_reader(root: Path) -> Callable[[str], str | None]:
@@ -30,7 +30,7 @@ def checkout_reader(root: Path) -> Callable[[str], str | None]:
         if stat.S_ISDIR(mode):
             raise Unreadable("is a folder")
         if not stat.S_ISREG(mode):
-            raise Unreadable("is no plain file")
+            raise Unreadable("is not a plain file")
         if at.stat().st_size > MAX_EDITABLE:
             raise Unreadable("is too large")
         raw = at.read_bytes()

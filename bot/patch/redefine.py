@@ -1,9 +1,9 @@
-"""Whole definitions that a model wrote anew, put in the place of those that a file has under their names. Pure.
+"""Rewritten definitions, each put in the place of the one of its name in a file. Pure.
 
 Small models rewrite a function well and copy the lines around a change badly. Definitions are found by indentation in
-any language (`bot.patch.definitions`). What the model leaves out of one stays: decorators, and of a class the members
-that it does not show; then all that is outside its members stays, too. A Python docstring always stays: small models
-make up another on the way to the code. Blocks can change it.
+any language (`bot.patch.definitions`). What the model leaves out is kept: decorators, and the members of a class
+that it does not show, with everything outside them. A Python docstring is always kept, since small models invent
+another; SEARCH/REPLACE blocks can change it.
 """
 
 import ast
@@ -19,11 +19,11 @@ from bot.records import Issue, SourceFile
 
 
 class NotDefined(Exception):
-    """The definition can't be placed; the message, to which a path can be added, says why."""
+    """The definition can't be placed. The message says why; a path can be added to it."""
 
 
 def defines(text: str) -> bool:
-    """Whether the text is made of definitions with names, so that `redefined` may place them."""
+    """Whether the text consists of named definitions, which `redefined` can place."""
     lines = text.split("\n")
     found = _tops(definitions(lines))
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -51,7 +51,7 @@ def redefined(text: str, new: str, python: bool) -> str:
 
 @dataclass(frozen=True)
 class Likely:
-    """A definition as an example for a model: where it stands, its name, and the line that opens it."""
+    """A definition as an example for a model: its file, its name, and its first line."""
 
     path: str
     name: str
@@ -59,7 +59,7 @@ class Likely:
 
     @property
     def module(self) -> str:
-        """From where Python imports it; "" for another language."""
+        """The module that Python imports it from; "" for other languages."""
         parts = PurePosixPath(self.path).with_suffix("").parts
         parts = parts[1:] if parts[0] in ("src", "lib") and len(parts) > 1 else parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
@@ -67,7 +67,7 @@ class Likely:
 
 
 def likely(issue: Issue, files: Sequence[SourceFile]) -> Likely | None:
-    """The definition at a file's top level that the issue most likely speaks of: the longest name that it says."""
+    """The top-level definition that the issue most likely means: the one with the longest name that it mentions."""
     said = set(re.findall(r"[A-Za-z_$][\w$]*", f"{issue.title}\n{issue.body}"))
     best: Likely | None = None
     for file in files:

@@ -1,4 +1,4 @@
-"""A cheap look at whether a file still parses, for the few formats that the standard library reads. Pure."""
+"""A cheap check that a file still parses, for the formats that the standard library reads. Pure."""
 
 import ast
 import json
@@ -7,9 +7,9 @@ import warnings
 
 
 def syntax_error(path: str, text: str) -> str:
-    """What is wrong, with the line, or "" where nothing is known to be.
+    """The syntax error, with its line, or "" where none is found.
 
-    The interpreter's own grammar judges: compare with the file as it was before blaming an edit.
+    It is the running interpreter's grammar: compare with the file as it was before blaming an edit.
     """
     text = text.removeprefix("\ufeff")
     try:

@@ -9,7 +9,7 @@ from bot.records.record import Record
 
 
 class CommandName(enum.StrEnum):
-    """What `/troop ...` understands."""
+    """The commands after `/troop`."""
 
     HELP = "help"
     STATUS = "status"
@@ -20,14 +20,14 @@ class CommandName(enum.StrEnum):
 
 
 class Command(Record):
-    """What a `/troop` comment asks for."""
+    """The command of a `/troop` comment."""
 
     name: CommandName
     argument: int | None = None  # the candidate's number, for `use`, counted from 1
 
 
 class ClaimedRun(Record):
-    """A run as the worker that holds its lease sees it."""
+    """A run, for the worker that has its lease."""
 
     id: int
     repository: str  # owner/name
@@ -40,7 +40,7 @@ class ClaimedRun(Record):
 
 
 class ClaimedCommand(Record):
-    """A command as the worker that executes it sees it; `run` is the newest run of the issue, if there ever was one."""
+    """A command, for the worker that executes it. `run_id`: the newest run of the issue, if there is one."""
 
     id: int
     repository: str

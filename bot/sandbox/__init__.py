@@ -1,6 +1,6 @@
 """Sandboxes: where model-written tests meet model-written patches.
 
-`open_sandbox` is all that others need; `bot.patch.protected_files` says which candidates lose their votes.
+Others use `open_sandbox` alone; `bot.patch.protected_files` decides which candidates lose their votes.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ async def open_sandbox(
     venv_of: Path | None = None,
     notice: Callable[[str], None],
 ) -> Sandbox:
-    """A sandbox over the files of `tree`, which may be changed or removed afterwards; `close` it.
+    """A sandbox with a copy of `tree`, which may be changed or removed afterwards. `close` it in the end.
 
     `config`: the repository's, of which `scripts`, `setup` (Docker only) and `image` are used. `server`: strangers'
     issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout, whose
@@ -37,7 +37,7 @@ async def open_sandbox(
     """
     if server and settings.kind == "process":
         raise SandboxUnavailable(
-            "the server refuses the process sandbox, since strangers can make it run code: install Docker and set "
+            "a server must not use the process sandbox, since strangers can make it run code: install Docker and set "
             "TROOP_SANDBOX_KIND=docker"
         )
     if settings.kind != "process":
@@ -51,13 +51,13 @@ async def open_sandbox(
             notice(f"no Docker sandbox: {missing}")
     process = await ProcessSandbox.open(settings, tree, scripts=config.scripts, venv_of=venv_of)
     if config.setup:
-        notice("the repository's `setup` command is not run: without Docker, install its dependencies yourself")
+        notice("the repository's `setup` command is not run without Docker; install its dependencies yourself")
     notice(describe(process))
     return process
 
 
 def describe(process: ProcessSandbox) -> str:
-    """What this process sandbox protects from, and what not, in words for the operator."""
+    """What this process sandbox protects against, and what not, for the operator."""
     if process.isolation is Isolation.PLAIN:
         return (
             "tests run as ordinary processes: model-written code can read and write your files and use the network "

@@ -1,4 +1,4 @@
-"""One container that serves one job after another, and the bytes of a `docker exec`. Blocking: used from threads."""
+"""A container that runs one job after another, through `docker exec`. Blocking: used from threads."""
 
 import secrets
 import time
@@ -18,7 +18,7 @@ from bot.sandbox.outcome import judge_exit, proof_of
 from bot.settings import SandboxSettings
 
 LIFETIME = 3600.0  # seconds after which a container takes no new job
-_SLACK = 3600.0  # seconds more until a sweep may take it for an orphan
+_SLACK = 3600.0  # seconds more until a sweep removes it as an orphan
 _PREPARE = 120.0  # seconds that cleaning and copying the tree may take
 _KILLED = 128 + 9  # exit code of what SIGKILL ended, be it alone or with its container
 _SETTLE = 10.0  # seconds until the daemon must know how a job ended whose output has ended
@@ -32,9 +32,9 @@ USER = "10001:10001"
 
 
 class Broken(Exception):
-    """The container, or the daemon, failed, perhaps not for the job's doing; worth another try on a new container.
+    """The container or the daemon failed, perhaps not because of the job; worth another try on a new container.
 
-    `execution` is what to believe of the job where it happens again while the daemon is well.
+    `execution` is the job's result where the same happens again while the daemon works.
     """
 
     def __init__(self, message: str, execution: Execution | None = None) -> None:
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 class Prepared(Record):
-    """A job as `job.sh` takes it."""
+    """A job, as `job.sh` reads it."""
 
     runner: bool
     argv: tuple[str, ...]
@@ -76,7 +76,7 @@ class Container:
         self.id: str = client.create_container(
             image_id,
             entrypoint=["sleep"],
-            command=[str(int(LIFETIME + _SLACK))],  # ends by itself, should nobody be left to end it
+            command=[str(int(LIFETIME + _SLACK))],  # ends by itself, should this process be killed
             user=USER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
@@ -92,13 +92,13 @@ class Container:
             raise
 
     def destroy(self) -> None:
-        """Kill and remove it, and so end a `run` under way."""
+        """Kill and remove it, which also ends a `run` under way."""
         docker_engine.destroy(self._client, self.id)
 
     def run(self, job: Prepared) -> tuple[Execution, bool]:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
         word, nonce = secrets.token_hex(16), secrets.token_hex(16)
-        limit = str(int(job.timeout + 15))  # our own clock rules; this one is for a daemon that we lost
+        limit = str(int(job.timeout + 15))  # a second limit, for when the daemon is lost; our own clock comes first
         argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
         stream: Stream | None = None
         try:
@@ -247,8 +247,10 @@ def host_options(settings: SandboxSettings) -> dict[str, Any]:
 
 
 def _payload(job: Prepared, word: str, nonce: str) -> bytes:
-    """What `job.sh` reads: two words, the paths to remove, the files to unpack."""
-    paths = [change.path for change in job.changes]  # all are removed first: a link is replaced, not followed
+    """The input of `job.sh`: two words, the paths to remove, the files to unpack."""
+    paths = [
+        change.path for change in job.changes
+    ]  # removed first, so that a link is replaced, not followed
     header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
     changed = "".join(f"/repo/tree/{path}\n" for path in paths)
     members = [

@@ -1,4 +1,4 @@
-"""The Docker Engine, seen from here: reaching it, its images, and sweeping up what a killed worker left behind."""
+"""The Docker Engine: connecting, images, and removing what a killed worker left behind."""
 
 import contextlib
 import io
@@ -14,13 +14,13 @@ import requests.exceptions
 
 from bot.errors import SandboxUnavailable
 
-LABEL = "troop"  # every container and image that we make carries it; its value is what it is for
+LABEL = "troop"  # on every container and image that we make; its value is the purpose
 EXPIRES = "troop.expires_at"  # seconds since 1970
-_BUILDING = 600  # seconds that an answer may take while images are pulled and made
-SERVING = 60  # ... and while jobs run
+_BUILDING = 600  # seconds for an answer while images are pulled and built
+SERVING = 60  # seconds while jobs run
 RUN = "troop.run"  # which sandbox made it
 
-# What the SDK raises where the daemon, not the job, is the trouble.
+# What the SDK raises where the daemon failed, not the job.
 TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -29,7 +29,7 @@ def connect(connections: int = 10) -> docker.APIClient:
     try:
         options = docker.utils.kwargs_from_env()
         address = options.get("base_url") or "unix:///var/run/docker.sock"
-        if address.startswith("unix://"):  # the SDK leaks a socket each time that it finds no one there
+        if address.startswith("unix://"):  # the SDK leaks a socket each time that nobody answers
             with socket.socket(socket.AF_UNIX) as attempt:
                 attempt.settimeout(10)
                 attempt.connect(address.removeprefix("unix://"))
@@ -54,7 +54,7 @@ def ensure_image(client: docker.APIClient, name: str) -> str:
         return str(client.inspect_image(name)["Id"])
     except TROUBLE as error:
         raise SandboxUnavailable(
-            f"the image {name} is not there and can't be pulled: name another in TROOP_SANDBOX_IMAGE, load it with "
+            f"the image {name} is not here and can't be pulled: name another in TROOP_SANDBOX_IMAGE, load it with "
             f"`docker load`, or make a minimal one with deploy/make-base-image.sh NAME ({_short(error)})"
         ) from error
 
@@ -64,7 +64,7 @@ def labels(purpose: str, lifetime: float) -> dict[str, str]:
 
 
 def sweep(client: docker.APIClient) -> int:
-    """Remove containers and images of ours whose time is over; how many there were. Never raises."""
+    """Remove our expired containers and images; how many. Never raises."""
     swept = 0
     with contextlib.suppress(*TROUBLE):
         for container in client.containers(all=True, filters={"label": EXPIRES}):
@@ -79,14 +79,14 @@ def sweep(client: docker.APIClient) -> int:
 
 
 def destroy_run(client: docker.APIClient, run: str) -> None:
-    """Destroy all containers of one sandbox, those too that could not be while the daemon was away. Never raises."""
+    """Destroy all containers of one sandbox, also those left from when the daemon was away. Never raises."""
     with contextlib.suppress(*TROUBLE):
         for container in client.containers(all=True, filters={"label": f"{RUN}={run}"}):
             destroy(client, container["Id"])
 
 
 def destroy(client: docker.APIClient, container: str) -> bool:
-    """Kill and remove; whether it was there. Never raises: what stays is swept when its time is over."""
+    """Kill and remove; whether that worked. Never raises: what is left is removed after it expires."""
     with contextlib.suppress(*TROUBLE):
         client.remove_container(container, force=True, v=True)
         return True

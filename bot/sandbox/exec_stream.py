@@ -1,4 +1,4 @@
-"""The bytes of a `docker exec`: what the job writes and what is reported, told apart and capped as they come.
+"""The output of a `docker exec`: what the job prints and what is reported, separated and capped while it is read.
 
 Format: https://docs.docker.com/reference/api/engine/ (container attach, stream format): frames of an 8-byte header
 (stream, three zeros, length as a big-endian 32-bit number) and their content.
@@ -19,7 +19,7 @@ class Stream:
     """Reads until the end, a line of the report, or a deadline. One thread at a time."""
 
     def __init__(self, attached: Any, limit: int) -> None:
-        self._attached = attached  # also keeps the response alive, which would close the socket
+        self._attached = attached  # keeps the response alive, which would close the socket
         self._socket: socket.socket = getattr(attached, "_sock", attached)
         self._rest = bytearray()
         self.output = output.Capped(limit)
@@ -30,7 +30,7 @@ class Stream:
         """Write the job's input and end it. Raises `OSError`."""
         self._socket.settimeout(seconds)
         self._socket.sendall(data)
-        with contextlib.suppress(OSError):  # not every connection can be half closed; the archive tells its own end
+        with contextlib.suppress(OSError):  # not every connection can be half closed; the archive marks its own end
             self._socket.shutdown(socket.SHUT_WR)
 
     def read(self, deadline: float, until: bytes = b"") -> bool:
@@ -69,7 +69,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection. Safe to call twice, never raises."""
-        # Outermost first: each layer flushes the one below, and none closes the socket itself.
+        # Outermost first: each layer flushes the one below; none closes the socket.
         for layer in (getattr(self._attached, "_response", None), self._attached, self._socket):
             if layer is not None:
                 with contextlib.suppress(OSError, ValueError):

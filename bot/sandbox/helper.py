@@ -1,4 +1,4 @@
-"""Our side of the process that forks jobs (`bot.sandbox.jail`): one socket to hand them over, three pipes a job."""
+"""Our side of the process that forks jobs (`bot.sandbox.jail`): a socket to submit them, three pipes for each."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from bot.errors import SandboxError
 from bot.sandbox import output
 
 _JAIL = Path(__file__).parent / "jail.py"
-_GRACE = 10.0  # seconds from the end of a job until everything of it must be gone
-_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, what counts stands at its ends
+_GRACE = 10.0  # seconds after the end of a job until all its processes must be gone
+_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, but the lines that count come first and last
 
 
 class Running:
-    """A job under way. `start` it, `read` it, and always `end` it."""
+    """A running job. `start` it, `read` it, and always `end` it."""
 
     def __init__(self, outputs: int, report: int, leash: int) -> None:
         self._descriptors = (outputs, report)
@@ -40,7 +40,7 @@ class Running:
             self._tasks.append(asyncio.create_task(_collect(stream, into, self._flood)))
 
     async def read(self) -> None:
-        """Until the job and all that it started are gone, or it wrote too much."""
+        """Read until the job and all its processes have ended, or it wrote too much."""
         flood = asyncio.create_task(self._flood.wait())
         waited: set[asyncio.Future[Any]] = {flood, asyncio.gather(*self._tasks)}
         try:
@@ -49,7 +49,7 @@ class Running:
             flood.cancel()
 
     async def end(self) -> None:
-        """End what still runs of it, and wait until it is gone. Raises `SandboxError` where something stays."""
+        """Kill its processes and wait until they are gone. Raises `SandboxError` where one is left."""
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
@@ -59,7 +59,7 @@ class Running:
         for transport in self._transports:
             transport.close()
         if left:
-            raise SandboxError(f"processes of a job are still there {_GRACE:.0f} s after it was killed")
+            raise SandboxError(f"processes of a job are still running {_GRACE:.0f} s after it was killed")
 
 
 async def _collect(stream: asyncio.StreamReader, into: output.Capped, flood: asyncio.Event) -> None:
@@ -70,7 +70,7 @@ async def _collect(stream: asyncio.StreamReader, into: output.Capped, flood: asy
 
 
 class Helper:
-    """The forking process. Started at once, and again where it died."""
+    """The process that forks jobs. It is started again if it died."""
 
     def __init__(self) -> None:
         self._start()
@@ -108,7 +108,7 @@ class Helper:
         return Running(output_reader, report_reader, leash_writer)
 
     def close(self) -> None:
-        """End it, and with it every job. Blocks for a moment."""
+        """End it and all its jobs. Blocks for a moment."""
         self._socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_GRACE)

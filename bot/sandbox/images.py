@@ -3,7 +3,7 @@
 image -> setup image: what `setup` installed, cached by image, command and dependency files
       -> tree image:  the files of this very checkout in /opt/troop/base, owned by root; removed when the sandbox closes
 
-The tree lies in an image, not in a container's tmpfs, so that no job can touch what later jobs are copied from.
+The tree is in an image, not in a container's tmpfs, so that no job can change what later jobs are copied from.
 """
 
 import fnmatch
@@ -27,7 +27,7 @@ ROOT = "/opt/troop"
 _SETUP_LIFETIME = 30 * 86_400.0  # seconds
 _TREE_LIFETIME = 86_400.0
 
-# Files that say what is to be installed. A change in one of them, or in a file that `setup` names, means a new build.
+# Files that decide what is installed. A change in one of them, or in a file that `setup` names, means a new build.
 _DEPENDENCIES = (
     *("pyproject.toml", "setup.py", "setup.cfg", "*requirements*.txt", "constraints*.txt", "Pipfile*", "*.lock"),
     *("environment.y*ml", "tox.ini", "package.json", "package-lock.json", "pnpm-lock.yaml", "go.mod", "go.sum"),

@@ -1,19 +1,19 @@
 # ruff: noqa: S103, S108, S606 - the modes are for files in a job's own surroundings, and so is /tmp; argv is run as it is
-"""The inside of the process sandbox: builds a job's surroundings and runs its command. Standard library only, Linux.
+"""The inside of the process sandbox: isolates a job and runs its command. Standard library only, Linux.
 
     python3 -I -S jail.py SOCKET_FD        (see `bot.sandbox.helper`)
 
-Started once a sandbox, never imported: forking from here is far cheaper than starting an interpreter for each job.
-Each message on the socket is one job, with four descriptors: the job as JSON, its output, its report, and a leash. A
-leash of which nobody holds the other end any more, be it that the sandbox let go or that it was killed, ends its job.
+Started once for each sandbox, never imported: forking from here is far cheaper than starting an interpreter for each
+job. Each message on the socket is one job, with four descriptors: the job as JSON, its output, its report, and a leash.
+When the other end of the leash is closed, by the sandbox or because it was killed, the job is ended.
 
 Three modes, from strong to weak:
 
 - `overlay`: own user (if not root), process, mount, network and IPC namespaces. The file system is read-only, the home
-  folder, /run, /dev and /tmp are replaced by empty ones (what the interpreters need stays), the tree is an overlay over
-  the base copy that vanishes with the job. When the first process of the namespace ends, the kernel ends all others.
+  folder, /run, /dev and /tmp are replaced by empty ones (except for what interpreters need), and the tree is an overlay
+  on the base copy, removed with the job. When the first process of the namespace ends, the kernel ends all others.
 - `copy`: the same, but the tree is a real copy on the job's own tmpfs.
-- `plain`: no namespaces: a copy in a temporary folder, limits, and a walk over /proc for what the job left running.
+- `plain`: no namespaces: a copy in a temporary folder, limits, and a search of /proc for what the job left running.
 
 Reports one line `SECRET WORD NUMBER`: `status N` (as of `waitpid`), `unavailable N` (127, 126), or `broken TEXT`.
 """
@@ -73,11 +73,11 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-# -- surroundings ------------------------------------------------------------------------------------------------
+# -- isolation ---------------------------------------------------------------------------------------------------
 
 
 def _namespaces() -> None:
-    """Leave the host's namespaces; the next child is process 1 of the new one."""
+    """Enter new namespaces; the next child is process 1 there."""
     uid, gid = os.geteuid(), os.getegid()
     flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | (CLONE_NEWUSER if uid else 0)
     _check(_libc.unshare(flags), "unshare")
@@ -88,7 +88,7 @@ def _namespaces() -> None:
 
 
 def _loopback() -> None:
-    """Bring up `lo`, all the network there is: tests may talk to servers that they start."""
+    """Bring up `lo`, the only network: tests may talk to servers that they start."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack_from("h", fcntl.ioctl(control, 0x8913, request), 16)[0]  # SIOCGIFFLAGS
@@ -96,7 +96,7 @@ def _loopback() -> None:
 
 
 def _file_system(job: dict[str, Any]) -> None:
-    """Make everything read-only, put the tree and a private /tmp in place, hide what a job has no business with."""
+    """Make everything read-only, mount the tree and a private /tmp, hide what a job must not see."""
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     attributes = struct.pack("QQQQ", 1 | 2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     _check(_libc.syscall(SYS_MOUNT_SETATTR, -100, b"/", AT_RECURSIVE, attributes, len(attributes)), "mount_setattr")
@@ -128,7 +128,7 @@ def _file_system(job: dict[str, Any]) -> None:
                 os.makedirs(place, exist_ok=True)
                 _mount(kept, place, None, MS_BIND | MS_REC)
     _devices(f"{stages}/dev")
-    # Through descriptors, since one of the targets may lie above the stages.
+    # Through descriptors, since a target may be a parent of the stages.
     opened = [(os.open(stage, os.O_RDONLY | os.O_DIRECTORY), target) for stage, target in hidden]
     for descriptor, target in opened:
         if os.path.isdir(target):
@@ -150,7 +150,7 @@ def _devices(stage: str) -> None:
 
 
 def _fill(job: dict[str, Any], tree: str, test: str) -> None:
-    """Make the changes in the fresh tree and put the script beside it. The sandbox has checked every path."""
+    """Make the changes in the new tree and write the script beside it. The sandbox has checked every path."""
     for change in sorted(job["changes"], key=lambda change: change["text"] is not None):  # deletions first
         path = f"{tree}/{change['path']}"
         if os.path.lexists(path):
@@ -181,7 +181,7 @@ def _limits(job: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_FSIZE, job["disk"]),
-        (resource.RLIMIT_DATA, job["memory"]),  # unlike AS it leaves alone what is reserved but not used
+        (resource.RLIMIT_DATA, job["memory"]),  # unlike AS it does not count memory that is reserved but not used
     ]
     if job["count_processes"]:
         wanted.append((resource.RLIMIT_NPROC, job["pids"]))
@@ -192,9 +192,9 @@ def _limits(job: dict[str, Any]) -> None:
 
 
 def _drop_privileges(isolated: bool) -> None:
-    """No capability now or after any `exec`, root or not."""
+    """Drop all capabilities for good, also for root and after any `exec`."""
     if isolated:
-        _libc.prctl(PR_SET_SECUREBITS, 0x2F, 0, 0, 0)  # root means nothing, and that is locked
+        _libc.prctl(PR_SET_SECUREBITS, 0x2F, 0, 0, 0)  # root has no privileges, and that is locked
         capability = 0
         while _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
             capability += 1
@@ -250,10 +250,10 @@ def _wait(child: int) -> int:
 
 
 def _watch(child: int, leash: int) -> int | None:
-    """The status of `child` when it ends, or None once the leash is let go."""
+    """The status of `child` when it ends, or None once the leash is closed."""
     try:
         ended = [os.pidfd_open(child)]
-    except OSError:  # an old kernel: ask now and then
+    except OSError:  # an old kernel: poll
         ended = []
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
@@ -284,8 +284,8 @@ def _isolated(job: dict[str, Any], report: int, leash: int) -> None:
 
 
 def _plain(job: dict[str, Any], report: int, leash: int) -> None:
-    """Run the job as an ordinary process, and end what it leaves."""
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whoever daemonises becomes our child
+    """Run the job as an ordinary process, and end what it left running."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # daemons become our children
     root = job["root"]
     os.makedirs(f"{root}/test")
     os.makedirs(f"{root}/tmp")
@@ -332,7 +332,7 @@ def _serve(described: int, output: int, report: int, leash: int) -> None:
         job = json.loads(file.read())
     os.close(output)
     try:
-        for procs in job["control_groups"]:  # before any fork, so that all of the job is in them
+        for procs in job["control_groups"]:  # before any fork, so that the whole job is in them
             _write(procs, str(os.getpid()))
         (_plain if job["mode"] == "plain" else _isolated)(job, report, leash)
     except BaseException as error:
@@ -345,7 +345,7 @@ def main() -> None:
         server.set_inheritable(False)
         while True:
             message, descriptors, _, _ = socket.recv_fds(server, 16, 4)
-            if not message:  # the sandbox is closed, or its process is gone
+            if not message:  # the sandbox was closed, or its process has ended
                 break
             if os.fork() == 0:
                 server.close()

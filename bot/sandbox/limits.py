@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class ControlGroup:
-    """One group with a memory and a process limit, joined by one job at a time. Root only, in practice."""
+    """One group with a memory and a process limit, joined by one job at a time. In practice this needs root."""
 
     def __init__(self, name: str, memory: int, pids: int, root: Path = Path("/sys/fs/cgroup")) -> None:
         """Make the group. Raises `OSError` where that is not allowed or the controllers are not there."""

@@ -1,4 +1,4 @@
-"""What an exit code is worth."""
+"""The ending that an exit code stands for."""
 
 from collections.abc import Iterable
 
@@ -24,8 +24,8 @@ def proof_of(lines: Iterable[str], nonce: str) -> str | None:
 def judge_exit(status: int, proof: str | None, *, proves: bool) -> tuple[Ending, int | None]:
     """The ending of a command that exited by itself.
 
-    With a runner (`proves`), a 0 needs both: its proof that the script reached its end, and a process that then ended
-    well. A proof of another code stands, whatever exit hooks made of it.
+    With a runner (`proves`), a 0 needs both the proof that the script reached its end and a process that ended with 0.
+    A proof of another code counts, whatever exit hooks made of the exit code.
     """
     if status in (126, 127) and proof is None:
         return Ending.UNAVAILABLE, status

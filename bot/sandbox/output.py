@@ -1,4 +1,4 @@
-"""What a job wrote, kept within bounds while it is read: the beginning and the end of it."""
+"""A job's output, capped while it is read: its beginning and its end."""
 
 FLOOD = 256 * 1024 * 1024  # bytes; a job that writes more is stopped
 
@@ -20,7 +20,7 @@ class Capped:
             self._head += data[:room]
             data = data[room:]
         self._tail += data[-self._tail_limit :]
-        if len(self._tail) > 2 * self._tail_limit:  # cut now and then only, so that adding stays cheap
+        if len(self._tail) > 2 * self._tail_limit:  # cut rarely, so that adding is cheap
             del self._tail[: -self._tail_limit]
 
     @property
@@ -33,7 +33,7 @@ class Capped:
 
     @property
     def text(self) -> str:
-        """As UTF-8; what is none is shown as U+FFFD."""
+        """As UTF-8; invalid bytes become U+FFFD."""
         if not self.truncated:
             return (self._head + self._tail).decode("utf-8", "replace")
         left_out = self.total - self._head_limit - self._tail_limit

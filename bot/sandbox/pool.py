@@ -1,8 +1,7 @@
-"""The Docker sandbox: a pool of containers, each serving one job after another.
+"""The Docker sandbox: a pool of containers, each of which runs one job after another.
 
-A container that saw a time-out, a kill, a memory kill or a process left behind is destroyed and replaced. Trouble with
-the daemon is tried again on a new container; what a test did is never tried again, for a repeated test is not the same
-vote.
+After a time-out, a kill, a memory kill or a process left behind, a container is destroyed and replaced. Failures of the
+daemon are retried on a new container. A test is never retried: a repeated test would not be the same vote.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
-_PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one: a daemon restarts in between
+_PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
 _builds: dict[str, asyncio.Lock] = {}
 
 P = ParamSpec("P")
@@ -53,7 +52,7 @@ class DockerSandbox:
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
         self._slots = asyncio.Semaphore(self._concurrency)
-        # Two threads a job: one that runs it, one that destroys what it left.
+        # Two threads for each job: one that runs it, one that destroys its container.
         self._threads = ThreadPoolExecutor(2 * self._concurrency + 2, thread_name_prefix="sandbox")
         self._idle: list[Container] = []
         self._busy: set[Container] = set()
@@ -132,7 +131,7 @@ class DockerSandbox:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
-            "PYTHONPATH": "",  # the runner sets it itself, since nothing of the tree may be imported before it
+            "PYTHONPATH": "",  # the runner sets it, since nothing of the tree may be imported before
         }
         argv, script = job.command, ""
         files: tuple[tuple[str, str], ...] = ()

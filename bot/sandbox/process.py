@@ -1,8 +1,8 @@
-"""The process sandbox: for local use, on a machine without Docker. As strong as the kernel lets it be.
+"""The process sandbox: for local use, on a machine without Docker. As isolated as the kernel allows.
 
-Where namespaces can be had (as root, or where users may make them), a job sees no network, no other process, no home
-folder, no /run, and a read-only file system but for its own copy of the tree and its own /tmp; see `bot.sandbox.jail`.
-It still shares the kernel and whatever else of the file system its user may read: strangers' issues belong in Docker.
+With namespaces (as root, or where users may create them), a job sees no network, no other process, no home folder, no
+/run, and a read-only file system except for its copy of the tree and its own /tmp; see `bot.sandbox.jail`. It shares
+the kernel and can read other files that its user may read: for strangers' issues use Docker.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into 
 
 
 class Isolation(enum.StrEnum):
-    """How far the kernel lets us go, strongest first; the values are the modes of `bot.sandbox.jail`."""
+    """How far the kernel isolates jobs, strongest first; the values are the modes of `bot.sandbox.jail`."""
 
     OVERLAY = "overlay"  # namespaces, and the tree as an overlay
     COPY = "copy"  # namespaces, and the tree as a copy
@@ -39,7 +39,7 @@ class Isolation(enum.StrEnum):
 
 
 class _Slot:
-    """What one job at a time uses."""
+    """Folders and control group of one job at a time."""
 
     def __init__(self, folder: Path, group: ControlGroup | None) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class ProcessSandbox:
         scripts: Mapping[str, tuple[str, ...]] | None = None,
         venv_of: Path | None = None,
     ) -> "ProcessSandbox":
-        """Copy the tree and find out how far the kernel lets us go. Raises `SandboxError`.
+        """Copy the tree and find the strongest isolation that works. Raises `SandboxError`.
 
         `venv_of`: the folder whose `.venv` jobs use, where that is not `source`.
         """
@@ -115,9 +115,9 @@ class ProcessSandbox:
         return None
 
     async def _probe(self) -> None:
-        """Take the strongest isolation in which a job that needs what jobs need succeeds."""
+        """Choose the strongest isolation in which a typical job succeeds."""
         folders = [entry.name for entry in self._base.iterdir() if entry.is_dir() and not entry.is_symlink()]
-        # On some kernels an overlay can't make a folder anew that the base has.
+        # On some kernels an overlay can't recreate a folder that the base has.
         check = (
             'set -e; mkdir troop-probe; rmdir troop-probe; python3 -c "import os, socket"; '
             'for d in "$@"; do rm -r "$d"; mkdir "$d"; rmdir "$d"; done'
@@ -136,7 +136,7 @@ class ProcessSandbox:
 
     @property
     def limits_processes(self) -> bool:
-        """Whether a fork bomb is held: by a control group, or by a limit that counts the job's processes only."""
+        """Whether a fork bomb is stopped: by a control group, or by a limit that counts only the job's processes."""
         return bool(self._groups) or (self.isolation is not Isolation.PLAIN and os.geteuid() != 0)
 
     async def run(self, job: SandboxJob) -> Execution:
@@ -151,7 +151,7 @@ class ProcessSandbox:
             self._slots.put_nowait(slot)
 
     def _describe(self, job: SandboxJob, slot: _Slot) -> dict[str, object] | None:
-        """The job as `bot.sandbox.jail` reads it, or None where no one knows how to start its script."""
+        """The job as `bot.sandbox.jail` reads it, or None where no command for its script is known."""
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
         changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
@@ -184,7 +184,7 @@ class ProcessSandbox:
             return None
         if argv[0] in ("python3", "python"):
             argv = (self._python.executable, *argv[1:])
-        if not nonce:  # the runner sets it itself, since nothing of the tree may be imported before it
+        if not nonce:  # the runner sets it, since nothing of the tree may be imported before
             environment["PYTHONPATH"] = import_path
         return {
             "mode": self.isolation.value,
@@ -265,9 +265,9 @@ class ProcessSandbox:
 
 
 def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:
-    """What the lines of the report come to. Raises `SandboxError` where the jail itself failed.
+    """The ending that the report tells. Raises `SandboxError` where the jail itself failed.
 
-    `nonce` is empty where there was no runner; lines that begin with neither word are forged and count for nothing.
+    `nonce` is empty where there was no runner; lines that begin with neither word are ignored as forged.
     """
     lines = report.splitlines()
     jail = next((rest for first, _, rest in (line.partition(" ") for line in lines) if first == secret), "")

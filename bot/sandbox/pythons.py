@@ -1,4 +1,4 @@
-"""Which `python3` the process sandbox uses, and which folders it needs."""
+"""Finds the `python3` that the process sandbox uses, and the folders that it needs."""
 
 import json
 import os
@@ -16,15 +16,15 @@ _ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.execut
 class Python(Record):
     """A Python interpreter of this machine."""
 
-    executable: str  # the real program, no shim of a version manager
+    executable: str  # the real program, not a shim of a version manager
     prefixes: tuple[str, ...]  # folders that hold it and its packages
 
     def needs(self, path: str, home: str) -> list[str]:
-        """Folders that must stay in sight where home, /tmp and /run are hidden; outer ones first, none twice."""
+        """Folders that must stay visible where home, /tmp and /run are hidden; outer ones first, without duplicates."""
         wanted = [*self.prefixes, os.path.dirname(os.path.realpath(self.executable))]
         for entry in path.split(os.pathsep):
             above = os.path.dirname(entry)
-            # `bin` alone is of no use to most programs: keep what it belongs to, unless that is all of a hidden folder.
+            # Most programs need more than `bin`: keep the folder above, unless that is a whole hidden folder.
             wanted.append(entry if above in (home, "/", "/tmp", "/run") else above)  # noqa: S108
         kept: list[str] = []
         for folder in sorted({os.path.abspath(folder) for folder in wanted if folder}):
@@ -49,7 +49,7 @@ def find_python(source: Path) -> tuple[Python, str]:
     python = _ask(found, path) if found else None
     if python is None:
         python = Python(executable=sys.executable, prefixes=(sys.prefix, sys.base_prefix))
-    # The program itself may lie outside PATH (a version manager's shim found it): commands find the same one.
+    # The program may be outside PATH (behind a version manager's shim): let commands find the same one.
     folder = os.path.dirname(python.executable)
     return python, os.pathsep.join(dict.fromkeys([*([] if own is None else [str(own)]), folder, *entries]))
 
@@ -66,7 +66,7 @@ def _environment_of(source: Path) -> Path | None:
 
 
 def _ask(program: str, path: str) -> Python | None:
-    """The interpreter behind `program`, or None where it does not answer or is too old."""
+    """The interpreter behind `program`, or None where it fails or is too old."""
     try:
         done = subprocess.run(
             [program, "-I", "-c", _ASK], capture_output=True, timeout=20, check=True, env=_caller(path), cwd="/"
@@ -80,6 +80,6 @@ def _ask(program: str, path: str) -> Python | None:
 
 
 def _caller(path: str) -> dict[str, str]:
-    """A version manager's shim may need the caller's HOME and its own variables; this runs no code of the checkout."""
+    """The environment for a version manager's shim: HOME and its own variables. No code of the checkout is run."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PYENV", "ASDF", "MISE", "HOME"))}
     return {**kept, "PATH": path}

@@ -1,4 +1,4 @@
-"""The folder of one sandbox on this machine, and sweeping up those whose process was killed."""
+"""The temporary folder of a sandbox, and the removal of those whose process was killed."""
 
 import contextlib
 import fcntl
@@ -12,16 +12,16 @@ PREFIX = "troop-sandbox-"
 
 
 class ScratchFolder:
-    """A temporary folder whose lock is held as long as the process that made it lives."""
+    """A temporary folder that is locked as long as the process that made it lives."""
 
     def __init__(self) -> None:
-        """Make it, and remove those that killed processes left behind. Raises `OSError`."""
+        """Create it, and remove those of killed processes. Raises `OSError`."""
         sweep(Path(tempfile.gettempdir()))
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
             self._lock: int | None = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if os.fstat(self._lock).st_nlink:  # else someone swept it just before we had the lock
+            if os.fstat(self._lock).st_nlink:  # else another process removed it before we had the lock
                 return
             os.close(self._lock)
 
@@ -42,7 +42,7 @@ def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:
                 continue
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where the owner lives
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the owner lives
                 remove_tree(folder)
                 swept += 1
             finally:

@@ -27,10 +27,10 @@ _KNOWN: dict[str, tuple[str, ...]] = {
 
 
 def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The argv that runs the test, which lies at `script`; nothing where no one knows how.
+    """The argv that runs the test, whose script is at `script`; empty where none is known.
 
-    `scripts` is the config's word by ending, of which the longest that fits counts: `.spec.js` before `.js`. A shebang
-    names the interpreter for `.sh` too, as many shell scripts need bash.
+    `scripts` are the config's commands by ending; the longest ending that matches counts, `.spec.js` before `.js`. A
+    shebang also decides for `.sh`, since many shell scripts need bash.
     """
     suffixes = PurePosixPath(test.path.lower()).suffixes
     endings = ["".join(suffixes[i:]) for i in range(len(suffixes))]
@@ -50,7 +50,7 @@ def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...
 def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, ...]] | None:
     """The interpreter and what it runs, where the command is `PYTHON SCRIPT` or `PYTHON -m MODULE ...`.
 
-    Of those the runner (`bot.sandbox.runner`) can prove that they reached their end.
+    For these the runner (`bot.sandbox.runner`) can prove that they reached their end.
     """
     if len(command) >= 2 and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
         if script and tuple(command[1:]) == (script,):
@@ -61,7 +61,7 @@ def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, 
 
 
 def in_short(command: Sequence[str]) -> str:
-    """The command for people to read: without its options."""
+    """The command without its options, for people."""
     words = list(itertools.takewhile(lambda word: not word.startswith("-") or word in ("-m", "-c"), command))
     return " ".join(words) + (" …" if len(words) < len(command) else "")
 
@@ -85,5 +85,5 @@ def _shebang(text: str) -> tuple[str, ...]:
     if PurePosixPath(words[0]).name == "env":
         words = [word for word in words[1:] if word != "-S"]
     elif words[0].startswith(("/bin/", "/usr/bin/", "/usr/local/bin/")):
-        words[0] = PurePosixPath(words[0]).name  # wherever it lies here
+        words[0] = PurePosixPath(words[0]).name  # found on PATH
     return tuple(words)

@@ -15,7 +15,7 @@ def copy_tree(source: Path, target: Path) -> int:
     """Copy a repository's plain files to `target` (created); the number of bytes.
 
     Left out: `.git`, virtual environments, byte code, sockets and other special files, and symbolic links that lead
-    out of the tree, by whatever way. Raises `OSError` where a file can't be read.
+    out of the tree. Raises `OSError` where a file can't be read.
     """
     root = os.path.realpath(source)
     total = 0
@@ -32,7 +32,7 @@ def copy_tree(source: Path, target: Path) -> int:
                 folders.remove(name)
             else:
                 (here / name).mkdir()
-                (here / name).chmod(0o755)  # whatever the umask: another user reads it
+                (here / name).chmod(0o755)  # readable by the job's user, whatever the umask
         for name in files:
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode
@@ -53,7 +53,7 @@ def exists_in(base: Path, path: str) -> bool:
 
 
 def refused(base: Path, changes: Sequence[FileChange]) -> str:
-    """Why the changes can't be made to a copy of `base`, in words, or nothing. Reads `base` only.
+    """Why the changes can't be made to a copy of `base`, or "". Only reads `base`.
 
     Beside `path_problem`, a path must pass through no symbolic link: what is written is always written in the copy.
     """
@@ -82,13 +82,13 @@ def refused(base: Path, changes: Sequence[FileChange]) -> str:
 
 
 def python_path(base: Path, root: str) -> str:
-    """PYTHONPATH for a copy of `base` that lies at `root`: the copy shadows an installed one of the same package."""
+    """PYTHONPATH for a copy of `base` at `root`, before any installed version of the same package."""
     entries = [root, *(f"{root}/{name}" for name in ("src", "lib") if (base / name).is_dir())]
     return os.pathsep.join(entries)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that a job may have made hard to remove. Never follows links, never raises."""
+    """Remove a folder, even if a job changed its permissions. Never follows links, never raises."""
     for folder, _, _ in os.walk(path):
         with contextlib.suppress(OSError):
             os.chmod(folder, 0o700)  # before `walk` lists what lies below

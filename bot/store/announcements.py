@@ -1,4 +1,4 @@
-"""Ends that the issue has to be told of: stored with the end itself, so that a failing GitHub loses none."""
+"""Ends that the issue has to be told of. Stored with the end itself, so that none is lost while GitHub is down."""
 
 from sqlalchemy import select, update
 
@@ -7,11 +7,11 @@ from bot.records import ClaimedRun, Record
 from bot.store.base import Part, claimed_run, free
 from bot.store.models import RUN
 
-DELAYS = (10.0, 60.0, 300.0, 1800.0)  # seconds until a failed announcement is tried again; then it is given up
+DELAYS = (10.0, 60.0, 300.0, 1800.0)  # seconds between attempts; after the last one it is given up
 
 
 class Announcement(Record):
-    """An ended run and what the issue is to be told. `is_notice`: no run was made, the quota is spent."""
+    """An ended run and what the issue is to be told. `is_notice`: no run was made, since the quota is used up."""
 
     run: ClaimedRun
     state: RunState
@@ -31,7 +31,7 @@ class Announcements(Part):
             ).first()
             if row is None:
                 return None
-            if row.announce_tries > len(DELAYS):  # it killed its worker every time
+            if row.announce_tries > len(DELAYS):  # each attempt killed its worker
                 tx.execute(update(RUN).where(RUN.c.id == run_id).values(announce=False, lease_until=None, worker=None))
                 return None
             tx.execute(

@@ -1,4 +1,4 @@
-"""What the parts of the store share: the database, the operator's limits, and the few conditions that all use."""
+"""What the parts of the store share: the database, the operator's limits, and common conditions."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ TEXT_LIMIT = 4000  # characters of a reason or a note
 
 
 class Part:
-    """Base of the parts of `Store`, one part a noun."""
+    """Base of the parts of `Store`, one for each noun."""
 
     def __init__(self, database: Database, *, quota_runs_per_hour: int, max_crashes: int) -> None:
         self.database = database
@@ -57,12 +57,12 @@ class Part:
 
 
 def plain(text: str) -> str:
-    """Words that any database takes: without NUL and lone surrogates (from file names and the like), not endless."""
+    """Text that any database stores: without NUL and lone surrogates (e.g. of file names), cut to `TEXT_LIMIT`."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:TEXT_LIMIT]
 
 
 def free(table: Table, now: float) -> ColumnElement[bool]:
-    """No worker holds it: given back, never claimed, or its lease ran out."""
+    """No worker holds it: it was never claimed, was given back, or its lease ran out."""
     return or_(table.c.lease_until.is_(None), table.c.lease_until < now)
 
 

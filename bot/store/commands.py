@@ -1,4 +1,4 @@
-"""`/troop` commands: claimed with a lease like runs, executed once."""
+"""`/troop` commands: claimed with a lease, as runs are, and executed once."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class Commands(Part):
     def claim_command(self, command_id: int, worker: str, lease_seconds: float) -> ClaimedCommand | None:
         """Take the command, as a new attempt; None where it is done or another worker holds it.
 
-        One whose worker died `max_crashes` times is given up.
+        A command whose worker died `max_crashes` times is given up.
         """
         with self.database.write() as tx:
             now = self.database.now(tx)
@@ -62,7 +62,7 @@ class Commands(Part):
             )
 
     def renew_command(self, command_id: int, attempt: int, lease_seconds: float) -> None:
-        """Lengthen the lease. Raises `LeaseLost`."""
+        """Extend the lease. Raises `LeaseLost`."""
         with self.database.write() as tx:
             now = self.database.now(tx)
             row = tx.execute(
@@ -75,7 +75,7 @@ class Commands(Part):
                 raise _lost(command_id, attempt)
 
     def finish_command(self, command_id: int, attempt: int, note: str = "") -> None:
-        """It is done, or failed for good; `note` says how. Raises `LeaseLost`."""
+        """The command is done, or failed for good; `note` says how. Raises `LeaseLost`."""
         with self.database.write() as tx:
             if not self._end(tx, self.database.now(tx), _held(command_id, attempt), note):
                 raise _lost(command_id, attempt)
@@ -83,7 +83,7 @@ class Commands(Part):
     def postpone_command(
         self, command_id: int, attempt: int, reason: str, delays: Sequence[float], at_least: float = 0.0
     ) -> float | None:
-        """Give it back for another attempt; the seconds until then, or None, changing nothing, after too many.
+        """Give it back for another attempt; the seconds until then. None, and nothing is changed, after too many.
 
         Raises `LeaseLost`.
         """
@@ -94,7 +94,7 @@ class Commands(Part):
         return delay
 
     def release_command(self, command_id: int, attempt: int) -> None:
-        """Give it back in order, to be taken at once. Raises `LeaseLost`."""
+        """Give it back, to be claimed at once. Raises `LeaseLost`."""
         self._give_command_back(command_id, attempt, 0.0, "")
 
     def _give_command_back(self, command_id: int, attempt: int, delay: float, note: str) -> None:

@@ -1,6 +1,6 @@
 """One database: engine, transactions, the clock, migrations. SQLite (WAL) or PostgreSQL by URL.
 
-A write transaction holds SQLite's write lock from its beginning (`BEGIN IMMEDIATE`), so that what it read still holds
+A write transaction takes SQLite's write lock when it begins (`BEGIN IMMEDIATE`), so that what it read is still true
 when it writes; on PostgreSQL rows are locked as they are read.
 """
 
@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from bot.errors import SettingsError, StoreUnavailable
 
-BUSY_TIMEOUT = 20.0  # seconds that a writer waits for the writer of another process
+BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
 _MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
@@ -35,7 +35,7 @@ class Database:
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError as error:
             raise SettingsError(
-                "TROOP_DATABASE_URL is no database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+                "TROOP_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
             ) from error
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
@@ -59,9 +59,9 @@ class Database:
                 raise SettingsError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from error
         else:
             raise SettingsError(
-                f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not served; use sqlite or postgresql"
+                f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not supported; use sqlite or postgresql"
             )
-        # Threads of one process queue here, in order and without polling, instead of at SQLite's busy handler.
+        # Threads of one process wait here, in order and without polling, instead of in SQLite's busy handler.
         self._writer: contextlib.AbstractContextManager[Any] = (
             threading.Lock() if self.sqlite else contextlib.nullcontext()
         )
@@ -75,7 +75,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent snapshot; does not wait for writers."""
+        """A transaction that sees one consistent snapshot and does not wait for writers."""
         with _translated(), self._reading.begin() as connection:
             yield connection
 
@@ -90,8 +90,8 @@ class Database:
         return sqlite.insert(table) if self.sqlite else postgresql.insert(table)
 
     def serialise(self, connection: Connection, name: str) -> None:
-        """Let no other transaction that names the same thing go on beside this one until it ends."""
-        if not self.sqlite:  # SQLite has one writer anyway
+        """Until this transaction ends, make others that name the same thing wait."""
+        if not self.sqlite:  # SQLite has a single writer
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
     def migrate(self) -> None:
@@ -102,13 +102,13 @@ class Database:
             alembic.command.upgrade(migration_config(connection), "head")
 
     def close(self) -> None:
-        """Close all connections: the idle ones now, and one that a thread still uses when it gives it back."""
+        """Close all connections: idle ones now, others when their threads return them."""
         sa.event.listen(self.engine.pool, "checkin", lambda _connection, record: record.invalidate())
         self.engine.dispose()
 
 
 def migration_config(connection: Connection) -> alembic.config.Config:
-    """Alembic's configuration, without a file: it travels in the wheel."""
+    """Alembic's configuration, made here instead of read from a file, so that it works from a wheel."""
     config = alembic.config.Config()
     folder = str(Path(__file__).with_name("migrations"))
     config.set_main_option("script_location", folder.replace("%", "%%"))
@@ -131,7 +131,7 @@ def _translated() -> Iterator[None]:
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # pysqlite begins no transaction by itself; `_begin_sqlite` does
+    connection.isolation_level = None  # pysqlite shall not begin transactions; `_begin_sqlite` does
     cursor = connection.cursor()
     # SQLite does not wait here while another process makes the same change.
     patient = Retrying(
@@ -141,7 +141,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         reraise=True,
     )
     patient(cursor.execute, "PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # a reply that was paid for outlives a power cut too
+    cursor.execute("PRAGMA synchronous = FULL")  # model replies, which cost money, survive a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 

@@ -1,4 +1,4 @@
-"""What a delivery comes to, recorded in one transaction with the delivery itself."""
+"""Records a delivery and what was decided about it, in one transaction."""
 
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection, Row
@@ -12,13 +12,13 @@ from bot.store.models import COMMAND, DELIVERY, RUN
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 
 QUOTA_WINDOW = 3600.0  # seconds
-COMMANDS_PER_HOUR = 60  # of one person in one repository: each costs a question to GitHub, whoever asks
+COMMANDS_PER_HOUR = 60  # of one person in one repository: each command costs a request to GitHub
 
 
 class Accepted(Record):
-    """What became of a delivery. `job_id` is to be enqueued; losing it loses nothing, the sweeper finds the row."""
+    """What became of a delivery. Enqueue `job_id`; if that fails, the sweeper finds the row."""
 
-    duplicate: bool  # the same GUID was there before; nothing was done
+    duplicate: bool  # the GUID was recorded before; nothing was done
     job_id: str | None = None
     note: str = ""  # for the log
 
@@ -27,8 +27,8 @@ class Deliveries(Part):
     def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted:
         """Record a delivery and what was decided, in one transaction. Raises `StoreUnavailable`.
 
-        A second run of an issue whose run is still active is not made. Over the quota no run is made either; the first
-        time in an hour a row in state REFUSED takes its place, which a worker turns into one comment (`is_notice`).
+        While a run of the issue is active, no second one is made. Beyond the quota none is made either; the first time
+        in an hour a row in state REFUSED is stored instead, which a worker turns into a comment (`is_notice`).
         """
         with self.database.write() as tx:
             now = self.database.now(tx)
@@ -86,7 +86,7 @@ class Deliveries(Part):
             return new
 
     def quota_notice(self) -> str:
-        return f"this repository has had its {self.quota_runs_per_hour} runs of the hour"
+        return f"this repository has used its quota of {self.quota_runs_per_hour} runs an hour"
 
     def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
         self.database.serialise(tx, decision.repository)
@@ -107,8 +107,8 @@ class Deliveries(Part):
             )
         )
         if told is not None:
-            return Accepted(duplicate=False, note=f"{self.quota_notice()}; the notice is out")
-        reason = f"{self.quota_notice()}; label the issue again later, or ask the operator of this Troop for more"
+            return Accepted(duplicate=False, note=f"{self.quota_notice()}; the notice has been sent")
+        reason = f"{self.quota_notice()}; label the issue again later, or ask the operator for a higher quota"
         run_id = self._insert_run(
             tx, now, decision, state=RunState.REFUSED, is_notice=True, announce=True, reason=reason, finished_at=now
         )
@@ -170,7 +170,7 @@ class Deliveries(Part):
             )
         )
         if int(received or 0) >= COMMANDS_PER_HOUR:
-            return Accepted(duplicate=False, note=f"{decision.sender} has had {COMMANDS_PER_HOUR} commands of the hour")
+            return Accepted(duplicate=False, note=f"{decision.sender} has used {COMMANDS_PER_HOUR} commands this hour")
         row = tx.execute(
             self.database.insert(COMMAND)
             .values(
@@ -187,7 +187,7 @@ class Deliveries(Part):
             .returning(COMMAND.c.id)
         ).first()
         if row is None:
-            return Accepted(duplicate=False, note=f"the command of comment {decision.comment_id} was taken before")
+            return Accepted(duplicate=False, note=f"the command of comment {decision.comment_id} was received before")
         return Accepted(
             duplicate=False, job_id=command_job(row.id), note=f"command {row.id} is queued: {decision.command.name}"
         )

@@ -1,4 +1,4 @@
-"""Job ids: all that the queue carries."""
+"""Job ids, which are all that the queue carries."""
 
 from bot.records import Record
 
@@ -8,8 +8,8 @@ RUN, COMMAND = "run", "command"
 class JobId(Record):
     """`run:ID:ATTEMPT` or `command:ID`.
 
-    The attempt only makes the id new after a claim, so that a queue that remembers ids takes it again; whoever
-    executes it claims the run, whatever its attempt is by then.
+    The attempt makes the id a new one after each claim, so that a queue that remembers ids accepts it again. It has no
+    other meaning: executing the job claims the run, whatever its attempt is by then.
     """
 
     kind: str
@@ -25,10 +25,10 @@ def command_job(command_id: int) -> str:
 
 
 def parse(job_id: str) -> JobId:
-    """Raises ValueError for what is no job id."""
+    """Raises ValueError for anything that is not a job id."""
     match job_id.split(":"):
         case ["run", number, attempt] if number.isdecimal() and attempt.isdecimal():
             return JobId(kind=RUN, id=int(number))
         case ["command", number] if number.isdecimal():
             return JobId(kind=COMMAND, id=int(number))
-    raise ValueError(f"{job_id!r} is no job id; they look like run:12:0 or command:7")
+    raise ValueError(f"{job_id!r} is not a job id; they look like run:12:0 or command:7")

@@ -1,7 +1,7 @@
-"""The tables. Migrations in `bot/store/migrations` make them; a test keeps both the same.
+"""The tables. Migrations in `bot/store/migrations` create them; a test checks that both agree.
 
-Moments are seconds since 1970 (UTC) by the database's clock, so that workers on several machines agree on a lease.
-States are stored as their text, so that a new member needs no change of type.
+Times are seconds since 1970 (UTC) by the database's clock, so that workers on several machines agree about leases.
+States are stored as text, so that a new one needs no change of type.
 """
 
 from sqlalchemy import BigInteger, Index, Text, text
@@ -19,7 +19,7 @@ class Delivery(SQLModel, table=True):
     event: str
     action: str
     decision: str  # name of the decision's class
-    note: str = Field(default="", sa_type=Text)  # what it came to, for the log and the status page
+    note: str = Field(default="", sa_type=Text)  # what was done, for the log and the status page
     job_id: str | None = None
     received_at: float
 
@@ -49,18 +49,18 @@ class Run(SQLModel, table=True):
     labelled_at: float
     state: str
     # -- the lease
-    attempt: int = 0  # how often it was claimed; fences the writes of earlier claims
+    attempt: int = 0  # how often it was claimed; fences writes of earlier claims
     worker: str | None = None
-    lease_until: float | None = None  # None: free, or given back in order
+    lease_until: float | None = None  # None: free, or given back
     available_at: float  # not to be claimed before
     crashes: int = 0  # leases that ran out instead of being given back
-    setbacks: int = 0  # given back because of an infrastructure error
+    setbacks: int = 0  # times it was given back because of an infrastructure error
     stop_reason: str | None = Field(default=None, sa_type=Text)  # somebody asked it to stop
     # -- the end
     reason: str = Field(default="", sa_type=Text)  # in words, for the issue
     announce: bool = False  # the issue has not been told of the end yet
     announce_tries: int = 0
-    is_notice: bool = False  # no run at all: only says that the quota is spent
+    is_notice: bool = False  # not a run: only says that the quota is used up
     report: str | None = Field(default=None, sa_type=Text)  # `records.Report` as JSON
     pull_request_url: str | None = None
     # -- for people

@@ -1,4 +1,4 @@
-"""What is thrown away once it has been kept long enough. Runs and their reports stay."""
+"""Deletes old rows. Runs and their reports are kept."""
 
 from sqlalchemy import delete, select, tuple_
 
@@ -10,10 +10,10 @@ DAY = 86_400.0  # seconds
 
 class Pruning(Part):
     def prune(self, keep_days: float, limit: int = 2000) -> int:
-        """Delete deliveries, executed commands, and the steps of ended runs, older than that; how many rows went.
+        """Delete deliveries, executed commands, and the steps of ended runs, older than that; how many rows.
 
-        At most `limit` of each, so that nobody waits long for the database: where that many went, call it again.
-        GitHub redelivers for three days; what is younger must be kept, or it would be done twice.
+        At most `limit` of each, so that others don't wait long for the database; call it again where that many were
+        deleted. GitHub redelivers for three days, so younger deliveries must be kept, or they would be executed twice.
         """
         with self.database.write() as tx:
             before = self.database.now(tx) - keep_days * DAY

@@ -1,4 +1,4 @@
-"""What the sweeper and the status page ask. Nothing here changes a row."""
+"""Queries of the sweeper and the status page. Nothing here changes a row."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from bot.store.models import COMMAND, DELIVERY, RUN
 
 
 class RunInfo(Record):
-    """A run as people see it; the report is asked for apart."""
+    """A run as the status page shows it, without its report."""
 
     id: int
     repository: str
@@ -35,7 +35,7 @@ class RunInfo(Record):
 
 
 class DeliveryInfo(Record):
-    """A delivery and what it came to."""
+    """A delivery and what was done."""
 
     guid: str
     event: str
@@ -48,7 +48,7 @@ class DeliveryInfo(Record):
 
 class Queries(Part):
     def due(self, now: float | None = None, limit: int = 1000) -> tuple[str, ...]:
-        """Ids of the jobs that somebody should do now, the oldest first: `now` in seconds since 1970.
+        """Ids of the jobs that are due, the oldest first. `now` is in seconds since 1970.
 
         Runs and commands that no worker holds (never claimed, given back, or the lease ran out), and ends that the
         issue has not been told of.
@@ -102,7 +102,7 @@ class Queries(Part):
             return tx.scalar(select(RUN.c.report).where(RUN.c.id == run_id))
 
     def counts(self) -> dict[RunState, int]:
-        """How many runs are in each state; notices are no runs."""
+        """How many runs are in each state. Notices are not counted."""
         query = select(RUN.c.state, func.count()).where(~RUN.c.is_notice).group_by(RUN.c.state)
         with self.database.read() as tx:
             found = {RunState(state): count for state, count in tx.execute(query)}

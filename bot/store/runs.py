@@ -1,4 +1,4 @@
-"""A run's lease: claimed by compare-and-set, renewed, fenced by its attempt number, given back or ended."""
+"""A run's lease: claimed, renewed, fenced by its attempt number, and given back or ended."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from bot.store.models import RUN
 
 class Runs(Part):
     def claim_run(self, run_id: int, worker: str, lease_seconds: float) -> ClaimedRun | None:
-        """Take the run for `lease_seconds`, as a new attempt; None where it is not to be had.
+        """Take the run for `lease_seconds`, as a new attempt; None where it can't be claimed.
 
         A lease that ran out is counted as a crash; the `max_crashes`-th parks the run instead. A run that was asked to
-        stop while nobody held it is stopped instead. Either end is left to be announced (`claim_announcement`).
+        stop while nobody held it is stopped instead. Both ends have still to be announced (`claim_announcement`).
         """
         with self.database.write() as tx:
             now = self.database.now(tx)
@@ -57,7 +57,7 @@ class Runs(Part):
             return None if taken is None else claimed_run(taken)
 
     def renew(self, run_id: int, attempt: int, lease_seconds: float, progress: str | None = None) -> str | None:
-        """Lengthen the lease, and store the progress for the status page; why the run should stop now.
+        """Extend the lease, and store the progress for the status page. Returns a reason to stop, if there is one.
 
         Raises `LeaseLost` where the attempt is no longer the newest or the run has ended.
         """
@@ -74,11 +74,11 @@ class Runs(Part):
             return row.stop_reason if row.state in STOPPABLE else None
 
     def advance(self, run_id: int, attempt: int, new_state: RunState) -> RunState:
-        """Enter the next stage; the state the run is in now.
+        """Enter the next stage; the state that the run is in now.
 
-        A resumed run that passes through the stages it has behind it changes nothing: then this only checks the fence,
-        as it should be checked before every act on GitHub. Raises `LeaseLost`, `RunStopped` where somebody asked for
-        it (but not once publishing began), and ValueError for a transition that `bot.lifecycle` does not know.
+        A stage that a resumed run has already passed changes nothing: then this only checks the fence, which is to be
+        checked before every write to GitHub. Raises `LeaseLost`, `RunStopped` where somebody asked for
+        it before publishing began, and ValueError for a transition that `bot.lifecycle` does not know.
         """
         with self.database.write() as tx:
             row = tx.execute(select(RUN).where(held(run_id, attempt)).with_for_update()).first()
@@ -90,7 +90,7 @@ class Runs(Part):
             if new_state in ACTIVE and STAGES.index(new_state) <= STAGES.index(state):
                 return state
             if new_state not in ACTIVE or not allowed(state, new_state):
-                raise ValueError(f"a run can't go on from {state} to {new_state}; see bot.lifecycle")
+                raise ValueError(f"a run can't go from {state} to {new_state}; see bot.lifecycle")
             tx.execute(
                 update(RUN)
                 .where(held(run_id, attempt))
@@ -109,7 +109,7 @@ class Runs(Part):
         pull_request_url: str | None = None,
         announce: bool = False,
     ) -> None:
-        """End the run. With `announce`, the issue is still to be told. The same end stored twice is stored once.
+        """End the run. With `announce`, the issue has still to be told. Storing the same end again changes nothing.
 
         Raises `LeaseLost`, and ValueError for an end that `bot.lifecycle` does not allow from where the run is.
         """
@@ -119,7 +119,7 @@ class Runs(Part):
             if row is None or row.attempt != attempt:
                 raise _lost(run_id, attempt)
             if row.state == state and state not in ACTIVE:
-                return  # the answer to the first call got lost
+                return  # the answer to the first call was lost
             if row.state not in ACTIVE or row.lease_until is None:
                 raise _lost(run_id, attempt)
             if state in ACTIVE or not allowed(RunState(row.state), state):
@@ -135,7 +135,7 @@ class Runs(Part):
             )
 
     def release(self, run_id: int, attempt: int) -> None:
-        """Give the run back in order, to be taken at once by another worker; no crash is counted.
+        """Give the run back, to be claimed at once by another worker. No crash is counted.
 
         Raises `LeaseLost`, also where the run was given back already.
         """
@@ -146,7 +146,7 @@ class Runs(Part):
     def postpone(
         self, run_id: int, attempt: int, reason: str, delays: Sequence[float], at_least: float = 0.0
     ) -> float | None:
-        """Give the run back because of an infrastructure error; the seconds after which it may be taken again.
+        """Give the run back after an infrastructure error; the seconds until it may be claimed again.
 
         The n-th time waits `delays[n]`, and at least `at_least`. None, and nothing is changed, where the run was
         given back `len(delays)` times before. Raises `LeaseLost`.
@@ -164,9 +164,9 @@ class Runs(Part):
             return delay
 
     def request_stop(self, run_id: int, reason: str) -> bool:
-        """Stop the run: at once where no worker holds it (its end is to be announced), else by its worker.
+        """Stop the run: at once where no worker holds it (its end is then to be announced), else through its worker.
 
-        False, and nothing comes of it, where it has ended or is being published.
+        False, and nothing is changed, where it has ended or is being published.
         """
         with self.database.write() as tx:
             if self.stop_row(tx, self.database.now(tx), run_id, reason):

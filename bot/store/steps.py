@@ -17,8 +17,8 @@ class Steps(Part):
     def put_step(self, run_id: int, attempt: int, key: str, payload: str) -> None:
         """Store one step; a second of the same key keeps the first. Raises `LeaseLost`.
 
-        The fence is part of the statement: the row is made from the run's row, which is there only for the attempt
-        that holds the lease.
+        The fence is part of the statement: the row is selected from the run's row, which matches only the attempt that
+        holds the lease.
         """
         with self.database.write() as tx:
             source = (

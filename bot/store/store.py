@@ -1,4 +1,4 @@
-"""The truth: what was received, what is to be done, what was done. The queue only hurries it along."""
+"""The database behind Troop: what was received, what is to be done, and what was done."""
 
 from bot.settings import Settings
 from bot.store.announcements import Announcements
@@ -15,7 +15,7 @@ class Store(Deliveries, Runs, Announcements, Commands, Steps, Queries, Pruning):
     """All methods block (a few milliseconds): call them with `in_thread`. Thread-safe.
 
     Every method raises `StoreUnavailable` where the database can't be reached or written; then nothing was changed,
-    or (where the connection broke at the commit) all of it was.
+    or all of it was (where the connection broke during the commit).
     """
 
     @classmethod

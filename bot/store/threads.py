@@ -1,7 +1,6 @@
-"""Threads of the store's own.
+"""Threads for the store alone.
 
-The default ones run clones and containers for minutes at a time; a heartbeat that waited behind those would lose its
-lease. These only ever wait for the database.
+The default threads run clones and containers for minutes; a renewal that waits behind those would lose its lease.
 """
 
 import asyncio
@@ -16,5 +15,5 @@ _threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="store")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`asyncio.to_thread` for the store's methods. Cancelled, it leaves the call to end by itself."""
+    """`asyncio.to_thread` for the store's methods. When cancelled, the call still runs to its end."""
     return await asyncio.get_running_loop().run_in_executor(_threads, lambda: call(*args, **kwargs))

@@ -1,1 +1,1 @@
-"""The web process: takes deliveries, answers at once, shows where runs are."""
+"""The web process: receives deliveries, answers at once, and shows the state of runs."""

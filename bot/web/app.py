@@ -1,7 +1,7 @@
-"""The HTTP service: verify, decide, store, hand to the queue, answer 202.
+"""The HTTP service: verify, decide, store, enqueue, answer 202.
 
-Deliveries that come to nothing (ignored, or only answered) are logged and counted but not stored: the database keeps
-what must not happen twice, and only that.
+Deliveries that need nothing done (ignored, or only answered) are logged and counted but not stored: the database has
+only what must not be done twice.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
 from bot.webhook.delivery import Delivery, Refusal, receive
 
-ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper hands the job over
+ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
 
 log = logging.getLogger(__name__)
 
 
 class WebStore(RunReader, Protocol):
-    """What the service asks of the store. Methods block; they are called in threads."""
+    """What the service needs of the store. Methods block; they are called in threads."""
 
     def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted: ...
 
@@ -43,7 +43,7 @@ class WebStore(RunReader, Protocol):
 
 
 class Taken(Record):
-    """A delivery, decided and (where it comes to something) stored."""
+    """A delivery and its decision; stored, unless nothing is to be done."""
 
     delivery: Delivery
     decision: Decision
@@ -67,7 +67,7 @@ def create_app(
     *,
     lifespan: "Lifespan | None" = None,
 ) -> FastAPI:
-    """The application. Raises `SettingsError` without a webhook secret: nothing could be verified."""
+    """The application. Raises `SettingsError` without a webhook secret, since nothing could be verified."""
     metrics = Metrics()
     handover = Handover(dispatcher, metrics)
     webhook = Webhook(settings, store, handover, metrics)
@@ -148,12 +148,12 @@ class Webhook:
 
 
 def _state_of(store: WebStore, handover: "Handover", metrics: Metrics) -> APIRouter:
-    """What machines ask of a service: whether it lives, whether it is ready, its numbers."""
+    """The routes for machines: health, readiness and metrics."""
     router = APIRouter()
 
     @router.get("/health")
     async def health() -> dict[str, str]:
-        """The process lives."""
+        """The process is running."""
         return {"status": "ok"}
 
     @router.get("/ready")
@@ -183,10 +183,10 @@ class Lifespan(Protocol):
 
 
 class Handover:
-    """Hands jobs to the queue. What fails is left to the sweeper, since the row is committed."""
+    """Enqueues jobs. After a failure the sweeper enqueues the job, since its row is committed."""
 
     def __init__(self, dispatcher: Dispatcher, metrics: Metrics) -> None:
-        self.trouble = ""  # what went wrong the last time
+        self.trouble = ""  # what went wrong last time
         self._dispatcher = dispatcher
         self._metrics = metrics
 
@@ -205,7 +205,7 @@ class Handover:
 
 
 def _answer(taken: Taken) -> dict[str, Any]:
-    """What GitHub's list of deliveries shows to the App's owner."""
+    """The answer, which GitHub shows to the App's owner in its list of deliveries."""
     accepted = taken.accepted
     match taken.decision:
         case Ignore():
@@ -225,5 +225,5 @@ def _answer(taken: Taken) -> dict[str, Any]:
 
 
 def _line(text: str) -> str:
-    """On one line and in ASCII, so that nobody writes log lines of their own."""
+    """On one line and in ASCII, so that a payload can't forge log lines."""
     return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:500]

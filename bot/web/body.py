@@ -1,4 +1,4 @@
-"""Reading a request's body within bounds of memory and time."""
+"""Reads a request's body within limits of memory and time."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ from starlette.requests import ClientDisconnect, Request
 from bot.webhook.delivery import MAX_BODY, Refusal
 
 LARGE = 1024 * 1024  # bytes; nearly every delivery is smaller
-_DRAINED = 2  # times the limit are read and thrown away, so that a sender reads the answer instead of a broken pipe
+_DRAINED = 2  # times the limit are read and dropped, so that the sender gets the answer instead of a broken pipe
 READ_TIMEOUT = 20.0  # seconds for a whole body; GitHub itself gives up after 10
 
 
 class BodyReader:
-    """Reads bodies of at most `limit` bytes. Only a few large ones are held at once, so memory stays bounded."""
+    """Reads bodies of at most `limit` bytes. Only a few large ones are read at once, which bounds the memory."""
 
     def __init__(self, *, limit: int = MAX_BODY, large_at_once: int = 4, timeout: float = READ_TIMEOUT) -> None:
         self.limit = limit
@@ -20,7 +20,7 @@ class BodyReader:
         self._large = asyncio.Semaphore(large_at_once)
 
     async def read(self, request: Request) -> bytes | Refusal:
-        """The body; or 413 (too large), 408 (too slow, or the large ones before it were), 400 (cut off)."""
+        """The body; or 413 (too large), 408 (too slow, also when waiting for other large ones), 400 (cut off)."""
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdecimal() and int(declared[:20]) > _DRAINED * self.limit:
             return self._too_large()

@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`: numbers only, no name of a repository or a person."""
+"""The metrics at `/metrics` for Prometheus: numbers only, without names of repositories or people."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """One registry an app, so that two apps in a process don't add up."""
+    """Has its own registry, so that two apps in one process count apart."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -18,17 +18,19 @@ class Metrics:
             "troop_deliveries", "Deliveries with a good signature", ["decision"], registry=self.registry
         )
         self.duplicates = Counter(
-            "troop_deliveries_duplicate", "Deliveries whose GUID was there before", registry=self.registry
+            "troop_deliveries_duplicate", "Deliveries whose GUID was recorded before", registry=self.registry
         )
         self.refused = Counter(
-            "troop_deliveries_refused", "Requests that are no delivery", ["status"], registry=self.registry
+            "troop_deliveries_refused", "Requests that are not a valid delivery", ["status"], registry=self.registry
         )
         self.not_queued = Counter(
-            "troop_jobs_not_queued", "Jobs left to the sweeper, the queue being out of reach", registry=self.registry
+            "troop_jobs_not_queued",
+            "Jobs left to the sweeper while the queue was away",
+            registry=self.registry,
         )
         self.acknowledgement = Histogram(
             "troop_acknowledgement_seconds",
-            "From the request's head to the answer",
+            "From the request's headers to the answer",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             registry=self.registry,
         )

@@ -1,9 +1,9 @@
 """Read-only pages: the newest runs, and one run with its count.
 
-They show runs of every repository, and Troop has no logins. So they answer only to this machine itself, unless
-`TROOP_PAGES=1` opens them to all who reach the service; put a proxy that asks who they are in front of it then.
-"This machine itself" means a loopback peer, a loopback name in `Host` (another site can't read them by rebinding
-its name) and no sign of a proxy (whose own peer address would be loopback, too).
+They show runs of every repository, and Troop has no logins. So they are served to this machine alone, unless
+`TROOP_PAGES=1` opens them to everybody who reaches the service; then put a proxy with authentication in front of it.
+A request comes from this machine if its peer is a loopback address, its `Host` is a loopback name (against DNS
+rebinding), and no header shows that it passed a proxy (whose own peer address would be loopback, too).
 """
 
 import ipaddress
@@ -47,7 +47,7 @@ _templates = jinja2.Environment(
 
 
 class RunReader(Protocol):
-    """What the pages ask of the store."""
+    """What the pages need of the store."""
 
     def runs(self, *, limit: int = ..., before: int | None = ...) -> Sequence[RunInfo]: ...
 
@@ -57,7 +57,7 @@ class RunReader(Protocol):
 
 
 def is_local(request: Request) -> bool:
-    """Whether the request comes from this machine, asks for it by a loopback name, and passed no proxy."""
+    """Whether the request comes from this machine: by its peer, its `Host`, and without a proxy."""
     if any(name in request.headers for name in _FORWARDED):
         return False
     try:
@@ -77,7 +77,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def link(url: str | None, settings: Settings) -> str | None:
-    """The URL, if a page may link to it: only the forge's own, by http or https."""
+    """The URL if a page may link to it: http or https, on GitHub's own host."""
     if url is None or urlsplit(url).scheme not in ("http", "https"):
         return None
     return url if urlsplit(url).netloc == urlsplit(settings.github_web_url).netloc else None
@@ -94,7 +94,8 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
     def check(request: Request) -> None:
         if not (settings.pages or is_local(request)):
             raise HTTPException(
-                404, "the pages are served to this machine alone; TROOP_PAGES=1 opens them to all who reach the service"
+                404,
+                "the pages are served to this machine alone; TROOP_PAGES=1 opens them to everybody",
             )
 
     @router.get("/")
@@ -136,7 +137,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
 
 
 def _report(text: str | None) -> Report | None:
-    """The stored report; None where there is none, or one of a version that is not understood any more."""
+    """The stored report; None where there is none, or where it is of an incompatible version."""
     try:
         return None if text is None else Report.model_validate_json(text)
     except ValidationError:

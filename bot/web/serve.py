@@ -1,7 +1,7 @@
-"""`troop serve`: the web service, and without a Redis the worker too, in one process.
+"""`troop serve`: the web service and, without Redis, also the worker, in one process.
 
-With `TROOP_REDIS_URL` this process receives, stores, enqueues and sweeps; `troop work` executes, as often and on as
-many machines as there is need.
+With `TROOP_REDIS_URL` this process receives, stores, enqueues and sweeps, and `troop work` executes, in as many
+processes and on as many machines as needed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from bot.web.app import create_app
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Worker, serve
 
-GRACE = 15.0  # seconds that answers under way get when the process is to end
+GRACE = 15.0  # seconds for requests under way when the process is ending
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ def build_app(
     worker: Worker | None = None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The application with what runs beside it: a sweeper, and `worker` where it is given.
+    """The application with its background tasks: a sweeper, and `worker` where one is given.
 
-    `on_failure` is called where what runs beside ends by itself; the reason is in the log.
+    `on_failure` is called where a background task ends by itself; the log has the reason.
     """
     dispatcher = open_dispatcher(settings, worker.handle if worker else _no_worker)
     sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
@@ -45,11 +45,14 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = asyncio.Event()
         beside = serve(worker, dispatcher, sweeper, stop) if worker else _sweep(dispatcher, sweeper, stop)
-        task = asyncio.create_task(beside, name="beside the web")
+        task = asyncio.create_task(beside, name="background")
 
         def ended(task: "asyncio.Task[None]") -> None:
             if not stop.is_set():
-                log.critical("what runs beside the web ended", exc_info=None if task.cancelled() else task.exception())
+                log.critical(
+                    "a background task ended",
+                    exc_info=None if task.cancelled() else task.exception(),
+                )
                 on_failure()
 
         task.add_done_callback(ended)
@@ -65,7 +68,7 @@ def build_app(
 async def run_server(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used."""
     settings = checked(settings, works=not settings.redis_url)
-    logging.getLogger("bot").setLevel(logging.INFO)  # a service tells of every delivery, whatever the console's level
+    logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every delivery, whatever the console's level
     with _listen(settings.host, settings.port) as listening:
         store = await asyncio.to_thread(Store.from_settings, settings)
         try:
@@ -79,9 +82,9 @@ async def run_server(settings: Settings) -> None:
                 uvicorn.Config(
                     app,
                     log_config=None,
-                    access_log=False,  # every delivery has a line of its own
+                    access_log=False,  # every delivery is logged already
                     server_header=False,
-                    proxy_headers=False,  # who is local is decided by the peer itself; see `bot.web.pages`
+                    proxy_headers=False,  # `bot.web.pages` checks the real peer
                     timeout_graceful_shutdown=int(GRACE),
                 )
             )
@@ -112,7 +115,7 @@ async def _no_worker(job_id: str) -> str | None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, or asyncio leaves Nagle's algorithm on and every answer on a kept connection waits.
+    # With the protocol named, asyncio turns Nagle's algorithm off, which would delay answers on kept connections.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -122,5 +125,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"{host}:{port} can't be listened on ({error.strerror}); choose another TROOP_PORT or TROOP_HOST"
+            f"{host}:{port} can't be bound ({error.strerror}); choose another TROOP_PORT or TROOP_HOST"
         ) from error

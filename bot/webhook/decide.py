@@ -1,11 +1,10 @@
-"""What a verified delivery comes to, without I/O: `decide(delivery, rules)` gives a value of `bot.webhook.decisions`.
+"""Decides what to do about a verified delivery, without I/O: `decide(delivery, rules)` returns a decision.
 
-Whether the sender *may* ask is not known here (GitHub's payload doesn't say it reliably): the worker asks the
+The sender's permission is not checked here, since GitHub's payload doesn't give it reliably: the worker asks the
 permission API before it does anything that costs.
 
-A `/troop` comment on a pull request arrives as `issue_comment` with the pull request's number, which is not the
-issue's: `ReceiveCommand.issue_number` is the number of the conversation that the comment stands in, and the worker's
-side finds the issue through the run whose pull request has that number.
+A `/troop` comment on a pull request arrives as `issue_comment` with the number of the pull request, not of the issue.
+`ReceiveCommand.issue_number` is the number of the conversation with the comment; the worker finds the issue from it.
 """
 
 import fnmatch
@@ -27,12 +26,12 @@ MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
 
 
 class Rules(Record):
-    """The part of the operator's settings by which deliveries are judged."""
+    """The operator's settings that decide about deliveries."""
 
     label: str = "troop"
     repositories: tuple[str, ...] = ()  # owner/name patterns; empty: all
     app_id: int = 0  # 0: a token is used instead of an App
-    own_login: str = ""  # whose events are our own doing; empty: nobody's but Troop's comments, known by their marker
+    own_login: str = ""  # whose events are ignored as our own; empty: only comments with our marker are
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
@@ -44,7 +43,7 @@ class Rules(Record):
         )
 
     def allows(self, repository: str) -> bool:
-        """Whether the repository is on the allow-list. Case doesn't matter, as on GitHub."""
+        """Whether the repository is on the allow-list. Case is ignored, as on GitHub."""
         name = repository.lower()
         return not self.repositories or any(fnmatch.fnmatchcase(name, p.lower()) for p in self.repositories)
 
@@ -53,17 +52,17 @@ class Rules(Record):
 
 
 def decide(delivery: Delivery, rules: Rules) -> Decision:
-    """The decision. Never raises: a payload in no shape that is known is ignored with the reason."""
+    """The decision. Never raises: a payload of an unknown shape is ignored, with the reason."""
     what = f"{delivery.event}.{delivery.action}" if delivery.action else delivery.event
     handler = _HANDLERS.get(what) or _HANDLERS.get(delivery.event)
     if handler is None:
-        return Ignore(reason=f"nothing is done on {what}")
+        return Ignore(reason=f"{what} is not handled")
     try:
         return handler(delivery, rules)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        return Ignore(reason=f"the payload of {what} is not in GitHub's documented shape: {where}: {first['msg']}")
+        return Ignore(reason=f"the payload of {what} does not match GitHub's documentation: {where}: {first['msg']}")
 
 
 def _pong(delivery: Delivery, rules: Rules) -> Decision:
@@ -73,10 +72,10 @@ def _pong(delivery: Delivery, rules: Rules) -> Decision:
 def _installation(delivery: Delivery, rules: Rules) -> Decision:
     known = {
         "created": "welcome; label an issue to start",
-        "deleted": "uninstalled; nothing more is done there",
-        "suspend": "suspended; GitHub delivers nothing until it is unsuspended",
-        "unsuspend": "welcome back",
-        "new_permissions_accepted": "the new permissions are in force",
+        "deleted": "uninstalled",
+        "suspend": "suspended",
+        "unsuspend": "no longer suspended",
+        "new_permissions_accepted": "new permissions accepted",
         "added": "repositories added",
         "removed": "repositories removed",
     }
@@ -109,8 +108,8 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
         return Ignore(reason=f"the label is not {rules.label!r}")
     if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
         return refusal
-    # Where a token is used it may be a person's own, so that our change of labels carries their name: it leaves
-    # another of our labels behind, since the forge adds the new one before it removes the old one.
+    # With a token, which may be a person's own, our change of labels has that person as its sender. Then another of
+    # our labels is on the issue, since the forge adds the new label before it removes the old one.
     states = [label.name for label in event.issue.labels if label.name.lower().startswith(f"{rules.label.lower()}: ")]
     if states and not rules.app_id:
         return Ignore(reason=f"the label was replaced by {states[0][:50]!r}")
@@ -121,9 +120,9 @@ def _gone(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
     if refusal := _refuse_source(event, rules):
         return refusal
-    # Another bot may close issues: that is a fact, not a command. What we do ourselves is no reason to stop.
+    # Other bots may close issues, too. Only our own events are no reason to stop.
     if _is_ours(event.sender, rules):
-        return Ignore(reason="our own doing")
+        return Ignore(reason="our own event")
     return _cancel(event, f"the issue was {delivery.action}")
 
 
@@ -143,7 +142,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
         return Ignore(reason="the comment is one of our own")
     command = slash_command.parse(body)
     if command is None:
-        return Ignore(reason="the comment holds no command")
+        return Ignore(reason="the comment has no command")
     return ReceiveCommand(
         repository=event.repository.full_name,
         installation_id=_installation_id(event, rules),
@@ -155,11 +154,11 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _opened(delivery: Delivery, rules: Rules) -> Decision:
-    return Ignore(reason="a label that an issue is opened with arrives as its own issues.labeled")
+    return Ignore(reason="labels of a new issue arrive as issues.labeled")
 
 
 def _edited(delivery: Delivery, rules: Rules) -> Decision:
-    return Ignore(reason="edited comments give no commands; write a new one")
+    return Ignore(reason="edited comments are not read for commands; write a new one")
 
 
 _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
@@ -186,7 +185,7 @@ def _refuse_source(event: Event, rules: Rules) -> Ignore | None:
         return Ignore(reason=f"installation {event.installation.id} is suspended")
     if rules.app_id and event.installation is None:
         return Ignore(
-            reason="the payload names no installation: it comes from a repository's webhook, not from the App's; "
+            reason="the payload has no installation: it comes from a repository's webhook, not from the App's; "
             "set the webhook in the App's settings, or use TROOP_TOKEN instead of TROOP_APP_ID"
         )
     return None
@@ -194,7 +193,7 @@ def _refuse_source(event: Event, rules: Rules) -> Ignore | None:
 
 def _refuse_sender(user: User, rules: Rules) -> Ignore | None:
     if _is_ours(user, rules):
-        return Ignore(reason="our own doing")
+        return Ignore(reason="our own event")
     if user.type == "Bot" or user.login.endswith("[bot]"):
         return Ignore(reason=f"{user.login} is a bot")
     return None
@@ -217,7 +216,7 @@ def _cancel(event: IssueEvent, reason: str) -> CancelRun:
 
 
 def _snapshot(issue: IssuePayload) -> Issue:
-    """The issue as it stood in the delivery, cleaned of what its readers don't see."""
+    """The issue as the delivery has it, without what its readers don't see."""
     return clean_issue(
         issue.title[:MAX_TITLE],
         (issue.body or "")[:MAX_TEXT],

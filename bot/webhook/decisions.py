@@ -1,6 +1,6 @@
-"""What a webhook delivery comes to, as values that a test can compare.
+"""Decisions about webhook deliveries, as values that tests can compare.
 
-`bot.webhook.decide` decides, `bot.store` records, workers act.
+`bot.webhook.decide` makes them, `bot.store` records them, workers carry them out.
 """
 
 from datetime import datetime
@@ -9,17 +9,17 @@ from bot.records import Command, Issue, Record
 
 
 class StartRun(Record):
-    """Somebody put the label on an issue. Whether they may is asked by the worker, before any model call."""
+    """Somebody labelled an issue. The worker checks their permission before any model call."""
 
     repository: str  # owner/name
     installation_id: int | None  # None where a token is used instead of an App
-    issue: Issue  # as it stood in the delivery
+    issue: Issue  # as the delivery has it
     sender: str  # login of whoever labelled
     labelled_at: datetime
 
 
 class ReceiveCommand(Record):
-    """A new comment that holds a `/troop` command. Whether its author may is asked by the worker."""
+    """A new comment with a `/troop` command. The worker checks its author's permission."""
 
     repository: str
     installation_id: int | None
@@ -30,7 +30,7 @@ class ReceiveCommand(Record):
 
 
 class CancelRun(Record):
-    """The label was taken off, or the issue was closed, transferred or deleted."""
+    """The label was removed, or the issue was closed, transferred or deleted."""
 
     repository: str
     issue_number: int
@@ -38,13 +38,13 @@ class CancelRun(Record):
 
 
 class Answer(Record):
-    """Nothing to do but to answer, e.g. to a ping."""
+    """There is nothing to do but to answer, e.g. to a ping."""
 
     message: str
 
 
 class Ignore(Record):
-    """Not for us; the log shows the reason."""
+    """There is nothing to do; the log has the reason."""
 
     reason: str
 

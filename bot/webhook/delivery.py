@@ -1,6 +1,6 @@
-"""A signed delivery, without I/O: bytes and headers in, a verified `Delivery` or a `Refusal` out.
+"""Signed deliveries, without I/O: bytes and headers in, a verified `Delivery` or a `Refusal` out.
 
-The signature is checked over the raw bytes before anything reads them as JSON. Source of the rules:
+The signature is checked over the raw bytes before they are parsed as JSON. Source of the rules:
 https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
 """
 
@@ -21,34 +21,34 @@ _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")  # e.g. `projects_v2_item`
 
 
 class Delivery(Record):
-    """A delivery whose signature is good. `payload` is the parsed object, as yet unchecked."""
+    """A delivery with a valid signature. `payload` is the parsed object, not yet validated."""
 
-    guid: str  # the same when GitHub delivers again
+    guid: str  # the same for a redelivery
     event: str  # `issues`, `issue_comment`, `ping`, ...
     action: str | None
     payload: dict[str, Any]
 
 
 class Refusal(Record):
-    """Why a request is no delivery, with the HTTP status that says so."""
+    """Why a request is refused, and with which HTTP status."""
 
     status: int
     reason: str
 
 
 def signature(secret: bytes, body: bytes) -> str:
-    """What `X-Hub-Signature-256` must hold for the body."""
+    """The value of `X-Hub-Signature-256` for the body."""
     return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
 def receive(body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -> Delivery | Refusal:
-    """Verify one request. Never raises; `headers` are looked up in any case.
+    """Verify one request. Never raises; Header names may be in any case.
 
-    Refusals: 413 (larger than `MAX_BODY`), 401 (no or no good signature), 415 (not JSON), 400 (all else).
+    Refusals: 413 (larger than `MAX_BODY`), 401 (no valid signature), 415 (not JSON), 400 (all else).
     """
     lower = {name.lower(): value for name, value in headers.items()}
     if len(body) > MAX_BODY:
-        return Refusal(status=413, reason=f"the body has {len(body):,} bytes; at most {MAX_BODY:,} are taken")
+        return Refusal(status=413, reason=f"the body has {len(body):,} bytes; at most {MAX_BODY:,} are allowed")
     refusal = _check_signature(body, lower.get("x-hub-signature-256"), secrets)
     if refusal is not None:
         return refusal
@@ -60,14 +60,14 @@ def receive(body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -
         )
     guid, event = lower.get("x-github-delivery", ""), lower.get("x-github-event", "")
     if not _GUID.fullmatch(guid):
-        return Refusal(status=400, reason="X-GitHub-Delivery is missing or is no GUID")
+        return Refusal(status=400, reason="X-GitHub-Delivery is missing or not a GUID")
     if not _EVENT.fullmatch(event):
-        return Refusal(status=400, reason="X-GitHub-Event is missing or is no event's name")
+        return Refusal(status=400, reason="X-GitHub-Event is missing or not the name of an event")
     try:
-        # This parser refuses deep nesting (over 200 levels) by itself, before any recursion can overflow.
+        # This parser refuses nesting of over 200 levels, before recursion can overflow.
         payload = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        return Refusal(status=400, reason=f"the body is not JSON that can be read: {error}")
+        return Refusal(status=400, reason=f"the body can't be parsed as JSON: {error}")
     if not isinstance(payload, dict):
         return Refusal(status=400, reason="the body is JSON but not an object")
     action = payload.get("action")
@@ -78,12 +78,12 @@ def receive(body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -
 def _check_signature(body: bytes, given: str | None, secrets: Sequence[bytes]) -> Refusal | None:
     if given is None:
         return Refusal(
-            status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret (SHA-1 isn't taken)"
+            status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret (SHA-1 is not accepted)"
         )
     # Bytes, since compare_digest raises TypeError for a str that is not ASCII.
     given_bytes = given.encode("utf-8", "replace")
-    # Every secret is tried, so that the time tells nothing about which one is in use.
+    # Every secret is compared, so that timing does not show which one matches.
     matches = [hmac.compare_digest(signature(secret, body).encode(), given_bytes) for secret in secrets if secret]
     if not any(matches):
-        return Refusal(status=401, reason="X-Hub-Signature-256 doesn't fit the body; compare the webhook's secret")
+        return Refusal(status=401, reason="X-Hub-Signature-256 does not match the body; compare the webhook's secret")
     return None

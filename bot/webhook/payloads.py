@@ -1,4 +1,4 @@
-"""The part of GitHub's webhook payloads that Troop reads; all else in them is ignored.
+"""The part of GitHub's webhook payloads that Troop reads. Other fields are ignored.
 
 Shapes: https://docs.github.com/webhooks/webhook-events-and-payloads
 """
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 Login = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?$")]
 FullName = Annotated[
     str,
-    # A name of dots alone would lead out of a folder or a URL.
+    # A name of dots alone would lead out of a folder or change a URL.
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=201),
 ]
 Id = Annotated[int, Field(gt=0, lt=2**63)]

@@ -1,7 +1,7 @@
-"""`/troop ...` in a comment: which command it gives, read the way that GitHub renders the comment.
+"""Finds the `/troop ...` command in a comment, as GitHub renders the comment.
 
-A command stands at the start of a line of its own. Quotes, code (fenced, indented, inline), HTML comments and HTML
-blocks give none: a CommonMark parser tells them apart, so that a quoted or shown command is never executed.
+A command is at the start of a line of its own. Commands in quotes, code (fenced, indented, inline), HTML comments and
+HTML blocks are ignored; a CommonMark parser tells them apart.
 """
 
 import re
@@ -16,20 +16,20 @@ MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 _LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE)
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
-# Blocks first, without the inline rules, whose cost grows faster than the text: only paragraphs that may hold a
-# command are read to the end.
+# First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
+# command are parsed further.
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 _inline = MarkdownIt("commonmark", {"html": True})
 
 
 def parse(body: str) -> Command | None:
-    """The first command of a comment; `help` where its words aren't known; None where there is none."""
+    """The first command of a comment; `help` for unknown words; None where there is no command."""
     body = body[:MAX_COMMENT]
     if not _LINE.search(body):
         return None
     tokens = _blocks.parse(body)
     for i, token in enumerate(tokens):
-        # Level 0 leaves out quotes and lists; `inline` of a paragraph leaves out headings, tables, code and HTML.
+        # Level 0 excludes quotes and lists; paragraphs exclude headings, tables, code and HTML.
         if token.type != "paragraph_open" or token.level != 0:
             continue
         content = tokens[i + 1].content
@@ -42,7 +42,7 @@ def parse(body: str) -> Command | None:
 
 
 def _text_lines(content: str) -> list[str]:
-    """The lines of a paragraph that are plain text from their start; code and tags break a line's right to command."""
+    """The lines of a paragraph. Code and tags are replaced by what can't be part of a command."""
     children: list[Token] = _inline.parseInline(content)[0].children or []
     lines = [""]
     for child in children:

@@ -1,4 +1,4 @@
-"""Work under a lease: the lease is renewed while the work goes on, and the work ends when the lease does."""
+"""Runs work under a lease: renews the lease meanwhile, and cancels the work when the lease is lost."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LONGEST_BEAT = 5.0  # seconds: a stop is noticed this soon, however long the lease is
+LONGEST_BEAT = 5.0  # seconds between renewals at most, so that a stop is noticed soon
 CLEANUP = 30.0  # seconds that cancelled work may take to destroy its containers and the like
 
 
 class ShuttingDown(Exception):
-    """The process is to end; give the work back."""
+    """The process is ending; the job is given back."""
 
 
 async def under_lease(
     work: Coroutine[Any, Any, T], renew: Callable[[], str | None], *, lease_seconds: float, shutdown: asyncio.Event
 ) -> T:
-    """The work's result. `renew` blocks; it lengthens the lease, returns a reason to stop, or raises `LeaseLost`.
+    """The work's result. `renew` blocks: it extends the lease, returns a reason to stop, or raises `LeaseLost`.
 
     The work is cancelled, and its result dropped, where this raises `LeaseLost`, `RunStopped`, `ShuttingDown`, or
-    `StoreUnavailable` (the lease could not be renewed in time, so that another worker may be at it already).
+    `StoreUnavailable` (the lease was not renewed in time, so another worker may have taken the job).
     """
     task = asyncio.create_task(work)
     heart = asyncio.create_task(_beat(renew, lease_seconds))
@@ -37,7 +37,7 @@ async def under_lease(
         if task.done():
             return task.result()
         if heart.done():
-            heart.result()  # raises what ended it
+            heart.result()  # raises its error
         raise ShuttingDown
     finally:
         helpers = {heart, shutting, task}

@@ -1,4 +1,4 @@
-"""`troop work`: a process that works the queue, and what it is built of."""
+"""`troop work`: builds a worker and runs it on the Redis queue."""
 
 import asyncio
 import signal
@@ -21,11 +21,11 @@ def build_worker(settings: Settings, store: Store, *, local: bool = False, watch
 
 
 async def run_worker(settings: Settings) -> None:
-    """`troop work`: work the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
+    """`troop work`: execute jobs of the Redis queue until SIGTERM or SIGINT. Raises `SettingsError`."""
     settings = checked(settings, receives=False)
     if not settings.redis_url:
         raise SettingsError(
-            "TROOP_REDIS_URL is empty: without a queue `troop serve` works by itself; set it, or use that"
+            "TROOP_REDIS_URL is empty: set it, or run `troop serve` alone, which then works without Redis"
         )
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Finds what the queue lost and enqueues it again; never executes anything itself. Throws away what is long over."""
+"""Enqueues what is due and not in the queue, and deletes old rows. Never executes a job itself."""
 
 import asyncio
 import logging
@@ -11,28 +11,28 @@ from bot.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-PRUNE_SECONDS = 3600.0  # between two looks for what is old
-PRUNE_LIMIT = 2000  # rows of a table at once; the rest waits for the next sweep
+PRUNE_SECONDS = 3600.0  # between two searches for old rows
+PRUNE_LIMIT = 2000  # rows of a table at once; the rest is for the next sweep
 
 
 class Sweeper:
-    """Every process may run one: a job enqueued twice is executed once."""
+    """Each process may run one: a job that is enqueued twice is executed once."""
 
     def __init__(self, store: Store, dispatcher: Dispatcher, sweep_seconds: float, *, keep_days: float = 30.0) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._seconds = sweep_seconds
         self._keep_days = keep_days
-        self._pruned = float("-inf")  # monotonic seconds, when nothing old was left
+        self._pruned = float("-inf")  # monotonic seconds, when no old rows were left
 
     async def run(self) -> None:
-        """Sweep at once and then every `sweep_seconds`, until cancelled. Outages are logged and survived."""
+        """Sweep at once and then every `sweep_seconds`, until cancelled. Outages are logged."""
         while True:
             try:
                 await self.sweep()
                 await self.prune()
             except (StoreUnavailable, ConnectionError) as error:
-                log.warning("the sweep was cut short: %s", error)
+                log.warning("the sweep was interrupted: %s", error)
             except Exception:
                 log.exception("the sweep failed")
             await asyncio.sleep(self._seconds)
@@ -47,7 +47,7 @@ class Sweeper:
         return job_ids
 
     async def prune(self) -> int:
-        """Throw away what is older than `keep_days`, a part at a time; how many rows. Raises `StoreUnavailable`."""
+        """Delete rows older than `keep_days`, some at a time; how many. Raises `StoreUnavailable`."""
         started = time.monotonic()
         if started - self._pruned < PRUNE_SECONDS:
             return 0

@@ -1,4 +1,4 @@
-"""Executes jobs: claims, works under the lease, stores the end, tells the issue. Knows nothing of what the work is."""
+"""Executes jobs: claims them, works under a lease, stores how they end, tells the issue. `Callbacks` do the work."""
 
 import asyncio
 import errno
@@ -43,27 +43,27 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DELAYS = (5.0, 30.0, 120.0, 600.0)  # seconds until a run set back by an infrastructure error is tried again
-PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between tries to store an end while the database is away
+DELAYS = (5.0, 30.0, 120.0, 600.0)  # seconds until a run is tried again after an infrastructure error
+PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between attempts to store an end while the database is away
 ANNOUNCE_TIMEOUT = 120.0  # seconds
 
-SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be there again later
+SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be available again later
 
 TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
 
 
 class Finished(Record):
-    """How the pipeline ended. Of ends other than solved and abstained `announce` tells the issue, with the note."""
+    """How the run ended. For ends other than solved and abstained `announce` tells the issue, with the note."""
 
     state: RunState
     report_json: str | None = None  # `records.Report`
     pull_request_url: str | None = None
     note: str = ""
-    announced: bool = False  # the pipeline told the issue itself
+    announced: bool = False  # the issue has been told already
 
 
 class Executed(Record):
-    """How a command ended. `following`: a job to hand over at once, e.g. `run_job(id)` of a run started again."""
+    """How a command ended. `following`: a job to enqueue at once, e.g. `run_job(id)` of a run that was started."""
 
     note: str = ""
     following: str | None = None
@@ -71,7 +71,7 @@ class Executed(Record):
 
 class Advance(Protocol):
     async def __call__(self, state: RunState) -> None:
-        """Enter a stage; also the check of the fence before every act on GitHub (the state may be the present one).
+        """Enter a stage. Call it also to check the fence before every write to GitHub, with the present state.
 
         Raises `LeaseLost`, and `RunStopped` where somebody asked for it before publishing began.
         """
@@ -79,17 +79,17 @@ class Advance(Protocol):
 
 class Execute(Protocol):
     async def __call__(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
-        """The whole run, from wherever its journal says it is. May be cancelled at any await."""
+        """The whole run, resumed from its journal. May be cancelled at any await."""
 
 
 class ExecuteCommand(Protocol):
     async def __call__(self, command: ClaimedCommand) -> Executed:
-        """One command; idempotent, since a worker that dies in it leaves it to another."""
+        """One command. Idempotent: after a crash another worker executes it again."""
 
 
 class Announce(Protocol):
     async def __call__(self, run: ClaimedRun, state: RunState, reason: str) -> None:
-        """Tell the issue of an end; idempotent. What it raises is logged, and it is tried again later."""
+        """Tell the issue how the run ended. Idempotent; an exception is logged, and it is tried again later."""
 
 
 async def _nothing() -> None:
@@ -98,7 +98,7 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a worker calls. `close` comes last, once no job is left: for what the others share, such as an engine."""
+    """What a worker calls. `close` is called last: for what the others share, such as an engine."""
 
     execute: Execute
     execute_command: ExecuteCommand
@@ -130,13 +130,13 @@ class Worker:
         await self._callbacks.close()
 
     def shutdown(self) -> None:
-        """Give running work back and take no more. Call it in the event loop's thread, e.g. from a signal handler."""
+        """Give running jobs back and take no more. Call it in the event loop's thread, e.g. from a signal handler."""
         self._shutdown.set()
 
     async def handle(self, job_id: str) -> str | None:
-        """Do what the job asks for, if it is still due. Never raises but `CancelledError`, and then gives it back.
+        """Execute the job if it is still due. Raises only `CancelledError`, after giving the job back.
 
-        The returned job, if any, is to be enqueued at once.
+        Enqueue the returned job, if any, at once.
         """
         if self._shutdown.is_set():
             return None
@@ -144,11 +144,11 @@ class Worker:
             job = parse(job_id)
             return await (self._handle_run(job.id) if job.kind == RUN else self._handle_command(job.id))
         except LeaseLost as error:
-            log.warning("%s: nothing is written: %s", job_id, error)
+            log.warning("%s stops without writing: %s", job_id, error)
         except StoreUnavailable as error:
             log.warning("%s is left to the sweeper: %s", job_id, error)
         except Exception:
-            log.exception("%s broke the worker; it is left to the sweeper", job_id)
+            log.exception("%s failed in the worker; it is left to the sweeper", job_id)
         return None
 
     # -- runs
@@ -190,7 +190,7 @@ class Worker:
             if isinstance(cause, RunStopped):
                 end = Finished(state=RunState.STOPPED, note=str(cause))
             elif is_infrastructure(cause):
-                log.warning("run %d was set back: %s: %s", run.id, type(cause).__name__, cause)
+                log.warning("run %d failed for now: %s: %s", run.id, type(cause).__name__, cause)
                 wait = cause.retry_after if isinstance(cause, RateLimited) else 0.0
                 delay = await self._persist(self._store.postpone, *held, reason(cause), self._delays, wait)
                 if delay is not None:
@@ -218,13 +218,13 @@ class Worker:
 
         try:
             await self._persist(store, end)
-        except ValueError as error:  # the pipeline ended where it must not
-            log.exception("run %d ended wrongly", run.id)
+        except ValueError as error:  # not an end that the lifecycle allows
+            log.exception("run %d ended in a state that is not allowed", run.id)
             await self._persist(store, Finished(state=RunState.FAILED, note=reason(error)))
         log.info("run %d: %s %s", run.id, end.state, end.note)
 
     async def _tell(self, run_id: int) -> None:
-        """Announce the end of the run, if the issue has not been told. A failure is stored, to be made good later."""
+        """Announce the end of the run, if the issue has not been told. After a failure it is tried again later."""
         telling = await in_thread(self._store.claim_announcement, run_id, self.name, ANNOUNCE_TIMEOUT + PERSIST[-1])
         if telling is None:
             return
@@ -279,7 +279,7 @@ class Worker:
     # -- both
 
     async def _claim(self, claim: Callable[[], T | None], release: Callable[[T], None]) -> T | None:
-        """A claim that is given back where the job is cancelled while the database is at it."""
+        """Claim; where the job is cancelled meanwhile, the claim is given back."""
         claiming = asyncio.create_task(in_thread(claim))
         try:
             return await asyncio.shield(claiming)
@@ -289,7 +289,7 @@ class Worker:
             raise
 
     async def _persist(self, write: Callable[..., T], *values: Any) -> T:
-        """Write, with patience: the database may be starting again. Safe, since each of these is stored once."""
+        """Write, with retries: the database may be restarting. Safe, since each of these writes is stored once."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_chain(*map(wait_fixed, PERSIST)),
@@ -301,7 +301,7 @@ class Worker:
 
 
 class StoredProgress:
-    """`contracts.Progress` that the heartbeat stores for the status page."""
+    """A `contracts.Progress` whose text is stored with the next renewal of the lease."""
 
     def __init__(self) -> None:
         self.text: str | None = None
@@ -311,7 +311,7 @@ class StoredProgress:
 
 
 def decisive(error: BaseException) -> BaseException:
-    """What counts among the errors of a task group: a lost lease, then a stop, then what would fail again."""
+    """The error of a task group that decides: a lost lease, then a stop, then one that would happen again."""
     leaves = list(_leaves(error))
     for kind in (LeaseLost, RunStopped):
         for leaf in leaves:
@@ -329,7 +329,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_infrastructure(error: BaseException) -> bool:
-    """Whether the same work may well succeed later."""
+    """Whether the same work may succeed later."""
     if isinstance(error, Refused):
         return False
     if isinstance(error, OSError) and error.errno in SCARCE:
@@ -338,16 +338,16 @@ def is_infrastructure(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """For the issue: our own messages are made for people; others may hold what is nobody's business."""
+    """What the issue is told: our own messages are meant for people, others may contain private details."""
     if isinstance(error, TroopError) and not isinstance(error, StoreUnavailable):
         return str(error)
     return f"an unexpected error ({type(error).__name__}); the worker's log has the details"
 
 
 async def serve(worker: Worker, dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:
-    """Work until `stop` is set (on SIGTERM, say), then give running work back and close the queue.
+    """Work until `stop` is set (on SIGTERM, say), then give running jobs back and close the queue.
 
-    Raises what ended the dispatcher or the sweeper, if one of them ended by itself.
+    Raises the error of the dispatcher or the sweeper, if one of them fails.
     """
     tasks = {asyncio.create_task(dispatcher.run()), asyncio.create_task(sweeper.run())}
     stopping = asyncio.create_task(stop.wait())

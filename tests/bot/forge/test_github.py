@@ -174,7 +174,7 @@ async def test_permission_asks_for_no_strange_login(github: GitHubServer, forge:
 
 async def test_permission_fails_closed(github: GitHubServer, forge: GitHubForge, naps: Naps) -> None:
     github.fault("GET", "/permission$", status=500, times=100)
-    with pytest.raises(ForgeError, match="out of order"):
+    with pytest.raises(ForgeError, match="answered with an error"):
         await forge.permission(REPO, "olive")
     assert naps.taken == [1, 2, 4, 8, 16]
 
@@ -191,7 +191,7 @@ async def test_issue_state(github: GitHubServer, forge: GitHubForge, number: int
 
 
 async def test_a_missing_issue_is_refused(forge: GitHubForge) -> None:
-    with pytest.raises(Refused, match="no such thing"):
+    with pytest.raises(Refused, match="finds nothing that we may see"):
         await forge.issue_state(REPO, 99)
 
 
@@ -311,7 +311,7 @@ async def test_a_pull_request_is_redacted(github: GitHubServer, discreet: GitHub
 
 @pytest.mark.parametrize(
     ("path", "text", "words"),
-    [("tools/a.py", f"x = {SECRET!r}\n", "holds a secret"), (".github/workflows/a.yml", "x\n", "steers what runs")],
+    [("tools/a.py", f"x = {SECRET!r}\n", "holds a secret"), (".github/workflows/a.yml", "x\n", "decides what runs")],
 )
 async def test_a_patch_that_is_never_published_is_not_committed(
     discreet: GitHubForge, tmp_path: Path, path: str, text: str, words: str

@@ -140,7 +140,7 @@ async def test_the_branch_that_is_checked_out_is_left_alone(home: Path, tmp_path
         await solve(LocalCheckout(home), tmp_path / "w")
     run_git("commit", "--quiet", "--allow-empty", "--message", "Of a person", cwd=home)
     run_git("switch", "--quiet", "main", cwd=home)
-    with pytest.raises(BranchTaken, match="rename or delete it"):
+    with pytest.raises(BranchTaken, match="rename or delete the branch"):
         await solve(LocalCheckout(home), tmp_path / "x")
     with pytest.raises(Refused, match="begin with"):
         await LocalCheckout(home).push("", tmp_path, "main", "0" * 40, force=True)

@@ -69,7 +69,7 @@ async def test_submodules_are_named_and_not_fetched(github: GitHubServer, forge:
     tree = git.git("mktree", "--missing", stdin=f"{tree}160000 commit {'1' * 40}\tm\n".encode()).strip()
     git.commit_tree(tree, "Add a submodule", "main", git.commit_of("main"))
     checkout = await check_out(forge, REPO, tmp_path / "w")
-    assert "m is a submodule: its content is elsewhere" in checkout.left_out
+    assert "m is a submodule, which is not fetched" in checkout.left_out
     assert not [path for path in checkout.files if path.startswith("m/")]
 
 

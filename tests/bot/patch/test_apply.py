@@ -82,7 +82,7 @@ def test_not_found_shows_the_closest_lines() -> None:
 
 
 def test_not_found_at_all() -> None:
-    assert "No line of it stands in the file" in problem(replace("pkg/mod.py", ("zzz", "x")))
+    assert "None of its lines is in the file" in problem(replace("pkg/mod.py", ("zzz", "x")))
 
 
 def test_found_several_times() -> None:
@@ -321,7 +321,7 @@ def test_edits_on_top_of_an_earlier_patch() -> None:
     assert "-x = 1\n+x = 11\n" in both.diff
     back = apply_onto(earlier, [block("x = 10", "x = 1"), Create(path="b.py", text="z = 3\n")], files.get)
     assert isinstance(back, Problem)
-    assert "takes back" in back.text
+    assert "undoes" in back.text
     assert isinstance(apply_onto(earlier, [block("x = 1", "x = 2")], files.get), Problem)
 
 
