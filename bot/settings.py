@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     token_login: str = ""  # that user's login, whose events are ignored; empty if a person uses the account, too
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")  # still valid while secrets rotate
-    repositories: Words = ()  # allow-list of owner/name patterns; empty: wherever the App is installed
+    repositories: Words = ()  # allow-list of owner/name patterns; empty: all where the App is installed
     label: str = Field("troop", min_length=1, max_length=40)
     repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
         "test",

@@ -1,8 +1,8 @@
-"""`troop demo`: the main job on this machine alone, watched from the label to the pull request.
+"""`troop demo`: a whole run on this machine, from the label to the pull request.
 
-Nothing is staged: a GitHub server (the tests' own: real HTTP, real git, signed webhooks), the engine with the bundled
-model or another, and the service itself with SQLite, the in-process queue and the process sandbox. The pull request's
-branch is then put to a check that no model ever saw.
+Everything is real: a GitHub server (the tests' own, with HTTP, git and signed webhooks), the engine with the bundled
+model or another, and the service with SQLite, the in-process queue and the process sandbox. In the end the pull
+request's branch must pass a check that no model has seen.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ from bot.worker.process import build_worker
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "demo/{name}"
-PATIENCE = 570.0  # seconds; the promise is ten minutes
-LONG_PATIENCE = 7200.0  # seconds, for a real model, which may run on two cores
-TRAJECTORIES, FEW = 64, 4  # by default: of the bundled model, and of a real one, which needs fewer and takes longer
+PATIENCE = 570.0  # seconds; the README promises ten minutes
+LONG_PATIENCE = 7200.0  # seconds, for a real model on a few cores
+TRAJECTORIES, FEW = 64, 4  # defaults, of the bundled model and of a real one
 
 
 class TestGitHub:
-    """The tests' GitHub server as a child process, and what a person would do on it."""
+    """The tests' GitHub server in a child process, and what people do on it."""
 
     __test__ = False  # not a pytest class
 
@@ -50,7 +50,7 @@ class TestGitHub:
         self._client = httpx.AsyncClient(timeout=60.0)
 
     async def do(self, method: str, **arguments: object) -> Any:
-        """One of `tests.github.control.Control`'s methods."""
+        """Call a method of `tests.github.control.Control`."""
         answer = await self._client.post(f"{self.url}/control/{method}", json=arguments)
         answer.raise_for_status()
         return answer.json()
@@ -93,12 +93,12 @@ async def run_demo(
         raise TroopError("the demo needs Troop's source tree: clone the repository and run `make demo` in it")
     progress = ConsoleProgress(sys.stdout)
     own: dict[str, Any] = {}
-    if model:  # read before the demo forgets what this machine is set up for
+    if model:  # read before `_clear` removes the environment's settings
         asked = read_settings()
         locate(model, asked.models_dir)
         own = {"engine_model": model, "models_dir": asked.models_dir, "engine_arguments": asked.engine_arguments}
     trajectories = trajectories or (FEW if model else TRAJECTORIES)
-    # Read by file, not by import: the bot knows nothing of the tests' code.
+    # In a process of its own: `bot` does not import `tests`.
     case = json.loads(await _output(sys.executable, "-m", "tests.demo", str(issue)))
     repository = REPOSITORY.format(name=case["name"])
     data = ROOT / "var" / "demo"
@@ -126,7 +126,7 @@ async def run_demo(
         progress.close()
         code = await _judge(hub, repository, case, labels, progress, time.monotonic() - started)
         if keep:
-            progress.say(f"still running; look at {page} (Ctrl-C ends it)")
+            progress.say(f"still running; look at {page} (Ctrl-C stops it)")
             await asyncio.Event().wait()
     return code
 
@@ -134,7 +134,7 @@ async def run_demo(
 def demo_settings(
     data: Path, hub: TestGitHub, endpoint: str, port: int, secret: str, seed: int, trajectories: int
 ) -> Settings:
-    """The embedded defaults: SQLite, in-process queue, process sandbox. Nothing is read from the environment."""
+    """The defaults without other services: SQLite, in-process queue, process sandbox. The environment is not read."""
     return Settings(
         _env_file=None,
         github_url=hub.api_url,
@@ -156,7 +156,7 @@ def demo_settings(
 
 @contextlib.asynccontextmanager
 async def service(settings: Settings, progress: ConsoleProgress) -> AsyncIterator[None]:
-    """The whole service in this process, local: the one place where it takes the process sandbox."""
+    """The service in this process. Only here does it use the process sandbox."""
     store = await asyncio.to_thread(Store.from_settings, settings)
     worker = build_worker(settings, store, local=True, watch=progress)
     app = build_app(settings, store, worker=worker)
@@ -177,7 +177,7 @@ async def service(settings: Settings, progress: ConsoleProgress) -> AsyncIterato
 
 
 async def _end_of_run(hub: TestGitHub, repository: str, number: int, patience: float) -> list[str]:
-    """The issue's labels once the run has ended. Raises `TroopError` after so many seconds."""
+    """The issue's labels once the run has ended. Raises `TroopError` after `patience` seconds."""
     try:
         async with asyncio.timeout(patience):
             while True:
@@ -186,7 +186,7 @@ async def _end_of_run(hub: TestGitHub, repository: str, number: int, patience: f
                     return labels
                 await asyncio.sleep(0.5)
     except TimeoutError:
-        raise TroopError(f"no end after {patience:.0f} s; look at var/demo") from None
+        raise TroopError(f"the run has not ended after {patience:.0f} s; see var/demo") from None
 
 
 async def _judge(
@@ -208,7 +208,7 @@ async def _judge(
         words = "passes" if passed else "FAILS"
         progress.say(f"the branch {words} the hidden check; {seconds:.0f} s from nothing to the pull request")
         return 0 if passed else 1
-    progress.say(f"no pull request: the issue is labelled {', '.join(labels)}; what was found is on the issue:")
+    progress.say(f"no pull request: the issue is labelled {', '.join(labels)}; its comments say why:")
     for comment in (await hub.do("issue", name=repository, number=1))["comments"]:
         click.echo(comment["body"])
     return 1
@@ -218,7 +218,7 @@ def _clear(data: Path) -> None:
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     for name in [name for name in os.environ if name.startswith("TROOP_")]:
-        del os.environ[name]  # the demo runs on embedded defaults, whatever this machine is set up for
+        del os.environ[name]  # the demo runs on its own settings, whatever the machine is configured for
 
 
 async def _output(*argv: str) -> str:
@@ -230,7 +230,7 @@ async def _output(*argv: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
+    """A loopback port that is free now."""
     import socket
 
     with socket.socket() as probe:

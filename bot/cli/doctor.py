@@ -1,4 +1,4 @@
-"""`troop doctor`: what is missing on this machine, and how to get it. Each check is a value; nothing is changed."""
+"""`troop doctor`: what this machine lacks, and how to get it. Each check returns a value and changes nothing."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ Level = Literal["ok", "optional", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that Troop uses. `missing` is needed for the main job; `optional` opens something more.
+    """One thing that Troop uses. `missing`: it is needed to solve issues. `optional`: it enables something more.
 
     `hint`: how to get it, or more of it.
     """
@@ -42,7 +42,7 @@ def examine() -> Iterator[Finding]:
         return
     if unknown := unknown_variables():
         yield Finding(
-            "settings", "optional", f"nobody reads {', '.join(unknown)}", "bot/settings.py lists every variable"
+            "settings", "optional", f"unknown variables: {', '.join(unknown)}", "bot/settings.py lists every variable"
         )
     else:
         yield Finding("settings", "ok", "read from the environment and .env")
@@ -83,7 +83,7 @@ def _model() -> Finding:
 
 
 def _docker() -> Finding:
-    hint = "install Docker Engine and let this user reach it; until then `troop solve` uses the process sandbox"
+    hint = "install Docker Engine and give this user access; until then `troop solve` uses the process sandbox"
     from bot.sandbox.docker_engine import TROUBLE, connect
 
     try:
@@ -105,8 +105,8 @@ def _namespaces() -> Finding:
     except (OSError, subprocess.TimeoutExpired):
         works = False
     if works:
-        return Finding("namespaces", "ok", "the process sandbox can cut tests off from the network")
-    detail = "the process sandbox can't cut tests off from the network"
+        return Finding("namespaces", "ok", "the process sandbox can isolate tests from the network")
+    detail = "the process sandbox can't isolate tests from the network"
     return Finding("namespaces", "optional", detail, "use Docker, or allow unprivileged user namespaces")
 
 
@@ -126,9 +126,9 @@ def _endpoint(settings: Settings) -> Finding:
             path = locate(settings.engine_model, settings.models_dir)
         except ModelMissing as error:
             return Finding("model endpoint", "missing", str(error), "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR")
-        return Finding("model endpoint", "ok", f"none set: Troop's own engine serves {path}")
+        return Finding("model endpoint", "ok", f"not set: Troop's own engine serves {path}")
     if not url:
-        return Finding("model endpoint", "ok", "none set: Troop's own engine serves the bundled model, a toy")
+        return Finding("model endpoint", "ok", "not set: Troop's own engine serves the bundled toy model")
     try:
         key = settings.main.api_key.get_secret_value()
         answer = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
@@ -147,7 +147,7 @@ def _database(settings: Settings) -> Finding:
 
     try:
         url = make_url(settings.database_url)
-        if url.get_backend_name() == "sqlite":  # connecting would make the file
+        if url.get_backend_name() == "sqlite":  # connecting would create the file
             folder = os.path.dirname(os.path.abspath(url.database or "."))
             if os.access(folder, os.W_OK):
                 return Finding("database", "ok", f"SQLite, {url.database}")
@@ -163,7 +163,7 @@ def _database(settings: Settings) -> Finding:
 
 def _redis(settings: Settings) -> Finding:
     if not settings.redis_url:
-        return Finding("redis", "ok", "none set: the in-process queue is used")
+        return Finding("redis", "ok", "not set: the in-process queue is used")
     import redis
 
     try:
@@ -181,19 +181,17 @@ def _github(settings: Settings) -> Finding:
         settings.app_id > 0 and bool(settings.private_key.get_secret_value() or settings.private_key_file)
     )
     if not credentials:
-        return Finding("GitHub", "optional", "no App and no token set", hint)
+        return Finding("GitHub", "optional", "neither an App nor a token is set", hint)
     key = settings.private_key_file
     if settings.app_id and key and not os.access(key, os.R_OK):
-        return Finding(
-            "GitHub", "missing", f"{key} can't be read", "let TROOP_PRIVATE_KEY_FILE name the App's .pem file"
-        )
+        return Finding("GitHub", "missing", f"{key} can't be read", "set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
     if not settings.webhook_secret.get_secret_value():
-        return Finding("GitHub", "optional", "credentials, but no webhook secret", "set TROOP_WEBHOOK_SECRET")
+        return Finding("GitHub", "optional", "credentials are set, but no webhook secret", "set TROOP_WEBHOOK_SECRET")
     return Finding("GitHub", "ok", settings.github_url)
 
 
 def report(print_line: Callable[[str], None]) -> int:
-    """Print all findings; 0 where nothing that the main job needs is missing, else 1."""
+    """Print all findings; 0 if nothing is missing, else 1."""
     marks = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
     missing = 0
     for finding in examine():

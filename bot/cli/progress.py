@@ -41,7 +41,7 @@ class ConsoleProgress:
         """Returns at once."""
         entered = state is not self._state
         if self._live is not None and entered and self._line:
-            self._print(self._line)  # what the last stage came to stays to be read
+            self._print(self._line)  # the last stage's result stays visible
         self._state = state
         words = in_words(state)
         self._line = f"{words} {done}/{total}" if total else words
@@ -59,7 +59,7 @@ class ConsoleProgress:
         self._print(text)
 
     def close(self) -> None:
-        """End the live line; what the last stage came to stays. Safe to call twice; `say` works on."""
+        """End the live line; the last stage's result stays visible. Safe to call twice; `say` still works."""
         if self._live is not None:
             self._live.stop()
             if self._line:

@@ -1,4 +1,4 @@
-"""`troop solve`: the solver on a local checkout, with no GitHub at all."""
+"""`troop solve`: the solver on a local checkout, without GitHub."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ class SolveOptions:
 def settings_of(options: SolveOptions) -> Settings:
     """The environment's settings with the command line's on top."""
     settings = read_settings()
-    # What is set for Troop comes before what other programs use.
+    # Troop's own variable comes before the one of other programs.
     unset = "api_key" not in settings.main.model_fields_set
     key = options.api_key or (os.environ.get("OPENAI_API_KEY") if unset else None)
     main = _changed(
@@ -69,7 +69,7 @@ def settings_of(options: SolveOptions) -> Settings:
     # The command line names one endpoint for both roles.
     named = options.base_url is not None or options.engine_model is not None
     relevance = type(settings.relevance)() if named else settings.relevance
-    if options.engine_model is not None:  # comes before an endpoint of the environment, and is another model
+    if options.engine_model is not None:  # comes before the environment's endpoint, which has another model
         main = type(main)(name=options.model or "")
     solver = _changed(settings.solver, trajectories=options.trajectories, seed=options.seed, profile=options.profile)
     sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
@@ -88,7 +88,7 @@ def read_issue(text: str) -> Issue:
 
 
 async def solve_locally(options: SolveOptions) -> str:
-    """Solve, print, write the branch; the outcome's name. With `as_json` stdout holds one object whatever happens."""
+    """Solve, print, write the branch; the outcome's name. With `as_json` stdout is always one JSON object."""
     try:
         with ConsoleProgress() as progress:
             report, branch = await _solve(options, progress)
@@ -100,7 +100,7 @@ async def solve_locally(options: SolveOptions) -> str:
         return Outcome.FAILED.value
     print_report(report, Console(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
-        click.echo(f"\nbranch {branch} holds it: git merge {branch}", err=options.as_json)
+        click.echo(f"\nthe fix is on the branch {branch}: git merge {branch}", err=options.as_json)
     if options.as_json:
         click.echo(json.dumps(as_object(report) | {"branch": branch}))
     return report.verdict.outcome.value
@@ -211,7 +211,7 @@ def _text(path: Path) -> str:
 
 
 async def _anywhere(state: RunState) -> None:
-    """There is no database to tell of a stage."""
+    """No database records the stage."""
 
 
 def _state() -> Path:
@@ -219,7 +219,7 @@ def _state() -> Path:
 
 
 def _engine_log() -> Path:
-    """Where the engine's output stands after this command has ended, too: of the last one."""
+    """The file with the engine's output, which stays until the next command."""
     path = _state() / "engine.log"
     path.unlink(missing_ok=True)
     return path
@@ -228,7 +228,7 @@ def _engine_log() -> Path:
 def _journal_path(
     settings: Settings, checkout: Checkout, issue: Issue, model: str, external: tuple[Patch, ...]
 ) -> Path:
-    """One for every different question, so that only the same question goes on from where it was."""
+    """A file for each different task, so that only the same task continues from it."""
     parts = [checkout.commit, issue.model_dump_json(), model, settings.main.base_url, settings.solver.model_dump_json()]
     parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in external)]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
@@ -236,7 +236,7 @@ def _journal_path(
 
 
 async def _write_branch(host: LocalCheckout, checkout: Checkout, report: Report, say: Callable[[str], None]) -> str:
-    """The branch's name; "" where there is no winner, or the branch is somebody's now."""
+    """Write the winner's branch; its name. "" where there is no winner, or where the branch can't be written."""
     verdict = report.verdict
     if verdict.winner is None:
         return ""
@@ -246,7 +246,7 @@ async def _write_branch(host: LocalCheckout, checkout: Checkout, report: Report,
     branch = local_branch_of(report.issue, patch)
     try:
         await host.push("", Path(checkout.workspace), branch, commit, force=True)
-    except Refused as error:  # the count is worth showing all the same
+    except Refused as error:  # the result is shown all the same
         say(str(error))
         return ""
     return branch

@@ -114,8 +114,8 @@ async def git(
     """Git's standard output.
 
     Raises `GitFailed` where git ends with an error, `CheckoutError` beyond the `limits`; git and its children are dead
-    by then. Options must come before names in `arguments`, and `--`
-    between them, wherever a name is not ours.
+    by then. In `arguments`, put options
+    before names, and `--` between them where a name is not ours.
     """
     safe = [part for setting in (*_SAFE, *config) for part in ("-c", setting)]
     process = await asyncio.create_subprocess_exec(

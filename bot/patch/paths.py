@@ -25,7 +25,7 @@ def path_problem(path: str) -> str:
     if "\\" in path or not path.isprintable():
         return "has a backslash or a character that can't be printed"
     if any(_GIT_NAME.fullmatch(part.partition(":")[0]) for part in parts):  # behind a colon: a stream of NTFS
-        return "lies in git's own folder"
+        return "is in git's own folder"
     if len(path.encode()) > _MAX_PATH or any(len(part.encode()) > _MAX_NAME for part in parts):
         return "is longer than file systems allow"
     return ""

@@ -26,7 +26,7 @@ def checkout_reader(root: Path) -> Callable[[str], str | None]:
             except OSError as error:
                 raise Unreadable(f"can't be read ({error.strerror})") from error
             if stat.S_ISLNK(mode):
-                raise Unreadable("is a symbolic link, or lies behind one,")
+                raise Unreadable("is or is behind a symbolic link,")
         if stat.S_ISDIR(mode):
             raise Unreadable("is a folder")
         if not stat.S_ISREG(mode):

@@ -248,9 +248,7 @@ def host_options(settings: SandboxSettings) -> dict[str, Any]:
 
 def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     """The input of `job.sh`: two words, the paths to remove, the files to unpack."""
-    paths = [
-        change.path for change in job.changes
-    ]  # removed first, so that a link is replaced, not followed
+    paths = [change.path for change in job.changes]  # removed first, so that a link is replaced, not followed
     header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
     changed = "".join(f"/repo/tree/{path}\n" for path in paths)
     members = [

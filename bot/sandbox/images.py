@@ -57,7 +57,7 @@ def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str,
     """The id of the image with the dependencies installed; built where it is not cached.
 
     `setup` runs as root in a writable container with network, in a copy of the tree, with no secret in its
-    environment. What it makes in the tree (`node_modules`, compiled extensions) is there in every job. Raises
+    environment. What it creates in the tree (`node_modules`, compiled extensions) is in every job. Raises
     `SandboxError` with the end of its output where it fails.
     """
     key = hashlib.sha256(f"{image_id}\0{dependency_hash(base, setup)}".encode()).hexdigest()[:24]
@@ -66,7 +66,7 @@ def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str,
         return str(client.inspect_image(name)["Id"])
     except docker.errors.ImageNotFound:
         pass
-    # Outside the tree lies the list of its files: where the cached image meets another commit, they are removed first.
+    # The list of the tree's files is kept outside it: for another commit they are removed from the cached image first.
     script = (
         f"cd {ROOT}/base && find . \\( -type f -o -type l \\) -print0 > {ROOT}/manifest || exit 1\n"
         f"( {setup}\n) && chmod -R a+rX {ROOT}/base\n"
@@ -116,7 +116,7 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path, *, after_set
         if after_setup:
             client.start(container)
             if client.wait(container, timeout=600)["StatusCode"] != 0:
-                raise SandboxError("the cached image can't take this checkout: " + str(client.logs(container))[-500:])
+                raise SandboxError("the cached image does not fit this checkout: " + str(client.logs(container))[-500:])
         _put_tree(client, container, base)
         tag = f"troop-tree:{os.urandom(8).hex()}"
         return _commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
@@ -132,7 +132,7 @@ def _commit(client: docker.APIClient, container: str, name: str, found: dict[str
 
 
 def _put_tree(client: docker.APIClient, container: str, base: Path) -> None:
-    """Write the base copy, and what runs jobs, below /opt/troop. The archive goes through a file, not memory."""
+    """Write the base copy and the scripts that run jobs below /opt/troop. The archive is a file, to save memory."""
     with tempfile.TemporaryFile() as file:
         _pack(base, file)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Sandbox jobs that are remembered: an equal job runs once."""
+"""A sandbox with a journal: equal jobs run once."""
 
 import asyncio
 from collections import Counter
@@ -9,9 +9,9 @@ from bot.records import Execution, SandboxJob
 
 
 class JournaledSandbox:
-    """A `Sandbox` that runs an equal job once: finished ones are replayed, equal ones under way are shared.
+    """A `Sandbox` that runs equal jobs once: finished ones are replayed, running ones are shared.
 
-    A job ends when nobody waits for it any more.
+    A job is cancelled when no caller waits for it any more.
     """
 
     def __init__(self, sandbox: Sandbox, journal: Journal) -> None:
@@ -35,7 +35,7 @@ class JournaledSandbox:
             if not self._waiting[key]:
                 del self._waiting[key]
                 if not task.done():
-                    self._forget(key, task)  # who asks from now on gets a job of his own
+                    self._forget(key, task)  # later callers start the job again
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 

@@ -72,12 +72,12 @@ def refused(base: Path, changes: Sequence[FileChange]) -> str:
             if os.path.islink(base / above):
                 return f"the path {path!r} passes through the symbolic link {above!r}"
             if (base / above).is_file() and above not in gone:
-                return f"the path {path!r} lies below the file {above!r}"
+                return f"the path {path!r} is below the file {above!r}"
         if (base / path).is_dir() and not os.path.islink(base / path):
             return f"the path {path!r} is a folder"
     for path in seen - gone:
         if any(str(above) in seen - gone for above in PurePosixPath(path).parents):
-            return f"the path {path!r} lies below another new file"
+            return f"the path {path!r} is below another new file"
     return ""
 
 
@@ -91,5 +91,5 @@ def remove_tree(path: Path) -> None:
     """Remove a folder, even if a job changed its permissions. Never follows links, never raises."""
     for folder, _, _ in os.walk(path):
         with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)  # before `walk` lists what lies below
+            os.chmod(folder, 0o700)  # before `walk` lists the folder
     shutil.rmtree(path, ignore_errors=True)

@@ -143,7 +143,7 @@ class Webhook:
     def _refuse(self, refusal: Refusal) -> Response:
         self._metrics.refused.labels(status=str(refusal.status)).inc()
         log.warning("refused status=%d reason=%s", refusal.status, _line(refusal.reason))
-        # An unread body would be taken for the next request on this connection.
+        # The rest of an unread body would look like the next request on this connection.
         return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
 
 

@@ -1,1 +1,1 @@
-"""A signed delivery and what it comes to: bytes to a decision, without I/O."""
+"""From a signed delivery to a decision, without I/O."""

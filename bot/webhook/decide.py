@@ -113,7 +113,7 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
     states = [label.name for label in event.issue.labels if label.name.lower().startswith(f"{rules.label.lower()}: ")]
     if states and not rules.app_id:
         return Ignore(reason=f"the label was replaced by {states[0][:50]!r}")
-    return _cancel(event, "the label was taken off")
+    return _cancel(event, "the label was removed")
 
 
 def _gone(delivery: Delivery, rules: Rules) -> Decision:

@@ -14,7 +14,7 @@ class StartRun(Record):
     repository: str  # owner/name
     installation_id: int | None  # None where a token is used instead of an App
     issue: Issue  # as the delivery has it
-    sender: str  # login of whoever labelled
+    sender: str  # login of the person who labelled the issue
     labelled_at: datetime
 
 

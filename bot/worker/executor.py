@@ -1,6 +1,6 @@
-"""What a worker executes: the permission check, the solver, the publishing, and the commands that follow.
+"""What a worker executes: permission check, solver, publishing, and the commands that follow.
 
-`bot.solver.pipeline` knows the order within the solver; this file ties it to a forge, a database and a sandbox.
+`bot.solver.pipeline` has the order within the solver; this file connects it to the forge and the database.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from bot.worker.worker import Advance, Executed, Finished
 
 log = logging.getLogger(__name__)
 
-_HISTORY = 20  # runs of an issue that are searched for one with a count
+_HISTORY = 20  # runs of an issue that are searched for a report
 
 
 class Pinned(Record):
@@ -52,7 +52,7 @@ class Watchers:
 
 
 class Service:
-    """The worker's callables, for one set of settings. `local`: the process sandbox is allowed (the demo alone)."""
+    """The worker's callbacks, for one set of settings. `local`: allows the process sandbox, for the demo."""
 
     def __init__(self, settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Service:
         self._engine = SharedEngine(settings)
 
     def forge(self, installation_id: int | None) -> Forge:
-        """One for each installation, so that its tokens and its pace are shared by all runs."""
+        """One for each installation, so that all its runs share tokens."""
         if installation_id not in self._forges:
             self._forges[installation_id] = GitHubForge(self._settings, installation_id)
         return self._forges[installation_id]
@@ -72,16 +72,16 @@ class Service:
     # -- runs
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
-        """The whole run, from wherever its journal says it is; see `bot.worker.worker.Execute`."""
+        """The whole run, resumed from its journal; see `bot.worker.worker.Execute`."""
         forge = self.forge(run.installation_id)
         if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
             return end
 
         async def fence() -> None:
-            await advance(run.state)  # a state that is behind changes nothing and checks the attempt
+            await advance(run.state)  # an earlier state changes nothing, and the attempt is checked
 
         async with _folder(self._settings.work_dir / f"run-{run.id}-{run.attempt}") as folder:
-            # The status comment ends before publishing, which has the last word in the same comment.
+            # Closed before publishing, which writes the same comment.
             async with StatusComment(forge, run, fence) as comment:
                 watchers = Watchers([progress, comment, *([self._watch] if self._watch else [])])
 
@@ -108,14 +108,14 @@ class Service:
         )
 
     async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
-        """Why the run does not begin, before any model call: who asked may not, or nobody wants it any more."""
+        """Why the run must not begin: the sender may not start runs, or the issue or its label is gone."""
         if await forge.permission(run.repository, run.sender) not in MAY_WRITE:
             return Finished(state=RunState.REFUSED)
         now = await forge.issue_state(run.repository, run.issue.number)
         if not now.open:
             return Finished(state=RunState.STOPPED, note="the issue is closed")
         if not set(now.labels) & set(self._labels.known):
-            return Finished(state=RunState.STOPPED, note="the label was taken off")
+            return Finished(state=RunState.STOPPED, note="the label was removed")
         return None
 
     async def _solve(
@@ -149,7 +149,7 @@ class Service:
             return await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
-        """Tell the issue of an end without a count; see `bot.worker.worker.Announce`."""
+        """Tell the issue of an end without a result; see `bot.worker.worker.Announce`."""
         await announce(self.forge(run.installation_id), run, state, reason, self._labels)
 
     # -- commands
@@ -197,14 +197,14 @@ class StoredRuns:
 
 @contextlib.asynccontextmanager
 async def _folder(path: Path) -> AsyncIterator[Path]:
-    """A folder `NAME-ATTEMPT`, removed at the end, with what killed attempts before it left here."""
+    """A folder `NAME-ATTEMPT`, removed in the end. Folders of earlier, killed attempts are removed first."""
 
     def begin() -> None:
         for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
             shutil.rmtree(old, ignore_errors=True)
         path.mkdir(parents=True)
 
-    # In threads: the files of a large repository take seconds to remove, and the lease has to be renewed meanwhile.
+    # In threads, since removing a large repository takes seconds and the lease must be renewed meanwhile.
     await asyncio.to_thread(begin)
     try:
         yield path

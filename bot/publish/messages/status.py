@@ -80,7 +80,7 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") 
             )
         case RunState.REFUSED:
             words = f"**Not started**: {why}." if why else refusal(sender, label)
-            return f"{STATUS}\n{words}\n\n<sub>The label was taken off.</sub>"
+            return f"{STATUS}\n{words}\n\n<sub>The label was removed.</sub>"
         case RunState.PARKED:
             return (
                 f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again automatically: {why}."

@@ -143,7 +143,7 @@ async def test_a_following_job_is_handed_over(dispatcher: Dispatcher, jobs: Jobs
 
 async def test_what_is_no_job_id_is_refused(dispatcher: Dispatcher):
     for wrong in ("", "run:1", "run:x:0", "command:-1", "other:1:2", "run:1:0; DROP TABLE run"):
-        with pytest.raises(ValueError, match="is no job id"):
+        with pytest.raises(ValueError, match="is not a job id"):
             await dispatcher.enqueue(wrong)
 
 

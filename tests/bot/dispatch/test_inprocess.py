@@ -14,7 +14,7 @@ async def test_a_full_queue_says_so_and_the_rest_stays_in_the_database():
     dispatcher = InProcessDispatcher(handle, {"run": 1}, limit=2)
     for n in range(2):
         await dispatcher.enqueue(f"run:{n}:0")
-    with pytest.raises(ConnectionError, match="2 jobs wait already"):
+    with pytest.raises(ConnectionError, match="2 jobs wait"):
         await dispatcher.enqueue("run:3:0")
 
 

@@ -14,10 +14,10 @@ from tests.bot.queueing import queue_run, start, state_of
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense", "no database URL"),
+        ("nonsense", "not a database URL"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("mysql://x/y", "mysql is not served"),
+        ("mysql://x/y", "mysql is not supported"),
     ],
 )
 def test_an_unusable_url_is_told_with_its_mend(url: str, words: str):

@@ -80,7 +80,7 @@ def test_hundreds_of_labels_in_a_minute_are_the_quota_and_one_notice(store: Stor
     assert [run.state for run in (first, second, third)] == [RunState.QUEUED] * 3
     [notice] = notices
     assert notice.state is RunState.REFUSED
-    assert "3 runs of the hour" in notice.reason
+    assert "3 runs an hour" in notice.reason
     assert run_job(notice.id) in store.due()
     assert store.counts()[RunState.REFUSED] == 0  # a notice is no run
     assert not store.accept("other", "issues", "labeled", start(repository="octo/other")).duplicate
@@ -140,7 +140,7 @@ def test_a_flood_of_commands_by_one_person_stops_nobody_else(store: Store, monke
     monkeypatch.setattr("bot.store.deliveries.COMMANDS_PER_HOUR", 5)
     flood = [store.accept(f"g{n}", "issue_comment", "created", command(comment=n)) for n in range(10)]
     assert [accepted.job_id is not None for accepted in flood] == [True] * 5 + [False] * 5
-    assert flood[-1].note == "ann has had 5 commands of the hour"
+    assert flood[-1].note == "ann has used 5 commands this hour"
     stop = command(comment=99, name=CommandName.STOP).model_copy(update={"sender": "ben"})
     assert store.accept("ben", "issue_comment", "created", stop).job_id is not None
 
@@ -175,5 +175,5 @@ def test_start_again_counts_against_the_quota(store: Store):
         store.request_stop(run_id, "enough")
         run_id = store.start_again(run_id)
     store.request_stop(run_id, "enough")
-    with pytest.raises(RetryRefused, match="3 runs of the hour"):
+    with pytest.raises(RetryRefused, match="3 runs an hour"):
         store.start_again(run_id)

@@ -244,7 +244,7 @@ async def test_the_log_line(send: Sender, caplog: pytest.LogCaptureFixture) -> N
         "delivery guid=g-7 event=issues.labeled decision=StartRun job=run:1:0 duplicate=False ms="
     )
     assert lines[1].startswith("delivery guid=g-8 event=push decision=Ignore job=- ")
-    assert lines[1].endswith("reason=nothing is done on push")
+    assert lines[1].endswith("reason=push is not handled")
 
 
 async def test_no_log_line_is_written_by_a_payload(send: Sender, caplog: pytest.LogCaptureFixture) -> None:

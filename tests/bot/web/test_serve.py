@@ -61,7 +61,7 @@ def test_a_server_never_falls_back_to_the_plain_process(tmp_path: Path) -> None:
 async def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"127.0.0.1:{port} can't be listened on .* TROOP_PORT"):
+        with pytest.raises(SettingsError, match=f"127.0.0.1:{port} can't be bound .* TROOP_PORT"):
             await run_server(_settings(port=port, database_url=f"sqlite:///{tmp_path / 'x'}"))
 
 

@@ -47,8 +47,8 @@ def test_with_a_token_there_is_no_installation() -> None:
 
 
 def test_an_app_needs_the_installation() -> None:
-    _ignored(decide(delivery("issues.labeled", installation=...), APP), "names no installation")
-    _ignored(decide(delivery("issues.labeled", installation=None), APP), "names no installation")
+    _ignored(decide(delivery("issues.labeled", installation=...), APP), "has no installation")
+    _ignored(decide(delivery("issues.labeled", installation=None), APP), "has no installation")
 
 
 def test_labels_are_compared_as_github_does() -> None:
@@ -60,7 +60,7 @@ def test_labels_are_compared_as_github_does() -> None:
 
 
 def test_an_opened_issue_counts_by_its_own_label_event() -> None:
-    _ignored(decide(delivery("issues.opened"), APP), "its own issues.labeled")
+    _ignored(decide(delivery("issues.opened"), APP), "arrive as issues.labeled")
 
 
 def test_closed_issues_and_pull_requests_start_nothing() -> None:
@@ -93,7 +93,7 @@ def test_our_own_change_of_labels_under_a_persons_token(rules: Rules, taken: str
 @pytest.mark.parametrize("rules", [APP, TOKEN])
 def test_our_own_change_of_labels_in_our_own_name(rules: Rules) -> None:
     ours = delivery("issues.unlabeled", sender={"login": rules.own_login, "id": 1, "type": "User"})
-    _ignored(decide(ours, rules), "our own doing")
+    _ignored(decide(ours, rules), "our own event")
 
 
 def test_a_person_whose_token_is_used_may_label_and_command() -> None:
@@ -109,7 +109,7 @@ def test_attack_09_bots_start_nothing_but_may_close() -> None:
         assert isinstance(decide(delivery("issues.labeled", sender=sender), APP), Ignore)
         assert isinstance(decide(delivery("issues.unlabeled", sender=sender), APP), Ignore)
     assert isinstance(decide(delivery("issues.closed", sender=BOT), APP), CancelRun)
-    _ignored(decide(delivery("issues.closed", sender=OURSELVES), APP), "our own doing")
+    _ignored(decide(delivery("issues.closed", sender=OURSELVES), APP), "our own event")
 
 
 def test_a_comment_gives_a_command() -> None:
@@ -135,7 +135,7 @@ def test_a_comment_on_the_pull_request_carries_its_number() -> None:
     ("changes", "word"),
     [
         ({"sender": BOT, "comment__user": BOT}, "bot"),
-        ({"sender": OURSELVES, "comment__user": OURSELVES}, "our own doing"),
+        ({"sender": OURSELVES, "comment__user": OURSELVES}, "our own event"),
         ({"comment__user": BOT}, "author"),
         ({"comment__performed_via_github_app": {"id": 12345, "slug": "troop"}}, "our own App"),
         ({"comment__body": "<!-- troop:status:7 -->\n\n/troop stop"}, "our own"),
@@ -148,7 +148,7 @@ def test_attack_09_echoed_commands_are_ignored(changes: dict[str, Any], word: st
 
 def test_attack_09_our_own_comment_where_a_token_is_used() -> None:
     ours = {"login": "Troop-Machine", "id": 9, "type": "User"}
-    _ignored(decide(delivery("issue_comment.created", sender=ours, comment__user=ours), TOKEN), "our own doing")
+    _ignored(decide(delivery("issue_comment.created", sender=ours, comment__user=ours), TOKEN), "our own event")
 
 
 def test_another_apps_user_may_command() -> None:
@@ -200,7 +200,7 @@ def test_administrative_events_are_answered(name: str) -> None:
 
 
 def test_all_else_is_ignored_with_its_name() -> None:
-    _ignored(decide(delivery("push"), APP), "nothing is done on push")
+    _ignored(decide(delivery("push"), APP), "push is not handled")
     _ignored(decide(delivery("issues.labeled").model_copy(update={"action": "pinned"}), APP), "issues.pinned")
 
 
@@ -242,7 +242,7 @@ def test_attack_13_hidden_text_is_stripped_and_flagged() -> None:
     ],
 )
 def test_attack_18_a_malformed_payload_is_ignored_with_the_field(changes: dict[str, Any]) -> None:
-    _ignored(decide(delivery("issues.labeled", **changes), APP), "documented shape")
+    _ignored(decide(delivery("issues.labeled", **changes), APP), "does not match GitHub's documentation")
 
 
 def test_rules_come_from_the_settings() -> None:

@@ -135,7 +135,7 @@ async def test_the_notice_that_the_quota_is_spent_is_told_and_nothing_is_execute
     assert fake.executed == []
     [(state, reason)] = fake.told
     assert state is RunState.REFUSED
-    assert "1 runs of the hour" in reason
+    assert "1 runs an hour" in reason
     store.close()
 
 
