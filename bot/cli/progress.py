@@ -112,4 +112,5 @@ class _Live:
 
 
 def _writes_to_terminal(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()
+    stream = handler.stream if isinstance(handler, logging.StreamHandler) else None  # None: a file not yet opened
+    return stream is not None and stream.isatty()
