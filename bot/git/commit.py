@@ -44,11 +44,11 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
             raise CheckoutError(f"{change.path!r} is {kind} in the repository; the patch is refused")
         if change.path in checkout.pointers:
             raise CheckoutError(f"{change.path!r} is kept in Git LFS; the patch is refused")
-        if change.text is None:
+        content = change.content
+        if content is None:
             lines.append(f"0 {'0' * len(base)}\t{change.path}")
             continue
         # With `--path`, .gitattributes decides the line endings, as for `git add`.
-        content = change.text.encode("utf-8", "surrogateescape")
         blob = await workspace.git("hash-object", "-w", "--stdin", f"--path={change.path}", stdin=content)
         bits = "100755" if change.executable or mode == "100755" else "100644"
         lines.append(f"{bits} {blob.decode().strip()}\t{change.path}")

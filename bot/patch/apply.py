@@ -3,7 +3,7 @@
 Nothing is written: `apply` reads through a callable and returns the files' new texts. SEARCH text must match whole
 lines at exactly one place. Where it matches nowhere, the errors that models make in copied lines are ignored
 (`bot.patch.matching`), as long as one place matches. A whole definition replaces the one of the same name. Line
-endings, a byte order mark and a missing final newline are kept.
+endings, a byte order mark, a missing final newline and the encoding are kept.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.diff import file_diff
+from bot.patch.encoding import UTF_8, unencodable
 from bot.patch.matching import Place, exactly, shifted, starts, unnumbered, without_blank_lines, without_trailing_space
 from bot.patch.paths import normalised, path_problem
 from bot.patch.reader import Unreadable
@@ -82,10 +83,12 @@ def apply(
     *,
     paths: Collection[str] = (),
     executable: Callable[[str], bool] = lambda path: False,
+    encoding: Callable[[str], str] = lambda path: UTF_8,
 ) -> Patch | Problem:
     """The patch that the edits make of the base commit, or the first problem.
 
-    `paths`: the repository's files, to suggest from where a path is not there. `executable`: an existing file's mode.
+    `paths`: the repository's files, to suggest from where a path is not there. `executable`, `encoding`: of an existing
+    file (`bot.patch.reader`).
     """
     blocks: dict[str, list[Block]] = {}
     wholes: dict[str, list[Redefine]] = {}
@@ -121,14 +124,13 @@ def apply(
                 changes[path] = FileChange(path=path, text=None)
                 diffs[path] = file_diff(path, before, None, executable(path))
                 continue
-            mode = executable(path) if before is not None else after.startswith("#!")
             if before == after:
                 changes.pop(path, None)
                 continue
-            broken = syntax_error(path, after)
-            if broken and not (before is not None and syntax_error(path, before)):
-                raise _Wrong(f"{path} would no longer parse after the edit\n{broken}")
-            changes[path] = FileChange(path=path, text=after, executable=mode)
+            mode = executable(path) if before is not None else after.startswith("#!")
+            own = encoding(path) if before is not None else UTF_8
+            _check_text(path, before, after, own)
+            changes[path] = FileChange(path=path, text=after, executable=mode, encoding=own)
             diffs[path] = file_diff(path, before, after, mode)
     except _Wrong as wrong:
         return Problem(text=str(wrong))
@@ -144,21 +146,32 @@ def apply_onto(
     *,
     paths: Collection[str] = (),
     executable: Callable[[str], bool] = lambda path: False,
+    encoding: Callable[[str], str] = lambda path: UTF_8,
 ) -> Patch | Problem:
     """As `apply`, but the edits are made on top of `earlier`; the patch contains both."""
     texts = {change.path: change.text for change in earlier.changes}
-    further = apply(
-        edits, lambda path: texts[path] if path in texts else read(path), paths=paths, executable=executable
-    )
+    encodings = {change.path: change.encoding for change in earlier.changes}
+
+    def own(path: str) -> str:
+        return encodings[path] if path in encodings else encoding(path)
+
+    def now(path: str) -> str | None:
+        return texts[path] if path in texts else read(path)
+
+    further = apply(edits, now, paths=paths, executable=executable, encoding=own)
     if isinstance(further, Problem):
         return further
     texts |= {change.path: change.text for change in further.changes}
+    encodings |= {change.path: change.encoding for change in further.changes}
     changes, diffs = [], []
     for path, text in sorted(texts.items()):
         before = read(path)
         if text != before:
             mode = executable(path) if before is not None else (text or "").startswith("#!")
-            changes.append(FileChange(path=path, text=text, executable=mode and text is not None))
+            kept = text is not None
+            changes.append(
+                FileChange(path=path, text=text, executable=mode and kept, encoding=own(path) if kept else UTF_8)
+            )
             diffs.append(file_diff(path, before, text, mode))
     if not changes:
         return Problem(text="the edit changes nothing\nIt undoes your earlier edit.")
@@ -171,6 +184,15 @@ def clean_path(path: str) -> str:
     if problem := path_problem(plain):
         raise _Wrong(f"the path {plain!r} {problem}\nPaths are relative to the repository's root, without `..`.")
     return plain
+
+
+def _check_text(path: str, before: str | None, after: str, encoding: str) -> None:
+    """Raise `_Wrong` for a text that its file can't hold, or that no longer parses though the file did."""
+    if odd := unencodable(after, encoding):
+        raise _Wrong(f"{path} can't hold {odd!r}\nThe file's encoding is {encoding}: write the edit without it.")
+    broken = syntax_error(path, after)
+    if broken and not (before is not None and syntax_error(path, before)):
+        raise _Wrong(f"{path} would no longer parse after the edit\n{broken}")
 
 
 def _located(edit: FileEdit, paths: Collection[str]) -> str:

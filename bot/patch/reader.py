@@ -5,6 +5,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from bot.patch.encoding import UTF_8, decoded
+
 MAX_EDITABLE = 20_000_000  # bytes
 
 
@@ -33,15 +35,22 @@ def checkout_reader(root: Path) -> Callable[[str], str | None]:
             raise Unreadable("is not a plain file")
         if at.stat().st_size > MAX_EDITABLE:
             raise Unreadable("is too large")
-        raw = at.read_bytes()
-        if b"\0" in raw:
+        found = decoded(at.read_bytes())
+        if found is None:
             raise Unreadable("is binary")
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            raise Unreadable("is not UTF-8") from error
+        return found[0]
 
     return read
+
+
+def encoding_of(root: Path) -> Callable[[str], str]:
+    """The encoding of an existing file of the checkout that `checkout_reader` could read."""
+
+    def find(path: str) -> str:
+        found = decoded((root / path).read_bytes())
+        return found[1] if found else UTF_8
+
+    return find
 
 
 def is_executable(root: Path) -> Callable[[str], bool]:

@@ -50,6 +50,12 @@ class FileChange(Record):
     path: str  # POSIX, relative to the root
     text: str | None
     executable: bool = False
+    encoding: str = "utf-8"  # of the file, as `codecs` names it
+
+    @property
+    def content(self) -> bytes | None:
+        """The file's bytes."""
+        return None if self.text is None else self.text.encode(self.encoding, "surrogateescape")
 
 
 class Patch(Record):

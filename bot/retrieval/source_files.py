@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bot.patch import encoding
 from bot.patch.protected_files import is_test
 from bot.records import Checkout, SourceFile
 
@@ -154,11 +155,6 @@ def _machine_written(path: str, text: str) -> bool:
 
 
 def decoded(raw: bytes) -> str | None:
-    """The text of a file: UTF-8, or Latin-1 if it looks like text; None if it is binary. Pure."""
-    if b"\0" in raw[:8192]:
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        odd = sum(byte < 9 or 13 < byte < 32 or 127 <= byte < 160 for byte in raw[:8192])
-        return raw.decode("latin-1") if odd * 50 < len(raw[:8192]) else None
+    """The text of a file as it is edited (`bot.patch.encoding`); None if it is binary. Pure."""
+    found = encoding.decoded(raw)
+    return found[0] if found else None

@@ -257,11 +257,11 @@ def _payload(job: Prepared, word: str, nonce: str) -> bytes:
         *(
             (
                 f"tree/{change.path}",
-                change.text.encode("utf-8", "surrogateescape"),
+                content,
                 0o755 if change.executable else 0o644,
             )
             for change in job.changes
-            if change.text is not None
+            if (content := change.content) is not None
         ),
     ]
     return header.encode("utf-8", "surrogateescape") + docker_engine.archive(members)

@@ -159,7 +159,7 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(change["text"].encode("utf-8", "surrogateescape"))
+                file.write(change["text"].encode(change["encoding"], "surrogateescape"))
             os.chmod(path, 0o755 if change["executable"] else 0o644)
     if job["script"]:
         name, text = job["script"]

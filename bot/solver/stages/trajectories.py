@@ -17,7 +17,7 @@ from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.paths import normalised
 from bot.patch.protected_files import is_judge, touched_judges
-from bot.patch.reader import Unreadable, checkout_reader, is_executable
+from bot.patch.reader import Unreadable, checkout_reader, encoding_of, is_executable
 from bot.patch.redefine import likely
 from bot.records import Checkout, Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
 from bot.solver.profile import ResolvedSolver
@@ -172,16 +172,18 @@ class _Sampler:
 
         Large models often extend the tests beside their fix, and asking again would waste a call.
         """
-        executable = is_executable(self._root)
+        executable, encoding = is_executable(self._root), encoding_of(self._root)
         edits = tuple(rehomed(edit, self._context.files, self._known) for edit in edits)
         kept, left_out = edits, ""
         if self._solver.repairs_edits:
             kept, left_out = _without_judges(edits, self._known)
         read = checkout_reader(self._root)
-        patch = apply(kept or edits, read, paths=self._paths, executable=executable)
+        patch = apply(kept or edits, read, paths=self._paths, executable=executable, encoding=encoding)
         onto = False
         if isinstance(patch, Problem) and earlier is not None and self._solver.repairs_edits:
-            together = apply_onto(earlier, kept or edits, read, paths=self._paths, executable=executable)
+            together = apply_onto(
+                earlier, kept or edits, read, paths=self._paths, executable=executable, encoding=encoding
+            )
             if isinstance(together, Patch):
                 patch, onto = together, True
         if isinstance(patch, Problem):

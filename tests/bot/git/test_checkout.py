@@ -145,6 +145,13 @@ async def test_all_else_stays_as_it_was(forge: GitHubForge, tmp_path: Path) -> N
     assert (Path(checkout.root) / "a.py").exists()
 
 
+async def test_a_file_is_committed_in_its_own_encoding(forge: GitHubForge, tmp_path: Path) -> None:
+    checkout = await check_out(forge, REPO, tmp_path / "w")
+    change = patch(FileChange(path="a.py", text="x = 'é'\n", encoding="iso8859-1"))
+    commit = await commit_patch(checkout, change, "Change", AUTHOR, None)
+    assert await Workspace(Path(checkout.workspace)).git("cat-file", "blob", f"{commit}:a.py") == b"x = '\xe9'\n"
+
+
 async def test_line_endings_follow_the_attributes(github: GitHubServer, tmp_path: Path) -> None:
     github.create_repository(REPO, {".gitattributes": "*.bat text eol=crlf\n", "a.bat": "one\n"})
     checkout = await check_out(forge_for(github, REPO), REPO, tmp_path / "w")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from bot.patch.apply import Block, Patch, Problem, Replace, apply
+from bot.patch.apply import Block, Problem, Replace, apply
 from bot.patch.matching import unnumbered
+from bot.records import Patch
 
 MOD = """import os
 

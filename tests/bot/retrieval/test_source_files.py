@@ -80,6 +80,7 @@ def test_reading_for_edits(tmp_path: Path) -> None:
     (tmp_path / "dir/a.txt").write_bytes(b"a\r\n")
     (tmp_path / "blob").write_bytes(b"\0")
     (tmp_path / "latin").write_bytes(b"\xe9")
+    (tmp_path / "control").write_bytes(bytes(range(128, 160)) * 9)
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "out").symlink_to("/etc")
     (tmp_path / "huge").touch()
@@ -89,13 +90,14 @@ def test_reading_for_edits(tmp_path: Path) -> None:
     (tmp_path / "run").chmod(0o755)
     read = checkout_reader(tmp_path)
     assert read("dir/a.txt") == "a\r\n"
+    assert read("latin") == "\xe9"
     assert read("none") is None
     assert read("dir/none/none") is None
     assert read("dir/a.txt/none") is None
     for path, said in [
         ("dir", "is a folder"),
         ("blob", "is binary"),
-        ("latin", "is not UTF-8"),
+        ("control", "is binary"),
         ("link", "is a symbolic link"),
         ("out/passwd", "is a symbolic link"),
         ("huge", "is too large"),

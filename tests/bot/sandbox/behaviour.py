@@ -75,6 +75,11 @@ class Work:
         assert fixed.passed, fixed
         assert fixed.output == "reached\n"
 
+    async def test_a_change_in_the_files_own_encoding(self, sandbox: Sandbox) -> None:
+        latin = FileChange(path="latin.txt", text="caf\xe9s\n", encoding="iso8859-1")
+        seen = await sandbox.run(python("assert open('latin.txt', 'rb').read() == b'caf\\xe9s\\n'", latin))
+        assert seen.passed, seen.output
+
     async def test_a_traceback_looks_as_if_the_script_were_run_by_itself(self, sandbox: Sandbox) -> None:
         result = await sandbox.run(python("def f():\n    raise ValueError('no')\nf()\n"))
         lines = result.output.splitlines()

@@ -1,0 +1,60 @@
+"""Texts in the encoding of their file. Pure.
+
+UTF-8 comes first. A file that isn't UTF-8 may name its encoding in its first lines, as Python, Emacs, Vim, XML and HTML
+do; else it is taken for Windows-1252 or Latin-1, if it looks like text.
+"""
+
+import codecs
+import re
+
+UTF_8 = "utf-8"
+_DECLARED = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([-\w.]{2,40})")
+_COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]{2,40})", re.MULTILINE)  # PEP 263
+_EIGHT_BIT = re.compile(  # encodings of files; `codecs` knows others, such as rot13
+    r"(iso-?8859|latin|windows|cp|koi8|mac|euc|gb|big5|shift|sjis|johab|tis|kz1048|ptcp).*", re.IGNORECASE
+)
+_HEAD = 1024  # bytes in which an encoding is declared
+
+
+def decoded(raw: bytes) -> tuple[str, str] | None:
+    """The text and its encoding, which gives back the same bytes; None if the file is binary."""
+    if b"\0" in raw:
+        return None
+    cookie = _named(_COOKIE.search(b"\n".join(raw[:_HEAD].split(b"\n")[:2])))
+    declared = cookie or _named(_DECLARED.search(b"\n".join(raw[:_HEAD].split(b"\n")[:5])))
+    # Of a file in ASCII, the declaration tells how what is added is read.
+    candidates = [*cookie, UTF_8] if raw.isascii() else [UTF_8, *declared]
+    head = raw[:8192]
+    control = sum(byte < 9 or 13 < byte < 32 or byte == 127 for byte in head)
+    high = sum(127 < byte < 160 for byte in head)  # punctuation in Windows-1252, control characters in Latin-1
+    if control * 50 < len(head):
+        candidates += ["cp1252"] * (0 < high * 4 < len(head))
+        candidates += ["iso8859-1"] * ((control + high) * 50 < len(head))
+    for encoding in candidates:
+        try:
+            text = raw.decode(encoding)
+            if text.encode(encoding) == raw:
+                return text, encoding
+        except UnicodeError:
+            continue
+    return None
+
+
+def _named(declaration: re.Match[bytes] | None) -> list[str]:
+    """The encoding that is declared, as `codecs` names it, if it is one."""
+    name = declaration[1].decode("ascii", "replace") if declaration else ""
+    if not _EIGHT_BIT.fullmatch(name):
+        return []
+    try:
+        return [codecs.lookup(name).name]
+    except LookupError:
+        return []
+
+
+def unencodable(text: str, encoding: str) -> str:
+    """The first character of the text that the encoding has no bytes for; "" if there is none."""
+    try:
+        text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return ""

@@ -1,0 +1,83 @@
+"""Files are edited in their own encoding."""
+
+from pathlib import Path
+
+import pytest
+
+from bot.patch.apply import Block, Create, FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.encoding import decoded, unencodable
+from bot.patch.reader import checkout_reader, encoding_of
+from bot.records import Patch
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "encoding"),
+    [
+        (b"", "", "utf-8"),
+        ("é\r\n".encode(), "é\r\n", "utf-8"),
+        ("José\n".encode("latin-1"), "José\n", "iso8859-1"),
+        ("José said “no”\n".encode("cp1252"), "José said “no”\n", "cp1252"),
+        ("# -*- coding: euc-jp -*-\nx = '日本'\n".encode("euc-jp"), "# -*- coding: euc-jp -*-\nx = '日本'\n", "euc_jp"),
+        ("#!/usr/bin/python\n# vim: set fileencoding=cp1251 :\nx = 'да'\n".encode("cp1251"), None, "cp1251"),
+        ('<?xml version="1.0" encoding="ISO-8859-2"?>\n<a>ž</a>\n'.encode("iso8859-2"), None, "iso8859-2"),
+        (b"# -*- coding: latin-1 -*-\nx = 1\n", None, "iso8859-1"),  # what is added is read so
+        (b'encoding = "latin-1"\nx = 1\n', None, "utf-8"),
+        ("# coding: rot13\nx = 'é'\n".encode("latin-1"), None, "iso8859-1"),
+        ("# coding: nothing-8859\nx = 'é'\n".encode("latin-1"), None, "iso8859-1"),
+    ],
+)
+def test_encodings(raw: bytes, text: str | None, encoding: str) -> None:
+    found = decoded(raw)
+    assert found is not None
+    assert found[1] == encoding
+    assert text is None or found[0] == text
+    assert found[0].encode(encoding) == raw
+
+
+@pytest.mark.parametrize("raw", [b"a\0b", bytes(range(128, 160)) * 9])
+def test_binary_files_have_none(raw: bytes) -> None:
+    assert decoded(raw) is None
+
+
+def test_what_an_encoding_has_no_bytes_for() -> None:
+    assert unencodable("aé→", "iso8859-1") == "→"
+    assert unencodable("aé→", "utf-8") == ""
+
+
+LATIN = "# -*- coding: latin-1 -*-\nNAME = 'José'\n\n\ndef greet():\n    return 'Olá ' + NAME\n"
+
+
+def replace(search: str, new: str) -> FileEdit:
+    return Replace(path="m.py", blocks=(Block(search=search, replace=new),))
+
+
+@pytest.mark.parametrize(
+    ("edit", "was", "becomes"),
+    [
+        (replace("NAME = 'José'", "NAME = 'José Müller'"), "José", "José Müller"),
+        (replace("    return 'Olá ' + NAME", "    return 'Olá, ' + NAME"), "Olá", "Olá,"),
+        (Create(path="m.py", text=LATIN.replace("Olá", "Até")), "Olá", "Até"),
+    ],
+)
+def test_a_latin_1_file_stays_one(tmp_path: Path, edit: FileEdit, was: str, becomes: str) -> None:
+    (tmp_path / "m.py").write_bytes(LATIN.encode("latin-1"))
+    patch = apply([edit], checkout_reader(tmp_path), encoding=encoding_of(tmp_path))
+    assert isinstance(patch, Patch), patch
+    assert patch.changes[0].content == LATIN.replace(was, becomes).encode("latin-1")
+    further = apply_onto(patch, [replace("def greet():", "def greet(ñ=0):")], checkout_reader(tmp_path))
+    assert isinstance(further, Patch), further
+    assert further.changes[0].content == LATIN.replace(was, becomes).replace("()", "(ñ=0)").encode("latin-1")
+    assert Patch.model_validate_json(further.model_dump_json()) == further
+
+
+def test_a_character_that_the_file_can_not_hold_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_bytes(LATIN.encode("latin-1"))
+    edit = replace("NAME = 'José'", "NAME = 'José → Ana'")
+    found = apply([edit], checkout_reader(tmp_path), encoding=encoding_of(tmp_path))
+    assert found == Problem(text="m.py can't hold '→'\nThe file's encoding is iso8859-1: write the edit without it.")
+
+
+def test_a_new_file_is_utf_8(tmp_path: Path) -> None:
+    patch = apply([Create(path="n.py", text="x = 'é'")], checkout_reader(tmp_path), encoding=encoding_of(tmp_path))
+    assert isinstance(patch, Patch), patch
+    assert patch.changes[0].content == "x = 'é'\n".encode()
