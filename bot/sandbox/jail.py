@@ -294,13 +294,26 @@ def _plain(job: dict[str, Any], report: int, leash: int) -> None:
     try:
         status = _watch(_start(job, report, isolated=False), leash)
     finally:
-        _end_descendants()
+        _end_descendants(job)
     os.write(report, f"{job['secret']} status {status}\n".encode())
 
 
-def _end_descendants() -> None:
-    """Kill our children, and those that become ours when their parents end, until none is left."""
-    deadline = time.monotonic() + 5
+def _end_descendants(job: dict[str, Any]) -> None:
+    """Kill our children, and those that become ours when their parents end, until none is left.
+
+    Where the job has a control group, nothing in it may fork meanwhile: a fork bomb would be as fast as we are.
+    """
+    limits = [file for group in job["control_groups"] if os.path.exists(file := f"{os.path.dirname(group)}/pids.max")]
+    for file in limits:
+        _write(file, "0")
+    try:
+        _kill_children(time.monotonic() + 30)
+    finally:
+        for file in limits:
+            _write(file, str(job["pids"]))
+
+
+def _kill_children(deadline: float) -> None:
     while time.monotonic() < deadline:
         children = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == os.getpid()]
         for pid in children:
