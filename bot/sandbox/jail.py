@@ -54,6 +54,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE
 )
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 28, 36, 38
 SYS_MOUNT_SETATTR, AT_RECURSIVE = 442, 0x8000  # the number is the same on every architecture
+_KILLING = 30.0  # seconds in which all that a job left must be gone
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "ppc64le": 184, "s390x": 185}
 
 
@@ -307,7 +308,7 @@ def _end_descendants(job: dict[str, Any]) -> None:
     for file in limits:
         _write(file, "0")
     try:
-        _kill_children(time.monotonic() + 30)
+        _kill_children(time.monotonic() + _KILLING)
     finally:
         for file in limits:
             _write(file, str(job["pids"]))
@@ -371,7 +372,7 @@ def main() -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-    _end_descendants()
+    _kill_children(time.monotonic() + _KILLING)
 
 
 if __name__ == "__main__":
