@@ -14,7 +14,7 @@ from bot.errors import SandboxError
 from bot.sandbox import output
 
 _JAIL = Path(__file__).parent / "jail.py"
-_GRACE = 40.0  # seconds in which a killed job must be gone; longer than the jail tries
+_GRACE = 40.0  # seconds after a job's end until all its processes must be gone; the jail tries for less
 _REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, but the lines that count come first and last
 
 

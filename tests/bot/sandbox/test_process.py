@@ -85,6 +85,7 @@ class TestPlain(Attacks):
 
     # A plain process sees what its user sees, shares /dev/shm and the disk, and forks as its user may.
     test_attack_21_secrets_network_and_sockets_are_out_of_reach = None  # type: ignore[assignment]
+    test_attack_31_no_other_process_of_a_job_holds_a_secret = None  # type: ignore[assignment]
     test_attack_23_a_full_disk_is_the_jobs_own = None  # type: ignore[assignment]
 
     async def test_copies_are_fresh(self, sandbox: ProcessSandbox) -> None:
