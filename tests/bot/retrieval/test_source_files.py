@@ -98,8 +98,8 @@ def test_reading_for_edits(tmp_path: Path) -> None:
         ("dir", "is a folder"),
         ("blob", "is binary"),
         ("control", "is binary"),
-        ("link", "is a symbolic link"),
-        ("out/passwd", "is a symbolic link"),
+        ("link", "behind a symbolic link"),
+        ("out/passwd", "behind a symbolic link"),
         ("huge", "is too large"),
     ]:
         with pytest.raises(Unreadable, match=said):
