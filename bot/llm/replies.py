@@ -9,14 +9,17 @@ Replies consist of these tags, each at the beginning of a line:
     <create path="new.py"> text </create>   <delete path="old.py"/>
 
 Accepted too: prose around the tags, code fences in or around them, missing quotes, CRLF, a missing end tag in a reply
-that was not cut off, blocks without <edit> below a line with their path. Of several drafts the last complete one
-counts. Tags within a line count only if no line begins with one.
+that was not cut off, a last tag without its `>`, `<done/>` for `<approve/>` and the other way round, blocks without
+<edit> below a line with their path. Of several drafts the last complete one counts. Tags within a line count only if no
+line begins with one.
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from bot.llm.elements import FINE, REPLACE, SEARCH, Element, elements, finished, untagged
 from bot.llm.test_script import completed
 from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
 from bot.patch.matching import unnumbered
@@ -27,11 +30,10 @@ from bot.records import Record, Reply, Test
 DEFAULT_TEST_PATH = "test_issue.py"
 CUT_OFF = "the reply was cut off at its token limit before it was complete"
 
-_ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
-_SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
 _DIVIDER = re.compile(r"^\s*={7}\s*$")
 _LOOSE_DIVIDER = re.compile(r"^\s*={4,}\s*$")
-_REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b")
+_FINE_WORDS = ("approve", "approved", "i approve", "done", "i am done", "lgtm", "looks good", "looks good to me")
+_IMPORTED = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+([\w., \t]+))|import_module\([\"'](\w+)", re.MULTILINE)
 _FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
 
 
@@ -98,21 +100,22 @@ def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
     return _missing(reply, "no <ranking> found" if not inner else "the <ranking> names no file that was shown")
 
 
-def parse_test_turn(reply: Reply) -> Turn | Problem:
-    """For the test machine: a test, or the approval of the last one, or both."""
+def parse_test_turn(reply: Reply, *, written: bool = True) -> Turn | Problem:
+    """For the test machine: a test, or the approval of the last one, or both. `written`: whether there is one."""
     return _turn(
         reply,
-        wants=("test", "approve"),
-        missing="no <test> found\nWrite <test path=...> script </test>, or <approve/>.",
+        wants=("test", *FINE),
+        missing=f"no <test> found\nWrite <test path=...> script </test>{', or <approve/>' if written else ''}.",
     )
 
 
-def parse_edit_turn(reply: Reply) -> Turn | Problem:
-    """For the edit machine: edits, a new test, both, or done."""
+def parse_edit_turn(reply: Reply, *, applied: bool = True) -> Turn | Problem:
+    """For the edit machine: edits, a new test, both, or done. `applied`: whether there is an edit that applies."""
     return _turn(
         reply,
-        wants=("edit", "test", "done"),
-        missing="no <edit> found\nWrite <edit>, <create> or <delete>, or <test>, or <done/>.",
+        wants=("edit", "test", *FINE),
+        missing="no <edit> found\n"
+        f"Write <edit>, <create> or <delete>{', or <test>, or <done/>' if applied else ', or <test>'}.",
     )
 
 
@@ -128,18 +131,9 @@ def parse_choice_turn(reply: Reply) -> Turn | Problem:
 # -- the reader ------------------------------------------------------------------------------------------------------
 
 
-class _Element(Record):
-    """One tag as found. `line`: in the reply, from 1."""
-
-    name: str
-    path: str
-    lines: tuple[str, ...]
-    line: int
-    closed: bool
-
-
 def _text(reply: Reply) -> str:
-    return reply.text.replace("\r\n", "\n").replace("\r", "\n")
+    text = reply.text.lstrip("\ufeff\u200b").replace("\r\n", "\n").replace("\r", "\n")
+    return finished(text, reply.cut_off)
 
 
 def _missing(reply: Reply, what: str) -> Problem:
@@ -155,30 +149,31 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     text = _text(reply)
     lines = text.split("\n")
     names = [name for want in wants for name in (("edit", "create", "delete") if want == "edit" else (want,))]
-    elements = _elements(lines, names, inline=False) or _elements(lines, names, inline=True)
-    if "edit" in wants and not any(e.name in ("edit", "create", "delete") for e in elements):
-        elements += _untagged(lines)
+    found = elements(lines, names, inline=False) or elements(lines, names, inline=True)
+    if "edit" in wants and not any(e.name in ("edit", "create", "delete") for e in found):
+        found += untagged(lines)
     edits: tuple[FileEdit, ...] = ()
     test: Test | None = None
     if "edit" in wants:
         # More edits may be missing from a reply that was cut off, and a part of a patch is not a patch.
-        parts = [e for e in elements if e.name in ("edit", "create", "delete")]
+        parts = [e for e in found if e.name in ("edit", "create", "delete")]
         before = _before_a_loop(parts) if reply.cut_off else parts
         read = _edits(before, reply.cut_off and len(before) == len(parts))
         if isinstance(read, Problem):
             return read
         edits = read
-    tests = [e for e in elements if e.name == "test" and any(line.strip() for line in e.lines)]
+    tests = [e for e in found if e.name == "test" and any(line.strip() for line in e.lines)]
     whole = [e for e in tests if e.closed] or ([] if reply.cut_off else tests)
     if whole:
         test = _test(whole[-1])
     elif tests and not edits:
         return Problem(text=f"the <test> is not closed\n{CUT_OFF}. Write a shorter script, and end it with </test>.")
-    chosen = [int(m[0]) for e in elements if e.name == "choose" and (m := re.search(r"\d+", " ".join(e.lines)))]
-    said = {e.name for e in elements}
+    chosen = [int(m[0]) for e in found if e.name == "choose" and (m := re.search(r"\d+", " ".join(e.lines)))]
+    said = {e.name for e in found}
     bare = re.sub(r"[\W_]+", " ", text).strip().lower()
-    approve = "approve" in wants and ("approve" in said or bare in ("approve", "approved", "i approve"))
-    done = "done" in wants and ("done" in said or bare in ("done", "i am done"))
+    # One step says `<approve/>`, the other `<done/>`: models take either for the other.
+    fine = "done" in wants and (not said.isdisjoint(FINE) or bare in _FINE_WORDS)
+    approve, done = fine and "edit" not in wants, fine and "edit" in wants
     if chosen:
         return Turn(choice=chosen[-1], test=test)
     if edits or test:
@@ -188,96 +183,6 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     if "edit" in wants and re.search(r"^(@@ -\d|--- a/)", text, re.MULTILINE) and not reply.cut_off:
         return Problem(text="no <edit> found\nA diff can't be used: write <edit> with SEARCH and REPLACE blocks.")
     return _missing(reply, missing)
-
-
-def _elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[_Element]:
-    """Every tag with one of the names, in order; with `inline`, also those within a line."""
-    opening = re.compile((r"" if inline else r"^\s*(?:[-*>]\s+)?`{0,3}") + rf"<({'|'.join(names)})\b([^<>\n]*)>")
-    found: list[_Element] = []
-    # A script may contain XML with <test>: if any <test> has a path, only those with one are ours.
-    strict = any((m := opening.search(line)) and m[1] == "test" and "path" in m[2] for line in lines)
-    i = 0
-    while i < len(lines):
-        m = opening.search(lines[i])
-        if not m or (m[1] == "test" and strict and "path" not in m[2]):
-            i += 1
-            continue
-        name, rest = m[1], lines[i][m.end() :]
-        if name == "choose" and re.search(r"\d", m[2]):  # <choose number="2"/>
-            rest = m[2] + rest
-        empty = (m[2].rstrip().endswith("/") and name != "choose") or name in ("approve", "done", "delete")
-        if empty:
-            found.append(_Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True))
-            lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
-            i += 0 if rest.strip() else 1
-            continue
-        inner, end, closed = _inner(lines, i, rest, name, opening)
-        path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
-        found.append(_Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed))
-        i = end
-    return found
-
-
-def _untagged(lines: list[str]) -> list[_Element]:
-    """Blocks outside any <edit>, in the format of other tools: a line with the file's path comes before them."""
-    found: list[_Element] = []
-    path, i = "", 0
-    while i < len(lines):
-        end = next((j for j in range(i + 1, len(lines)) if _REPLACE.match(lines[j])), None)
-        if not _SEARCH.match(lines[i]) or end is None:
-            bare = lines[i].strip().lstrip("#*-> ").strip("*`: ").removeprefix("File: ").strip("`")
-            path = bare if re.fullmatch(r"[\w./+@-]*\w\.\w+|[\w.+@-]+/[\w./+@-]*\w", bare) else path
-            i += 1
-            continue
-        if path:
-            found.append(_Element(name="edit", path=path, lines=tuple(lines[i : end + 1]), line=i, closed=True))
-        i = end + 1
-    return found
-
-
-def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[str]) -> tuple[list[str], int, bool]:
-    """The lines within the element that opens on line `i`, the index of the line after it, whether it was closed."""
-    close = re.compile(rf"</{name}\s*>")
-    if (m := close.search(rest)) is not None:
-        return [rest[: m.start()]], i + 1, True
-    head = [rest] if rest.strip() else []
-    alone = re.compile(rf"^\s*`{{0,3}}</{name}\s*>`{{0,3}}\s*$")
-    last, at_end = None, None
-    in_block = False
-    j = i + 1
-    while j < len(lines):
-        line = lines[j]
-        if name == "edit":
-            # within a block every line is the file's text
-            if _SEARCH.match(line):
-                in_block = True
-            elif _REPLACE.match(line):
-                in_block = False
-            elif not in_block and close.search(line):
-                return head + lines[i + 1 : j], j + 1, True
-        else:
-            if alone.match(line):
-                last = j
-                if name not in ("test", "create"):
-                    break
-            elif close.search(line) and line.rstrip().endswith(">"):
-                at_end = j
-        m = opening.match(line) if not in_block else None
-        if m and (m[1] != "test" or "path" in m[2]) and (name == "edit" or last is not None or m[1] == name):
-            break  # the next element begins
-        j += 1
-    if last is not None:
-        return head + lines[i + 1 : last], last + 1, True
-    if at_end is not None:
-        cut = close.search(lines[at_end])
-        assert cut is not None
-        return [*head, *lines[i + 1 : at_end], lines[at_end][: cut.start()]], at_end + 1, True
-    return head + lines[i + 1 : j], j, False
-
-
-def _path(attributes: str) -> str:
-    m = _ATTRIBUTE.search(attributes)
-    return next((group for group in m.groups() if group is not None), "").strip() if m else ""
 
 
 def _body(lines: Sequence[str], path: str = "") -> list[str]:
@@ -293,41 +198,62 @@ def _body(lines: Sequence[str], path: str = "") -> list[str]:
         # A Markdown file may consist of one block of code, unless the block holds a title.
         prose = path.endswith((".md", ".rst")) and not (len(body) > 2 and body[1].startswith("# "))
         return body if prose else body[1:-1]
+    fences = [i for i, line in enumerate(body) if _FENCE.match(line)]
+    if len(fences) == 1 and len(body) > 1 and not path.endswith((".md", ".rst")):  # one that has no other half
+        return body[1:] if fences == [0] else body[:-1] if fences == [len(body) - 1] else body
     return body
 
 
-def _test(element: _Element) -> Test:
+def _test(element: Element) -> Test:
     text = "\n".join(_body(element.lines)) + "\n"
     # only the name: the sandbox decides on the folder
     name = PurePosixPath(element.path.replace("\\", "/")).name
     if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
         shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
         name = "test_issue.sh" if shell else DEFAULT_TEST_PATH
+    name = _unlike_modules(name, text)
     return Test(path=name, text=completed(name, text))
 
 
-def _before_a_loop(elements: Sequence[_Element]) -> Sequence[_Element]:
+def _unlike_modules(name: str, text: str) -> str:
+    """The script's name, changed where the script would be imported in place of a module of that name."""
+    stem, dot, ending = name.rpartition(".")
+    if ending != "py":
+        return name
+    imported = {
+        module.split()[0].partition(".")[0]
+        for package, modules, named in _IMPORTED.findall(text)
+        for module in (package, *modules.split(","), named)
+        if module.strip()
+    }
+    shadowed = imported | (sys.stdlib_module_names - {"test"})
+    while stem in shadowed:
+        stem = f"test_{stem}"
+    return f"{stem}{dot}{ending}"
+
+
+def _before_a_loop(parts: Sequence[Element]) -> Sequence[Element]:
     """The elements before the reply began to repeat itself up to its limit; all of them if it did not.
 
     A small model that is done may repeat itself, with variations of one function: the first is kept.
     """
-    said: dict[tuple[str, tuple[str, ...]], _Element] = {}
-    for element in elements:
+    said: dict[tuple[str, tuple[str, ...]], Element] = {}
+    for element in parts:
         key = element.path, element.lines
         if key in said:
             heads = {(e.path, next(filter(str.strip, e.lines), "")): e for e in reversed(list(said.values()))}
-            return [e for e in said.values() if e in heads.values() or any(map(_SEARCH.match, e.lines))]
+            return [e for e in said.values() if e in heads.values() or any(map(SEARCH.match, e.lines))]
         said[key] = element
-    return elements
+    return parts
 
 
-def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
+def _edits(parts: Sequence[Element], cut_off: bool) -> tuple[FileEdit, ...] | Problem:
     edits: list[FileEdit] = []
-    marked = any(_SEARCH.match(line) for element in elements for line in element.lines)
+    marked = any(SEARCH.match(line) for element in parts for line in element.lines)
     passing: Problem | None = None  # a tag in prose, or a draft without blocks: ignored if there is a complete edit
-    for element in elements:
+    for element in parts:
         where = f"<{element.name}> on line {element.line} of your reply"
-        started = element.name != "edit" or any(_SEARCH.match(line) for line in element.lines)
+        started = element.name != "edit" or any(SEARCH.match(line) for line in element.lines)
         if cut_off and not element.closed:
             return Problem(text=f"{CUT_OFF}\nThe {where} is not closed. Change less, or fewer lines at a time.")
         read: FileEdit | Problem
@@ -351,18 +277,18 @@ def _edits(elements: Sequence[_Element], cut_off: bool) -> tuple[FileEdit, ...] 
     return passing if passing and not edits else tuple(edits)
 
 
-def _blocks(element: _Element) -> tuple[Block, ...] | Problem:
+def _blocks(element: Element) -> tuple[Block, ...] | Problem:
     """The SEARCH/REPLACE blocks of an edit."""
     blocks: list[Block] = []
     lines = element.lines
     i = 0
     while i < len(lines):
-        if not _SEARCH.match(lines[i]):
+        if not SEARCH.match(lines[i]):
             i += 1
             continue
         number = element.line + i + 1
-        end = next((j for j in range(i + 1, len(lines)) if _REPLACE.match(lines[j])), None)
-        following = next((j for j in range(i + 1, len(lines)) if _SEARCH.match(lines[j])), None)
+        end = next((j for j in range(i + 1, len(lines)) if REPLACE.match(lines[j])), None)
+        following = next((j for j in range(i + 1, len(lines)) if SEARCH.match(lines[j])), None)
         if end is None or (following is not None and following < end):
             return Problem(text=f"a block has no >>>>>>> REPLACE\nIt begins on line {number} of your reply.")
         within = lines[i + 1 : end]

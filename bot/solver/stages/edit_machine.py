@@ -154,7 +154,7 @@ class EditMachine:
         return self._read(reply)
 
     def _read(self, reply: Reply) -> Event:
-        turn = parse_edit_turn(reply)
+        turn = parse_edit_turn(reply, applied=self._patch is not None)
         if isinstance(turn, Problem):
             return self._unusable(turn)
         self._understood = True

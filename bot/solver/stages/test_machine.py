@@ -157,7 +157,7 @@ class TestMachine:
         return self._read(reply, state)
 
     def _read(self, reply: Reply, state: State) -> Event:
-        turn = parse_test_turn(reply)
+        turn = parse_test_turn(reply, written=state is State.REVIEWING)
         if isinstance(turn, Problem):
             return self._unusable(turn)
         test = turn.test

@@ -88,6 +88,12 @@ def test_full_examples_are_of_the_repository() -> None:
     assert "SEARCH" in render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=False)
 
 
+def test_full_asks_for_all_failures_before_the_assertion() -> None:
+    text = render("full", "test", **VALUES["test"])
+    assert "Collect all failures before you assert" in text
+    assert text.rstrip().endswith("assert not failures, failures\n</test>")
+
+
 def test_full_without_files_or_test() -> None:
     text = render("full", "edit", issue=ISSUE, files=[], test=None)
     assert "No file of the repository is shown" in text

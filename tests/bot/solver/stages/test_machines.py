@@ -60,6 +60,17 @@ async def test_a_test_that_calls_nothing_is_called(root: Path) -> None:
     assert t.test.text.endswith("    test_add()\n")
 
 
+async def test_a_correction_offers_to_approve_only_what_exists(root: Path) -> None:
+    model = ScriptedModel(
+        by_call(["I think.", TEST, "I think so.", "<done/>"], ["I would.", FIX, "Good?", "<approve/>"])
+    )
+    (t,) = await sample(root, model)
+    assert t.end is TrajectoryEnd.DONE
+    for step, word in (("test", "<approve/>"), ("edit", "<done/>")):
+        said = [asked(model, f"trajectory/0/{step}/{n}") for n in (2, 4)]
+        assert [word in text for text in said] == [False, True]
+
+
 async def test_the_same_test_again_is_an_approval(root: Path) -> None:
     model = ScriptedModel(rules([("/test/", [TEST]), ("/edit/", [FIX, "<done/>"])]))
     await sample(root, model)

@@ -1,0 +1,131 @@
+"""Finds the tags of a reply (`bot.llm.replies`), however they are written. Pure."""
+
+import re
+from collections.abc import Sequence
+
+from bot.records import Record
+
+FINE = {"approve": "approve", "approved": "approve", "done": "done"}  # tags that say that all is well
+_NAMES = ("edit", "create", "delete", "test", "choose", "ranking", "relevant", "irrelevant", *FINE)
+_LAST_TAG = re.compile(rf"<(/?)({'|'.join(_NAMES)})\b[^<>\n]*\Z", re.IGNORECASE)
+_LAST_END = re.compile(r"</([a-z]*)\Z")
+_LAST_REPLACE = re.compile(r"^[ \t]*>{5,}[ \t]*(?:R|RE|REP|REPL|REPLA|REPLAC)?\Z", re.MULTILINE)
+SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
+REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b|^\s*>{7,}\s*$")
+_ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
+
+
+class Element(Record):
+    """One tag as found. `line`: in the reply, from 1."""
+
+    name: str
+    path: str
+    lines: tuple[str, ...]
+    line: int
+    closed: bool
+
+
+def finished(text: str, cut_off: bool) -> str:
+    """The text with its last tag closed, if only the end of that tag is missing.
+
+    Models and stop sequences leave it out. Of a reply that was cut off, a tag with attributes may lack a part of them.
+    """
+    text = text.rstrip()
+    tag, end = _LAST_TAG.search(text), _LAST_END.search(text)
+    if tag and (tag[1] or not cut_off or tag[2].lower() in FINE):
+        return f"{text}>"
+    if end:
+        begun = end[1] and next((n for n in _NAMES if n.startswith(end[1]) and f"<{n}" in text), "")
+        return text[: end.start()] + (f"</{begun}>" if begun else "")
+    return _LAST_REPLACE.sub(">>>>>>> REPLACE", text)
+
+
+def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[Element]:
+    """Every tag with one of the names, in order; with `inline`, also those within a line."""
+    tags = "|".join(f"(?i:{name})" if name in FINE else name for name in names)
+    opening = re.compile((r"" if inline else r"^\s*(?:[-*>]\s+)?`{0,3}") + rf"<({tags})\b([^<>\n]*)>")
+    found: list[Element] = []
+    # A script may contain XML with <test>: if any <test> has a path, only those with one are ours.
+    strict = any((m := opening.search(line)) and m[1] == "test" and "path" in m[2] for line in lines)
+    i = 0
+    while i < len(lines):
+        m = opening.search(lines[i])
+        if not m or (m[1] == "test" and strict and "path" not in m[2]):
+            i += 1
+            continue
+        name, rest = FINE.get(m[1].lower(), m[1]), lines[i][m.end() :]
+        if name == "choose" and re.search(r"\d", m[2]):  # <choose number="2"/>
+            rest = m[2] + rest
+        empty = (m[2].rstrip().endswith("/") and name != "choose") or name in ("approve", "done", "delete")
+        if empty:
+            found.append(Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True))
+            lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
+            i += 0 if rest.strip() else 1
+            continue
+        inner, end, closed = _inner(lines, i, rest, name, opening)
+        path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
+        found.append(Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed))
+        i = end
+    return found
+
+
+def untagged(lines: list[str]) -> list[Element]:
+    """Blocks outside any <edit>, in the format of other tools: a line with the file's path comes before them."""
+    found: list[Element] = []
+    path, i = "", 0
+    while i < len(lines):
+        end = next((j for j in range(i + 1, len(lines)) if REPLACE.match(lines[j])), None)
+        if not SEARCH.match(lines[i]) or end is None:
+            bare = lines[i].strip().lstrip("#*-> ").strip("*`: ").removeprefix("File: ").strip("`")
+            path = bare if re.fullmatch(r"[\w./+@-]*\w\.\w+|[\w.+@-]+/[\w./+@-]*\w", bare) else path
+            i += 1
+            continue
+        if path:
+            found.append(Element(name="edit", path=path, lines=tuple(lines[i : end + 1]), line=i, closed=True))
+        i = end + 1
+    return found
+
+
+def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[str]) -> tuple[list[str], int, bool]:
+    """The lines within the element that opens on line `i`, the index of the line after it, whether it was closed."""
+    close = re.compile(rf"</{name}\s*>")
+    if (m := close.search(rest)) is not None:
+        return [rest[: m.start()]], i + 1, True
+    head = [rest] if rest.strip() else []
+    alone = re.compile(rf"^\s*`{{0,3}}</{name}\s*>`{{0,3}}\s*$")
+    last, at_end = None, None
+    in_block = False
+    j = i + 1
+    while j < len(lines):
+        line = lines[j]
+        if name == "edit":
+            # within a block every line is the file's text
+            if SEARCH.match(line):
+                in_block = True
+            elif REPLACE.match(line):
+                in_block = False
+            elif not in_block and close.search(line):
+                return head + lines[i + 1 : j], j + 1, True
+        else:
+            if alone.match(line):
+                last = j
+                if name not in ("test", "create"):
+                    break
+            elif close.search(line) and line.rstrip().endswith(">"):
+                at_end = j
+        m = opening.match(line) if not in_block else None
+        if m and (m[1] != "test" or "path" in m[2]) and (name == "edit" or last is not None or m[1] == name):
+            break  # the next element begins
+        j += 1
+    if last is not None:
+        return head + lines[i + 1 : last], last + 1, True
+    if at_end is not None:
+        cut = close.search(lines[at_end])
+        assert cut is not None
+        return [*head, *lines[i + 1 : at_end], lines[at_end][: cut.start()]], at_end + 1, True
+    return head + lines[i + 1 : j], j, False
+
+
+def _path(attributes: str) -> str:
+    m = _ATTRIBUTE.search(attributes)
+    return next((group for group in m.groups() if group is not None), "").strip() if m else ""
