@@ -15,6 +15,7 @@ TroopError
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
 |-- RetryRefused            a run can't be started again now
+|-- JournalBusy             another `troop solve` works on the same question
 |-- LeaseLost               another worker has taken the run; stop without writing anything
 `-- RunStopped              somebody asked the run to stop
 """
@@ -86,6 +87,10 @@ class StoreUnavailable(TroopError, ConnectionError):
 
 class RetryRefused(TroopError):
     """A run can't be started again now; the message says why and what to do."""
+
+
+class JournalBusy(TroopError):
+    """Another process works on the same question, and writes the journal of it."""
 
 
 class LeaseLost(TroopError):

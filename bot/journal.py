@@ -1,11 +1,13 @@
 """What a run has finished: a resumed run reads it from the journal instead of doing it again."""
 
+import fcntl
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from bot.contracts import Journal
+from bot.errors import JournalBusy
 from bot.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -55,18 +57,25 @@ class FileJournal(MemoryJournal):
         super().__init__()
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = 0  # bytes up to the end of the last whole line
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):  # cut off by a kill
-                    break
-                try:
-                    key, value = json.loads(line)
-                except ValueError:
-                    break
-                whole += len(line)
-                self.entries[key] = value
         self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise JournalBusy(
+                "another `troop solve` works on this very question: wait for it, or stop it (Ctrl-C); then this one "
+                "continues where it was"
+            ) from None
+        whole = 0  # bytes up to the end of the last whole line
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):  # cut off by a kill
+                break
+            try:
+                key, value = json.loads(line)
+            except ValueError:
+                break
+            whole += len(line)
+            self.entries[key] = value
         self._file.truncate(whole)
 
     async def put(self, key: str, value: str) -> None:
@@ -76,7 +85,7 @@ class FileJournal(MemoryJournal):
             self._file.flush()
 
     def close(self, *, discard: bool = False) -> None:
-        """Close the file; with `discard`, remove it."""
-        self._file.close()
-        if discard:
+        """Close the file; with `discard`, remove it. Safe to call twice."""
+        if discard and not self._file.closed:  # while it is locked: nobody else has it
             self.path.unlink(missing_ok=True)
+        self._file.close()

@@ -7,11 +7,12 @@ from bot.publish.messages.reason import reason
 from bot.publish.messages.words import counted
 from bot.records import Outcome, Report
 
+SHOWN = 3  # candidates whose diffs are printed if none was chosen; the JSON has all
 MATRIX_LIMIT = 24  # tests shown as columns; the JSON has all of them
 
 
 def print_report(report: Report, console: Console) -> None:
-    """The table of candidates, the vote matrix, the reason, and the winner's diff."""
+    """The table of candidates, the vote matrix, the reason, and the diff of the winner, or of the best without one."""
     verdict, ballot = report.verdict, report.verdict.ballot
     console.print(_candidates(report))
     _print_matrix(report, console)
@@ -27,6 +28,12 @@ def print_report(report: Report, console: Console) -> None:
     if verdict.outcome is Outcome.SOLVED and verdict.winner is not None:
         console.print()
         console.print(ballot.candidates[verdict.winner].patch.diff, markup=False, highlight=False, soft_wrap=True)
+    if verdict.outcome is Outcome.ABSTAINED:
+        for standing in verdict.standings[:SHOWN]:
+            console.print(f"\ncandidate {verdict.number(standing.candidate)}:", highlight=False)
+            console.print(
+                ballot.candidates[standing.candidate].patch.diff, markup=False, highlight=False, soft_wrap=True
+            )
 
 
 def _candidates(report: Report) -> Table:

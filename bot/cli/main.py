@@ -190,6 +190,8 @@ def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except asyncio.CancelledError:
+        raise SystemExit(143) from None
 
 
 def main() -> None:

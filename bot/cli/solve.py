@@ -5,8 +5,8 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -28,6 +28,7 @@ from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, Issue, Outcome, Patch, Report
+from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
 from bot.solver.pipeline import solve
@@ -90,20 +91,46 @@ def read_issue(text: str) -> Issue:
 async def solve_locally(options: SolveOptions) -> str:
     """Solve, print, write the branch; the outcome's name. With `as_json` stdout is always one JSON object."""
     try:
-        with ConsoleProgress() as progress:
+        with ConsoleProgress() as progress, _ended_by_sigterm():
             report, branch = await _solve(options, progress)
     except TroopError as error:
         if not options.as_json:
             raise
         click.echo(f"troop: {error}", err=True)
-        click.echo(json.dumps({"outcome": Outcome.FAILED.value, "winner": None, "error": str(error)} | _EMPTY))
+        _print_failure(str(error))
         return Outcome.FAILED.value
+    except asyncio.CancelledError:  # Ctrl-C or SIGTERM; whatever was started has ended
+        click.echo("troop: interrupted; run the same command again to continue", err=True)
+        if options.as_json:
+            _print_failure("interrupted")
+        raise
     print_report(report, Console(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
         click.echo(f"\nthe fix is on the branch {branch}: git merge {branch}", err=options.as_json)
     if options.as_json:
         click.echo(json.dumps(as_object(report) | {"branch": branch}))
     return report.verdict.outcome.value
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the task as Ctrl-C does: in order, leaving nothing behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    except (ValueError, RuntimeError):  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _print_failure(error: str) -> None:
+    click.echo(json.dumps({"outcome": Outcome.FAILED.value, "winner": None, "error": error} | _EMPTY))
 
 
 _EMPTY: dict[str, object] = {
@@ -154,7 +181,9 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
     host = LocalCheckout(options.path, progress.say)
     async with contextlib.AsyncExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troop-")))
+        scratch = await asyncio.to_thread(ScratchFolder)  # swept by the next one if this process is killed
+        stack.callback(scratch.close)
+        work = scratch.path
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
         checkout = await check_out(host, "", work / "checkout")
         external = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from bot.cli.console import MATRIX_LIMIT, print_report
+from bot.cli.console import MATRIX_LIMIT, SHOWN, print_report
 from bot.publish.messages.reason import reason
 from bot.records import Report
 from tests.bot.sample import report
@@ -27,12 +27,13 @@ def test_the_count_of_a_solved_run() -> None:
     assert text.count("→") == 1
 
 
-def test_an_abstention_shows_no_diff() -> None:
+def test_an_abstention_shows_the_diffs_of_the_best() -> None:
     made = report(winner=None, said="a [bold]word[/bold]")
     text = shown(made)
     assert f"abstained: {reason(made)}" in " ".join(text.split())
     assert "a [bold]word[/bold]" in text  # a model's words are no mark-up
-    assert "diff --git" not in text
+    assert text.count("diff --git") == min(SHOWN, len(made.verdict.standings))
+    assert text.index("candidate 1:") < text.index("candidate 2:")
     assert "→" not in text
 
 

@@ -1,7 +1,10 @@
 """`troop solve` from the command line's options to the branch: a real checkout, git, sandbox and HTTP endpoint."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import venv
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,10 @@ from bot.errors import EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
 from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
+from tests.patience import PATIENCE, until
 from tests.scripted import Mode, Script, ScriptedEndpoint, rules, scripted_endpoint
 
+ROOT = Path(__file__).parents[3]
 ISSUE = "# add is wrong\n\n`add(1, 2)` gives -1, expected 3.\n"
 MOD = "def add(a, b):\n    return a - b\n"
 TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, 2) == 3{}\n</test>'
@@ -216,3 +221,55 @@ def test_rows_and_winner_are_in_the_ballots_order() -> None:
     assert [c["votes"] for c in found["candidates"]] == [2, 1, 1]  # type: ignore[attr-defined]
     assert found["matrix"] == [[True, True, True, None], [True, True, False, True], [True, False, False, None]]
     assert found["outcome"] == Outcome.SOLVED.value
+
+
+def start(checkout: Path, endpoint: ScriptedEndpoint, *more: str) -> "subprocess.Popen[str]":
+    """`troop solve` as a process of its own, whose temporary files are in `tmp` beside the checkout."""
+    temporary = checkout.parent / "tmp"
+    temporary.mkdir(exist_ok=True)
+    (checkout.parent / "issue.md").write_text(ISSUE)
+    argv = ["-c", "from bot.cli.main import main; main()", "solve", str(checkout), "--issue", "issue.md"]
+    argv += ["--base-url", endpoint.base_url, "--sandbox", "process", "--profile", "full", "-n", "2", *more]
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *argv], cwd=checkout.parent, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_says_how_to_go_on_and_leaves_nothing(checkout: Path, number: int, code: int) -> None:
+    with scripted_endpoint(GOOD, mode=Mode.HANG) as endpoint:
+        process = start(checkout, endpoint, "--json")
+        until(lambda: endpoint.requests or process.poll() is not None)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, errors
+    found = json.loads(output)
+    assert (found["outcome"], found["error"], found["candidates"]) == ("failed", "interrupted", [])
+    assert "run the same command again to continue" in errors
+    assert "Traceback" not in errors
+    assert list((checkout.parent / "tmp").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_second_one_for_the_same_question_is_told_of_the_first(checkout: Path) -> None:
+    with scripted_endpoint(GOOD, mode=Mode.HANG) as endpoint:
+        first = start(checkout, endpoint)
+        until(lambda: endpoint.requests or first.poll() is not None)
+        second = start(checkout, endpoint)
+        errors = second.communicate(timeout=PATIENCE)[1]
+        assert second.returncode == 1
+        assert "another `troop solve` works on this very question" in errors
+        first.kill()
+        first.communicate(timeout=PATIENCE)
+        left = list((checkout.parent / "tmp").iterdir())
+        assert left, "SIGKILL leaves its folders ..."
+        seen = len(endpoint.requests)
+        third = start(checkout, endpoint)
+        until(lambda: len(endpoint.requests) > seen or third.poll() is not None)
+        assert not any(folder.exists() for folder in left), "... which the next one sweeps"
+        third.send_signal(signal.SIGINT)
+        assert "continuing an interrupted attempt" in third.communicate(timeout=PATIENCE)[1]
+    assert list((checkout.parent / "tmp").iterdir()) == []
