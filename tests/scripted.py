@@ -176,6 +176,8 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.refusals = {name: f"Unsupported parameter: '{name}' is not supported." for name in refuses}
         self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
         self.listed: dict[str, Any] = {}  # more fields of the model at /v1/models
+        self.answer: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda body: None  # status and body instead
+        self.reads: int | None = None  # tokens of a prompt that are read at most; the rest is silently cut
         self.message: dict[str, Any] | None = None  # instead of the reply's own message
         self.together: threading.Barrier | None = None  # calls wait until as many have arrived
         self.tokenize = tokenize
@@ -284,6 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._error(400, message, param=name)
         if message := server.refuse_when(body):
             return self._error(400, message)
+        if (instead := server.answer(body)) is not None:
+            return self._json(*instead)
         mode = server.take_mode()
         if server.latency:
             server.stopped.wait(server.latency)
@@ -306,10 +310,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(400, message, code="context_length_exceeded")
         messages = [Message.model_validate({"role": m["role"], "content": m["content"]}) for m in body["messages"]]
         reply = answer(server.script, mode, unquote(self.headers.get("x-troop-call", "")), messages)
+        prompt = min(reply.usage.prompt_tokens, server.reads or reply.usage.prompt_tokens)
         usage = {
-            "prompt_tokens": reply.usage.prompt_tokens,
+            "prompt_tokens": prompt,
             "completion_tokens": reply.usage.completion_tokens,
-            "total_tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
+            "total_tokens": prompt + reply.usage.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": server.cached_tokens(messages)},
         }
         head = {"id": f"chatcmpl-{len(server.requests)}", "created": int(time.time()), "model": server.model_name}

@@ -15,8 +15,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from bot.errors import EndpointError
 from bot.llm.completion import read_completion
-from bot.llm.dialect import REFUSED, Dialect, Refusal, Request
-from bot.llm.token_count import TokenCounter
+from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, check_answer
+from bot.llm.token_count import TokenCounter, estimate
 from bot.records import FinishReason, ModelCall, Reply, Usage
 from bot.settings import ModelSettings
 
@@ -205,7 +205,7 @@ class OpenAIModel:
             return self._timed_out()
         except openai.APIConnectionError as error:
             self._unreachable(error)
-        except openai.APIStatusError as error:
+        except (openai.APIStatusError, AnsweredError) as error:
             why = f"HTTP {error.status_code}: {Refusal.of(error).message[:300]}"
         except _MALFORMED as error:
             why = f"malformed answer: {' '.join(str(error).split())[:300]}"
@@ -221,10 +221,10 @@ class OpenAIModel:
             request = self._dialect.request(call, limit)
             started = time.monotonic()
             try:
-                return await self._send(call.key, request)
-            except openai.APIStatusError as error:
+                return await self._uncut(await self._send(call.key, request), call)
+            except (openai.APIStatusError, AnsweredError) as error:
                 refusal = Refusal.of(error)
-                if refusal.status not in REFUSED:
+                if refusal.status not in REFUSED and not (refusal.status >= 500 and refusal.overflow):
                     self._check_usable(refusal)
                     raise
                 limit = self._dialect.learn(refusal, request)
@@ -241,6 +241,19 @@ class OpenAIModel:
             why = f"the endpoint refused the prompt as too long (HTTP {refusal.status}): {refusal.message[:500]}"
             return _failure(why, FinishReason.OVERFLOW)
         return _failure(f"the endpoint refused the call (HTTP {refusal.status}): {refusal.message[:500]}")
+
+    async def _uncut(self, reply: Reply, call: ModelCall) -> Reply:
+        """The reply, or an overflow where the endpoint answered to a part of the prompt."""
+        most = sum(estimate(message.content) for message in call.messages)
+        seen = reply.usage.prompt_tokens
+        if not seen or seen >= most:
+            return reply
+        counts = [await self._counter.count(self._name, message.content) for message in call.messages]
+        why = self._dialect.learn_cut(reply.usage, sum(counts), self._counter.exact)
+        if not why:
+            return reply
+        hint = f"raise its context window, or set {self._prefix}CONTEXT_WINDOW"
+        return Reply(text=f"{why}: {hint}", finish_reason=FinishReason.OVERFLOW, usage=reply.usage)
 
     def _timed_out(self) -> Reply:
         return _failure(f"no answer within {self._timeout:.0f} s")
@@ -270,6 +283,7 @@ class OpenAIModel:
             },
         )
         answer = await self._in_time(asyncio.ensure_future(call))
+        check_answer(answer)
         return read_completion(answer, time.monotonic() - started)
 
     async def _in_time(self, call: "asyncio.Future[object]") -> object:
@@ -308,7 +322,7 @@ class _Patience:
                 return True
         elif isinstance(error, openai.APIConnectionError):
             return state.attempt_number > self._retries
-        self._busy |= isinstance(error, openai.APIStatusError) and error.status_code in _BUSY
+        self._busy |= isinstance(error, openai.APIStatusError | AnsweredError) and error.status_code in _BUSY
         return state.attempt_number > self._retries * (_BUSY_PATIENCE if self._busy else 1)
 
 

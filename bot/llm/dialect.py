@@ -11,16 +11,28 @@ from typing import Any
 
 import openai
 
-from bot.records import Message, ModelCall
+from bot.records import Message, ModelCall, Usage
 
 DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint say
 REFUSED = (400, 413, 422)  # HTTP statuses of a call that the endpoint would refuse again
 _OVERFLOW = re.compile(
-    r"context.{0,20}(length|window|size)|maximum (context|prompt|input)|(prompt|input).{0,30}too (long|large)"
-    r"|exceeds? .{0,40}(context|token limit)|too many (input )?tokens|reduce the length",
+    r"context.{0,20}(length|window|size|limit|overflow)|maximum (context|prompt|input|model|sequence)"
+    r"|(prompt|input|sequence|messages).{0,40}(too (long|large)|(longer|larger|more tokens) than|exceed)"
+    r"|exceeds? .{0,40}(context|token limit)|too many (input |prompt )?tokens|reduce the (length|prompt|input)"
+    r"|inputs` tokens \+|trying to keep the first",
     re.IGNORECASE | re.DOTALL,
 )
-_STATED_WINDOW = re.compile(r"(?:context (?:length|window|size)|n_ctx)[^\d]{0,40}(\d{3,8})", re.IGNORECASE)
+_STATED_WINDOW = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"n_ctx[^\d]{0,40}(\d{3,8})",
+        r"(?:context|model|input) (?:length|window|size|limit)[^\d]{0,40}(\d{3,8})",
+        r"maximum number of (?:input )?tokens allowed[^\d]{0,20}(\d{3,8})",
+        r"maximum (?:prompt|input|sequence)[^\d]{0,40}(\d{3,8})",
+        r"> (\d{3,8}) maximum|must be <= (\d{3,8})",
+    )
+)
+_LEAST_WINDOW = 1024  # tokens; no server cuts prompts to fewer
 _SYSTEM = re.compile(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", re.IGNORECASE)
 _LENGTH = re.compile(r"max_(completion_|output_|new_)?tokens")
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
@@ -37,7 +49,9 @@ class Refusal:
     code: str = ""
 
     @classmethod
-    def of(cls, error: openai.APIStatusError) -> "Refusal":
+    def of(cls, error: "openai.APIStatusError | AnsweredError") -> "Refusal":
+        if isinstance(error, AnsweredError):
+            return error.refusal
         body = error.body
         text = " ".join(str(body if body is not None else error.message).split())
         message = body.get("message") if isinstance(body, dict) else None
@@ -63,6 +77,15 @@ class Refusal:
         return re.search(rf"\b{parameter}\b", f"{self.parameter} {self.text}") is not None
 
 
+class AnsweredError(ValueError):
+    """An error in the body of an answer that claims success (HTTP 200)."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.status_code = refusal.status
+
+
 @dataclass(frozen=True)
 class Request:
     """One call as it is sent."""
@@ -85,6 +108,7 @@ class Dialect:
         self._limit_name = "max_tokens"
         self._longest_reply = 0  # tokens that the endpoint allows; 0: not known
         self._system_refused = False
+        self._most_seen = 0  # tokens of a prompt that the endpoint reported
 
     @property
     def window(self) -> int:
@@ -145,14 +169,57 @@ class Dialect:
         return None
 
     def _learn_window(self, refusal: Refusal, request: Request) -> int | None:
-        stated = _STATED_WINDOW.search(refusal.text)
-        if stated and (not self._window or int(stated[1]) < self._window):
-            self.set_window(int(stated[1]))
+        stated = next((m for pattern in _STATED_WINDOW if (m := pattern.search(refusal.text))), None)
+        size = int(next(filter(None, stated.groups()))) if stated else 0
+        if size and (not self._window or size < self._window):
+            self.set_window(size)
         if request.limit >= 512 and "token" in refusal.text:
             return request.limit // 2  # prompt and reply share the window: a shorter reply may fit
         if self.window == request.window and not self._window_known:
             self._window = request.window // 2  # smaller than was assumed, though nobody says how small
         return None
+
+    def learn_cut(self, usage: Usage, counted: int, exact: bool) -> str:
+        """Learn from an answer to a prompt that the endpoint silently cut: what to say of it, or "" if it did not.
+
+        `counted`: tokens of the messages as counted here; `exact`: by the model's tokenizer, else an estimate. Some
+        servers report fewer tokens than a prompt has where a part of it was cached: what they once read, they can read.
+        """
+        seen = usage.prompt_tokens + usage.cached_tokens
+        share = 0.75 if exact else 0.4  # the estimate is up to twice the truth
+        if seen < max(_LEAST_WINDOW, self._most_seen) or seen >= share * counted:
+            self._most_seen = max(seen, self._most_seen)
+            return ""
+        self._most_seen = seen
+        if seen < self.window:
+            self.set_window(seen)
+        return f"the endpoint cut the prompt without a word: it read {seen:,} of about {counted:,} tokens"
+
+
+def check_answer(answer: object) -> None:
+    """Raise `AnsweredError` for an answer that is an error, with the status that the body names, else 500."""
+    if not isinstance(answer, dict):
+        return
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    body = first.get("error") if isinstance(first, dict) else answer.get("error")
+    if not body and not first and {"message", "detail"} & set(answer):
+        body = answer
+    if not body:
+        return
+    fields = body if isinstance(body, dict) else {"message": body}
+    named = (str(fields.get(field)) for field in ("code", "status", "status_code"))
+    status = next((int(word) for word in named if re.fullmatch(r"[45]\d\d", word)), 0)
+    text = " ".join(str(body).split())
+    raise AnsweredError(
+        Refusal(
+            status=status or (400 if "invalid_request" in text else 500),
+            text=text,
+            message=" ".join(str(fields.get("message") or fields.get("detail") or text).split()),
+            parameter=str(fields.get("param") or ""),
+            code=str(fields.get("code") or ""),
+        )
+    )
 
 
 def without_system(messages: Sequence[Message]) -> Sequence[Message]:

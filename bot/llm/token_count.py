@@ -35,6 +35,11 @@ class TokenCounter:
         self._counts: dict[bytes, int] = {}
         self._lock = asyncio.Lock()  # held while looking for it
 
+    @property
+    def exact(self) -> bool:
+        """Whether the last counts are the model's own, not estimates."""
+        return self._local is not None or bool(self._url)
+
     async def count(self, model: str, text: str) -> int:
         """Tokens of the text, without special tokens if the tokenizer is local. Endpoint errors lead to an estimate."""
         if not text:

@@ -7,48 +7,13 @@ import pytest
 
 from bot.errors import EndpointError, SettingsError
 from bot.llm.client import OpenAIModel
-from bot.records import FinishReason, Message, ModelCall, Reply
+from bot.records import FinishReason
 from bot.settings import ModelSettings
+from tests.bot.llm.asking import ask, greeting, hello, model_for
 from tests.patience import eventually
-from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
+from tests.scripted import Mode, scripted_endpoint
 
-HELLO = (Message(role="system", content="be brief"), Message(role="user", content="say hello"))
-
-
-def greeting(key: str = "k", max_tokens: int = 9, temperature: float = 0.5, **options: Any) -> ModelCall:
-    return ModelCall(key=key, messages=HELLO, max_tokens=max_tokens, temperature=temperature, **options)
-
-
-def model_for(endpoint: ScriptedEndpoint, **settings: object) -> OpenAIModel:
-    return OpenAIModel(ModelSettings(**{"base_url": endpoint.base_url, **settings}), "main")
-
-
-async def ask(model: OpenAIModel, **options: Any) -> Reply:
-    try:
-        return await model.reply(greeting("a/b c", **{"max_tokens": 100, "seed": 7, **options}))
-    finally:
-        await model.close()
-
-
-def hello(key: str, messages: object) -> str:
-    return "hello"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits between tries are noted, not slept."""
-    waited: list[float] = []
-    real = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            await real(seconds)  # another test's server lives on in a thread of its own
-            return
-        waited.append(seconds)
-        await real(0)
-
-    monkeypatch.setattr("bot.llm.client.asyncio.sleep", sleep)
-    return waited
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 async def test_finds_name_and_window_and_counts_usage() -> None:
