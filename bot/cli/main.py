@@ -85,7 +85,12 @@ def _models_dir() -> Path:
 
 @cli.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--issue", "issue", required=True, help="File with the issue: title in the first line. `-` reads stdin.")
+@click.option(
+    "--issue",
+    "issue",
+    required=True,
+    help="The issue: its address on GitHub, or a file, title in the first line. `-` reads stdin.",
+)
 @click.option(
     "--base-url",
     help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]",
@@ -116,11 +121,13 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     The work tree is not touched: the winner becomes a branch. Exit 0 solved, 3 abstained, 1 failed.
     """
     from bot.cli.solve import SolveOptions, solve_locally
+    from bot.forge.issue_url import is_url
 
     if options["base_url"] and options["engine_model"]:
         raise click.UsageError("--base-url and --engine-model name two different models: give only one")
-    text = sys.stdin.read() if issue == "-" else _read(Path(issue))
-    arguments = SolveOptions(path=path, issue_text=text, as_json=as_json, **options)  # type: ignore[arg-type]
+    url = issue if is_url(issue) else ""
+    text = "" if url else sys.stdin.read() if issue == "-" else _read(Path(issue))
+    arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
     raise SystemExit(EXIT_CODES[_run(lambda: solve_locally(arguments))])
 
 

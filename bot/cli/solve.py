@@ -19,6 +19,7 @@ from bot.cli.console import print_report
 from bot.cli.progress import ConsoleProgress
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
+from bot.forge.issue_url import issue_at
 from bot.forge.local import LocalCheckout
 from bot.git.build_artifacts import copy_built, remove_built
 from bot.git.checkout import check_out
@@ -43,6 +44,7 @@ class SolveOptions:
 
     path: Path
     issue_text: str
+    issue_url: str = ""  # instead of the text: its address on GitHub
     as_json: bool = False
     base_url: str | None = None
     model: str | None = None
@@ -176,7 +178,8 @@ def as_object(report: Report) -> dict[str, object]:
 
 async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Report, str]:
     settings = settings_of(options)
-    issue = read_issue(options.issue_text)
+    url = options.issue_url
+    issue = await asyncio.to_thread(issue_at, url, settings) if url else read_issue(options.issue_text)
     if not issue.title:
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
     host = LocalCheckout(options.path, progress.say)
