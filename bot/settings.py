@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeGuard
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -172,7 +173,16 @@ class Settings(BaseSettings):
         values = [secret.get_secret_value() for secret in held]
         if self.private_key_file is not None and self.private_key_file.exists():
             values.append(self.private_key_file.read_text(errors="replace"))
+        addresses = (self.main.base_url, self.relevance.base_url, self.database_url, self.redis_url, self.github_url)
+        values += [unquote(password) for address in addresses if (password := _password_in(address))]
         return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
+
+
+def _password_in(address: str) -> str:
+    try:
+        return urlsplit(address).password or ""
+    except ValueError:
+        return ""
 
 
 def read_settings() -> Settings:

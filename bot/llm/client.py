@@ -18,6 +18,7 @@ from bot.llm.completion import read_completion
 from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, check_answer
 from bot.llm.token_count import TokenCounter, estimate
 from bot.records import FinishReason, ModelCall, Reply, Usage
+from bot.sanitize import redact
 from bot.settings import ModelSettings
 
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
@@ -154,7 +155,7 @@ class OpenAIModel:
         return [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
 
     def _give_up(self, problem: str, hint: str) -> NoReturn:
-        raise EndpointError(f"the model endpoint {self._base_url} {problem}: {hint}")
+        raise EndpointError(f"the model endpoint {redact(self._base_url, ())} {problem}: {hint}")
 
     def _refuse_key(self, status: int) -> NoReturn:
         self._give_up(f"refuses the key (HTTP {status})", f"set {self._prefix}API_KEY")

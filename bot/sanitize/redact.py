@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -17,6 +18,7 @@ _TOKEN_SHAPES = re.compile(
     r"|\bglpat-[A-Za-z0-9_-]{16,}"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|(?<=://)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)"  # user and password in an address
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     re.DOTALL,
 )
@@ -40,6 +42,7 @@ def _parts(secret: str) -> set[str]:
     return {part for part in parts if len(part) >= _SHORTEST}
 
 
+@functools.lru_cache(maxsize=256)
 def _patterns(secret: str) -> list[re.Pattern[str]]:
     raw = secret.encode()
     between = r"(?:\s|\\[nrt])*"

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
+from bot.sanitize.logs import redact_logs
 from bot.settings import Settings, checked
 from bot.store import Store
 from bot.web.app import create_app
@@ -68,6 +69,7 @@ def build_app(
 async def run_server(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used."""
     settings = checked(settings, works=not settings.redis_url)
+    redact_logs(settings.secrets())
     logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every delivery, whatever the console's level
     with _listen(settings.host, settings.port) as listening:
         store = await asyncio.to_thread(Store.from_settings, settings)

@@ -6,6 +6,7 @@ import signal
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
+from bot.sanitize.logs import redact_logs
 from bot.settings import Settings, checked
 from bot.store import Store
 from bot.worker.executor import Service
@@ -27,6 +28,7 @@ async def run_worker(settings: Settings) -> None:
         raise SettingsError(
             "TROOP_REDIS_URL is empty: set it, or run `troop serve` alone, which then works without Redis"
         )
+    redact_logs(settings.secrets())
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

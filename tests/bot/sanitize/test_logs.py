@@ -1,0 +1,52 @@
+import io
+import logging
+
+import pytest
+
+from bot.sanitize.logs import RedactingFormatter, redact_logs
+from bot.sanitize.redact import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no answer from http://user:pw@host:1/v1", "no answer from http://[redacted]@host:1/v1"),
+        ("redis://:secret@host", "redis://[redacted]@host"),
+        ("postgresql+psycopg://a:b%40c@h/d, http://x:y@z", "postgresql+psycopg://[redacted]@h/d, http://[redacted]@z"),
+        ("https://host:8000/a@b and ssh://git@host", "https://host:8000/a@b and ssh://git@host"),
+        ("see a://b:c, write to d@e", "see a://b:c, write to d@e"),
+    ],
+)
+def test_user_and_password_in_an_address_are_removed(text: str, shown: str) -> None:
+    assert redact(text, ()) == shown
+
+
+def test_records_arguments_and_tracebacks_are_redacted() -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    before = [(each, each.formatter) for each in root.handlers]
+    root.addHandler(handler)
+    try:
+        redact_logs(["a-known-secret"])
+        log = logging.getLogger("somebody.else")
+        log.warning("the key is %s", "a-known-secret")
+        try:
+            raise ValueError("http://u:p@h refused a-known-secret")
+        except ValueError:
+            log.exception("it failed")
+    finally:
+        root.removeHandler(handler)
+        for each, formatter in before:
+            each.setFormatter(formatter)
+    said = out.getvalue()
+    assert "WARNING the key is [redacted]" in said
+    assert "ValueError: http://[redacted]@h refused [redacted]" in said
+    assert "a-known-secret" not in said
+
+
+def test_a_record_that_cannot_be_formatted_still_raises() -> None:
+    formatter = RedactingFormatter(logging.Formatter(), [])
+    with pytest.raises(TypeError):
+        formatter.format(logging.LogRecord("x", logging.INFO, "f", 1, "%d", ("word",), None))
