@@ -7,6 +7,7 @@ endings, a byte order mark, a missing final newline and the encoding are kept.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
@@ -28,6 +29,12 @@ class Problem(Record):
     @property
     def short(self) -> str:
         return self.text.split("\n", 1)[0]
+
+    @property
+    def kind(self) -> str:
+        """The first line without the paths, names and numbers of the case: equal for mistakes of one kind."""
+        words = self.short.partition(": ")[0].split()
+        return " ".join(word for word in words if not re.search(r"[^a-zA-Z<>,=]", word))
 
 
 class Block(Record):

@@ -21,7 +21,8 @@ Every edit is made on the base commit: the last that applies is the candidate. A
 model's earlier edit is applied there.
 
 A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
-model does not correct itself, and the conversation starts again.
+model does not correct itself, and the conversation starts again. So it does after two replies with a mistake of
+one kind, unless an edit in between could be tried.
 
 Where attempts are sampled again (`ResolvedSolver.resamples`), no reply is shown to the model: what can't be used or
 fails the test is dropped, and the same question is asked with another seed, until the test passes or the calls are
@@ -127,6 +128,7 @@ class EditMachine:
         self._refusals = 0  # replies that say that there is nothing to change
         self._understood = False
         self._detail = ""
+        self._mistakes: set[str] = set()  # kinds of problems that the model was told of in this conversation
 
     async def run(self) -> EditEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -188,13 +190,16 @@ class EditMachine:
     def _unusable(self, problem: Problem) -> Event:
         """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._conversation.repeats:
+        if self._solver.resamples or self._conversation.repeats or problem.kind in self._mistakes:
             self._conversation.restart()
+            self._mistakes.clear()
         else:
+            self._mistakes.add(problem.kind)
             self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
+        self._mistakes.clear()
         if self._solver.resamples:
             assert self._patch is not None
             if self._test is None or (await self._run(self._patch.changes)).passed:

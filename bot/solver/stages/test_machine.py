@@ -17,8 +17,9 @@ stateDiagram-v2
 ```
 
 A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
-model does not correct itself, and the conversation starts again. A test that fails for a fault of its own (it imports
-what the repository does not have and the issue does not name) can't be approved.
+model does not correct itself, and the conversation starts again. So it does after two replies with a mistake of one
+kind, unless a test in between ran without a fault of its own. A test that fails for a fault of its own (it
+imports what the repository does not have and the issue does not name) can't be approved.
 
 Where attempts are sampled again (`ResolvedSolver.resamples`), the model is shown only a test that fails as a test
 should, to approve or revise. A test that passes, or that Python can't import or parse, is dropped, and the same
@@ -131,6 +132,7 @@ class TestMachine:
         self._execution: Execution | None = None
         self._doubted = False  # whether the model was told that its approved test passes on the base commit
         self._detail = ""
+        self._mistakes: set[str] = set()  # kinds of problems that the model was told of in this conversation
 
     async def run(self) -> TestEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -192,9 +194,11 @@ class TestMachine:
     def _unusable(self, problem: Problem) -> Event:
         """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._conversation.repeats:
+        if self._solver.resamples or self._conversation.repeats or problem.kind in self._mistakes:
             self._conversation.restart()
+            self._mistakes.clear()
         else:
+            self._mistakes.add(problem.kind)
             self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
         return Event.UNUSABLE
 
@@ -202,6 +206,8 @@ class TestMachine:
         assert self._test is not None
         job = SandboxJob(test=self._test, timeout=self._solver.settings.test_timeout)
         self._execution = await self._sandbox.run(job)
+        if not own_fault(self._execution, self._issue, self._test):
+            self._mistakes.clear()
         if self._solver.resamples and (self._execution.passed or at_fault(self._execution, self._issue)):
             self._conversation.restart()
             return Event.AGAIN

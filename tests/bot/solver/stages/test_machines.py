@@ -109,6 +109,22 @@ async def test_an_edit_that_is_repeated_word_for_word_is_sampled_again(root: Pat
     assert calls["trajectory/0/edit/3"].temperature > calls["trajectory/0/edit/2"].temperature
 
 
+async def test_two_mistakes_of_one_kind_begin_the_conversation_anew(root: Path) -> None:
+    first, second = (edit("return a + b").replace("return a - b", text) for text in ("return x", "return y"))
+    faulty = ['<test path="t.py">\nimport pkg.a\n</test>', '<test path="t.py">\nimport pkg.b\n</test>']
+    tests = [faulty[0], "<approve/>", faulty[1], "I approve it.\n<approve/>", TEST, "<approve/>"]
+    edits = [first, "I can't say.", second, FIX, "<done/>"]
+    model = ScriptedModel(by_call(tests, edits))
+    (t,) = await sample(root, model, test_calls=8, edit_calls=8)
+    assert t.end is TrajectoryEnd.DONE
+    calls = {call.key: call for call in model.calls}
+    for step, number in (("test", 5), ("edit", 4)):
+        opened, again = calls[f"trajectory/0/{step}/1"], calls[f"trajectory/0/{step}/{number}"]
+        assert again.messages == opened.messages
+        assert again.seed != opened.seed
+        assert again.temperature > opened.temperature
+
+
 async def test_a_small_model_is_sampled_again_and_writes_functions_whole(root: Path) -> None:
     wrong = '<edit path="mod.py">\ndef add(a, b):\n    return a * b\n</edit>'
     model = ScriptedModel(
