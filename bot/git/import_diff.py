@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
 from bot.git.workspace import Workspace
+from bot.patch.encoding import decoded
 from bot.patch.paths import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
 
@@ -44,8 +45,7 @@ async def _change(workspace: Workspace, entry: list[str], path: str, name: str) 
         raise CheckoutError(f"{name}: {path!r} is a link or a submodule; a candidate may only have plain files")
     if mode == "000000" or blob == _ABSENT:
         return FileChange(path=path, text=None)
-    try:
-        text = (await workspace.git("cat-file", "blob", blob)).decode()
-    except UnicodeDecodeError:
-        raise CheckoutError(f"{name}: {path!r} is binary; a candidate may only have text") from None
-    return FileChange(path=path, text=text, executable=mode == "100755")
+    found = decoded(await workspace.git("cat-file", "blob", blob))
+    if found is None:
+        raise CheckoutError(f"{name}: {path!r} is binary; a candidate may only have text")
+    return FileChange(path=path, text=found[0], executable=mode == "100755", encoding=found[1])

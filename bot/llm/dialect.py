@@ -32,7 +32,7 @@ _STATED_WINDOW = tuple(
         r"> (\d{3,8}) maximum|must be <= (\d{3,8})",
     )
 )
-_LEAST_WINDOW = 1024  # tokens; no server cuts prompts to fewer
+_LEAST_WINDOW = 256  # tokens; no server cuts prompts to fewer
 _SYSTEM = re.compile(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", re.IGNORECASE)
 _LENGTH = re.compile(r"max_(completion_|output_|new_)?tokens")
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
@@ -186,7 +186,7 @@ class Dialect:
         servers report fewer tokens than a prompt has where a part of it was cached: what they once read, they can read.
         """
         seen = usage.prompt_tokens + usage.cached_tokens
-        share = 0.75 if exact else 0.4  # the estimate is up to twice the truth
+        share = 0.6 if exact else 0.4  # the estimate is up to twice the truth
         if seen < max(_LEAST_WINDOW, self._most_seen) or seen >= share * counted:
             self._most_seen = max(seen, self._most_seen)
             return ""

@@ -25,7 +25,7 @@ _OPENER = re.compile(
 )
 _TAG = re.compile(r"<(?:delete|relevant|irrelevant|approve|done|choose)\b")  # those that may be within a line
 _CLOSER = re.compile(r"^[ \t]*`{0,3}</(?:edit|create|test)\s*>|^[ \t]*>{4,} *REPLACE|^={7}[ \t]*$", re.MULTILINE)
-_SPAN = re.compile(r"^[ \t]*<(edit|create|test)\b[^<>\n]*>", re.MULTILINE)
+_ELEMENTS = ("edit", "create", "test")  # they hold text of their own
 
 
 def without_thoughts(text: str) -> str:
@@ -75,8 +75,10 @@ def _without_blocks(text: str) -> str:
 
 def _within_element(text: str, start: int, end: int) -> bool:
     """Whether the place is in an element of ours: one is open there, and the next of its marks closes it."""
-    opened = list(_SPAN.finditer(text, 0, start))
-    if not opened or re.search(rf"^[ \t]*</{opened[-1][1]}\s*>", text[opened[-1].end() : start], re.MULTILINE):
+    openings = ((name, f"\n<{name}{after}") for name in _ELEMENTS for after in (" ", ">"))
+    lined = f"\n{text}"
+    begun, name = max((lined.rfind(opening, 0, start + 1), name) for name, opening in openings)
+    if begun < 0 or re.search(rf"^[ \t]*</{name}\s*>", text[begun:start], re.MULTILINE):
         return False
     closer, opener = _CLOSER.search(text, end), _OPENER.search(text, end)
     return closer is not None and (opener is None or closer.start() < opener.start())

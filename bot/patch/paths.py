@@ -11,7 +11,7 @@ _SANDBOX = re.compile(
     r"/tmp/troop/repo/|/repo/tree/|/(?:[^/]+/)*job-[0-9a-f]{8}/repo/|/(?:repo|testbed|workspace)/"  # noqa: S108 - a name
 )
 _IN_TRACEBACK = re.compile(r"File \"([^\"]+)\"(?:, line \d+.*)?")
-_LINE_NUMBER = re.compile(r"(?<=\w)(?::\d+){1,2}:?$|,? lines? \d+$")
+_LINE_NUMBER = re.compile(r"(?<=\w)(?::\d+){1,2}(?:: ?| \+0x[0-9a-f]+)?$|,? lines? \d+$")
 _GIT_NAME = re.compile(r"(\.git|git~\d+)[ .]*", re.IGNORECASE)  # also what other file systems take for `.git`
 
 
@@ -38,7 +38,8 @@ def normalised(path: str) -> str:
     """
     plain = path.strip()
     traced = _IN_TRACEBACK.fullmatch(plain)
-    plain = (traced[1] if traced else plain).strip("`\"'").replace("\\", "/")
+    plain = plain[1:-1] if plain.startswith("(") and plain.endswith(")") else plain
+    plain = (traced[1] if traced else plain).removeprefix("file://").strip("`\"'").replace("\\", "/")
     if "." in plain.rpartition("/")[2]:
         plain = _LINE_NUMBER.sub("", plain)
     plain = _SANDBOX.sub("", plain, count=1) if _SANDBOX.match(plain) else plain
