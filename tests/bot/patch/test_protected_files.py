@@ -3,7 +3,14 @@ import pytest
 from bot.patch.protected_files import is_test, touched_judges, trusted
 from bot.records import FileChange
 
-EXISTING = {"tests/test_a.py", "setup.cfg", "pkg/core.py", "django/test/client.py", "web/app.spec.ts"}
+EXISTING = {
+    "tests/test_a.py",
+    "setup.cfg",
+    "pkg/core.py",
+    "django/test/client.py",
+    "web/app.spec.ts",
+    "types/__init__.py",
+}
 
 
 def changes(*paths: str, text: str | None = "x") -> tuple[FileChange, ...]:
@@ -52,6 +59,28 @@ def test_what_is_no_test(path: str) -> None:
         ("setup.cfg", "changes setup.cfg"),
         ("tests/test_a.py", "changes tests/test_a.py"),
         ("web/app.spec.ts", "changes web/app.spec.ts"),
+        ("pyproject.toml", "adds pyproject.toml"),
+        ("web/package.json", "adds web/package.json"),
+        ("Makefile", "adds Makefile"),
+        ("jest.config.mjs", "adds jest.config.mjs"),
+        ("vitest.config.ts", "adds vitest.config.ts"),
+        (".mocharc.yml", "adds .mocharc.yml"),
+        ("phpunit.xml", "adds phpunit.xml"),
+        ("evil.dist-info/entry_points.txt", "adds evil.dist-info/entry_points.txt"),
+        ("src/evil.egg-info/PKG-INFO", "adds src/evil.egg-info/PKG-INFO"),
+        ("tests/__init__.py", "adds tests/__init__.py"),
+        ("pkg/tests/unit/__init__.py", "adds pkg/tests/unit/__init__.py"),
+        ("unittest.py", "adds unittest.py"),
+        ("json/__init__.py", "adds json/__init__.py"),
+        ("src/pytest.py", "adds src/pytest.py"),
+        ("_pytest/__init__.py", "adds _pytest/__init__.py"),
+        ("pkg/core.pyc", "adds pkg/core.pyc"),
+        ("types/__init__.py", ""),
+        ("pkg/json.py", ""),
+        ("pkg/new/__init__.py", ""),
+        ("json/data.py", ""),
+        ("jsonx.py", ""),
+        ("config/app.config.js", ""),
         ("tests/test_new.py", ""),
         ("pkg/core.py", ""),
         ("django/test/client.py", ""),
