@@ -31,6 +31,9 @@ class Ending(enum.StrEnum):
     UNAVAILABLE = "unavailable"  # the command is not there (127), or it can't be run (126)
 
 
+_LEFT_OUT = 70  # characters for the line that says what is left out
+
+
 class Execution(Record):
     """What the sandbox saw of one command."""
 
@@ -53,6 +56,23 @@ class Execution(Record):
         """The end of the output, at most that many lines and characters."""
         kept = "\n".join(self.output.rstrip().splitlines()[-lines:])
         return kept[-characters:]
+
+    def excerpt(self, lines: int, characters: int) -> str:
+        """The output; of a longer one a quarter of that room from its beginning, the rest from its end.
+
+        A line between the two says how many lines and characters are left out; it is one more than `lines`, but within
+        `characters`, which must be 100 or more.
+        """
+        text = self.output.rstrip()
+        if len(text) <= characters and len(text.splitlines()) <= lines:
+            return text
+        room = max(characters - _LEFT_OUT, 0)
+        head = "\n".join(text.splitlines()[: lines // 4])[: room // 4]
+        tail = "\n".join(text.splitlines()[-(lines - lines // 4) :])[-(room - room // 4) :]
+        cut = text[len(head) : len(text) - len(tail)]
+        count = max(1, len(cut.strip("\n").splitlines()))
+        said = f"[... {count:,} {'line' if count == 1 else 'lines'}, {len(cut):,} characters left out ...]"
+        return f"{head}\n{said}\n{tail}" if head else f"{said}\n{tail}"
 
 
 class SandboxJob(Record):

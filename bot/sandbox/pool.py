@@ -131,6 +131,7 @@ class DockerSandbox:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
             "PYTHONPATH": "",  # the runner sets it, since nothing of the tree may be imported before
         }
         argv, script = job.command, ""

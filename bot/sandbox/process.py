@@ -164,6 +164,7 @@ class ProcessSandbox:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
         }
         argv, nonce, script, place = job.command, "", None, ""
         if job.test is not None:

@@ -16,8 +16,8 @@ GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a sing
 # Output that is kept of failing tests, in characters. On a candidate the last lines say what failed; on the base commit
 # some runtimes print the error above a long stack trace.
 BASE_TAIL = 2_000
-CELL_TAIL = 200
-TAIL_LINES = 30
+CELL_TAIL = 400
+KEPT_LINES = 30
 KEPT = 200_000  # of all executions together; beyond it only endings and exit codes are kept
 
 Note = Callable[[Execution | None], None]
@@ -115,9 +115,9 @@ async def fill_matrix(
 
 
 def ending_of(execution: Execution, characters: int) -> Execution:
-    """The execution with at most so many characters of the end of its output; with none where it passed."""
-    tail = "" if execution.passed else execution.tail(TAIL_LINES, characters)
-    return Execution(ending=execution.ending, exit_code=execution.exit_code, output=tail)
+    """The execution with so many characters of the beginning and end of its output; with none where it passed."""
+    shown = "" if execution.passed else execution.excerpt(KEPT_LINES, characters)
+    return Execution(ending=execution.ending, exit_code=execution.exit_code, output=shown)
 
 
 def _passed(execution: Execution | None) -> bool | None:

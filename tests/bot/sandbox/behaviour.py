@@ -128,8 +128,13 @@ class Work:
         result = await sandbox.run(command("env"))
         assert result.passed
         assert "canary" not in result.output.lower()
-        assert "PYTHONHASHSEED=0" in result.output
+        assert "PYTHONHASHSEED=0" in result.output and "PYTHONUNBUFFERED=1" in result.output
         assert "HOME=/tmp" in result.output
+
+    async def test_the_traceback_comes_after_what_was_printed(self, sandbox: Sandbox) -> None:
+        result = await sandbox.run(python("for n in range(130):\n    print('case', n)\nassert n < 0, 'last'\n"))
+        assert result.output.startswith("case 0\n")
+        assert result.output.rstrip().endswith("AssertionError: last")
 
     async def test_files_are_created_deleted_and_made_executable(self, sandbox: Sandbox) -> None:
         changes = (

@@ -175,7 +175,8 @@ async def test_what_each_cell_did_is_kept_and_equal_ends_are_shared() -> None:
     base = b.on_base(0)
     assert base is not None
     assert base.output.endswith("x\nAssertionError: on base")
-    assert len(base.output) == BASE_TAIL
+    assert BASE_TAIL - 70 < len(base.output) <= BASE_TAIL
+    assert " characters left out ...]" in base.output
     assert b.on(0, 0) == PASSED  # its output says nothing
     assert b.on(1, 1) == Execution(ending=Ending.TIMED_OUT, output="waiting")
     assert len(b.executions) == 3

@@ -1,0 +1,25 @@
+"""What is shown of a long output."""
+
+from bot.records import Ending, Execution
+
+
+def of(output: str) -> Execution:
+    return Execution(ending=Ending.EXITED, exit_code=1, output=output)
+
+
+def test_a_short_output_is_shown_whole() -> None:
+    assert of("one\ntwo\n").excerpt(2, 7) == "one\ntwo"
+
+
+def test_many_prints_hide_neither_the_beginning_nor_the_end() -> None:
+    prints = "\n".join(f"case {n}" for n in range(130))
+    shown = of(f"AssertionError: first\n{prints}\nAssertionError: last\n").excerpt(40, 8_000)
+    lines = shown.splitlines()
+    assert lines[0] == "AssertionError: first" and lines[-1] == "AssertionError: last"
+    assert "[... 92 lines, " in lines[10] and len(lines) == 41
+
+
+def test_one_long_line_is_cut_by_characters() -> None:
+    shown = of("a" * 100 + "b" * 100).excerpt(10, 110)
+    assert len(shown) <= 110
+    assert shown == "a" * 10 + "\n[... 1 line, 160 characters left out ...]\n" + "b" * 30
