@@ -15,8 +15,10 @@ def test_many_prints_hide_neither_the_beginning_nor_the_end() -> None:
     prints = "\n".join(f"case {n}" for n in range(130))
     shown = of(f"AssertionError: first\n{prints}\nAssertionError: last\n").excerpt(40, 8_000)
     lines = shown.splitlines()
-    assert lines[0] == "AssertionError: first" and lines[-1] == "AssertionError: last"
-    assert "[... 92 lines, " in lines[10] and len(lines) == 41
+    assert lines[0] == "AssertionError: first"
+    assert lines[-1] == "AssertionError: last"
+    assert "[... 92 lines, " in lines[10]
+    assert len(lines) == 41
 
 
 def test_one_long_line_is_cut_by_characters() -> None:

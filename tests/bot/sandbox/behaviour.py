@@ -128,7 +128,8 @@ class Work:
         result = await sandbox.run(command("env"))
         assert result.passed
         assert "canary" not in result.output.lower()
-        assert "PYTHONHASHSEED=0" in result.output and "PYTHONUNBUFFERED=1" in result.output
+        assert "PYTHONHASHSEED=0" in result.output
+        assert "PYTHONUNBUFFERED=1" in result.output
         assert "HOME=/tmp" in result.output
 
     async def test_the_traceback_comes_after_what_was_printed(self, sandbox: Sandbox) -> None:
