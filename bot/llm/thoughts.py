@@ -7,10 +7,16 @@ channels of OpenAI's Harmony format. Drafts of our own tags may stand in a thoug
 
 import re
 
-_WORD = r"(?:think|thinks|thinking|thoughts?|reasoning|reflection|scratchpad|analysis|(?:inner_)?monologue)"
+_WORD = (
+    r"(?:think|thinks|thinking|thoughts?|reason(?:ing)?|rationale|cot|deliberation|reflection"
+    r"|scratchpad|analysis|(?:inner_)?monologue)"
+)
 _NAME = rf"(?:[a-z]{{1,20}}[:_-])?{_WORD}(?:[_-](?:mode|process|block|trace))?"
-_OPEN = rf"(?:<{_NAME}>|\[{_WORD}\]|◁{_WORD}▷|<\|(?:begin_of_{_WORD}|start_{_WORD}|{_WORD})\|>)"
-_CLOSE = rf"(?:</{_NAME}>|\[/{_WORD}\]|◁/{_WORD}▷|<\|(?:end_of_{_WORD}|end_{_WORD}|/{_WORD})\|>)"
+_OPEN = (
+    rf"(?:<{_NAME}>|\[{_WORD}\]|◁{_WORD}▷|<\|(?:begin_of_{_WORD}|start_{_WORD}|{_WORD})\|>"
+    rf"|<\|channel>{_WORD}\b)"
+)
+_CLOSE = rf"(?:</{_NAME}>|\[/{_WORD}\]|◁/{_WORD}▷|<\|(?:end_of_{_WORD}|end_{_WORD}|/{_WORD})\|>|<channel\|>)"
 _BLOCK = re.compile(rf"^[ \t]*{_OPEN}.*?(?:{_CLOSE}|\Z)", re.DOTALL | re.IGNORECASE | re.MULTILINE)
 _BARE_END = re.compile(rf"(?<![`'\"]){_CLOSE}(?![`'\"])", re.IGNORECASE)  # the opening tag may be in the prompt
 
@@ -53,7 +59,8 @@ def _final_channel(text: str) -> tuple[str, bool]:
         return text, False
     final = next((m for m in reversed(channels) if m[1].lower() == "final"), None)
     if final is None:
-        return "", True
+        end = _CHANNEL_END.search(text, channels[-1].end())
+        return (text[end.end() :] if end and end[0] == "<|end|>" else ""), True
     end = _CHANNEL_END.search(text, final.end())
     return text[final.end() : end.start() if end else len(text)], True
 

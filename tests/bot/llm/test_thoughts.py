@@ -40,6 +40,9 @@ def test_thoughts_are_dropped(said: str, left: str | None) -> None:
         f"<|begin_of_thought|>\n{DRAFT}\n<|end_of_thought|>\n\n",
         f"<seed:think>\n{DRAFT}</seed:think>\n",
         f"<reasoning>\n{DRAFT}\n</reasoning>\n",
+        f"<|channel>thought\n{DRAFT}\n<channel|>",
+        f"<cot>\n{DRAFT}\n</cot>\n",
+        f"<|channel|>analysis<|message|>Well.\n{DRAFT}<|end|>",
         f"<scratchpad>\n{DRAFT}\n</scratchpad>\n",
         f"<|channel|>analysis<|message|>Well.\n{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>",
         f"<|start|>assistant<|channel|>analysis<|message|>{DRAFT}<|end|>"
