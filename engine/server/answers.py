@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from engine.schedule.sequence import Output, Request, TokenLogprob
@@ -26,6 +27,14 @@ def usage(requests: Sequence[Request]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
+
+
+def installed_version() -> str:
+    """Of the installed package; 0 where the code runs from a folder."""
+    try:
+        return metadata.version("troop-bot")
+    except metadata.PackageNotFoundError:
+        return "0"
 
 
 class Choice:

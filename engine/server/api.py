@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -12,18 +12,35 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.exceptions import HTTPException
 
 from engine.errors import AuthenticationError, RequestError, ServingError, UnknownModelError
 from engine.loop import EngineLoop
 from engine.schedule.sequence import Output, Request
-from engine.server.answers import Answer, Choice, Echo
+from engine.server.answers import Answer, Choice, Echo, installed_version
 from engine.server.body import BodyLimit
+from engine.server.error_answers import add_errors
 from engine.server.metrics import EngineMetrics
-from engine.server.protocol import ChatRequest, CompletionRequest, Generation, Message, TokenizeRequest
-from engine.server.schema import ERRORS, ChatAnswer, CompletionAnswer, Health, ModelCard, ModelList, Tokens, answers
+from engine.server.protocol import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    Generation,
+    Message,
+    TokenizeRequest,
+)
+from engine.server.schema import (
+    ERRORS,
+    ChatAnswer,
+    CompletionAnswer,
+    Health,
+    ModelCard,
+    ModelList,
+    Text,
+    Tokens,
+    Version,
+    answers,
+)
 from engine.text.grammar import Grammars, Guide
 from engine.text.tokenizer import Tokenizer
 
@@ -102,10 +119,18 @@ class Service:
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         if not tokens:
             raise RequestError("the prompt is empty", "prompt")
-        limit = self.loop.core.model.vocabulary
-        if max(tokens) >= limit:
-            raise RequestError(f"token {max(tokens)} is not in the vocabulary of {limit}", "prompt")
+        self.check_tokens(tokens, "prompt")
         return tokens
+
+    def check_tokens(self, tokens: Sequence[int], field: str) -> None:
+        """Refuse tokens that the model does not know.
+
+        Raises:
+            RequestError: one is not in the vocabulary.
+        """
+        limit, largest = self.loop.core.model.vocabulary, max(tokens, default=0)
+        if largest >= limit:
+            raise RequestError(f"token {largest} is not in the vocabulary of {limit}", field)
 
     def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
         """Tokens of a conversation.
@@ -138,7 +163,7 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
     app = FastAPI(title="Troop engine", lifespan=lifespan)
     app.state.service = service
     app.add_middleware(BodyLimit, most=MAX_BODY)
-    _add_errors(app)
+    add_errors(app)
 
     _add_information(app, service)
     _add_generation(app, service)
@@ -146,11 +171,19 @@ def create_app(loop: EngineLoop, name: str, api_key: str | None = None) -> FastA
 
 
 def _add_information(app: FastAPI, service: Service) -> None:
-    """Health, metrics, models and tokenization."""
+    """Health, version, metrics, models and tokenization."""
 
     @app.get("/health", responses=answers(Health) | {503: {"model": Health}})
     async def health() -> Response:
         return JSONResponse({"status": "ok" if service.loop.alive else "stopped"}, 200 if service.loop.alive else 503)
+
+    @app.head("/health", response_class=Response, responses={503: {"description": "Stopped"}})
+    async def health_without_body() -> Response:
+        return Response(status_code=200 if service.loop.alive else 503, media_type="application/json")
+
+    @app.get("/version", responses=answers(Version))
+    async def version() -> Response:
+        return JSONResponse({"version": installed_version()})
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=ERRORS)
     async def metrics() -> Response:
@@ -171,14 +204,24 @@ def _add_information(app: FastAPI, service: Service) -> None:
     async def tokenize(body: TokenizeRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
-        if (body.prompt is None) == (body.messages is None):
-            raise RequestError("give either prompt or messages", "prompt")
+        body.refuse_unsupported()
         messages, prompt = body.messages, body.prompt or ""
         if messages is not None:
             tokens = await service.in_tokenizer(lambda: service.chat_tokens(messages))
         else:
-            tokens = await service.in_tokenizer(lambda: service.tokenizer.encode(prompt, body.add_special_tokens))
-        return JSONResponse({"count": len(tokens), "max_model_len": service.loop.core.max_model_len, "tokens": tokens})
+            tokens = await service.in_tokenizer(
+                lambda: service.tokenizer.encode(prompt, body.add_special_tokens is not False)
+            )
+        counts = {"count": len(tokens), "max_model_len": service.loop.core.max_model_len}
+        names = service.tokenizer.names(tokens) if body.return_token_strs else None
+        return JSONResponse(counts | {"tokens": tokens, "token_strs": names})
+
+    @app.post("/detokenize", responses=answers(Text))
+    async def detokenize(body: DetokenizeRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        service.check_tokens(body.tokens, "tokens")
+        return JSONResponse({"prompt": await service.in_tokenizer(lambda: service.tokenizer.text(body.tokens))})
 
 
 def _add_generation(app: FastAPI, service: Service) -> None:
@@ -212,7 +255,7 @@ def _add_generation(app: FastAPI, service: Service) -> None:
         for request in requests:
             request.params = replace(request.params, prompt_logprobs=body.logprobs)
         heads = [service.tokenizer.text(prompt) if isinstance(prompt, list) else prompt for prompt in prompts]
-        echo = Echo(requests, heads, body.n, body.logprobs is not None, body.max_tokens == 0)
+        echo = Echo(requests, heads, body.choices, body.logprobs is not None, body.max_tokens == 0)
         return await _answer(service, http, body, requests, False, body.logprobs is not None, echo)
 
 
@@ -238,7 +281,7 @@ def _request(
     limit = wanted or min(otherwise or room, room)
     params = body.sampling(service.loop.core.model.defaults, max(1, limit), logprobs)
     client = f"user {body.user}" if body.user else ""
-    return Request(prompt, params, n=body.n, stream=bool(body.stream), client=client)
+    return Request(prompt, params, n=body.choices, stream=bool(body.stream), client=client)
 
 
 async def _answer(
@@ -256,7 +299,7 @@ async def _answer(
         service.loop.core.check(request)
         request.notify = queue.put_nowait
     answer = Answer(service.tokenizer, service.name, chat, logprobs, echo)
-    firsts = {id(request): place * body.n for place, request in enumerate(requests)}
+    firsts = {id(request): place * body.choices for place, request in enumerate(requests)}
     for request in requests:
         service.loop.submit(request)
     if body.stream:
@@ -349,35 +392,3 @@ async def _unless_disconnected(http: HttpRequest, work: Awaitable[T]) -> T | Non
     finally:
         for task in (working, watching):
             task.cancel()
-
-
-def _add_errors(app: FastAPI) -> None:
-    """Every error in OpenAI's form."""
-
-    @app.exception_handler(ServingError)
-    async def serving(_: HttpRequest, error: ServingError) -> Response:
-        return _error_response(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(_: HttpRequest, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        if first.get("type") == "json_invalid":
-            return _error_response(RequestError("the body is not valid JSON"))
-        place = [str(part) for part in first.get("loc", ()) if part != "body"]
-        param = place[0] if place else None
-        return _error_response(RequestError(f"{'.'.join(place) or 'body'}: {first.get('msg', 'invalid')}", param))
-
-    @app.exception_handler(HTTPException)
-    async def http(_: HttpRequest, error: HTTPException) -> Response:
-        wrapped = RequestError(str(error.detail))
-        wrapped.status = error.status_code
-        return _error_response(wrapped, error.headers)
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: HttpRequest, error: Exception) -> Response:
-        return _error_response(ServingError(f"internal error: {type(error).__name__}"))
-
-
-def _error_response(error: ServingError, headers: Mapping[str, str] | None = None) -> Response:
-    text = json.dumps(error.body())  # ASCII: anything that the message quotes can be encoded
-    return Response(text, error.status, headers, media_type="application/json")

@@ -1,18 +1,20 @@
 """Requests as OpenAI's API defines them, with the extensions that open servers share (`top_k`, `min_p`, `ignore_eos`,
 ...).
 
-Fields that would change the answer and are not implemented are refused by name rather than ignored; fields that only
-describe the caller (`metadata`, ...) are ignored; `user` names the client (`engine.schedule.turns`).
+Whatever is unknown or not implemented is refused by name rather than ignored, unless its value asks for nothing
+(`engine.server.neutral`). Fields that only describe the caller (`metadata`, ...) are ignored; `user` names the client
+(`engine.schedule.turns`).
 """
 
 import json
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
 from engine.schedule.sequence import SamplingParams
+from engine.server.neutral import BOTH, CHAT, COMPLETION, STREAM_OPTIONS, TOKENIZE, NeutralFields
 from engine.text.grammar import Grammar
 
 MAX_CHOICES = 1024  # prompts times n in one request
@@ -33,10 +35,12 @@ TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(NeutralFields):
     """Options of a streamed answer."""
 
-    include_usage: StrictBool = False
+    neutral = STREAM_OPTIONS
+
+    include_usage: StrictBool | None = False
 
 
 class StructuredOutputs(BaseModel):
@@ -72,14 +76,20 @@ class StructuredOutputs(BaseModel):
 
 
 class JsonSchema(BaseModel):
-    """The schema of a `response_format`."""
+    """The schema of a `response_format`; the answer follows it strictly, whatever `strict` says."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: str | None = None
+    description: str | None = None
+    strict: StrictBool | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class ResponseFormat(BaseModel):
     """OpenAI's option for JSON answers."""
+
+    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -99,14 +109,17 @@ class ResponseFormat(BaseModel):
         return Grammar("json", json.dumps(self.json_schema.schema_), "response_format")
 
 
-class Generation(BaseModel):
+class Generation(NeutralFields):
     """What chat and plain completions have in common."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    neutral = BOTH
 
     model: str | None = None
     user: str | None = Field(default=None, max_length=512)
-    n: Whole = Field(default=1, ge=1, le=MAX_CHOICES)
+    metadata: dict[str, Any] | None = None  # as the next two, it describes the caller and is not used
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    n: Annotated[Whole, Field(ge=1, le=MAX_CHOICES)] | None = 1
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
@@ -120,22 +133,16 @@ class Generation(BaseModel):
     stream_options: StreamOptions | None = None
     structured_outputs: StructuredOutputs | None = None
 
-    presence_penalty: Number | None = None
-    frequency_penalty: Number | None = None
-    repetition_penalty: Number | None = None
-    logit_bias: dict[str, Any] | None = None
+    @property
+    def choices(self) -> int:
+        """Answers wanted for each prompt."""
+        return self.n or 1
 
-    def refuse_unsupported(self) -> None:
-        """Refuse fields that would change the answer and are not implemented.
-
-        Raises:
-            RequestError: with the field's name.
-        """
-        for name, neutral in (("presence_penalty", 0), ("frequency_penalty", 0), ("repetition_penalty", 1)):
-            if getattr(self, name) not in (None, neutral):
-                raise RequestError(f"{name} is not supported by this engine", name)
-        if self.logit_bias:
-            raise RequestError("logit_bias is not supported by this engine", "logit_bias")
+    def refuse_unsupported(self, parent: str = "") -> None:
+        """See `NeutralFields`."""
+        super().refuse_unsupported(parent)
+        if self.stream_options:
+            self.stream_options.refuse_unsupported("stream_options")
 
     def grammar(self) -> Grammar | None:
         """The grammar that the text must follow, if any.
@@ -173,6 +180,8 @@ class Generation(BaseModel):
 class ContentPart(BaseModel):
     """A part of a message; only text is served."""
 
+    model_config = ConfigDict(extra="allow")  # of parts of other types, which are refused by their type
+
     type: str
     text: str | None = None
 
@@ -196,6 +205,8 @@ class Message(BaseModel):
             for part in self.content:
                 if part.type != "text" or part.text is None:
                     raise RequestError(f"content parts of type {part.type!r} are not supported: text only", "messages")
+                for name in part.model_extra or ():
+                    raise RequestError(f"unknown field {name!r} of a content part", "messages")
             found["content"] = "".join(part.text or "" for part in self.content)
         elif self.content is None:
             found["content"] = ""
@@ -205,20 +216,17 @@ class Message(BaseModel):
 class ChatRequest(Generation):
     """Body of `POST /v1/chat/completions`."""
 
+    neutral: ClassVar = {**BOTH, **CHAT}
+
     messages: list[Message] = Field(min_length=1, max_length=10_000)
     max_completion_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
     logprobs: StrictBool | None = False
     top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
-    tools: list[Any] | None = None
-    functions: list[Any] | None = None
     response_format: ResponseFormat | None = None
 
-    def refuse_unsupported(self) -> None:
-        """See `Generation`."""
-        super().refuse_unsupported()
-        for name in ("tools", "functions"):
-            if getattr(self, name):
-                raise RequestError(f"{name} are not supported by this engine", name)
+    def refuse_unsupported(self, parent: str = "") -> None:
+        """See `NeutralFields`."""
+        super().refuse_unsupported(parent)
         if self.top_logprobs and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs to be true", "top_logprobs")
 
@@ -238,6 +246,8 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """Body of `POST /v1/completions`."""
 
+    neutral: ClassVar = {**BOTH, **COMPLETION}
+
     prompt: str | list[TokenId] | list[str] | list[list[TokenId]]
     max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
@@ -245,12 +255,12 @@ class CompletionRequest(Generation):
     best_of: Whole | None = None
     suffix: str | None = None
 
-    def refuse_unsupported(self) -> None:
-        """See `Generation`."""
-        super().refuse_unsupported()
+    def refuse_unsupported(self, parent: str = "") -> None:
+        """See `NeutralFields`."""
+        super().refuse_unsupported(parent)
         if self.max_tokens == 0 and not self.echo:
             raise RequestError("max_tokens is 0, which makes sense only with echo: ask for 1 or more", "max_tokens")
-        if self.best_of not in (None, self.n):
+        if self.best_of not in (None, self.choices):
             raise RequestError("best_of is not supported by this engine", "best_of")
         if self.suffix:
             raise RequestError("suffix is not supported by this engine", "suffix")
@@ -271,15 +281,39 @@ class CompletionRequest(Generation):
             several = [one for one in prompt if not isinstance(one, int)]
         if not several:
             raise RequestError("the prompt is empty", "prompt")
-        if len(several) * self.n > MAX_CHOICES:
-            raise RequestError(f"{len(several)} prompts times n = {self.n} is more than {MAX_CHOICES} choices", "n")
+        if len(several) * self.choices > MAX_CHOICES:
+            raise RequestError(
+                f"{len(several)} prompts times n = {self.choices} is more than {MAX_CHOICES} choices", "n"
+            )
         return several
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(NeutralFields):
     """Body of `POST /tokenize`: a text, or a conversation as the chat endpoint would see it."""
+
+    neutral = TOKENIZE
 
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = Field(default=None, min_length=1, max_length=10_000)
-    add_special_tokens: StrictBool = True
+    add_special_tokens: StrictBool | None = None  # default: true; the template alone writes those of a conversation
+    return_token_strs: StrictBool | None = False
+
+    def refuse_unsupported(self, parent: str = "") -> None:
+        """See `NeutralFields`."""
+        super().refuse_unsupported(parent)
+        if self.messages is not None and self.add_special_tokens:
+            raise RequestError(
+                "add_special_tokens is for a prompt: the chat template writes them", "add_special_tokens"
+            )
+        if (self.prompt is None) == (self.messages is None):
+            raise RequestError("give either prompt or messages", "prompt")
+
+
+class DetokenizeRequest(BaseModel):
+    """Body of `POST /detokenize`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    tokens: list[TokenId]

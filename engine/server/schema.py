@@ -145,6 +145,19 @@ class Tokens(Described):
     count: int
     max_model_len: int
     tokens: list[int]
+    token_strs: list[str] | None  # as the vocabulary writes them, where they were asked for
+
+
+class Text(Described):
+    """Of `POST /detokenize`."""
+
+    prompt: str
+
+
+class Version(Described):
+    """Of `GET /version`."""
+
+    version: str
 
 
 class Health(Described):

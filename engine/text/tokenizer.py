@@ -140,6 +140,10 @@ class Tokenizer:
         """The text of tokens, special ones by their names."""
         return str(self._fast.decode(tokens, skip_special_tokens=False))
 
+    def names(self, tokens: list[int]) -> list[str]:
+        """Each token as the vocabulary writes it; empty where it has none."""
+        return [self._fast.id_to_token(token) or "" for token in tokens]
+
     @property
     def vocabulary(self) -> int:
         """Number of token ids, added ones included."""

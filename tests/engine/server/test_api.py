@@ -283,6 +283,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": "x"}], "tools": [{}]}, "tools"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
     ({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 3}, "logprobs"),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "odd": 1}]}]}, "odd"),
+    ({"messages": CHAT, "response_format": {"type": "text", "odd": 1}}, "odd"),
+    ({"messages": CHAT, "stream": True, "stream_options": {"odd": 1}}, "stream_options"),
+    ({"messages": CHAT, "store": 0}, "store"),
     ({"messages": []}, "messages"),
     ({}, "prompt"),
 ]
@@ -401,9 +405,9 @@ def test_the_key_is_asked_for_where_one_is_set(make_core: Callable[..., Core]):
         ):
             headers = {"authorization": key.encode()}
             for path in ("/v1/models", "/tokenize", "/v1/completions", "/v1/chat/completions"):
-                body = {"prompt": "x", "messages": CHAT, "max_tokens": 1}
-                if path == "/tokenize":
-                    body.pop("messages")
+                body: Any = {"messages": CHAT} if "chat" in path else {"prompt": "x"}
+                if "completions" in path:
+                    body["max_tokens"] = 1
                 answer = httpx.request("GET" if "models" in path else "POST", url + path, json=body, headers=headers)
                 assert answer.status_code == (200 if right else 401), path
         assert httpx.get(f"{url}/health").status_code == 200

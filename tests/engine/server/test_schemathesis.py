@@ -53,6 +53,9 @@ OPERATIONS = [
     "GET /metrics",
     "GET /v1/models",
     "GET /v1/models/{model}",
+    "GET /version",
+    "HEAD /health",
+    "POST /detokenize",
     "POST /tokenize",
     "POST /v1/chat/completions",
     "POST /v1/completions",
@@ -119,7 +122,9 @@ def client(api_schema: Any) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", "/v1/completions", "POST"), ("PUT", "/health", "GET")])
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("GET", "/v1/completions", "POST"), ("PUT", "/health", "GET, HEAD")]
+)
 def test_another_method_is_told_which_is_allowed(client: httpx.Client, method: str, path: str, allowed: str):
     answer = client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
