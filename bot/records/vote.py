@@ -126,8 +126,8 @@ class Standing(Record):
     """One candidate's place in the count."""
 
     candidate: int  # index in the ballot
-    votes: int  # tests of other trajectories that fail on base and pass here
-    own_votes: int  # the same, of its own trajectories' tests
+    votes: int  # tests that fail on base and pass here, and that others wrote, or one that behaves the same
+    own_votes: int  # the other tests that fail on base and pass here: its own
     cluster: int  # samples whose patch passes exactly the same tests
     size: int  # characters of the patch
     score: float = 0.0  # what ranks: `bot.solver.ballot.scores`

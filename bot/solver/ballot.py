@@ -95,7 +95,6 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     cells = cells.reshape(n, len(ballot.tests))
     passes = ((cells == 1) & voting).astype(np.float64)
     alone = np.array([ballot.own(i) for i in range(n)], dtype=bool).reshape(n, len(ballot.tests))
-    votes = (passes * ~alone).sum(axis=1)
     fair = np.array([not candidate.disqualified for candidate in ballot.candidates])
     samples = np.array([candidate.samples for candidate in ballot.candidates], dtype=np.float64)
     sizes = np.array([candidate.patch.size for candidate in ballot.candidates], dtype=np.float64)
@@ -104,20 +103,21 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     # A disqualified candidate has no votes and supports no other: it may have changed what counts them.
     behaviour = np.where(fair, behaviour, behaviour.max() + 1 + np.arange(n))
     cluster = np.bincount(behaviour, weights=samples)[behaviour].astype(np.float64)
-    shared = np.zeros(behaviour.max() + 1)
-    np.maximum.at(
-        shared, behaviour, votes
-    )  # one behaviour has one number of votes, so that writing a good test is no disadvantage
-    weight = samples * fair
-    score = scores(passes * fair[:, None], weight, shared[behaviour] * fair)
+    # One behaviour has one number of votes, so that writing a good test is no disadvantage: a test is a vote if it is
+    # not one member's alone, and where two behave alike, each is another to the other.
+    telling = np.zeros((int(behaviour.max()) + 1, len(ballot.tests)))
+    np.maximum.at(telling, behaviour, passes * ~alone)
+    shared = telling[behaviour]
+    votes = shared.sum(axis=1) * fair
+    score = scores(passes * fair[:, None], samples * fair, votes)
     standings = []
     for i in order(score, cluster, sizes, samples, behaviour):
         candidate = ballot.candidates[i]
         standings.append(
             Standing(
                 candidate=i,
-                votes=int(votes[i]) if fair[i] else 0,
-                own_votes=int((passes[i] * alone[i]).sum()) if fair[i] else 0,
+                votes=int(votes[i]),
+                own_votes=int((passes[i] - shared[i]).sum()) if fair[i] else 0,
                 cluster=int(cluster[i]),
                 size=candidate.patch.size,
                 score=float(score[i]),

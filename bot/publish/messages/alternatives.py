@@ -6,7 +6,7 @@ from bot.forge.markers import ALTERNATIVES
 from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
-from bot.publish.messages.reason import reason
+from bot.publish.messages.reason import reason, tally
 from bot.publish.messages.words import code_html, counted, folded, quoted
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
@@ -81,9 +81,8 @@ def _fold(report: Report, standing: Standing) -> str:
     ballot = report.verdict.ballot
     patch = ballot.candidates[standing.candidate].patch
     paths = ", ".join(code_html(path) for path in patch.paths[:4]) + (" …" if len(patch.paths) > 4 else "")
-    votes = counted(standing.votes, "vote")
     number, size = report.verdict.number(standing.candidate), counted(standing.size, "character")
-    summary = f"<b>Candidate {number}</b>: {votes}, {size}, {paths}"
+    summary = f"<b>Candidate {number}</b>: {tally(report.verdict, standing)}, {size}, {paths}"
     said = []
     if standing.disqualified:
         said.append(f"It lost its votes: {neutralize(standing.disqualified[:300])}.")

@@ -1,6 +1,7 @@
 """Answers to `/troop ...` commands. Each is a comment of its own, under a marker of its own."""
 
 from bot.lifecycle import ACTIVE, RunState
+from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, one_line
 from bot.records import CommandName, Report, Verdict
@@ -65,14 +66,14 @@ def not_publishable(candidate: int, verdict: Verdict, why: str) -> str:
 
 def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> str:
     standing = report.verdict.standing(candidate)
-    votes = counted(standing.votes, "vote")
     there = f"{pull_request_url} now holds" if pull_request_url else "The branch now holds"
     caveat = ""
     if standing.disqualified:
         caveat = f" It had lost its votes: {one_line(standing.disqualified[:300])}."
     elif standing.regressions:
         caveat = f" It breaks {counted(len(standing.regressions), 'test')} of the repository."
-    return f"{there} candidate {report.verdict.number(candidate)} ({votes}), as {inline(commit[:10])}.{caveat}"
+    which = f"candidate {report.verdict.number(candidate)} ({tally(report.verdict, standing)})"
+    return f"{there} {which}, as {inline(commit[:10])}.{caveat}"
 
 
 def shown(url: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.forge.markers import issue_marker
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
-from bot.publish.messages.reason import passes, reason
+from bot.publish.messages.reason import passes, reason, tally
 from bot.publish.messages.words import counted, folded, one_line, quoted
 from bot.records import Report, Standing, Test
 from bot.sanitize import fence, inline
@@ -28,7 +28,10 @@ def commit_message(report: Report, candidate: int) -> str:
         if report.issue.number
         else ""
     )
-    return f"{title(report)}{issue}\n\nWritten by a language model and chosen by vote; see the pull request.\n"
+    standing = report.verdict.standing(candidate)
+    count = f"It {tally(report.verdict, standing)}, of those that reproduce the bug."
+    chosen = "Written by a language model and chosen by vote; see the pull request."
+    return f"{title(report)}{issue}\n\n{count}\n{chosen}\n"
 
 
 def body(

@@ -67,6 +67,13 @@ def passes(verdict: Verdict, standing: Standing) -> str:
     return f"passes {which}" + (f", {'one' if own == 1 else own} of them written with it" if own else "")
 
 
+def tally(verdict: Verdict, standing: Standing) -> str:
+    """`passes 4 of 4 tests, 1 its own`: of the tests that reproduce the bug, as short as it can be said."""
+    passed, total = verdict.ballot.passed(standing.candidate), len(verdict.ballot.voting)
+    own = f", {standing.own_votes:,} its own" if standing.own_votes else ""
+    return f"passes {passed:,} of {counted(total, 'test')}{own}"
+
+
 def _agreement(verdict: Verdict, winner: Standing) -> str:
     """How many attempts behave as the winner does."""
     alike, total = winner.cluster, verdict.ballot.attempts

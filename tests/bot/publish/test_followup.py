@@ -126,7 +126,9 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     assert "**This is candidate 2 of 3; `wendy` chose it.**" in pull["body"]
     assert "| ➜ | **2** |" in pull["body"]
     (answer,) = scene.answers(PULL)
-    assert answer.startswith(f"{pull['html_url']} now holds candidate 2 (1 vote), as `{pull['head']['sha'][:10]}`")
+    assert answer.startswith(
+        f"{pull['html_url']} now holds candidate 2 (passes 2 of 3 tests, 1 its own), as `{pull['head']['sha'][:10]}`"
+    )
     (rest,) = [text for text in github.comments(REPO, PULL) if text.startswith(ALTERNATIVES)]
     assert "Candidate 1" in rest
     assert "Candidate 2" not in rest

@@ -52,7 +52,7 @@ def test_trajectories_that_end_in_one_patch_vouch_for_each_other() -> None:
 
 
 def test_without_authors_the_candidates_own_lists_say_whose_a_test_is() -> None:
-    b = ballot("..", "++", "++", authors=[[0], [0, 1]]).model_copy(update={"authors": ()})
+    b = ballot("..+", "+++", "++.", authors=[[0], [0, 1], [9]]).model_copy(update={"authors": ()})
     standings = {s.candidate: s for s in count(b)}
     assert (standings[0].votes, standings[0].own_votes) == (1, 1)
     assert (standings[1].votes, standings[1].own_votes) == (2, 0)
@@ -88,6 +88,18 @@ def test_among_many_that_behave_the_same_the_usual_length_wins() -> None:
 def test_the_author_of_a_good_test_is_not_worse_off_than_those_who_behave_the_same() -> None:
     b = ballot("...", "+++", "+++", sizes=[5, 50], authors=[[0], [7], [8]])
     assert ranked(b) == [0, 1]
+
+
+def test_the_votes_of_a_behaviour_are_the_union_of_its_members_telling_tests() -> None:
+    b = ballot("....", "++.+", ".+..", "++++", "++.+", authors=[[0], [1], [2], [3]])
+    votes = {s.candidate: (s.votes, s.own_votes, s.cluster) for s in count(b)}
+    assert votes == {0: (3, 0, 2), 1: (0, 1, 1), 2: (3, 1, 1), 3: (3, 0, 2)}
+
+
+def test_a_disqualified_twin_vouches_for_no_test_and_is_not_alike() -> None:
+    b = ballot("..", "++", "++", authors=[[0], [1]], disqualified={1: "changes conftest.py"})
+    votes = {s.candidate: (s.votes, s.own_votes, s.cluster) for s in count(b)}
+    assert votes == {0: (1, 1, 1), 1: (0, 0, 1)}
 
 
 def test_who_touched_a_judge_comes_last_without_votes_and_lends_no_weight() -> None:

@@ -207,7 +207,7 @@ def test_answers_say_what_to_do() -> None:
     assert answers.status(RunState.TRAJECTORIES, told, "").startswith("The run is active: sampling fixes (12 of 64). ")
     assert answers.status(RunState.TRAJECTORIES, "", "").startswith("The run is active: sampling fixes. ")
     assert "Commands need write permission" in answers.may_not("mallory")
-    assert "1 vote" in answers.used(1, made, "https://x/pull/2", "c" * 40)
+    assert "passes 2 of 3 tests, 1 its own" in answers.used(1, made, "https://x/pull/2", "c" * 40)
 
 
 def test_title_and_commit() -> None:

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bot.publish.messages.obstacles import words_of
-from bot.publish.messages.reason import passes, reason
+from bot.publish.messages.pull_request import commit_message
+from bot.publish.messages.reason import passes, reason, tally
 from bot.publish.messages.words import counted, listed
 from bot.records import (
     Abstention,
@@ -344,3 +345,9 @@ def test_counted_and_listed() -> None:
     assert [counted(n, "vote") for n in (0, 1, 1200)] == ["0 votes", "1 vote", "1,200 votes"]
     assert counted(2, "patch", "patches") == "2 patches"
     assert [listed(x) for x in ([1], [1, 2], [1, 2, 3])] == ["1", "1 and 2", "1, 2 and 3"]
+
+
+def test_the_tally_and_the_commit_message_count_the_own_test_among_all() -> None:
+    r = won(ballot("....", "++++", "++..", authors=[[0], [7], [8], [9]]))
+    assert tally(r.verdict, r.verdict.standing(0)) == "passes 4 of 4 tests, 1 its own"
+    assert "It passes 4 of 4 tests, 1 its own, of those that reproduce the bug." in commit_message(r, 0)
