@@ -11,6 +11,7 @@ from torch import Tensor
 from engine.cache.prompt_logits import PromptLogits
 from engine.errors import ContextLengthError, OverloadedError, RankError
 from engine.model.model import Model
+from engine.run.adjustments import adjusted
 from engine.run.batch import Batch
 from engine.run.failures import Failures
 from engine.run.invariant import sample_alike
@@ -169,7 +170,8 @@ class Core:
         # All of it is queued on a GPU before the first wait.
         finite = torch.isfinite(logits.amax(dim=-1))
         draw = sample_alike if self._options.batch_invariant else sample
-        chosen = draw(allowed(rows, logits), [row.draw for row in rows])
+        wanted = allowed(rows, adjusted(rows, logits, self.model.end_tokens))
+        chosen = draw(wanted, [row.draw for row in rows])
         tokens, sound = torch.stack((chosen, finite.to(torch.int64))).tolist()
         return Sampled(rows, logits, chosen, tokens), sound
 
@@ -218,7 +220,7 @@ class Core:
             raise OverloadedError(f"{len(self.scheduler.waiting)} sequences wait already; try again later")
         request.client = request.client or self._client(request)
         for index in range(request.n):
-            text = OutputText(self.tokenizer.decoder(request.prompt), request.params.stop)
+            text = OutputText(self.tokenizer.decoder(request.prompt), request.params.stop, request.params.min_tokens)
             guide = request.guide.fork() if request.guide else None
             request.sequences.append(Sequence(request, index, list(request.prompt), self._arrivals, text, guide))
             self._arrivals += 1

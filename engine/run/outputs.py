@@ -127,7 +127,7 @@ class Writer:
         self._scheduler.counters.generated_tokens += 1
         if sequence.guide is not None:
             sequence.guide.take(token)
-        ended = token in params.stop_token_ids or (token in self._end_tokens and not params.ignore_eos)
+        ended = token in params.ends(self._end_tokens)
         if (not ended and sequence.text.push(token)) or ended or (sequence.guide is not None and sequence.guide.ended):
             return "stop"
         return "length" if sequence.remaining <= 0 else None

@@ -1,6 +1,7 @@
 """The nouns of generation: what is asked for, what runs, what comes out."""
 
 import enum
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,26 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None  # alternatives reported per token; None: no log-probabilities at all
     prompt_logprobs: int | None = None  # the same for the tokens of the prompt, which is then computed anew
+    # What `engine.run.adjustments` does, before the temperature:
+    min_tokens: int = 0  # nothing ends the text before
+    logit_bias: tuple[tuple[int, float], ...] = ()  # added, by token; each token once
+    repetition_penalty: float = 1.0  # of what is in the prompt or was said
+    frequency_penalty: float = 0.0  # of what was said, for each time
+    presence_penalty: float = 0.0  # of what was said
+
+    @cached_property
+    def penalizes(self) -> bool:
+        """Whether what was said counts."""
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+    @cached_property
+    def adjusts(self) -> bool:
+        """Whether the model's logits are changed."""
+        return bool(self.penalizes or self.min_tokens or self.logit_bias)
+
+    def ends(self, end_tokens: frozenset[int]) -> frozenset[int]:
+        """Tokens that end the text, given those of the model."""
+        return self.stop_token_ids if self.ignore_eos else self.stop_token_ids | end_tokens
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,11 @@ class Request:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # of all prompt tokens but the first
     _chain: list[int] = field(default_factory=list)
 
+    @cached_property
+    def prompt_tokens(self) -> frozenset[int]:
+        """The different tokens of the prompt."""
+        return frozenset(self.prompt)
+
     @property
     def completion_tokens(self) -> int:
         """Tokens sampled so far, by all children, the end token included."""
@@ -114,6 +140,7 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)  # not yet reported
     finish_reason: FinishReason | None = None
     draftable: bool = True  # whether tokens may be drafted for it
+    _counts: Counter[int] = field(default_factory=Counter)  # see `said`
 
     @property
     def prompt_length(self) -> int:
@@ -124,6 +151,11 @@ class Sequence:
     def generated(self) -> int:
         """Tokens sampled."""
         return len(self.tokens) - len(self.request.prompt)
+
+    def said(self) -> Counter[int]:
+        """How often each token was sampled. Do not change it."""
+        self._counts.update(self.tokens[self.prompt_length + self._counts.total() :])
+        return self._counts
 
     @property
     def remaining(self) -> int:

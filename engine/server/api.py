@@ -280,6 +280,11 @@ def _request(
     room = service.loop.core.max_model_len - len(prompt)
     limit = wanted or min(otherwise or room, room)
     params = body.sampling(service.loop.core.model.defaults, max(1, limit), logprobs)
+    if params.min_tokens > params.max_tokens:
+        raise RequestError(f"min_tokens is more than the limit of {params.max_tokens} tokens", "min_tokens")
+    if params.min_tokens and body.grammar() is not None:
+        raise RequestError("min_tokens can't be combined with a grammar, which may end earlier", "min_tokens")
+    service.check_tokens([token for token, _ in params.logit_bias], "logit_bias")
     client = f"user {body.user}" if body.user else ""
     return Request(prompt, params, n=body.choices, stream=bool(body.stream), client=client)
 

@@ -13,11 +13,6 @@ from engine.errors import RequestError
 Values = tuple[Any, ...]
 
 BOTH: Mapping[str, Values] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "min_tokens": (0,),
     "use_beam_search": (False,),
     "length_penalty": (1,),
     "include_stop_str_in_output": (False,),

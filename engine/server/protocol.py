@@ -19,6 +19,7 @@ from engine.text.grammar import Grammar
 
 MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32
+MAX_BIASES = 1024
 MAX_STRUCTURED_CHOICES = 4096
 
 
@@ -30,6 +31,8 @@ def _number(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
+BiasedToken = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]
+Bias = Annotated[float, BeforeValidator(_number), Field(ge=-100, le=100)]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -132,6 +135,11 @@ class Generation(NeutralFields):
     stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     structured_outputs: StructuredOutputs | None = None
+    min_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
+    logit_bias: Annotated[dict[BiasedToken, Bias], Field(max_length=MAX_BIASES)] | None = None
+    presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
 
     @property
     def choices(self) -> int:
@@ -154,7 +162,7 @@ class Generation(NeutralFields):
 
     def sampling(self, defaults: dict[str, Any], max_tokens: int, logprobs: int | None) -> SamplingParams:
         """Sampling parameters; for those that the request leaves out, `defaults` (of `generation_config.json`) apply,
-        then OpenAI's.
+        then OpenAI's. Penalties come from the request alone: those of a model's file spoil code, which repeats itself.
         """
 
         def pick(name: str, otherwise: float) -> float:
@@ -174,6 +182,11 @@ class Generation(NeutralFields):
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             ignore_eos=self.ignore_eos,
             logprobs=logprobs,
+            min_tokens=self.min_tokens or 0,
+            logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
         )
 
 

@@ -77,18 +77,31 @@ class WindowDecoder:
 class OutputText:
     """The growing text of one sequence: finds stop strings, and holds back text that may change."""
 
-    def __init__(self, decoder: TokenDecoder, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, decoder: TokenDecoder, stop: tuple[str, ...] = (), unstopped: int = 0) -> None:
+        """
+        Args:
+            decoder: of the sequence's tokens.
+            stop: strings that end the text.
+            unstopped: the first tokens, whose text they are not looked for in.
+        """
         self._decoder = decoder
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
         self._pending: list[int] = []  # tokens not yet decoded; without stop strings they wait until text is needed
         self._shown = 0
+        self._unstopped = unstopped  # tokens still to come
+        self._from = 0  # where in the text stop strings may begin
         self.text = ""
 
     def push(self, token: int) -> bool:
         """Add a token; whether a stop string is now complete. The text then ends before it."""
         if not self._stop:
             self._pending.append(token)
+            return False
+        if self._unstopped:
+            self._unstopped -= 1
+            self.text += self._decoder.push(token)
+            self._from = len(self.text)
             return False
         return self._grow(self._decoder.push(token))
 
@@ -107,7 +120,7 @@ class OutputText:
     def _grow(self, piece: str) -> bool:
         if not piece or self._longest < 0:
             return False
-        start = max(0, len(self.text) - self._longest + 1)
+        start = max(self._from, len(self.text) - self._longest + 1)
         self.text += piece
         if not self._stop:
             return False
@@ -120,7 +133,7 @@ class OutputText:
 
     def _held(self) -> int:
         """Characters at the end that may be the beginning of a stop string."""
-        for length in range(min(self._longest - 1, len(self.text)), 0, -1):
+        for length in range(min(self._longest - 1, len(self.text) - self._from), 0, -1):
             end = self.text[-length:]
             if any(stop.startswith(end) for stop in self._stop):
                 return length

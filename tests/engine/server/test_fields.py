@@ -97,3 +97,35 @@ def test_every_field_of_the_openai_package_is_known():
         (completion_params.CompletionCreateParamsBase, CompletionRequest),
     ):
         assert set(params.__annotations__) <= {*model.model_fields, *model.neutral}
+
+
+def test_biases_and_least_tokens(http: httpx.Client):
+    body = {"prompt": "the", "max_tokens": 9, "temperature": 1, "logit_bias": {"0": 100, "70": 60}}
+    plain = http.post("/v1/completions", json=body).json()
+    assert (plain["choices"][0]["finish_reason"], plain["usage"]["completion_tokens"]) == ("stop", 1)
+    longer = http.post("/v1/completions", json=body | {"min_tokens": 5, "logprobs": 0}).json()
+    assert (longer["choices"][0]["finish_reason"], longer["usage"]["completion_tokens"]) == ("stop", 6)
+    assert len(set(longer["choices"][0]["logprobs"]["tokens"][:5])) == 1
+    for penalty in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"repetition_penalty": 100}):
+        less = http.post("/v1/completions", json=body | {"min_tokens": 9, "logit_bias": {"70": 19}} | penalty)
+        assert less.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"min_tokens": 17}, "min_tokens"),
+        ({"min_tokens": 2, "structured_outputs": {"choice": ["a"]}}, "min_tokens"),
+        ({"logit_bias": {"384": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {"05": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {"5": "1"}}, "logit_bias"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+    ],
+)
+def test_adjustments_that_are_refused(http: httpx.Client, fields: dict[str, Any], name: str):
+    answer = http.post("/v1/completions", json={"prompt": "x"} | fields)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)

@@ -63,7 +63,7 @@ OPERATIONS = [
 
 
 POSTS = [label for label in OPERATIONS if label.startswith("POST")]
-REFUSED = ["presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "tools", "functions"]
+REFUSED = ["min_tokens", "logit_bias"]  # where more tokens are wanted than allowed, or ones that do not exist
 WISHES = ["response_format", "structured_outputs"]  # texts that are mostly no grammar
 
 
