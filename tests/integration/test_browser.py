@@ -111,7 +111,9 @@ async def test_label_an_issue_and_see_the_pull_request(
             await look(page, "issue")
 
             pull = next(iter(github.pull_requests(scenario.REPOSITORY)))
-            await page.locator(f"a.link[href$='/pull/{pull['number']}']").first.click()
+            reference = page.locator("a.reference", has_text=f"#{pull['number']}")
+            assert await reference.count() > 0, "which GitHub makes a link"
+            await page.goto(f"{github.url}/{scenario.REPOSITORY}/pull/{pull['number']}")
             await look(page, "pull-request")
             text = await page.inner_text("main")
             assert "Draft" in text
