@@ -230,7 +230,7 @@ def _from_hub(model: str) -> Path:
     from huggingface_hub import errors
 
     where = f"no model {model!r}: it is not a file or folder here, and"
-    mend = "fetch it on another machine and name its folder or GGUF file"
+    hint = "fetch it on another machine and name its folder or GGUF file"
     try:
         folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=_WANTED))
     except errors.GatedRepoError as error:
@@ -240,7 +240,7 @@ def _from_hub(model: str) -> Path:
     except errors.HFValidationError as error:
         raise LoadError(f"{where} the hub has no such names") from error
     except Exception as error:  # from its HTTP client, the system or its cache
-        raise LoadError(f"{where} the hub could not be reached ({_cause(error)}); {mend}") from error
+        raise LoadError(f"{where} the hub could not be reached ({_cause(error)}); {hint}") from error
     if not (folder / "config.json").exists():
         raise LoadError(
             f"{model} on the hub has no config.json: fetch one of its GGUF files, if it has any, and name it"
