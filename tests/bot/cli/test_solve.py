@@ -228,7 +228,11 @@ def start(checkout: Path, endpoint: ScriptedEndpoint, *more: str) -> "subprocess
     temporary = checkout.parent / "tmp"
     temporary.mkdir(exist_ok=True)
     (checkout.parent / "issue.md").write_text(ISSUE)
-    argv = ["-c", "from bot.cli.main import main; main()", "solve", str(checkout), "--issue", "issue.md"]
+    # As in a terminal: whoever started these tests in the background may have left SIGINT ignored.
+    command = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bot.cli.main import main; main()"
+    )
+    argv = ["-c", command, "solve", str(checkout), "--issue", "issue.md"]
     argv += ["--base-url", endpoint.base_url, "--sandbox", "process", "--profile", "full", "-n", "2", *more]
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
