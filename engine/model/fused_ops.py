@@ -7,8 +7,9 @@ it is faster for a decoding batch (`pays`).
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -53,6 +54,19 @@ REFERENCE = Ops(
 )
 
 
+def _one_pass(name: str, rms_norm: ModuleType, silu_mul: ModuleType, rope_store: ModuleType) -> Ops:
+    """What these modules compute; keys and values alone are still stored by torch."""
+    return replace(
+        REFERENCE,
+        name=name,
+        rms_norm=rms_norm.rms_norm,
+        add_rms_norm=rms_norm.add_rms_norm,
+        silu_mul=silu_mul.silu_mul,
+        rope_store=rope_store.rope_store,
+        one_pass=True,
+    )
+
+
 def triton_ops() -> Ops:
     """Triton's. Imports triton."""
     import kernels.kv_store.triton as kv_store
@@ -60,15 +74,7 @@ def triton_ops() -> Ops:
     import kernels.rope_store.triton as rope_store
     import kernels.silu_mul.triton as silu_mul
 
-    return Ops(
-        "triton",
-        rms_norm.rms_norm,
-        rms_norm.add_rms_norm,
-        silu_mul.silu_mul,
-        rope_store.rope_store,
-        kv_store.store,
-        one_pass=True,
-    )
+    return replace(_one_pass("triton", rms_norm, silu_mul, rope_store), store=kv_store.store)
 
 
 def native_ops() -> Ops:
@@ -77,15 +83,7 @@ def native_ops() -> Ops:
     import kernels.rope_store.native as rope_store
     import kernels.silu_mul.native as silu_mul
 
-    return Ops(
-        "C",
-        rms_norm.rms_norm,
-        rms_norm.add_rms_norm,
-        silu_mul.silu_mul,
-        rope_store.rope_store,
-        kv_store.store,
-        one_pass=True,
-    )
+    return _one_pass("C", rms_norm, silu_mul, rope_store)
 
 
 def ops_for(device: torch.device, dtype: torch.dtype) -> Ops:
