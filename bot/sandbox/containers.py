@@ -86,7 +86,8 @@ class Container:
         try:
             client.start(self.id)
             self._counts = _counts_here(client.inspect_container(self.id)["State"]["Pid"], self.id)
-            self._at_rest = max(_OWN_TASKS, self._look().tasks)  # some runtimes have more of their own
+            self._seen = self._look()
+            self._at_rest = max(_OWN_TASKS, self._seen.tasks)  # some runtimes have more of their own
         except BaseException:
             self.destroy()
             raise
@@ -115,7 +116,7 @@ class Container:
             if stream is not None:
                 stream.close()
         self.served += 1
-        kills = _begun(stream, word)
+        _check_begun(stream, word)
         result = Execution(
             ending=Ending.TIMED_OUT, output=stream.output.text, truncated=stream.output.truncated, seconds=seconds
         )
@@ -128,13 +129,11 @@ class Container:
             status = self._exit_code(execution)
             if status == _KILLED and not self._answers():
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
-            return self._judge(job, result, status, kills, stream.report.text, nonce)
+            return self._judge(job, result, status, stream.report.text, nonce)
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 
-    def _judge(
-        self, job: Prepared, result: Execution, status: int, kills: int, report: str, nonce: str
-    ) -> tuple[Execution, bool]:
+    def _judge(self, job: Prepared, result: Execution, status: int, report: str, nonce: str) -> tuple[Execution, bool]:
         """What the host saw of a job that ended by itself. Raises what the SDK raises."""
         proof = proof_of(report.splitlines(), nonce if job.runner else "")
         after = self._look()
@@ -142,8 +141,9 @@ class Container:
             time.sleep(0.1)  # what has just ended may not have been reaped
             after = self._look()
         alone = after.tasks <= self._at_rest
+        before, self._seen = self._seen, after
         exit_code: int | None = None
-        if after.memory_kills > kills:
+        if after.memory_kills > before.memory_kills:
             ending = Ending.OUT_OF_MEMORY
         elif status > 128 and proof != str(status):
             ending, exit_code = Ending.KILLED, status  # 137 or 143 are not our `timeout`, which our own clock precedes
@@ -267,13 +267,13 @@ def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     return header.encode("utf-8", "surrogateescape") + docker_engine.archive(members)
 
 
-def _begun(stream: Stream, word: str) -> int:
-    """The memory kills before the command began. Raises `Dirty` or `Broken` where it could not begin."""
+def _check_begun(stream: Stream, word: str) -> None:
+    """Raise `Dirty` or `Broken` if the command could not begin."""
     for line in stream.report.text.splitlines():
         first, _, rest = line.partition(" ")
         if first == word:
             what, _, value = rest.partition(" ")
             if what == "begin":
-                return int(value)
+                return
             raise (Dirty if what == "dirty" else Broken)(f"the container could not prepare the job: {value}")
     raise Broken(f"the container could not prepare the job: {stream.output.text[-300:].strip() or 'no answer'}")

@@ -4,8 +4,8 @@
 #     sh job.sh LIMIT runner|plain ARGV...
 #
 # Standard input: a word of the host's, the runner's nonce, the number of paths to remove, those paths, a tar archive.
-# Standard output: what the command wrote, both its streams. Standard error: `WORD begin MEMORY_KILLS`, `WORD dirty WHAT`
-# or `WORD broken TEXT`, then the runner's proof. No other process of the container's user is there until the command
+# Standard output: what the command wrote, both its streams. Standard error: `WORD begin`, `WORD dirty WHAT` or
+# `WORD broken TEXT`, then the runner's proof. No other process of the container's user is there until the command
 # starts, and none of ours afterwards: the host takes the exit code and counts what is left. Needs no more than sh, cp,
 # rm, tar and timeout, from coreutils or busybox alike.
 exec 3>&2 2>&1
@@ -17,15 +17,6 @@ shift 2
 end() {
     echo "$word $*" >&3
     exit 1
-}
-
-memory_kills() {
-    for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-        [ -r "$file" ] && while read -r name number; do
-            [ "$name" = oom_kill ] && echo "$number" && return
-        done <"$file"
-    done
-    echo 0
 }
 
 cleaned() {
@@ -63,6 +54,6 @@ if [ "$kind" = runner ]; then
 else
     exec </dev/null
 fi
-echo "$word begin $(memory_kills)" >&3
+echo "$word begin" >&3
 [ "$kind" = runner ] || exec 3>&-
 exec timeout -k 5 "$limit" "$@"
