@@ -42,6 +42,7 @@ from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import FileEdit, Problem
 from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.mistakes import Mistakes
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 
@@ -128,7 +129,7 @@ class EditMachine:
         self._refusals = 0  # replies that say that there is nothing to change
         self._understood = False
         self._detail = ""
-        self._mistakes: set[str] = set()  # kinds of problems that the model was told of in this conversation
+        self._mistakes = Mistakes(self._conversation, solver)
 
     async def run(self) -> EditEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -188,14 +189,8 @@ class EditMachine:
         return Event.DONE
 
     def _unusable(self, problem: Problem) -> Event:
-        """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._conversation.repeats or problem.kind in self._mistakes:
-            self._conversation.restart()
-            self._mistakes.clear()
-        else:
-            self._mistakes.add(problem.kind)
-            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
+        self._mistakes.tell(problem)
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:

@@ -39,6 +39,7 @@ from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
 from bot.records import Execution, Issue, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.mistakes import Mistakes
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
 ORIGINAL = "original"  # label of executions on the base commit
@@ -132,7 +133,7 @@ class TestMachine:
         self._execution: Execution | None = None
         self._doubted = False  # whether the model was told that its approved test passes on the base commit
         self._detail = ""
-        self._mistakes: set[str] = set()  # kinds of problems that the model was told of in this conversation
+        self._mistakes = Mistakes(self._conversation, solver)
 
     async def run(self) -> TestEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -192,14 +193,8 @@ class TestMachine:
         return Event.APPROVAL
 
     def _unusable(self, problem: Problem) -> Event:
-        """Show the model what was wrong; where it can't learn from that, or does not, ask the same question again."""
         self._detail = problem.short
-        if self._solver.resamples or self._conversation.repeats or problem.kind in self._mistakes:
-            self._conversation.restart()
-            self._mistakes.clear()
-        else:
-            self._mistakes.add(problem.kind)
-            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
+        self._mistakes.tell(problem)
         return Event.UNUSABLE
 
     async def _execute(self) -> Event:
