@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from bot.sanitize.redact import redact
+from bot.sanitize.redact import plain_forms, redact
 
 
 class RedactingFormatter(logging.Formatter):
@@ -13,9 +13,12 @@ class RedactingFormatter(logging.Formatter):
         super().__init__()
         self._inner = inner
         self._secrets = tuple(secrets)
+        self._forms = tuple(form for secret in secrets for form in plain_forms(secret))
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(self._inner.format(record), self._secrets)
+        text = self._inner.format(record)
+        # Every delivery has a line: the thorough search is for those that hold a secret.
+        return redact(text, self._secrets if any(form in text for form in self._forms) else ())
 
 
 def redact_logs(secrets: Sequence[str]) -> None:

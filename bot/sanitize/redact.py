@@ -36,6 +36,17 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return _TOKEN_SHAPES.sub(REDACTED, text)
 
 
+def plain_forms(secret: str) -> set[str]:
+    """Strings one of which is in each text that holds the secret, or a line of it, unbroken: as it is, URL-encoded, in
+    hex or in base64."""
+    forms = set()
+    for part in _parts(secret):
+        raw = part.encode()
+        forms |= {part, quote(part), quote(part, safe=""), raw.hex(), raw.hex().upper()}
+        forms |= set(_base64_forms(raw))
+    return forms
+
+
 def _parts(secret: str) -> set[str]:
     lines = [line.strip() for line in secret.replace("\\n", "\n").splitlines()]
     parts = {secret.strip(), *(line for line in lines if len(line) >= 16 and not line.startswith("-----"))}
@@ -54,6 +65,12 @@ def _patterns(secret: str) -> list[re.Pattern[str]]:
     percent = "".join(f"%{byte:02X}" for byte in raw)
     patterns += [spread(form, re.IGNORECASE) for form in {quote(secret, safe=""), quote(secret), percent} - {secret}]
     patterns.append(spread(binascii.hexlify(raw).decode(), re.IGNORECASE, r"(?:\s|:|\\x|0x|,)*"))
+    return patterns + [spread(form) for form in _base64_forms(raw)]
+
+
+def _base64_forms(raw: bytes) -> list[str]:
+    """What the bytes look like in base64, at each offset, in both alphabets."""
+    forms = []
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
         # Without the characters that also encode what comes before and after the secret.
@@ -61,6 +78,5 @@ def _patterns(secret: str) -> list[re.Pattern[str]]:
         end = len(encoded) - ((offset + len(raw)) % 3 > 0)
         stable = encoded[start:end]
         if len(stable) >= _SHORTEST:
-            for form in {stable, stable.replace("+", "-").replace("/", "_")}:
-                patterns.append(spread(form))
-    return patterns
+            forms += sorted({stable, stable.replace("+", "-").replace("/", "_")})
+    return forms

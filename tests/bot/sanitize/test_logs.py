@@ -46,6 +46,16 @@ def test_records_arguments_and_tracebacks_are_redacted() -> None:
     assert "a-known-secret" not in said
 
 
+@pytest.mark.parametrize(
+    "form", ["a known+secret", "a%20known%2Bsecret", b"a known+secret".hex(), "eGEga25vd24rc2VjcmV0"]
+)
+def test_encoded_secrets_are_redacted_in_logs_too(form: str) -> None:
+    formatter = RedactingFormatter(logging.Formatter(), ["a known+secret"])
+    said = formatter.format(logging.LogRecord("x", logging.INFO, "f", 1, f"it is {form}.", (), None))
+    assert "[redacted]" in said
+    assert form not in said
+
+
 def test_a_record_that_cannot_be_formatted_still_raises() -> None:
     formatter = RedactingFormatter(logging.Formatter(), [])
     with pytest.raises(TypeError):
