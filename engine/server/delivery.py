@@ -1,0 +1,128 @@
+"""Runs requests and sends what they say, whole or as server-sent events, as long as the client listens."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+from fastapi import Request as HttpRequest
+from fastapi import Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from engine.errors import ServingError
+from engine.schedule.sequence import Output, Request
+from engine.server.answers import Answer, Choice, Echo
+from engine.server.protocol import Generation
+from engine.server.service import Service
+
+T = TypeVar("T")
+
+
+async def deliver(
+    service: Service,
+    http: HttpRequest,
+    body: Generation,
+    requests: list[Request],
+    chat: bool,
+    logprobs: bool,
+    echo: Echo | None = None,
+) -> Response:
+    """Run requests to the end, whole or as a stream. The choices of request `i` have indices `i * n` and up."""
+    queue: asyncio.Queue[Output] = asyncio.Queue()
+    for request in requests:
+        service.loop.core.check(request)
+        request.notify = queue.put_nowait
+    answer = Answer(service.tokenizer, service.name, chat, logprobs, echo)
+    firsts = {id(request): place * body.choices for place, request in enumerate(requests)}
+    for request in requests:
+        service.loop.submit(request)
+    if body.stream:
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        events = _stream(service, queue, requests, firsts, answer, chat, include_usage)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    try:
+        choices = await _unless_disconnected(http, _collect(queue, requests, firsts))
+    finally:
+        _abort(service, requests)
+    if choices is None:
+        return Response(status_code=499)  # the client is gone
+    return JSONResponse(answer.whole(choices, requests))
+
+
+async def _collect(queue: asyncio.Queue[Output], requests: list[Request], firsts: dict[int, int]) -> list[Choice]:
+    choices = [Choice(index) for index in range(sum(request.n for request in requests))]
+    missing = len(choices)
+    while missing:
+        output = await queue.get()
+        if output.error is not None:
+            raise output.error
+        choices[firsts[id(output.request)] + output.index].add(output)
+        missing -= output.finish_reason is not None
+    return choices
+
+
+async def _stream(
+    service: Service,
+    queue: asyncio.Queue[Output],
+    requests: list[Request],
+    firsts: dict[int, int],
+    answer: Answer,
+    chat: bool,
+    include_usage: bool,
+) -> AsyncIterator[str]:
+    """Server-sent events. Closing the generator, as the server does when the client is gone, aborts the requests."""
+    missing = sum(request.n for request in requests)
+    opened: set[int] = set()
+    try:
+        while missing:
+            outputs = [await queue.get()]
+            while not queue.empty():  # a step's choices leave together
+                outputs.append(queue.get_nowait())
+            events: list[str] = []
+            for output in outputs:
+                if output.error is not None:
+                    failure = (
+                        output.error if isinstance(output.error, ServingError) else ServingError(str(output.error))
+                    )
+                    yield "".join([*events, _event(failure.body())])
+                    return
+                choice = Choice(firsts[id(output.request)] + output.index)
+                choice.add(output)
+                if chat and choice.index not in opened:
+                    opened.add(choice.index)
+                    events.append(_event(answer.chunk(Choice(choice.index), first=True)))
+                events.append(_event(answer.chunk(choice)))
+                missing -= output.finish_reason is not None
+            yield "".join(events)
+            await asyncio.sleep(0)  # let other tasks run even if the queue never gets empty
+        if include_usage:
+            yield _event(answer.last_chunk(requests))
+        yield "data: [DONE]\n\n"
+    finally:
+        _abort(service, requests)
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+def _abort(service: Service, requests: list[Request]) -> None:
+    for request in requests:
+        if not (request.sequences and request.finished):
+            service.loop.abort(request)
+
+
+async def _unless_disconnected(http: HttpRequest, work: Awaitable[T]) -> T | None:
+    """The result of `work`, or `None` if the client hung up first."""
+
+    async def gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, watching):
+            task.cancel()

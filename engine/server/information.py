@@ -1,0 +1,73 @@
+"""Endpoints that generate nothing: health, version, metrics, models and tokenization."""
+
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from engine.server.answers import installed_version
+from engine.server.protocol import DetokenizeRequest, TokenizeRequest
+from engine.server.schema import ERRORS, Health, ModelCard, ModelList, Text, Tokens, Version, answers
+from engine.server.service import Service
+
+
+def add_information(app: FastAPI, service: Service) -> None:
+    """Health, version, metrics, models and tokenization."""
+
+    @app.get("/health", responses=answers(Health) | {503: {"model": Health}})
+    async def health() -> Response:
+        return JSONResponse({"status": "ok" if service.loop.alive else "stopped"}, 200 if service.loop.alive else 503)
+
+    @app.head("/health", response_class=Response, responses={503: {"description": "Stopped"}})
+    async def health_without_body() -> Response:
+        return Response(status_code=200 if service.loop.alive else 503, media_type="application/json")
+
+    @app.get("/version", responses=answers(Version))
+    async def version() -> Response:
+        return JSONResponse({"version": installed_version()})
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=ERRORS)
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models", responses=answers(ModelList))
+    async def models(http: HttpRequest) -> Response:
+        service.authorize(http)
+        return JSONResponse({"object": "list", "data": [_model_card(service)]})
+
+    @app.get("/v1/models/{model:path}", responses=answers(ModelCard))
+    async def model_card(model: str, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(model)
+        return JSONResponse(_model_card(service))
+
+    @app.post("/tokenize", responses=answers(Tokens))
+    async def tokenize(body: TokenizeRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        body.refuse_unsupported()
+        messages, prompt = body.messages, body.prompt or ""
+        if messages is not None:
+            tokens = await service.in_tokenizer(lambda: service.chat_tokens(messages))
+        else:
+            tokens = await service.in_tokenizer(
+                lambda: service.tokenizer.encode(prompt, body.add_special_tokens is not False)
+            )
+        counts = {"count": len(tokens), "max_model_len": service.loop.core.max_model_len}
+        names = service.tokenizer.names(tokens) if body.return_token_strs else None
+        return JSONResponse(counts | {"tokens": tokens, "token_strs": names})
+
+    @app.post("/detokenize", responses=answers(Text))
+    async def detokenize(body: DetokenizeRequest, http: HttpRequest) -> Response:
+        service.authorize(http)
+        service.check_model(body.model)
+        service.check_tokens(body.tokens, "tokens")
+        return JSONResponse({"prompt": await service.in_tokenizer(lambda: service.tokenizer.text(body.tokens))})
+
+
+def _model_card(service: Service) -> dict[str, Any]:
+    limit = service.loop.core.max_model_len
+    card = {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
+    where = {"device": service.loop.core.model.device.type}
+    return card | where | {"structured_outputs": ["json", "regex", "choice", "lark"]}
