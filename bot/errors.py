@@ -15,6 +15,7 @@ TroopError
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
 |-- RetryRefused            a run can't be started again now
+|-- EvaluationError         tasks or results of `troop eval` can't be used
 |-- JournalBusy             another `troop solve` works on the same question
 |-- LeaseLost               another worker has taken the run; stop without writing anything
 `-- RunStopped              somebody asked the run to stop
@@ -35,6 +36,10 @@ class ModelMissing(TroopError):
 
 class FetchFailed(TroopError):
     """A published model can't be fetched: no network, no such package, another hash, no disk."""
+
+
+class EvaluationError(TroopError):
+    """A file of tasks or of results can't be used; the message names the line, or what differs."""
 
 
 class EndpointError(TroopError):

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -179,6 +179,66 @@ def work() -> None:
 def engine(arguments: tuple[str, ...]) -> None:
     """Serve a model: OpenAI-compatible, prefix-shared. All options are `python -m engine`'s; try `--help`."""
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
+
+
+@cli.group("eval")
+def evaluation() -> None:
+    """Measure a model, or the whole solver, on a benchmark: coverage, its law and forecast, selection, cost."""
+
+
+@evaluation.command("run")
+@click.argument("tasks")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for samples and report. The same command goes on from what is there.")  # fmt: skip
+@click.option("--samples", "-n", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of each task.")
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.6, show_default=True, help="Functions only.")
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True,
+              help="Of one reply. Functions only.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="Only so many tasks, spread evenly over the file.")
+@click.option("--at-once", type=click.IntRange(1, 4096),
+              help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
+              )  # fmt: skip
+@click.option("--base-url", help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")
+@click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
+@click.option("--engine-model", metavar="NAME|PATH",
+              help="A published model (`troop models`), a GGUF file or a checkpoint's folder, served by Troop's own "
+              "engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
+@click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
+@click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
+@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
+@click.option("--image", help="Docker image in which tests run.")
+@click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder with clones, as owner__name; others are fetched from GitHub. May be repeated.")  # fmt: skip
+@click.option("--test-command", metavar="COMMAND",
+              help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
+              "pytest]")  # fmt: skip
+@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+def eval_run(**given: Any) -> None:
+    """Draw samples of TASKS, judge each, and report.
+
+    TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, SWE-bench or
+    Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one run of the
+    solver, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged here, 1 failed.
+    """
+    from bot.cli.evaluate import options_and_settings, run
+
+    options, settings = options_and_settings(given)
+    raise SystemExit(_run(lambda: run(options, settings)))
+
+
+@evaluation.command("report")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
+    """Print the report of an evaluation again."""
+    from bot.cli.evaluate import report
+    from bot.evaluation.figures import Price
+
+    try:
+        raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))
+    except TroopError as error:
+        click.echo(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
 
 
 def _read(path: Path) -> str:

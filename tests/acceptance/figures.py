@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.solver.coverage import budget_for, fit, precision
+from bot.evaluation.coverage import budget_for, fit, precision
 from bot.solver.profile import ResolvedSolver
 from tests.acceptance.recount import at, solving
 

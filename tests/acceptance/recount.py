@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from bot.evaluation.coverage import coverage
 from bot.records import Ballot
 from bot.solver.ballot import count, credible
-from bot.solver.coverage import coverage
 from tests.acceptance.solving import ballot_of
 
 DRAWS = 20  # of k trajectories, for each bug and k

@@ -9,14 +9,13 @@ own check in the process sandbox. Exit status 1 below the floor: run it after ev
 
 import argparse
 import asyncio
-import gzip
 import hashlib
 import json
-import re
 import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from openai import AsyncOpenAI
 
 from bot.contracts import Sandbox
 from bot.errors import ModelMissing, TroopError
+from bot.evaluation.functions import code_of, job, question, solves
+from bot.evaluation.tasks import FunctionTask, read_tasks, spread
 from bot.llm.bundled_engine import LOADING, engine_process
 from bot.llm.published_models import HUMANEVAL, QWEN, locate
-from bot.records import SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from tests.bench.bench_engine import machine
@@ -35,16 +35,7 @@ from tests.bench.bench_engine import machine
 ROOT = Path(__file__).parent.parent.parent
 MODELS, KEPT = ROOT / "var" / "models", ROOT / "var" / "bench"
 FLOOR = 69.0  # percent of all problems; the authors of Qwen2.5-Coder-1.5B-Instruct publish 70.7
-CHECK_TIMEOUT = 15.0  # seconds
 QUICK = 12  # problems
-ASKED = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
-REACHED = "all of the check has run"  # printed behind it: a program that ends itself before has proved nothing
-_FENCES = [
-    re.compile(rf"```{name}[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE) for name in ("py(?:thon3?)?", "")
-]
-_IMPORT = re.compile(r"(?:from\s+\S+\s+)?import\s")
-
-Problem = dict[str, str]  # task_id, prompt, entry_point, canonical_solution, test
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -64,43 +55,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_problems(path: Path, limit: int | None) -> list[Problem]:
+def read_problems(path: Path, limit: int | None) -> tuple[FunctionTask, ...]:
     """All of them, or `limit` spread evenly. Raises `ModelMissing` where the file is not there."""
     if not path.is_file():
         raise ModelMissing(f"{HUMANEVAL.title}: no {path.name} in {path.parent}; `make models` fetches it")
-    found = [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
-    return found if limit is None else [found[i * len(found) // limit] for i in range(min(limit, len(found)))]
+    found = read_tasks(str(path), path.parent)
+    return tuple(task for task in spread(found, limit) if isinstance(task, FunctionTask))
 
 
-def question(problem: Problem) -> str:
-    """What the model is asked, as EvalPlus asks chat models."""
-    return f"{ASKED}\n```\n{problem['prompt'].strip()}\n```\n"
-
-
-def code_of(reply: str) -> str:
-    """The first Python block of a reply (to its end where it is cut short), else the first nameless one, else all."""
-    found = next(filter(None, (fence.search(reply) for fence in _FENCES)), None)
-    return found[1] if found else reply
-
-
-def program(problem: Problem, code: str) -> str:
-    """What is run: the code, the prompt's imports before it, and the problem's check behind it.
-
-    As a module that is imported, as HumanEval's own harness does it: what a reply's main block asks or prints is not
-    part of the answer.
-    """
-    imports = [line for line in problem["prompt"].splitlines() if _IMPORT.match(line)]
-    lacking = [line for line in imports if line not in code]
-    whole = "\n".join([*lacking, code, problem["test"], f"check({problem['entry_point']})\n"])
-    return f"exec(compile({whole!r}, 'reply.py', 'exec'), {{'__name__': 'reply'}})\nprint({REACHED!r})\n"
-
-
-async def ask(client: AsyncOpenAI, problems: list[Problem], args: argparse.Namespace) -> list[dict[str, Any]]:
+async def ask(client: AsyncOpenAI, problems: Sequence[FunctionTask], args: argparse.Namespace) -> list[dict[str, Any]]:
     """A greedy reply to each: `text`, `tokens` and `finish`."""
     model = (await client.models.list()).data[0].id
     gate, done, started = asyncio.Semaphore(args.at_once), 0, time.monotonic()
 
-    async def one(problem: Problem) -> dict[str, Any]:
+    async def one(problem: FunctionTask) -> dict[str, Any]:
         nonlocal done
         async with gate:
             answer = await client.chat.completions.create(
@@ -118,17 +86,15 @@ async def ask(client: AsyncOpenAI, problems: list[Problem], args: argparse.Names
     return list(await asyncio.gather(*map(one, problems)))
 
 
-async def judge(problems: list[Problem], replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+async def judge(problems: Sequence[FunctionTask], replies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Whether each reply's code passes: `passed`, `status` and the end of the `output`."""
     with tempfile.TemporaryDirectory() as empty:
         settings = SandboxSettings(kind="process", concurrency=2)
         sandbox: Sandbox = await open_sandbox(settings, Path(empty), venv_of=ROOT, notice=lambda _: None)
 
-    async def one(problem: Problem, reply: dict[str, Any]) -> dict[str, Any]:
-        script = Test(path="humaneval.py", text=program(problem, code_of(reply["text"])))
-        found = await sandbox.run(SandboxJob(test=script, timeout=CHECK_TIMEOUT))
-        passed = found.passed and found.output.rstrip().endswith(REACHED)
-        return {"passed": passed, "status": found.status, "output": found.tail(8, 2000)}
+    async def one(problem: FunctionTask, reply: dict[str, Any]) -> dict[str, Any]:
+        found = await sandbox.run(job(problem, code_of(reply["text"])))
+        return {"passed": solves(found), "status": found.status, "output": found.tail(8, 2000)}
 
     try:
         return list(await asyncio.gather(*(one(p, r) for p, r in zip(problems, replies, strict=True))))
@@ -136,7 +102,7 @@ async def judge(problems: list[Problem], replies: list[dict[str, Any]]) -> list[
         await sandbox.close()
 
 
-async def measure(model: Path, problems: list[Problem], args: argparse.Namespace) -> dict[str, Any]:
+async def measure(model: Path, problems: Sequence[FunctionTask], args: argparse.Namespace) -> dict[str, Any]:
     """The run's figures; every reply is kept. Raises `EndpointError` where the engine does not come up."""
     KEPT.mkdir(parents=True, exist_ok=True)
     name = f"humaneval-{model.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -157,7 +123,7 @@ async def measure(model: Path, problems: list[Problem], args: argparse.Namespace
         await client.close()
     verdicts = await judge(problems, replies)
     records = [
-        {"task_id": problem["task_id"], **verdict, **reply}
+        {"task_id": problem.id, **verdict, **reply}
         for problem, verdict, reply in zip(problems, verdicts, replies, strict=True)
     ]
     kept = KEPT / f"{name}.jsonl"

@@ -3,43 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from bot.evaluation.tasks import FunctionTask
 from tests.bench import bench_humaneval
-from tests.bench.bench_humaneval import code_of, figures_of, judge, main, program, question, summary
+from tests.bench.bench_humaneval import figures_of, judge, main, summary
 
-PROBLEM = {
-    "task_id": "HumanEval/0",
-    "prompt": "from typing import List\n\n\ndef double(x: int) -> List[int]:\n",
-    "entry_point": "double",
-    "canonical_solution": "    return [x, x]\n",
-    "test": "def check(candidate):\n    assert candidate(2) == [2, 2]\n",
-}
-
-
-@pytest.mark.parametrize(
-    ("reply", "code"),
-    [
-        ("Sure:\n```python\na = 1\n```\nand\n```python\nb = 2\n```", "a = 1"),
-        ("```\nshown\n```\n```Python\na = 1\n```", "a = 1"),
-        ("```\na = 1\n```", "a = 1"),
-        ("```python\na = 1\nb =", "a = 1\nb ="),  # cut short
-        ("a = 1", "a = 1"),
-    ],
+PROBLEM = FunctionTask(
+    id="HumanEval/0",
+    prompt="from typing import List\n\n\ndef double(x: int) -> List[int]:\n",
+    entry_point="double",
+    check="def check(candidate):\n    assert candidate(2) == [2, 2]\n",
 )
-def test_code_is_the_first_python_block(reply: str, code: str):
-    assert code_of(reply) == code
-
-
-def test_the_prompts_imports_are_added_where_the_code_lacks_them():
-    bare = "def double(x: int) -> List[int]:\n    return [x, x]"
-    exec(program(PROBLEM, bare), {})
-    assert program(PROBLEM, bare).count("from typing import List") == 1
-    assert program(PROBLEM, f"from typing import List\n{bare}").count("from typing import List") == 1
-
-
-def test_a_wrong_answer_fails_and_a_main_block_is_not_run():
-    with pytest.raises(AssertionError):
-        exec(program(PROBLEM, "def double(x): return [x]"), {})
-    exec(program(PROBLEM, "def double(x): return [x, x]\nif __name__ == '__main__': raise SystemExit(input())"), {})
 
 
 def test_only_a_program_that_reaches_its_end_passes():
@@ -47,10 +20,6 @@ def test_only_a_program_that_reaches_its_end_passes():
     verdicts = asyncio.run(judge([PROBLEM] * 3, [{"text": reply} for reply in replies]))
     assert [verdict["passed"] for verdict in verdicts] == [True, False, False]
     assert "AssertionError" in verdicts[2]["output"]
-
-
-def test_the_prompt_is_asked_for_in_a_block():
-    assert question(PROBLEM).endswith("-> List[int]:\n```\n")
 
 
 def test_the_floor_is_a_goal_of_the_table():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.solver.coverage import PowerLaw, budget_for, coverage, fit, pass_at_k, precision
+from bot.evaluation.coverage import PowerLaw, budget_for, coverage, fit, pass_at_k, precision
 
 
 @pytest.mark.parametrize("n", range(1, 8))

@@ -1,0 +1,282 @@
+"""`troop eval run`: draw samples, judge them, report; a killed evaluation goes on with the same command."""
+
+import asyncio
+import contextlib
+import hashlib
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bot.cli.solve import SolveOptions, settings_of
+from bot.errors import CheckoutError, EvaluationError
+from bot.evaluation.figures import Figures, Price, text
+from bot.evaluation.repositories import TESTS, Bench, evaluate
+from bot.evaluation.results import costs, figures_of, write
+from bot.evaluation.samples import About, SampleFile
+from bot.evaluation.sampling import Clock, Drawing, draw_functions, together
+from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
+from bot.lifecycle import RunState
+from bot.llm.bundled_engine import configured_engine
+from bot.publish.messages.states import in_words
+from bot.sandbox import open_sandbox
+from bot.sandbox.scratch import ScratchFolder
+from bot.settings import Settings
+from bot.solver.models import open_models
+
+QUIET = 30.0  # seconds between two lines where stderr is no terminal
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What the command line gives beside the settings."""
+
+    source: str
+    out: Path
+    samples: int
+    temperature: float = 0.6
+    max_tokens: int = 1024  # of a reply; functions only
+    limit: int | None = None
+    at_once: int | None = None
+    checkouts: tuple[Path, ...] = ()
+    test_command: tuple[str, ...] = ()
+    price: Price | None = None
+
+
+def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
+    """The options of `troop eval run`, and the environment's settings with those of them on top that are settings."""
+    command = tuple(shlex.split(given["test_command"] or ""))
+    if command and TESTS not in command:
+        raise click.UsageError(f"--test-command must contain {TESTS}, as in 'python -m unittest {TESTS}'")
+    named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image")
+    settings = settings_of(SolveOptions(path=Path(), issue_text="", **{name: given[name] for name in named}))
+    options = EvalOptions(
+        source=given["tasks"],
+        test_command=command,
+        price=Price(prompt=given["price"][0], completion=given["price"][1]) if given["price"] else None,
+        **{
+            name: given[name]
+            for name in ("out", "samples", "temperature", "max_tokens", "limit", "at_once", "checkouts")
+        },
+    )
+    return options, settings
+
+
+async def run(options: EvalOptions, settings: Settings) -> int:
+    """Draw what is missing, judge and keep it, and write the report, also where it is interrupted; the exit status.
+
+    0: all samples are there; 3: some tasks could not be judged here. Raises `EvaluationError`, `EndpointError`,
+    `SandboxError`.
+    """
+    tasks = read_tasks(options.source, settings.models_dir)
+    tasks = spread(tasks, options.limit)
+    console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+    async with contextlib.AsyncExitStack() as stack:
+        url = settings.main.base_url
+        if not url:
+            options.out.mkdir(parents=True, exist_ok=True)
+            url = await stack.enter_async_context(
+                configured_engine(settings, options.out / "engine.log", console.print)
+            )
+        async with open_models(settings, url) as models:
+            name = models.main.name
+        about = _about(options, settings, tasks, name)
+        file = stack.enter_context(SampleFile(options.out, about, [task.id for task in tasks]))
+        if file.done:
+            console.print(f"going on: {file.done:,} of {len(tasks) * options.samples:,} samples are there")
+        teller = stack.enter_context(Teller(console, len(tasks) * options.samples, options.price, file))
+        left_out: list[str] = []
+        try:
+            await _draw(tasks, options, settings, url, file, teller, left_out)
+        except asyncio.CancelledError:  # Ctrl-C
+            teller.say("interrupted; run the same command again to continue")
+            raise
+        finally:
+            teller.close()
+            found = figures_of(tasks, about, options.samples, file, options.price, left_out)
+            write(options.out, found, tasks)
+    _print(found, options.out)
+    return 3 if left_out else 0
+
+
+def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], model: str) -> About:
+    digest = hashlib.sha256("\0".join(task.model_dump_json() for task in tasks).encode()).hexdigest()[:16]
+    functions = isinstance(tasks[0], FunctionTask)
+    return About(
+        tasks=Path(options.source).name,
+        kind="functions" if functions else "repositories",
+        number=len(tasks),
+        digest=digest,
+        model=model,
+        temperature=options.temperature if functions else None,
+        seed=settings.solver.seed,
+        max_tokens=options.max_tokens if functions else None,
+        samples=None if functions else options.samples,
+    )
+
+
+async def _draw(
+    tasks: Sequence[Task],
+    options: EvalOptions,
+    settings: Settings,
+    url: str,
+    file: SampleFile,
+    teller: "Teller",
+    left_out: list[str],
+) -> None:
+    """`left_out` gets what can't be judged here."""
+    functions = [task for task in tasks if isinstance(task, FunctionTask)]
+    if not functions:
+        issues = [task for task in tasks if isinstance(task, RepositoryTask)]
+        return await _draw_repositories(issues, options, settings, url, file, teller, left_out)
+    drawing = Drawing(
+        samples=options.samples,
+        temperature=options.temperature,
+        seed=settings.solver.seed,
+        max_tokens=options.max_tokens,
+        at_once=options.at_once or settings.main.concurrency,
+    )
+    with contextlib.closing(ScratchFolder()) as scratch:
+        sandbox = await open_sandbox(settings.sandbox, scratch.path, notice=teller.say)
+        try:
+            async with open_models(settings, url) as models:
+                await draw_functions(functions, models.main, sandbox, drawing, file, teller.update)
+        finally:
+            await sandbox.close()
+
+
+async def _draw_repositories(
+    tasks: Sequence[RepositoryTask],
+    options: EvalOptions,
+    settings: Settings,
+    url: str,
+    file: SampleFile,
+    teller: "Teller",
+    left_out: list[str],
+) -> None:
+    solver = settings.solver.model_copy(update={"trajectories": options.samples})
+    settings = settings.model_copy(update={"solver": solver})
+    bench = Bench(
+        settings=settings,
+        base_url=url,
+        folder=options.out / "work",
+        checkouts=options.checkouts,
+        test_command=options.test_command,
+        notice=teller.say,
+    )
+    waiting = iter([task for task in tasks if not file.has(task.id, options.samples - 1)])
+    clock = Clock(file.done, len(tasks) * options.samples)
+
+    async def worker() -> None:
+        for task in waiting:
+            try:
+                samples = await evaluate(task, bench, Stage(task.id, teller))
+            except (EvaluationError, CheckoutError) as error:
+                left_out.append(str(error) if str(error).startswith(task.id) else f"{task.id}: {error}")
+                teller.say(f"left out: {left_out[-1]}")
+                continue
+            for sample in samples:
+                file.add(sample)
+            teller.update(file.done, len(tasks) * options.samples, clock.left(file.done))
+
+    await together([worker() for _ in range(options.at_once or 1)])
+
+
+class Stage:
+    """A `contracts.Progress` of one task among several."""
+
+    def __init__(self, task: str, teller: "Teller") -> None:
+        self._task = task
+        self._teller = teller
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        """Returns at once."""
+        self._teller.note(f"{self._task}: {in_words(state)}{f' {done}/{total}' if total else ''}")
+
+
+class Teller:
+    """How far the evaluation is, with the time left and the cost so far: a live line, or a line now and then."""
+
+    def __init__(self, console: Console, total: int, price: Price | None, file: SampleFile) -> None:
+        self._console, self._price, self._file = console, price, file
+        columns = (TimeElapsedColumn(), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._live = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._row = self._live.add_task("", total=total, completed=file.done) if self._live else None
+        self._last = time.monotonic()
+        self._words = ""
+
+    def __enter__(self) -> "Teller":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, done: int, total: int, left: float) -> None:
+        """Samples that are done, of how many; seconds left."""
+        cost = f", cost {self._price.of(self._file.usage):,.4g}" if self._price else ""
+        self._words = f"{duration(left)} left{cost}" if left == left else ""
+        if self._live and self._row is not None:
+            self._live.update(self._row, completed=done, total=total, description=self._words)
+        elif self._due() or done >= total:
+            self._console.print(f"{done:,}/{total:,} samples  {self._words}")
+
+    def note(self, words: str) -> None:
+        """What is going on; not worth a line of its own."""
+        if self._live and self._row is not None:
+            self._live.update(self._row, description=f"{self._words}  {words}".strip())
+        elif self._due():
+            self._console.print(words)
+
+    def say(self, words: str) -> None:
+        """A line of its own."""
+        self._console.print(words)
+
+    def close(self) -> None:
+        """End the live line. Safe to call twice."""
+        if self._live:
+            self._live.stop()
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < QUIET:
+            return False
+        self._last = now
+        return True
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def report(folder: Path, price: Price | None) -> int:
+    """Print the report of a folder again; the exit status. Raises `EvaluationError` where it holds none."""
+    path = folder / "report.json"
+    try:
+        found = Figures.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise EvaluationError(
+            f"there is no report.json in {folder}: `troop eval run ... --out {folder}` makes it"
+        ) from None
+    except ValidationError as error:
+        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
+    if price is not None:
+        found = found.model_copy(update=costs(found, price))
+    _print(found, folder)
+    return 0
+
+
+def _print(found: Figures, folder: Path) -> None:
+    click.echo(text(found))
+    click.echo(f"{folder / 'report.html'} and the files beside it hold it.")

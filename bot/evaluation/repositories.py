@@ -1,0 +1,167 @@
+"""One issue of a benchmark through the whole solver, and its hidden tests on every distinct candidate."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.contracts import Progress, Sandbox
+from bot.errors import EvaluationError
+from bot.evaluation.checkouts import TaskHost
+from bot.evaluation.samples import Sample
+from bot.evaluation.tasks import RepositoryTask
+from bot.git.checkout import check_out
+from bot.git.import_diff import read_patch
+from bot.journal import FileJournal
+from bot.lifecycle import RunState
+from bot.records import Checkout, Execution, FileChange, Patch, Report, SandboxJob, Test, Usage, by_path
+from bot.sanitize import clean_issue
+from bot.settings import Settings
+from bot.solver.pipeline import solve
+from bot.solver.workbench import Notice, open_workbench, unheard
+
+TESTS = "{tests}"
+JUDGING_TIMEOUT = 1800.0  # seconds for the hidden tests on one candidate
+
+_BY_PYTEST = """
+import sys
+import pytest
+
+WANTED = {wanted!r}
+
+
+class Outcomes:
+    def __init__(self):
+        self.good, self.bad = set(), set()
+
+    def pytest_runtest_logreport(self, report):
+        expected = hasattr(report, "wasxfail")
+        if report.failed:
+            self.bad.add(report.nodeid)
+        elif report.when == "call" and (report.passed or expected):
+            self.good.add(report.nodeid)
+
+
+outcomes = Outcomes()
+files = sorted({{name.split("::")[0] for name in WANTED}})
+options = ["-q", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+pytest.main([*options, *files], plugins=[outcomes])
+lacking = [name for name in WANTED if name not in outcomes.good or name in outcomes.bad]
+for name in lacking[:50]:
+    print("does not pass:", name)
+print(len(WANTED) - len(lacking), "of", len(WANTED), "pass")
+assert not lacking
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all tasks are evaluated with."""
+
+    settings: Settings
+    base_url: str  # of the model, where the settings name none
+    folder: Path  # for checkouts and journals
+    checkouts: tuple[Path, ...] = ()
+    test_command: tuple[str, ...] = ()  # argv with `{tests}`; (): pytest by the tests' names
+    venv_of: Path | None = None  # whose `.venv` the process sandbox uses
+    notice: Notice = unheard
+
+
+async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> list[Sample]:
+    """The task's samples, judged. What is killed goes on from its journal.
+
+    Raises `EvaluationError` where the task can't be judged here: its repository is not there, its tests pass without a
+    fix or fail with the reference; `EndpointError` and `SandboxError` as `solve` does.
+    """
+    place = bench.folder / task.id.replace("/", "__")
+    checkout = await check_out(TaskHost(bench.checkouts, task), task.repository, place)
+    opened = open_workbench(
+        bench.settings, checkout, base_url=bench.base_url, venv_of=bench.venv_of or place / "tree", notice=bench.notice
+    )
+    async with opened as workbench:
+        hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None
+        judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else ())
+        await _check(task, checkout, judge)
+        journal = FileJournal(bench.folder / f"{place.name}.journal")
+        try:
+            report = await solve(clean_issue(task.title, task.body), workbench, journal, progress, _anywhere)
+        finally:
+            journal.close()
+        samples = await judged(task, report, judge)
+    journal.path.unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    return samples
+
+
+class Judge:
+    """Runs the hidden tests on a patch."""
+
+    def __init__(
+        self, task: RepositoryTask, command: Sequence[str], sandbox: Sandbox, hidden: tuple[FileChange, ...]
+    ) -> None:
+        self._names = (*task.fail_to_pass, *task.pass_to_pass)
+        self._command = tuple(command)
+        self._sandbox = sandbox
+        self._hidden = hidden
+
+    async def run(self, patch: Patch | None) -> Execution:
+        """The hidden tests on the patch; None: on the base commit. The tests' own files win over the patch's."""
+        files = {change.path: change for change in (*(patch.changes if patch else ()), *self._hidden)}
+        changes = by_path(list(files.values()))
+        if self._command:
+            at = self._command.index(TESTS)
+            argv = (*self._command[:at], *self._names, *self._command[at + 1 :])
+            return await self._sandbox.run(SandboxJob(changes=changes, command=argv, timeout=JUDGING_TIMEOUT))
+        test = Test(path="hidden_tests.py", text=_BY_PYTEST.format(wanted=list(self._names)))
+        return await self._sandbox.run(SandboxJob(changes=changes, test=test, timeout=JUDGING_TIMEOUT))
+
+
+async def _check(task: RepositoryTask, checkout: Checkout, judge: Judge) -> None:
+    """Whether the tests can tell anything here. Raises `EvaluationError`."""
+    if (await judge.run(None)).passed:
+        raise EvaluationError(f"{task.id}: its hidden tests pass without a fix, so they judge nothing")
+    if not task.reference:
+        return
+    execution = await judge.run(await read_patch(checkout, task.reference, f"{task.id}'s reference patch"))
+    if not execution.passed:
+        raise EvaluationError(
+            f"{task.id}: its hidden tests fail with the reference patch ({execution.status}), so this environment "
+            f"can't judge it: {execution.tail(6, 600)}"
+        )
+
+
+async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sample]:
+    """A sample for each trajectory."""
+    verdict = report.verdict
+    of: dict[int, tuple[bool, str, str, bool]] = {}  # by trajectory
+    for number, candidate in enumerate(verdict.ballot.candidates):
+        execution = await judge.run(candidate.patch)
+        chosen = number == verdict.winner
+        for trajectory in candidate.trajectories:
+            of[trajectory] = (execution.passed, execution.status, candidate.patch.diff, chosen)
+    samples: list[Sample] = []
+    for one in report.trajectories:
+        solves, status, diff, chosen = of.get(one.index, (False, one.detail or one.end.value, "", False))
+        usage = Usage() if samples else report.usage
+        samples.append(
+            Sample(
+                task=task.id,
+                sample=one.index,
+                solves=solves,
+                text=diff,
+                status=status,
+                selected=chosen,
+                usage=usage,
+            )
+        )
+    return samples
+
+
+def prediction(task: str, model: str, patch: str) -> str:
+    """One line of SWE-bench's form of predictions."""
+    return json.dumps({"instance_id": task, "model_name_or_path": model, "model_patch": patch}) + "\n"
+
+
+async def _anywhere(state: RunState) -> None:
+    """No database records the stage."""

@@ -1,0 +1,101 @@
+"""The files that an evaluation leaves in its folder.
+
+`samples.jsonl` has every sample; `report.json` and `report.html` have the figures. `predictions.jsonl` is for the
+benchmark's own tools: every completion in HumanEval's form, or each task's selected patch in SWE-bench's, with every
+sample's patch in `all_predictions.jsonl`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bot.evaluation.estimates import Interval, estimate, held_back
+from bot.evaluation.figures import Figures, Price, TaskCount, page
+from bot.evaluation.functions import code_of
+from bot.evaluation.repositories import prediction
+from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
+from bot.evaluation.tasks import Task
+
+
+def figures_of(
+    tasks: Sequence[Task], about: About, wanted: int, file: SampleFile, price: Price | None, left_out: Sequence[str]
+) -> Figures:
+    """The figures of what is there. Tasks that were left out do not count."""
+    counts = dict(zip((task.id for task in tasks), file.counts(), strict=True))
+    gone = {words.partition(":")[0] for words in left_out}
+    kept = [task.id for task in tasks if task.id not in gone]
+    samples = min((counts[task][0] for task in kept), default=0)
+    first = held_back(samples)
+    early = dict(zip((task.id for task in tasks), file.counts(first), strict=True)) if first else {}
+    found = estimate([counts[task] for task in kept], [early[task] for task in kept] if first else None)
+    chosen = _chosen(file.path) if about.kind == "repositories" else {}
+    figures = Figures(
+        about=about,
+        wanted=wanted,
+        estimates=found,
+        selected=_share([chosen.get(task, False) for task in kept]) if about.kind == "repositories" and kept else None,
+        usage=file.usage,
+        left_out=tuple(left_out),
+        tasks=tuple(
+            TaskCount(id=task, samples=counts[task][0], solving=counts[task][1], selected=chosen.get(task))
+            for task in kept
+        ),
+    )
+    return figures.model_copy(update=costs(figures, price)) if price else figures
+
+
+def costs(figures: Figures, price: Price) -> dict[str, float | None]:
+    """The fields that depend on the price."""
+    cost = price.of(figures.usage)
+    solving = sum(task.solving for task in figures.tasks)
+    return {"cost": cost, "cost_of_pass": cost / solving if solving else None}
+
+
+def _share(right: Sequence[bool]) -> Interval:
+    """With Wilson's interval: it also holds where all or none are right."""
+    n, z = len(right), 1.96
+    p = sum(right) / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    return Interval(value=p, low=max(0.0, middle - half), high=min(1.0, middle + half))
+
+
+def _chosen(path: Path) -> dict[str, bool]:
+    """Of each task with a selected patch, whether it solves the task."""
+    return {sample.task: sample.solves for sample in _samples(path) if sample.selected}
+
+
+def write(folder: Path, figures: Figures, tasks: Sequence[Task]) -> None:
+    """All files but the samples, from the samples and the figures."""
+    (folder / "report.json").write_text(figures.model_dump_json(indent=2) + "\n")
+    (folder / "report.html").write_text(page(figures))
+    if figures.about.kind == "functions":
+        _write_completions(folder)
+    else:
+        _write_patches(folder, figures.about.model, tasks)
+
+
+def _write_completions(folder: Path) -> None:
+    """In the form of HumanEval's own harness, which puts them behind the prompt: each defines its function once more,
+    whole.
+    """
+    with (folder / "predictions.jsonl").open("w") as out:
+        for sample in _samples(folder / SAMPLES):
+            out.write(json.dumps({"task_id": sample.task, "completion": f"\n{code_of(sample.text)}\n"}) + "\n")
+
+
+def _write_patches(folder: Path, model: str, tasks: Sequence[Task]) -> None:
+    chosen = {task.id: "" for task in tasks}
+    with (folder / "all_predictions.jsonl").open("w") as out:
+        for sample in _samples(folder / SAMPLES):
+            out.write(prediction(sample.task, model, sample.text))
+            if sample.selected:
+                chosen[sample.task] = sample.text
+    lines = (prediction(task, model, patch) for task, patch in chosen.items())
+    (folder / "predictions.jsonl").write_text("".join(lines))
+
+
+def _samples(path: Path) -> Iterator[Sample]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            yield read_sample(line, f"{path}, line {number}")

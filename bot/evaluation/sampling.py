@@ -1,0 +1,132 @@
+"""Draws the samples that are still missing, judges each, and keeps it."""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+
+from bot.contracts import Model, Sandbox
+from bot.errors import EndpointError, SandboxError, SandboxUnavailable
+from bot.evaluation import functions
+from bot.evaluation.samples import Sample, SampleFile
+from bot.evaluation.tasks import FunctionTask
+from bot.records import Reply
+
+WAVE = 16  # samples of each task before the next wave: an evaluation that is stopped early has all tasks alike
+_JUDGED = 200_000  # verdicts kept, so that an answer that comes again is not run again
+_FAILURES = 3  # in a row, times the calls under way, end the evaluation
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn."""
+
+    samples: int  # of each task
+    temperature: float
+    seed: int
+    max_tokens: int  # of a reply
+    at_once: int
+
+
+Tell = Callable[[int, int, float], None]  # samples done, samples in all, seconds left (not a number: not known)
+
+
+def missing(
+    tasks: Sequence[FunctionTask], samples: int, file: SampleFile, wave: int = WAVE
+) -> Iterator[tuple[FunctionTask, int]]:
+    """What is still to be drawn, wave after wave."""
+    for begin in range(0, samples, wave):
+        for task in tasks:
+            for sample in range(begin, min(begin + wave, samples)):
+                if not file.has(task.id, sample):
+                    yield task, sample
+
+
+async def draw_functions(
+    tasks: Sequence[FunctionTask], model: Model, sandbox: Sandbox, drawing: Drawing, file: SampleFile, tell: Tell
+) -> None:
+    """Draw, judge and keep all missing samples, `at_once` at a time.
+
+    Raises `EndpointError`, also where call after call fails, and `SandboxUnavailable`.
+    """
+    total = len(tasks) * drawing.samples
+    clock = Clock(file.done, total)
+    judge = _Judge(sandbox)
+    waiting = missing(tasks, drawing.samples, file)
+    failures = 0
+
+    async def worker() -> None:
+        nonlocal failures
+        for task, sample in waiting:
+            asked = functions.call(
+                task, sample, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens
+            )
+            reply = await model.reply(asked)
+            if reply.failed and not reply.overflowed:
+                failures += 1
+                if failures >= _FAILURES * drawing.at_once:
+                    raise EndpointError(f"the endpoint fails again and again: {reply.text}")
+                continue  # not kept: the next start draws it
+            failures = 0
+            file.add(await judge.sample(task, sample, reply))
+            tell(file.done, total, clock.left(file.done))
+
+    await together([worker() for _ in range(drawing.at_once)])
+
+
+async def together(works: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run all side by side to their end; where one fails, or this is cancelled, all are ended first."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Judge:
+    """Runs the check of each distinct answer once."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._known: OrderedDict[bytes, tuple[bool, str]] = OrderedDict()
+
+    async def sample(self, task: FunctionTask, sample: int, reply: Reply) -> Sample:
+        solves, status = False, "the prompt does not fit the window"
+        if not reply.failed:
+            code = functions.code_of(reply.text)
+            solves, status = await self._verdict(task, code)
+            if reply.cut_off:
+                status += ", cut off at the token limit"
+        return Sample(task=task.id, sample=sample, solves=solves, text=reply.text, status=status, usage=reply.usage)
+
+    async def _verdict(self, task: FunctionTask, code: str) -> tuple[bool, str]:
+        key = hashlib.sha256(f"{task.id}\0{code}".encode()).digest()
+        if key in self._known:
+            return self._known[key]
+        try:
+            execution = await self._sandbox.run(functions.job(task, code))
+        except SandboxUnavailable:
+            raise
+        except SandboxError as error:
+            return False, str(error)
+        verdict = functions.solves(execution), execution.status
+        self._known[key] = verdict
+        if len(self._known) > _JUDGED:
+            self._known.popitem(last=False)
+        return verdict
+
+
+class Clock:
+    """How long the rest takes, by the pace since the start."""
+
+    def __init__(self, before: int, total: int) -> None:
+        self._started, self._before, self._total = time.monotonic(), before, total
+
+    def left(self, done: int) -> float:
+        """Seconds; not a number before the first sample."""
+        drawn = done - self._before
+        return (time.monotonic() - self._started) / drawn * (self._total - done) if drawn else float("nan")
