@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from bot.errors import EvaluationError
+from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile
+from bot.records import Usage
+
+ABOUT = About(tasks="t", kind="functions", number=2, digest="d", model="m", temperature=0.6, seed=0, max_tokens=9)
+
+
+def sample(task: str, number: int, solves: bool = False) -> Sample:
+    return Sample(task=task, sample=number, solves=solves, text="x" * 1000, usage=Usage(calls=1, completion_tokens=5))
+
+
+def test_what_was_added_is_there_after_a_restart(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a", "b"]) as file:
+        file.add(sample("a", 0, True))
+        file.add(sample("b", 3))
+    with SampleFile(tmp_path, ABOUT, ["a", "b"]) as file:
+        assert file.done == 2
+        assert file.has("a", 0)
+        assert file.has("b", 3)
+        assert not file.has("b", 2)
+        assert not file.has("a", 99)
+        assert file.counts() == [(1, 1), (1, 0)]
+        assert file.counts(2) == [(1, 1), (0, 0)]
+        assert file.usage.completion_tokens == 10
+
+
+def test_a_line_that_a_kill_cut_off_is_drawn_again(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        file.add(sample("a", 0))
+        file.add(sample("a", 1))
+    path = tmp_path / SAMPLES
+    path.write_bytes(path.read_bytes()[:-20])
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        assert file.counts() == [(1, 0)]
+        file.add(sample("a", 1, True))
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        assert file.counts() == [(2, 1)]
+
+
+def test_another_evaluation_is_not_mixed_in(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a"]):
+        pass
+    with pytest.raises(EvaluationError, match=r"temperature was 0\.6, seed was 0\): give another --out"):
+        SampleFile(tmp_path, ABOUT.model_copy(update={"temperature": 1.0, "seed": 1}), ["a"])
+    with SampleFile(tmp_path, ABOUT, ["a"]):  # the refusal let go of the file
+        pass
+
+
+def test_two_at_once_are_told_apart(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a"]), pytest.raises(EvaluationError, match="another evaluation writes"):
+        SampleFile(tmp_path, ABOUT, ["a"])
+
+
+@pytest.mark.parametrize(("line", "said"), [(b"{}\n", "line 1"), (b'{"task": "z"}\n', "line 1"), (b"\xff\n", "line 1")])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, line: bytes, said: str):
+    (tmp_path / SAMPLES).write_bytes(line)
+    with pytest.raises(EvaluationError, match=said):
+        SampleFile(tmp_path, ABOUT, ["a"])
+
+
+def test_a_sample_of_an_unknown_task_is_refused(tmp_path: Path):
+    (tmp_path / SAMPLES).write_text(sample("z", 0).model_dump_json() + "\n")
+    with pytest.raises(EvaluationError, match="z, which is not among the tasks"):
+        SampleFile(tmp_path, ABOUT, ["a"])
+
+
+def test_memory_does_not_grow_with_the_replies(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        for number in range(2000):
+            file.add(sample("a", number))
+        assert sum(len(marks) for marks in file._marks) == 2000
