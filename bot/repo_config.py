@@ -14,6 +14,7 @@ setup = "bundle install"        # run once, with network, when the image is prep
 
 [context]
 exclude = ["docs/**"]           # files that are left out
+read = "all"                    # every file is read; "listed": those that the model names from the list of paths
 
 [run]
 trajectories = 20               # at most as many as the server samples
@@ -26,7 +27,7 @@ import re
 import shlex
 import tomllib
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -49,6 +50,7 @@ class RepoConfig(Record):
     image: str = ""
     setup: str = ""  # a shell command line, run in the image while it is prepared
     exclude: tuple[str, ...] = ()  # glob patterns
+    read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None
 
 
@@ -123,6 +125,7 @@ class _Sandbox(_Table):
 
 class _Context(_Table):
     exclude: Annotated[list[Annotated[_Line, AfterValidator(_pattern)]], Field(max_length=1000)] = []
+    read: Literal["", "listed", "all"] = ""
 
 
 class _Run(_Table):
@@ -141,7 +144,7 @@ _ALLOWED = {
     (): "[test], [scripts], [sandbox], [context], [run]",
     ("test",): "command, timeout",
     ("sandbox",): "image, setup",
-    ("context",): "exclude",
+    ("context",): "exclude, read",
     ("run",): "trajectories",
 }
 
@@ -167,6 +170,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         image=file.sandbox.image,
         setup=file.sandbox.setup,
         exclude=tuple(file.context.exclude),
+        read=file.context.read,
         trajectories=file.run.trajectories,
     )
 
@@ -237,6 +241,8 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
         drop("scripts", {}, forbidden("scripts", "scripts"))
     if config.exclude and "context" not in may:
         drop("exclude", (), forbidden("context.exclude", "context"))
+    if config.read and "context" not in may:
+        drop("read", "", forbidden("context.read", "context"))
     if config.setup and "setup" not in may:
         drop("setup", "", forbidden("sandbox.setup", "setup"))
     if config.image and config.image not in (settings.sandbox.image, *settings.sandbox.images_allowed):

@@ -58,6 +58,8 @@ class SolverSettings(BaseModel):
     trajectories: int = Field(10, gt=0, le=4096)
     seed: int = 0
     token_budget: int = Field(0, ge=0)  # prompt and completion tokens of a run; 0: no limit
+    # How files are chosen. listed: the model names from the list of paths what is read; read all: every file is read.
+    context: Literal["listed", "read all"] = "listed"
     relevance_max_file_tokens: int = Field(100_000, gt=0)
     relevance_max_files: int = Field(2_000, gt=0)  # files that the relevance model reads, best lexical match first
     relevance_output_tokens: int = Field(4096, gt=0)

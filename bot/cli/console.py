@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from bot.publish.messages.count import by_stage
 from bot.publish.messages.reason import reason
 from bot.publish.messages.words import counted
 from bot.records import Outcome, Report
@@ -23,6 +24,8 @@ def print_report(report: Report, console: Console) -> None:
         f"{usage.completion_tokens:,} generated, {report.wall_seconds:.1f} s",
         highlight=False,
     )
+    if stages := by_stage(report):
+        console.print(f"tokens by stage: {stages}", highlight=False)
     console.print(f"[bold]{verdict.outcome.value}[/bold]: ", end="")
     console.print(reason(report), markup=False, highlight=False)
     if verdict.outcome is Outcome.SOLVED and verdict.winner is not None:

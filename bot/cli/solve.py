@@ -171,7 +171,11 @@ def as_object(report: Report) -> dict[str, object]:
             for test, fails in zip(ballot.tests, ballot.fails_on_base, strict=True)
         ],
         "matrix": [list(row) for row in ballot.cells],
-        "usage": usage | {"model_seconds": round(report.usage.seconds, 3)},
+        "usage": usage
+        | {
+            "model_seconds": round(report.usage.seconds, 3),
+            "stages": {stage: used.model_dump() for stage, used in report.usage_by_stage.items()},
+        },
         "model": report.model,
     }
 

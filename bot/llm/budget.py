@@ -8,9 +8,17 @@ import asyncio
 import contextlib
 
 from bot.contracts import Model
+from bot.lifecycle import RunState
 from bot.llm.journaled import ModelLayer
 from bot.records import FinishReason, ModelCall, Reply, Usage
 
+_STAGES = {  # by the first part of a call's key
+    "listing": RunState.CONTEXT,
+    "relevance": RunState.CONTEXT,
+    "ranking": RunState.CONTEXT,
+    "trajectory": RunState.TRAJECTORIES,
+    "selection": RunState.SELECTION,
+}
 AT_ONCE = 64  # concurrent calls of a run with a budget; it may exceed the budget by the tokens of so many calls
 
 
@@ -18,10 +26,21 @@ class Budget:
     """The tokens that one run has used, prompt and completion, of at most `limit` (0: no limit)."""
 
     def __init__(self, limit: int = 0) -> None:
-        self.usage = Usage()
+        self.by_stage: dict[str, Usage] = {}
         self.limit = limit
         self.refused = 0  # calls
         self.slots = asyncio.Semaphore(AT_ONCE) if limit else contextlib.nullcontext()
+
+    @property
+    def usage(self) -> Usage:
+        """Of all stages."""
+        return sum(self.by_stage.values(), Usage())
+
+    def add(self, key: str, usage: Usage) -> None:
+        """Count what the call with that key used."""
+        first = key.partition("/")[0]
+        stage = _STAGES.get(first, first)
+        self.by_stage[stage] = self.by_stage.get(stage, Usage()) + usage
 
     @property
     def spent(self) -> bool:
@@ -54,7 +73,7 @@ class MeteredModel(ModelLayer):
     async def reply(self, call: ModelCall) -> Reply:
         async with self._budget.slots:
             reply = await self._model.reply(call)
-            self._budget.usage += reply.usage
+            self._budget.add(call.key, reply.usage)
         return reply
 
 

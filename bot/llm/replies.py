@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from bot.llm.elements import FINE, REPLACE, SEARCH, Element, elements, finished, untagged
+from bot.llm.readings import named_paths
 from bot.llm.test_script import completed
 from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Redefine, Replace
 from bot.patch.matching import unnumbered
-from bot.patch.paths import normalised
 from bot.patch.redefine import defines
 from bot.records import Record, Reply, Test
 
@@ -80,23 +80,9 @@ def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
     """The known paths in the order in which the last `<ranking>` (else the whole reply) names them."""
     text = _text(reply)
     inner = re.findall(r"<ranking\s*>(.*?)(?:</ranking\s*>|(?=<ranking\s*>)|\Z)", text, re.DOTALL)
-    full = set(known)
-    names: dict[str, list[str]] = {}
-    for path in known:
-        names.setdefault(PurePosixPath(path).name, []).append(path)
-    paths: dict[str, None] = {}
-    for line in (inner[-1] if inner else text).split("\n"):
-        cleaned = re.sub(r"^\s*(?:[-*+]|\d+[.):])?\s*", "", line).strip().strip("`\"'*")
-        words = [cleaned, *(word.strip("`\"'*,:;()") for word in cleaned.split())]
-        for word in words:
-            bare = normalised(word)
-            same_name = names.get(PurePosixPath(bare).name, []) if "/" not in bare else []
-            meant = bare if bare in full else same_name[0] if len(same_name) == 1 else None
-            if meant:
-                paths.setdefault(meant)
-                break
+    paths = named_paths((inner[-1] if inner else text).split("\n"), known)
     if paths:
-        return Ranking(paths=tuple(paths))
+        return Ranking(paths=paths)
     return _missing(reply, "no <ranking> found" if not inner else "the <ranking> names no file that was shown")
 
 

@@ -3,6 +3,8 @@
 import enum
 from datetime import datetime
 
+from pydantic import Field
+
 from bot.records.execution import Execution, Test
 from bot.records.issue import Issue
 from bot.records.record import Record
@@ -242,6 +244,7 @@ class Report(Record):
     context: Context
     trajectories: tuple[Trajectory, ...]
     usage: Usage
+    usage_by_stage: dict[str, Usage] = Field(default_factory=dict)  # empty in reports of earlier versions
     wall_seconds: float
     model: str = ""
     base_commit: str = ""

@@ -33,6 +33,7 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _NAMED_WEIGHT = 4.0  # of a word that is code in the issue; a plain word has 1
 _COMMON_WEIGHT = 0.1
+_NAMED = 5.0  # the least path match that is more than a word in common
 
 
 def terms(issue: Issue) -> dict[str, float]:
@@ -83,6 +84,11 @@ def _path_match(path: str, named: str) -> float:
     if len(stem) > 3 and stem.lower() not in _COMMON and re.search(rf"(?<!\w){re.escape(stem)}(?!\w)", named):
         return 2.0
     return 0.0
+
+
+def is_named(path: str, text: str) -> bool:
+    """Whether the text names the file: by its path, as a dotted module, or by the file's name."""
+    return _path_match(path, text) >= _NAMED
 
 
 def rank(issue: Issue, files: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:

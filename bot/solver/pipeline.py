@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
+from pydantic import Field
+
 from bot.contracts import Journal, Model, Progress
 from bot.errors import CheckoutError, EndpointError
 from bot.journal import PrefixedJournal, once
@@ -47,6 +49,7 @@ class ReadContext(Record):
 
     context: Context
     usage: Usage
+    by_stage: dict[str, Usage] = Field(default_factory=dict)  # empty in entries of earlier versions
 
 
 class Started(Record):
@@ -128,6 +131,7 @@ class _Run:
             context=context,
             trajectories=trajectories,
             usage=self._budget.usage,
+            usage_by_stage=self._budget.by_stage,
             wall_seconds=0.0,
             model=self._bench.models.main.name,
             base_commit=checkout.commit,
@@ -163,10 +167,10 @@ class _Run:
                 exclude=self._bench.config.exclude,
                 environment=for_models(there, self._declared),
             )
-            return ReadContext(context=context, usage=self._budget.usage)
+            return ReadContext(context=context, usage=self._budget.usage, by_stage=self._budget.by_stage)
 
         found = await once(self._journal, key, ReadContext, make)
-        self._budget.usage = found.usage
+        self._budget.by_stage = dict(found.by_stage) or {RunState.CONTEXT: found.usage}
         return found.context
 
     async def _sample(self, context: Context, there: Survey) -> tuple[Context, tuple[Trajectory, ...]]:

@@ -36,6 +36,16 @@ ON_CPU: dict[str, float | int] = {
     "selection_calls": 4,
 }
 
+# Where the model names from a list what is read: what it reads is excerpts, and what it is shown is what matters, since
+# each call of each trajectory pays for it and the rest is a command away. Replaces defaults only.
+LISTED: dict[str, float | int] = {
+    "relevance_max_file_tokens": 3_000,
+    "rankings": 1,
+    "context_tokens": 24_000,
+}
+_SHOWN_FIRST, _SHOWN = 8_000, 4_000  # tokens of the most important file, and of each other one, that are shown at most
+_HOTTER = 0.4  # added to the temperature of each ranking after the first
+
 
 class ResolvedSolver(Record):
     """The numbers of a run, and flags for what suits its model. Stages ask for a flag, not for the profile.
@@ -52,6 +62,22 @@ class ResolvedSolver(Record):
         return self.profile == "compact"
 
     # -- reading the repository
+
+    @property
+    def lists_first(self) -> bool:
+        """Whether the model names from the list of paths what is read. A small one chooses worse than the words do."""
+        return not self._compact and not self.small and self.settings.context == "listed"
+
+    def file_tokens(self, place: int) -> int:
+        """Tokens of the file at that place of the ranking (from 0) that are shown at most."""
+        if not self.lists_first:
+            return self.settings.context_tokens
+        return _SHOWN_FIRST if place == 0 else _SHOWN
+
+    def ranking_temperature(self, number: int) -> float:
+        """Of the ranking with that number (from 1): several at temperature 0 would be one."""
+        usual = self.settings.relevance_temperature
+        return usual if self._compact else min(1.0, usual + _HOTTER * (number - 1))
 
     @property
     def keeps_best_match(self) -> bool:
@@ -159,7 +185,8 @@ def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
         profile = "compact" if compact else "full"
     else:
         profile = settings.profile
-    numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else {}
+    listed = LISTED if settings.context == "listed" else {}
+    numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else listed
     chosen = {name: value for name, value in numbers.items() if name not in settings.model_fields_set}
     settings = settings.model_copy(update=chosen)
     return ResolvedSolver(profile=profile, settings=settings, small=profile == "full" and model.on_cpu)

@@ -71,5 +71,6 @@ async def open_workbench(
 
 def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSettings:
     """The settings of a run: the server's, with what the repository may set of its own."""
-    own = {"trajectories": config.trajectories, "own_tests_timeout": config.test_timeout}
+    read = {"all": "read all", "listed": "listed"}.get(config.read)
+    own = {"trajectories": config.trajectories, "own_tests_timeout": config.test_timeout, "context": read}
     return settings.model_copy(update={name: value for name, value in own.items() if value is not None})

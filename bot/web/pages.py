@@ -16,6 +16,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import ValidationError
 
 from bot.lifecycle import ACTIVE, STAGES
+from bot.publish.messages.count import by_stage
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.reason import reason
 from bot.publish.messages.states import in_words
@@ -118,6 +119,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
             run=run,
             report=report,
             reason=reason(report) if report else "",
+            by_stage=by_stage(report) if report else "",
             obstacles=[words_of(obstacle) for obstacle in report.obstacles] if report else [],
             in_words=in_words,
             counted=counted,

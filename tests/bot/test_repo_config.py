@@ -25,6 +25,7 @@ bundle install
 
 [context]
 exclude = ["docs/**", "*.lock"]
+read = "all"
 
 [run]
 trajectories = 5
@@ -45,6 +46,7 @@ def test_every_key() -> None:
         image="ruby:3.3",
         setup="apt-get install -y ruby\nbundle install\n",
         exclude=("docs/**", "*.lock"),
+        read="all",
         trajectories=5,
     )
 
@@ -82,6 +84,7 @@ def test_an_empty_file_sets_nothing(text: str) -> None:
         ("[scripts]\nrb = 'ruby {script}'", "scripts.rb", 2, "endings look like"),
         ("[sandbox]\nimage = 'x --privileged'", "sandbox.image", 2, "not an image's name"),
         ("[sandbox]\nimage = '-v/:/x'", "sandbox.image", 2, "not an image's name"),
+        ("[context]\nread = 'some'", "context.read", 2, "'listed' or 'all'"),
         ("[context]\nexclude = 'docs'", "context.exclude", 2, "valid list"),
         ("[context]\nexclude = ['a', '../b']", "context.exclude.1", 2, "relative to the repository's root"),
         ("[context]\nexclude = ['/etc']", "context.exclude.0", 2, "relative to the repository's root"),
@@ -157,6 +160,7 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
         "test.timeout",
         "scripts",
         "context.exclude",
+        "context.read",
         "sandbox.setup",
         "sandbox.image",
         "run.trajectories",
@@ -173,7 +177,7 @@ def test_attack_29_each_permission_is_its_own(kept: str) -> None:
         == {
             "test": {"test_command", "test_timeout"},
             "scripts": {"scripts"},
-            "context": {"exclude"},
+            "context": {"exclude", "read"},
             "trajectories": {"trajectories"},
             "setup": {"setup"},
         }[kept]

@@ -160,6 +160,13 @@ def _glyph(cell: bool | None) -> str:
     return {True: PASS, False: FAIL, None: UNKNOWN}[cell]
 
 
+def by_stage(report: Report) -> str:
+    """The tokens of each stage and their share, such as `context 1,200 (12%), ...`; "" where they are not known."""
+    sizes = {stage: u.prompt_tokens + u.completion_tokens for stage, u in report.usage_by_stage.items()}
+    total = sum(sizes.values())
+    return ", ".join(f"{stage} {size:,} ({100 * size / total:.0f}%)" for stage, size in sizes.items() if size)
+
+
 def costs(report: Report) -> str:
     """What was done and what it cost, as a list."""
     ends = {end: sum(t.end is end for t in report.trajectories) for end in TrajectoryEnd}
@@ -173,6 +180,7 @@ def costs(report: Report) -> str:
             "Tokens",
             f"{computed:,} computed, {usage.cached_tokens:,} from the cache, {usage.completion_tokens:,} generated",
         ),
+        ("By stage", by_stage(report)),
         ("Time", f"{duration(report.wall_seconds)}, and {duration(usage.seconds)} of model time"),
         ("Model", f"{inline(report.model or 'unnamed')}, {counted(usage.calls, 'call')}"),
         (
@@ -185,7 +193,7 @@ def costs(report: Report) -> str:
         rows.append(("Selection", f"{counted(len(report.verdict.selection_tests), 'test')} written to choose"))
     if report.base_commit:
         rows.append(("Base", inline(report.base_commit[:12])))
-    return "\n".join(f"- **{name}**: {value}" for name, value in rows)
+    return "\n".join(f"- **{name}**: {value}" for name, value in rows if value)
 
 
 def warnings(report: Report, flagged: Sequence[str] = ()) -> str:

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from bot.cli.console import MATRIX_LIMIT, SHOWN, print_report
 from bot.publish.messages.reason import reason
-from bot.records import Report
+from bot.records import Report, Usage
 from tests.bot.sample import report
 
 
@@ -25,6 +25,13 @@ def test_the_count_of_a_solved_run() -> None:
     assert f"solved: {reason(made)}" in " ".join(text.split())
     assert "+    return max(low, min(x, high))" in text
     assert text.count("→") == 1
+
+
+def test_the_tokens_of_each_stage() -> None:
+    stages = {"context": Usage(prompt_tokens=900, completion_tokens=100), "selection": Usage(prompt_tokens=1_000)}
+    text = shown(report().model_copy(update={"usage_by_stage": stages}))
+    assert "tokens by stage: context 1,000 (50%), selection 1,000 (50%)" in text
+    assert "by stage" not in shown(report())
 
 
 def test_an_abstention_shows_the_diffs_of_the_best() -> None:

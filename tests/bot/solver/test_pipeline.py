@@ -89,6 +89,11 @@ async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(chec
             continue
     assert resumed.verdict == whole.verdict
     assert resumed.usage.model_dump(exclude={"seconds"}) == whole.usage.model_dump(exclude={"seconds"})
+    assert list(whole.usage_by_stage) == ["context", "trajectories"]
+    assert sum(used.prompt_tokens for used in whole.usage_by_stage.values()) == whole.usage.prompt_tokens
+    assert {stage: used.prompt_tokens for stage, used in resumed.usage_by_stage.items()} == {
+        stage: used.prompt_tokens for stage, used in whole.usage_by_stage.items()
+    }
     asked = [key for model in models for key in model.keys]
     assert len(asked) == len(set(asked)) == whole.usage.calls
 
@@ -216,7 +221,7 @@ async def test_a_window_that_is_smaller_than_thought_chooses_the_files_again(che
         endpoint.refuse_when = too_long
         settings = Settings(_env_file=None, main=ModelSettings(base_url=endpoint.base_url, retries=0))
         async with open_models(settings) as models:
-            chosen = SolverSettings(trajectories=2)
+            chosen = SolverSettings(trajectories=2, context="read all")
             bench = Workbench(checkout, models, FakeSandbox(), chosen, notice=noticed.append)
             report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
     assert report.verdict.outcome is Outcome.SOLVED

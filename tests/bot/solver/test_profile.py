@@ -1,7 +1,7 @@
 import pytest
 
 from bot.settings import SolverSettings
-from bot.solver.profile import ON_CPU, resolve
+from bot.solver.profile import LISTED, ON_CPU, resolve
 from tests.scripted import ScriptedModel
 
 
@@ -30,8 +30,21 @@ def test_compact_replaces_defaults_and_nothing_that_was_set() -> None:
     assert (chosen.temperature, chosen.test_calls, chosen.edit_calls) == (0.5, 8, 6)
 
 
-def test_full_keeps_the_settings() -> None:
-    assert resolve(SolverSettings(), model("m", 131_072)).settings == SolverSettings()
+def test_full_keeps_the_settings_but_for_what_a_list_of_paths_saves() -> None:
+    assert (
+        resolve(SolverSettings(), model("m", 131_072)).settings.model_dump() == SolverSettings().model_dump() | LISTED
+    )
+    whole = SolverSettings(context="read all")
+    assert resolve(whole, model("m", 131_072)).settings == whole
+    chosen = SolverSettings(context_tokens=50_000, rankings=3)
+    kept = resolve(chosen, model("m", 131_072)).settings
+    assert (kept.context_tokens, kept.rankings, kept.relevance_max_file_tokens) == (50_000, 3, 3_000)
+
+
+def test_several_rankings_differ_in_temperature() -> None:
+    full, compact = (resolve(SolverSettings(), model(name, 131_072)) for name in ("m", "capuchin"))
+    assert len({full.ranking_temperature(number) for number in (1, 2, 3)}) == 3
+    assert {compact.ranking_temperature(number) for number in (1, 2, 3)} == {0.0}
 
 
 def test_on_a_cpu_an_able_model_is_asked_for_less() -> None:
@@ -46,7 +59,7 @@ def test_on_a_cpu_an_able_model_is_asked_for_less() -> None:
 
 
 def test_room_in_the_window() -> None:
-    large = resolve(SolverSettings(), model("m", 262_144))
+    large = resolve(SolverSettings(context="read all"), model("m", 262_144))
     assert (large.reply_tokens(262_144), large.context_tokens(262_144, 500)) == (16_384, 128_000)
     assert (large.reply_tokens(16_384), large.context_tokens(16_384, 500)) == (4096, 16_384 - 2 * 4096 - 500)
     assert large.context_tokens(1000, 5000) == 0

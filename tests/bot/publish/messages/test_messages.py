@@ -10,7 +10,7 @@ from bot.forge.markers import ANY_MARKER, answer_marker, issue_marker, issue_of
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages import alternatives, answers, count, pull_request, states, status, words
 from bot.publish.messages.labels import Labels
-from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test
+from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test, Usage
 from bot.records import Ending as End
 from bot.sanitize import BODY_LIMIT, outgoing
 from tests.bot.sample import GOOD, fix, issue, patch, report
@@ -104,6 +104,13 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     assert "- **Time**: 2 min 10 s, and 5 min 12 s of model time" in lines
     assert "assert clamp(0 - 9, 0, 5) == 0" in body
     assert "assert clamp(3 - 9, 0, 5) == 0" not in body  # passes on the base commit: no vote
+
+
+def test_the_tokens_of_each_stage_are_told() -> None:
+    assert "By stage" not in pull_request.body(report()), "a report of an earlier version"
+    stages = {"context": Usage(prompt_tokens=900, completion_tokens=100), "trajectories": Usage(prompt_tokens=3_000)}
+    body = pull_request.body(report().model_copy(update={"usage_by_stage": stages}))
+    assert "- **By stage**: context 1,000 (25%), trajectories 3,000 (75%)" in body.split("\n")
 
 
 def test_it_renders_as_tables_and_folds() -> None:

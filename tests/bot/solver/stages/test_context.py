@@ -33,7 +33,7 @@ def repository(root: Path, files: Mapping[str, str | bytes]) -> Path:
 async def context_of(
     root: Path, model: Any, *, issue: Issue = ISSUE, window: int = 131_072, exclude: Sequence[str] = (), **settings: Any
 ) -> Context:
-    solver = resolve(SolverSettings(**{"profile": "full", **settings}), model)
+    solver = resolve(SolverSettings(**{"profile": "full", "context": "read all", **settings}), model)
     return await build_context(issue, checkout_of(root), Models(model, model), solver, FakeProgress(), exclude=exclude)
 
 
