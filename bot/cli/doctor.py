@@ -13,7 +13,7 @@ import httpx
 
 from bot.errors import ModelMissing, SandboxUnavailable, SettingsError
 from bot.llm.published_models import CATALOGUE, locate
-from bot.settings import Settings, read_settings, unknown_variables
+from bot.settings import Settings, misspelt, read_settings
 
 Level = Literal["ok", "optional", "missing"]
 
@@ -40,10 +40,8 @@ def examine() -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("settings", "missing", str(error))
         return
-    if unknown := unknown_variables():
-        yield Finding(
-            "settings", "optional", f"unknown variables: {', '.join(unknown)}", "bot/settings.py lists every variable"
-        )
+    if wrong := misspelt():
+        yield Finding("settings", "missing", "; ".join(wrong), "docs/settings.md lists every variable")
     else:
         yield Finding("settings", "ok", "read from the environment and .env")
     for of_settings in (_published, _endpoint, _database, _redis, _github):

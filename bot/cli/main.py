@@ -23,7 +23,7 @@ def cli(verbose: bool) -> None:
     """Turn a labelled issue into a pull request: sample many fixes, let tests vote, show the result.
 
     Start with `troop doctor`, then `troop demo`, then `troop solve` on a checkout of your own. Settings are environment
-    variables TROOP_... or a .env file; bot/settings.py lists them.
+    variables TROOP_... or a .env file; docs/settings.md lists them, `troop config` shows them.
     """
     level = logging.INFO if verbose else logging.WARNING
     for noisy in ("httpx", "httpx2", "alembic", "uvicorn", "openai", "urllib3"):
@@ -37,6 +37,31 @@ def doctor() -> None:
     from bot.cli.doctor import report
 
     raise SystemExit(report(click.echo))
+
+
+@cli.command()
+@click.option("--markdown", is_flag=True, help="Print docs/settings.md instead: every setting with its default.")
+@click.option("--all", "every", is_flag=True, help="Also settings that have their default.")
+def config(markdown: bool, every: bool) -> None:
+    """Print the settings with their values and where each comes from. No secret is shown."""
+    from bot.settings import misspelt, read_settings
+    from bot.settings.reference import markdown as reference
+    from bot.settings.sources import origins
+
+    if markdown:
+        click.echo(reference(), nl=False)
+        return
+    try:
+        for origin in origins(read_settings()):
+            if every or origin.source != "default":
+                click.echo(f"{origin.variable.name}={origin.value}  [{origin.source}]")
+        wrong = misspelt()
+    except TroopError as error:
+        click.echo(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+    for sentence in wrong:
+        click.echo(f"troop: {sentence}", err=True)
+    raise SystemExit(1 if wrong else 0)
 
 
 @cli.command()

@@ -19,6 +19,7 @@ from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bot.errors import ForgeError, RateLimited, Refused, SettingsError
+from bot.forge.app_key import app_key
 from bot.settings import Settings
 
 T = TypeVar("T")
@@ -75,6 +76,11 @@ class GitHubApi:
         if installation_id is None and not settings.token.get_secret_value():
             raise SettingsError("there is neither an App's installation nor TROOP_TOKEN; set one of them")
 
+    @property
+    def is_app(self) -> bool:
+        """Whether an App's installation is used, not the operator's token."""
+        return self._installation_id is not None
+
     # -- one act, retried until it succeeds
 
     async def act(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
@@ -106,6 +112,13 @@ class GitHubApi:
             ) from error
         except requests.RequestException as error:
             raise _Trouble(f"GitHub did not answer ({what}): {type(error).__name__}; tried again later") from error
+        except RuntimeError as error:
+            if "redirected" not in str(error):
+                raise
+            # PyGithub's refusal to take the token to another host or scheme.
+            raise Refused(
+                f"GitHub's API redirects to another host ({what}), which gets no token; correct TROOP_GITHUB_URL"
+            ) from error
         except (ValueError, LookupError, TypeError, AssertionError) as error:
             # The answer was cut off, or comes from a proxy.
             raise _Trouble(
@@ -186,7 +199,7 @@ class GitHubApi:
 
     def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
-        app = Auth.AppAuth(self._settings.app_id, _private_key(self._settings))
+        app = Auth.AppAuth(self._settings.app_id, app_key(self._settings))
         url = f"/app/installations/{self._installation_id}/access_tokens"
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
 
@@ -196,6 +209,17 @@ class GitHubApi:
         answer = self._with_client(app, post)
         end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
         return str(answer["token"]), end.timestamp()
+
+    async def app_slug(self) -> str:
+        """The App's name in addresses; its login is `SLUG[bot]`. Use it within `act`.
+
+        https://docs.github.com/rest/apps/apps#get-the-authenticated-app
+        """
+        app = Auth.AppAuth(self._settings.app_id, app_key(self._settings))
+        answer = await asyncio.to_thread(
+            self._with_client, app, lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1]
+        )
+        return str(answer["slug"])
 
     def _with_client(self, auth: Auth.Auth, call: Callable[[Github], T]) -> T:
         # A client of its own for each call: PyGithub's is not safe to use from several threads.
@@ -225,18 +249,6 @@ def path_of(repository: str, *parts: str | int) -> str:
     """`/repos/OWNER/NAME/...`, each part quoted."""
     owner, _, name = repository.partition("/")
     return "/".join(["/repos", *(quote(str(part), safe="") for part in (owner, name, *parts))])
-
-
-def _private_key(settings: Settings) -> str:
-    text = settings.private_key.get_secret_value()
-    if not text and settings.private_key_file is not None:
-        try:
-            text = settings.private_key_file.read_text()
-        except OSError as error:
-            raise SettingsError(f"TROOP_PRIVATE_KEY_FILE can't be read: {error}") from error
-    if not text:
-        raise SettingsError("set TROOP_PRIVATE_KEY or TROOP_PRIVATE_KEY_FILE; the App's settings on GitHub make a key")
-    return text.replace("\\n", "\n")  # many hosts store it on one line
 
 
 # -- answers ----------------------------------------------------------------------------------------

@@ -22,14 +22,19 @@ class GitHubForge(GitHubHost, GitHubTracker):
     ) -> None:
         """`secrets`: what nothing that is written may hold; None: all that the settings hold."""
         api = api or GitHubApi(settings, installation_id)
-        login = settings.own_login(as_app=installation_id is not None)
         secrets = settings.secrets() if secrets is None else secrets
-        GitHubHost.__init__(self, settings, api, author_of(settings, login), secrets)
+        # An App's login comes from GitHub, which knows it; what is set may be wrong.
+        login = "" if installation_id is not None else settings.token_login
+
+        async def author() -> Author:
+            return author_of(settings, await self.own_login() if installation_id is not None else login)
+
+        GitHubHost.__init__(self, settings, api, author, secrets)
         GitHubTracker.__init__(self, api, login, secrets)
 
 
 def author_of(settings: Settings, login: str) -> Author:
     """Whom commits are by: the App's bot user, as GitHub shows it, or the token's user."""
-    name = login or settings.app_slug
+    name = login or "troop"
     prefix = f"{settings.app_id}+" if name.endswith("[bot]") else ""
     return Author(name=name, email=f"{prefix}{name}@users.noreply.github.com")

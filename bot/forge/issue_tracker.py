@@ -64,7 +64,9 @@ class GitHubTracker:
 
     async def own_login(self) -> str:
         """Our own login: the App's bot, or the token's user."""
-        if not self._login:
+        if not self._login and self._api.is_app:
+            self._login = f"{await self._api.act('own login', self._api.app_slug)}[bot]"
+        elif not self._login:
 
             def ask(client: Github) -> str:
                 return client.get_user().login

@@ -39,7 +39,9 @@ _BROKEN = re.compile(
 class GitHubHost:
     """`bot.contracts.RepositoryHost` on GitHub. No commit that it makes holds one of the `secrets`."""
 
-    def __init__(self, settings: Settings, api: GitHubApi, author: Author, secrets: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, api: GitHubApi, author: Callable[[], Awaitable[Author]], secrets: Sequence[str]
+    ) -> None:
         self._settings = settings
         self._api = api
         self._author = author
@@ -91,7 +93,7 @@ class GitHubHost:
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
         """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""
         check_patch(patch, self._secrets)
-        return await commit_patch(checkout, patch, redact(message, self._secrets), self._author, moment)
+        return await commit_patch(checkout, patch, redact(message, self._secrets), await self._author(), moment)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
         """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""

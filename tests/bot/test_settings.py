@@ -8,7 +8,10 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from bot.errors import SettingsError
-from bot.settings import ModelSettings, Settings, read_settings, unknown_variables
+from bot.settings import ModelSettings, Settings, misspelt, read_settings, unknown_variables
+from bot.settings.files import SECRETS
+from bot.settings.reference import markdown
+from bot.settings.sources import origins, variables
 
 BOT = Path(__file__).parents[2] / "bot"
 PARTS = ("main", "relevance", "solver", "sandbox")
@@ -37,7 +40,7 @@ def methods_of_settings() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", sorted(fields()))
 def test_every_setting_is_read_somewhere(name: str) -> None:
-    sources = [path for path in BOT.rglob("*.py") if "capuchin" not in path.parts and path.name != "settings.py"]
+    sources = [path for path in BOT.rglob("*.py") if "capuchin" not in path.parts and "settings" not in path.parts]
     texts = [path.read_text() for path in sources]
     # Its own methods read some, and are read themselves.
     methods = [
@@ -150,3 +153,99 @@ def test_words_and_repetitions_are_no_secrets() -> None:
     assert Settings(
         _env_file=None, token="short", webhook_secret="same-same", webhook_secret_previous="same-same"
     ).secrets() == ("same-same",)
+
+
+# -- secrets out of files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_each_secret_may_be_in_a_file(name: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = next(one for one in variables() if one.name == f"TROOP_{name}".upper())
+    (elsewhere / "secret").write_bytes(b"\xef\xbb\xbfsqlite:///of-a-file\r\n")
+    monkeypatch.setenv(f"{variable.name}_FILE", str(elsewhere / "secret"))
+    found = variable.value(read_settings())
+    assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == "sqlite:///of-a-file"
+    assert unknown_variables() == ()
+    [origin] = [one for one in origins(read_settings()) if one.variable == variable]
+    assert origin.source.startswith(str(elsewhere / "secret"))
+    monkeypatch.setenv(variable.name, "of the environment")
+    with pytest.raises(SettingsError, match=f"{variable.name} and {variable.name}_FILE are both set"):
+        read_settings()
+
+
+def test_every_secret_has_a_file() -> None:
+    secret = {"_".join(one.place) for one in variables() if one.field.annotation is SecretStr}
+    assert secret - {"private_key"} <= set(SECRETS)  # TROOP_PRIVATE_KEY_FILE is a setting of its own
+
+
+def test_files_that_can_not_be_used_are_said(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "empty").write_text("\n")
+    (elsewhere / "binary").write_bytes(b"\xff")
+    (elsewhere / "large").write_bytes(b"x" * (2 << 20))
+    for name, why in (
+        ("empty", "empty"),
+        ("binary", "text"),
+        ("none", "not there"),
+        ("", "folder"),
+        ("large", "large"),
+    ):
+        monkeypatch.setenv("TROOP_TOKEN_FILE", str(elsewhere / name))
+        with pytest.raises(SettingsError, match=f"^TROOP_TOKEN_FILE: .*{why}"):
+            read_settings()
+
+
+def test_the_folder_of_secrets_comes_last(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = elsewhere / "var" / "secrets"
+    folder.mkdir(parents=True)
+    (folder / "troop_app_id").write_text("7\n")
+    (folder / "TROOP_WEBHOOK_SECRET").write_text("of the folder")
+    (folder / "README").write_bytes(b"\xff")
+    settings = read_settings()
+    assert (settings.app_id, settings.webhook_secret.get_secret_value()) == (7, "of the folder")
+    (elsewhere / ".env").write_text("TROOP_APP_ID=8\n")
+    assert read_settings().app_id == 8
+    (folder / "troop_app_id").rename(elsewhere / "troop_app_id")
+    monkeypatch.setenv("TROOP_SECRETS_DIR", str(elsewhere))
+    (elsewhere / ".env").unlink()
+    settings = read_settings()
+    assert (settings.app_id, settings.webhook_secret.get_secret_value()) == (7, "")
+    by_name = {one.variable.name: one.source for one in origins(settings)}
+    assert by_name["TROOP_APP_ID"] == str(elsewhere)
+    assert by_name["TROOP_PORT"] == "default"
+
+
+# -- where settings come from ------------------------------------------------------------------------------------
+
+
+def test_misspelt_variables_are_told_with_what_may_be_meant(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / ".env").write_text("TROOP_WEBHOK_SECRET=x\nTROOP_IMAGE=troop\nDOCKER_GID=1\nTROP_APP_ID=1\n")
+    monkeypatch.setenv("TROOP_SANDBOX_IMAG", "x")
+    monkeypatch.setenv("troop_redis_ur", "x")
+    monkeypatch.setenv("TROOP_XYZZY_PLUGH", "x")
+    for given in ("TROOP_SERVICE_HOST", "TROOP_PORT_80_TCP_ADDR", "TROOP_WEB_SERVICE_PORT_HTTP"):  # by Kubernetes
+        monkeypatch.setenv(given, "x")
+    assert misspelt() == (
+        "TROOP_REDIS_UR is no setting; did you mean TROOP_REDIS_URL?",
+        "TROOP_SANDBOX_IMAG is no setting; did you mean TROOP_SANDBOX_IMAGE?",
+        "TROOP_WEBHOK_SECRET is no setting; did you mean TROOP_WEBHOOK_SECRET?",
+        "TROOP_XYZZY_PLUGH is no setting; remove it",
+        "TROP_APP_ID is no setting; did you mean TROOP_APP_ID?",
+    )
+
+
+def test_the_source_of_each_setting_and_no_secret(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / ".env").write_text("TROOP_TOKEN=a-secret-of-somebody\nTROOP_GITHUB_URL=https://ghes.example/api/v3\n")
+    monkeypatch.setenv("TROOP_DATABASE_URL", "postgresql://troop:hunter2@db/troop")
+    found = {one.variable.name: (one.value, one.source) for one in origins(read_settings())}
+    assert found["TROOP_TOKEN"] == ("(set)", ".env")
+    assert found["TROOP_DATABASE_URL"] == ("postgresql://troop:***@db/troop", "environment")
+    assert found["TROOP_GITHUB_WEB_URL"] == ("https://ghes.example", "derived")
+    assert found["TROOP_MAIN_API_KEY"] == ("(empty)", "default")
+    assert found["TROOP_SANDBOX_IMAGE"][1] == "default"
+    assert not [line for line in found.values() if "hunter2" in str(line) or "a-secret" in str(line)]
+
+
+def test_the_reference_is_fresh_and_complete() -> None:
+    text = (BOT.parent / "docs" / "settings.md").read_text()
+    assert text == markdown(), "make it anew: troop config --markdown > docs/settings.md"
+    assert not [one.name for one in variables() if f"| `{one.name}`" not in text or not one.field.description]

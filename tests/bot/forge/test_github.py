@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -580,7 +581,7 @@ async def test_it_gives_up_in_the_end(github: GitHubServer, forge: GitHubForge, 
 
 
 async def test_nobody_there(github: GitHubServer, number: int, naps: Naps) -> None:
-    forge = forge_for(github, REPO, naps, github_url="http://127.0.0.1:9/api/v3")
+    forge = forge_for(github, REPO, naps, github_url="http://127.0.0.1:9/api/v3", github_web_url="")
     with pytest.raises(ForgeError, match="did not answer"):
         await forge.issue_state(REPO, number)
 
@@ -638,3 +639,25 @@ async def test_nothing_is_logged_of_tokens(
     await forge.clone(REPO, tmp_path / "w")
     assert not [token for token in github.world.tokens if token in caplog.text]
     assert KEY.splitlines()[1] not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+async def test_no_token_follows_a_redirect_to_another_host(
+    github: GitHubServer, number: int, forge: GitHubForge, status: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        where = f"http://localhost:{elsewhere.getsockname()[1]}/api/v3/issues"
+        github.fault("GET", "/issues/", status=status, headers={"location": where}, times=100)
+        with pytest.raises(ForgeError):
+            await forge.issue_state(REPO, number)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+async def test_our_own_login_is_what_github_says_whatever_is_set(github: GitHubServer, number: int) -> None:
+    forge = forge_for(github, REPO, app_slug="another")
+    assert await forge.own_login() == f"{github.world.app.slug}[bot]"
+    await forge.comment(REPO, number, STATUS, "one")
+    await forge.comment(REPO, number, STATUS, "two")
+    assert github.comments(REPO, number) == [f"{STATUS}\ntwo"]

@@ -1,0 +1,20 @@
+"""The operator's settings: environment variables `TROOP_...`, a `.env` file, or files. None comes from a repository.
+
+`models` has the fields, `sources` reads them, `files` reads secrets out of files, `github_addresses` keeps tokens at
+the one GitHub that is configured, `server` is what a server needs beyond. docs/settings.md lists every variable.
+"""
+
+from bot.settings.models import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.settings.server import checked
+from bot.settings.sources import misspelt, read_settings, unknown_variables
+
+__all__ = [
+    "ModelSettings",
+    "SandboxSettings",
+    "Settings",
+    "SolverSettings",
+    "checked",
+    "misspelt",
+    "read_settings",
+    "unknown_variables",
+]

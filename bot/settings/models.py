@@ -1,0 +1,295 @@
+"""The operator's settings as pydantic models. Each field's docstring is its line in docs/settings.md.
+
+The part of a variable's name behind `TROOP_` is the field's below, in capitals, for a nested one after that of its
+part: `TROOP_SANDBOX_IMAGE`. Lists are words between spaces or commas. An empty variable counts as one that is not set.
+What a repository may set for itself is `bot.repo_config`; `repository_may_set` says which of it is honoured.
+"""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bot.settings.files import FileSource, with_files
+from bot.settings.github_addresses import github_addresses
+
+
+def _binary(size: object) -> object:
+    """The size with Docker's units, where `2g`, `2gb` and `2gib` are all 2 * 1024 ** 3 bytes."""
+    return re.sub(r"(?i)([kmgt])(i?b)?\s*$", r"\1ib", size) if isinstance(size, str) else size
+
+
+def _words(value: object) -> object:
+    """The items of a list: words, or a JSON list."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Url = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+_SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
+Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
+
+
+class ModelSettings(BaseModel):
+    """One model role. Env: `TROOP_MAIN_...` for the main one, `TROOP_RELEVANCE_...` for the reader of every file."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    base_url: str = ""
+    """Address of an OpenAI-compatible API, e.g. `http://127.0.0.1:8100/v1`; empty: Troop's own engine."""
+    api_key: SecretStr = SecretStr("none")
+    """Key of the endpoint; `none` for one that asks for no key."""
+    name: str = ""
+    """Name of the model; empty: the first that the endpoint lists."""
+    context_window: int = Field(0, ge=0)
+    """Tokens of prompt and reply; 0: ask the endpoint, else 131,072."""
+    tokenizer: str = ""
+    """Folder of a tokenizer, for endpoints without /tokenize."""
+    concurrency: int = Field(64, gt=0)
+    """Calls under way at once."""
+    timeout: float = Field(600.0, gt=0)
+    """Seconds that one call may take."""
+    first_answer_timeout: float = Field(180.0, gt=0)
+    """Seconds for the first answer of an endpoint."""
+    retries: int = Field(4, ge=0)
+    """How often a failed call is repeated."""
+
+
+class SolverSettings(BaseModel):
+    """CodeMonkeys' defaults (arXiv 2501.14723, table in DESIGN.md). Env: `TROOP_SOLVER_...`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    profile: Literal["auto", "full", "compact"] = "auto"
+    """Which prompts; auto: compact for the bundled model, full for all others."""
+    trajectories: int = Field(10, gt=0, le=4096)
+    """Attempts at an issue; a repository may ask for another number."""
+    seed: int = 0
+    """Of the sampling."""
+    token_budget: int = Field(0, ge=0)
+    """Prompt and completion tokens of a run; 0: no limit."""
+    context: Literal["listed", "read all"] = "listed"
+    """How files are chosen; listed: the model names them from a list of paths; read all: every file is read."""
+    relevance_max_file_tokens: int = Field(100_000, gt=0)
+    """Tokens; longer files are not read by the relevance model."""
+    relevance_max_files: int = Field(2_000, gt=0)
+    """Files that the relevance model reads, best lexical match first."""
+    relevance_output_tokens: int = Field(4096, gt=0)
+    """Tokens of one reply of the relevance model."""
+    relevance_temperature: float = Field(0.0, ge=0, le=2)
+    """Of the relevance model."""
+    rankings: int = Field(3, ge=0)
+    """Rankings of the relevant files, merged; 0: by the words that issue and files share."""
+    context_tokens: int = Field(128_000, gt=0)
+    """Tokens of files in a prompt at most; also bounded by the model's window."""
+    test_calls: int = Field(8, gt=0)
+    """Model calls of one test machine."""
+    edit_calls: int = Field(8, gt=0)
+    """Model calls of one edit machine."""
+    temperature: float = Field(0.5, ge=0, le=2)
+    """Of the test and edit machines."""
+    output_tokens: int = Field(16_384, gt=0)
+    """Tokens of one reply of a machine."""
+    test_timeout: float = Field(100.0, gt=0)
+    """Seconds that one test may take."""
+    matrix_seconds: float = Field(0.0, ge=0)
+    """Seconds for the whole matrix, the most informative tests first; 0: no limit."""
+    own_tests_timeout: float = Field(900.0, gt=0)
+    """Seconds, for the repository's own test command."""
+    own_tests_candidates: int = Field(3, gt=0)
+    """How many of the best-voted candidates the repository's own tests run on."""
+    selection_top: int = Field(3, gt=0)
+    """Best-voted candidates among which the model chooses."""
+    selection_calls: int = Field(10, gt=0)
+    """Model calls of the selection."""
+    selection_temperature: float = Field(0.0, ge=0, le=2)
+    """Of the selection."""
+
+
+class SandboxSettings(BaseModel):
+    """Env: `TROOP_SANDBOX_...`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    kind: Literal["auto", "docker", "process"] = "auto"
+    """A server takes docker only; auto: Docker, else processes of this machine."""
+    image: str = "python:3.11-slim"
+    """Image of the containers; must have what the tests need."""
+    images_allowed: Words = ()
+    """Images that a repository's `.troop.toml` may name."""
+    runtime: str = ""
+    """Docker's runtime, e.g. `runsc`; empty: the daemon's default."""
+    concurrency: int = Field(0, ge=0)
+    """Jobs at once; 0: one for each processor."""
+    memory: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(2 << 30)
+    """Memory of one job, e.g. `512m` or `2g`."""
+    processors: float = Field(1.0, gt=0)
+    """Of one job."""
+    pids: int = Field(256, gt=0)
+    """Processes and threads of one job."""
+    output_limit: int = Field(200_000, gt=0)
+    """Bytes kept of one job's output."""
+    setup_timeout: float = Field(1800.0, gt=0)
+    """Seconds for the build phase, a repository's `setup` command."""
+
+
+class Settings(BaseSettings):
+    """Everything. `read_settings()` reads the environment and `.env`; see `troop doctor`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TROOP_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",  # `bot.settings.sources.misspelt` names what nobody reads
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was given in code, then the environment, then `.env`, then the folder of secrets."""
+        folder = getattr(file_secret_settings, "secrets_dir", None)
+        return init_settings, with_files(env_settings), with_files(dotenv_settings), FileSource(settings_cls, folder)
+
+    @model_validator(mode="after")
+    def _addresses_of_one_github(self) -> "Settings":
+        given = {
+            name: getattr(self, name) for name in ("github_url", "github_web_url") if name in self.model_fields_set
+        }
+        found = github_addresses(given.get("github_url", ""), given.get("github_web_url", ""))
+        # Past pydantic, so that a derived address does not count as one that was set.
+        self.__dict__["github_url"], self.__dict__["github_web_url"] = found
+        return self
+
+    # -- GitHub
+    github_url: Url = "https://api.github.com"
+    """The API; GitHub Enterprise: `https://HOST/api/v3`. Empty: derived from `TROOP_GITHUB_WEB_URL`."""
+    github_web_url: Url = "https://github.com"
+    """The website, from which git clones. Empty: derived from `TROOP_GITHUB_URL`; another GitHub's is refused."""
+    github_write_seconds: float = Field(1.0, ge=0)
+    """Seconds between two writes of one process; GitHub asks for at least 1."""
+    app_id: int = Field(0, ge=0)
+    """The App's number, in its settings on GitHub."""
+    app_slug: str = ""
+    """Not needed: GitHub tells it."""
+    private_key: SecretStr = SecretStr("")
+    """The App's private key itself: PEM, also in one line with `\\n`."""
+    private_key_file: Path | None = None
+    """The App's private key: the `.pem` file that GitHub made."""
+    token: SecretStr = SecretStr("")
+    """Instead of an App: a fine-grained token, preferably of a machine user."""
+    token_login: str = ""
+    """That user's login, whose events are ignored; empty if a person uses the account, too."""
+    webhook_secret: SecretStr = SecretStr("")
+    """The secret of the webhook in the App's settings."""
+    webhook_secret_previous: SecretStr = SecretStr("")
+    """An earlier secret that is still valid while secrets rotate."""
+    repositories: Words = ()
+    """Allow-list of owner/name patterns; empty: all where the App is installed."""
+    label: str = Field("troop", min_length=1, max_length=40)
+    """The label that starts a run."""
+    repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
+        "test",
+        "scripts",
+        "context",
+        "trajectories",
+        "setup",
+    )
+    """What a repository's `.troop.toml` may set."""
+    quota_runs_per_hour: int = Field(20, ge=0)
+    """Runs that one repository may start in an hour."""
+
+    # -- the service
+    database_url: str = "sqlite:///troop.sqlite3"
+    """SQLite, or PostgreSQL (`postgresql+psycopg://...`)."""
+    redis_url: str = ""
+    """The queue of `troop work`; empty: `troop serve` executes runs itself."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8000, ge=1, le=65_535)
+    """Port to listen on."""
+    pages: bool = False
+    """Serve the status pages to everybody, not to this machine alone."""
+    workers: int = Field(2, gt=0)
+    """Runs at once in one process."""
+    lease_seconds: float = Field(60.0, gt=0)
+    """Seconds; a run whose worker is silent for this long is taken over."""
+    sweep_seconds: float = Field(15.0, gt=0)
+    """Seconds between two searches for jobs that are due."""
+    max_crashes: int = Field(3, gt=0)
+    """A run that kills its worker this often is parked."""
+    keep_days: float = Field(30.0, ge=4)
+    """Days that deliveries and steps of ended runs are kept; GitHub redelivers for 3."""
+    work_dir: Path = Path("var")
+    """Folder of checkouts."""
+    models_dir: Path = Path("var/models")
+    """Where `troop models` puts what it fetches."""
+    engine_model: str = ""
+    """For Troop's own engine, where no endpoint is set: a published model's name or a path."""
+    engine_arguments: Words = ()
+    """Options of `troop engine`, beside the model, e.g. `--dtype bfloat16`."""
+    checkout_max_bytes: int = Field(2_000_000_000, gt=0)
+    """Bytes that a repository may take on disk."""
+    checkout_timeout: float = Field(600.0, gt=0)
+    """Seconds that a checkout may take."""
+
+    main: ModelSettings = ModelSettings()
+    """The model that writes tests and fixes."""
+    relevance: ModelSettings = ModelSettings()
+    """The model that reads every file; without a `TROOP_RELEVANCE_BASE_URL` the main model does."""
+    solver: SolverSettings = SolverSettings()
+    """How the solver samples, votes and selects."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """Where tests run."""
+
+    def own_login(self, *, as_app: bool) -> str:
+        """Our own login on GitHub: the App's bot, or the token's user; empty where that one is not named."""
+        if as_app:
+            return f"{self.app_slug}[bot]" if self.app_slug else ""
+        return self.token_login
+
+    def webhook_secrets(self) -> tuple[bytes, ...]:
+        """The webhook secrets that are valid now: the current one, and the previous one while secrets rotate."""
+        both = (self.webhook_secret, self.webhook_secret_previous)
+        return tuple(secret.get_secret_value().encode() for secret in both if secret.get_secret_value())
+
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets that are set, the private key's file included: none of them may appear in what Troop writes."""
+        held = (
+            self.private_key,
+            self.token,
+            self.webhook_secret,
+            self.webhook_secret_previous,
+            self.main.api_key,
+            self.relevance.api_key,
+        )
+        values = [secret.get_secret_value() for secret in held]
+        if self.private_key_file is not None and self.private_key_file.is_file():
+            with contextlib.suppress(OSError):  # `bot.forge.app_key` says why it can't be read
+                values.append(self.private_key_file.read_text(errors="replace"))
+        addresses = (self.main.base_url, self.relevance.base_url, self.database_url, self.redis_url, self.github_url)
+        values += [unquote(password) for address in addresses if (password := _password_in(address))]
+        return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
+
+
+def _password_in(address: str) -> str:
+    try:
+        return urlsplit(address).password or ""
+    except ValueError:
+        return ""
