@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot.evaluation.selectors import by_b4, by_codet, by_ours, by_votes, read_matrices
 from tests.bench import bench_selection as bench
 
 
@@ -35,7 +36,7 @@ ROWS = [json.dumps(task(f"t{i}", i)) for i in range(20)]
 
 
 def test_ours_beats_plain_votes_where_tests_err_together() -> None:
-    tasks = bench.read(ROWS)
+    tasks = read_matrices(ROWS)
     figures = bench.measure(tasks, draws=2)
     whole = figures["all samples and tests"]
     assert whole["ours"]["mean"] > whole["votes"]["mean"] + 10
@@ -45,19 +46,6 @@ def test_ours_beats_plain_votes_where_tests_err_together() -> None:
         assert row["low"] <= row["mean"] <= row["high"]
 
 
-def test_a_stub_that_passes_a_test_takes_its_vote() -> None:
-    ((matrix, samples, copies),) = bench.read(ROWS[:1])
-    assert not matrix.voting[-1]
-    assert matrix.votes.max() <= 19
-    assert len(samples) == 15
-    assert list(copies[-3:]) == [19, 19, 19]
-
-
-def test_tasks_without_tests_are_left_out() -> None:
-    row = task("empty", 0) | {"test_copies": []}
-    assert bench.read([json.dumps(row)]) == []
-
-
 def test_choosing_never_looks_at_who_solves() -> None:
     flipped = []
     for line in ROWS:
@@ -65,17 +53,10 @@ def test_choosing_never_looks_at_who_solves() -> None:
         for candidate in row["candidates"]:
             candidate["solves"] = not candidate["solves"]
         flipped.append(json.dumps(row))
-    for (a, *_), (b, *_) in zip(bench.read(ROWS), bench.read(flipped), strict=True):
-        assert bench.by_ours(a) == 1 - bench.by_ours(b)
-        assert bench.by_votes(a) == pytest.approx(1 - bench.by_votes(b))
-
-
-def test_a_draw_is_a_part_of_the_whole() -> None:
-    whole = bench.read(ROWS[:1])[0]
-    part = bench.drawn(whole, 5, 6, np.random.default_rng(0))
-    assert part.samples.sum() == 5
-    assert part.passes.shape == (len(part.samples), len(part.voting))
-    assert part.passes.shape[1] <= 6
+    for a, b in zip(read_matrices(ROWS), read_matrices(flipped), strict=True):
+        assert by_ours(a.matrix) == 1 - by_ours(b.matrix)
+        for method in (by_votes, by_codet, by_b4):
+            assert method(a.matrix) == pytest.approx(1 - method(b.matrix))
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,177 @@
+"""Ways of choosing one candidate from a vote matrix, ours among them, and how often each chooses right. Pure.
+
+A matrix says which test passes on which candidate; `solves` is for scoring alone. Ties of all but ours count as an even
+draw among the best.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bot.solver.ballot import ALIKE, SUPPORT, Array, order, scores
+
+Integers = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One vote matrix, or a part of one."""
+
+    passes: Array  # [candidates, tests], 1 where the test passes
+    voting: Bools  # [tests]: fails on the base commit, or on a function without a body
+    samples: Array  # [candidates], how many samples are this candidate
+    sizes: Array  # [candidates], characters
+    solves: Bools  # [candidates]
+
+    @property
+    def votes(self) -> Array:
+        """`[candidates]`"""
+        return np.asarray((self.passes * self.voting).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A matrix as it was recorded, from which smaller ones are drawn."""
+
+    matrix: Matrix
+    candidate: Integers  # [samples]: the candidate of each
+    test: Integers  # [copies]: the test of each copy that was written
+
+    def draw(self, samples: int, tests: int, rng: np.random.Generator) -> Matrix:
+        """The matrix of so many samples and tests, drawn without replacement."""
+        whole = self.matrix
+        chosen = rng.choice(self.candidate, min(samples, len(self.candidate)), replace=False)
+        which, count = np.unique(chosen, return_counts=True)
+        columns = np.unique(rng.choice(self.test, min(tests, len(self.test)), replace=False))
+        return Matrix(
+            passes=whole.passes[np.ix_(which, columns)],
+            voting=whole.voting[columns],
+            samples=count.astype(float),
+            sizes=whole.sizes[which],
+            solves=whole.solves[which],
+        )
+
+
+def recorded(row: Mapping[str, Any]) -> Recorded:
+    """From a row of a file: `samples`, `candidates` with `size`, `passes` and `solves`, `test_copies`,
+    `passes_on_stub`; outcomes are strings of 0 and 1, one a test.
+    """
+    samples = np.array(row["samples"], dtype=np.int64)
+    candidates = row["candidates"]
+    tests = len(row["test_copies"])
+    passes = [[float(outcome) for outcome in candidate["passes"]] for candidate in candidates]
+    matrix = Matrix(
+        passes=np.array(passes, dtype=np.float64).reshape(len(candidates), tests),
+        voting=np.array([outcome == "0" for outcome in row["passes_on_stub"]], dtype=np.bool_),
+        samples=np.bincount(samples, minlength=len(candidates)).astype(float),
+        sizes=np.array([candidate["size"] for candidate in candidates], dtype=float),
+        solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
+    )
+    return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
+
+
+def read_matrices(lines: Sequence[str]) -> list[Recorded]:
+    """The matrices of a JSON-lines file; tasks without a test are left out, since nothing votes there."""
+    rows = (json.loads(line) for line in lines)
+    return [recorded(row) for row in rows if row["test_copies"]]
+
+
+def behaviours(matrix: Matrix) -> tuple[Integers, Array]:
+    """Which candidates pass just the same tests, and how many samples do, both `[candidates]`."""
+    _, behaviour = np.unique(matrix.passes, axis=0, return_inverse=True)
+    behaviour = behaviour.reshape(len(matrix.samples)).astype(np.int64)
+    return behaviour, np.bincount(behaviour, weights=matrix.samples)[behaviour].astype(float)
+
+
+def even_draw(matrix: Matrix, key: Array) -> float:
+    """The chance to solve with an even draw among the candidates with the highest key."""
+    return float(matrix.solves[key >= key.max() - 1e-9].mean())
+
+
+def by_random(matrix: Matrix) -> float:
+    """Any sample."""
+    return float((matrix.solves * matrix.samples).sum() / matrix.samples.sum())
+
+
+def by_majority(matrix: Matrix) -> float:
+    """A sample of the behaviour that most samples have; no test is asked whether it reproduces the bug."""
+    _, cluster = behaviours(matrix)
+    weights = matrix.samples * (cluster >= cluster.max() - 1e-9)
+    return float((matrix.solves * weights).sum() / weights.sum())
+
+
+def by_votes(matrix: Matrix) -> float:
+    """The most tests that fail without a fix and pass."""
+    return even_draw(matrix, matrix.votes)
+
+
+def by_codet(matrix: Matrix) -> float:
+    """CodeT (arXiv 2207.10397) as its authors released it: the root of the cluster's samples, times its votes."""
+    return even_draw(matrix, np.sqrt(behaviours(matrix)[1]) * matrix.votes)
+
+
+def by_b4(matrix: Matrix) -> float:
+    """B4 (arXiv 2409.08692): the posterior of each cluster, with flat priors of all four rates."""
+    return even_draw(matrix, b4(matrix))
+
+
+def b4(matrix: Matrix) -> Array:
+    """The logarithm of B4's posterior of a candidate's cluster, `[candidates]`.
+
+    If a cluster is the correct one, the tests it passes are the correct ones. Then the other candidates pass correct
+    tests at one rate and wrong tests at another, and there is a share of correct samples and one of correct tests;
+    each of the four is integrated out over a flat prior, which leaves a beta function each.
+    """
+    passes = matrix.passes[:, matrix.voting]
+    unique, cluster = np.unique(passes, axis=0, return_inverse=True)
+    cluster = cluster.reshape(len(matrix.samples))
+    n: Array = np.bincount(cluster, weights=matrix.samples).astype(float)  # [clusters]
+    tests: Array = unique.sum(axis=1)  # [clusters], that each passes
+    right = unique @ unique.T @ n - n * tests  # passes of others on the tests that the cluster passes
+    wrong = (n * tests).sum() - n * tests - right  # passes of others on all other tests
+    others: Array = n.sum() - n
+    left: Array = passes.shape[1] - tests
+    score = (
+        _log_beta(right + 1, others * tests - right + 1)
+        + _log_beta(wrong + 1, others * left - wrong + 1)
+        + _log_beta(n + 1, others + 1)
+        + _log_beta(tests + 1, left + 1)
+    )
+    return np.asarray(np.where(tests > 0, score, -np.inf)[cluster]) if tests.any() else np.zeros(len(cluster))
+
+
+_log_gamma = np.vectorize(math.lgamma, otypes=[float])
+
+
+def _log_beta(a: Array, b: Array) -> Array:
+    return np.asarray(_log_gamma(a) + _log_gamma(b) - _log_gamma(np.add(a, b)))
+
+
+def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> float:
+    """As `bot.solver.ballot.count` ranks."""
+    behaviour, cluster = behaviours(matrix)
+    voting = matrix.passes * matrix.voting
+    score = scores(voting, matrix.samples, matrix.votes, alike=alike, support=support)
+    return float(matrix.solves[order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]])
+
+
+def by_any(matrix: Matrix) -> float:
+    """Whether there is anything to choose."""
+    return float(matrix.solves.any())
+
+
+METHODS: dict[str, Callable[[Matrix], float]] = {
+    "random": by_random,
+    "majority": by_majority,
+    "votes": by_votes,
+    "CodeT": by_codet,
+    "B4": by_b4,
+    "ours": by_ours,
+    "coverage": by_any,
+}
