@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bot.cli.solve import SolveOptions, settings_of
+from bot.contracts import Sandbox
 from bot.errors import CheckoutError, EvaluationError
 from bot.evaluation.figures import Figures, Price, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate
-from bot.evaluation.results import costs, figures_of, write
-from bot.evaluation.samples import About, SampleFile
+from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
+from bot.evaluation.samples import SAMPLES, About, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, draw_functions, together
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
+from bot.evaluation.voting import fill_matrices
+from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.states import in_words
+from bot.records import Usage
 from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import Settings
@@ -43,6 +47,7 @@ class EvalOptions:
     samples: int
     temperature: float = 0.6
     max_tokens: int = 1024  # of a reply; functions only
+    tests: int = 0  # replies with tests for each function; 0: no vote matrices
     limit: int | None = None
     at_once: int | None = None
     checkouts: tuple[Path, ...] = ()
@@ -63,7 +68,7 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
         price=Price(prompt=given["price"][0], completion=given["price"][1]) if given["price"] else None,
         **{
             name: given[name]
-            for name in ("out", "samples", "temperature", "max_tokens", "limit", "at_once", "checkouts")
+            for name in ("out", "samples", "tests", "temperature", "max_tokens", "limit", "at_once", "checkouts")
         },
     )
     return options, settings
@@ -101,6 +106,11 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         finally:
             teller.close()
             found = figures_of(tasks, about, options.samples, file, options.price, left_out)
+            write(options.out, found, tasks)
+        if options.tests and about.kind == "functions":
+            lines, spent = await _vote(tasks, options, settings, url, console)
+            (options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
+            found = with_matrices(found, lines, spent, options.price)
             write(options.out, found, tasks)
     _print(found, options.out)
     return 3 if left_out else 0
@@ -143,11 +153,38 @@ async def _draw(
         max_tokens=options.max_tokens,
         at_once=options.at_once or settings.main.concurrency,
     )
+    async with open_models(settings, url) as models, _sandbox(settings, teller.say) as sandbox:
+        await draw_functions(functions, models.main, sandbox, drawing, file, teller.update)
+
+
+async def _vote(
+    tasks: Sequence[Task], options: EvalOptions, settings: Settings, url: str, console: Console
+) -> tuple[list[str], Usage]:
+    """The vote matrices of functions, one line each."""
+    at_once = options.at_once or settings.main.concurrency
+    drawing = Drawing(options.tests, options.temperature, settings.solver.seed, options.max_tokens, at_once)
+    samples = samples_of(options.out / SAMPLES, options.samples)
+    functions = [task for task in tasks if isinstance(task, FunctionTask)]
+    told = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= QUIET or done == len(functions):
+            told = time.monotonic()
+            console.print(f"{done}/{len(functions)} vote matrices")
+
+    async with open_models(settings, url) as models, _sandbox(settings, console.print) as sandbox:
+        with contextlib.closing(FileJournal(options.out / "votes.journal")) as journal:
+            return await fill_matrices(functions, models.main, sandbox, drawing, samples.__getitem__, journal, tell)
+
+
+@contextlib.asynccontextmanager
+async def _sandbox(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Sandbox]:
+    """Over an empty tree."""
     with contextlib.closing(ScratchFolder()) as scratch:
-        sandbox = await open_sandbox(settings.sandbox, scratch.path, notice=teller.say)
+        sandbox = await open_sandbox(settings.sandbox, scratch.path, notice=say)
         try:
-            async with open_models(settings, url) as models:
-                await draw_functions(functions, models.main, sandbox, drawing, file, teller.update)
+            yield sandbox
         finally:
             await sandbox.close()
 

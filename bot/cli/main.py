@@ -216,6 +216,9 @@ def evaluation() -> None:
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for samples and report. The same command goes on from what is there.")  # fmt: skip
 @click.option("--samples", "-n", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of each task.")
+@click.option("--tests", type=click.IntRange(0, 1000), default=0, show_default=True,
+              help="Replies with tests that the model writes for each function, several in each: they vote, and ways "
+              "of choosing one sample are compared.")  # fmt: skip
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.6, show_default=True, help="Functions only.")
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True,
               help="Of one reply. Functions only.")  # fmt: skip

@@ -153,3 +153,11 @@ def _forecast(first: Counts, k: int, measured: float) -> Forecast | None:
     ks = powers(fitted)
     law = _law(ks, table(first, ks).mean(axis=0))
     return Forecast(fitted=fitted, k=k, forecast=law(k), measured=measured) if law else None
+
+
+def shares(values: Array, *, seed: int = 0) -> Interval:
+    """The mean of a value of each task, `[tasks]`, with its interval."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(value=float(values.mean()), low=float(low), high=float(high))

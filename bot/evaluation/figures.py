@@ -31,6 +31,13 @@ class TaskCount(Record):
     selected: bool | None  # whether the selected patch solves it; None: nothing was selected, or to select
 
 
+class Chosen(Record):
+    """How often one way of choosing picks a solving candidate."""
+
+    method: str
+    share: Interval  # of the tasks with tests
+
+
 class Figures(Record):
     """All that is reported. Shares are between 0 and 1."""
 
@@ -38,6 +45,8 @@ class Figures(Record):
     wanted: int  # samples a task
     estimates: Estimates | None  # None: a task has no sample yet
     selected: Interval | None = None  # share of tasks whose selected patch solves; None: functions
+    matrices: int = 0  # tasks with a vote matrix
+    selectors: tuple[Chosen, ...] = ()  # on the matrices
     usage: Usage
     cost: float | None = None  # None: no price was given
     cost_of_pass: float | None = None  # cost of all samples by the number that solve; None: without either
@@ -100,6 +109,15 @@ def text(figures: Figures) -> str:
     lines += [f"{words}." for words in budgets(found)]
     if figures.selected is not None:
         lines.append(f"Selected: {ranged(figures.selected)}.")
+    if figures.selectors:
+        lines += ["", f"Choosing one sample, on the {figures.matrices} tasks that the model wrote tests for:", ""]
+        lines += ["| method | right | 95% interval |", "|---|---:|---:|"]
+        for chosen in figures.selectors:
+            share = chosen.share
+            lines.append(
+                f"| {chosen.method} | {percent(share.value)} | {percent(share.low)} to {percent(share.high)} |"
+            )
+        lines.append("")
     lines.append(_spent(figures))
     return "\n".join([*lines, ""])
 

@@ -2,19 +2,24 @@
 
 `samples.jsonl` has every sample; `report.json` and `report.html` have the figures. `predictions.jsonl` is for the
 benchmark's own tools: every completion in HumanEval's form, or each task's selected patch in SWE-bench's, with every
-sample's patch in `all_predictions.jsonl`.
+sample's patch in `all_predictions.jsonl`. `matrices.jsonl` has the vote matrices of functions, where tests were asked
+for.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bot.evaluation.estimates import Interval, estimate, held_back
-from bot.evaluation.figures import Figures, Price, TaskCount, page
+import numpy as np
+
+from bot.evaluation.estimates import Interval, estimate, held_back, shares
+from bot.evaluation.figures import Chosen, Figures, Price, TaskCount, page
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
+from bot.evaluation.selectors import METHODS, read_matrices
 from bot.evaluation.tasks import Task
+from bot.records import Usage
 
 
 def figures_of(
@@ -49,6 +54,32 @@ def costs(figures: Figures, price: Price) -> dict[str, float | None]:
     cost = price.of(figures.usage)
     solving = sum(task.solving for task in figures.tasks)
     return {"cost": cost, "cost_of_pass": cost / solving if solving else None}
+
+
+def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: Price | None) -> Figures:
+    """The figures with what each way of choosing comes to on the matrices, whose tests cost `spent`."""
+    matrices = [found.matrix for found in read_matrices(lines)]
+    chosen = tuple(
+        Chosen(method=name, share=shares(np.array([method(matrix) for matrix in matrices])))
+        for name, method in METHODS.items()
+    )
+    figures = figures.model_copy(
+        update={
+            "matrices": len(matrices),
+            "selectors": chosen if matrices else (),
+            "usage": figures.usage + spent,
+        }
+    )
+    return figures.model_copy(update=costs(figures, price)) if price else figures
+
+
+def samples_of(path: Path, wanted: int) -> dict[str, list[Sample]]:
+    """The first `wanted` samples of each task, in their order."""
+    found: dict[str, list[Sample]] = {}
+    for sample in _samples(path):
+        if sample.sample < wanted:
+            found.setdefault(sample.task, []).append(sample)
+    return {task: sorted(samples, key=lambda sample: sample.sample) for task, samples in found.items()}
 
 
 def _share(right: Sequence[bool]) -> Interval:

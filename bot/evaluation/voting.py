@@ -1,0 +1,98 @@
+"""Vote matrices of functions: the model writes tests, and each runs on each distinct candidate."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from bot.contracts import Journal, Model, Sandbox
+from bot.errors import EndpointError
+from bot.evaluation import asserts
+from bot.evaluation.functions import code_of
+from bot.evaluation.samples import Sample
+from bot.evaluation.sampling import Drawing, together
+from bot.evaluation.tasks import FunctionTask
+from bot.journal import once
+from bot.records import Record, Usage
+
+SamplesOf = Callable[[str], Sequence[Sample]]  # of a task
+
+
+class Written(Record):
+    """The tests that the model wrote for one task, copies included, and what they cost."""
+
+    tests: tuple[str, ...]
+    usage: Usage
+
+
+class Filled(Record):
+    """The matrix of one task, a line of `matrices.jsonl`."""
+
+    line: str
+
+
+async def fill_matrices(
+    tasks: Sequence[FunctionTask],
+    model: Model,
+    sandbox: Sandbox,
+    drawing: Drawing,
+    samples_of: SamplesOf,
+    journal: Journal,
+    tell: Callable[[int], None],
+) -> tuple[list[str], Usage]:
+    """The matrices, one line a task, and what the tests cost. `drawing.samples`: replies with tests, several in each.
+
+    Raises `EndpointError` and `SandboxError`. What the journal holds is neither asked nor run again.
+    """
+    lines: dict[str, str] = {}
+    spent = Usage()
+    waiting = iter(tasks)
+
+    async def vote(task: FunctionTask) -> None:
+        nonlocal spent
+        written = await once(journal, f"tests/{task.id}", Written, lambda: _write(task, model, drawing))
+        samples = samples_of(task.id)
+        key = f"matrix/{task.id}/{len(samples)}"
+        filled = await once(journal, key, Filled, lambda: _fill(task, written.tests, samples, sandbox))
+        spent += written.usage
+        lines[task.id] = filled.line
+        tell(len(lines))
+
+    async def worker() -> None:
+        for task in waiting:
+            await vote(task)
+
+    await together([worker() for _ in range(max(1, drawing.at_once // drawing.samples))])
+    return [lines[task.id] for task in tasks], spent
+
+
+async def _write(task: FunctionTask, model: Model, drawing: Drawing) -> Written:
+    calls = [
+        asserts.call(task, i, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens)
+        for i in range(drawing.samples)
+    ]
+    replies = await asyncio.gather(*map(model.reply, calls))
+    if all(reply.failed and not reply.overflowed for reply in replies):
+        raise EndpointError(f"the endpoint writes no tests for {task.id}: {replies[0].text}")
+    tests = [test for reply in replies if not reply.failed for test in asserts.asserts_of(reply.text, task)]
+    usage = sum((reply.usage for reply in replies), Usage())
+    return Written(tests=tuple(tests), usage=usage)
+
+
+async def _fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sample], sandbox: Sandbox) -> Filled:
+    copies = Counter(written)
+    tests = list(copies)
+    codes = {code_of(sample.text): sample.solves for sample in samples}
+    place = {code: i for i, code in enumerate(codes)}
+
+    async def run(code: str) -> str:
+        return asserts.outcomes(await sandbox.run(asserts.job(task, code, tests)), len(tests)) if tests else ""
+
+    stubbed, *passed = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))
+    line = asserts.as_row(
+        task.id,
+        [place[code_of(sample.text)] for sample in samples],
+        [(code, passes, solves) for (code, solves), passes in zip(codes.items(), passed, strict=True)],
+        list(copies.values()),
+        stubbed,
+    )
+    return Filled(line=line)

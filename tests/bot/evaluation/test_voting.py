@@ -1,0 +1,115 @@
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from bot.errors import EndpointError
+from bot.evaluation.asserts import MARK, asserts_of, job, outcomes, stub
+from bot.evaluation.samples import Sample
+from bot.evaluation.sampling import Drawing
+from bot.evaluation.selectors import read_matrices
+from bot.evaluation.tasks import FunctionTask
+from bot.evaluation.voting import fill_matrices
+from bot.journal import MemoryJournal
+from bot.records import Ending, Execution, Message, SandboxJob
+from tests.fakes import FakeSandbox, exited
+from tests.scripted import Mode, ScriptedModel
+
+TASK = FunctionTask(
+    id="t/0", prompt='import math\n\ndef double(x):\n    """Twice."""\n', entry_point="double", check=""
+)
+DRAWING = Drawing(samples=2, temperature=0.6, seed=0, max_tokens=100, at_once=4)
+
+
+def run(sandbox_job: SandboxJob) -> Execution:
+    """As a sandbox runs it, in this process."""
+    assert sandbox_job.test is not None
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(sandbox_job.test.text, {})
+        except BaseException:
+            return exited(1, printed.getvalue())
+    return exited(0, printed.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("```python\nassert double(2) == 4\nassert  double( 2 )==4 # again\n```", ["assert double(2) == 4"] * 2),
+        ("```python\nassert double(2) == 4, 'two'\nassert other(1) == 2\n```", ["assert double(2) == 4"]),
+        ("assert double(1) == 2\nno Python\nassert double(3) == 6", ["assert double(1) == 2", "assert double(3) == 6"]),
+        ("```python\nassert double(x) == 4\nassert double(math.pi) == 6\n```", ["assert double(math.pi) == 6"]),
+        ("```python\nassert all(double(i) for i in [3])\n```", ["assert all((double(i) for i in [3]))"]),
+        ("```\nassert sorted([1], key=lambda a: double(a))\n```", ["assert sorted([1], key=lambda a: double(a))"]),
+        ("```\nclass T:\n    def test(self):\n        self.assertEqual(double(1), 2)\n```", ["assert double(1) == 2"]),
+        ("```\nself.assertTrue(double(1))\nself.assertFalse(double(0))\n```",
+         ["assert double(1)", "assert not double(0)"]),
+        ("```python\nassert double(" + "1" * 5000 + ") == 2\n```", []),
+        ("no tests at all", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_asserts_are_found_however_they_are_written(reply: str, found: list[str]):
+    assert asserts_of(reply, TASK) == found
+
+
+def test_each_test_runs_on_the_candidate_and_hangs_of_none_hold_the_others():
+    tests = ["assert double(2) == 4", "assert double(2) == 5", "while double(1): pass", "assert double(3) == 6"]
+    assert outcomes(run(job(TASK, "def double(x): return 2 * x", tests)), 4) == "1001"
+    assert outcomes(run(job(TASK, stub(TASK), tests)), 4) == "0010"
+    assert outcomes(run(job(TASK, "def double(x: broken", tests)), 4) == "0000"
+    assert outcomes(run(job(TASK, "raise SystemExit(0)", tests)), 4) == "0000"
+
+
+@pytest.mark.parametrize("output", ["", f"\n{MARK}10", f"\n{MARK}1x1", f"\n{MARK}1111"])
+def test_a_candidate_that_ends_the_program_passes_nothing(output: str):
+    assert outcomes(Execution(ending=Ending.EXITED, exit_code=0, output=output), 3) == "000"
+    assert outcomes(Execution(ending=Ending.EXITED, exit_code=1, output=f"\n{MARK}111"), 3) == "000"
+
+
+def script(key: str, messages: Sequence[Message]) -> str:
+    return (
+        "```python\nassert double(2) == 4\nassert double(0) == 0\n```" if key.endswith("0") else "assert double(2) == 4"
+    )
+
+
+def samples(task: str) -> list[Sample]:
+    codes = ["def double(x): return x + x", "def double(x): return x", "def double(x): return x + x"]
+    return [Sample(task=task, sample=i, solves=i != 1, text=f"```python\n{code}\n```") for i, code in enumerate(codes)]
+
+
+async def test_a_matrix_is_filled_once_and_has_what_the_selectors_read():
+    journal, model, sandbox = MemoryJournal(), ScriptedModel(script), FakeSandbox(run)
+    told: list[int] = []
+    lines, spent = await fill_matrices([TASK], model, sandbox, DRAWING, samples, journal, told.append)
+    row = json.loads(lines[0])
+    assert row["samples"] == [0, 1, 0]
+    assert [(c["passes"], c["solves"]) for c in row["candidates"]] == [("11", True), ("01", False)]
+    assert row["test_copies"] == [2, 1]
+    assert row["passes_on_stub"] == "00"
+    assert told == [1]
+    assert spent.calls == 2
+    assert read_matrices(lines)[0].matrix.samples.tolist() == [2, 1]
+    again, _ = await fill_matrices(
+        [TASK], ScriptedModel(script, mode=Mode.ERROR), FakeSandbox(), DRAWING, samples, journal, told.append
+    )
+    assert again == lines
+    assert len(sandbox.jobs) == 3
+
+
+async def test_a_task_without_tests_has_an_empty_matrix():
+    silent = ScriptedModel(lambda key, messages: "I write none.")
+    lines, _ = await fill_matrices(
+        [TASK], silent, FakeSandbox(run), DRAWING, samples, MemoryJournal(), lambda done: None
+    )
+    assert json.loads(lines[0])["test_copies"] == []
+    assert read_matrices(lines) == []
+
+
+async def test_an_endpoint_that_fails_is_told():
+    broken = ScriptedModel(script, mode=Mode.ERROR)
+    with pytest.raises(EndpointError, match="writes no tests for t/0"):
+        await fill_matrices([TASK], broken, FakeSandbox(), DRAWING, samples, MemoryJournal(), lambda done: None)
