@@ -43,7 +43,7 @@ class Conversation:
         self._model = model
         self._key = key
         self._messages = list(messages)
-        self._opening = len(self._messages)
+        self._opening = self._kept = len(self._messages)
         self._sampling = sampling
         self._limit = sampling.max_tokens
         self._temperature = sampling.temperature
@@ -59,9 +59,20 @@ class Conversation:
         """Add a user message."""
         self._messages.append(Message(role="user", content=text))
 
+    def keep(self) -> None:
+        """Keep the last turn when the conversation restarts, if all turns before it are kept, too."""
+        if len(self._messages) == self._kept + 2:
+            self._kept += 2
+
+    async def room(self) -> int:
+        """Tokens that one more message may have, besides an eighth of the window for later ones; perhaps below 0."""
+        sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
+        window = self._model.context_window
+        return window - window // 8 - sum(sizes) - self._limit - OVERHEAD
+
     def restart(self) -> None:
-        """Forget all turns after the opening. The next reply is sampled anew, with another seed and hotter."""
-        del self._messages[self._opening :]
+        """Forget all turns after what is kept. The next reply is sampled anew, with another seed and hotter."""
+        del self._messages[self._kept :]
         self._temperature = max(self._temperature, min(_HOTTEST, self._temperature + _HOTTER))
 
     async def ask(self) -> Reply:

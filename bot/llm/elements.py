@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bot.records import Record
 
 FINE = {"approve": "approve", "approved": "approve", "done": "done"}  # tags that say that all is well
-_NAMES = ("edit", "create", "delete", "test", "choose", "ranking", "relevant", "irrelevant", *FINE)
+_NAMES = ("run", "edit", "create", "delete", "test", "choose", "ranking", "relevant", "irrelevant", *FINE)
 _LAST_TAG = re.compile(rf"<(/?)({'|'.join(_NAMES)})\b[^<>\n]*\Z", re.IGNORECASE)
 _LAST_END = re.compile(r"</([a-z]*)\Z")
 _LAST_REPLACE = re.compile(r"^[ \t]*>{5,}[ \t]*(?:R|RE|REP|REPL|REPLA|REPLAC)?\Z", re.MULTILINE)

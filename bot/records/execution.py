@@ -79,8 +79,8 @@ class SandboxJob(Record):
     """One command on one fresh copy of the tree. Built by the stages, run by a `Sandbox`."""
 
     changes: tuple[FileChange, ...] = ()  # the candidate; empty for the base commit
-    test: Test | None = None  # written beside the tree from a trusted copy and run ...
-    command: tuple[str, ...] = ()  # ... or this argv is run in the tree (the repository's own tests)
+    test: Test | None = None  # written to `../test`, beside the tree, from a trusted copy, and run ...
+    command: tuple[str, ...] = ()  # ... unless there is this argv, which is run in the tree
     timeout: float = 100.0  # seconds
 
     @property

@@ -138,8 +138,9 @@ class DockerSandbox:
         files: tuple[tuple[str, str], ...] = ()
         if job.test is not None:
             files = ((script_command.script_name(job.test), job.test.text),)
-            script = f"/repo/test/{files[0][0]}"
-            argv = script_command.script_command(job.test, script, self._scripts)
+            if not argv:
+                script = f"/repo/test/{files[0][0]}"
+                argv = script_command.script_command(job.test, script, self._scripts)
         if provable := script_command.provable(argv, script):
             argv = (provable[0], f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, *provable[1])
         else:

@@ -169,8 +169,9 @@ class ProcessSandbox:
         argv, nonce, script, place = job.command, "", None, ""
         if job.test is not None:
             script = (script_command.script_name(job.test), job.test.text)
-            place = f"{root}/test/{script[0]}"
-            argv = script_command.script_command(job.test, place, self._scripts)
+            if not argv:
+                place = f"{root}/test/{script[0]}"
+                argv = script_command.script_command(job.test, place, self._scripts)
         if provable := script_command.provable(argv, place):
             nonce = secrets.token_hex(16)
             argv = (

@@ -93,6 +93,7 @@ class SolverSettings(BaseModel):
     """Model calls of one test machine."""
     edit_calls: int = Field(8, gt=0)
     """Model calls of one edit machine."""
+    look_calls: int = Field(8, ge=0)  # replies of a machine whose shell commands are run; 0: none
     temperature: float = Field(0.5, ge=0, le=2)
     """Of the test and edit machines."""
     output_tokens: int = Field(16_384, gt=0)

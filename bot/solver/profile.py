@@ -70,7 +70,7 @@ class ResolvedSolver(Record):
 
     def file_tokens(self, place: int) -> int:
         """Tokens of the file at that place of the ranking (from 0) that are shown at most."""
-        if not self.lists_first:
+        if not self.lists_first or not self.looks:
             return self.settings.context_tokens
         return _SHOWN_FIRST if place == 0 else _SHOWN
 
@@ -104,6 +104,11 @@ class ResolvedSolver(Record):
         too: all of them share one prompt.
         """
         return self._compact or self.small
+
+    @property
+    def looks(self) -> int:
+        """Replies of a machine in which the model may look around by shell commands."""
+        return 0 if self.resamples else self.settings.look_calls
 
     @property
     def rewrites(self) -> bool:

@@ -4,12 +4,12 @@
 stateDiagram-v2
     [*] --> editing
     editing --> running: an edit that applies, or a new test
-    editing --> editing: a reply that can't be used
+    editing --> editing: a reply that can't be used, or commands to look around
     running --> reviewing: it ran
     running --> editing: sampled again, since the test fails
     running --> done: the test passes, where edits are sampled again
     reviewing --> running: another edit, or a new test
-    reviewing --> reviewing: a reply that can't be used
+    reviewing --> reviewing: a reply that can't be used, or commands to look around
     reviewing --> done: done
     editing --> spent: no calls left, or nothing to change
     reviewing --> spent: no calls left
@@ -42,6 +42,7 @@ from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import FileEdit, Problem
 from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.looking import Looking
 from bot.solver.stages.mistakes import Mistakes
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
@@ -76,6 +77,7 @@ class Event(enum.StrEnum):
     CHANGE = "change"  # an edit that applies, or a new test, or both
     DONE = "done"  # the model said so, and there is an edit
     UNUSABLE = "unusable"  # the reply could not be used
+    LOOKED = "looked"  # commands ran, and the model was shown what they print
     RAN = "ran"  # the sandbox ran the test
     PASSED = "passed"  # ... and the edit passes; the model is not asked
     AGAIN = "again"  # ... and the edit fails; another is sampled
@@ -86,6 +88,7 @@ class Event(enum.StrEnum):
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.EDITING, Event.CHANGE): State.RUNNING,
     (State.EDITING, Event.UNUSABLE): State.EDITING,
+    (State.EDITING, Event.LOOKED): State.EDITING,
     (State.EDITING, Event.NO_CALLS): State.SPENT,
     (State.EDITING, Event.NO_ANSWER): State.FAILED,
     (State.RUNNING, Event.RAN): State.REVIEWING,
@@ -93,6 +96,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.AGAIN): State.EDITING,
     (State.REVIEWING, Event.CHANGE): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
+    (State.REVIEWING, Event.LOOKED): State.REVIEWING,
     (State.REVIEWING, Event.DONE): State.DONE,
     (State.REVIEWING, Event.NO_CALLS): State.SPENT,
     (State.REVIEWING, Event.NO_ANSWER): State.FAILED,
@@ -130,6 +134,7 @@ class EditMachine:
         self._understood = False
         self._detail = ""
         self._mistakes = Mistakes(self._conversation, solver)
+        self._looking = Looking(conversation, sandbox, solver)
 
     async def run(self) -> EditEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -148,13 +153,21 @@ class EditMachine:
             state = TRANSITIONS[state, event]
 
     async def _call(self) -> Event:
-        if self._conversation.calls >= self._solver.settings.edit_calls:
+        if self._conversation.calls - self._looking.calls >= self._solver.settings.edit_calls:
             return Event.NO_CALLS
         reply = await self._conversation.ask()
         if reply.failed:
             self._detail = reply.text
             return Event.NO_ANSWER
+        if await self._looking.answered(reply, self._changes, self._test):
+            return Event.LOOKED
+        if problem := self._looking.refused(reply):
+            return self._unusable(problem)
         return self._read(reply)
+
+    @property
+    def _changes(self) -> tuple[FileChange, ...]:
+        return self._patch.changes if self._patch else ()
 
     def _read(self, reply: Reply) -> Event:
         turn = parse_edit_turn(reply, applied=self._patch is not None)
@@ -210,7 +223,8 @@ class EditMachine:
         if self._applied is not None:
             said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
         self._applied, self._dropped = None, ""  # said once
-        self._conversation.say(render(self._solver.profile, "edit_result", executions=shown, **said))
+        looked = await self._looking.beside(self._changes, self._test)
+        self._conversation.say(looked + render(self._solver.profile, "edit_result", executions=shown, **said))
         return Event.RAN
 
     async def _run(self, changes: tuple[FileChange, ...]) -> Execution:

@@ -4,11 +4,11 @@
 stateDiagram-v2
     [*] --> writing
     writing --> running: a test
-    writing --> writing: a reply that can't be used
+    writing --> writing: a reply that can't be used, or commands to look around
     running --> reviewing: it ran
     running --> writing: sampled again, since it passes on the base commit, or is itself at fault
     reviewing --> running: another test
-    reviewing --> reviewing: a reply that can't be used
+    reviewing --> reviewing: a reply that can't be used, or commands to look around
     reviewing --> approved: approved
     writing --> spent: no calls left
     reviewing --> spent: no calls left
@@ -39,6 +39,7 @@ from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
 from bot.records import Execution, Issue, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.looking import Looking
 from bot.solver.stages.mistakes import Mistakes
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
@@ -62,6 +63,7 @@ class Event(enum.StrEnum):
     TEST = "test"  # a test was written that differs from the current one
     APPROVAL = "approval"  # the current test was approved
     UNUSABLE = "unusable"  # the reply could not be used
+    LOOKED = "looked"  # commands ran, and the model was shown what they print
     RAN = "ran"  # the sandbox ran the test
     AGAIN = "again"  # ... which does not show the issue; another is sampled
     NO_CALLS = "no calls"  # the budget is spent
@@ -71,12 +73,14 @@ class Event(enum.StrEnum):
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.WRITING, Event.TEST): State.RUNNING,
     (State.WRITING, Event.UNUSABLE): State.WRITING,
+    (State.WRITING, Event.LOOKED): State.WRITING,
     (State.WRITING, Event.NO_CALLS): State.SPENT,
     (State.WRITING, Event.NO_ANSWER): State.FAILED,
     (State.RUNNING, Event.RAN): State.REVIEWING,
     (State.RUNNING, Event.AGAIN): State.WRITING,
     (State.REVIEWING, Event.TEST): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
+    (State.REVIEWING, Event.LOOKED): State.REVIEWING,
     (State.REVIEWING, Event.APPROVAL): State.APPROVED,
     (State.REVIEWING, Event.NO_CALLS): State.SPENT,
     (State.REVIEWING, Event.NO_ANSWER): State.FAILED,
@@ -134,6 +138,7 @@ class TestMachine:
         self._doubted = False  # whether the model was told that its approved test passes on the base commit
         self._detail = ""
         self._mistakes = Mistakes(self._conversation, solver)
+        self._looking = Looking(conversation, sandbox, solver)
 
     async def run(self) -> TestEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -151,12 +156,16 @@ class TestMachine:
             state = TRANSITIONS[state, event]
 
     async def _call(self, state: State) -> Event:
-        if self._conversation.calls >= self._solver.settings.test_calls:
+        if self._conversation.calls - self._looking.calls >= self._solver.settings.test_calls:
             return Event.NO_CALLS
         reply = await self._conversation.ask()
         if reply.failed:
             self._detail = reply.text
             return Event.NO_ANSWER
+        if await self._looking.answered(reply, (), self._test):
+            return Event.LOOKED
+        if problem := self._looking.refused(reply):
+            return self._unusable(problem)
         return self._read(reply, state)
 
     def _read(self, reply: Reply, state: State) -> Event:
@@ -207,5 +216,6 @@ class TestMachine:
             self._conversation.restart()
             return Event.AGAIN
         shown = [{"label": ORIGINAL, "execution": self._execution}]
-        self._conversation.say(render(self._solver.profile, "test_result", executions=shown))
+        looked = await self._looking.beside((), self._test)
+        self._conversation.say(looked + render(self._solver.profile, "test_result", executions=shown))
         return Event.RAN

@@ -21,12 +21,14 @@ from bot.patch.reader import Unreadable, checkout_reader, encoding_of, is_execut
 from bot.patch.redefine import likely
 from bot.records import Checkout, Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages import looking
 from bot.solver.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.solver.stages.edit_machine import State as EditState
 from bot.solver.stages.test_machine import State as TestState
 from bot.solver.stages.test_machine import TestMachine
 
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
+_LEFT_OUT = 20  # relevant files that are not shown, but named
 
 
 async def sample_trajectories(
@@ -156,8 +158,10 @@ class _Sampler:
     def _conversation(self, key: str, template: str, **values: object) -> Conversation:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
+        shared |= {"left_out": self._context.left_out[:_LEFT_OUT] if self._solver.looks else ()}
         hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
-        messages = opening(self._solver.profile, template, **shared, **hints, **values)
+        looks = {"looks": self._solver.looks, "most": looking.AT_ONCE, "seconds": f"{looking.SECONDS:.0f}"}
+        messages = opening(self._solver.profile, template, **shared, **hints, **looks, **values)
         sampling = Sampling(
             seed=settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),

@@ -47,12 +47,14 @@ VALUES: dict[str, dict[str, object]] = {
     "execution": {"executions": EXECUTIONS},
     "edit": {"issue": ISSUE, "files": FILES, "test": TEST},
     "edit_result": {"executions": EXECUTIONS, "left_out": "tests/test_a.py"},
+    "looking": {"looks": 8, "most": 8, "seconds": "60"},
+    "looks": {"looks": [{"command": "ls", "status": "exit 1", "output": "a.py"}], "not_run": "", "left": 7},
     "select": {"issue": ISSUE, "files": FILES, "choices": CHOICES},
     "select_result": {"executions": EXECUTIONS},
     "unparsed": {"problem": "no <edit> found"},
 }
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-FULL_ALONE = {"listing", "readings"}  # what a tiny model is never asked
+FULL_ALONE = {"listing", "looking", "looks", "readings"}  # what a tiny model is never asked
 
 
 def test_profiles_have_the_same_templates() -> None:

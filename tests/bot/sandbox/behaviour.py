@@ -122,6 +122,14 @@ class Work:
         result = await sandbox.run(command("python3", "-c", "import pkg, os; print(os.path.relpath(pkg.__file__))"))
         assert result.output == "pkg/__init__.py\n"
 
+    async def test_a_command_finds_the_test_beside_the_tree(self, sandbox: Sandbox) -> None:
+        argv = ("sh", "-c", "python3 ../test/test_issue.py; echo exit $?; ls ../test; touch new.txt")
+        job = SandboxJob(test=Test(path="test_issue.py", text=ASSERT), command=argv, timeout=PATIENCE)
+        base, fixed = await asyncio.gather(sandbox.run(job), sandbox.run(job.model_copy(update={"changes": (FIX,)})))
+        assert base.output.endswith("exit 1\ntest_issue.py\n"), base
+        assert fixed.output == "reached\nexit 0\ntest_issue.py\n"
+        assert not (await sandbox.run(command("test", "-e", "new.txt"))).passed
+
     async def test_the_environment_is_clean(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CANARY_TOKEN", "canary-value")
         monkeypatch.setenv("https_proxy", "http://canary-value")

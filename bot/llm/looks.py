@@ -1,0 +1,64 @@
+"""Reads from a reply the shell commands by which a model looks around: `<run>grep -n name pkg/*.py</run>`. Pure.
+
+A command may have several lines. Accepted too: a code fence in or around the tags, a `$ ` before a command, several
+tags on a line, a missing end tag in a reply that was not cut off. What is within a <test>, <edit> or <create> is text.
+"""
+
+import re
+
+from bot.llm.elements import Element, elements, finished, untagged
+from bot.records import Record, Reply
+
+_OTHERS = ("test", "edit", "create", "delete")
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_DONE = frozenset({"done", "approve"})
+
+
+class Looks(Record):
+    """What a reply wants to see."""
+
+    commands: tuple[str, ...] = ()  # in order, each once
+    alone: bool = True  # whether the reply holds neither an edit nor a test
+    fine: bool = False  # whether it says that all is well, too
+
+
+def parse_looks(reply: Reply) -> Looks:
+    """The commands of the reply; of one that was cut off, those that are complete."""
+    text = finished(reply.text.replace("\r\n", "\n").replace("\r", "\n"), reply.cut_off)
+    lines = text.split("\n")
+    if "<run" not in text:
+        return Looks()
+    names = ("run", *_OTHERS, "done", "approve", "approved")
+    found = elements(_one_a_line(lines), names, inline=False)
+    if not any(element.name == "run" for element in found):
+        within = elements(lines, names, inline=True)  # in prose, only what is whole is a command
+        found = [e for e in within if e.name != "run" or (e.closed and len(e.lines) == 1)]
+    commands = [_command(e) for e in found if e.name == "run" and (e.closed or not reply.cut_off)]
+    others = any(element.name in _OTHERS for element in found) or bool(untagged(lines))
+    return Looks(
+        commands=tuple(dict.fromkeys(command for command in commands if command)),
+        alone=not others,
+        fine=any(element.name in _DONE for element in found),
+    )
+
+
+def _one_a_line(lines: list[str]) -> list[str]:
+    """The lines, those with several complete <run> tags split into one each."""
+    out: list[str] = []
+    for line in lines:
+        several = line.count("<run>") > 1 and line.lstrip().startswith("<run>")
+        out += re.split(r"(?<=</run>)\s*(?=<run>)", line) if several else [line]
+    return out
+
+
+def _command(element: Element) -> str:
+    lines = [line for line in element.lines if not _FENCE.match(line)]
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    if not element.closed:  # what follows a blank line is prose
+        blank = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+        lines = lines[:blank]
+    shown = [line for line in lines if line.strip()]
+    if shown and all(line.lstrip().startswith("$ ") for line in shown):
+        lines = [line.lstrip()[2:] for line in shown]
+    return "\n".join(lines).strip()

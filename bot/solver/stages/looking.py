@@ -1,0 +1,121 @@
+"""Commands by which the model looks around in the sandbox, on the repository with its edit so far.
+
+A reply with commands alone is answered with what they print and counts against `look_calls`, not against the calls of
+its machine. Commands beside a test or an edit run once that is in force, and are shown with its run. Beside `<done/>`
+or `<approve/>` they come first: the model has not seen yet what it asks for. What commands print is cut so that no turn
+of the conversation has to be left out for it. Each runs on a fresh copy that is thrown away.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from bot.contracts import Sandbox
+from bot.llm.conversation import Conversation
+from bot.llm.looks import Looks, parse_looks
+from bot.llm.prompts import render
+from bot.patch.apply import Problem
+from bot.records import Ending, Execution, FileChange, Record, Reply, SandboxJob, Test
+from bot.solver.profile import ResolvedSolver
+
+AT_ONCE = 8  # commands of one reply
+SECONDS = 60.0  # that one command may take
+_LINES, _CHARACTERS = 160, 8_000  # of one command's output that are shown
+_ALL = 24_000  # characters of what the commands of one reply print
+_LEAST = 400  # characters for each command; with less room in the window, none is run
+_LONGEST = 4_000  # characters of a command
+_PREPARED = 'command -v python >/dev/null || python() { python3 "$@"; }\n'
+_SHELL = 'if command -v bash >/dev/null; then exec bash -c "$1"; else exec sh -c "$1"; fi'  # models write for bash
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # colours, and what no text holds
+_BINARY = 0.1  # share of characters that no text holds, from which output is not shown
+
+
+class Look(Record):
+    """One command, as the model is shown it."""
+
+    command: str
+    status: str  # "" where it exited with 0
+    output: str
+
+
+class Looking:
+    """The commands of one conversation."""
+
+    def __init__(self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver) -> None:
+        self._conversation = conversation
+        self._sandbox = sandbox
+        self._solver = solver
+        self._left = solver.looks
+        self._beside: tuple[str, ...] = ()  # commands that wait for the run of what came with them
+        self.calls = 0  # replies that did nothing but look
+
+    async def answered(self, reply: Reply, changes: Sequence[FileChange], test: Test | None) -> bool:
+        """Whether the reply only looks around: then its commands ran, and the model was shown what they printed."""
+        looks = parse_looks(reply) if self._solver.looks and not reply.failed else Looks()
+        self._beside = () if looks.alone else looks.commands
+        if not looks.commands or not looks.alone or not self._left:
+            return False
+        self.calls += 1
+        self._conversation.say(await self._show(looks.commands, changes, test))
+        self._conversation.keep()
+        return True
+
+    def refused(self, reply: Reply) -> Problem | None:
+        """Why a reply that asks for commands alone gets none; None for any other reply."""
+        looks = parse_looks(reply) if self._solver.looks else Looks()
+        if not looks.commands or not looks.alone or looks.fine or self._left:
+            return None
+        return Problem(
+            text=f"no commands are left: you may run them in {self._solver.looks} replies\n"
+            "Go on with what you know, in the form that was asked for."
+        )
+
+    async def beside(self, changes: Sequence[FileChange], test: Test | None) -> str:
+        """What the commands print that came with the last test or edit, with a blank line below; "" without any."""
+        commands, self._beside = self._beside, ()
+        if not commands:
+            return ""
+        if not self._left:
+            return "The commands in your reply were not run: none are left.\n\n"
+        return await self._show(commands, changes, test) + "\n\n"
+
+    async def _show(self, commands: Sequence[str], changes: Sequence[FileChange], test: Test | None) -> str:
+        self._left -= 1
+        chosen = commands[:AT_ONCE]
+        room = min(_ALL, 2 * await self._conversation.room())  # two characters a token, which most text exceeds
+        share = min(_CHARACTERS, room // len(chosen))
+        said = ""
+        if share < _LEAST:
+            self._left, chosen, said = 0, (), "The commands were not run: the conversation fills the context window."
+        elif len(commands) > AT_ONCE:
+            said = f"{len(commands) - AT_ONCE} more commands were not run: at most {AT_ONCE} are in one reply."
+        jobs = [self._run(command, tuple(changes), test) for command in chosen]
+        executions = await asyncio.gather(*jobs)
+        looks = [shown(command, ran, share) for command, ran in zip(chosen, executions, strict=True)]
+        return render(self._solver.profile, "looks", looks=looks, not_run=said, left=self._left)
+
+    async def _run(self, command: str, changes: tuple[FileChange, ...], test: Test | None) -> Execution:
+        if len(command) > _LONGEST:
+            said = f"(not run: a command has at most {_LONGEST:,} characters)"
+            return Execution(ending=Ending.UNAVAILABLE, output=said)
+        if "\0" in command:
+            return Execution(ending=Ending.UNAVAILABLE, output="(not run: a command can't hold a NUL character)")
+        argv = ("sh", "-c", _SHELL, "sh", _PREPARED + command)
+        timeout = min(SECONDS, self._solver.settings.test_timeout)
+        return await self._sandbox.run(SandboxJob(changes=changes, test=test, command=argv, timeout=timeout))
+
+
+def shown(command: str, execution: Execution, characters: int) -> Look:
+    """The command with the beginning and the end of what it printed. Pure."""
+    output = execution.output
+    odd = len(_CONTROL.findall(output)) + output.count("\ufffd")
+    if odd > _BINARY * len(output) and odd > 8:
+        text = f"(binary output, {len(output):,} characters; not shown)"
+    else:
+        text = execution.model_copy(update={"output": _CONTROL.sub("", output)}).excerpt(_LINES, max(100, characters))
+    status = "" if execution.passed else execution.status
+    if execution.ending is Ending.TIMED_OUT:
+        status = f"stopped after {execution.seconds:.0f} seconds"
+    elif execution.ending is Ending.UNAVAILABLE and execution.exit_code is not None:
+        status = f"exit {execution.exit_code}"  # the shell's, for a program that is not there
+    return Look(command=command if len(command) <= _LONGEST else f"{command[:200]} ...", status=status, output=text)
