@@ -5,6 +5,7 @@ model that is not there are answered at once.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from pydantic import ValidationError
 
 from engine.errors import LoadError, one_line
-from engine.settings import Settings
+from engine.settings import REASONING_PARSERS, TOOL_PARSERS, Settings
 from engine.weights.checkpoint import look
 
 API_KEY = "TROOP_ENGINE_API_KEY"  # not an option: a list of processes would show it
@@ -59,6 +60,15 @@ def _option(name: str, *, text: str = "", **more: Any) -> Decorator:
     return click.option(name, default=getattr(_DEFAULTS, name[2:].replace("-", "_")), help=text, **more)
 
 
+def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ...]:
+    """The origins in a list with commas."""
+    found = tuple(part.strip().rstrip("/") for part in given.split(",") if part.strip())
+    for origin in found:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise click.BadParameter(f"{origin!r} is no origin: write it like https://chat.example.org")
+    return found
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True})
 @_option("--model", metavar="FOLDER|FILE.gguf|NAME", show_default="the bundled model",
          text="A model's folder, a GGUF file (converted once), or a name on the hub.")  # fmt: skip
@@ -69,6 +79,14 @@ def _option(name: str, *, text: str = "", **more: Any) -> Decorator:
          text="Name under which the model is served.")  # fmt: skip
 @_option("--host", text="Address to listen on.")
 @_option("--port", type=int, text="Port to listen on; 0 takes any free one.")
+@_option("--tool-parser", type=click.Choice(["auto", "none", *TOOL_PARSERS]),
+         text="Form of the model's tool calls; auto: as its chat template says.")  # fmt: skip
+@_option("--reasoning-parser", type=click.Choice(["auto", "none", *REASONING_PARSERS]),
+         text="Form of the model's thoughts, which are sent apart; none: as content.")  # fmt: skip
+@_option("--generation-config", type=click.Choice(["auto", "none"]),
+         text="none: ignore the sampling defaults of the model's generation_config.json.")  # fmt: skip
+@click.option("--cors-origins", default="", metavar="ORIGIN,...", callback=_origins, show_default="none",
+              help="Origins whose web pages may send requests, e.g. https://chat.example.org; * for any.")  # fmt: skip
 @_option("--follow-stdin", is_flag=True, text="End when standard input closes, with whoever started the engine.")
 @_option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),

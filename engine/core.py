@@ -220,7 +220,8 @@ class Core:
             raise OverloadedError(f"{len(self.scheduler.waiting)} sequences wait already; try again later")
         request.client = request.client or self._client(request)
         for index in range(request.n):
-            text = OutputText(self.tokenizer.decoder(request.prompt), request.params.stop, request.params.min_tokens)
+            decoder = self.tokenizer.decoder(request.prompt, request.named_tokens)
+            text = OutputText(decoder, request.params.stop, request.params.min_tokens)
             guide = request.guide.fork() if request.guide else None
             request.sequences.append(Sequence(request, index, list(request.prompt), self._arrivals, text, guide))
             self._arrivals += 1

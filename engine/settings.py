@@ -9,6 +9,13 @@ BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
 
 CPU_CACHE = 2 << 30  # bytes, the default
 
+# Names in `engine.text.replies.formats`, which a test compares.
+TOOL_PARSERS = (
+    "hermes", "qwen3_coder", "glm45", "llama3_json", "mistral", "granite", "deepseek_v3", "deepseek_v31", "kimi_k2",
+    "harmony",
+)  # fmt: skip
+REASONING_PARSERS = ("think", "seed", "mistral", "harmony")
+
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
@@ -26,6 +33,10 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8100, ge=0, le=65535)  # 0: any free port
     api_key: str | None = None
+    tool_parser: str = "auto"  # form of tool calls, see `engine.text.replies.formats`; auto: by the chat template
+    reasoning_parser: str = "auto"  # the same of thoughts
+    generation_config: Literal["auto", "none"] = "auto"  # whether the model's sampling defaults apply
+    cors_origins: tuple[str, ...] = ()  # from which web pages may send requests; `*`: any
     follow_stdin: bool = False  # end when standard input closes, as it does when the parent process ends
     device: devices = "auto"
     dtype: type_names = "auto"

@@ -12,7 +12,7 @@ from engine.schedule.step import Chunk
 
 
 def report(
-    logits: Tensor, tokens: Tensor, counts: Many[int | None], each_alone: bool = False
+    logits: Tensor, tokens: Tensor, counts: Many[int | None], each_alone: bool = False, ranks: bool = False
 ) -> list[TokenLogprob | None]:
     """Log-probabilities of one token per row.
 
@@ -21,6 +21,7 @@ def report(
         tokens: `[rows]` int64.
         counts: alternatives wanted of each row; `None`: nothing at all.
         each_alone: others must not change a row's last bits.
+        ranks: whether the tokens' ranks are wanted.
     """
     each_alone = each_alone and not row_by_row(logits.device)
     entries: list[TokenLogprob | None] = [None] * len(counts)
@@ -30,10 +31,17 @@ def report(
             groups.setdefault((row if each_alone else 0, count), []).append(row)
     for (_, count), group in groups.items():
         found, values, ids = logprobs(logits[group], tokens[group], count)
-        columns = zip(group, tokens[group].tolist(), found.tolist(), values.tolist(), ids.tolist(), strict=True)
-        for row, token, value, top_values, top_ids in columns:
-            entries[row] = TokenLogprob(token, value, tuple(zip(top_ids, top_values, strict=True)))
+        places = _ranks(logits[group], tokens[group]) if ranks else [0] * len(group)
+        columns = zip(group, tokens[group].tolist(), found.tolist(), values.tolist(), ids.tolist(), places, strict=True)
+        for row, token, value, top_values, top_ids, rank in columns:
+            entries[row] = TokenLogprob(token, value, tuple(zip(top_ids, top_values, strict=True)), rank)
     return entries
+
+
+def _ranks(logits: Tensor, tokens: Tensor) -> list[int]:
+    """The rank of one token per row, 1 for the likeliest."""
+    ranks: list[int] = ((logits > logits.gather(1, tokens[:, None])).sum(dim=-1) + 1).tolist()
+    return ranks
 
 
 def note_prompts(chunks: Many[Chunk], logits: Tensor, each_alone: bool = False) -> None:
@@ -51,7 +59,7 @@ def note_prompts(chunks: Many[Chunk], logits: Tensor, each_alone: bool = False) 
         begin = sequence.computed + 1
         tokens += sequence.tokens[begin : begin + rows]
         counts += [sequence.request.params.prompt_logprobs] * rows
-    entries = report(logits, torch.tensor(tokens, device=logits.device), counts, each_alone)
+    entries = report(logits, torch.tensor(tokens, device=logits.device), counts, each_alone, ranks=True)
     first = 0
     for sequence, rows in scored:
         found = [entry for entry in entries[first : first + rows] if entry is not None]

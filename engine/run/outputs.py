@@ -118,7 +118,11 @@ class Writer:
         if not text and reason is None and not sequence.logprobs:
             return None
         reported, sequence.logprobs = tuple(sequence.logprobs), []
-        return Output(sequence.request, sequence.index, text, reported, reason)
+        fresh: tuple[int, ...] = ()
+        if sequence.request.returns_tokens:
+            fresh = tuple(sequence.tokens[sequence.prompt_length + sequence.told :])
+            sequence.told = sequence.generated
+        return Output(sequence.request, sequence.index, text, reported, reason, fresh)
 
     def _push(self, sequence: Sequence, token: int) -> FinishReason | None:
         """Add a token to its sequence; whether and why it is the last."""

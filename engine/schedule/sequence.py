@@ -2,7 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +36,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0  # of what is in the prompt or was said
     frequency_penalty: float = 0.0  # of what was said, for each time
     presence_penalty: float = 0.0  # of what was said
+    bad_words: tuple[tuple[int, ...], ...] = ()  # tokens that are never said in a row
 
     @cached_property
     def penalizes(self) -> bool:
@@ -45,7 +46,7 @@ class SamplingParams:
     @cached_property
     def adjusts(self) -> bool:
         """Whether the model's logits are changed."""
-        return bool(self.penalizes or self.min_tokens or self.logit_bias)
+        return bool(self.penalizes or self.min_tokens or self.logit_bias or self.bad_words)
 
     def ends(self, end_tokens: frozenset[int]) -> frozenset[int]:
         """Tokens that end the text, given those of the model."""
@@ -59,6 +60,7 @@ class TokenLogprob:
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int = 0  # of the token, 1 for the likeliest; 0: not asked for, as for sampled ones
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Output:
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
+    tokens: tuple[int, ...] = ()  # since the last output, where the request wants them
     error: Exception | None = None  # the request as a whole failed
 
 
@@ -92,6 +95,8 @@ class Request:
     guide: "Guide | None" = None  # at the beginning of the grammar that each child must follow
     client: str = ""  # requests of one client share its turns (`engine.schedule.turns`)
     id: str = ""
+    returns_tokens: bool = False  # whether outputs have the tokens
+    named_tokens: Mapping[int, str] = field(default_factory=dict)  # special tokens that are part of the text
     notify: Callable[[Output], None] | None = None  # called on the event loop, see `engine.loop`
     sequences: "list[Sequence]" = field(default_factory=list)
     cached_tokens: int | None = None  # prompt tokens that were not computed for this request; None: not yet admitted
@@ -138,6 +143,7 @@ class Sequence:
     table: list[int] = field(default_factory=list)  # blocks, in order
     computed: int = 0  # leading tokens whose keys and values are in the cache
     logprobs: list[TokenLogprob] = field(default_factory=list)  # not yet reported
+    told: int = 0  # sampled tokens that were reported
     finish_reason: FinishReason | None = None
     draftable: bool = True  # whether tokens may be drafted for it
     _counts: Counter[int] = field(default_factory=Counter)  # see `said`

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from engine.errors import ServingError
 from engine.schedule.sequence import Output, Request
-from engine.server.answers import Answer, Choice, Echo
+from engine.server.answers import Answer, Choice
 from engine.server.protocol import Generation
 from engine.server.service import Service
 
@@ -19,26 +19,19 @@ T = TypeVar("T")
 
 
 async def deliver(
-    service: Service,
-    http: HttpRequest,
-    body: Generation,
-    requests: list[Request],
-    chat: bool,
-    logprobs: bool,
-    echo: Echo | None = None,
+    service: Service, http: HttpRequest, body: Generation, requests: list[Request], answer: Answer
 ) -> Response:
     """Run requests to the end, whole or as a stream. The choices of request `i` have indices `i * n` and up."""
     queue: asyncio.Queue[Output] = asyncio.Queue()
     for request in requests:
         service.loop.core.check(request)
         request.notify = queue.put_nowait
-    answer = Answer(service.tokenizer, service.name, chat, logprobs, echo)
     firsts = {id(request): place * body.choices for place, request in enumerate(requests)}
     for request in requests:
         service.loop.submit(request)
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        events = _stream(service, queue, requests, firsts, answer, chat, include_usage)
+        events = _stream(service, queue, requests, firsts, answer, include_usage)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
     try:
         choices = await _unless_disconnected(http, _collect(queue, requests, firsts))
@@ -67,12 +60,10 @@ async def _stream(
     requests: list[Request],
     firsts: dict[int, int],
     answer: Answer,
-    chat: bool,
     include_usage: bool,
 ) -> AsyncIterator[str]:
     """Server-sent events. Closing the generator, as the server does when the client is gone, aborts the requests."""
     missing = sum(request.n for request in requests)
-    opened: set[int] = set()
     try:
         while missing:
             outputs = [await queue.get()]
@@ -88,10 +79,7 @@ async def _stream(
                     return
                 choice = Choice(firsts[id(output.request)] + output.index)
                 choice.add(output)
-                if chat and choice.index not in opened:
-                    opened.add(choice.index)
-                    events.append(_event(answer.chunk(Choice(choice.index), first=True)))
-                events.append(_event(answer.chunk(choice)))
+                events += map(_event, answer.chunks(choice, requests))
                 missing -= output.finish_reason is not None
             yield "".join(events)
             await asyncio.sleep(0)  # let other tasks run even if the queue never gets empty

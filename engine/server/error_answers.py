@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from engine.errors import RequestError, ServingError
+from engine.server.elsewhere import instead_of
 
 
 def add_errors(app: FastAPI) -> None:
@@ -30,7 +31,8 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: HttpRequest, error: HTTPException) -> Response:
-        wrapped = RequestError(str(error.detail))
+        known = instead_of(request.url.path) if error.status_code == 404 else None
+        wrapped = RequestError(known or str(error.detail))
         wrapped.status = error.status_code
         headers = {"Allow": ", ".join(_methods(app, request))} if error.status_code == 405 else error.headers
         return _error_response(wrapped, headers)

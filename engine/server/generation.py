@@ -7,11 +7,14 @@ from fastapi import Request as HttpRequest
 
 from engine.errors import RequestError
 from engine.schedule.sequence import Request
-from engine.server.answers import Echo
+from engine.server.chat_answer import ChatForm, ChatOptions
+from engine.server.completion_answer import CompletionForm, CompletionOptions
 from engine.server.delivery import deliver
 from engine.server.protocol import ChatRequest, CompletionRequest, Generation
+from engine.server.replies import ReplyPlan
 from engine.server.schema import ChatAnswer, CompletionAnswer, answers
 from engine.server.service import Service
+from engine.text.grammar import Grammar
 
 
 def add_generation(app: FastAPI, service: Service) -> None:
@@ -22,51 +25,94 @@ def add_generation(app: FastAPI, service: Service) -> None:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        tokens = await service.in_tokenizer(lambda: service.chat_tokens(body.messages))
-        wanted = body.max_completion_tokens or body.max_tokens
-        otherwise = service.loop.core.model.defaults.get("max_new_tokens")
-        request = _request(service, body, tokens, wanted, otherwise, body.alternatives)
-        request.guide = await service.guide(body)
-        return await deliver(service, http, body, [request], True, bool(body.logprobs))
+        request, plan = await service.in_tokenizer(lambda: _chat_request(service, body))
+        options = ChatOptions(
+            plan.reader,
+            plan.call_id,
+            body.include_reasoning is not False,
+            bool(body.logprobs),
+            bool(body.return_token_ids),
+            body.prompt_logprobs,
+        )
+        return await deliver(service, http, body, [request], ChatForm(service.tokenizer, service.name, options))
 
     @app.post("/v1/completions", responses=answers(CompletionAnswer, streamed=True))
     async def completions(body: CompletionRequest, http: HttpRequest) -> Response:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        prompts = body.prompts()
-        texts = await service.in_tokenizer(lambda: [service.encode(prompt) for prompt in prompts])
-        wanted = 1 if body.max_tokens == 0 else body.max_tokens
-        requests = [_request(service, body, tokens, wanted, 16, body.logprobs) for tokens in texts]
-        for request in requests:
-            request.guide = await service.guide(body)
-        if not body.echo:
-            return await deliver(service, http, body, requests, False, body.logprobs is not None)
-        for request in requests:
-            request.params = replace(request.params, prompt_logprobs=body.logprobs)
-        heads = [service.tokenizer.text(prompt) if isinstance(prompt, list) else prompt for prompt in prompts]
-        echo = Echo(requests, heads, body.choices, body.logprobs is not None, body.max_tokens == 0)
-        return await deliver(service, http, body, requests, False, body.logprobs is not None, echo)
+        requests = await service.in_tokenizer(lambda: _completion_requests(service, body))
+        options = CompletionOptions(
+            body.choices,
+            body.logprobs,
+            _texts(service, body, requests) if body.echo else None,
+            body.max_tokens == 0,
+            bool(body.return_token_ids),
+            body.prompt_logprobs,
+        )
+        return await deliver(service, http, body, requests, CompletionForm(service.tokenizer, service.name, options))
+
+
+def _chat_request(service: Service, body: ChatRequest) -> tuple[Request, ReplyPlan]:
+    """The engine's request, and how its replies are read."""
+    prompt = service.prompt(body)
+    plan = service.replies.plan(body, prompt)
+    grammar = service.replies.grammar(body, plan, prompt)
+    wanted = body.max_completion_tokens or body.max_tokens
+    otherwise = service.defaults.get("max_new_tokens")
+    request = _request(
+        service, body, prompt.tokens, grammar, wanted or otherwise, wanted is not None, body.alternatives
+    )
+    request.named_tokens = plan.named_tokens
+    if plan.ends:
+        stops = request.params.stop_token_ids | plan.ends
+        request.params = replace(request.params, stop_token_ids=stops)
+    return request, plan
+
+
+def _completion_requests(service: Service, body: CompletionRequest) -> list[Request]:
+    """A request for each prompt."""
+    grammar, limit = body.grammar(), 1 if body.max_tokens == 0 else body.max_tokens
+    return [
+        _request(service, body, service.encode(prompt), grammar, limit or 16, limit is not None, body.logprobs)
+        for prompt in body.prompts()
+    ]
+
+
+def _texts(service: Service, body: CompletionRequest, requests: list[Request]) -> list[str]:
+    """The prompts as they are echoed."""
+    pairs = zip(body.prompts(), requests, strict=True)
+    return [given if isinstance(given, str) else service.tokenizer.text(request.prompt) for given, request in pairs]
 
 
 def _request(
     service: Service,
     body: Generation,
     prompt: list[int],
+    grammar: Grammar | None,
     wanted: int | None,
-    otherwise: int | None,
+    strictly: bool,
     logprobs: int | None,
 ) -> Request:
-    """The engine's request. Its limit is `wanted` tokens if given, else `otherwise`, else what the context leaves;
-    refused if too long.
+    """The engine's request. Its limit is `wanted` tokens, refused if too long where `strictly`; else what the context
+    leaves.
     """
     room = service.loop.core.max_model_len - len(prompt)
-    limit = wanted or min(otherwise or room, room)
-    params = body.sampling(service.loop.core.model.defaults, max(1, limit), logprobs)
+    limit = wanted if wanted and strictly else min(wanted or room, room)
+    params = body.sampling(service.defaults, max(1, limit), logprobs)
     if params.min_tokens > params.max_tokens:
         raise RequestError(f"min_tokens is more than the limit of {params.max_tokens} tokens", "min_tokens")
-    if params.min_tokens and body.grammar() is not None:
-        raise RequestError("min_tokens can't be combined with a grammar, which may end earlier", "min_tokens")
+    for name in ("min_tokens", "bad_words"):
+        if getattr(body, name) and grammar is not None:
+            raise RequestError(f"{name} can't be combined with a grammar, which may demand otherwise", name)
     service.check_tokens([token for token, _ in params.logit_bias], "logit_bias")
-    client = f"user {body.user}" if body.user else ""
-    return Request(prompt, params, n=body.choices, stream=bool(body.stream), client=client)
+    params = replace(params, bad_words=service.bad_words(body.bad_words or ()))
+    return Request(
+        prompt,
+        params,
+        n=body.choices,
+        stream=bool(body.stream),
+        guide=None if grammar is None else service.grammars.compile(grammar),
+        client=f"user {body.user}" if body.user else "",
+        returns_tokens=bool(body.return_token_ids),
+    )

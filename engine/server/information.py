@@ -47,9 +47,9 @@ def add_information(app: FastAPI, service: Service) -> None:
         service.authorize(http)
         service.check_model(body.model)
         body.refuse_unsupported()
-        messages, prompt = body.messages, body.prompt or ""
-        if messages is not None:
-            tokens = await service.in_tokenizer(lambda: service.chat_tokens(messages))
+        prompt = body.prompt or ""
+        if body.messages is not None:
+            tokens = (await service.in_tokenizer(lambda: service.prompt(body))).tokens
         else:
             tokens = await service.in_tokenizer(
                 lambda: service.tokenizer.encode(prompt, body.add_special_tokens is not False)

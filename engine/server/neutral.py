@@ -19,9 +19,7 @@ BOTH: Mapping[str, Values] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "truncate_prompt_tokens": (),
-    "prompt_logprobs": (),
     "allowed_token_ids": (),
-    "bad_words": ([],),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),
@@ -32,7 +30,6 @@ BOTH: Mapping[str, Values] = {
     "logits_processors": ([],),
     "logprob_token_ids": (),
     "return_tokens_as_token_ids": (False,),
-    "return_token_ids": (False,),
     "priority": (0,),
     "request_id": (),
     "cache_salt": (),
@@ -40,17 +37,11 @@ BOTH: Mapping[str, Values] = {
     "vllm_xargs": ({},),
 }
 _TEMPLATE: Mapping[str, Values] = {
-    "tools": ([],),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "chat_template": (),
-    "chat_template_kwargs": ({},),
     "mm_processor_kwargs": ({},),
 }
 CHAT: Mapping[str, Values] = {
     **_TEMPLATE,
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),  # of no tools
     "functions": ([],),
     "function_call": ("none", "auto"),
     "audio": (),
@@ -59,7 +50,6 @@ CHAT: Mapping[str, Values] = {
     "prediction": (),
     "prompt_cache_options": (),
     "prompt_cache_retention": ("in_memory", "in-memory"),
-    "reasoning_effort": ("none",),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "verbosity": ("medium",),
@@ -68,7 +58,6 @@ CHAT: Mapping[str, Values] = {
     "best_of": (1,),
     "documents": ([],),
     "echo": (False,),
-    "include_reasoning": (True,),
     "thinking_token_budget": (),
 }
 COMPLETION: Mapping[str, Values] = {

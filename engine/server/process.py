@@ -27,6 +27,7 @@ from engine.run.graphs import record
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
+from engine.server.service import Serving
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import fit_cache, warm_up
@@ -62,7 +63,13 @@ def serve(settings: Settings) -> int:
         print(f"troop engine: {one_line(error)}", file=sys.stderr)
         return 1
     loop = EngineLoop(core, threads)
-    app = create_app(loop, name, settings.api_key)
+    serving = Serving(
+        settings.tool_parser,
+        settings.reasoning_parser,
+        settings.generation_config == "auto",
+        settings.cors_origins,
+    )
+    app = create_app(loop, name, settings.api_key, serving)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host

@@ -6,36 +6,25 @@ Whatever is unknown or not implemented is refused by name rather than ignored, u
 (`engine.schedule.turns`).
 """
 
-import json
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
 from engine.schedule.sequence import SamplingParams
+from engine.server.constraints import ResponseFormat, StructuredOutputs
+from engine.server.conversation import Conversation, Effort, Message, NamedTool, Tool, effort_options
+from engine.server.fields import Bias, BiasedToken, Number, Stop, TokenId, Whole
 from engine.server.neutral import BOTH, CHAT, COMPLETION, STREAM_OPTIONS, TOKENIZE, NeutralFields
+from engine.text.chat_template import ChatTemplate
 from engine.text.grammar import Grammar
 
 MAX_CHOICES = 1024  # prompts times n in one request
 MAX_STOPS = 32
 MAX_BIASES = 1024
-MAX_STRUCTURED_CHOICES = 4096
-
-
-def _number(value: Any) -> Any:
-    """Refuse what pydantic accepts as a number but JSON does not."""
-    if isinstance(value, bool | str):
-        raise ValueError("a number is needed")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-BiasedToken = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]
-Bias = Annotated[float, BeforeValidator(_number), Field(ge=-100, le=100)]
-Stop = Annotated[str, Field(min_length=1, max_length=1024)]
-TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+MAX_BAD_WORDS = 64
 
 
 class StreamOptions(NeutralFields):
@@ -44,72 +33,6 @@ class StreamOptions(NeutralFields):
     neutral = STREAM_OPTIONS
 
     include_usage: StrictBool | None = False
-
-
-class StructuredOutputs(BaseModel):
-    """Constraints on the text, in one of four forms, named as in vLLM."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    json_schema: dict[str, Any] | str | None = Field(default=None, alias="json")
-    regex: str | None = None
-    choice: Annotated[list[Stop], Field(min_length=1, max_length=MAX_STRUCTURED_CHOICES)] | None = None
-    grammar: str | None = None  # in llguidance's dialect of Lark
-
-    def chosen(self) -> Grammar:
-        """The form that is given.
-
-        Raises:
-            RequestError: there is none, or more than one.
-        """
-        field = "structured_outputs"
-        found: list[Grammar] = []
-        if self.json_schema is not None:
-            schema = self.json_schema if isinstance(self.json_schema, str) else json.dumps(self.json_schema)
-            found.append(Grammar("json", schema, field))
-        if self.regex is not None:
-            found.append(Grammar("regex", self.regex, field))
-        if self.choice is not None:
-            found.append(Grammar("choice", json.dumps(self.choice), field))
-        if self.grammar is not None:
-            found.append(Grammar("lark", self.grammar, field))
-        if len(found) != 1:
-            raise RequestError("give exactly one of json, regex, choice and grammar", field)
-        return found[0]
-
-
-class JsonSchema(BaseModel):
-    """The schema of a `response_format`; the answer follows it strictly, whatever `strict` says."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str | None = None
-    description: str | None = None
-    strict: StrictBool | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-
-
-class ResponseFormat(BaseModel):
-    """OpenAI's option for JSON answers."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    def grammar(self) -> Grammar | None:
-        """The requested grammar; `None`: any text.
-
-        Raises:
-            RequestError: the schema is missing.
-        """
-        if self.type == "text":
-            return None
-        if self.type == "json_object":
-            return Grammar("json", json.dumps({"type": "object"}), "response_format")
-        if self.json_schema is None or self.json_schema.schema_ is None:
-            raise RequestError("a response_format of type json_schema needs json_schema.schema", "response_format")
-        return Grammar("json", json.dumps(self.json_schema.schema_), "response_format")
 
 
 class Generation(NeutralFields):
@@ -126,7 +49,7 @@ class Generation(NeutralFields):
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOPS)
-    ignore_eos: StrictBool = False
+    ignore_eos: StrictBool | None = False
     temperature: Annotated[Number, Field(ge=0, le=100)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     top_k: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)  # 0 and -1: off
@@ -140,17 +63,27 @@ class Generation(NeutralFields):
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[Number, Field(ge=0.01, le=100)] | None = None
+    bad_words: Annotated[list[Stop], Field(max_length=MAX_BAD_WORDS)] | None = None
+    prompt_logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    return_token_ids: StrictBool | None = False
 
     @property
     def choices(self) -> int:
         """Answers wanted for each prompt."""
         return self.n or 1
 
+    @property
+    def echoed(self) -> int | None:
+        """Log-probabilities wanted per token of an echoed prompt: `None` for none at all."""
+        return None
+
     def refuse_unsupported(self, parent: str = "") -> None:
         """See `NeutralFields`."""
         super().refuse_unsupported(parent)
         if self.stream_options:
             self.stream_options.refuse_unsupported("stream_options")
+        if self.stream and self.prompt_logprobs is not None:
+            raise RequestError("prompt_logprobs are not streamed: leave stream out", "prompt_logprobs")
 
     def grammar(self) -> Grammar | None:
         """The grammar that the text must follow, if any.
@@ -162,13 +95,15 @@ class Generation(NeutralFields):
 
     def sampling(self, defaults: dict[str, Any], max_tokens: int, logprobs: int | None) -> SamplingParams:
         """Sampling parameters; for those that the request leaves out, `defaults` (of `generation_config.json`) apply,
-        then OpenAI's. Penalties come from the request alone: those of a model's file spoil code, which repeats itself.
+        then OpenAI's.
         """
 
         def pick(name: str, otherwise: float) -> float:
             value = getattr(self, name)
             value = defaults.get(name) if value is None else value
             return otherwise if value is None else float(value)
+
+        scored = [count for count in (self.prompt_logprobs, self.echoed) if count is not None]
 
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingParams(
@@ -180,53 +115,36 @@ class Generation(NeutralFields):
             max_tokens=max_tokens,
             stop=stop,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
-            ignore_eos=self.ignore_eos,
+            ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             min_tokens=self.min_tokens or 0,
             logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
-            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            prompt_logprobs=max(scored, default=None),
+            repetition_penalty=pick("repetition_penalty", 1.0),
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
         )
 
 
-class ContentPart(BaseModel):
-    """A part of a message; only text is served."""
+class AllowedTools(BaseModel):
+    """A part of the tools."""
 
-    model_config = ConfigDict(extra="allow")  # of parts of other types, which are refused by their type
+    model_config = ConfigDict(extra="forbid")
 
-    type: str
-    text: str | None = None
-
-
-class Message(BaseModel):
-    """One message of a conversation. Other fields reach the chat template as they are."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: str = Field(min_length=1, max_length=64)
-    content: str | list[ContentPart] | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """The message as chat templates expect it, with its text in one string.
-
-        Raises:
-            RequestError: a part is not text.
-        """
-        found = self.model_dump()
-        if isinstance(self.content, list):
-            for part in self.content:
-                if part.type != "text" or part.text is None:
-                    raise RequestError(f"content parts of type {part.type!r} are not supported: text only", "messages")
-                for name in part.model_extra or ():
-                    raise RequestError(f"unknown field {name!r} of a content part", "messages")
-            found["content"] = "".join(part.text or "" for part in self.content)
-        elif self.content is None:
-            found["content"] = ""
-        return found
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1)
 
 
-class ChatRequest(Generation):
+class AllowedChoice(BaseModel):
+    """The choice of a part of the tools."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+class ChatRequest(Generation, Conversation):
     """Body of `POST /v1/chat/completions`."""
 
     neutral: ClassVar = {**BOTH, **CHAT}
@@ -236,15 +154,66 @@ class ChatRequest(Generation):
     logprobs: StrictBool | None = False
     top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedChoice | None = None
+    parallel_tool_calls: StrictBool | None = True
+    include_reasoning: StrictBool | None = True
+    reasoning_effort: Effort | None = None
 
     def refuse_unsupported(self, parent: str = "") -> None:
         """See `NeutralFields`."""
         super().refuse_unsupported(parent)
+        self.check_conversation()
         if self.top_logprobs and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs to be true", "top_logprobs")
+        if isinstance(self.tool_choice, str) and self.tool_choice != "required":
+            return
+        known = {tool.function.name for tool in self.tools or ()}
+        if self.tool_choice is not None and not known:
+            raise RequestError("tool_choice needs tools", "tool_choice")
+        for name in self._chosen or ():
+            if name not in known:
+                raise RequestError(f"tool_choice names {name!r}, which is not in tools", "tool_choice")
+
+    @property
+    def _chosen(self) -> list[str] | None:
+        """Names of the tools that `tool_choice` leaves; `None`: all."""
+        choice = self.tool_choice
+        if isinstance(choice, NamedTool):
+            return [choice.function.name]
+        if isinstance(choice, AllowedChoice):
+            return [tool.function.name for tool in choice.allowed_tools.tools]
+        return [] if choice == "none" else None
+
+    @property
+    def offered(self) -> Sequence[Tool]:
+        """See `Conversation`; a function that must be called is shown with the others, so that prompts begin alike."""
+        named = self._chosen
+        if named is None or isinstance(self.tool_choice, NamedTool):
+            return self.tools or ()
+        return [tool for tool in self.tools or () if tool.function.name in named]
+
+    @property
+    def must_call(self) -> tuple[str, ...]:
+        """Names of the tools of which one must be called; none: the model decides."""
+        choice = self.tool_choice
+        if isinstance(choice, NamedTool):
+            return (choice.function.name,)
+        demanded = choice == "required" or (
+            isinstance(choice, AllowedChoice) and choice.allowed_tools.mode == "required"
+        )
+        return tuple(tool.function.name for tool in self.offered) if demanded else ()
+
+    @property
+    def calls_once(self) -> bool:
+        """Whether there may be only one call."""
+        return self.parallel_tool_calls is False or isinstance(self.tool_choice, NamedTool)
+
+    def options(self, template: ChatTemplate) -> dict[str, Any]:
+        """See `Conversation`."""
+        return effort_options(self.reasoning_effort, template) | super().options(template)
 
     def grammar(self) -> Grammar | None:
-        """See `Generation`."""
+        """See `Generation`. Of content: calls and thoughts have their own."""
         found = [self.response_format.grammar() if self.response_format else None, super().grammar()]
         if None not in found:
             raise RequestError("give either response_format or structured_outputs", "structured_outputs")
@@ -261,7 +230,7 @@ class CompletionRequest(Generation):
 
     neutral: ClassVar = {**BOTH, **COMPLETION}
 
-    prompt: str | list[TokenId] | list[str] | list[list[TokenId]]
+    prompt: str | list[TokenId] | list[str] | list[list[TokenId]] | None  # null: a text's beginning
     max_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)  # 0: only the prompt's own log-probabilities
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: StrictBool | None = False
@@ -278,15 +247,20 @@ class CompletionRequest(Generation):
         if self.suffix:
             raise RequestError("suffix is not supported by this engine", "suffix")
 
-    def prompts(self) -> list[str | list[int]]:
-        """The prompts, each a text or a list of tokens.
+    @property
+    def echoed(self) -> int | None:
+        """See `Generation`."""
+        return self.logprobs if self.echo else None
+
+    def prompts(self) -> list[str | list[int] | None]:
+        """The prompts, each a text or a list of tokens, or a text's beginning.
 
         Raises:
             RequestError: there is none, or there are too many.
         """
         prompt = self.prompt
-        several: list[str | list[int]]
-        if isinstance(prompt, str):
+        several: list[str | list[int] | None]
+        if prompt is None or isinstance(prompt, str):
             several = [prompt]
         elif prompt and isinstance(prompt[0], int):
             several = [[int(token) for token in prompt if isinstance(token, int)]]
@@ -301,26 +275,29 @@ class CompletionRequest(Generation):
         return several
 
 
-class TokenizeRequest(NeutralFields):
+class TokenizeRequest(Conversation):
     """Body of `POST /tokenize`: a text, or a conversation as the chat endpoint would see it."""
 
     neutral = TOKENIZE
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[Message] | None = Field(default=None, min_length=1, max_length=10_000)
     add_special_tokens: StrictBool | None = None  # default: true; the template alone writes those of a conversation
     return_token_strs: StrictBool | None = False
 
     def refuse_unsupported(self, parent: str = "") -> None:
         """See `NeutralFields`."""
         super().refuse_unsupported(parent)
+        if (self.prompt is None) == (self.messages is None):
+            raise RequestError("give either prompt or messages", "prompt")
+        self.check_conversation()
         if self.messages is not None and self.add_special_tokens:
             raise RequestError(
                 "add_special_tokens is for a prompt: the chat template writes them", "add_special_tokens"
             )
-        if (self.prompt is None) == (self.messages is None):
-            raise RequestError("give either prompt or messages", "prompt")
+        for name in ("tools", "add_generation_prompt", "continue_final_message", "chat_template_kwargs"):
+            if self.messages is None and getattr(self, name):
+                raise RequestError(f"{name} is for messages: a prompt is taken as it is", name)
 
 
 class DetokenizeRequest(BaseModel):

@@ -63,21 +63,50 @@ class ChatLogprobs(Described):
     refusal: None
 
 
+class PromptToken(Described):
+    """A token of a prompt or an alternative to it; rank 1 is the likeliest."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = dict[str, PromptToken] | None  # by token id; of the first token: null
+
+
+class CalledFunction(Described):
+    """What is called; `arguments` is a JSON object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Described):
+    """A call of one of the request's tools."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class ChatMessage(Described):
-    """What the model says."""
+    """What the model says; fields that have nothing to say are left out."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning_content: str = ""
+    tool_calls: list[ToolCall] = []
 
 
 class ChatChoice(Described):
     """One of `n` answers."""
 
     index: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     message: ChatMessage
     logprobs: ChatLogprobs | None
+    token_ids: list[int] = []  # with `return_token_ids`, here and below
 
 
 class ChatAnswer(Described):
@@ -89,6 +118,8 @@ class ChatAnswer(Described):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: list[int] = []
+    prompt_logprobs: list[PromptLogprobs] = []  # with `prompt_logprobs`, here and below
 
 
 class CompletionLogprobs(Described):
@@ -107,6 +138,9 @@ class CompletionChoice(Described):
     finish_reason: Literal["stop", "length"]
     text: str
     logprobs: CompletionLogprobs | None
+    token_ids: list[int] = []
+    prompt_token_ids: list[int] = []
+    prompt_logprobs: list[PromptLogprobs] = []
 
 
 class CompletionAnswer(Described):

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -11,19 +12,34 @@ from fastapi import Request as HttpRequest
 
 from engine.errors import AuthenticationError, RequestError, UnknownModelError
 from engine.loop import EngineLoop
+from engine.server.conversation import Conversation
 from engine.server.metrics import EngineMetrics
-from engine.server.protocol import Generation, Message
-from engine.text.grammar import Grammars, Guide
+from engine.server.replies import ReplyForms
+from engine.text.chat_template import Prompt
+from engine.text.grammar import Grammars
 from engine.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Serving:
+    """What an operator chooses about requests and replies."""
+
+    tool_parser: str = "auto"  # a `ToolFormatName`, `none`, or `auto`: by the chat template
+    reasoning_parser: str = "auto"  # a `ThoughtFormatName`, `none`, or `auto`
+    model_defaults: bool = True  # whether the sampling defaults of `generation_config.json` apply
+    cors_origins: tuple[str, ...] = ()  # from which web pages may send requests; `*`: any
+
+
 class Service:
     """What the endpoints share."""
 
-    def __init__(self, loop: EngineLoop, name: str, api_key: str | None = None) -> None:
+    def __init__(self, loop: EngineLoop, name: str, api_key: str | None = None, serving: Serving | None = None) -> None:
+        serving = serving or Serving()
         self.loop = loop
+        self.defaults = loop.core.model.defaults if serving.model_defaults else {}
+        self.replies = ReplyForms(loop.core.tokenizer, serving.tool_parser, serving.reasoning_parser)
         self.name = name
         self.metrics = EngineMetrics(loop.core)
         self._key = api_key
@@ -67,27 +83,24 @@ class Service:
         core = self.loop.core
         return Grammars(core.tokenizer, core.model.vocabulary, core.model.end_tokens)
 
-    async def guide(self, body: Generation) -> Guide | None:
-        """The start of the grammar that a request asks for, if any.
-
-        Raises:
-            RequestError: the grammar can't be used.
-        """
-        grammar = body.grammar()
-        return None if grammar is None else await self.in_tokenizer(lambda: self.grammars.compile(grammar))
-
     def close(self) -> None:
         """Stop the engine."""
         self.loop.stop()
         self._tokenizing.shutdown()
 
-    def encode(self, prompt: str | list[int]) -> list[int]:
-        """Tokens of one prompt.
+    def encode(self, prompt: str | list[int] | None) -> list[int]:
+        """Tokens of one prompt; of none: the token that begins or separates texts.
 
         Raises:
             RequestError: it is empty or not valid.
         """
-        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        if prompt is None:
+            start = next(
+                (one for one in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if one is not None), None
+            )
+            tokens = [] if start is None else [start]
+        else:
+            tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         if not tokens:
             raise RequestError("the prompt is empty", "prompt")
         self.check_tokens(tokens, "prompt")
@@ -103,13 +116,21 @@ class Service:
         if largest >= limit:
             raise RequestError(f"token {largest} is not in the vocabulary of {limit}", field)
 
-    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a conversation.
+    def prompt(self, body: Conversation) -> Prompt:
+        """The prompt of a conversation.
 
         Raises:
             RequestError: the template refuses it, or it has no tokens.
         """
-        tokens = self.tokenizer.chat([message.plain() for message in messages])
-        if not tokens:
+        prompt = self.tokenizer.chat(body.chat(self.tokenizer.template))
+        if not prompt.tokens:
             raise RequestError("the messages have no text", "messages")
-        return tokens
+        return prompt
+
+    def bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Tokens of each word, as it begins a text and as it follows a blank."""
+        found: dict[tuple[int, ...], None] = {}
+        for word in words:
+            for text in (word, f" {word.lstrip()}"):
+                found[tuple(self.tokenizer.encode(text, special=False))] = None
+        return tuple(tokens for tokens in found if tokens)

@@ -27,7 +27,7 @@ KEPT = 64  # compiled grammars that are kept: samples of one run share theirs
 SPACE = r"[ \n]{0,40}"  # between the parts of JSON: a weak model might write blanks forever
 PART = 64  # rows whose masks are expanded at once: 40 MB at 150,000 tokens
 
-Kind = Literal["json", "regex", "choice", "lark"]
+Kind = Literal["json", "regex", "choice", "lark", "parts"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Grammar:
     """A grammar that an answer must follow."""
 
     kind: Kind
-    text: str  # a JSON schema; a regular expression; a JSON list of texts; a grammar in llguidance's dialect of Lark
+    # A JSON schema; a regular expression; a JSON list of texts; a grammar in llguidance's dialect of Lark; or a list in
+    # JSON of such a grammar, and kind and text of another that it names `@content`.
+    text: str
     field: str  # of the request, which errors name
 
     def source(self) -> str:
@@ -56,7 +58,19 @@ class Grammar:
         if self.kind == "choice":
             choices = [json.dumps(choice, ensure_ascii=False) for choice in json.loads(self.text)]
             return str(LLMatcher.grammar_from_lark("start: " + " | ".join(choices)))
+        if self.kind == "parts":
+            start, kind, text = json.loads(self.text)
+            return json.dumps({"grammars": [{"lark_grammar": start}, _named(Grammar(kind, text, self.field).source())]})
         return str(LLMatcher.grammar_from_lark(self.text))
+
+
+def _named(source: str) -> dict[str, Any]:
+    """A grammar as a part `content` of another: llguidance writes Lark as it is, other grammars in JSON."""
+    try:
+        found: dict[str, Any] = json.loads(source)["grammars"][0]
+    except (ValueError, TypeError, KeyError):
+        found = {"lark_grammar": source}
+    return found | {"name": "content"}
 
 
 class Guide:

@@ -5,7 +5,11 @@ when it can no longer become part of one.
 """
 
 import codecs
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
+
+NONE_NAMED: Mapping[int, str] = MappingProxyType({})
 
 
 class TokenDecoder(Protocol):
@@ -23,13 +27,15 @@ class TokenDecoder(Protocol):
 class ByteDecoder:
     """For byte-level vocabularies: each token is a string of bytes."""
 
-    def __init__(self, table: list[bytes]) -> None:
+    def __init__(self, table: list[bytes], named: Mapping[int, str] = NONE_NAMED) -> None:
         self._table = table  # by token; empty for special tokens
+        self._named = {token: text.encode() for token, text in named.items()}  # special tokens that are shown
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """See `TokenDecoder`."""
-        return self._utf8.decode(self._table[token]) if token < len(self._table) else ""
+        text = self._table[token] if token < len(self._table) else b""
+        return self._utf8.decode(text or self._named.get(token, b""))
 
     def flush(self) -> str:
         """See `TokenDecoder`."""
@@ -50,14 +56,19 @@ class WindowDecoder:
 
     CONTEXT = 6  # prompt tokens
 
-    def __init__(self, decode: Detokenize, prompt: list[int]) -> None:
+    def __init__(self, decode: Detokenize, prompt: list[int], named: Mapping[int, str] = NONE_NAMED) -> None:
         self._decode = decode
+        self._named = named  # special tokens that are shown
         self._tokens = prompt[-self.CONTEXT :]
         self._prefix = 0  # the window's start
         self._read = len(self._tokens)  # tokens whose text was returned
 
     def push(self, token: int) -> str:
         """See `TokenDecoder`."""
+        if token in self._named:
+            before = self.flush()
+            self._tokens, self._prefix, self._read = [], 0, 0
+            return before + self._named[token]
         self._tokens.append(token)
         old = self._decode(self._tokens[self._prefix : self._read])
         new = self._decode(self._tokens[self._prefix :])

@@ -2,18 +2,17 @@
 
 import json
 import re
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from engine.errors import LoadError, RequestError, one_line
-from engine.text.output import ByteDecoder, TokenDecoder, WindowDecoder
+from engine.text.chat_template import Chat, ChatTemplate, Prompt
+from engine.text.output import NONE_NAMED, ByteDecoder, TokenDecoder, WindowDecoder
 
 
 class Tokenizer:
@@ -27,6 +26,7 @@ class Tokenizer:
         added = self._fast.get_added_tokens_decoder()
         # Also those without a named role, such as `<|im_start|>`: they are not text, either.
         self.special_ids = frozenset(inner.all_special_ids) | {token for token, kind in added.items() if kind.special}
+        self.bos_token_id: int | None = inner.bos_token_id
         self.eos_token_id: int | None = inner.eos_token_id
 
     @classmethod
@@ -57,35 +57,24 @@ class Tokenizer:
             raise RequestError("the text is not valid Unicode") from error
         return tokens
 
-    def chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        """Tokens of a conversation, ending where the assistant's reply begins.
+    def chat(self, chat: Chat) -> Prompt:
+        """The prompt of a conversation.
 
-        Only the template writes special tokens: where a message's text contains one, it is read as plain text, so that
-        quoted text can neither end a message nor begin another.
+        Only the template writes special tokens: where a text of the conversation contains one, it is read as plain
+        text, so that quoted text can neither end a message nor begin another.
 
         Raises:
-            RequestError: the model has no chat template, the template refuses these messages, or a role spells a
-                special token.
+            RequestError: the model has no chat template, the template refuses this, or a role spells a special token.
         """
         if not self.inner.chat_template:
             raise RequestError("this model has no chat template: use /v1/completions", "messages")
-        if any(self._spelled.search(str(message.get("role", ""))) for message in messages):
+        if any(self._spelled.search(str(message.get("role", ""))) for message in chat.messages):
             raise RequestError("a role spells a special token: use system, user or assistant", "messages")
-        hidden: dict[str, str] = {}
-        try:
-            shown = [
-                {key: value if key == "role" else self._hide(value, hidden) for key, value in message.items()}
-                for message in messages
-            ]
-            text = self.inner.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
-        except RecursionError as error:
-            raise RequestError("a message is nested too deeply", "messages") from error
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-            raise RequestError(f"the chat template refuses these messages: {error}", "messages") from error
+        text, hidden = self.template.render(chat, self._spelled)
         if not hidden:
-            return self.encode(text, special=False)
+            return Prompt(self.encode(text, special=False), text)
         parts = re.split("(" + "|".join(hidden) + ")", text)
-        return [
+        tokens = [
             token
             for part in parts
             if part
@@ -95,20 +84,17 @@ class Tokenizer:
                 else self.encode(part, special=False)
             )
         ]
+        return Prompt(tokens, text)
 
-    def _hide(self, value: Any, hidden: dict[str, str]) -> Any:
-        """The value with every special token in its texts replaced by a unique mark, recorded in `hidden`."""
-        if isinstance(value, str):
-            return self._spelled.sub(lambda match: self._mark(match[0], hidden), value)
-        if isinstance(value, dict):
-            return {self._hide(key, hidden): self._hide(item, hidden) for key, item in value.items()}
-        return [self._hide(item, hidden) for item in value] if isinstance(value, list | tuple) else value
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The model's chat template; of no use where it has none."""
+        return ChatTemplate(self.inner)
 
-    @staticmethod
-    def _mark(text: str, hidden: dict[str, str]) -> str:
-        mark = f"x{secrets.token_hex(16)}x"  # it cannot be guessed; templates leave letters and digits unchanged
-        hidden[mark] = text
-        return mark
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens by their texts."""
+        return {self.text([token]): token for token in self.special_ids}
 
     @cached_property
     def _spelled(self) -> "re.Pattern[str]":
@@ -124,11 +110,11 @@ class Tokenizer:
         copy.encode_special_tokens = True
         return copy
 
-    def decoder(self, prompt: list[int]) -> TokenDecoder:
-        """A decoder for one continuation of `prompt`."""
+    def decoder(self, prompt: list[int], named: Mapping[int, str] = NONE_NAMED) -> TokenDecoder:
+        """A decoder for one continuation of `prompt`; the special tokens in `named` are part of its text."""
         if self.bytes_of_tokens is not None:
-            return ByteDecoder(self.bytes_of_tokens)
-        return WindowDecoder(self._decode, prompt)
+            return ByteDecoder(self.bytes_of_tokens, named)
+        return WindowDecoder(self._decode, prompt, named)
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a single token; of special tokens, their name."""

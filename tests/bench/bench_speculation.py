@@ -26,6 +26,7 @@ from engine.model.model import Model
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from engine.settings import BUNDLED_MODEL, Settings
+from engine.text.chat_template import Chat
 from engine.text.tokenizer import Tokenizer
 from tests.bench.bench_engine import machine
 
@@ -78,7 +79,7 @@ def conversations(core: Core) -> list[list[int]]:
 
 def ask(core: Core, text: str) -> list[int]:
     """The prompt's tokens."""
-    return core.tokenizer.chat([{"role": "user", "content": text}])
+    return core.tokenizer.chat(Chat([{"role": "user", "content": text}])).tokens
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,11 @@ def test_tokens_and_text_in_vllms_form(http: httpx.Client):
         refused = http.post("/detokenize", json=body)
         assert refused.status_code in (400, 404)
         assert words in refused.json()["error"]["message"]
-    for body in ({"prompt": "x", "other": 1}, {"messages": CHAT, "add_generation_prompt": False}):
+    for body in (
+        {"prompt": "x", "other": 1},
+        {"messages": CHAT, "chat_template": "x"},
+        {"prompt": "x", "continue_final_message": True},
+    ):
         refused = http.post("/tokenize", json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, list(body)[1])
 

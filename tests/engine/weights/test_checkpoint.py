@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.cli import main
 from engine.errors import LoadError
+from engine.text.chat_template import Chat
 from engine.text.tokenizer import Tokenizer
 from engine.weights import checkpoint, gguf_cache, gguf_weights
 from engine.weights.checkpoint import check_folder, look, resolve
@@ -110,7 +111,7 @@ def test_tokenizer_template_and_ends_come_from_the_file(tmp_path: Path, cache: P
     found, original = Tokenizer.load(str(folder)), Tokenizer(make_tokenizer())
     assert found.encode(TEXT) == original.encode(TEXT)
     messages = [{"role": "user", "content": TEXT}]
-    assert found.chat(messages) == original.chat(messages)
+    assert found.chat(Chat(messages)) == original.chat(Chat(messages))
     assert found.special_ids == original.special_ids
     said = json.loads((folder / "generation_config.json").read_text())
     assert said == {"eos_token_id": [0, 2], "top_k": 7}
@@ -401,7 +402,7 @@ def test_the_published_tokenizer(smollm2_folder: Path, smollm2: Path):
     assert digits == ["x", " =", " ", "1", "2", "3", "4", "5"]  # one by one, as the model was trained
     for text in (TEXT, "I've  don't\n\n\tx\r\n", "Größe naïve", " leading", "<|im_start|>"):
         assert tokenizer.text(tokenizer.encode(text)) == text
-    chat = tokenizer.chat([{"role": "user", "content": "hi"}])
+    chat = tokenizer.chat(Chat([{"role": "user", "content": "hi"}])).tokens
     assert tokenizer.text(chat).startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
     assert tokenizer.text(chat).endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
     assert (chat[0], chat.count(2)) == (1, 2)
@@ -414,7 +415,7 @@ def test_the_published_tokenizer(smollm2_folder: Path, smollm2: Path):
 def test_the_published_model_answers(smollm2_folder: Path):
     tokenizer = Tokenizer.load(str(smollm2_folder))
     model = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
-    prompt = tokenizer.chat([{"role": "user", "content": "What is the capital of France?"}])
+    prompt = tokenizer.chat(Chat([{"role": "user", "content": "What is the capital of France?"}])).tokens
     found = model.generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False
     )

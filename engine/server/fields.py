@@ -1,0 +1,20 @@
+"""Types of fields that requests share."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic accepts as a number but JSON does not."""
+    if isinstance(value, bool | str):
+        raise ValueError("a number is needed")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+BiasedToken = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]
+Bias = Annotated[float, BeforeValidator(_number), Field(ge=-100, le=100)]
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]

@@ -1,0 +1,222 @@
+"""Grammars for replies with tool calls or thoughts, in llguidance's dialect of Lark."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.text.grammar import SPACE, Grammar
+from engine.text.replies.calls import texts_only
+from engine.text.replies.formats import ThoughtFormat, ToolFormatName
+from engine.text.replies.pieces import Schemas
+
+Mark = Callable[[str], str]  # a mark in Lark: a token, or its text
+NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+ANY = r"/(.|\n)*/"
+
+
+class CallGrammar:
+    """Calls of certain tools, in the form of one family."""
+
+    def __init__(self, form: ToolFormatName, mark: Mark, tools: Schemas, several: bool, lists: bool = False) -> None:
+        """
+        Args:
+            form: of the family.
+            mark: writes a mark in Lark.
+            tools: that may be called, with their parameters.
+            several: whether there may be more than one call.
+            lists: whether a Mistral model writes calls as a list.
+        """
+        self._form = form
+        self._mark = mark
+        self._several = several
+        self._tools = {name: _object(schema) for name, schema in tools.items()}
+        self._rules: list[str] = []
+        self._lists = lists
+
+    def rules(self, name: str) -> str:
+        """Lark rules of which `name` is the one for all calls."""
+        start = getattr(self, f"_{self._form}")()
+        return "\n".join([f"{name}: {start}", *self._rules]) + "\n"
+
+    def _each(self, before: Callable[[str], str], after: str) -> str:
+        """One call of any tool: its arguments as JSON, between what `before` gives for its name, and `after`."""
+        ways = []
+        for tool, schema in self._tools.items():
+            rule = self._rule(f"%json {json.dumps(schema)}")
+            ways.append(" ".join(part for part in (before(tool), rule, after) if part))
+        return self._rule(" | ".join(ways))
+
+    def _rule(self, body: str) -> str:
+        name = f"part{len(self._rules)}"
+        self._rules.append(f"{name}: {body}")
+        return name
+
+    def _repeated(self, call: str, between: str = "") -> str:
+        if not self._several:
+            return call
+        return f"{call} ({between} {call})*" if between else f"{call}+"
+
+    @staticmethod
+    def _head(key: str = "arguments") -> Callable[[str], str]:
+        return lambda name: quoted(f'{{"name": {json.dumps(name)}, "{key}": ')
+
+    def _hermes(self) -> str:
+        call = self._each(self._head(), quoted("}"))
+        begin, end = self._mark("<tool_call>"), self._mark("</tool_call>")
+        return self._repeated(f"{begin} {quoted(chr(10))} {call} {quoted(chr(10))} {end}", quoted("\n"))
+
+    def _qwen3_coder(self) -> str:
+        ways = []
+        for tool, schema in self._tools.items():
+            parts = [quoted(f"<function={tool}>\n")]
+            for key, value in schema.get("properties", {}).items():
+                written = self._rule(f"{quoted(f'<parameter={key}>' + chr(10))} {self._unquoted(value)}")
+                parts.append(written if key in schema.get("required", ()) else f"{written}?")
+            ways.append(" ".join([*parts, quoted("</function>")]))
+        begin, end = self._mark("<tool_call>"), self._mark("</tool_call>")
+        call = f"{begin} {quoted(chr(10))} {self._rule(' | '.join(ways))} {quoted(chr(10))} {end}"
+        return self._repeated(call, quoted("\n"))
+
+    def _unquoted(self, schema: Any, end: str = "\n</parameter>\n") -> str:
+        """A value and what ends it. Texts are written as they are."""
+        if not texts_only(schema):
+            return f"{self._rule(f'%json {json.dumps(_spaced(schema))}')} {quoted(end)}"
+        if isinstance(schema, dict) and schema.get("enum"):
+            return f"({' | '.join(map(quoted, schema['enum']))}) {quoted(end)}"
+        name = f"text{len(self._rules)}"
+        self._rules.append(f"{name}[suffix={json.dumps(end)}]: {ANY}")
+        return name
+
+    def _glm45(self) -> str:
+        ways = []
+        for tool, schema in self._tools.items():
+            parts = [quoted(tool + "\n")]
+            for key, value in schema.get("properties", {}).items():
+                key_end, value_begin = self._mark("</arg_key>"), self._mark("<arg_value>")
+                written = self._glm_value(value)
+                pair = self._rule(
+                    f"{self._mark('<arg_key>')} {quoted(key)} {key_end} {quoted(chr(10))} {value_begin} {written}"
+                )
+                parts.append(pair if key in schema.get("required", ()) else f"{pair}?")
+            ways.append(" ".join(parts))
+        call = f"{self._mark('<tool_call>')} {self._rule(' | '.join(ways))} {self._mark('</tool_call>')}"
+        return self._repeated(call, quoted("\n"))
+
+    def _glm_value(self, schema: Any) -> str:
+        end = self._mark("</arg_value>")
+        if end.startswith("<["):  # a token ends it
+            value = self._rule(ANY) if texts_only(schema) else self._rule(f"%json {json.dumps(_spaced(schema))}")
+            return f"{value} {end} {quoted(chr(10))}"
+        return self._unquoted(schema, "</arg_value>\n")
+
+    def _llama3_json(self) -> str:
+        return self._each(self._head("parameters"), quoted("}"))
+
+    def _mistral(self) -> str:
+        begin = self._mark("[TOOL_CALLS]")
+        if self._lists:
+            call = self._each(self._head(), quoted("}"))
+            return f"{begin} {quoted('[')} {self._repeated(call, quoted(', '))} {quoted(']')}"
+        return self._repeated(self._each(lambda name: f"{begin} {quoted(name)} {self._mark('[ARGS]')}", ""))
+
+    def _granite(self) -> str:
+        call = self._each(self._head(), quoted("}"))
+        return f"{self._mark('<|tool_call|>')} {quoted('[')} {self._repeated(call, quoted(', '))} {quoted(']')}"
+
+    def _deepseek_v3(self) -> str:
+        return self._deepseek("function", "\n```json\n", "\n```", quoted("\n"))
+
+    def _deepseek_v31(self) -> str:
+        return self._deepseek("", "", "", "")
+
+    def _deepseek(self, kind: str, before: str, after: str, between: str) -> str:
+        begin, middle, end = map(self._mark, ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"))
+        if kind:
+            call = self._each(
+                lambda name: f"{begin} {quoted(kind)} {middle} {quoted(name + before)}", f"{quoted(after)} {end}"
+            )
+        else:
+            call = self._each(lambda name: f"{begin} {quoted(name)} {middle}", end)
+        first, last = self._mark("<｜tool▁calls▁begin｜>"), self._mark("<｜tool▁calls▁end｜>")
+        return f"{first} {self._repeated(call, between)} {last}"
+
+    def _kimi_k2(self) -> str:
+        marks = ("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>")
+        begin, middle, end = map(self._mark, marks)
+        call = self._each(lambda name: f"{begin} {quoted(f'functions.{name}:')} /[0-9]+/ {middle}", end)
+        first, last = self._mark("<|tool_calls_section_begin|>"), self._mark("<|tool_calls_section_end|>")
+        return f"{first} {self._repeated(call)} {last}"
+
+    def _harmony(self) -> str:
+        channel, constrain, message = map(self._mark, ("<|channel|>", "<|constrain|>", "<|message|>"))
+        return self._each(
+            lambda name: (
+                f"{channel} {quoted(f'commentary to=functions.{name} ')} {constrain} {quoted('json')} {message}"
+            ),
+            "",
+        )
+
+
+def reply_grammar(
+    calls: CallGrammar | None, content: Grammar | None, thoughts: str, harmony: Mark | None = None
+) -> Grammar:
+    """A grammar for a whole reply: thoughts, then calls or content.
+
+    Args:
+        calls: those that are allowed, or demanded if there is no `content`.
+        content: what content must follow.
+        thoughts: a Lark expression for what may come before, with its rules after a line break; empty: nothing.
+        harmony: of a model that writes content in Harmony's channels: how its marks are written.
+    """
+    before, _, more = thoughts.partition("\n")
+    ways, rules = [], [more] if more else []
+    if calls is not None:
+        ways.append("calls")
+        rules.append(calls.rules("calls"))
+    if content is not None:
+        ways.append("@content")
+        if harmony:
+            ways[-1] = f'{harmony("<|channel|>")} "final" {harmony("<|message|>")} @content'
+    start = f"start: {before} ({' | '.join(ways)})\n" + "\n".join(rules)
+    field = "tools" if content is None else content.field
+    if content is None:
+        return Grammar("lark", start, field)
+    return Grammar("parts", json.dumps([start, content.kind, content.text]), field)
+
+
+def thoughts_before(form: ThoughtFormat, mark: Mark, opened: bool) -> str:
+    """Thoughts as `reply_grammar` takes them. `opened`: the prompt opened one, else there may be one or not."""
+    close = mark(form.close)
+    if close.startswith("<["):  # a token
+        thought, rules = f"thought {close} BLANKS", f"thought: {ANY}\n"
+    else:
+        thought, rules = "thought BLANKS", f"thought[suffix={json.dumps(form.close)}]: {ANY}\n"
+    rules += r"BLANKS: /\n{0,2}/" + "\n"
+    return f"{thought}\n{rules}" if opened else f"({mark(form.open)} {thought})?\n{rules}"
+
+
+def harmony_thoughts(mark: Mark) -> str:
+    """Messages in the analysis channel as `reply_grammar` takes them."""
+    end, message = mark("<|end|>"), mark("<|message|>")
+    if end.startswith("<["):
+        thought, rule = f"thought {end}", f"thought: {ANY}"
+    else:
+        thought, rule = "thought", f"thought[suffix={json.dumps('<|end|>')}]: {ANY}"
+    return f'({mark("<|channel|>")} "analysis" {message} {thought} {mark("<|start|>")} "assistant")*\n{rule}\n'
+
+
+def quoted(text: str) -> str:
+    """A text in Lark."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _object(schema: Any) -> dict[str, Any]:
+    """Parameters as a schema of an object."""
+    if not schema:
+        return dict(NO_PARAMETERS)
+    found: dict[str, Any] = _spaced(schema)
+    return {"type": "object"} | found
+
+
+def _spaced(schema: Any) -> Any:
+    return schema | {"x-guidance": {"whitespace_pattern": SPACE}} if isinstance(schema, dict) else schema

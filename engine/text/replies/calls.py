@@ -1,0 +1,151 @@
+"""Reads tool calls as each family of models writes them. Each function takes a section, its marks included, and the
+tools' parameters; it raises `ValueError` where the section is broken.
+"""
+
+import json
+import re
+from typing import Any
+
+from engine.text.replies.pieces import Schemas, ToolCall, as_call, call_of, parsed
+
+_ARGUMENTS = ("arguments", "parameters")
+_XML_NAME = re.compile(r"<function=([^>\n]+)>")
+_XML_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*(?=<parameter=|</function>)", re.DOTALL)
+_GLM_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*(?=<arg_key>|\Z)", re.DOTALL)
+_DEEPSEEK_CALL = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁call▁end｜>", re.DOTALL)
+_DEEPSEEK_FENCE = re.compile(r"\A([^\n]+)\n```json\n(.*)\n```\s*\Z", re.DOTALL)
+_KIMI_CALL = re.compile(
+    r"<\|tool_call_begin\|>\s*(?:functions\.)?([\w.-]+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    re.DOTALL,
+)
+_MISTRAL_CALL = re.compile(r"\s*([\w.-]+)(?:\[CALL_ID\]\w+)?\[ARGS\](.*)\Z", re.DOTALL)
+
+
+def hermes(section: str, _: Schemas) -> list[ToolCall]:
+    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`."""
+    return [as_call(parsed(_inside(section, "<tool_call>", "</tool_call>")), *_ARGUMENTS)]
+
+
+def qwen3_coder(section: str, schemas: Schemas) -> list[ToolCall]:
+    """`<tool_call><function=NAME><parameter=KEY>VALUE</parameter>...</function></tool_call>`; texts are not quoted."""
+    body = _inside(section, "<tool_call>", "</tool_call>").strip()
+    named = _XML_NAME.match(body)
+    if named is None or not body.endswith("</function>"):
+        raise ValueError("no function")
+    found: dict[str, Any] = {}
+    at = named.end()
+    while (pair := _XML_PARAMETER.search(body, at)) is not None:
+        if body[at : pair.start()].strip():
+            raise ValueError("text between parameters")
+        found[pair[1].strip()] = _value(pair[2], schemas.get(named[1].strip(), {}), pair[1].strip())
+        at = pair.end()
+    if body[at:].strip() != "</function>":
+        raise ValueError("a parameter does not end")
+    return [call_of(named[1].strip(), found)]
+
+
+def glm45(section: str, schemas: Schemas) -> list[ToolCall]:
+    """`<tool_call>NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>...</tool_call>`; texts are not quoted."""
+    body = _inside(section, "<tool_call>", "</tool_call>").strip()
+    name, mark, pairs = body.partition("<arg_key>")
+    name, found, at = name.strip(), dict[str, Any](), 0
+    text = mark + pairs
+    while (pair := _GLM_PAIR.search(text, at)) is not None and pair.start() == at:
+        found[pair[1].strip()] = _value(pair[2], schemas.get(name, {}), pair[1].strip())
+        at = pair.end()
+    if at != len(text) or not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError("no arguments")
+    return [call_of(name, found)]
+
+
+def llama3_json(section: str, _: Schemas) -> list[ToolCall]:
+    """`{"name": ..., "parameters": {...}}`, several with semicolons between, perhaps behind `<|python_tag|>`."""
+    text, calls = section.replace("<|python_tag|>", "", 1).strip(), []
+    decoder = json.JSONDecoder()
+    while text:
+        try:
+            value, end = decoder.raw_decode(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(value, dict) or not set(_ARGUMENTS) & set(value):
+            raise ValueError("an object that is no call")
+        calls.append(as_call(value, "parameters", "arguments"))
+        text = text[end:].lstrip().removeprefix(";").lstrip()
+    return calls
+
+
+def mistral(section: str, _: Schemas) -> list[ToolCall]:
+    """`[TOOL_CALLS]NAME[ARGS]{...}` for each call, or `[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]`."""
+    parts = [part.strip() for part in section.split("[TOOL_CALLS]") if part.strip()]
+    calls = []
+    for part in parts:
+        written = _MISTRAL_CALL.match(part)
+        if written is not None:
+            calls.append(call_of(written[1], parsed(written[2])))
+        else:
+            calls += _listed(part)
+    return calls
+
+
+def granite(section: str, _: Schemas) -> list[ToolCall]:
+    """`<|tool_call|>[{"name": ..., "arguments": {...}}, ...]`."""
+    return _listed(section.removeprefix("<|tool_call|>").strip().removesuffix("<|/tool_call|>"))
+
+
+def deepseek(section: str, _: Schemas) -> list[ToolCall]:
+    """A section of calls: a type, name and fenced arguments (V3, R1), or a name and arguments (V3.1)."""
+    calls = []
+    for part in _sections(_DEEPSEEK_CALL, section, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"):
+        first, mark, rest = part[1].partition("<｜tool▁sep｜>")
+        fenced = _DEEPSEEK_FENCE.match(rest)
+        if not mark:
+            raise ValueError("no name")
+        calls.append(call_of(fenced[1].strip(), parsed(fenced[2])) if fenced else call_of(first.strip(), parsed(rest)))
+    return calls
+
+
+def kimi_k2(section: str, _: Schemas) -> list[ToolCall]:
+    """A section of calls, each with `functions.NAME:NUMBER` and arguments."""
+    found = _sections(_KIMI_CALL, section, "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>")
+    return [call_of(part[1], parsed(part[2])) for part in found]
+
+
+def _sections(pattern: "re.Pattern[str]", section: str, begin: str, end: str) -> "list[re.Match[str]]":
+    """All matches in a section, which has nothing else but blanks."""
+    body = _inside(section, begin, end)
+    if pattern.sub("", body).strip():
+        raise ValueError("text between calls")
+    found = list(pattern.finditer(body))
+    if not found:
+        raise ValueError("no calls")
+    return found
+
+
+def _inside(section: str, begin: str, end: str) -> str:
+    return section.removeprefix(begin).removesuffix(end)
+
+
+def _listed(text: str) -> list[ToolCall]:
+    values = parsed(text)
+    if not isinstance(values, list) or not values:
+        raise ValueError("no list of calls")
+    return [as_call(value, *_ARGUMENTS) for value in values]
+
+
+def _value(text: str, schema: dict[str, Any], name: str) -> Any:
+    """An argument that was written without quotes: text where its schema allows only that, else JSON if it is any."""
+    if texts_only((schema.get("properties") or {}).get(name)):
+        return text
+    try:
+        return parsed(text)
+    except ValueError:
+        return text
+
+
+def texts_only(schema: Any) -> bool:
+    """Whether a parameter's schema allows nothing but texts; without a schema it is a text, too."""
+    if not isinstance(schema, dict) or not schema:
+        return True
+    if "enum" in schema:
+        return isinstance(schema["enum"], list) and all(isinstance(value, str) for value in schema["enum"])
+    return bool(schema.get("type") == "string")

@@ -1,0 +1,85 @@
+"""The parts of a reply."""
+
+import json
+from typing import Any, NamedTuple, Protocol
+
+Schemas = dict[str, dict[str, Any]]  # the parameters of each tool, by its name
+
+
+class Content(NamedTuple):
+    """Text for the reader of the reply."""
+
+    text: str
+
+
+class Thought(NamedTuple):
+    """Text that the model wrote for itself."""
+
+    text: str
+
+
+class ToolCall(NamedTuple):
+    """A whole call; `arguments` is a JSON object."""
+
+    name: str
+    arguments: str
+
+
+Piece = Content | Thought | ToolCall
+
+
+class ReplyReader(Protocol):
+    """Takes one reply apart while it grows. How it is cut into pieces of text does not change what is found."""
+
+    def push(self, text: str) -> list[Piece]:
+        """What `text` completes. A call is held back until it is whole; a broken one comes as content."""
+        ...
+
+    def end(self) -> list[Piece]:
+        """What is left at the reply's end."""
+        ...
+
+
+def parsed(text: str) -> Any:
+    """A JSON value.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def as_call(value: Any, *arguments: str) -> ToolCall:
+    """A call that was written as a JSON object.
+
+    Args:
+        value: the object, with the tool's `name`.
+        arguments: keys under which the arguments may be; without any of them there are none.
+
+    Raises:
+        ValueError: it is no call.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
+        raise ValueError("no name")
+    given: Any = next((value[key] for key in arguments if value.get(key) is not None), {})
+    if isinstance(given, str):
+        given = parsed(given)
+    return call_of(value["name"], given)
+
+
+def call_of(name: str, arguments: Any) -> ToolCall:
+    """A call of tool `name`.
+
+    Raises:
+        ValueError: the arguments are no object, or it has no name.
+    """
+    if not isinstance(arguments, dict) or not name:
+        raise ValueError("the arguments are not an object")
+    return ToolCall(name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
