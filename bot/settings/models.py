@@ -78,7 +78,7 @@ class SolverSettings(BaseModel):
     context: Literal["listed", "read all"] = "listed"
     """How files are chosen; listed: the model names them from a list of paths; read all: every file is read."""
     relevance_max_file_tokens: int = Field(100_000, gt=0)
-    """Tokens; longer files are not read by the relevance model."""
+    """Tokens of a file that the relevance model reads, longer ones as excerpts; 3,000 if listed and not set."""
     relevance_max_files: int = Field(2_000, gt=0)
     """Files that the relevance model reads, best lexical match first."""
     relevance_output_tokens: int = Field(4096, gt=0)
@@ -86,14 +86,15 @@ class SolverSettings(BaseModel):
     relevance_temperature: float = Field(0.0, ge=0, le=2)
     """Of the relevance model."""
     rankings: int = Field(3, ge=0)
-    """Rankings of the relevant files, merged; 0: by the words that issue and files share."""
+    """Rankings of the relevant files, merged; 1 if listed and not set; 0: by the words that issue and files share."""
     context_tokens: int = Field(128_000, gt=0)
-    """Tokens of files in a prompt at most; also bounded by the model's window."""
+    """Tokens of files in a prompt at most; 24,000 if listed and not set; also bounded by the model's window."""
     test_calls: int = Field(8, gt=0)
     """Model calls of one test machine."""
     edit_calls: int = Field(8, gt=0)
     """Model calls of one edit machine."""
-    look_calls: int = Field(8, ge=0)  # replies of a machine whose shell commands are run; 0: none
+    look_calls: int = Field(8, ge=0)
+    """Replies of one machine whose shell commands are run, besides its calls; 0: none."""
     temperature: float = Field(0.5, ge=0, le=2)
     """Of the test and edit machines."""
     output_tokens: int = Field(16_384, gt=0)
