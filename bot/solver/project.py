@@ -7,7 +7,7 @@ from pathlib import Path
 from bot.records import Checkout
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import Settings
-from bot.solver.stages.own_tests import detect
+from bot.solver.test_runners import detect
 
 _MOST = 1_000_000  # characters of a file that are read
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")

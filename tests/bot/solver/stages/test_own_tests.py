@@ -9,7 +9,8 @@ from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnT
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
-from bot.solver.stages.own_tests import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, on_base, run_own_tests
+from bot.solver.stages.own_tests import on_base, run_own_tests
+from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing
 from tests.bot.solver.ballots import ballot
 from tests.demo import load
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
