@@ -1,99 +1,97 @@
-"""`troop doctor`: what this machine lacks, and how to get it. Each check returns a value and changes nothing."""
+"""`troop doctor`: what this machine lacks, and how to get it. Nothing is changed but with `--fix`, and then little."""
 
+import asyncio
 import importlib.util
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
-import httpx
+from bot.errors import SettingsError, TroopError
+from bot.llm.published_models import CATALOGUE
+from bot.preflight import Finding
+from bot.preflight import examine as examine_server
+from bot.settings import Settings, read_settings
 
-from bot.errors import ModelMissing, SandboxUnavailable, SettingsError
-from bot.llm.published_models import CATALOGUE, locate
-from bot.settings import Settings, misspelt, read_settings
-
-Level = Literal["ok", "optional", "missing"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that Troop uses. `missing`: it is needed to solve issues. `optional`: it enables something more.
-
-    `hint`: how to get it, or more of it.
-    """
-
-    name: str
-    level: Level
-    detail: str
-    hint: str = ""
+_NO_DOCKER = "until then `troop solve` uses the process sandbox"
+_MARKS = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
 
 
 def examine() -> Iterator[Finding]:
     """All findings, in the order in which a newcomer meets them."""
-    for check in (_python, _git, _torch, _model, _docker, _namespaces):
+    for check in (_python, _git, _namespaces):
         yield check()
     try:
         settings = read_settings()
     except SettingsError as error:
-        yield Finding("settings", "missing", str(error))
+        yield Finding(name="settings", level="missing", detail=str(error))
         return
-    if wrong := misspelt():
-        yield Finding("settings", "missing", "; ".join(wrong), "docs/settings.md lists every variable")
-    else:
-        yield Finding("settings", "ok", "read from the environment and .env")
-    for of_settings in (_published, _endpoint, _database, _redis, _github):
-        yield of_settings(settings)
+    for of_engine in (_torch, _model):
+        yield _for_engine(settings, of_engine())
+    yield _published(settings)
+    for finding in asyncio.run(examine_server(settings, works=True)):
+        yield finding if is_server(settings) else _for_local_use(finding)
+    yield from _files(settings)
+    if is_server(settings) and not settings.webhook_secret.get_secret_value():
+        hint = "set TROOP_WEBHOOK_SECRET to the secret in the App's settings, or open /setup"
+        yield Finding(name="webhook", level="missing", detail="there is no secret", hint=hint)
+
+
+def is_server(settings: Settings) -> bool:
+    """Whether GitHub is set up, so that this is more than a machine for `troop solve`."""
+    return bool(settings.app_id or settings.token.get_secret_value())
+
+
+def _for_local_use(finding: Finding) -> Finding:
+    """Without GitHub nothing needs Docker."""
+    if finding.level != "missing" or finding.name not in ("docker", "sandbox image"):
+        return finding
+    hint = f"{finding.hint}; {_NO_DOCKER}" if finding.hint else _NO_DOCKER
+    return finding.model_copy(update={"level": "optional", "hint": hint})
+
+
+def _for_engine(settings: Settings, finding: Finding) -> Finding:
+    """What only Troop's own engine needs is optional where an endpoint is set."""
+    if finding.level == "missing" and settings.main.base_url:
+        hint = "needed by `troop engine` alone"
+        return finding.model_copy(update={"level": "optional", "hint": hint})
+    return finding
 
 
 def _python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info >= (3, 11)
-    return Finding("python", "ok" if good else "missing", version, "" if good else "install Python 3.11 or newer")
+    return Finding(name="python", level="ok", detail=".".join(map(str, sys.version_info[:3])))
 
 
 def _git() -> Finding:
     path = shutil.which("git")
     if path is None:
-        return Finding("git", "missing", "not found", "install git, e.g. apt-get install git")
+        return Finding(name="git", level="missing", detail="not found", hint="install git, e.g. apt-get install git")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    return Finding("git", "ok", version)
+    return Finding(name="git", level="ok", detail=version)
 
 
 def _torch() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        return Finding("torch", "missing", "not installed", "make install, or pip install 'torch>=2.11'")
+        hint = "make install, or pip install 'torch>=2.11'"
+        return Finding(name="torch", level="missing", detail="not installed", hint=hint)
     import torch
 
     where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {os.cpu_count()} processors"
-    return Finding("torch", "ok", f"{torch.__version__} on {where}")
+    return Finding(name="torch", level="ok", detail=f"{torch.__version__} on {where}")
 
 
 def _model() -> Finding:
+    name = "bundled model"
     spec = importlib.util.find_spec("engine")
     for folder in (spec.submodule_search_locations if spec is not None else None) or ():
         path = os.path.join(folder, "checkpoints", "capuchin", "model.safetensors")
         if os.path.exists(path):
-            return Finding("bundled model", "ok", f"Capuchin, {os.path.getsize(path) / 1e6:.0f} MB")
-    return Finding("bundled model", "missing", "no checkpoint in engine/checkpoints", "make capuchin trains it again")
-
-
-def _docker() -> Finding:
-    hint = "install Docker Engine and give this user access; until then `troop solve` uses the process sandbox"
-    from bot.sandbox.docker_engine import TROUBLE, connect
-
-    try:
-        client = connect()
-    except SandboxUnavailable as error:
-        return Finding("docker", "optional", str(error), hint)
-    try:
-        return Finding("docker", "ok", f"Docker Engine {client.version()['Version']}")
-    except TROUBLE as error:
-        return Finding("docker", "optional", f"the daemon does not answer: {error}", hint)
-    finally:
-        client.close()
+            return Finding(name=name, level="ok", detail=f"Capuchin, {os.path.getsize(path) / 1e6:.0f} MB")
+    detail = "no checkpoint in engine/checkpoints"
+    return Finding(name=name, level="missing", detail=detail, hint="make capuchin trains it again")
 
 
 def _namespaces() -> Finding:
@@ -103,9 +101,11 @@ def _namespaces() -> Finding:
     except (OSError, subprocess.TimeoutExpired):
         works = False
     if works:
-        return Finding("namespaces", "ok", "the process sandbox can isolate tests from the network")
+        detail = "the process sandbox can isolate tests from the network"
+        return Finding(name="namespaces", level="ok", detail=detail)
     detail = "the process sandbox can't isolate tests from the network"
-    return Finding("namespaces", "optional", detail, "use Docker, or allow unprivileged user namespaces")
+    hint = "use Docker, or allow unprivileged user namespaces"
+    return Finding(name="namespaces", level="optional", detail=detail, hint=hint)
 
 
 def _published(settings: Settings) -> Finding:
@@ -114,87 +114,61 @@ def _published(settings: Settings) -> Finding:
     there = f"{', '.join(here)} in {folder}" if here else f"none in {folder}; the bundled one is used"
     missing = [f"{one.name} ({one.size / 1e6:,.1f} MB)" for one in CATALOGUE if one.name not in here]
     hint = f"`make models` or `troop models` fetches {', '.join(missing)}" if missing else ""
-    return Finding("published models", "ok", there, hint)
+    return Finding(name="published models", level="ok", detail=there, hint=hint)
 
 
-def _endpoint(settings: Settings) -> Finding:
-    url = settings.main.base_url
-    if not url and settings.engine_model:
+def _files(settings: Settings) -> Iterator[Finding]:
+    """Folders that are written, and secrets that others may read."""
+    folder = settings.work_dir
+    if is_server(settings) and folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        hint = f"give it to user {os.geteuid()}, or set TROOP_WORK_DIR"
+        yield Finding(name="work folder", level="missing", detail=f"{folder} can't be written", hint=hint)
+    for path in _open_secrets(settings):
+        hint = f"`chmod 600 {path}`, or `troop doctor --fix`"
+        yield Finding(name="secret file", level="optional", detail=f"others may read {path}", hint=hint)
+
+
+def _open_secrets(settings: Settings) -> Iterator[Path]:
+    """Files with secrets, of this user, that others than the user and the group may read."""
+    for path in (settings.private_key_file, Path(".env")):
+        if path is not None and path.is_file():
+            found = path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & stat.S_IROTH:
+                yield path
+
+
+def fix(print_line: Callable[[str], None]) -> None:
+    """Mend what can be mended without a decision: pull the sandbox's image, and keep secrets' files from others."""
+    try:
+        settings = read_settings()
+    except SettingsError:
+        return  # the report says it
+    for path in _open_secrets(settings):
+        path.chmod(0o600)
+        print_line(f"fixed     secret file      {path} is now readable for this user alone")
+    from bot.sandbox.docker_engine import connect, ensure_image, has_image
+
+    try:
+        client = connect()
         try:
-            path = locate(settings.engine_model, settings.models_dir)
-        except ModelMissing as error:
-            return Finding("model endpoint", "missing", str(error), "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR")
-        return Finding("model endpoint", "ok", f"not set: Troop's own engine serves {path}")
-    if not url:
-        return Finding("model endpoint", "ok", "not set: Troop's own engine serves the bundled toy model")
-    try:
-        key = settings.main.api_key.get_secret_value()
-        answer = httpx.get(f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
-        answer.raise_for_status()
-        names = ", ".join(str(model["id"]) for model in answer.json()["data"][:5])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        return Finding(
-            "model endpoint", "missing", f"{url}: {error}", "check TROOP_MAIN_BASE_URL and TROOP_MAIN_API_KEY"
-        )
-    return Finding("model endpoint", "ok", f"{url} serves {names}")
+            if not has_image(client, settings.sandbox.image):
+                print_line(f"pulling   sandbox image    {settings.sandbox.image}")
+                ensure_image(client, settings.sandbox.image)
+                print_line(f"fixed     sandbox image    {settings.sandbox.image} is here")
+        finally:
+            client.close()
+    except TroopError as error:
+        print_line(f"not fixed sandbox image    {error}")
 
 
-def _database(settings: Settings) -> Finding:
-    from sqlalchemy import create_engine, make_url, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        url = make_url(settings.database_url)
-        if url.get_backend_name() == "sqlite":  # connecting would create the file
-            folder = os.path.dirname(os.path.abspath(url.database or "."))
-            if os.access(folder, os.W_OK):
-                return Finding("database", "ok", f"SQLite, {url.database}")
-            return Finding("database", "missing", f"{folder} can't be written", "set TROOP_DATABASE_URL")
-        engine = create_engine(url)
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-        engine.dispose()
-    except (SQLAlchemyError, ImportError) as error:
-        return Finding("database", "missing", str(error).splitlines()[0], "check TROOP_DATABASE_URL")
-    return Finding("database", "ok", url.render_as_string(hide_password=True))
-
-
-def _redis(settings: Settings) -> Finding:
-    if not settings.redis_url:
-        return Finding("redis", "ok", "not set: the in-process queue is used")
-    import redis
-
-    try:
-        client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=5)
-        client.ping()
-        client.close()
-    except (redis.RedisError, OSError, ValueError) as error:
-        return Finding("redis", "missing", str(error), "check TROOP_REDIS_URL")
-    return Finding("redis", "ok", "answers")
-
-
-def _github(settings: Settings) -> Finding:
-    hint = "set TROOP_APP_ID and TROOP_PRIVATE_KEY (or _FILE), or TROOP_TOKEN; README, section GitHub"
-    credentials = bool(settings.token.get_secret_value()) or (
-        settings.app_id > 0 and bool(settings.private_key.get_secret_value() or settings.private_key_file)
-    )
-    if not credentials:
-        return Finding("GitHub", "optional", "neither an App nor a token is set", hint)
-    key = settings.private_key_file
-    if settings.app_id and key and not os.access(key, os.R_OK):
-        return Finding("GitHub", "missing", f"{key} can't be read", "set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
-    if not settings.webhook_secret.get_secret_value():
-        return Finding("GitHub", "optional", "credentials are set, but no webhook secret", "set TROOP_WEBHOOK_SECRET")
-    return Finding("GitHub", "ok", settings.github_url)
-
-
-def report(print_line: Callable[[str], None]) -> int:
+def report(print_line: Callable[[str], None], *, with_fix: bool = False) -> int:
     """Print all findings; 0 if nothing is missing, else 1."""
-    marks = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
+    if with_fix:
+        fix(print_line)
     missing = 0
     for finding in examine():
         missing += finding.level == "missing"
-        print_line(f"{marks[finding.level]}  {finding.name:<16} {finding.detail}")
+        print_line(f"{_MARKS[finding.level]}  {finding.name:<16} {finding.detail}")
         if finding.hint:
             print_line(f"{'':<27}-> {finding.hint}")
     return 1 if missing else 0

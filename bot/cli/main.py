@@ -32,11 +32,12 @@ def cli(verbose: bool) -> None:
 
 
 @cli.command()
-def doctor() -> None:
+@click.option("--fix", is_flag=True, help="First mend what is safe: pull the sandbox's image, close secrets' files.")
+def doctor(fix: bool) -> None:
     """Check what this machine has and lacks, and how to get it. Exit 0 if the main job can run."""
     from bot.cli.doctor import report
 
-    raise SystemExit(report(click.echo))
+    raise SystemExit(report(click.echo, with_fix=fix))
 
 
 @cli.command()

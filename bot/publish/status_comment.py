@@ -101,3 +101,8 @@ async def announce(forge: IssueTracker, run: ClaimedRun, state: RunState, reason
     body = status.ended(state, reason, run.sender, labels.wanted)
     await forge.comment(run.repository, number, STATUS, body)
     await forge.set_label(run.repository, number, labels.of(state), labels.known)
+
+
+async def tell_of_wait(forge: IssueTracker, run: ClaimedRun, reason: str) -> None:
+    """Say in the status comment what the run waits for. Labels stay: somebody may have removed them. As `announce`."""
+    await forge.comment(run.repository, run.issue.number, STATUS, status.waiting(reason))

@@ -2,20 +2,24 @@
 
 import contextlib
 import io
+import os
 import socket
 import tarfile
 import time
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
 import requests.exceptions
 
 from bot.errors import SandboxUnavailable
+from bot.sandbox import docker_trouble
 
 LABEL = "troop"  # on every container and image that we make; its value is the purpose
 EXPIRES = "troop.expires_at"  # seconds since 1970
+_KNOCKING = 10  # seconds for the daemon's first answer
 _BUILDING = 600  # seconds for an answer while images are pulled and built
 SERVING = 60  # seconds while jobs run
 RUN = "troop.run"  # which sandbox made it
@@ -26,20 +30,36 @@ TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, 
 
 def connect(connections: int = 10) -> docker.APIClient:
     """The Engine that DOCKER_HOST names, or the local one. Raises `SandboxUnavailable`, which says how to get one."""
+    address = os.environ.get("DOCKER_HOST") or docker_trouble.LOCAL
     try:
         options = docker.utils.kwargs_from_env()
-        address = options.get("base_url") or "unix:///var/run/docker.sock"
-        if address.startswith("unix://"):  # the SDK leaks a socket each time that nobody answers
-            with socket.socket(socket.AF_UNIX) as attempt:
-                attempt.settimeout(10)
-                attempt.connect(address.removeprefix("unix://"))
-        client = docker.APIClient(**options, version="auto", timeout=_BUILDING, max_pool_size=connections)
-    except TROUBLE as error:
-        raise SandboxUnavailable(
-            "no Docker daemon answers; install Docker and start it (`systemctl start docker`), let this user reach it "
-            f"(`usermod -aG docker $USER`), or set DOCKER_HOST ({_short(error)})"
-        ) from error
+        _knock(address)  # the SDK leaks a socket each time that nobody answers
+        client = docker.APIClient(**options, version="auto", timeout=_KNOCKING, max_pool_size=connections)
+    except (*TROUBLE, ValueError) as error:
+        raise SandboxUnavailable(docker_trouble.why(error, address)) from error
+    client.timeout = _BUILDING
     return client
+
+
+def _knock(address: str) -> None:
+    """Connect and say nothing. Raises `OSError`."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as attempt:
+            attempt.settimeout(_KNOCKING)
+            attempt.connect(address.removeprefix("unix://"))
+    elif address.startswith("tcp://"):
+        parts = urlsplit(address)
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), _KNOCKING).close()
+
+
+def has_image(client: docker.APIClient, name: str) -> bool:
+    """Whether the image is here. Raises one of `TROUBLE`."""
+    try:
+        client.inspect_image(name)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
 
 
 def ensure_image(client: docker.APIClient, name: str) -> str:

@@ -18,13 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from bot.contracts import Dispatcher
 from bot.errors import SettingsError, StoreUnavailable
 from bot.lifecycle import RunState
+from bot.preflight import Readiness
 from bot.records import Record
 from bot.settings import Settings
 from bot.store import Accepted, parse
 from bot.store.jobs import RUN
 from bot.web.body import BodyReader
 from bot.web.metrics import CONTENT_TYPE, Metrics
-from bot.web.pages import RunReader, routes
+from bot.web.pages import RunReader, is_local, routes
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
 from bot.webhook.delivery import Delivery, Refusal, receive
@@ -66,6 +67,7 @@ def create_app(
     dispatcher: Dispatcher,
     *,
     lifespan: "Lifespan | None" = None,
+    readiness: Readiness | None = None,
 ) -> FastAPI:
     """The application. Raises `SettingsError` without a webhook secret, since nothing could be verified."""
     metrics = Metrics()
@@ -74,7 +76,7 @@ def create_app(
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(routes(settings, store))
     app.add_api_route("/webhook", webhook.post, methods=["POST"])
-    app.include_router(_state_of(store, handover, metrics))
+    app.include_router(_state_of(store, handover, metrics, readiness))
     return app
 
 
@@ -147,23 +149,30 @@ class Webhook:
         return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
 
 
-def _state_of(store: WebStore, handover: "Handover", metrics: Metrics) -> APIRouter:
+def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness: Readiness | None) -> APIRouter:
     """The routes for machines: health, readiness and metrics."""
     router = APIRouter()
 
+    @router.get("/livez")
     @router.get("/health")
     async def health() -> dict[str, str]:
         """The process is running."""
         return {"status": "ok"}
 
+    @router.get("/readyz")
     @router.get("/ready")
-    async def ready() -> Response:
-        """The database can be read. A broken queue is reported, but deliveries are still taken."""
+    async def ready(request: Request) -> Response:
+        """Whether a label would become a pull request. Deliveries are taken whatever it says, while the database is
+        there. What is wrong is told to this machine alone; others get the names."""
         try:
             await run_in_threadpool(store.counts)
         except StoreUnavailable as error:
             return JSONResponse({"database": str(error)}, 503)
-        return JSONResponse({"database": "ok", "queue": handover.trouble or "ok"})
+        state = {"database": "ok", "queue": handover.trouble or "ok"}
+        missing = [one for one in (await readiness.findings() if readiness else ()) if one.level == "missing"]
+        words = is_local(request)
+        state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}
+        return JSONResponse(state, 503 if missing else 200)
 
     @router.get("/metrics")
     def prometheus() -> Response:

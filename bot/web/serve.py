@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
+from bot.preflight import Readiness, checks, examine, fetch_image, start_refused
 from bot.sanitize.logs import redact_logs
 from bot.settings import Settings, checked
 from bot.store import Store
@@ -34,10 +35,12 @@ def build_app(
     *,
     worker: Worker | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    readiness: Readiness | None = None,
 ) -> FastAPI:
     """The application with its background tasks: a sweeper, and `worker` where one is given.
 
-    `on_failure` is called where a background task ends by itself; the log has the reason.
+    `on_failure` is called where a background task ends by itself; the log has the reason. `readiness` is what `/ready`
+    asks, beyond database and queue.
     """
     dispatcher = open_dispatcher(settings, worker.handle if worker else _no_worker)
     sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
@@ -63,7 +66,7 @@ def build_app(
             stop.set()
             await asyncio.gather(task, return_exceptions=True)
 
-    return create_app(settings, store, dispatcher, lifespan=lifespan)
+    return create_app(settings, store, dispatcher, lifespan=lifespan, readiness=readiness)
 
 
 async def run_server(settings: Settings) -> None:
@@ -71,7 +74,9 @@ async def run_server(settings: Settings) -> None:
     settings = checked(settings, works=not settings.redis_url)
     redact_logs(settings.secrets())
     logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every delivery, whatever the console's level
+    works = not settings.redis_url
     with _listen(settings.host, settings.port) as listening:
+        start_refused(await examine(settings, works=works))
         store = await asyncio.to_thread(Store.from_settings, settings)
         try:
             worker = None
@@ -79,7 +84,14 @@ async def run_server(settings: Settings) -> None:
                 from bot.worker.process import build_worker
 
                 worker = build_worker(settings, store)
-            app = build_app(settings, store, worker=worker, on_failure=lambda: setattr(server, "should_exit", True))
+                fetch_image(settings.sandbox)
+            app = build_app(
+                settings,
+                store,
+                worker=worker,
+                on_failure=lambda: setattr(server, "should_exit", True),
+                readiness=Readiness(checks(settings, works=works)),
+            )
             server = uvicorn.Server(
                 uvicorn.Config(
                     app,

@@ -21,8 +21,9 @@ from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
-from bot.publish.status_comment import StatusComment, announce
+from bot.publish.status_comment import StatusComment, announce, tell_of_wait
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
+from bot.sanitize.addresses import hide_addresses
 from bot.settings import Settings
 from bot.solver.pipeline import solve
 from bot.solver.workbench import open_workbench
@@ -152,6 +153,10 @@ class Service:
         """Tell the issue of an end without a result; see `bot.worker.worker.Announce`."""
         await announce(self.forge(run.installation_id), run, state, reason, self._labels)
 
+    async def wait(self, run: ClaimedRun, reason: str) -> None:
+        """Tell the issue that the run is tried again later, and why."""
+        await tell_of_wait(self.forge(run.installation_id), run, reason)
+
     # -- commands
 
     async def execute_command(self, command: ClaimedCommand) -> Executed:
@@ -165,6 +170,10 @@ class Service:
             followup = FollowUp(forge, StoredRuns(self._store), at, labels=self._labels)
             done = await followup.execute(command)
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
+
+    def words(self, text: str) -> str:
+        """An error's words without addresses of the operator's network: issues are often public."""
+        return hide_addresses(text, self._settings)
 
     async def close(self) -> None:
         """Stop the bundled engine, if it was started."""

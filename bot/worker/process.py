@@ -1,11 +1,13 @@
 """`troop work`: builds a worker and runs it on the Redis queue."""
 
 import asyncio
+import logging
 import signal
 
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
+from bot.preflight import examine, fetch_image, start_refused
 from bot.sanitize.logs import redact_logs
 from bot.settings import Settings, checked
 from bot.store import Store
@@ -17,7 +19,9 @@ from bot.worker.worker import Callbacks, Worker, serve
 def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
     """The worker of these settings; see `Service`."""
     service = Service(settings, store, local=local, watch=watch)
-    callbacks = Callbacks(service.execute, service.execute_command, service.announce, service.close)
+    callbacks = Callbacks(
+        service.execute, service.execute_command, service.announce, service.close, service.words, service.wait
+    )
     return Worker(store, callbacks, lease_seconds=settings.lease_seconds)
 
 
@@ -29,6 +33,9 @@ async def run_worker(settings: Settings) -> None:
             "TROOP_REDIS_URL is empty: set it, or run `troop serve` alone, which then works without Redis"
         )
     redact_logs(settings.secrets())
+    logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every run, whatever the console's level
+    start_refused(await examine(settings, works=True))
+    fetch_image(settings.sandbox)
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

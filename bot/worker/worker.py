@@ -32,6 +32,7 @@ from bot.errors import (
 )
 from bot.lifecycle import RunState
 from bot.publish.messages.states import progress
+from bot.publish.messages.words import duration
 from bot.records import ClaimedCommand, ClaimedRun, Record
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN
@@ -96,6 +97,10 @@ async def _nothing() -> None:
     """There is nothing to close."""
 
 
+async def _untold(_run: ClaimedRun, _reason: str) -> None:
+    """Nobody is told that a run waits."""
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """What a worker calls. `close` is called last: for what the others share, such as an engine."""
@@ -104,6 +109,8 @@ class Callbacks:
     execute_command: ExecuteCommand
     announce: Announce
     close: Callable[[], Awaitable[None]] = _nothing
+    words: Callable[[str], str] = str  # what of an error's words is for the issue and the database
+    wait: Callable[[ClaimedRun, str], Awaitable[None]] = _untold  # say on the issue why the run is tried again later
 
 
 class Worker:
@@ -192,17 +199,29 @@ class Worker:
             elif is_infrastructure(cause):
                 log.warning("run %d failed for now: %s: %s", run.id, type(cause).__name__, cause)
                 wait = cause.retry_after if isinstance(cause, RateLimited) else 0.0
-                delay = await self._persist(self._store.postpone, *held, reason(cause), self._delays, wait)
+                words = self._callbacks.words(reason(cause))
+                delay = await self._persist(self._store.postpone, *held, words, self._delays, wait)
                 if delay is not None:
                     log.info("run %d is tried again in %.0f s", run.id, delay)
+                    if not isinstance(cause, ForgeError):  # else GitHub itself is in the way
+                        await self._tell_of_wait(run, words, delay)
                     return None
-                note = f"gave up after {len(self._delays) + 1} tries: {reason(cause)}"
+                note = f"gave up after {len(self._delays) + 1} tries: {words}"
                 end = Finished(state=RunState.FAILED, note=note)
             else:
                 log.error("run %d failed", run.id, exc_info=error)
-                end = Finished(state=RunState.FAILED, note=reason(cause))
+                end = Finished(state=RunState.FAILED, note=self._callbacks.words(reason(cause)))
         await self._finish(run, end)
         return None
+
+    async def _tell_of_wait(self, run: ClaimedRun, why: str, delay: float) -> None:
+        """Say on the issue what is in the way, before the run is tried again."""
+        try:
+            async with asyncio.timeout(min(0.8 * delay, ANNOUNCE_TIMEOUT)):
+                words = f"{why.rstrip('.')}; it is tried again in {duration(delay)}"
+                await self._callbacks.wait(run, words)
+        except Exception as error:
+            log.warning("run %d: the issue could not be told that it waits: %s", run.id, error)
 
     async def _finish(self, run: ClaimedRun, end: Finished) -> None:
         def store(end: Finished) -> None:
@@ -267,12 +286,13 @@ class Worker:
                 raise cause from None
             if is_infrastructure(cause):
                 wait = cause.retry_after if isinstance(cause, RateLimited) else 0.0
-                delay = await self._persist(self._store.postpone_command, *held, reason(cause), self._delays, wait)
+                words = self._callbacks.words(reason(cause))
+                delay = await self._persist(self._store.postpone_command, *held, words, self._delays, wait)
                 if delay is not None:
                     log.warning("command %d is tried again in %.0f s: %s", command.id, delay, cause)
                     return None
             log.error("command %d (%s) failed", command.id, command.command.name, exc_info=error)
-            done = Executed(note=reason(cause))
+            done = Executed(note=self._callbacks.words(reason(cause)))
         await self._persist(self._store.finish_command, *held, done.note)
         return done.following
 

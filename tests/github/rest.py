@@ -118,7 +118,13 @@ class Rest:
     async def app(self, request: Request) -> Json:
         check_jwt(self.world, request)
         app = self.world.app
-        return {"id": app.id, "slug": app.slug, "name": app.slug, "permissions": app.permissions, "events": []}
+        count = len(self.world.installations)
+        answer = {"id": app.id, "slug": app.slug, "name": app.slug, "permissions": app.permissions}
+        return answer | {
+            "events": app.events,
+            "installations_count": count,
+            "html_url": f"{self.payloads.web}/apps/{app.slug}",
+        }
 
     async def access_token(self, request: Request, installation_id: int) -> Response:
         check_jwt(self.world, request)

@@ -125,6 +125,7 @@ class App:
             "pull_requests": "write",
         }
     )
+    events: list[str] = field(default_factory=lambda: ["issues", "issue_comment"])
 
 
 @dataclass

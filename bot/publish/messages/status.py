@@ -67,6 +67,11 @@ def abstained(report: Report) -> str:
     )
 
 
+def waiting(reason: str) -> str:
+    """Something is in the way that may pass."""
+    return f"{STATUS}\n**Waiting**: {one_line(reason[:2_000]).rstrip('.')}.\n\n<sub>`/troop stop` ends it.</sub>"
+
+
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
     """A run that ended without a count: failed, stopped, refused or parked.
 

@@ -24,6 +24,9 @@ from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.web.serve import run_server
 from bot.worker.worker import Callbacks, Executed, Finished, Worker
+from tests.github.fixtures import KEY
+
+os.environ["DOCKER_HOST"] = "unix:///nowhere.sock"
 
 async def execute(run, journal, progress, advance):
     if sys.argv[3] == "endless":
@@ -47,7 +50,8 @@ service.build_worker = lambda settings, store: Worker(store, Callbacks(execute, 
 sys.modules["bot.worker.process"] = service
 logging.basicConfig()
 settings = Settings(
-    _env_file=None, webhook_secret=sys.argv[4], app_id=1, private_key="x", port=int(sys.argv[2]),
+    _env_file=None, webhook_secret=sys.argv[4], app_id=1, private_key=KEY, port=int(sys.argv[2]),
+    github_url="http://127.0.0.1:9/api/v3",
     database_url=sys.argv[1], sweep_seconds=0.05,
 )
 asyncio.run(run_server(settings))

@@ -16,8 +16,9 @@ from bot.errors import (
     SandboxError,
 )
 from bot.lifecycle import RunState
+from bot.records import ClaimedRun
 from bot.store import Store, run_job
-from bot.worker.worker import Finished, Worker, decisive
+from bot.worker.worker import Callbacks, Finished, Worker, decisive
 from tests.bot.queueing import make_available, queue_run, store_now
 from tests.bot.worker.working import Fake, failing, info, solve, worker_of
 
@@ -106,6 +107,30 @@ async def test_an_infrastructure_error_that_stays_fails_the_run(store: Store, fa
         await worker.handle(run_job(run_id))
     assert len(fake.executed) == 5
     assert fake.told == [(RunState.FAILED, "gave up after 5 tries: there is no Docker daemon")]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SandboxError("no socket at tcp://10.1.2.3:2375"), ["no socket at an address; it is tried again in 5 s"]),
+        (ForgeError("GitHub answered 502"), []),  # who can't be asked can't be told
+    ],
+)
+async def test_the_issue_is_told_what_a_run_waits_for(store: Store, fake: Fake, error: Exception, told: list[str]):
+    waits: list[str] = []
+
+    async def wait(run: ClaimedRun, reason: str) -> None:
+        waits.append(reason)
+
+    def words(text: str) -> str:
+        return text.replace("tcp://10.1.2.3:2375", "an address")
+
+    fake.run = failing(error)
+    callbacks = Callbacks(fake.execute, fake.execute_command, fake.announce, words=words, wait=wait)
+    run_id = queue_run(store)
+    await Worker(store, callbacks).handle(run_job(run_id))
+    assert waits == told
+    assert "10.1.2.3" not in info(store, run_id).reason
 
 
 async def test_an_issue_that_can_not_be_told_loses_nothing_and_is_told_later(store: Store, fake: Fake, worker: Worker):

@@ -1,0 +1,165 @@
+"""Who we are on GitHub: `GET /app` with the App's key, or `GET /user` with the operator's token. Blocks."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from github import Auth
+
+from bot.errors import ForgeError, SettingsError
+from bot.forge.app_key import app_key, fingerprint
+from bot.records import Record
+from bot.settings import Settings
+
+# What each step's token asks for; see `bot.forge.issue_tracker` and `bot.forge.repository_host`.
+PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
+EVENTS = ("issues", "issue_comment")
+_LEVELS = ("none", "read", "write", "admin")
+_SKEW = 60.0  # seconds by which the clocks may differ
+
+
+class AppIdentity(Record):
+    """The App as GitHub knows it."""
+
+    id: int
+    slug: str
+    url: str
+    permissions: dict[str, str]
+    events: tuple[str, ...]
+    installations: int | None  # None where GitHub does not tell
+
+    @property
+    def missing_permissions(self) -> tuple[str, ...]:
+        """`contents: write` for each that Troop needs and the App lacks."""
+        lacking = []
+        for name, level in PERMISSIONS.items():
+            granted = self.permissions.get(name, "none")
+            if granted not in _LEVELS or _LEVELS.index(granted) < _LEVELS.index(level):
+                lacking.append(f"{name}: {level}")
+        return tuple(lacking)
+
+    @property
+    def missing_events(self) -> tuple[str, ...]:
+        return tuple(event for event in EVENTS if event not in self.events)
+
+
+def app_identity(settings: Settings, seconds: float = 10.0) -> AppIdentity:
+    """The App of `TROOP_APP_ID` and its key.
+
+    Raises `SettingsError` for a key, an id or an address that GitHub will not take, and `ForgeError` where it does not
+    answer, which may pass. https://docs.github.com/rest/apps/apps#get-the-authenticated-app
+    """
+    pem = app_key(settings)
+    answer = _ask(settings, "/app", f"Bearer {Auth.AppAuth(settings.app_id, pem).create_jwt()}", seconds)
+    found = _json(answer)
+    if answer.status_code == 401:
+        raise SettingsError(_refused(settings, answer, pem, str(found.get("message", ""))))
+    if answer.status_code == 404 and "message" in found:
+        raise SettingsError(
+            f"TROOP_APP_ID: {settings.github_url} knows no App {settings.app_id} (it says: {found['message']}); take "
+            "the App ID from the App's settings on GitHub"
+        )
+    _check(settings, answer, found, ("id", "slug"))
+    if found["id"] != settings.app_id:
+        raise SettingsError(f"TROOP_APP_ID is {settings.app_id}, but the key is of App {found['id']} ({found['slug']})")
+    count = found.get("installations_count")
+    return AppIdentity(
+        id=settings.app_id,
+        slug=str(found["slug"]),
+        url=str(found.get("html_url") or f"{settings.github_web_url}/apps/{found['slug']}"),
+        permissions={str(name): str(level) for name, level in (found.get("permissions") or {}).items()},
+        events=tuple(map(str, found.get("events") or ())),
+        installations=count if isinstance(count, int) else None,
+    )
+
+
+def token_login(settings: Settings, seconds: float = 10.0) -> str:
+    """The login of `TROOP_TOKEN`'s user. Raises as `app_identity`."""
+    answer = _ask(settings, "/user", f"Bearer {settings.token.get_secret_value()}", seconds)
+    found = _json(answer)
+    if answer.status_code == 401:
+        raise SettingsError(
+            f"TROOP_TOKEN: {settings.github_url} does not accept the token; it may have expired or be another GitHub's"
+        )
+    _check(settings, answer, found, ("login",))
+    return str(found["login"])
+
+
+def _ask(settings: Settings, path: str, authorization: str, seconds: float) -> requests.Response:
+    headers = {
+        "Authorization": authorization,
+        "Accept": "application/vnd.github+json",
+        "User-Agent": "troop",
+    }
+    try:
+        # A redirect would take the credentials elsewhere.
+        return requests.get(f"{settings.github_url}{path}", headers=headers, timeout=seconds, allow_redirects=False)
+    except requests.exceptions.SSLError as error:
+        raise ForgeError(
+            f"{settings.github_url} shows a certificate that this machine does not trust; REQUESTS_CA_BUNDLE names a "
+            "file with the authority's"
+        ) from error
+    except requests.Timeout as error:
+        raise ForgeError(f"{settings.github_url} did not answer within {seconds:.0f} s") from error
+    except requests.RequestException as error:
+        raise ForgeError(
+            f"{settings.github_url} can't be reached ({_innermost(error)}); check the network, the proxy and "
+            "TROOP_GITHUB_URL"
+        ) from error
+
+
+def _check(settings: Settings, answer: requests.Response, found: dict[str, Any], wanted: tuple[str, ...]) -> None:
+    """Raise where the answer is not GitHub's yes."""
+    url = settings.github_url
+    if 300 <= answer.status_code < 400:
+        raise SettingsError(
+            f"TROOP_GITHUB_URL: {url} redirects elsewhere, where no credentials go; correct the address"
+        )
+    if answer.status_code >= 500 or answer.status_code in (403, 408, 429):
+        said = str(found.get("message", ""))[:200]
+        raise ForgeError(f"{url} answered {answer.status_code}{f' ({said})' if said else ''}; it may pass")
+    if answer.status_code != 200 or not all(name in found for name in wanted):
+        raise SettingsError(
+            f"TROOP_GITHUB_URL: what answers at {url} is not GitHub's API (status {answer.status_code}); is it the "
+            "right address, or does a proxy answer?"
+        )
+
+
+def _refused(settings: Settings, answer: requests.Response, pem: str, said: str) -> str:
+    skew = _skew(answer)
+    if abs(skew) > _SKEW:
+        return (
+            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} GitHub's, which then "
+            "refuses the App's signature: set the clock (NTP)"
+        )
+    return (
+        f"TROOP_APP_ID and the key do not belong together: GitHub refuses App {settings.app_id} with the key "
+        f"{fingerprint(pem)} (it says: {said[:200]}); compare both with the App's settings, and make a new key there "
+        "if this one is not listed"
+    )
+
+
+def _skew(answer: requests.Response) -> float:
+    """Seconds by which our clock is ahead of the server's; 0 where it does not tell."""
+    try:
+        theirs = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+    return (datetime.now(UTC) - theirs).total_seconds() if theirs.tzinfo else 0.0
+
+
+def _json(answer: requests.Response) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _innermost(error: BaseException) -> str:
+    """The last cause in words, without the object's address that urllib3 prints."""
+    text = str(error)
+    for mark in ("Caused by ", ": "):
+        text = text.rpartition(mark)[2] or text
+    return text.strip("')\" ")[:200]

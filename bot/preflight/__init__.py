@@ -1,0 +1,10 @@
+"""What a server needs, looked at by `troop doctor`, at start and at `/ready`, all with the same checks.
+
+Nothing here changes anything. Each check returns findings and never raises: what is wrong is a value with its remedy.
+"""
+
+from bot.preflight.finding import Finding, Level
+from bot.preflight.readiness import Readiness, checks, examine, start_refused
+from bot.preflight.sandbox import fetch_image
+
+__all__ = ["Finding", "Level", "Readiness", "checks", "examine", "fetch_image", "start_refused"]

@@ -1,0 +1,77 @@
+"""GitHub: whether it takes our credentials, and whether the App may do what Troop does."""
+
+import asyncio
+
+from bot.errors import ForgeError, SettingsError
+from bot.forge.identity import AppIdentity, app_identity, token_login
+from bot.preflight.finding import Finding
+from bot.settings import Settings
+
+_NAME = "GitHub"
+
+
+async def github(settings: Settings) -> list[Finding]:
+    """The credentials, and what the App lacks."""
+    return await asyncio.to_thread(_look, settings)
+
+
+def _look(settings: Settings) -> list[Finding]:
+    try:
+        if settings.app_id:
+            return _of_app(settings, app_identity(settings))
+        if settings.token.get_secret_value():
+            return _of_token(settings, token_login(settings))
+    except SettingsError as error:
+        return [Finding(name=_NAME, level="missing", detail=str(error), fatal=True)]
+    except ForgeError as error:
+        return [Finding(name=_NAME, level="missing", detail=str(error))]
+    hint = "open /setup of `troop serve`, or set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
+    return [Finding(name=_NAME, level="optional", detail="neither an App nor a token is set", hint=hint)]
+
+
+def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
+    found = [Finding(name=_NAME, level="ok", detail=f"App {app.slug} ({app.id}) at {settings.github_url}")]
+    page = f"{app.url.rstrip('/')}, or in the App's settings"
+    if lacking := app.missing_permissions:
+        found.append(
+            Finding(
+                name="GitHub permissions",
+                level="missing",
+                detail=f"the App lacks {', '.join(lacking)}",
+                hint=f"grant it under Permissions & events ({page}), then accept it where the App is installed",
+            )
+        )
+    if unheard := app.missing_events:
+        found.append(
+            Finding(
+                name="GitHub events",
+                level="missing",
+                detail=f"the App does not subscribe to {', '.join(unheard)}",
+                hint="tick them under Permissions & events in the App's settings",
+            )
+        )
+    if "workflows" in app.permissions:
+        found.append(
+            Finding(
+                name="GitHub permissions",
+                level="optional",
+                detail="the App may write workflows, which Troop never does",
+                hint="take the permission away: nobody should be able to use it",
+            )
+        )
+    if app.installations == 0:
+        hint = f"install it: {app.url}/installations/new"
+        found.append(Finding(name="GitHub installation", level="optional", detail="installed nowhere yet", hint=hint))
+    if settings.app_slug and settings.app_slug != app.slug:
+        detail = f"TROOP_APP_SLUG is {settings.app_slug}, but GitHub says {app.slug}, which is used"
+        found.append(Finding(name="GitHub slug", level="optional", detail=detail, hint="remove TROOP_APP_SLUG"))
+    return found
+
+
+def _of_token(settings: Settings, login: str) -> list[Finding]:
+    own = settings.token_login
+    if own and own.casefold() != login.casefold():
+        detail = f"TROOP_TOKEN_LOGIN is {own}, but the token is {login}'s, whose events would start runs"
+        hint = f"set TROOP_TOKEN_LOGIN={login}"
+        return [Finding(name=_NAME, level="missing", detail=detail, hint=hint, fatal=True)]
+    return [Finding(name=_NAME, level="ok", detail=f"{login}'s token at {settings.github_url}")]

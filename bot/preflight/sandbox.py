@@ -1,0 +1,74 @@
+"""Docker and the image in which tests run."""
+
+import asyncio
+import logging
+import threading
+
+from bot.errors import SandboxUnavailable
+from bot.preflight.finding import Finding
+from bot.settings import SandboxSettings
+
+_NAME = "docker"
+log = logging.getLogger(__name__)
+
+
+async def docker(settings: SandboxSettings) -> list[Finding]:
+    """The daemon, its runtime, and the image."""
+    return await asyncio.to_thread(_look, settings)
+
+
+def _look(settings: SandboxSettings) -> list[Finding]:
+    from bot.sandbox.docker_engine import TROUBLE, connect, has_image  # the client's import takes a moment
+
+    try:
+        client = connect()
+    except SandboxUnavailable as error:
+        return [Finding(name=_NAME, level="missing", detail=str(error))]
+    try:
+        client.timeout = 10  # seconds an answer
+        version = client.version()["Version"]
+        found = [Finding(name=_NAME, level="ok", detail=f"Docker Engine {version}")]
+        if settings.runtime and settings.runtime not in (known := client.info().get("Runtimes") or {}):
+            detail = f"the daemon has no runtime {settings.runtime}, only {', '.join(sorted(known))}"
+            hint = "install it, or correct TROOP_SANDBOX_RUNTIME"
+            found.append(Finding(name="sandbox runtime", level="missing", detail=detail, hint=hint))
+        return [*found, _image(settings.image, has_image(client, settings.image))]
+    except TROUBLE as error:
+        return [Finding(name=_NAME, level="missing", detail=f"the daemon does not answer: {str(error)[:200]}")]
+    finally:
+        client.close()
+
+
+def _image(name: str, there: bool) -> Finding:
+    if there:
+        return Finding(name="sandbox image", level="ok", detail=name)
+    return Finding(
+        name="sandbox image",
+        level="missing",
+        detail=f"{name} is not here",
+        hint=f"`docker pull {name}` or `troop doctor --fix`, or name another in TROOP_SANDBOX_IMAGE; README of deploy/ "
+        "tells how to make one without a registry",
+    )
+
+
+def fetch_image(settings: SandboxSettings) -> threading.Thread:
+    """Pull the image where it is not here, in a thread that ends with the process; meanwhile `docker` says so."""
+    thread = threading.Thread(target=_fetch, args=[settings.image], name="image", daemon=True)
+    thread.start()
+    return thread
+
+
+def _fetch(name: str) -> None:
+    from bot.sandbox.docker_engine import TROUBLE, connect, ensure_image, has_image
+
+    try:
+        client = connect()
+        try:
+            if not has_image(client, name):
+                log.info("pulling the sandbox's image %s", name)
+                ensure_image(client, name)
+                log.info("the sandbox's image %s is here", name)
+        finally:
+            client.close()
+    except (SandboxUnavailable, *TROUBLE) as error:
+        log.error("the sandbox's image %s can't be pulled: %s", name, error)

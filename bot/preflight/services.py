@@ -1,0 +1,107 @@
+"""What a server talks to besides GitHub and Docker: the database, Redis, the model's endpoint."""
+
+import asyncio
+import os
+from typing import Literal
+
+from bot.errors import EndpointError, ModelMissing
+from bot.llm.client import OpenAIModel
+from bot.llm.published_models import locate
+from bot.preflight.finding import Finding
+from bot.settings import ModelSettings, Settings
+
+_SECONDS = 10.0  # for an answer
+
+
+async def database(settings: Settings) -> list[Finding]:
+    """Whether it can be reached. A SQLite file is not made."""
+    return [await asyncio.to_thread(_database, settings)]
+
+
+def _database(settings: Settings) -> Finding:
+    from sqlalchemy import make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from bot.errors import TroopError
+    from bot.store.database import Database
+
+    name, hint = "database", "check TROOP_DATABASE_URL"
+    try:
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            folder = _existing(os.path.dirname(os.path.abspath(url.database or ".")))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                return Finding(name=name, level="missing", detail=f"{folder} can't be written", hint=hint)
+            return Finding(name=name, level="ok", detail=f"SQLite, {url.database}")
+        reached = Database(settings.database_url)
+        try:
+            with reached.read() as connection:
+                connection.execute(text("SELECT 1"))
+        finally:
+            reached.close()
+    except (TroopError, SQLAlchemyError, ImportError) as error:
+        return Finding(name=name, level="missing", detail=str(error).splitlines()[0][:300], hint=hint)
+    return Finding(name=name, level="ok", detail=url.render_as_string(hide_password=True))
+
+
+def _existing(folder: str) -> str:
+    """The folder, or the nearest above it that is there: the rest is made at start."""
+    while not os.path.exists(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    return folder
+
+
+async def queue(settings: Settings) -> list[Finding]:
+    """Redis."""
+    if not settings.redis_url:
+        return [Finding(name="redis", level="ok", detail="not set: the in-process queue is used")]
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    hint = "start it, or correct TROOP_REDIS_URL"
+    try:
+        async with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
+            await client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        words = f"Redis does not answer: {str(error)[:200]}"
+        return [Finding(name="redis", level="missing", detail=words, hint=hint)]
+    return [Finding(name="redis", level="ok", detail="answers")]
+
+
+async def endpoint(settings: Settings) -> list[Finding]:
+    """The models' endpoints, or Troop's own engine."""
+    url = settings.main.base_url
+    if url:
+        found = [await _models("model endpoint", settings.main, "main")]
+    elif settings.engine_model:
+        found = [_own_engine(settings)]
+    else:
+        words = "not set: Troop's own engine serves the bundled toy model"
+        found = [Finding(name="model endpoint", level="ok", detail=words)]
+    if settings.relevance.base_url:
+        found.append(await _models("relevance endpoint", settings.relevance, "relevance"))
+    return found
+
+
+def _own_engine(settings: Settings) -> Finding:
+    name = "model endpoint"
+    try:
+        path = locate(settings.engine_model, settings.models_dir)
+    except ModelMissing as error:
+        hint = "check TROOP_ENGINE_MODEL and TROOP_MODELS_DIR"
+        return Finding(name=name, level="missing", detail=str(error), hint=hint)
+    return Finding(name=name, level="ok", detail=f"not set: Troop's own engine serves {path}")
+
+
+async def _models(name: str, settings: ModelSettings, role: Literal["main", "relevance"]) -> Finding:
+    """By what a run does first."""
+    brief = {"retries": 0, "timeout": _SECONDS, "first_answer_timeout": _SECONDS}
+    model = OpenAIModel(settings.model_copy(update=brief), role)
+    try:
+        await model.connect()
+    except EndpointError as error:
+        hint = f"check TROOP_{role.upper()}_BASE_URL, _NAME and _API_KEY"
+        return Finding(name=name, level="missing", detail=str(error), hint=hint)
+    finally:
+        await model.close()
+    return Finding(name=name, level="ok", detail=f"{settings.base_url} serves {model.name}")

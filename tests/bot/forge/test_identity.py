@@ -1,0 +1,117 @@
+"""Who we are on GitHub, and each way in which GitHub does not know us."""
+
+import contextlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import SecretStr
+
+from bot.errors import ForgeError, SettingsError
+from bot.forge.identity import app_identity, token_login
+from bot.preflight.github import github as look
+from bot.settings import Settings
+from tests.github.fixtures import KEY, settings_for
+from tests.github.server import GitHubServer, make_key
+from tests.patience import PATIENCE
+
+
+def test_the_app(github: GitHubServer) -> None:
+    found = app_identity(settings_for(github, app_slug=""), PATIENCE)
+    assert (found.id, found.slug) == (github.app_id, github.world.app.slug)
+    assert not found.missing_permissions
+    assert not found.missing_events
+
+
+def test_a_key_of_another_app_and_an_id_of_none(github: GitHubServer) -> None:
+    with pytest.raises(SettingsError, match=r"do not belong together.*SHA256:"):
+        app_identity(settings_for(github, private_key=SecretStr(make_key()[0])), PATIENCE)
+    with pytest.raises(SettingsError, match="knows no App 4711"):
+        app_identity(settings_for(github, app_id=4711), PATIENCE)
+
+
+def test_a_clock_that_is_wrong() -> None:
+    with _elsewhere("past") as (settings, _):
+        ours = settings.model_copy(update={"app_id": 1, "private_key": SecretStr(KEY)})
+        with pytest.raises(SettingsError, match=r"clock is .* ahead of GitHub's"):
+            app_identity(ours, PATIENCE)
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 502, 503])
+def test_an_outage_may_pass(github: GitHubServer, status: int) -> None:
+    github.fault("GET", "/app$", status=status)
+    with pytest.raises(ForgeError, match=str(status)):
+        app_identity(settings_for(github), PATIENCE)
+
+
+def test_nobody_answers(github: GitHubServer) -> None:
+    away = settings_for(github, github_url="http://127.0.0.1:9/api/v3", github_web_url="")
+    with pytest.raises(ForgeError, match="can't be reached"):
+        app_identity(away, PATIENCE)
+
+
+@pytest.mark.parametrize("path", ["moved", "page", "empty", "list"])
+def test_what_is_not_github(path: str) -> None:
+    with _elsewhere(path) as (settings, asked):
+        with pytest.raises(SettingsError, match="TROOP_GITHUB_URL"):
+            token_login(settings, PATIENCE)
+        assert asked == ["/api/v3/user"]  # nothing is followed
+
+
+async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = github.world.app
+    monkeypatch.setattr(app, "permissions", {"metadata": "read", "contents": "read", "issues": "admin"})
+    monkeypatch.setattr(app, "events", ["issues"])
+    found = {one.name: one for one in await look(settings_for(github, app_slug="wrong"))}
+    assert found["GitHub permissions"].detail == "the App lacks contents: write, pull_requests: write"
+    assert found["GitHub events"].detail == "the App does not subscribe to issue_comment"
+    assert found["GitHub installation"].level == "optional"
+    assert "wrong" in found["GitHub slug"].detail
+    assert [one.level for one in found.values()] == ["ok", "missing", "missing", "optional", "optional"]
+
+
+async def test_tokens(github: GitHubServer) -> None:
+    token = SecretStr(github.create_token("robin"))
+    of_token: dict[str, Any] = {"app_id": 0, "private_key": SecretStr(""), "token": token}
+    [good] = await look(settings_for(github, **of_token, token_login="Robin"))
+    assert good.level == "ok"
+    [other] = await look(settings_for(github, **of_token, token_login="ann"))
+    assert (other.level, other.hint) == ("missing", "set TROOP_TOKEN_LOGIN=robin")
+    [bad] = await look(settings_for(github, **(of_token | {"token": SecretStr("ghp_gone")})))
+    assert bad.fatal
+    assert "does not accept the token" in bad.detail
+
+
+class _Other(BaseHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+    kind: ClassVar[str] = ""
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        body = {"page": b"<html>", "empty": b"{}", "list": b"[]"}.get(self.kind, b"")
+        self.send_response({"moved": 301, "past": 401}.get(self.kind, 200))
+        if self.kind == "moved":
+            self.send_header("Location", f"http://localhost:{self.server.server_address[1]}/api/v3/user2")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return "Mon, 01 Jan 2001 00:00:00 GMT" if self.kind == "past" else super().date_time_string()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@contextlib.contextmanager
+def _elsewhere(kind: str) -> Iterator[tuple[Settings, list[str]]]:
+    handler = type("Handler", (_Other,), {"asked": [], "kind": kind})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/api/v3"
+        yield Settings(_env_file=None, github_url=url, token=SecretStr("t")), handler.asked  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()

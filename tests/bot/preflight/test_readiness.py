@@ -1,0 +1,204 @@
+"""What a server needs is looked at by the same checks at start, at `/ready` and by the doctor."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from bot.cli.main import cli
+from bot.contracts import Dispatcher
+from bot.errors import SettingsError
+from bot.preflight import Finding, Readiness, checks, examine, start_refused
+from bot.preflight.readiness import FRESH, FRESH_GITHUB
+from bot.settings import ModelSettings, Settings
+from bot.store import Store
+from bot.web.app import create_app
+from bot.web.serve import run_server
+from bot.worker.process import run_worker
+from tests.bot.webhook.deliveries import SECRET
+from tests.github.fixtures import github, github_server, settings_for
+from tests.github.server import GitHubServer, make_key
+from tests.services import free_port
+
+__all__ = ["github", "github_server"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder without `.env`, and a Docker that is not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    level = logging.getLogger("bot").level
+    yield tmp_path
+    logging.getLogger("bot").setLevel(level)
+
+
+def ours(github: GitHubServer, **more: Any) -> Settings:
+    values = {"webhook_secret": SecretStr(SECRET), "app_slug": "", "port": free_port()}
+    return settings_for(github, **(values | more))
+
+
+async def missing(settings: Settings, *, works: bool = True) -> dict[str, str]:
+    return {one.name: one.words for one in await examine(settings, works=works) if one.level == "missing"}
+
+
+async def test_each_thing_that_is_missing_is_named_with_its_remedy(github: GitHubServer) -> None:
+    endpoint = ModelSettings(base_url="http://127.0.0.1:9/v1")
+    settings = ours(
+        github,
+        redis_url="redis://127.0.0.1:9/0",
+        database_url="postgresql://troop@127.0.0.1:9/troop",
+        main=endpoint,
+        relevance=endpoint,
+        app_id=7,
+    )
+    found = await missing(settings)
+    assert set(found) == {"database", "redis", "GitHub", "docker", "model endpoint", "relevance endpoint"}
+    for name, mend in (
+        ("database", "TROOP_DATABASE_URL"),
+        ("redis", "TROOP_REDIS_URL"),
+        ("GitHub", "TROOP_APP_ID"),
+        ("docker", "DOCKER_HOST"),
+        ("model endpoint", "TROOP_MAIN_BASE_URL"),
+        ("relevance endpoint", "TROOP_RELEVANCE_BASE_URL"),
+    ):
+        assert mend in found[name]
+
+
+async def test_a_server_that_does_not_work_needs_no_docker_and_no_model(github: GitHubServer) -> None:
+    settings = ours(github, main=ModelSettings(base_url="http://127.0.0.1:9/v1"), private_key=SecretStr(""))
+    assert await missing(settings, works=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"private_key": SecretStr("garbage")}, "TROOP_PRIVATE_KEY: the text is not a private key"),
+        ({"private_key": SecretStr(make_key()[0])}, "do not belong together"),
+        ({"app_id": 99}, "knows no App 99"),
+    ],
+    ids=["garbage", "of another App", "id"],
+)
+@pytest.mark.parametrize("start", [run_server, run_worker], ids=["serve", "work"])
+async def test_a_server_does_not_start_with_credentials_that_can_not_work(
+    github: GitHubServer, start: Any, change: dict[str, Any], why: str
+) -> None:
+    redis = {"redis_url": "redis://127.0.0.1:9/0"} if start is run_worker else {}
+    with pytest.raises(SettingsError, match=why):
+        await start(ours(github, **change, **redis))
+
+
+async def test_a_server_does_not_start_with_a_misspelt_variable(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROOP_SANDBOX_IMAG", "x")
+    with pytest.raises(SettingsError, match=r"TROOP_SANDBOX_IMAG is no setting; did you mean TROOP_SANDBOX_IMAGE\?"):
+        await run_server(ours(github))
+
+
+def test_an_outage_is_logged_and_refuses_no_start(caplog: pytest.LogCaptureFixture) -> None:
+    start_refused([Finding(name="redis", level="missing", detail="away", hint="start it")])
+    assert "not ready: redis: away; start it" in caplog.text
+
+
+async def test_findings_are_kept_for_a_while() -> None:
+    asked: list[str] = []
+    now = 0.0
+
+    async def check(name: str) -> list[Finding]:
+        asked.append(name)
+        return [Finding(name=name, level="ok", detail="")]
+
+    readiness = Readiness({name: lambda n=name: check(n) for name in ("redis", "GitHub")}, clock=lambda: now)  # type: ignore[misc]
+    await readiness.findings()
+    await readiness.findings()
+    assert asked == ["redis", "GitHub"]
+    now = FRESH
+    assert [one.name for one in await readiness.findings()] == ["redis", "GitHub"]
+    assert asked == ["redis", "GitHub", "redis"]
+    now = FRESH_GITHUB
+    await readiness.findings()
+    assert asked[3:] == ["redis", "GitHub"]
+
+
+async def test_a_check_that_fails_is_a_finding() -> None:
+    async def broken() -> list[Finding]:
+        raise RuntimeError("a bug")
+
+    [found] = await Readiness({"redis": broken}).findings()
+    assert (found.name, found.level) == ("redis", "missing")
+
+
+# -- /ready ------------------------------------------------------------------------------------------------------
+
+
+class Nowhere(Dispatcher):
+    async def enqueue(self, job_id: str) -> None:
+        """Nobody works."""
+
+    async def run(self) -> None:
+        """Nobody works."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def app_of(settings: Settings, store: Store) -> FastAPI:
+    return create_app(settings, store, Nowhere(), readiness=Readiness(checks(settings, works=True)))
+
+
+async def ask(app: FastAPI, path: str, peer: str = "127.0.0.1") -> httpx.Response:
+    transport = httpx.ASGITransport(app=app, client=(peer, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.get(path)
+
+
+@pytest.mark.parametrize("path", ["/ready", "/readyz"])
+async def test_ready_says_what_is_missing_to_this_machine_alone(github: GitHubServer, store: Store, path: str) -> None:
+    settings = ours(github, redis_url="redis://127.0.0.1:9/0", private_key=SecretStr("garbage"))
+    app = app_of(settings, store)
+    answer = await ask(app, path)
+    assert answer.status_code == 503
+    assert "TROOP_REDIS_URL" in answer.json()["redis"]
+    assert "is not a private key" in answer.json()["GitHub"]
+    assert "install Docker" in answer.json()["docker"]
+    other = await ask(app, path, peer="203.0.113.9")
+    assert other.status_code == 503
+    assert {other.json()[name] for name in ("redis", "GitHub", "docker")} == {"missing"}
+    assert (await ask(app, "/livez")).status_code == (await ask(app, "/health")).status_code == 200
+
+
+# -- the doctor --------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_the_same(github: GitHubServer, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
+    key = elsewhere / "app.pem"
+    key.write_text("garbage")
+    key.chmod(0o644)
+    environment = {
+        "TROOP_GITHUB_URL": github.api_url,
+        "TROOP_APP_ID": str(github.app_id),
+        "TROOP_PRIVATE_KEY_FILE": str(key),
+        "TROOP_WEBHOK_SECRET": "x",
+    }
+    done = CliRunner(env=environment).invoke(cli, ["doctor", "--fix"])
+    assert done.exit_code == 1
+    for words in (
+        "MISSING   GitHub           TROOP_PRIVATE_KEY_FILE: the text is not a private key",
+        "did you mean TROOP_WEBHOOK_SECRET?",
+        "MISSING   webhook          there is no secret",
+        "MISSING   docker",
+        "fixed     secret file",
+        "not fixed sandbox image",
+    ):
+        assert words in done.output, done.output
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.write_text(github.private_key)
+    done = CliRunner(env=environment).invoke(cli, ["doctor"])
+    assert f"ok        GitHub           App {github.world.app.slug} ({github.app_id})" in done.output
