@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.cache.prompt_logits import PromptLogits
 from engine.errors import ContextLengthError, OverloadedError, RankError
 from engine.model.model import Model
-from engine.run.adjustments import adjusted
+from engine.run.adjustments import Adjuster
 from engine.run.batch import Batch
 from engine.run.failures import Failures
 from engine.run.invariant import sample_alike
@@ -71,6 +71,7 @@ class Core:
         self._options = options or RunOptions()
         self._arrivals = 0
         self._prompt_logits = PromptLogits()
+        self._adjust = Adjuster(model.end_tokens)
         self._blocks = blocks
         self._clock = clock
         self.reset()
@@ -170,7 +171,7 @@ class Core:
         # All of it is queued on a GPU before the first wait.
         finite = torch.isfinite(logits.amax(dim=-1))
         draw = sample_alike if self._options.batch_invariant else sample
-        wanted = allowed(rows, adjusted(rows, logits, self.model.end_tokens))
+        wanted = allowed(rows, self._adjust(rows, logits))
         chosen = draw(wanted, [row.draw for row in rows])
         tokens, sound = torch.stack((chosen, finite.to(torch.int64))).tolist()
         return Sampled(rows, logits, chosen, tokens), sound

@@ -1,12 +1,12 @@
 """The nouns of generation: what is asked for, what runs, what comes out."""
 
 import enum
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from engine.schedule.said import Said
 from engine.text.output import OutputText
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Sequence:
     told: int = 0  # sampled tokens that were reported
     finish_reason: FinishReason | None = None
     draftable: bool = True  # whether tokens may be drafted for it
-    _counts: Counter[int] = field(default_factory=Counter)  # see `said`
+    _said: Said | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -158,10 +158,12 @@ class Sequence:
         """Tokens sampled."""
         return len(self.tokens) - len(self.request.prompt)
 
-    def said(self) -> Counter[int]:
+    def said(self) -> Said:
         """How often each token was sampled. Do not change it."""
-        self._counts.update(self.tokens[self.prompt_length + self._counts.total() :])
-        return self._counts
+        if self._said is None:
+            self._said = Said(self.request.prompt_tokens)
+        self._said.add(self.tokens[self.prompt_length + self._said.total :])
+        return self._said
 
     @property
     def remaining(self) -> int:

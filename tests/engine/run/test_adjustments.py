@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.core import Core
-from engine.run.adjustments import adjusted
+from engine.run.adjustments import Adjuster
 from engine.run.outputs import Row
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Chunk
@@ -24,6 +24,7 @@ KINDS = {
     "frequency": replace(BASE, frequency_penalty=0.7),
     "repetition": replace(BASE, repetition_penalty=1.3),
     "least": replace(BASE, ignore_eos=False, min_tokens=9, logit_bias=((END, 100.0),)),
+    "bad words": replace(BASE, bad_words=((300,), (8, 9), (8, 5, 300), (9, 8), tuple(range(40)))),
     "all": replace(
         BASE,
         logit_bias=((5, 3.0), (6, 1.0)),
@@ -32,6 +33,7 @@ KINDS = {
         repetition_penalty=0.9,
         min_tokens=13,
         stop_token_ids=frozenset({5, 90}),
+        bad_words=((8,), (5, 300)),
     ),
 }
 
@@ -45,6 +47,9 @@ def by_hand(logits: torch.Tensor, prompt: list[int], said: list[int], params: Sa
         found[token] *= params.repetition_penalty if found[token] <= 0 else 1 / params.repetition_penalty
     for token in set(said):
         found[token] -= params.frequency_penalty * said.count(token) + params.presence_penalty
+    for *before, last in params.bad_words:
+        if said[len(said) - len(before) :] == before:
+            found[last] = -torch.inf
     if len(said) < params.min_tokens:
         for token in params.stop_token_ids | (frozenset() if params.ignore_eos else {END}):
             found[token] = -torch.inf
@@ -59,9 +64,9 @@ def test_rows_are_changed_as_defined_and_others_are_not():
         sequence = Sequence(Request(prompt, params), index, prompt + said, index, OutputText(ByteDecoder([])))
         rows += [Row(Chunk(sequence, 1, draft), offset) for offset in range(4)]
     logits = torch.randn(len(rows), VOCABULARY) * 3
-    before = logits.clone()
+    before, adjust = logits.clone(), Adjuster(frozenset({END}))
     for _ in range(2):  # counting goes on where it was
-        found = adjusted(rows, logits, frozenset({END}))
+        found = adjust(rows, logits)
         wanted = [
             by_hand(line, prompt, said + draft[: row.offset], row.sequence.request.params)
             for line, row in zip(logits, rows, strict=True)
@@ -72,7 +77,7 @@ def test_rows_are_changed_as_defined_and_others_are_not():
         for row in rows[::4]:
             row.sequence.tokens.append(8)
         said = [*said, 8]
-    assert adjusted(rows[:4], logits[:4], frozenset({END})) is not None
+    assert adjust(rows[:4], logits[:4]) is not None
 
 
 @pytest.mark.parametrize("kind", KINDS)
