@@ -182,7 +182,7 @@ async def _end_of_run(hub: TestGitHub, repository: str, number: int, patience: f
         async with asyncio.timeout(patience):
             while True:
                 labels: list[str] = (await hub.do("issue", name=repository, number=number))["labels"]
-                if {"troop: done", "troop: failed"} & set(labels) and "troop: running" not in labels:
+                if {"troop: done", "troop: no fix", "troop: failed"} & set(labels) and "troop: running" not in labels:
                     return labels
                 await asyncio.sleep(0.5)
     except TimeoutError:

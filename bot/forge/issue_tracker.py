@@ -27,7 +27,8 @@ _PULL = {"pull_requests": "write", "contents": "read"}
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?")
 _LABEL_LOOKS = {
     "running": ("fbca04", "Candidate fixes are being sampled and tested"),
-    "done": ("0e8a16", "The votes are counted"),
+    "done": ("0e8a16", "A draft pull request is ready"),
+    "no fix": ("bfd4f2", "No candidate was credible; the evidence is in the comments"),
     "failed": ("d93f0b", "The run failed; its comment says why"),
 }
 

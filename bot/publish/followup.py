@@ -96,7 +96,7 @@ class FollowUp:
         run = await self._runs.newest(repository, issue)
         match name:
             case CommandName.HELP:
-                return answers.help_text(self._labels.wanted), None
+                return answers.help_text(self._labels.wanted, command.command.misread), None
             case CommandName.STATUS:
                 if run is None:
                     return answers.no_run(self._labels.wanted), None

@@ -77,5 +77,5 @@ async def _abstain(
     await fence()
     await forge.comment(repository, number, STATUS, status.abstained(report))
     await fence()
-    await forge.set_label(repository, number, labels.done, labels.known)
+    await forge.set_label(repository, number, labels.abstained, labels.known)
     return Published()

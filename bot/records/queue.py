@@ -24,6 +24,7 @@ class Command(Record):
 
     name: CommandName
     argument: int | None = None  # the candidate's number, for `use`, counted from 1
+    misread: str = ""  # for `help`: what was written and is no command
 
 
 class ClaimedRun(Record):

@@ -11,9 +11,10 @@ from markdown_it.token import Token
 
 from bot.records import Command, CommandName
 
+MAX_MISREAD = 100  # characters of what is no command that are kept for the answer
 MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 
-_LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE | re.IGNORECASE)
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
@@ -23,7 +24,7 @@ _inline = MarkdownIt("commonmark", {"html": True})
 
 
 def parse(body: str) -> Command | None:
-    """The first command of a comment; `help` for unknown words; None where there is no command."""
+    """The first command of a comment; `help` for unknown words, which it keeps; None where there is no command."""
     body = body[:MAX_COMMENT]
     if not _LINE.search(body):
         return None
@@ -61,5 +62,7 @@ def _command(words: list[str]) -> Command:
             return Command(name=CommandName.USE, argument=int(found[1]))
         case [name] if name in set(CommandName) - {CommandName.USE}:
             return Command(name=CommandName(name))
-        case _:
+        case []:
             return Command(name=CommandName.HELP)
+        case _:
+            return Command(name=CommandName.HELP, misread=" ".join(words).replace("\0", "")[:MAX_MISREAD])

@@ -130,7 +130,8 @@ def test_a_label_becomes_a_pull_request(stack: str) -> None:
     control(stack, "label", name=REPOSITORY, number=number, user="maintainer")
     wait_for(
         lambda: (
-            {"troop: done", "troop: failed"} & set(control(stack, "issue", name=REPOSITORY, number=number)["labels"])
+            {"troop: done", "troop: no fix", "troop: failed"}
+            & set(control(stack, "issue", name=REPOSITORY, number=number)["labels"])
         ),
         180,
     )

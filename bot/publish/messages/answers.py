@@ -1,5 +1,8 @@
 """Answers to `/troop ...` commands. Each is a comment of its own, under a marker of its own."""
 
+import difflib
+import re
+
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
@@ -17,11 +20,40 @@ _COMMANDS = (
 )
 
 
-def help_text(label: str = "troop") -> str:
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def misread(words: str) -> str:
+    """What is wrong with words that are no command, and which one may be meant. They are a stranger's."""
+    written = inline(f"/troop {words}")
+    first, *rest = words.lower().split() or [""]
+    near = difflib.get_close_matches(first, [name.value for name in CommandName], 1, 0.6)
+    if first == CommandName.USE or near == [CommandName.USE]:
+        number = _number(rest[0]) if rest else None
+        example = f"did you mean `/troop use {number}`?" if number else "for example `/troop use 2`."
+        return f"{written} is no command: `use` takes the number of one candidate, {example}"
+    if first in set(CommandName):
+        return f"{written} is no command: `{first}` takes nothing more. Did you mean `/troop {first}`?"
+    if near:
+        return f"{written} is no command. Did you mean `/troop {near[0]}`?"
+    return f"{written} is no command."
+
+
+def _number(word: str) -> int | None:
+    """The number that a word may mean: `two`, `#2,`, `2nd`."""
+    if word in _NUMBERS:
+        return _NUMBERS.index(word) + 1
+    found = re.fullmatch(r"[#(]?([1-9][0-9]{0,3})(?:st|nd|rd|th)?[.,;:!?)]?", word)
+    return int(found[1]) if found else None
+
+
+def help_text(label: str = "troop", misread_words: str = "") -> str:
+    """The list of commands; first, where there are some, what is wrong with words that are no command."""
+    before = f"{misread(misread_words)} Nothing was done.\n\n" if misread_words else ""
     rows = "\n".join(f"| `{command}` | {words} |" for command, words in _COMMANDS)
     return (
-        f"Label an issue {inline(label)}, and Troop samples candidate fixes and lets tests vote on them. People with "
-        "write permission may write, at the start of a line of a comment:\n\n"
+        f"{before}Label an issue {inline(label)}, and Troop samples candidate fixes and lets tests vote on them. People "
+        "with write permission may write, at the start of a line of a comment:\n\n"
         f"| | |\n|:--|:--|\n{rows}"
     )
 

@@ -1,4 +1,4 @@
-"""The labels that tell an issue's state: `troop` -> `troop: running` -> `troop: done` or `troop: failed`."""
+"""The labels that tell an issue's state: `troop` -> `troop: running` -> `troop: done`, `: no fix` or `: failed`."""
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Record
@@ -18,21 +18,27 @@ class Labels(Record):
         return f"{self.wanted}: done"
 
     @property
+    def abstained(self) -> str:
+        return f"{self.wanted}: no fix"
+
+    @property
     def failed(self) -> str:
         return f"{self.wanted}: failed"
 
     @property
     def known(self) -> tuple[str, ...]:
         """All of them; an issue has at most one."""
-        return (self.wanted, self.running, self.done, self.failed)
+        return (self.wanted, self.running, self.done, self.abstained, self.failed)
 
     def of(self, state: RunState) -> str:
         """The label of a run in that state; "" for none: a run that never began, or was stopped, has none."""
         if state in ACTIVE:
             return self.running
         match state:
-            case RunState.SOLVED | RunState.ABSTAINED:
+            case RunState.SOLVED:
                 return self.done
+            case RunState.ABSTAINED:
+                return self.abstained
             case RunState.FAILED | RunState.PARKED:
                 return self.failed
             case _:

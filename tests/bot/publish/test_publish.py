@@ -140,7 +140,8 @@ async def test_an_abstaining_run_shows_its_evidence_on_the_issue(
     assert evidence.startswith(ALTERNATIVES)
     assert f"> {reason(made)}" in evidence
     assert status.startswith(STATUS)
-    assert github.issue(REPO, 1)["labels"] == ["troop: done"]
+    assert github.issue(REPO, 1)["labels"] == ["troop: no fix"]
+    assert github.world.repository(REPO).labels["troop: no fix"] not in ("0e8a16", "ededed")  # not green
 
 
 async def test_a_failed_run_is_not_published(forge: GitHubForge, checkout: Checkout) -> None:

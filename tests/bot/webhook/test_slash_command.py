@@ -21,7 +21,10 @@ HELP = Command(name=CommandName.HELP)
         ("/troop use #2", Command(name=CommandName.USE, argument=2)),
         ("/troop retry", Command(name=CommandName.RETRY)),
         ("/troop stop", STOP),
-        ("/TROOP Stop", None),
+        ("/TROOP Stop", STOP),
+        ("/Troop status", Command(name=CommandName.STATUS)),
+        ("/Troop Use #2", Command(name=CommandName.USE, argument=2)),
+        ("> /Troop stop", None),
         ("/troop STOP", STOP),
         ("/troop\tstop  ", STOP),
         ("/troop stop\r\n", STOP),
@@ -37,10 +40,14 @@ def test_commands(body: str, command: Command | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["dance", "use", "use two", "use 0", "use -1", "use 1 2", "stop now", "use 99999", "`stop`"]
+    "words", ["dance", "use", "use Two", "use 0", "use -1", "use 1 2", "stop now", "use 99999", "x" * 500]
 )
 def test_unknown_words_ask_for_help(words: str) -> None:
-    assert parse(f"/troop {words}") == HELP
+    assert parse(f"/troop {words}") == Command(name=CommandName.HELP, misread=words[:100])
+
+
+def test_markup_in_a_command_is_dropped_from_what_is_repeated() -> None:
+    assert parse("/troop `stop`") == Command(name=CommandName.HELP, misread="code_inline")
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_every_state_has_words_and_a_label(state: RunState) -> None:
         assert status.running(state).startswith("<!-- troop")
         assert labels.of(state) == "fix it: running"
     elif state in (RunState.SOLVED, RunState.ABSTAINED):
-        assert labels.of(state) == "fix it: done"
+        assert labels.of(state) == {"solved": "fix it: done", "abstained": "fix it: no fix"}[state]
         with pytest.raises(ValueError, match="no end without a count"):
             status.ended(state, "")
     else:
@@ -209,6 +209,7 @@ def test_answers_say_what_to_do() -> None:
     assert "candidates 1 to 3" in answers.unknown_candidate(9, made)
     assert "needs a number" in answers.unknown_candidate(None, made)
     assert all(f"`/troop {name.value}" in answers.help_text() for name in CommandName)
+
     assert "still active (running tests on candidates)" in answers.not_counted(RunState.MATRIX)
     told = states.progress(RunState.TRAJECTORIES, 12, 64)
     assert answers.status(RunState.TRAJECTORIES, told, "").startswith("The run is active: sampling fixes (12 of 64). ")
@@ -324,3 +325,32 @@ def test_what_does_not_fit_is_named() -> None:
     text = alternatives.alternatives(large_report(size=3_000), shown=5)
     assert re.search(r"There is no room here for the diffs of \d+, ", text)
     assert 5 < text.count("<details>") < 63
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("use two", "`use` takes the number of one candidate, did you mean `/troop use 2`?"),
+        ("use", "for example `/troop use 2`."),
+        ("Use 3rd", "did you mean `/troop use 3`?"),
+        ("us 4", "did you mean `/troop use 4`?"),
+        ("use 1 2", "did you mean `/troop use 1`?"),
+        ("use 0", "for example `/troop use 2`."),
+        ("alternativs", "Did you mean `/troop alternatives`?"),
+        ("statsu", "Did you mean `/troop status`?"),
+        ("retry!", "Did you mean `/troop retry`?"),
+        ("stop now", "`stop` takes nothing more. Did you mean `/troop stop`?"),
+        ("dance", "`/troop dance` is no command."),
+    ],
+)
+def test_what_is_no_command_is_said_with_what_may_be_meant(words: str, told: str) -> None:
+    text = answers.help_text("troop", words)
+    assert text.startswith(f"`/troop {words}` is no command")
+    assert told in text
+    assert "Nothing was done." in text
+
+
+def test_what_is_repeated_of_a_comment_is_harmless() -> None:
+    text = answers.help_text("troop", "`@everyone` <img src=x> [a](http://evil.example)")
+    first = text.split(" is no command", 1)[0]
+    assert first.startswith("``")  # code, in which GitHub looks for nothing
