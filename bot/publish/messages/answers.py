@@ -52,8 +52,8 @@ def help_text(label: str = "troop", misread_words: str = "") -> str:
     before = f"{misread(misread_words)} Nothing was done.\n\n" if misread_words else ""
     rows = "\n".join(f"| `{command}` | {words} |" for command, words in _COMMANDS)
     return (
-        f"{before}Label an issue {inline(label)}, and Troop samples candidate fixes and lets tests vote on them. People "
-        "with write permission may write, at the start of a line of a comment:\n\n"
+        f"{before}Label an issue {inline(label)}, and Troop samples candidate fixes and lets tests vote on them. "
+        "People with write permission may write, at the start of a line of a comment:\n\n"
         f"| | |\n|:--|:--|\n{rows}"
     )
 
