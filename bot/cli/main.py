@@ -284,12 +284,28 @@ def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
     except TroopError as error:
         click.echo(f"troop: {error}", err=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # by SIGTERM
         raise SystemExit(143) from None
 
 
 def main() -> None:
-    """Entry point of the command."""
-    cli(prog_name="troop")
+    """Entry point of the command. Ctrl-C is said, whenever it comes, with exit code 130."""
+    try:
+        code = cli.main(prog_name="troop", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
+        if not _said(error):
+            click.echo("troop: interrupted", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: BaseException | None) -> bool:
+    """Whether the interrupted command has said so itself, in more words."""
+    while error is not None:
+        if "interrupted" in getattr(error, "__notes__", ()):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

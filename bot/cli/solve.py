@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,9 @@ async def solve_locally(options: SolveOptions) -> str:
         click.echo(f"troop: {error}", err=True)
         _print_failure(str(error))
         return Outcome.FAILED.value
-    except asyncio.CancelledError:  # Ctrl-C or SIGTERM; whatever was started has ended
+    except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM; whatever was started has ended
         click.echo("troop: interrupted; run the same command again to continue", err=True)
+        interruption.add_note("interrupted")  # said; see `bot.cli.main`
         if options.as_json:
             _print_failure("interrupted")
         raise
@@ -251,7 +253,21 @@ async def _anywhere(state: RunState) -> None:
 
 
 def _state() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "troop"
+    """The folder of what outlives the command. Raises `TroopError` where it can't be written."""
+    named = os.environ.get("XDG_STATE_HOME")
+    try:
+        folder = (Path(named) if named else Path.home() / ".local" / "state") / "troop"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # that it can be written shows only when it is
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        where = f"XDG_STATE_HOME={named}" if named else "~/.local/state"
+        why = getattr(error, "strerror", None) or str(error)
+        raise TroopError(
+            f"{where} can't be written ({why}), so that an interrupted attempt could not go on; set XDG_STATE_HOME "
+            "to a folder that can"
+        ) from error
+    return folder
 
 
 def _engine_log() -> Path:

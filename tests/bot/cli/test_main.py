@@ -46,3 +46,30 @@ def test_a_setting_that_can_not_be_used_is_one_line(command: str) -> None:
     assert done.exit_code == 1
     assert done.exception is None or isinstance(done.exception, SystemExit)
     assert done.output.splitlines()[-1].startswith("troop: TROOP_PORT: ")
+
+
+def interrupted(code: str) -> subprocess.CompletedProcess[str]:
+    """`troop models` whose work is this code."""
+    patched = "from bot.llm import fetch; import asyncio, click; from bot.cli.main import main\n"
+    patched += f"def broken(*_):\n    {code}\nfetch.fetch_all = broken\nmain()"
+    return subprocess.run([sys.executable, "-c", patched, "models"], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "raise click.Abort"])
+def test_ctrl_c_is_said_once(code: str) -> None:
+    done = interrupted(code)
+    assert (done.returncode, done.stderr.count("interrupted")) == (130, 1)
+    assert "Traceback" not in done.stderr
+
+
+def test_config_prints_what_is_read_and_where_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("TROOP_PORT=81\nTROOP_TOKEN=a-secret-of-somebody\n")
+    done = CliRunner().invoke(cli, ["config"])
+    assert (done.exit_code, done.output) == (0, "TROOP_TOKEN=(set)  [.env]\nTROOP_PORT=81  [.env]\n")
+    done = CliRunner(env={"TROOP_POTR": "1"}).invoke(cli, ["config", "--all"])
+    assert done.exit_code == 1
+    assert "did you mean TROOP_PORT?" in done.output
+    assert "TROOP_SANDBOX_IMAGE=python:3.11-slim  [default]" in done.output
+    (tmp_path / ".env").write_text("TROOP_PORT=eighty\n")
+    assert "TROOP_PORT" in CliRunner().invoke(cli, ["config"]).output

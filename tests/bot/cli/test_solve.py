@@ -253,6 +253,7 @@ def test_interrupted_it_says_how_to_go_on_and_leaves_nothing(checkout: Path, num
     found = json.loads(output)
     assert (found["outcome"], found["error"], found["candidates"]) == ("failed", "interrupted", [])
     assert "run the same command again to continue" in errors
+    assert errors.count("troop: interrupted") == 1
     assert "Traceback" not in errors
     assert list((checkout.parent / "tmp").iterdir()) == []
 
@@ -277,3 +278,15 @@ def test_a_second_one_for_the_same_question_is_told_of_the_first(checkout: Path)
         third.send_signal(signal.SIGINT)
         assert "continuing an interrupted attempt" in third.communicate(timeout=PATIENCE)[1]
     assert list((checkout.parent / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "read-only"])
+async def test_a_state_folder_that_can_not_be_written_is_said(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    file = checkout.parent / "file"
+    file.touch()
+    place = {"file": file, "below a file": file / "x", "read-only": Path("/proc/x")}[kind]
+    monkeypatch.setenv("XDG_STATE_HOME", str(place))
+    with scripted_endpoint(GOOD) as endpoint, pytest.raises(TroopError, match=r"XDG_STATE_HOME=.* can't be written"):
+        await solve_locally(options(checkout, endpoint, as_json=False))
