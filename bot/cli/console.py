@@ -49,6 +49,7 @@ def _candidates(report: Report) -> Table:
         candidate = ballot.candidates[standing.candidate]
         broken = len(standing.regressions)
         notes = [candidate.disqualified, f"breaks {counted(broken, 'test')}" if broken else ""]
+        notes += ["fails its own test"] if ballot.fails_own(standing.candidate) else []
         table.add_row(
             "→" if standing.candidate == verdict.winner else "",
             str(verdict.number(standing.candidate)),

@@ -31,6 +31,7 @@ class Context(Record):
     relevant: int = 0  # files that it kept
     left_out: tuple[str, ...] = ()  # relevant files that did not fit the budget
     environment: str = ""  # what the sandbox has, in words
+    tests: tuple[SourceFile, ...] = ()  # the repository's own, of the files that are shown
 
 
 class Checkout(Record):

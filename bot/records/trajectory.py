@@ -85,3 +85,4 @@ class Trajectory(Record):
     end: TrajectoryEnd
     detail: str = ""  # in words, if the end needs an explanation
     calls: int = 0
+    own_test_passes: bool | None = None  # the last run of its test on its patch; None: not run

@@ -70,6 +70,10 @@ class Ballot(Record):
         others = {t for i, other in enumerate(self.candidates) if i != candidate for t in other.tests}
         return tuple(t in of.tests and t not in others for t in range(len(self.tests)))
 
+    def fails_own(self, candidate: int) -> bool:
+        """Whether a test that one of its own trajectories ended with fails on the candidate."""
+        return any(self.cells[candidate][t] is False for t in self.candidates[candidate].tests)
+
     @property
     def attempts(self) -> int:
         """Samples that ended in a candidate that may win, an external patch counted as one."""

@@ -16,6 +16,8 @@ from bot.records import Checkout, SourceFile
 MAX_BYTES = 2_000_000  # of a file that is read at all
 MAX_TOTAL = 150_000_000  # bytes of all files that are read; those in the deepest folders are left out beyond it
 
+MAX_TESTS = 20_000_000  # bytes of test files that are read
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -74,6 +76,21 @@ def find_sources(checkout: Checkout, named: str = "", exclude: Sequence[str] = (
     return found or _read_all(root, [path for path in kept if not _is_vendored(path)])
 
 
+def find_tests(checkout: Checkout, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """The text of the repository's test files by path, without fixtures and data. Blocks: run it in a thread."""
+    kept = (path for path in checkout.files if not _excluded(path, exclude) and not _generated_name(path))
+    code = (path for path in kept if PurePosixPath(path).suffix.lower() in SOURCE_ENDINGS and not _is_vendored(path))
+    wanted = [path for path in code if is_test(path) and _holds_tests(path)]
+    return {source.path: source.text for source in _read_all(Path(checkout.root), wanted, MAX_TESTS)}
+
+
+def _holds_tests(path: str) -> bool:
+    """Whether the file holds tests itself, other than `tests/conftest.py` or `tests/server.py`."""
+    name = PurePosixPath(path).name
+    told_by_name = name.endswith((".py", ".go", ".css", ".html"))
+    return name != "conftest.py" and (not told_by_name or _TEST_FILE.fullmatch(name) is not None)
+
+
 def is_source(path: str) -> bool:
     """Whether it is a source file and not a test, by its name. Pure."""
     pure = PurePosixPath(path)
@@ -129,13 +146,13 @@ def _has_shebang(root: Path, path: str) -> bool:
         return False
 
 
-def _read_all(root: Path, paths: Sequence[str]) -> list[SourceFile]:
+def _read_all(root: Path, paths: Sequence[str], most: int = MAX_TOTAL) -> list[SourceFile]:
     found = []
     total = 0
     for path in sorted(paths, key=lambda path: (path.count("/"), path)):
         try:
             size = (root / path).lstat().st_size
-            if size > MAX_BYTES or total + size > MAX_TOTAL:
+            if size > MAX_BYTES or total + size > most:
                 continue
             total += size
             raw = (root / path).read_bytes()

@@ -97,7 +97,9 @@ class _Run:
         self._budget = Budget(bench.settings.token_budget)
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
-        self._solver = resolve(bench.settings, bench.models.main)
+        self._commands = own_test_commands(bench.checkout, bench.config)
+        resolved = resolve(bench.settings, bench.models.main)
+        self._solver = resolved.model_copy(update={"test_commands": self._commands})
         self._declared = build_files(bench.checkout)
 
     def _paid(self, model: Model) -> Model:
@@ -114,8 +116,7 @@ class _Run:
             self._bench.notice(words_of(obstacle))
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
-        commands = own_test_commands(checkout, self._bench.config)
-        async with begun(on_base(commands, self._sandbox, settings)) as base:
+        async with begun(on_base(self._commands, self._sandbox, settings)) as base:
             context, trajectories = await self._sample(context, there)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)

@@ -55,6 +55,7 @@ class ResolvedSolver(Record):
 
     profile: Profile
     settings: SolverSettings
+    test_commands: tuple[tuple[str, ...], ...] = ()  # that may run the repository's own tests, the likeliest first
     small: bool = False  # the model takes instructions, but is of the size that runs on a CPU
 
     @property
@@ -104,6 +105,11 @@ class ResolvedSolver(Record):
         too: all of them share one prompt.
         """
         return self._compact or self.small
+
+    @property
+    def shows_tests(self) -> bool:
+        """Whether the model sees the repository's tests of what it works on, and what its edit breaks of them."""
+        return not self.resamples
 
     @property
     def looks(self) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bot.records import Ending, Execution, NotCompared
@@ -25,7 +25,7 @@ _NO_TEST_SCRIPT = "no test specified"  # what `npm init` writes
 # How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
 # go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`.
 _FAILURES = (
-    re.compile(r"^(?:FAILED|ERROR) (\S+?(?:\[.*?\])?)(?= - |$)", re.MULTILINE),
+    re.compile(r"^(?:FAILED|ERROR) (?!\()(\S+?(?:\[.*?\])?)(?= - |$)", re.MULTILINE),
     re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", re.MULTILINE),
     re.compile(r"^\s*--- FAIL: (\S+)", re.MULTILINE),
     re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
@@ -102,3 +102,61 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
     if ran and (int(ran[1]) == 0 or (errors and errors[1] == ran[1])):
         return NotCompared.NOT_RUN, f"{ran[0]}, {errors[1]} errors" if errors else ran[0]
     return (NotCompared.NOT_RUN, summary[1]) if summary else None
+
+
+# -- some files of tests alone -------------------------------------------------------------------------------------
+
+_OF_PYTEST = frozenset(  # options whose value is the next word
+    (
+        "-k",
+        "-m",
+        "-p",
+        "-c",
+        "-o",
+        "-W",
+        "-n",
+        "--rootdir",
+        "--confcutdir",
+        "--ignore",
+        "--maxfail",
+        "--import-mode",
+        "--tb",
+    )
+)
+
+
+def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
+    """The command for some files of tests alone (text by path); None where it is not known how to run those."""
+    first = next((i for i, word in enumerate(command) if "=" not in word and word != "env"), len(command))
+    before, words = command[:first], command[first:]
+    names = [PurePosixPath(word).name for word in words]
+    python = [path for path in tests if path.endswith(".py")]
+    at = next((i for i, name in enumerate(names) if name in ("pytest", "py.test")), None)
+    if at is not None:
+        return (*before, *words[: at + 1], *_options(words[at + 1 :]), *python) if python else None
+    if names[1:3] == ["-m", "unittest"]:
+        return (*before, *words[:3], "-v", *python) if python else None
+    if names[:2] == ["go", "test"]:
+        folders = dict.fromkeys(f"./{PurePosixPath(path).parent}" for path in tests if path.endswith("_test.go"))
+        return (*before, "go", "test", *folders) if folders else None
+    if names[:2] == ["cargo", "test"]:
+        whole = [
+            PurePosixPath(p).stem for p in tests if PurePosixPath(p).parts[:-1] == ("tests",) and p.endswith(".rs")
+        ]
+        chosen = [word for stem in whole for word in ("--test", stem)]
+        return (*before, "cargo", "test", "--offline", "--no-fail-fast", *chosen) if chosen else None
+    if names[:1] == ["rspec"]:
+        return (*before, *words[:1], *tests) if all(path.endswith(".rb") for path in tests) else None
+    of_node = [path for path, text in tests.items() if "node:test" in text]
+    if names[:1] in (["npm"], ["node"]) and of_node:
+        return (*before, "node", "--test", "--test-reporter=tap", *of_node)
+    return None
+
+
+def _options(words: Sequence[str]) -> list[str]:
+    """The options among the arguments of pytest, without the files and folders that it is to run."""
+    kept: list[str] = []
+    for i, word in enumerate(words):
+        if word.startswith("-"):
+            kept += words[i : i + 2] if word in _OF_PYTEST else [word]
+    return kept

@@ -92,6 +92,8 @@ def remarks(report: Report, standing: Standing) -> str:
     if own is not None and not standing.regressions and own.execution.ending is not Ending.UNAVAILABLE:
         passes = own.execution.passed
         said.append("the repository's own tests pass" if passes else "breaks no test that passed before")
+    if report.verdict.ballot.fails_own(standing.candidate):
+        said.append("fails a test of its own attempt")
     if not candidate.trajectories:
         said.append("external patch")
     return "; ".join(said)

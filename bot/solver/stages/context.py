@@ -18,10 +18,11 @@ from bot.contracts import Model, Progress
 from bot.lifecycle import RunState
 from bot.llm.conversation import derived_seed, fitted_issue, opening
 from bot.llm.replies import Ranking, parse_ranking
-from bot.records import Checkout, Context, Issue, ModelCall, SourceFile, Summary
+from bot.records import Checkout, Context, Issue, Message, ModelCall, SourceFile, Summary
 from bot.retrieval import lexical_rank
 from bot.retrieval.evidence import central
-from bot.retrieval.source_files import find_sources
+from bot.retrieval.related_tests import related
+from bot.retrieval.source_files import find_sources, find_tests
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.listing import deserving
@@ -37,6 +38,9 @@ _LEXICAL_VOTES = 3  # of the lexical ranking where it has votes, for each of the
 _FUNCTIONS = 4
 _LEAST_WORTH = 0.15  # of the best definition's worth
 _NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
+_TESTS, _TEST_TOKENS = 2, 1_500  # files of the repository's tests that are shown, and tokens of each, at most
+_TESTED = 4  # the most important files, whose tests they are
+_FOR_TESTS = 6  # the part of the budget that they may take: a sixth
 
 
 async def build_context(
@@ -76,16 +80,19 @@ async def build_context(
     if not relevant:
         relevant = [Summary(path=path, relevant=True) for path in order if path in likely]
     empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment)
-    taken = sum([await main.count_tokens(message.content) for message in empty])
-    budget = solver.context_tokens(main.context_window, taken + 64)
-    if len(relevant) > 1 and not await _fits([sources[s.path] for s in relevant], budget, main, solver):
+    budget = await _budget(empty, main, solver)
+    if len(relevant) > 1 and not await _fits(
+        [sources[s.path] for s in relevant], budget - budget // _FOR_TESTS, main, solver
+    ):
         relevant = await _ranked(shown_issue, relevant, order, main, solver)
     progress.update(RunState.CONTEXT, len(summaries), len(summaries), f"{len(relevant)} of {len(summaries)} files")
     shown_of = relevant
     if solver.shows_few_functions:
         near = {path for path, score in ranked if score >= _NEAR * best}
         shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
-    files, tokens = await _fill([sources[s.path] for s in shown_of], budget, main, solver, weights)
+    texts = await asyncio.to_thread(find_tests, checkout, exclude) if solver.shows_tests else {}
+    tests, test_tokens = await _tests([s.path for s in shown_of], texts, budget // _FOR_TESTS, main, weights)
+    files, tokens = await _fill([sources[s.path] for s in shown_of], budget - test_tokens, main, solver, weights)
     shown = {file.path for file in files}
     return Context(
         files=tuple(files),
@@ -94,6 +101,7 @@ async def build_context(
         relevant=len(relevant),
         left_out=tuple(s.path for s in relevant if s.path not in shown),
         environment=environment,
+        tests=tests,
     )
 
 
@@ -147,6 +155,29 @@ def merged(rankings: Sequence[Sequence[str]], paths: Sequence[str]) -> dict[str,
 
 
 # -- the budget ------------------------------------------------------------------------------------------------------
+
+
+async def _budget(empty: Sequence[Message], model: Model, solver: ResolvedSolver) -> int:
+    """Tokens of files that fit a prompt, which without any is `empty`."""
+    taken = sum([await model.count_tokens(message.content) for message in empty])
+    return solver.context_tokens(model.context_window, taken + 64)
+
+
+async def _tests(
+    paths: Sequence[str], texts: Mapping[str, str], budget: int, model: Model, weights: Mapping[str, float]
+) -> tuple[tuple[SourceFile, ...], int]:
+    """Excerpts of the repository's tests of the files, and their tokens. `texts`: of all its tests by path."""
+    telling = max(weights.values(), default=0.0) / 2
+    words = [word for word, weight in weights.items() if weight >= telling]
+    chosen = related(paths[:_TESTED], texts, words)[:_TESTS]
+    shown, taken = [], 0
+    for path in chosen:
+        limit = min(_TEST_TOKENS, budget // len(chosen))
+        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, weights)
+        if file.text.strip():
+            shown.append(file)
+            taken += await model.count_tokens(file.text) + await model.count_tokens(path) + 16
+    return tuple(shown), taken
 
 
 async def _fits(sources: Sequence[SourceFile], budget: int, model: Model, solver: ResolvedSolver) -> bool:

@@ -44,6 +44,7 @@ from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.looking import Looking
 from bot.solver.stages.mistakes import Mistakes
+from bot.solver.stages.related import Compared, RelatedTests
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 
@@ -113,19 +114,29 @@ class EditEnd:
     calls: int
     understood: bool  # whether at least one reply could be read
     detail: str = ""  # the last thing that went wrong
+    passes: bool | None = None  # whether the patch passes the test; None: not run
 
 
 class EditMachine:
     """Runs one conversation to its end."""
 
     def __init__(
-        self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, test: Test | None, apply: Apply
+        self,
+        conversation: Conversation,
+        sandbox: Sandbox,
+        solver: ResolvedSolver,
+        test: Test | None,
+        apply: Apply,
+        related: RelatedTests,
     ) -> None:
         self._conversation = conversation
         self._sandbox = sandbox
         self._solver = solver
         self._test = test
         self._apply = apply
+        self._related = related
+        self._compared: Patch | None = None  # the last edit on which the repository's related tests ran
+        self._passes: bool | None = None  # whether the last edit that ran passes the test
         self._patch: Patch | None = None
         self._first: Patch | None = None  # of the edits that failed the test and were forgotten
         self._applied: Applied | None = None  # the last
@@ -147,7 +158,9 @@ class EditMachine:
                     event = await self._execute()
                 case State.DONE | State.SPENT | State.FAILED:
                     patch = self._patch if state is State.DONE else self._first or self._patch
-                    return EditEnd(state, self._test, patch, self._conversation.calls, self._understood, self._detail)
+                    passes = self._passes if patch else None
+                    calls = self._conversation.calls
+                    return EditEnd(state, self._test, patch, calls, self._understood, self._detail, passes)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]
@@ -163,7 +176,27 @@ class EditMachine:
             return Event.LOOKED
         if problem := self._looking.refused(reply):
             return self._unusable(problem)
-        return self._read(reply)
+        event = self._read(reply)
+        return await self._confirmed() if event is Event.DONE else event
+
+    async def _confirmed(self) -> Event:
+        """The end, unless the edit breaks tests of the repository and the model does not know it yet."""
+        if self._patch is None or self._compared == self._patch:
+            return Event.DONE
+        compared = await self._compare(self._patch)
+        if compared is None or not compared.broken:
+            return Event.DONE
+        return self._unusable(
+            Problem(
+                text="the edit breaks tests of the repository that pass without it\n"
+                f"{', '.join(compared.broken)}\n\n<output>\n{compared.output}\n</output>\n\n"
+                "Mend the edit. If the issue asks for what these tests forbid, reply <done/> again."
+            )
+        )
+
+    async def _compare(self, patch: Patch) -> Compared | None:
+        self._compared = patch
+        return await self._related.compared(patch)
 
     @property
     def _changes(self) -> tuple[FileChange, ...]:
@@ -210,16 +243,21 @@ class EditMachine:
         self._mistakes.clear()
         if self._solver.resamples:
             assert self._patch is not None
-            if self._test is None or (await self._run(self._patch.changes)).passed:
+            self._passes = (await self._run(self._patch.changes)).passed if self._test else None
+            if self._passes is not False:
                 return Event.PASSED
             self._first = self._first or self._patch
             self._conversation.restart()
             return Event.AGAIN
         shown = []
+        self._passes = None
         if self._test is not None:
             trees = [(ORIGINAL, ())] + ([(EDITED, self._patch.changes)] if self._patch else [])
-            shown = [{"label": label, "execution": await self._run(changes)} for label, changes in trees]
-        said = {"left_out": "", "onto": False, "dropped": self._dropped}
+            executions = [(label, await self._run(changes)) for label, changes in trees]
+            shown = [{"label": label, "execution": execution} for label, execution in executions]
+            self._passes = executions[-1][1].passed if self._patch else None
+        compared = await self._compare(self._patch) if self._patch and self._passes is not False else None
+        said = {"left_out": "", "onto": False, "dropped": self._dropped, "compared": compared}
         if self._applied is not None:
             said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
         self._applied, self._dropped = None, ""  # said once

@@ -24,6 +24,7 @@ from bot.solver.profile import ResolvedSolver
 from bot.solver.stages import looking
 from bot.solver.stages.edit_machine import Applied, EditEnd, EditMachine
 from bot.solver.stages.edit_machine import State as EditState
+from bot.solver.stages.related import RelatedTests
 from bot.solver.stages.test_machine import State as TestState
 from bot.solver.stages.test_machine import TestMachine
 
@@ -98,6 +99,7 @@ class _Sampler:
         self._sandbox = sandbox
         self._solver = solver
         self._grammars = self._made_grammars() if solver.held_to_grammar else {"test": None, "edit": None}
+        self._related = RelatedTests(checkout, sandbox, solver)
         self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []
         self.unanswered = 0  # trajectories that produced nothing because a call got no answer
@@ -130,6 +132,7 @@ class _Sampler:
             self._solver,
             tested.test,
             self._apply,
+            self._related,
         ).run()
         self.unanswered += edited.state is EditState.FAILED and edited.patch is None
         end, detail = _end(edited)
@@ -140,6 +143,7 @@ class _Sampler:
             end=end,
             detail=detail,
             calls=tested.calls + edited.calls,
+            own_test_passes=edited.passes,
         )
 
     def _made_grammars(self) -> dict[str, str | None]:
@@ -159,6 +163,7 @@ class _Sampler:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
         shared |= {"left_out": self._context.left_out[:_LEFT_OUT] if self._solver.looks else ()}
+        shared |= {"tests": self._context.tests}
         hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
         looks = {"looks": self._solver.looks, "most": looking.AT_ONCE, "seconds": f"{looking.SECONDS:.0f}"}
         messages = opening(self._solver.profile, template, **shared, **hints, **looks, **values)

@@ -21,6 +21,7 @@ def test_the_count_of_a_solved_run() -> None:
     assert "the 3 tests that reproduce the bug, on each candidate" in text
     assert "     1 +++" in text
     assert "     3 +.." in text
+    assert text.count("fails its own test") == 1
     assert "33 calls, 120,000 prompt tokens (90,000 from cache), 4,567 generated, 130.4 s" in text
     assert f"solved: {reason(made)}" in " ".join(text.split())
     assert "+    return max(low, min(x, high))" in text

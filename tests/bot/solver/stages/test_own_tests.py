@@ -67,7 +67,7 @@ ERROR tests/test_b.py
             ),
         ),
         (
-            "FAIL: test_a (t.T.test_a)\n----\nERROR: test_b (t.T.test_b)\n",
+            "FAIL: test_a (t.T.test_a)\n----\nERROR: test_b (t.T.test_b)\n\nFAILED (failures=1, errors=1)\n",
             ("test_a (t.T.test_a)", "test_b (t.T.test_b)"),
         ),
         ("=== RUN TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\nFAIL\n", ("TestA", "TestA/b")),

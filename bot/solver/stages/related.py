@@ -1,0 +1,85 @@
+"""The repository's own tests of the files that an edit changes, run on it and on the base commit.
+
+All of the repository's tests run later, on the best-voted candidates alone: then the model can no longer mend what an
+edit broke.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from bot.contracts import Sandbox
+from bot.records import Checkout, Ending, Execution, Patch, Record, SandboxJob
+from bot.retrieval.related_tests import related
+from bot.retrieval.source_files import find_tests
+from bot.solver.profile import ResolvedSolver
+from bot.solver.test_runners import absence, failing, narrowed
+
+_FILES = 4  # files of tests that are run
+_NAMED = 20  # failing tests that are named
+_LINES, _CHARACTERS = 80, 6_000  # of what they print
+
+
+class Compared(Record):
+    """What the tests of the changed files came to."""
+
+    files: tuple[str, ...]
+    broken: tuple[str, ...] = ()  # what passes on the base commit and fails with the edit
+    output: str = ""  # of the run with the edit, where something is broken
+
+
+class RelatedTests:
+    """Runs them for all trajectories; equal runs are the journal's."""
+
+    def __init__(self, checkout: Checkout, sandbox: Sandbox, solver: ResolvedSolver) -> None:
+        self._checkout = checkout
+        self._sandbox = sandbox
+        self._solver = solver
+        self._texts: Mapping[str, str] | None = None
+        self._reading = asyncio.Lock()
+
+    async def compared(self, patch: Patch) -> Compared | None:
+        """None where there are no such tests, or they can't be run on the base commit. Raises `SandboxError`."""
+        commands = self._solver.test_commands if self._solver.shows_tests else ()
+        if not commands:
+            return None
+        texts = await self._tests()
+        chosen = {path: texts[path] for path in related(patch.paths, texts)[:_FILES]}
+        if not chosen:
+            return None
+        for command in commands:
+            argv = narrowed(command, chosen)
+            if argv is None:
+                continue
+            base = await self._run(argv)
+            if absence(argv, base) is None and base.ending is Ending.EXITED:
+                with_edit = await self._run(argv, patch)
+                return Compared(files=tuple(chosen), **broken(base, with_edit, patch.paths))
+        return None
+
+    async def _tests(self) -> Mapping[str, str]:
+        async with self._reading:
+            if self._texts is None:
+                self._texts = await asyncio.to_thread(find_tests, self._checkout)
+        return self._texts
+
+    async def _run(self, argv: tuple[str, ...], patch: Patch | None = None) -> Execution:
+        changes = patch.changes if patch else ()
+        timeout = self._solver.settings.test_timeout
+        return await self._sandbox.run(SandboxJob(changes=changes, command=argv, timeout=timeout))
+
+
+def broken(base: Execution, with_edit: Execution, paths: Sequence[str]) -> dict[str, object]:
+    """The fields of `Compared` that say what fails with the edit alone. Pure.
+
+    Tests by their names where the runner gives them; else the run as a whole. `paths`: changed files, whose tests, if
+    they are new, never passed before.
+    """
+    before, after = failing(base), failing(with_edit)
+    if before is not None and after is not None:
+        names = [name for name in after if name not in before and name.split("::")[0] not in paths]
+    else:
+        names = [with_edit.status] if base.passed and not with_edit.passed else []
+    if not names:
+        return {}
+    cut = [*names[:_NAMED], *([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])]
+    return {"broken": tuple(cut), "output": with_edit.excerpt(_LINES, _CHARACTERS)}

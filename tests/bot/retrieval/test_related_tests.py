@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from bot.retrieval.related_tests import related
+from bot.retrieval.source_files import find_tests
+from tests.checkouts import checkout_of
+
+
+@pytest.mark.parametrize(
+    ("path", "tests", "found"),
+    [
+        ("pkg/mod.py", {"tests/test_mod.py": "", "tests/test_other.py": ""}, ["tests/test_mod.py"]),
+        ("src/pkg/_mod.py", {"tests/mod_test.py": ""}, ["tests/mod_test.py"]),
+        (
+            "nx/algorithms/dag.py",
+            {"nx/classes/tests/test_dag.py": "", "nx/algorithms/tests/test_dag.py": ""},
+            ["nx/algorithms/tests/test_dag.py", "nx/classes/tests/test_dag.py"],
+        ),
+        (
+            "src/pkg/sub/fields.py",
+            {
+                "tests/test_a.py": "from pkg.sub.fields import split\n",
+                "tests/test_b.py": "import pkg.sub.fields as f\n",
+                "tests/test_c.py": "    from pkg.sub import other, fields\n",
+                "tests/test_d.py": "from pkg.sub import fieldset\n",
+                "tests/test_e.py": "import pkg\n",
+                "tests/test_f.py": "from pkg.sub.fields.more import x\n",
+            },
+            ["tests/test_a.py", "tests/test_b.py", "tests/test_c.py"],
+        ),
+        ("pkg/__init__.py", {"tests/test_a.py": "import pkg\n", "tests/test_pkg.py": ""}, ["tests/test_pkg.py"]),
+        ("pkg/sub/__init__.py", {"tests/test_a.py": "from pkg.sub import x\n"}, ["tests/test_a.py"]),
+        (
+            "src/parse.ts",
+            {"src/parse.test.ts": "", "test/all.spec.ts": "import p from '../src/parse';\n", "test/x.test.ts": ""},
+            ["src/parse.test.ts", "test/all.spec.ts"],
+        ),
+        ("lib/index.js", {"test/lib.test.js": "", "test/a.js": "require('../lib')"}, ["test/lib.test.js", "test/a.js"]),
+        ("num/clamp.go", {"num/clamp_test.go": "", "num/all_test.go": "", "str/a_test.go": ""},
+         ["num/clamp_test.go", "num/all_test.go"]),
+        ("src/num.rs", {"tests/num.rs": "use demo::num;", "tests/other.rs": "fn x() {}"}, ["tests/num.rs"]),
+        ("lib/clamp.rb", {"spec/clamp_spec.rb": ""}, ["spec/clamp_spec.rb"]),
+        ("src/main/java/a/Clamp.java", {"src/test/java/a/ClampTest.java": "Clamp.of(1)"},
+         ["src/test/java/a/ClampTest.java"]),
+        ("pkg/mod.py", {"tests/mod.test.js": "'mod'"}, []),
+        ("pkg/mod.py", {}, []),
+    ],
+)  # fmt: skip
+def test_related(path: str, tests: dict[str, str], found: list[str]) -> None:
+    assert related([path], tests) == found
+
+
+def test_the_most_important_file_comes_first_and_words_break_ties() -> None:
+    tests = {"tests/test_a.py": "", "tests/test_b.py": "", "tests/more/test_b.py": "clamp"}
+    assert related(["b.py", "a.py"], tests, ["clamp"]) == ["tests/more/test_b.py", "tests/test_b.py", "tests/test_a.py"]
+    assert related(["tests/test_a.py"], tests) == [], "a test is not related to itself"
+
+
+def test_only_files_that_hold_tests_are_found(tmp_path: Path) -> None:
+    files = ["tests/test_a.py", "tests/conftest.py", "tests/data.json", "tests/server.py", "pkg/a.py", "pkg/a_test.go",
+             "web/a.spec.ts", "node_modules/x/a.test.js", "tests/static/a.css"]  # fmt: skip
+    for path in files:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x = 1\n")
+    found = find_tests(checkout_of(tmp_path), exclude=["web/**"])
+    assert sorted(found) == ["pkg/a_test.go", "tests/test_a.py"]
+    assert found["tests/test_a.py"] == "x = 1\n"
