@@ -2,7 +2,7 @@
 
 ```toml
 [test]
-command = "pytest -q"           # the repository's own tests; run on the best-voted candidates
+command = "pytest -q"           # the repository's own tests, run on the best-voted candidates; NAME=value may precede
 timeout = 600                   # seconds
 
 [scripts]                       # how a test script with this ending is run
@@ -38,7 +38,11 @@ FILE_NAME = ".troop.toml"
 MAX_SIZE = 16 * 1024  # characters; the parser takes quadratic time for a key with thousands of dots
 SCRIPT = "{script}"
 
-_SHELL = frozenset({"&&", "||", "|", ";", "&", ">", "<", ">>", "2>&1"})
+# What a line has unquoted, or within double quotes as well, that only a shell understands.
+_OPERATOR = re.compile(r"[;|&<>]+|[()]")
+_EXPANSION = re.compile(r"`|\$(?:\{\w*\}?|\w+|\(|[@#?!*])")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_BUILTINS = frozenset(("cd", "export", "source", ".", "set", "ulimit", "umask", "eval", "exec", "alias"))
 
 
 class RepoConfig(Record):
@@ -69,20 +73,53 @@ class ConfigProblem(Record):
 # -- the file's shape --------------------------------------------------------------------------------------------
 
 
-def _argv(text: str) -> str:
+def command(text: str) -> tuple[str, ...]:
+    """The argv of a command line. Variables set before the program, as in `LANG=C pytest`, are arguments of `env`.
+
+    Raises `ValueError` for what can't be run without a shell.
+    """
+    if shell := _shell_in(text):
+        raise ValueError(f"is run without a shell, which {shell} needs; put it into sh -c '...'")
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise ValueError(f"is not a command line: {error}; check its quotes") from error
     if not words:
         raise ValueError("is empty; leave the key out, or give a command")
-    if shell := _SHELL.intersection(words):
-        raise ValueError(f"is run without a shell, which {min(shell)} needs; put it into sh -c '...'")
+    program = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
+    if program == len(words):
+        raise ValueError("only sets variables; name the command behind them, as in LANG=C pytest -q")
+    if words[program] in _BUILTINS:
+        raise ValueError(f"is run without a shell, which {words[program]} needs; put it into sh -c '...'")
+    return (*(["env"] if program else []), *words)
+
+
+def _shell_in(text: str) -> str:
+    """The first part of the line that only a shell understands, such as `&&` or `$HOME`; "" where it has none."""
+    quote, at = "", 0
+    while at < len(text):
+        character = text[at]
+        if quote == "'":
+            quote = "" if character == "'" else quote
+        elif character == "\\":
+            at += 1
+        elif found := _EXPANSION.match(text, at) or (None if quote else _OPERATOR.match(text, at)):
+            return found[0]
+        elif character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+        at += 1
+    return ""
+
+
+def _argv(text: str) -> str:
+    command(text)
     return text
 
 
 def _with_script(text: str) -> str:
-    if not any(SCRIPT in word for word in shlex.split(_argv(text))):
+    if not any(SCRIPT in word for word in command(text)):
         raise ValueError('must contain {script} in place of the test file\'s path, as in "ruby {script}"')
     return text
 
@@ -150,7 +187,8 @@ _ALLOWED = {
 
 
 def parse(text: str) -> RepoConfig | ConfigProblem:
-    """Read the file's text. Never raises."""
+    """Read the file's text, over a byte-order mark. Never raises."""
+    text = text.removeprefix("\ufeff")
     if len(text) > MAX_SIZE:
         return ConfigProblem(message=f"the file has {len(text):,} characters; at most {MAX_SIZE:,} are read")
     try:
@@ -164,9 +202,9 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
     except ValidationError as error:
         return _problem(error, text)
     return RepoConfig(
-        test_command=tuple(shlex.split(file.test.command or "")),
+        test_command=command(file.test.command) if file.test.command else (),
         test_timeout=file.test.timeout,
-        scripts={ending: tuple(shlex.split(command)) for ending, command in file.scripts.items()},
+        scripts={ending: command(line) for ending, line in file.scripts.items()},
         image=file.sandbox.image,
         setup=file.sandbox.setup,
         exclude=tuple(file.context.exclude),

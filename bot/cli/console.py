@@ -1,10 +1,12 @@
 """What `troop solve` prints of a report: the count as a table."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bot.publish.messages.count import by_stage
-from bot.publish.messages.reason import reason
+from bot.publish.messages.own_tests import unjudged
+from bot.publish.messages.reason import reason, share
 from bot.publish.messages.words import counted
 from bot.records import Outcome, Report
 
@@ -28,6 +30,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"tokens by stage: {stages}", highlight=False)
     console.print(f"[bold]{verdict.outcome.value}[/bold]: ", end="")
     console.print(reason(report), markup=False, highlight=False)
+    for note in filter(None, (unjudged(verdict), *report.notes)):
+        console.print(f"[bold]note[/bold]: {escape(note)}", highlight=False)
     if verdict.outcome is Outcome.SOLVED and verdict.winner is not None:
         console.print()
         console.print(ballot.candidates[verdict.winner].patch.diff, markup=False, highlight=False, soft_wrap=True)
@@ -43,7 +47,7 @@ def _candidates(report: Report) -> Table:
     """One row for each candidate, best first."""
     verdict, ballot = report.verdict, report.verdict.ballot
     table = Table(title=f"{counted(len(ballot.candidates), 'candidate')}, {counted(len(ballot.tests), 'test')}")
-    for heading in ("", "candidate", "votes", "own test", "same behaviour", "same patch", "size", "notes"):
+    for heading in ("", "candidate", "tests passed", "same behaviour", "same patch", "size", "notes"):
         table.add_column(heading, justify="left" if heading in ("", "notes") else "right")
     for standing in verdict.standings:
         candidate = ballot.candidates[standing.candidate]
@@ -53,8 +57,7 @@ def _candidates(report: Report) -> Table:
         table.add_row(
             "→" if standing.candidate == verdict.winner else "",
             str(verdict.number(standing.candidate)),
-            str(standing.votes),
-            "passes" if standing.own_votes else "",
+            share(verdict, standing),
             str(standing.cluster),
             str(len(candidate.trajectories)),
             str(standing.size),

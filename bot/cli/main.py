@@ -139,6 +139,9 @@ def _models_dir() -> Path:
 @click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Another candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
 @click.option("--branch/--no-branch", default=True, help="Write the winner as a branch troop/... of the checkout.")
+@click.option("--own-tests-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Bound of each run of the repository's own tests.  [default: test.timeout of .troop.toml, or "
+              "$TROOP_SOLVER_OWN_TESTS_TIMEOUT, or 900]")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Discard what an interrupted attempt has finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
 def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:

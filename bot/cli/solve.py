@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -28,6 +28,7 @@ from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
+from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, Issue, Outcome, Patch, Report
 from bot.sandbox.scratch import ScratchFolder
@@ -58,6 +59,7 @@ class SolveOptions:
     image: str | None = None
     patches: tuple[Path, ...] = ()
     branch: bool = True
+    own_tests_timeout: float | None = None  # seconds; comes before the repository's config
     fresh: bool = False
 
 
@@ -75,7 +77,13 @@ def settings_of(options: SolveOptions) -> Settings:
     relevance = type(settings.relevance)() if named else settings.relevance
     if options.engine_model is not None:  # comes before the environment's endpoint, which has another model
         main = type(main)(name=options.model or "")
-    solver = _changed(settings.solver, trajectories=options.trajectories, seed=options.seed, profile=options.profile)
+    solver = _changed(
+        settings.solver,
+        trajectories=options.trajectories,
+        seed=options.seed,
+        profile=options.profile,
+        own_tests_timeout=options.own_tests_timeout,
+    )
     sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
     changed = {"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox}
     return _changed(settings, engine_model=options.engine_model, **changed)
@@ -164,6 +172,7 @@ def as_object(report: Report) -> dict[str, object]:
                 "cluster": standings[i].cluster,
                 "size": standings[i].size,
                 "disqualified": candidate.disqualified,
+                "regressions": list(standings[i].regressions),
                 "trajectories": list(candidate.trajectories),
             }
             for i, candidate in enumerate(ballot.candidates)
@@ -179,6 +188,21 @@ def as_object(report: Report) -> dict[str, object]:
             "stages": {stage: used.model_dump() for stage, used in report.usage_by_stage.items()},
         },
         "model": report.model,
+        "own_tests": _own_tests(report),
+        "notes": list(report.notes),
+    }
+
+
+def _own_tests(report: Report) -> dict[str, object] | None:
+    """Whether the repository's own tests judged the candidates, and if not, why; None where they were not asked for."""
+    own = report.verdict.own_tests
+    if own is None:
+        return None
+    return {
+        "command": list(own.command or own.tried),
+        "compared": own.compared and not unjudged(report.verdict),
+        "why_not": own.not_compared.value if own.not_compared else None,
+        "detail": unjudged(report.verdict),
     }
 
 
@@ -200,6 +224,9 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         if not endpoint:
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
         bench = await stack.enter_async_context(_bench(settings, checkout, endpoint, options.path, progress.say))
+        if options.own_tests_timeout is not None:  # the repository's config may set a lower one
+            bound = bench.settings.model_copy(update={"own_tests_timeout": options.own_tests_timeout})
+            bench = replace(bench, settings=bound)
         journal = FileJournal(_journal_path(settings, checkout, issue, bench.models.main.name, external))
         if options.fresh:
             journal.close(discard=True)

@@ -141,6 +141,9 @@ class DockerSandbox:
             if not argv:
                 script = f"/repo/test/{files[0][0]}"
                 argv = script_command.script_command(job.test, script, self._scripts)
+        named, argv = script_command.split_environment(argv)
+        import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")
+        environment |= named
         if provable := script_command.provable(argv, script):
             argv = (provable[0], f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, *provable[1])
         else:

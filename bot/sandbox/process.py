@@ -172,6 +172,9 @@ class ProcessSandbox:
             if not argv:
                 place = f"{root}/test/{script[0]}"
                 argv = script_command.script_command(job.test, place, self._scripts)
+        named, argv = script_command.split_environment(argv)
+        import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")
+        environment |= named
         if provable := script_command.provable(argv, place):
             nonce = secrets.token_hex(16)
             argv = (

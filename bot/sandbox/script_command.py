@@ -1,6 +1,8 @@
 """How a test script is started: by the repository's `scripts`, else by its ending, else by its shebang."""
 
 import itertools
+import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -24,6 +26,7 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     ".jl": ("julia", "{script}"),
     ".tcl": ("tclsh", "{script}"),
 }
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -60,8 +63,27 @@ def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, 
     return None
 
 
+def split_environment(argv: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The variables that `env NAME=value ... PROGRAM` sets, and what it runs. With options of `env`, the whole argv."""
+    if not argv or argv[0] != "env":
+        return {}, tuple(argv)
+    set_here = list(itertools.takewhile(_ASSIGNMENT.match, argv[1:]))
+    rest = tuple(argv[1 + len(set_here) :])
+    if not rest or rest[0].startswith("-"):
+        return {}, tuple(argv)
+    return dict(word.split("=", 1) for word in set_here), rest
+
+
+def joined_path(named: str, import_path: str, root: str) -> str:
+    """PYTHONPATH of a command that sets one of its own, relative to the tree at `root`: that one first, then ours."""
+    entries = [os.path.normpath(os.path.join(root, entry)) for entry in named.split(os.pathsep) if entry]
+    return os.pathsep.join(dict.fromkeys([*entries, *import_path.split(os.pathsep)]))
+
+
 def in_short(command: Sequence[str]) -> str:
     """The command without its options, for people."""
+    if command and command[0] == "env" and split_environment(command)[0]:
+        command = command[1:]
     words = list(itertools.takewhile(lambda word: not word.startswith("-") or word in ("-m", "-c"), command))
     return " ".join(words) + (" …" if len(words) < len(command) else "")
 

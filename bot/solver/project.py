@@ -1,5 +1,6 @@
 """What the repository's own files say of how it is solved, built and tested."""
 
+import codecs
 import contextlib
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import Settings
 from bot.solver.test_runners import detect
 
-_MOST = 1_000_000  # characters of a file that are read
+_MOST = 1_000_000  # bytes of a file that are read
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
 
 
@@ -46,6 +47,8 @@ def build_files(checkout: Checkout) -> str:
 
 
 def _beginning(path: Path) -> str:
-    """The text of a file of any size, cut to what a config or a build file needs at most."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(_MOST)
+    """The text of a file of any size, cut to what a config or a build file needs at most; without a byte-order mark."""
+    with path.open("rb") as file:
+        data = file.read(_MOST)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as some editors of Windows save
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace").replace("\r\n", "\n")

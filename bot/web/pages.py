@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from bot.lifecycle import ACTIVE, STAGES
 from bot.publish.messages.count import by_stage
 from bot.publish.messages.obstacles import words_of
-from bot.publish.messages.reason import reason
+from bot.publish.messages.own_tests import unjudged
+from bot.publish.messages.reason import reason, share
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted
 from bot.records import Report
@@ -119,6 +120,8 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
             run=run,
             report=report,
             reason=reason(report) if report else "",
+            share=share,
+            unjudged=unjudged(report.verdict) if report else "",
             by_stage=by_stage(report) if report else "",
             obstacles=[words_of(obstacle) for obstacle in report.obstacles] if report else [],
             in_words=in_words,

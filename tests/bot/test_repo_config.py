@@ -57,6 +57,27 @@ def test_an_empty_file_sets_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "argv"),
+    [
+        ("PYTHONPATH=src pytest -q", ("env", "PYTHONPATH=src", "pytest", "-q")),
+        ("A=1 B='x y' python -m pytest", ("env", "A=1", "B=x y", "python", "-m", "pytest")),
+        ("env X=1 pytest", ("env", "X=1", "pytest")),
+        ("pytest -k 'a or $b && c'", ("pytest", "-k", "a or $b && c")),
+        (r"pytest -k a\\&b --n=1", ("pytest", "-k", "a&b", "--n=1")),
+        ("sh -c 'cd x && pytest | tail'", ("sh", "-c", "cd x && pytest | tail")),
+        ("pytest t.py::t[1-$]", ("pytest", "t.py::t[1-$]")),
+    ],
+)
+def test_variables_before_a_command_are_understood(line: str, argv: tuple[str, ...]) -> None:
+    assert _config(f'[test]\ncommand = "{line}"').test_command == argv
+
+
+def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
+    config = _config("\ufeff[scripts]\n'.rb' = 'RUBYLIB=lib ruby {script}'\n")
+    assert config.scripts == {".rb": ("env", "RUBYLIB=lib", "ruby", "{script}")}
+
+
+@pytest.mark.parametrize(
     ("text", "key", "line", "words"),
     [
         ("[test]\ncomand = 'x'", "test.comand", 2, "allowed here: command, timeout"),
@@ -76,7 +97,14 @@ def test_an_empty_file_sets_nothing(text: str) -> None:
         ("[test]\ncommand = 3", "test.command", 2, "valid string"),
         ("[test]\ncommand = ''", "test.command", 2, "is empty"),
         ("[test]\ncommand = 'a \"b'", "test.command", 2, "check its quotes"),
-        ("[test]\ncommand = 'cd x && pytest'", "test.command", 2, "sh -c"),
+        ("[test]\ncommand = 'cd x && pytest'", "test.command", 2, "which && needs; put it into sh -c"),
+        ("[test]\ncommand = 'make; pytest'", "test.command", 2, "which ; needs"),
+        ("[test]\ncommand = 'pytest -q 2>/dev/null'", "test.command", 2, "which > needs"),
+        ("[test]\ncommand = 'PYTHONPATH=$PWD/src pytest'", "test.command", 2, "which $PWD needs"),
+        ("[test]\ncommand = 'pytest -k \"$(cat names)\"'", "test.command", 2, "which $( needs"),
+        ("[test]\ncommand = 'pytest `cat names`'", "test.command", 2, "which ` needs"),
+        ("[test]\ncommand = 'cd sub'", "test.command", 2, "which cd needs"),
+        ("[test]\ncommand = 'CI=1'", "test.command", 2, "only sets variables"),
         ('[test]\ncommand = "a\\nb"', "test.command", 2, "pattern"),
         ("test = 'pytest'", "test", 1, "must be a table"),
         ("[scripts]\n'.rb' = 'ruby'", 'scripts.".rb"', 2, "must contain {script}"),

@@ -7,6 +7,8 @@ in `/troop use N`, on the console and on the pages.
 from collections.abc import Sequence
 
 from bot.publish.messages.obstacles import words_of
+from bot.publish.messages.own_tests import unjudged
+from bot.publish.messages.reason import share
 from bot.publish.messages.words import counted, duration, one_line
 from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
 from bot.sanitize import fence, inline
@@ -43,8 +45,8 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     if not verdict.standings:
         return "_There is no candidate: no attempt produced an edit that applies._"
     rows = [
-        "| | Candidate | Votes | Own test | Tests passed | Same behaviour | Same patch | Size | Remarks |",
-        "|:-:|--:|--:|:-:|--:|--:|--:|--:|:--|",
+        "| | Candidate | Tests passed | Same behaviour | Same patch | Size | Remarks |",
+        "|:-:|--:|--:|--:|--:|--:|:--|",
     ]
     shown = list(verdict.standings[:LISTED_CANDIDATES])
     shown += [s for s in verdict.standings[LISTED_CANDIDATES:] if s.candidate == chosen]
@@ -53,9 +55,8 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     if rest:
         rows += ["", f"_Not shown: {counted(rest, 'candidate')} further down in the count._"]
     legend = (
-        "**Votes**: tests that reproduce the bug and pass on the candidate, without its own. **Own test**: whether a "
-        "test that was written with the candidate is one more; it is no vote. **Tests passed**: of the tests that "
-        "reproduce the bug. **Same behaviour**: attempts whose patch passes exactly the same tests. **Same patch**: "
+        "**Tests passed**: of the tests that reproduce the bug; _its own_ are those that no other attempt wrote, and "
+        "count for less. **Same behaviour**: attempts whose patch passes exactly the same tests. **Same patch**: "
         "attempts that produced this very patch. **Size**: characters added and removed."
     )
     return "\n".join([*rows, "", f"<sub>{legend}</sub>"])
@@ -63,13 +64,11 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
 
 def _row(report: Report, standing: Standing, chosen: bool) -> str:
     ballot = report.verdict.ballot
-    votes, number = str(standing.votes), str(report.verdict.number(standing.candidate))
+    passed, number = share(report.verdict, standing), str(report.verdict.number(standing.candidate))
     values = [
         "➜" if chosen else "",
         f"**{number}**" if chosen else number,
-        f"**{votes}**" if chosen else votes,
-        PASS if standing.own_votes else "",
-        f"{ballot.passed(standing.candidate)} of {len(ballot.voting)}",
+        f"**{passed}**" if chosen else passed,
         str(standing.cluster),
         str(len(ballot.candidates[standing.candidate].trajectories)),
         f"{standing.size:,}",
@@ -205,6 +204,7 @@ def warnings(report: Report, flagged: Sequence[str] = ()) -> str:
         found = "; ".join(inline(flag) for flag in report.issue.flags)
         said.append(f"The issue holds text that its readers don't see. It was removed before a model read it: {found}.")
     said += [f"Look closely: {inline(words)}." for words in flagged]
+    said += [one_line(words) for words in [unjudged(report.verdict)] if words]
     said += [one_line(words_of(obstacle)) for obstacle in report.obstacles]
     said += [one_line(note) for note in report.notes]
     if not said:

@@ -5,24 +5,19 @@ Pull request, comments, console and pages show the same sentences. Neutralise th
 
 from typing import assert_never
 
+from bot.publish.messages.own_tests import of_winner
 from bot.publish.messages.words import counted, listed, verb
 from bot.records import (
     Abstention,
     Choice,
     Doubt,
-    Ending,
-    NotCompared,
     NoWinner,
-    OwnTestsReport,
     Repeated,
     Report,
     Rule,
     Standing,
     Verdict,
 )
-from bot.sandbox.script_command import in_short
-
-_SETUP = "add it with a `setup` command in .troop.toml or an image (Docker), or a .venv in the checkout (processes)"
 
 
 def reason(report: Report) -> str:
@@ -39,7 +34,7 @@ def reason(report: Report) -> str:
         _overruled(verdict, verdict.choice, winner),
         _chosen(verdict, verdict.choice, winner),
         _selection_tests(verdict, verdict.choice, winner),
-        _own_tests(winner, verdict.own_tests),
+        of_winner(verdict),
     ]
     return " ".join(part for part in said if part)
 
@@ -69,9 +64,15 @@ def passes(verdict: Verdict, standing: Standing) -> str:
 
 def tally(verdict: Verdict, standing: Standing) -> str:
     """`passes 4 of 4 tests, 1 its own`: of the tests that reproduce the bug, as short as it can be said."""
-    passed, total = verdict.ballot.passed(standing.candidate), len(verdict.ballot.voting)
+    total = len(verdict.ballot.voting)
+    return f"passes {share(verdict, standing, counted(total, 'test'))}"
+
+
+def share(verdict: Verdict, standing: Standing, total: str = "") -> str:
+    """`4 of 4, 1 its own`: the tally in a table. `total`: other words for how many tests reproduce the bug."""
     own = f", {standing.own_votes:,} its own" if standing.own_votes else ""
-    return f"passes {passed:,} of {counted(total, 'test')}{own}"
+    of = total or f"{len(verdict.ballot.voting):,}"
+    return f"{verdict.ballot.passed(standing.candidate):,} of {of}{own}"
 
 
 def _agreement(verdict: Verdict, winner: Standing) -> str:
@@ -143,46 +144,6 @@ def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
     reproduce = verb(len(telling), "reproduces", "reproduce")
     said = f"Of {more} that the model wrote and that {reproduce} the bug, it passes {counts[winner.candidate]:,}"
     return f"{said} ({listed(others)})." if others else f"{said}."
-
-
-def _own_tests(winner: Standing, own: OwnTestsReport | None) -> str:
-    if own is None:
-        return ""
-    command = own.command or own.tried
-    name = f"The repository's own tests (`{in_short(command)}`)" if command else "The repository's own tests"
-    if not own.compared:
-        return f"{name} {_not_compared(own)}."
-    after = own.on(winner.candidate)
-    if after is None:
-        return f"{name} were not run on it."
-    if after.execution.ending is Ending.UNAVAILABLE:
-        return f"{name} could not be run on it."
-    if after.execution.passed:
-        return f"{name} pass on it."
-    if after.failures is None:
-        return f"{name} could not be compared: they end with {after.execution.status}."
-    return f"{name} fail only where they failed before."
-
-
-def _not_compared(own: OwnTestsReport) -> str:
-    """Why the repository's own tests say nothing: what follows their name."""
-    match own.not_compared:
-        case None:
-            return own.note
-        case NotCompared.NO_COMMAND:
-            return "are not known; a [test] command in .troop.toml would name them"
-        case NotCompared.NO_PYTEST:
-            return f"could not be run: pytest is not in the sandbox; {_SETUP}"
-        case NotCompared.NOT_RUN:
-            return f"could not be run: {own.detail}"
-        case NotCompared.SANDBOX_FAILED:
-            return "could not be run: the sandbox failed"
-        case NotCompared.UNNAMED_FAILURES:
-            return f"can't be compared: on the base commit they end with {own.detail}"
-        case NotCompared.NO_CANDIDATE:
-            return "were not run: no candidate is credible without them"
-        case _:
-            assert_never(own.not_compared)
 
 
 # -- no winner -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from bot.forge.branches import pull_number
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages.count import headline
+from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import passes
 from bot.publish.messages.words import duration, one_line
 from bot.records import Report
@@ -52,9 +53,11 @@ def solved(report: Report, pull_request_url: str) -> str:
     assert winner is not None, "a solved run has a winner"
     pull = pull_number(pull_request_url)
     where = f"#{pull}" if pull is not None else pull_request_url or "on the branch"
+    gate = unjudged(verdict)
     which = f"candidate {verdict.number(winner)} of {len(verdict.ballot.candidates)}"
     return (
         f"{STATUS}\n**Draft ready**: {where}, with {which}. It {passes(verdict, verdict.standing(winner))}.\n\n"
+        f"{f'**Not checked**: {one_line(gate)}' + chr(10) * 2 if gate else ''}"
         f"{headline(report)} It took {duration(report.wall_seconds)}.\n\n"
         "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples again.</sub>"
     )

@@ -99,6 +99,18 @@ async def test_the_checkouts_own_venv_runs_the_tests(checkout: Path, capsys: pyt
     assert printed(capsys)["matrix"] == [[True]]
 
 
+async def test_the_bound_of_the_command_line_comes_before_the_configs(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = "[test]\ncommand = \"python3 -c 'import time; time.sleep(60)'\"\ntimeout = 300\n"
+    (checkout / ".troop.toml").write_text(config)
+    with scripted_endpoint(GOOD) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, own_tests_timeout=0.5)) == "solved"
+    found = printed(capsys)["own_tests"]
+    assert (found["compared"], found["why_not"]) == (False, "unnamed failures")
+    assert "timed out" in found["detail"]
+
+
 @pytest.mark.parametrize("where", ["no repository", "a folder of one"])
 async def test_where_no_branch_can_be_written_none_is_named(
     checkout: Path, capsys: pytest.CaptureFixture[str], where: str

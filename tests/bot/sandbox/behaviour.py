@@ -130,6 +130,15 @@ class Work:
         assert fixed.output == "reached\nexit 0\ntest_issue.py\n"
         assert not (await sandbox.run(command("test", "-e", "new.txt"))).passed
 
+    async def test_variables_of_a_command_are_set_and_its_end_is_proved(self, sandbox: Sandbox) -> None:
+        code = "import os; print(os.environ['MORE'], os.environ['PYTHONPATH'].split(':')[0])"
+        result = await sandbox.run(command("env", "MORE=a b", "PYTHONPATH=pkg", "python3", "-c", code))
+        assert (result.output.split()[:2], result.output.strip().endswith("/pkg")) == (["a", "b"], True)
+        fake = FileChange(path="pkg/core.py", text="import os\nos._exit(0)\n")
+        argv = ("env", "MORE=1", "python3", "-m", "unittest", "pkg.core")
+        result = await sandbox.run(SandboxJob(changes=(fake,), command=argv, timeout=PATIENCE))
+        assert result.ending is Ending.CUT_SHORT
+
     async def test_the_environment_is_clean(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CANARY_TOKEN", "canary-value")
         monkeypatch.setenv("https_proxy", "http://canary-value")

@@ -1,7 +1,14 @@
 import pytest
 
 from bot.records import Test
-from bot.sandbox.script_command import in_short, provable, script_command, script_name
+from bot.sandbox.script_command import (
+    in_short,
+    joined_path,
+    provable,
+    script_command,
+    script_name,
+    split_environment,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,29 @@ def test_the_scripts_name_is_plain(path: str, name: str) -> None:
         ("go test ./...", "go test ./..."),
         ("cargo test --offline x", "cargo test …"),
         ("sh -c true", "sh -c true"),
+        ("env PYTHONPATH=src pytest -q", "PYTHONPATH=src pytest …"),
+        ("env -i pytest", "env …"),
     ],
 )
 def test_a_command_in_short(command: str, words: str) -> None:
     assert in_short(command.split()) == words
+
+
+@pytest.mark.parametrize(
+    ("argv", "named", "rest"),
+    [
+        (("env", "A=1", "B=x y", "pytest", "C=2"), {"A": "1", "B": "x y"}, ("pytest", "C=2")),
+        (("env", "-u", "A", "pytest"), {}, ("env", "-u", "A", "pytest")),
+        (("env", "A=1"), {}, ("env", "A=1")),
+        (("env", "A=1", "-i", "x"), {}, ("env", "A=1", "-i", "x")),
+        (("pytest", "A=1"), {}, ("pytest", "A=1")),
+        ((), {}, ()),
+    ],
+)
+def test_variables_are_told_from_what_runs(argv: tuple[str, ...], named: dict[str, str], rest: tuple[str, ...]) -> None:
+    assert split_environment(argv) == (named, rest)
+
+
+def test_a_python_path_of_the_commands_own_comes_before_ours() -> None:
+    assert joined_path("", "/r:/r/src", "/r") == "/r:/r/src"
+    assert joined_path("a:/abs:.", "/r:/r/src", "/r") == "/r/a:/abs:/r:/r/src"

@@ -249,3 +249,14 @@ def test_the_configs_test_command_comes_before_what_files_tell(checkout: Checkou
     built = checkout.model_copy(update={"files": ("Makefile",)})
     assert own_test_commands(built, RepoConfig()) == (("make", "test"),)
     assert own_test_commands(built, RepoConfig(test_command=("x",))) == (("x",),)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_costs_no_config(checkout: Checkout, encoding: str) -> None:
+    (Path(checkout.root) / ".troop.toml").write_bytes("[test]\r\ncommand = 'A=é check'\r\n".encode(encoding))
+    (Path(checkout.root) / "package.json").write_bytes('{"scripts": {"test": "jest"}}'.encode(encoding))
+    files = (".troop.toml", "package.json")
+    config, notes = read_config(checkout.model_copy(update={"files": files}), Settings(_env_file=None))
+    assert (config.test_command, notes) == (("env", "A=é", "check"), ())
+    found = own_test_commands(checkout.model_copy(update={"files": files}), RepoConfig())
+    assert found == (("npm", "test", "--silent"),)

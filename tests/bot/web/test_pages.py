@@ -90,7 +90,7 @@ async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.A
     page = (await client.get(f"/runs/{run_id}")).text
     assert f'<a href="{url}">' in page
     assert "1,234 model calls" in page
-    assert re.search(r'<tr class="winner">\s*<td>1</td><td>3</td><td>passes</td><td>2</td><td>1</td><td>9</td>', page)
+    assert re.search(r'<tr class="winner">\s*<td>1</td><td>1 of 1, 1 its own</td><td>2</td><td>1</td><td>9</td>', page)
     assert re.search(r'<td>fails</td>\s*<td class="yes">passes</td>', page)
     assert "refresh" not in page
     assert "Progress" not in page

@@ -89,8 +89,8 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     assert issue_of(body) == 1
     assert "**This is candidate 1 of 3, chosen by vote.**" in lines
     assert any(line.startswith("> It passes all 3 tests that reproduce the bug, one of them") for line in lines)
-    assert "| ➜ | **1** | **2** | ✓ | 3 of 3 | 1 | 1 | 56 |  |" in lines
-    assert "|  | 3 | 1 |  | 1 of 3 | 1 | 1 | 45 | fails a test of its own attempt |" in lines
+    assert "| ➜ | **1** | **3 of 3, 1 its own** | 1 | 1 | 56 |  |" in lines
+    assert "|  | 3 | 1 of 3 | 1 | 1 | 45 | fails a test of its own attempt |" in lines
     matrix = lines[lines.index("| | T1 | T2 | T3 | T4 |") :]
     assert matrix[2:7] == [
         "| _base commit_ | ✗ | ✗ | ✗ | ✓ |",

@@ -1,12 +1,19 @@
 """The facts of a verdict in sentences: which rule chose, how many agree, why nobody is credible."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
+from bot.cli.console import print_report
+from bot.cli.solve import as_object
+from bot.publish.messages.count import warnings
 from bot.publish.messages.obstacles import words_of
+from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.pull_request import commit_message
 from bot.publish.messages.reason import passes, reason, tally
+from bot.publish.messages.status import solved
 from bot.publish.messages.words import counted, listed
 from bot.records import (
     Abstention,
@@ -227,7 +234,30 @@ NAME = "The repository's own tests (`pytest …`)"
 )
 def test_the_repositorys_own_tests_have_their_sentence(own: dict[str, object], words: str) -> None:
     made = OwnTestsReport.model_validate({"command": ("pytest", "-q"), "base": GOOD} | own)
-    assert words in reason(won(ballot("..", "++"), own_tests=made))
+    told = won(ballot("..", "++"), own_tests=made)
+    assert words in reason(told)
+    judged = any(said in words for said in ("pass on it", "fail only where", "are not known", "were not run: no"))
+    assert bool(unjudged(told.verdict)) is not judged
+    assert judged or words in unjudged(told.verdict)
+
+
+def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> None:
+    own = OwnTestsReport(tried=("pytst", "-q"), not_compared=NotCompared.NOT_RUN, detail="pytst: not found")
+    for told in (
+        won(ballot("..", "++"), own_tests=own),
+        nobody(ballot("..", ".."), Abstention(cause=NoWinner.NOT_REPRODUCED)),
+    ):
+        told = told.model_copy(update={"verdict": told.verdict.model_copy(update={"own_tests": own})})
+        said = "The repository's own tests (`pytst …`) could not be run: pytst: not found."
+        assert f"> - {said}" in warnings(told)
+        assert as_object(told)["own_tests"] == {
+            "command": ["pytst", "-q"], "compared": False, "why_not": "not run", "detail": said
+        }  # fmt: skip
+        out = io.StringIO()
+        print_report(told, Console(file=out, width=400))
+        assert f"note: {said}" in out.getvalue()
+    assert f"**Not checked**: {said}" in solved(won(ballot("..", "++"), own_tests=own), "")
+    assert "Not checked" not in solved(won(ballot("..", "++")), "")
 
 
 @pytest.mark.parametrize(
