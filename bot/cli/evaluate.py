@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bot.cli.signals import ended_by_sigterm
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Sandbox
 from bot.errors import CheckoutError, EvaluationError
@@ -99,8 +100,9 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         teller = stack.enter_context(Teller(console, len(tasks) * options.samples, options.price, file))
         left_out: list[str] = []
         try:
-            await _draw(tasks, options, settings, url, file, teller, left_out)
-        except asyncio.CancelledError:  # Ctrl-C
+            with ended_by_sigterm():
+                await _draw(tasks, options, settings, url, file, teller, left_out)
+        except asyncio.CancelledError:  # Ctrl-C or SIGTERM
             teller.say("interrupted; run the same command again to continue")
             raise
         finally:

@@ -5,9 +5,8 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from bot.cli.console import print_report
 from bot.cli.progress import ConsoleProgress
+from bot.cli.signals import ended_by_sigterm
 from bot.errors import Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at
@@ -102,7 +102,7 @@ def read_issue(text: str) -> Issue:
 async def solve_locally(options: SolveOptions) -> str:
     """Solve, print, write the branch; the outcome's name. With `as_json` stdout is always one JSON object."""
     try:
-        with ConsoleProgress() as progress, _ended_by_sigterm():
+        with ConsoleProgress() as progress, ended_by_sigterm():
             report, branch = await _solve(options, progress)
     except TroopError as error:
         if not options.as_json:
@@ -122,23 +122,6 @@ async def solve_locally(options: SolveOptions) -> str:
     if options.as_json:
         click.echo(json.dumps(as_object(report) | {"branch": branch}))
     return report.verdict.outcome.value
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the task as Ctrl-C does: in order, leaving nothing behind."""
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    except (ValueError, RuntimeError):  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _print_failure(error: str) -> None:
