@@ -258,6 +258,24 @@ def eval_run(**given: Any) -> None:
     raise SystemExit(_run(lambda: run(options, settings)))
 
 
+@evaluation.command("plant")
+@click.argument("package", metavar="NAME==VERSION")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for tasks.jsonl and the repository; must be empty or new.")  # fmt: skip
+@click.option("--number", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of bugs.")
+@click.option("--per-file", type=click.IntRange(1), default=5, show_default=True, help="At most so many in one file.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bugs.")
+def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -> None:
+    """Plant one-line bugs in a pure-Python package of the registry, as tasks for `troop eval run`.
+
+    Functions with doctests are taken; an example that comes out differently makes the issue, all others judge. The
+    package's code runs in the sandbox only.
+    """
+    from bot.cli.plant import plant_package
+
+    raise SystemExit(_run(lambda: plant_package(package, out, number, per_file, seed)))
+
+
 @evaluation.command("report")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")

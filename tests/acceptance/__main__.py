@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import TroopError
+from bot.evaluation.planting.bugs import Bug, plant
+from bot.evaluation.planting.packages import PINNED, Package, fetch, split
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
@@ -26,8 +28,6 @@ from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSetting
 from bot.solver.models import Models, open_models
 from bot.solver.profile import resolve
 from tests.acceptance import figures, readme
-from tests.acceptance.packages import PINNED, Package, fetch
-from tests.acceptance.planting import Bug, plant
 from tests.acceptance.solving import solve_bug, write_tree
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,7 +48,8 @@ async def plant_all(number: int, seed: int, out: Path) -> list[tuple[Bug, Packag
     share = -(-number // len(PINNED))
     found: list[list[tuple[Bug, Package]]] = []
     for pinned in PINNED:
-        package = await asyncio.to_thread(fetch, pinned, out / "packages")
+        texts = await asyncio.to_thread(fetch, f"{pinned.name}=={pinned.version}", out / "packages")
+        package = split(pinned, texts)
         tree = out / "trees" / f"{pinned.name}-{pinned.version}"
         write_tree(package.files, tree)
         sandbox = await open_sandbox(SandboxSettings(kind="process"), tree, notice=lambda _: None)

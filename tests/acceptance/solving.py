@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bot.contracts import Sandbox
+from bot.evaluation.planting.bugs import Bug
+from bot.evaluation.planting.packages import Package, write_tree
 from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.journal import MemoryJournal
@@ -19,8 +21,6 @@ from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.models import Models
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Workbench
-from tests.acceptance.packages import Package
-from tests.acceptance.planting import Bug
 from tests.fakes import advance
 
 CHECK_TIMEOUT = 30.0  # seconds; the check took at most 6 on the original
@@ -69,13 +69,6 @@ async def solve_bug(
         await sandbox.close()
     times = {"seconds": round(solved - started, 2), "judging_seconds": round(time.monotonic() - solved, 2)}
     return as_record(bug, report, verdicts) | times | {"began": round(began, 2), "ended": round(time.time(), 2)}
-
-
-def write_tree(files: dict[str, str], root: Path) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 async def judge(candidates: Sequence[Candidate], bug: Bug, sandbox: Sandbox) -> list[bool]:

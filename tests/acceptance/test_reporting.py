@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.errors import EndpointError
+from bot.evaluation.planting.bugs import Bug, plant
 from bot.lifecycle import RunState
 from bot.records import Message
 from bot.sandbox import open_sandbox
@@ -16,11 +17,10 @@ from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.models import Models
 from tests.acceptance import __main__ as command
 from tests.acceptance.figures import measure, plot, powers, snippet, table, wall_seconds
-from tests.acceptance.planting import Bug, plant
 from tests.acceptance.readme import with_block
 from tests.acceptance.recount import at, part, selected, solving, winner
 from tests.acceptance.solving import Told, ballot_of, solve_bug, write_tree
-from tests.acceptance.tiny import TINY
+from tests.bot.evaluation.planting.tiny import TINY
 from tests.scripted import ScriptedModel
 
 

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from bot.evaluation.planting import bugs, hidden
+from bot.evaluation.planting.bugs import Bug, module_name, plant
+from bot.evaluation.planting.mutations import functions_with_doctests, mutations
+from bot.evaluation.planting.packages import PINNED, split, write_tree
 from bot.records import FileChange, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
-from tests.acceptance import hidden, planting
-from tests.acceptance.mutations import functions_with_doctests, mutations
-from tests.acceptance.packages import PINNED, split
-from tests.acceptance.planting import Bug, module_name, plant
-from tests.acceptance.solving import write_tree
-from tests.acceptance.tiny import CALC, TINY
+from tests.bot.evaluation.planting.tiny import CALC, TINY
 
 
 @pytest.fixture
@@ -72,8 +71,8 @@ def test_a_mutation_is_one_line_of_the_code_and_never_of_the_docstring() -> None
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a check takes on a busy machine decides nothing here."""
-    monkeypatch.setattr(planting, "CHECK_SECONDS", 60.0)
-    monkeypatch.setattr(planting, "TESTS_SECONDS", 60.0)
+    monkeypatch.setattr(bugs, "CHECK_SECONDS", 60.0)
+    monkeypatch.setattr(bugs, "TESTS_SECONDS", 60.0)
 
 
 async def planted(sandbox: ProcessSandbox, seed: int) -> list[Bug]:

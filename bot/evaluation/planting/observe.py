@@ -31,7 +31,7 @@ def outcomes(module, docs):  # type: ignore[no-untyped-def]
     found = {}
     for name, text in docs.items():
         test = doctest.DocTestParser().get_doctest(text, dict(vars(module)), name, None, 0)
-        runner = _Runner()
+        runner = _Runner()  # type: ignore[no-untyped-call]
         runner.run(test, out=io.StringIO().write)
         found[name] = runner.seen
     return found

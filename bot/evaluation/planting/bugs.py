@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
+from bot.evaluation.planting import hidden
+from bot.evaluation.planting.mutations import Mutation, functions_with_doctests, mutations
+from bot.evaluation.planting.packages import Package
+from bot.evaluation.planting.wording import Example, issue_text
 from bot.records import FileChange, SandboxJob, Test
-from tests.acceptance import hidden
-from tests.acceptance.mutations import Mutation, functions_with_doctests, mutations
-from tests.acceptance.packages import Package
-from tests.acceptance.wording import Example, issue_text
 
 TRIES = 8  # mutations tried of one function
 PATIENCE = 10.0  # seconds for one observation; what runs longer has been made to hang
@@ -70,7 +70,7 @@ async def plant(
     bugs: list[Bug] = []
     per: dict[str, int] = {}
     while places and len(bugs) < number:
-        batch = []
+        batch: list[tuple[str, str]] = []
         while places and len(batch) < wide:
             path, name = places.pop(0)
             if per.get(path, 0) < per_module:

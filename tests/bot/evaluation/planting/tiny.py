@@ -1,6 +1,6 @@
 """A package small enough to be planted with bugs within a test."""
 
-from tests.acceptance.packages import Package
+from bot.evaluation.planting.packages import Package
 
 CALC = '''"""Sums and pieces."""
 
