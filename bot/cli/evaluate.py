@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import shlex
 import time
@@ -208,7 +209,7 @@ async def _draw_repositories(
         folder=options.out / "work",
         checkouts=options.checkouts,
         test_command=options.test_command,
-        notice=teller.say,
+        notice=functools.cache(teller.say),  # each task has a sandbox, and the same to say of it
     )
     waiting = iter([task for task in tasks if not file.has(task.id, options.samples - 1)])
     clock = Clock(file.done, len(tasks) * options.samples)

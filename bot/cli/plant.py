@@ -39,9 +39,8 @@ async def plant_package(requirement: str, out: Path, number: int, per_file: int,
         raise EvaluationError(f"{requirement} has no function whose doctests tell a planted bug")
     lines = await asyncio.to_thread(write_tasks, package, bugs, out / package.name)
     (out / "tasks.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    click.echo(
-        f"{counted(len(bugs), 'bug')}: troop eval run {out / 'tasks.jsonl'} --checkouts {out} --samples 16 --out RESULTS"
-    )
+    command = f"troop eval run {out / 'tasks.jsonl'} --checkouts {out} --samples 16 --out RESULTS"
+    click.echo(f"{counted(len(bugs), 'bug')}: {command}")
     return 0 if len(bugs) == number else 3
 
 
