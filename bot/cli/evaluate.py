@@ -103,8 +103,9 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         try:
             with ended_by_sigterm():
                 await _draw(tasks, options, settings, url, file, teller, left_out)
-        except asyncio.CancelledError:  # Ctrl-C or SIGTERM
+        except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM
             teller.say("interrupted; run the same command again to continue")
+            interruption.add_note("interrupted")  # said; see `bot.cli.main`
             raise
         finally:
             teller.close()
