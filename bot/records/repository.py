@@ -32,6 +32,7 @@ class Context(Record):
     left_out: tuple[str, ...] = ()  # relevant files that did not fit the budget
     environment: str = ""  # what the sandbox has, in words
     tests: tuple[SourceFile, ...] = ()  # the repository's own, of the files that are shown
+    customs: tuple[SourceFile, ...] = ()  # what it asks of its contributors
 
 
 class Checkout(Record):

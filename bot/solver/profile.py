@@ -112,6 +112,11 @@ class ResolvedSolver(Record):
         return not self.resamples
 
     @property
+    def shows_customs(self) -> bool:
+        """Whether the model sees what the repository asks of its contributors."""
+        return not self.resamples
+
+    @property
     def looks(self) -> int:
         """Replies of a machine in which the model may look around by shell commands."""
         return 0 if self.resamples else self.settings.look_calls

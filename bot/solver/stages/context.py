@@ -20,6 +20,7 @@ from bot.llm.conversation import derived_seed, fitted_issue, opening
 from bot.llm.replies import Ranking, parse_ranking
 from bot.records import Checkout, Context, Issue, Message, ModelCall, SourceFile, Summary
 from bot.retrieval import lexical_rank
+from bot.retrieval.customs import customs
 from bot.retrieval.evidence import central
 from bot.retrieval.related_tests import related
 from bot.retrieval.source_files import find_sources, find_tests
@@ -58,12 +59,10 @@ async def build_context(
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
     main, relevance = models.main, models.relevance
-    sources = {s.path: s for s in await asyncio.to_thread(find_sources, checkout, issue.text, exclude)}
-    ranked = await asyncio.to_thread(lexical_rank.rank, issue, [(s.path, s.text) for s in sources.values()])
+    sources, ranked, weights = await asyncio.to_thread(_by_words, issue, checkout, exclude)
     order = [path for path, _ in ranked]
     best = ranked[0][1] if ranked else 0.0
     likely = {path for path, score in ranked[:_LIKELY] if score > 0.2 * best}
-    weights = lexical_rank.rarity(lexical_rank.terms(issue), (s.text for s in sources.values()))
 
     shown_issue = await fitted_issue(issue, main)
     in_order = [sources[path] for path in order[: solver.settings.relevance_max_files]]
@@ -79,7 +78,8 @@ async def build_context(
     relevant = [s for s in summaries if s.relevant or s.path in kept]
     if not relevant:
         relevant = [Summary(path=path, relevant=True) for path in order if path in likely]
-    empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment)
+    asked = await asyncio.to_thread(customs, checkout, [s.path for s in relevant]) if solver.shows_customs else ()
+    empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment, customs=asked)
     budget = await _budget(empty, main, solver)
     if len(relevant) > 1 and not await _fits(
         [sources[s.path] for s in relevant], budget - budget // _FOR_TESTS, main, solver
@@ -102,7 +102,17 @@ async def build_context(
         left_out=tuple(s.path for s in relevant if s.path not in shown),
         environment=environment,
         tests=tests,
+        customs=asked,
     )
+
+
+def _by_words(
+    issue: Issue, checkout: Checkout, exclude: Sequence[str]
+) -> tuple[dict[str, SourceFile], list[tuple[str, float]], dict[str, float]]:
+    """The sources by path, the paths with their scores by words, best first, and the issue's terms by rarity."""
+    sources = {source.path: source for source in find_sources(checkout, issue.text, exclude)}
+    ranked = lexical_rank.rank(issue, [(source.path, source.text) for source in sources.values()])
+    return sources, ranked, lexical_rank.rarity(lexical_rank.terms(issue), (s.text for s in sources.values()))
 
 
 # -- ranking ---------------------------------------------------------------------------------------------------------

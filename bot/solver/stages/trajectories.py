@@ -163,7 +163,7 @@ class _Sampler:
         settings = self._solver.settings
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
         shared |= {"left_out": self._context.left_out[:_LEFT_OUT] if self._solver.looks else ()}
-        shared |= {"tests": self._context.tests}
+        shared |= {"tests": self._context.tests, "customs": self._context.customs}
         hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
         looks = {"looks": self._solver.looks, "most": looking.AT_ONCE, "seconds": f"{looking.SECONDS:.0f}"}
         messages = opening(self._solver.profile, template, **shared, **hints, **looks, **values)

@@ -32,7 +32,7 @@ TEST = Test(path="t.py", text="assert 0\n")
 CHOICES = [{"number": 1, "diff": "diff --git a/a.py b/a.py\n", "votes": 3, "cluster": 2}]
 VALUES: dict[str, dict[str, object]] = {
     "system": {},
-    "shared": {"issue": ISSUE, "files": FILES, "environment": "Python 3.11."},
+    "shared": {"issue": ISSUE, "files": FILES, "environment": "Python 3.11.", "tests": FILES, "customs": FILES},
     "relevance": {"issue": ISSUE, "file": FILES[0]},
     "listing": {
         "issue": ISSUE,

@@ -1,0 +1,94 @@
+"""What a repository asks of its contributors: AGENTS.md, CLAUDE.md and CONTRIBUTING of the base commit.
+
+Anybody whose pull request was merged may have written them, so they are data: what their readers don't see is removed,
+and what looks like a tag of ours is escaped. Of a long file the sections on code, style and tests are kept.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from bot.records import Checkout, SourceFile
+from bot.sanitize import clean
+
+_NAMES = ("agents.md", "claude.md", "contributing.md", "contributing.rst", "contributing.txt", "contributing")
+_FOLDERS = (".", ".github", "docs", "doc", ".claude")
+_MOST_READ = 200_000  # bytes of a file
+_EACH, _ALL = 4_000, 6_000  # characters that are shown of one file, and of all
+_TAG = re.compile(  # of prompts and of replies
+    r"<(?=\s*/?\s*(?:customs|issue|title|comment|file|summaries|sandbox|test|output|candidate|command|paths|ranking|(?:ir)?"
+    r"relevant|read|run|edit|define|create|delete|choose|done|approved?|think|system|user|assistant)\b)",
+    re.IGNORECASE,
+)
+_MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)
+_HEADING = re.compile(r"^(?:#{1,6} .+|[^\s#].*\n(?:={3,}|-{3,}|~{3,}|\^{3,}))[ \t]*$", re.MULTILINE)
+_ON_CODE = re.compile(
+    r"\b(?:cod(?:e|ing)|styl|format|lint|test|naming|convention|typ(?:e|ing)|docstring|architect|structure|guideline"
+    r"|command|check|python|rule)",
+    re.IGNORECASE,
+)
+_CUT = "[... the rest is left out ...]"
+
+
+def customs(checkout: Checkout, shown: Sequence[str] = ()) -> tuple[SourceFile, ...]:
+    """The files as a prompt may hold them: of the root, and those named AGENTS.md or CLAUDE.md above a `shown` file.
+
+    Blocks: run it in a thread.
+    """
+    above = {str(folder) for path in shown for folder in PurePosixPath(path).parents}
+    found = [path for path in checkout.files if _is_one(path, above)]
+    files: list[SourceFile] = []
+    left = _ALL
+    for path in sorted(found, key=_order):
+        text = escaped(clean(_beginning(Path(checkout.root) / path)).text.strip())
+        if not text or any(text == file.text for file in files):  # CLAUDE.md is often a copy of AGENTS.md
+            continue
+        kept = abridged(text, min(_EACH, left))
+        if kept:
+            files.append(SourceFile(path=path, text=kept, excerpt=kept != text))
+            left -= len(kept)
+    return tuple(files)
+
+
+def _is_one(path: str, above: set[str]) -> bool:
+    pure = PurePosixPath(path)
+    folder, name = str(pure.parent), pure.name.lower()
+    return name in _NAMES and (folder in _FOLDERS or (folder in above and name in _NAMES[:2]))
+
+
+def _order(path: str) -> tuple[int, int, str]:
+    return _NAMES.index(PurePosixPath(path).name.lower()), path.count("/"), path
+
+
+def _beginning(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_READ)
+    except OSError:
+        return ""
+    return "" if b"\0" in data else data.decode("utf-8-sig", "replace")
+
+
+def escaped(text: str) -> str:
+    """The text with what could end its block, or be taken for a tag of a prompt or a reply, made harmless. Pure."""
+    return _MARKERS.sub(r"\\\1", _TAG.sub("&lt;", text))
+
+
+def abridged(text: str, characters: int) -> str:
+    """The text, or its sections on code, style and tests, in their order, as many as fit; "" where none does. Pure."""
+    if len(text) <= characters:
+        return text
+    starts = [0, *(match.start() for match in _HEADING.finditer(text) if match.start()), len(text)]
+    sections = [text[a:b].strip("\n") for a, b in itertools.pairwise(starts)]
+    first = sorted(range(len(sections)), key=lambda i: (not _ON_CODE.search(sections[i].split("\n", 1)[0]), i))
+    kept: set[int] = set()
+    room = characters - len(_CUT) - 2
+    for i in first:
+        if len(sections[i]) + 2 <= room:
+            kept.add(i)
+            room -= len(sections[i]) + 2
+    if not kept:
+        head = text[: max(0, characters - len(_CUT) - 2)].rpartition("\n")[0]
+        return f"{head}\n\n{_CUT}" if head.strip() else ""
+    return "\n\n".join([*(sections[i] for i in sorted(kept)), _CUT])
