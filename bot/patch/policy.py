@@ -93,7 +93,7 @@ def judge(patch: Patch) -> Judgement:
     """The policy's judgement of what the patch touches."""
     refused, flagged = [], []
     for path in patch.paths:
-        if reason := path_problem(path) or _refusal(path):
+        if reason := path_problem(path) or refusal(path):
             refused.append(f"{path} {reason}")
         elif PurePosixPath(path).name.lower() in _BUILD_FILES:
             flagged.append(f"{path} changes how the project is built or what it installs")
@@ -111,7 +111,8 @@ def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
     return judgement.flagged
 
 
-def _refusal(path: str) -> str:
+def refusal(path: str) -> str:
+    """Why a file of that path may not be changed; "" where it may."""
     parts = [part.lower() for part in path.split("/")]
     name = parts[-1]
     if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES:

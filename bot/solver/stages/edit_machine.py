@@ -31,7 +31,6 @@ temperature.
 """
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -39,26 +38,15 @@ from bot.contracts import Sandbox
 from bot.llm.conversation import Conversation
 from bot.llm.prompts import render
 from bot.llm.replies import parse_edit_turn
-from bot.patch.apply import FileEdit, Problem
+from bot.patch.apply import Problem
 from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
+from bot.solver.editing import Applied, Apply
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.looking import Looking
 from bot.solver.stages.mistakes import Mistakes
 from bot.solver.stages.related import Compared, RelatedTests
 
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The patch that edits made."""
-
-    patch: Patch
-    left_out: str = ""  # files whose edits were not taken over, since they judge the candidate
-    onto: bool = False  # whether they were made on the earlier edit, which holds what they search for
-
-
-Apply = Callable[[tuple[FileEdit, ...], Patch | None], Applied | Problem]  # of these edits, after that earlier patch
 
 
 class State(enum.StrEnum):

@@ -6,7 +6,6 @@ same again, and another seed gives other samples.
 """
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
@@ -14,15 +13,13 @@ from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.llm.conversation import Conversation, Sampling, fitted_issue, opening
 from bot.llm.grammars import edit_grammar, test_grammar
-from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
-from bot.patch.paths import normalised
-from bot.patch.protected_files import is_judge, touched_judges
-from bot.patch.reader import Unreadable, checkout_reader, encoding_of, is_executable
+from bot.patch.reader import Unreadable, checkout_reader
 from bot.patch.redefine import likely
-from bot.records import Checkout, Context, Issue, Patch, SourceFile, Trajectory, TrajectoryEnd
+from bot.records import Checkout, Context, Issue, Trajectory, TrajectoryEnd
+from bot.solver.editing import editing
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages import looking
-from bot.solver.stages.edit_machine import Applied, EditEnd, EditMachine
+from bot.solver.stages.edit_machine import EditEnd, EditMachine
 from bot.solver.stages.edit_machine import State as EditState
 from bot.solver.stages.related import RelatedTests
 from bot.solver.stages.test_machine import State as TestState
@@ -93,12 +90,11 @@ class _Sampler:
         self._issue = issue
         self._context = context
         self._root = Path(checkout.root)
-        self._paths = checkout.files
-        self._known = frozenset(checkout.files)
         self._model = model
         self._sandbox = sandbox
         self._solver = solver
         self._grammars = self._made_grammars() if solver.held_to_grammar else {"test": None, "edit": None}
+        self._edit = editing(checkout, context.files, repairs=solver.repairs_edits)
         self._related = RelatedTests(checkout, sandbox, solver)
         self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []
@@ -131,7 +127,7 @@ class _Sampler:
             self._sandbox,
             self._solver,
             tested.test,
-            self._apply,
+            self._edit,
             self._related,
         ).run()
         self.unanswered += edited.state is EditState.FAILED and edited.patch is None
@@ -175,56 +171,6 @@ class _Sampler:
             grammar=self._grammars[template],
         )
         return Conversation(self._model, key, messages, sampling)
-
-    def _apply(self, edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
-        """The patch without edits of the tests that judge it, which would cost it every vote; or a problem.
-
-        Large models often extend the tests beside their fix, and asking again would waste a call.
-        """
-        executable, encoding = is_executable(self._root), encoding_of(self._root)
-        edits = tuple(rehomed(edit, self._context.files, self._known) for edit in edits)
-        kept, left_out = edits, ""
-        if self._solver.repairs_edits:
-            kept, left_out = _without_judges(edits, self._known)
-        read = checkout_reader(self._root)
-        patch = apply(kept or edits, read, paths=self._paths, executable=executable, encoding=encoding)
-        onto = False
-        if isinstance(patch, Problem) and earlier is not None and self._solver.repairs_edits:
-            together = apply_onto(
-                earlier, kept or edits, read, paths=self._paths, executable=executable, encoding=encoding
-            )
-            if isinstance(together, Patch):
-                patch, onto = together, True
-        if isinstance(patch, Problem):
-            return patch
-        touched = touched_judges(patch.changes, self._known.__contains__)
-        if touched:
-            return Problem(
-                text=f"the edit {touched}, which judges it\n"
-                "Leave the repository's tests and test configuration as they are, and repeat the rest of the edit."
-            )
-        return Applied(patch, left_out, onto)
-
-
-def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) -> FileEdit:
-    """The edit with its path corrected, where the path is no file and exactly one shown file has the searched text.
-
-    Models misspell rare names, or leave out the folder; the text that they copied still identifies the file. Pure.
-    """
-    if not isinstance(edit, Replace) or normalised(edit.path) in known:
-        return edit
-    searched = [block.search.strip("\n") for block in edit.blocks]
-    if not all(text.strip() for text in searched):
-        return edit
-    homes = [file.path for file in shown if all(file.text.count(text) == 1 for text in searched)]
-    return edit.model_copy(update={"path": homes[0]}) if len(homes) == 1 else edit
-
-
-def _without_judges(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
-    """The edits that change no judge of candidates, and the paths of the other edits, joined by commas."""
-    judges = [is_judge(normalised(edit.path), known.__contains__) for edit in edits]
-    kept = tuple(edit for edit, judge in zip(edits, judges, strict=True) if not judge)
-    return kept, ", ".join(dict.fromkeys(edit.path for edit, judge in zip(edits, judges, strict=True) if judge))
 
 
 def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:
