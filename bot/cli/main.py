@@ -191,7 +191,7 @@ def serve(host: str | None, port: int | None) -> None:
     from bot.web.serve import run_server
 
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    _run(lambda: run_server(read_settings().model_copy(update=overrides)))
+    _run(lambda: run_server(read_settings().model_copy(update=overrides), read_settings))
 
 
 @cli.command()
@@ -200,7 +200,7 @@ def work() -> None:
     from bot.settings import read_settings
     from bot.worker.process import run_worker
 
-    _run(lambda: run_worker(read_settings()))
+    _run(lambda: run_worker(read_settings(), read_settings))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -5,7 +5,7 @@ the one GitHub that is configured, `server` is what a server needs beyond. docs/
 """
 
 from bot.settings.models import ModelSettings, SandboxSettings, Settings, SolverSettings
-from bot.settings.server import checked
+from bot.settings.server import checked, needs_setup
 from bot.settings.sources import misspelt, read_settings, unknown_variables
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SolverSettings",
     "checked",
     "misspelt",
+    "needs_setup",
     "read_settings",
     "unknown_variables",
 ]

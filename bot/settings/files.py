@@ -1,6 +1,7 @@
 """Secrets out of files: `TROOP_..._FILE` for each, and the folder `TROOP_SECRETS_DIR` with one file a setting."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,3 +99,31 @@ def variables_in(folder: Path) -> dict[str, str | None]:
         raise SettingsError(f"TROOP_SECRETS_DIR: {folder} can't be read ({error.strerror})") from None
     wanted = [path for path in paths if path.name.lower().startswith(_PREFIX)]
     return {path.name.lower(): secret_in(path, "TROOP_SECRETS_DIR") for path in wanted}
+
+
+def check_writable(folder: Path, variable: str) -> None:
+    """Make the folder for this user alone. Raises `SettingsError` where nothing can be written in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"{variable}: {folder} can't be written by user {_user()} ({error.strerror}): give it the folder, "
+            "or name another"
+        ) from None
+
+
+def write_secrets(folder: Path, values: Mapping[str, str]) -> None:
+    """A file for each, of mode 0600, in order; each is whole or not there. Raises `SettingsError`."""
+    check_writable(folder, "TROOP_SECRETS_DIR")
+    try:
+        for name, value in values.items():
+            handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)  # mode 0600
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(value.rstrip("\n") + "\n")
+                file.flush()
+                os.fsync(handle)
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise SettingsError(f"TROOP_SECRETS_DIR: {folder} can't be written ({error.strerror})") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.settings.files import FileSource, with_files
@@ -222,6 +222,10 @@ class Settings(BaseSettings):
     """SQLite, or PostgreSQL (`postgresql+psycopg://...`)."""
     redis_url: str = ""
     """The queue of `troop work`; empty: `troop serve` executes runs itself."""
+    public_url: Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))] = ""
+    """Where GitHub reaches this server, e.g. `https://troop.example.com`. Without an App `/setup` then makes one."""
+    secrets_dir: Path = Path("var/secrets")
+    """Where `/setup` writes the App's id, key and secrets, a file each; it is read at start, after all else."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(8000, ge=1, le=65_535)

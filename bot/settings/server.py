@@ -6,6 +6,11 @@ from bot.errors import SettingsError
 from bot.settings.models import Settings
 
 
+def needs_setup(settings: Settings) -> bool:
+    """Whether the server has no credentials yet and says where GitHub reaches it, so that `/setup` can make an App."""
+    return bool(settings.public_url) and not settings.app_id and not settings.token.get_secret_value()
+
+
 def checked(settings: Settings, *, receives: bool = True, works: bool = True) -> Settings:
     """The settings as a server may use them. Raises `SettingsError` for what is missing or unsafe.
 
@@ -21,7 +26,8 @@ def checked(settings: Settings, *, receives: bool = True, works: bool = True) ->
     token = bool(settings.token.get_secret_value())
     if not settings.app_id and not token:
         raise SettingsError(
-            "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN"
+            "neither an App nor a token is set; set TROOP_APP_ID and TROOP_PRIVATE_KEY_FILE, or TROOP_TOKEN; "
+            "or set TROOP_PUBLIC_URL alone, and `troop serve` offers /setup"
         )
     key = settings.private_key_file
     if works and settings.app_id and not settings.private_key.get_secret_value() and not key:

@@ -18,7 +18,6 @@ from bot.settings.models import Settings
 
 PREFIX = "TROOP_"
 DOTENV = Path(".env")
-DEFAULT_SECRETS = "var/secrets"
 
 # What deploy/compose.yaml reads of the same file; Troop itself does not.
 OF_COMPOSE = ("BIND", "BASE_IMAGE", "ENV_FILE", "IMAGE", "KEY", "REDIS_IMAGE", "TORCH", "VERSION")
@@ -81,7 +80,7 @@ def secrets_folder() -> Path:
     """`TROOP_SECRETS_DIR`, wherever it is set; it may not be there."""
     name = f"{PREFIX}SECRETS_DIR"
     found = _variables(os.environ).get(name) or _variables(_of_dotenv()).get(name)
-    return Path(found or DEFAULT_SECRETS)
+    return Path(found or str(Settings.model_fields["secrets_dir"].default))
 
 
 def _of_place(place: tuple[int | str, ...]) -> str:
@@ -113,7 +112,7 @@ def misspelt() -> tuple[str, ...]:
 
 def _known() -> frozenset[str]:
     """All names that may be set, in capitals."""
-    names = {f"{PREFIX}{name}" for name in (*OF_COMPOSE, "SECRETS_DIR")}
+    names = {f"{PREFIX}{name}" for name in OF_COMPOSE}
     for variable in variables():
         names.add(variable.name)
         if variable.has_file:

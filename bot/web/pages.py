@@ -39,7 +39,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_templates = jinja2.Environment(
+templates = jinja2.Environment(
     loader=jinja2.PackageLoader("bot.web", "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -90,7 +90,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
     router = APIRouter()
 
     def show(request: Request, template: str, **values: object) -> Response:
-        text = _templates.get_template(template).render(**values)
+        text = templates.get_template(template).render(**values)
         return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
 
     def check(request: Request) -> None:
@@ -134,7 +134,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
 
     @router.get("/style.css")
     def style() -> Response:
-        source, _, _ = jinja2.PackageLoader("bot.web", "templates").get_source(_templates, "style.css")
+        source, _, _ = jinja2.PackageLoader("bot.web", "templates").get_source(templates, "style.css")
         headers = HEADERS | {"Cache-Control": "max-age=3600"}
         return Response(source, media_type="text/css; charset=utf-8", headers=headers)
 

@@ -18,9 +18,10 @@ from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
 from bot.preflight import Readiness, checks, examine, fetch_image, start_refused
 from bot.sanitize.logs import redact_logs
-from bot.settings import Settings, checked
+from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.web.app import create_app
+from bot.web.setup import run_setup
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Worker, serve
 
@@ -69,13 +70,22 @@ def build_app(
     return create_app(settings, store, dispatcher, lifespan=lifespan, readiness=readiness)
 
 
-async def run_server(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used."""
-    settings = checked(settings, works=not settings.redis_url)
-    redact_logs(settings.secrets())
+async def run_server(settings: Settings, again: Callable[[], Settings] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM. Raises `SettingsError` for settings, or an address, that can't be used.
+
+    `again` reads the settings again, after `/setup` has written those that were missing.
+    """
     logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every delivery, whatever the console's level
     works = not settings.redis_url
-    with _listen(settings.host, settings.port) as listening:
+    with contextlib.ExitStack() as stack:
+        listening: socket.socket | None = None
+        if again is not None and needs_setup(settings):
+            listening = stack.enter_context(_listen(settings.host, settings.port))
+            await run_setup(settings, listening)
+            settings = again().model_copy(update={"host": settings.host, "port": settings.port})
+        settings = checked(settings, works=works)
+        redact_logs(settings.secrets())
+        listening = listening or stack.enter_context(_listen(settings.host, settings.port))
         start_refused(await examine(settings, works=works))
         store = await asyncio.to_thread(Store.from_settings, settings)
         try:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from tests.github.apps import Apps
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
 from tests.github.pages import Pages
@@ -166,5 +167,6 @@ def _application(world: World, payloads: Payloads, webhooks: Webhooks, control: 
         )
         return Response(body, status, answer)
 
+    app.include_router(Apps(world, payloads, webhooks).router)
     app.include_router(Pages(world, payloads, webhooks).router)
     return app
