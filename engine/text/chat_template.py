@@ -40,7 +40,7 @@ class CallForm(NamedTuple):
     """How a template takes tool calls of earlier replies."""
 
     objects: bool  # their arguments as objects, not as texts
-    null: bool  # a missing content as null, not as an empty text
+    absent: bool  # no content at all beside them, rather than an empty text
 
 
 class ChatTemplate:
@@ -131,6 +131,7 @@ class ChatTemplate:
         thoughts = found.pop("reasoning", None)
         if thoughts is not None:
             found.setdefault("reasoning_content", thoughts)
+        absent = False
         if not found.get("tool_calls"):
             found.pop("tool_calls", None)
         else:
@@ -141,19 +142,18 @@ class ChatTemplate:
                     "messages",
                 )
             found["tool_calls"] = [_call(call, form.objects) for call in found["tool_calls"]]
-            if not found.get("content") and form.null:
-                found["content"] = None
+            absent = form.absent and not found.get("content")
         if "reasoning_content" in found and ".thinking" in self.source and "reasoning_content" not in self.source:
             thoughts = found.pop("reasoning_content")
             if not (found.get("tool_calls") and found.get("content")):  # with calls, this template takes one of them
                 found["thinking"] = thoughts
-        found.setdefault("content", None if found.get("tool_calls") else "")
-        return found
+        found["content"] = found.get("content", "")
+        return {key: value for key, value in found.items() if not (absent and key == "content")}
 
     @cached_property
     def _call_form(self) -> CallForm | None:
         """Found by trial: templates raise errors, double the quotes, or leave calls out where the form is wrong."""
-        for form in (CallForm(objects, null) for objects in (True, False) for null in (False, True)):
+        for form in (CallForm(objects, absent) for objects in (True, False) for absent in (False, True)):
             try:
                 text = self._render(_trial(form), [_TRIAL_TOOL] if "tools" in self.variables else [], {})
             except (RequestError, *_REFUSALS):
@@ -187,7 +187,7 @@ def _trial(form: CallForm) -> list[Message]:
     }
     return [
         {"role": "user", "content": "a question"},
-        {"role": "assistant", "content": None if form.null else "", "tool_calls": [call]},
+        {"role": "assistant", "tool_calls": [call]} | ({} if form.absent else {"content": ""}),
         {"role": "tool", "content": "trial result", "tool_call_id": "trial0000", "name": "trial"},
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from engine.text.replies.pieces import Schemas, ToolCall, as_call, call_of, parsed
 
 _ARGUMENTS = ("arguments", "parameters")
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n?```", re.DOTALL)
 _XML_NAME = re.compile(r"<function=([^>\n]+)>")
 _XML_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*(?=<parameter=|</function>)", re.DOTALL)
 _GLM_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*(?=<arg_key>|\Z)", re.DOTALL)
@@ -24,6 +25,15 @@ _MISTRAL_CALL = re.compile(r"\s*([\w.-]+)(?:\[CALL_ID\]\w+)?\[ARGS\](.*)\Z", re.
 def hermes(section: str, _: Schemas) -> list[ToolCall]:
     """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`."""
     return [as_call(parsed(_inside(section, "<tool_call>", "</tool_call>")), *_ARGUMENTS)]
+
+
+def hermes_without_marks(section: str, schemas: Schemas) -> list[ToolCall]:
+    """A whole reply that is the object alone, perhaps fenced: Qwen2.5-Coder writes its calls so."""
+    fenced = _FENCED.fullmatch(section.strip())
+    found = as_call(parsed(fenced[1] if fenced else section), *_ARGUMENTS)
+    if found.name not in schemas:
+        raise ValueError("no tool of the request")
+    return [found]
 
 
 def qwen3_coder(section: str, schemas: Schemas) -> list[ToolCall]:

@@ -30,7 +30,8 @@ class ToolFormat:
     read: Callable[[str, Schemas], list[ToolCall]]
     opens: tuple[str, ...]  # what a section of calls begins with
     close: str = ""  # what it ends with; empty: the reply's end
-    whole: str = ""  # a reply that begins with this may be a section as a whole
+    begins: tuple[str, ...] = ()  # a reply that begins so may be calls as a whole
+    read_whole: Callable[[str, Schemas], list[ToolCall]] | None = None  # then
     marks: tuple[str, ...] = ()  # others that it is written with
 
     @property
@@ -49,25 +50,27 @@ class ThoughtFormat:
 
 
 _DEEPSEEK_MARKS = ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>")
-_DEEPSEEK = ("<｜tool▁calls▁begin｜>",), "<｜tool▁calls▁end｜>", "", _DEEPSEEK_MARKS
+_DEEPSEEK = ("<｜tool▁calls▁begin｜>",), "<｜tool▁calls▁end｜>"
 HARMONY_MARKS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
 TOOL_FORMATS: dict[ToolFormatName, ToolFormat] = {
     found.name: found
     for found in (
-        ToolFormat("hermes", calls.hermes, ("<tool_call>",), "</tool_call>"),
+        ToolFormat(
+            "hermes", calls.hermes, ("<tool_call>",), "</tool_call>", ("{", "```json"), calls.hermes_without_marks
+        ),
         ToolFormat("qwen3_coder", calls.qwen3_coder, ("<tool_call>",), "</tool_call>"),
         ToolFormat(
-            "glm45", calls.glm45, ("<tool_call>",), "</tool_call>", "",
-            ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+            "glm45", calls.glm45, ("<tool_call>",), "</tool_call>",
+            marks=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
         ),
-        ToolFormat("llama3_json", calls.llama3_json, ("<|python_tag|>",), whole="{"),
+        ToolFormat("llama3_json", calls.llama3_json, ("<|python_tag|>",), "", ("{",), calls.llama3_json),
         ToolFormat("mistral", calls.mistral, ("[TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
         ToolFormat("granite", calls.granite, ("<|tool_call|>",), marks=("<|/tool_call|>",)),
-        ToolFormat("deepseek_v3", calls.deepseek, *_DEEPSEEK),
-        ToolFormat("deepseek_v31", calls.deepseek, *_DEEPSEEK),
+        ToolFormat("deepseek_v3", calls.deepseek, *_DEEPSEEK, marks=_DEEPSEEK_MARKS),
+        ToolFormat("deepseek_v31", calls.deepseek, *_DEEPSEEK, marks=_DEEPSEEK_MARKS),
         ToolFormat(
-            "kimi_k2", calls.kimi_k2, ("<|tool_calls_section_begin|>",), "<|tool_calls_section_end|>", "",
-            ("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+            "kimi_k2", calls.kimi_k2, ("<|tool_calls_section_begin|>",), "<|tool_calls_section_end|>",
+            marks=("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
         ),
     )
 }  # fmt: skip

@@ -78,12 +78,13 @@ class MarkedReader:
     def _content(self, last: bool) -> list[Piece]:
         if self._fresh:
             self._text = self._text.lstrip() if self._tools else self._text.lstrip("\n")
+        if self._first and self._tools and self._tools.begins and (begun := self._text.lstrip()):
+            if begun.startswith(self._tools.begins):
+                self._step = self._whole
+                return []
+            if not last and any(begin.startswith(begun) for begin in self._tools.begins):
+                return []
         opens = self._tools.opens if self._tools else ()
-        if self._tools and self._tools.whole and self._first and self._text.lstrip().startswith(self._tools.whole):
-            begun = self._text.lstrip()
-            self._blanks, self._text = self._text[: -len(begun)], begun
-            self._step, self._tried = self._section, 0
-            return []
         starts = [at for mark in opens if (at := self._text.find(mark)) >= 0]
         if starts:
             before, self._text = self._text[: min(starts)], self._text[min(starts) :]
@@ -102,6 +103,20 @@ class MarkedReader:
             return []
         self._fresh = self._first = False
         return [Content(content)]
+
+    def _whole(self, last: bool) -> list[Piece]:
+        """A reply that may be calls as a whole."""
+        assert self._tools is not None
+        assert self._tools.read_whole is not None
+        if not last:
+            return []
+        self._first, self._step = False, self._content
+        try:
+            calls = self._tools.read_whole(self._text, self._schemas)
+        except ValueError:
+            return []
+        self._text = ""
+        return list(calls)
 
     def _section(self, last: bool) -> list[Piece]:
         """Behind the mark that opens a section of calls. A text in it may contain the mark that closes it."""

@@ -86,6 +86,26 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
     ),
     "hermes-without-arguments": ("hermes", None, '<tool_call>{"name": "now"}</tool_call>', [call("now")]),
     "hermes-without-its-end": ("hermes", None, HERMES.removesuffix("</tool_call>"), [call("add", a=1, b=2)]),
+    "hermes-without-marks": (
+        "hermes",
+        None,
+        '```json\n{"name": "add", "arguments": {"a": 1}}\n```\n',
+        [call("add", a=1)],
+    ),
+    "hermes-bare": (
+        "hermes",
+        "think",
+        '<think>x</think>\n{"name": "add", "arguments": {}}',
+        [Thought("x"), call("add")],
+    ),
+    "hermes-bare-of-another-tool": ("hermes", None, '{"name": "Ann"} and', [Content('{"name": "Ann"} and')]),
+    "hermes-code-that-is-no-call": ("hermes", None, " ```json\n{}\n```", [Content(" ```json\n{}\n```")]),
+    "hermes-code-and-then-a-call": (
+        "hermes",
+        None,
+        "```json\n{}\n```\n" + HERMES,
+        [Content("```json\n{}\n```"), call("add", a=1, b=2)],
+    ),
     "qwen3-coder": ("qwen3_coder", None, CODER, [call("write", path="a.py", text="\nif a < b:\n    pass")]),
     "qwen3-coder-typed": (
         "qwen3_coder",
