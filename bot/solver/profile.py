@@ -41,9 +41,9 @@ ON_CPU: dict[str, float | int] = {
 LISTED: dict[str, float | int] = {
     "relevance_max_file_tokens": 3_000,
     "rankings": 1,
-    "context_tokens": 24_000,
+    "context_tokens": 14_000,
 }
-_SHOWN_FIRST, _SHOWN = 8_000, 4_000  # tokens of the most important file, and of each other one, that are shown at most
+_SHOWN_FIRST, _SHOWN = 5_000, 2_000  # tokens of the most important file, and of each other one, that are shown at most
 _HOTTER = 0.4  # added to the temperature of each ranking after the first
 
 

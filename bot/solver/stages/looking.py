@@ -22,6 +22,7 @@ AT_ONCE = 8  # commands of one reply
 SECONDS = 60.0  # that one command may take
 _LINES, _CHARACTERS = 160, 8_000  # of one command's output that are shown
 _ALL = 24_000  # characters of what the commands of one reply print
+_HANDED_ON = 10_000  # characters of what the test machine saw that the edit machine begins with
 _LEAST = 400  # characters for each command; with less room in the window, none is run
 _LONGEST = 4_000  # characters of a command
 _PREPARED = 'command -v python >/dev/null || python() { python3 "$@"; }\n'
@@ -48,6 +49,7 @@ class Looking:
         self._left = solver.looks
         self._beside: tuple[str, ...] = ()  # commands that wait for the run of what came with them
         self.calls = 0  # replies that did nothing but look
+        self._seen: list[Look] = []
 
     async def answered(self, reply: Reply, changes: Sequence[FileChange], test: Test | None) -> bool:
         """Whether the reply only looks around: then its commands ran, and the model was shown what they printed."""
@@ -79,6 +81,18 @@ class Looking:
             return "The commands in your reply were not run: none are left.\n\n"
         return await self._show(commands, changes, test) + "\n\n"
 
+    @property
+    def seen(self) -> tuple[Look, ...]:
+        """What was shown, the last that fits what another conversation may begin with."""
+        kept: list[Look] = []
+        room = _HANDED_ON
+        for look in reversed(self._seen):
+            room -= len(look.command) + len(look.output) + 40
+            if room < 0:
+                break
+            kept.append(look)
+        return tuple(reversed(kept))
+
     async def _show(self, commands: Sequence[str], changes: Sequence[FileChange], test: Test | None) -> str:
         self._left -= 1
         chosen = commands[:AT_ONCE]
@@ -92,6 +106,7 @@ class Looking:
         jobs = [self._run(command, tuple(changes), test) for command in chosen]
         executions = await asyncio.gather(*jobs)
         looks = [shown(command, ran, share) for command, ran in zip(chosen, executions, strict=True)]
+        self._seen += [look for look in looks if look not in self._seen]
         return render(self._solver.profile, "looks", looks=looks, not_run=said, left=self._left)
 
     async def _run(self, command: str, changes: tuple[FileChange, ...], test: Test | None) -> Execution:

@@ -39,7 +39,7 @@ from bot.llm.test_script import bound, statements
 from bot.patch.apply import Problem
 from bot.records import Execution, Issue, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.looking import Looking
+from bot.solver.stages.looking import Look, Looking
 from bot.solver.stages.mistakes import Mistakes
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
@@ -97,6 +97,7 @@ class TestEnd:
     test: Test | None  # the last that ran
     calls: int
     detail: str = ""  # the last thing that went wrong
+    seen: tuple[Look, ...] = ()  # what commands printed on the base commit
 
 
 def at_fault(execution: Execution, issue: Issue) -> bool:
@@ -150,7 +151,7 @@ class TestMachine:
                 case State.RUNNING:
                     event = await self._execute()
                 case State.APPROVED | State.SPENT | State.FAILED:
-                    return TestEnd(state, self._test, self._conversation.calls, self._detail)
+                    return TestEnd(state, self._test, self._conversation.calls, self._detail, self._looking.seen)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]

@@ -123,7 +123,7 @@ class _Sampler:
                 calls=tested.calls,
             )
         edited = await EditMachine(
-            self._conversation(f"trajectory/{index}/edit", "edit", test=tested.test),
+            self._conversation(f"trajectory/{index}/edit", "edit", test=tested.test, seen=tested.seen),
             self._sandbox,
             self._solver,
             tested.test,

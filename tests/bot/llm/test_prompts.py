@@ -30,6 +30,7 @@ EXECUTIONS = [
 ]
 TEST = Test(path="t.py", text="assert 0\n")
 CHOICES = [{"number": 1, "diff": "diff --git a/a.py b/a.py\n", "votes": 3, "cluster": 2}]
+LOOKS = [{"command": "ls", "status": "exit 1", "output": "a.py"}]
 VALUES: dict[str, dict[str, object]] = {
     "system": {},
     "shared": {"issue": ISSUE, "files": FILES, "environment": "Python 3.11.", "tests": FILES, "customs": FILES},
@@ -45,10 +46,10 @@ VALUES: dict[str, dict[str, object]] = {
     "test": {"issue": ISSUE, "files": FILES},
     "test_result": {"executions": EXECUTIONS[:1]},
     "execution": {"executions": EXECUTIONS},
-    "edit": {"issue": ISSUE, "files": FILES, "test": TEST},
+    "edit": {"issue": ISSUE, "files": FILES, "test": TEST, "seen": LOOKS},
     "edit_result": {"executions": EXECUTIONS, "left_out": "tests/test_a.py"},
     "looking": {"looks": 8, "most": 8, "seconds": "60"},
-    "looks": {"looks": [{"command": "ls", "status": "exit 1", "output": "a.py"}], "not_run": "", "left": 7},
+    "looks": {"looks": LOOKS, "not_run": "", "left": 7},
     "select": {"issue": ISSUE, "files": FILES, "choices": CHOICES},
     "select_result": {"executions": EXECUTIONS},
     "unparsed": {"problem": "no <edit> found"},

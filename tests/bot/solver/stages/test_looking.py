@@ -58,6 +58,23 @@ async def test_both_machines_look_before_they_write(root: Path) -> None:
         assert all(later[: len(first)] == first for first, later in itertools.pairwise(prompts))
 
 
+async def test_the_edit_machine_begins_with_what_the_test_machine_saw(root: Path) -> None:
+    looks = "\n".join(f"<run>cat {name}</run>" for name in ("one", "two", "three"))
+    model = ScriptedModel(by_call([looks, LOOK, LOOK, TEST, "<approve/>"], [FIX, "<done/>"]))
+
+    def long(job: SandboxJob) -> Execution:
+        return exited(
+            0, "many words on each line of it, which are many\n" * (3 if "mod.py" in job.command[-1] else 500)
+        )
+
+    await sample(root, model, looking(long))
+    opening = asked(model, "trajectory/0/edit/1")
+    kept = [name in opening for name in ("cat one", "cat two", "cat three")]
+    assert kept == [False, False, True], "the last that fit"
+    assert opening.count("cat mod.py") == 1, "once, though it ran twice"
+    assert opening.index("</test>") < opening.index("cat two") < opening.index("Your task")
+
+
 async def test_the_prompts_offer_commands_where_they_are_run(root: Path) -> None:
     for settings, offered in (({}, True), ({"look_calls": 0}, False), ({"profile": "compact"}, False)):
         model, sandbox = ScriptedModel(by_call([LOOK, TEST, "<approve/>"], [FIX, "<done/>"])), looking(said)

@@ -166,11 +166,11 @@ async def test_long_tests_are_excerpts_within_the_budget(root: Path) -> None:
         f"from mod import add\n\n\n{others}\n\n\ndef test_add():\n    add(1, 2)\n"
     )
     model = ScriptedModel(rules([("relevance", "<relevant>adds</relevant>")]))
-    for budget in (24_000, 600):
+    for budget in (14_000, 600):
         resolved = resolve(SolverSettings(profile="full", context_tokens=budget), model)
         context = await build_context(ISSUE, checkout_of(root), Models(model, model), resolved, FakeProgress())
         sizes = [len(file.text) // 4 for file in context.tests]
-        assert sum(sizes) <= min(1_500, budget // 6)
+        assert sum(sizes) <= min(800, budget // 6)
         assert sum(len(file.text) for file in context.files) // 4 + sum(sizes) <= budget
     assert all(file.excerpt for file in context.tests)
 
