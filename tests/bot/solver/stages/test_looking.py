@@ -72,7 +72,7 @@ async def test_the_edit_machine_begins_with_what_the_test_machine_saw(root: Path
     kept = [name in opening for name in ("cat one", "cat two", "cat three")]
     assert kept == [False, False, True], "the last that fit"
     assert opening.count("cat mod.py") == 1, "once, though it ran twice"
-    assert opening.index("</test>") < opening.index("cat two") < opening.index("Your task")
+    assert opening.index("</test>") < opening.index("cat three") < opening.index("Your task")
 
 
 async def test_the_prompts_offer_commands_where_they_are_run(root: Path) -> None:
