@@ -7,6 +7,7 @@ TroopError
 |-- EndpointError           the model endpoint can't be used at all (wrong URL, key, or model name)
 |-- SandboxError            the sandbox itself failed (not what ran in it); worth a retry
 |   `-- SandboxUnavailable  there is no such sandbox on this machine
+|-- BuildFailed             the repository's own dependencies can't be installed; trying again would not help
 |-- ForgeError              GitHub, or the local checkout, refused
 |   |-- RateLimited         ... for now; `retry_after` seconds
 |   |-- Refused             ... for good: permission, archived repository, protected branch
@@ -52,6 +53,21 @@ class SandboxError(TroopError):
 
 class SandboxUnavailable(SandboxError):
     """There is no such sandbox here (no Docker daemon, no image); the message says how to get it."""
+
+
+class BuildFailed(TroopError):
+    """The image for a repository's tests can't be built, for a reason that lies in the repository or its settings."""
+
+    def __init__(
+        self, what: str, *, why: str = "", log: str = "", setup: str = "", image: str = "", missing: bool = False
+    ) -> None:
+        super().__init__(f"{what}: {why}" if why else what)
+        self.what = what  # which part of the build failed, and how
+        self.why = why  # what its log tells of the cause, if anything
+        self.log = log  # the end of it, sanitised
+        self.setup = setup  # a line for `[sandbox] setup` to try
+        self.image = image  # one that holds what is missing
+        self.missing = missing  # a program is not in the image, so nothing was tried
 
 
 class ForgeError(TroopError):

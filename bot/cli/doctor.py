@@ -14,6 +14,8 @@ from bot.errors import SettingsError, TroopError
 from bot.llm.published_models import CATALOGUE
 from bot.preflight import Finding
 from bot.preflight import examine as examine_server
+from bot.publish.messages.build import setup_lines
+from bot.records import Checkout
 from bot.settings import Settings, read_settings
 
 _NO_DOCKER = "until then `troop solve` uses the process sandbox"
@@ -172,3 +174,30 @@ def report(print_line: Callable[[str], None], *, with_fix: bool = False) -> int:
         if finding.hint:
             print_line(f"{'':<27}-> {finding.hint}")
     return 1 if missing else 0
+
+
+def describe_build(path: Path) -> Iterator[str]:
+    """How the image for the tests of the checkout at `path` would be built with Docker, line by line."""
+    from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, parse
+    from bot.sandbox.images import files_of
+    from bot.solver.project import build_recipe
+
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=path, capture_output=True, check=False)
+    files = tuple(sorted(filter(None, os.fsdecode(listed.stdout).split("\0")))) if listed.returncode == 0 else ()
+    checkout = Checkout(root=str(path), workspace=str(path), commit="", files=files or files_of(path))
+    config = parse((path / FILE_NAME).read_text(errors="replace")) if (path / FILE_NAME).is_file() else RepoConfig()
+    if isinstance(config, ConfigProblem):
+        yield f"build     {config}"
+        config = RepoConfig()
+    settings = read_settings().sandbox
+    recipe = build_recipe(checkout, config, settings)
+    yield f"build     {recipe.found or 'nothing to build: the image as it is'}, from {recipe.image or settings.image}"
+    for layer in recipe.layers:
+        why = " (if it can be)" if layer.optional else ""
+        for number, command in enumerate(layer.commands):
+            head = f"{layer.name}{why}:" if number == 0 else ""
+            yield f"{'':<10}{head} {command}".rstrip()
+    for note in recipe.notes:
+        yield f"{'':<10}note: {note}"
+    if recipe.setup and not config.setup:
+        yield f"{'':<10}to change it, begin in {FILE_NAME} from: {setup_lines(recipe.setup).splitlines()[1]}"

@@ -32,12 +32,20 @@ def cli(verbose: bool) -> None:
 
 
 @cli.command()
+@click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fix", is_flag=True, help="First mend what is safe: pull the sandbox's image, close secrets' files.")
-def doctor(fix: bool) -> None:
-    """Check what this machine has and lacks, and how to get it. Exit 0 if the main job can run."""
-    from bot.cli.doctor import report
+def doctor(path: Path | None, fix: bool) -> None:
+    """Check what this machine has and lacks, and how to get it. Exit 0 if the main job can run.
 
-    raise SystemExit(report(click.echo, with_fix=fix))
+    With the PATH of a checkout: also how the image for its tests would be built.
+    """
+    from bot.cli.doctor import describe_build, report
+
+    code = report(click.echo, with_fix=fix)
+    if path is not None:
+        for line in describe_build(path):
+            click.echo(line)
+    raise SystemExit(code)
 
 
 @cli.command()

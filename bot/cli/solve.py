@@ -18,7 +18,7 @@ from rich.console import Console
 from bot.cli.console import print_report
 from bot.cli.progress import ConsoleProgress
 from bot.cli.signals import ended_by_sigterm
-from bot.errors import Refused, TroopError
+from bot.errors import BuildFailed, Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at
 from bot.forge.local import LocalCheckout
@@ -28,6 +28,7 @@ from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
+from bot.publish.messages.build import told_at_console
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, Issue, Outcome, Patch, Report
@@ -35,7 +36,7 @@ from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
 from bot.solver.pipeline import solve
-from bot.solver.workbench import Workbench, open_workbench
+from bot.solver.workbench import Audience, Workbench, open_workbench
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -105,6 +106,8 @@ async def solve_locally(options: SolveOptions) -> str:
         with ConsoleProgress() as progress, ended_by_sigterm():
             report, branch = await _solve(options, progress)
     except TroopError as error:
+        if isinstance(error, BuildFailed):
+            click.echo(told_at_console(error), err=True)
         if not options.as_json:
             raise
         click.echo(f"troop: {error}", err=True)
@@ -235,11 +238,18 @@ async def _bench(
     settings: Settings, checkout: Checkout, endpoint: str, path: Path, say: Callable[[str], None]
 ) -> AsyncIterator[Workbench]:
     """The workbench. Its sandbox also has what a build left in `path`; models don't read that, and no commit has it."""
-    built, left_out = await copy_built(await asyncio.to_thread(path.resolve), Path(checkout.root))
+    place = await asyncio.to_thread(path.resolve)
+    built, left_out = await copy_built(place, Path(checkout.root))
     async with contextlib.AsyncExitStack() as stack:
         try:
             bench = await stack.enter_async_context(
-                open_workbench(settings, checkout, base_url=endpoint, venv_of=path, notice=say)
+                open_workbench(
+                    settings,
+                    checkout.model_copy(update={"repository": str(place)}),
+                    base_url=endpoint,
+                    venv_of=path,
+                    audience=Audience(notice=say, tell=say),
+                )
             )
         finally:
             await asyncio.to_thread(remove_built, Path(checkout.root), built)

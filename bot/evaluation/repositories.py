@@ -19,7 +19,7 @@ from bot.records import Checkout, Execution, FileChange, Patch, Report, SandboxJ
 from bot.sanitize import clean_issue
 from bot.settings import Settings
 from bot.solver.pipeline import solve
-from bot.solver.workbench import Notice, open_workbench, unheard
+from bot.solver.workbench import Audience, Notice, open_workbench, unheard
 
 TESTS = "{tests}"
 JUDGING_TIMEOUT = 1800.0  # seconds for the hidden tests on one candidate
@@ -77,7 +77,11 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
     place = bench.folder / task.id.replace("/", "__")
     checkout = await check_out(TaskHost(bench.checkouts, task), task.repository, place)
     opened = open_workbench(
-        bench.settings, checkout, base_url=bench.base_url, venv_of=bench.venv_of or place / "tree", notice=bench.notice
+        bench.settings,
+        checkout,
+        base_url=bench.base_url,
+        venv_of=bench.venv_of or place / "tree",
+        audience=Audience(bench.notice),
     )
     async with opened as workbench:
         hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None

@@ -42,6 +42,7 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
         root=str(workspace.tree),
         workspace=str(workspace.folder),
         commit=found,
+        repository=repository,
         files=tuple(files),
         left_out=tuple(left_out),
         pointers=tuple(pointers),

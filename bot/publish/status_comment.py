@@ -7,10 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from bot.contracts import IssueTracker
-from bot.errors import ForgeError
+from bot.errors import BuildFailed, ForgeError
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages import status
+from bot.publish.messages.build import build_failed
 from bot.publish.messages.labels import Labels
 from bot.records import ClaimedRun
 
@@ -106,3 +107,10 @@ async def announce(forge: IssueTracker, run: ClaimedRun, state: RunState, reason
 async def tell_of_wait(forge: IssueTracker, run: ClaimedRun, reason: str) -> None:
     """Say in the status comment what the run waits for. Labels stay: somebody may have removed them. As `announce`."""
     await forge.comment(run.repository, run.issue.number, STATUS, status.waiting(reason))
+
+
+async def announce_failed_build(forge: IssueTracker, run: ClaimedRun, failure: BuildFailed, labels: Labels) -> None:
+    """Report that the image for the repository's tests can't be built. Idempotent. Raises `ForgeError`."""
+    number = run.issue.number
+    await forge.comment(run.repository, number, STATUS, build_failed(failure))
+    await forge.set_label(run.repository, number, labels.of(RunState.FAILED), labels.known)

@@ -9,6 +9,7 @@ from pathlib import Path
 from bot.contracts import Sandbox
 from bot.errors import SandboxUnavailable
 from bot.repo_config import RepoConfig
+from bot.sandbox.build import NOTHING, Plan
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import Isolation, ProcessSandbox
 from bot.settings import SandboxSettings
@@ -22,18 +23,20 @@ async def open_sandbox(
     tree: Path,
     *,
     config: RepoConfig = NO_CONFIG,
+    plan: Plan = NOTHING,
     server: bool = False,
     venv_of: Path | None = None,
     notice: Callable[[str], None],
 ) -> Sandbox:
     """A sandbox with a copy of `tree`, which may be changed or removed afterwards. `close` it in the end.
 
-    `config`: the repository's, of which `scripts`, `setup` (Docker only) and `image` are used. `server`: strangers'
-    issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout, whose
-    `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
+    `config`: the repository's, of which `scripts` are used. `plan`: how its image is built (Docker only).
+    `server`: strangers' issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout,
+    whose `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
     gets what the operator should know.
 
-    Raises `SandboxUnavailable` where there is no such sandbox here, and `SandboxError` where it fails.
+    Raises `SandboxUnavailable` where there is no such sandbox here, `SandboxError` where it fails, and `BuildFailed`
+    where what the repository needs can't be installed.
     """
     if server and settings.kind == "process":
         raise SandboxUnavailable(
@@ -42,9 +45,10 @@ async def open_sandbox(
         )
     if settings.kind != "process":
         try:
-            return await DockerSandbox.open(
-                settings, tree, scripts=config.scripts, setup=config.setup, image=config.image
-            )
+            docker = await DockerSandbox.open(settings, tree, scripts=config.scripts, plan=plan)
+            for note in docker.notes:
+                notice(note)
+            return docker
         except SandboxUnavailable as missing:
             if server or settings.kind == "docker":
                 raise

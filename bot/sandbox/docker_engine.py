@@ -1,7 +1,9 @@
 """The Docker Engine: connecting, images, and removing what a killed worker left behind."""
 
 import contextlib
+import datetime
 import io
+import math
 import os
 import socket
 import tarfile
@@ -15,7 +17,7 @@ import docker.errors
 import requests.exceptions
 
 from bot.errors import SandboxUnavailable
-from bot.sandbox import docker_trouble
+from bot.sandbox import docker_trouble, owner
 
 LABEL = "troop"  # on every container and image that we make; its value is the purpose
 EXPIRES = "troop.expires_at"  # seconds since 1970
@@ -23,6 +25,10 @@ _KNOCKING = 10  # seconds for the daemon's first answer
 _BUILDING = 600  # seconds for an answer while images are pulled and built
 SERVING = 60  # seconds while jobs run
 RUN = "troop.run"  # which sandbox made it
+OWNER = "troop.owner"  # which process
+CACHED = "setup"  # the purpose of images that are kept
+CACHE = "troop-build"  # their name
+_IN_USE = 900.0  # seconds after its last use in which an image is kept whatever it takes
 
 # What the SDK raises where the daemon failed, not the job.
 TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
@@ -80,22 +86,75 @@ def ensure_image(client: docker.APIClient, name: str) -> str:
 
 
 def labels(purpose: str, lifetime: float) -> dict[str, str]:
-    return {LABEL: purpose, EXPIRES: str(int(time.time() + lifetime))}
+    return {LABEL: purpose, EXPIRES: str(int(time.time() + lifetime)), OWNER: owner.this()}
 
 
 def sweep(client: docker.APIClient) -> int:
-    """Remove our expired containers and images; how many. Never raises."""
+    """Remove our containers and trees' images that nobody needs any more; how many. Never raises.
+
+    Those are what is expired, and what a process made that is no longer there: a worker that was killed.
+    """
     swept = 0
     with contextlib.suppress(*TROUBLE):
         for container in client.containers(all=True, filters={"label": EXPIRES}):
-            if _expired(container.get("Labels")):
+            if _is_left(client, container.get("Labels")):
                 swept += destroy(client, container["Id"])
         for image in client.images(filters={"label": EXPIRES}):
-            if _expired(image.get("Labels")):
+            found = image.get("Labels") or {}
+            cached = found.get(LABEL) == CACHED and not _expired(found)
+            if not cached and _is_left(client, found):
                 with contextlib.suppress(*TROUBLE):
-                    client.remove_image(image["Id"], force=False)
+                    client.remove_image(image["Id"], force=True)
                     swept += 1
     return swept
+
+
+def sweep_cache(client: docker.APIClient, most: int) -> int:
+    """Remove built images, those first whose last use is the longest ago, until they take at most `most` bytes more
+    than the images that they were built from; how many. Never raises."""
+    removed = 0
+    with contextlib.suppress(*TROUBLE):
+        found = []
+        for image in client.images(filters={"label": f"{LABEL}={CACHED}"}):
+            for name in image.get("RepoTags") or ():
+                if name.startswith(f"{CACHE}:"):
+                    details = client.inspect_image(image["Id"])
+                    parent = details.get("Parent")
+                    own = details["Size"] - (client.inspect_image(parent)["Size"] if parent else 0)
+                    found.append((details.get("Metadata", {}).get("LastTagTime") or "", name, max(0, own)))
+        found.sort()
+        total = sum(size for _, _, size in found)
+        for used, name, size in found:
+            if total <= most:
+                break
+            if _seconds_since(used) > _IN_USE:
+                with contextlib.suppress(*TROUBLE):
+                    client.remove_image(name)
+                    removed += 1
+                total -= size
+    return removed
+
+
+def _is_left(client: docker.APIClient, found: dict[str, Any] | None) -> bool:
+    return _expired(found) or owner.is_gone((found or {}).get(OWNER, ""), lambda name: _started(client, name))
+
+
+def _started(client: docker.APIClient, container: str) -> float | None:
+    """When the container began, in seconds since 1970; None where it is not there or does not run."""
+    try:
+        state = client.inspect_container(container)["State"]
+    except docker.errors.NotFound:
+        return None
+    return time.time() - _seconds_since(state["StartedAt"]) if state["Running"] else None
+
+
+def _seconds_since(stamp: str) -> float:
+    """Since a time in the form of RFC 3339, as Docker writes it; long, where it is none."""
+    try:
+        then = datetime.datetime.fromisoformat(f"{stamp[:19]}+00:00")
+    except ValueError:
+        return math.inf
+    return time.time() - then.timestamp()
 
 
 def destroy_run(client: docker.APIClient, run: str) -> None:

@@ -1,149 +1,127 @@
-"""Images of the Docker sandbox: the repository's dependencies (built once, with network), then its tree.
+"""Images of the Docker sandbox that hold a repository's tree.
 
-image -> setup image: what `setup` installed, cached by image, command and dependency files
+image -> built image: what `bot.sandbox.build` installed, cached
       -> tree image:  the files of this very checkout in /opt/troop/base, owned by root; removed when the sandbox closes
 
 The tree is in an image, not in a container's tmpfs, so that no job can change what later jobs are copied from.
 """
 
-import fnmatch
 import hashlib
+import io
 import os
-import shlex
+import re
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
 import docker
-import docker.errors
 
-from bot.errors import SandboxError
 from bot.sandbox import docker_engine
 
 _HERE = Path(__file__).parent
 ROOT = "/opt/troop"
-_SETUP_LIFETIME = 30 * 86_400.0  # seconds
-_TREE_LIFETIME = 86_400.0
-
-# Files that decide what is installed. A change in one of them, or in a file that `setup` names, means a new build.
-_DEPENDENCIES = (
-    *("pyproject.toml", "setup.py", "setup.cfg", "*requirements*.txt", "constraints*.txt", "Pipfile*", "*.lock"),
-    *("environment.y*ml", "tox.ini", "package.json", "package-lock.json", "pnpm-lock.yaml", "go.mod", "go.sum"),
-    *("Cargo.toml", "Gemfile", "*.gemspec", "composer.json", "pom.xml", "build.gradle*", "mix.exs", "Makefile"),
-)
+TREE = "troop.tree"  # a label: the digest of the tree that all layers were built with
+LONG_AGO = 1_000_000_000  # seconds since 1970
+_TREE_LIFETIME = 86_400.0  # seconds
+_WORD = re.compile(r"[^\s;&|<>()'\"`$]+")
 
 
-def dependency_hash(base: Path, setup: str) -> str:
-    """Hash of the files in `base` that decide what `setup` installs, and of the command."""
-    digest = hashlib.sha256(setup.encode())
-    try:
-        named = {os.path.normpath(word) for word in shlex.split(setup)}
-    except ValueError:
-        named = set()
+def files_of(base: Path) -> tuple[str, ...]:
+    """Every file and link of the tree, relative to it, sorted."""
+    found = []
     for folder, folders, files in os.walk(base):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(folder, name)
-            relative = path.relative_to(base).as_posix()
-            wanted = relative in named or any(fnmatch.fnmatch(name, pattern) for pattern in _DEPENDENCIES)
-            if wanted and not path.is_symlink():
-                digest.update(f"\0{relative}\0".encode() + path.read_bytes())
+        names = [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]
+        found += [Path(folder, name).relative_to(base).as_posix() for name in names]
+    return tuple(sorted(found))
+
+
+def tree_digest(base: Path, paths: Iterable[str]) -> str:
+    """Of the files' content, modes and links."""
+    digest = hashlib.sha256()
+    for path in paths:
+        file = base / path
+        if file.is_symlink():
+            digest.update(f"\0{path}\0link\0{file.readlink()}".encode("utf-8", "surrogateescape"))
+        elif file.is_file():
+            mode = "x" if file.stat().st_mode & 0o111 else "-"
+            content = hashlib.sha256(file.read_bytes()).digest()
+            digest.update(f"\0{path}\0{mode}\0".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
-def setup_image(client: docker.APIClient, image_id: str, base: Path, setup: str, seconds: float) -> str:
-    """The id of the image with the dependencies installed; built where it is not cached.
+def named_files(base: Path, commands: Iterable[str]) -> set[str]:
+    """Files of the tree that a word of the commands names."""
+    words = {os.path.normpath(word) for command in commands for word in _WORD.findall(command)}
+    return {word for word in words if not word.startswith(("/", "..")) and (base / word).is_file()}
 
-    `setup` runs as root in a writable container with network, in a copy of the tree, with no secret in its
-    environment. What it creates in the tree (`node_modules`, compiled extensions) is in every job. Raises
-    `SandboxError` with the end of its output where it fails.
+
+def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
+    """The id of an image with the tree, the runner and the job script in it. The caller removes it.
+
+    What was compiled from this very tree counts as newer than it, what was compiled from another one as older.
     """
-    key = hashlib.sha256(f"{image_id}\0{dependency_hash(base, setup)}".encode()).hexdigest()[:24]
-    name = f"troop-setup:{key}"
-    try:
-        return str(client.inspect_image(name)["Id"])
-    except docker.errors.ImageNotFound:
-        pass
-    # The list of the tree's files is kept outside it: for another commit they are removed from the cached image first.
-    script = (
-        f"cd {ROOT}/base && find . \\( -type f -o -type l \\) -print0 > {ROOT}/manifest || exit 1\n"
-        f"( {setup}\n) && chmod -R a+rX {ROOT}/base\n"
-    )
+    compiled = (client.inspect_image(image_id)["Config"].get("Labels") or {}).get(TREE, "")
+    changed = None if not compiled else LONG_AGO if compiled == tree_digest(base, files_of(base)) else int(time.time())
     container = client.create_container(
         image_id,
-        entrypoint=["sh", "-c", script],
-        command=[],
-        user="0:0",
-        environment={"HOME": "/root", "LANG": "C.UTF-8"},
-        labels=docker_engine.labels("setup", seconds + 600),
-        host_config=client.create_host_config(
-            security_opt=["no-new-privileges:true"], init=True, pids_limit=4096, mem_limit="8g"
-        ),
-    )["Id"]
-    try:
-        _put_tree(client, container, base)
-        client.start(container)
-        try:
-            code = client.wait(container, timeout=seconds)["StatusCode"]
-        except docker_engine.TROUBLE as error:
-            if client.inspect_container(container)["State"]["Running"]:
-                raise SandboxError(
-                    f"`setup` was stopped after {seconds:.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
-                ) from error
-            raise
-        if code != 0:
-            said = client.logs(container, tail=30).decode("utf-8", "replace").strip()[-3000:]
-            raise SandboxError(f"the repository's `setup` command failed with exit code {code}:\n{said}")
-        return _commit(client, container, name, docker_engine.labels("setup", _SETUP_LIFETIME))
-    finally:
-        docker_engine.destroy(client, container)
-
-
-def tree_image(client: docker.APIClient, image_id: str, base: Path, *, after_setup: bool) -> str:
-    """The id of an image with the tree, the runner and the job script in it. The caller removes it."""
-    container = client.create_container(
-        image_id,
-        entrypoint=["sh", "-c", f"cd {ROOT}/base && xargs -0 rm -f < {ROOT}/manifest"],
-        command=[],
+        entrypoint=["sleep"],
+        command=["0"],
         user="0:0",
         network_disabled=True,
         labels=docker_engine.labels("tree", 600),
         host_config=client.create_host_config(network_mode="none", security_opt=["no-new-privileges:true"]),
     )["Id"]
     try:
-        if after_setup:
-            client.start(container)
-            if client.wait(container, timeout=600)["StatusCode"] != 0:
-                raise SandboxError("the cached image does not fit this checkout: " + str(client.logs(container))[-500:])
-        _put_tree(client, container, base)
+        put_tree(client, container, base, changed=changed)
         tag = f"troop-tree:{os.urandom(8).hex()}"
-        return _commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
+        return commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
     finally:
         docker_engine.destroy(client, container)
 
 
-def _commit(client: docker.APIClient, container: str, name: str, found: dict[str, str]) -> str:
+def commit(
+    client: docker.APIClient, container: str, name: str, labels: Mapping[str, str], environment: Mapping[str, str] = {}
+) -> str:
+    """The id of an image of the container, whose jobs have these variables."""
     repository, tag = name.split(":")
-    changes = [f"LABEL {key}={value}" for key, value in found.items()]
+    changes = [f'LABEL {key}="{value}"' for key, value in labels.items()]
+    changes += [f'ENV {key}="{value}"' for key, value in environment.items()]
     client.commit(container, repository=repository, tag=tag, changes=changes)
     return str(client.inspect_image(name)["Id"])
 
 
-def _put_tree(client: docker.APIClient, container: str, base: Path) -> None:
-    """Write the base copy and the scripts that run jobs below /opt/troop. The archive is a file, to save memory."""
+def put_tree(
+    client: docker.APIClient,
+    container: str,
+    base: Path,
+    more: Mapping[str, bytes] = {},
+    *,
+    changed: int | None = None,
+) -> None:
+    """Write the base copy and the scripts that run jobs below /opt/troop, with `more`, files by their paths there.
+
+    `changed`: when the tree's files were, in seconds since 1970, instead of what the disk says. The archive is a file,
+    to save memory.
+    """
     with tempfile.TemporaryFile() as file:
-        _pack(base, file)
+        _pack(base, file, more, changed)
         file.seek(0)
         client.put_archive(container, "/", file)
 
 
-def _pack(base: Path, file: IO[bytes]) -> None:
+def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int | None) -> None:
     def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
         member.uname = member.gname = ""
         return member
+
+    def as_changed(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        if changed is not None:
+            member.mtime = changed
+        return owned_by_root(member)
 
     now = int(time.time())
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -151,6 +129,10 @@ def _pack(base: Path, file: IO[bytes]) -> None:
             member = tarfile.TarInfo(folder)
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)
-        tar.add(base, "opt/troop/base", filter=owned_by_root)
+        tar.add(base, "opt/troop/base", filter=as_changed)
         for name in ("job.sh", "runner.py"):
             tar.add(_HERE / name, f"opt/troop/{name}", filter=owned_by_root)
+        for name, content in more.items():
+            member = tarfile.TarInfo(f"opt/troop/{name}")
+            member.size, member.mode, member.mtime = len(content), 0o644, now
+            tar.addfile(member, io.BytesIO(content))

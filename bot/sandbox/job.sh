@@ -35,14 +35,23 @@ for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg; do
     [ -r "$list" ] && { read -r line; read -r line && end dirty "$list"; } <"$list"
 done
 cleaned || end dirty "files of the last job that can't be removed"
-mkdir -p /repo/tree /repo/test || end broken "/repo can't be written"
+mkdir -p /repo/tree /repo/test /repo/tmp || end broken "/repo can't be written"
 cp -a /opt/troop/base/. /repo/tree/ || end broken "the tree does not fit into /repo"
 while [ "$removals" -gt 0 ]; do
     IFS= read -r path
     rm -f -- "/repo/tree/$path"
     removals=$((removals - 1))
 done
-tar -x -f - -C /repo || end broken "the changes can't be unpacked"
+# Not with the archive's times: compilers take a file for changed by this machine's clock.
+tar -x -m -f - -C /repo || end broken "the changes can't be unpacked"
+# What the build left in its home: caches of modules, programs. Links, so that a job may add to it.
+if [ -d /opt/troop/home ]; then
+    cp -Rs /opt/troop/home/. /tmp/ 2>/dev/null
+    [ -d /opt/troop/home/.gradle ] && rm -rf /tmp/.gradle && cp -R /opt/troop/home/.gradle /tmp/ # it locks its files
+    for folder in .local/bin .cargo/bin go/bin; do
+        [ -d "/opt/troop/home/$folder" ] && PATH=/opt/troop/home/$folder:$PATH
+    done
+fi
 # An environment that `setup` made; the one in the tree could be the candidate's.
 [ -d /opt/troop/base/.venv/bin ] && PATH=/opt/troop/base/.venv/bin:$PATH
 cd /repo/tree || end broken "there is no tree"

@@ -9,28 +9,39 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import docker
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from bot.errors import SandboxError, SandboxUnavailable
+from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.patch import protected_files
 from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
+from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
 _PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
-_builds: dict[str, asyncio.Lock] = {}
+_builds: dict[str, asyncio.Lock] = {}  # one of a repository at a time in this process
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _another(wanted: str, allowed: Sequence[str]) -> str:
+    """The allowed image that is a version of the wanted one, or "". `golang:1.23` is one of `golang:1`."""
+
+    def bare(image: str) -> str:
+        return image.rpartition("/")[2].split("@")[0].split(":")[0]
+
+    return next((one for one in allowed if wanted and bare(one) == bare(wanted)), "")
 
 
 class DockerSandbox:
@@ -49,6 +60,7 @@ class DockerSandbox:
         self._client = client
         self._scripts = scripts
         self._image = ""
+        self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
         self._slots = asyncio.Semaphore(self._concurrency)
@@ -66,26 +78,21 @@ class DockerSandbox:
         source: Path,
         *,
         scripts: Mapping[str, tuple[str, ...]] | None = None,
-        setup: str = "",
-        image: str = "",
+        plan: Plan = NOTHING,
     ) -> "DockerSandbox":
-        """Copy the tree, build its image. Raises `SandboxUnavailable` and `SandboxError`."""
+        """Copy the tree, build its image, which can take minutes. Raises `SandboxUnavailable`, `SandboxError` and
+        `BuildFailed`."""
         concurrency = settings.concurrency or os.cpu_count() or 1
         client = await asyncio.to_thread(docker_engine.connect, 2 * concurrency + 4)
         self = cls(settings, await asyncio.to_thread(ScratchFolder), client, scripts or {})
         try:
             await self._in_thread(docker_engine.sweep, client)
-            image_id = await self._in_thread(docker_engine.ensure_image, client, image or settings.image)
             await self._in_thread(tree.copy_tree, source, self._base)
-            if setup:
-                async with _builds.setdefault(f"{image_id} {setup}", asyncio.Lock()):
-                    seconds = settings.setup_timeout
-                    image_id = await self._in_thread(images.setup_image, client, image_id, self._base, setup, seconds)
-            self._image = await self._in_thread(
-                lambda: images.tree_image(client, image_id, self._base, after_setup=bool(setup))
-            )
+            image, image_id = await self._built(plan)
+            self._image = await self._in_thread(images.tree_image, client, image_id, self._base)
+            await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
             client.timeout = docker_engine.SERVING
-            await self._probe(image or settings.image)
+            await self._probe(image)
         except docker_engine.TROUBLE as error:
             await self.close()
             raise SandboxError(f"the Docker sandbox can't be set up: {error}") from error
@@ -93,6 +100,36 @@ class DockerSandbox:
             await self.close()
             raise
         return self
+
+    async def _built(self, plan: Plan) -> tuple[str, str]:
+        """The name of the image that is begun from, and the id of what was built on it.
+
+        Where it lacks a program that the recipe needs, one of the server's images is taken that has it by its name.
+        """
+        loop = asyncio.get_running_loop()
+
+        def tell_here(words: str) -> None:  # called in the thread of the build
+            loop.call_soon_threadsafe(plan.tell, words)
+
+        image = plan.recipe.image or self._settings.image
+        tried: list[str] = []
+        while True:
+            image_id = await self._in_thread(docker_engine.ensure_image, self._client, image)
+            if not plan.recipe.layers:
+                return image, image_id
+            builder = Builder(self._client, self._settings, self._base, replace(plan, tell=tell_here), self._run)
+            try:
+                async with _builds.setdefault(plan.repository, asyncio.Lock()):
+                    built = await self._in_thread(builder.build, image_id, image)
+                self.notes = tuple(builder.notes)
+                return image, built
+            except BuildFailed as failure:
+                tried.append(image)
+                other = _another(failure.image, [one for one in self._settings.images_allowed if one not in tried])
+                if not failure.missing or plan.recipe.image or not other:
+                    raise
+                plan.tell(f"{failure.why}: taking {other}")
+                image = other
 
     async def _probe(self, image: str) -> None:
         """Run a first job. Raises `SandboxUnavailable` where the image lacks what every job needs."""
@@ -129,6 +166,8 @@ class DockerSandbox:
         environment = {
             "HOME": "/tmp",  # noqa: S108 - inside
             "LANG": "C.UTF-8",
+            "TMPDIR": "/repo/tmp",  # where programs may be run, which `go test` and rustdoc do
+            "GOTMPDIR": "/repo/tmp",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback

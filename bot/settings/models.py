@@ -138,8 +138,22 @@ class SandboxSettings(BaseModel):
     """Processes and threads of one job."""
     output_limit: int = Field(200_000, gt=0)
     """Bytes kept of one job's output."""
+    build: Literal["auto", "setup", "never"] = "auto"
+    """What is installed on the image: by `.troop.toml`, else by manifests; `setup`: only by `.troop.toml`."""
     setup_timeout: float = Field(1800.0, gt=0)
-    """Seconds for the build phase, a repository's `setup` command."""
+    """Seconds for the build phase of a repository's image."""
+    build_memory: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(8 << 30)
+    """Memory of a build."""
+    build_processors: float = Field(4.0, gt=0)
+    """Of a build; no more than there are."""
+    build_network: Literal["guarded", "open", "none"] = "guarded"
+    """What a build reaches; guarded: no private or link-local address."""
+    build_allowed_networks: Words = ()
+    """Private addresses or networks that a guarded build reaches all the same, e.g. of a mirror."""
+    build_environment: Words = ()
+    """`NAME=VALUE` for builds alone, e.g. `PIP_INDEX_URL`; the repository's code can read them."""
+    images_kept: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(20 << 30)
+    """Disk for built images, beside those they begin from; those used longest ago are removed first."""
 
 
 class Settings(BaseSettings):

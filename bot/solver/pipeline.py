@@ -97,7 +97,7 @@ class _Run:
         self._budget = Budget(bench.settings.token_budget)
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
-        self._commands = own_test_commands(bench.checkout, bench.config)
+        self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
         resolved = resolve(bench.settings, bench.models.main)
         self._solver = resolved.model_copy(update={"test_commands": self._commands})
         self._declared = build_files(bench.checkout)

@@ -3,13 +3,17 @@
 import codecs
 import contextlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from bot import recipe
+from bot.recipe import Recipe
 from bot.records import Checkout
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
-from bot.settings import Settings
+from bot.settings import SandboxSettings, Settings
 from bot.solver.test_runners import detect
 
+NO_RECIPE = Recipe()
 _MOST = 1_000_000  # bytes of a file that are read
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
 
@@ -25,16 +29,32 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     return honour(config, settings)
 
 
-def own_test_commands(checkout: Checkout, config: RepoConfig) -> tuple[tuple[str, ...], ...]:
-    """The commands that may run the repository's own tests: its config's, else those that its files suggest."""
+def build_recipe(checkout: Checkout, config: RepoConfig, settings: SandboxSettings) -> Recipe:
+    """How the image for the repository's tests is built, as far as the server builds any."""
+    allowed = (settings.image, *settings.images_allowed)
+    if settings.build == "auto" or (settings.build == "setup" and config.setup):
+        return recipe.detect(checkout.files, _reader(checkout), config, may_use=allowed.__contains__)
+    notes = ("sandbox.setup is ignored: this server builds no images (TROOP_SANDBOX_BUILD)",) if config.setup else ()
+    return Recipe(image=config.image, notes=notes)
 
+
+def own_test_commands(
+    checkout: Checkout, config: RepoConfig, suggested: Recipe = NO_RECIPE
+) -> tuple[tuple[str, ...], ...]:
+    """The commands that may run the repository's own tests: its config's, else those that its files suggest."""
+    if config.test_command:
+        return (config.test_command,)
+    return tuple(dict.fromkeys((*detect(checkout.files, _reader(checkout)), *suggested.tests)))
+
+
+def _reader(checkout: Checkout) -> Callable[[str], str | None]:
     def read(path: str) -> str | None:
         try:
             return _beginning(Path(checkout.root) / path)
         except OSError:
             return None
 
-    return (config.test_command,) if config.test_command else detect(checkout.files, read)
+    return read
 
 
 def build_files(checkout: Checkout) -> str:

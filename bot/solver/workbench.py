@@ -6,18 +6,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.contracts import Sandbox
+from bot.recipe import Recipe
 from bot.records import Checkout
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
+from bot.sandbox.build import Plan
 from bot.settings import Settings, SolverSettings
 from bot.solver.models import Models, open_models
-from bot.solver.project import read_config
+from bot.solver.project import build_recipe, read_config
 
 Notice = Callable[[str], None]
 
 
 def unheard(words: str) -> None:
     """A `Notice` that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who hears of a run beside its report: `notice` what the operator should know, `tell` what is being done."""
+
+    notice: Notice = unheard
+    tell: Notice = unheard
+
+
+NOBODY = Audience()
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Workbench:
     sandbox: Sandbox
     settings: SolverSettings
     config: RepoConfig = field(default_factory=RepoConfig)
+    recipe: Recipe = field(default_factory=Recipe)
     notes: tuple[str, ...] = ()  # for the report: what of the config is ignored, what the checkout leaves out
     notice: Notice = unheard  # gets at once what the operator should know
 
@@ -42,18 +56,25 @@ async def open_workbench(
     user: str | None = None,
     server: bool = False,
     venv_of: Path | None = None,
-    notice: Notice = unheard,
+    audience: Audience = NOBODY,
 ) -> AsyncIterator[Workbench]:
     """Connect the models and open a sandbox over the checkout; closes both at the end.
 
     `base_url`: of the main model where the settings name none. `user` names the run to the models. `server`: issues
     come from strangers, so that the process sandbox is refused. `venv_of`: as of `open_sandbox`. Raises
-    `EndpointError`, `SandboxUnavailable` and `SandboxError`.
+    `EndpointError`, `SandboxUnavailable`, `SandboxError` and `BuildFailed`.
     """
     config, notes = read_config(checkout, settings)
+    recipe = build_recipe(checkout, config, settings.sandbox)
     async with open_models(settings, base_url, user) as models:
         sandbox = await open_sandbox(
-            settings.sandbox, Path(checkout.root), config=config, server=server, venv_of=venv_of, notice=notice
+            settings.sandbox,
+            Path(checkout.root),
+            config=config,
+            plan=Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell),
+            server=server,
+            venv_of=venv_of,
+            notice=audience.notice,
         )
         try:
             yield Workbench(
@@ -62,8 +83,9 @@ async def open_workbench(
                 sandbox=sandbox,
                 settings=solver_settings(settings.solver, config),
                 config=config,
-                notes=(*notes, *checkout.left_out),
-                notice=notice,
+                recipe=recipe,
+                notes=(*notes, *recipe.notes, *checkout.left_out),
+                notice=audience.notice,
             )
         finally:
             await sandbox.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
+from bot.errors import BuildFailed
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -21,12 +22,12 @@ from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
-from bot.publish.status_comment import StatusComment, announce, tell_of_wait
+from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sanitize.addresses import hide_addresses
 from bot.settings import Settings
 from bot.solver.pipeline import solve
-from bot.solver.workbench import open_workbench
+from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.worker.worker import Advance, Executed, Finished
 
@@ -74,6 +75,14 @@ class Service:
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         """The whole run, resumed from its journal; see `bot.worker.worker.Execute`."""
+        try:
+            return await self._execute(run, journal, progress, advance)
+        except BuildFailed as failure:  # the repository's own fault, told at once with what to try
+            await advance(run.state)
+            await announce_failed_build(self.forge(run.installation_id), run, failure, self._labels)
+            return Finished(state=RunState.FAILED, note=str(failure), announced=True)
+
+    async def _execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         forge = self.forge(run.installation_id)
         if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
             return end
@@ -139,13 +148,17 @@ class Service:
         # The id is part of the seed, so that a run that is started again samples something else.
         seed = self._settings.solver.seed + 100_003 * (run.id - 1)
         solver = self._settings.solver.model_copy(update={"seed": seed})
+
+        def tell(words: str) -> None:
+            progress.update(RunState.CHECKOUT, 0, 0, words)
+
         async with open_workbench(
             self._settings.model_copy(update={"solver": solver}),
             checkout,
             base_url=await self._engine.url(),
             user=f"troop-run-{run.id}",
             server=not self._local,
-            notice=log.warning,
+            audience=Audience(notice=log.warning, tell=tell),
         ) as bench:
             return await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from bot.errors import BuildFailed
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
 from bot.records import Message
@@ -257,6 +258,29 @@ async def test_a_candidate_that_steers_the_repository_never_wins(github: GitHubS
             assert github.pull_requests(REPOSITORY) == []
             assert not [name for name in github.branches(REPOSITORY) if name.startswith("troop/")]
             assert "No pull request" in told(service, number)
+
+
+async def test_an_image_that_can_not_be_built_is_told_at_once(
+    service: Running, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the repository's own fault, so the run is not tried again and no model is asked."""
+
+    async def failing(*args: object, **more: object) -> None:
+        log_words = "Collecting nothing-of-this-name\nERROR: no matching distribution"
+        raise BuildFailed(
+            "dependencies can't be installed", why="no such package", log=log_words, setup="pip install x"
+        )
+
+    monkeypatch.setattr("bot.solver.workbench.open_sandbox", failing)
+    number = plant(service.github)
+    assert await service.label_and_wait(REPOSITORY, number) == ["troop: failed"]
+    (run,) = service.store.runs()
+    assert run.state is RunState.FAILED
+    assert run.reason == "dependencies can't be installed: no such package"
+    (body,) = [body for body in service.github.comments(REPOSITORY, number) if STATUS in body]
+    for words in ("ERROR: no matching distribution", '[sandbox]\nsetup = "pip install x"', "/troop retry"):
+        assert words in body
+    assert not [request for request in endpoint.requests if request.get("messages")]
 
 
 async def test_a_thousand_labels_are_held_to_the_quota(service: Running, endpoint: ScriptedEndpoint) -> None:

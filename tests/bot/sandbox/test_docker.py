@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
-from bot.sandbox import docker_engine, images, open_sandbox, pool
+from bot.sandbox import docker_engine, open_sandbox, pool
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -208,67 +208,6 @@ class TestDocker(Work, Attacks):
         with pytest.raises(asyncio.CancelledError):
             await job
         await eventually(lambda: not running("61234567"))
-
-
-def setup_images(client: docker.APIClient) -> set[str]:
-    return {image["Id"] for image in client.images(filters={"label": "troop=setup"})}
-
-
-def remove_setup_images(client: docker.APIClient, besides: set[str]) -> None:
-    for image in setup_images(client) - besides:
-        client.remove_image(image, force=True)
-
-
-async def test_setup_runs_once_and_what_it_makes_is_in_every_copy(
-    sandbox_image: str, tmp_path: Path, client: docker.APIClient
-) -> None:
-    source = make_tree(tmp_path / "tree")
-    (source / "requirements.txt").write_text(f"# {os.urandom(8).hex()}\n")
-    setup = "cat /proc/sys/kernel/random/uuid > built.txt && mkdir -p node_modules && env > environment.txt"
-    seen = []
-    before = setup_images(client)
-    try:
-        for _ in range(2):
-            sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
-            result = await sandbox.run(command("sh", "-c", "cat built.txt; ls -d node_modules old.txt new.txt 2>&1"))
-            seen.append(result.output)
-            await sandbox.close()
-            (source / "latin.txt").unlink(missing_ok=True)  # another commit, the same dependencies
-            (source / "new.txt").write_text("new")
-        key = images.dependency_hash(source, setup)
-        assert seen[0].splitlines()[0] == seen[1].splitlines()[0]
-        assert "\nnode_modules\n" in seen[1]
-        assert "\nnew.txt\n" in seen[1]
-        (source / "requirements.txt").write_text("# other\n")
-        assert images.dependency_hash(source, setup) != key
-        assert images.dependency_hash(source, setup) != images.dependency_hash(source, "true")
-    finally:
-        remove_setup_images(client, before)
-
-
-async def test_a_cached_setup_keeps_no_file_of_the_commit_it_was_made_with(
-    sandbox_image: str, tmp_path: Path, client: docker.APIClient
-) -> None:
-    source = make_tree(tmp_path / "tree")
-    (source / "gone.py").write_text("")
-    before = setup_images(client)
-    setup = f"touch made.txt # {os.urandom(8).hex()}"
-    for present in (True, False):
-        sandbox = await DockerSandbox.open(settings(sandbox_image), source, setup=setup)
-        listed = (await sandbox.run(command("ls"))).output.split()
-        await sandbox.close()
-        assert ("gone.py" in listed) is present
-        assert "made.txt" in listed
-        (source / "gone.py").unlink(missing_ok=True)
-    remove_setup_images(client, before)
-
-
-async def test_a_setup_that_fails_says_why(sandbox_image: str, tmp_path: Path) -> None:
-    source = make_tree(tmp_path / "tree")
-    with pytest.raises(SandboxError, match=r"exit code 3:\n.*no compiler"):
-        await DockerSandbox.open(settings(sandbox_image), source, setup="echo no compiler >&2; exit 3")
-    with pytest.raises(SandboxError, match="stopped after 1 s"):
-        await DockerSandbox.open(settings(sandbox_image, setup_timeout=1), source, setup=f"sleep {LONG}")
 
 
 async def test_a_missing_python_is_unavailable_and_a_tree_of_50_mb_fits(sandbox_image: str, tmp_path: Path) -> None:

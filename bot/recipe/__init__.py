@@ -1,0 +1,10 @@
+"""How a repository is built, told from its files alone: pure, no program of the repository is run.
+
+`detect` looks, in this order, at `.troop.toml`, `devcontainer.json` with a Dockerfile that it names, the manifests and
+lock files of the languages, and the workflows of CI for hints. `bot.sandbox.build` carries the recipe out.
+"""
+
+from bot.recipe.detect import detect
+from bot.recipe.recipe import Layer, Recipe
+
+__all__ = ["Layer", "Recipe", "detect"]

@@ -1,0 +1,125 @@
+"""What a failing build needs, told from the end of its log: pure."""
+
+import re
+from typing import NamedTuple
+
+_APT = "apt-get update && apt-get install -y --no-install-recommends"
+
+
+class Mend(NamedTuple):
+    """`why`: a sentence; `image`: one that holds what is missing; `setup`: what to run before everything else, or
+    `instead` of it."""
+
+    why: str
+    image: str = ""
+    setup: str = ""
+    instead: bool = False
+
+
+class Toolchain(NamedTuple):
+    image: str  # a well-known one
+    packages: str  # of Debian
+
+
+TOOLCHAINS = {
+    "python3": Toolchain("python:3.12", "python3 python3-pip python3-venv"),
+    "pip": Toolchain("python:3.12", "python3-pip"),
+    "node": Toolchain("node:22", "nodejs npm"),
+    "npm": Toolchain("node:22", "npm"),
+    "go": Toolchain("golang:1", "golang-go"),
+    "cargo": Toolchain("rust:1", "cargo"),
+    "bundle": Toolchain("ruby:3", "ruby-bundler ruby-dev build-essential"),
+    "java": Toolchain("eclipse-temurin:21", "default-jdk"),
+    "mvn": Toolchain("maven:3", "maven"),
+    "gradle": Toolchain("gradle:8", "gradle"),
+}
+
+# What a log says, and which of Debian's packages mend it.
+_SYSTEM = (
+    (r"pg_config (executable )?(not found|is required)|libpq-fe\.h", "the headers of PostgreSQL are", "libpq-dev"),
+    (r"mysql_config|mysql\.h", "the headers of MySQL are", "default-libmysqlclient-dev pkg-config"),
+    (r"Python\.h: No such file", "the headers of Python are", "python3-dev build-essential"),
+    (r"ffi\.h: No such file", "the headers of libffi are", "libffi-dev build-essential"),
+    (r"openssl/[a-z]+\.h: No such|Could not find directory of OpenSSL", "the headers of OpenSSL are",
+     "libssl-dev pkg-config"),
+    (r"libxml/\w+\.h|xslt-config|libxml2 and libxslt", "the headers of libxml2 are", "libxml2-dev libxslt1-dev"),
+    (r"cmake: (command )?not found|CMake must be installed", "CMake is", "cmake build-essential"),
+    (r"can't find Rust compiler|rustc: (command )?not found|cargo, the Rust package manager, is not installed",
+     "a Rust compiler is", "cargo"),
+    (r"(gcc|cc|g\+\+|make)['\"]?(: (command )?not found| failed: No such file)"
+     r"|No such file or directory: '(gcc|cc|g\+\+)'|linker `cc` not found|C compiler cannot"
+     r"|\"gcc\": executable file not found|Unable to find a compiler",
+     "a C compiler is", "build-essential"),
+    (r"(git['\"]?: (command )?not found|Cannot find command 'git'|\"git\": executable file not found|spawn git ENOENT)",
+     "git is", "git"),
+    (r"pkg-config['\"]?: (command )?not found", "pkg-config is", "pkg-config"),
+)  # fmt: skip
+
+# A registry or the network that failed: the same build may work later.
+_NETWORK = re.compile(
+    r"Temporary failure in name resolution|Could not resolve host|Name or service not known|NameResolutionError"
+    r"|EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ECONNREFUSED|socket hang up|ReadTimeoutError|ConnectTimeoutError"
+    r"|Connection (refused|reset by peer|timed out|broken)|Network is unreachable|No route to host|i/o timeout"
+    r"|TLS handshake timeout|RemoteDisconnected|IncompleteRead|\b50[234] (Bad Gateway|Service Unavailable|Gateway Time)"
+    r"|HTTP error 5\d\d|Could not connect to|Failed to fetch .* 50\d|spurious network error|429 Too Many Requests"
+)
+_PRIVATE = re.compile(
+    r"\b(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01])|169\.254|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d+\.\d+\b"
+)
+_TAIL = 30  # lines in which the network's failure must be
+
+
+def network_failed(log: str) -> bool:
+    """Whether the end of the log tells of a registry or a network that failed. An address of a private network, which a
+    build can never reach, is no such failure."""
+    end = "\n".join(log.splitlines()[-_TAIL:])
+    return _NETWORK.search(end) is not None and _PRIVATE.search(end) is None
+
+
+def missing(program: str, image: str) -> Mend:
+    """What to do where the image has no such program."""
+    tools = TOOLCHAINS.get(program)
+    if tools is None:
+        return Mend(f"the image {image} has no {program}")
+    return Mend(f"the image {image} has no `{program}`", tools.image, f"{_APT} {tools.packages}")
+
+
+def advise(log: str) -> Mend:
+    """What the end of a failing build's log asks for; an empty `why` where nothing is known."""
+    for pattern, what, packages in _SYSTEM:
+        if re.search(pattern, log):
+            return Mend(f"{what} missing in the image", setup=f"{_APT} {packages}")
+    if found := re.search(r"requires a different Python: (\S+) not in '([^']+)'", log):
+        return Mend(f"the image has Python {found[1]}, and the project wants {found[2]}", image=_python_image(found[2]))
+    if found := re.search(r"go\.mod requires go >= (\d+\.\d+)", log) or re.search(
+        r"invalid go version '(\d+\.\d+)", log
+    ):
+        return Mend(f"the project wants Go {found[1]}", image=f"golang:{found[1]}")
+    if found := re.search(r"requires rustc (\d+\.\d+)", log):
+        return Mend(f"the project wants Rust {found[1]}", image=f"rust:{found[1]}")
+    if "lock file version" in log and "cargo" in log.lower():
+        return Mend("the lock file is of a newer Cargo than the image's", image="rust:1")
+    if "EUSAGE" in log and "npm ci" in log:
+        return Mend("package.json and its lock file do not agree", setup="npm install", instead=True)
+    if "ERESOLVE" in log:
+        return Mend("npm finds no versions that suit each other", setup="npm install --legacy-peer-deps", instead=True)
+    if "externally-managed-environment" in log:
+        return Mend("the image's Python is managed by its system", setup="rm -f /usr/lib/python3*/EXTERNALLY-MANAGED")
+    if re.search(r"\bKilled\b|signal 9|Cannot allocate memory|JavaScript heap out of memory", log):
+        return Mend("it took more memory than a build may have (TROOP_SANDBOX_BUILD_MEMORY)")
+    if "No space left on device" in log:
+        return Mend("the disk is full")
+    if found := _PRIVATE.search(log):
+        return Mend(
+            f"it wanted to reach {found[0]}, an address of a private network, which builds can't reach unless the "
+            "operator lists it in TROOP_SANDBOX_BUILD_ALLOWED_NETWORKS"
+        )
+    return Mend("")
+
+
+def _python_image(wanted: str) -> str:
+    """An image with the oldest Python that suits, or an older one where newer ones do not."""
+    least = re.search(r">=?\s*3\.(\d+)", wanted)
+    most = re.search(r"<\s*3\.(\d+)", wanted)
+    minor = int(least[1]) if least else int(most[1]) - 1 if most else 12
+    return f"python:3.{minor}-slim"

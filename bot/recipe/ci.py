@@ -1,0 +1,105 @@
+"""Hints of CI: what the workflows of GitHub Actions install before their tests, and how they run them."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from bot.recipe.recipe import Hints, Read
+
+_MOST_FILES = 12
+_LONGEST = 100_000  # characters of a workflow; YAML's aliases are not followed beyond
+_LIKELY = re.compile(r"(^|[-_.])(tests?|ci|build|python|node|main|unit)([-_.]|$)")
+_RUNNERS = (
+    ("python3", "-m", "pytest"),
+    ("python3", "-m", "unittest"),
+    *(("npm", "test"), ("npm", "run", "test"), ("go", "test"), ("cargo", "test")),
+    *(("bundle", "exec"), ("make", "test"), ("make", "check"), ("rspec",), ("mvn",), ("./gradlew",)),
+)
+_SHELL = re.compile(r"[|&;<>$`*(){}\\]")
+
+
+def hints(files: Sequence[str], read: Read) -> Hints:
+    """What the workflows tell, those first whose names speak of tests. A workflow that can't be read tells nothing."""
+    places = [f for f in files if re.fullmatch(r"\.github/workflows/[^/]+\.ya?ml", f)]
+    places.sort(key=lambda path: (not _LIKELY.search(path.rpartition("/")[2].lower()), path))
+    found: dict[str, list[object]] = {"extras": [], "requirements": [], "packages": [], "tests": [], "versions": []}
+    source = ""
+    for path in places[:_MOST_FILES]:
+        before = sum(map(len, found.values()))
+        for step in _steps(read(path) or ""):
+            _read_step(step, found)
+        if not source and sum(map(len, found.values())) > before:
+            source = path
+    unique = {key: tuple(dict.fromkeys(value)) for key, value in found.items()}
+    return Hints.model_validate({"source": source, **unique})
+
+
+def _steps(text: str) -> Iterator[dict[str, object]]:
+    if len(text) > _LONGEST or re.search(r"(^|\s)[&*][A-Za-z0-9_]+\s*$", text, re.MULTILINE):
+        return  # aliases: a few lines of them can be a gigabyte
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return
+    jobs = data.get("jobs") if isinstance(data, dict) else None
+    for job in jobs.values() if isinstance(jobs, dict) else ():
+        matrix = job.get("strategy", {}) if isinstance(job, dict) else {}
+        matrix = matrix.get("matrix") if isinstance(matrix, dict) else None
+        if isinstance(matrix, dict):
+            yield {"with": matrix}
+        steps = job.get("steps") if isinstance(job, dict) else None
+        yield from (step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict))
+
+
+def _read_step(step: dict[str, object], found: dict[str, list[object]]) -> None:
+    given = step.get("with")
+    if isinstance(given, dict):
+        for key, value in given.items():
+            language = re.fullmatch(r"(python|node|go|java|ruby|rust)([-_]?version)?s?", str(key).lower())
+            for one in value if isinstance(value, list) else [value]:
+                if language and re.fullmatch(r"\d[\w.]*", str(one)):
+                    found["versions"].append(f"{language[1].capitalize()} {one}")
+    run = step.get("run")
+    if not isinstance(run, str):
+        return
+    folder = step.get("working-directory")
+    for line in re.sub(r"\\\n", " ", run).splitlines():
+        for command in line.split("&&"):
+            _read_command(command.strip(), found, here=not folder)
+
+
+def _read_command(command: str, found: dict[str, list[object]], *, here: bool) -> None:
+    try:
+        words = shlex.split(re.sub(r"\$\{\{.*?\}\}", "$", command))
+    except ValueError:
+        return
+    words = [word for i, word in enumerate(words) if word != "sudo" or i]
+    if "install" in words and any(word in ("pip", "pip3") for word in words[:4]):
+        for before, word in zip(["", *words], words, strict=False):
+            if before in ("-r", "--requirement"):
+                found["requirements"].append(word)
+            elif extras := re.fullmatch(r"(?:-e)?\.?/?\.?\[([\w,\s.-]+)\]", word):
+                found["extras"] += [name.strip() for name in extras[1].split(",")]
+    elif words[:2] in (["apt-get", "install"], ["apt", "install"]) or words[:3] == ["apt-get", "-y", "install"]:
+        found["packages"] += [
+            word for word in words[2:] if re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", word) and word != "install"
+        ]
+    elif here and (test := _as_test(words)):
+        found["tests"].append(test)
+
+
+def _as_test(words: list[str]) -> tuple[str, ...] | None:
+    """The command as an argv that runs tests; None where it runs something else, or needs a shell."""
+    for prefix in (["uv", "run"], ["poetry", "run"], ["pdm", "run"], ["hatch", "run"], ["pipenv", "run"]):
+        if words[:2] == prefix:
+            words = words[2:]
+    if words[:1] == ["pytest"] or words[:1] == ["py.test"]:
+        words = ["python3", "-m", "pytest", *words[1:]]
+    elif words[:1] == ["python"]:
+        words = ["python3", *words[1:]]
+    if len(words) > 30 or any(_SHELL.search(word) for word in words):
+        return None
+    options = tuple(word for word in words if not word.startswith("--cov"))  # a plugin that may not be there
+    return options if any(options[: len(runner)] == runner for runner in _RUNNERS) else None

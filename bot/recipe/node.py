@@ -1,0 +1,128 @@
+"""Node: package.json with the locks of npm, pnpm and yarn."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bot.recipe.recipe import Layer, Part, Read, folders_with
+
+_QUIET = "npm_config_fund=false npm_config_audit=false npm_config_update_notifier=false"
+_SETTINGS = (".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs")
+_BUILT = re.compile(r"^(\./)?(dist|lib|build|out|es|esm|cjs|umd|types)/")
+
+
+def node(files: Sequence[str], read: Read) -> Part | None:
+    """None where there is no package.json."""
+    folders = folders_with(files, ("package.json",))
+    if not folders:
+        return None
+    known = frozenset(files)
+    layers: list[Layer] = []
+    notes: list[str] = []
+    setups = []
+    for folder in folders:
+        text = read(f"{folder}package.json") or ""
+        try:
+            package = json.loads(text.lstrip("\ufeff"))
+        except (ValueError, RecursionError):
+            package = None
+        if not isinstance(package, dict):
+            notes.append(f"{folder}package.json is not a JSON object, so nothing of it was installed")
+            continue
+        if not any(
+            package.get(key) for key in ("dependencies", "devDependencies", "workspaces", "optionalDependencies")
+        ):
+            continue
+        manager = _Manager(folder, known, read, package)
+        notes += manager.notes
+        setups.append(manager.setup)
+        manifests = [path for path in files if path.startswith(folder) and _is_manifest(path)]
+        layers.append(
+            Layer(
+                name="dependencies",
+                source=f"{folder}package.json" + (f", {manager.lock}" if manager.lock else ""),
+                commands=manager.commands,
+                keyed_by=tuple(manifests),
+                programs=("node", "npm"),
+            )
+        )
+        if build := _build(folder, known, package):
+            layers.append(build)
+    sources = tuple(dict.fromkeys(source for layer in layers for source in layer.source.split(", ")))
+    return Part(language="Node", sources=sources or tuple(f"{folder}package.json" for folder in folders),
+                layers=tuple(layers), setup=" && ".join(setups), notes=tuple(notes))  # fmt: skip
+
+
+def _is_manifest(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    locks = ("package.json", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock")
+    return "node_modules/" not in path and name in (*locks, *_SETTINGS)
+
+
+class _Manager:
+    """Which package manager, and what it is told."""
+
+    def __init__(self, folder: str, known: frozenset[str], read: Read, package: dict[str, Any]) -> None:
+        self.notes: list[str] = []
+        self.lock = ""
+        at = f"cd {folder} && " if folder else ""
+        named = re.fullmatch(r"(npm|pnpm|yarn)@(\d+[\w.-]*?)(\+.*)?", str(package.get("packageManager", "")))
+        wanted = named[2] if named else ""
+        if folder + "pnpm-lock.yaml" in known or (named and named[1] == "pnpm"):
+            self.lock = self._lock(folder, known, "pnpm-lock.yaml")
+            version = wanted or _pnpm_version(read(self.lock) or "" if self.lock else "")
+            install = f"pnpm install{' --frozen-lockfile' if self.lock else ''}"
+            self.commands = _with(
+                "pnpm", f"pnpm@{version}", f"{at}{install} --ignore-scripts", f"{at}pnpm rebuild || true"
+            )
+            self.setup = f"npm install -g pnpm@{version} && {at}{install}"
+        elif folder + "yarn.lock" in known or (named and named[1] == "yarn"):
+            self.lock = self._lock(folder, known, "yarn.lock")
+            modern = folder + ".yarnrc.yml" in known or (wanted and not wanted.startswith("1."))
+            tool = f"@yarnpkg/cli-dist@{wanted or 4}" if modern else f"yarn@{wanted or 1}"
+            frozen = ("--immutable" if modern else "--frozen-lockfile") if self.lock else ""
+            install = f"yarn install {frozen}".strip()
+            if modern:  # its default is no node_modules, where Node finds nothing without yarn
+                install = f"YARN_NODE_LINKER=node-modules YARN_ENABLE_GLOBAL_CACHE=false {install}"
+            self.commands = _with("yarn", tool, at + install)
+            self.setup = f"npm install -g {tool} && {at}{install}"
+        else:
+            locks = ("package-lock.json", "npm-shrinkwrap.json")
+            self.lock = next((folder + name for name in locks if folder + name in known), "")
+            if not self.lock and any(folder + name in known for name in ("bun.lock", "bun.lockb")):
+                self.notes.append("bun's lock file is not supported: npm chose the versions")
+            verb = "ci" if self.lock else "install"
+            # Scripts of the root may need files that decide nothing here; those of dependencies run behind.
+            commands = [f"{at}{_QUIET} npm {verb} --ignore-scripts"]
+            if not self.lock or '"hasInstallScript": true' in (read(self.lock) or ""):
+                commands.append(f"{at}{_QUIET} npm rebuild || true")
+            self.commands = tuple(commands)
+            self.setup = f"{at}npm {verb}"
+
+    def _lock(self, folder: str, known: frozenset[str], name: str) -> str:
+        return folder + name if folder + name in known else ""
+
+
+def _with(program: str, package: str, *commands: str) -> tuple[str, ...]:
+    return (f"command -v {program} >/dev/null 2>&1 || {_QUIET} npm install -g {package}", *commands)
+
+
+def _pnpm_version(lock: str) -> str:
+    """The newest pnpm that writes this form of lock."""
+    found = re.search(r"^lockfileVersion:\s*['\"]?(\d+)", lock, re.MULTILINE)
+    return {"5": "7", "6": "8"}.get(found[1] if found else "", "9")
+
+
+def _build(folder: str, known: frozenset[str], package: dict[str, Any]) -> Layer | None:
+    """The package's own build, where what it exports is not in the repository."""
+    scripts = package.get("scripts")
+    if not isinstance(scripts, dict) or not isinstance(scripts.get("build"), str):
+        return None
+    text = json.dumps([package.get(key) for key in ("main", "module", "exports", "bin")])
+    targets = [target for target in re.findall(r'"([^"]+)"', text) if _BUILT.match(target)]
+    if not targets or any(folder + target.removeprefix("./") in known for target in targets):
+        return None
+    at = f"cd {folder} && " if folder else ""
+    return Layer(name="build", source=f"{folder}package.json", commands=(f"{at}npm run build",), whole_tree=True,
+                 programs=("npm",), optional=True)  # fmt: skip

@@ -1,0 +1,267 @@
+"""Carries a recipe out: each layer in a container of its own, its result an image that is cached.
+
+A layer's image is found again by the repository, the image it begins from, the layers before it, its commands and the
+content of the files that decide what these do: no repository uses what another one built.
+
+As unprivileged as package managers allow: root in the container, since they write to the system's folders, with the
+five capabilities that dpkg needs to give files owners and modes, no other, and no way to get more. Memory,
+processors, processes, log and time are bounded; there is no secret; the network is `bot.sandbox.build_network`.
+"""
+
+import hashlib
+import logging
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+from docker.types import LogConfig, Ulimit
+
+from bot.errors import BuildFailed, SandboxError
+from bot.recipe import Layer, Recipe
+from bot.recipe.advice import Mend, advise, missing, network_failed
+from bot.sandbox import docker_engine, images
+from bot.sandbox.build_network import BuildNetwork
+from bot.sanitize import redact
+from bot.sanitize.characters import strip_invisible
+from bot.settings import SandboxSettings
+
+log = logging.getLogger(__name__)
+
+_VERSION = "1"  # of what a layer's key means; another one builds everything anew
+_LIFETIME = 30 * 86_400.0  # seconds
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
+_PROCESSES = 4096
+_LOGGED = "2m"  # of a layer's output that the daemon keeps
+_TAIL = 80  # lines of it that are told
+_TAIL_CHARACTERS = 6000
+_NO_PROGRAM = 97  # exit code of build.sh
+_HERE = Path(__file__).parent
+_FOLDER = f"{images.ROOT}/build"
+HOME = f"{images.ROOT}/home"
+
+# For builds, and kept for the tests: what decides whether compiled things are compiled again.
+KEPT = {"CARGO_INCREMENTAL": "0", "CARGO_PROFILE_DEV_DEBUG": "0"}
+_ENVIRONMENT = {
+    **KEPT,
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "CI": "true",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+    "GOFLAGS": "-modcacherw",
+    # Versions that tools take from git's tags, which a checkout of one commit does not have.
+    "SETUPTOOLS_SCM_PRETEND_VERSION": "9999.0.0",
+    "PDM_BUILD_SCM_VERSION": "9999.0.0",
+    "PBR_VERSION": "9999.0.0",
+    "POETRY_DYNAMIC_VERSIONING_BYPASS": "9999.0.0",
+}
+
+_ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+
+Tell = Callable[[str], None]
+
+
+def unheard(words: str) -> None:
+    """A `Tell` that nobody listens to."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built. `repository`: whose cache of images is used. `tell` gets what is being done, for people."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    repository: str = ""
+    tell: Tell = unheard
+
+
+NOTHING = Plan()
+
+
+class Builder:
+    """One build. Blocking: used from a thread. `run`: the label by which the sandbox destroys its containers."""
+
+    def __init__(self, client: docker.APIClient, settings: SandboxSettings, base: Path, plan: Plan, run: str) -> None:
+        self._client = client
+        self._settings = settings
+        self._base = base
+        self._recipe = plan.recipe
+        self._repository = plan.repository
+        self._labels = {**docker_engine.labels("build", settings.setup_timeout + 600), docker_engine.RUN: run}
+        self._tell = plan.tell
+        self._files = images.files_of(base)
+        self._digest = images.tree_digest(base, self._files)
+        self._given = dict(word.partition("=")[::2] for word in settings.build_environment)
+        self._deadline = 0.0
+        self.notes: list[str] = []
+
+    def build(self, image_id: str, image: str) -> str:
+        """The id of the image with all layers.
+
+        Raises `BuildFailed` where the repository is at fault, `SandboxError` where something else is, which may work
+        later, and what the SDK raises. `image`: what people call the image it begins from.
+        """
+        self._deadline = time.monotonic() + self._settings.setup_timeout
+        network: BuildNetwork | None = None
+        key = hashlib.sha256(
+            "\0".join((_VERSION, self._repository, image_id, *self._settings.build_environment)).encode()
+        )
+        base_id = image_id
+        try:
+            for layer in self._recipe.layers:
+                key.update(self._content_of(layer))
+                name = f"{docker_engine.CACHE}:{key.hexdigest()[:32]}"
+                if (cached := self._cached(name)) is not None:
+                    image_id = cached
+                    continue
+                self._tell(f"building the image: {layer.name} ({layer.source})")
+                started = time.monotonic()
+                network = network or BuildNetwork(self._client, base_id, self._settings, self._labels)
+                image_id = self._layer(layer, name, image_id, image, network)
+                log.info("%s: built %s in %.1f s", self._repository, layer.name, time.monotonic() - started)
+        finally:
+            if network is not None:
+                network.close()
+        return image_id
+
+    def _content_of(self, layer: Layer) -> bytes:
+        """What decides the layer's result, beside what was before it."""
+        digest = hashlib.sha256(layer.model_dump_json(exclude={"name", "source", "optional"}).encode())
+        paths = (
+            self._files
+            if layer.whole_tree
+            else sorted({*layer.keyed_by, *images.named_files(self._base, layer.commands)})
+        )
+        digest.update(images.tree_digest(self._base, paths).encode())
+        return digest.digest()
+
+    def _cached(self, name: str) -> str | None:
+        try:
+            found = str(self._client.inspect_image(name)["Id"])
+        except docker.errors.ImageNotFound:
+            return None
+        self._client.tag(found, *name.split(":"))  # which notes the time of its last use
+        return found
+
+    def _layer(self, layer: Layer, name: str, image_id: str, image: str, network: BuildNetwork) -> str:
+        """The id of the image with this layer on top; the image as it was where an optional layer fails."""
+        container = self._client.create_container(
+            image_id,
+            entrypoint=["sh", f"{_FOLDER}/build.sh"],
+            command=[],
+            user="0:0",
+            working_dir="/",
+            labels=self._labels,
+            host_config=self._client.create_host_config(**self._options(network.mode)),
+        )["Id"]
+        below = (self._client.inspect_image(image_id)["Config"].get("Labels") or {}).get(images.TREE)
+        same = below in (None, self._digest)
+        changed = images.LONG_AGO if same else int(time.time())
+        try:
+            images.put_tree(self._client, container, self._base, self._folder(layer), changed=changed)
+            code, ended = self._run(container)
+            if ended is None and code == 0:
+                tree = {images.TREE: self._digest if same else "several"}
+                labels = {**docker_engine.labels(docker_engine.CACHED, _LIFETIME), **tree}
+                return images.commit(self._client, container, name, labels, KEPT)
+            said = self._log_of(container)
+            memory = bool(self._client.inspect_container(container)["State"]["OOMKilled"])
+        finally:
+            docker_engine.destroy(self._client, container)
+        trouble = self._trouble(layer, code, ended, said, image, memory)
+        if isinstance(trouble, SandboxError) or not layer.optional:
+            raise trouble
+        log.info("%s: %s; not needed, so the build goes on", self._repository, trouble)
+        self.notes.append(f"{layer.name} ({layer.source}) could not be built: {trouble}")
+        self._client.tag(image_id, *name.split(":"))  # not tried again before something of it changes
+        return image_id
+
+    def _options(self, network: str) -> dict[str, Any]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "network_mode": network,
+            "cap_drop": ["ALL"],
+            "cap_add": list(_CAPABILITIES),
+            "security_opt": ["no-new-privileges:true"],
+            "pids_limit": _PROCESSES,
+            "mem_limit": int(settings.build_memory),
+            "memswap_limit": int(settings.build_memory),
+            "nano_cpus": int(min(settings.build_processors, self._client.info()["NCPU"]) * 1e9),
+            "ulimits": [Ulimit(name="core", soft=0, hard=0)],
+            "init": True,
+            "ipc_mode": "private",
+            "log_config": LogConfig(type="json-file", config={"max-size": _LOGGED, "max-file": "2"}),
+        }
+        if settings.runtime:
+            options["runtime"] = settings.runtime
+        return options
+
+    def _folder(self, layer: Layer) -> Mapping[str, bytes]:
+        """What build.sh reads."""
+        environment = {**_ENVIRONMENT, **self._given}
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        return {
+            "build/build.sh": (_HERE / "build.sh").read_bytes(),
+            "build/environment": exports.encode(),
+            "build/needs": "".join(f"{program}\n" for program in layer.programs).encode(),
+            "build/commands": ("\n".join(layer.commands) + "\n").encode("utf-8", "surrogateescape"),
+            "build/files": b"".join(b"./" + path.encode("utf-8", "surrogateescape") + b"\0" for path in self._files),
+        }
+
+    def _run(self, container: str) -> tuple[int, str | None]:
+        """The exit code, and why the layer was stopped, if it was. Raises what the SDK raises."""
+        self._client.start(container)
+        seconds = max(1.0, self._deadline - time.monotonic())
+        try:
+            return int(self._client.wait(container, timeout=seconds)["StatusCode"]), None
+        except docker_engine.TROUBLE:
+            if time.monotonic() < self._deadline or not self._client.inspect_container(container)["State"]["Running"]:
+                raise
+        limit = self._settings.setup_timeout
+        self._client.kill(container)
+        return -1, f"it was stopped after {limit:.0f} s (TROOP_SANDBOX_SETUP_TIMEOUT)"
+
+    def _log_of(self, container: str) -> str:
+        """The end of its output, for logs and comments: without control characters and what looks like a secret."""
+        text = self._client.logs(container, tail=_TAIL).decode("utf-8", "replace")
+        return cleaned(text, self._given.values())
+
+    def _trouble(
+        self, layer: Layer, code: int, ended: str | None, said: str, image: str, memory: bool
+    ) -> BuildFailed | SandboxError:
+        what = f"the repository's {layer.name} ({layer.source}) can't be installed"
+        if layer.name == "setup":
+            what = "the repository's `setup` command failed" + (f" with exit code {code}" if code > 0 else "")
+        last = said.splitlines()[-1] if said else ""
+        if code == _NO_PROGRAM and last.startswith("troop: no "):
+            mend = missing(last.removeprefix("troop: no "), image)
+        elif ended:
+            mend = Mend(ended)
+        elif memory:
+            mend = Mend(f"it took more memory than {self._settings.build_memory:,} bytes (TROOP_SANDBOX_BUILD_MEMORY)")
+        elif network_failed(said):
+            return SandboxError(
+                f"a package registry can't be reached ({last[:300]}); TROOP_SANDBOX_BUILD=never uses the image as it is"
+            )
+        else:
+            mend = advise(said)
+        log.info("%s: %s: %s\n%s", self._repository, what, mend.why, said)
+        # A `setup` of the repository's own that nothing is known about is not worth repeating.
+        rest = "" if mend.instead or (layer.name == "setup" and not mend.setup) else self._recipe.setup.strip()
+        setup = " && ".join(filter(None, (mend.setup, rest)))
+        return BuildFailed(what, why=mend.why, log=said, setup=setup, image=mend.image, missing=code == _NO_PROGRAM)
+
+
+def cleaned(text: str, secrets: Iterable[str] = ()) -> str:
+    """Output of a build as it may be logged and posted."""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]  # as a terminal leaves it
+    plain = _ANSI.sub("", "\n".join(lines))
+    return redact(strip_invisible(plain, set()), [one for one in secrets if one]).strip()[-_TAIL_CHARACTERS:]

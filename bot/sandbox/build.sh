@@ -1,0 +1,44 @@
+#!/bin/sh
+# One layer of a build inside its container, as root with network, in a copy of the repository at /repo/tree, where
+# tests run later: what is installed may refer to that path.
+#
+# Read from /opt/troop/build: `environment` (shell), `needs` (programs), `commands` (shell), `files` (those of the
+# repository, NUL after each). Kept are the files that the commands made, in /opt/troop/base, and none of the
+# repository: another commit brings its own. Exit code 97 and a line `troop: no PROGRAM`: a program is not in the image.
+build=/opt/troop/build
+. $build/environment
+mkdir -p "$HOME" || exit 1
+while read -r program; do
+    if [ "$program" = pip ]; then
+        python3 -m pip --version >/dev/null 2>&1 && continue
+    elif command -v "$program" >/dev/null 2>&1; then
+        continue
+    fi
+    echo "troop: no $program"
+    exit 97
+done <$build/needs
+
+rm -rf /repo/tree && mkdir -p /repo && mv /opt/troop/base /repo/tree && cd /repo/tree || exit 1
+sh -e $build/commands </dev/null || exit
+
+cd /repo/tree && xargs -0 rm -f <$build/files || exit 1
+find . -depth -type d -exec rmdir {} + 2>/dev/null # those that are empty now
+# Each job copies what is here. Modules of Node that are too large for that are linked; links to the repository's own
+# packages stay links to the copy that is tested.
+find . -name node_modules -type d -prune | while IFS= read -r folder; do
+    [ "$(du -sk "$folder" | cut -f1)" -gt 60000 ] || continue
+    find "$folder" -maxdepth 2 -type l ! -path '*/.bin/*' | while IFS= read -r link; do
+        target=$(readlink -f "$link") || continue
+        case $target in
+        /repo/tree/*node_modules/*) ;;
+        /repo/tree/*) ln -sfn "$target" "$link" ;;
+        esac
+    done
+    linked=/opt/troop/linked/$folder
+    mkdir -p "${linked%/*}" && mv "$folder" "$linked" && ln -s "$linked" "$folder" || exit 1
+done
+rm -rf /tmp/* /var/tmp/* "$HOME/.cache/pip" "$HOME/.npm/_cacache" "$HOME/.npm/_logs" "$HOME/.cache/yarn" \
+    /var/lib/apt/lists/* /var/cache/apt/archives/*.deb $build
+cd / && mv /repo/tree /opt/troop/base || exit 1
+# Tests run as another user. Not `chmod -R`: it would copy what earlier layers hold.
+find /opt/troop \( -type d ! -perm -005 -o -type f ! -perm -004 \) -exec chmod a+rX {} +

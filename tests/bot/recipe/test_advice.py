@@ -1,0 +1,85 @@
+"""What a failing build needs, told from its log."""
+
+import pytest
+
+from bot.recipe.advice import advise, missing, network_failed
+
+
+@pytest.mark.parametrize(
+    ("log", "why", "setup"),
+    [
+        ("Error: pg_config executable not found.", "the headers of PostgreSQL are missing", "libpq-dev"),
+        ("error: command 'gcc' failed: No such file or directory", "a C compiler is missing", "build-essential"),
+        ("error: linker `cc` not found", "a C compiler is missing", "build-essential"),
+        ("sh: 1: make: not found", "a C compiler is missing", "build-essential"),
+        ("fatal error: Python.h: No such file or directory", "the headers of Python are missing", "python3-dev"),
+        ("ERROR: Cannot find command 'git' - do you have 'git' installed", "git is missing", "git"),
+        ("error: can't find Rust compiler", "a Rust compiler is missing", "cargo"),
+        ("npm ERR! code ERESOLVE", "npm finds no versions that suit each other", "npm install --legacy-peer-deps"),
+        ("npm error code EUSAGE\n`npm ci` can only install packages when", "package.json and its lock", "npm install"),
+    ],
+)  # fmt: skip
+def test_a_known_cause_has_a_line_to_try(log: str, why: str, setup: str) -> None:
+    found = advise(f"before\n{log}\nafter")
+    assert found.why.startswith(why)
+    assert setup in found.setup
+
+
+@pytest.mark.parametrize(
+    ("log", "image"),
+    [
+        ("ERROR: Package 'x' requires a different Python: 3.11.2 not in '>=3.12'", "python:3.12-slim"),
+        ("ERROR: Package 'x' requires a different Python: 3.13.0 not in '<3.11,>=3.8'", "python:3.8-slim"),
+        ("go: go.mod requires go >= 1.23 (running go 1.19; GOTOOLCHAIN=local)", "golang:1.23"),
+        ("error: package `x v1` cannot be built because it requires rustc 1.80 or newer", "rust:1.80"),
+        ("error: failed to parse lock file\ncargo: lock file version `4` was found", "rust:1"),
+    ],
+)
+def test_a_toolchain_that_is_too_old_names_an_image(log: str, image: str) -> None:
+    assert advise(log).image == image
+
+
+def test_an_unknown_cause_is_not_guessed() -> None:
+    assert advise("AssertionError") == advise("") == type(advise(""))("")
+
+
+@pytest.mark.parametrize("program", ["go", "cargo", "npm", "python3", "pip", "bundle", "mvn", "gradle", "java", "node"])
+def test_every_toolchain_that_a_recipe_wants_can_be_had(program: str) -> None:
+    found = missing(program, "plain:1")
+    assert found.why == f"the image plain:1 has no `{program}`"
+    assert found.image
+    assert found.setup.startswith("apt-get update && apt-get install -y")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution",
+        "npm ERR! network request to https://x failed, reason: getaddrinfo EAI_AGAIN x",
+        "go: y@v1: Get https://x: dial tcp: lookup x: i/o timeout",
+        "warning: spurious network error (2 tries remaining): [7] Couldn't connect to server",
+        "ERROR: HTTP error 503 while getting https://x",
+        "E: Could not connect to deb.debian.org:80",
+    ],
+)
+def test_a_registry_that_is_down(line: str) -> None:
+    assert network_failed(f"Collecting x\n{line}\nERROR: No matching distribution found for x")
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "error: command 'gcc' failed",
+        "dial tcp 10.1.2.3:443: connect: no route to host i/o timeout",
+        "curl: (7) Failed to connect to 169.254.169.254 port 80: No route to host",
+        "Connection refused\n" + "line\n" * 40,
+    ],
+)
+def test_what_is_no_failure_of_a_registry(log: str) -> None:
+    assert not network_failed(log)
+
+
+def test_a_private_address_is_named_with_the_setting() -> None:
+    found = advise("Failed to connect to 10.0.0.7 port 443: No route to host")
+    assert "10.0.0.7" in found.why
+    assert "TROOP_SANDBOX_BUILD_ALLOWED_NETWORKS" in found.why

@@ -1,0 +1,435 @@
+"""What is detected from small sets of files, language by language."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from bot.recipe import Layer, Recipe, detect
+from bot.repo_config import RepoConfig
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+[project]
+name = "mill"
+dependencies = ["attrs>=20"]
+[project.optional-dependencies]
+test = ["pytest>=7", "mill[fast]"]
+fast = ["numba"]
+docs = ["sphinx"]
+"""
+
+
+def of(files: Mapping[str, str], config: RepoConfig | None = None, *allowed: str) -> Recipe:
+    return detect(tuple(sorted(files)), files.get, config or RepoConfig(), may_use=allowed.__contains__)
+
+
+def layers(recipe: Recipe) -> dict[str, Layer]:
+    return {layer.name: layer for layer in recipe.layers}
+
+
+def commands(recipe: Recipe) -> str:
+    return "\n".join(command for layer in recipe.layers for command in layer.commands)
+
+
+# -- the order
+
+
+def test_nothing_is_done_where_nothing_is_known() -> None:
+    assert of({"README.md": "", "main.c": ""}) == Recipe()
+    assert of({}) == Recipe()
+
+
+def test_the_repositorys_setup_is_all_that_is_done() -> None:
+    found = of({"pyproject.toml": PYPROJECT}, RepoConfig(setup="make deps", image="x:1"))
+    (layer,) = found.layers
+    assert layer.commands == ("(\nmake deps\n) || exit $?",)
+    assert layer.whole_tree
+    assert found.image == "x:1"
+    assert found.found == "`setup` in .troop.toml"
+    assert of({"pyproject.toml": PYPROJECT}, RepoConfig(setup="true")).layers == ()
+
+
+def test_a_development_container_comes_before_the_manifests() -> None:
+    text = """// for Codespaces
+    {
+        "image": "python:3.12", /* pinned */
+        "features": {"ghcr.io/devcontainers/features/node:1": {},},
+        "onCreateCommand": ["pip", "install", "a b"],
+        "postCreateCommand": {"one": "pip install //x", "two": "cd ${containerWorkspaceFolder}/web && npm ci"},
+    }"""
+    files = {".devcontainer/devcontainer.json": text, "pyproject.toml": PYPROJECT}
+    found = of(files, None, "python:3.12")
+    (layer,) = found.layers
+    assert layer.commands == ("(\npip install 'a b'\n)", "(\npip install //x\n)", "(\ncd ./web && npm ci\n)")
+    assert found.image == "python:3.12"
+    (note,) = found.notes
+    assert "features are not supported" in note
+    assert "features/node:1" in note
+    other = of(files)
+    assert "attrs>=20" in commands(other)
+    assert other.image == ""
+    assert "python:3.12, which this server does not allow" in other.notes[-1]
+
+
+@pytest.mark.parametrize("place", ["devcontainer.json", ".devcontainer.json", ".devcontainer/devcontainer.json"])
+def test_every_place_of_a_devcontainer(place: str) -> None:
+    assert of({place: '{"postCreateCommand": "make"}'}).found == f"a development container ({place})"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", "null", '{"image": ', "{" * 100_000])
+def test_a_devcontainer_that_can_not_be_read_is_a_note(text: str) -> None:
+    found = of({"devcontainer.json": text, "go.mod": "module x\n"})
+    assert "devcontainer.json is not used" in found.notes[0]
+    assert "Go (go.mod)" in found.found
+
+
+def test_a_dockerfile_that_a_devcontainer_names_is_carried_out() -> None:
+    dockerfile = """# syntax=docker/dockerfile:1
+FROM --platform=linux/amd64 debian:12
+ARG VERSION=3
+ENV A=1 B="two words"
+ENV OLD a value
+WORKDIR /src
+COPY requirements.txt tools/ ./
+RUN apt-get update && \\
+    apt-get install -y make
+RUN ["pip", "install", "x y"]
+USER nobody
+CMD ["bash"]
+"""
+    files = {".devcontainer/devcontainer.json": '{"build": {"dockerfile": "Dockerfile", "context": ".."}}',
+             ".devcontainer/Dockerfile": dockerfile}  # fmt: skip
+    (layer,) = of(files, None, "debian:12").layers
+    assert layer.source == ".devcontainer/Dockerfile"
+    said = "\n".join(layer.commands)
+    assert "export VERSION=3" in said
+    assert 'export B="two words"' in said
+    assert "export OLD='a value'" in said
+    assert "mkdir -p /src && cd /src" in said
+    assert '"$root"/requirements.txt "$root"/tools/' in said
+    assert "( apt-get update &&      apt-get install -y make )" in said
+    assert "pip install 'x y'" in said
+    assert "nobody" not in said
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "why"),
+    [
+        ("FROM a AS b\nFROM c\n", "several stages"),
+        ("FROM $BASE\n", "build argument"),
+        ("FROM a\nCOPY --from=b x y\n", "from elsewhere"),
+        ("FROM a\nADD https://x/y z\n", "from elsewhere"),
+        ("FROM a\nSHELL [\"powershell\"]\n", "SHELL"),
+        ("FROM a\nRUN <<EOF\nx\nEOF\n", "here-document"),
+        ("RUN x\n", "no FROM"),
+    ],
+)  # fmt: skip
+def test_a_dockerfile_that_is_not_carried_out_says_why(dockerfile: str, why: str) -> None:
+    files = {"devcontainer.json": '{"build": {"dockerfile": "Dockerfile"}}', "Dockerfile": dockerfile}
+    assert why in of(files, None, "a").notes[0]
+
+
+def test_a_dockerfile_outside_of_the_repository_is_none() -> None:
+    assert of({"devcontainer.json": '{"build": {"dockerfile": "../../etc/passwd"}}'}).layers == ()
+
+
+# -- Python
+
+
+def test_python_installs_dependencies_by_manifest_then_the_project() -> None:
+    found = of({"pyproject.toml": PYPROJECT, "src/mill/__init__.py": "", "tests/test_mill.py": ""})
+    dependencies, project = found.layers
+    assert "'attrs>=20' 'pytest>=7' numba" in dependencies.commands[0]
+    assert "sphinx" not in commands(found)
+    assert dependencies.keyed_by == ("pyproject.toml",)
+    assert not dependencies.whole_tree
+    assert project.commands == ("python3 -m pip install --no-deps -e '.[test]'",)
+    assert not project.whole_tree
+    assert project.words == ("src/mill", "tests"), "another package means another install"
+    assert found.found == "Python (pyproject.toml)"
+    assert found.setup == "python3 -m pip install -e '.[test]'"
+
+
+def test_a_setup_py_may_do_anything_so_the_whole_tree_decides() -> None:
+    text = "from setuptools import setup\nsetup(name='mill', extras_require={'testing': ['pytest'], 'docs': []})\n"
+    found = of({"setup.py": text, "mill.py": "", "test_mill.py": ""})
+    (project,) = [layer for layer in found.layers if layer.name == "project"]
+    assert project.commands == ("python3 -m pip install -e '.[testing]'",)
+    assert project.whole_tree
+
+
+def test_dependency_groups_include_one_another() -> None:
+    text = """
+[project]
+name = "mill"
+dependencies = []
+[dependency-groups]
+test = ["pytest", {include-group = "types"}]
+types = ["mypy", {include-group = "test"}]
+docs = ["sphinx"]
+"""
+    found = of({"pyproject.toml": text, "tests/test_a.py": ""})
+    assert "pytest mypy >" in commands(found)
+    assert "project" not in layers(found), "a list of dependencies without a build system can't be installed"
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('[tool.uv]\ndev-dependencies = ["pytest>=8"]', "pytest>=8"),
+        ('[tool.pdm.dev-dependencies]\ntest = ["pytest>=8"]', "pytest>=8"),
+        ('[tool.hatch.envs.default]\ndependencies = ["pytest>=8"]', "pytest>=8"),
+        ('[tool.hatch.envs.hatch-test]\nextra-dependencies = ["pytest>=8"]', "pytest>=8"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.dev-dependencies]\npytest = "^8.1"', "pytest>=8.1,<9"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.group.test.dependencies]\npytest = "~8.1"', "pytest>=8.1,<8.2"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\na = {version = "*", extras = ["b"]}', "a[b]"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\na = {git = "https://h/a", rev = "1"}',
+         "a @ git+https://h/a@1"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\na = "^0.0.3"', "a>=0.0.3,<0.0.4"),
+        ('[tool.poetry]\nname = "x"\n[tool.poetry.dependencies]\na = "1.2.3"', "a==1.2.3"),
+    ],
+)  # fmt: skip
+def test_the_tools_of_python(table: str, expected: str) -> None:
+    assert expected in commands(of({"pyproject.toml": table, "a.py": ""}))
+
+
+def test_requirement_files_for_tests_and_what_they_name() -> None:
+    files = {
+        "requirements.txt": "-r requirements/base.txt\nattrs\n",
+        "requirements/base.txt": "idna\n",
+        "requirements/docs.txt": "sphinx\n",
+        "requirements/lint.txt": "ruff\n",
+        "requirements-test.txt": "-c constraints.txt\npytest\n",
+        "constraints.txt": "pytest==8\n",
+        "app.py": "",
+        "tests/test_app.py": "",
+    }
+    found = of(files)
+    (dependencies,) = found.layers
+    (command,) = dependencies.commands
+    assert command == "python3 -m pip install -r requirements.txt -r requirements-test.txt"
+    assert {"requirements/base.txt", "constraints.txt"} <= set(dependencies.keyed_by)
+
+
+def test_a_requirement_file_that_installs_the_project_is_for_the_project() -> None:
+    files = {"requirements-dev.txt": "-e .\npytest\n", "setup.py": "", "mill.py": ""}
+    found = of(files)
+    assert "dependencies" not in layers(found)
+    assert "python3 -m pip install -r requirements-dev.txt" in layers(found)["project"].commands
+    assert layers(found)["project"].whole_tree
+
+
+@pytest.mark.parametrize(
+    ("name", "lock"),
+    [
+        ("uv.lock", '[[package]]\nname = "attrs"\nversion = "23.2.0"\nsource = { registry = "https://x" }\n'
+                    '[[package]]\nname = "mill"\nversion = "1"\nsource = { editable = "." }\n'),
+        ("poetry.lock", '[[package]]\nname = "attrs"\nversion = "23.2.0"\n[package.source]\ntype = "legacy"\n'
+                        '[[package]]\nname = "mine"\nversion = "1"\n[package.source]\ntype = "git"\nurl = "x"\n'),
+        ("pdm.lock", '[[package]]\nname = "attrs"\nversion = "23.2.0"\n'
+                     '[[package]]\nname = "y"\nversion = "1"\npath = "y"'),
+        ("pylock.toml", '[[packages]]\nname = "attrs"\nversion = "23.2.0"\n'),
+        ("Pipfile.lock", '{"default": {"attrs": {"version": "==23.2.0"}, "local": {"path": "."}}}'),
+    ],
+)  # fmt: skip
+def test_locks_pin_the_versions(name: str, lock: str) -> None:
+    found = of({"pyproject.toml": PYPROJECT, name: lock, "mill.py": ""})
+    dependencies = layers(found)["dependencies"]
+    assert dependencies.commands[1] == "printf '%s\\n' attrs==23.2.0 > /tmp/troop-constraints.txt"
+    assert "-c /tmp/troop-constraints.txt" in dependencies.commands[2]
+    assert name in dependencies.keyed_by
+    assert found.found == f"Python (pyproject.toml, {name})"
+
+
+def test_a_lock_with_several_versions_of_a_package_pins_none_of_them() -> None:
+    lock = "".join(f'[[package]]\nname = "attrs"\nversion = "{n}"\n' for n in (22, 23))
+    assert "attrs==" not in commands(of({"pyproject.toml": PYPROJECT, "poetry.lock": lock, "a.py": ""}))
+
+
+@pytest.mark.parametrize("lock", ["", "[[package", "{", "[1]", "package = 3", "[[package]]\nname = 1"])
+def test_a_lock_that_can_not_be_read_pins_nothing(lock: str) -> None:
+    for name in ("uv.lock", "Pipfile.lock"):
+        assert "constraints" not in commands(of({"pyproject.toml": PYPROJECT, name: lock, "a.py": ""}))
+
+
+def test_setup_cfg_tox_and_pipfile() -> None:
+    cfg = "[metadata]\nname = mill\n[options]\ninstall_requires =\n    attrs\n"
+    cfg += "[options.extras_require]\ntests =\n    pytest\n"
+    found = of({"setup.cfg": cfg, "mill/__init__.py": ""})
+    assert "attrs pytest >" in commands(found)
+    assert "--no-deps -e '.[tests]'" in commands(found)
+    tox = (
+        "[testenv]\ndeps =\n    pytest  # runs them\n    py38: old\n    {env:X}\n    -r other.txt\ncommands = pytest\n"
+    )
+    assert "printf '%s\\n' pytest >" in commands(of({"tox.ini": tox, "a.py": ""}))
+    pipfile = '[packages]\nattrs = "*"\n[dev-packages]\npytest = ">=7"\n'
+    assert "attrs 'pytest>=7' >" in commands(of({"Pipfile": pipfile, "a.py": ""}))
+
+
+def test_tests_without_any_manifest_get_pytest_where_it_can_be_had() -> None:
+    (layer,) = of({"mill/num.py": "", "tests/test_num.py": ""}).layers
+    assert layer.optional
+    assert layer.commands == ("python3 -c 'import pytest' 2>/dev/null || python3 -m pip install pytest",)
+
+
+def test_a_byte_order_mark_and_a_broken_manifest() -> None:
+    assert "attrs>=20" in commands(of({"pyproject.toml": "\ufeff" + PYPROJECT, "a.py": ""}))
+    found = of({"pyproject.toml": "[project", "a.py": ""})
+    assert "pyproject.toml is not TOML" in found.notes[0]
+    hostile = '[project]\nname = "a"\ndependencies = ["x\\n-e .", "--index-url evil", "; rm -rf /", 3]\n'
+    assert "evil" not in commands(of({"pyproject.toml": hostile, "a.py": ""}))
+
+
+def test_a_monorepo_is_built_folder_by_folder() -> None:
+    files = {f"packages/{name}/pyproject.toml": PYPROJECT.replace("mill", name) for name in ("a", "b")}
+    found = of({**files, "packages/a/src/apkg/__init__.py": "", "examples/x/pyproject.toml": PYPROJECT})
+    said = commands(found)
+    assert "-e './packages/a[test]'" in said
+    assert "-e './packages/b[test]'" in said
+    assert "examples" not in said
+
+
+# -- Node
+
+
+def package(**more: object) -> str:
+    return json.dumps({"name": "x", "dependencies": {"left-pad": "1"}, **more})
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"package-lock.json": "{}"}, "npm ci --ignore-scripts"),
+        ({"npm-shrinkwrap.json": "{}"}, "npm ci --ignore-scripts"),
+        ({}, "npm install --ignore-scripts"),
+        ({"pnpm-lock.yaml": "lockfileVersion: '9.0'"}, "npm install -g pnpm@9"),
+        ({"pnpm-lock.yaml": "lockfileVersion: '6.0'"}, "npm install -g pnpm@8"),
+        ({"pnpm-lock.yaml": ""}, "pnpm install --frozen-lockfile --ignore-scripts"),
+        ({"yarn.lock": ""}, "yarn install --frozen-lockfile"),
+        ({"yarn.lock": "", ".yarnrc.yml": ""}, "yarn install --immutable"),
+    ],
+)
+def test_the_package_managers_of_node(files: dict[str, str], expected: str) -> None:
+    found = of({"package.json": package(), "index.js": "", **files})
+    assert expected in commands(found)
+    assert set(files) <= set(found.layers[0].keyed_by)
+    assert found.layers[0].programs == ("node", "npm")
+
+
+def test_the_manager_that_package_json_names() -> None:
+    named = package(packageManager="pnpm@8.15.1+sha256.00")
+    assert "install -g pnpm@8.15.1\n" in commands(of({"package.json": named, "a.js": ""}))
+
+
+def test_a_package_without_dependencies_needs_nothing() -> None:
+    assert of({"package.json": '{"scripts": {"test": "node --test"}}', "a.js": ""}).layers == ()
+    assert "is not a JSON object" in of({"package.json": "[", "a.js": ""}).notes[0]
+
+
+def test_workspaces_are_keyed_by_all_their_manifests() -> None:
+    files = {"package.json": package(workspaces=["packages/*"]), "packages/a/package.json": package(), "a.ts": ""}
+    assert set(of(files).layers[0].keyed_by) == {"package.json", "packages/a/package.json"}
+
+
+def test_a_package_that_exports_what_it_builds_is_built() -> None:
+    text = package(main="./dist/index.js", scripts={"build": "tsc"})
+    build = layers(of({"package.json": text, "src/index.ts": ""}))["build"]
+    assert build.commands == ("npm run build",)
+    assert build.optional
+    assert build.whole_tree
+    assert "build" not in layers(of({"package.json": text, "dist/index.js": ""}))
+
+
+# -- others
+
+
+def test_go_downloads_and_compiles() -> None:
+    found = of({"go.mod": "module x\nrequire y v1.0.0\n", "go.sum": "", "main.go": ""})
+    assert layers(found)["dependencies"].commands == ("go mod download",)
+    assert layers(found)["dependencies"].keyed_by == ("go.mod", "go.sum")
+    assert layers(found)["compiled packages"].optional
+    assert found.tests == (("go", "test", "./..."),)
+    vendored = of({"go.mod": "module x\nrequire y v1.0.0\n", "vendor/modules.txt": "", "main.go": ""})
+    assert "download" not in commands(vendored)
+    nested = of({"api/go.mod": "module x\nrequire y v1.0.0\n", "api/main.go": ""})
+    assert "cd api/ && go mod download" in commands(nested)
+
+
+def test_rust_fetches_what_is_locked() -> None:
+    assert "cargo fetch --locked" in commands(of({"Cargo.toml": "", "Cargo.lock": "", "src/lib.rs": ""}))
+    assert "--locked" not in commands(of({"Cargo.toml": "", "src/lib.rs": ""}))
+
+
+def test_ruby_and_java() -> None:
+    ruby = of({"Gemfile": "gem 'rspec'", "Gemfile.lock": "", "lib/a.rb": "", "a.gemspec": ""})
+    assert "BUNDLE_FROZEN=true bundle install" in commands(ruby)
+    assert ruby.tests == (("bundle", "exec", "rspec"),)
+    assert "a.gemspec" in ruby.layers[0].keyed_by
+    maven = of({"pom.xml": "", "sub/pom.xml": "", "A.java": ""})
+    assert maven.layers[0].keyed_by == ("pom.xml", "sub/pom.xml")
+    assert maven.tests == (("mvn", "-o", "-B", "-q", "test"),)
+    assert "sh ./mvnw" in commands(of({"pom.xml": "", "mvnw": "", "A.java": ""}))
+    gradle = of({"build.gradle.kts": "", "gradlew": "", "gradle/libs.versions.toml": "", "A.kt": ""})
+    assert "sh ./gradlew --no-daemon -q testClasses" in commands(gradle)
+    assert "gradle/libs.versions.toml" in gradle.layers[0].keyed_by
+
+
+def test_a_lesser_language_must_not_stop_the_build() -> None:
+    files = {"pyproject.toml": PYPROJECT, "a.py": "", "b.py": "", "package.json": package(), "docs.js": ""}
+    found = of(files)
+    by_source = {layer.source: layer.optional for layer in found.layers}
+    assert by_source == {"pyproject.toml": False, "package.json": True}
+    assert found.found == "Python (pyproject.toml); Node (package.json)"
+    assert found.setup.startswith("python3 -m pip install")
+
+
+# -- hints of CI
+
+
+WORKFLOW = """
+on: [push]
+jobs:
+  test:
+    strategy:
+      matrix:
+        python-version: ["3.11", "3.12"]
+    steps:
+      - uses: actions/checkout@v4
+      - run: sudo apt-get install -y libpq-dev $EXTRA
+      - run: |
+          pip install -r requirements/ci-only.txt
+          pip install -e .[fast,absent]
+          poetry run pytest --cov=mill \\
+            tests/unit
+      - run: pytest tests | tee log
+      - run: npm test
+        working-directory: web
+"""
+
+
+def test_what_ci_installs_and_how_it_runs_the_tests() -> None:
+    files = {"pyproject.toml": PYPROJECT, "requirements/ci-only.txt": "flaky\n", "mill/__init__.py": "",
+             ".github/workflows/ci.yml": WORKFLOW, ".github/workflows/release.yml": "run: x"}  # fmt: skip
+    found = of(files)
+    assert "-e '.[test,fast]'" in commands(found)
+    assert "-r requirements/ci-only.txt" in commands(found)
+    assert found.tests == (("python3", "-m", "pytest", "tests/unit"),)
+    assert found.found.endswith("; hints in .github/workflows/ci.yml")
+    assert found.setup.startswith("apt-get update && apt-get install -y --no-install-recommends libpq-dev && python3")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "jobs: 3", "jobs: {a: 3}", "jobs: {a: {steps: 3}}", "jobs: {a: {steps: [3, {run: 'x \"'}]}}", "- a\n: b"],
+)
+def test_a_workflow_that_can_not_be_read_tells_nothing(text: str) -> None:
+    files = {"pyproject.toml": PYPROJECT, "a.py": "", ".github/workflows/ci.yml": text}
+    assert of(files).found == "Python (pyproject.toml)"
+
+
+def test_a_bomb_of_aliases_is_not_opened() -> None:
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n}\n  [{', '.join(f'*a{n - 1}' for _ in range(9))}]" for n in range(1, 12)]
+    files = {"go.mod": "module x\n", "a.go": "", ".github/workflows/ci.yml": "\n".join(lines)}
+    assert of(files).tests == (("go", "test", "./..."),)

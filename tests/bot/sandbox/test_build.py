@@ -1,0 +1,359 @@
+"""Images built by recipes on a real Docker Engine: layers, their cache, what a build may do, and how it fails."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from bot.errors import BuildFailed, SandboxError
+from bot.recipe import Layer, Recipe, detect
+from bot.repo_config import RepoConfig
+from bot.sandbox import docker_engine, images, owner
+from bot.sandbox.build import Plan, cleaned
+from bot.sandbox.pool import DockerSandbox
+from bot.settings import SandboxSettings
+from tests.bot.sandbox.behaviour import LONG, command, make_tree
+from tests.patience import PATIENCE
+from tests.services_docker import docker_address, sandbox_image
+
+pytestmark = pytest.mark.service
+__all__ = ["docker_address", "sandbox_image"]
+
+
+def settings(image: str, **others: Any) -> SandboxSettings:
+    return SandboxSettings(
+        kind="docker", image=image, concurrency=1, memory="256m", pids=64, setup_timeout=PATIENCE, **others
+    )
+
+
+@pytest.fixture
+def client(docker_address: str) -> Iterator[docker.APIClient]:
+    """A client; the images that the test built are removed."""
+    client = docker_engine.connect()
+    before = built(client)
+    yield client
+    for name in built(client) - before:
+        client.remove_image(name)
+    client.close()
+
+
+def built(client: docker.APIClient) -> set[str]:
+    names = {name for image in client.images() for name in image.get("RepoTags") or ()}
+    return {name for name in names if name.startswith(f"{docker_engine.CACHE}:")}
+
+
+def setup(line: str) -> Recipe:
+    return detect((), lambda path: None, RepoConfig(setup=line))
+
+
+@pytest.fixture
+def repository() -> str:
+    """A name that no other test uses."""
+    return f"octo/{os.urandom(8).hex()}"
+
+
+async def seen(
+    image: str, source: Path, recipe: Recipe, repository: str, script: str = "cat built.txt", **others: Any
+) -> str:
+    """What the script prints in a sandbox with the recipe's image."""
+    sandbox = await DockerSandbox.open(settings(image, **others), source, plan=Plan(recipe, repository))
+    try:
+        return (await sandbox.run(command("sh", "-c", script))).output
+    finally:
+        await sandbox.close()
+
+
+UNIQUE = "cat /proc/sys/kernel/random/uuid > built.txt"
+
+
+async def test_a_build_runs_once_and_what_it_makes_is_in_every_copy(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "gone.py").write_text("")
+    (source / "needed.txt").write_text("1")
+    layer = Layer(name="things", source="needed.txt", commands=(UNIQUE, "mkdir -p made && touch made/x"),
+                  keyed_by=("needed.txt",))  # fmt: skip
+    recipe = Recipe(layers=(layer,))
+    first = await seen(sandbox_image, source, recipe, repository)
+    (source / "gone.py").unlink()
+    (source / "new.txt").write_text("new")
+    again = await seen(sandbox_image, source, recipe, repository, "cat built.txt; ls made gone.py new.txt 2>&1")
+    assert again.startswith(first), "another commit with the same manifests"
+    assert "\nx\n" in again
+    assert "\nnew.txt\n" in again
+    assert "cannot access 'gone.py'" in again, "no file of the commit that the image was built with"
+    (source / "needed.txt").write_text("2")
+    assert await seen(sandbox_image, source, recipe, repository) != first
+
+
+async def test_a_setup_command_is_keyed_by_the_whole_tree_and_by_the_repository(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    """Attack 34: what setup runs is changed, or prepared by another repository."""
+    source = make_tree(tmp_path / "tree")
+    (source / "install.sh").write_text(". ./deep.sh\n")
+    (source / "deep.sh").write_text(UNIQUE)
+    recipe = setup("sh install.sh")
+    first = await seen(sandbox_image, source, recipe, repository)
+    assert await seen(sandbox_image, source, recipe, repository) == first
+    assert await seen(sandbox_image, source, recipe, f"{repository}2") != first
+    (source / "deep.sh").write_text(f"{UNIQUE} # changed")
+    assert await seen(sandbox_image, source, recipe, repository) != first
+
+
+async def test_layers_are_cached_one_by_one(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "lock").write_text("1")
+    lower = Layer(name="lower", source="lock", commands=("cat /proc/sys/kernel/random/uuid > lower.txt",),
+                  keyed_by=("lock",))  # fmt: skip
+    upper = Layer(name="upper", source="all", commands=("cat /proc/sys/kernel/random/uuid > upper.txt",),
+                  whole_tree=True)  # fmt: skip
+    recipe = Recipe(layers=(lower, upper))
+    show = "cat lower.txt upper.txt"
+    one = (await seen(sandbox_image, source, recipe, repository, show)).split()
+    (source / "code.py").write_text("")
+    two = (await seen(sandbox_image, source, recipe, repository, show)).split()
+    assert one[0] == two[0]
+    assert one[1] != two[1]
+
+
+async def test_what_a_build_may_do(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack 34: capabilities, environment, routes to private addresses. Nothing is sent to any of them."""
+    monkeypatch.setenv("A_CANARY", "canary-of-the-environment")
+    source = make_tree(tmp_path / "tree")
+    look = "(env; grep -E 'CapEff|NoNewPrivs|CapBnd' /proc/self/status; cat /proc/net/route; pwd; id -u) > built.txt"
+    said = await seen(
+        sandbox_image, source, setup(look), repository, "cat built.txt; env", build_environment=("MIRROR=its-value",)
+    )
+    assert "canary" not in said
+    assert said.count("MIRROR=its-value") == 1, "in the build, not in the tests"
+    bits = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "SETGID": 6, "SETUID": 7}
+    mask = sum(1 << bit for bit in bits.values())
+    assert re.search(rf"CapEff:\s*{mask:016x}", said)
+    assert re.search(rf"CapBnd:\s*{mask:016x}", said)
+    assert re.search(r"NoNewPrivs:\s*1", said)
+    assert "/repo/tree\n0\n" in said
+    routes = [line.split() for line in said.splitlines() if re.match(r"\S+\s+[0-9A-F]{8}\s+[0-9A-F]{8}\s", line)]
+    rejected = {(row[1], row[7]) for row in routes if int(row[3], 16) & 0x200}
+    for wanted in (
+        ("0000000A", "000000FF"),
+        ("000010AC", "0000F0FF"),
+        ("0000A8C0", "0000FFFF"),
+        ("0000FEA9", "0000FFFF"),
+    ):
+        assert wanted in rejected
+    (default,) = [row for row in routes if row[1] == "00000000"]
+    for row in routes:
+        if row not in ([default]) and not int(row[3], 16) & 0x200:
+            assert row[7] == "FFFFFFFF", "only single name servers are reachable besides"
+
+
+async def test_the_options_of_a_builds_containers(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    create = docker.APIClient.create_container
+
+    def watched(self: docker.APIClient, *args: Any, **more: Any) -> Any:
+        answer = create(self, *args, **more)
+        made.append(self.inspect_container(answer["Id"]))
+        return answer
+
+    monkeypatch.setattr(docker.APIClient, "create_container", watched)
+    await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(UNIQUE), repository, build_memory="300m")
+    (host,) = [one["HostConfig"] for one in made if "/opt/troop/build/build.sh" in (one["Config"]["Entrypoint"] or [])]
+    wanted = {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "PidsLimit": 4096,
+        "Memory": 300 << 20,
+        "MemorySwap": 300 << 20,
+        "Init": True,
+        "IpcMode": "private",
+        "LogConfig": {"Type": "json-file", "Config": {"max-file": "2", "max-size": "2m"}},
+        "Binds": None,
+        "Privileged": False,
+    }
+    assert {name: host[name] for name in wanted} == wanted
+    assert host["NanoCpus"] > 0
+    assert host["NetworkMode"].startswith("container:")
+    (guard,) = [one["HostConfig"] for one in made if one["HostConfig"]["CapAdd"] in (["NET_ADMIN"], ["CAP_NET_ADMIN"])]
+    assert guard["ReadonlyRootfs"]
+    assert not client.containers(all=True, filters={"label": "troop=build"})
+
+
+async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    with pytest.raises(BuildFailed) as caught:
+        await seen(sandbox_image, source, setup("echo \x1b[31mgcc: not found >&2; exit 3"), repository)
+    failure = caught.value
+    assert "exit code 3" in failure.what
+    assert failure.log == "gcc: not found"
+    assert failure.setup.startswith("apt-get update && apt-get install -y --no-install-recommends build-essential && ")
+    with pytest.raises(BuildFailed, match=r"`setup` command failed with exit code 4"):
+        await seen(sandbox_image, source, setup("true && (exit 4)"), repository)
+    slow = settings(sandbox_image).model_copy(update={"setup_timeout": 1.0})
+    with pytest.raises(BuildFailed, match="stopped after 1 s"):
+        await DockerSandbox.open(slow, source, plan=Plan(setup(f"sleep {LONG}"), repository))
+    gems = Recipe(layers=(Layer(name="gems", source="Gemfile", commands=("true",), programs=("bundle",)),))
+    with pytest.raises(BuildFailed, match=f"the image {sandbox_image} has no `bundle`") as caught:
+        await seen(sandbox_image, source, gems, repository)
+    assert caught.value.missing
+    assert caught.value.image == "ruby:3"
+    eat = "python3 -c 'kept = [bytearray(b\"x\" * (1 << 22)) for _ in range(1000)]'"
+    with pytest.raises(BuildFailed, match="took more memory"):
+        await seen(sandbox_image, source, setup(eat), repository, build_memory="100m")
+    assert not client.containers(all=True, filters={"label": "troop=build"})
+
+
+async def test_a_registry_that_is_down_is_no_fault_of_the_repository(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    pip = "python3 -m pip install --retries 1 --index-url http://127.0.0.1:1/simple attrs"
+    with pytest.raises(SandboxError, match="a package registry can't be reached"):
+        await seen(sandbox_image, source, setup(pip), repository)
+
+
+async def test_an_optional_layer_that_fails_is_left_out_and_not_tried_again(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    told: list[str] = []
+    layers = (
+        Layer(name="first", source="a", commands=(UNIQUE,)),
+        Layer(name="extra", source="b", commands=("echo no such thing; exit 1",), optional=True),
+    )
+    for _ in range(2):
+        sandbox = await DockerSandbox.open(
+            settings(sandbox_image), source, plan=Plan(Recipe(layers=layers), repository, told.append)
+        )
+        assert (await sandbox.run(command("test", "-s", "built.txt"))).passed
+        await sandbox.close()
+    assert told == ["building the image: first (a)", "building the image: extra (b)"]
+
+
+async def test_compiled_things_are_older_than_another_commits_files(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    """Compilers go by times: what was built from one commit must never pass for built from another."""
+    source = make_tree(tmp_path / "tree")
+    (source / "a.c").write_text("1")
+    recipe = Recipe(layers=(Layer(name="objects", source="a", commands=("touch a.o",)),))
+    newer = "[ a.o -nt a.c ] && echo fresh || echo stale"
+    assert await seen(sandbox_image, source, recipe, repository, newer) == "fresh\n"
+    (source / "a.c").write_text("2")
+    os.utime(source / "a.c", (0, 0))
+    assert await seen(sandbox_image, source, recipe, repository, newer) == "stale\n"
+
+
+async def test_the_home_of_the_build_is_the_home_of_the_tests(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    line = "mkdir -p ~/.cache/x ~/.local/bin && echo kept > ~/.cache/x/y && cp /bin/true ~/.local/bin/mine"
+    said = await seen(
+        sandbox_image, make_tree(tmp_path / "tree"), setup(line), repository,
+        "cat ~/.cache/x/y && touch ~/.cache/x/z && mine && echo ran; rm ~/.cache/x/y; cat /opt/troop/home/.cache/x/y",
+    )  # fmt: skip
+    assert said == "kept\nran\nkept\n"
+
+
+# -- what a killed worker left
+
+
+def gone_process() -> str:
+    """The label of a process of this machine that has ended."""
+    boot, namespace, _, _, container, made = owner.this().split()
+    return f"{boot} {namespace} {os.getpid()} 1 {container} {made}"
+
+
+async def test_fault_what_a_killed_worker_left_is_swept(sandbox_image: str, client: docker.APIClient) -> None:
+    labels = docker_engine.labels("sandbox", 3600)
+    left = client.create_container(sandbox_image, ["true"], labels={**labels, docker_engine.OWNER: gone_process()})[
+        "Id"
+    ]
+    ours = client.create_container(sandbox_image, ["true"], labels=labels)["Id"]
+    for purpose in ("tree", docker_engine.CACHED):
+        marks = {**docker_engine.labels(purpose, 3600), docker_engine.OWNER: gone_process()}
+        images.commit(client, ours, f"troop-build:{purpose}-{os.getpid()}", marks)
+    try:
+        assert docker_engine.sweep(client) >= 2
+        there = {container["Id"] for container in client.containers(all=True)}
+        assert left not in there
+        assert ours in there
+        assert f"troop-build:tree-{os.getpid()}" not in built(client), "the tree of a run that is gone"
+        assert f"troop-build:setup-{os.getpid()}" in built(client), "the cache outlives its maker"
+    finally:
+        client.remove_container(ours)
+
+
+def test_the_cache_is_bounded_by_last_use(
+    sandbox_image: str, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_engine, "_IN_USE", -1.0)
+    monkeypatch.setattr(docker_engine, "CACHE", "troop-build-test")  # not the cache of this machine
+    monkeypatch.setattr(docker_engine, "CACHED", "setup-test")
+    container = client.create_container(
+        sandbox_image, entrypoint=["sh", "-c", "head -c 3000000 /dev/urandom > /kept"], command=[]
+    )["Id"]
+    client.start(container)
+    assert client.wait(container)["StatusCode"] == 0
+    names = [f"troop-build-test:{n}" for n in range(3)]
+    try:
+        for name in names:
+            images.commit(client, container, name, {**docker_engine.labels("setup-test", 600), "n": name})
+        client.tag(names[0], *names[0].split(":"))  # used last
+        assert docker_engine.sweep_cache(client, 7_000_000) == 1
+        left = {name for image in client.images() for name in image.get("RepoTags") or ()}
+        assert names[0] in left
+        assert names[1] not in left
+        assert names[2] in left
+    finally:
+        client.remove_container(container)
+        for name in names:
+            if client.images(name):
+                client.remove_image(name)
+
+
+# -- without Docker
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\x1b[31mred\x1b[0m\n", "red"),
+        ("progress 1\rprogress 2\n", "progress 2"),
+        ("a\u202eb\x00c", "abc"),
+        ("token ghp_0123456789abcdef0123", "token [redacted]"),
+        ("see https://user:pass-word@host/simple", "see https://[redacted]@host/simple"),
+        ("its value: opensesame", "its value: [redacted]"),
+        ("\x1b]0;title\x07text", "text"),
+    ],
+)
+def test_the_log_of_a_build_is_cleaned(text: str, expected: str) -> None:
+    assert cleaned(text, ["opensesame"]) == expected
+
+
+def test_a_process_is_known_to_be_gone_only_where_that_is_certain() -> None:
+    def nobody(container: str) -> float | None:
+        raise AssertionError(container)
+
+    assert not owner.is_gone(owner.this(), nobody)
+    assert owner.is_gone(gone_process(), nobody)
+    assert not owner.is_gone("", nobody)
+    assert not owner.is_gone("another-boot pid:[1] 1 1 - 100", nobody), "perhaps another machine with the same daemon"
+    inside = "another-boot pid:[1] 1 1 0123456789ab 100"
+    assert owner.is_gone(inside, lambda name: None)
+    assert owner.is_gone(inside, lambda name: 500.0), "the container was started again since"
+    assert not owner.is_gone(inside, lambda name: 50.0)
