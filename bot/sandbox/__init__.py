@@ -32,8 +32,8 @@ async def open_sandbox(
 
     `config`: the repository's, of which `scripts` are used. `plan`: how its image is built (Docker only).
     `server`: strangers' issues are worked on, so the process sandbox is refused. `venv_of`: the person's own checkout,
-    whose `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it). `notice`
-    gets what the operator should know.
+    whose `.venv/bin` comes first on the process sandbox's PATH (default: `tree`, which may be a clone without it).
+    `notice` gets what the operator should know.
 
     Raises `SandboxUnavailable` where there is no such sandbox here, `SandboxError` where it fails, and `BuildFailed`
     where what the repository needs can't be installed.
