@@ -1,9 +1,7 @@
 """A model whose replies are stored in the run's journal, so that a resumed run does not pay for them again."""
 
-import hashlib
-import json
-
 from bot.contracts import Journal, Model
+from bot.llm.transcript import SHOWN, PromptWriter, digest_of
 from bot.records import ModelCall, Reply
 
 
@@ -30,20 +28,25 @@ class ModelLayer:
 
 
 class JournaledModel(ModelLayer):
-    """Stores replies in the journal and returns a stored one instead of calling. Failed replies are not stored."""
+    """Stores replies in the journal and returns a stored one instead of calling. Failed replies are not stored.
+
+    Prompts are stored, too, of the conversations that people are shown.
+    """
 
     def __init__(self, model: Model, journal: Journal) -> None:
         super().__init__(model)
         self._journal = journal
+        self._prompts = PromptWriter(journal)
 
     async def reply(self, call: ModelCall) -> Reply:
         # With the digest, a resumed run that asks something else under the same key is not given the old reply.
-        digest = hashlib.sha256(json.dumps([m.model_dump() for m in call.messages]).encode()).hexdigest()[:12]
-        key = f"model/{call.key}/{digest}"
+        key = f"model/{call.key}/{digest_of(call.messages)}"
         stored = await self._journal.get(key)
         if stored is not None:
             return Reply.model_validate_json(stored)
         reply = await self._model.reply(call)
         if not reply.failed:
+            if call.key.startswith(SHOWN):
+                await self._prompts.store(call.messages)
             await self._journal.put(key, reply.model_dump_json())
         return reply
