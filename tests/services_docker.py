@@ -18,6 +18,12 @@ from bot.sandbox import docker_engine
 from tests.patience import PATIENCE, until
 
 IMAGE = "troop-test-base:latest"
+TOOLCHAINS = "troop-test-toolchains:latest"  # with those of Debian for Node, Go and Rust
+_INSTALL = (
+    "apt-get update -qq && DEBIAN_FRONTEND=noninteractive "
+    "apt-get install -y -qq --no-install-recommends golang-go cargo nodejs npm >/dev/null && "
+    "rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb"
+)
 _ROOT = Path(__file__).parent.parent
 
 
@@ -88,3 +94,24 @@ def sandbox_image(docker_address: str) -> str:
     if trouble := make_image():
         _missing(f"the base image can't be made: {trouble}")
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def toolchain_image(sandbox_image: str) -> str:
+    """The name of an image with Python, Node, Go and Rust, made here where it is not there, in a minute or two."""
+    client = docker_engine.connect()
+    try:
+        if client.images(TOOLCHAINS):
+            return TOOLCHAINS
+        container = client.create_container(sandbox_image, entrypoint=["sh", "-c", _INSTALL], command=[])["Id"]
+        try:
+            client.start(container)
+            if client.wait(container, timeout=5 * PATIENCE)["StatusCode"] != 0:
+                _missing(f"the toolchains can't be installed: {client.logs(container, tail=5).decode()}")
+            repository, tag = TOOLCHAINS.split(":")
+            client.commit(container, repository=repository, tag=tag)
+        finally:
+            client.remove_container(container, force=True)
+    finally:
+        client.close()
+    return TOOLCHAINS
