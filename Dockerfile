@@ -1,11 +1,10 @@
-# One image for every role: `troop serve`, `troop work`, `troop engine`.
+# Three images: `--target bot` has `troop serve` and `troop work` without torch, `engine-cpu` and `engine-cuda` have all
+# commands, and serve a model. Compose builds what its profile needs.
 # BASE is any Debian-like image with Python 3.11 to 3.13; machines that can't pull make one with deploy/make-base-image.sh.
 ARG BASE=python:3.11-slim
 
-# The wheels stay in this stage: every COPY is a layer, and a local build of torch has 200 MB.
-FROM ${BASE} AS build
-# No build sees a GPU, so `auto` means `cpu`; an image for GPUs says `cuda`. See deploy/README.md.
-ARG TORCH=auto
+# -- what each build begins with: the wheels stay out of the images, since every COPY is a layer
+FROM ${BASE} AS sources
 # Another index than PyPI.
 ARG PIP_INDEX_URL
 # Wheels in deploy/wheels/ go before an index's.
@@ -14,23 +13,68 @@ WORKDIR /src
 COPY deploy/install.py deploy/install.py
 COPY deploy/locks/ deploy/locks/
 COPY deploy/wheels/ deploy/wheels/
-RUN python3 deploy/install.py --venv /opt/troop --torch "${TORCH}" run
+
+FROM ${BASE} AS runtime
+ARG VERSION=dev
+LABEL org.opencontainers.image.title="Troop" org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/troop/bin:$PATH
+RUN command -v git >/dev/null || (apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*)
+# Not root: the worker reaches Docker through its socket's group, which compose adds. A volume takes these owners over.
+RUN useradd --create-home --uid 10000 troop \
+    && mkdir -p /data /cache /secrets && chown troop /data /cache /secrets && chmod 700 /secrets
+USER troop
+WORKDIR /data
+ENV TROOP_WORK_DIR=/data/work TROOP_SECRETS_DIR=/secrets XDG_CACHE_HOME=/cache \
+    TROOP_MODEL_CACHE=/cache/models HF_HOME=/cache/huggingface
+ENTRYPOINT ["troop"]
+
+# -- bot
+FROM sources AS build-bot
+RUN python3 deploy/install.py --venv /opt/troop bot
+COPY pyproject.toml README.md LICENSE ./
+COPY bot/ bot/
+COPY engine/ engine/
+COPY kernels/ kernels/
+# Of the engine nothing but its name: no torch, no model.
+RUN rm -rf engine/checkpoints && python3 deploy/install.py --venv /opt/troop --project packed --compile
+
+FROM runtime AS bot
+COPY --from=build-bot /opt/troop /opt/troop
+EXPOSE 8000
+CMD ["serve", "--host", "0.0.0.0"]
+
+# -- engine-cpu
+FROM sources AS build-engine-cpu
+RUN python3 deploy/install.py --venv /opt/troop --torch cpu run
 COPY pyproject.toml README.md LICENSE ./
 COPY bot/ bot/
 COPY engine/ engine/
 COPY kernels/ kernels/
 RUN python3 deploy/install.py --venv /opt/troop --project packed --compile
 
-FROM ${BASE}
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/troop/bin:$PATH
-RUN command -v git >/dev/null || (apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*)
-COPY --from=build /opt/troop /opt/troop
+FROM runtime AS engine-cpu
+COPY --from=build-engine-cpu /opt/troop /opt/troop
+EXPOSE 8100
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8100/health', timeout=5)"]
+CMD ["engine", "--host", "0.0.0.0", "--port", "8100"]
 
-# Not root: the worker reaches Docker through its socket's group, which compose adds.
-RUN useradd --create-home --uid 10000 troop && mkdir -p /data && chown troop /data
-USER troop
-WORKDIR /data
-ENV TROOP_WORK_DIR=/data/work
-EXPOSE 8000 8100
-ENTRYPOINT ["troop"]
-CMD ["serve", "--host", "0.0.0.0"]
+# -- engine-cuda
+FROM sources AS build-engine-cuda
+RUN python3 deploy/install.py --venv /opt/troop --torch cuda run
+COPY pyproject.toml README.md LICENSE ./
+COPY bot/ bot/
+COPY engine/ engine/
+COPY kernels/ kernels/
+RUN python3 deploy/install.py --venv /opt/troop --project packed --compile
+
+FROM runtime AS engine-cuda
+COPY --from=build-engine-cuda /opt/troop /opt/troop
+EXPOSE 8100
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8100/health', timeout=5)"]
+CMD ["engine", "--host", "0.0.0.0", "--port", "8100"]
+
+# Without a target.
+FROM bot

@@ -8,6 +8,7 @@ One resolution covers everything, every Python from 3.11 on and every platform, 
 then split, so that nobody downloads what they don't need:
 
 - `run.txt`: what the command needs, with the extra `postgres`; all but torch.
+- `bot.txt`: what of it the GitHub side and the solver need, without the engine: the image `bot`.
 - `dev.txt`: what every other extra but `bench` adds to it.
 - `build.txt`, `bench.txt`: the tools that build llama.cpp, and llama.cpp.
 - `torch.txt`: torch as PyPI has it, with the CUDA libraries that it demands on Linux.
@@ -30,6 +31,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("cmake", "ninja", "scikit-build-core")  # llama-cpp-python's, which it doesn't pin
 TOOLS = ("pip", "uv")
 RUN_EXTRAS = ("postgres",)
+ENGINE = ("gguf", "llguidance", "safetensors", "torch", "transformers")  # what `bot` never imports
 CUDA = re.compile(r"(torch|triton|(nvidia|cuda)-.*)==")  # torch and what only its CUDA build demands
 HEADER = "# Made by deploy/lock.py; see there. `make lock` makes it anew.\n"
 CPU_HEADER = f"""\
@@ -92,6 +94,7 @@ def lock_all(folder: Path, upgrade: bool) -> dict[str, str]:
         return blocks(compile_lock(folder, requirements, "--constraint", str(everywhere)))
 
     with_torch = part(torch)
+    bot = part("\n".join(without_engine()))
     run = {name: text for name, text in part(project(*RUN_EXTRAS) + torch).items() if not CUDA.match(name)}
     build = part("\n".join(BUILD_TOOLS))
     extras = [name for name in optional_extras() if name != "bench"]
@@ -99,6 +102,7 @@ def lock_all(folder: Path, upgrade: bool) -> dict[str, str]:
     bench = {name: text for name, text in part(project("bench")).items() if name not in run and not CUDA.match(name)}
     parts = {
         "run.txt": run,
+        "bot.txt": bot,
         "dev.txt": dev,
         "build.txt": build,
         "bench.txt": bench,
@@ -119,6 +123,18 @@ def optional_extras() -> list[str]:
 
     with (ROOT / "pyproject.toml").open("rb") as file:
         return sorted(tomllib.load(file)["project"]["optional-dependencies"])
+
+
+def without_engine() -> list[str]:
+    """What pyproject.toml demands, with `RUN_EXTRAS`, but for `ENGINE`, and with what builds the wheel."""
+    import tomllib
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    demanded = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for extra in RUN_EXTRAS:
+        demanded += project["project"]["optional-dependencies"][extra]
+    return [one for one in demanded if re.split(r"[^A-Za-z0-9_-]", one)[0] not in ENGINE]
 
 
 def main() -> None:

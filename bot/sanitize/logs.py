@@ -2,8 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict
 
 from bot.sanitize.redact import plain_forms, redact
+from bot.settings import Settings
 
 
 class RedactingFormatter(logging.Formatter):
@@ -25,3 +30,41 @@ def redact_logs(secrets: Sequence[str]) -> None:
     """Have every handler of the root logger redact from now on."""
     for handler in logging.getLogger().handlers:
         handler.setFormatter(RedactingFormatter(handler.formatter or logging.Formatter(), secrets))
+
+
+def configure_logs(settings: Settings) -> None:
+    """How a service logs: every delivery and run, whatever the console's level; without secrets; as JSON where asked.
+
+    In JSON the lines of one delivery, run or command have its id in `delivery`, `run` or `command`.
+    """
+    logging.getLogger("bot").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    secrets = settings.secrets()
+    if settings.log_format == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(json_formatter(secrets))
+    else:
+        redact_logs(secrets)
+
+
+def json_formatter(secrets: Sequence[str]) -> logging.Formatter:
+    """One JSON object a line: `timestamp`, `level`, `logger`, `event`, `exception`, and the ids that are bound."""
+
+    def redacted(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        # Before it is JSON, in which a key of several lines looks different.
+        return {name: redact(value, secrets) if isinstance(value, str) else value for name, value in event.items()}
+
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redacted,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+    )

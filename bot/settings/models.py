@@ -244,6 +244,8 @@ class Settings(BaseSettings):
     """Address to listen on."""
     port: int = Field(8000, ge=1, le=65_535)
     """Port to listen on."""
+    log_format: Literal["text", "json"] = "text"
+    """Of a server's log: lines for people, or JSON with the ids of deliveries and runs."""
     pages: bool = False
     """Serve the status pages to everybody, not to this machine alone."""
     workers: int = Field(2, gt=0)

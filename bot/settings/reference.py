@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ByteSize, SecretStr
 
 from bot.settings.models import Settings
-from bot.settings.sources import OF_COMPOSE, PREFIX, Variable, shown, variables
+from bot.settings.sources import OF_COMPOSE, OF_ENGINE, PREFIX, Variable, shown, variables
 
 _HEAD = """\
 # Settings
@@ -30,6 +30,8 @@ def markdown() -> str:
         parts.append(f"\n## {_title(part)}\n\n" + "".join(_table(list(found))))
     ours = ", ".join(f"`{PREFIX}{name}`" for name in OF_COMPOSE)
     parts.append(f"\n## Read by deploy/compose.yaml alone\n\n{ours}; see [deploy/README.md](../deploy/README.md).\n")
+    engine = ", ".join(f"`{PREFIX}{name}`" for name in OF_ENGINE)
+    parts.append(f"\n## Read by `troop engine` alone\n\n{engine}; see `troop engine --help`.\n")
     return "".join(parts)
 
 

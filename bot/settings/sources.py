@@ -19,8 +19,12 @@ from bot.settings.models import Settings
 PREFIX = "TROOP_"
 DOTENV = Path(".env")
 
-# What deploy/compose.yaml reads of the same file; Troop itself does not.
-OF_COMPOSE = ("BIND", "BASE_IMAGE", "ENV_FILE", "IMAGE", "KEY", "REDIS_IMAGE", "TORCH", "VERSION")
+# What deploy/compose.yaml reads of the same file, and `troop engine` of the environment; `bot` itself does not.
+OF_COMPOSE = (
+    *("BASE_IMAGE", "BIND", "CADDY_IMAGE", "DOCKER_HOST", "DOCKER_SOCKET", "DOMAIN", "ENGINE_IMAGE", "ENV_FILE"),
+    *("IMAGE", "MODELS", "POSTGRES_IMAGE", "REDIS_IMAGE", "SECRETS", "VERSION"),
+)
+OF_ENGINE = ("ENGINE_API_KEY", "ENGINE_CALIBRATION", "MODEL_CACHE", "NATIVE_KERNELS")
 # Kubernetes gives each container such variables of a Service that is called `troop` (enableServiceLinks).
 _OF_KUBERNETES = re.compile(r"TROOP_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_\w+)?)")
 _NEAR = 0.6  # of 1: how much alike two names are of which one may be meant for the other
@@ -112,7 +116,7 @@ def misspelt() -> tuple[str, ...]:
 
 def _known() -> frozenset[str]:
     """All names that may be set, in capitals."""
-    names = {f"{PREFIX}{name}" for name in OF_COMPOSE}
+    names = {f"{PREFIX}{name}" for name in (*OF_COMPOSE, *OF_ENGINE)}
     for variable in variables():
         names.add(variable.name)
         if variable.has_file:

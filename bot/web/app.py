@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from structlog.contextvars import bound_contextvars
 
 from bot.contracts import Dispatcher
 from bot.errors import SettingsError, StoreUnavailable
@@ -97,6 +98,10 @@ class Webhook:
 
     async def post(self, request: Request) -> Response:
         """Verify, decide, store, enqueue, answer."""
+        with bound_contextvars(delivery=_line(request.headers.get("x-github-delivery", ""))[:100]):
+            return await self._post(request)
+
+    async def _post(self, request: Request) -> Response:
         started = time.perf_counter()
         if "x-hub-signature-256" not in request.headers:  # no body is read for a stranger
             return self._refuse(Refusal(status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret"))

@@ -17,7 +17,7 @@ from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
 from bot.preflight import Readiness, checks, examine, fetch_image, start_refused
-from bot.sanitize.logs import redact_logs
+from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.web.app import create_app
@@ -75,7 +75,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
 
     `again` reads the settings again, after `/setup` has written those that were missing.
     """
-    logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every delivery, whatever the console's level
+    configure_logs(settings)
     works = not settings.redis_url
     with contextlib.ExitStack() as stack:
         listening: socket.socket | None = None
@@ -84,7 +84,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
             await run_setup(settings, listening)
             settings = again().model_copy(update={"host": settings.host, "port": settings.port})
         settings = checked(settings, works=works)
-        redact_logs(settings.secrets())
+        configure_logs(settings)
         listening = listening or stack.enter_context(_listen(settings.host, settings.port))
         start_refused(await examine(settings, works=works))
         store = await asyncio.to_thread(Store.from_settings, settings)

@@ -1,15 +1,19 @@
 """`troop work`: builds a worker and runs it on the Redis queue."""
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
 from bot.preflight import examine, fetch_image, start_refused
-from bot.sanitize.logs import redact_logs
+from bot.preflight.services import endpoint
+from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.worker.executor import Service
@@ -28,7 +32,10 @@ def build_worker(settings: Settings, store: Store, *, local: bool = False, watch
     return Worker(store, callbacks, lease_seconds=settings.lease_seconds)
 
 
-SETUP_SECONDS = 2.0  # between two looks whether `/setup` has made an App
+SETUP_SECONDS = 2.0  # between two looks whether `/setup` has made an App, or the model endpoint answers
+ENDPOINT_SECONDS = 900.0  # that jobs wait for the model endpoint at start: an engine loads its model meanwhile
+BEAT_SECONDS = 10.0
+ALIVE = Path(tempfile.gettempdir()) / "troop-worker-alive"  # touched while the event loop runs; compose looks at it
 
 
 async def run_worker(settings: Settings, again: Callable[[], Settings] | None = None) -> None:
@@ -36,20 +43,30 @@ async def run_worker(settings: Settings, again: Callable[[], Settings] | None = 
 
     `again` reads the settings again, while `/setup` of `troop serve` has not written those that are missing.
     """
-    logging.getLogger("bot").setLevel(logging.INFO)  # a service logs every run, whatever the console's level
+    configure_logs(settings)
+    async with _beating():
+        await _work(await _configured(settings, again))
+
+
+async def _configured(settings: Settings, again: Callable[[], Settings] | None) -> Settings:
+    """The settings, once there is an App in them. Raises `SettingsError`."""
     if again is not None and needs_setup(settings):
         log.warning("there is no App yet: waiting for /setup of `troop serve` to make one")
         while needs_setup(settings):
             await asyncio.sleep(SETUP_SECONDS)
             settings = again()
-    settings = checked(settings, receives=False)
+    return checked(settings, receives=False)
+
+
+async def _work(settings: Settings) -> None:
     if not settings.redis_url:
         raise SettingsError(
             "TROOP_REDIS_URL is empty: set it, or run `troop serve` alone, which then works without Redis"
         )
-    redact_logs(settings.secrets())
+    configure_logs(settings)
     start_refused(await examine(settings, works=True))
     fetch_image(settings.sandbox)
+    await _endpoint_answers(settings)
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -62,3 +79,35 @@ async def run_worker(settings: Settings, again: Callable[[], Settings] | None = 
         await serve(worker, dispatcher, sweeper, stop)
     finally:
         await asyncio.to_thread(store.close)
+
+
+async def _endpoint_answers(settings: Settings) -> None:
+    """Wait until it does, for a while: a run that finds no model fails."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + ENDPOINT_SECONDS
+    told = False
+    while trouble := [one.words for one in await endpoint(settings) if one.level == "missing"]:
+        if loop.time() >= until:
+            log.error("runs are taken although %s", "; ".join(trouble))
+            return
+        if not told:
+            log.warning("waiting: %s", "; ".join(trouble))
+            told = True
+        await asyncio.sleep(SETUP_SECONDS)
+    if told:
+        log.info("the model endpoint answers")
+
+
+@contextlib.asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    async def beat() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                ALIVE.touch()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    beating = asyncio.create_task(beat(), name="beat")
+    try:
+        yield
+    finally:
+        beating.cancel()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from structlog.contextvars import bound_contextvars
 from tenacity import (
     AsyncRetrying,
     before_sleep_log,
@@ -149,7 +150,8 @@ class Worker:
             return None
         try:
             job = parse(job_id)
-            return await (self._handle_run(job.id) if job.kind == RUN else self._handle_command(job.id))
+            with bound_contextvars(**{job.kind: job.id}):
+                return await (self._handle_run(job.id) if job.kind == RUN else self._handle_command(job.id))
         except LeaseLost as error:
             log.warning("%s stops without writing: %s", job_id, error)
         except StoreUnavailable as error:
@@ -267,6 +269,8 @@ class Worker:
         if command is None:
             return None
         held = (command.id, command.attempt)
+        what = f"command {command.id} ({command.command.name}) of {command.repository}#{command.issue_number}"
+        log.info("%s: attempt %d", what, command.attempt)
         try:
             done = await under_lease(
                 self._callbacks.execute_command(command),
@@ -294,6 +298,7 @@ class Worker:
             log.error("command %d (%s) failed", command.id, command.command.name, exc_info=error)
             done = Executed(note=self._callbacks.words(reason(cause)))
         await self._persist(self._store.finish_command, *held, done.note)
+        log.info("%s: done", what)
         return done.following
 
     # -- both

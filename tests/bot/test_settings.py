@@ -11,7 +11,7 @@ from bot.errors import SettingsError
 from bot.settings import ModelSettings, Settings, misspelt, read_settings, unknown_variables
 from bot.settings.files import SECRETS
 from bot.settings.reference import markdown
-from bot.settings.sources import origins, variables
+from bot.settings.sources import OF_COMPOSE, OF_ENGINE, origins, variables
 
 BOT = Path(__file__).parents[2] / "bot"
 PARTS = ("main", "relevance", "solver", "sandbox")
@@ -119,6 +119,17 @@ def test_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TROOP_PORT", "TROOP_SANDBOX_KIND", "TROOP_SANDBOX_IMAG", "TROOP_TOKEN_BUDGET"):
         monkeypatch.setenv(name, "1")
     assert unknown_variables() == ("TROOP_SANDBOX_IMAG", "TROOP_TOKEN_BUDGET")
+
+
+def test_variables_of_the_engine_and_of_compose_are_known() -> None:
+    root = BOT.parent
+    sources = [path for part in ("engine", "kernels") for path in (root / part).rglob("*.py")]
+    of_engine = {name for path in sources for name in re.findall(r'"TROOP_([A-Z_]+)"', path.read_text())}
+    assert of_engine == set(OF_ENGINE)
+    compose = "".join((root / "deploy" / name).read_text() for name in ("compose.yaml", "env.example"))
+    used = {f"TROOP_{name}" for name in re.findall(r"TROOP_([A-Z_]+)", compose)}
+    assert not used - {variable.name for variable in variables()} - {f"TROOP_{name}" for name in OF_COMPOSE}
+    assert {f"TROOP_{name}" for name in OF_COMPOSE} <= used
 
 
 # -- who we are, and what must not be told -----------------------------------------------------------------------
