@@ -206,7 +206,7 @@ async def run_setup(settings: Settings, listening: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, server_header=False, proxy_headers=False)
     )
-    log.warning("there is no App yet: open %s", setup.url)
+    log.warning("there is no App yet: open %s (or the same at %s)", setup.url, settings.public_url)
     # uvicorn closes what it is given; whoever connects meanwhile is served by what comes next.
     await server.serve(sockets=[listening.dup()])
     if setup.app is None:

@@ -1,7 +1,8 @@
-"""The image and deploy/compose.yaml on a real Docker Engine: a signed delivery to the stack ends in a pull request."""
+"""The images and deploy/compose.yaml on a real Docker Engine: /setup makes an App, a label becomes a pull request."""
 
+import html
 import os
-import secrets
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.github.server import make_key
 from tests.integration.scenario import BODY, FILES, REPOSITORY, TITLE
 from tests.services import free_port
 from tests.services_docker import docker_address, sandbox_image
@@ -23,7 +23,7 @@ __all__ = ["docker_address", "sandbox_image"]
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-IMAGE, REDIS = "troop-test:latest", "troop-test-redis:latest"
+IMAGE, ENGINE, REDIS = "troop-test", "troop-test-engine", "troop-test-redis:latest"
 
 
 def run(*argv: str, **more: Any) -> str:
@@ -57,15 +57,10 @@ def stack(
     assert found.returncode == 0 or "No matching distribution found" in found.stderr, found.stderr
     run("docker", "build", "--quiet", "--build-arg", f"BASE={sandbox_image}", "--tag", REDIS,
         "--file", str(HERE / "redis.Dockerfile"), str(HERE))  # fmt: skip
-    key = folder / "app.pem"
-    key.write_text(make_key()[0])
-    key.chmod(0o644)
-    secret, port = secrets.token_hex(16), free_port()
+    port, web_port = free_port(), free_port()
     settings = {
-        "TROOP_APP_ID": "1",
-        "TROOP_WEBHOOK_SECRET": secret,
+        "TROOP_PUBLIC_URL": "http://web:8000",  # where GitHub reaches it
         "TROOP_GITHUB_URL": "http://github:9000/api/v3",
-        "TROOP_GITHUB_WEB_URL": "http://github:9000",
         "TROOP_GITHUB_WRITE_SECONDS": "0",
         "TROOP_SANDBOX_IMAGE": sandbox_image,
         "TROOP_SOLVER_TRAJECTORIES": "4",
@@ -75,26 +70,28 @@ def stack(
     environment = os.environ | {
         "TROOP_ENV_FILE": str(folder / "env"),
         "TROOP_IMAGE": IMAGE,
+        "TROOP_ENGINE_IMAGE": ENGINE,
         "TROOP_BASE_IMAGE": sandbox_image,
         "TROOP_REDIS_IMAGE": REDIS,
-        "TROOP_KEY": str(key),
-        "TROOP_PORT": str(free_port()),
+        "TROOP_PORT": str(web_port),
+        "COMPOSE_PROFILES": "cpu",
         "DOCKER_GID": str(socket.stat().st_gid),
         "TESTS_ROOT": str(ROOT / "tests"),
-        "TEST_SECRET": secret,
         "TEST_GITHUB_PORT": str(port),
         "COMPOSE_PROJECT_NAME": f"trooptest{os.getpid()}",
         "DOCKER_BUILDKIT": "0",
         "COMPOSE_DOCKER_CLI_BUILD": "0",
     }
     call = [*compose, "-f", "deploy/compose.yaml", "-f", "tests/integration/compose.test.yaml"]
-    run(*call, "build", "web", env=environment)
+    run(*call, "build", "web", "engine-cpu", env=environment)
     try:
         run(*call, "up", "--detach", env=environment)
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: httpx.get(url, timeout=5).status_code == 200, 60)
-        web = f"http://127.0.0.1:{environment['TROOP_PORT']}"
-        wait_for(lambda: httpx.get(f"{web}/ready", timeout=5).status_code == 200, 60)
+        web = f"http://127.0.0.1:{web_port}"
+        wait_for(lambda: httpx.get(f"{web}/livez", timeout=5).status_code == 200, 60)
+        set_up(web, url, run(*call, "logs", "web", env=environment))
+        wait_for(lambda: httpx.get(f"{web}/ready", timeout=30).status_code == 200, 60)
         yield url
     finally:
         logs = subprocess.run(
@@ -103,6 +100,27 @@ def stack(
         print(logs.stdout)  # shown where the test failed
         down = [*call, "down", "--volumes", "--timeout", "5"]
         subprocess.run(down, cwd=ROOT, env=environment, capture_output=True, check=False)
+
+
+def set_up(web: str, github: str, log: str) -> None:
+    """What a person's browser does at /setup; it reaches the test GitHub by this machine's port."""
+    token = re.search(r"/setup\?token=([\w-]+)", log)
+    assert token, log[-3000:]
+    page = httpx.get(f"{web}/setup", params={"token": token[1]}, timeout=30)
+    action, manifest = (
+        re.search(r'action="([^"]*)"', page.text),
+        re.search(r'name="manifest" value="([^"]*)"', page.text),
+    )
+    assert action
+    assert manifest
+    fields = {"manifest": html.unescape(manifest[1]), "organization": ""}
+    there = httpx.post(f"{web}{html.unescape(action[1])}", data=fields, timeout=30)
+    assert there.status_code == 307, there.text
+    path = there.headers["location"].removeprefix("http://github:9000")
+    back = httpx.post(f"{github}{path}", data=fields, timeout=30)
+    assert back.status_code == 302, back.text
+    done = httpx.get(back.headers["location"], timeout=60)
+    assert "The webhook was tried, and arrives." in done.text, done.text
 
 
 def wait_for(condition: Any, seconds: float) -> None:
