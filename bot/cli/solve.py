@@ -158,6 +158,7 @@ def as_object(report: Report) -> dict[str, object]:
                 "cluster": standings[i].cluster,
                 "size": standings[i].size,
                 "disqualified": candidate.disqualified,
+                "fails_own_test": ballot.fails_own(i),
                 "regressions": list(standings[i].regressions),
                 "trajectories": list(candidate.trajectories),
             }

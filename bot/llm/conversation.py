@@ -52,6 +52,11 @@ class Conversation:
         self.repeats = False  # whether the last reply equals an earlier one: the model does not correct itself
 
     @property
+    def window(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        return self._model.context_window
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         return tuple(self._messages)
 

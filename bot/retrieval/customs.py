@@ -31,15 +31,17 @@ _ON_CODE = re.compile(
 _CUT = "[... the rest is left out ...]"
 
 
-def customs(checkout: Checkout, shown: Sequence[str] = ()) -> tuple[SourceFile, ...]:
+def customs(checkout: Checkout, shown: Sequence[str] = (), most: int = _ALL) -> tuple[SourceFile, ...]:
     """The files as a prompt may hold them: of the root, and those named AGENTS.md or CLAUDE.md above a `shown` file.
+
+    At most so many characters of all, and never more than 6,000.
 
     Blocks: run it in a thread.
     """
     above = {str(folder) for path in shown for folder in PurePosixPath(path).parents}
     found = [path for path in checkout.files if _is_one(path, above)]
     files: list[SourceFile] = []
-    left = _ALL
+    left = min(_ALL, most)
     for path in sorted(found, key=_order):
         text = escaped(clean(_beginning(Path(checkout.root) / path)).text.strip())
         if not text or any(text == file.text for file in files):  # CLAUDE.md is often a copy of AGENTS.md

@@ -177,14 +177,8 @@ class ProcessSandbox:
         environment |= named
         if provable := script_command.provable(argv, place):
             nonce = secrets.token_hex(16)
-            argv = (
-                provable[0],
-                f"{root}/test/.runner.py",
-                "{report}",
-                f"{root}/test/.changed",
-                import_path,
-                *provable[1],
-            )
+            beside = f"{root}/test"
+            argv = (provable[0], f"{beside}/.runner.py", "{report}", f"{beside}/.changed", import_path, *provable[1])
         if not argv:
             return None
         if argv[0] in ("python3", "python"):

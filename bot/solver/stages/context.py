@@ -78,7 +78,7 @@ async def build_context(
     relevant = [s for s in summaries if s.relevant or s.path in kept]
     if not relevant:
         relevant = [Summary(path=path, relevant=True) for path in order if path in likely]
-    asked = await asyncio.to_thread(customs, checkout, [s.path for s in relevant]) if solver.shows_customs else ()
+    asked = await _customs(checkout, [s.path for s in relevant], main, solver)
     empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment, customs=asked)
     budget = await _budget(empty, main, solver)
     if len(relevant) > 1 and not await _fits(
@@ -165,6 +165,14 @@ def merged(rankings: Sequence[Sequence[str]], paths: Sequence[str]) -> dict[str,
 
 
 # -- the budget ------------------------------------------------------------------------------------------------------
+
+
+async def _customs(
+    checkout: Checkout, paths: Sequence[str], model: Model, solver: ResolvedSolver
+) -> tuple[SourceFile, ...]:
+    """What the repository asks of its contributors, in a sixteenth of the window at most."""
+    characters = model.context_window // 4 if solver.shows_customs else 0
+    return await asyncio.to_thread(customs, checkout, paths, characters) if characters else ()
 
 
 async def _budget(empty: Sequence[Message], model: Model, solver: ResolvedSolver) -> int:

@@ -85,7 +85,7 @@ class Looking:
     def seen(self) -> tuple[Look, ...]:
         """What was shown, the last that fits what another conversation may begin with."""
         kept: list[Look] = []
-        room = _HANDED_ON
+        room = min(_HANDED_ON, self._conversation.window // 5)
         for look in reversed(self._seen):
             room -= len(look.command) + len(look.output) + 40
             if room < 0:
