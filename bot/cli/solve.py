@@ -144,6 +144,7 @@ def as_object(report: Report) -> dict[str, object]:
     `number` is how the reason calls a candidate."""
     verdict, ballot = report.verdict, report.verdict.ballot
     standings = {standing.candidate: standing for standing in verdict.standings}
+    struck = {one.test: one.reason for one in verdict.struck}
     usage = report.usage.model_dump() | {"seconds": round(report.wall_seconds, 3)}
     return {
         "outcome": verdict.outcome.value,
@@ -161,12 +162,13 @@ def as_object(report: Report) -> dict[str, object]:
                 "fails_own_test": ballot.fails_own(i),
                 "regressions": list(standings[i].regressions),
                 "trajectories": list(candidate.trajectories),
+                "parents": list(candidate.parents),
             }
             for i, candidate in enumerate(ballot.candidates)
         ],
         "tests": [
-            {"script": test.text, "fails_on_base": fails, "path": test.path}
-            for test, fails in zip(ballot.tests, ballot.fails_on_base, strict=True)
+            {"script": test.text, "fails_on_base": ballot.base[t] is False, "path": test.path, "struck": struck.get(t)}
+            for t, test in enumerate(ballot.tests)
         ],
         "matrix": [list(row) for row in ballot.cells],
         "usage": usage

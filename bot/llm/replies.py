@@ -114,6 +114,16 @@ def parse_choice_turn(reply: Reply) -> Turn | Problem:
     )
 
 
+def parse_deliberation_turn(reply: Reply) -> Turn | Problem:
+    """For a selection that may write patches, too: a test, a choice, or edits."""
+    return _turn(
+        reply,
+        wants=("choose", "test", "edit"),
+        missing="no <choose> or <test> found\nWrite <choose>NUMBER</choose>, <choose>none</choose>, <test>, <edit>, "
+        "<wrong test=...> or <show>.",
+    )
+
+
 # -- the reader ------------------------------------------------------------------------------------------------------
 
 

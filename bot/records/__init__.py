@@ -26,6 +26,7 @@ from bot.records.vote import (
     Report,
     Rule,
     Standing,
+    Struck,
     Verdict,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "SandboxJob",
     "SourceFile",
     "Standing",
+    "Struck",
     "Summary",
     "Test",
     "Trajectory",

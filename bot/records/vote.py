@@ -17,13 +17,15 @@ class Candidate(Record):
     """A distinct patch, with the trajectories that ended in it."""
 
     patch: Patch
-    trajectories: tuple[int, ...]  # empty for an external patch
+    trajectories: tuple[int, ...]  # empty for an external patch, and for one that the selection wrote
     tests: tuple[int, ...] = ()  # indices of the tests that its own trajectories wrote
     disqualified: str = ""  # why it lost its votes, e.g. `changes conftest.py`
+    parents: tuple[int, ...] = ()  # of one that the selection wrote: the candidates that it is made of
 
     @property
     def samples(self) -> int:
-        return max(1, len(self.trajectories))
+        """Independent samples that ended in it: one for an external patch, none for one that the selection wrote."""
+        return 0 if self.parents else max(1, len(self.trajectories))
 
 
 class Ballot(Record):
@@ -37,6 +39,7 @@ class Ballot(Record):
     base: tuple[bool | None, ...]  # whether test t passes on the base commit
     cells: tuple[tuple[bool | None, ...], ...]
     authors: tuple[tuple[int, ...], ...] = ()  # the trajectories that ended with test t; empty: not known
+    struck: tuple[int, ...] = ()  # tests that lost their votes in the selection; `Verdict.struck` says why
     # The distinct executions behind the matrix, each with the end of its output alone, and for each pair the index of
     # its own. Empty in reports of earlier versions.
     executions: tuple[Execution, ...] = ()
@@ -45,8 +48,8 @@ class Ballot(Record):
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:
-        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed."""
-        return tuple(passed is False for passed in self.base)
+        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed, and is not struck."""
+        return tuple(passed is False and t not in self.struck for t, passed in enumerate(self.base))
 
     @property
     def voting(self) -> tuple[int, ...]:
@@ -161,6 +164,14 @@ class Choice(Record):
     passed: tuple[tuple[bool | None, ...], ...] = ()  # of each selection test: on base, then on each finalist
     error: str = ""  # why the model could not be asked, where that is known
     overruled: int | None = None  # the credible candidate with the most votes, where it has more than the winner
+    compared: tuple[int, ...] = ()  # the candidates of `passed`, where those are not the finalists alone
+
+
+class Struck(Record):
+    """A test whose vote the model struck in the selection."""
+
+    test: int  # index in the ballot
+    reason: str  # the model's own words
 
 
 class Doubt(enum.StrEnum):
@@ -180,6 +191,7 @@ class NoWinner(enum.StrEnum):
     NOTHING_RAN = "nothing ran"  # no test could be run on the base commit
     NOT_REPRODUCED = "not reproduced"  # no test fails on the base commit
     NOT_CREDIBLE = "not credible"  # every candidate is in doubt
+    DECLINED = "declined"  # the model found that none of the finalists resolves the issue
 
 
 class Repeated(Record):
@@ -197,6 +209,8 @@ class Abstention(Record):
     doubts: tuple[tuple[Doubt, int], ...] = ()  # how many candidates each doubt is about
     missing: Repeated | None = None  # the missing module that most tests end with, where none passes anywhere
     setback: Repeated | None = None  # what most often kept trajectories from an edit, where there is no candidate
+    said: str = ""  # the model's own words, where it declined
+    calls: int = 0  # of the model, where it declined
 
 
 class Outcome(enum.StrEnum):
@@ -216,6 +230,7 @@ class Verdict(Record):
     choice: Choice | None = None  # where there is a winner
     abstention: Abstention | None = None  # where there is none
     selection_tests: tuple[Test, ...] = ()  # written by the selection machine
+    struck: tuple[Struck, ...] = ()  # tests that lost their votes in the selection
     ballot: Ballot
     own_tests: OwnTestsReport | None = None  # None: not asked for
     # Whether people know candidates by their place in `standings`. Earlier versions showed places in the ballot, and

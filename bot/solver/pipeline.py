@@ -27,9 +27,11 @@ from bot.publish.messages.obstacles import words_of
 from bot.records import Context, FileChange, Issue, OwnTestsReport, Patch, Record, Repeated, Report, Trajectory, Usage
 from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
+from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import resolve
 from bot.solver.project import build_files, own_test_commands
+from bot.solver.stages.choosing import Question
 from bot.solver.stages.context import build_context
 from bot.solver.stages.matrix import fill_matrix
 from bot.solver.stages.own_tests import on_base, run_own_tests
@@ -120,9 +122,9 @@ class _Run:
             context, trajectories = await self._sample(context, there)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
-        verdict = await select(
-            self._issue, context, counted, self._models.main, self._sandbox, self._solver, self._progress
-        )
+        edit = editing(checkout, context.files, repairs=self._solver.repairs_edits)
+        question = Question(self._issue, context, edit)
+        verdict = await select(question, counted, self._models.main, self._sandbox, self._solver, self._progress)
         if verdict.abstention is not None and not counted.ballot.candidates:
             why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
             verdict = verdict.model_copy(update={"abstention": why})

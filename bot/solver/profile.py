@@ -162,6 +162,11 @@ class ResolvedSolver(Record):
         return not self._compact
 
     @property
+    def deliberates(self) -> bool:
+        """Whether the model is shown the tests when it chooses, and may object to them, write a patch or decline."""
+        return not self.resamples
+
+    @property
     def argues(self) -> bool:
         """Whether the model is asked back about a choice against its own test, and sees runs on the base commit.
 

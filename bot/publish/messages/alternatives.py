@@ -6,7 +6,7 @@ from bot.forge.markers import ALTERNATIVES
 from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
-from bot.publish.messages.reason import reason, tally
+from bot.publish.messages.reason import nobody, reason, tally
 from bot.publish.messages.words import code_html, counted, folded, quoted
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
@@ -31,7 +31,7 @@ def evidence(report: Report) -> str:
     """What an abstaining run shows on the issue instead of a pull request."""
     verdict = report.verdict
     parts = [
-        f"{ALTERNATIVES}\n### No pull request: no candidate is credible\n\n{quoted(reason(report)[:REASON_LIMIT])}",
+        f"{ALTERNATIVES}\n### No pull request: {nobody(verdict)}\n\n{quoted(reason(report)[:REASON_LIMIT])}",
         warnings(report),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=None),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import share
-from bot.publish.messages.words import counted, duration, one_line
+from bot.publish.messages.words import counted, duration, listed, one_line, verb
 from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
 from bot.sanitize import fence, inline
 
@@ -32,6 +32,10 @@ def headline(report: Report) -> str:
     )
     if not ballot.tests:
         return said
+    if ballot.struck:
+        lost = counted(len(ballot.struck), "test")
+        said += f" {lost} that failed on the base commit lost {verb(len(ballot.struck), 'its vote', 'their votes')}: "
+        said += f"the model calls {verb(len(ballot.struck), 'it', 'them')} wrong."
     if not voting:
         return f"{said} No test reproduces the bug, so there are no votes."
     if voting == 1:
@@ -93,7 +97,10 @@ def remarks(report: Report, standing: Standing) -> str:
         said.append("the repository's own tests pass" if passes else "breaks no test that passed before")
     if report.verdict.ballot.fails_own(standing.candidate):
         said.append("fails a test of its own attempt")
-    if not candidate.trajectories:
+    if candidate.parents:
+        numbers = sorted(report.verdict.number(parent) for parent in candidate.parents)
+        said.append(f"written in the selection from {listed(numbers)}")
+    elif not candidate.trajectories:
         said.append("external patch")
     return "; ".join(said)
 
@@ -119,7 +126,9 @@ def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], ch
         "| | " + " | ".join(f"T{t + 1}" for t in tests) + " |",
         "|--:|" + ":-:|" * len(tests),
         "| _base commit_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
-        "| _reproduces the bug_ | " + " | ".join("yes" if votes[t] else "" for t in tests) + " |",
+        "| _reproduces the bug_ | "
+        + " | ".join("yes" if votes[t] else "struck" if t in ballot.struck else "" for t in tests)
+        + " |",
     ]
     for c in order:
         own = ballot.own(c)

@@ -81,6 +81,8 @@ def _tests(report: Report) -> str:
     if voting:
         words = "The test that reproduces" if len(voting) == 1 else f"The {len(voting):,} tests that reproduce"
         folds.append(folded(f"{words} the bug", listed_tests(voting)))
+    if struck := [(f"T{one.test + 1}", ballot.tests[one.test]) for one in report.verdict.struck]:
+        folds.append(folded(f"{counted(len(struck), 'test')} without a vote", listed_tests(struck, TESTS_LIMIT // 3)))
     if more:
         words = f"{counted(len(more), 'test')} that the model wrote to choose among the best"
         folds.append(folded(words, listed_tests(more, TESTS_LIMIT // 3)))

@@ -34,6 +34,7 @@ def reason(report: Report) -> str:
         _overruled(verdict, verdict.choice, winner),
         _chosen(verdict, verdict.choice, winner),
         _selection_tests(verdict, verdict.choice, winner),
+        struck(verdict),
         of_winner(verdict),
     ]
     return " ".join(part for part in said if part)
@@ -78,7 +79,12 @@ def share(verdict: Verdict, standing: Standing, total: str = "") -> str:
 def _agreement(verdict: Verdict, winner: Standing) -> str:
     """How many attempts behave as the winner does."""
     alike, total = winner.cluster, verdict.ballot.attempts
-    external = "" if verdict.ballot.candidates[winner.candidate].trajectories else " It is an external patch."
+    candidate = verdict.ballot.candidates[winner.candidate]
+    if candidate.parents:
+        numbers = sorted(verdict.number(parent) for parent in candidate.parents)
+        which = "candidate" if len(numbers) == 1 else "candidates"
+        return f"The model wrote it in the selection from {which} {listed(numbers)}, and it passes all that they pass."
+    external = "" if candidate.trajectories else " It is an external patch."
     if total == 1:
         said = "It is the only attempt that produced a patch." if not external else ""
     elif alike == 1:
@@ -138,19 +144,36 @@ def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
         return (
             f"{which} that the model wrote to choose {'does not reproduce' if written == 1 else 'reproduces'} the bug."
         )
-    counts = {c: sum(row[place] is True for row in telling) for place, c in enumerate(choice.finalists)}
+    compared = choice.compared or choice.finalists
+    counts = {c: sum(row[place] is True for row in telling) for place, c in enumerate(compared)}
     others = [f"candidate {verdict.number(c)} passes {n:,}" for c, n in counts.items() if c != winner.candidate]
     more = counted(len(telling), "more test")
     reproduce = verb(len(telling), "reproduces", "reproduce")
-    said = f"Of {more} that the model wrote and that {reproduce} the bug, it passes {counts[winner.candidate]:,}"
+    passed = counts.get(winner.candidate, 0)
+    said = f"Of {more} that the model wrote and that {reproduce} the bug, it passes {passed:,}"
     return f"{said} ({listed(others)})." if others else f"{said}."
+
+
+def struck(verdict: Verdict) -> str:
+    """Which tests lost their votes in the selection, and why in the model's own words; "" where none did."""
+    return " ".join(
+        f'The vote of test T{one.test + 1} is struck: the model calls the test wrong. In its words: "{one.reason}"'
+        for one in verdict.struck
+    )
 
 
 # -- no winner -------------------------------------------------------------------------------------------------------
 
 
+def nobody(verdict: Verdict) -> str:
+    """Why there is no pull request, for a heading."""
+    if verdict.abstention is not None and verdict.abstention.cause is NoWinner.DECLINED:
+        return "the model found that no candidate resolves the issue"
+    return "no candidate is credible"
+
+
 def _abstained(verdict: Verdict, abstention: Abstention) -> str:
-    said = [_why_nobody(verdict, abstention)]
+    said = [_why_nobody(verdict, abstention), *filter(None, [struck(verdict)])]
     if abstention.missing is not None:
         said.append(_missing(abstention.missing))
     if abstention.setback is not None:
@@ -172,6 +195,9 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
         case NoWinner.NOT_REPRODUCED:
             which = "the only test does not reproduce" if tests == 1 else f"none of the {tests:,} tests reproduces"
             return f"No candidate is credible: {which} the bug, since it passes on the base commit or could not be run."
+        case NoWinner.DECLINED:
+            words = f' In its words: "{abstention.said}"' if abstention.said else ""
+            return f"The model was asked to choose among the best, and found that none resolves the issue.{words}"
         case NoWinner.NOT_CREDIBLE:
             useful = len(verdict.ballot.voting)
             of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"

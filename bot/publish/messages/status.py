@@ -5,7 +5,7 @@ from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages.count import headline
 from bot.publish.messages.own_tests import unjudged
-from bot.publish.messages.reason import passes
+from bot.publish.messages.reason import nobody, passes
 from bot.publish.messages.words import duration, one_line
 from bot.records import Report
 from bot.sanitize import inline
@@ -65,7 +65,7 @@ def solved(report: Report, pull_request_url: str) -> str:
 
 def abstained(report: Report) -> str:
     return (
-        f"{STATUS}\n**No pull request**: no candidate is credible; the evidence is below.\n\n{headline(report)} "
+        f"{STATUS}\n**No pull request**: {nobody(report.verdict)}; the evidence is below.\n\n{headline(report)} "
         f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop retry` samples again.</sub>"
     )
 

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 import bot.llm.prompts
+from bot.llm.choices import parse_deliberated
 from bot.llm.prompts import Profile, render
 from bot.llm.readings import parse_listing, parse_readings
 from bot.llm.replies import (
@@ -31,6 +32,7 @@ EXECUTIONS = [
 TEST = Test(path="t.py", text="assert 0\n")
 CHOICES = [{"number": 1, "diff": "diff --git a/a.py b/a.py\n", "votes": 3, "cluster": 2}]
 LOOKS = [{"command": "ls", "status": "exit 1", "output": "a.py"}]
+OUTPUTS = [{"number": 2, "status": "exit 1", "text": "no"}]
 VALUES: dict[str, dict[str, object]] = {
     "system": {},
     "shared": {"issue": ISSUE, "files": FILES, "environment": "Python 3.11.", "tests": FILES, "customs": FILES},
@@ -52,10 +54,31 @@ VALUES: dict[str, dict[str, object]] = {
     "looks": {"looks": LOOKS, "not_run": "", "left": 7},
     "select": {"issue": ISSUE, "files": FILES, "choices": CHOICES},
     "select_result": {"executions": EXECUTIONS},
+    "deliberation": {
+        "issue": ISSUE,
+        "files": FILES,
+        "choices": [CHOICES[0] | {"passes": "3 of 4", "own_tests": "pass"}],
+        "twins": [{"number": 2, "like": 1, "samples": 1, "diff": "+x"}],
+        "telling": [{"name": "T1", "text": "assert 0", "passes": "1", "fails": "2", "outputs": OUTPUTS}],
+        "unshown": ["T2 (passed by 1)"],
+        "useless": 1,
+    },
+    "deliberation_result": {
+        "said": ["T1 is struck."],
+        "executions": EXECUTIONS,
+        "others": [{"label": "candidate 3", "status": "exit 1"}],
+    },
     "unparsed": {"problem": "no <edit> found"},
 }
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-FULL_ALONE = {"listing", "looking", "looks", "readings"}  # what a tiny model is never asked
+FULL_ALONE = {
+    "deliberation",
+    "deliberation_result",
+    "listing",
+    "looking",
+    "looks",
+    "readings",
+}  # what a tiny model is never asked
 
 
 def test_profiles_have_the_same_templates() -> None:
@@ -125,6 +148,7 @@ def test_text_from_outside_is_declared_to_be_data() -> None:
         ("test", parse_test_turn),
         ("edit", parse_edit_turn),
         ("select", parse_choice_turn),
+        ("deliberation", parse_deliberated),
         ("relevance", parse_relevance),
         ("listing", lambda reply: parse_listing(reply, ["pkg/parser.py", "pkg/tokens.py"])),
         ("readings", lambda reply: parse_readings(reply, ["pkg/parser.py", "pkg/tokens.py"])),

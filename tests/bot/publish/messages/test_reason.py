@@ -8,12 +8,14 @@ from rich.console import Console
 
 from bot.cli.console import print_report
 from bot.cli.solve import as_object
+from bot.publish.messages import pull_request
+from bot.publish.messages.alternatives import evidence
 from bot.publish.messages.count import warnings
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.pull_request import commit_message
 from bot.publish.messages.reason import passes, reason, tally
-from bot.publish.messages.status import solved
+from bot.publish.messages.status import abstained, solved
 from bot.publish.messages.words import counted, listed
 from bot.records import (
     Abstention,
@@ -32,6 +34,7 @@ from bot.records import (
     Repeated,
     Report,
     Rule,
+    Struck,
     Test,
     Verdict,
 )
@@ -239,6 +242,42 @@ def test_the_repositorys_own_tests_have_their_sentence(own: dict[str, object], w
     judged = any(said in words for said in ("pass on it", "fail only where", "are not known", "were not run: no"))
     assert bool(unjudged(told.verdict)) is not judged
     assert judged or words in unjudged(told.verdict)
+
+
+def test_what_the_selection_struck_and_wrote_is_said() -> None:
+    b = ballot("...", "++.", "+.+", "+++")
+    written = b.candidates[2].model_copy(update={"trajectories": (), "parents": (0, 1)})
+    b = b.model_copy(update={"candidates": (*b.candidates[:2], written), "struck": (2,)})
+    struck = (Struck(test=2, reason="It wants <more>."),)
+    choice = MODEL.model_copy(
+        update={"finalists": (0, 1), "compared": (0, 1, 2), "passed": ((False, False, False, True),)}
+    )
+    told = won(b, choice, winner=2, struck=struck, selection_tests=(Test(path="s.py", text="x"),))
+    said = reason(told)
+    assert "The model wrote it in the selection from candidates 2 and 3, and it passes all that they pass." in said
+    assert 'The vote of test T3 is struck: the model calls the test wrong. In its words: "It wants <more>."' in said
+    assert "it passes 1 (candidate 2 passes 0 and candidate 3 passes 0)" in said
+    body = pull_request.body(told)
+    assert "1 test that failed on the base commit lost its vote: the model calls it wrong." in body
+    assert "| yes | yes | struck |" in body
+    assert "1 test without a vote" in body
+    assert "written in the selection from 2 and 3" in body
+    assert "It wants" in body
+    assert "<more>" not in body.replace("`<more>`", "")
+    assert "lost its vote" in solved(told, "")
+    assert [one["struck"] for one in as_object(told)["tests"]] == [None, None, "It wants <more>."]  # type: ignore[attr-defined]
+
+
+def test_a_model_that_declines_is_quoted() -> None:
+    declined = Abstention(cause=NoWinner.DECLINED, said="Both lose data.", calls=2)
+    said = reason(nobody(ballot("..", "+.", ".+"), declined))
+    told = nobody(ballot("..", "+.", ".+"), declined)
+    assert "No pull request: the model found that no candidate resolves the issue" in evidence(told)
+    assert "**No pull request**: the model found that no candidate resolves the issue;" in abstained(told)
+    assert said == (
+        "The model was asked to choose among the best, and found that none resolves the issue. In its words: "
+        '"Both lose data."'
+    )
 
 
 def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> None:

@@ -19,7 +19,9 @@ from bot.records import (
 )
 from bot.settings import SolverSettings
 from bot.solver.ballot import Count, count
+from bot.solver.editing import Apply
 from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.choosing import Question
 from bot.solver.stages.selection import select
 from tests.bot.solver.ballots import ballot
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox
@@ -43,12 +45,14 @@ async def run(
     own: OwnTestsReport | None = None,
     calls: int = 4,
     profile: Profile = "compact",
+    edit: Apply | None = None,
 ) -> tuple[Verdict, ScriptedModel]:
     model = ScriptedModel(script, mode=mode)
     settings = SolverSettings(selection_calls=calls)
     judge = judge or FakeSandbox(lambda job: FAILED)
     solver = ResolvedSolver(profile=profile, settings=settings)
-    verdict = await select(ISSUE, CONTEXT, Count(b, count(b, own), own), model, judge, solver, FakeProgress())
+    question = Question(ISSUE, CONTEXT, edit)
+    verdict = await select(question, Count(b, count(b, own), own), model, judge, solver, FakeProgress())
     return verdict, model
 
 
@@ -204,7 +208,7 @@ async def test_what_is_shown_fits_the_window() -> None:
     issue = ISSUE.model_copy(update={"body": "long " * 30_000})
     model = ScriptedModel(rules([("selection/", "<choose>2</choose>")]), context_window=16_384)
     verdict = await select(
-        issue, context, Count(b, count(b)), model, FakeSandbox(lambda job: FAILED), FULL, FakeProgress()
+        Question(issue, context), Count(b, count(b)), model, FakeSandbox(lambda job: FAILED), FULL, FakeProgress()
     )
     assert verdict.winner == 1
     (call,) = model.calls
@@ -220,7 +224,12 @@ async def test_files_go_before_diffs_the_least_relevant_first() -> None:
     model = ScriptedModel(rules([("selection/", "<choose>1</choose>")]), context_window=16_384)
     context = CONTEXT.model_copy(update={"files": files})
     await select(
-        ISSUE, context, Count(CLOSE, count(CLOSE)), model, FakeSandbox(lambda job: FAILED), FULL, FakeProgress()
+        Question(ISSUE, context),
+        Count(CLOSE, count(CLOSE)),
+        model,
+        FakeSandbox(lambda job: FAILED),
+        FULL,
+        FakeProgress(),
     )
     shown = model.calls[0].messages[-1].content
     assert '<file path="f0.py">' in shown

@@ -1,0 +1,207 @@
+"""The choice by a capable model: what it is shown, objections, twins, patches of its own, and none."""
+
+from bot.journal import MemoryJournal
+from bot.llm.journaled import JournaledModel
+from bot.patch.apply import FileEdit, Problem
+from bot.records import (
+    Abstention,
+    Execution,
+    NoWinner,
+    Outcome,
+    OwnTests,
+    OwnTestsReport,
+    Patch,
+    Rule,
+    SandboxJob,
+    SourceFile,
+    Struck,
+    Verdict,
+)
+from bot.sandbox.journaled import JournaledSandbox
+from bot.settings import SolverSettings
+from bot.solver.ballot import Count, count
+from bot.solver.editing import Applied
+from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.choosing import Question
+from bot.solver.stages.evidence import telling
+from bot.solver.stages.selection import select
+from tests.bot.solver.ballots import ballot, patch
+from tests.bot.solver.stages.test_selection import CLOSE, CONTEXT, FULL, ISSUE, TEST, chosen, never, run
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
+from tests.scripted import ScriptedModel, rules
+
+BETTER = patch("better")
+EDIT = '<parents>{}</parents>\n<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n</edit>'
+
+
+def applied(edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
+    return Applied(BETTER)
+
+
+def last(model: ScriptedModel, call: int) -> str:
+    return model.calls[call].messages[-1].content
+
+
+async def test_the_telling_tests_are_shown_with_what_they_print_and_who_passes() -> None:
+    b = ballot("....+", "+.+.+", "++..+", "+.++.")
+    assert telling(b, (0, 1, 2)) == (1, 2, 3, 0)
+    own = OwnTestsReport(
+        command=("pytest",),
+        base=OwnTests(execution=PASSED),
+        candidates=((0, OwnTests(execution=PASSED, failures=())),),
+    )
+    third = b.candidates[2].patch.changes
+    judge = FakeSandbox(lambda job: exited(1, "boom: third\n" if job.changes == third else "boom\n"))
+    _, model = await run(rules([("selection/", "<choose>1</choose>")]), b, judge, own=own, profile="full")
+    shown = last(model, 0)
+    order = [f'<test name="T{t}" passed_by="{by}" failed_by="{no}">' for t, by, no in (
+        (2, "2", "1, 3"), (3, "1, 3", "2"), (4, "3", "1, 2"), (1, "1, 2, 3", "none"))]  # fmt: skip
+    numbered = {s.candidate: n for n, s in enumerate(count(b, own)[:3], 1)}
+    assert "# 1\n</test>" in shown
+    assert shown.count("<test name=") == len(order)
+    assert f'<output test="T2" candidate="{numbered[2]}" ended="exit 1">\nboom: third' in shown
+    assert f'number="{numbered[0]}" passes="2 of 4" alike="1" repository_tests="pass"' in shown
+
+
+async def test_a_test_that_fails_on_all_tells_nothing() -> None:
+    b = ballot("...", "+..", "+..", sizes=[20, 30])
+    _, model = await run(rules([("selection/", "<choose>1</choose>")]), b, profile="full")
+    assert "2 of the tests fail on all of these candidates" in last(model, 0)
+    assert '<test name="T2"' not in last(model, 0)
+
+
+async def test_an_objection_strikes_the_vote_and_the_count_is_made_again() -> None:
+    script = rules([("selection/", ['<wrong test="T2">It forbids what is asked.</wrong>', "<choose>2</choose>"])])
+    b = ballot("...", "++.", "+.+")
+    verdict, model = await run(script, b, profile="full")
+    assert verdict.struck == (Struck(test=1, reason="It forbids what is asked."),)
+    assert verdict.ballot.voting == (0, 2)
+    said = last(model, 1)
+    assert "The vote of T2 is struck." in said
+    assert "candidate 2 passes 2 of 2" in said
+    assert "candidate 1 passes 1 of 2" in said
+    assert (verdict.winner, chosen(verdict).rule) == (1, Rule.MODEL)
+    assert [(s.candidate, s.votes) for s in verdict.standings] == [(1, 2), (0, 1)]
+
+
+async def test_who_has_no_test_left_can_not_be_chosen() -> None:
+    replies = ['<wrong test="T2">no</wrong>\n<choose>2</choose>', "<choose>1</choose>"]
+    verdict, model = await run(rules([("selection/", replies)]), ballot("..", "+.", ".+"), profile="full")
+    assert "candidate 2 can't be chosen: no test that still has a vote speaks for it" in last(model, 1)
+    assert verdict.winner == 0
+    both = "\n".join(f'<wrong test="{name}">no</wrong>' for name in ("T1", "T2", "T2", "T9"))
+    verdict, model = await run(rules([("selection/", [both, "hm"])]), ballot("..", "+.", ".+"), profile="full")
+    assert "it is struck already" in last(model, 1)
+    assert "objection to T9: no test of that name has a vote" in last(model, 1)
+    assert verdict.outcome is Outcome.ABSTAINED
+    assert len(verdict.struck) == 2
+
+
+async def test_none_is_an_abstention_with_the_models_reason() -> None:
+    script = rules([("selection/", ["<choose>none</choose>", "Both lose data.\n<choose>none</choose>"])])
+    verdict, model = await run(script, profile="full")
+    assert "no reason is given" in last(model, 1)
+    assert verdict.abstention == Abstention(cause=NoWinner.DECLINED, said="Both lose data.", calls=2)
+    assert (verdict.outcome, verdict.winner) == (Outcome.ABSTAINED, None)
+
+
+TWINS = ballot("..", "++", "++", "++", "+.", "+.", sizes=[20, 30, 40, 50, 60])
+
+
+async def test_twins_are_named_shown_tested_and_may_win() -> None:
+    twin = TWINS.candidates[2].patch
+    judge = FakeSandbox(lambda job: PASSED if job.changes == twin.changes else FAILED)
+    settings = SolverSettings(selection_calls=4, selection_top=2)
+    solver = ResolvedSolver(profile="full", settings=settings)
+    model = ScriptedModel(rules([("selection/", ["<show>4</show>\n" + TEST, "<choose>4</choose>"])]))
+    counted = Count(TWINS, count(TWINS))
+    verdict = await select(Question(ISSUE, CONTEXT), counted, model, judge, solver, FakeProgress())
+    shown = last(model, 0)
+    assert shown.count("<candidate number=") == 5
+    assert shown.count('same_tests_as="1"') == 2
+    number = next(n for n in (3, 4, 5) if f"Result on candidate {n}: exit 0" in last(model, 1))
+    assert f'<candidate number="4">\n{TWINS.candidates[verdict.winner or 0].patch.diff.rstrip()}' in last(model, 1)
+    assert (number == 4) == (verdict.winner == 2)
+    assert len(chosen(verdict).compared) == 5
+    assert len(chosen(verdict).passed[0]) == 6
+
+
+async def test_a_better_patch_that_passes_all_that_its_parents_pass_may_win() -> None:
+    script = rules([("selection/", [TEST, EDIT.format("1, 2"), "<choose>4</choose>"])])
+    judge = FakeSandbox(lambda job: PASSED if job.changes == BETTER.changes else FAILED)
+    good = OwnTests(execution=PASSED, failures=())
+    own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, good),))
+    verdict, model = await run(script, ballot("...", "++.", "+.+", ".++"), judge, own=own, profile="full", edit=applied)
+    assert "Your patch is candidate 4: it passes all that 1 and 2 pass." in last(model, 2)
+    assert verdict.winner == 3
+    won = verdict.ballot.candidates[3]
+    assert (won.patch, won.parents, won.samples) == (BETTER, (0, 1), 0)
+    assert verdict.ballot.cells[3] == (True, True, True)
+    assert verdict.own_tests is not None
+    assert verdict.own_tests.on(3) == good
+    assert [job for job in judge.jobs if job.command == ("pytest",) and job.changes == BETTER.changes]
+    assert chosen(verdict).passed == ((False, False, False, False, True),)
+    assert verdict.standing(3).votes == 3
+
+
+async def test_a_patch_that_fails_what_a_parent_passes_is_not_taken() -> None:
+    b = ballot("..", "+.", ".+")
+    first = b.tests[0].text
+    judge = FakeSandbox(lambda job: exited(1, "lost it\n") if job.test and job.test.text == first else PASSED)
+    script = rules([("selection/", [EDIT.format("1"), EDIT.format("2"), "<choose>3</choose>"])])
+    verdict, model = await run(script, b, judge, profile="full", edit=applied)
+    assert "Your patch fails T1, which a candidate that it is made of passes" in last(model, 1)
+    assert "lost it" in last(model, 1)
+    assert "Your patch is candidate 3" in last(model, 2)
+    assert verdict.winner == 2
+
+
+async def test_a_patch_that_breaks_the_repositorys_tests_is_not_taken_and_none_wins_by_the_count() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        return exited(1, "FAILED t.py::a - no\n") if job.command else PASSED
+
+    good = OwnTests(execution=PASSED, failures=())
+    own = OwnTestsReport(command=("pytest",), base=good)
+    b = ballot("..", "+.", ".+")
+    script = rules([("selection/", EDIT.format("1"))])
+    verdict, model = await run(script, b, FakeSandbox(answer), own=own, profile="full", edit=applied, calls=2)
+    assert "Your patch breaks tests of the repository, so it was not taken: t.py::a" in last(model, 1)
+    assert len(verdict.ballot.candidates) == 2
+    verdict, _ = await run(script, b, FakeSandbox(lambda job: PASSED), profile="full", edit=applied)
+    assert len(verdict.ballot.candidates) == 3
+    assert (verdict.winner, chosen(verdict).rule) == (0, Rule.NO_CHOICE)
+
+
+async def test_a_resumed_selection_comes_to_the_same_verdict() -> None:
+    replies = [TEST, '<wrong test="T1">no</wrong>', EDIT.format("1"), "<choose>4</choose>"]
+    journal = MemoryJournal()
+
+    async def once(model: ScriptedModel, sandbox: FakeSandbox) -> Verdict:
+        question = Question(ISSUE, CONTEXT, applied)
+        counted = Count(CLOSE, count(CLOSE))
+        journaled = JournaledSandbox(sandbox, journal)
+        return await select(question, counted, JournaledModel(model, journal), journaled, FULL, FakeProgress())
+
+    whole = await once(ScriptedModel(rules([("selection/", replies)])), FakeSandbox(lambda job: PASSED))
+    silent = ScriptedModel(never)
+    idle = FakeSandbox(lambda job: FAILED)
+    assert await once(silent, idle) == whole
+    assert (silent.calls, idle.jobs) == ([], [])
+    assert whole.struck
+    assert whole.ballot.candidates[-1].parents
+
+
+async def test_outputs_go_before_files_and_files_before_the_texts_of_tests() -> None:
+    b = ballot("....", "++..", "+.+.", "+..+")
+    judge = FakeSandbox(lambda job: exited(1, "boom " * 2_000))
+    files = tuple(SourceFile(path=f"f{i}.py", text=f"x{i} = 1\n" * 800) for i in range(4))
+    context = CONTEXT.model_copy(update={"files": files})
+    seen = []
+    for window in (65_536, 16_000, 12_000, 6_000):
+        model = ScriptedModel(rules([("selection/", "<choose>1</choose>")]), context_window=window)
+        await select(Question(ISSUE, context), Count(b, count(b)), model, judge, FULL, FakeProgress())
+        shown = last(model, 0)
+        seen.append((shown.count("<output"), shown.count("<file path"), shown.count("<test name"), len(shown)))
+    assert [row[:3] for row in seen] == [(6, 4, 4), (6, 4, 4), (0, 3, 3), (0, 1, 3)]
+    assert seen[1][3] < seen[0][3]
+    assert "T1 (passed by 1, 2, 3)" in shown
