@@ -117,6 +117,7 @@ class OpenAIModel:
         self._on_cpu = entry.get("device") == "cpu"
         ways = entry.get("structured_outputs")
         self._dialect.takes_grammars = isinstance(ways, list) and "lark" in ways
+        self._dialect.continues_replies = entry.get("continue_final_message") is True or entry.get("owned_by") == "vllm"
         sizes = [size for field in _WINDOW_FIELDS if isinstance(size := entry.get(field), int) and size > 0]
         if sizes and not self._dialect.window_known:
             self._dialect.set_window(sizes[0])
@@ -285,7 +286,8 @@ class OpenAIModel:
         )
         answer = await self._in_time(asyncio.ensure_future(call))
         check_answer(answer)
-        return read_completion(answer, time.monotonic() - started)
+        reply = read_completion(answer, time.monotonic() - started)
+        return reply.model_copy(update={"text": request.begins + reply.text}) if request.begins else reply
 
     async def _in_time(self, call: "asyncio.Future[object]") -> object:
         """The call's answer. Unlike the client's own time-out, this one is not extended by every byte that arrives."""

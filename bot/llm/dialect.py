@@ -36,6 +36,13 @@ _LEAST_WINDOW = 256  # tokens; no server cuts prompts to fewer
 _SYSTEM = re.compile(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", re.IGNORECASE)
 _LENGTH = re.compile(r"max_(completion_|output_|new_)?tokens")
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+# Ways to switch thoughts off, or to shorten them; the first that the endpoint takes is used. Chat templates ignore
+# variables that they do not know.
+_WITHOUT_THOUGHTS: tuple[tuple[str, Any], ...] = (
+    ("chat_template_kwargs", {"enable_thinking": False, "thinking": False, "reasoning_effort": "low"}),
+    ("reasoning_effort", "low"),
+)
+_CONTINUING = ("continue_final_message", "add_generation_prompt")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Request:
     body: dict[str, Any]  # without the model's name
     limit: int  # tokens of the reply
     window: int  # tokens, as it was known or assumed when the request was made
+    begins: str = ""  # what the reply begins with, which the answer does not repeat
 
 
 class Dialect:
@@ -101,6 +109,7 @@ class Dialect:
     def __init__(self, window: int, user: str | None) -> None:
         """`window`: tokens, 0 where the settings name none. `user` is sent with every call."""
         self.takes_grammars = False  # in the dialect of Troop's own engine
+        self.continues_replies = False  # with `continue_final_message`, as Troop's own engine and vLLM do
         self._window = window
         self._window_known = window > 0
         self._user = user
@@ -134,10 +143,16 @@ class Dialect:
         }
         if call.grammar and self.takes_grammars:
             parameters["structured_outputs"] = {"grammar": call.grammar}
+        if not call.thinks:
+            parameters |= [way for way in _WITHOUT_THOUGHTS if way[0] not in self._refused][:1]
         messages = without_system(call.messages) if self._system_refused else call.messages
+        begins = call.begins if self.continues_replies else ""
+        if begins:
+            messages = (*messages, Message(role="assistant", content=begins))
+            parameters |= dict(zip(_CONTINUING, (True, False), strict=True))
         body = {"messages": [message.model_dump() for message in messages]}
         body |= {k: v for k, v in parameters.items() if v is not None and k not in self._refused}
-        return Request(body=body, limit=limit, window=self.window)
+        return Request(body=body, limit=limit, window=self.window, begins=begins)
 
     def learn(self, refusal: Refusal, request: Request) -> int | None:
         """Learn from a refusal: the reply's limit to try again with, or None where nothing is left to try.
@@ -155,14 +170,18 @@ class Dialect:
             if not self._longest_reply or asked <= self._longest_reply:
                 self._longest_reply = asked // 2
             return limit
-        for parameter in ("structured_outputs", "seed", "temperature", self._limit_name):
+        if request.begins and any(map(refusal.names, _CONTINUING)):
+            self.continues_replies = False
+            return limit
+        quiet = tuple(name for name, _ in _WITHOUT_THOUGHTS)
+        for parameter in (*quiet, "structured_outputs", "seed", "temperature", self._limit_name):
             if refusal.names(parameter) and parameter in sent:
                 self._refused.add(parameter)
                 return limit
         if _SYSTEM.search(refusal.text):
             self._system_refused = True
             return limit if sent["messages"][0]["role"] == "system" else None
-        for parameter in ("user", "seed"):  # strict servers do not always name the field
+        for parameter in (*quiet, "user", "seed"):  # strict servers do not always name the field
             if parameter in sent and (refusal.status == 422 or refusal.names(parameter)):
                 self._refused.add(parameter)
                 return limit

@@ -76,6 +76,9 @@ def parse_relevance(reply: Reply) -> Relevance | Problem:
     return _missing(reply, "no <relevant> or <irrelevant/> found")
 
 
+RANKING = "<ranking>\n"  # what a ranking begins with
+
+
 def parse_ranking(reply: Reply, known: Sequence[str]) -> Ranking | Problem:
     """The known paths in the order in which the last `<ranking>` (else the whole reply) names them."""
     text = _text(reply)

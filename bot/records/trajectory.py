@@ -35,6 +35,8 @@ class ModelCall(Record):
     temperature: float
     seed: int | None = None
     grammar: str | None = None  # that the reply must follow, in llguidance's dialect of Lark
+    thinks: bool = True  # false: the model need not think first, where the endpoint can switch that off
+    begins: str = ""  # what the reply begins with, where the endpoint continues replies; part of its text then
 
 
 class FinishReason(enum.StrEnum):

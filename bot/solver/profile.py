@@ -127,6 +127,11 @@ class ResolvedSolver(Record):
         return self.small
 
     @property
+    def begins_replies(self) -> bool:
+        """Whether replies of a known form are begun for the model; the bundled one was not trained on that."""
+        return not self._compact
+
+    @property
     def gives_hints(self) -> bool:
         """Whether the opening of a trajectory holds an example of an edit; the compact prompts have no place for it."""
         return not self._compact

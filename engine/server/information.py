@@ -70,4 +70,4 @@ def _model_card(service: Service) -> dict[str, Any]:
     limit = service.loop.core.max_model_len
     card = {"id": service.name, "object": "model", "created": 0, "owned_by": "troop", "max_model_len": limit}
     where = {"device": service.loop.core.model.device.type}
-    return card | where | {"structured_outputs": ["json", "regex", "choice", "lark"]}
+    return card | where | {"structured_outputs": ["json", "regex", "choice", "lark"], "continue_final_message": True}

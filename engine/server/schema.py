@@ -163,6 +163,7 @@ class ModelCard(Described):
     owned_by: str
     max_model_len: int
     device: str  # `cpu` or `cuda`: a client may ask for less on a slow device
+    continue_final_message: bool  # whether replies can be begun for the model
     structured_outputs: list[str]  # supported forms of constraints; `lark`: grammars in llguidance's dialect
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from bot.contracts import Model, Progress
 from bot.lifecycle import RunState
 from bot.llm.conversation import derived_seed, fitted_issue, opening
-from bot.llm.replies import Ranking, parse_ranking
+from bot.llm.replies import RANKING, Ranking, parse_ranking
 from bot.records import Checkout, Context, Issue, Message, ModelCall, SourceFile, Summary
 from bot.retrieval import lexical_rank
 from bot.retrieval.customs import customs
@@ -142,6 +142,8 @@ async def _ranked(
                     max_tokens=min(tokens * factor, max(32, model.context_window // 2)),
                     temperature=solver.ranking_temperature(number),
                     seed=seed,
+                    thinks=False,
+                    begins=RANKING if solver.begins_replies else "",
                 )
             )
             read = parse_ranking(reply, known) if not reply.failed else None

@@ -170,6 +170,7 @@ class Reader:
                 max_tokens=min(settings.relevance_output_tokens * factor, max(32, self._model.context_window // 2)),
                 temperature=settings.relevance_temperature,
                 seed=derived_seed(settings.seed, key),
+                thinks=False,
             )
         )
 
