@@ -10,7 +10,7 @@ timeout = 600                   # seconds
 
 [sandbox]
 image = "ruby:3.3"              # only what the server's TROOP_SANDBOX_IMAGES_ALLOWED lists
-setup = "bundle install"        # run once, with network, when the image is prepared
+setup = "bundle install"        # run with network when the image is built, instead of what its files suggest
 
 [context]
 exclude = ["docs/**"]           # files that are left out

@@ -5,6 +5,6 @@ Nothing here changes anything. Each check returns findings and never raises: wha
 
 from bot.preflight.finding import Finding, Level
 from bot.preflight.readiness import Readiness, checks, examine, start_refused
-from bot.preflight.sandbox import fetch_image
+from bot.preflight.sandbox import prepare_sandbox
 
-__all__ = ["Finding", "Level", "Readiness", "checks", "examine", "fetch_image", "start_refused"]
+__all__ = ["Finding", "Level", "Readiness", "checks", "examine", "prepare_sandbox", "start_refused"]

@@ -51,19 +51,24 @@ def _image(name: str, there: bool) -> Finding:
     )
 
 
-def fetch_image(settings: SandboxSettings) -> threading.Thread:
-    """Pull the image where it is not here, in a thread that ends with the process; meanwhile `docker` says so."""
-    thread = threading.Thread(target=_fetch, args=[settings.image], name="image", daemon=True)
+def prepare_sandbox(settings: SandboxSettings) -> threading.Thread:
+    """Remove what killed workers left, and pull the image where it is not here, in a thread that ends with the process.
+
+    Meanwhile `docker` says that the image is missing.
+    """
+    thread = threading.Thread(target=_prepare, args=[settings.image], name="image", daemon=True)
     thread.start()
     return thread
 
 
-def _fetch(name: str) -> None:
-    from bot.sandbox.docker_engine import TROUBLE, connect, ensure_image, has_image
+def _prepare(name: str) -> None:
+    from bot.sandbox.docker_engine import TROUBLE, connect, ensure_image, has_image, sweep
 
     try:
         client = connect()
         try:
+            if swept := sweep(client):
+                log.info("removed %d containers and images that killed workers left", swept)
             if not has_image(client, name):
                 log.info("pulling the sandbox's image %s", name)
                 ensure_image(client, name)

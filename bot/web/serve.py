@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
-from bot.preflight import Readiness, checks, examine, fetch_image, start_refused
+from bot.preflight import Readiness, checks, examine, prepare_sandbox, start_refused
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
@@ -94,7 +94,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                 from bot.worker.process import build_worker
 
                 worker = build_worker(settings, store)
-                fetch_image(settings.sandbox)
+                prepare_sandbox(settings.sandbox)
             app = build_app(
                 settings,
                 store,

@@ -11,7 +11,7 @@ from pathlib import Path
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
-from bot.preflight import examine, fetch_image, start_refused
+from bot.preflight import examine, prepare_sandbox, start_refused
 from bot.preflight.services import endpoint
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
@@ -65,7 +65,7 @@ async def _work(settings: Settings) -> None:
         )
     configure_logs(settings)
     start_refused(await examine(settings, works=True))
-    fetch_image(settings.sandbox)
+    prepare_sandbox(settings.sandbox)
     await _endpoint_answers(settings)
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import docker
 import pytest
 
 from bot.errors import BuildFailed, SandboxError
+from bot.preflight import prepare_sandbox
 from bot.recipe import Layer, Recipe, detect
 from bot.repo_config import RepoConfig
 from bot.sandbox import docker_engine, images, owner
@@ -296,6 +299,43 @@ async def test_fault_what_a_killed_worker_left_is_swept(sandbox_image: str, clie
         assert f"troop-build:setup-{os.getpid()}" in built(client), "the cache outlives its maker"
     finally:
         client.remove_container(ours)
+
+
+_OPENED = """
+import asyncio, sys
+from pathlib import Path
+from bot.records import SandboxJob
+from bot.sandbox.pool import DockerSandbox
+from bot.settings import SandboxSettings
+
+async def main():
+    settings = SandboxSettings(kind="docker", image=sys.argv[1], concurrency=1)
+    opened = await DockerSandbox.open(settings, Path(sys.argv[2]))
+    assert (await opened.run(SandboxJob(command=("true",)))).passed
+    print(opened._run, opened._image, flush=True)
+    await asyncio.sleep(float(sys.argv[3]))
+
+asyncio.run(main())
+"""
+
+
+def test_fault_a_worker_that_was_killed_by_sigkill_leaves_nothing_beyond_the_next_start(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient
+) -> None:
+    argv = [sys.executable, "-c", _OPENED, sandbox_image, str(make_tree(tmp_path / "tree")), str(PATIENCE)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stdout is not None
+            run, image = worker.stdout.readline().split()
+            mine = {"label": f"troop.run={run}"}
+            prepare_sandbox(settings(sandbox_image)).join()
+            assert client.containers(all=True, filters=mine), "that of a living one stays"
+        finally:
+            worker.kill()
+    assert client.containers(all=True, filters=mine)
+    prepare_sandbox(settings(sandbox_image)).join()
+    assert not client.containers(all=True, filters=mine)
+    assert image not in {one["Id"] for one in client.images(all=True)}
 
 
 def test_the_cache_is_bounded_by_last_use(
