@@ -189,7 +189,7 @@ async def _tests(
     """Excerpts of the repository's tests of the files, and their tokens. `texts`: of all its tests by path."""
     telling = max(weights.values(), default=0.0) / 2
     words = [word for word, weight in weights.items() if weight >= telling]
-    chosen = related(paths[:_TESTED], texts, words)[:_TESTS]
+    chosen = (await asyncio.to_thread(related, paths[:_TESTED], texts, words))[:_TESTS]
     shown, taken = [], 0
     for path in chosen:
         limit = min(_TEST_TOKENS, budget // len(chosen))

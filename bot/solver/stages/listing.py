@@ -5,6 +5,7 @@ of the issue in it) lets such a model name the dozen that matter. What matches t
 whatever the model says.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from bot.contracts import Model
@@ -37,7 +38,7 @@ async def deserving(
     """
     if len(ranked) <= _NAMED:
         return list(ranked)
-    entries = [Entry(path=s.path, lines=_lines(s.text), evidence=evidence(s.text, weights)) for s in ranked]
+    entries = await asyncio.to_thread(_entries, ranked, weights)
     room = min(_LIST_TOKENS, model.context_window // 3)
     for key, limit in (("listing/1", room), ("listing/1/shorter", room // 2)):
         kept = await _fitting(entries, limit, model)
@@ -66,6 +67,10 @@ async def deserving(
     chosen = [*named[:_NAMED], *(source.path for source in ranked[:_LIKELY])]
     by_path = {source.path: source for source in ranked}
     return [by_path[path] for path in dict.fromkeys(chosen)]
+
+
+def _entries(sources: Sequence[SourceFile], weights: Mapping[str, float]) -> list[Entry]:
+    return [Entry(path=s.path, lines=_lines(s.text), evidence=evidence(s.text, weights)) for s in sources]
 
 
 async def _fitting(entries: Sequence[Entry], limit: int, model: Model) -> list[Entry]:

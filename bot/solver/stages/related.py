@@ -43,7 +43,8 @@ class RelatedTests:
         if not commands:
             return None
         texts = await self._tests()
-        chosen = {path: texts[path] for path in related(patch.paths, texts)[:_FILES]}
+        found = await asyncio.to_thread(related, patch.paths, texts)
+        chosen = {path: texts[path] for path in found[:_FILES]}
         if not chosen:
             return None
         for command in commands:
@@ -51,6 +52,8 @@ class RelatedTests:
             if argv is None:
                 continue
             base = await self._run(argv)
+            if base.ending is Ending.TIMED_OUT:  # so would every other command
+                return None
             if absence(argv, base) is None and base.ending is Ending.EXITED:
                 with_edit = await self._run(argv, patch)
                 return Compared(files=tuple(chosen), **broken(base, with_edit, patch.paths))

@@ -122,6 +122,12 @@ async def test_tests_that_tell_nothing_keep_nobody(root: Path, answer: Callable[
     assert "fail with it" not in asked(model, "trajectory/0/edit/2")
 
 
+async def test_tests_that_take_too_long_are_tried_once(root: Path) -> None:
+    sandbox = judged(lambda text: Execution(ending=Ending.TIMED_OUT))
+    await sampled(root, ScriptedModel(script(FIX, "<done/>")), sandbox)
+    assert len([job for job in sandbox.jobs if job.command]) == 1
+
+
 async def test_a_tiny_model_is_not_told(root: Path) -> None:
     model, sandbox = ScriptedModel(script(WRONG)), judged(breaks_with_abs)
     await sampled(root, model, sandbox, profile="compact")
