@@ -151,6 +151,8 @@ def _models_dir() -> Path:
               help="Bound of each run of the repository's own tests.  [default: test.timeout of .troop.toml, or "
               "$TROOP_SOLVER_OWN_TESTS_TIMEOUT, or 900]")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Discard what an interrupted attempt has finished.")
+@click.option("--report", "page", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the run as one HTML file: the count, the diffs, every prompt and reply.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
 def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     """Solve an issue on a local checkout, without GitHub.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -28,6 +28,7 @@ from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
+from bot.llm.transcript import PROMPTS, transcript
 from bot.publish.messages.build import told_at_console
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
@@ -37,6 +38,7 @@ from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Audience, Workbench, open_workbench
+from bot.web.report_page import standalone
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -62,6 +64,7 @@ class SolveOptions:
     branch: bool = True
     own_tests_timeout: float | None = None  # seconds; comes before the repository's config
     fresh: bool = False
+    page: Path | None = None  # where the run is written as one HTML file
 
 
 def settings_of(options: SolveOptions) -> Settings:
@@ -221,19 +224,34 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             journal.close(discard=True)
             journal = FileJournal(journal.path)
         if journal.entries:
-            progress.say(
-                f"continuing an interrupted attempt: {len(journal.entries)} steps are done (--fresh starts again)"
-            )
+            done = sum(not key.startswith(PROMPTS) for key in journal.entries)
+            progress.say(f"continuing an interrupted attempt: {done} steps are done (--fresh starts again)")
         try:
             report = await solve(issue, bench, journal, progress, _anywhere, external=external)
             # A folder within a repository, or one without git, can hold no branch.
             can_branch = options.branch and (options.path / ".git").exists()
             branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
+            if options.page is not None:
+                await asyncio.to_thread(_write_page, options.page, report, journal.entries, progress.say)
         except BaseException:
             journal.close()
             raise
         journal.close(discard=True)
         return report, branch
+
+
+def _write_page(path: Path, report: Report, entries: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """The run with its conversations. A file that can't be written loses nothing else."""
+    names = {f"trajectory-{one.index}": f"trajectory/{one.index}/" for one in report.trajectories}
+    names["selection"] = "selection/"
+    conversations = {name: transcript(key, entries, entries.get) for name, key in names.items()}
+    text = standalone(report, {name: found for name, found in conversations.items() if found})
+    try:
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        say(f"{path} can't be written ({error.strerror}): the run's page is lost, the result is not")
+        return
+    say(f"{path} shows the run")
 
 
 @contextlib.asynccontextmanager

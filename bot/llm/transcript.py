@@ -12,6 +12,7 @@ from bot.contracts import Journal
 from bot.records import Message, Record, Reply
 
 SHOWN = ("trajectory/", "selection/")  # keys of the calls whose prompts are stored
+PROMPTS = ("prompt/", "text/")  # keys of the journal's entries that hold them
 _DEPTH = 1000  # parts of a prompt
 _LONG = 1000  # characters from which on a beginning is stored apart
 
@@ -36,8 +37,9 @@ class Shown(Record):
     """A message for people."""
 
     role: str
-    shared: str  # its beginning, which other conversations have, too
+    shared: str = ""  # its beginning, which other conversations have, too
     text: str  # the rest
+    base: str = ""  # names the text that `shared` is the beginning of
 
 
 class Exchange(Record):
@@ -141,7 +143,7 @@ def _prompt(digest: str, get: Get) -> tuple[Part, ...] | None:
 def _shown(part: Part, get: Get) -> Shown:
     base = get(f"text/{part.base}") if part.base else None
     shared = json.loads(base)[: part.same] if base else ""
-    return Shown(role=part.role, shared=shared, text=part.text)
+    return Shown(role=part.role, shared=shared, text=part.text, base=part.base)
 
 
 def _common(one: Sequence[Part], other: Sequence[Part]) -> int:

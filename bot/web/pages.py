@@ -8,23 +8,20 @@ rebinding), and no header shows that it passed a proxy (whose own peer address w
 
 import ipaddress
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import jinja2
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import ValidationError
 
 from bot.lifecycle import ACTIVE, STAGES
-from bot.publish.messages.count import by_stage
-from bot.publish.messages.obstacles import words_of
-from bot.publish.messages.own_tests import unjudged
-from bot.publish.messages.reason import reason, share
+from bot.llm.transcript import transcript
 from bot.publish.messages.states import in_words
-from bot.publish.messages.words import counted
 from bot.records import Report
 from bot.settings import Settings
 from bot.store import RunInfo
+from bot.web.report_page import source, templates, values
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _PAGE = 50  # runs
@@ -39,14 +36,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("bot.web", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
 
 class RunReader(Protocol):
     """What the pages need of the store."""
@@ -56,6 +45,10 @@ class RunReader(Protocol):
     def run(self, run_id: int) -> RunInfo | None: ...
 
     def report(self, run_id: int) -> str | None: ...
+
+    def step_keys(self, run_id: int) -> Sequence[str]: ...
+
+    def get_step(self, run_id: int, key: str) -> str | None: ...
 
 
 def is_local(request: Request) -> bool:
@@ -118,27 +111,38 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
             request,
             "run.html",
             run=run,
-            report=report,
-            reason=reason(report) if report else "",
-            share=share,
-            unjudged=unjudged(report.verdict) if report else "",
-            by_stage=by_stage(report) if report else "",
-            obstacles=[words_of(obstacle) for obstacle in report.obstacles] if report else [],
+            **(values(report) if report else {"report": None}),
             in_words=in_words,
-            counted=counted,
             stages=STAGES,
             active=run.state in ACTIVE,
             pull_request=link(run.pull_request_url, settings),
             issue=link(f"{settings.github_web_url}/{run.repository}/issues/{run.issue_number}", settings),
         )
 
+    @router.get("/runs/{run_id}/trajectories/{number}")
+    def trajectory(request: Request, run_id: int, number: int) -> Response:
+        check(request)
+        run = store.run(run_id) if 0 < run_id < 2**62 else None
+        if run is None:
+            raise HTTPException(404, f"there is no run {run_id}")
+        return show(request, "trajectory.html", run=run, **_trajectory(store, run_id, number))
+
     @router.get("/style.css")
     def style() -> Response:
-        source, _, _ = jinja2.PackageLoader("bot.web", "templates").get_source(templates, "style.css")
         headers = HEADERS | {"Cache-Control": "max-age=3600"}
-        return Response(source, media_type="text/css; charset=utf-8", headers=headers)
+        return Response(source("style.css"), media_type="text/css; charset=utf-8", headers=headers)
 
     return router
+
+
+def _trajectory(store: RunReader, run_id: int, number: int) -> dict[str, object]:
+    """What the page of a trajectory shows, also while the run goes on. Raises `HTTPException` where there is none."""
+    exchanges = transcript(f"trajectory/{number}/", store.step_keys(run_id), partial(store.get_step, run_id))
+    report = _report(store.report(run_id))
+    of = next((one for one in report.trajectories if one.index == number), None) if report else None
+    if of is None and not exchanges:
+        raise HTTPException(404, f"run {run_id} has no trajectory {number}")
+    return {"number": number, "trajectory": of, "exchanges": exchanges}
 
 
 def _report(text: str | None) -> Report | None:

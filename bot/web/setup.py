@@ -24,7 +24,8 @@ from bot.forge.manifest import NewApp, convert, creation_url, manifest, ping_aga
 from bot.settings import Settings
 from bot.settings.files import check_writable, write_secrets
 from bot.web.body import BodyReader
-from bot.web.pages import HEADERS, templates
+from bot.web.pages import HEADERS
+from bot.web.report_page import templates
 from bot.webhook.delivery import Refusal, receive
 
 STATE_SECONDS = 3600.0  # GitHub's code works as long

@@ -87,6 +87,21 @@ async def test_solved(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert list((checkout.parent / "state" / "troop").iterdir()) == []  # a finished run leaves no journal
 
 
+async def test_a_run_is_written_as_one_page(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = checkout.parent / "run.html"
+    with scripted_endpoint(GOOD) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, page=page)) == "solved"
+        text = page.read_text()
+        assert "Trajectory 2</summary>" in text
+        assert "return a + b" in text
+        assert "&lt;approve/&gt;" in text
+        assert "<script" not in text
+        assert (
+            await solve_locally(options(checkout, endpoint, page=checkout.parent / "absent" / "run.html")) == "solved"
+        )
+    assert "can't be written (No such file or directory)" in capsys.readouterr().err
+
+
 async def test_the_checkouts_own_venv_runs_the_tests(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     venv.create(checkout / ".venv", with_pip=False, symlinks=True)
     (packages,) = (checkout / ".venv" / "lib").glob("python*/site-packages")

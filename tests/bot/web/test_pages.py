@@ -71,7 +71,7 @@ async def test_attack_19_nothing_of_a_run_is_markup(send: Sender, store: Store, 
         assert "&lt;script&gt;" in page.text
         # No quote gets out of an attribute: there is no attribute but those of the templates.
         attributes = set(re.findall(r"<\w+[^>]*?\s([\w-]+)=", page.text))
-        assert attributes <= {"lang", "charset", "name", "http-equiv", "rel", "href", "class"}
+        assert attributes <= {"lang", "charset", "name", "http-equiv", "rel", "href", "class", "scope"}
 
 
 async def test_the_headers_let_nothing_run(client: httpx.AsyncClient) -> None:
@@ -91,7 +91,7 @@ async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.A
     assert f'<a href="{url}">' in page
     assert "1,234 model calls" in page
     assert re.search(r'<tr class="winner">\s*<td>1</td><td>1 of 1, 1 its own</td><td>2</td><td>1</td><td>9</td>', page)
-    assert re.search(r'<td>fails</td>\s*<td class="yes">passes</td>', page)
+    assert re.search(r'<th scope="row">T1</th><td class="no">✗</td><td class="yes first">✓</td>', page)
     assert "refresh" not in page
     assert "Progress" not in page
 
@@ -115,9 +115,9 @@ async def test_candidates_are_numbered_as_in_the_pull_request(
     report = report.model_copy(update={"verdict": verdict})
     page = (await client.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
     assert re.search(rf'<tr class="winner">\s*<td>{winner}</td>', page)
-    assert re.search(rf"Candidate {winner}, the winner</summary>\s*<pre>\+two.py", page)
-    assert re.search(rf"<th>{winner}</th><th>{other}</th></tr>", page)
-    assert re.search(r'<td class="yes">passes</td>\s*<td class="no">fails</td>', page)
+    assert re.search(rf'Candidate {winner}, the winner</summary>\s*<pre class="diff">\+two.py', page)
+    assert re.search(rf'<th scope="col" class="first">{winner}</th><th scope="col" class="first">{other}</th>', page)
+    assert re.search(r'<td class="yes first">✓</td><td class="no first">✗</td>', page)
 
 
 async def test_a_running_run_shows_its_stage(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
