@@ -157,6 +157,8 @@ def _options(words: Sequence[str]) -> list[str]:
     """The options among the arguments of pytest, without the files and folders that it is to run."""
     kept: list[str] = []
     for i, word in enumerate(words):
-        if word.startswith("-"):
+        if word == "--tb=line":  # of a few files, a model is to see more of each failure
+            kept.append("--tb=short")
+        elif word.startswith("-"):
             kept += words[i : i + 2] if word in _OF_PYTEST else [word]
     return kept

@@ -214,7 +214,7 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
     ("command", "tests", "expected"),
     [
         ("python3 -m pytest -q -p no:cacheprovider", PY, "python3 -m pytest -q -p no:cacheprovider tests/test_a.py"),
-        ("pytest -q tests --tb=short -k", PY, "pytest -q --tb=short -k tests/test_a.py"),
+        ("pytest -q tests --tb=line -k", PY, "pytest -q --tb=short -k tests/test_a.py"),
         ("env LANG=C pytest -n 2 tests/all", PY, "env LANG=C pytest -n 2 tests/test_a.py"),
         (".venv/bin/pytest", PY, ".venv/bin/pytest tests/test_a.py"),
         ("python3 -m unittest discover -v", PY, "python3 -m unittest -v tests/test_a.py"),
