@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from bot.records import Record
 
 FINE = {"approve": "approve", "approved": "approve", "done": "done"}  # tags that say that all is well
-_NAMES = ("run", "edit", "create", "delete", "test", "choose", "ranking", "relevant", "irrelevant", *FINE)
+EDITS = ("edit", "define", "file", "diff", "create", "delete")  # tags of edits
+_NAMES = ("run", *EDITS, "test", "choose", "ranking", "relevant", "irrelevant", *FINE)
 _LAST_TAG = re.compile(rf"<(/?)({'|'.join(_NAMES)})\b[^<>\n]*\Z", re.IGNORECASE)
 _LAST_END = re.compile(r"</([a-z]*)\Z")
 _LAST_REPLACE = re.compile(r"^[ \t]*>{5,}[ \t]*(?:R|RE|REP|REPL|REPLA|REPLAC)?\Z", re.MULTILINE)
 SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
 REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b|^\s*>{7,}\s*$")
+FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
+_VALUE = r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))"
+_PATH = re.compile(rf"(?<![\w-])(?:path|file|filename){_VALUE}")
 _ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
 
 
@@ -23,6 +27,12 @@ class Element(Record):
     lines: tuple[str, ...]
     line: int
     closed: bool
+    attributes: str = ""  # all of them, as they are written
+
+    def attribute(self, name: str) -> str:
+        """The value of the attribute; "" if there is none."""
+        m = re.search(rf"(?<![\w-]){name}{_VALUE}", self.attributes)
+        return next((group for group in m.groups() if group is not None), "").strip() if m else ""
 
 
 def finished(text: str, cut_off: bool) -> str:
@@ -64,7 +74,8 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
             continue
         inner, end, closed = _inner(lines, i, rest, name, opening)
         path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
-        found.append(Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed))
+        element = Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed, attributes=m[2])
+        found.append(element)
         i = end
     return found
 
@@ -109,7 +120,7 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
         else:
             if alone.match(line):
                 last = j
-                if name not in ("test", "create"):
+                if name not in ("test", "create", "file"):
                     break
             elif close.search(line) and line.rstrip().endswith(">"):
                 at_end = j
@@ -127,5 +138,24 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
 
 
 def _path(attributes: str) -> str:
-    m = _ATTRIBUTE.search(attributes)
+    m = _PATH.search(attributes) or _ATTRIBUTE.search(attributes)
     return next((group for group in m.groups() if group is not None), "").strip() if m else ""
+
+
+def inner_lines(lines: Sequence[str], path: str = "") -> list[str]:
+    """The lines without blank lines at either end and without a code fence around them all."""
+    body = list(lines)
+    if body and any(line.strip() for line in body) and "".join(body).strip().startswith("<![CDATA["):
+        body = "\n".join(body).strip().removeprefix("<![CDATA[").removesuffix("]]>").split("\n")
+    while body and not body[0].strip():
+        body.pop(0)
+    while body and not body[-1].strip():
+        body.pop()
+    if len(body) >= 2 and FENCE.match(body[0]) and FENCE.match(body[-1]):
+        # A Markdown file may consist of one block of code, unless the block holds a title.
+        prose = path.endswith((".md", ".rst")) and not (len(body) > 2 and body[1].startswith("# "))
+        return body if prose else body[1:-1]
+    fences = [i for i, line in enumerate(body) if FENCE.match(line)]
+    if len(fences) == 1 and len(body) > 1 and not path.endswith((".md", ".rst")):  # one that has no other half
+        return body[1:] if fences == [0] else body[:-1] if fences == [len(body) - 1] else body
+    return body

@@ -347,12 +347,12 @@ def test_blocks_as_other_tools_want_them(text: str, paths: list[str]) -> None:
     assert all(isinstance(edit, Replace) and edit.blocks[0].replace == "b" for edit in turn.edits)
 
 
-def test_blocks_without_a_path_and_diffs_are_answered() -> None:
+def test_blocks_and_diffs_without_a_path_are_answered() -> None:
     for text in (f"This is the fix:\n{BLOCK}", "pkg/mod.py\n<<<<<<< SEARCH\na\n"):
         assert isinstance(parse_edit_turn(Reply(text=text)), Problem)
-    diff = parse_edit_turn(Reply(text="```diff\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n```"))
+    diff = parse_edit_turn(Reply(text="```diff\n@@ -1 +1 @@\n-a\n+b\n```"))
     assert isinstance(diff, Problem)
-    assert "A diff can't be used" in diff.text
+    assert "the diff names no file" in diff.text
 
 
 def test_character_data_and_numbers_in_attributes() -> None:
