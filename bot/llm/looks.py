@@ -20,6 +20,7 @@ class Looks(Record):
     commands: tuple[str, ...] = ()  # in order, each once
     alone: bool = True  # whether the reply holds neither an edit nor a test
     fine: bool = False  # whether it says that all is well, too
+    empty: bool = False  # whether it has tags, but no command in any
 
 
 def parse_looks(reply: Reply) -> Looks:
@@ -33,12 +34,14 @@ def parse_looks(reply: Reply) -> Looks:
     if not any(element.name == "run" for element in found):
         within = elements(lines, names, inline=True)  # in prose, only what is whole is a command
         found = [e for e in within if e.name != "run" or (e.closed and len(e.lines) == 1)]
-    commands = [_command(e) for e in found if e.name == "run" and (e.closed or not reply.cut_off)]
+    whole = [e for e in found if e.name == "run" and (e.closed or not reply.cut_off)]
+    commands = [command for command in map(_command, whole) if command]
     others = any(element.name in _OTHERS for element in found) or bool(untagged(lines))
     return Looks(
-        commands=tuple(dict.fromkeys(command for command in commands if command)),
+        commands=tuple(dict.fromkeys(commands)),
         alone=not others,
         fine=any(element.name in _DONE for element in found),
+        empty=bool(whole) and not commands,
     )
 
 

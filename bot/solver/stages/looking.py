@@ -65,7 +65,11 @@ class Looking:
     def refused(self, reply: Reply) -> Problem | None:
         """Why a reply that asks for commands alone gets none; None for any other reply."""
         looks = parse_looks(reply) if self._solver.looks else Looks()
-        if not looks.commands or not looks.alone or looks.fine or self._left:
+        if not looks.alone or looks.fine:
+            return None
+        if looks.empty:
+            return Problem(text="the <run> holds no command\nWrite <run>COMMAND</run>, or go on without one.")
+        if not looks.commands or self._left:
             return None
         return Problem(
             text=f"no commands are left: you may run them in {self._solver.looks} replies\n"

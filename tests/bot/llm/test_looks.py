@@ -26,7 +26,6 @@ def looks(text: str, *, cut: bool = False) -> Looks:
         ("<run>ls</run>\n<run>ls</run>", ("ls",)),
         ("I look at <run>ls</run> first.", ("ls",)),
         ("I need no <run> tag at all.", ()),
-        ("<run></run>\n<run>\n\n</run>", ()),
         (f"<run>\n{HERE}\n</run>", (HERE,)),
         ('<run shell="bash">ls</run>', ("ls",)),
         ("<run>ls\r\n</run>\r\n", ("ls",)),
@@ -35,6 +34,12 @@ def looks(text: str, *, cut: bool = False) -> Looks:
 )
 def test_commands(text: str, commands: tuple[str, ...]) -> None:
     assert looks(text) == Looks(commands=commands)
+
+
+@pytest.mark.parametrize("text", ["<run></run>\n<run>\n\n</run>", "<run>\n```\n```\n</run>", '<run command="ls"/>'])
+def test_tags_without_a_command(text: str) -> None:
+    assert looks(text) == Looks(empty=True)
+    assert looks(f"{text}\n<run>ls</run>") == Looks(commands=("ls",))
 
 
 def test_a_command_that_was_cut_off_is_not_run() -> None:

@@ -126,6 +126,13 @@ async def test_commands_beside_an_edit_that_does_not_apply_are_not_run(root: Pat
     assert t.end is TrajectoryEnd.DONE
 
 
+async def test_an_empty_command_is_a_mistake_that_is_named(root: Path) -> None:
+    model = ScriptedModel(by_call(["<run>\n</run>", TEST, "<approve/>"], [FIX, "<done/>"]))
+    (t,) = await sample(root, model, looking(said))
+    assert "the <run> holds no command" in asked(model, "trajectory/0/test/2")
+    assert t.end is TrajectoryEnd.DONE
+
+
 async def test_many_commands_and_long_ones(root: Path) -> None:
     many = "\n".join(f"<run>echo {i}</run>" for i in range(AT_ONCE + 3))
     model = ScriptedModel(by_call([many, f"<run>echo {'x' * 5000}</run>", TEST, "<approve/>"], [FIX, "<done/>"]))
@@ -224,9 +231,13 @@ async def test_commands_on_the_process_sandbox(root: Path, sandbox: ProcessSandb
         "<run>python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 2)'</run>",
         "<run>[[ -f mod.py ]] && no-such-program</run>",
     ]
-    model = ScriptedModel(by_call([TEST, "<approve/>"], [FIX, "\n".join(looks), "<run>ls</run>", "<done/>"]))
+    noise = "<run>head -c 20000 /dev/urandom</run>\n<run>\n```sh\nfor f in *.py; do\n  echo $f\ndone\n```\n</run>"
+    model = ScriptedModel(by_call([noise, TEST, "<approve/>"], [FIX, "\n".join(looks), "<run>ls</run>", "<done/>"]))
     (t,) = await sample(root, model, sandbox, test_timeout=PATIENCE)
     assert t.end is TrajectoryEnd.DONE
+    first = asked(model, "trajectory/0/test/2")
+    assert "(binary output, " in first
+    assert "\nmod.py\n" in first
     seen = asked(model, "trajectory/0/edit/3").split("<command>")[1:]
     assert len(seen) == len(looks)
     assert "2:    return a + b" in seen[0]
