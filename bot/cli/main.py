@@ -1,6 +1,7 @@
 """The command `troop`. Each subcommand imports what it needs when it runs, so that `--help` answers at once."""
 
 import asyncio
+import importlib.util
 import logging
 import os
 import sys
@@ -217,6 +218,10 @@ def work() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def engine(arguments: tuple[str, ...]) -> None:
     """Serve a model: OpenAI-compatible, prefix-shared. All options are `python -m engine`'s; try `--help`."""
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException(
+            "the engine needs torch, which this installation lacks: use the image engine-cpu, or make install"
+        )
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
 
 

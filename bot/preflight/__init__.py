@@ -4,7 +4,7 @@ Nothing here changes anything. Each check returns findings and never raises: wha
 """
 
 from bot.preflight.finding import Finding, Level
-from bot.preflight.readiness import Readiness, checks, examine, start_refused
+from bot.preflight.readiness import Check, Readiness, checks, examine, start_refused
 from bot.preflight.sandbox import prepare_sandbox
 
-__all__ = ["Finding", "Level", "Readiness", "checks", "examine", "prepare_sandbox", "start_refused"]
+__all__ = ["Check", "Finding", "Level", "Readiness", "checks", "examine", "prepare_sandbox", "start_refused"]

@@ -1,6 +1,7 @@
 """What a server talks to besides GitHub and Docker: the database, Redis, the model's endpoint."""
 
 import asyncio
+import importlib.util
 import os
 from typing import Literal
 
@@ -78,6 +79,10 @@ async def endpoint(settings: Settings) -> list[Finding]:
     else:
         words = "not set: Troop's own engine serves the bundled toy model"
         found = [Finding(name="model endpoint", level="ok", detail=words)]
+    if not url and importlib.util.find_spec("torch") is None:
+        words = "not set, and Troop's own engine needs torch, which is not installed here"
+        hint = "set TROOP_MAIN_BASE_URL"
+        found = [Finding(name="model endpoint", level="missing", detail=words, hint=hint)]
     if settings.relevance.base_url:
         found.append(await _models("relevance endpoint", settings.relevance, "relevance"))
     return found

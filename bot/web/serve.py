@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
-from bot.preflight import Readiness, checks, examine, prepare_sandbox, start_refused
+from bot.preflight import Check, Readiness, checks, examine, prepare_sandbox, start_refused
+from bot.preflight.workers import workers
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
@@ -100,7 +101,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                 store,
                 worker=worker,
                 on_failure=lambda: setattr(server, "should_exit", True),
-                readiness=Readiness(checks(settings, works=works)),
+                readiness=Readiness(checks(settings, works=works) | _of_workers(settings)),
             )
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -118,6 +119,11 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
             await server.serve(sockets=[listening])
         finally:
             await asyncio.to_thread(store.close)
+
+
+def _of_workers(settings: Settings) -> dict[str, Check]:
+    """Where others execute runs, they are asked while the server runs; at start they may come later."""
+    return {"worker": lambda: workers(settings)} if settings.redis_url else {}
 
 
 async def _sweep(dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:

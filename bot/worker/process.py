@@ -11,8 +11,9 @@ from pathlib import Path
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
-from bot.preflight import examine, prepare_sandbox, start_refused
+from bot.preflight import Readiness, checks, examine, prepare_sandbox, start_refused
 from bot.preflight.services import endpoint
+from bot.preflight.workers import forget, report
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
@@ -76,7 +77,8 @@ async def _work(settings: Settings) -> None:
         worker = build_worker(settings, store)
         dispatcher = open_dispatcher(settings, worker.handle)
         sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
-        await serve(worker, dispatcher, sweeper, stop)
+        async with _reporting(settings, worker.name):
+            await serve(worker, dispatcher, sweeper, stop)
     finally:
         await asyncio.to_thread(store.close)
 
@@ -96,6 +98,18 @@ async def _endpoint_answers(settings: Settings) -> None:
         await asyncio.sleep(SETUP_SECONDS)
     if told:
         log.info("the model endpoint answers")
+
+
+@contextlib.asynccontextmanager
+async def _reporting(settings: Settings, name: str) -> AsyncIterator[None]:
+    """Tell `/ready` of `troop serve` that somebody works, and what is missing here."""
+    reporting = asyncio.create_task(report(settings, name, Readiness(checks(settings, works=True))), name="report")
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+        await forget(settings, name)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from bot.errors import BuildFailed
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
 from bot.records import Message
-from bot.settings import ModelSettings
+from bot.settings import ModelSettings, SandboxSettings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import FILES, REPOSITORY, plant, script
@@ -166,7 +166,7 @@ async def test_a_bad_model_ends_in_words_and_the_next_run_works(
     async with running_service(github, tmp_path, "", main=model) as service:
         number = plant(service.github)
         labels = await service.label_and_wait(REPOSITORY, number)
-        assert labels in (["troop: done"], ["troop: failed"])
+        assert labels in (["troop: no fix"], ["troop: failed"])
         assert service.github.pull_requests(REPOSITORY) == []
         words = told(service, number)
         assert "No pull request" in words or "Failed" in words
@@ -292,3 +292,21 @@ async def test_a_thousand_labels_are_held_to_the_quota(service: Running, endpoin
         service.github.label(REPOSITORY, number, user="maintainer")
     await asyncio.to_thread(service.github.webhooks.settle)
     assert len(service.store.runs(limit=1000)) <= 21
+
+
+async def test_the_issue_says_what_a_run_waits_for(
+    github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said for twelve minutes that a troop was at work, while there was no way to Docker."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    sandbox = SandboxSettings(kind="docker")
+    async with running_service(github, tmp_path, endpoint.base_url, sandbox=sandbox) as service:
+        number = plant(service.github)
+        service.github.label(REPOSITORY, number, user="maintainer")
+        await service.until(lambda: "**Waiting**" in told(service, number))
+        words = told(service, number)
+        assert "the Docker daemon is down, or DOCKER_HOST is wrong" in words
+        assert "it is tried again in 5 s" in words
+        assert "127.0.0.1" not in words
+        service.github.unlabel(REPOSITORY, number, "troop: running", user="maintainer")
+        await service.until(lambda: service.store.runs()[0].state is RunState.STOPPED)
