@@ -68,7 +68,7 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
             rest = m[2] + rest
         empty = (m[2].rstrip().endswith("/") and name != "choose") or name in ("approve", "done", "delete")
         if empty:
-            found.append(Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True))
+            found.append(Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True, attributes=m[2]))
             lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
             i += 0 if rest.strip() else 1
             continue

@@ -1,15 +1,17 @@
 """Reads from a reply the shell commands by which a model looks around: `<run>grep -n name pkg/*.py</run>`. Pure.
 
 A command may have several lines. Accepted too: a code fence in or around the tags, a `$ ` before a command, several
-tags on a line, a missing end tag in a reply that was not cut off. What is within a <test>, <edit> or <create> is text.
+tags on a line, a `command` attribute, a missing end tag in a reply that was not cut off. What is within a <test> or an
+edit is text.
 """
 
 import re
 
-from bot.llm.elements import Element, elements, finished, untagged
+from bot.llm.elements import EDITS, Element, elements, finished, untagged
+from bot.patch.unified_diff import is_diff
 from bot.records import Record, Reply
 
-_OTHERS = ("test", "edit", "create", "delete")
+_OTHERS = ("test", *EDITS)
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _DONE = frozenset({"done", "approve"})
 
@@ -36,7 +38,7 @@ def parse_looks(reply: Reply) -> Looks:
         found = [e for e in within if e.name != "run" or (e.closed and len(e.lines) == 1)]
     whole = [e for e in found if e.name == "run" and (e.closed or not reply.cut_off)]
     commands = [command for command in map(_command, whole) if command]
-    others = any(element.name in _OTHERS for element in found) or bool(untagged(lines))
+    others = any(element.name in _OTHERS for element in found) or bool(untagged(lines)) or is_diff(lines)
     return Looks(
         commands=tuple(dict.fromkeys(commands)),
         alone=not others,
@@ -64,4 +66,4 @@ def _command(element: Element) -> str:
     shown = [line for line in lines if line.strip()]
     if shown and all(line.lstrip().startswith("$ ") for line in shown):
         lines = [line.lstrip()[2:] for line in shown]
-    return "\n".join(lines).strip()
+    return "\n".join(lines).strip() or element.attribute("command")

@@ -18,7 +18,7 @@ _MOST_READ = 200_000  # bytes of a file
 _EACH, _ALL = 4_000, 6_000  # characters that are shown of one file, and of all
 _TAG = re.compile(  # of prompts and of replies
     r"<(?=\s*/?\s*(?:customs|issue|title|comment|file|summaries|sandbox|test|output|candidate|command|paths|ranking|(?:ir)?"
-    r"relevant|read|run|edit|define|create|delete|choose|done|approved?|think|system|user|assistant)\b)",
+    r"relevant|read|run|edit|define|diff|create|delete|choose|wrong|show|done|approved?|think|system|user|assistant)\b)",
     re.IGNORECASE,
 )
 _MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)

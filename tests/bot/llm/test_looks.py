@@ -28,6 +28,7 @@ def looks(text: str, *, cut: bool = False) -> Looks:
         ("I need no <run> tag at all.", ()),
         (f"<run>\n{HERE}\n</run>", (HERE,)),
         ('<run shell="bash">ls</run>', ("ls",)),
+        ('<run command="ls -l"/>', ("ls -l",)),
         ("<run>ls\r\n</run>\r\n", ("ls",)),
         ("nothing", ()),
     ],
@@ -36,7 +37,7 @@ def test_commands(text: str, commands: tuple[str, ...]) -> None:
     assert looks(text) == Looks(commands=commands)
 
 
-@pytest.mark.parametrize("text", ["<run></run>\n<run>\n\n</run>", "<run>\n```\n```\n</run>", '<run command="ls"/>'])
+@pytest.mark.parametrize("text", ["<run></run>\n<run>\n\n</run>", "<run>\n```\n```\n</run>"])
 def test_tags_without_a_command(text: str) -> None:
     assert looks(text) == Looks(empty=True)
     assert looks(f"{text}\n<run>ls</run>") == Looks(commands=("ls",))
@@ -53,6 +54,9 @@ def test_a_command_that_was_cut_off_is_not_run() -> None:
         '<edit path="a.py">\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n</edit>',
         '<create path="n.py">\nx = 1\n</create>',
         '<delete path="n.py"/>',
+        '<define path="a.py" name="f">\ndef f():\n    return 1\n</define>',
+        '<file path="a.py">\nx = 1\n</file>',
+        "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-x\n+y\n",
         "a.py\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE",
     ],
 )
