@@ -15,7 +15,7 @@ from bot.sanitize import clean
 _NAMES = ("agents.md", "claude.md", "contributing.md", "contributing.rst", "contributing.txt", "contributing")
 _FOLDERS = (".", ".github", "docs", "doc", ".claude")
 _MOST_READ = 200_000  # bytes of a file
-_EACH, _ALL = 4_000, 6_000  # characters that are shown of one file, and of all
+_EACH, _ALL = 2_500, 3_500  # characters that are shown of one file, and of all
 _TAG = re.compile(  # of prompts and of replies
     r"<(?=\s*/?\s*(?:customs|issue|title|comment|file|summaries|sandbox|test|output|candidate|command|paths|ranking|(?:ir)?"
     r"relevant|read|run|edit|define|diff|create|delete|choose|wrong|show|done|approved?|think|system|user|assistant)\b)",
@@ -34,7 +34,7 @@ _CUT = "[... the rest is left out ...]"
 def customs(checkout: Checkout, shown: Sequence[str] = (), most: int = _ALL) -> tuple[SourceFile, ...]:
     """The files as a prompt may hold them: of the root, and those named AGENTS.md or CLAUDE.md above a `shown` file.
 
-    At most so many characters of all, and never more than 6,000.
+    At most so many characters of all, and never more than 3,500.
 
     Blocks: run it in a thread.
     """

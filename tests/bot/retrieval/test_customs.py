@@ -71,7 +71,7 @@ def test_they_are_bounded_and_unreadable_ones_are_left_out(tmp_path: Path) -> No
     found = customs(checkout_of(tmp_path))
     assert [file.path for file in found] == ["CLAUDE.md"], "one endless line has no beginning that could be shown"
     assert found[0].excerpt
-    assert sum(len(file.text) for file in found) <= 6_000
+    assert sum(len(file.text) for file in found) <= 3_500
     (tmp_path / "latin").mkdir()
     (file,) = customs(checkout_of(put(tmp_path / "latin", {"AGENTS.md": "caf\xe9 style".encode("latin-1")})))
     assert file.text == "caf\ufffd style"

@@ -11,14 +11,15 @@ import pytest
 from bot.errors import EndpointError
 from bot.journal import MemoryJournal
 from bot.llm.journaled import JournaledModel
-from bot.records import Context, FinishReason, Issue, Message, ModelCall, Reply
+from bot.records import Context, FinishReason, Issue, Message, ModelCall, Reply, TrajectoryEnd
 from bot.settings import SolverSettings
 from bot.solver.models import Models
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context
+from bot.solver.stages.trajectories import sample_trajectories
 from tests.bot.solver.stages.test_context import repository
 from tests.checkouts import checkout_of
-from tests.fakes import FakeProgress
+from tests.fakes import FakeProgress, FakeSandbox, exited, passes_on_edits
 from tests.scripted import Mode, ScriptedModel, estimate
 
 ISSUE = Issue(title="quoting is lost", body="`split_fields('a,\"b,c\"')` gives three fields, expected two.")
@@ -188,3 +189,35 @@ async def test_a_resumed_reading_pays_for_nothing_twice(tmp_path: Path) -> None:
     nobody = ScriptedModel(reply, mode=Mode.HANG)
     assert await context_of(root, JournaledModel(nobody, journal)) == first
     assert nobody.calls == []
+
+
+async def test_a_whole_run_has_less_than_half_the_characters_though_it_looks_around(tmp_path: Path) -> None:
+    """Four trajectories; where every file is read none looks, as before there were commands, else each machine does."""
+    root = large(tmp_path)
+    relevant = [FAULTY, *(f"src/grid/part{i}/mod{i}.py" for i in (1, 2, 3))]
+    other = "\n".join(f"def helper{i}(line):\n    return line.strip() + str({i})\n" for i in range(600))
+    for path in relevant[:2]:
+        (root / path).write_text((root / path).read_text() + other)
+    reading = script(relevant, relevant)
+    totals = {}
+    for mode, looks in (("read all", 0), ("listed", 8)):
+
+        def reply(key: str, messages: Sequence[Message], looks: int = looks) -> str:
+            if not key.startswith("trajectory"):
+                return str(reading(key, messages))
+            first = ["<run>grep -rn split_fields src</run>\n<run>head -80 src/grid/__init__.py</run>"] if looks else []
+            block = "<<<<<<< SEARCH\n    return line.split(',')\n=======\n    return []\n>>>>>>> REPLACE"
+            edit = f'<edit path="{FAULTY}">\n{block}\n</edit>'
+            steps = [*first, *(["<test>\nassert 0\n</test>", "<approve/>"] if "/test/" in key else [edit, "<done/>"])]
+            return steps[min(sum(m.role == "assistant" for m in messages), len(steps) - 1)]
+
+        model = ScriptedModel(reply)
+        chosen = SolverSettings(profile="full", context=mode, trajectories=4, look_calls=looks)  # type: ignore[arg-type]
+        solver, checkout = resolve(chosen, model), checkout_of(root)
+        context = await build_context(ISSUE, checkout, Models(model, model), solver, FakeProgress())
+        sandbox = FakeSandbox(lambda job: exited(0, "a line of code\n" * 80) if job.command else passes_on_edits(job))
+        ends = await sample_trajectories(ISSUE, context, checkout, model, sandbox, solver, FakeProgress())
+        assert [t.end for t in ends] == [TrajectoryEnd.DONE] * 4
+        totals[mode] = characters(model)
+        assert FAULTY in [file.path for file in context.files]
+    assert totals["listed"] < 0.5 * totals["read all"]
