@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from bot.records.execution import Execution, Test
+from bot.records.execution import Ending, Execution, Test
 from bot.records.issue import Issue
 from bot.records.record import Record
 from bot.records.repository import Context, Patch
@@ -98,6 +98,13 @@ class OwnTests(Record):
 
     execution: Execution
     failures: tuple[str, ...] | None = None  # ids of failing tests, where the runner names them
+    passed: tuple[str, ...] = ()  # of a run that was stopped: ids of tests that passed before
+    files: tuple[str, ...] = ()  # where only some files of tests were run: these
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped at its time limit."""
+        return self.execution.ending is Ending.TIMED_OUT
 
 
 class NotCompared(enum.StrEnum):
@@ -108,6 +115,7 @@ class NotCompared(enum.StrEnum):
     NOT_RUN = "not run"  # the command can't be run, or it ran no test; `detail` is what it printed
     SANDBOX_FAILED = "sandbox failed"
     UNNAMED_FAILURES = "unnamed failures"  # they fail on the base commit, and the runner does not name which
+    NO_TESTS = "no tests"  # the command ran, and no test; `detail` is what it printed
     NO_CANDIDATE = "no candidate"  # no candidate is credible without them
 
 
@@ -117,6 +125,10 @@ class OwnTestsReport(Record):
     command: tuple[str, ...] = ()  # empty: none that works
     base: OwnTests | None = None
     candidates: tuple[tuple[int, OwnTests], ...] = ()  # by candidate index in the ballot
+    # The base commit's result on the same files, for candidates on which only some files of tests were run.
+    bases: tuple[tuple[int, OwnTests], ...] = ()
+    unimported: tuple[str, ...] = ()  # files of tests that can't be imported on the base commit
+    under_way: str = ""  # the test that ran when the base commit's run was stopped, where the runner names it
     not_compared: NotCompared | None = None
     tried: tuple[str, ...] = ()  # where none works, the first one
     detail: str = ""  # what the command printed, or how it ended
@@ -129,6 +141,10 @@ class OwnTestsReport(Record):
     def on(self, candidate: int) -> OwnTests | None:
         """The result on the candidate; None where they were not run."""
         return dict(self.candidates).get(candidate)
+
+    def base_of(self, candidate: int) -> OwnTests | None:
+        """The result on the base commit that the candidate's is to be compared with."""
+        return dict(self.bases).get(candidate, self.base)
 
 
 class Standing(Record):

@@ -25,6 +25,7 @@ from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
 from bot.publish.messages.obstacles import words_of
 from bot.records import Context, FileChange, Issue, OwnTestsReport, Patch, Record, Repeated, Report, Trajectory, Usage
+from bot.retrieval.source_files import find_tests
 from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
 from bot.solver.editing import editing
@@ -212,7 +213,8 @@ class _Run:
         settings = self._solver.settings
         ballot = await fill_matrix(trajectories, external, self._sandbox, settings, self._disqualified, self._progress)
         await self._advance(RunState.SELECTION)
-        own = await run_own_tests(ballot, count(ballot), base, self._sandbox, settings, self._progress)
+        tests = await asyncio.to_thread(find_tests, self._bench.checkout)
+        own = await run_own_tests(ballot, count(ballot), base, self._sandbox, settings, self._progress, tests)
         return Count(ballot, count(ballot, own), own)
 
     def _disqualified(self, changes: Sequence[FileChange]) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bot.records import Ending, Execution, NotCompared
+from bot.retrieval.related_tests import related
 
 Command = tuple[str, ...]
 
 PYTEST: Command = (
-    *("python3", "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider"),
+    *("python3", "-m", "pytest", "-v", "-rfE", "--tb=line", "-p", "no:cacheprovider"),  # a line a test: see `so_far`
     "--continue-on-collection-errors",  # else one file that can't be imported keeps all others from running
 )
 # Without the options of the configuration, which may need plugins that are not there (`--cov`).
@@ -45,7 +46,7 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
     if "Cargo.toml" in names:
         found.append(("cargo", "test", "--offline", "--no-fail-fast"))
     if "go.mod" in names and any(path.endswith("_test.go") for path in files):
-        found.append(("go", "test", "./..."))
+        found.append(("go", "test", "./...", "-v"))
     if "package.json" in names and _has_test_script(read("package.json") or ""):
         found.append(("npm", "test", "--silent"))
     makefile = next((name for name in ("GNUmakefile", "makefile", "Makefile") if name in names), None)
@@ -67,17 +68,111 @@ def _has_test_script(text: str) -> bool:
 def failing(execution: Execution) -> tuple[str, ...] | None:
     """The failing tests that the runner's output names; () where all passed; None where it names none.
 
-    None as well where output was left out or the run did not end by itself: an incomplete list proves nothing.
+    None as well where output was left out, unless pytest's summary is whole, or the run did not end by itself: an
+    incomplete list proves nothing.
     """
     if execution.passed:
         return ()
-    if execution.ending is not Ending.EXITED or execution.truncated:
+    hole = execution.output.rfind(_LEFT_OUT)
+    whole = not execution.truncated or -1 < hole < execution.output.rfind(_SUMMARY)
+    if execution.ending is not Ending.EXITED or not whole:
         return None
     for pattern in _FAILURES:
         names = dict.fromkeys(pattern.findall(execution.output))
         if names:
             return tuple(names)
     return None
+
+
+_SUMMARY = "= short test summary info ="
+_LEFT_OUT = "bytes left out ...]"
+
+# How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
+# unittest, whose second line may be a docstring; go; cargo; TAP.
+_ENDED = (
+    re.compile(r"^(?P<name>\S+::.+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
+    re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>\S+::.+?)\s*$", re.MULTILINE),
+    re.compile(r"^(?P<name>\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\. (?P<word>ok|FAIL|ERROR)$", re.MULTILINE),
+    re.compile(r"^\s*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
+    re.compile(r"^test (?P<name>\S+) \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
+    re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.+?)\s*$", re.MULTILINE),
+)
+_PASSED = ("PASSED", "PASS", "ok")
+_BEGUN = re.compile(
+    r"^(\S+::\S.*?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z", re.MULTILINE
+)
+
+
+def so_far(execution: Execution) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tests that passed and those that failed, as far as the output names them one by one."""
+    for pattern in _ENDED:
+        ended = {found["name"]: found["word"] for found in pattern.finditer(execution.output)}
+        if ended:
+            passed = tuple(name for name, word in ended.items() if word in _PASSED)
+            return passed, tuple(name for name in ended if name not in passed)
+    return (), ()
+
+
+def under_way(execution: Execution) -> str:
+    """The test that ran when the output ended; "" where the runner names none."""
+    found = _BEGUN.search(execution.output)
+    return next(filter(None, found.groups()), "") if found else ""
+
+
+_UNIMPORTED = re.compile(r"^ERROR (?!\()([^\s:]+)(?= - |$)|^ERROR: (\S+) \(unittest\.loader\._FailedTest", re.MULTILINE)
+
+
+def unimported(execution: Execution) -> tuple[str, ...]:
+    """The files (or modules) of tests that the runner could not import."""
+    found = _UNIMPORTED.findall(execution.output)
+    return tuple(dict.fromkeys(one or other for one, other in found))
+
+
+# How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, mocha, rspec, Maven.
+_PYTEST_SUM = re.compile(r"^=*\s*((?:\d+ [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
+_SUMS = (
+    re.compile(r"^Ran (\d+) tests?\b", re.MULTILINE),
+    re.compile(r"^running (\d+) tests?$", re.MULTILINE),
+    re.compile(r"^(?:#|\u2139) tests (\d+)$", re.MULTILINE),
+    re.compile(r"^Tests:\s.*?(\d+) total$", re.MULTILINE),
+    re.compile(r"^\s*(\d+) (?:passing|failing)\b", re.MULTILINE),
+    re.compile(r"^(\d+) examples?, ", re.MULTILINE),
+    re.compile(r"\bTests run: (\d+)", re.MULTILINE),
+)
+_GO = re.compile(r"^(?:ok|FAIL|---|\?)\s+\S+.*$", re.MULTILINE)
+_NONE_RAN = re.compile(
+    r"^.*(?:no tests ran|No tests? (?:files? )?found|No tests executed|No tests were found).*$", re.M | re.I
+)
+
+
+def ran(execution: Execution) -> int | None:
+    """How many tests ran, skipped ones left out; None where the output does not say."""
+    output = execution.output
+    if sums := _PYTEST_SUM.findall(output):
+        counts = re.findall(r"(\d+) (passed|failed|xfailed|xpassed)", sums[-1])
+        return sum(int(count) for count, _ in counts)
+    for pattern in _SUMS:
+        if counts := pattern.findall(output):
+            return sum(map(int, counts))
+    lines = _GO.findall(output)
+    if lines and all("[no test" in line for line in lines):
+        return 0
+    return 0 if _NONE_RAN.search(output) and not lines else None
+
+
+def counted(execution: Execution) -> str:
+    """`240 passed, 3 failed`, as far as the output says; "" where it does not."""
+    if sums := _PYTEST_SUM.findall(execution.output):
+        return str(sums[-1])
+    passed, failed = so_far(execution)
+    said = [f"{len(passed):,} passed"] if passed else []
+    return ", ".join(said + ([f"{len(failed):,} failed"] if failed else []))
+
+
+_GONE = re.compile(
+    r"^(?:\S*python\S*: No module named \S+|make: .*Error 127|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
+    re.MULTILINE,
+)
 
 
 def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] | None:
@@ -89,19 +184,33 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
     end = execution.tail(1, _QUOTED)
     if execution.ending is Ending.UNAVAILABLE:
         return NotCompared.NOT_RUN, end or execution.status
+    if execution.ending is Ending.TIMED_OUT:
+        return None
     if "No module named pytest" in output:
         return NotCompared.NO_PYTEST, end
-    if execution.exit_code == 5 and "no tests ran" in output:
-        return NotCompared.NOT_RUN, end
-    if execution.exit_code == 4 and command[:3] == PYTEST[:3]:  # a usage error, or a conftest.py that can't be imported
+    if not execution.passed and (gone := _GONE.search(output)) and ran(execution) is None:
+        return NotCompared.NOT_RUN, gone[0][:_QUOTED]
+    if execution.exit_code in (126, 127):  # of a shell
+        return NotCompared.NOT_RUN, end or execution.status
+    if execution.exit_code == 4 and _is_pytest(command):  # a usage error, or a conftest.py that can't be imported
         errors_printed = [line.strip() for line in output.splitlines() if re.search(r"error\b", line, re.IGNORECASE)]
         return NotCompared.NOT_RUN, (errors_printed[-1] if errors_printed else end)[:_QUOTED]
-    ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
+    found = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
     summary = re.search(r"^=*\s*(\d+ errors? in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
-    if ran and (int(ran[1]) == 0 or (errors and errors[1] == ran[1])):
-        return NotCompared.NOT_RUN, f"{ran[0]}, {errors[1]} errors" if errors else ran[0]
-    return (NotCompared.NOT_RUN, summary[1]) if summary else None
+    if found and errors and errors[1] == found[1]:
+        return NotCompared.NOT_RUN, f"{found[0]}, {errors[1]} errors"
+    if summary:
+        return NotCompared.NOT_RUN, summary[1]
+    if ran(execution) == 0:
+        sums = _PYTEST_SUM.search(output)
+        said = _NONE_RAN.search(output)
+        return NotCompared.NO_TESTS, (sums[0] if sums else said[0] if said else end).strip(" =")[:_QUOTED]
+    return None
+
+
+def _is_pytest(command: Command) -> bool:
+    return any(PurePosixPath(word).name in ("pytest", "py.test") for word in command[:6])
 
 
 # -- some files of tests alone -------------------------------------------------------------------------------------
@@ -123,6 +232,14 @@ _OF_PYTEST = frozenset(  # options whose value is the next word
         "--tb",
     )
 )
+
+
+RELATED = 4  # files of tests that are run for one patch before all others
+
+
+def related_tests(paths: Sequence[str], tests: Mapping[str, str]) -> dict[str, str]:
+    """The tests (text by path) that are most likely about the files with these paths."""
+    return {path: tests[path] for path in related(paths, tests)[:RELATED]}
 
 
 def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:

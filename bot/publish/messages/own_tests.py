@@ -2,10 +2,12 @@
 
 from typing import assert_never
 
-from bot.records import Ending, NotCompared, OwnTestsReport, Verdict
+from bot.publish.messages.words import counted, duration, listed
+from bot.records import Ending, NotCompared, OwnTests, OwnTestsReport, Verdict
 from bot.sandbox.script_command import in_short
 
 _SETUP = "add it with a `setup` command in .troop.toml or an image (Docker), or a .venv in the checkout (processes)"
+_NAMED = 5  # files that are named
 _NOT_MEANT = (NotCompared.NO_COMMAND, NotCompared.NO_CANDIDATE)  # there was nothing to run, or nothing to run it on
 
 
@@ -16,16 +18,48 @@ def of_winner(verdict: Verdict) -> str:
         return ""
     if not own.compared:
         return f"{_name(own)} {_not_compared(own)}."
-    after = own.on(winner)
+    after, base = own.on(winner), own.base_of(winner)
     if after is None:
         return f"{_name(own)} were not run on it."
     if after.execution.ending is Ending.UNAVAILABLE:
         return f"{_name(own)} could not be run on it."
+    name = _name(own)
+    if after.files:
+        said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
+        return f"{said}; those in {listed(after.files)}, about what it changes, {_outcome(after, base)}."
+    if base is not None and base.stopped and after.failures is not None:
+        ended = len(base.passed) + len(base.failures or ())
+        said = f"{name} did not end within {_seconds(own)} on the base commit{_in(own)}"
+        return f"{said}; of {counted(ended, 'test')} that ended before, it breaks none.{_gone(own)}"
+    if after.failures is None and not after.execution.passed:
+        return f"{name} could not be compared: they end with {after.execution.status}.{_gone(own)}"
+    return f"{name} {_outcome(after, base)}.{_gone(own)}"
+
+
+def _outcome(after: OwnTests, base: OwnTests | None) -> str:
     if after.execution.passed:
-        return f"{_name(own)} pass on it."
-    if after.failures is None:
-        return f"{_name(own)} could not be compared: they end with {after.execution.status}."
-    return f"{_name(own)} fail only where they failed before."
+        return "pass on it"
+    if after.stopped:
+        return f"did not end on it in time; of {counted(len(after.passed), 'test')} that passed before, none is broken"
+    return "fail only where they failed before"
+
+
+def _seconds(own: OwnTestsReport) -> str:
+    return duration(own.base.execution.seconds) if own.base else "their time"
+
+
+def _in(own: OwnTestsReport) -> str:
+    return f" (it was at `{own.under_way}`)" if own.under_way else ""
+
+
+def _gone(own: OwnTestsReport) -> str:
+    """Which of their files were not run, since they can't be imported."""
+    if not own.unimported:
+        return ""
+    found = len(own.unimported)
+    more = [f"{found - _NAMED:,} more"] if found > _NAMED else []
+    said = f" {counted(found, 'file')} of them can't be imported in the sandbox, and did not run"
+    return f"{said}: {listed([*own.unimported[:_NAMED], *more])}."
 
 
 def unjudged(verdict: Verdict) -> str:
@@ -59,9 +93,14 @@ def _not_compared(own: OwnTestsReport) -> str:
             return f"could not be run: pytest is not in the sandbox; {_SETUP}"
         case NotCompared.NOT_RUN:
             return f"could not be run: {own.detail}"
+        case NotCompared.NO_TESTS:
+            return f"ran no test: {own.detail}"
         case NotCompared.SANDBOX_FAILED:
             return "could not be run: the sandbox failed"
         case NotCompared.UNNAMED_FAILURES:
+            if own.base is not None and own.base.stopped:
+                hint = "a `timeout` in .troop.toml or --own-tests-timeout gives them longer"
+                return f"did not end within {_seconds(own)} on the base commit{_in(own)}; {hint}"
             return f"can't be compared: on the base commit they end with {own.detail}"
         case NotCompared.NO_CANDIDATE:
             return "were not run: no candidate is credible without them"

@@ -1,17 +1,34 @@
-"""The repository's own tests, on the base commit and on the best-voted candidates."""
+"""The repository's own tests, on the base commit and on the best-voted candidates.
+
+On a candidate the tests of the files that it changes run first: what they find broken needs no further run. Where all
+tests don't end within their time on the base commit, what ended before is compared, and the tests of the changed files
+are compared with a run of their own.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, SandboxJob, Standing
+from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first, regressions
-from bot.solver.test_runners import Command, absence, failing
+from bot.solver.test_runners import (
+    Command,
+    absence,
+    counted,
+    failing,
+    narrowed,
+    related_tests,
+    so_far,
+    under_way,
+    unimported,
+)
 
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
+_WORDS = "the repository's own tests"
+_NO_TESTS: Mapping[str, str] = {}
 
 
 async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: SolverSettings) -> OwnTestsReport:
@@ -25,11 +42,16 @@ async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: Solve
         if base is None:
             refused = refused or OwnTestsReport(not_compared=NotCompared.SANDBOX_FAILED, tried=command)
             continue
-        if (nothing := absence(command, base.execution)) is not None:
-            why, detail = nothing
+        if (absent := absence(command, base.execution)) is not None:
+            why, detail = absent
             refused = refused or OwnTestsReport(not_compared=why, tried=command, detail=detail)
             continue
-        report = OwnTestsReport(command=command, base=base)
+        report = OwnTestsReport(
+            command=command,
+            base=base,
+            unimported=unimported(base.execution),
+            under_way=under_way(base.execution) if base.stopped else "",
+        )
         if base.execution.passed or base.failures is not None:
             return report
         status = base.execution.status
@@ -44,36 +66,104 @@ async def run_own_tests(
     sandbox: Sandbox,
     settings: SolverSettings,
     progress: Progress,
+    tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
     """Run the command of `base`, the result of `on_base`, on the best credible candidates, the best of each behaviour
     first.
 
     The selection chooses among those. Where all of `settings.own_tests_candidates` break something, the next ones are
-    tried, a few times. What could not be run never counts. Raises `SandboxUnavailable`.
+    tried, a few times. What could not be run never counts. `tests`: the repository's, text by path. Raises
+    `SandboxUnavailable`.
     """
     able = credible(standings, ballot)
     best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
     if not best:
         return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
-    progress.update(RunState.SELECTION, 0, 0, "the repository's own tests")
+    progress.update(RunState.SELECTION, 0, 0, f"{_WORDS}, on the base commit")
     report = await base
-    if not report.compared:
+    comparer = _Comparer(report, sandbox, settings, tests)
+    if not (report.compared or comparer.only_related):
         return report
-    for at in range(0, min(len(best), ROUNDS * settings.own_tests_candidates), settings.own_tests_candidates):
+    said = counted(report.base.execution) if report.base else ""
+    best = best[: ROUNDS * settings.own_tests_candidates]
+    done = 0
+
+    async def on(c: int) -> tuple[int, OwnTests | None, OwnTests | None]:
+        nonlocal done
+        ran, compared_with = await comparer.on(ballot.candidates[c].patch)
+        done += 1
+        words = f"{counted(ran.execution) or ran.execution.status} on candidate {c + 1}" if ran else "could not be run"
+        progress.update(RunState.SELECTION, done, len(best), f"{_WORDS}: {words}")
+        return c, ran, compared_with
+
+    for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
-        progress.update(RunState.SELECTION, at, len(best), "the repository's own tests")
-        jobs = [
-            SandboxJob(
-                changes=ballot.candidates[c].patch.changes, command=report.command, timeout=settings.own_tests_timeout
-            )
-            for c in batch
-        ]
-        results = await asyncio.gather(*(_run(sandbox, job) for job in jobs))
-        ran = tuple((c, result) for c, result in zip(batch, results, strict=True) if result is not None)
-        report = report.model_copy(update={"candidates": report.candidates + ran})
+        progress.update(RunState.SELECTION, done, len(best), _WORDS + (f": {said} on the base commit" if said else ""))
+        results = await asyncio.gather(*map(on, batch))
+        ran = tuple((c, result) for c, result, _ in results if result is not None)
+        bases = tuple((c, compared_with) for c, _, compared_with in results if compared_with is not None)
+        report = report.model_copy(update={"candidates": report.candidates + ran, "bases": report.bases + bases})
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
+    if comparer.only_related and report.bases:
+        report = report.model_copy(update={"not_compared": None, "detail": ""})
     return report
+
+
+class _Comparer:
+    """Runs tests on candidates, as far as needed to compare them with the base commit."""
+
+    def __init__(
+        self, report: OwnTestsReport, sandbox: Sandbox, settings: SolverSettings, tests: Mapping[str, str]
+    ) -> None:
+        self._report = report
+        self._sandbox = sandbox
+        self._settings = settings
+        self._tests = tests
+        stopped = report.base is not None and report.base.stopped
+        # All tests don't end on the base commit, and their runner does not say how each one went.
+        self.only_related = stopped and not report.compared and bool(tests)
+
+    async def on(self, patch: Patch) -> tuple[OwnTests | None, OwnTests | None]:
+        """The result on the candidate, and the base commit's on the same files where not all were run.
+
+        None where the sandbox failed, or there is nothing to compare.
+        """
+        files = await asyncio.to_thread(related_tests, patch.paths, self._tests)
+        argv = narrowed(self._report.command, files) if files else None
+        if argv is not None:
+            first = await self._first(patch, argv, tuple(files))
+            if first is not None:
+                return first
+        if self.only_related:
+            return None, None
+        return await self._all(patch, self._report.command), None
+
+    async def _first(
+        self, patch: Patch, argv: Command, files: tuple[str, ...]
+    ) -> tuple[OwnTests | None, OwnTests | None] | None:
+        """The result of the related tests, if that is enough; None if all tests are to be run.
+
+        It is compared with a run of the same files: tests may depend on what ran before them.
+        """
+        after = await self._all(patch, argv)
+        if after is None or absence(argv, after.execution) is not None:
+            return None
+        if after.execution.passed and not self.only_related:
+            return None
+        base = await self._all(None, argv)
+        if base is None or base.stopped or absence(argv, base.execution) is not None:
+            return None
+        after, base = (one.model_copy(update={"files": files}) for one in (after, base))
+        compared = OwnTestsReport(command=argv, base=base, candidates=((0, after),))
+        enough = self.only_related or regressions(compared, 0, patch.paths)
+        return (after, base) if enough else None
+
+    async def _all(self, patch: Patch | None, command: Command) -> OwnTests | None:
+        changes = patch.changes if patch else ()
+        return await _run(
+            self._sandbox, SandboxJob(changes=changes, command=command, timeout=self._settings.own_tests_timeout)
+        )
 
 
 async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:
@@ -84,4 +174,8 @@ async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:
         raise
     except SandboxError:
         return None
-    return OwnTests(execution=execution, failures=failing(execution))
+    ran = OwnTests(execution=execution, failures=failing(execution))
+    if not ran.stopped:
+        return ran
+    passed, failed = so_far(execution)
+    return ran.model_copy(update={"passed": passed, "failures": failed if passed or failed else None})

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from bot.contracts import Sandbox
 from bot.records import Checkout, Ending, Execution, Patch, Record, SandboxJob
-from bot.retrieval.related_tests import related
 from bot.retrieval.source_files import find_tests
 from bot.solver.profile import ResolvedSolver
-from bot.solver.test_runners import absence, failing, narrowed
+from bot.solver.test_runners import absence, failing, narrowed, related_tests
 
-_FILES = 4  # files of tests that are run
 _NAMED = 20  # failing tests that are named
 _LINES, _CHARACTERS = 80, 6_000  # of what they print
 
@@ -43,8 +41,7 @@ class RelatedTests:
         if not commands:
             return None
         texts = await self._tests()
-        found = await asyncio.to_thread(related, patch.paths, texts)
-        chosen = {path: texts[path] for path in found[:_FILES]}
+        chosen = await asyncio.to_thread(related_tests, patch.paths, texts)
         if not chosen:
             return None
         for command in commands:

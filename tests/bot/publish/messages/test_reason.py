@@ -197,6 +197,9 @@ def test_why_more_votes_did_not_win() -> None:
 
 
 GOOD = OwnTests(execution=PASSED, failures=())
+HUNG = OwnTests(
+    execution=Execution(ending=Ending.TIMED_OUT, seconds=900.0), failures=("t::c",), passed=("t::a", "t::b")
+)
 NAME = "The repository's own tests (`pytest …`)"
 
 
@@ -232,6 +235,33 @@ NAME = "The repository's own tests (`pytest …`)"
             "tests are not known; a [test] command in .troop.toml",
         ),
         ({"not_compared": NotCompared.NO_CANDIDATE}, "were not run: no candidate is credible without them."),
+        (
+            {"base": HUNG, "under_way": "t::hangs", "candidates": ((0, HUNG),)},
+            f"{NAME} did not end within 15 min 0 s on the base commit (it was at `t::hangs`); of 3 tests that ended "
+            "before, it breaks none.",
+        ),
+        (
+            {
+                "base": HUNG,
+                "candidates": ((0, GOOD.model_copy(update={"files": ("a", "b")})),),
+                "bases": ((0, GOOD),),
+            },
+            f"{NAME} did not end within 15 min 0 s on the base commit; those in a and b, about what it changes, pass "
+            "on it.",
+        ),
+        (
+            {"base": HUNG, "not_compared": NotCompared.UNNAMED_FAILURES, "detail": "timed out"},
+            f"{NAME} did not end within 15 min 0 s on the base commit; a `timeout` in .troop.toml or",
+        ),
+        (
+            {"candidates": ((0, GOOD),), "unimported": ("t/a.py",)},
+            f"{NAME} pass on it. 1 file of them can't be imported in the sandbox, and did not run: t/a.py.",
+        ),
+        (
+            {"candidates": ((0, GOOD),), "unimported": tuple("abcdefg")},
+            "7 files of them can't be imported in the sandbox, and did not run: a, b, c, d, e and 2 more.",
+        ),
+        ({"not_compared": NotCompared.NO_TESTS, "detail": "3 skipped in 0.1s"}, "ran no test: 3 skipped in 0.1s."),
         ({"note": "as an earlier version said"}, f"{NAME} as an earlier version said."),
     ],
 )
@@ -239,7 +269,19 @@ def test_the_repositorys_own_tests_have_their_sentence(own: dict[str, object], w
     made = OwnTestsReport.model_validate({"command": ("pytest", "-q"), "base": GOOD} | own)
     told = won(ballot("..", "++"), own_tests=made)
     assert words in reason(told)
-    judged = any(said in words for said in ("pass on it", "fail only where", "are not known", "were not run: no"))
+    fine = ("pass on it", "breaks none", "fail only where", "7 files", "those in a and b", "are not known")
+    judged = any(said in words for said in (*fine, "were not run: no"))
+        said in words
+        for said in (
+            "pass on it",
+            "breaks none",
+            "fail only where",
+            "7 files",
+            "those in a and b",
+            "are not known",
+            "were not run: no",
+        )
+    )
     assert bool(unjudged(told.verdict)) is not judged
     assert judged or words in unjudged(told.verdict)
 

@@ -10,7 +10,7 @@ from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
 from bot.solver.stages.own_tests import on_base, run_own_tests
-from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing
+from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, so_far, under_way
 from tests.bot.solver.ballots import ballot
 from tests.demo import load
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
@@ -229,3 +229,161 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     assert [s.candidate for s in standings] == [1, 0]
     broken = sorted(name.split("::")[-1].split()[0] for name in standings[1].regressions)
     assert broken == ["test_ticket_price"]
+
+
+# -- runners that tested nothing, that hang, and the related tests first ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "execution", "why"),
+    [
+        ("pytest -q", exited(5, "no tests ran in 0.01s\n"), NotCompared.NO_TESTS),
+        ("pytest -q", exited(5, "\n12 deselected in 0.20s\n"), NotCompared.NO_TESTS),
+        ("pytest", exited(0, "===== 3 skipped in 0.20s =====\n"), NotCompared.NO_TESTS),
+        ("tox", exited(0, "Ran 0 tests in 0.000s\n\nOK\n"), NotCompared.NO_TESTS),
+        ("go test ./...", exited(0, "?  \tx\t[no test files]\nok \ty\t0s [no tests to run]\n"), NotCompared.NO_TESTS),
+        ("cargo test", exited(0, "\nrunning 0 tests\n\ntest result: ok.\n\nrunning 0 tests\n"), NotCompared.NO_TESTS),
+        ("npm test", exited(1, "No tests found, exiting with code 1\n"), NotCompared.NO_TESTS),
+        ("npm test", exited(0, "\u2139 tests 0\n\u2139 pass 0\n"), NotCompared.NO_TESTS),
+        ("rspec", exited(0, "0 examples, 0 failures\n"), NotCompared.NO_TESTS),
+        ("env A=1 pytst", exited(127, "sh: 1: pytst: not found\n"), NotCompared.NOT_RUN),
+        ("make test", exited(2, "make: *** [Makefile:2: test] Error 127\n"), NotCompared.NOT_RUN),
+        ("python3 -m tox", exited(1, "/usr/bin/python3: No module named tox\n"), NotCompared.NOT_RUN),
+        ("pytest", exited(4, "ERROR: unknown option --cov\n"), NotCompared.NOT_RUN),
+    ],
+)  # fmt: skip
+async def test_a_gate_that_tested_nothing_is_no_gate(command: str, execution: Execution, why: NotCompared) -> None:
+    report = await run(BALLOT, FakeSandbox(lambda job: execution), (tuple(command.split()),))
+    assert report.not_compared is why
+    assert report.detail
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        exited(0, "== 2 passed, 3 skipped in 0.20s ==\n"),
+        exited(0, "?   \tx/a\t[no test files]\nok  \tx/b\t0.0s\n"),
+        exited(0, "\nrunning 4 tests\n\nrunning 0 tests\n"),
+        exited(0, "ok 1 - a\n# tests 1\n"),
+        exited(0, "all is well\n"),
+    ],
+)
+async def test_a_gate_that_tested_something_is_one(execution: Execution) -> None:
+    assert (await run(BALLOT, FakeSandbox(lambda job: execution), (("check",),))).compared
+
+
+def stopped(output: str, seconds: float = 11.0) -> Execution:
+    return Execution(ending=Ending.TIMED_OUT, output=output, seconds=seconds)
+
+
+HANGING = {
+    "pytest": "t.py::a PASSED   [ 25%]\nt.py::b[x y] PASSED [ 50%]\nt.py::c FAILED [ 75%]\nt.py::d ",
+    "xdist": "[gw0] [ 25%] PASSED t.py::a\n[gw1] [ 50%] PASSED t.py::b[x y]\n[gw1] [ 75%] FAILED t.py::c\nt.py::d ",
+    "unittest": "a (t.T.a) ... ok\nb (t.T.b)\nSays more. ... ok\nc (t.T.c) ... FAIL\nd (t.T.d) ... ",
+    "go": "=== RUN   a\n--- PASS: a (0.00s)\n=== RUN   b\n--- PASS: b (0.0s)\n--- FAIL: c (0.0s)\n=== RUN   d\n",
+    "cargo": "test a ... ok\ntest b ... ok\ntest c ... FAILED\n",
+    "tap": "ok 1 - a\nok 2 - b\nnot ok 3 - c\n",
+}
+
+
+@pytest.mark.parametrize("runner", HANGING)
+def test_what_ended_before_a_run_was_stopped_is_known(runner: str) -> None:
+    passed, failed = so_far(stopped(HANGING[runner]))
+    assert (len(passed), len(failed)) == (2, 1)
+    begun = under_way(stopped(HANGING[runner]))
+    assert begun.startswith(("t.py::d", "d")) == (runner not in ("cargo", "tap"))
+
+
+async def test_a_suite_that_hangs_is_compared_by_what_ended_before() -> None:
+    base = stopped("t.py::a PASSED [ 1%]\nt.py::b PASSED [ 2%]\nt.py::c FAILED [ 3%]\nt.py::hangs ")
+    breaks = stopped("t.py::a FAILED [ 1%]\nt.py::b PASSED [ 2%]\nt.py::c FAILED [ 3%]\nt.py::hangs ")
+    report = await run(BALLOT, on({None: base, 0: breaks, 1: base, 2: base}, BALLOT))
+    assert (report.compared, report.under_way) == (True, "t.py::hangs")
+    standings = {s.candidate: s for s in count(BALLOT, report)}
+    assert standings[0].regressions == ("t.py::a",)
+    assert standings[1].regressions == ()
+
+
+async def test_a_candidate_that_hangs_where_the_base_commit_does_not_breaks_something() -> None:
+    quick = exited(0, "2 passed in 1.0s\n").model_copy(update={"seconds": 1.0})
+    slow = quick.model_copy(update={"seconds": 9.0})
+    for base, broken in ((quick, True), (slow, False)):
+        report = await run(BALLOT, on({None: base, 0: stopped("t.py::a "), 1: base, 2: base}, BALLOT))
+        standings = {s.candidate: s for s in count(BALLOT, report)}
+        assert bool(standings[0].regressions) is broken
+
+
+def test_of_a_long_output_the_summary_is_enough() -> None:
+    long = Execution(
+        ending=Ending.EXITED,
+        exit_code=1,
+        truncated=True,
+        output="t.py::a PASSED\n[... 900000 bytes left out ...]\n" + PYTEST_OUTPUT,
+    )
+    assert failing(long) == failing(exited(1, PYTEST_OUTPUT))
+    assert failing(long.model_copy(update={"output": PYTEST_OUTPUT + "[... 9 bytes left out ...]\n"})) is None
+
+
+async def test_files_that_can_not_be_imported_are_named() -> None:
+    output = PYTEST_OUTPUT + "ERROR tests/test_c.py - ImportError\n"
+    report = await run(BALLOT, FakeSandbox(lambda job: exited(1, output)))
+    assert report.unimported == ("tests/test_b.py", "tests/test_c.py")
+    failed = exited(
+        1, "ERROR: tests.test_b (unittest.loader._FailedTest.tests.test_b)\nRan 3 tests\nFAILED (errors=1)\n"
+    )
+    assert (await run(BALLOT, FakeSandbox(lambda job: failed))).unimported == ("tests.test_b",)
+
+
+TESTS = {"tests/test_a.py": "import a\n", "tests/test_z.py": ""}  # `ballot` has patches of `a.py`
+
+
+async def with_tests(judge: FakeSandbox, settings: SolverSettings, progress: FakeProgress) -> OwnTestsReport:
+    base = asyncio.ensure_future(on_base((("pytest", "-q", "tests"),), judge, settings))
+    return await run_own_tests(BALLOT, count(BALLOT), base, judge, settings, progress, TESTS)
+
+
+async def test_the_related_tests_run_first_and_all_where_those_pass() -> None:
+    settings, progress = SolverSettings(own_tests_candidates=2), FakeProgress()
+    broken = BALLOT.candidates[0].patch.changes
+
+    def answer(job: SandboxJob) -> Execution:
+        if job.command == ("pytest", "-q", "tests/test_a.py") and job.changes == broken:
+            return said("tests/test_a.py::x")
+        return exited(0, "7 passed in 0.1s\n")
+
+    judge = FakeSandbox(answer)
+    report = await with_tests(judge, settings, progress)
+    ran = [(job.command[-1], job.changes == broken) for job in judge.jobs if job.changes]
+    assert ("tests", True) not in ran
+    assert ran.index(("tests/test_a.py", False)) < ran.index(("tests", False))
+    assert [s.candidate for s in count(BALLOT, report)][-1] == 0
+    results = dict(report.candidates)
+    assert (results[0].files, results[1].files) == (("tests/test_a.py",), ())
+    keys = [job.key for job in judge.jobs]
+    assert len(keys) == len(set(keys)), "nothing runs twice on the same tree"
+    notes = [note for *_, note in progress.updates]
+    assert any("7 passed on the base commit" in note for note in notes)
+
+
+async def test_where_all_tests_hang_without_a_word_the_related_ones_are_compared() -> None:
+    settings = SolverSettings(own_tests_candidates=2)
+    broken = BALLOT.candidates[0].patch.changes
+
+    def answer(job: SandboxJob) -> Execution:
+        if job.command[-1] == "tests":
+            return stopped("....")
+        return said("tests/test_a.py::x") if job.changes == broken else exited(0, "3 passed in 0.1s\n")
+
+    report = await with_tests(FakeSandbox(answer), settings, FakeProgress())
+    assert report.compared
+    standings = {s.candidate: s for s in count(BALLOT, report)}
+    assert standings[0].regressions == ("tests/test_a.py::x",)
+    assert standings[1].regressions == ()
+
+
+async def test_tests_that_depend_on_their_order_break_nothing_alone() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        return said("tests/test_a.py::x") if job.command[-1] != "tests" else PASSED
+
+    report = await with_tests(FakeSandbox(answer), SolverSettings(), FakeProgress())
+    assert not any(s.regressions for s in count(BALLOT, report))
