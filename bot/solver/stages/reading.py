@@ -45,6 +45,7 @@ class Reader:
         self._weights = weights
         self._likely = likely
         self._failures: list[str] = []
+        self._answers = 0
         self._done = 0
 
     async def read_all(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
@@ -57,7 +58,7 @@ class Reader:
             return summary
 
         found = await _all([one(source) for source in sources])
-        return self._unless_all_failed([summary for summary in found if summary is not None], len(sources))
+        return self._unless_all_failed([summary for summary in found if summary is not None])
 
     async def read_together(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
         """One summary for each of the files, in their order; small ones share a call."""
@@ -71,7 +72,7 @@ class Reader:
             return summaries
 
         found = await _all([one(number, group) for number, group in enumerate(groups, start=1)])
-        return self._unless_all_failed([summary for group in found for summary in group], len(groups))
+        return self._unless_all_failed([summary for group in found for summary in group])
 
     async def _room(self) -> int:
         """Tokens that a file may have in a call."""
@@ -87,8 +88,8 @@ class Reader:
         self._done += len(read)
         progress.update(RunState.CONTEXT, self._done, total, read[-1].path)
 
-    def _unless_all_failed(self, summaries: list[Summary], calls: int) -> list[Summary]:
-        if self._failures and len(self._failures) >= min(calls, len(summaries)):
+    def _unless_all_failed(self, summaries: list[Summary]) -> list[Summary]:
+        if self._failures and not self._answers:
             raise EndpointError(
                 f"the model {self._model.name} answered none of {len(self._failures)} calls "
                 f"({self._failures[-1][:300]}): look at the endpoint's log; `troop doctor` asks it a question"
@@ -121,8 +122,7 @@ class Reader:
             messages = opening(self._solver.profile, "readings", issue=self._issue, files=files)
             reply = await self._send(f"{key}/longer", messages, factor=4)
             verdicts = parse_readings(reply, known)
-        if reply.failed:
-            self._failures.append(reply.text)
+        self._count(reply)
         if reply.failed or isinstance(verdicts, Problem):
             return [Summary(path=path, relevant=path in self._likely) for path in known]
         read = {verdict.path: verdict.model_copy(update={"text": verdict.text[:_SUMMARY]}) for verdict in verdicts}
@@ -148,11 +148,16 @@ class Reader:
         if not isinstance(verdict, Relevance) and reply.cut_off:  # a model that thinks aloud needs more room
             reply = await self._ask(f"relevance/{source.path}/longer", file, factor=4)
             verdict = parse_relevance(reply)
-        if reply.failed:
-            self._failures.append(reply.text)
+        self._count(reply)
         if isinstance(verdict, Relevance) and not reply.failed:
             return Summary(path=source.path, relevant=verdict.relevant, text=verdict.summary[:_SUMMARY])
         return Summary(path=source.path, relevant=source.path in self._likely)
+
+    def _count(self, reply: Reply) -> None:
+        if reply.failed:
+            self._failures.append(reply.text)
+        else:
+            self._answers += 1
 
     def _mentions(self, source: SourceFile) -> bool:
         strong = max(self._weights.values(), default=0.0) / 2

@@ -182,6 +182,19 @@ async def test_a_model_that_answers_no_call_is_an_error(tmp_path: Path) -> None:
         await context_of(large(tmp_path, 40), model)
 
 
+async def test_one_failure_among_the_files_of_a_group_is_no_end(tmp_path: Path) -> None:
+    class Flaky(ScriptedModel):
+        async def reply(self, call: ModelCall) -> Reply:
+            reply = await super().reply(call)
+            if call.key.startswith("relevance/group"):
+                return Reply(text="too long", finish_reason=FinishReason.OVERFLOW)
+            return Reply(text="gone", finish_reason=FinishReason.ERROR) if call.key.endswith("b.py") else reply
+
+    model = Flaky(script([], ["a.py"]))
+    context = await context_of(repository(tmp_path, {"a.py": "x = 1\n", "b.py": "y = 1\n"}), model)
+    assert [file.path for file in context.files] == ["a.py"]
+
+
 async def test_a_resumed_reading_pays_for_nothing_twice(tmp_path: Path) -> None:
     root, journal = large(tmp_path, 40), MemoryJournal()
     reply = script([FAULTY], [FAULTY, "src/grid/__init__.py"])
