@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel, SecretStr
@@ -70,6 +71,7 @@ class SolveOptions:
 def settings_of(options: SolveOptions) -> Settings:
     """The environment's settings with the command line's on top."""
     settings = read_settings()
+    settings = _without_key_of_another_host(settings, options)
     # Troop's own variable comes before the one of other programs.
     unset = "api_key" not in settings.main.model_fields_set
     key = options.api_key or (os.environ.get("OPENAI_API_KEY") if unset else None)
@@ -91,6 +93,21 @@ def settings_of(options: SolveOptions) -> Settings:
     sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
     changed = {"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox}
     return _changed(settings, engine_model=options.engine_model, **changed)
+
+
+def _without_key_of_another_host(settings: Settings, options: SolveOptions) -> Settings:
+    """`TROOP_MAIN_API_KEY` belongs to `TROOP_MAIN_BASE_URL`: another host does not get it."""
+    configured, named = settings.main.base_url, options.base_url
+    if not configured or named is None or options.api_key or urlsplit(named).netloc == urlsplit(configured).netloc:
+        return settings
+    if settings.main.api_key.get_secret_value() != "none":
+        click.echo(
+            f"troop: TROOP_MAIN_API_KEY is not sent to {urlsplit(named).netloc}, since it is for TROOP_MAIN_BASE_URL; "
+            "--api-key gives another",
+            err=True,
+        )
+    main = settings.main.model_copy(update={"api_key": SecretStr("none")})
+    return settings.model_copy(update={"main": main})
 
 
 def _changed(settings: S, **changes: object) -> S:

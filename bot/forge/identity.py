@@ -74,6 +74,32 @@ def app_identity(settings: Settings, seconds: float = 10.0) -> AppIdentity:
     )
 
 
+class Hook(Record):
+    """The App's webhook as GitHub has it."""
+
+    url: str
+    last_status: int | None  # of the newest delivery: 0 where nobody answered; None where there is none
+
+
+def app_hook(settings: Settings, seconds: float = 10.0) -> Hook | None:
+    """The webhook; None where GitHub does not tell. Raises `SettingsError` as `app_identity`.
+
+    https://docs.github.com/rest/apps/webhooks
+    """
+    jwt = f"Bearer {Auth.AppAuth(settings.app_id, app_key(settings)).create_jwt()}"
+    try:
+        config = _ask(settings, "/app/hook/config", jwt, seconds)
+        deliveries = _ask(settings, "/app/hook/deliveries?per_page=1", jwt, seconds)
+        if config.status_code != 200 or deliveries.status_code != 200:
+            return None
+        newest = deliveries.json()[:1]
+        return Hook(
+            url=str(config.json().get("url") or ""), last_status=int(newest[0]["status_code"]) if newest else None
+        )
+    except (ForgeError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def token_login(settings: Settings, seconds: float = 10.0) -> str:
     """The login of `TROOP_TOKEN`'s user. Raises as `app_identity`."""
     answer = _ask(settings, "/user", f"Bearer {settings.token.get_secret_value()}", seconds)

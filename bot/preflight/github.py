@@ -3,7 +3,7 @@
 import asyncio
 
 from bot.errors import ForgeError, SettingsError
-from bot.forge.identity import AppIdentity, app_identity, token_login
+from bot.forge.identity import AppIdentity, Hook, app_hook, app_identity, token_login
 from bot.preflight.finding import Finding
 from bot.settings import Settings
 
@@ -18,7 +18,7 @@ async def github(settings: Settings) -> list[Finding]:
 def _look(settings: Settings) -> list[Finding]:
     try:
         if settings.app_id:
-            return _of_app(settings, app_identity(settings))
+            return [*_of_app(settings, app_identity(settings)), *_of_hook(app_hook(settings))]
         if settings.token.get_secret_value():
             return _of_token(settings, token_login(settings))
     except SettingsError as error:
@@ -66,6 +66,28 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
         detail = f"TROOP_APP_SLUG is {settings.app_slug}, but GitHub says {app.slug}, which is used"
         found.append(Finding(name="GitHub slug", level="optional", detail=detail, hint="remove TROOP_APP_SLUG"))
     return found
+
+
+def _of_hook(hook: Hook | None) -> list[Finding]:
+    """The last delivery may be older than its remedy, so that it is no reason to be not ready."""
+    name = "GitHub webhook"
+    if hook is None:
+        return []
+    if not hook.url:
+        hint = "set it to https://HOST/webhook in the App's settings, with a secret, and tick Active"
+        return [Finding(name=name, level="missing", detail="the App has no webhook URL", hint=hint)]
+    status = hook.last_status
+    if status is None or 200 <= status < 300:
+        return [Finding(name=name, level="ok", detail=f"{hook.url}{' took the last delivery' if status else ''}")]
+    how = f"answered {status} to" if status else "did not answer"
+    hints = {
+        401: "TROOP_WEBHOOK_SECRET is not the secret in the App's settings",
+        404: "the URL must end in /webhook of this server",
+        0: "does the URL lead here from where GitHub is?",
+    }
+    hint = hints.get(status, "see the delivery under Advanced in the App's settings")
+    detail = f"{hook.url} {how} the last delivery"
+    return [Finding(name=name, level="optional", detail=detail, hint=f"{hint}; then redeliver it there")]
 
 
 def _of_token(settings: Settings, login: str) -> list[Finding]:

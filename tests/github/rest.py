@@ -52,6 +52,7 @@ class Rest:
         for method, path, handler in (
             ("GET", "/app", self.app),
             ("POST", "/app/installations/{installation_id}/access_tokens", self.access_token),
+            ("GET", "/app/hook/config", self.hook_config),
             ("GET", "/app/hook/deliveries", self.deliveries),
             ("POST", "/app/hook/deliveries/{delivery_id}/attempts", self.attempt),
             ("GET", "/user", self.me),
@@ -155,6 +156,10 @@ class Rest:
         )
         answer = {"token": token.value, "expires_at": stamp(token.expires_at), "permissions": permissions}
         return JSONResponse(answer, 201)
+
+    async def hook_config(self, request: Request) -> Json:
+        check_jwt(self.world, request)
+        return {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": self.webhooks.url}
 
     async def deliveries(self, request: Request) -> list[Json]:
         check_jwt(self.world, request)

@@ -317,3 +317,24 @@ async def test_a_state_folder_that_can_not_be_written_is_said(
     monkeypatch.setenv("XDG_STATE_HOME", str(place))
     with scripted_endpoint(GOOD) as endpoint, pytest.raises(TroopError, match=r"XDG_STATE_HOME=.* can't be written"):
         await solve_locally(options(checkout, endpoint, as_json=False))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "api_key", "sent"),
+    [
+        (None, None, "sk-configured"),
+        ("https://llm.example/other", None, "sk-configured"),
+        ("https://elsewhere.example/v1", None, "none"),
+        ("https://llm.example:8443/v1", None, "none"),
+        ("https://elsewhere.example/v1", "sk-given", "sk-given"),
+    ],
+)
+def test_the_configured_key_goes_to_the_configured_host_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_url: str | None, api_key: str | None, sent: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TROOP_MAIN_BASE_URL", "https://llm.example/v1")
+    monkeypatch.setenv("TROOP_MAIN_API_KEY", "sk-configured")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-other-programs")
+    made = settings_of(SolveOptions(path=tmp_path, issue_text="", base_url=base_url, api_key=api_key))
+    assert made.main.api_key.get_secret_value() == sent

@@ -15,6 +15,7 @@ from bot.preflight.github import github as look
 from bot.settings import Settings
 from tests.github.fixtures import KEY, settings_for
 from tests.github.server import GitHubServer, make_key
+from tests.github.webhooks import Delivery
 from tests.patience import PATIENCE
 
 
@@ -69,7 +70,7 @@ async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: py
     assert found["GitHub events"].detail == "the App does not subscribe to issue_comment"
     assert found["GitHub installation"].level == "optional"
     assert "wrong" in found["GitHub slug"].detail
-    assert [one.level for one in found.values()] == ["ok", "missing", "missing", "optional", "optional"]
+    assert [one.level for one in found.values()] == ["ok", "missing", "missing", "optional", "optional", "missing"]
 
 
 async def test_tokens(github: GitHubServer) -> None:
@@ -115,3 +116,33 @@ def _elsewhere(kind: str) -> Iterator[tuple[Settings, list[str]]]:
         yield Settings(_env_file=None, github_url=url, token=SecretStr("t")), handler.asked  # type: ignore[attr-defined]
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "level", "words"),
+    [
+        ("", None, "missing", "no webhook URL"),
+        ("https://t.example/webhook", None, "ok", "https://t.example/webhook"),
+        ("https://t.example/webhook", 202, "ok", "took the last delivery"),
+        ("https://t.example/webhook", 401, "optional", "TROOP_WEBHOOK_SECRET is not the secret"),
+        ("https://t.example/", 404, "optional", "must end in /webhook"),
+        ("https://t.example/webhook", 0, "optional", "did not answer"),
+        ("https://t.example/webhook", 502, "optional", "answered 502"),
+    ],
+)
+async def test_the_webhook_is_looked_at(
+    github: GitHubServer, url: str, status: int | None, level: str, words: str
+) -> None:
+    github.webhooks.url = url
+    if status is not None:
+        delivery = Delivery(1, "guid", "ping", "", b"{}", github.world.now(), status=status)
+        delivery.done.set()
+        github.webhooks.deliveries.append(delivery)
+    found = {one.name: one for one in await look(settings_for(github))}["GitHub webhook"]
+    github.webhooks.url = ""
+    assert (found.level, words in found.words) == (level, True), found
+
+
+async def test_a_github_that_does_not_tell_of_webhooks_is_no_trouble(github: GitHubServer) -> None:
+    github.fault("GET", "/app/hook/", status=404, times=2)
+    assert "GitHub webhook" not in {one.name for one in await look(settings_for(github))}
