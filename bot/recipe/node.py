@@ -69,7 +69,8 @@ class _Manager:
         at = f"cd {folder} && " if folder else ""
         named = re.fullmatch(r"(npm|pnpm|yarn)@(\d+[\w.-]*?)(\+.*)?", str(package.get("packageManager", "")))
         wanted = named[2] if named else ""
-        if folder + "pnpm-lock.yaml" in known or (named and named[1] == "pnpm"):
+        of_pnpm = {folder + "pnpm-lock.yaml", folder + "pnpm-workspace.yaml"} & known
+        if of_pnpm or (named and named[1] == "pnpm"):
             self.lock = self._lock(folder, known, "pnpm-lock.yaml")
             version = wanted or _pnpm_version(read(self.lock) or "" if self.lock else "")
             install = f"pnpm install{' --frozen-lockfile' if self.lock else ''}"
@@ -84,7 +85,8 @@ class _Manager:
             frozen = ("--immutable" if modern else "--frozen-lockfile") if self.lock else ""
             install = f"yarn install {frozen}".strip()
             if modern:  # its default is no node_modules, where Node finds nothing without yarn
-                install = f"YARN_NODE_LINKER=node-modules YARN_ENABLE_GLOBAL_CACHE=false {install}"
+                loose = "" if self.lock else "YARN_ENABLE_IMMUTABLE_INSTALLS=false "
+                install = f"YARN_NODE_LINKER=node-modules YARN_ENABLE_GLOBAL_CACHE=false {loose}{install}"
             self.commands = _with("yarn", tool, at + install)
             self.setup = f"npm install -g {tool} && {at}{install}"
         else:

@@ -33,7 +33,6 @@ from bot.settings import SandboxSettings
 
 log = logging.getLogger(__name__)
 
-_VERSION = "1"  # of what a layer's key means; another one builds everything anew
 _LIFETIME = 30 * 86_400.0  # seconds
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
 _PROCESSES = 4096
@@ -111,9 +110,8 @@ class Builder:
         """
         self._deadline = time.monotonic() + self._settings.setup_timeout
         network: BuildNetwork | None = None
-        key = hashlib.sha256(
-            "\0".join((_VERSION, self._repository, image_id, *self._settings.build_environment)).encode()
-        )
+        begin = (_script(), str(_ENVIRONMENT), self._repository, image_id, *self._settings.build_environment)
+        key = hashlib.sha256("\0".join(begin).encode())
         base_id = image_id
         try:
             for layer in self._recipe.layers:
@@ -209,7 +207,7 @@ class Builder:
         environment = {**_ENVIRONMENT, **self._given}
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
         return {
-            "build/build.sh": (_HERE / "build.sh").read_bytes(),
+            "build/build.sh": _script().encode(),
             "build/environment": exports.encode(),
             "build/needs": "".join(f"{program}\n" for program in layer.programs).encode(),
             "build/commands": ("\n".join(layer.commands) + "\n").encode("utf-8", "surrogateescape"),
@@ -258,6 +256,10 @@ class Builder:
         rest = "" if mend.instead or (layer.name == "setup" and not mend.setup) else self._recipe.setup.strip()
         setup = " && ".join(filter(None, (mend.setup, rest)))
         return BuildFailed(what, why=mend.why, log=said, setup=setup, image=mend.image, missing=code == _NO_PROGRAM)
+
+
+def _script() -> str:
+    return (_HERE / "build.sh").read_text()
 
 
 def cleaned(text: str, secrets: Iterable[str] = ()) -> str:

@@ -21,10 +21,9 @@ done <$build/needs
 rm -rf /repo/tree && mkdir -p /repo && mv /opt/troop/base /repo/tree && cd /repo/tree || exit 1
 sh -e $build/commands </dev/null || exit
 
-cd /repo/tree && xargs -0 rm -f <$build/files || exit 1
-find . -depth -type d -exec rmdir {} + 2>/dev/null # those that are empty now
+cd /repo/tree || exit 1
 # Each job copies what is here. Modules of Node that are too large for that are linked; links to the repository's own
-# packages stay links to the copy that is tested.
+# packages become links to the copy that is tested. While these are still here.
 find . -name node_modules -type d -prune | while IFS= read -r folder; do
     [ "$(du -sk "$folder" | cut -f1)" -gt 60000 ] || continue
     find "$folder" -maxdepth 2 -type l ! -path '*/.bin/*' | while IFS= read -r link; do
@@ -36,8 +35,11 @@ find . -name node_modules -type d -prune | while IFS= read -r folder; do
     done
     linked=/opt/troop/linked/$folder
     mkdir -p "${linked%/*}" && mv "$folder" "$linked" && ln -s "$linked" "$folder" || exit 1
-done
+done || exit 1
+xargs -0 rm -f <$build/files || exit 1
+find . -depth -type d -exec rmdir {} + 2>/dev/null # those that are empty now
 rm -rf /tmp/* /var/tmp/* "$HOME/.cache/pip" "$HOME/.npm/_cacache" "$HOME/.npm/_logs" "$HOME/.cache/yarn" \
+    "$HOME/.yarn/berry" "$HOME/.local/share/pnpm/store" "$HOME/.cache/pnpm" "$HOME/.cache/uv" \
     /var/lib/apt/lists/* /var/cache/apt/archives/*.deb $build
 cd / && mv /repo/tree /opt/troop/base || exit 1
 # Tests run as another user. Not `chmod -R`: it would copy what earlier layers hold.

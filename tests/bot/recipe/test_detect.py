@@ -307,6 +307,7 @@ def package(**more: object) -> str:
         ({"pnpm-lock.yaml": "lockfileVersion: '9.0'"}, "npm install -g pnpm@9"),
         ({"pnpm-lock.yaml": "lockfileVersion: '6.0'"}, "npm install -g pnpm@8"),
         ({"pnpm-lock.yaml": ""}, "pnpm install --frozen-lockfile --ignore-scripts"),
+        ({"pnpm-workspace.yaml": ""}, "pnpm install --ignore-scripts"),
         ({"yarn.lock": ""}, "yarn install --frozen-lockfile"),
         ({"yarn.lock": "", ".yarnrc.yml": ""}, "yarn install --immutable"),
     ],

@@ -272,6 +272,28 @@ async def test_the_home_of_the_build_is_the_home_of_the_tests(
     assert said == "kept\nran\nkept\n"
 
 
+async def test_large_modules_of_node_are_linked_and_the_repositorys_own_packages_are_those_under_test(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    source = make_tree(tmp_path / "tree")
+    (source / "packages" / "mine").mkdir(parents=True)
+    (source / "packages" / "mine" / "index.js").write_text("mine")
+    line = (
+        "mkdir -p node_modules/big node_modules/@me node_modules/.bin && "
+        "head -c 70000000 /dev/zero > node_modules/big/x"
+        " && ln -s ../../packages/mine node_modules/@me/mine && ln -s ../big/x node_modules/.bin/x"
+    )
+    said = await seen(
+        sandbox_image, source, setup(line), repository,
+        "readlink node_modules; cd node_modules/@me/mine && pwd -P; cat index.js; test -s ../../.bin/x && echo there; "
+        "du -sk /repo/tree | cut -f1 | sed 's/..../large/'",
+    )  # fmt: skip
+    lines = said.split()
+    assert lines[:2] == ["/opt/troop/linked/./node_modules", "/repo/tree/packages/mine"]
+    assert "mine" in lines[2]
+    assert "large" not in said, "not copied for each job"
+
+
 # -- what a killed worker left
 
 
