@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from tokenizers import AddedToken
@@ -45,6 +47,11 @@ HARMONY = (
 )
 
 
+@cache
+def _weights(seed: int, vocabulary: int, end: int) -> Any:
+    return make_weights(seed=seed, vocab_size=vocabulary, max_position_embeddings=2048, eos_token_id=end)
+
+
 def tokenizer_of(template: str) -> Tokenizer:
     """The tests' tokenizer with a chat template, and special tokens of several families."""
     inner = make_tokenizer()
@@ -57,14 +64,17 @@ class Parrot(Core):
     """Says `reply(prompt)`; a reply may spell special tokens."""
 
     reply: Callable[[str], str]
+    words: WeakKeyDictionary[Request, list[int]]  # of the replies
 
     def _sample(self, rows: list[Row], logits: Tensor) -> tuple[Sampled, list[int]]:
         tokens = [self._said(row.sequence.request, row.sequence.generated + row.offset) for row in rows]
         return Sampled(rows, logits, torch.tensor(tokens), tokens), [1] * len(rows)
 
     def _said(self, request: Request, place: int) -> int:
-        prompt = self.tokenizer.text(request.prompt)
-        words = [*self.tokenizer.encode(type(self).reply(prompt), special=False), min(self.model.end_tokens)]
+        words = self.words.get(request)
+        if words is None:
+            text = type(self).reply(self.tokenizer.text(request.prompt))
+            words = self.words[request] = [*self.tokenizer.encode(text, special=False), min(self.model.end_tokens)]
         return words[min(place, len(words) - 1)]
 
 
@@ -72,8 +82,7 @@ def random_core(template: str, seed: int = 0) -> Core:
     """A random model behind a template."""
     tokenizer = tokenizer_of(template)
     end = tokenizer.special_tokens["<|return|>"] if template == HARMONY else END  # there, <|end|> ends a message
-    sizes = {"vocab_size": len(tokenizer.inner), "max_position_embeddings": 2048, "eos_token_id": end}
-    model = copy_into_engine(make_weights(seed=seed, **sizes))
+    model = copy_into_engine(_weights(seed, len(tokenizer.inner), end))
     return Core(model, tokenizer, 600, Limits(8, prefill_chunk=64))
 
 
@@ -82,6 +91,6 @@ def parroting(template: str, reply: Callable[[str], str], serving: Serving | Non
     """Serve a model that answers each prompt with `reply(prompt)`; the base URL inside."""
     core = random_core(template)
     kind: Any = type("Said", (Parrot,), {"reply": staticmethod(reply)})
-    core.__class__ = kind
+    core.__class__, core.words = kind, WeakKeyDictionary()  # type: ignore[attr-defined]
     with serve(create_app(EngineLoop(core, threads=1), "tiny", serving=serving)) as url:
         yield url

@@ -14,7 +14,8 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
 from kernels.tree_attention.cut import CutCost
-from tests.engine.conftest import copy_into_engine
+from tests.engine.conftest import copy_into_engine, make_weights
+from tests.engine.server.parrot import THINKING, tokenizer_of
 from tests.engine.server.serving import serve
 
 FUZZ = settings(
@@ -46,6 +47,9 @@ COMMON = {
     "logit_bias": ANYTHING,
     "user": st.one_of(st.text(max_size=4), ANYTHING),
     "ignore_eos": st.one_of(st.booleans(), ANYTHING),
+    "bad_words": st.one_of(st.lists(st.text(max_size=3), max_size=3), ANYTHING),
+    "prompt_logprobs": st.one_of(st.integers(-1, 3), ANYTHING),
+    "return_token_ids": st.one_of(st.booleans(), ANYTHING),
 }
 PROMPTS = st.one_of(
     st.text(max_size=30),
@@ -61,9 +65,32 @@ CONTENT = st.one_of(
 )
 MESSAGES = st.one_of(
     st.lists(
-        st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "x", ""]), "content": CONTENT}), max_size=3
+        st.fixed_dictionaries(
+            {"role": st.sampled_from(["user", "system", "assistant", "tool", "x", ""]), "content": CONTENT},
+            optional={
+                "tool_calls": st.one_of(
+                    st.lists(
+                        st.fixed_dictionaries(
+                            {"function": st.fixed_dictionaries({"name": ANYTHING, "arguments": ANYTHING})}
+                        )
+                    ),
+                    ANYTHING,
+                ),
+                "reasoning_content": ANYTHING,
+            },
+        ),
+        max_size=3,
     ),
     ANYTHING,
+)
+TOOLS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": st.sampled_from("fg")}, optional={"parameters": ANYTHING}),
+        }
+    ),
+    max_size=2,
 )
 COMPLETIONS = st.fixed_dictionaries(
     {"prompt": PROMPTS},
@@ -73,14 +100,25 @@ COMPLETIONS = st.fixed_dictionaries(
 CHATS = st.fixed_dictionaries(
     {"messages": MESSAGES},
     optional=COMMON
-    | {"logprobs": ANYTHING, "top_logprobs": st.one_of(st.integers(-1, 25), ANYTHING), "tools": ANYTHING},
+    | {
+        "logprobs": ANYTHING,
+        "top_logprobs": st.one_of(st.integers(-1, 25), ANYTHING),
+        "tools": st.one_of(TOOLS, ANYTHING),
+        "tool_choice": st.one_of(st.sampled_from(["auto", "none", "required"]), ANYTHING),
+        "parallel_tool_calls": st.one_of(st.booleans(), ANYTHING),
+        "continue_final_message": st.booleans(),
+        "add_generation_prompt": st.booleans(),
+        "chat_template_kwargs": ANYTHING,
+        "reasoning_effort": st.one_of(st.sampled_from(["none", "low"]), ANYTHING),
+        "include_reasoning": st.booleans(),
+    },
 )
 
 
 @pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Iterator[tuple[Core, httpx.Client]]:
-    model = copy_into_engine(request.getfixturevalue("weights"))
-    core = Core(model, request.getfixturevalue("tokenizer"), 40, Limits(8, prefill_chunk=32), RunOptions(CutCost(0)))
+def server() -> Iterator[tuple[Core, httpx.Client]]:
+    model = copy_into_engine(make_weights(vocab_size=len(tokenizer_of(THINKING).inner)))
+    core = Core(model, tokenizer_of(THINKING), 40, Limits(8, prefill_chunk=32), RunOptions(CutCost(0)))
     app = create_app(EngineLoop(core, threads=1), "tiny")
     with serve(app) as url, httpx.Client(base_url=url) as client:
         yield core, client

@@ -180,14 +180,17 @@ def test_demanded_calls_follow_their_schema_whatever_the_model(form: str):
     """Random weights: nothing but the grammar makes these calls."""
     template = {"mistral": parrot.MISTRAL, "harmony": parrot.HARMONY}.get(form, parrot.HERMES)
     name = form.removesuffix("-list")
-    core = parrot.random_core(template, seed=FORMS.index(form))
+    core = parrot.random_core(template)
+    serving = Serving(tool_parser=name, reasoning_parser="auto" if form == "harmony" else "none")
     with (
-        serve(create_app(EngineLoop(core, threads=1), "tiny", serving=Serving(tool_parser=name))) as url,
+        serve(create_app(EngineLoop(core, threads=1), "tiny", serving=serving)) as url,
         OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=PATIENCE) as client,
     ):
         asked: Any = {"model": "tiny", "messages": ASK, "tools": [MOVE, REST], "max_tokens": 600, "seed": 1}
-        if form == "harmony":  # else a random model thinks for ever
-            asked["logit_bias"] = {str(core.tokenizer.special_tokens["<|end|>"]): 100}
+        blanks = {token for token in range(core.model.vocabulary) if not core.tokenizer.token_bytes(token).strip()}
+        asked["logit_bias"] = {str(token): -90 for token in blanks}  # a random model loves them
+        if form == "harmony":  # else it thinks for ever
+            asked["logit_bias"][str(core.tokenizer.special_tokens["<|end|>"])] = 100
         named: Any = {"type": "function", "function": {"name": "move"}}
         for choice, once in (("required", True), (named, None)):
             answer = client.chat.completions.create(
