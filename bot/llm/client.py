@@ -117,7 +117,7 @@ class OpenAIModel:
         self._on_cpu = entry.get("device") == "cpu"
         ways = entry.get("structured_outputs")
         self._dialect.takes_grammars = isinstance(ways, list) and "lark" in ways
-        self._dialect.continues_replies = entry.get("continue_final_message") is True or entry.get("owned_by") == "vllm"
+        self._dialect.extended = entry.get("continue_final_message") is True or entry.get("owned_by") == "vllm"
         sizes = [size for field in _WINDOW_FIELDS if isinstance(size := entry.get(field), int) and size > 0]
         if sizes and not self._dialect.window_known:
             self._dialect.set_window(sizes[0])

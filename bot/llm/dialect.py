@@ -109,7 +109,7 @@ class Dialect:
     def __init__(self, window: int, user: str | None) -> None:
         """`window`: tokens, 0 where the settings name none. `user` is sent with every call."""
         self.takes_grammars = False  # in the dialect of Troop's own engine
-        self.continues_replies = False  # with `continue_final_message`, as Troop's own engine and vLLM do
+        self.extended = False  # fields of vLLM's API, which Troop's own engine has, too
         self._window = window
         self._window_known = window > 0
         self._user = user
@@ -146,7 +146,9 @@ class Dialect:
         if not call.thinks:
             parameters |= [way for way in _WITHOUT_THOUGHTS if way[0] not in self._refused][:1]
         messages = without_system(call.messages) if self._system_refused else call.messages
-        begins = call.begins if self.continues_replies else ""
+        if self.extended:
+            parameters["repetition_penalty"] = 1.0  # a model's default spoils code, which repeats itself
+        begins = call.begins if self.extended and _CONTINUING[0] not in self._refused else ""
         if begins:
             messages = (*messages, Message(role="assistant", content=begins))
             parameters |= dict(zip(_CONTINUING, (True, False), strict=True))
@@ -171,10 +173,10 @@ class Dialect:
                 self._longest_reply = asked // 2
             return limit
         if request.begins and any(map(refusal.names, _CONTINUING)):
-            self.continues_replies = False
+            self._refused.add(_CONTINUING[0])
             return limit
         quiet = tuple(name for name, _ in _WITHOUT_THOUGHTS)
-        for parameter in (*quiet, "structured_outputs", "seed", "temperature", self._limit_name):
+        for parameter in (*quiet, "structured_outputs", "repetition_penalty", "seed", "temperature", self._limit_name):
             if refusal.names(parameter) and parameter in sent:
                 self._refused.add(parameter)
                 return limit

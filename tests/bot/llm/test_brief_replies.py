@@ -81,6 +81,17 @@ async def test_a_reply_is_begun_where_the_endpoint_continues_it(listed: dict[str
     assert {name: request[name] for name in fields if name in request} == (fields if offered else {})
 
 
+async def test_the_models_own_penalty_is_switched_off_where_there_may_be_one() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.listed = {"continue_final_message": True}
+        await ask(model_for(endpoint))
+        endpoint.refusals["repetition_penalty"] = "Unknown parameter: repetition_penalty"
+        assert (await ask(model_for(endpoint))).text == "hello"
+        endpoint.listed = {}
+        await ask(model_for(endpoint))
+    assert [request.get("repetition_penalty") for request in endpoint.requests] == [1.0, 1.0, None, None]
+
+
 async def test_a_beginning_that_is_refused_is_done_without() -> None:
     with scripted_endpoint(hello, refuses=["continue_final_message"]) as endpoint:
         endpoint.listed = {"continue_final_message": True}
