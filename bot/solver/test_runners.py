@@ -264,9 +264,18 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         return (*before, "cargo", "test", "--offline", "--no-fail-fast", *chosen) if chosen else None
     if names[:1] == ["rspec"]:
         return (*before, *words[:1], *tests) if all(path.endswith(".rb") for path in tests) else None
-    of_node = [path for path, text in tests.items() if "node:test" in text]
-    if names[:1] in (["npm"], ["node"]) and of_node:
-        return (*before, "node", "--test", "--test-reporter=tap", *of_node)
+    return _of_node(command, names, tests)
+
+
+def _of_node(command: Command, names: Sequence[str], tests: Mapping[str, str]) -> Command | None:
+    own = [path for path, text in tests.items() if "node:test" in text]
+    if own and names[:1] in (["npm"], ["node"], ["yarn"], ["pnpm"]):
+        return ("node", "--test", "--test-reporter=tap", *own)
+    script = re.compile(r"\.[cm]?[jt]sx?")
+    paths = [path for path in tests if script.fullmatch(PurePosixPath(path).suffix)]
+    if paths and names[1:2] == ["test"] and names[0] in ("npm", "yarn", "pnpm"):
+        # Jest, Vitest, Mocha and AVA, one of which the script calls last as a rule, take files.
+        return (*command, *(["--"] if names[0] == "npm" else []), *paths)
     return None
 
 

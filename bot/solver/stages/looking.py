@@ -25,6 +25,7 @@ _ALL = 24_000  # characters of what the commands of one reply print
 _HANDED_ON = 10_000  # characters of what the test machine saw that the edit machine begins with
 _LEAST = 400  # characters for each command; with less room in the window, none is run
 _LONGEST = 4_000  # characters of a command
+_AS_BEFORE = "(the same as before)"
 _PREPARED = 'command -v python >/dev/null || python() { python3 "$@"; }\n'
 _SHELL = 'if command -v bash >/dev/null; then exec bash -c "$1"; else exec sh -c "$1"; fi'  # models write for bash
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # colours, and what no text holds
@@ -111,7 +112,13 @@ class Looking:
         executions = await asyncio.gather(*jobs)
         looks = [shown(command, ran, share) for command, ran in zip(chosen, executions, strict=True)]
         self._seen += [look for look in looks if look not in self._seen]
+        looks = [look.model_copy(update={"output": _AS_BEFORE}) if self._holds(look) else look for look in looks]
         return render(self._solver.profile, "looks", looks=looks, not_run=said, left=self._left)
+
+    def _holds(self, look: Look) -> bool:
+        """Whether the conversation shows that very output already, and showing it again costs more than a word."""
+        long = len(look.output) > len(_AS_BEFORE) * 10
+        return long and any(look.output in message.content for message in self._conversation.messages)
 
     async def _run(self, command: str, changes: tuple[FileChange, ...], test: Test | None) -> Execution:
         if len(command) > _LONGEST:

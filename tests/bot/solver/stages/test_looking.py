@@ -126,6 +126,17 @@ async def test_commands_beside_an_edit_that_does_not_apply_are_not_run(root: Pat
     assert t.end is TrajectoryEnd.DONE
 
 
+async def test_what_is_shown_already_is_not_shown_again(root: Path) -> None:
+    model = ScriptedModel(by_call([LOOK, TEST, "<approve/>"], [LOOK, f"{LOOK}\n<run>ls</run>", FIX, "<done/>"]))
+    sandbox = looking(lambda job: exited(0, "a line of the file\n" * (1 if "ls" in job.command[-1] else 99)))
+    await sample(root, model, sandbox)
+    once, again = asked(model, "trajectory/0/edit/1"), asked(model, "trajectory/0/edit/2")
+    assert once.count("a line of the file") == 99, "handed on from the test machine"
+    assert again.count("a line of the file") == 0
+    assert "(the same as before)" in again
+    assert asked(model, "trajectory/0/edit/3").count("a line of the file") == 1, "a short output costs nothing"
+
+
 async def test_an_empty_command_is_a_mistake_that_is_named(root: Path) -> None:
     model = ScriptedModel(by_call(["<run>\n</run>", TEST, "<approve/>"], [FIX, "<done/>"]))
     (t,) = await sample(root, model, looking(said))
@@ -147,10 +158,12 @@ async def test_many_commands_and_long_ones(root: Path) -> None:
 
 @pytest.mark.parametrize("window", [8_192, 16_384])
 async def test_output_never_exceeds_the_window_nor_drops_a_turn(root: Path, window: int) -> None:
-    flood = exited(0, "a line of words that is long\n" * 5_000)
+    def flood(job: SandboxJob) -> Execution:
+        return exited(0, f"a line of words of {job.command[-1].split()[-1]}\n" * 5_000)
+
     looks = [f"<run>cat file{i}</run>\n<run>cat other{i}</run>" for i in range(8)]
     model = ScriptedModel(by_call([*looks, TEST, "<approve/>"], [FIX, "<done/>"]), context_window=window)
-    (t,) = await sample(root, model, looking(lambda job: flood), output_tokens=1_000, profile="full")
+    (t,) = await sample(root, model, looking(flood), output_tokens=1_000, profile="full")
     assert t.end is TrajectoryEnd.DONE
     for call in model.calls:
         assert sum(-(-len(m.content) // 4) for m in call.messages) + call.max_tokens <= window
