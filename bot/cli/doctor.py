@@ -189,9 +189,10 @@ def describe_build(path: Path) -> Iterator[str]:
     if isinstance(config, ConfigProblem):
         yield f"build     {config}"
         config = RepoConfig()
-    settings = read_settings().sandbox
+    settings = read_settings()
     recipe = build_recipe(checkout, config, settings)
-    yield f"build     {recipe.found or 'nothing to build: the image as it is'}, from {recipe.image or settings.image}"
+    found = recipe.found or "nothing to build: the image as it is"
+    yield f"build     {found}, from {recipe.image or settings.sandbox.image}"
     for layer in recipe.layers:
         why = " (if it can be)" if layer.optional else ""
         for number, command in enumerate(layer.commands):

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 import shlex
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,7 +101,12 @@ class Builder:
         self._digest = images.tree_digest(base, self._files)
         self._given = dict(word.partition("=")[::2] for word in settings.build_environment)
         self._deadline = 0.0
+        self._stopped = False
         self.notes: list[str] = []
+
+    def stop(self) -> None:
+        """Begin no other layer. The containers are destroyed by their label."""
+        self._stopped = True
 
     def build(self, image_id: str, image: str) -> str:
         """The id of the image with all layers.
@@ -108,6 +114,7 @@ class Builder:
         Raises `BuildFailed` where the repository is at fault, `SandboxError` where something else is, which may work
         later, and what the SDK raises. `image`: what people call the image it begins from.
         """
+        log.info("%s: %s", self._repository, self._recipe.found)
         self._deadline = time.monotonic() + self._settings.setup_timeout
         network: BuildNetwork | None = None
         begin = (_script(), str(_ENVIRONMENT), self._repository, image_id, *self._settings.build_environment)
@@ -120,6 +127,7 @@ class Builder:
                 if (cached := self._cached(name)) is not None:
                     image_id = cached
                     continue
+                self._check_wanted()
                 self._tell(f"building the image: {layer.name} ({layer.source})")
                 started = time.monotonic()
                 network = network or BuildNetwork(self._client, base_id, self._settings, self._labels)
@@ -129,6 +137,10 @@ class Builder:
             if network is not None:
                 network.close()
         return image_id
+
+    def _check_wanted(self) -> None:
+        if self._stopped:
+            raise SandboxError("the sandbox was closed while its image was built")
 
     def _content_of(self, layer: Layer) -> bytes:
         """What decides the layer's result, beside what was before it."""
@@ -174,6 +186,7 @@ class Builder:
             memory = bool(self._client.inspect_container(container)["State"]["OOMKilled"])
         finally:
             docker_engine.destroy(self._client, container)
+        self._check_wanted()
         trouble = self._trouble(layer, code, ended, said, image, memory)
         if isinstance(trouble, SandboxError) or not layer.optional:
             raise trouble
@@ -251,7 +264,8 @@ class Builder:
             )
         else:
             mend = advise(said)
-        log.info("%s: %s: %s\n%s", self._repository, what, mend.why, said)
+        # Indented, so that no line of it passes for one of the log.
+        log.info("%s: %s: %s\n%s", self._repository, what, mend.why, textwrap.indent(said, "    | ", lambda _: True))
         # A `setup` of the repository's own that nothing is known about is not worth repeating.
         rest = "" if mend.instead or (layer.name == "setup" and not mend.setup) else self._recipe.setup.strip()
         setup = " && ".join(filter(None, (mend.setup, rest)))

@@ -59,6 +59,7 @@ class DockerSandbox:
         self._base = scratch.path / "base"
         self._client = client
         self._scripts = scripts
+        self._builder: Builder | None = None
         self._image = ""
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self._run = secrets.token_hex(6)
@@ -117,7 +118,9 @@ class DockerSandbox:
             image_id = await self._in_thread(docker_engine.ensure_image, self._client, image)
             if not plan.recipe.layers:
                 return image, image_id
-            builder = Builder(self._client, self._settings, self._base, replace(plan, tell=tell_here), self._run)
+            builder = self._builder = Builder(
+                self._client, self._settings, self._base, replace(plan, tell=tell_here), self._run
+            )
             try:
                 async with _builds.setdefault(plan.repository, asyncio.Lock()):
                     built = await self._in_thread(builder.build, image_id, image)
@@ -277,6 +280,8 @@ class DockerSandbox:
         if self._closed:
             return
         self._closed = True
+        if self._builder is not None:
+            self._builder.stop()
         for container in [*self._idle, *self._busy]:
             self._destroy(container)
         self._idle.clear()

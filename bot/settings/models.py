@@ -6,6 +6,7 @@ What a repository may set for itself is `bot.repo_config`; `repository_may_set` 
 """
 
 import contextlib
+import ipaddress
 import json
 import re
 from pathlib import Path
@@ -33,6 +34,24 @@ def _words(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Url = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+
+
+def _network(word: str) -> str:
+    try:
+        ipaddress.ip_network(word, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{word!r} is neither an IP address nor a network like 10.1.0.0/16") from error
+    return word
+
+
+def _assignment(word: str) -> str:
+    if not re.match(r"[A-Za-z_][A-Za-z0-9_]*=", word):
+        raise ValueError(f"{word.partition('=')[0]!r} is not of the form NAME=VALUE")
+    return word
+
+
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_words)]
+Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, BeforeValidator(_words)]
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
 
@@ -125,7 +144,7 @@ class SandboxSettings(BaseModel):
     image: str = "python:3.11-slim"
     """Image of the containers; must have what the tests need."""
     images_allowed: Words = ()
-    """Images that a repository's `.troop.toml` may name."""
+    """Images that a repository may name, or that are taken if `image` lacks a toolchain: `golang:1.23 rust:1`."""
     runtime: str = ""
     """Docker's runtime, e.g. `runsc`; empty: the daemon's default."""
     concurrency: int = Field(0, ge=0)
@@ -148,9 +167,9 @@ class SandboxSettings(BaseModel):
     """Of a build; no more than there are."""
     build_network: Literal["guarded", "open", "none"] = "guarded"
     """What a build reaches; guarded: no private or link-local address."""
-    build_allowed_networks: Words = ()
+    build_allowed_networks: Networks = ()
     """Private addresses or networks that a guarded build reaches all the same, e.g. of a mirror."""
-    build_environment: Words = ()
+    build_environment: Assignments = ()
     """`NAME=VALUE` for builds alone, e.g. `PIP_INDEX_URL`; the repository's code can read them."""
     images_kept: Annotated[ByteSize, BeforeValidator(_binary)] = ByteSize(20 << 30)
     """Disk for built images, beside those they begin from; those used longest ago are removed first."""

@@ -10,7 +10,7 @@ from bot import recipe
 from bot.recipe import Recipe
 from bot.records import Checkout
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
-from bot.settings import SandboxSettings, Settings
+from bot.settings import Settings
 from bot.solver.test_runners import detect
 
 NO_RECIPE = Recipe()
@@ -29,10 +29,14 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     return honour(config, settings)
 
 
-def build_recipe(checkout: Checkout, config: RepoConfig, settings: SandboxSettings) -> Recipe:
-    """How the image for the repository's tests is built, as far as the server builds any."""
-    allowed = (settings.image, *settings.images_allowed)
-    if settings.build == "auto" or (settings.build == "setup" and config.setup):
+def build_recipe(checkout: Checkout, config: RepoConfig, settings: Settings) -> Recipe:
+    """How the image for the repository's tests is built, as far as the server builds any.
+
+    Where repositories may not set `setup`, their manifests decide nothing either: those can run commands as well.
+    """
+    allowed = (settings.sandbox.image, *settings.sandbox.images_allowed)
+    build = settings.sandbox.build if "setup" in settings.repository_may_set else "never"
+    if build == "auto" or (build == "setup" and config.setup):
         return recipe.detect(checkout.files, _reader(checkout), config, may_use=allowed.__contains__)
     notes = ("sandbox.setup is ignored: this server builds no images (TROOP_SANDBOX_BUILD)",) if config.setup else ()
     return Recipe(image=config.image, notes=notes)

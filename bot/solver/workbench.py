@@ -65,7 +65,7 @@ async def open_workbench(
     `EndpointError`, `SandboxUnavailable`, `SandboxError` and `BuildFailed`.
     """
     config, notes = read_config(checkout, settings)
-    recipe = build_recipe(checkout, config, settings.sandbox)
+    recipe = build_recipe(checkout, config, settings)
     async with open_models(settings, base_url, user) as models:
         sandbox = await open_sandbox(
             settings.sandbox,

@@ -260,3 +260,26 @@ def test_the_reference_is_fresh_and_complete() -> None:
     text = (BOT.parent / "docs" / "settings.md").read_text()
     assert text == markdown(), "make it anew: troop config --markdown > docs/settings.md"
     assert not [one.name for one in variables() if f"| `{one.name}`" not in text or not one.field.description]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BUILD_ALLOWED_NETWORKS", "10.0.0.1 mirror.example", "neither an IP address nor a network"),
+        ("BUILD_ENVIRONMENT", "A=1 B", "'B' is not of the form NAME=VALUE"),
+        ("BUILD_ENVIRONMENT", "x;y=1", "is not of the form NAME=VALUE"),
+        ("BUILD_NETWORK", "closed", "guarded"),
+    ],
+)
+def test_settings_of_builds_are_checked(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TROOP_SANDBOX_{name}", value)
+    with pytest.raises(SettingsError, match=words):
+        read_settings()
+
+
+def test_networks_and_variables_of_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SANDBOX_BUILD_ALLOWED_NETWORKS", "10.0.0.1, 10.2.0.0/16")
+    monkeypatch.setenv("TROOP_SANDBOX_BUILD_ENVIRONMENT", "PIP_INDEX_URL=https://user:password@host/simple A=")
+    found = read_settings().sandbox
+    assert found.build_allowed_networks == ("10.0.0.1", "10.2.0.0/16")
+    assert found.build_environment == ("PIP_INDEX_URL=https://user:password@host/simple", "A=")

@@ -67,3 +67,15 @@ def test_the_model_of_the_own_engine_must_be_there(tmp_path: Path, monkeypatch: 
     assert "troop models smollm2-135m" in found.detail
     monkeypatch.setenv("TROOP_ENGINE_MODEL", str(tmp_path))
     assert findings()["model endpoint"].level == "ok"
+
+
+def test_how_the_image_of_a_checkout_would_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "x"\n')
+    (tmp_path / "main.rs").write_text("")
+    told = "\n".join(doctor.describe_build(tmp_path))
+    assert told.startswith("build     Rust (Cargo.toml), from python:3.11-slim\n")
+    assert "dependencies: cargo fetch\n" in told
+    assert 'begin in .troop.toml from: setup = "cargo fetch"' in told
+    (tmp_path / ".troop.toml").write_text("[sandbox]\nsetup = 3\n")
+    assert ".troop.toml, line 2" in next(doctor.describe_build(tmp_path))

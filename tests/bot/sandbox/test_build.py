@@ -1,5 +1,6 @@
 """Images built by recipes on a real Docker Engine: layers, their cache, what a build may do, and how it fails."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -19,8 +20,8 @@ from bot.sandbox import docker_engine, images, owner
 from bot.sandbox.build import Plan, cleaned
 from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
-from tests.bot.sandbox.behaviour import LONG, command, make_tree
-from tests.patience import PATIENCE
+from tests.bot.sandbox.behaviour import LONG, command, make_tree, running
+from tests.patience import PATIENCE, eventually
 from tests.services_docker import docker_address, sandbox_image
 
 pytestmark = pytest.mark.service
@@ -227,6 +228,33 @@ async def test_a_registry_that_is_down_is_no_fault_of_the_repository(
     pip = "python3 -m pip install --retries 1 --index-url http://127.0.0.1:1/simple attrs"
     with pytest.raises(SandboxError, match="a package registry can't be reached"):
         await seen(sandbox_image, source, setup(pip), repository)
+
+
+async def test_attack_34_a_build_that_floods_its_log_is_bounded(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    flood = "yes 'a line that says nothing' | head -c 20000000; head -c 5000000 /dev/zero | tr '\\0' x; exit 1"
+    with pytest.raises(BuildFailed) as caught:
+        await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(flood), repository)
+    assert 100 < len(caught.value.log) <= 6000
+
+
+async def test_a_build_that_is_cancelled_leaves_nothing(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    layers = (
+        Layer(name="slow", source="a", commands=("sleep 71234567",), optional=True),
+        Layer(name="next", source="b", commands=("sleep 71234567",)),
+    )
+    told: list[str] = []
+    plan = Plan(Recipe(layers=layers), repository, told.append)
+    opening = asyncio.create_task(DockerSandbox.open(settings(sandbox_image), make_tree(tmp_path / "tree"), plan=plan))
+    await eventually(lambda: running("71234567"))
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert told == ["building the image: slow (a)"], "no layer is begun any more"
+    assert not running("71234567")
 
 
 async def test_an_optional_layer_that_fails_is_left_out_and_not_tried_again(
