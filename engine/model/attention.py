@@ -5,30 +5,29 @@ deferred (`engine.model.rotary`). The step is not among its arguments, so `atten
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 
 from engine.errors import UnsupportedModelError
-from engine.model.backends import Backend, Work
+from engine.model.backends import Backend, Score, Work
 from engine.model.fused_ops import Ops
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
 from kernels.rope_store.reference import rotate
+from kernels.tree_attention.reach import FULL, Reach
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
 
 # Arguments of attention functions that ours does not implement. `None` and `False` mean that the model does not use it.
 UNSUPPORTED = {
-    "s_aux": "attention sinks",
-    "sinks": "attention sinks",
-    "softcap": "soft-capped attention scores",
-    "logits_soft_cap": "soft-capped attention scores",
+    "logits_soft_cap": "soft-capped attention scores of another form",
     "head_mask": "head masks",
     "position_bias": "position biases",
     "alibi": "ALiBi biases",
@@ -39,14 +38,9 @@ UNSUPPORTED = {
 class Context(Protocol):
     """What attention does during one forward pass."""
 
-    @property
-    def longest(self) -> int:
-        """Tokens in the longest possible sequence: a window at least as long changes nothing."""
-        ...
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         """`query` `[heads, tokens, head_dim]`, `key` and `value` `[kv_heads, tokens, head_dim]` -> `[tokens, heads,
-        head_dim]`.
+        head_dim]`, in the `layer`-th attention of this pass.
         """
         ...
 
@@ -57,13 +51,13 @@ class PagedContext:
 
     cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
     slots: Tensor  # [tokens] int64, where each row's key and value go
-    work: Work
-    longest: int
+    works: Sequence[Work]  # of each reach that the model has
+    reaches: Sequence[int]  # of each layer, its place in `works`
     backend: Backend
     ops: Ops
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tables: Tables | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
     ) -> Tensor:
         """See `Context`; with `tables`, queries and keys are not rotated yet."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
@@ -71,32 +65,54 @@ class PagedContext:
             self.ops.store(key, value, keys, values, self.slots)
         else:
             query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots)
-        return self.backend.attend(query.transpose(0, 1), keys, values, self.work, scale)
+        return self.backend.attend(query.transpose(0, 1), keys, values, self.works[self.reaches[layer]], score)
 
 
 class ProbeContext:
-    """Plain causal attention over a single short text; records which layers attend and with which shapes."""
+    """Attention over short texts, each within itself; records with which shapes every layer attends."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self.layers: list[int] = []
-        self.shapes: set[tuple[int, int, int]] = set()  # (heads, kv_heads, head_dim)
+    def __init__(self, reaches: Sequence[Reach] = (), lengths: Sequence[int] = ()) -> None:
+        """
+        Args:
+            reaches: of each layer; of those beyond, everything.
+            lengths: tokens of each text of the pass; a single one where empty.
+        """
+        self.reaches = reaches
+        self.lengths = lengths
+        self.indices: set[Any] = set()  # `layer_idx` of the modules that attended
+        self.shapes: list[tuple[int, int, int]] = []  # of each layer: heads, kv_heads, head_dim
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tables: Tables | None = None
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
     ) -> Tensor:
         """See `PagedContext`."""
         if tables is not None:
             query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
-        if key.shape != value.shape or query.shape[-1] != key.shape[-1]:
-            raise UnsupportedModelError("keys and values of different sizes")
-        self.layers.append(layer)
-        self.shapes.add((query.shape[0], key.shape[0], query.shape[2]))
+        self.shapes.append((query.shape[0], key.shape[0], query.shape[2]))
         heads, tokens, head_dim = query.shape
         grouped = query.reshape(len(key), heads // len(key), tokens, head_dim)
         shape = grouped.shape  # keys and values of a group are shared, not copied
-        output, _ = attend(grouped, key[:, None].expand(shape), value[:, None].expand(shape), scale, causal=True)
+        bias = self._bias(layer, tokens, query.device)
+        key, value = key[:, None].expand(shape), value[:, None].expand(shape)
+        output, lse = attend(grouped, key, value, score.scale, causal=bias is None, bias=bias, cap=score.cap)
+        if score.sinks is not None:
+            share = torch.sigmoid(lse - score.sinks.float().view(len(key), -1, 1))
+            output = (output.float() * share[..., None]).to(query.dtype)
         return output.reshape(heads, tokens, head_dim).transpose(0, 1)
+
+    def _bias(self, layer: int, tokens: int, device: torch.device) -> Tensor | None:
+        """`[1, 1, tokens, tokens]`: 0 and -inf; `None` where it is plainly causal."""
+        reach = self.reaches[layer] if layer < len(self.reaches) else FULL
+        positions = [at for length in self.lengths or [tokens] for at in range(length)]
+        floors = reach.floors(positions)
+        if floors is None and len(self.lengths) < 2:
+            return None
+        rows = torch.arange(tokens, device=device)
+        lowest = rows - torch.tensor(positions, device=device)  # the text's first row
+        if floors is not None:
+            lowest = lowest + torch.from_numpy(floors).to(device)
+        hidden = (rows[None] > rows[:, None]) | (rows[None] < lowest[:, None])
+        return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)[None, None]
 
 
 _current = threading.local()  # several engines may live in one process, each in its own thread
@@ -104,8 +120,8 @@ _current = threading.local()  # several engines may live in one process, each in
 
 @contextmanager
 def attending(context: Context) -> Iterator[None]:
-    """Inside, this thread's attention goes through `context`."""
-    _current.context = context
+    """Inside, this thread's attention goes through `context`, for one forward pass."""
+    _current.context, _current.layer = context, 0
     try:
         yield
     finally:
@@ -123,6 +139,9 @@ def paged_tree_attention(
 ) -> tuple[Tensor, None]:
     """The function registered as `troop_tree`: `[1, heads, tokens, head_dim]` in, `[1, tokens, heads, head_dim]` out.
 
+    Which tokens a layer sees is not taken from the arguments: the gate has found it (`engine.model.gate`). Layers are
+    counted in the order of their calls, so that one may attend twice.
+
     Raises:
         UnsupportedModelError: the model needs something that this attention does not implement.
     """
@@ -131,22 +150,38 @@ def paged_tree_attention(
         raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
     if attention_mask is not None or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnsupportedModelError("attention that is not causal")
-    window = kwargs.get("sliding_window")
-    if window is not None and window < context.longest:
-        raise UnsupportedModelError("sliding window attention")
     for name, feature in UNSUPPORTED.items():
         if kwargs.get(name) is not None and kwargs[name] is not False:
             raise UnsupportedModelError(feature)
-    layer = getattr(module, "layer_idx", None)
-    if layer is None:
-        raise UnsupportedModelError("attention layers without an index")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if key.shape[2] != query.shape[2]:
+        raise UnsupportedModelError("attention to tokens of another text")
+    layer = _current.layer
+    _current.layer += 1
+    sinks = kwargs.get("s_aux")
+    score = Score(query.shape[-1] ** -0.5 if scaling is None else scaling, kwargs.get("softcap"), sinks)
     tables = fetch(query, key)
-    if tables is None:
-        return context.attend(layer, query[0], key[0], value[0], scale)[None], None
-    if not isinstance(context, PagedContext | ProbeContext):
+    width = value.shape[-1]
+    query, key, value = _widened(query, key, value)
+    if isinstance(context, PagedContext | ProbeContext):
+        output = context.attend(layer, query[0], key[0], value[0], score, tables)
+        if isinstance(context, ProbeContext):
+            context.indices.add(getattr(module, "layer_idx", None))
+    elif tables is None:
+        output = context.attend(layer, query[0], key[0], value[0], score)
+    else:
         raise RuntimeError(f"rotations were put off in a step of {type(context).__name__}")
-    return context.attend(layer, query[0], key[0], value[0], scale, tables)[None], None
+    return output[None, ..., :width].contiguous(), None  # models view it in other shapes
+
+
+def _widened(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros behind the narrower of keys and values, for the cache has one width. They change no product."""
+    width = key.shape[-1]
+    missing = width - value.shape[-1]
+    if missing > 0:
+        value = pad(value, (0, missing))
+    elif missing < 0:
+        query, key = pad(query, (0, -missing)), pad(key, (0, -missing))
+    return query, key, value
 
 
 AttentionInterface.register(NAME, paged_tree_attention)

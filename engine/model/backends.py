@@ -5,7 +5,7 @@ a step's items once and then attends with them in every layer.
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +19,20 @@ from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.native import NativeWork, supports
 from kernels.tree_attention.plan import Tiling
+from kernels.tree_attention.reach import Floors
 from kernels.tree_attention.worklist import WorkList
 
 Work = WorkList | NativeWork | WorkBuffers
 
 GPU_SEQUENCES = (512,)  # beyond those for a CPU: a GPU's tensor cores need that many to be busy
+
+
+class Score(NamedTuple):
+    """What a layer makes of the products of queries and keys, see `kernels.tree_attention.reference`."""
+
+    scale: float
+    cap: float | None = None
+    sinks: Tensor | None = None  # [heads]
 
 
 class Backend(Protocol):
@@ -34,7 +43,9 @@ class Backend(Protocol):
     tiling: Tiling | None  # of the Triton kernel; `None`: its default
     in_place: bool  # runs of neighbouring blocks are read faster than scattered ones, see `kernels.tree_attention.cut`
 
-    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+    ) -> Work:
         """A step's items in the form that `attend` takes; arguments as of `WorkList.of`."""
         ...
 
@@ -42,7 +53,7 @@ class Backend(Protocol):
         """Set where the cache puts the tails of different sequences, see `WorkList.of`. Call it before `prepare`."""
         ...
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]` -> `[rows, heads, head_dim]`."""
         ...
 
@@ -62,14 +73,16 @@ class TorchBackend:
         """See `Backend`: tails that begin a zone apart are read in place, as a strip."""
         self._zone, self._cache_blocks = zone, cache_blocks
 
-    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+    ) -> Work:
         """See `Backend`."""
-        return WorkList.of(items, rows, block_size, device, self._zone, self._cache_blocks)
+        return WorkList.of(items, rows, block_size, device, self._zone, self._cache_blocks, floors)
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert isinstance(work, WorkList)
-        return reference.tree_attention_output(query, key_cache, value_cache, work, scale)
+        return reference.tree_attention_output(query, key_cache, value_cache, work, *score)
 
 
 class NativeBackend:
@@ -82,17 +95,19 @@ class NativeBackend:
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
 
-    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+    ) -> Work:
         """See `Backend`."""
-        return NativeWork.of(WorkList.of(items, rows, block_size, device), self.heads)
+        return NativeWork.of(WorkList.of(items, rows, block_size, device, floors=floors), self.heads)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """See `Backend`: it reads block by block, wherever the blocks are."""
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert isinstance(work, NativeWork)
-        return work.attend(query, key_cache, value_cache, scale)
+        return work.attend(query, key_cache, value_cache, *score)
 
 
 class TritonBackend:
@@ -108,17 +123,19 @@ class TritonBackend:
         self.tiling: Tiling | None = None
         self._attend = triton.tree_attention
 
-    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+    ) -> Work:
         """See `Backend`."""
-        return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling)
+        return WorkBuffers.of(items, rows, self.heads, block_size, device, self.tiling, floors)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """See `Backend`: it reads block by block, wherever the blocks are."""
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert not isinstance(work, NativeWork)
-        return self._attend(query, key_cache, value_cache, work, scale)[0]
+        return self._attend(query, key_cache, value_cache, work, *score)[0]
 
 
 def use_tiles(backend: Backend, queries: int) -> None:
@@ -168,8 +185,8 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
 
     def prepare(items: Sequence[Item], rows: int) -> Callable[[Tensor, Tensor, Tensor], object]:
         work = backend.prepare(items, rows, block_size, device)
-        scale = heads.dim**-0.5
-        return lambda query, keys, values: backend.attend(query, keys, values, work, scale)
+        score = Score(heads.dim**-0.5)
+        return lambda query, keys, values: backend.attend(query, keys, values, work, score)
 
     # Torch has no tiles: the cost of one row of queries serves as well.
     sizes = [heads.group]

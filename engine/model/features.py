@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.errors import UnsupportedModelError
 
-_ATTENTION_KINDS = {"full_attention", "attention"}
+# Kinds of layers whose tokens see each other in attention alone: the gate finds out which tokens.
+_ATTENTION_KINDS = {"full_attention", "attention", "sliding_attention", "chunked_attention", "sliding_window_attention"}
 
 
 def check_config(config: Any, longest: int | None = None) -> None:
@@ -25,36 +26,15 @@ def check_config(config: Any, longest: int | None = None) -> None:
         raise UnsupportedModelError("an encoder")
     if getattr(config, "vision_config", None) is not None or getattr(config, "audio_config", None) is not None:
         raise UnsupportedModelError("images or sound")
-    kinds = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_KINDS
-    for kind in sorted(kinds):
-        if "sliding" in kind or "chunked" in kind:
-            _check_window(config, longest, kind.replace("_", " "))
-        else:
-            raise UnsupportedModelError(kind.replace("_", " "))
-    if not getattr(config, "layer_types", None):
-        _check_window(config, longest, "sliding window attention")
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    for kind in sorted(set(kinds) - _ATTENTION_KINDS):
+        raise UnsupportedModelError(f"{kind.replace('_', ' ')} layers")
     _check_rope(config, longest)
-    for name in ("attn_logit_softcapping", "attn_logit_softcap"):
-        if getattr(config, name, None):
-            raise UnsupportedModelError("soft-capped attention scores", f"{name} is {getattr(config, name)}")
     if getattr(config, "alibi", False):
         raise UnsupportedModelError("ALiBi biases")
-    for name in ("kv_lora_rank", "q_lora_rank"):
-        if getattr(config, name, None):
-            raise UnsupportedModelError("multi-head latent attention")
     for name in ("ssm_cfg", "mamba_d_state", "state_size", "linear_num_value_heads", "conv_L_cache"):
-        if getattr(config, name, None):
+        if getattr(config, name, None) and not kinds:
             raise UnsupportedModelError("recurrent or linear attention layers", name)
-
-
-def _check_window(config: Any, longest: int | None, feature: str) -> None:
-    window = getattr(config, "sliding_window", None)
-    if window is None or getattr(config, "use_sliding_window", True) is False:
-        return
-    length = longest or context_length(config)
-    if window < length:
-        detail = f"a window of {window} tokens in a context of {length}: limit the context to it"
-        raise UnsupportedModelError(feature, detail)
 
 
 def _check_rope(config: Any, longest: int | None) -> None:

@@ -1,15 +1,17 @@
 """The gate at load: a model is served only if the engine computes what `transformers` computes.
 
 The configuration is checked first (`engine.model.features`), then the arguments of the attention function
-(`engine.model.attention`). Neither shows undeclared features, so three trials on random tokens follow:
+(`engine.model.attention`). Neither shows undeclared features, so four trials on random tokens follow:
 
-1. **Masks.** The model's own code builds its attention masks for a text of thousands of tokens, with every product
-   left out, so that it takes no time: each must let a token see all tokens before it. Windows, chunks and
-   bidirectional attention show here.
+1. **Masks** (`engine.model.masks`). The model's own code builds its attention masks for a text of thousands of tokens:
+   each must let a token see all tokens before it, a window or a chunk of them. Attention in both directions and other
+   patterns show here.
 2. **Function.** All layers over hundreds of tokens (as many as a few seconds allow), in float32 whatever the weights'
-   dtype, with `transformers`' eager attention and with ours: the same to within float32's rounding. Sinks, caps,
-   biases and patterns inside of the attention modules show here.
-3. **Rounding.** The model as it will run, merged and fused, in its own dtype: its error against the float32 logits is
+   dtype, with `transformers`' eager attention and with ours: the same to within float32's rounding. Biases and
+   patterns inside of the attention modules show here.
+3. **Packing.** Two texts in one pass, as the engine runs them: each as alone. Recurrent layers, convolutions and shifts
+   along the tokens show here.
+4. **Rounding.** The model as it will run, merged and fused, in its own dtype: its error against the float32 logits is
    not larger than that of `transformers` in that dtype.
 
 A reference must be better than what it judges: in bfloat16 the logits of a real model differ from float32 by half a
@@ -17,27 +19,23 @@ standard deviation here and there, with `transformers`' eager attention by more 
 """
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME, ProbeContext, attending
 from engine.model.fuse import fuse, merge_linears
+from engine.model.masks import HOLLOW, NoProducts, looking
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
 from engine.model.upcast import float32_weights
+from kernels.tree_attention.reach import Reach
 
-HOLLOW = "troop_hollow"  # the attention of trial 1
 LONGEST_HOLLOW = {"cpu": 4_352, "cuda": 8_448}  # tokens of trial 1: a little more than the windows in use
 LONGEST, SHORTEST = 640, 64  # tokens of trial 2
 OPERATIONS = {"cpu": 5e11, "cuda": 4e13}  # of one run of trial 2, a few seconds
@@ -52,7 +50,7 @@ _log = logging.getLogger(__name__)
 class Passed:
     """What the gate learned about a model."""
 
-    layers: int
+    reaches: tuple[Reach, ...]  # of each layer
     heads: int
     kv_heads: int
     head_dim: int
@@ -100,14 +98,14 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     device, dtype = _place(inner)
-    _try_masks(inner, vocabulary, min(longest, LONGEST_HOLLOW.get(device.type, 4_352)))
+    reaches = _try_masks(inner, vocabulary, longest)
     count = _affordable(inner, device, longest)
     tokens = torch.arange(1, count + 1, device=device) * 7919 % vocabulary
     positions = torch.arange(count, device=device)
 
     def run(implementation: str) -> Tensor:
         inner.set_attn_implementation(implementation)
-        with attending(ProbeContext(longest)):
+        with attending(ProbeContext(reaches)):
             return logits_of(inner, tokens, positions, positions)
 
     exact, natural = dtype == torch.float32, 0.0
@@ -118,20 +116,56 @@ def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
         natural = _error(_finite(run("eager"), dtype), reference)
         _check_function(_in_float32(inner, lambda: run(NAME)), reference, inner.config)
     inner.set_attn_implementation(NAME)
+    _in_float32(inner, lambda: _try_packed(inner, vocabulary, reaches))
     merge_linears(inner)
     with alone():
         fuse(inner)
-    probe, found, rotary = _attend_once(inner, tokens, positions, longest)
-    if sorted(probe.layers) != list(range(len(probe.layers))) or not probe.layers:
-        raise UnsupportedModelError("attention outside of transformers' attention interface", str(probe.layers))
-    if len(probe.shapes) != 1:
-        raise UnsupportedModelError("layers with different numbers of heads", str(sorted(probe.shapes)))
+    probe, found, rotary = _attend_once(inner, tokens, positions, reaches)
+    _check_layers(probe, inner.config)
     if exact:
         _check_function(found, reference, inner.config)
     else:
         _check_rounding(found, reference, natural, dtype)
-    heads, kv_heads, head_dim = probe.shapes.pop()
-    return Passed(len(probe.layers), heads, kv_heads, head_dim, rotary)
+    if len(reaches) != len(probe.shapes):
+        raise UnsupportedModelError("attention outside of transformers' attention interface")
+    return Passed(tuple(reaches), *probe.shapes[0], rotary)
+
+
+def _check_layers(probe: ProbeContext, config: Any) -> None:
+    """Refuse a model some of whose layers do not attend, or attend in another shape."""
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if not probe.shapes:
+        raise UnsupportedModelError("attention outside of transformers' attention interface")
+    indices = probe.indices - {None}
+    if indices and isinstance(layers, int) and len(indices) != layers:
+        raise UnsupportedModelError("layers without attention", f"{len(indices)} of {layers} layers attend")
+    if len(set(probe.shapes)) != 1:
+        raise UnsupportedModelError("layers with different numbers of heads", str(sorted(set(probe.shapes))))
+
+
+def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor:
+    """Trial 3: two texts in one pass give what each gives alone.
+
+    Raises:
+        UnsupportedModelError: they do not, so tokens see each other outside of attention.
+    """
+    device, _ = _place(inner)
+    texts = [
+        torch.arange(first, first + count, device=device) * 7919 % vocabulary for first, count in ((3, 9), (5, 14))
+    ]
+    places = [torch.arange(len(text), device=device) for text in texts]
+
+    def run(chosen: Sequence[int]) -> Tensor:
+        tokens, positions = (torch.cat([found[at] for at in chosen]) for found in (texts, places))
+        with attending(ProbeContext(reaches, [len(texts[at]) for at in chosen])):
+            return logits_of(inner, tokens, positions, torch.arange(len(tokens), device=device))
+
+    together, single = run((0, 1)), torch.cat([run((0,)), run((1,))])
+    errors = (together - single).abs().amax(dim=-1)[len(texts[0]) :] / single.std().clamp_min(1e-6)
+    # The first token of a text depends on no other; where experts are chosen, a tie may change some of the rest.
+    if not max(errors[0].item(), errors.median().item()) < SAME:
+        raise UnsupportedModelError("layers other than attention in which a token depends on those before it")
+    return together
 
 
 def _place(inner: Any) -> tuple[torch.device, torch.dtype]:
@@ -142,114 +176,28 @@ def _place(inner: Any) -> tuple[torch.device, torch.dtype]:
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
-_ELEMENTWISE = {
-    torch.nn.functional.silu,
-    torch.nn.functional.gelu,
-    torch.mul,
-    Tensor.mul,
-    Tensor.__mul__,
-}
-
-
-class _NoProducts(TorchFunctionMode):
-    """Linears return zeros, and products with zeros are not computed."""
-
-    def __init__(self, stored: bool) -> None:
-        """With `stored`, zeros take memory as other tensors do, for code that writes into them."""
-        super().__init__()
-        self._stored = stored
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.nn.functional.linear:
-            x, weight = args[:2] if len(args) > 1 else (args[0], (kwargs or {})["weight"])
-            shape = (*x.shape[:-1], weight.shape[0])
-            return x.new_zeros(shape) if self._stored else x.new_zeros(()).expand(shape)
-        if func in _ELEMENTWISE and _is_constant(args[0]):
-            shapes = [x.shape for x in args if isinstance(x, Tensor)]
-            return args[0].expand(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
-        return func(*args, **(kwargs or {}))
-
-
-def _is_constant(x: Any) -> bool:
-    """Whether a tensor is a single expanded number: zero, in a run without products."""
-    return isinstance(x, Tensor) and x.numel() > 1 and not any(x.stride())
-
-
-class _Masks:
-    """The masks of one run, each checked once."""
-
-    def __init__(self) -> None:
-        self._seen: list[Tensor] = []
-
-    def look_at(self, mask: Tensor) -> None:
-        """Check a mask.
-
-        Raises:
-            UnsupportedModelError: it is not causal.
-        """
-        if any(mask is one for one in self._seen):
-            return
-        self._seen.append(mask)
-        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        length = allowed.shape[-1]
-        causal = torch.ones(allowed.shape[-2], length, dtype=torch.bool, device=mask.device).tril()
-        if torch.equal(allowed, causal.expand_as(allowed)):
-            return
-        last = int(allowed[0, 0, -1].sum())
-        raise UnsupportedModelError(
-            "attention to other tokens than all those before",
-            f"the last of {length} tokens sees {last}: limit the context to what each token sees (--max-model-len)",
-        )
-
-
-_looking = threading.local()  # several engines may live in one process, each in its own thread
-
-
-def _hollow(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
-    masks: _Masks | None = getattr(_looking, "masks", None)
-    if masks is not None and attention_mask is not None:
-        masks.look_at(attention_mask)
-    return value.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1])), None
-
-
-def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    mask: Tensor | None = sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": False}))
-    return mask
-
-
-AttentionInterface.register(HOLLOW, _hollow)
-AttentionMaskInterface.register(HOLLOW, _whole_mask)
-
-
-@contextmanager
-def _looking_at_masks() -> Iterator[None]:
-    _looking.masks = _Masks()
-    try:
-        yield
-    finally:
-        _looking.masks = None
-
-
-def _try_masks(inner: Any, vocabulary: int, length: int) -> None:
-    """Trial 1.
+def _try_masks(inner: Any, vocabulary: int, longest: int) -> list[Reach]:
+    """Trial 1: the reach of each layer.
 
     Raises:
-        UnsupportedModelError: a mask is not causal.
+        UnsupportedModelError: a mask is none that the engine knows.
     """
     device, _ = _place(inner)
+    length = min(longest, LONGEST_HOLLOW.get(device.type, 4_352))
     tokens = torch.arange(length, device=device) % vocabulary
     positions = torch.arange(length, device=device)
     inner.set_attn_implementation(HOLLOW)
     split = (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )  # sums write into products, unchecked
-    with _looking_at_masks(), alone():
+    with alone():
         try:
-            with _NoProducts(stored=split):
+            with looking(longest) as masks, NoProducts(stored=split):
                 logits_of(inner, tokens, positions, positions[-1:])
         except RuntimeError:  # code that views its products in other shapes, or writes into them
-            with _NoProducts(stored=True):
+            with looking(longest) as masks, NoProducts(stored=True):
                 logits_of(inner, tokens, positions, positions[-1:])
+    return masks.reaches
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -318,13 +266,15 @@ def _check_rounding(found: Tensor, reference: Tensor, natural: float, dtype: tor
         )
 
 
-def _attend_once(inner: Any, tokens: Tensor, positions: Tensor, longest: int) -> tuple[ProbeContext, Tensor, bool]:
+def _attend_once(
+    inner: Any, tokens: Tensor, positions: Tensor, reaches: Sequence[Reach]
+) -> tuple[ProbeContext, Tensor, bool]:
     """The attention calls of one run, the logits, and whether rotations were deferred, which happens if it changes
     nothing.
     """
     rotary = can_put_off(inner)
     while True:
-        probe = ProbeContext(longest)
+        probe = ProbeContext(reaches)
         try:
             with attending(probe), putting_off(rotary, checked=True):
                 return probe, logits_of(inner, tokens, positions, positions), rotary

@@ -37,7 +37,7 @@ class StepInput:
     positions: Tensor  # [rows] int64
     slots: Tensor  # [rows] int64, places in the cache
     sampled: Tensor  # [sampled] int64, rows whose logits are wanted
-    work: Work
+    works: tuple[Work, ...]  # of each of `Model.reaches`
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class Model:
         self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
         heads, kv_heads, head_dim = passed.heads, passed.kv_heads, passed.head_dim
-        self.shape = CacheShape(passed.layers, kv_heads, head_dim, self.dtype.itemsize, heads)
+        self.reaches = tuple(dict.fromkeys(passed.reaches))  # how far back tokens see, in some layer
+        self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
+        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.dtype.itemsize, heads)
         like = next(inner.parameters())
         self._rotary = passed.rotary and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
@@ -177,7 +179,7 @@ class Model:
     @torch.inference_mode()
     def forward(self, step: StepInput) -> Tensor:
         """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
-        context = PagedContext(self.cache, step.slots, step.work, self.context_length, self.backend, self._ops)
+        context = PagedContext(self.cache, step.slots, step.works, self.layer_reaches, self.backend, self._ops)
         with attending(context), putting_off(self._rotary):
             return self.run(step.tokens, step.positions, step.sampled)
 

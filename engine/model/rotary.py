@@ -137,10 +137,13 @@ class _PutOff:
         self.original = original
         self.__doc__ = original.__doc__
 
-    def __call__(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _state.active:
-            return self.original(q, k, cos, sin, *args, **kwargs)
-        if args or kwargs or cos.ndim != 3 or cos.shape[0] != 1 or q.ndim != 4 or q.shape[2] != cos.shape[1]:
+            return self.original(*args, **kwargs)
+        if len(args) != 4 or kwargs or not all(isinstance(each, Tensor) for each in args):
+            raise RotaryError("rotary embedding with unknown arguments")
+        q, k, cos, sin = args
+        if cos.ndim != 3 or cos.shape[0] != 1 or q.ndim != 4 or q.shape[2] != cos.shape[1]:
             raise RotaryError("rotary embedding with unknown arguments")
         if _state.pending is not None:
             raise RotaryError("a rotation was put off and never fetched")

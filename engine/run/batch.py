@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.model.backends import Backend
-from engine.model.model import StepInput
+from engine.model.model import Model, StepInput
 from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
@@ -68,20 +67,23 @@ class Batch:
         return items, sum(span.length for span in self.spans) - sum(item.end - item.begin for item in items)
 
 
-def to_device(batch: Batch, cost: CutRule, backend: Backend, device: torch.device) -> tuple[StepInput, int]:
+def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int]:
     """Bring a batch to the device.
 
     Args:
         batch: the step's rows.
         cost: which shared nodes are worth an item of their own.
-        backend: of the attention.
-        device: of the tensors.
+        model: that it is for.
 
     Returns:
         The model's input, and how many cached tokens attention need not read again thanks to shared nodes.
     """
+    backend, device = model.backend, model.device
     items, shared_tokens = batch.items(cost, backend.in_place)
     rows = torch.tensor([batch.tokens, batch.positions, batch.slots], device=device)
-    work = backend.prepare(items, len(batch.tokens), batch.block_size, device)
+    works = tuple(
+        backend.prepare(items, len(batch.tokens), batch.block_size, device, reach.floors(batch.positions))
+        for reach in model.reaches
+    )
     wanted = torch.tensor(batch.wanted, dtype=torch.int64, device=device)
-    return StepInput(rows[0], rows[1], rows[2], wanted, work), shared_tokens
+    return StepInput(rows[0], rows[1], rows[2], wanted, works), shared_tokens

@@ -10,7 +10,7 @@ everything but the recording can be tested without a GPU.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffe
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError, Tiling
+from kernels.tree_attention.reach import FULL
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 
@@ -90,7 +91,7 @@ class _Size:
     """Everything of one size of batch."""
 
     rows: Tensor  # [3, size] int64: tokens, positions, slots
-    work: WorkBuffers
+    works: tuple[WorkBuffers, ...]  # of each of `Model.reaches`
     host: list[Staging]
     replay: Replay | None = None
 
@@ -147,7 +148,8 @@ class DecodeSteps:
         assert recorded.replay is not None
         items, shared_tokens = batch.items(cost, in_place=False)
         try:
-            recorded.work.fill(items, rows)
+            for work, reach in zip(recorded.works, self._model.reaches, strict=True):
+                work.fill(items, rows, reach.floors(batch.positions) if work.capacity.floors else None)
         except CapacityError:
             self.overflows += 1
             return None
@@ -176,14 +178,17 @@ class DecodeSteps:
     def _make(self, size: int) -> _Size:
         model = self._model
         device, heads = model.device, model.backend.heads
-        tiling = model.backend.tiling
-        work = WorkBuffers.empty(self._capacities[size], heads, self._block_size, device, self._scratch, tiling=tiling)
+        tiling, capacity = model.backend.tiling, self._capacities[size]
+        rooms = [replace(capacity, floors=reach != FULL) for reach in model.reaches]
+        works = tuple(
+            WorkBuffers.empty(room, heads, self._block_size, device, self._scratch, tiling=tiling) for room in rooms
+        )
         rows = torch.zeros(3, size, dtype=torch.int64, device=device)
         rows[2] = torch.from_numpy(self._spare[:size])
         host = [Staging.pinned([3 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []
         everyone = torch.arange(size, device=device)
-        made = _Size(rows, work, host)
-        step = StepInput(rows[0], rows[1], rows[2], everyone, work)
+        made = _Size(rows, works, host)
+        step = StepInput(rows[0], rows[1], rows[2], everyone, works)
         made.replay, self._pool = self._capture(lambda: model.forward(step), self._pool)
         self._check(made, step)
         return made
@@ -195,7 +200,8 @@ class DecodeSteps:
         rows = np.arange(1, size + 1)
         made.rows[0] = torch.from_numpy(rows * 7919 % self._model.vocabulary)
         made.rows[1] = torch.from_numpy(rows % self._longest)
-        made.work.fill([Item(0, size, [0], 0, 1)], size)
+        for work in made.works:
+            work.fill([Item(0, size, [0], 0, 1)], size)
         found = made.replay().clone()
         expected = self._model.forward(step)
         error = (found - expected).abs().max().item() / max(expected.std().item(), 1e-6)

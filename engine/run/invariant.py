@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 
 from engine.model.attention import attending
+from engine.model.backends import Score
 from engine.model.model import Model
 from engine.run.batch import Batch
 from engine.run.sampling import Draw, sample
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import store
+from kernels.tree_attention.reach import FULL, Reach
 
 ROWS = 64  # of a tile
 QUERIES = 16  # of a product with a piece, for each key head: those of its group, of as many rows as fit
@@ -55,8 +57,9 @@ def forward(model: Model, batch: Batch) -> Tensor:
             wanted = [batch.wanted[place] - first for place in places]
             padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
             last = min(first + ROWS, rows)
-            context = TileContext.of(model, batch.positions[first:last], slots, tables[first:last], batch.block_size)
-            with attending(context):
+            tile = (batch.positions[first:last], slots, tables[first:last], batch.block_size)
+            contexts = [TileContext.of(model, *tile, reach) for reach in model.reaches]
+            with attending(LayerContexts(contexts, model.layer_reaches)):
                 found = model.run(tokens, positions, padded)
             logits[places] = found[: len(places)]
     return logits
@@ -103,14 +106,18 @@ class PieceProduct(NamedTuple):
     rows: list[int]
 
 
-def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int) -> list[list[PieceProduct]]:
-    """Everything a tile reads; products with the same piece together."""
+def _products(
+    positions: list[int], tables: Sequence[Sequence[int]], size: int, each: int, floors: Sequence[int]
+) -> list[list[PieceProduct]]:
+    """Everything a tile reads; products with the same piece together. A row sees some token of each of its pieces."""
     short = max(1, SHORT // size)
     long = short * LONG
     pieces: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
-    for row, (position, table) in enumerate(zip(positions, tables, strict=True)):
+    for row, (position, table, floor) in enumerate(zip(positions, tables, floors, strict=True)):
         full = (position + 1) // (long * size) * long
-        for width, begins in ((long, range(0, full, long)), (short, range(full, position // size + 1, short))):
+        low = floor // (long * size) * long
+        least = max(full, floor // (short * size) * short)
+        for width, begins in ((long, range(low, full, long)), (short, range(least, position // size + 1, short))):
             for begin in begins:
                 pieces.setdefault((begin, width, tuple(table[begin : begin + width])), []).append(row)
     return [
@@ -119,29 +126,51 @@ def _products(positions: list[int], tables: Sequence[Sequence[int]], size: int, 
     ]
 
 
+def _rows_of_a_product(model: Model) -> int:
+    return max(1, QUERIES * model.shape.kv_heads // model.shape.heads)
+
+
 @dataclass(frozen=True)
 class PieceBatch:
     """Products of one width at once."""
 
     rows: Tensor  # [products * each] int64, of the tile
     blocks: Tensor  # [products, or 1 for all, kv_heads, width] int64, counted through the caches of all heads
-    bias: Tensor | None  # [products, 1, each * group, tokens] float32, 0 or -inf; `None` for long pieces
+    bias: Tensor | None  # [products, 1, each * group, tokens] float32, 0 or -inf; `None` where all is seen
 
     @classmethod
-    def of(cls, model: Model, products: list[PieceProduct], positions: Tensor, size: int, each: int) -> "PieceBatch":
-        """For rows of a tile at these positions, `each` to a product."""
+    def of(
+        cls, model: Model, products: list[PieceProduct], positions: Tensor, size: int, floors: Tensor | None
+    ) -> "PieceBatch":
+        """For rows of a tile at these positions that see nothing before `floors`."""
         device, shape, width = model.device, model.shape, products[0].width
         pieces = products[:1] if len({product.blocks for product in products}) == 1 else products
         blocks = [(*piece.blocks, *piece.blocks[-1:] * width)[:width] for piece in pieces]
         heads = torch.arange(shape.kv_heads, device=device)[:, None] * (model.cache.shape[3] // size)
+        each = _rows_of_a_product(model)
         rows = torch.tensor([(product.rows + product.rows[-1:] * each)[:each] for product in products], device=device)
         bias = None
-        if width <= max(1, SHORT // size):
+        if width <= max(1, SHORT // size) or floors is not None:
             begins = torch.tensor([product.begin for product in products], device=device)[:, None, None]
-            hidden = begins * size + torch.arange(width * size, device=device) > positions[rows][:, :, None]
+            tokens = begins * size + torch.arange(width * size, device=device)
+            hidden = tokens > positions[rows][:, :, None]
+            if floors is not None:
+                hidden |= tokens < floors[rows][:, :, None]
             bias = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
             bias = bias.repeat_interleave(shape.heads // shape.kv_heads, dim=1)[:, None]
         return cls(rows.view(-1), torch.tensor(blocks, device=device)[:, None] + heads, bias)
+
+
+@dataclass(frozen=True)
+class LayerContexts:
+    """Each layer's attention of one tile."""
+
+    tiles: Sequence["TileContext"]
+    reaches: Sequence[int]  # of each layer, its place in `tiles`
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+        """See `engine.model.attention.Context`."""
+        return self.tiles[self.reaches[layer]].attend(layer, query, key, value, score)
 
 
 @dataclass(frozen=True)
@@ -155,18 +184,26 @@ class TileContext:
     absent: Tensor  # [most pieces, ROWS, 1] bool, where a row has fewer
     each: int  # rows of a product
     block_size: int
-    longest: int
 
     @classmethod
     def of(
-        cls, model: Model, positions: list[int], slots: Tensor, tables: Sequence[Sequence[int]], size: int
+        cls,
+        model: Model,
+        positions: list[int],
+        slots: Tensor,
+        tables: Sequence[Sequence[int]],
+        size: int,
+        reach: Reach = FULL,
     ) -> "TileContext":
-        """The tile of rows at these positions of sequences with these block tables, of blocks of `size` tokens."""
-        each = max(1, QUERIES * model.shape.kv_heads // model.shape.heads)
+        """The tile of rows at these positions of sequences with these block tables, of blocks of `size` tokens, for
+        layers of this reach.
+        """
+        each, floors = _rows_of_a_product(model), reach.floors(positions)
+        lowest = [0] * len(positions) if floors is None else floors.tolist()
         alone = row_by_row(model.device)
         batches: list[list[PieceProduct]] = []
         others: dict[int, list[PieceProduct]] = {}  # by width
-        for products in _products(positions, tables, size, each):
+        for products in _products(positions, tables, size, each, lowest):
             if len(products) > 1 and alone:
                 batches.append(products)
             else:
@@ -178,7 +215,8 @@ class TileContext:
                 few = 2 if alone else step  # threads would share a lone product
                 batches.append(some + some[-1:] * (few - len(some)))
         at = torch.tensor(positions, device=model.device)
-        launches = [PieceBatch.of(model, products, at, size, each) for products in batches]
+        bounds = None if reach == FULL else torch.tensor(lowest, device=model.device)
+        launches = [PieceBatch.of(model, products, at, size, bounds) for products in batches]
         places: list[dict[int, int]] = [{} for _ in positions]  # of each row: a piece's first block -> place
         for number, product in enumerate(product for products in batches for product in products):
             for place, row in enumerate(product.rows, start=number * each):
@@ -194,10 +232,9 @@ class TileContext:
             (parts < 0)[:, :, None],
             each,
             size,
-            model.context_length,
         )
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
         cached = self.cache[layer]
         store(key, value, cached[0], cached[1], self.slots)
@@ -209,7 +246,7 @@ class TileContext:
             shape = (-1, self.each, kv_heads, heads // kv_heads, dim)
             asked = queries.index_select(0, launch.rows).view(shape).transpose(1, 2).flatten(2, 3)
             keys, values = (self._read(each, launch.blocks).expand(len(asked), -1, -1, -1) for each in cached)
-            output, lse = attend(asked, keys, values, scale, bias=launch.bias)
+            output, lse = attend(asked, keys, values, score.scale, bias=launch.bias, cap=score.cap)
             split = (len(asked), kv_heads, self.each, heads // kv_heads)
             outputs.append(output.view(*split, dim).transpose(1, 2).reshape(-1, heads, dim))
             levels.append(lse.view(split).transpose(1, 2).reshape(-1, heads))
@@ -217,11 +254,16 @@ class TileContext:
         output = torch.cat(outputs).index_select(0, self.parts).view(most, rows, heads, dim)
         level = torch.cat(levels).index_select(0, self.parts).view(most, rows, heads)
         level.masked_fill_(self.absent, -torch.inf)
-        weights = level.sub_(level.amax(dim=0)).exp_()
+        top = level.amax(dim=0)
+        if score.sinks is not None:
+            top = torch.maximum(top, score.sinks.float())
+        weights = level.sub_(top).exp_()
         total, merged = weights[0], output[0] * weights[0, :, :, None]
         for part in range(1, most):
             total = total + weights[part]
             merged += output[part] * weights[part, :, :, None]
+        if score.sinks is not None:
+            total = total + (score.sinks.float() - top).exp_()
         return merged.div_(total[:, :, None]).to(query.dtype)
 
     def _read(self, cached: Tensor, blocks: Tensor) -> Tensor:

@@ -84,5 +84,5 @@ class Runner:
                 return found
         if self._invariant:
             return invariant.forward(self._model, batch), 0
-        step, shared_tokens = to_device(batch, self.cost, self._model.backend, self._model.device)
+        step, shared_tokens = to_device(batch, self.cost, self._model)
         return self._model.forward(step), shared_tokens

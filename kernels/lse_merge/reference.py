@@ -39,7 +39,7 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
     return merged, total.log_().add_(top)
 
 
-def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True) -> Tensor:
+def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True, sinks: Tensor | None = None) -> Tensor:
     """Merge results that are stacked by level: fewer calls than `merge_partials`.
 
     Args:
@@ -47,10 +47,15 @@ def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True) -> Tensor:
         lse: `[heads, levels, rows, ...]` float32, their log-sum-exp, natural logarithm; `-inf` marks a result without
             keys.
         hollow: whether a row may have no key on any level; its output is then 0, and undefined otherwise.
+        sinks: `[heads, 1, ...]` float32, log-sum-exp of one more result, which is 0, for each row.
 
     Returns:
         `[heads, rows, ..., head_dim]` float32.
     """
+    if sinks is not None:
+        levels = torch.cat((lse, sinks[:, None].expand(-1, 1, *lse.shape[2:])), dim=1)
+        weights = torch.softmax(levels, dim=1)[:, :-1]
+        return values.mul_(weights[..., None]).sum(dim=1)
     if values.shape[1] == 1:
         return values[:, 0].clone()
     weights = torch.softmax(lse, dim=1)

@@ -1,5 +1,7 @@
 """Merge of partial attention results in Triton, see `kernels.lse_merge.reference`: float32, natural logarithms."""
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -23,24 +25,32 @@ def merge_partials(partials: Tensor, lse: Tensor, parts: Tensor) -> tuple[Tensor
     """
     rows, width = parts.shape
     starts = torch.arange(rows + 1, dtype=torch.int32, device=parts.device) * width
-    return merge_ranges(partials, lse, starts, parts.reshape(-1), rows, torch.float32)
+    return merge_ranges(Parts(partials, lse, starts, parts.reshape(-1)), rows, torch.float32)
 
 
-def merge_ranges(
-    partials: Tensor, lse: Tensor, starts: Tensor, slots: Tensor, rows: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Merge, for row `r`, the partial results in `slots[starts[r]:starts[r + 1]]`.
+class Parts(NamedTuple):
+    """Partial results, and which of them row `r` has: those in `slots[starts[r]:starts[r + 1]]`."""
+
+    partials: Tensor  # as of `merge_partials`
+    lse: Tensor
+    starts: Tensor  # [rows + 1] or longer, rising, integers
+    slots: Tensor  # integers, contiguous
+
+
+def merge_ranges(parts: Parts, rows: int, dtype: torch.dtype, sinks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Merge the partial results of every row.
 
     Args:
-        partials, lse: as of `merge_partials`.
-        starts: `[rows + 1]` or longer, rising, integers.
-        slots: integers, contiguous.
+        parts: of at least `rows` rows.
         rows: how many to compute.
         dtype: of the output.
+        sinks: `[heads]`, contiguous: log-sum-exp of one more result for every row, which is 0.
 
     Returns:
-        Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]` float32; 0 and `-inf` without any key.
+        Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]` float32; without any key 0, and `-inf` or the
+        sink.
     """
+    partials, lse, starts, slots = parts
     heads, dim = partials.shape[1:]
     output = torch.empty(rows, heads, dim, dtype=dtype, device=partials.device)
     level = torch.empty(rows, heads, dtype=torch.float32, device=partials.device)
@@ -49,6 +59,7 @@ def merge_ranges(
         lse,
         starts,
         slots,
+        starts if sinks is None else sinks,
         output,
         level,
         heads,
@@ -58,6 +69,7 @@ def merge_ranges(
         WIDTH=triton.next_power_of_2(dim),
         HEADS=HEADS,
         PARTS=PARTS,
+        SINKS=sinks is not None,
         num_warps=4,
     )
     return output, level
@@ -69,6 +81,7 @@ def _merge(
     lse,
     starts,
     slots,
+    sinks,
     output,
     level,
     heads,
@@ -81,6 +94,7 @@ def _merge(
     WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
     HEADS: tl.constexpr,
     PARTS: tl.constexpr,
+    SINKS: tl.constexpr,
 ):
     """Program (row, `HEADS` heads)."""
     row = tl.program_id(0)
@@ -91,6 +105,9 @@ def _merge(
     end = tl.load(starts + row + 1).to(tl.int32)
     top = tl.full([HEADS], float("-inf"), tl.float32)
     total = tl.zeros([HEADS], tl.float32)
+    if SINKS:
+        top = tl.load(sinks + head, mask=head < heads, other=0.0).to(tl.float32)
+        total = tl.full([HEADS], 1.0, tl.float32)
     out = tl.zeros([HEADS, WIDTH], tl.float32)
     inner = head[:, None] * partial_head + dims[None, :] * partial_dim
     for first in range(begin, end, PARTS):

@@ -16,6 +16,7 @@ from torch import Tensor
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
+from kernels.tree_attention.reach import Floors, within
 
 SIMULATED = 8  # programs at once where there is no GPU
 
@@ -28,11 +29,13 @@ class Capacity:
     tiles: int
     blocks: int  # entries of the block list
     partials: int
+    floors: bool = False  # whether rows may see less than everything, see `kernels.tree_attention.reach`
 
     @classmethod
-    def of(cls, found: Plan) -> "Capacity":
+    def of(cls, found: Plan, floors: bool = False) -> "Capacity":
         """Just enough for a plan."""
-        return cls(len(found.starts) - 1, max(1, len(found.tiles)), max(1, len(found.blocks)), max(1, len(found.slots)))
+        sizes = (max(1, len(found.tiles)), max(1, len(found.blocks)), max(1, len(found.slots)))
+        return cls(len(found.starts) - 1, *sizes, floors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ class WorkBuffers:
     blocks: Tensor  # [capacity.blocks] int32
     starts: Tensor  # [capacity.rows + 1] int32
     slots: Tensor  # [capacity.partials] int32
+    floors: Tensor  # [capacity.rows] int32, the first position that each row sees; [1] without `capacity.floors`
     scratch: Scratch
     _host: list["Staging"] = field(default_factory=list)  # two, used in turn: a copy may still be running
 
@@ -92,12 +96,13 @@ class WorkBuffers:
         room = scratch or Scratch.empty(capacity.partials, heads, place)
         if room.partials.shape[0] < capacity.partials:
             raise ValueError(f"scratch for {room.partials.shape[0]} partial results, {capacity.partials} may come")
-        sizes = (1, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials)
-        count, tiles, blocks, starts, slots = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
+        sizes = [1, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
+        sizes.append(capacity.rows if capacity.floors else 1)
+        count, tiles, blocks, starts, slots, floors = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place, chosen)
-        found = cls(capacity, heads, block_size, chosen, at_once, count, tiles, blocks, starts, slots, room)
+        found = cls(capacity, heads, block_size, chosen, at_once, count, tiles, blocks, starts, slots, floors, room)
         if place.type == "cuda":
             found._host = [Staging.pinned(sizes) for _ in range(2)]
         return found
@@ -111,14 +116,20 @@ class WorkBuffers:
         block_size: int,
         device: torch.device | str = "cpu",
         tiling: Tiling | None = None,
+        floors: Floors | None = None,
     ) -> "WorkBuffers":
-        """Buffers just large enough for one step, filled."""
+        """Buffers just large enough for one step, filled; `floors` as of `fill`."""
         place = torch.device(device)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         programs = resident_programs(place, chosen)
+        if floors is not None:
+            items = within(items, floors, block_size)
         found = plan(items, rows, block_size, heads, chosen, programs)
-        buffers = cls.empty(Capacity.of(found), heads, block_size, place, tiling=chosen)
-        buffers.load(found)
+        if floors is not None:
+            found = found.above(floors, heads.group)
+        capacity = Capacity.of(found, floors is not None)
+        buffers = cls.empty(capacity, heads, block_size, place, tiling=chosen)
+        buffers.load(found, floors)
         return buffers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,19 +140,29 @@ class WorkBuffers:
         self.__dict__.update(state, _host=[])
         self.scratch = Scratch.empty(self.capacity.partials, self.heads, self.count.device)
 
-    def fill(self, items: Sequence[Item], rows: int) -> Plan:
+    def fill(self, items: Sequence[Item], rows: int, floors: Floors | None = None) -> Plan:
         """Plan a step and bring it to the device, without waiting for it. Rows past `rows` have no keys.
+
+        Args:
+            items: of the step.
+            rows: of the batch.
+            floors: `[rows]`, the first position that each row sees, if that is not 0 for all; for buffers whose
+                capacity has floors.
 
         Raises:
             CapacityError: the step does not fit; the buffers are as they were.
         """
         if rows > self.capacity.rows:
             raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
+        if floors is not None:
+            items = within(items, floors, self.block_size)
         found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, self.capacity.partials)
-        self.load(found)
+        if floors is not None:
+            found = found.above(floors, self.heads.group)
+        self.load(found, floors)
         return found
 
-    def load(self, found: Plan) -> None:
+    def load(self, found: Plan, floors: Floors | None = None) -> None:
         """Bring a plan to the device, see `fill`."""
         names = ("tiles", "blocks", "partial results")
         limits = (self.capacity.tiles, self.capacity.blocks, self.capacity.partials)
@@ -151,8 +172,15 @@ class WorkBuffers:
         starts = np.full(self.capacity.rows + 1, len(found.slots), dtype=np.int32)
         starts[: len(found.starts)] = found.starts
         count = np.array([len(found.tiles)], dtype=np.int32)
-        sources = (count, found.tiles.reshape(-1), found.blocks, starts, found.slots)
-        targets = (self.count, self.tiles.view(-1), self.blocks, self.starts, self.slots)
+        sources = [count, found.tiles.reshape(-1), found.blocks, starts, found.slots]
+        targets = [self.count, self.tiles.view(-1), self.blocks, self.starts, self.slots]
+        if self.capacity.floors:
+            lowest = np.zeros(self.capacity.rows, dtype=np.int32)
+            lowest[: 0 if floors is None else len(floors)] = [] if floors is None else floors
+            sources.append(lowest)
+            targets.append(self.floors)
+        elif floors is not None:
+            raise ValueError("these buffers have no room for floors")
         if self._host:
             self._host.reverse()
             self._host[0].send(sources, targets)
@@ -177,7 +205,7 @@ class Staging:
     def send(self, sources: Sequence[Any], targets: Sequence[Tensor]) -> None:
         """Copy numpy arrays to the beginnings of tensors on the device."""
         self.event.synchronize()  # of the step before the last, so there is hardly a wait
-        for source, part, target in zip(sources, self.parts, targets, strict=True):
+        for source, part, target in zip(sources, self.parts, targets, strict=False):
             part[: len(source)].numpy()[:] = source
             target[: len(source)].copy_(part[: len(source)], non_blocking=True)
         self.event.record()

@@ -10,6 +10,9 @@
 
 #include "native.h"
 
+#define LOG2_E 0x1.715476p0f
+#define LEAST -1e20f /* below every score, and far above masked ones, however they are scaled */
+
 enum { MOST_QUERIES = 96, MOST_DIM = 256, KEYS = 64, TILE = 16 };
 
 struct piece {
@@ -18,6 +21,8 @@ struct piece {
     int32_t begin; /* its first key, counted from the first block's start */
     int32_t keys;
     int32_t seen; /* row r sees the first r + seen of them */
+    int32_t position; /* of its first key in the sequences */
+    int32_t unused;
     int64_t part; /* where its results go, [rows, heads]; -1: they are the output */
 };
 
@@ -29,8 +34,11 @@ struct attention {
     const int64_t *places;        /* of the row's results, one per piece */
     float *values, *levels;       /* results: sums [places, dim], maximum and divisor [places, 2] */
     int32_t *left;                /* [rows, kv_heads], pieces that are not yet computed */
+    const int32_t *floors;        /* [rows], the first position that each row sees; NULL: the first of all */
+    const float *sinks;           /* [heads], a score each whose value is 0; NULL: none */
     int64_t count, rows, kv_heads, group, dim, slots, block_size, query_strides[2]; /* of rows and heads */
     float scale;
+    float cap; /* scores become cap * tanh(score / cap); 0: they stay */
     struct pool pool;
 };
 
@@ -167,10 +175,35 @@ ALWAYS __m512 power(__m512 x)
     return _mm512_scalef_ps(p, n);
 }
 
+/* tanh(x) with a relative error below 2^-14: its series near 0, where the other formula cancels. */
+ALWAYS __m512 hyperbolic(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1), e = power(_mm512_mul_ps(x, _mm512_set1_ps(2 * LOG2_E)));
+    const __m512 square = _mm512_mul_ps(x, x);
+    __m512 near = _mm512_set1_ps(62.0f / 2835);
+    near = _mm512_fmadd_ps(near, square, _mm512_set1_ps(-17.0f / 315));
+    near = _mm512_fmadd_ps(near, square, _mm512_set1_ps(2.0f / 15));
+    near = _mm512_fmadd_ps(near, square, _mm512_set1_ps(-1.0f / 3));
+    near = _mm512_mul_ps(_mm512_fmadd_ps(near, square, one), x);
+    return _mm512_mask_sub_ps(near, _mm512_cmp_ps_mask(square, _mm512_set1_ps(0.09f), _CMP_NLT_UQ), one,
+                              _mm512_div_ps(_mm512_set1_ps(2), _mm512_add_ps(e, one)));
+}
+
+/* Cap the scores of 16 queries. */
+ALWAYS void limit(struct scratch *s, int64_t first, float scale, float cap)
+{
+    const __m512 inner = _mm512_set1_ps(scale / cap), outer = _mm512_set1_ps(cap);
+    float *scores = s->scores[first];
+    for (int i = 0; i < TILE * KEYS; i += 16)
+        _mm512_store_ps(scores + i,
+                        _mm512_mul_ps(outer, hyperbolic(_mm512_mul_ps(_mm512_load_ps(scores + i), inner))));
+}
+
 /* Scores of 16 queries become weights; of their earlier sums what the new maxima leave. `seen`: keys of the block that
- * each query sees; NULL: all.
+ * each query sees; NULL: all. `unseen`: how many of the first it does not; NULL: none. A query that sees no key of a
+ * block weighs each by 2^-126.
  */
-ALWAYS void weigh(struct scratch *s, int64_t first, const int32_t *seen, int64_t dim, float scale)
+ALWAYS void weigh(struct scratch *s, int64_t first, const int32_t *seen, const int32_t *unseen, int64_t dim, float scale)
 {
     __m512 highest[TILE];
     float rests[TILE] __attribute__((aligned(64)));
@@ -180,6 +213,9 @@ ALWAYS void weigh(struct scratch *s, int64_t first, const int32_t *seen, int64_t
             const __mmask16 mask = seen[row] > 16 * i ? lanes(16 * i, seen[row]) : 0;
             _mm512_mask_store_ps(scores + 16 * i, ~mask, _mm512_set1_ps(-1e30f));
         }
+        for (int i = 0; unseen && i < 4; i++)
+            _mm512_mask_store_ps(scores + 16 * i, unseen[row] > 16 * i ? lanes(16 * i, unseen[row]) : 0,
+                                 _mm512_set1_ps(-1e30f));
         highest[row] = _mm512_max_ps(_mm512_max_ps(_mm512_load_ps(scores), _mm512_load_ps(scores + 16)),
                                      _mm512_max_ps(_mm512_load_ps(scores + 32), _mm512_load_ps(scores + 48)));
     }
@@ -237,12 +273,14 @@ static void merge_row(const struct attention *a, int64_t row, int64_t kv_head)
     const int64_t dim = a->dim, heads = a->kv_heads * a->group;
     const int32_t begin = row ? a->ends[row - 1] : 0, end = a->ends[row];
     for (int64_t head = kv_head * a->group; head < (kv_head + 1) * a->group; head++) {
-        float most = -1e30f, divisor = 0;
+        float most = a->sinks ? a->sinks[head] * LOG2_E : LEAST, divisor = a->sinks ? 1 : 0;
+        const float sink = most;
         __m512 sums[MOST_DIM / 16];
         for (int32_t i = begin; i < end; i++)
             most = a->levels[2 * (a->places[i] + head)] > most ? a->levels[2 * (a->places[i] + head)] : most;
         for (int64_t part = 0; part < dim / 16; part++)
             sums[part] = _mm512_setzero_ps();
+        divisor *= _mm512_cvtss_f32(power(_mm512_set1_ps(sink - most)));
         for (int32_t i = begin; i < end; i++) {
             const int64_t place = a->places[i] + head;
             const __m512 weight = power(_mm512_set1_ps(a->levels[2 * place] - most));
@@ -262,10 +300,12 @@ static void finish(const struct attention *a, const struct piece *piece, int64_t
     for (int64_t row = piece->row_begin; row < piece->row_end; row++)
         for (int64_t i = 0; i < group; i++) {
             const int64_t query = (row - piece->row_begin) * group + i, head = kv_head * group + i;
-            const float divisor = _mm512_reduce_add_ps(_mm512_load_ps(s->divisors[query]));
+            float divisor = _mm512_reduce_add_ps(_mm512_load_ps(s->divisors[query]));
             const float *sums = s->sums + query * dim;
             if (piece->part < 0) {
                 half *output = a->output + (row * heads + head) * dim;
+                if (a->sinks) /* of infinite weight where it is far above all scores: the output is then 0 */
+                    divisor += _mm512_cvtss_f32(power(_mm512_set1_ps(a->sinks[head] * LOG2_E - s->maxima[query])));
                 for (int64_t at = 0; at < dim; at += 16)
                     narrow(output + at, _mm512_div_ps(_mm512_load_ps(sums + at), _mm512_set1_ps(divisor)));
                 continue;
@@ -281,11 +321,29 @@ static void finish(const struct attention *a, const struct piece *piece, int64_t
                 merge_row(a, row, kv_head);
 }
 
+/* How many of a block's `count` keys are too old for each query; whether any query sees any of them. */
+static int below(const struct attention *a, const struct piece *piece, int64_t from, int64_t count, int32_t *unseen,
+                 int *whole)
+{
+    int some = 0;
+    int64_t query = 0;
+    for (int64_t row = piece->row_begin; row < piece->row_end; row++) {
+        const int64_t before = a->floors[row] - piece->position - from;
+        some |= before < count;
+        *whole &= before <= 0;
+        for (int64_t i = 0; i < a->group; i++)
+            unseen[query++] = before < 0 ? 0 : before < KEYS ? before : KEYS;
+    }
+    while (query % TILE)
+        unseen[query++] = 0;
+    return some;
+}
+
 static void attend(const struct attention *a, const struct piece *piece, int64_t kv_head, struct scratch *s)
 {
     const int64_t dim = a->dim, group = a->group, queries = (piece->row_end - piece->row_begin) * group;
     const int64_t padded = (queries + TILE - 1) / TILE * TILE;
-    const float scale = a->scale * 0x1.715476p0f; /* scores are exponents of 2 */
+    const float scale = (a->cap ? 1 : a->scale) * LOG2_E; /* scores are exponents of 2 */
     for (int64_t row = piece->row_begin, query = 0; row < piece->row_end; row++)
         for (int64_t i = 0; i < group; i++, query++) {
             const int64_t head = kv_head * group + i;
@@ -293,18 +351,23 @@ static void attend(const struct attention *a, const struct piece *piece, int64_t
             memcpy(s->query + query * dim, source, sizeof(half) * dim);
         }
     for (int64_t query = 0; query < padded; query++)
-        s->maxima[query] = -1e30f;
+        s->maxima[query] = LEAST;
     memset(s->query + queries * dim, 0, sizeof(half) * dim * (padded - queries));
     memset(s->sums, 0, sizeof(float) * dim * padded);
     memset(s->divisors, 0, sizeof s->divisors[0] * padded);
     for (int64_t from = 0; from < piece->keys; from += KEYS) {
+        int32_t seen[MOST_QUERIES], unseen[MOST_QUERIES];
+        const int64_t least = piece->row_begin + piece->seen, left = piece->keys - from;
+        int whole = 1; /* whether all see the block's first key */
+        if (a->floors && !below(a, piece, from, left < KEYS ? left : KEYS, unseen, &whole))
+            continue;
         lay_out(a, piece, kv_head, from, s);
         /* Step by step for all queries: what one step writes is read some time later, when it is there. */
         for (int64_t query = 0; query < queries; query += TILE)
             score(s, query, dim);
-        int32_t seen[MOST_QUERIES];
-        const int64_t least = piece->row_begin + piece->seen, left = piece->keys - from;
-        const int all = left >= KEYS && least - from >= KEYS;
+        for (int64_t query = 0; a->cap && query < queries; query += TILE)
+            limit(s, query, a->scale, a->cap);
+        const int all = left >= KEYS && least - from >= KEYS && whole;
         for (int64_t query = 0, row = 0, i = 0; !all && query < padded; query++) {
             seen[query] = least + row < piece->keys ? least + row - from : left;
             if (++i == group)
@@ -312,9 +375,11 @@ static void attend(const struct attention *a, const struct piece *piece, int64_t
         }
         for (int64_t query = 0; query < queries; query += TILE)
             if (all)
-                weigh(s, query, NULL, dim, scale);
+                weigh(s, query, NULL, NULL, dim, scale);
+            else if (whole)
+                weigh(s, query, seen + query, NULL, dim, scale);
             else
-                weigh(s, query, seen + query, dim, scale);
+                weigh(s, query, seen + query, unseen + query, dim, scale);
         for (int64_t query = 0; query < queries; query += TILE)
             add_values(s, query, dim);
     }

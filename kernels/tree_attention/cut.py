@@ -87,7 +87,7 @@ def cut(
         if not rule.keeps(sequences, tokens, alike[level, sequences]):
             continue
         blocks = spans[node.first].table[begin : node.end]
-        items.append(Item(starts[node.first], starts[node.last], blocks, 0, tokens))
+        items.append(Item(starts[node.first], starts[node.last], blocks, 0, tokens, offset=begin * block_size))
         covered[node.first : node.last] = [node.end] * (node.last - node.first)
     for index, span in enumerate(spans):
         skipped = covered[index] * block_size
@@ -96,12 +96,13 @@ def cut(
         known = span.length - skipped - (span.new if span.new > 1 else 0)
         run = _first_run(blocks, -(-known // block_size)) if in_place and known > RUN_TOKENS else 0
         if RUN_TOKENS <= run * block_size < known:
-            items.append(Item(row, row + span.new, blocks[:run], 0, run * block_size))
+            items.append(Item(row, row + span.new, blocks[:run], 0, run * block_size, offset=skipped))
             blocks, known = blocks[run:], known - run * block_size
+            skipped += run * block_size
         if known:
-            items.append(Item(row, row + span.new, blocks, 0, known))
+            items.append(Item(row, row + span.new, blocks, 0, known, offset=skipped))
         if span.new > 1:
-            items.append(Item(row, row + span.new, blocks, known, known + span.new, causal=True))
+            items.append(Item(row, row + span.new, blocks, known, known + span.new, True, skipped))
     return items
 
 

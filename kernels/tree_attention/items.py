@@ -15,6 +15,7 @@ class Item(NamedTuple):
     begin: int
     end: int
     causal: bool = False  # row `row_begin + j` sees only tokens up to `end - (row_end - row_begin) + j`
+    offset: int = 0  # position of the first block's first token, in each sequence of the rows
 
     @property
     def rows(self) -> int:

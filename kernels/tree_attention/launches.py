@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kernels.tree_attention.items import Item
+from kernels.tree_attention.reach import Floors
 
 # Gathered launches are split where padding to the longest would cost more than another launch.
 TAIL_PADDING = 1024  # tokens of padding per launch, for items of one row
@@ -34,6 +35,7 @@ class NodeLaunch:
     keys: slice | Tensor  # slots: a slice where blocks are neighbours, otherwise `[keys]` int64
     causal: bool
     place: slice  # of the results, see `Launches`
+    bias: Tensor | None = None  # [1, 1, rows, keys] float32: 0 or -inf, where rows see different keys; `causal` counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +80,19 @@ class Launches:
     hollow: bool  # whether a row has no key at all
 
 
-def plan_launches(
-    items: Sequence[Item], rows: int, block_size: int, device: torch.device, zone: int, cache_blocks: int
-) -> Launches:
+@dataclass(frozen=True)
+class Place:
+    """Where the tokens are; fields as the arguments of `WorkList.of`."""
+
+    block_size: int
+    device: torch.device
+    zone: int
+    cache_blocks: int
+
+
+def plan_launches(items: Sequence[Item], rows: int, place: Place, floors: Floors | None = None) -> Launches:
     """The launches of checked items with keys; arguments as of `WorkList.of`."""
+    block_size, zone, cache_blocks = place.block_size, place.zone, place.cache_blocks
     joined = _join(items)
     strips = _find_strips(joined, zone, block_size, cache_blocks) if zone else []
     taken = {id(item) for strip in strips for item in strip}
@@ -108,7 +119,7 @@ def plan_launches(
     ordered += [(strip[0].rows, "strip", strip) for strip in strips]
     ordered += [(group[0].rows, "tail", group) for group in groups]
     ordered.sort(key=lambda each: -each[0])
-    builder = _Builder(rows, block_size, device, zone)
+    builder = _Builder(rows, place, floors)
     make: dict[str, Callable[[Sequence[Item]], Launch]]
     make = {"node": builder.node, "strip": builder.strip, "tail": builder.tail}
     launches = tuple(make[kind](group) for _, kind, group in ordered)
@@ -196,11 +207,12 @@ def _worth_a_strip(strip: Sequence[Item], zone: int) -> bool:
 class _Builder:
     """Makes launches, in the order in which their results get their places."""
 
-    def __init__(self, rows: int, block_size: int, device: torch.device, zone: int) -> None:
+    def __init__(self, rows: int, place: Place, floors: Floors | None) -> None:
         self.filled = [0] * rows  # results of each row so far
-        self._size = block_size
-        self._device = device
-        self._zone = zone
+        self._size = place.block_size
+        self._device = place.device
+        self._zone = place.zone
+        self._floors = floors
 
     def node(self, items: Sequence[Item]) -> NodeLaunch:
         item = items[0]
@@ -214,7 +226,12 @@ class _Builder:
             slots = (used[:, None] * size + np.arange(size)).reshape(-1)[item.begin % size :][: item.length]
             keys = torch.from_numpy(slots).to(self._device)
         begin = self._places(item)[0]
-        return NodeLaunch(slice(item.row_begin, item.row_end), keys, item.causal, slice(begin, begin + item.rows))
+        rows, place = slice(item.row_begin, item.row_end), slice(begin, begin + item.rows)
+        bias = None
+        if self._floors is not None and int(self._floors[rows].max()) > item.offset + item.begin:
+            count = item.rows if item.causal else 1
+            bias = self._bias([item.length], item.length, count, [item._replace(offset=item.offset + item.begin)])
+        return NodeLaunch(rows, keys, item.causal, place, bias)
 
     def tail(self, items: Sequence[Item]) -> TailLaunch:
         size, count = self._size, items[0].rows
@@ -225,7 +242,7 @@ class _Builder:
             blocks[row, :used] = item.blocks[:used]
         rows = [row for item in items for row in range(item.row_begin, item.row_end)]
         place = [at for item in items for at in self._places(item)]
-        bias = self._bias([item.end for item in items], width * size, count if items[0].causal else 1)
+        bias = self._bias([item.end for item in items], width * size, count if items[0].causal else 1, items)
         flat = torch.from_numpy(blocks.reshape(-1)).to(self._device)
         return TailLaunch(self._range(rows), count, flat, bias, width, self._range(place))
 
@@ -235,8 +252,9 @@ class _Builder:
         places = at[-1] + 1
         rows = np.tile(np.arange(items[0].row_begin, items[0].row_end), (places, 1))
         place = np.zeros((places, count), dtype=np.int64)
-        lengths = [0] * places
+        lengths, owners = [0] * places, [items[0]] * places
         for index, item in zip(at, items, strict=True):
+            owners[index] = item
             rows[index] = np.arange(item.row_begin, item.row_end)
             place[index] = self._places(item)
             lengths[index] = item.end
@@ -245,7 +263,7 @@ class _Builder:
             self._range(rows.reshape(-1).tolist()),
             count,
             len(items),
-            self._bias(lengths, longest, count if items[0].causal else 1),
+            self._bias(lengths, longest, count if items[0].causal else 1, owners),
             first * self._size,
             self._zone * self._size,
             longest,
@@ -266,11 +284,15 @@ class _Builder:
             return slice(first, first + len(numbers))
         return torch.tensor(numbers, device=self._device)
 
-    def _bias(self, lengths: Sequence[int], longest: int, rows: int) -> Tensor:
+    def _bias(self, lengths: Sequence[int], longest: int, rows: int, items: Sequence[Item]) -> Tensor:
         """`[1, items, rows, longest]`: 0 for the first tokens of each item, -inf behind them; with several rows, each
-        but the last sees one less than the next.
+        but the last sees one less than the next. With floors, there are always as many rows as the items have, and
+        -inf is also before what each sees.
         """
         seen: np.ndarray[Any, Any] = np.asarray(lengths)[:, None] - np.arange(rows - 1, -1, -1)
         hidden = np.arange(longest) >= seen[:, :, None]
+        if self._floors is not None:
+            own = np.stack([self._floors[item.row_begin : item.row_end] - item.offset for item in items])
+            hidden = hidden | (np.arange(longest) < own[:, :, None])
         bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
         return torch.from_numpy(bias).to(self._device)[None]

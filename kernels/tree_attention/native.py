@@ -27,16 +27,17 @@ class _Attention(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("query", "key_cache", "value_cache", "output")),
         *((name, ctypes.c_void_p) for name in ("pieces", "blocks", "ends", "places", "values", "levels", "left")),
+        *((name, ctypes.c_void_p) for name in ("floors", "sinks")),
         *((name, ctypes.c_int64) for name in ("count", "rows", "kv_heads", "group", "dim", "slots", "block_size")),
         ("query_strides", ctypes.c_int64 * 2),
         ("scale", ctypes.c_float),
+        ("cap", ctypes.c_float),
         ("pool", native.Pool),
     ]
 
 
-PIECE = np.dtype(
-    [*((name, np.int32) for name in ("row_begin", "row_end", "first", "begin", "keys", "seen")), ("part", np.int64)]
-)
+_NUMBERS = ("row_begin", "row_end", "first", "begin", "keys", "seen", "position", "unused")
+PIECE = np.dtype([*((name, np.int32) for name in _NUMBERS), ("part", np.int64)])
 
 
 def supports(heads: Heads) -> bool:
@@ -82,9 +83,19 @@ class NativeWork:
             block_size=work.block_size,
             pool=pool,
         )
-        return cls(work, heads, job, (arrays, values, levels, left), not all(places))
+        floors = None if work.floors is None else np.ascontiguousarray(work.floors, dtype=np.int32)
+        job.floors = None if floors is None else floors.ctypes.data
+        return cls(work, heads, job, (arrays, values, levels, left, floors), not all(places))
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        scale: float,
+        cap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
         """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]`, all bfloat16 -> `[rows, heads,
         head_dim]`; see `kernels.tree_attention.reference`.
         """
@@ -101,16 +112,25 @@ class NativeWork:
         job.key_cache, job.value_cache = key_cache.data_ptr(), value_cache.data_ptr()
         job.slots, job.scale = key_cache.shape[1], scale
         job.query_strides[0], job.query_strides[1] = query.stride(0), query.stride(1)
+        held = None if sinks is None else sinks.float().contiguous()
+        job.cap, job.sinks = cap or 0.0, None if held is None else held.data_ptr()
         call(job)
         return output
 
 
 def tree_attention_output(
-    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    work: WorkList,
+    scale: float,
+    cap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """As `kernels.tree_attention.reference.tree_attention_output`, in bfloat16."""
     _, heads, dim = query.shape
-    return NativeWork.of(work, Heads(heads, key_cache.shape[0], dim, 2)).attend(query, key_cache, value_cache, scale)
+    found = NativeWork.of(work, Heads(heads, key_cache.shape[0], dim, 2))
+    return found.attend(query, key_cache, value_cache, scale, cap, sinks)
 
 
 def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], list[list[int]], int]:
@@ -122,7 +142,7 @@ def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], li
     longest = max(KEYS, -(-total * heads.kv // (PARTS * threads)))
     longest = -(-longest // 64) * 64
     blocks: list[int] = []
-    found: list[tuple[int, int, int, int, int, int]] = []
+    found: list[tuple[int, int, int, int, int, int, int]] = []
     for item in work.items:
         first, size = len(blocks), work.block_size
         skipped = item.begin // size
@@ -134,7 +154,8 @@ def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], li
             keys = item.length - unseen
             seen = item.length - item.row_end + 1 if item.causal else 1 << 30
             for at in range(0, keys, longest):
-                found.append((row, last, first, begin + at, min(longest, keys - at), seen - at))
+                position = item.offset + item.begin + at
+                found.append((row, last, first, begin + at, min(longest, keys - at), seen - at, position))
     found.sort(key=lambda piece: -(piece[1] - piece[0]) * piece[4])
     counts = np.zeros(work.rows + 1, dtype=np.int64)  # pieces of each row, by differences
     for row, last, *_ in found:
@@ -151,5 +172,5 @@ def _cut(work: WorkList, heads: Heads, threads: int) -> tuple[Any, list[int], li
             part, room = room, room + (last - row) * heads.query
         for offset, each in enumerate(range(row, last)):
             places[each].append(part + offset * heads.query)
-        pieces[index] = (*piece, part)
+        pieces[index] = (*piece, 0, part)
     return pieces, blocks, places, room

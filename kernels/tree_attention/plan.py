@@ -14,11 +14,12 @@ import numpy as np
 
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
+from kernels.tree_attention.reach import Floors
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 TILE_FIELDS = (
-    8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, 0
+    8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, position
 )
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
@@ -84,6 +85,19 @@ class Plan(NamedTuple):
     def keys_read(self) -> int:
         """Tokens whose keys and values tiles load, each counted as often as it is loaded."""
         return int((self.tiles[:, 3] - self.tiles[:, 2]).sum())
+
+    def above(self, floors: Floors, group: int) -> "Plan":
+        """The same where each row sees nothing before its floor: tiles begin at what the first of their rows to see
+        anything sees. Those that see nothing stay, empty, for their partial results are listed.
+        """
+        if not len(self.tiles):
+            return self
+        tiles = self.tiles.copy()
+        bounds = np.stack((tiles[:, 0] // group, (tiles[:, 1] - 1) // group + 1), axis=1).reshape(-1)
+        padded = np.append(floors, np.int32(0))  # `reduceat` takes no bound behind the last
+        lowest = np.minimum.reduceat(padded, bounds)[::2]
+        tiles[:, 2] = np.minimum(np.maximum(tiles[:, 2], lowest - tiles[:, 7]), np.maximum(tiles[:, 2], tiles[:, 3]))
+        return self._replace(tiles=tiles)
 
 
 def plan(
@@ -151,15 +165,16 @@ class _Ranges(NamedTuple):
     end: Any
     causal: Any
     length: Any  # blocks
+    offset: Any  # position of the first block
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> "_Ranges":
-        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks)) for i in items]
+        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks), i.offset) for i in items]
         return cls(*np.array(fields, dtype=np.int64).T)
 
     def check(self, rows: int, block_size: int) -> None:
         """Raise `ValueError` where an item is out of range."""
-        row_begin, row_end, begin, end, causal, length = self
+        row_begin, row_end, begin, end, causal, length, _ = self
         wrong = (row_begin < 0) | (row_end <= row_begin) | (row_end > rows) | (begin < 0) | (end > length * block_size)
         wrong |= (causal != 0) & (end - begin != row_end - row_begin)
         if wrong.any():
@@ -189,7 +204,7 @@ def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
     item = np.repeat(np.arange(len(per_item)), per_item)
     place = np.arange(len(item)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
     split, tile = place // cuts.across[item], place % cuts.across[item]
-    row_begin, row_end, begin, end, causal, _ = ranges
+    row_begin, row_end, begin, end, causal, _, position = ranges
     first = row_begin[item] * group + tile * cuts.size[item]
     last = np.minimum(first + cuts.size[item], row_end[item] * group)
     low = begin[item] + split * cuts.chunk[item]
@@ -198,7 +213,7 @@ def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
     high = np.maximum(np.minimum(high, (last - 1) // group + diagonal + 1), low)
     count = row_end - row_begin
     offset = cuts.partial[item] + split * count[item] - row_begin[item]  # partial of a row: the row plus this
-    tiles = np.stack((first, last, low, high, cuts.entry[item], diagonal, offset, np.zeros_like(first)), axis=1)
+    tiles = np.stack((first, last, low, high, cuts.entry[item], diagonal, offset, position[item]), axis=1)
     costliest = np.argsort(-(high - low) * cuts.weight[item], kind="stable")
     return tiles[costliest].astype(np.int32)
 

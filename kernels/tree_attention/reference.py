@@ -18,7 +18,13 @@ from kernels.tree_attention.worklist import WorkList
 
 
 def tree_attention(
-    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    work: WorkList,
+    scale: float,
+    cap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of a packed batch over the tree of cache blocks that `work` describes.
 
@@ -28,20 +34,28 @@ def tree_attention(
             of listed blocks beyond an item's range never count, but must hold finite numbers.
         work: the step's items; every row's keys must already be stored.
         scale: factor of the scores.
+        cap: scores become `cap * tanh(score / cap)`, before any are masked.
+        sinks: `[heads]`, for each head the score of one more key whose value is 0, which is not scaled or capped.
 
     Returns:
         Output `[rows, heads, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]`
-        in float32. A row without keys has output 0 and log-sum-exp `-inf`.
+        in float32, sinks counted. A row without keys has output 0 and log-sum-exp `-inf`, or the sink.
     """
-    room = _launch(query, key_cache, value_cache, work, scale)
-    return room.output(query), room.lse(query)
+    room = _launch(query, key_cache, value_cache, work, scale, cap)
+    return room.output(query, sinks), room.lse(query, sinks)
 
 
 def tree_attention_output(
-    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    work: WorkList,
+    scale: float,
+    cap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """The output of `tree_attention` alone."""
-    return _launch(query, key_cache, value_cache, work, scale).output(query)
+    return _launch(query, key_cache, value_cache, work, scale, cap).output(query, sinks)
 
 
 class _Room:
@@ -63,21 +77,26 @@ class _Room:
         heads = torch.arange(kv_heads, device=device)[:, None] * blocks
         self.launches: list[_Shaped] = []
         for launch in plan.launches:
-            entries = bias = targets = None
-            if isinstance(launch, NodeLaunch):
-                count = launch.rows.stop - launch.rows.start
-            else:
-                count = launch.count
-                bias = launch.bias if launch.bias.shape[2] == 1 else launch.bias.repeat_interleave(group, dim=2)
+            entries = targets = blind = None
+            bias = launch.bias
+            count = launch.rows.stop - launch.rows.start if isinstance(launch, NodeLaunch) else launch.count
+            if bias is not None and bias.shape[2] > 1 and not (isinstance(launch, NodeLaunch) and launch.causal):
+                bias = bias.repeat_interleave(group, dim=2)
+            if bias is not None and work.floors is not None:
+                seen = launch.bias.isfinite().any(dim=-1).repeat_interleave(group, dim=2)  # type: ignore[union-attr]
+                blind = None if seen.all() else ~seen
             if isinstance(launch, TailLaunch):
                 entries = (heads + launch.blocks).view(-1)
             if isinstance(launch.place, slice):
                 shape = (kv_heads, -1, count * group)
                 targets = (self._values[:, launch.place].view(*shape, dim), self._lse[:, launch.place].view(shape))
-            self.launches.append(_Shaped(launch, entries, bias, targets))
+            self.launches.append(_Shaped(launch, entries, bias, targets, blind))
 
     def put(self, shaped: "_Shaped", output: Tensor, lse: Tensor) -> None:
         """Keep a launch's results: `[kv_heads, items, rows * group, head_dim]`, and without the last dimension."""
+        if shaped.blind is not None:
+            output = output.masked_fill(shaped.blind[..., None], 0.0)
+            lse = lse.masked_fill(shaped.blind, -torch.inf)
         if shaped.targets is not None:
             shaped.targets[0].copy_(output)
             shaped.targets[1].copy_(lse)
@@ -88,14 +107,16 @@ class _Room:
         self._values.index_copy_(1, place, output.reshape(kv_heads, -1, group, dim).float())
         self._lse.index_copy_(1, place, lse.reshape(kv_heads, -1, group))
 
-    def output(self, query: Tensor) -> Tensor:
+    def output(self, query: Tensor, sinks: Tensor | None) -> Tensor:
         """All results merged, in the shape and dtype of `query`. Overwrites them."""
-        merged = merge_levels(self._levels, self._lse_levels, self._hollow)
+        by_head = None if sinks is None else sinks.float().view(self.shape[0], 1, self.shape[1])
+        merged = merge_levels(self._levels, self._lse_levels, self._hollow, by_head)
         return merged.transpose(0, 1).reshape(query.shape).to(query.dtype)
 
-    def lse(self, query: Tensor) -> Tensor:
+    def lse(self, query: Tensor, sinks: Tensor | None) -> Tensor:
         """`[rows, heads]`, of all results."""
-        return torch.logsumexp(self._lse_levels, dim=1).transpose(0, 1).reshape(query.shape[:2])
+        found = torch.logsumexp(self._lse_levels, dim=1).transpose(0, 1).reshape(query.shape[:2])
+        return found if sinks is None else torch.logaddexp(found, sinks.float())
 
 
 class _Shaped(NamedTuple):
@@ -105,12 +126,15 @@ class _Shaped(NamedTuple):
     entries: Tensor | None  # [kv_heads * items * width] blocks of all heads, of a gathered launch
     bias: Tensor | None  # with a row per query head
     targets: tuple[Tensor, Tensor] | None  # where its results go, if that is one place: in the shape that `put` takes
+    blind: Tensor | None  # [1, items, rows * group] bool: queries that see none of its keys; `None`: all see some
 
 
 _rooms: "weakref.WeakKeyDictionary[WorkList, _Room]" = weakref.WeakKeyDictionary()
 
 
-def _launch(query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float) -> _Room:
+def _launch(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList, scale: float, cap: float | None
+) -> _Room:
     """Compute all partial results."""
     rows, heads, dim = query.shape
     kv_heads, slots, _ = key_cache.shape
@@ -123,7 +147,7 @@ def _launch(query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkLis
     for shaped in room.launches:
         launch = shaped.launch
         if isinstance(launch, NodeLaunch):
-            found = _node(by_head, key_cache, value_cache, launch, scale)
+            found = _node(by_head, key_cache, value_cache, shaped, (scale, cap))
         else:
             if isinstance(launch, StripLaunch):
                 key, value = _strip(key_cache, launch), _strip(value_cache, launch)
@@ -135,15 +159,17 @@ def _launch(query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkLis
                 queries = by_head[:, launch.rows]
             else:
                 queries = by_head.index_select(1, launch.rows)
-            found = attend(queries.view(*key.shape[:2], -1, dim), key, value, scale, bias=shaped.bias)
+            found = attend(queries.view(*key.shape[:2], -1, dim), key, value, scale, bias=shaped.bias, cap=cap)
         room.put(shaped, *found)
     return room
 
 
 def _node(
-    by_head: Tensor, key_cache: Tensor, value_cache: Tensor, launch: NodeLaunch, scale: float
+    by_head: Tensor, key_cache: Tensor, value_cache: Tensor, shaped: "_Shaped", score: tuple[float, float | None]
 ) -> tuple[Tensor, Tensor]:
-    """`([kv_heads, 1, rows * group, head_dim], [kv_heads, 1, rows * group])` of one item."""
+    """`([kv_heads, 1, rows * group, head_dim], [kv_heads, 1, rows * group])` of one item, with scale and cap."""
+    launch, bias, (scale, cap) = shaped.launch, shaped.bias, score
+    assert isinstance(launch, NodeLaunch)
     queries = by_head[:, launch.rows]
     kv_heads, count, group, dim = queries.shape
     if isinstance(launch.keys, slice):
@@ -153,10 +179,12 @@ def _node(
     if launch.causal:
         key = key[:, None].expand(-1, group, -1, -1)
         value = value[:, None].expand(-1, group, -1, -1)
-        output, lse = attend(queries.transpose(1, 2), key, value, scale, causal=True)  # heads are [kv_heads, group]
+        turned = queries.transpose(1, 2)  # heads are [kv_heads, group]
+        output, lse = attend(turned, key, value, scale, causal=bias is None, bias=bias, cap=cap)
         output, lse = output.transpose(1, 2), lse.transpose(1, 2)
         return output.reshape(kv_heads, 1, count * group, dim), lse.reshape(kv_heads, 1, count * group)
-    return attend(queries.reshape(kv_heads, 1, count * group, dim), key[:, None], value[:, None], scale)
+    flat = queries.reshape(kv_heads, 1, count * group, dim)
+    return attend(flat, key[:, None], value[:, None], scale, bias=bias, cap=cap)
 
 
 def _gather(cache: Tensor, index: Tensor, width: int, block_size: int) -> Tensor:

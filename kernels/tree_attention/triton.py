@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.lse_merge.triton import merge_ranges
+from kernels.lse_merge.triton import Parts, merge_ranges
 from kernels.tree_attention.buffers import WorkBuffers
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.plan import Tiling
@@ -24,7 +24,13 @@ _prepared: "weakref.WeakKeyDictionary[WorkList, WorkBuffers]" = weakref.WeakKeyD
 
 
 def tree_attention(
-    query: Tensor, key_cache: Tensor, value_cache: Tensor, work: WorkList | WorkBuffers, scale: float
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    work: WorkList | WorkBuffers,
+    scale: float,
+    cap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of a packed batch over the tree of cache blocks that `work` describes.
 
@@ -35,10 +41,12 @@ def tree_attention(
         work: the step's items; every row's keys must already be stored. Buffers may have room for more rows than
             `query` has, not for fewer. A work list is planned at its first use and remembered.
         scale: factor of the scores.
+        cap: scores become `cap * tanh(score / cap)`, before any are masked.
+        sinks: `[heads]`, for each head the score of one more key whose value is 0, which is not scaled or capped.
 
     Returns:
         Output `[rows, heads, head_dim]` in the dtype of `query`, and log-sum-exp (natural logarithm) `[rows, heads]`
-        in float32. A row without keys has output 0 and log-sum-exp `-inf`.
+        in float32, sinks counted. A row without keys has output 0 and log-sum-exp `-inf`, or the sink.
     """
     heads = Heads(query.shape[1], key_cache.shape[0], query.shape[2], key_cache.element_size())
     buffers = work if isinstance(work, WorkBuffers) else _buffers(work, heads)
@@ -56,6 +64,7 @@ def tree_attention(
         buffers.count,
         buffers.tiles,
         buffers.blocks,
+        buffers.floors,
         scratch.partials,
         scratch.lse,
         query.stride(0),
@@ -63,15 +72,19 @@ def tree_attention(
         query.stride(2),
         key_cache.stride(0),
         key_cache.stride(1),
-        scale * math.log2(math.e),
-        **constants(tiling, heads, buffers.block_size),
+        scale * math.log2(math.e) if cap is None else scale / cap,
+        0.0 if cap is None else cap * math.log2(math.e),
+        **constants(tiling, heads, buffers.block_size, buffers.capacity.floors, cap is not None),
         num_warps=tiling.warps,
         num_stages=tiling.stages,
     )
-    return merge_ranges(scratch.partials, scratch.lse, buffers.starts, buffers.slots, query.shape[0], query.dtype)
+    parts = Parts(scratch.partials, scratch.lse, buffers.starts, buffers.slots)
+    return merge_ranges(parts, query.shape[0], query.dtype, sinks)
 
 
-def constants(tiling: Tiling, heads: Heads, block_size: int) -> dict[str, Any]:
+def constants(
+    tiling: Tiling, heads: Heads, block_size: int, floors: bool = False, capped: bool = False
+) -> dict[str, Any]:
     """What the kernel is compiled for."""
     return {
         "KV_HEADS": heads.kv,
@@ -83,13 +96,15 @@ def constants(tiling: Tiling, heads: Heads, block_size: int) -> dict[str, Any]:
         "KEYS": tiling.keys,
         "WIDTH": max(16, triton.next_power_of_2(heads.dim)),
         "PRECISION": tiling.precision,
+        "FLOORS": floors,
+        "CAPPED": capped,
     }
 
 
 def _buffers(work: WorkList, heads: Heads) -> WorkBuffers:
     found = _prepared.get(work)
     if found is None or found.heads != heads:
-        found = WorkBuffers.of(work.items, work.rows, heads, work.block_size, work.device)
+        found = WorkBuffers.of(work.items, work.rows, heads, work.block_size, work.device, floors=work.floors)
         _prepared[work] = found
     return found
 
@@ -102,6 +117,7 @@ def _tree_attention(
     count,
     tiles,
     blocks,
+    floors,
     partials,
     lse,
     query_row,
@@ -109,7 +125,8 @@ def _tree_attention(
     query_dim,
     cache_head,
     cache_slot,
-    factor,  # scale * log2(e)
+    factor,  # scale * log2(e), or scale / cap
+    cap,  # cap * log2(e)
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     DIM: tl.constexpr,
@@ -119,6 +136,8 @@ def _tree_attention(
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
     PRECISION: tl.constexpr,  # of products of float32
+    FLOORS: tl.constexpr,  # rows see nothing before their floors
+    CAPPED: tl.constexpr,
 ):
     """Program of one tile and key-value head. A GPU starts programs in order: the costliest tiles come first for all
     heads, and what is beyond the count last of all.
@@ -135,26 +154,27 @@ def _tree_attention(
     table = blocks + tl.load(entry + 4)
     diagonal = tl.load(entry + 5)
     partial = tl.load(entry + 6)
+    position = tl.load(entry + 7)
     keys = key_cache + head.to(tl.int64) * cache_head
     values = value_cache + head.to(tl.int64) * cache_head
     heads = KV_HEADS * GROUP
     if LARGE == SMALL:  # noqa: SIM114 - known when compiled, so that the rest is left out
         _tile(
-            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            first, last, begin, end, diagonal, partial, head, heads,
-            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, False,
+            query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            cap, first, last, begin, end, diagonal, partial, position, head, heads,
+            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, False,
         )  # fmt: skip
     elif last - first <= SMALL:
         _tile(
-            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            first, last, begin, end, diagonal, partial, head, heads,
-            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, False,
+            query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            cap, first, last, begin, end, diagonal, partial, position, head, heads,
+            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, False,
         )  # fmt: skip
     else:
         _tile(
-            query, keys, values, table, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            first, last, begin, end, diagonal, partial, head, heads,
-            GROUP, DIM, BLOCK_SIZE, LARGE, KEYS, WIDTH, PRECISION, True,
+            query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
+            cap, first, last, begin, end, diagonal, partial, position, head, heads,
+            GROUP, DIM, BLOCK_SIZE, LARGE, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, True,
         )  # fmt: skip
 
 
@@ -164,6 +184,7 @@ def _tile(
     keys,
     values,
     table,
+    floors,
     partials,
     lse,
     query_row,
@@ -171,12 +192,14 @@ def _tile(
     query_dim,
     cache_slot,
     factor,
+    cap,
     first,
     last,
     begin,
     end,
     diagonal,
     partial,
+    position,
     head,
     heads,
     GROUP: tl.constexpr,
@@ -186,6 +209,8 @@ def _tile(
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
+    FLOORS: tl.constexpr,
+    CAPPED: tl.constexpr,
     BARE: tl.constexpr,  # full steps of keys that every query sees are computed without a mask
 ):
     """Queries `first` to `last` (row times group, plus head of the group) against tokens `begin` to `end`."""
@@ -200,17 +225,28 @@ def _tile(
     top = tl.full([QUERIES], float("-inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     out = tl.zeros([QUERIES, WIDTH], tl.float32)
+    floor = limit  # the first token that each row sees: not looked at
     middle = begin
+    if FLOORS:
+        floor = tl.load(floors + row, mask=flat < last, other=0) - position
     if BARE:
+        if FLOORS:  # up to where all rows see the keys
+            ahead = tl.maximum(tl.max(floor, 0) - begin, 0)
+            middle = tl.minimum(begin + (ahead + KEYS - 1) // KEYS * KEYS, end)
+            top, total, out = _scan(
+                q, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
+                DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, True, CAPPED, True, True,
+            )  # fmt: skip
+            begin = middle
         seen_by_all = tl.minimum(end, first // GROUP + diagonal + 1)
         middle = begin + tl.maximum(seen_by_all - begin, 0) // KEYS * KEYS
         top, total, out = _scan(
-            q, keys, values, table, cache_slot, factor, begin, middle, limit, top, total, out,
-            DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, False, DIM != WIDTH,
+            q, keys, values, table, cache_slot, factor, cap, begin, middle, limit, floor, top, total, out,
+            DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, False, CAPPED, False, DIM != WIDTH,
         )  # fmt: skip
     top, total, out = _scan(
-        q, keys, values, table, cache_slot, factor, middle, end, limit, top, total, out,
-        DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, True, True,
+        q, keys, values, table, cache_slot, factor, cap, middle, end, limit, floor, top, total, out,
+        DIM, BLOCK_SIZE, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, True, True,
     )  # fmt: skip
     some = total > 0.0
     safe = tl.where(some, total, 1.0)
@@ -221,6 +257,15 @@ def _tile(
 
 
 @triton.jit
+def _tanh(x):
+    """Its series near 0, where the other formula cancels."""
+    square = x * x
+    near = (((62 / 2835 * square - 17 / 315) * square + 2 / 15) * square - 1 / 3) * square + 1
+    far = 1.0 - 2.0 / (tl.exp2(x * 2.8853900817779268) + 1.0)  # 2 / ln 2
+    return tl.where(square < 0.09, x * near, far)
+
+
+@triton.jit
 def _scan(
     q,
     keys,
@@ -228,9 +273,11 @@ def _scan(
     table,
     cache_slot,
     factor,
+    cap,
     begin,
     end,
     limit,
+    floor,
     top,
     total,
     out,
@@ -239,6 +286,8 @@ def _scan(
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
     PRECISION: tl.constexpr,
+    FLOORS: tl.constexpr,
+    CAPPED: tl.constexpr,
     MASKED: tl.constexpr,
     CHECKED: tl.constexpr,  # loads have a mask
 ):
@@ -257,8 +306,13 @@ def _scan(
         place = slot[:, None] * cache_slot + dims[None, :]
         key = tl.load(keys + place, mask=present, other=0.0) if CHECKED else tl.load(keys + place)
         scores = tl.dot(q, tl.trans(key), input_precision=PRECISION) * factor
+        if CAPPED:
+            scores = cap * _tanh(scores)
         if MASKED:
-            scores = tl.where(inside[None, :] & (token[None, :] <= limit[:, None]), scores, float("-inf"))
+            seen = inside[None, :] & (token[None, :] <= limit[:, None])
+            if FLOORS:
+                seen &= token[None, :] >= floor[:, None]
+            scores = tl.where(seen, scores, float("-inf"))
         highest = tl.maximum(top, tl.max(scores, 1))
         base = tl.where(highest == float("-inf"), 0.0, highest) if MASKED else highest  # -inf: has seen no key yet
         weights = tl.exp2(scores - base[:, None])

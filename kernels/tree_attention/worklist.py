@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 
 from kernels.tree_attention.items import Item
-from kernels.tree_attention.launches import Launches, plan_launches
+from kernels.tree_attention.launches import Launches, Place, plan_launches
+from kernels.tree_attention.reach import Floors, within
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class WorkList:
     device: torch.device
     zone: int = 0  # blocks
     cache_blocks: int = 0
+    floors: Floors | None = None  # [rows], the first position that each row sees; `None`: all see everything
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class WorkList:
         device: torch.device | str = "cpu",
         zone: int = 0,
         cache_blocks: int = 0,
+        floors: Floors | None = None,
     ) -> "WorkList":
         """Check `items`, and leave out those without keys.
 
@@ -47,6 +50,8 @@ class WorkList:
             zone: blocks between the places where the cache puts the tails of different sequences; 0: there is no such
                 rule.
             cache_blocks: size of the cache; needed with `zone`, because nothing may be read past the cache's end.
+            floors: `[rows]`, the first position that each row sees, see `kernels.tree_attention.reach`; what no row
+                of an item sees is left out of it.
 
         Raises:
             ValueError: an item reaches past its blocks or past the batch, or a causal one is not as long as its rows.
@@ -57,10 +62,13 @@ class WorkList:
                 raise ValueError(f"work item out of range: {item} in a batch of {rows} rows")
             if item.causal and item.end - item.begin != count:
                 raise ValueError(f"a causal item needs as many keys as rows: {item}")
-        kept = tuple(item for item in items if item.end > item.begin)
-        return cls(kept, rows, block_size, torch.device(device), zone, cache_blocks)
+        kept = [item for item in items if item.end > item.begin]
+        if floors is not None:
+            kept = within(kept, floors, block_size)
+        return cls(tuple(kept), rows, block_size, torch.device(device), zone, cache_blocks, floors)
 
     @cached_property
     def plan(self) -> Launches:
         """The items as the torch implementation runs them."""
-        return plan_launches(self.items, self.rows, self.block_size, self.device, self.zone, self.cache_blocks)
+        place = Place(self.block_size, self.device, self.zone, self.cache_blocks)
+        return plan_launches(self.items, self.rows, place, self.floors)

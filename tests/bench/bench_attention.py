@@ -77,7 +77,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
         for each in ARCHITECTURES:
             sizes: dict[str, Any] = {"architecture": each, "warps": tiling.warps, "stages": tiling.stages}
             found.append(usage(_tree_attention, signature(kind), fixed, label=f"tree_attention {kind} {dim}", **sizes))
-    merge = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
+    merge = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS, "SINKS": False}
     found += [usage(_merge, MERGE, merge, architecture=each, label="lse_merge bf16 128") for each in ARCHITECTURES]
     print(table(found))
     return [asdict(each) | {"blocks": each.blocks} for each in found]

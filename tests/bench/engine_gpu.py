@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from engine.core import Core
 from engine.model.attention import NAME
-from engine.model.backends import Backend, Work, calibrate, use_tiles
+from engine.model.backends import Backend, Score, Work, calibrate, use_tiles
 from engine.model.model import Model
 from engine.run.graphs import Capture, record
 from engine.run.runner import RunOptions
@@ -23,6 +23,7 @@ from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item
+from kernels.tree_attention.reach import Floors
 from tests.bench.bench_engine import generate, make_tokenizer
 from tests.bench.llama_baseline import Branch
 
@@ -74,15 +75,17 @@ class Ceiling:
         self._real = real
         self.heads, self.tiling, self.in_place = real.heads, real.tiling, real.in_place
 
-    def prepare(self, items: Sequence[Item], rows: int, block_size: int, device: torch.device) -> Work:
+    def prepare(
+        self, items: Sequence[Item], rows: int, block_size: int, device: torch.device, floors: Floors | None = None
+    ) -> Work:
         """Planned as ever, so that the host does the same."""
-        return self._real.prepare(items, rows, block_size, device)
+        return self._real.prepare(items, rows, block_size, device, floors)
 
     def use_zones(self, zone: int, cache_blocks: int) -> None:
         """As the real one."""
         self._real.use_zones(zone, cache_blocks)
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, scale: float) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """Nothing."""
         return query.contiguous()
 

@@ -80,12 +80,12 @@ def make_config(kind: str = "Llama", **changes: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(**(sizes | changes))
 
 
-def make_weights(kind: str = "Llama", seed: int = 0, **changes: Any) -> Any:
+def make_weights(kind: str = "Llama", seed: int = 0, attention: str = "sdpa", **changes: Any) -> Any:
     """A model of `transformers` with random weights, wide enough that its greedy text is not a single repeated
     token.
     """
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(make_config(kind, **changes), attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_config(make_config(kind, **changes), attn_implementation=attention).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

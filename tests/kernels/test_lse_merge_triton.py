@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.lse_merge import reference
-from kernels.lse_merge.triton import merge_partials, merge_ranges
+from kernels.lse_merge.triton import Parts, merge_partials, merge_ranges
 from tests.kernels.interpreting import DEVICE, DTYPES
 
 
@@ -47,7 +47,7 @@ def test_rows_of_any_number_of_parts_and_one_that_ends_the_list():
     partials, lse = torch.randn(9, 2, 16, device=DEVICE), torch.randn(9, 2, device=DEVICE)
     starts = torch.tensor([0, 0, 7, 8, 8], dtype=torch.int32, device=DEVICE)
     slots = torch.tensor([8, 1, 2, 3, 4, 5, 6, 0], dtype=torch.int32, device=DEVICE)
-    output, level = merge_ranges(partials, lse, starts, slots, 4, torch.float16)
+    output, level = merge_ranges(Parts(partials, lse, starts, slots), 4, torch.float16)
     assert output.dtype == torch.float16
     assert (output[[0, 3]] == 0).all()
     assert (level[[0, 3]] == -math.inf).all()

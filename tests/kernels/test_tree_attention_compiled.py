@@ -10,10 +10,13 @@ from kernels.tree_attention.plan import Tiling
 from kernels.tree_attention.triton import _tree_attention, constants
 from tests.kernels.compiling import check
 
-POINTERS = dict.fromkeys(("count", "tiles", "blocks"), "*i32:16") | dict.fromkeys(("partials", "lse"), "*fp32:16")
+POINTERS = dict.fromkeys(("count", "tiles", "blocks", "floors"), "*i32:16") | dict.fromkeys(
+    ("partials", "lse"), "*fp32:16"
+)
 STRIDES = {"query_row": "i32:16", "query_head": "i32:16", "cache_head": "i64:16", "cache_slot": "i32:16"}
 
 MERGE = {"partials": "*fp32:16", "lse": "*fp32:16", "starts": "*i32:16", "slots": "*i32:16", "output": "*bf16:16"}
+MERGE["sinks"] = "*bf16:16"
 MERGE |= {
     "level": "*fp32:16",
     "heads": "i32:16",
@@ -25,7 +28,7 @@ MERGE |= {
 
 def signature(kind: str) -> dict[str, str]:
     caches = dict.fromkeys(("query", "key_cache", "value_cache"), f"*{kind}:16")
-    return POINTERS | STRIDES | caches | {"factor": "fp32"}
+    return POINTERS | STRIDES | caches | {"factor": "fp32", "cap": "fp32"}
 
 
 @pytest.mark.parametrize(
@@ -64,4 +67,18 @@ def test_the_wider_tiles_that_a_calibration_may_choose():
 
 def test_merge():
     constants = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS}
-    check(_merge, MERGE, constants, registers=80, shared=8192, label="lse_merge bf16 128")
+    for sinks in (False, True):
+        label = f"lse_merge bf16 128{' sinks' if sinks else ''}"
+        check(_merge, MERGE, constants | {"SINKS": sinks}, registers=80, shared=8192, label=label)
+
+
+def test_windows_and_caps():
+    """As Gemma 2 has them both."""
+    tiling = Tiling.of(256, 2)
+    constant = {"query_dim": 1} | constants(tiling, Heads(32, 4, 256, 2), 16, floors=True, capped=True)
+    limits = {"registers": 255, "spills": 64, "stack": 64, "shared": 110 * 1024}
+    sizes = {"warps": tiling.warps, "stages": tiling.stages}
+    for found in check(
+        _tree_attention, signature("bf16"), constant, label="tree_attention bf16 256 window cap", **sizes, **limits
+    ):
+        assert found.blocks == tiling.programs

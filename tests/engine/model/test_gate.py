@@ -14,6 +14,7 @@ from engine.model import gate
 from engine.model.attention import NAME
 from engine.model.model import Model
 from engine.model.upcast import float32_weights
+from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import make_weights
 
 LENGTH = 512  # of the test model's context
@@ -37,9 +38,46 @@ def test_a_window_of_the_models_own_masks_is_found(
         return causal(*args, **kwargs, and_mask_function=lambda batch, head, q, kv: kv > q - window)
 
     monkeypatch.setattr(modeling_llama, "create_causal_mask", windowed)
-    with pytest.raises(UnsupportedModelError, match=rf"other tokens.*last of {LENGTH} tokens sees {window}:"):
-        Model(twin_of(weights, dtype))
-    assert Model(twin_of(weights, dtype), longest=min(window, LENGTH)).context_length == window
+    assert Model(twin_of(weights, dtype)).reaches == (Reach(window=window),)
+    assert Model(twin_of(weights, dtype), longest=min(window, LENGTH)).reaches == (FULL,)
+
+
+@pytest.mark.parametrize("window", [7, 100, 400])
+def test_a_window_longer_than_the_text_of_the_trial_is_found(
+    monkeypatch: pytest.MonkeyPatch, weights: Any, window: int
+):
+    monkeypatch.setitem(gate.LONGEST_HOLLOW, "cpu", 64)
+    causal = modeling_llama.create_causal_mask
+
+    def chunked(*args: Any, **kwargs: Any) -> Any:
+        return causal(*args, **kwargs, and_mask_function=lambda batch, head, q, kv: kv // window == q // window)
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", chunked)
+    assert Model(twin_of(weights)).reaches == (Reach(chunk=window),)
+
+
+@pytest.mark.parametrize("length", [64, 1000])
+def test_masks_of_other_patterns_are_refused(monkeypatch: pytest.MonkeyPatch, weights: Any, length: int):
+    """Every second token; also where only the longest text would show it."""
+    monkeypatch.setitem(gate.LONGEST_HOLLOW, "cpu", length)
+    causal = modeling_llama.create_causal_mask
+
+    def dilated(*args: Any, **kwargs: Any) -> Any:
+        pattern = lambda batch, head, q, kv: (q - kv < 70) | ((q - kv) % 2 == 0)  # noqa: E731
+        return causal(*args, **kwargs, and_mask_function=pattern)
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", dilated)
+    with pytest.raises(UnsupportedModelError, match="other tokens"):
+        Model(twin_of(weights))
+
+
+def test_what_flows_along_the_tokens_outside_of_attention_is_found(weights: Any):
+    """A shift by one token, as convolutions and recurrent layers have it: texts that run together would mix."""
+    twin = twin_of(weights)
+    forward = twin.model.layers[1].mlp.forward
+    twin.model.layers[1].mlp.forward = lambda x: forward(x) + torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
+    with pytest.raises(UnsupportedModelError, match="depends on those before it"):
+        Model(twin)
 
 
 def test_attention_in_both_directions_is_found(monkeypatch: pytest.MonkeyPatch, weights: Any):

@@ -14,17 +14,9 @@ from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME, paged_tree_attention
 from engine.model.features import check_config
 from engine.model.model import Model
-from tests.engine.conftest import copy_into_engine, make_config, make_weights
+from tests.engine.conftest import copy_into_engine, make_config
 
 CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "window": ("Mistral", {"sliding_window": 128}, "sliding window"),
-    "some-layers-with-a-window": (
-        "Qwen2",
-        {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1},
-        "sliding",
-    ),
-    "soft-caps": ("Gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "soft-capped"),
-    "sinks": ("GptOss", {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 512}, "attention sinks"),
     "linear": (
         "Qwen3Next",
         {"layer_types": ["linear_attention", "full_attention"], "num_experts": 2, "num_experts_per_tok": 1},
@@ -47,7 +39,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "longest sequence of a batch.*limit the context",
     ),
-    "latent": ("DeepseekV3", {"kv_lora_rank": 16}, "latent"),
 }
 
 
@@ -70,20 +61,14 @@ def test_refused_by_name(name: str):
         load(config)
 
 
-def test_a_window_is_served_up_to_its_length():
-    weights = make_weights("Mistral", sliding_window=128)
-    twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
-    assert Model(twin, longest=128).context_length == 128
-
-
-@pytest.mark.parametrize("argument", ["s_aux", "softcap", "position_bias"])
+@pytest.mark.parametrize("argument", ["head_mask", "alibi", "position_bias"])
 def test_attention_arguments_that_would_be_ignored_are_refused(argument: str):
     from engine.model.attention import ProbeContext, attending
 
     module = torch.nn.Module()
     module.layer_idx = 0  # type: ignore[assignment]
     query = torch.randn(1, 2, 3, 8)
-    with attending(ProbeContext(512)):
+    with attending(ProbeContext()):
         assert paged_tree_attention(module, query, query, query, None)[0].shape == (1, 3, 2, 8)
         with pytest.raises(UnsupportedModelError):
             paged_tree_attention(module, query, query, query, None, **{argument: torch.ones(1)})

@@ -175,9 +175,10 @@ def test_a_step_survives_the_way_to_another_process(make_core: Callable[..., Cor
         assert what == "forward"
         for name in ("tokens", "positions", "slots", "sampled"):
             assert torch.equal(getattr(found, name), getattr(step, name))
-        for field in fields(step.work):
-            assert getattr(found.work, field.name) == getattr(step.work, field.name)
-        assert str(found.work.plan) == str(step.work.plan)
+        for sent, own in zip(found.works, step.works, strict=True):
+            for field in fields(own):
+                assert getattr(sent, field.name) == getattr(own, field.name)
+            assert str(sent.plan) == str(own.plan)
 
 
 def test_work_for_triton_travels_without_its_scratch():

@@ -174,6 +174,22 @@ def test_every_replay_launches_the_same(
         assert all(call == calls[0] for call in calls)
 
 
+def test_graphs_of_layers_with_and_without_a_window(tokenizer: Tokenizer):
+    """Sequences outgrow the window under the same graphs; one layer sees all, the other 9 tokens and a sink."""
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+    weights = make_weights("GptOss", attention="eager", sliding_window=9, **experts)
+    limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4), []
+    for backend, capture in (("torch", None), ("triton", CAPTURE)):
+        model = on_device(weights)
+        model.use_attention(backend)
+        core = Core(model, tokenizer, 100, limits, RunOptions(CutCost(0), capture))
+        found.append(texts(core))
+    assert len(model.reaches) == 2
+    assert core.runner.decode is not None
+    assert core.runner.decode.replays > 0
+    assert found[0] == found[1]
+
+
 def test_padding_touches_no_block_of_the_cache(start: Callable[..., Core]):
     core = start("triton", CAPTURE)
     core.runner.warm_up()
@@ -205,7 +221,7 @@ def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
     found = core.runner.decode.run(batch, core.runner.cost)
     assert found is not None
     model = core.model
-    built, _ = to_device(batch, core.runner.cost, model.backend, model.device)
+    built, _ = to_device(batch, core.runner.cost, model)
     torch.testing.assert_close(found[0], model.forward(built), atol=1e-4, rtol=1e-4)
     assert core.runner.decode.run(dataclasses.replace(batch, wanted=[5, 4, 3, 2, 1, 0]), core.runner.cost) is None
 
