@@ -5,10 +5,10 @@ deferred (`engine.model.rotary`). The step is not among its arguments, so `atten
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -118,10 +118,35 @@ class ProbeContext:
 _current = threading.local()  # several engines may live in one process, each in its own thread
 
 
+class Room(NamedTuple):
+    """The shape of the heads that the cache has room for: the largest of any layer."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @classmethod
+    def over(cls, shapes: Collection[tuple[int, int, int]]) -> "Room":
+        """Room for layers of these shapes.
+
+        Raises:
+            UnsupportedModelError: one can't be computed as another.
+        """
+        heads, kv_heads, dims = (max(column) for column in zip(*shapes, strict=True))
+        if any(shape[0] != heads or kv_heads % shape[1] for shape in shapes):
+            raise UnsupportedModelError("layers with different numbers of heads", str(sorted(set(shapes))))
+        return cls(heads, kv_heads, dims)
+
+
 @contextmanager
-def attending(context: Context) -> Iterator[None]:
-    """Inside, this thread's attention goes through `context`, for one forward pass."""
-    _current.context, _current.layer = context, 0
+def attending(context: Context, room: Room | None = None) -> Iterator[None]:
+    """Inside, this thread's attention goes through `context`, for one forward pass.
+
+    Args:
+        context: what attends.
+        room: what queries, keys and values of a layer with fewer or smaller heads are widened to.
+    """
+    _current.context, _current.room, _current.layer = context, room, 0
     try:
         yield
     finally:
@@ -161,7 +186,7 @@ def paged_tree_attention(
     score = Score(query.shape[-1] ** -0.5 if scaling is None else scaling, kwargs.get("softcap"), sinks)
     tables = fetch(query, key)
     width = value.shape[-1]
-    query, key, value = _widened(query, key, value)
+    query, key, value = _widened(query, key, value, _current.room)
     if isinstance(context, PagedContext | ProbeContext):
         output = context.attend(layer, query[0], key[0], value[0], score, tables)
         if isinstance(context, ProbeContext):
@@ -173,14 +198,18 @@ def paged_tree_attention(
     return output[None, ..., :width].contiguous(), None  # models view it in other shapes
 
 
-def _widened(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros behind the narrower of keys and values, for the cache has one width. They change no product."""
-    width = key.shape[-1]
-    missing = width - value.shape[-1]
-    if missing > 0:
-        value = pad(value, (0, missing))
-    elif missing < 0:
-        query, key = pad(query, (0, -missing)), pad(key, (0, -missing))
+def _widened(query: Tensor, key: Tensor, value: Tensor, room: Room | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros behind what is narrower than the cache, which change no product, and keys and values repeated for parts of
+    their group where it has more heads.
+    """
+    width = max(key.shape[-1], value.shape[-1], room.head_dim if room else 0)
+    if key.shape[-1] < width:
+        query, key = pad(query, (0, width - query.shape[-1])), pad(key, (0, width - key.shape[-1]))
+    if value.shape[-1] < width:
+        value = pad(value, (0, width - value.shape[-1]))
+    if room is not None and key.shape[1] < room.kv_heads:
+        times = room.kv_heads // key.shape[1]
+        key, value = key.repeat_interleave(times, dim=1), value.repeat_interleave(times, dim=1)
     return query, key, value
 
 

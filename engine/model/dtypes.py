@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from engine.model.features import field
 from engine.model.memory import available
 
 SMALL = 1 << 26  # weights; a step of a smaller model spends its time in calls, where float32 is as fast, and exact
@@ -83,13 +84,13 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 
 
 def _sizes(config: Any) -> tuple[int, int]:
-    hidden = int(getattr(config, "hidden_size", None) or 1024)
-    inner = getattr(config, "intermediate_size", None)
+    hidden = int(field(config, "hidden_size") or 1024)
+    inner = field(config, "intermediate_size")
     return hidden, inner if isinstance(inner, int) and inner > 0 else 4 * hidden
 
 
 def _weights(config: Any) -> int:
     """About how many weights a dense model of these sizes has; of experts it is fewer than there are."""
     hidden, inner = _sizes(config)
-    layers = int(getattr(config, "num_hidden_layers", None) or 1)
-    return layers * hidden * (3 * inner + 3 * hidden) + hidden * int(getattr(config, "vocab_size", None) or 0)
+    layers = int(field(config, "num_hidden_layers") or 1)
+    return layers * hidden * (3 * inner + 3 * hidden) + hidden * int(field(config, "vocab_size") or 0)

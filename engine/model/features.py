@@ -22,19 +22,28 @@ def check_config(config: Any, longest: int | None = None) -> None:
     Raises:
         UnsupportedModelError: with the feature's name.
     """
-    if getattr(config, "is_encoder_decoder", False):
+    if field(config, "is_encoder_decoder"):
         raise UnsupportedModelError("an encoder")
-    if getattr(config, "vision_config", None) is not None or getattr(config, "audio_config", None) is not None:
+    if field(config, "vision_config") is not None or field(config, "audio_config") is not None:
         raise UnsupportedModelError("images or sound")
-    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    kinds = field(config, "layer_types") or field(config, "layers_block_type") or ()
     for kind in sorted(set(kinds) - _ATTENTION_KINDS):
         raise UnsupportedModelError(f"{kind.replace('_', ' ')} layers")
     _check_rope(config, longest)
-    if getattr(config, "alibi", False):
+    alibi = field(config, "alibi") or field(config, "model_type") in ("bloom", "mpt")
+    if alibi:
         raise UnsupportedModelError("ALiBi biases")
     for name in ("ssm_cfg", "mamba_d_state", "state_size", "linear_num_value_heads", "conv_L_cache"):
-        if getattr(config, name, None) and not kinds:
+        if field(config, name) and not kinds:
             raise UnsupportedModelError("recurrent or linear attention layers", name)
+
+
+def field(config: Any, name: str) -> Any:
+    """A field of a configuration; `None` if it has none of that name, or one that varies between layers."""
+    try:
+        return getattr(config, name, None)
+    except Exception:
+        return None
 
 
 def _check_rope(config: Any, longest: int | None) -> None:
@@ -42,11 +51,11 @@ def _check_rope(config: Any, longest: int | None) -> None:
 
     (`dynamic` is of that kind too, but changes nothing within `max_position_embeddings`, which is the context here.)
     """
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    found = field(config, "rope_parameters") or field(config, "rope_scaling") or {}
     for entry in (found, *(value for value in found.values() if isinstance(value, dict))):
         if entry.get("rope_type", entry.get("type")) != "longrope":
             continue
-        short = entry.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
+        short = entry.get("original_max_position_embeddings") or field(config, "original_max_position_embeddings")
         length = longest or context_length(config)
         if not short or length > short:
             detail = f"longrope changes at {short} tokens, in a context of {length}: limit the context to it"
@@ -56,7 +65,7 @@ def _check_rope(config: Any, longest: int | None) -> None:
 def context_length(config: Any) -> int:
     """Longest sequence, in tokens, that the model supports."""
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        value = getattr(config, name, None)
+        value = field(config, name)
         if isinstance(value, int) and value > 0:
             return value
     return 2048

@@ -18,6 +18,8 @@ A reference must be better than what it judges: in bfloat16 the logits of a real
 standard deviation here and there, with `transformers`' eager attention by more than one.
 """
 
+import functools
+import inspect
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -28,9 +30,11 @@ import torch
 from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError
-from engine.model.attention import NAME, ProbeContext, attending
+from engine.model.attention import NAME, ProbeContext, Room, attending
+from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
 from engine.model.masks import HOLLOW, NoProducts, looking
+from engine.model.positions import at_positions
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
 from engine.model.upcast import float32_weights
@@ -51,18 +55,27 @@ class Passed:
     """What the gate learned about a model."""
 
     reaches: tuple[Reach, ...]  # of each layer
-    heads: int
-    kv_heads: int
-    head_dim: int
+    room: Room
     rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
 
 
-def logits_of(inner: Any, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-    """The forward pass alone: logits of the `wanted` rows, `[wanted, vocabulary]` float32."""
-    logits: Tensor = inner(
-        input_ids=tokens[None], position_ids=positions[None], use_cache=False, logits_to_keep=wanted
-    ).logits
-    return logits[0].float()
+def logits_of(inner: Any, tokens: Tensor, positions: Tensor | None, wanted: Tensor) -> Tensor:
+    """The forward pass alone: logits of the `wanted` rows, `[wanted, vocabulary]` float32. Without positions, at those
+    that the model assumes.
+    """
+    given: dict[str, Any] = {"position_ids": None if positions is None else positions[None]}
+    chooses = _takes(type(inner), "logits_to_keep")
+    if chooses:
+        given["logits_to_keep"] = wanted
+    with at_positions(positions):
+        logits: Tensor = inner(input_ids=tokens[None], use_cache=False, **given).logits[0]
+    return (logits if chooses else logits.index_select(0, wanted)).float()
+
+
+@functools.cache
+def _takes(kind: Any, name: str) -> bool:
+    """Whether a kind of models takes an argument by name, rather than ignoring it."""
+    return name in inspect.signature(kind.forward).parameters
 
 
 @torch.inference_mode()
@@ -128,19 +141,18 @@ def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
         _check_rounding(found, reference, natural, dtype)
     if len(reaches) != len(probe.shapes):
         raise UnsupportedModelError("attention outside of transformers' attention interface")
-    return Passed(tuple(reaches), *probe.shapes[0], rotary)
+    return Passed(tuple(reaches), Room.over(probe.shapes), rotary)
 
 
 def _check_layers(probe: ProbeContext, config: Any) -> None:
-    """Refuse a model some of whose layers do not attend, or attend in another shape."""
-    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    """Refuse a model some of whose layers do not attend."""
+    text = config.get_text_config(decoder=True)
+    layers = field(text, "decoder_layers") or field(text, "num_hidden_layers")
     if not probe.shapes:
         raise UnsupportedModelError("attention outside of transformers' attention interface")
     indices = probe.indices - {None}
-    if indices and isinstance(layers, int) and len(indices) != layers:
+    if indices and isinstance(layers, int) and len(indices) != layers != len(probe.shapes):
         raise UnsupportedModelError("layers without attention", f"{len(indices)} of {layers} layers attend")
-    if len(set(probe.shapes)) != 1:
-        raise UnsupportedModelError("layers with different numbers of heads", str(sorted(set(probe.shapes))))
 
 
 def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor:
@@ -155,12 +167,23 @@ def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor
     ]
     places = [torch.arange(len(text), device=device) for text in texts]
 
-    def run(chosen: Sequence[int]) -> Tensor:
-        tokens, positions = (torch.cat([found[at] for at in chosen]) for found in (texts, places))
-        with attending(ProbeContext(reaches, [len(texts[at]) for at in chosen])):
-            return logits_of(inner, tokens, positions, torch.arange(len(tokens), device=device))
+    def run(chosen: Sequence[int], places: Sequence[Tensor | None] = places) -> Tensor:
+        tokens = torch.cat([texts[at] for at in chosen])
+        found = [place for place in (places[at] for at in chosen) if place is not None]
+        positions = torch.cat(found) if found else None
+        context = ProbeContext(reaches, [len(texts[at]) for at in chosen])
+        with attending(context):
+            logits = logits_of(inner, tokens, positions, torch.arange(len(tokens), device=device))
+        if not context.shapes:
+            raise UnsupportedModelError("attention outside of transformers' attention interface")
+        return logits
 
     together, single = run((0, 1)), torch.cat([run((0,)), run((1,))])
+    own, other = run((1,), [None, None]), run((1,), [None, places[1].flip(0)])
+    if _error(own, single[len(texts[0]) :]) > SAME:
+        raise UnsupportedModelError("positions that do not begin at 0")
+    if len(set(texts[1].tolist())) > 1 and torch.equal(own, other) and _error(together, single) > SAME:
+        raise UnsupportedModelError("positions that it counts itself, from the beginning of a batch")
     errors = (together - single).abs().amax(dim=-1)[len(texts[0]) :] / single.std().clamp_min(1e-6)
     # The first token of a text depends on no other; where experts are chosen, a tie may change some of the rest.
     if not max(errors[0].item(), errors.median().item()) < SAME:
@@ -206,7 +229,7 @@ def _try_masks(inner: Any, vocabulary: int, longest: int) -> list[Reach]:
 def _affordable(inner: Any, device: torch.device, longest: int) -> int:
     """Tokens of trial 2."""
     weights = sum(parameter.numel() for parameter in inner.parameters())
-    heads = int(getattr(inner.config, "num_attention_heads", None) or 64)
+    heads = int(field(inner.config, "num_attention_heads") or 64)
     time_allows = OPERATIONS.get(device.type, 5e11) / (2 * weights)
     memory_allows = (SCORES / heads) ** 0.5
     return min(longest, max(SHORTEST, int(min(LONGEST, time_allows, memory_allows))))
@@ -243,7 +266,7 @@ def _check_function(found: Tensor, reference: Tensor, config: Any) -> None:
     a near tie differently and change everything after it: half of the tokens must agree there, elsewhere all.
     """
     errors = (found - reference).abs().amax(dim=-1) / reference.std().clamp_min(1e-6)
-    experts = any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    experts = any(field(config, name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     worst = (errors.median() if experts else errors.max()).item()
     if not worst < SAME:
         first = int((~(errors < SAME)).nonzero()[0, 0])

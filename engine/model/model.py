@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
-from engine.errors import LoadError, one_line
+from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
 from engine.model.dtypes import resolve_dtype
@@ -20,9 +20,11 @@ from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
 from engine.model.gate import logits_of, pass_gate
 from engine.model.packed_weights import pack_linears
+from engine.model.positions import hand_positions_in
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
+from engine.model.text_half import NAMES, text_half
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.heads import Heads
 
@@ -84,12 +86,14 @@ class Model:
         self.defaults = defaults or {}
         self.device: torch.device = next(inner.parameters()).device
         self.dtype: torch.dtype = next(inner.parameters()).dtype
-        self.context_length = min(context_length(self.config), longest or context_length(self.config))
+        limits = (context_length(self.config), longest, hand_positions_in(inner))
+        self.context_length = min(limit for limit in limits if limit)
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().out_features)
         self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
-        heads, kv_heads, head_dim = passed.heads, passed.kv_heads, passed.head_dim
+        self.room = passed.room
+        heads, kv_heads, head_dim = passed.room
         self.reaches = tuple(dict.fromkeys(passed.reaches))  # how far back tokens see, in some layer
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
         self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.dtype.itemsize, heads)
@@ -130,11 +134,19 @@ class Model:
         try:
             shards = {"distributed_config": DistributedConfig(tp_size=split)} if split > 1 else {}
             inner, told = AutoModelForCausalLM.from_pretrained(
-                path, dtype=kind, attn_implementation=NAME, output_loading_info=True, **shards
+                path,
+                config=config,
+                key_mapping=NAMES,
+                dtype=kind,
+                attn_implementation=NAME,
+                output_loading_info=True,
+                **shards,
             )
         except torch.OutOfMemoryError as error:
             raise LoadError(f"no memory is left for the weights of {path}: {one_line(error)}") from error
         except Exception as error:  # damaged or strange checkpoints fail in any way
+            if isinstance(error, KeyError) and error.args == (NAME,):  # it looks attention up in a list of its own
+                raise UnsupportedModelError("attention outside of transformers' attention interface") from error
             raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
         if missing := sorted(told["missing_keys"]):  # transformers would draw them at random
             raise LoadError(
@@ -180,7 +192,7 @@ class Model:
     def forward(self, step: StepInput) -> Tensor:
         """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
         context = PagedContext(self.cache, step.slots, step.works, self.layer_reaches, self.backend, self._ops)
-        with attending(context), putting_off(self._rotary):
+        with attending(context, self.room), putting_off(self._rotary):
             return self.run(step.tokens, step.positions, step.sampled)
 
     @torch.inference_mode()
@@ -208,13 +220,13 @@ def resolve_device(asked: str) -> str:
 
 
 def read_config(path: str) -> Any:
-    """The `transformers` configuration in a folder or under a name.
+    """The `transformers` configuration in a folder or under a name: of the text half, where there is another.
 
     Raises:
         LoadError: there is none.
     """
     try:
-        return AutoConfig.from_pretrained(path)
+        return text_half(AutoConfig.from_pretrained(path))
     except Exception as error:  # a damaged or strange file fails in any way
         raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
 

@@ -59,7 +59,7 @@ def forward(model: Model, batch: Batch) -> Tensor:
             last = min(first + ROWS, rows)
             tile = (batch.positions[first:last], slots, tables[first:last], batch.block_size)
             contexts = [TileContext.of(model, *tile, reach) for reach in model.reaches]
-            with attending(LayerContexts(contexts, model.layer_reaches)):
+            with attending(LayerContexts(contexts, model.layer_reaches), model.room):
                 found = model.run(tokens, positions, padded)
             logits[places] = found[: len(places)]
     return logits

@@ -1,6 +1,5 @@
-"""`python -m tests.engine.kinds [KIND ...]`: try all kinds, or some of them, and write `docs/models.md` if it was all."""
+"""`python -m tests.engine.kinds [KIND ...]`: try these kinds, or all of them and write `docs/models.md`."""
 
-import json
 import logging
 import sys
 import time
@@ -11,6 +10,7 @@ import torch
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_tokenizer
 from tests.engine.kinds.attempt import attempt
+from tests.engine.kinds.table import PAGE, counts, page
 from tests.engine.kinds.tiny import KINDS
 
 
@@ -26,9 +26,10 @@ def main(chosen: list[str]) -> int:
         outcomes[kind] = attempt(kind, tokenizer)
         seconds = time.perf_counter() - begin
         print(f"{kind:28} {outcomes[kind].status:8} {outcomes[kind].words}  ({seconds:.1f} s)", flush=True)
-    counts = {status: sum(o.status == status for o in outcomes.values()) for status in ("served", "refused", "untried", "failed")}
-    print(json.dumps(counts), len(outcomes))
-    return int(counts["failed"] > 0)
+    print(counts(outcomes))
+    if not chosen:
+        PAGE.write_text(page(outcomes))
+    return int(any(outcome.status == "failed" for outcome in outcomes.values()))
 
 
 if __name__ == "__main__":

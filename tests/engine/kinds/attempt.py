@@ -2,8 +2,8 @@
 engine computes.
 """
 
-import copy
 import random
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.core import Core
 from engine.errors import LoadError
-from engine.model.attention import NAME
-from engine.model.features import check_config
+from engine.model.features import check_config, field
 from engine.model.model import Model
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
@@ -36,25 +35,33 @@ class Outcome:
 
 def attempt(kind: str, tokenizer: Tokenizer) -> Outcome:
     """Try a kind; never raises."""
-    try:
-        config = config_of(kind)
-        model = make(config, "eager")
-    except Exception as error:  # transformers' own code of any model
-        return Outcome("untried", one_line(error))
-    try:
-        check_config(config)
-        twin = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=NAME).float()
-        twin.load_state_dict(model.state_dict())
-        served = Model(twin)
-    except LoadError as error:
-        return Outcome("refused", str(error).removeprefix("the model uses ").replace(", which this engine does not implement", ""))
-    except Exception as error:
-        return Outcome("failed", one_line(error))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            config = config_of(kind)
+            check_config(config)
+            make(config).save_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+        except LoadError as error:
+            return Outcome("refused", reason(error))
+        except Exception as error:  # transformers' own code of any model
+            return Outcome("untried", one_line(error))
+        try:
+            served = Model.load(folder, dtype="float32")
+        except LoadError as error:
+            return Outcome("refused", reason(error).replace(folder, "the folder"))
+        except Exception as error:
+            return Outcome("failed", one_line(error))
     try:
         compare(served, model, tokenizer)
     except Exception as error:
         return Outcome("failed", f"other text than transformers': {one_line(error)}")
     return Outcome("served", features(served, config))
+
+
+def reason(error: LoadError) -> str:
+    """The feature that is not implemented, or the whole message."""
+    words = str(error).removeprefix("the model uses ").replace(", which this engine does not implement", "")
+    return " ".join(words.split())[:160]
 
 
 def compare(served: Model, model: Any, tokenizer: Tokenizer) -> None:
@@ -114,9 +121,9 @@ def features(served: Model, config: Any) -> str:
     if found and len(served.reaches) > 1:
         found[-1] += " in some layers"
     text = config.get_text_config(decoder=True)
-    if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+    if any(field(text, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         found.append("experts")
-    if getattr(text, "kv_lora_rank", None):
+    if field(text, "kv_lora_rank"):
         found.append("latent attention, keys and values cached in full")
     return ", ".join(found)
 

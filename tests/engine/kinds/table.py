@@ -1,0 +1,81 @@
+"""`docs/models.md`: written from what became of each kind, and read again."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import transformers
+
+from tests.engine.kinds.attempt import Outcome
+
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
+
+TITLES = {
+    "served": "Served",
+    "refused": "Refused at load, by name",
+    "untried": "Not tried",
+    "failed": "Wrong",
+}
+BEGINNING = """# Models that the engine serves
+
+Every kind of causal language model in `transformers` {version}, by its `model_type`, tried at tiny size with random
+weights by `python -m tests.engine.kinds`, which writes this page: {counts}.
+
+*Served* means that a checkpoint was loaded and that its greedy text is that of `transformers` with eager attention,
+token for token in float32: over a prefix tree of several levels, with prompts in chunks, with guessed tokens that are
+right and wrong, and with sequences preempted because the cache is too small. A checkpoint of another size, or of a kind
+that is not listed, passes the same gate at load, or is refused in one line that names the feature.
+
+Where a model also takes images or sound (Mistral 3, Qwen-VL, Gemma 3 and 4, Llama 4), its text half is served if that
+is a kind in the first table; the weights of the other half are not loaded.
+
+Limits that the tables do not show:
+
+- Layers with a window keep the keys of all tokens in the cache, as full layers do, but read only those in the window.
+- Latent attention (DeepSeek, GLM-4.7-Flash, MiniCPM 3) is computed from full keys and values, which take far more
+  memory than latent ones, and only up to 256 numbers a head on a GPU.
+- Where layers have keys of different widths or numbers, all take the memory of the largest.
+- Phi-3 and others with longrope are served up to the length at which their positions change (`--max-model-len`).
+- Encoders such as BERT are served only as the decoders that `is_decoder` makes of them.
+"""
+
+
+def counts(outcomes: dict[str, Outcome]) -> str:
+    """How many of each status, in words."""
+    found = Counter(outcome.status for outcome in outcomes.values())
+    return ", ".join(f"{found[status]} {status}" for status in TITLES if found[status]) + f" of {len(outcomes)}"
+
+
+def page(outcomes: dict[str, Outcome]) -> str:
+    """The page."""
+    parts = [BEGINNING.format(version=transformers.__version__, counts=counts(outcomes))]
+    for status, title in TITLES.items():
+        words: dict[str, list[str]] = {}
+        for kind, outcome in sorted(outcomes.items()):
+            if outcome.status == status:
+                words.setdefault(outcome.words or "nothing special", []).append(kind)
+        if words:
+            head = "what they use" if status == "served" else "why"
+            rows = sorted(words.items(), key=lambda each: (-len(each[1]), each[0]))
+            lines = [f"| {cell(why)} | {' '.join(f'`{kind}`' for kind in kinds)} |" for why, kinds in rows]
+            parts.append("\n".join([f"\n## {title}\n", f"| {head} | kinds |", "|---|---|", *lines, ""]))
+    return "".join(parts)
+
+
+def cell(text: str) -> str:
+    """Text that ends no cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def read() -> tuple[str, dict[str, str]]:
+    """The version of `transformers` that the page is about, and each kind's status."""
+    text = PAGE.read_text()
+    version = re.search(r"`transformers` ([\w.]+)", text)
+    assert version is not None
+    found: dict[str, str] = {}
+    for status, title in TITLES.items():
+        section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        for line in section.splitlines():
+            if line.startswith("| ") and line.count(" | ") >= 1:
+                found |= dict.fromkeys(re.findall(r"`([\w.-]+)`", line.rsplit(" | ", 1)[1]), status)
+    return version[1], found
