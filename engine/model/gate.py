@@ -64,7 +64,7 @@ def logits_of(inner: Any, tokens: Tensor, positions: Tensor | None, wanted: Tens
     that the model assumes.
     """
     given: dict[str, Any] = {"position_ids": None if positions is None else positions[None]}
-    chooses = _takes(type(inner), "logits_to_keep")
+    chooses = _takes(type(inner), "logits_to_keep")  # type: ignore[arg-type]
     if chooses:
         given["logits_to_keep"] = wanted
     with at_positions(positions):

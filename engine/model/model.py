@@ -15,6 +15,7 @@ from transformers.distributed import DistributedConfig
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
+from engine.model.dequantize import dequantized, method_of
 from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
@@ -132,16 +133,9 @@ class Model:
             check_split(config, split, quantization)
         kind = resolve_dtype(dtype, config, place)
         try:
-            shards = {"distributed_config": DistributedConfig(tp_size=split)} if split > 1 else {}
-            inner, told = AutoModelForCausalLM.from_pretrained(
-                path,
-                config=config,
-                key_mapping=NAMES,
-                dtype=kind,
-                attn_implementation=NAME,
-                output_loading_info=True,
-                **shards,
-            )
+            inner, told = _weights(path, config, kind, split)
+        except LoadError:
+            raise
         except torch.OutOfMemoryError as error:
             raise LoadError(f"no memory is left for the weights of {path}: {one_line(error)}") from error
         except Exception as error:  # damaged or strange checkpoints fail in any way
@@ -212,6 +206,22 @@ class Model:
     def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """The forward pass alone, inside `engine.model.attention.attending`: logits of the `wanted` rows, float32."""
         return logits_of(self._inner, tokens, positions, wanted)
+
+
+def _weights(path: str, config: Any, dtype: torch.dtype, split: int) -> tuple[Any, dict[str, Any]]:
+    """A model with its weights, and what `transformers` says about loading it; see `Model.load`."""
+    how: dict[str, Any] = {"config": config, "key_mapping": NAMES, "dtype": dtype, "attn_implementation": NAME}
+    how["output_loading_info"] = True
+    if split > 1:
+        how["distributed_config"] = DistributedConfig(tp_size=split)
+    if method_of(config):
+        how["state_dict"] = dequantized(Path(path), config, dtype)
+        del config.quantization_config
+        kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
+        found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None, **how)
+        return found
+    found = AutoModelForCausalLM.from_pretrained(path, **how)
+    return found
 
 
 def resolve_device(asked: str) -> str:

@@ -2,7 +2,7 @@
 the output layer stay as they are.
 
 Weights are quantised after linears were merged, so that a merged product is one quantised product. A checkpoint that
-torchao quantised is loaded as it is; other methods are refused by name.
+torchao quantised is loaded as it is; some others are dequantised (`engine.model.dequantize`), the rest refused by name.
 """
 
 import logging
@@ -13,6 +13,7 @@ from torch import nn
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import fuse
+from engine.model.dequantize import method_of
 
 INT4_GROUP = 128  # weights that share a scale
 TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: a larger error is not quantisation
@@ -57,20 +58,21 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def check_checkpoint(config: Any) -> bool:
-    """Whether a checkpoint is quantised already.
+    """Whether a checkpoint is quantised, and stays so when it is loaded.
 
     Raises:
         UnsupportedModelError: by something else than torchao.
         LoadError: torchao is not installed.
     """
     found = getattr(config, "quantization_config", None)
-    if not found:
+    if not found or method_of(config):
         return False
     method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
     name = str(getattr(method, "value", method))
     if name != "torchao":
         raise UnsupportedModelError(
-            f"weights quantised by {name}", "load the original checkpoint with --quantization int8, or one by torchao"
+            f"weights quantised by {name}",
+            "load the original checkpoint with --quantization int8, or one in another format (docs/models.md)",
         )
     _torchao()
     return True

@@ -10,12 +10,12 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-# Text halves without a causal language model of their own, by the kind that computes the same.
-PLAIN = {
-    "qwen2_vl_text": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen3_vl_text": "qwen3",
-    "qwen3_vl_moe_text": "qwen3_moe",
+# Text halves without a causal language model of their own: the kind that computes the same, with these fields.
+PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2_vl_text": ("qwen2", {}),
+    "qwen2_5_vl_text": ("qwen2", {}),
+    "qwen3_vl_text": ("qwen3", {}),
+    "qwen3_vl_moe_text": ("qwen3_moe", {"norm_topk_prob": True}),
 }
 _MROPE = ("mrope_section", "mrope_interleaved")
 # Names of weights in whole checkpoints, old and new, as those of the text half.
@@ -36,14 +36,14 @@ def text_half(config: Any) -> Any:
     text = config.get_text_config(decoder=True)
     if text is config or getattr(config, "is_encoder_decoder", False):
         return config
-    kind = PLAIN.get(text.model_type, text.model_type)
+    kind, more = PLAIN.get(text.model_type, (text.model_type, {}))
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return config
     fields = text.to_dict()
     if kind != text.model_type:
         fields = {name: value for name, value in fields.items() if name not in ("model_type", "rope_scaling")}
         fields["rope_parameters"] = _plain_rope(fields.get("rope_parameters") or {})
-        text = AutoConfig.for_model(kind, **fields)
+        text = AutoConfig.for_model(kind, **(fields | more))
     for name in ("dtype", "quantization_config"):
         if getattr(text, name, None) is None and getattr(config, name, None) is not None:
             setattr(text, name, getattr(config, name))

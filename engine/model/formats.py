@@ -1,0 +1,136 @@
+"""Weights as quantised checkpoints store them, made plain: pure functions of a weight's parts.
+
+Each takes the tensors that belong to one weight, by the last part of their names, and gives `[out, in]` (or experts
+`[experts, in, out]`) in float32.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Parts = Mapping[str, Tensor]
+
+AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where each of 8 neighbouring numbers is in its int32
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # magnitudes of MXFP4: OCP Microscaling Formats, version 1.0
+
+
+class Packing(NamedTuple):
+    """What a configuration says about all weights."""
+
+    bits: int = 4
+    group: int = 0  # numbers of a row that share a scale; 0 or less: all
+    block: tuple[int, int] | None = None  # rows and columns that share a scale, of FP8
+    zero_offset: int = 0  # added to stored zero points: 1 in GPTQ's first format
+
+
+def unpack(packed: Tensor, bits: int, dim: int) -> Tensor:
+    """Unsigned numbers of `bits` bits out of int32, the lowest first, along `dim`."""
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=packed.device)
+    last = packed.movedim(dim, -1)
+    found = (last[..., None] >> shifts) & ((1 << bits) - 1)
+    return found.flatten(-2).movedim(-1, dim)
+
+
+def fp8(parts: Parts, packing: Packing) -> Tensor:
+    """`weight` float8, `weight_scale_inv` or `weight_scale`: one, one a row, or one a block."""
+    weight = parts["weight"].float()
+    scale = (parts["weight_scale_inv"] if "weight_scale_inv" in parts else parts["weight_scale"]).float()
+    if scale.numel() == 1:
+        return weight * scale.view(())
+    if scale.ndim == 1:
+        return weight * scale[:, None]
+    if scale.shape == (*weight.shape[:-1], 1):
+        return weight * scale
+    rows, columns = packing.block or (weight.shape[-2] // scale.shape[-2], weight.shape[-1] // scale.shape[-1])
+    wide = scale.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
+    return weight * wide[..., : weight.shape[-2], : weight.shape[-1]]
+
+
+def compressed_ints(parts: Parts, packing: Packing) -> Tensor:
+    """compressed-tensors: `weight_packed` int32 `[out, in / 8]` and `weight_shape`, or `weight` int8; `weight_scale`
+    `[out, groups]`; perhaps `weight_zero_point`, `weight_g_idx`.
+    """
+    zero = parts.get("weight_zero_point")
+    if "weight_packed" in parts:
+        rows, columns = (int(size) for size in parts["weight_shape"])
+        middle = 1 << (packing.bits - 1)
+        numbers = unpack(parts["weight_packed"], packing.bits, 1)[:rows, :columns] - middle
+        if zero is not None and zero.dtype == torch.int32:
+            zero = unpack(zero, packing.bits, 0)[:rows] - middle
+    else:
+        numbers = parts["weight"]
+    scale = parts["weight_scale"].float()
+    scale = scale.view(1, 1) if scale.numel() == 1 else scale.view(scale.shape[0], -1)
+    group = _groups(numbers.shape[1], scale.shape[1], parts.get("weight_g_idx"), numbers.device)
+    plain = numbers.float()
+    if zero is not None:
+        plain = plain - zero.float().reshape(scale.shape)[:, group]
+    return plain * scale[:, group]
+
+
+def gptq(parts: Parts, packing: Packing) -> Tensor:
+    """`qweight` int32 `[in / 8, out]`, `qzeros` int32 `[groups, out / 8]`, `scales` `[groups, out]`, `g_idx` `[in]`."""
+    numbers = unpack(parts["qweight"], packing.bits, 0)
+    scales = parts["scales"].float()
+    zeros = (unpack(parts["qzeros"], packing.bits, 1) + packing.zero_offset)[:, : scales.shape[1]]
+    group = _groups(numbers.shape[0], scales.shape[0], parts.get("g_idx"), numbers.device)
+    return ((numbers - zeros[group]).float() * scales[group]).T.contiguous()
+
+
+def awq(parts: Parts, packing: Packing) -> Tensor:
+    """`qweight` int32 `[in, out / 8]`, `qzeros` int32 `[groups, out / 8]`, `scales` `[groups, out]`."""
+    order = torch.tensor(AWQ_ORDER, device=parts["qweight"].device)
+    numbers, zeros = (
+        unpack(parts[name], 4, 1).reshape(len(parts[name]), -1, 8)[:, :, order].flatten(1)
+        for name in ("qweight", "qzeros")
+    )
+    scales = parts["scales"].float()
+    group = _groups(numbers.shape[0], scales.shape[0], None, numbers.device)
+    return ((numbers - zeros[group]).float() * scales[group]).T.contiguous()
+
+
+def mxfp4(parts: Parts, packing: Packing) -> Tensor:
+    """`blocks` uint8 `[experts, out, groups, 16]`, two numbers each, `scales` uint8 `[experts, out, groups]`."""
+    blocks = parts["blocks"]
+    table = torch.tensor([*E2M1, *(-value for value in E2M1)], device=blocks.device)
+    numbers = torch.stack((table[(blocks & 15).long()], table[(blocks >> 4).long()]), dim=-1).flatten(-2)
+    scaled = torch.ldexp(numbers, parts["scales"].int()[..., None] - 127)
+    return scaled.flatten(-2).transpose(-1, -2).contiguous()
+
+
+def _groups(columns: int, count: int, index: Tensor | None, device: torch.device) -> Tensor:
+    """The scale of each number of a row."""
+    if index is not None and int(index.min()) >= 0:  # -1: not set
+        return index.long()
+    return torch.arange(columns, device=device) * count // columns
+
+
+class Format(NamedTuple):
+    """How one method stores weights."""
+
+    ends: tuple[str, ...]  # of the names of a weight's parts; the first marks a weight that is stored so
+    whole: str  # end of the plain weight's name
+    plain: Callable[[Parts, Packing], Tensor]
+    unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
+
+
+FORMATS = {
+    "fp8": (
+        Format(("weight_scale_inv", "weight"), "weight", fp8, ("activation_scale", "input_scale")),
+        Format(("weight_scale", "weight"), "weight", fp8, ("activation_scale", "input_scale")),
+    ),
+    "compressed-float": (Format(("weight_scale", "weight"), "weight", fp8, ("input_scale", "output_scale")),),
+    "compressed-int": (
+        Format(
+            ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"),
+            "weight",
+            compressed_ints,
+        ),
+        Format(("weight_scale", "weight", "weight_zero_point"), "weight", compressed_ints, ("input_scale",)),
+    ),
+    "gptq": (Format(("qweight", "qzeros", "scales", "g_idx"), "weight", gptq),),
+    "awq": (Format(("qweight", "qzeros", "scales"), "weight", awq),),
+    "mxfp4": (Format(("blocks", "scales"), "", mxfp4),),
+}
