@@ -105,8 +105,7 @@ async def _models(name: str, settings: ModelSettings, role: Literal["main", "rel
     try:
         await model.connect()
     except EndpointError as error:
-        hint = f"check TROOP_{role.upper()}_BASE_URL, _NAME and _API_KEY"
-        return Finding(name=name, level="missing", detail=str(error), hint=hint)
+        return Finding(name=name, level="missing", detail=str(error))  # it names the variable
     finally:
         await model.close()
     return Finding(name=name, level="ok", detail=f"{settings.base_url} serves {model.name}")

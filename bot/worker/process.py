@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import os
+import platform
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -24,13 +26,15 @@ from bot.worker.worker import Callbacks, Worker, serve
 log = logging.getLogger(__name__)
 
 
-def build_worker(settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None) -> Worker:
+def build_worker(
+    settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None, name: str = ""
+) -> Worker:
     """The worker of these settings; see `Service`."""
     service = Service(settings, store, local=local, watch=watch)
     callbacks = Callbacks(
         service.execute, service.execute_command, service.announce, service.close, service.words, service.wait
     )
-    return Worker(store, callbacks, lease_seconds=settings.lease_seconds)
+    return Worker(store, callbacks, lease_seconds=settings.lease_seconds, name=name)
 
 
 SETUP_SECONDS = 2.0  # between two looks whether `/setup` has made an App, or the model endpoint answers
@@ -67,18 +71,23 @@ async def _work(settings: Settings) -> None:
     configure_logs(settings)
     start_refused(await examine(settings, works=True))
     prepare_sandbox(settings.sandbox)
-    await _endpoint_answers(settings)
+    name = f"{platform.node()}:{os.getpid()}"
+    async with _reporting(settings, name):
+        await _endpoint_answers(settings)
+        await _serve(settings, name)
+
+
+async def _serve(settings: Settings, name: str) -> None:
     store = await asyncio.to_thread(Store.from_settings, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        worker = build_worker(settings, store)
+        worker = build_worker(settings, store, name=name)
         dispatcher = open_dispatcher(settings, worker.handle)
         sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
-        async with _reporting(settings, worker.name):
-            await serve(worker, dispatcher, sweeper, stop)
+        await serve(worker, dispatcher, sweeper, stop)
     finally:
         await asyncio.to_thread(store.close)
 
