@@ -49,8 +49,8 @@ def candidates_table(report: Report, *, chosen: int | None) -> str:
     if not verdict.standings:
         return "_There is no candidate: no attempt produced an edit that applies._"
     rows = [
-        "| | Candidate | Tests passed | Same behaviour | Same patch | Size | Remarks |",
-        "|:-:|--:|--:|--:|--:|--:|:--|",
+        "| Candidate | Tests passed | Same behaviour | Same patch | Size | Remarks |",
+        "|--:|--:|--:|--:|--:|:--|",
     ]
     shown = list(verdict.standings[:LISTED_CANDIDATES])
     shown += [s for s in verdict.standings[LISTED_CANDIDATES:] if s.candidate == chosen]
@@ -70,8 +70,7 @@ def _row(report: Report, standing: Standing, chosen: bool) -> str:
     ballot = report.verdict.ballot
     passed, number = share(report.verdict, standing), str(report.verdict.number(standing.candidate))
     values = [
-        "➜" if chosen else "",
-        f"**{number}**" if chosen else number,
+        f"➜ **{number}**" if chosen else number,
         f"**{passed}**" if chosen else passed,
         str(standing.cluster),
         str(len(ballot.candidates[standing.candidate].trajectories)),

@@ -124,7 +124,7 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     assert pull["head"]["sha"] != before
     assert "+    return min(max(x, low), high)" in pull["diff"]
     assert "**This is candidate 2 of 3; `wendy` chose it.**" in pull["body"]
-    assert "| ➜ | **2** |" in pull["body"]
+    assert "| ➜ **2** |" in pull["body"]
     (answer,) = scene.answers(PULL)
     assert answer.startswith(
         f"{pull['html_url']} now holds candidate 2 (passes 2 of 3 tests, 1 its own), as `{pull['head']['sha'][:10]}`"

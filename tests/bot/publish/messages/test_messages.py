@@ -89,8 +89,8 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     assert issue_of(body) == 1
     assert "**This is candidate 1 of 3, chosen by vote.**" in lines
     assert any(line.startswith("> It passes all 3 tests that reproduce the bug, one of them") for line in lines)
-    assert "| ➜ | **1** | **3 of 3, 1 its own** | 1 | 1 | 56 |  |" in lines
-    assert "|  | 3 | 1 of 3 | 1 | 1 | 45 | fails a test of its own attempt |" in lines
+    assert "| ➜ **1** | **3 of 3, 1 its own** | 1 | 1 | 56 |  |" in lines
+    assert "| 3 | 1 of 3 | 1 | 1 | 45 | fails a test of its own attempt |" in lines
     matrix = lines[lines.index("| | T1 | T2 | T3 | T4 |") :]
     assert matrix[2:7] == [
         "| _base commit_ | ✗ | ✗ | ✗ | ✓ |",
@@ -124,8 +124,8 @@ def test_a_candidate_that_somebody_chose() -> None:
     body = pull_request.body(report(), candidate=1, chosen_by="olive")
     assert "**This is candidate 2 of 3; `olive` chose it.** It passes 2 of the 3 tests that reproduce the bug," in body
     assert "The vote chose candidate 1:\n\n> It passes all 3 tests" in body
-    assert "| ➜ | **2** |" in body
-    assert "| ➜ | **1** |" not in body
+    assert "| ➜ **2** |" in body
+    assert "| ➜ **1** |" not in body
 
 
 def test_a_warning_stands_before_the_count() -> None:
