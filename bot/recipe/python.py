@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, table_at
+from bot.recipe.import_roots import projects
 from bot.recipe.pylocks import pinned
 from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with
 
@@ -37,6 +38,18 @@ def python(files: Sequence[str], read: Read, hints: Hints) -> Part | None:
     setup = " && ".join(filter(None, (project.setup() for project in projects)))
     return Part(language="Python", sources=sources, layers=tuple(layers), setup=setup or f"{_PIP} pytest",
                 notes=tuple(note for project in projects for note in project.notes))  # fmt: skip
+
+
+def requirements_of(files: Sequence[str], read: Read) -> tuple[str, ...]:
+    """What the projects and their tests need, as pip takes it; of requirement files the lines that name something."""
+    found: list[str] = []
+    nested = (f"{folder}/" for folder in projects(files) if folder)
+    for folder in dict.fromkeys((*_folders(files), *nested)):
+        project = _Project(files, read, folder, Hints())
+        found += project.requirements
+        for path in project.requirement_files:
+            found += filter(_plain, _lines(read(path) or ""))
+    return tuple(dict.fromkeys(found))
 
 
 def _folders(files: Sequence[str]) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class DockerSandbox:
         self._scripts = scripts
         self._builder: Builder | None = None
         self._image = ""
+        self._roots: tuple[str, ...] = ("",)
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self._run = secrets.token_hex(6)
         self._concurrency = settings.concurrency or os.cpu_count() or 1
@@ -89,6 +90,7 @@ class DockerSandbox:
         try:
             await self._in_thread(docker_engine.sweep, client)
             await self._in_thread(tree.copy_tree, source, self._base)
+            self._roots = await self._in_thread(tree.roots_of, self._base)
             image, image_id = await self._built(plan)
             self._image = await self._in_thread(images.tree_image, client, image_id, self._base)
             await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
@@ -165,7 +167,7 @@ class DockerSandbox:
 
     def _prepare(self, job: SandboxJob) -> Prepared | None:
         changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
-        import_path = tree.python_path(self._base, "/repo/tree")
+        import_path = tree.python_path(self._roots, "/repo/tree")
         environment = {
             "HOME": "/tmp",  # noqa: S108 - inside
             "LANG": "C.UTF-8",

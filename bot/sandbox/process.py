@@ -63,6 +63,7 @@ class ProcessSandbox:
         self._settings = settings
         self._scratch = scratch
         self._base = scratch.path / "base"
+        self._roots: tuple[str, ...] = ("",)
         self._python = python
         self._path = path
         self._scripts = scripts
@@ -95,6 +96,7 @@ class ProcessSandbox:
             await asyncio.to_thread(tree.copy_tree, source, scratch.path / "base")
             python, path = await asyncio.to_thread(find_python, venv_of or source)
             self = cls(settings, scratch, python, path, scripts or {})
+            self._roots = await asyncio.to_thread(tree.roots_of, scratch.path / "base")
             for number in range(settings.concurrency or os.cpu_count() or 1):
                 self._slots.put_nowait(_Slot(scratch.path / f"slot-{number}", self._control_group(number)))
             await self._probe()
@@ -155,7 +157,7 @@ class ProcessSandbox:
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
         changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
-        import_path = tree.python_path(self._base, f"{root}/repo")
+        import_path = tree.python_path(self._roots, f"{root}/repo")
         temporary = f"{root}/tmp" if plain else "/tmp"  # noqa: S108
         environment = {
             "PATH": self._path,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bot.patch.paths import link_stays_within, path_problem
+from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
 
 
@@ -81,10 +82,26 @@ def refused(base: Path, changes: Sequence[FileChange]) -> str:
     return ""
 
 
-def python_path(base: Path, root: str) -> str:
-    """PYTHONPATH for a copy of `base` at `root`, before any installed version of the same package."""
-    entries = [root, *(f"{root}/{name}" for name in ("src", "lib") if (base / name).is_dir())]
-    return os.pathsep.join(entries)
+def roots_of(base: Path) -> tuple[str, ...]:
+    """The folders of the tree from which its Python packages are imported: `bot.recipe.import_roots`."""
+    files = []
+    for folder, folders, names in os.walk(base):
+        folders[:] = [name for name in folders if name != "node_modules" and not name.startswith(".")]
+        above = os.path.relpath(folder, base)
+        files += [name if above == "." else f"{above}/{name}" for name in names]
+
+    def read(path: str) -> str | None:
+        try:
+            return (base / path).read_text(encoding="utf-8-sig", errors="replace")
+        except OSError:
+            return None
+
+    return import_roots(sorted(files), read)
+
+
+def python_path(roots: Sequence[str], root: str) -> str:
+    """PYTHONPATH for a copy of a tree at `root`, before any installed version of the same package."""
+    return os.pathsep.join(f"{root}/{name}" if name else root for name in roots)
 
 
 def remove_tree(path: Path) -> None:

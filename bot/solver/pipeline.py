@@ -31,7 +31,7 @@ from bot.solver.ballot import Count, count
 from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import resolve
-from bot.solver.project import build_files, own_test_commands
+from bot.solver.project import declared_by, own_test_commands
 from bot.solver.stages.choosing import Question
 from bot.solver.stages.context import build_context
 from bot.solver.stages.matrix import fill_matrix
@@ -103,7 +103,7 @@ class _Run:
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
         resolved = resolve(bench.settings, bench.models.main)
         self._solver = resolved.model_copy(update={"test_commands": self._commands})
-        self._declared = build_files(bench.checkout)
+        self._declared = declared_by(bench.checkout)
 
     def _paid(self, model: Model) -> Model:
         return MeteredModel(JournaledModel(CappedModel(model, self._budget), self._journal), self._budget)

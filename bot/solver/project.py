@@ -1,13 +1,12 @@
 """What the repository's own files say of how it is solved, built and tested."""
 
 import codecs
-import contextlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from bot import recipe
 from bot.recipe import Recipe
+from bot.recipe.declared import Declared, declared
 from bot.records import Checkout
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import Settings
@@ -15,7 +14,6 @@ from bot.solver.test_runners import detect
 
 NO_RECIPE = Recipe()
 _MOST = 1_000_000  # bytes of a file that are read
-_BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
 
 
 def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
@@ -61,13 +59,9 @@ def _reader(checkout: Checkout) -> Callable[[str], str | None]:
     return read
 
 
-def build_files(checkout: Checkout) -> str:
-    """The text of the files at the root that name the project and what it depends on."""
-    found = []
-    for path in filter(_BUILD_FILES.fullmatch, checkout.files):
-        with contextlib.suppress(OSError):
-            found.append(_beginning(Path(checkout.root) / path))
-    return "\n".join(found)[:_MOST]
+def declared_by(checkout: Checkout) -> Declared:
+    """What the checkout's manifests declare."""
+    return declared(checkout.files, _reader(checkout))
 
 
 def _beginning(path: Path) -> str:

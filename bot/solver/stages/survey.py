@@ -14,11 +14,13 @@ from pathlib import PurePosixPath
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch.protected_files import is_configuration, is_test
+from bot.recipe.declared import Declared, normal
 from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
 
 TIMEOUT = 60.0  # seconds; packages with many dependencies take long to import
 _PACKAGES = 3  # of the repository's own that are imported
-_LISTED = 40  # installed packages that are named
+_LISTED = 40  # installed packages that are named; more if the manifests require them
+_LEAST = 10  # of those that the repository does not mention
 _ELSEWHERE = "elsewhere: "  # what the script says of an installed copy
 _INTERPRETERS = ("node", "go", "cargo", "ruby", "php")
 
@@ -37,9 +39,16 @@ _TOOLS = {
     ".lua": ("lua -v",),
     ".sh": ("bash --version",),
 }
+# Folders with packages that serve a repository's maintenance, not its users.
 _NOT_PACKAGES = frozenset(
-    ("docs", "doc", "example", "examples", "scripts", "tools", "benchmark", "benchmarks", "bench", "build", "ci")
+    (
+        *("docs", "doc", "example", "examples", "sample", "samples", "demo", "demos", "notebooks", "tutorials"),
+        *("script", "scripts", "tool", "tools", "tooling", "task", "tasks", "dev", "devtools", "hack", "maintenance"),
+        *("benchmark", "benchmarks", "bench", "perf", "build", "ci", "release", "packaging", "deploy", "infra", "etc"),
+        *("test", "testing", "fixtures", "vendor", "third_party", "node_modules"),
+    )
 )
+_NAME = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 _NOT_MODULES = frozenset(
     ("setup", "noxfile", "tasks", "fabfile", "manage", "versioneer", "dodo", "wscript", "__init__", "__main__")
 )
@@ -73,6 +82,8 @@ class Survey(Record):
     installed: tuple[tuple[str, str], ...] = ()  # name and version of every distribution
     imports: tuple[tuple[str, str], ...] = ()  # of the repository's packages: name, and why it can't be imported or ""
     tools: tuple[tuple[str, str], ...] = ()  # name and version, "" where it is not there
+    missing: tuple[str, ...] = ()  # distributions that the manifests require and that are not installed
+    named: tuple[str, ...] = ()  # of the packages in `imports`, those that a manifest names as its project
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:
@@ -92,8 +103,8 @@ class Survey(Record):
         return hashlib.sha256(json.dumps(usable).encode()).hexdigest()[:16]
 
 
-async def survey(files: Sequence[str], declared: str, sandbox: Sandbox) -> Survey:
-    """Survey the sandbox. `files`: the repository's paths; `declared`: the text of its build files.
+async def survey(files: Sequence[str], declared: Declared, sandbox: Sandbox) -> Survey:
+    """Survey the sandbox. `files`: the repository's paths; `declared`: what its manifests say.
 
     Where the sandbox fails at it, the survey is empty. Raises `SandboxUnavailable`.
     """
@@ -112,7 +123,11 @@ async def survey(files: Sequence[str], declared: str, sandbox: Sandbox) -> Surve
         raise
     except SandboxError:
         return Survey()
-    return _read(execution, names)
+    found = _read(execution, names)
+    there = {normal(name) for name, _ in found.installed}
+    missing = [name for name in declared.required if found.installed and normal(name) not in there]
+    named = [name for name in names if _plain(name) in map(_plain, declared.projects)]
+    return found.model_copy(update={"missing": tuple(missing), "named": tuple(named)})
 
 
 def _read(execution: Execution, names: Sequence[str]) -> Survey:
@@ -144,47 +159,50 @@ def _read(execution: Execution, names: Sequence[str]) -> Survey:
     )
 
 
-def own_packages(files: Sequence[str], declared: str) -> tuple[str, ...]:
-    """What users of the repository import, the likeliest first, at most a few: packages, else modules. Pure."""
-    tops: Counter[str] = Counter()
+def own_packages(files: Sequence[str], declared: Declared) -> tuple[str, ...]:
+    """What users of the repository import, the likeliest first, at most a few: packages, else modules. Pure.
+
+    Folders that only serve its maintenance are none, unless a manifest names its project like that.
+    """
+    packages: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     known = set(files)
+    wanted = {_plain(name) for name in declared.projects or _NAME.findall(declared.text)[:1]}
     for path in files:
         if not path.endswith(".py") or is_test(path) or is_configuration(path):
             continue
+        root = max((one for one in declared.roots if not one or path.startswith(f"{one}/")), key=len, default="")
         parts = PurePosixPath(path).parts
-        root = next((i for i in range(len(parts)) if "/".join((*parts[: i + 1], "__init__.py")) in known), None)
-        if root is None or root + 1 == len(parts):
-            if len(parts) == 1 or (len(parts) == 2 and parts[0] in ("src", "lib")):
-                stem = PurePosixPath(path).stem
-                if stem.isidentifier() and stem not in _NOT_MODULES:
-                    modules[stem] += 1
+        above = len(PurePosixPath(root).parts) if root else 0
+        first = next((i for i in range(above, len(parts)) if "/".join((*parts[: i + 1], "__init__.py")) in known), None)
+        if first is None or first + 1 == len(parts):
+            stem = PurePosixPath(path).stem
+            if len(parts) == above + 1 and stem.isidentifier() and (stem not in _NOT_MODULES or stem in wanted):
+                modules[stem] += 1
             continue
         # folders above a package are places to import from, but for those of a namespace
-        above = parts[1:root] if parts[0] in ("src", "lib") else ()
-        name = ".".join((*above, parts[root]))
-        if not _NOT_PACKAGES.intersection(parts[: root + 1]) and all(p.isidentifier() for p in name.split(".")):
-            tops[name] += 1
-    project = re.search(r"""^\s*name\s*=\s*["']?([\w.-]+)""", declared, re.MULTILINE)
-    wanted = re.sub(r"[-_.]+", "_", project[1]).lower() if project else ""
+        name = ".".join((*(parts[above:first] if root else ()), parts[first]))
+        serves = _NOT_PACKAGES.intersection(parts[above : first + 1]) and _plain(name) not in wanted
+        if not serves and all(part.isidentifier() for part in name.split(".")):
+            packages[name] += 1
+    counted = packages or modules
+    return tuple(sorted(counted, key=lambda name: (_plain(name) not in wanted, -counted[name], name))[:_PACKAGES])
 
-    def likeliest(name: str) -> tuple[bool, int, str]:
-        counted = tops if tops else modules
-        return (name.replace(".", "_").lower() != wanted, -counted[name], name)
 
-    return tuple(sorted(tops or modules, key=likeliest)[:_PACKAGES])
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
 
 
 # -- for the prompts, and for the report -----------------------------------------------------------------------------
 
 
-def for_models(found: Survey, declared: str) -> str:
-    """The text for the prompts; "" where nothing is known. Packages that `declared` mentions come first."""
+def for_models(found: Survey, declared: Declared) -> str:
+    """The text for the prompts; "" where nothing is known. What the manifests require comes first."""
     said = []
     if found.python:
         said.append(
             f"Python {found.python}. Scripts are run as `python3 test_issue.py`, started in the root of the "
-            "repository, which is on `sys.path` (so are `src` and `lib`, where they are)."
+            f"repository, which is on `sys.path`{_also(declared.roots)}."
         )
         working = [f"`import {name}`" for name, why in found.imports if not why]
         if working:
@@ -196,10 +214,17 @@ def for_models(found: Survey, declared: str) -> str:
                 "for what is missing into `sys.modules` before the import, or load the one file under test by its "
                 "path (`importlib.util.spec_from_file_location`)."
             )
-        named, more = _named(found.installed, declared)
-        if named:
-            said.append(f"Beside the standard library there are {', '.join(named)}{more}; nothing else is installed.")
-        else:
+        own, others, more = _named(found.installed, declared)
+        if own:
+            said.append(f"Of what the repository depends on, these are installed: {', '.join(own)}.")
+        if found.missing:
+            cut = [*found.missing[:_LISTED], *(["..."] if len(found.missing) > _LISTED else [])]
+            said.append(f"Declared, but not installed: {', '.join(cut)}. What imports one of them can't be tested.")
+        if others:
+            beside = "Installed besides" if own else "Beside the standard library there are"
+            rest = f" and {more} more, which the repository does not mention" if more else "; nothing else is installed"
+            said.append(f"{beside}{': ' if own else ' '}{', '.join(others)}{rest}.")
+        elif not own:
             said.append("There is nothing beside the standard library: no pytest either.")
     there = [f"{name} ({version})" for name, version in found.tools if version]
     absent = [name for name, version in found.tools if not version]
@@ -214,6 +239,8 @@ def obstacles(found: Survey) -> tuple[Obstacle, ...]:
     """What keeps tests from showing much, for the operator and the maintainers; () where all is well."""
     wrong = []
     for name, why in found.broken:
+        if found.named and name not in found.named:  # a folder that its users don't import
+            continue
         if _elsewhere(why):
             wrong.append(Obstacle(fault=Fault.INSTALLED_COPY, name=name, detail=why.removeprefix(_ELSEWHERE)))
             continue
@@ -232,16 +259,27 @@ def _elsewhere(why: str) -> bool:
 _OFTEN_WANTED = ("pytest", "hypothesis", "numpy", "attrs", "pytest-asyncio", "pytest-mock")
 
 
-def _named(installed: Collection[tuple[str, str]], declared: str) -> tuple[list[str], str]:
-    """The distributions to name, those that the build files mention first, and how many are left out."""
-    text = declared.lower()
-    dull = ("pip", "setuptools", "wheel")
+def _named(installed: Collection[tuple[str, str]], declared: Declared) -> tuple[list[str], list[str], int]:
+    """The distributions that the manifests mention, all of them; the others to name; how many are left out."""
+    text = declared.text.lower()
+    required, own_names = set(map(normal, declared.required)), set(map(normal, declared.projects))
+    dull = {"pip", "setuptools", "wheel"} - required
+
+    def mentioned(name: str) -> bool:
+        return normal(name) in required or re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", text) is not None
 
     def rank(one: tuple[str, str]) -> tuple[bool, bool, str]:
-        name = one[0].lower()
-        mentioned = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
-        return (not mentioned, name not in _OFTEN_WANTED, name)
+        return normal(one[0]) not in required, one[0].lower() not in _OFTEN_WANTED, one[0].lower()
 
-    listed = sorted((one for one in installed if one[0] and one[0].lower() not in dull), key=rank)
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return [f"{name} {version}" for name, version in listed[:_LISTED]], more
+    listed = sorted((one for one in installed if one[0] and normal(one[0]) not in dull | own_names), key=rank)
+    own = [one for one in listed if mentioned(one[0])]
+    others = [one for one in listed if not mentioned(one[0])]
+    shown = others[: max(_LEAST, _LISTED - len(own))]
+    words = [[f"{name} {version}" for name, version in some] for some in (own, shown)]
+    return words[0], words[1], len(others) - len(shown)
+
+
+def _also(roots: Sequence[str]) -> str:
+    """Which folders are on `sys.path` beside the root."""
+    named = [f"`{root}`" for root in roots if root][:12]
+    return f" (so {'are' if len(named) > 1 else 'is'} {', '.join(named)})" if named else ""

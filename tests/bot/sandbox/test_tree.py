@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bot.records import FileChange
-from bot.sandbox.tree import copy_tree, python_path, refused, remove_tree
+from bot.sandbox.tree import copy_tree, python_path, refused, remove_tree, roots_of
 
 
 @pytest.fixture
@@ -74,8 +74,12 @@ def test_attack_17_which_changes_are_refused(
 
 def test_the_import_path_has_src_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "mod.py").write_text("")
     (tmp_path / "lib").write_text("a file")
-    assert python_path(tmp_path, "/r") == "/r:/r/src"
+    (tmp_path / "one" / "src" / "pkg").mkdir(parents=True)
+    (tmp_path / "one" / "setup.py").write_text("")
+    (tmp_path / "one" / "src" / "pkg" / "__init__.py").write_text("")
+    assert python_path(roots_of(tmp_path), "/r") == "/r:/r/src:/r/one/src"
 
 
 def test_what_a_job_made_hard_to_remove_is_removed(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
-from bot.records import Ending, Execution, Fault, Obstacle, SandboxJob
+from bot.recipe.declared import Declared, declared
+from bot.records import Ending, Execution, Fault, Obstacle, SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from bot.solver.stages.survey import Survey, for_models, obstacles, own_packages, survey
@@ -25,19 +26,23 @@ from tests.fakes import FakeSandbox
         ([f"p{i}/__init__.py" for i in range(9)], "", ("p0", "p1", "p2")),
         (["no-name/__init__.py", "examples/x/__init__.py"], "", ()),
         (["a.js"], "", ()),
+        (["pkg/__init__.py", "tasks/__init__.py", "scripts/__init__.py", "hack/a/__init__.py"], "", ("pkg",)),
+        (["tasks/__init__.py", "tasks/a.py"], '[project]\nname = "tasks"', ("tasks",)),
+        (["one.py", "tasks.py", "noxfile.py"], "", ("one",)),
+        (["tasks.py"], '[project]\nname = "tasks"', ("tasks",)),
     ],
 )  # fmt: skip
 def test_which_packages_are_the_repositorys_own(files: list[str], declared: str, expected: tuple[str, ...]) -> None:
-    assert own_packages(files, declared) == expected
+    assert own_packages(files, Declared(text=declared)) == expected
 
 
-async def asked(tmp_path: Path, files: dict[str, str], declared: str = "") -> Survey:
+async def asked(tmp_path: Path, files: dict[str, str]) -> Survey:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
     try:
-        return await survey(sorted(files), declared, sandbox)
+        return await survey(sorted(files), declared(sorted(files), files.get), sandbox)
     finally:
         await sandbox.close()
 
@@ -61,10 +66,10 @@ async def test_a_real_sandbox_is_asked(tmp_path: Path) -> None:
     }
     assert "pytest" in {name for name, _ in found.installed}
     assert "bash" in dict(found.tools)
-    words = for_models(found, "dependencies = ['pytest']")
+    words = for_models(found, Declared(text="dependencies = ['pytest']"))
     assert "`import good` works." in words
     assert "`import json5` fails here: ModuleNotFoundError" in words
-    assert "there are pytest " in words
+    assert "these are installed: pytest " in words
     assert [(o.fault, o.name) for o in obstacles(found)] == [
         (Fault.IMPORT_FAILS, "json5"),
         (Fault.IMPORT_FAILS, "last"),
@@ -76,14 +81,14 @@ async def test_an_installed_copy_is_not_the_repositorys_own(tmp_path: Path) -> N
     assert found.broken[0][1].startswith("elsewhere: ")
     (obstacle,) = obstacles(found)
     assert (obstacle.fault, "elsewhere" in obstacle.detail) == (Fault.INSTALLED_COPY, False)
-    assert "fails here" not in for_models(found, "")
+    assert "fails here" not in for_models(found, Declared())
 
 
 @pytest.mark.parametrize("output", ["", "troop-survey nonsense", 'troop-survey ["import"]\ntroop-survey [1, 2, 3]'])
 async def test_nonsense_is_no_survey(output: str) -> None:
     judge = FakeSandbox(lambda job: Execution(ending=Ending.EXITED, exit_code=1, output=output))
-    assert await survey(["pkg/__init__.py"], "", judge) == Survey()
-    assert for_models(Survey(), "") == ""
+    assert await survey(["pkg/__init__.py"], Declared(), judge) == Survey()
+    assert for_models(Survey(), Declared()) == ""
     assert obstacles(Survey()) == ()
 
 
@@ -91,15 +96,15 @@ async def test_a_sandbox_that_fails_leaves_it_empty() -> None:
     def fail(job: SandboxJob) -> Execution:
         raise SandboxError("gone")
 
-    assert await survey(["pkg/__init__.py"], "", FakeSandbox(fail)) == Survey()
+    assert await survey(["pkg/__init__.py"], Declared(), FakeSandbox(fail)) == Survey()
     judge = FakeSandbox(fail)
-    assert await survey(["README.md"], "", judge) == Survey()
+    assert await survey(["README.md"], Declared(), judge) == Survey()
     assert judge.jobs == []
 
 
 async def test_an_import_without_end_is_said() -> None:
     late = Execution(ending=Ending.TIMED_OUT, output='\ntroop-survey ["version", "3.11.2"]\n')
-    found = await survey(["pkg/__init__.py"], "", FakeSandbox(lambda job: late))
+    found = await survey(["pkg/__init__.py"], Declared(), FakeSandbox(lambda job: late))
     assert found.imports == (("pkg", "the import did not end"),)
 
 
@@ -112,12 +117,70 @@ def test_a_file_that_the_build_writes_is_told_apart_from_what_is_not_installed()
 
 def test_a_missing_interpreter_is_said() -> None:
     found = Survey(tools=(("node", ""), ("npm", "")))
-    assert "Not there: node, npm" in for_models(found, "")
+    assert "Not there: node, npm" in for_models(found, Declared())
     assert obstacles(found) == (Obstacle(fault=Fault.NO_INTERPRETER, name="node"),)
 
 
 def test_many_packages_are_cut_and_declared_ones_come_first() -> None:
     found = Survey(python="3.12.1", installed=(*[(f"a{i:03}", "1") for i in range(90)], ("zlib-ng", "2")))
-    words = for_models(found, "requires zlib-ng>=1")
-    assert "there are zlib-ng 2, a000 1" in words
-    assert "and 51 more" in words
+    words = for_models(found, Declared(text="requires zlib-ng>=1"))
+    assert "these are installed: zlib-ng 2." in words
+    assert "Installed besides: a000 1" in words
+    assert "and 51 more, which the repository does not mention." in words
+
+
+async def test_the_packages_of_a_monorepo_are_imported_and_their_tests_find_them(tmp_path: Path) -> None:
+    files = {
+        "pyproject.toml": '[tool.uv.workspace]\nmembers = ["packages/*"]\n',
+        "packages/a/pyproject.toml": '[project]\nname = "a-pkg"\ndependencies = ["b-pkg", "no-such-thing>=2"]\n',
+        "packages/a/src/a_pkg/__init__.py": "import b_pkg\n",
+        "packages/b/setup.cfg": "[metadata]\nname = b-pkg\n[options]\npackage_dir =\n    = code\n",
+        "packages/b/code/b_pkg/__init__.py": "",
+        "tasks/__init__.py": "import no_such_module\n",
+    }
+    found = await asked(tmp_path, files)
+    assert found.imports == (("a_pkg", ""), ("b_pkg", ""))
+    assert found.missing == ("no-such-thing",)
+    words = for_models(found, declared(sorted(files), files.get))
+    assert "(so are `packages/a/src`, `packages/b/code`)" in words
+    assert "Declared, but not installed: no-such-thing." in words
+    sandbox = await open_sandbox(SandboxSettings(kind="process"), tmp_path, notice=lambda _: None)
+    try:
+        ran = await sandbox.run(SandboxJob(test=Test(path="t.py", text="import a_pkg, b_pkg\n"), timeout=60))
+    finally:
+        await sandbox.close()
+    assert ran.passed, ran.output
+
+
+def test_all_that_the_repository_depends_on_is_named() -> None:
+    own = [(f"z{i:03}", "1") for i in range(60)]
+    installed = (*((f"a{i:03}", "2") for i in range(60)), *own, ("My.Own", "0"), ("Dot_Name", "3"))
+    wanted = Declared(required=(*(name for name, _ in own), "dot-name"), projects=("my-own",))
+    words = for_models(Survey(python="3.12.1", installed=installed), wanted)
+    assert all(f"{name} 1" in words for name, _ in own)
+    assert "Dot_Name 3" in words
+    assert "My.Own" not in words
+    assert "Installed besides: a000 2" in words
+    assert "and 50 more, which the repository does not mention." in words
+
+
+def test_only_the_projects_own_packages_are_obstacles() -> None:
+    broken = (("mine", ""), ("upkeep", "ModuleNotFoundError: No module named 'invoke'"))
+    assert obstacles(Survey(python="3.12.1", imports=broken, named=("mine",))) == ()
+    assert [o.name for o in obstacles(Survey(python="3.12.1", imports=broken))] == ["upkeep"]
+
+
+@pytest.mark.parametrize(
+    ("files", "required"),
+    [
+        ({"pyproject.toml": '[project]\ndependencies = ["a>=1", "B.c[e]~=2", "w; os_name == \'nt\'"]'}, ("a", "B.c")),
+        ({"pyproject.toml": '[project]\nname = "x"\n[dependency-groups]\ntest = ["t"]\ndocs = ["d"]'}, ("t",)),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.9"\na = "^1"'}, ("a",)),
+        ({"setup.cfg": "[metadata]\nname = x\n[options]\ninstall_requires =\n    a\n    b>=2"}, ("a", "b")),
+        ({"requirements.txt": "# all\na==1\n-r more.txt\nb\n"}, ("a", "b")),
+        ({"setup.py": "setup()"}, ()),
+        ({"a.py": ""}, ()),
+    ],
+)  # fmt: skip
+def test_what_manifests_require(files: dict[str, str], required: tuple[str, ...]) -> None:
+    assert declared(sorted(files), files.get).required == required
