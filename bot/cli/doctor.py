@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -24,7 +23,7 @@ _MARKS = {"ok": "ok      ", "optional": "optional", "missing": "MISSING "}
 
 def examine() -> Iterator[Finding]:
     """All findings, in the order in which a newcomer meets them."""
-    for check in (_python, _git, _namespaces):
+    for check in (_python, _namespaces):
         yield check()
     try:
         settings = read_settings()
@@ -65,14 +64,6 @@ def _for_engine(settings: Settings, finding: Finding) -> Finding:
 
 def _python() -> Finding:
     return Finding(name="python", level="ok", detail=".".join(map(str, sys.version_info[:3])))
-
-
-def _git() -> Finding:
-    path = shutil.which("git")
-    if path is None:
-        return Finding(name="git", level="missing", detail="not found", hint="install git, e.g. apt-get install git")
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    return Finding(name="git", level="ok", detail=version)
 
 
 def _torch() -> Finding:
@@ -120,11 +111,7 @@ def _published(settings: Settings) -> Finding:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    """Folders that are written, and secrets that others may read."""
-    folder = settings.work_dir
-    if is_server(settings) and folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        hint = f"give it to user {os.geteuid()}, or set TROOP_WORK_DIR"
-        yield Finding(name="work folder", level="missing", detail=f"{folder} can't be written", hint=hint)
+    """Secrets that others may read."""
     for path in _open_secrets(settings):
         hint = f"`chmod 600 {path}`, or `troop doctor --fix`"
         yield Finding(name="secret file", level="optional", detail=f"others may read {path}", hint=hint)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from bot.errors import SettingsError
 from bot.preflight.finding import Finding
 from bot.preflight.github import github
+from bot.preflight.machine import machine
 from bot.preflight.sandbox import docker
 from bot.preflight.services import database, endpoint, queue
 from bot.settings import Settings, misspelt
@@ -35,10 +36,12 @@ def checks(settings: Settings, *, works: bool) -> dict[str, Check]:
     """What a server is asked. One that does not work has no Docker, and may have no key and no model."""
     found: dict[str, Check] = {
         "settings": variables,
+        "machine": lambda: machine(settings, works=works),
         "database": lambda: database(settings),
         "redis": lambda: queue(settings),
     }
-    has_key = bool(settings.private_key.get_secret_value() or settings.private_key_file)
+    file = settings.private_key_file
+    has_key = bool(settings.private_key.get_secret_value() or (file is not None and file.exists()))
     if works or has_key or settings.token.get_secret_value():
         found["GitHub"] = lambda: github(settings)
     if works:

@@ -76,6 +76,31 @@ async def test_a_server_that_does_not_work_needs_no_docker_and_no_model(github: 
     assert await missing(settings, works=False) == {}
 
 
+@pytest.mark.parametrize("pattern", ["octo", "octo/", "/lib", "https://github.com/octo/lib", "octo/lib/x"])
+async def test_a_list_that_matches_no_repository_refuses_the_start(github: GitHubServer, pattern: str) -> None:
+    settings = ours(github, repositories=("octo-org/*", pattern))
+    for works in (True, False):
+        assert pattern in (await missing(settings, works=works))["repositories"]
+    with pytest.raises(SettingsError, match="TROOP_REPOSITORIES"):
+        start_refused(await examine(settings, works=False))
+
+
+async def test_git_and_the_work_folder(github: GitHubServer, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "file").touch()
+    found = await missing(ours(github, work_dir=elsewhere / "file" / "work"))
+    assert "is not a folder" in found["work folder"]
+    assert "TROOP_WORK_DIR" in found["work folder"]
+    assert "work folder" not in await missing(ours(github, work_dir=elsewhere / "not" / "yet"))
+    monkeypatch.setenv("PATH", str(elsewhere))
+    assert "install git" in (await missing(ours(github)))["git"]
+
+
+async def test_a_web_whose_key_is_with_the_worker_alone_starts(github: GitHubServer, elsewhere: Path) -> None:
+    settings = ours(github, private_key=SecretStr(""), private_key_file=elsewhere / "not-mounted-here.pem")
+    assert await missing(settings, works=False) == {}
+    assert "is not there" in (await missing(settings))["GitHub"]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

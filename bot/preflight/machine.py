@@ -1,0 +1,47 @@
+"""This machine and the settings' own sense: git, the folder of checkouts, a list that names no repository."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from bot.preflight.finding import Finding
+from bot.settings import Settings
+
+
+async def machine(settings: Settings, *, works: bool) -> list[Finding]:
+    """What is wrong, and git."""
+    return await asyncio.to_thread(lambda: [*_look(settings, works)])
+
+
+def _look(settings: Settings, works: bool) -> Iterator[Finding]:
+    if works:
+        yield _git()
+        yield from _work_folder(settings)
+    # Nothing would ever match, and so every delivery be ignored.
+    odd = [pattern for pattern in settings.repositories if pattern.count("/") != 1 or pattern.strip("/") != pattern]
+    if odd:
+        hint = f"patterns are OWNER/NAME, e.g. {odd[0].strip('/').split('/')[0] or 'octo-org'}/*"
+        detail = f"TROOP_REPOSITORIES has what matches no repository: {', '.join(odd)}"
+        yield Finding(name="repositories", level="missing", detail=detail, hint=hint, fatal=True)
+
+
+def _git() -> Finding:
+    path = shutil.which("git")
+    if path is None:
+        return Finding(name="git", level="missing", detail="not found", hint="install git, e.g. apt-get install git")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Finding(name="git", level="ok", detail=version)
+
+
+def _work_folder(settings: Settings) -> Iterator[Finding]:
+    """Where it is not there yet, the nearest folder above it counts."""
+    folder = os.path.abspath(settings.work_dir)
+    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    hint = f"give it to user {os.geteuid()}, or set TROOP_WORK_DIR"
+    if not os.path.isdir(folder):
+        yield Finding(name="work folder", level="missing", detail=f"{folder} is not a folder", hint=hint)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding(name="work folder", level="missing", detail=f"{folder} can't be written", hint=hint)
