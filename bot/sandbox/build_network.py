@@ -160,7 +160,10 @@ class BuildNetwork:
         self.mode = f"container:{self._holder}"
 
     def _guard(self, image_id: str, settings: SandboxSettings, labels: dict[str, str]) -> None:
-        found = self._client.inspect_container(self._holder)["NetworkSettings"]
+        holder = self._client.inspect_container(self._holder)
+        if not holder["State"]["Running"]:
+            raise SandboxUnavailable("the image can't run jobs: it needs sh, cp, rm, tar, sleep and timeout")
+        found = holder["NetworkSettings"]
         gateway, address, length = found["Gateway"], found["IPAddress"], found["IPPrefixLen"]
         if not gateway:
             raise SandboxUnavailable("the Docker network `bridge` has no gateway, so builds have no network")

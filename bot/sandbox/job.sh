@@ -36,7 +36,7 @@ for list in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg; do
 done
 cleaned || end dirty "files of the last job that can't be removed"
 mkdir -p /repo/tree /repo/test /repo/tmp || end broken "/repo can't be written"
-cp -a /opt/troop/base/. /repo/tree/ || end broken "the tree does not fit into /repo"
+cp -a /opt/troop/base/. /repo/tree/ 2>/dev/null || end broken "the tree does not fit into /repo"
 while [ "$removals" -gt 0 ]; do
     IFS= read -r path
     rm -f -- "/repo/tree/$path"
@@ -46,7 +46,8 @@ done
 tar -x -m -f - -C /repo || end broken "the changes can't be unpacked"
 # What the build left in its home: caches of modules, programs. Links, so that a job may add to it.
 if [ -d /opt/troop/home ]; then
-    cp -Rs /opt/troop/home/. /tmp/ 2>/dev/null
+    # Not `home/.`: /tmp itself is another's.
+    cp -Rs /opt/troop/home/* /opt/troop/home/.[!.]* /tmp/ 2>/dev/null
     [ -d /opt/troop/home/.gradle ] && rm -rf /tmp/.gradle && cp -R /opt/troop/home/.gradle /tmp/ # it locks its files
     for folder in .local/bin .cargo/bin go/bin; do
         [ -d "/opt/troop/home/$folder" ] && PATH=/opt/troop/home/$folder:$PATH
