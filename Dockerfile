@@ -22,11 +22,11 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/troop/bin:$PATH
 RUN command -v git >/dev/null || (apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*)
 # Not root: the worker reaches Docker through its socket's group, which compose adds. A volume takes these owners over.
 RUN useradd --create-home --uid 10000 troop \
-    && mkdir -p /data /cache /secrets && chown troop /data /cache /secrets && chmod 700 /secrets
+    && mkdir -p /data/tmp /cache /secrets && chown -R troop /data /cache /secrets && chmod 700 /secrets
 USER troop
 WORKDIR /data
 ENV TROOP_WORK_DIR=/data/work TROOP_SECRETS_DIR=/secrets XDG_CACHE_HOME=/cache \
-    TROOP_MODEL_CACHE=/cache/models HF_HOME=/cache/huggingface
+    TROOP_MODEL_CACHE=/cache/models HF_HOME=/cache/huggingface TRITON_CACHE_DIR=/cache/triton
 ENTRYPOINT ["troop"]
 
 # -- bot

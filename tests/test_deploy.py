@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bot.worker.process import ALIVE
 from deploy import lock
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +74,11 @@ def test_ours_are_hardened(name: str) -> None:
     assert service["pids_limit"]
     assert "user" not in service  # the image's own is not root
     assert ("healthcheck" in service) or "HEALTHCHECK" in STAGES[service["build"]["target"]][1]
+
+
+def test_the_worker_s_health_is_the_file_that_it_touches() -> None:
+    assert f"find {ALIVE} -mmin -1" in SERVICES["worker"]["healthcheck"]["test"][1]
+    assert SERVICES["worker"]["environment"]["TMPDIR"].startswith("/data/")  # /tmp is memory
 
 
 def test_what_is_optional_is_behind_a_profile() -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def build_worker(
 SETUP_SECONDS = 2.0  # between two looks whether `/setup` has made an App, or the model endpoint answers
 ENDPOINT_SECONDS = 900.0  # that jobs wait for the model endpoint at start: an engine loads its model meanwhile
 BEAT_SECONDS = 10.0
-ALIVE = Path(tempfile.gettempdir()) / "troop-worker-alive"  # touched while the event loop runs; compose looks at it
+ALIVE = Path("/tmp/troop-worker-alive")  # noqa: S108 - touched while the event loop runs; compose looks at it
 
 
 async def run_worker(settings: Settings, again: Callable[[], Settings] | None = None) -> None:
@@ -126,7 +125,7 @@ async def _beating() -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
             with contextlib.suppress(OSError):
-                ALIVE.touch()
+                await asyncio.to_thread(ALIVE.touch)
             await asyncio.sleep(BEAT_SECONDS)
 
     beating = asyncio.create_task(beat(), name="beat")
