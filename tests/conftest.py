@@ -36,6 +36,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _guarded_connect)
     for name in [name for name in os.environ if name.startswith("TROOP_")]:
         monkeypatch.delenv(name)  # the operator's settings are no part of a test
+    monkeypatch.setenv("TROOP_SOLVER_EXAMINE", "false")  # tests of the examination turn it on, others count their calls
 
 
 @pytest.hookimpl(trylast=True)

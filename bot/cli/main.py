@@ -35,11 +35,18 @@ def cli(verbose: bool) -> None:
 @cli.command()
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fix", is_flag=True, help="First mend what is safe: pull the sandbox's image, close secrets' files.")
-def doctor(path: Path | None, fix: bool) -> None:
+@click.option("--model", help="Instead, examine this model: in which formats it edits, whether it corrects itself. "
+              "One that TROOP_MAIN_BASE_URL serves, or for Troop's own engine a published one or a path.")  # fmt: skip
+@click.option("--again", is_flag=True, help="With --model: examine it anew, even if the result is kept.")
+def doctor(path: Path | None, fix: bool, model: str | None, again: bool) -> None:
     """Check what this machine has and lacks, and how to get it. Exit 0 if the main job can run.
 
     With the PATH of a checkout: also how the image for its tests would be built.
     """
+    if model is not None:
+        from bot.cli.examine import examine_model
+
+        raise SystemExit(_run(lambda: examine_model(model, again=again, print_line=click.echo)))
     from bot.cli.doctor import describe_build, report
 
     code = report(click.echo, with_fix=fix)

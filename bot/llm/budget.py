@@ -13,6 +13,7 @@ from bot.llm.journaled import ModelLayer
 from bot.records import FinishReason, ModelCall, Reply, Usage
 
 _STAGES = {  # by the first part of a call's key
+    "examination": RunState.CONTEXT,
     "listing": RunState.CONTEXT,
     "relevance": RunState.CONTEXT,
     "ranking": RunState.CONTEXT,

@@ -38,12 +38,25 @@ class Sampling(Record):
 class Conversation:
     """The conversation of one machine with a model. Its calls are named `KEY/1`, `KEY/2`, ..."""
 
-    def __init__(self, model: Model, key: str, messages: Sequence[Message], sampling: Sampling) -> None:
-        """`messages` are the opening, which every call begins with."""
+    def __init__(
+        self,
+        model: Model,
+        key: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        others: Sequence[tuple[str, Sequence[Message]]] = (),
+        tag: str = "edit",
+    ) -> None:
+        """`messages` are the opening, which every call begins with, and `tag` is that in which it asks for edits.
+
+        `others` are openings of the same length that ask for the same in other tags.
+        """
         self._model = model
         self._key = key
         self._messages = list(messages)
         self._opening = self._kept = len(self._messages)
+        self._others = list(others)
+        self.tag = tag  # in which edits are asked for
         self._sampling = sampling
         self._limit = sampling.max_tokens
         self._temperature = sampling.temperature
@@ -79,6 +92,12 @@ class Conversation:
         """Forget all turns after what is kept. The next reply is sampled anew, with another seed and hotter."""
         del self._messages[self._kept :]
         self._temperature = max(self._temperature, min(_HOTTEST, self._temperature + _HOTTER))
+
+    def reword(self) -> None:
+        """Ask from now on as the next of the other openings does, if there is one."""
+        if self._others:
+            self.tag, opening = self._others.pop(0)
+            self._messages[: self._opening] = opening
 
     async def ask(self) -> Reply:
         """The model's reply, added to the conversation unless it failed. Raises `EndpointError`.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bot.errors import ModelMissing
+from bot.llm.ability import Ability, Share
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,23 @@ HUMANEVAL = PublishedFile(
     ),
 )
 CATALOGUE = (SMOLLM2, QWEN, HUMANEVAL)
+
+
+# The models here that were measured, by the beginning of the names that engines give their files. Qwen2.5-Coder-1.5B:
+# 16 samples of each of seven planted one-line bugs of toolz, the faulty function shown, temperature 0.7.
+_ABILITIES = {
+    "qwen2.5-coder-1.5b": Ability(
+        edits={"define": Share(right=22, of=112), "search_replace": Share(right=3, of=112)},
+        corrections=Share(right=0, of=7),  # trajectories that came to an edit in dialogue
+        source="published",
+    ),
+}
+
+
+def known_ability(model: str) -> Ability | None:
+    """What a model that was measured is able to, by the name that its endpoint gives it; None for others."""
+    name = model.lower().replace("\\", "/").rpartition("/")[2].replace("_", "-")
+    return next((ability for known, ability in _ABILITIES.items() if name.startswith(known)), None)
 
 
 def published(name: str) -> PublishedFile:

@@ -95,13 +95,16 @@ def parse_test_turn(reply: Reply, *, written: bool = True) -> Turn | Problem:
     )
 
 
-def parse_edit_turn(reply: Reply, *, applied: bool = True) -> Turn | Problem:
-    """For the edit machine: edits, a new test, both, or done. `applied`: whether there is an edit that applies."""
+def parse_edit_turn(reply: Reply, *, applied: bool = True, tag: str = "edit") -> Turn | Problem:
+    """For the edit machine: edits, a new test, both, or done. `applied`: whether there is an edit that applies.
+
+    `tag`: in which edits are asked for.
+    """
+    asked = "<edit>, <create> or <delete>" if tag == "edit" else f"<{tag}>"
     return _turn(
         reply,
         wants=("edit", "test", *FINE),
-        missing="no <edit> found\n"
-        f"Write <edit>, <create> or <delete>{', or <test>, or <done/>' if applied else ', or <test>'}.",
+        missing=f"no <{tag}> found\nWrite {asked}{', or <test>, or <done/>' if applied else ', or <test>'}.",
     )
 
 

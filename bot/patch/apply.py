@@ -77,12 +77,8 @@ def apply(
                     after = _replaced(path, body, _without_drafts(mine))
                     after = mark + _rewritten(path, after, wholes.get(path, []))
             elif isinstance(edit, Create | Rewrite):
-                before, after = _read(read, path), _ended(edit.text)
-                if before is not None and (missed := left_out(path, _marked(before)[1], edit.text)):
-                    raise Wrong(f"the new text of {path} {missed}")
-                if before is not None and "\r\n" in before:
-                    after = after.replace("\r\n", "\n").replace("\n", "\r\n")
-                after = _marked(after if before is None else before)[0] + _marked(after)[1]
+                before = _read(read, path)
+                after = _anew(path, before, edit.text)
             else:
                 before = _read(read, path)
                 if before is None:
@@ -234,6 +230,18 @@ def _rewritten(path: str, text: str, wholes: Sequence[Redefine]) -> str:
             first, _, more = str(error).partition("\n")
             raise Wrong(f"{first} in {path}\n{more}") from None
     return _with_line_ends(text, original.split("\n"), new.split("\n")) if new != original else text
+
+
+def _anew(path: str, before: str | None, text: str) -> str:
+    """The whole new text of a file, with the old one's byte order mark and line endings. Raises `Wrong`."""
+    after = _ended(text)
+    if before is None:
+        return after
+    if missed := left_out(path, _marked(before)[1], text):
+        raise Wrong(f"the new text of {path} {missed}")
+    if "\r\n" in before:
+        after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+    return _marked(before)[0] + _marked(after)[1]
 
 
 def _with_line_ends(text: str, original: list[str], lines: list[str]) -> str:

@@ -114,6 +114,12 @@ class SolverSettings(BaseModel):
     """Model calls of one edit machine."""
     look_calls: int = Field(8, ge=0)
     """Replies of one machine whose shell commands are run, besides its calls; 0: none."""
+    edit_format: Literal["auto", "search_replace", "define", "file", "diff"] = "auto"
+    """How edits are asked for; auto: as the examination finds; all are understood."""
+    attempts: Literal["auto", "correct", "draw anew"] = "auto"
+    """Whether the model corrects an attempt that failed or another is drawn; auto: as the examination finds."""
+    examine: bool = True
+    """Whether a model is examined at first contact, in some fifty short calls; its result is kept."""
     temperature: float = Field(0.5, ge=0, le=2)
     """Of the test and edit machines."""
     output_tokens: int = Field(16_384, gt=0)

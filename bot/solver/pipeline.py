@@ -19,7 +19,9 @@ from bot.contracts import Journal, Model, Progress
 from bot.errors import CheckoutError, EndpointError
 from bot.journal import PrefixedJournal, once
 from bot.lifecycle import RunState
+from bot.llm.ability import Ability
 from bot.llm.budget import Budget, CappedModel, MeteredModel
+from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
@@ -30,7 +32,7 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
 from bot.solver.editing import editing
 from bot.solver.models import Models
-from bot.solver.profile import resolve
+from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.project import declared_by, own_test_commands
 from bot.solver.stages.choosing import Question
 from bot.solver.stages.context import build_context
@@ -53,6 +55,13 @@ class ReadContext(Record):
     context: Context
     usage: Usage
     by_stage: dict[str, Usage] = Field(default_factory=dict)  # empty in entries of earlier versions
+
+
+class Examined(Record):
+    """What the main model is able to, and what it cost to find out."""
+
+    ability: Ability | None
+    by_stage: dict[str, Usage]
 
 
 class Started(Record):
@@ -101,15 +110,18 @@ class _Run:
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
-        resolved = resolve(bench.settings, bench.models.main)
-        self._solver = resolved.model_copy(update={"test_commands": self._commands})
+        self._solver = self._resolved(None)
         self._declared = declared_by(bench.checkout)
 
     def _paid(self, model: Model) -> Model:
         return MeteredModel(JournaledModel(CappedModel(model, self._budget), self._journal), self._budget)
 
+    def _resolved(self, ability: Ability | None) -> ResolvedSolver:
+        resolved = resolve(self._bench.settings, self._bench.models.main, ability)
+        return resolved.model_copy(update={"test_commands": self._commands})
+
     async def report(self, external: Sequence[Patch]) -> Report:
-        checkout, settings = self._bench.checkout, self._solver.settings
+        checkout = self._bench.checkout
         if not checkout.files:
             raise CheckoutError("the checkout holds no file: there is nothing to solve an issue in")
         await self._advance(RunState.CONTEXT)
@@ -117,6 +129,8 @@ class _Run:
         found = obstacles(there)
         for obstacle in found:
             self._bench.notice(words_of(obstacle))
+        self._solver = self._resolved(await self._examined())
+        settings = self._solver.settings
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
         async with begun(on_base(self._commands, self._sandbox, settings)) as base:
@@ -157,6 +171,21 @@ class _Run:
         self._journal = PrefixedJournal(self._journal, f"environment/{found.digest}/")
         self._sandbox = JournaledSandbox(self._bench.sandbox, self._journal)
         return found
+
+    async def _examined(self) -> Ability | None:
+        """What the main model is able to, the same for the whole run; None where nobody asks or knows."""
+        bench, limit = self._bench, self._bench.settings.token_budget
+        examiner = bench.examiner
+        if examiner is None or not self._solver.is_examined or 0 < limit < LEAST_BUDGET:
+            return None
+
+        async def make() -> Examined:
+            found = await examiner.ability(self._models.main, bench.endpoint)
+            return Examined(ability=found, by_stage=self._budget.by_stage)
+
+        kept = await once(self._journal, "ability", Examined, make)
+        self._budget.by_stage = dict(kept.by_stage)
+        return kept.ability
 
     async def _read(self, key: str, there: Survey) -> Context:
         """The context stored under the key, or chosen now."""

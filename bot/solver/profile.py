@@ -1,6 +1,7 @@
 """The prompts, the numbers and the behaviour that suit a model: decided once for each run."""
 
 from bot.contracts import Model
+from bot.llm.ability import Ability, EditFormat
 from bot.llm.prompts import Profile
 from bot.records import Record
 from bot.settings import SolverSettings
@@ -57,6 +58,8 @@ class ResolvedSolver(Record):
     settings: SolverSettings
     test_commands: tuple[tuple[str, ...], ...] = ()  # that may run the repository's own tests, the likeliest first
     small: bool = False  # the model takes instructions, but is of the size that runs on a CPU
+    formats: tuple[EditFormat, ...] = ("search_replace",)  # in which edits are asked for, the best first
+    draws_anew: bool = False  # whether failed attempts are sampled again, as far as the model's ability says
 
     @property
     def _compact(self) -> bool:
@@ -104,7 +107,7 @@ class ResolvedSolver(Record):
         A small model mostly repeats what it reads, its mistakes too: independent samples find more. They cost less,
         too: all of them share one prompt.
         """
-        return self._compact or self.small
+        return self._compact or self.draws_anew
 
     @property
     def shows_tests(self) -> bool:
@@ -122,9 +125,15 @@ class ResolvedSolver(Record):
         return 0 if self.resamples else self.settings.look_calls
 
     @property
-    def rewrites(self) -> bool:
-        """Whether edits are asked for as whole functions: a small model copies the lines around a change badly."""
-        return self.small
+    def is_examined(self) -> bool:
+        """Whether an examination can change anything; the bundled model's ability is known."""
+        decided = self.settings.edit_format != "auto" and self.settings.attempts != "auto"
+        return not self._compact and self.settings.examine and not decided
+
+    @property
+    def shows_definitions(self) -> bool:
+        """Whether of each file the definitions that matter are shown, to a model that writes whole ones anew."""
+        return self.small and self.formats[0] == "define"
 
     @property
     def begins_replies(self) -> bool:
@@ -200,10 +209,11 @@ class ResolvedSolver(Record):
         return max(0, min(self.settings.context_tokens, window - self.reply_tokens(window) - window // 4 - taken))
 
 
-def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
+def resolve(settings: SolverSettings, model: Model, ability: Ability | None = None) -> ResolvedSolver:
     """The profile that was asked for, else compact for the bundled model or a window under 8,192 tokens. Pure.
 
     What the operator set (`model_fields_set`) is kept: the compact profile and a model on a CPU replace defaults only.
+    `ability`: what an examination found; without it, a model on a CPU writes definitions, others SEARCH/REPLACE blocks.
     """
     profile: Profile
     if settings.profile == "auto":
@@ -214,5 +224,21 @@ def resolve(settings: SolverSettings, model: Model) -> ResolvedSolver:
     listed = LISTED if settings.context == "listed" else {}
     numbers = COMPACT if profile == "compact" else ON_CPU if model.on_cpu else listed
     chosen = {name: value for name, value in numbers.items() if name not in settings.model_fields_set}
-    settings = settings.model_copy(update=chosen)
-    return ResolvedSolver(profile=profile, settings=settings, small=profile == "full" and model.on_cpu)
+    if profile == "compact":
+        return ResolvedSolver(profile=profile, settings=settings.model_copy(update=chosen))
+    if ability is not None and ability.context_tokens and "context_tokens" not in settings.model_fields_set:
+        usual = int(chosen.get("context_tokens", settings.context_tokens))
+        chosen["context_tokens"] = min(usual, ability.context_tokens)
+    small = model.on_cpu
+    usual_formats: tuple[EditFormat, ...] = ("define", "search_replace") if small else ("search_replace", "define")
+    formats = ability.formats if ability is not None and ability.formats else usual_formats
+    if settings.edit_format != "auto":
+        formats = (settings.edit_format, *(one for one in formats if one != settings.edit_format))
+    corrects = ability.corrects if ability is not None and ability.corrects is not None else not small
+    return ResolvedSolver(
+        profile=profile,
+        settings=settings.model_copy(update=chosen),
+        small=small,
+        formats=formats,
+        draws_anew=not corrects if settings.attempts == "auto" else settings.attempts == "draw anew",
+    )

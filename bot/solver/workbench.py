@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.contracts import Sandbox
+from bot.llm.ability import abilities_folder
+from bot.llm.examination import Examiner
 from bot.recipe import Recipe
 from bot.records import Checkout
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
+from bot.sanitize import redact
 from bot.settings import Settings, SolverSettings
 from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, read_config
@@ -45,6 +48,8 @@ class Workbench:
     recipe: Recipe = field(default_factory=Recipe)
     notes: tuple[str, ...] = ()  # for the report: what of the config is ignored, what the checkout leaves out
     notice: Notice = unheard  # gets at once what the operator should know
+    examiner: Examiner | None = None  # knows what the main model is able to; None: nobody asks
+    endpoint: str = ""  # of the main model, as results are kept by; "" for Troop's own engine
 
 
 @asynccontextmanager
@@ -86,6 +91,8 @@ async def open_workbench(
                 recipe=recipe,
                 notes=(*notes, *recipe.notes, *checkout.left_out),
                 notice=audience.notice,
+                examiner=Examiner(abilities_folder()) if settings.solver.examine else None,
+                endpoint=redact(settings.main.base_url, ()),
             )
         finally:
             await sandbox.close()

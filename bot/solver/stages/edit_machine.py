@@ -191,7 +191,7 @@ class EditMachine:
         return self._patch.changes if self._patch else ()
 
     def _read(self, reply: Reply) -> Event:
-        turn = parse_edit_turn(reply, applied=self._patch is not None)
+        turn = parse_edit_turn(reply, applied=self._patch is not None, tag=self._conversation.tag)
         if isinstance(turn, Problem):
             return self._unusable(turn)
         self._understood = True
@@ -206,7 +206,7 @@ class EditMachine:
             self._dropped = ", ".join(path for path in earlier if path not in applied.patch.paths)
             self._patch, self._applied = applied.patch, applied
         if self._solver.resamples:  # the test stays as it was approved
-            return Event.CHANGE if turn.edits else self._unusable(Problem(text="no <edit> found"))
+            return Event.CHANGE if turn.edits else self._unusable(Problem(text=f"no <{self._conversation.tag}> found"))
         if turn.test is not None:
             self._test = turn.test
         if turn.edits or turn.test:
@@ -215,8 +215,8 @@ class EditMachine:
             self._refusals += 1
             event = self._unusable(
                 Problem(
-                    text="no <edit> found\nThere is no edit that applies yet: write one. If you are sure that nothing "
-                    "is to be changed, reply <done/> again."
+                    text=f"no <{self._conversation.tag}> found\nThere is no edit that applies yet: write one. If you "
+                    "are sure that nothing is to be changed, reply <done/> again."
                 )
             )
             return Event.NO_CALLS if self._refusals > 1 else event  # said twice: that is the decision
@@ -248,6 +248,7 @@ class EditMachine:
         said = {"left_out": "", "onto": False, "dropped": self._dropped, "compared": compared}
         if self._applied is not None:
             said |= {"left_out": self._applied.left_out, "onto": self._applied.onto}
+        said |= {"tag": self._conversation.tag}
         self._applied, self._dropped = None, ""  # said once
         looked = await self._looking.beside(self._changes, self._test)
         self._conversation.say(looked + render(self._solver.profile, "edit_result", executions=shown, **said))

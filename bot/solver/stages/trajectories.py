@@ -11,6 +11,7 @@ from pathlib import Path
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
+from bot.llm.ability import TAGS, EditFormat
 from bot.llm.conversation import Conversation, Sampling, fitted_issue, opening
 from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.reader import Unreadable, checkout_reader
@@ -27,6 +28,7 @@ from bot.solver.stages.test_machine import TestMachine
 
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
 _LEFT_OUT = 20  # relevant files that are not shown, but named
+_SHORT, _LIKELIEST = 250, 3  # lines of a file that is written anew as a whole, and how many of them are looked at
 
 
 async def sample_trajectories(
@@ -160,9 +162,16 @@ class _Sampler:
         shared = {"issue": self._issue, "files": self._context.files, "environment": self._context.environment}
         shared |= {"left_out": self._context.left_out[:_LEFT_OUT] if self._solver.looks else ()}
         shared |= {"tests": self._context.tests, "customs": self._context.customs}
-        hints = {"example": self._example, "rewrites": self._solver.rewrites} if self._solver.gives_hints else {}
+        hints = {"example": self._example} if self._solver.gives_hints else {}
         looks = {"looks": self._solver.looks, "most": looking.AT_ONCE, "seconds": f"{looking.SECONDS:.0f}"}
-        messages = opening(self._solver.profile, template, **shared, **hints, **looks, **values)
+        formats = self._formats() if template == "edit" and self._solver.gives_hints else self._solver.formats[:1]
+        (tag, messages), *others = (
+            (
+                TAGS[form],
+                opening(self._solver.profile, template, edit_format=form, **shared, **hints, **looks, **values),
+            )
+            for form in formats
+        )
         sampling = Sampling(
             seed=settings.seed,
             max_tokens=self._solver.reply_tokens(self._model.context_window),
@@ -170,7 +179,13 @@ class _Sampler:
             grows=self._solver.replies_grow,
             grammar=self._grammars[template],
         )
-        return Conversation(self._model, key, messages, sampling)
+        return Conversation(self._model, key, messages, sampling, others, tag)
+
+    def _formats(self) -> tuple[EditFormat, ...]:
+        """The formats of an edit, the best first; whole files only where those that are shown are short."""
+        short = all(not file.excerpt and file.text.count("\n") < _SHORT for file in self._context.files[:_LIKELIEST])
+        formats = tuple(form for form in self._solver.formats if form != "file" or short)
+        return formats or ("search_replace",)
 
 
 def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:

@@ -63,6 +63,7 @@ def test_ctrl_c_is_said_once(code: str) -> None:
 
 
 def test_config_prints_what_is_read_and_where_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TROOP_SOLVER_EXAMINE")  # which all tests set
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("TROOP_PORT=81\nTROOP_TOKEN=a-secret-of-somebody\n")
     done = CliRunner().invoke(cli, ["config"])

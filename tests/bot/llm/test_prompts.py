@@ -69,11 +69,17 @@ VALUES: dict[str, dict[str, object]] = {
         "others": [{"label": "candidate 3", "status": "exit 1"}],
     },
     "unparsed": {"problem": "no <edit> found"},
+    "edit_format": {"edit_format": "define"},
+    "examine": {"files": FILES, "instruction": "Do it.", "edit_format": "diff"},
+    "examine_test": {"title": "a fault", "file": FILES[0]},
 }
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 FULL_ALONE = {
     "deliberation",
     "deliberation_result",
+    "edit_format",
+    "examine",
+    "examine_test",
     "listing",
     "looking",
     "looks",
@@ -116,13 +122,13 @@ def test_full_examples_are_of_the_repository() -> None:
     example = likely(issue, files)
     test = render("full", "test", issue=issue, files=files, example=example)
     assert "from pkg.parts import whole\n" in test
-    edit = render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=True)
-    assert '<edit path="src/pkg/parts.py">\ndef whole(x):\n' in edit
+    edit = render("full", "edit", issue=issue, files=files, test=None, example=example, edit_format="define")
+    assert '<define path="src/pkg/parts.py" name="whole">\ndef whole(x):\n' in edit
     assert "SEARCH" not in edit
     assert "pkg/new.py" not in edit, "a small model copies it"
-    without = render("full", "edit", issue=issue, files=[], test=None, example=None, rewrites=True)
-    assert '<edit path="path/of/the/file">' in without
-    assert "SEARCH" in render("full", "edit", issue=issue, files=files, test=None, example=example, rewrites=False)
+    without = render("full", "edit", issue=issue, files=[], test=None, example=None, edit_format="define")
+    assert '<define path="path/of/the/file" name="name_of_the_function">' in without
+    assert "SEARCH" in render("full", "edit", issue=issue, files=files, test=None, example=example)
 
 
 def test_full_asks_for_all_failures_before_the_assertion() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,20 @@ import pytest
 from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
+from bot.llm.examination import Examiner
 from bot.records import (
     Abstention,
     Checkout,
     Execution,
     Fault,
+    FinishReason,
     Issue,
+    Message,
     NoWinner,
     Obstacle,
     Outcome,
     Repeated,
+    Reply,
     Report,
     SandboxJob,
 )
@@ -199,7 +204,7 @@ async def test_why_no_trajectory_has_an_edit_is_told(checkout: Checkout) -> None
     )
     report = await run(checkout, MemoryJournal(), ScriptedModel(refusing))
     assert report.verdict.outcome is Outcome.ABSTAINED
-    found = Repeated(text="no reply could be used: no <edit> found", times=2, of=2)
+    found = Repeated(text="no reply could be used: no <define> found", times=2, of=2)
     assert report.verdict.abstention == Abstention(cause=NoWinner.NO_CANDIDATE, setback=found)
 
 
@@ -260,3 +265,45 @@ def test_a_byte_order_mark_costs_no_config(checkout: Checkout, encoding: str) ->
     assert (config.test_command, notes) == (("env", "A=é", "check"), ())
     found = own_test_commands(checkout.model_copy(update={"files": files}), RepoConfig())
     assert found == (("npm", "test", "--silent"),)
+
+
+async def test_a_model_is_examined_once_and_a_resumed_run_stays_the_same(checkout: Checkout, tmp_path: Path) -> None:
+    kept = tmp_path / "abilities"
+
+    def able_to_define(key: str, messages: Sequence[Message]) -> str | Reply:
+        if key == "examination/edit/define/0":
+            body = "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
+            body += "    return result"
+            return f'<define path="shop/stock.py" name="total">\n{body}\n</define>'
+        return "I can't." if key.startswith("examination/") else GOOD(key, messages)
+
+    model, journal = ScriptedModel(able_to_define), MemoryJournal()
+    bench = replace(workbench(checkout, model), examiner=Examiner(kept), endpoint="http://x")
+    first = await solve(ISSUE, bench, journal, FakeProgress(), advance)
+    assert first.verdict.outcome is Outcome.SOLVED
+    assert sum(key.startswith("examination/") for key in model.keys) > 30
+    assert first.usage.calls == len(model.calls), "its cost is counted"
+    edit = next(call for call in model.calls if call.key == "trajectory/0/edit/1")
+    assert "<define" in edit.messages[-1].content
+    del journal.entries["report"]
+    for path in kept.iterdir():
+        path.unlink()
+    before = len(model.calls)
+    again = await solve(ISSUE, bench, journal, FakeProgress(), advance)
+    assert len(model.calls) == before, "a resumed run asks nothing anew"
+    assert (again.usage, again.verdict) == (first.usage, first.verdict)
+    await solve(ISSUE, replace(bench, examiner=Examiner(kept)), MemoryJournal(), FakeProgress(), advance)
+    examined = sum(key.startswith("examination/") for key in model.keys)
+    await solve(ISSUE, replace(bench, examiner=Examiner(kept)), MemoryJournal(), FakeProgress(), advance)
+    assert sum(key.startswith("examination/") for key in model.keys) == examined, "another run finds the result"
+
+
+async def test_an_examination_that_gets_no_answers_fails_no_run(checkout: Checkout, tmp_path: Path) -> None:
+    def silent(key: str, messages: Sequence[Message]) -> str | Reply:
+        if key.startswith("examination/"):
+            return Reply(text="HTTP 500", finish_reason=FinishReason.ERROR)
+        return GOOD(key, messages)
+
+    bench = replace(workbench(checkout, ScriptedModel(silent)), examiner=Examiner(tmp_path / "abilities"))
+    report = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
+    assert report.verdict.outcome is Outcome.SOLVED

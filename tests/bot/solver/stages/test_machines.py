@@ -105,7 +105,9 @@ async def test_an_edit_that_is_repeated_word_for_word_is_sampled_again(root: Pat
     assert t.end is TrajectoryEnd.DONE
     calls = {call.key: call for call in model.calls}
     assert len(calls["trajectory/0/edit/2"].messages) > len(calls["trajectory/0/edit/1"].messages)
-    assert calls["trajectory/0/edit/3"].messages == calls["trajectory/0/edit/1"].messages
+    assert len(calls["trajectory/0/edit/3"].messages) == len(calls["trajectory/0/edit/1"].messages)
+    assert "<<<<<<< SEARCH" in calls["trajectory/0/edit/1"].messages[-1].content
+    assert "<define" in calls["trajectory/0/edit/3"].messages[-1].content, "another form may be within its reach"
     assert calls["trajectory/0/edit/3"].temperature > calls["trajectory/0/edit/2"].temperature
 
 
@@ -120,7 +122,8 @@ async def test_two_mistakes_of_one_kind_begin_the_conversation_anew(root: Path) 
     calls = {call.key: call for call in model.calls}
     for step, number in (("test", 5), ("edit", 4)):
         opened, again = calls[f"trajectory/0/{step}/1"], calls[f"trajectory/0/{step}/{number}"]
-        assert again.messages == opened.messages
+        assert len(again.messages) == len(opened.messages)
+        assert (again.messages == opened.messages) is (step == "test"), "an edit is asked for in another form"
         assert again.seed != opened.seed
         assert again.temperature > opened.temperature
 
@@ -139,7 +142,7 @@ async def test_a_small_model_is_sampled_again_and_writes_functions_whole(root: P
     assert t.patch.changes[0].text == MOD.replace("-", "+")
     first, second = (call.messages for call in model.calls if "/edit/" in call.key)
     assert first == second, "all samples share one prompt"
-    assert '<edit path="mod.py">\ndef add(a, b):\n' in first[-1].content
+    assert '<define path="mod.py" name="add">\ndef add(a, b):\n' in first[-1].content
     assert "from mod import add\n" in asked(model, "trajectory/0/test/1")
 
 
