@@ -103,6 +103,7 @@ class Builder:
         self._deadline = 0.0
         self._stopped = False
         self.notes: list[str] = []
+        self.layers_built = 0
 
     def stop(self) -> None:
         """Begin no other layer. The containers are destroyed by their label."""
@@ -132,6 +133,7 @@ class Builder:
                 started = time.monotonic()
                 network = network or BuildNetwork(self._client, base_id, self._settings, self._labels)
                 image_id = self._layer(layer, name, image_id, image, network)
+                self.layers_built += 1
                 log.info("%s: built %s in %.1f s", self._repository, layer.name, time.monotonic() - started)
         finally:
             if network is not None:

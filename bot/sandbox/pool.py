@@ -93,7 +93,8 @@ class DockerSandbox:
             self._roots = await self._in_thread(tree.roots_of, self._base)
             image, image_id = await self._built(plan)
             self._image = await self._in_thread(images.tree_image, client, image_id, self._base)
-            await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
+            if self._builder is not None and self._builder.layers_built:
+                await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))
             client.timeout = docker_engine.SERVING
             await self._probe(image)
         except docker_engine.TROUBLE as error:

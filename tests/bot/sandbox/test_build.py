@@ -221,6 +221,33 @@ async def test_a_build_that_fails_is_the_repositorys_with_the_end_of_its_log(
     assert not client.containers(all=True, filters={"label": "troop=build"})
 
 
+async def test_an_allowed_image_that_has_the_toolchain_by_its_name_is_taken(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    client.tag(sandbox_image, "golang", "troop-test")
+    told: list[str] = []
+    plan = Plan(Recipe(layers=(Layer(name="go", source="go.mod", commands=("true",), programs=("go",)),)), repository,
+                told.append)  # fmt: skip
+    allowed = settings(sandbox_image, images_allowed=("rust:1", "golang:troop-test"))
+    try:
+        with pytest.raises(BuildFailed, match="the image golang:troop-test has no `go`"):  # it is the same in truth
+            await DockerSandbox.open(allowed, make_tree(tmp_path / "tree"), plan=plan)
+    finally:
+        client.remove_image("golang:troop-test")
+    assert told[1] == f"the image {sandbox_image} has no `go`: taking golang:troop-test"
+
+
+@pytest.mark.parametrize(("network", "defaults"), [("none", 0), ("open", 1)])
+async def test_the_operator_may_open_or_cut_the_network_of_builds(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, network: str, defaults: int
+) -> None:
+    line = "cat /proc/net/route > built.txt"
+    said = await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(line), repository, build_network=network)
+    rows = [line.split() for line in said.splitlines()[1:]]
+    assert sum(row[1] == "00000000" for row in rows) == defaults
+    assert not any(int(row[3], 16) & 0x200 for row in rows)
+
+
 async def test_a_registry_that_is_down_is_no_fault_of_the_repository(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
 ) -> None:
