@@ -4,14 +4,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.errors import RequestError
 from engine.text.grammar import SPACE, Grammar
-from engine.text.replies.calls import texts_only
 from engine.text.replies.formats import ThoughtFormat, ToolFormatName
 from engine.text.replies.pieces import Schemas
+from engine.text.replies.unquoted import parameter, types_of
 
 Mark = Callable[[str], str]  # a mark in Lark: a token, or its text
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 ANY = r"/(.|\n)*/"
+PARAMETER_END = "\n</parameter>\n"
 
 
 class CallGrammar:
@@ -69,20 +71,23 @@ class CallGrammar:
         ways = []
         for tool, schema in self._tools.items():
             parts = [quoted(f"<function={tool}>\n")]
-            for key, value in schema.get("properties", {}).items():
-                written = self._rule(f"{quoted(f'<parameter={key}>' + chr(10))} {self._unquoted(value)}")
-                parts.append(written if key in schema.get("required", ()) else f"{written}?")
+            for key in _properties(schema):
+                written = self._rule(
+                    f"{quoted(f'<parameter={key}>' + chr(10))} {self._unquoted(parameter(schema, key), PARAMETER_END)}"
+                )
+                parts.append(written if key in _required(schema) else f"{written}?")
             ways.append(" ".join([*parts, quoted("</function>")]))
         begin, end = self._mark("<tool_call>"), self._mark("</tool_call>")
         call = f"{begin} {quoted(chr(10))} {self._rule(' | '.join(ways))} {quoted(chr(10))} {end}"
         return self._repeated(call, quoted("\n"))
 
-    def _unquoted(self, schema: Any, end: str = "\n</parameter>\n") -> str:
+    def _unquoted(self, schema: Any, end: str) -> str:
         """A value and what ends it. Texts are written as they are."""
-        if not texts_only(schema):
+        if isinstance(schema, dict) and isinstance(schema.get("enum"), list) and schema["enum"]:
+            texts = [value if isinstance(value, str) else json.dumps(value) for value in schema["enum"]]
+            return f"({' | '.join(map(quoted, texts))}) {quoted(end)}"
+        if "string" not in types_of(schema):
             return f"{self._rule(f'%json {json.dumps(_spaced(schema))}')} {quoted(end)}"
-        if isinstance(schema, dict) and schema.get("enum"):
-            return f"({' | '.join(map(quoted, schema['enum']))}) {quoted(end)}"
         name = f"text{len(self._rules)}"
         self._rules.append(f"{name}[suffix={json.dumps(end)}]: {ANY}")
         return name
@@ -91,13 +96,13 @@ class CallGrammar:
         ways = []
         for tool, schema in self._tools.items():
             parts = [quoted(tool + "\n")]
-            for key, value in schema.get("properties", {}).items():
+            for key in _properties(schema):
                 key_end, value_begin = self._mark("</arg_key>"), self._mark("<arg_value>")
-                written = self._glm_value(value)
+                written = self._glm_value(parameter(schema, key))
                 pair = self._rule(
                     f"{self._mark('<arg_key>')} {quoted(key)} {key_end} {quoted(chr(10))} {value_begin} {written}"
                 )
-                parts.append(pair if key in schema.get("required", ()) else f"{pair}?")
+                parts.append(pair if key in _required(schema) else f"{pair}?")
             ways.append(" ".join(parts))
         call = f"{self._mark('<tool_call>')} {self._rule(' | '.join(ways))} {self._mark('</tool_call>')}"
         return self._repeated(call, quoted("\n"))
@@ -105,7 +110,8 @@ class CallGrammar:
     def _glm_value(self, schema: Any) -> str:
         end = self._mark("</arg_value>")
         if end.startswith("<["):  # a token ends it
-            value = self._rule(ANY) if texts_only(schema) else self._rule(f"%json {json.dumps(_spaced(schema))}")
+            texts = "string" in types_of(schema)
+            value = self._rule(ANY) if texts else self._rule(f"%json {json.dumps(_spaced(schema))}")
             return f"{value} {end} {quoted(chr(10))}"
         return self._unquoted(schema, "</arg_value>\n")
 
@@ -216,6 +222,23 @@ def _object(schema: Any) -> dict[str, Any]:
         return dict(NO_PARAMETERS)
     found: dict[str, Any] = _spaced(schema)
     return {"type": "object"} | found
+
+
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """The parameters by their names.
+
+    Raises:
+        RequestError: the schema has something else in their place.
+    """
+    found = schema.get("properties", {})
+    if not isinstance(found, dict):
+        raise RequestError("the parameters of a tool need their properties by name", "tools")
+    return found
+
+
+def _required(schema: dict[str, Any]) -> list[Any]:
+    found = schema.get("required")
+    return found if isinstance(found, list) else []
 
 
 def _spaced(schema: Any) -> Any:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from engine.text.replies.pieces import Schemas, ToolCall, as_call, call_of, parsed
+from engine.text.replies.unquoted import value_of
 
 _ARGUMENTS = ("arguments", "parameters")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n?```", re.DOTALL)
@@ -47,7 +48,7 @@ def qwen3_coder(section: str, schemas: Schemas) -> list[ToolCall]:
     while (pair := _XML_PARAMETER.search(body, at)) is not None:
         if body[at : pair.start()].strip():
             raise ValueError("text between parameters")
-        found[pair[1].strip()] = _value(pair[2], schemas.get(named[1].strip(), {}), pair[1].strip())
+        found[pair[1].strip()] = value_of(pair[2], schemas.get(named[1].strip(), {}), pair[1].strip())
         at = pair.end()
     if body[at:].strip() != "</function>":
         raise ValueError("a parameter does not end")
@@ -61,7 +62,7 @@ def glm45(section: str, schemas: Schemas) -> list[ToolCall]:
     name, found, at = name.strip(), dict[str, Any](), 0
     text = mark + pairs
     while (pair := _GLM_PAIR.search(text, at)) is not None and pair.start() == at:
-        found[pair[1].strip()] = _value(pair[2], schemas.get(name, {}), pair[1].strip())
+        found[pair[1].strip()] = value_of(pair[2], schemas.get(name, {}), pair[1].strip())
         at = pair.end()
     if at != len(text) or not re.fullmatch(r"[\w.-]+", name):
         raise ValueError("no arguments")
@@ -140,22 +141,3 @@ def _listed(text: str) -> list[ToolCall]:
     if not isinstance(values, list) or not values:
         raise ValueError("no list of calls")
     return [as_call(value, *_ARGUMENTS) for value in values]
-
-
-def _value(text: str, schema: dict[str, Any], name: str) -> Any:
-    """An argument that was written without quotes: text where its schema allows only that, else JSON if it is any."""
-    if texts_only((schema.get("properties") or {}).get(name)):
-        return text
-    try:
-        return parsed(text)
-    except ValueError:
-        return text
-
-
-def texts_only(schema: Any) -> bool:
-    """Whether a parameter's schema allows nothing but texts; without a schema it is a text, too."""
-    if not isinstance(schema, dict) or not schema:
-        return True
-    if "enum" in schema:
-        return isinstance(schema["enum"], list) and all(isinstance(value, str) for value in schema["enum"])
-    return bool(schema.get("type") == "string")

@@ -20,9 +20,19 @@ from engine.text.replies.formats import (
 from engine.text.replies.harmony import HarmonyReader
 from engine.text.replies.marked import MarkedReader
 from engine.text.replies.pieces import Content, Piece, ReplyReader, Thought, ToolCall
+from engine.text.replies.unquoted import parameter, types_of
 
 SCHEMAS: dict[str, Any] = {
     "add": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": ["integer", "null"]}}},
+    "set": {
+        "type": "object",
+        "properties": {
+            "mode": {"$ref": "#/$defs/mode"},
+            "name": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "share": {"type": "number"},
+        },
+        "$defs": {"mode": {"enum": ["5", "off"]}},
+    },
     "write": {"type": "object", "properties": {"path": {"type": "string"}, "text": {"type": "string"}}},
 }
 
@@ -113,6 +123,13 @@ REPLIES: dict[str, tuple[ToolFormatName | None, ThoughtFormatName | None, str, l
         "<tool_call>\n<function=add>\n<parameter=a>\n5\n</parameter>\n<parameter=b>\nnull\n</parameter>\n</function>\n"
         "</tool_call>\n<tool_call>\n<function=add>\n</function>\n</tool_call>",
         [call("add", a=5, b=None), call("add")],
+    ),
+    "qwen3-coder-types-by-reference": (
+        "qwen3_coder",
+        None,
+        "<tool_call>\n<function=set>\n<parameter=mode>\n5\n</parameter>\n<parameter=name>\n12\n</parameter>\n"
+        "<parameter=share>\n1\n</parameter>\n</function>\n</tool_call>",
+        [ToolCall("set", '{"mode": "5", "name": "12", "share": 1}')],
     ),
     "qwen3-coder-a-mark-within-a-text": (
         "qwen3_coder",
@@ -316,3 +333,20 @@ def test_the_options_name_the_forms():
     assert get_args(ToolFormatName) == TOOL_PARSERS
     assert get_args(ThoughtFormatName) == REASONING_PARSERS
     assert {*TOOL_FORMATS, "harmony"} == set(TOOL_PARSERS)
+
+
+def test_types_that_a_schema_names():
+    within = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+    assert types_of(within) == {"integer", "null"}
+    assert types_of({"type": ["string", "number"]}) == {"string", "number"}
+    assert types_of({"enum": [True, 1, 1.5, "a", None, [], {}]}) == {
+        "boolean", "integer", "number", "string", "null", "array", "object",
+    }  # fmt: skip
+    assert types_of({"const": 5}) == {"integer"}
+    assert types_of({}) == types_of(None) == {"string"}
+    itself = {"properties": {"x": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"anyOf": [{"$ref": "#/$defs/x"}] * 2}}}
+    assert types_of(parameter(itself, "x")) == frozenset()
+    round_and_round = {"properties": {"x": {"$ref": "#/properties/x"}}}
+    assert isinstance(types_of(parameter(round_and_round, "x")), frozenset)
+    assert parameter({"properties": {"x": {"$ref": "#/none/x"}}}, "x") is None
+    assert parameter({"properties": 5}, "x") is None

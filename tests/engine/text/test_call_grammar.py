@@ -1,0 +1,135 @@
+"""Grammars of demanded calls accept what each family writes, and nothing else."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.text.grammar import Grammar, Grammars
+from engine.text.replies import call_grammar
+from engine.text.replies.call_grammar import CallGrammar
+from engine.text.replies.formats import THOUGHT_FORMATS, ToolFormatName
+from tests.engine.server.parrot import HERMES, tokenizer_of
+
+TOKENIZER = tokenizer_of(HERMES)
+TOOLS: dict[str, Any] = {
+    "move": {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/small"}, "note": {"type": "string"}},
+        "required": ["a"],
+        "$defs": {"small": {"type": "integer", "minimum": 0, "maximum": 9}},
+    },
+    "rest": {},
+}
+ARGUMENTS = '{"a": 5, "note": "x\\"y"}'
+
+
+def mark(text: str) -> str:
+    token = TOKENIZER.special_tokens.get(text)
+    return call_grammar.quoted(text) if token is None else f"<[{token}]>"
+
+
+@pytest.fixture(scope="module")
+def accepts() -> Callable[[Grammar, str], bool]:
+    """Whether a text follows a grammar to its end."""
+    end = TOKENIZER.special_tokens["<|return|>"]  # in Harmony, <|end|> ends a message
+    grammars = Grammars(TOKENIZER, len(TOKENIZER.inner), [end])
+
+    def check(grammar: Grammar, text: str) -> bool:
+        matcher = grammars.compile(grammar).matcher
+        tokens = TOKENIZER.encode(text, special=False)
+        if matcher.validate_tokens(tokens) < len(tokens):
+            return False
+        for token in tokens:
+            matcher.consume_token(token)
+        return bool(matcher.is_accepting())
+
+    return check
+
+
+def hermes(arguments: str, name: str = "move") -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def coder(note: str) -> str:
+    return (
+        f"<tool_call>\n<function=move>\n<parameter=a>\n5\n</parameter>\n<parameter=note>\n{note}\n</parameter>\n"
+        "</function>\n</tool_call>"
+    )
+
+
+WRITTEN: dict[ToolFormatName, Callable[[str], str]] = {
+    "hermes": hermes,
+    "qwen3_coder": lambda arguments: coder('x"y <b>\n</p>') if arguments == ARGUMENTS else coder("").replace("5", "50"),
+    "glm45": lambda arguments: (
+        f"<tool_call>move\n<arg_key>a</arg_key>\n<arg_value>{json.loads(arguments)['a']}</arg_value>\n</tool_call>"
+    ),
+    "llama3_json": lambda arguments: f'{{"name": "move", "parameters": {arguments}}}',
+    "mistral": lambda arguments: f"[TOOL_CALLS]move[ARGS]{arguments}",
+    "granite": lambda arguments: f'<|tool_call|>[{{"name": "move", "arguments": {arguments}}}]',
+    "deepseek_v3": lambda arguments: (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>move\n```json\n"
+        f"{arguments}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    ),
+    "deepseek_v31": lambda arguments: (
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>move<｜tool▁sep｜>{arguments}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    ),
+    "kimi_k2": lambda arguments: (
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.move:0<|tool_call_argument_begin|>"
+        f"{arguments}<|tool_call_end|><|tool_calls_section_end|>"
+    ),
+    "harmony": lambda arguments: f"<|channel|>commentary to=functions.move <|constrain|>json<|message|>{arguments}",
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_calls_of_each_family(accepts: Callable[[Grammar, str], bool], form: ToolFormatName):
+    grammar = call_grammar.reply_grammar(CallGrammar(form, mark, TOOLS, several=False), None, "")
+    right = WRITTEN[form](ARGUMENTS)
+    assert accepts(grammar, right)
+    assert not accepts(grammar, WRITTEN[form]('{"a": 50}'))  # more than the schema allows
+    assert not accepts(grammar, right.replace("move", "other"))
+    assert not accepts(grammar, f"Sure. {right}")
+    assert not accepts(grammar, right + right)
+
+
+def test_several_calls_or_one(accepts: Callable[[Grammar, str], bool]):
+    two = f"{hermes(ARGUMENTS)}\n{hermes('{}', 'rest')}"
+    assert accepts(call_grammar.reply_grammar(CallGrammar("hermes", mark, TOOLS, True), None, ""), two)
+    assert not accepts(call_grammar.reply_grammar(CallGrammar("hermes", mark, TOOLS, False), None, ""), two)
+    listed = '[TOOL_CALLS][{"name": "rest", "arguments": {}}, {"name": "rest", "arguments": {}}]'
+    assert accepts(call_grammar.reply_grammar(CallGrammar("mistral", mark, TOOLS, True, True), None, ""), listed)
+
+
+@pytest.mark.parametrize("kind", ["json", "regex", "choice", "lark"])
+def test_content_or_calls_behind_thoughts(accepts: Callable[[Grammar, str], bool], kind: Any):
+    texts = {
+        "json": '{"enum": ["up", 5]}',
+        "regex": '"up"|5',
+        "choice": '["\\"up\\"", "5"]',
+        "lark": 'start: "\\"up\\"" | "5"',
+    }
+    content = Grammar(kind, texts[kind], "response_format")
+    calls = CallGrammar("hermes", mark, TOOLS, False)
+    form = THOUGHT_FORMATS["think"]
+    free = call_grammar.reply_grammar(calls, content, call_grammar.thoughts_before(form, mark, opened=False))
+    for text in (
+        '"up"',
+        "5",
+        hermes(ARGUMENTS),
+        '<think>hm <b>\n\n</think>\n\n"up"',
+        f"<think></think>{hermes(ARGUMENTS)}",
+    ):
+        assert accepts(free, text), text
+    for text in ("down", "<think>5", "hm</think>5", ""):
+        assert not accepts(free, text), text
+    opened = call_grammar.reply_grammar(None, content, call_grammar.thoughts_before(form, mark, opened=True))
+    assert accepts(opened, "hm</think>\n\n5")
+    assert not accepts(opened, "5")
+    special = call_grammar.thoughts_before(THOUGHT_FORMATS["mistral"], mark, opened=False)
+    assert accepts(call_grammar.reply_grammar(None, content, special), "[THINK]hm[/THINK]5")
+    harmony = call_grammar.reply_grammar(None, content, call_grammar.harmony_thoughts(mark), mark)
+    assert accepts(harmony, "<|channel|>final<|message|>5")
+    assert accepts(harmony, "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>5")
+    assert not accepts(harmony, "5")
