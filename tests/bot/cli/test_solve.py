@@ -123,7 +123,7 @@ async def test_the_bound_of_the_command_line_comes_before_the_configs(
         assert await solve_locally(options(checkout, endpoint, own_tests_timeout=0.5)) == "solved"
     found = printed(capsys)["own_tests"]
     assert (found["compared"], found["why_not"]) == (False, "unnamed failures")
-    assert "timed out" in found["detail"]
+    assert "did not end within" in found["detail"]
 
 
 @pytest.mark.parametrize("where", ["no repository", "a folder of one"])
