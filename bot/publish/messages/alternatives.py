@@ -7,7 +7,7 @@ from bot.patch.policy import judge
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
 from bot.publish.messages.reason import nobody, reason, tally
-from bot.publish.messages.words import code_html, counted, folded, quoted
+from bot.publish.messages.words import code_html, counted, cut, folded, quoted
 from bot.records import Report, Standing
 from bot.sanitize import BODY_LIMIT, fence, neutralize
 
@@ -31,7 +31,7 @@ def evidence(report: Report) -> str:
     """What an abstaining run shows on the issue instead of a pull request."""
     verdict = report.verdict
     parts = [
-        f"{ALTERNATIVES}\n### No pull request: {nobody(verdict)}\n\n{quoted(reason(report)[:REASON_LIMIT])}",
+        f"{ALTERNATIVES}\n### No pull request: {nobody(verdict)}\n\n{quoted(cut(reason(report), REASON_LIMIT))}",
         warnings(report),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=None),
@@ -85,9 +85,9 @@ def _fold(report: Report, standing: Standing) -> str:
     summary = f"<b>Candidate {number}</b>: {tally(report.verdict, standing)}, {size}, {paths}"
     said = []
     if standing.disqualified:
-        said.append(f"It lost its votes: {neutralize(standing.disqualified[:300])}.")
+        said.append(f"It lost its votes: {neutralize(cut(standing.disqualified, 300))}.")
     if refused := judge(patch).refused:
-        said.append(f"It may not be published: {neutralize('; '.join(refused)[:500])}.")
+        said.append(f"It may not be published: {neutralize(cut('; '.join(refused), 500))}.")
     if standing.regressions:
         said.append(f"It breaks {counted(len(standing.regressions), 'test')} of the repository's own.")
     return folded(summary, "\n\n".join([*said, fence(patch.diff, "diff")]))

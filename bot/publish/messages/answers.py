@@ -6,7 +6,7 @@ import re
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
-from bot.publish.messages.words import counted, one_line
+from bot.publish.messages.words import counted, cut, one_line
 from bot.records import CommandName, Report, Verdict
 from bot.sanitize import inline
 
@@ -70,8 +70,8 @@ def no_run(label: str = "troop") -> str:
 def status(state: RunState, progress: str, reason: str, pull_request_url: str = "") -> str:
     """`reason` of an ended run, `progress` of an active one, as the store has them."""
     if state in ACTIVE:
-        return f"The run is active: {one_line(progress[:300]) or in_words(state)}. `/troop stop` ends it."
-    why = f": {one_line(reason[:1_000]).rstrip('.')}" if reason else ""
+        return f"The run is active: {one_line(cut(progress, 300)) or in_words(state)}. `/troop stop` ends it."
+    why = f": {one_line(cut(reason, 1_000)).rstrip('.')}" if reason else ""
     there = f" {pull_request_url}" if pull_request_url else ""
     return f"The newest run has ended (**{in_words(state)}**){why}.{there} `/troop retry` starts another."
 
@@ -93,7 +93,7 @@ def unknown_candidate(asked: int | None, report: Report) -> str:
 
 
 def not_publishable(candidate: int, verdict: Verdict, why: str) -> str:
-    return f"Candidate {verdict.number(candidate)} can't be used: {one_line(why[:1_000]).rstrip('.')}."
+    return f"Candidate {verdict.number(candidate)} can't be used: {one_line(cut(why, 1_000)).rstrip('.')}."
 
 
 def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> str:
@@ -101,7 +101,7 @@ def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> 
     there = f"{pull_request_url} now holds" if pull_request_url else "The branch now holds"
     caveat = ""
     if standing.disqualified:
-        caveat = f" It had lost its votes: {one_line(standing.disqualified[:300])}."
+        caveat = f" It had lost its votes: {one_line(cut(standing.disqualified, 300))}."
     elif standing.regressions:
         caveat = f" It breaks {counted(len(standing.regressions), 'test')} of the repository."
     which = f"candidate {report.verdict.number(candidate)} ({tally(report.verdict, standing)})"
@@ -117,7 +117,7 @@ def retried(run_id: int) -> str:
 
 
 def retry_refused(why: str) -> str:
-    return f"Not started again: {one_line(why[:500]).rstrip('.')}."
+    return f"Not started again: {one_line(cut(why, 500)).rstrip('.')}."
 
 
 def stopping() -> str:
@@ -132,4 +132,4 @@ def nothing_to_stop(state: RunState | None) -> str:
 
 
 def failed(name: CommandName, why: str) -> str:
-    return f"`/troop {name.value}` could not be carried out: {one_line(why[:1_000]).rstrip('.')}."
+    return f"`/troop {name.value}` could not be carried out: {one_line(cut(why, 1_000)).rstrip('.')}."

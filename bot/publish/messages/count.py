@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import share
-from bot.publish.messages.words import counted, duration, listed, one_line, verb
+from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
 from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
 from bot.sanitize import fence, inline
 
@@ -85,9 +85,9 @@ def remarks(report: Report, standing: Standing) -> str:
     candidate: Candidate = report.verdict.ballot.candidates[standing.candidate]
     said = []
     if standing.disqualified:
-        said.append(f"lost its votes: {inline(standing.disqualified[:300])}")
+        said.append(f"lost its votes: {inline(cut(standing.disqualified, 300))}")
     if standing.regressions:
-        first = inline(standing.regressions[0][:120])
+        first = inline(cut(standing.regressions[0], 120))
         more = f" and {len(standing.regressions) - 1} more" if len(standing.regressions) > 1 else ""
         said.append(f"breaks {first}{more}")
     own = report.verdict.own_tests.on(standing.candidate) if report.verdict.own_tests else None

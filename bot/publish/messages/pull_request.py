@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bot.forge.markers import issue_marker
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.reason import passes, reason, tally
-from bot.publish.messages.words import counted, folded, one_line, quoted
+from bot.publish.messages.words import counted, cut, folded, one_line, quoted
 from bot.records import Report, Standing, Test
 from bot.sanitize import fence, inline
 
@@ -18,7 +18,7 @@ def title(report: Report) -> str:
     """One line, harmless as the title of a squashed commit too."""
     words = one_line(report.issue.title) or "an issue without a title"
     words = f"Fix: {words}"
-    return words if len(words) <= TITLE_LIMIT else f"{words[: TITLE_LIMIT - 1].rstrip()}…"
+    return cut(words, TITLE_LIMIT)
 
 
 def commit_message(report: Report, candidate: int) -> str:
@@ -62,7 +62,7 @@ def body(
 
 def _choice(report: Report, standing: Standing, chosen_by: str) -> str:
     verdict = report.verdict
-    why = quoted(reason(report)[:REASON_LIMIT])
+    why = quoted(cut(reason(report), REASON_LIMIT))
     which = f"candidate {verdict.number(standing.candidate)} of {len(verdict.ballot.candidates)}"
     if not chosen_by:
         return f"**This is {which}, chosen by vote.**\n\n{why}"

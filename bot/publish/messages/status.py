@@ -6,7 +6,7 @@ from bot.lifecycle import RunState
 from bot.publish.messages.count import headline
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import nobody, passes
-from bot.publish.messages.words import duration, one_line
+from bot.publish.messages.words import cut, duration, one_line
 from bot.records import Report
 from bot.sanitize import inline
 
@@ -30,7 +30,7 @@ def running(state: RunState, done: int = 0, total: int = 0, note: str = "", *, s
         if i < at:
             lines.append(f"✓ {words}")
         elif i == at:
-            lines.append(f"➜ **{words}**{_progress(done, total)}{f' · {one_line(note[:200])}' if note else ''}")
+            lines.append(f"➜ **{words}**{_progress(done, total)}{f' · {one_line(cut(note, 200))}' if note else ''}")
         else:
             lines.append(f"· {words}")
     steps = "<br>\n".join(lines)
@@ -72,7 +72,7 @@ def abstained(report: Report) -> str:
 
 def waiting(reason: str) -> str:
     """Something is in the way that may pass."""
-    return f"{STATUS}\n**Waiting**: {one_line(reason[:2_000]).rstrip('.')}.\n\n<sub>`/troop stop` ends it.</sub>"
+    return f"{STATUS}\n**Waiting**: {one_line(cut(reason, 2_000)).rstrip('.')}.\n\n<sub>`/troop stop` ends it.</sub>"
 
 
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
@@ -80,7 +80,7 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") 
 
     `reason` is the operator's, a person's or an error's; a refusal without one: `sender` has no write permission.
     """
-    why = one_line(reason[:2_000]).rstrip(".")
+    why = one_line(cut(reason, 2_000)).rstrip(".")
     match state:
         case RunState.STOPPED:
             return (

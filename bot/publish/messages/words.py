@@ -1,5 +1,6 @@
 """Counted words, durations, and the small pieces of Markdown that several messages have."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -30,6 +31,19 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def cut(text: str, limit: int) -> str:
+    """At most so many characters, cut between words: the forge redacts what it is given, and finds no half a secret.
+
+    A secret is printable ASCII; scripts that put no spaces between words are cut anywhere.
+    """
+    if len(text) <= limit:
+        return text
+    return _ASCII_WORD.sub("", text[: max(limit - 1, 0)]).rstrip() + "…"
+
+
+_ASCII_WORD = re.compile(r"[!-~]+\Z")
 
 
 def one_line(text: str) -> str:

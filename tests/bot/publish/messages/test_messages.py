@@ -219,7 +219,8 @@ def test_answers_say_what_to_do() -> None:
 
 
 def test_title_and_commit() -> None:
-    made = report(the_issue=issue(title="x" * 500))
+    assert pull_request.title(report(the_issue=issue(title="x" * 500))) == "Fix:…"  # it may be a secret
+    made = report(the_issue=issue(title="é" * 500))
     assert len(pull_request.title(made)) == pull_request.TITLE_LIMIT
     message = pull_request.commit_message(report(), 1)
     assert message.startswith("Fix: clamp ignores its lower bound\n\nFor issue 1, candidate 2.\n")
