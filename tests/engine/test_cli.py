@@ -120,6 +120,27 @@ def test_sizes(capsys: pytest.CaptureFixture[str]):
         assert capsys.readouterr().err.startswith("troop engine: --cache-memory: ")
 
 
+def test_origins_and_parsers(capsys: pytest.CaptureFixture[str]):
+    assert read([]).cors_origins == ()
+    assert read(["--cors-origins", "https://a.example, http://localhost:3000/,"]).cors_origins == (
+        "https://a.example",
+        "http://localhost:3000",
+    )
+    assert read(["--cors-origins", "*"]).cors_origins == ("*",)
+    assert read(["--tool-parser", "hermes", "--reasoning-parser", "none"]).tool_parser == "hermes"
+    assert read(["--generation-config", "none"]).generation_config == "none"
+    for arguments in (
+        ["--cors-origins", "a.example"],
+        ["--cors-origins", "https://a.example/path"],
+        ["--tool-parser", "x"],
+        ["--reasoning-parser", "x"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            read(arguments)
+        assert end.value.code == 2
+        assert arguments[0] in capsys.readouterr().err
+
+
 def test_the_cache_is_sized_once(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as end:
         read(["--cache-memory", "2GiB", "--cache-tokens", "2000"])
