@@ -190,11 +190,12 @@ class Builder:
             docker_engine.destroy(self._client, container)
         self._check_wanted()
         trouble = self._trouble(layer, code, ended, said, image, memory)
-        if isinstance(trouble, SandboxError) or not layer.optional:
+        if not layer.optional:
             raise trouble
         log.info("%s: %s; not needed, so the build goes on", self._repository, trouble)
         self.notes.append(f"{layer.name} ({layer.source}) could not be built: {trouble}")
-        self._client.tag(image_id, *name.split(":"))  # not tried again before something of it changes
+        if isinstance(trouble, BuildFailed):  # not tried again before something of it changes
+            self._client.tag(image_id, *name.split(":"))
         return image_id
 
     def _options(self, network: str) -> dict[str, Any]:

@@ -23,8 +23,8 @@ sh -e $build/commands </dev/null || exit
 
 cd /repo/tree || exit 1
 # Each job copies what is here. Modules of Node that are too large for that are linked; links to the repository's own
-# packages become links to the copy that is tested. While these are still here.
-find . -name node_modules -type d -prune | while IFS= read -r folder; do
+# packages become links to the copy that is tested. While these are still here. Not where a commit brings modules.
+tr '\0' '\n' <$build/files | grep -q '/node_modules/' || find . -name node_modules -type d -prune | while IFS= read -r folder; do
     [ "$(du -sk "$folder" | cut -f1)" -gt 60000 ] || continue
     find "$folder" -maxdepth 2 -type l ! -path '*/.bin/*' | while IFS= read -r link; do
         target=$(readlink -f "$link") || continue

@@ -252,9 +252,15 @@ async def test_a_registry_that_is_down_is_no_fault_of_the_repository(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
 ) -> None:
     source = make_tree(tmp_path / "tree")
+    before = built(client)
     pip = "python3 -m pip install --retries 1 --index-url http://127.0.0.1:1/simple attrs"
     with pytest.raises(SandboxError, match="a package registry can't be reached"):
         await seen(sandbox_image, source, setup(pip), repository)
+    wanted = Layer(name="pytest", source="the test files", commands=(f"echo 1 > built.txt; {pip}",), optional=True)
+    assert "No such file" in await seen(
+        sandbox_image, source, Recipe(layers=(wanted,)), repository, "cat built.txt 2>&1"
+    )
+    assert built(client) == before, "it is tried again the next time"
 
 
 async def test_attack_34_a_build_that_floods_its_log_is_bounded(
