@@ -20,7 +20,7 @@ _LEADING = re.compile(r"^\s*(?:@|#\[|///|//|#(?!!)|\*|/\*|\"\"\"|--)")
 _CONTAINER = re.compile(
     r"\b(?:class|struct|impl|interface|trait|module|namespace|enum|object|protocol|extension|record|defmodule|mod)\b"
 )
-_LONG = 150  # lines; functions within a longer function count as definitions of their own
+LONG = 150  # lines; functions within a longer function count as definitions of their own
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def definitions(lines: list[str]) -> list[Definition]:
         open_ = [(d, h) for d, h in open_ if d < depth[i] and ends[h] > i]
         if open_:
             holder = open_[-1][1]
-            if not _CONTAINER.search(lines[holder]) and ends[holder] - holder <= _LONG:
+            if not _CONTAINER.search(lines[holder]) and ends[holder] - holder <= LONG:
                 continue
         start = i
         while (

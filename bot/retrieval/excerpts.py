@@ -1,6 +1,7 @@
 """Excerpts of a file: the definitions that match an issue best, whole, in any language. Pure.
 
-`bot.patch.definitions` finds definitions by their indentation. `...` replaces lines that are left out.
+Definitions are found by their indentation (`bot.patch.definitions`), or in the syntax tree, where a language has one
+here and the caller names the file. `...` replaces lines that are left out.
 """
 
 import math
@@ -8,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from bot.patch.definitions import Definition, definitions
+from bot.patch.definitions import LONG, Definition, definitions
+from bot.patch.syntax_tree import Defined, Source, parsed
 
 GAP = "..."
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
@@ -17,12 +19,13 @@ _HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
 def excerpt(
-    text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000, least: float = 0.0
+    text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000, least: float = 0.0, path: str = ""
 ) -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else its best-matching definitions that fit.
 
     `weights`: the issue's terms by rarity (`lexical_rank.rarity`). Shows at most `characters` and `most` definitions,
-    and none that scores below `least` times the best; "" if not even one line fits.
+    and none that scores below `least` times the best; "" if not even one line fits. `path`: of the file, for its
+    syntax tree; "": its definitions are found by their indentation.
     """
 
     def fits(part: str) -> bool:
@@ -31,7 +34,7 @@ def excerpt(
     lines = text.rstrip("\n").split("\n")
     if most >= 10_000 and fits(text):
         return text, False
-    found = definitions(lines)
+    found = (tree_definitions(path, text) if path else None) or definitions(lines)
     if fits(text) and len([d for d in found if not d.owners]) <= most:
         return text, False
     worth = [sum(weights.get(word, 0.0) for word in set(_WORD.findall(line))) for line in lines]
@@ -53,6 +56,34 @@ def excerpt(
     if not shown:
         shown = _longest_head(lines, fits)
     return render(lines, shown), len(shown) < len(lines)
+
+
+def tree_definitions(path: str, text: str) -> list[Definition] | None:
+    """The functions and classes of a file by its syntax tree; None without a grammar, or if the file does not parse."""
+    source = parsed(path, text)
+    if source is None or source.root.has_error:
+        return None
+    found: list[Definition] = []
+    headers: dict[int, int] = {}  # header by the start of a class's or function's core
+    for d in source.definitions:
+        around = d.parent
+        within = around is not None and around.kind == "function" and _lines(source, around) <= LONG
+        if d.kind == "value" or within:  # a function within a function belongs to it, unless that is very long
+            continue
+        owners: list[int] = []
+        parent = d.parent
+        while parent is not None:
+            owners.insert(0, headers.get(parent.core.start, parent.line - 1))
+            parent = parent.parent
+        headers[d.core.start] = d.line - 1
+        start = source.data.count(b"\n", 0, d.lead)
+        end = source.data.count(b"\n", 0, max(d.outer.end - 1, 0)) + 1
+        found.append(Definition(name=d.name, start=start, header=d.line - 1, end=end, owners=tuple(owners)))
+    return found
+
+
+def _lines(source: Source, d: Defined) -> int:
+    return source.data.count(b"\n", d.outer.start, d.outer.end) + 1
 
 
 def _by_worth(

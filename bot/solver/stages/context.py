@@ -11,6 +11,7 @@ used. For a tiny model few files are read, a few functions are shown, and the le
 """
 
 import asyncio
+import functools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -37,6 +38,7 @@ _LEXICAL_VOTES = 3  # of the lexical ranking where it has votes, for each of the
 # Where few functions are shown, those of the first file, and one of every other file that matches the issue nearly as
 # well: a stub of the faulty file, or a file that only imports from it, misleads a tiny model most.
 _FUNCTIONS = 4
+_DEFINITIONS = 8  # of the first file, where a model writes whole definitions; of others `_FUNCTIONS`
 _LEAST_WORTH = 0.15  # of the best definition's worth
 _NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
 _TESTS, _TEST_TOKENS = 2, 800  # files of the repository's tests that are shown, and tokens of each, at most
@@ -220,12 +222,17 @@ async def _fill(
         if left < least and files:
             break
         most = (_FUNCTIONS if i == 0 else 1) if few else 10_000
+        if solver.shows_definitions:
+            most = _DEFINITIONS if i == 0 else _FUNCTIONS
         share = left if i == len(sources) - 1 or few else int(left * _SHARE)
         whole = min(left, solver.file_tokens(i))  # what is left of a longer one is a command away
         worth = _LEAST_WORTH if few else 0.0
-        file = await cut_to(source, whole, model, weights, most=most, least=worth)
+        cut = functools.partial(
+            cut_to, source, model=model, weights=weights, most=most, least=worth, by_tree=solver.shows_definitions
+        )
+        file = await cut(whole)
         if file.excerpt and share < whole:
-            file = await cut_to(source, share, model, weights, most=most, least=worth)
+            file = await cut(share)
         size = await model.count_tokens(file.text)
         if file.text.strip() and size <= left:
             files.append(file)

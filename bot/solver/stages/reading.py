@@ -188,8 +188,12 @@ async def cut_to(
     *,
     most: int = 10_000,
     least: float = 0.0,
+    by_tree: bool = False,
 ) -> SourceFile:
-    """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`."""
+    """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`.
+
+    `by_tree`: whether definitions are found in the syntax tree.
+    """
     if most >= 10_000 and len(source.text.encode()) <= limit:  # no token is shorter than a byte
         return source
     size = await model.count_tokens(source.text)
@@ -197,9 +201,10 @@ async def cut_to(
         return source
     rate = max(size, 1) / len(source.text)  # tokens a character
     text, cut = source.text, False
+    path = source.path if by_tree else ""
     for slack in (0.95, 0.75, 0.5, 0.3):  # an excerpt may be denser than its file
         allowed = int(limit * slack / rate) if size > limit else len(source.text)
-        text, cut = await asyncio.to_thread(excerpt, source.text, weights, allowed, most=most, least=least)
+        text, cut = await asyncio.to_thread(excerpt, source.text, weights, allowed, most=most, least=least, path=path)
         if not cut or await model.count_tokens(text) <= limit:
             break
     else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.patch.definitions import definitions
 from bot.records import Issue
-from bot.retrieval.excerpts import GAP, excerpt
+from bot.retrieval.excerpts import GAP, excerpt, tree_definitions
 from bot.retrieval.lexical_rank import rarity, terms
 
 PYTHON = '''import os
@@ -183,3 +183,27 @@ def test_any_text_has_an_excerpt_within_the_limit(lines: list[str]) -> None:
     for characters in (0, 10, 40, 1000):
         shown, _ = excerpt(text, {"f": 1.0, "g": 2.0}, characters, most=2)
         assert len(shown) <= max(characters, len(text) if len(text) <= characters else 0)
+
+
+@pytest.mark.parametrize(("path", "text"), [("a.py", PYTHON), ("a.js", JAVASCRIPT), ("a.go", GO), ("a.rb", RUBY)])
+def test_the_syntax_tree_finds_what_the_indentation_shows(path: str, text: str) -> None:
+    """In tidy files both agree; in JavaScript, methods without a keyword are seen by the tree alone."""
+    by_tree = tree_definitions(path, text)
+    assert by_tree is not None
+    lines = text.rstrip("\n").split("\n")
+    by_lines = {(d.name, d.start, d.header, d.end) for d in definitions(lines)}
+    seen = {(d.name, d.start, d.header, d.end) for d in by_tree}
+    assert seen >= by_lines
+    assert {name for name, *_ in seen - by_lines} == ({"constructor", "grow"} if path == "a.js" else set())
+
+
+def test_the_syntax_tree_finds_what_the_indentation_hides() -> None:
+    text = "class A:\n  x = '''\ndef not_code():\n    return 1\n'''\n  def real(self):\n    return 2\n"
+    names = [d.name for d in tree_definitions("a.py", text) or ()]
+    assert names == ["A", "real"]
+    weights = {"real": 3.0, "not_code": 3.0}
+    shown, cut = excerpt(text * 2, weights, 60, path="a.py")
+    assert cut
+    assert "def real(self):\n    return 2" in shown
+    assert tree_definitions("a.py", "def f(:\n") is None
+    assert tree_definitions("a.txt", text) is None

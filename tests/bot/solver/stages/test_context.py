@@ -335,3 +335,19 @@ async def test_secrets_are_in_no_prompt(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(prompts) > 10
     assert not [prompt for prompt in prompts if "canary" in prompt or "root:x" in prompt]
     assert any("{{ settings.token }}" in prompt for prompt in prompts)
+
+
+async def test_a_small_model_that_writes_definitions_is_shown_those_that_matter(tmp_path: Path) -> None:
+    many = "".join(f"def other{i}():\n    return {i}\n\n\n" for i in range(40))
+    model = ScriptedModel(rules([("relevance/", "<relevant>\nAdds.\n</relevant>")]), on_cpu=True)
+    text = f"{many}def add(a, b):\n    return a - b\n"
+    (tmp_path / "mod.py").write_text(text)
+    checkout = checkout_of(tmp_path)
+    issue = Issue(title="add is wrong", body="`add(1, 2)` gives -1")
+    for form, whole in (("define", False), ("search_replace", True)):
+        solver = resolve(SolverSettings(edit_format=form), model)
+        context = await build_context(issue, checkout, Models(model, model), solver, FakeProgress())
+        (file,) = context.files
+        assert (file.text == text) is whole
+        assert "def add(a, b):\n    return a - b" in file.text
+        assert file.excerpt is not whole
