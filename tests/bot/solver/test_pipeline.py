@@ -234,6 +234,28 @@ async def test_a_window_that_is_smaller_than_thought_chooses_the_files_again(che
     assert "choosing files again" in noticed[0]
 
 
+async def test_the_selection_strikes_a_test_and_writes_a_better_patch(checkout: Checkout) -> None:
+    other = EDIT.replace("return a + b", "return b + a")
+    better = "<parents>1, 2</parents>\n" + EDIT.replace("return a + b", "return sum((a, b))")
+    script = rules(
+        [
+            ("relevance/", "<relevant>\nAdds.\n</relevant>"),
+            ("/0/test/", [TEST.format(2, 3), "<approve/>"]),
+            ("/test/", [TEST.format(3, 4), "<approve/>"]),
+            ("/0/edit/", [EDIT, "<done/>"]),
+            ("/edit/", [other, "<done/>"]),
+            ("selection/", ['<wrong test="T2">It asks for 4.</wrong>', better, "<choose>3</choose>"]),
+        ]
+    )
+    report = await run(checkout, MemoryJournal(), ScriptedModel(script))
+    verdict = report.verdict
+    assert verdict.winner == 2
+    won = verdict.ballot.candidates[2]
+    assert (won.parents, won.patch.changes[0].text) == ((0, 1), "def add(a, b):\n    return sum((a, b))\n")
+    assert [one.reason for one in verdict.struck] == ["It asks for 4."]
+    assert len(report.trajectories) == 2
+
+
 async def test_an_empty_checkout_costs_no_token(checkout: Checkout) -> None:
     model = ScriptedModel(GOOD)
     with pytest.raises(CheckoutError, match="holds no file"):
