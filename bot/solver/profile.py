@@ -116,8 +116,8 @@ class ResolvedSolver(Record):
 
     @property
     def shows_customs(self) -> bool:
-        """Whether the model sees what the repository asks of its contributors."""
-        return not self.resamples
+        """Whether the model sees what the repository asks of its contributors. On a CPU that is slow to read."""
+        return not self.resamples and not self.small
 
     @property
     def looks(self) -> int:
