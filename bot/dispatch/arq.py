@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix
+from arq.constants import abort_jobs_ss, health_check_key_suffix, in_progress_key_prefix, result_key_prefix
 from arq.worker import Retry as TryAgain
 from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bot.dispatch.queues import Handler, Queues, queue_of
@@ -82,17 +82,49 @@ class ArqDispatcher:
         queue = self._key(queue_of(job_id))
         try:
             async with asyncio.timeout(ENQUEUE_TIMEOUT):
-                taken = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
-                if taken is None and job_id not in self._running:
-                    async with self._redis.pipeline(transaction=True) as pipe:
-                        pipe.delete(in_progress_key_prefix + job_id)
-                        pipe.zadd(queue, {job_id: int(time.time() * 1000)}, nx=True)
-                        await pipe.execute()
+                try:
+                    await self._put(job_id, queue)
+                except ResponseError as error:
+                    if not _is_wrong_type(error):
+                        raise
+                    await self._remove_wrong_types(queue)
+                    await self._put(job_id, queue)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             raise ConnectionError(
                 f"{job_id} is not queued: Redis at {self._where} can't be reached ({str(error) or 'timed out'}); "
                 "the sweeper enqueues it later"
             ) from error
+
+    async def _put(self, job_id: str, queue: str) -> None:
+        taken = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
+        if taken is None and job_id not in self._running:
+            # No result is ever kept, so one that is there is not ours, and would hold the id back.
+            await self._redis.delete(in_progress_key_prefix + job_id, result_key_prefix + job_id)
+            again = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
+            if again is None:
+                await self._redis.zadd(queue, {job_id: int(time.time() * 1000)}, nx=True)
+
+    async def _remove_wrong_types(self, queue: str) -> None:
+        """Remove keys of ours, and of arq, that hold what they never should: the sweeper enqueues what is due again.
+
+        Somebody else may write to the same Redis; without this, one such key would stop the queue for good.
+        """
+        wanted = {queue.encode(): b"zset"}
+        async for key in self._redis.scan_iter(match="arq:*", count=1000):
+            wanted[key] = b"zset" if key == abort_jobs_ss.encode() else b"string"
+        wanted[f"{queue}{health_check_key_suffix}".encode()] = b"string"
+        for key, kind in wanted.items():
+            found = await self._redis.type(key)
+            if found not in (kind, b"none"):
+                log.error("removing the key %r from Redis: it holds a %s, not a %s", key, found.decode(), kind.decode())
+                await self._redis.delete(key)
+
+    async def _mend(self, queue: str, error: BaseException) -> None:
+        if _is_wrong_type(error):
+            try:
+                await self._remove_wrong_types(self._key(queue))
+            except (RedisError, OSError) as again:
+                log.warning("wrong types in Redis at %s can't be removed now: %s", self._where, again)
 
     async def run(self) -> None:
         loops = {asyncio.create_task(self._serve(queue), name=f"arq {queue}") for queue in self._sizes}
@@ -141,6 +173,7 @@ class ArqDispatcher:
                 if time.monotonic() - started > LONGEST_PAUSE:
                     pause = 0.05
                 log.warning("Redis at %s is away (%s); trying again in %.2g s", self._where, error, pause)
+                await self._mend(queue, error)
             except Exception:
                 log.exception("arq's worker failed; starting a new one in %.2g s", pause)
             finally:
@@ -198,6 +231,10 @@ class ArqDispatcher:
         self._finishing.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.info("Redis was away when a job ended (%s); the database has the result", task.exception())
+
+
+def _is_wrong_type(error: BaseException) -> bool:
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def _to_json(value: object) -> bytes:

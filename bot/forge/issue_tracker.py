@@ -169,14 +169,16 @@ class GitHubTracker:
 
     async def _set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
         present = (await self.issue_state(repository, number)).labels
-        if label and label not in present:
+        # GitHub's labels have one case, but `Troop` and `troop` are the same label.
+        wanted, ours = label.casefold(), {name.casefold() for name in known}
+        if label and wanted not in {name.casefold() for name in present}:
             await self._ensure_label(repository, label)
             url = path_of(repository, "issues", number, "labels")
             await self._api.write(
                 repository, _ISSUES, lambda client: client.requester.requestJsonAndCheck("POST", url, input=[label])
             )
         for old in present:
-            if old in known and old != label:
+            if old.casefold() in ours and old.casefold() != wanted:
 
                 def remove(client: Github, old: str = old) -> None:
                     try:

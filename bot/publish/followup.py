@@ -41,8 +41,11 @@ class Runs(Protocol):
     async def newest_report(self, repository: str, issue_number: int) -> Report | None:
         """The count of the newest run of the issue that has one."""
 
-    async def start_again(self, run_id: int) -> int:
-        """A new run for the issue of an ended one; its id. Raises `RetryRefused`."""
+    async def start_again(self, run_id: int) -> int | None:
+        """A new run for the issue of an ended one; its id, or None where it starts once the present one has stopped.
+
+        Raises `RetryRefused`.
+        """
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         """Ask an active run to stop; whether it still can be."""
@@ -125,7 +128,7 @@ class FollowUp:
             started = await self._runs.start_again(run.id)
         except RetryRefused as error:
             return answers.retry_refused(str(error)), None
-        return answers.retried(started), started
+        return (answers.retried_later() if started is None else answers.retried(started)), started
 
     async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:
         """All of them, where the command was given, even if another comment has them."""

@@ -3,15 +3,23 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, or_, update
+from sqlalchemy import ColumnElement, Table, and_, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
-from bot.records import ClaimedRun, Issue
+from bot.records import ClaimedRun, Issue, Record
 from bot.store.database import Database
 from bot.store.models import RUN
+from bot.webhook.decisions import StartRun
 
 TEXT_LIMIT = 4000  # characters of a reason or a note
+
+
+class Wanted(Record):
+    """A run that somebody asked for while the issue's run was stopping: it starts once that one has ended."""
+
+    decision: StartRun
+    retry_of: int | None = None
 
 
 class Part:
@@ -39,8 +47,65 @@ class Part:
             "finished_at": now,
         }
 
+    def _insert_run(
+        self,
+        tx: Connection,
+        now: float,
+        decision: StartRun,
+        state: RunState = RunState.QUEUED,
+        **values: object,
+    ) -> int | None:
+        """The new id, or None where the partial unique index holds an active run of the issue already."""
+        row = tx.execute(
+            self.database.insert(RUN)
+            .values(
+                repository=decision.repository,
+                repository_id=decision.repository_id,
+                issue_number=decision.issue.number,
+                installation_id=decision.installation_id,
+                issue=decision.issue.model_dump_json(),
+                sender=decision.sender,
+                labelled_at=decision.labelled_at.timestamp(),
+                state=state,
+                available_at=now,
+                created_at=now,
+                updated_at=now,
+                **values,
+            )
+            .on_conflict_do_nothing()
+            .returning(RUN.c.id)
+        ).first()
+        return None if row is None else int(row.id)
+
+    def start_wanted(self, tx: Connection, now: float, ended: Any) -> int | None:
+        """Insert the run that was asked for while the `ended` one was stopping; its id, None where there is none.
+
+        Then the end of a stopped run is not announced: the issue is told of the run that goes on.
+        """
+        if ended.wanted is None:
+            return None
+        wanted = Wanted.model_validate_json(ended.wanted)
+        # Renamed meanwhile, perhaps.
+        decision = wanted.decision.model_copy(update={"repository": ended.repository})
+        new = self._insert_run(tx, now, decision, retry_of=wanted.retry_of)
+        silenced = {"announce": False} if new is not None else {}
+        tx.execute(
+            update(RUN)
+            .where(RUN.c.id == ended.id)
+            .values(wanted=None, **(silenced if self._state_of(tx, ended.id) == RunState.STOPPED else {}))
+        )
+        return new
+
+    @staticmethod
+    def _state_of(tx: Connection, run_id: int) -> str | None:
+        return tx.scalar(select(RUN.c.state).where(RUN.c.id == run_id))
+
     def stop_row(self, tx: Connection, now: float, run_id: int, reason: str) -> bool:
-        """Stop a run at once where no worker holds it (True); else ask its worker to."""
+        """Stop a run at once where no worker holds it (True); else ask its worker to.
+
+        What was asked for after an earlier stop is forgotten: the last wish counts.
+        """
+        tx.execute(update(RUN).where(RUN.c.id == run_id, RUN.c.wanted.is_not(None)).values(wanted=None))
         stopped = tx.execute(
             update(RUN)
             .where(RUN.c.id == run_id, RUN.c.state.in_(STOPPABLE), free(RUN, now))

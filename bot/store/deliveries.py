@@ -1,12 +1,12 @@
 """Records a delivery and what was decided about it, in one transaction."""
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.errors import RetryRefused
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Issue, Record
-from bot.store.base import Part, plain
+from bot.store.base import Part, Wanted, free, plain
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
@@ -40,6 +40,8 @@ class Deliveries(Part):
             ).first()
             if row is None:
                 return Accepted(duplicate=True, note="received before")
+            if isinstance(decision, StartRun | ReceiveCommand | CancelRun) and decision.repository_id is not None:
+                self._rename(tx, decision.repository_id, decision.repository)
             match decision:
                 case StartRun():
                     accepted = self._start(tx, now, decision)
@@ -58,10 +60,11 @@ class Deliveries(Part):
             )
             return accepted
 
-    def start_again(self, run_id: int) -> int:
+    def start_again(self, run_id: int) -> int | None:
         """A new run for the issue of an ended one; its id, to be enqueued as `run_job(id)`.
 
-        Raises `RetryRefused` where a run of the issue is active or the quota is spent, ValueError for an unknown run.
+        None where the issue's run is still stopping: the new one starts once it has stopped. Raises `RetryRefused`
+        where a run of the issue is active or the quota is spent, ValueError for an unknown run.
         """
         with self.database.write() as tx:
             now = self.database.now(tx)
@@ -74,13 +77,17 @@ class Deliveries(Part):
                 issue=Issue.model_validate_json(old.issue),
                 sender=old.sender,
                 labelled_at=self.moment(old.labelled_at),
+                repository_id=old.repository_id,
             )
             self.database.serialise(tx, old.repository)
             active = self._active(tx, old.repository, old.issue_number)
-            if active is not None:
+            if active is not None and active.stop_reason is None:
                 raise RetryRefused(f"run {active.id} is still {active.state}; `/troop stop` it first")
-            if self._quota_spent(tx, now, old.repository):
+            if self._quota_spent(tx, now, old.repository, old.sender):
                 raise RetryRefused(f"{self.quota_notice()}; retry later")
+            if active is not None:
+                self._remember(tx, active.id, Wanted(decision=decision, retry_of=run_id))
+                return None
             new = self._insert_run(tx, now, decision, retry_of=run_id)
             assert new is not None, "inserted under the repository's lock, with no active run there"
             return new
@@ -91,10 +98,14 @@ class Deliveries(Part):
     def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
         self.database.serialise(tx, decision.repository)
         active = self._active(tx, decision.repository, decision.issue.number)
-        if active is not None:
+        if active is not None and active.stop_reason is None:
             return Accepted(duplicate=False, note=f"run {active.id} of this issue is {active.state} already")
-        if self._quota_spent(tx, now, decision.repository):
+        if self._quota_spent(tx, now, decision.repository, decision.sender):
             return self._over_quota(tx, now, decision)
+        if active is not None:
+            self._remember(tx, active.id, Wanted(decision=decision))
+            return Accepted(duplicate=False, note=f"run {active.id} is stopping; a new run starts once it has stopped")
+        self._forget_stops(tx, now, decision)
         run_id = self._insert_run(tx, now, decision)
         if run_id is None:
             return Accepted(duplicate=False, note="a run of this issue is active already")
@@ -103,7 +114,10 @@ class Deliveries(Part):
     def _over_quota(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
         told = tx.scalar(
             select(RUN.c.id).where(
-                RUN.c.repository == decision.repository, RUN.c.is_notice, RUN.c.created_at > now - QUOTA_WINDOW
+                RUN.c.repository == decision.repository,
+                RUN.c.sender == decision.sender,
+                RUN.c.is_notice,
+                RUN.c.created_at > now - QUOTA_WINDOW,
             )
         )
         if told is not None:
@@ -115,42 +129,60 @@ class Deliveries(Part):
         assert run_id is not None, "an ended run conflicts with nothing"
         return Accepted(duplicate=False, job_id=run_job(run_id), note=f"{self.quota_notice()}; run {run_id} says so")
 
-    def _quota_spent(self, tx: Connection, now: float, repository: str) -> bool:
+    @staticmethod
+    def _remember(tx: Connection, run_id: int, wanted: Wanted) -> None:
+        tx.execute(update(RUN).where(RUN.c.id == run_id).values(wanted=wanted.model_dump_json()))
+
+    @staticmethod
+    def _forget_stops(tx: Connection, now: float, decision: StartRun) -> None:
+        """Don't tell of stopped runs of the issue any more, which would take the label off the new one."""
+        tx.execute(
+            update(RUN)
+            .where(
+                RUN.c.repository == decision.repository,
+                RUN.c.issue_number == decision.issue.number,
+                RUN.c.state == RunState.STOPPED,
+                RUN.c.announce,
+                free(RUN, now),
+            )
+            .values(announce=False)
+        )
+
+    @staticmethod
+    def _rename(tx: Connection, repository_id: int, name: str) -> None:
+        """Carry the new name over to the runs of a repository that was renamed or transferred."""
+        other = RUN.alias()
+        taken = exists().where(
+            other.c.repository == name, other.c.issue_number == RUN.c.issue_number, other.c.state.in_(ACTIVE)
+        )
+        tx.execute(
+            update(RUN)
+            .where(
+                RUN.c.repository_id == repository_id,
+                RUN.c.repository != name,
+                or_(RUN.c.state.not_in(ACTIVE), ~taken),
+            )
+            .values(repository=name)
+        )
+
+    def _quota_spent(self, tx: Connection, now: float, repository: str, sender: str) -> bool:
+        """Whether the sender may start no more.
+
+        Runs count for all only once their sender's permission was checked; till then, and if they were refused, for
+        that sender alone, so that people who may not start runs can't use up the quota of those who may.
+        """
+        checked = and_(RUN.c.attempt > 0, RUN.c.state.not_in((RunState.QUEUED, RunState.REFUSED)))
         made = tx.scalar(
             select(func.count())
             .select_from(RUN)
-            .where(RUN.c.repository == repository, ~RUN.c.is_notice, RUN.c.created_at > now - QUOTA_WINDOW)
+            .where(
+                RUN.c.repository == repository,
+                ~RUN.c.is_notice,
+                RUN.c.created_at > now - QUOTA_WINDOW,
+                or_(checked, RUN.c.sender == sender),
+            )
         )
         return int(made or 0) >= self.quota_runs_per_hour
-
-    def _insert_run(
-        self,
-        tx: Connection,
-        now: float,
-        decision: StartRun,
-        state: RunState = RunState.QUEUED,
-        **values: object,
-    ) -> int | None:
-        """The new id, or None where the partial unique index holds an active run of the issue already."""
-        row = tx.execute(
-            self.database.insert(RUN)
-            .values(
-                repository=decision.repository,
-                issue_number=decision.issue.number,
-                installation_id=decision.installation_id,
-                issue=decision.issue.model_dump_json(),
-                sender=decision.sender,
-                labelled_at=decision.labelled_at.timestamp(),
-                state=state,
-                available_at=now,
-                created_at=now,
-                updated_at=now,
-                **values,
-            )
-            .on_conflict_do_nothing()
-            .returning(RUN.c.id)
-        ).first()
-        return None if row is None else int(row.id)
 
     def _active(self, tx: Connection, repository: str, issue_number: int) -> "Row[tuple[object, ...]] | None":
         return tx.execute(
@@ -204,6 +236,8 @@ class Deliveries(Part):
         ).first()
         if row is None:
             return Accepted(duplicate=False, note=f"{decision.reason}; no run is active")
+        if decision.at is not None and decision.at.timestamp() < row.labelled_at:
+            return Accepted(duplicate=False, note=f"{decision.reason} before run {row.id} was asked for")
         stopped = self.stop_row(tx, now, row.id, decision.reason)
         return Accepted(
             duplicate=False,

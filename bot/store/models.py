@@ -4,12 +4,14 @@ Times are seconds since 1970 (UTC) by the database's clock, so that workers on s
 States are stored as text, so that a new one needs no change of type.
 """
 
-from sqlalchemy import BigInteger, Index, Text, text
+from sqlalchemy import BigInteger, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
 from bot.lifecycle import ACTIVE
 
 _ACTIVE_SQL = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(ACTIVE)))
+# A 64-bit number; SQLite's integers are, whatever the type is called.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Delivery(SQLModel, table=True):
@@ -37,12 +39,14 @@ class Run(SQLModel, table=True):
             postgresql_where=text(_ACTIVE_SQL),
         ),
         Index("run_by_repository", "repository", "created_at"),
+        Index("run_by_repository_id", "repository_id"),
         Index("run_by_state", "state", "available_at"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    repository: str  # owner/name
-    issue_number: int
+    repository: str  # owner/name, the newest that GitHub has told
+    repository_id: int | None = Field(default=None, sa_type=BigInteger)  # stays when it is renamed
+    issue_number: int = Field(sa_type=_NUMBER)
     installation_id: int | None = Field(default=None, sa_type=BigInteger)
     issue: str = Field(sa_type=Text)  # `records.Issue` as JSON: the labelled snapshot
     sender: str
@@ -56,6 +60,7 @@ class Run(SQLModel, table=True):
     crashes: int = 0  # leases that ran out instead of being given back
     setbacks: int = 0  # times it was given back because of an infrastructure error
     stop_reason: str | None = Field(default=None, sa_type=Text)  # somebody asked it to stop
+    wanted: str | None = Field(default=None, sa_type=Text)  # `base.Wanted` as JSON: the run to start after this one
     # -- the end
     reason: str = Field(default="", sa_type=Text)  # in words, for the issue
     announce: bool = False  # the issue has not been told of the end yet
@@ -94,7 +99,7 @@ class CommandRow(SQLModel, table=True):
     comment_id: int = Field(unique=True, sa_type=BigInteger)
     repository: str
     installation_id: int | None = Field(default=None, sa_type=BigInteger)
-    issue_number: int
+    issue_number: int = Field(sa_type=_NUMBER)
     sender: str
     command: str = Field(sa_type=Text)  # `records.Command` as JSON
     done: bool = False

@@ -96,6 +96,29 @@ class Queries(Part):
             row = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
             return None if row is None else _run_info(row)
 
+    def needs_label(self, run_id: int) -> bool:
+        """Whether the run must not begin where the issue has none of our labels.
+
+        Not one that a command started, nor one that was asked for while the issue was being told that an earlier run
+        stopped, since telling it takes the label off.
+        """
+        with self.database.read() as tx:
+            run = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
+            if run is None or run.retry_of is not None:
+                return False
+            untold = tx.scalar(
+                select(RUN.c.id)
+                .where(
+                    RUN.c.repository == run.repository,
+                    RUN.c.issue_number == run.issue_number,
+                    RUN.c.id < run_id,
+                    RUN.c.state.in_((RunState.STOPPED, RunState.REFUSED)),
+                    or_(RUN.c.updated_at >= run.created_at, RUN.c.announce),
+                )
+                .limit(1)
+            )
+            return untold is None
+
     def report(self, run_id: int) -> str | None:
         """`records.Report` of an ended run, as JSON."""
         with self.database.read() as tx:

@@ -33,6 +33,7 @@ class Runs(Part):
             if row.stop_reason is not None and row.state in STOPPABLE:
                 end = self.end_values(now, RunState.STOPPED, row.stop_reason, announce=True)
                 tx.execute(update(RUN).where(*unchanged).values(crashes=crashes, **end))
+                self.start_wanted(tx, now, row)
                 return None
             if crashes >= self.max_crashes:
                 reason = (
@@ -41,6 +42,7 @@ class Runs(Part):
                 )
                 end = self.end_values(now, RunState.PARKED, reason, announce=True)
                 tx.execute(update(RUN).where(*unchanged).values(crashes=crashes, **end))
+                self.start_wanted(tx, now, row)
                 return None
             taken = tx.execute(
                 update(RUN)
@@ -108,8 +110,10 @@ class Runs(Part):
         report_json: str | None = None,
         pull_request_url: str | None = None,
         announce: bool = False,
-    ) -> None:
+    ) -> int | None:
         """End the run. With `announce`, the issue has still to be told. Storing the same end again changes nothing.
+
+        Returns the id of the run that was asked for while this one was stopping, if there is one: it is queued now.
 
         Raises `LeaseLost`, and ValueError for an end that `bot.lifecycle` does not allow from where the run is.
         """
@@ -119,7 +123,7 @@ class Runs(Part):
             if row is None or row.attempt != attempt:
                 raise _lost(run_id, attempt)
             if row.state == state and state not in ACTIVE:
-                return  # the answer to the first call was lost
+                return None  # the answer to the first call was lost
             if row.state not in ACTIVE or row.lease_until is None:
                 raise _lost(run_id, attempt)
             if state in ACTIVE or not allowed(RunState(row.state), state):
@@ -133,6 +137,7 @@ class Runs(Part):
                     **self.end_values(now, state, reason, announce=announce),
                 )
             )
+            return self.start_wanted(tx, now, row)
 
     def release(self, run_id: int, attempt: int) -> None:
         """Give the run back, to be claimed at once by another worker. No crash is counted.

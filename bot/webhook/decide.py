@@ -98,6 +98,7 @@ def _labeled(delivery: Delivery, rules: Rules) -> Decision:
         issue=_snapshot(event.issue),
         sender=event.sender.login,
         labelled_at=event.issue.updated_at,
+        repository_id=event.repository.id,
     )
 
 
@@ -150,6 +151,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
         comment_id=comment.id,
         sender=event.sender.login,
         command=command,
+        repository_id=event.repository.id,
     )
 
 
@@ -212,7 +214,13 @@ def _installation_id(event: Event, rules: Rules) -> int | None:
 
 
 def _cancel(event: IssueEvent, reason: str) -> CancelRun:
-    return CancelRun(repository=event.repository.full_name, issue_number=event.issue.number, reason=reason)
+    return CancelRun(
+        repository=event.repository.full_name,
+        issue_number=event.issue.number,
+        reason=reason,
+        repository_id=event.repository.id,
+        at=event.issue.updated_at,
+    )
 
 
 def _snapshot(issue: IssuePayload) -> Issue:

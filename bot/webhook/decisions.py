@@ -16,6 +16,7 @@ class StartRun(Record):
     issue: Issue  # as the delivery has it
     sender: str  # login of the person who labelled the issue
     labelled_at: datetime
+    repository_id: int | None = None
 
 
 class ReceiveCommand(Record):
@@ -27,6 +28,7 @@ class ReceiveCommand(Record):
     comment_id: int
     sender: str
     command: Command
+    repository_id: int | None = None
 
 
 class CancelRun(Record):
@@ -35,6 +37,8 @@ class CancelRun(Record):
     repository: str
     issue_number: int
     reason: str
+    repository_id: int | None = None
+    at: datetime | None = None  # when the issue was changed; None: not known
 
 
 class Answer(Record):

@@ -28,6 +28,7 @@ class App(BaseModel):
 
 
 class Repository(BaseModel):
+    id: Id | None = None  # stays when the repository is renamed or transferred
     full_name: FullName
     archived: bool = False
 

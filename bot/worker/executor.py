@@ -124,7 +124,9 @@ class Service:
         now = await forge.issue_state(run.repository, run.issue.number)
         if not now.open:
             return Finished(state=RunState.STOPPED, note="the issue is closed")
-        if not set(now.labels) & set(self._labels.known):
+        ours = {label.casefold() for label in self._labels.known}
+        labelled = any(label.casefold() in ours for label in now.labels)
+        if not labelled and await in_thread(self._store.needs_label, run.id):
             return Finished(state=RunState.STOPPED, note="the label was removed")
         return None
 
@@ -210,7 +212,7 @@ class StoredRuns:
                 return Report.model_validate_json(text)
         return None
 
-    async def start_again(self, run_id: int) -> int:
+    async def start_again(self, run_id: int) -> int | None:
         return await in_thread(self._store.start_again, run_id)
 
     async def request_stop(self, run_id: int, reason: str) -> bool:

@@ -213,8 +213,8 @@ class Worker:
             else:
                 log.error("run %d failed", run.id, exc_info=error)
                 end = Finished(state=RunState.FAILED, note=self._callbacks.words(reason(cause)))
-        await self._finish(run, end)
-        return None
+        following = await self._finish(run, end)
+        return None if following is None else run_job(following)
 
     async def _tell_of_wait(self, run: ClaimedRun, why: str, delay: float) -> None:
         """Say on the issue what is in the way, before the run is tried again."""
@@ -225,9 +225,11 @@ class Worker:
         except Exception as error:
             log.warning("run %d: the issue could not be told that it waits: %s", run.id, error)
 
-    async def _finish(self, run: ClaimedRun, end: Finished) -> None:
-        def store(end: Finished) -> None:
-            self._store.finish(
+    async def _finish(self, run: ClaimedRun, end: Finished) -> int | None:
+        """Store the end. The id of a run that was asked for meanwhile, to be enqueued."""
+
+        def store(end: Finished) -> int | None:
+            return self._store.finish(
                 run.id,
                 run.attempt,
                 end.state,
@@ -238,11 +240,12 @@ class Worker:
             )
 
         try:
-            await self._persist(store, end)
+            following = await self._persist(store, end)
         except ValueError as error:  # not an end that the lifecycle allows
             log.exception("run %d ended in a state that is not allowed", run.id)
-            await self._persist(store, Finished(state=RunState.FAILED, note=reason(error)))
+            following = await self._persist(store, Finished(state=RunState.FAILED, note=reason(error)))
         log.info("run %d: %s %s", run.id, end.state, end.note)
+        return following
 
     async def _tell(self, run_id: int) -> None:
         """Announce the end of the run, if the issue has not been told. After a failure it is tried again later."""

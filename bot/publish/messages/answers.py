@@ -116,6 +116,10 @@ def retried(run_id: int) -> str:
     return f"Run {run_id} is queued; the status comment shows how it goes."
 
 
+def retried_later() -> str:
+    return "The present run is still stopping; a new one starts as soon as it has stopped."
+
+
 def retry_refused(why: str) -> str:
     return f"Not started again: {one_line(cut(why, 500)).rstrip('.')}."
 

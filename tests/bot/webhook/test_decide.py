@@ -121,6 +121,7 @@ def test_a_comment_gives_a_command() -> None:
         comment_id=501,
         sender="octocat",
         command=Command(name=CommandName.USE, argument=2),
+        repository_id=118,
     )
 
 
