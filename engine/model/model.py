@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.distributed import DistributedConfig
 
 from engine.errors import LoadError, UnsupportedModelError, one_line
@@ -25,7 +25,7 @@ from engine.model.positions import hand_positions_in
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
-from engine.model.text_half import NAMES, text_half
+from engine.model.text_half import NAMES, decoder_class, text_half
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.heads import Heads
 
@@ -217,10 +217,10 @@ def _weights(path: str, config: Any, dtype: torch.dtype, split: int) -> tuple[An
     if method_of(config):
         how["state_dict"] = dequantized(Path(path), config, dtype)
         del config.quantization_config
-        kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
-        found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None, **how)
-        return found
-    found = AutoModelForCausalLM.from_pretrained(path, **how)
+    kind = decoder_class(config)
+    if kind is None:
+        raise UnsupportedModelError(f"{config.model_type}, a kind without a causal language model")
+    found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None if "state_dict" in how else path, **how)
     return found
 
 

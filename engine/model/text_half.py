@@ -7,7 +7,8 @@ turn text, whose axes are all equal, as plain ones do.
 
 from typing import Any
 
-from transformers import AutoConfig
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 # Text halves without a causal language model of their own: the kind that computes the same, with these fields.
@@ -37,7 +38,7 @@ def text_half(config: Any) -> Any:
     if text is config or getattr(config, "is_encoder_decoder", False):
         return config
     kind, more = PLAIN.get(text.model_type, (text.model_type, {}))
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind == text.model_type and decoder_class(text) is None:
         return config
     fields = text.to_dict()
     if kind != text.model_type:
@@ -50,6 +51,18 @@ def text_half(config: Any) -> Any:
     if "tie_word_embeddings" in config.to_dict():
         text.tie_word_embeddings = config.tie_word_embeddings
     return text
+
+
+def decoder_class(config: Any) -> Any:
+    """The causal language model of `transformers` for a configuration, also if that is the text half of another;
+    `None` if there is none.
+    """
+    mapping = AutoModelForCausalLM._model_mapping
+    if type(config) in mapping:
+        return mapping[type(config)]
+    names = (name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if config.model_type.startswith(kind))
+    found = (getattr(transformers, name, None) for name in names)
+    return next((made for made in found if getattr(made, "config_class", None) is type(config)), None)
 
 
 def _plain_rope(found: dict[str, Any]) -> dict[str, Any]:

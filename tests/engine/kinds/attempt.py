@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from engine.core import Core
 from engine.errors import LoadError
 from engine.model.features import check_config, field
 from engine.model.model import Model
+from engine.model.text_half import decoder_class
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
@@ -40,7 +40,7 @@ def attempt(kind: str, tokenizer: Tokenizer) -> Outcome:
             config = config_of(kind)
             check_config(config)
             make(config).save_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+            model = decoder_class(config).from_pretrained(folder, attn_implementation="eager").eval()
         except LoadError as error:
             return Outcome("refused", reason(error))
         except Exception as error:  # transformers' own code of any model

@@ -1,7 +1,6 @@
 """Quantised checkpoints as people download them: tiny ones, made here number by number, give the dequantised model."""
 
 import json
-import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError
+from engine.model import dequantize
 from engine.model.attention import ProbeContext, attending
 from engine.model.formats import AWQ_ORDER
+from engine.model.memory import size
 from engine.model.model import Model
 from tests.engine.conftest import make_weights
 
@@ -166,12 +167,14 @@ def same(model: Model, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_checkpoint_is_dequantised(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_checkpoint_is_dequantised(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     expected = checkpoint(tmp_path, make_weights(), *FORMS[form])
-    with caplog.at_level(logging.WARNING):
-        model = Model.load(str(tmp_path), dtype="float32")
-    assert "dequantised" in caplog.text
-    assert "KiB" in caplog.text or "bytes" in caplog.text or "MiB" in caplog.text
+    told: list[str] = []
+    monkeypatch.setattr(dequantize._log, "warning", lambda text, *values: told.append(text % values))
+    model = Model.load(str(tmp_path), dtype="float32")
+    needed = sum(tensor.numel() for tensor in expected.state_dict().values()) * 4
+    assert len(told) == 1
+    assert f"dequantised: {size(needed)} in memory" in told[0]
     same(model, expected)
 
 
@@ -186,7 +189,7 @@ def test_mxfp4_experts_beside_plain_weights(tmp_path: Path):
         blocks = torch.randint(0, 256, (experts, rows, columns // 32, 16), dtype=torch.uint8)
         scales = torch.randint(120, 127, (experts, rows, columns // 32), dtype=torch.uint8)
         plain = torch.zeros(experts, columns, rows)
-        for index in torch.cartesian_prod(*(torch.arange(size) for size in blocks.shape)).tolist():
+        for index in torch.cartesian_prod(*(torch.arange(count) for count in blocks.shape)).tolist():
             expert, row, group, at = index
             byte, scale = int(blocks[expert, row, group, at]), 2.0 ** (int(scales[expert, row, group]) - 127)
             for half, nibble in enumerate((byte & 15, byte >> 4)):

@@ -83,7 +83,8 @@ def test_what_is_put_off_is_fetched_with_the_same_tensors():
         assert tables is not None
         assert torch.equal(tables.cos, cos[0])
         assert torch.equal(tables.sin, sin[0])
-        assert fetch(query, key) is None
+        assert fetch(query, key) is tables, "a layer that attends twice: they are still not rotated"
+        assert fetch(query.clone(), key) is None
 
 
 def _changed(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> None:
