@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import FromClause, and_, exists, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
@@ -12,10 +12,13 @@ from bot.records import ClaimedCommand, Command
 from bot.store.base import Part, free, plain
 from bot.store.models import COMMAND, RUN
 
+PATIENCE = 600.0  # seconds that a command waits for earlier ones
+
 
 class Commands(Part):
     def claim_command(self, command_id: int, worker: str, lease_seconds: float) -> ClaimedCommand | None:
-        """Take the command, as a new attempt; None where it is done or another worker holds it.
+        """Take the command, as a new attempt; None where it is done, another worker holds it, or an earlier command of
+        the same conversation is not done: `/troop stop` and then `/troop retry` mean something in this order alone.
 
         A command whose worker died `max_crashes` times is given up.
         """
@@ -28,6 +31,7 @@ class Commands(Part):
                     ~COMMAND.c.done,
                     free(COMMAND, now),
                     COMMAND.c.available_at <= now,
+                    ~_waits(now),
                 )
                 .with_for_update(skip_locked=True)
             ).first()
@@ -74,11 +78,23 @@ class Commands(Part):
             if row is None:
                 raise _lost(command_id, attempt)
 
-    def finish_command(self, command_id: int, attempt: int, note: str = "") -> None:
-        """The command is done, or failed for good; `note` says how. Raises `LeaseLost`."""
+    def finish_command(self, command_id: int, attempt: int, note: str = "") -> int | None:
+        """The command is done, or failed for good; `note` says how. Raises `LeaseLost`.
+
+        Returns the id of the next command of the same conversation, if it has waited for this one.
+        """
         with self.database.write() as tx:
             if not self._end(tx, self.database.now(tx), _held(command_id, attempt), note):
                 raise _lost(command_id, attempt)
+            done = COMMAND.alias()
+            following = tx.scalar(
+                select(COMMAND.c.id)
+                .join(done, _same_conversation(done))
+                .where(done.c.id == command_id, COMMAND.c.id > command_id, ~COMMAND.c.done)
+                .order_by(COMMAND.c.id)
+                .limit(1)
+            )
+            return None if following is None else int(following)
 
     def postpone_command(
         self, command_id: int, attempt: int, reason: str, delays: Sequence[float], at_least: float = 0.0
@@ -117,6 +133,21 @@ class Commands(Part):
             .returning(COMMAND.c.id)
         ).first()
         return row is not None
+
+
+def _same_conversation(other: FromClause) -> ColumnElement[bool]:
+    return and_(COMMAND.c.repository == other.c.repository, COMMAND.c.issue_number == other.c.issue_number)
+
+
+def _waits(now: float) -> ColumnElement[bool]:
+    """An earlier command of the conversation is not done; but nobody waits for one for longer than `PATIENCE`."""
+    earlier = COMMAND.alias()
+    return exists().where(
+        _same_conversation(earlier),
+        earlier.c.id < COMMAND.c.id,
+        ~earlier.c.done,
+        earlier.c.created_at > now - PATIENCE,
+    )
 
 
 def _held(command_id: int, attempt: int) -> ColumnElement[bool]:

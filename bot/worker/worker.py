@@ -36,7 +36,7 @@ from bot.publish.messages.states import progress
 from bot.publish.messages.words import duration
 from bot.records import ClaimedCommand, ClaimedRun, Record
 from bot.store import DbJournal, Store, parse, run_job
-from bot.store.jobs import RUN
+from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
 from bot.worker.lease import ShuttingDown, under_lease
 from bot.worker.sweeper import Sweeper
@@ -300,9 +300,9 @@ class Worker:
                     return None
             log.error("command %d (%s) failed", command.id, command.command.name, exc_info=error)
             done = Executed(note=self._callbacks.words(reason(cause)))
-        await self._persist(self._store.finish_command, *held, done.note)
+        waiting = await self._persist(self._store.finish_command, *held, done.note)
         log.info("%s: done", what)
-        return done.following
+        return done.following or (None if waiting is None else command_job(waiting))
 
     # -- both
 

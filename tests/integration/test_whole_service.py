@@ -143,6 +143,26 @@ async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> N
     assert len(service.github.pull_requests(REPOSITORY)) == 1
 
 
+@pytest.mark.parametrize("how", ["label", "command"])
+async def test_what_is_asked_for_while_a_run_is_stopping_begins_once_it_has(
+    service: Running, endpoint: ScriptedEndpoint, how: str
+) -> None:
+    number = plant(service.github)
+    endpoint.mode = Mode.HANG
+    service.github.label(REPOSITORY, number, user="maintainer")
+    await service.until(lambda: any(run.state is RunState.CONTEXT for run in service.store.runs()))
+    endpoint.mode = Mode.NORMAL
+    if how == "label":
+        service.github.unlabel(REPOSITORY, number, "troop: running", user="maintainer")
+        service.github.label(REPOSITORY, number, user="maintainer")
+    else:
+        service.github.comment(REPOSITORY, number, "/troop stop", user="maintainer")
+        service.github.comment(REPOSITORY, number, "/troop retry", user="maintainer")
+    await service.until(lambda: service.github.pull_requests(REPOSITORY))
+    assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
+    assert [run.state for run in service.store.runs()] == [RunState.SOLVED, RunState.STOPPED]
+
+
 async def test_closing_the_issue_stops_the_run(service: Running, endpoint: ScriptedEndpoint) -> None:
     """Attack 6."""
     number = plant(service.github)
@@ -243,7 +263,7 @@ async def test_github_faults_while_publishing_leave_one_of_each(service: Running
 
 
 async def test_a_candidate_that_steers_the_repository_never_wins(github: GitHubServer, tmp_path: Path) -> None:
-    """Attack 16: every fix comes with a workflow."""
+    """Attack 16: every fix comes with a workflow; the fix is published without it."""
 
     def greedy(key: str, messages: Sequence[Message]) -> str:
         reply = script(key, messages)
@@ -255,9 +275,9 @@ async def test_a_candidate_that_steers_the_repository_never_wins(github: GitHubS
         async with running_service(github, tmp_path, endpoint.base_url) as service:
             number = plant(github)
             assert await service.label_and_wait(REPOSITORY, number) == ["troop: done"]
-            assert github.pull_requests(REPOSITORY) == []
-            assert not [name for name in github.branches(REPOSITORY) if name.startswith("troop/")]
-            assert "No pull request" in told(service, number)
+            (pull,) = github.pull_requests(REPOSITORY)
+            assert "clamp" in pull["diff"]
+            assert ".github" not in pull["diff"]
 
 
 async def test_an_image_that_can_not_be_built_is_told_at_once(

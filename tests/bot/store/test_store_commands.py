@@ -1,9 +1,12 @@
 import pytest
+import sqlalchemy as sa
 
 from bot.errors import LeaseLost
 from bot.lifecycle import RunState
 from bot.records import CommandName
 from bot.store import Store
+from bot.store.commands import PATIENCE
+from bot.store.models import COMMAND
 from tests.bot.queueing import expire_command, queue_command, queue_run, store_now
 
 
@@ -69,3 +72,27 @@ def test_given_back_it_is_due_at_once_or_after_a_wait(store: Store):
     assert store.due() == ()
     assert store.due(now=store_now(store) + 31) == ("command:1",)
     assert store.postpone_command(command_id, 3, "still", [5.0, 30.0]) is None
+
+
+def test_commands_of_a_conversation_are_executed_in_their_order(store: Store):
+    """`/troop stop` and then `/troop retry` mean something in this order alone."""
+    first, second = queue_command(store, comment=1), queue_command(store, comment=2)
+    elsewhere = queue_command(store, comment=3, issue=77)
+    assert store.claim_command(second, "w", 60) is None
+    assert store.claim_command(elsewhere, "w", 60) is not None
+    claimed = store.claim_command(first, "w", 60)
+    assert claimed is not None
+    assert store.claim_command(second, "w", 60) is None
+    assert store.finish_command(first, claimed.attempt) == second
+    claimed = store.claim_command(second, "w", 60)
+    assert claimed is not None
+    assert store.finish_command(second, claimed.attempt) is None
+
+
+def test_a_command_does_not_wait_for_ever(store: Store):
+    first, second = queue_command(store, comment=1), queue_command(store, comment=2)
+    assert store.claim_command(first, "w", 60) is not None
+    with store.database.write() as tx:
+        earlier = store.database.now(tx) - PATIENCE - 1
+        tx.execute(sa.update(COMMAND).where(COMMAND.c.id == first).values(created_at=earlier))
+    assert store.claim_command(second, "w", 60) is not None
