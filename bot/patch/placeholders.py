@@ -2,7 +2,7 @@
 
 import re
 
-from bot.patch.syntax_tree import Defined, Source, Span
+from bot.patch.syntax_tree import Defined, Language, Source, Span, parsed_part
 
 _COMMENT = re.compile(
     r"^\W*(?:\.{3}|…)|(?:\.{3}|…)\W*$|"
@@ -26,6 +26,20 @@ def placeholder(source: Source, before: str) -> str:
         if _stands_for_lines(said) and said not in before:
             return said
     return ""
+
+
+def without_placeholders(language: Language, text: str, before: str) -> str:
+    """The text without such comments outside of functions: what a class or a file does not show stays there anyway."""
+    source = parsed_part(language, text)
+    functions = [d.outer for d in source.definitions if d.kind == "function"]
+    known = {line.strip() for line in before.split("\n")}
+    gone = set()
+    for node in source.comments(Span(0, len(source.data))):
+        said = (node.text or b"").decode("utf-8", "replace").strip()
+        inside = any(span.start <= node.start_byte < span.end for span in functions)
+        if not inside and "\n" not in said and said not in known and _stands_for_lines(said):
+            gone.add(said)
+    return "\n".join(line for line in text.split("\n") if line.strip() not in gone)
 
 
 def placeholder_line(text: str, before: str) -> str:

@@ -5,16 +5,19 @@ import re
 from collections.abc import Collection
 
 
-def reindented(lines: list[str], written: str, there: str, *, like: list[str], kept: Collection[int]) -> list[str]:
+def reindented(
+    lines: list[str], written: str, there: str, *, like: list[str], kept: Collection[int], closes: bool
+) -> list[str]:
     """The lines, moved from the indentation `written` of their first to `there`.
 
     The first line is given without its indentation. `like`: the lines that stood there, in the file's own style.
-    `kept`: the lines that are inside strings of several lines, which stay as they are.
+    `kept`: the lines that are inside strings of several lines, which stay as they are. `closes`: whether a definition
+    of the language ends with a bracket or a word at the indentation of its first line.
     """
     movable = [i for i in range(1, len(lines)) if lines[i].strip() and i not in kept]
     styled = _in_style(lines, movable, like)
     written = _in_style(["", f"{written}x"], [1], like)[1][:-1] if written else written
-    if written == there or (not written and there and _header_alone(styled, movable, there)):
+    if written == there or (not written and there and _header_alone(styled, movable, there, closes)):
         return styled
     out = list(styled)
     for i in movable:
@@ -22,14 +25,14 @@ def reindented(lines: list[str], written: str, there: str, *, like: list[str], k
     return out
 
 
-def _header_alone(lines: list[str], movable: list[int], there: str) -> bool:
+def _header_alone(lines: list[str], movable: list[int], there: str, closes: bool) -> bool:
     """Whether only the first line lost its indentation: the others are deeper than the place that they go to."""
     if not movable or not all(lines[i].startswith(there) for i in movable):
         return False
     if lines[0].startswith("@") and there:  # a decorator, and what it decorates deeper
         first = next((lines[i] for i in movable if not lines[i].lstrip().startswith("@")), "")
         return indent(first) == there
-    closing = re.match(r"\s*(?:[)\]}]|end\b)", lines[movable[-1]]) is not None
+    closing = closes and re.match(r"\s*(?:[)\]}]|end\b)", lines[movable[-1]]) is not None
     deeper = [i for i in movable if not closing or i != movable[-1]]
     if closing and indent(lines[movable[-1]]) != there:
         return False

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from bot.patch.imports import imports, with_imports
 from bot.patch.kept_parts import kept_docstring, with_kept_head
 from bot.patch.namesakes import Ambiguous, names_in, namesake, normalised_name
-from bot.patch.placeholders import is_stub, placeholder
+from bot.patch.placeholders import is_stub, placeholder, without_placeholders
 from bot.patch.redefine import NotDefined, defines, redefined
 from bot.patch.reindent import indent, reindented
 from bot.patch.syntax_tree import COMMENTS, LARGEST, Defined, Language, Source, Span, language_of, parsed_part
 
+_DECLARED = ("function_declaration", "generator_function_declaration")  # JavaScript's
 _NEAR = 0.75  # of `difflib`: a name so close to another is taken for a slip of the pen
 
 
@@ -54,7 +55,7 @@ def spliced(language: Language, text: str, new: str, name: str = "", line: int =
     `name`: of the definition that the new text takes the place of, with its owners or without; "": the new text's own
     names say. `line`: in which it begins, to tell it from others of that name. Raises `NotDefined`.
     """
-    source = parsed_part(language, new.strip("\n") + "\n")
+    source = parsed_part(language, without_placeholders(language, new.strip("\n") + "\n", text))
     tops = source.tops
     added = [source.text(span) for span in imports(source)]
     if source.root.has_error:
@@ -175,7 +176,12 @@ def _spans(source: Source, new: Defined, file: Source, old: Defined) -> tuple[Sp
         wrapped = new.outer != new.bare
         target = old.outer if wrapped else old.bare
         taken = new.outer
+    value = old.node.child_by_field_name("right") or old.node.child_by_field_name("value")
+    if value is not None and old.node.type in ("assignment_expression", "pair") and new.node.type in _DECLARED:
+        target, taken = Span(value.start_byte, value.end_byte), new.bare  # `exports.f = function ...` stays exported
     body = _moved(source, taken, file, target)
+    if old.node.type in ("assignment_expression", "variable_declarator") and file.text(target).endswith(";"):
+        body = body.rstrip(";") + ";"
     body = with_kept_head(source, new, file, old, body)
     body = kept_docstring(file.language, body, file.text(target), indent=file.indent(target.start))
     if target != old.outer or new.lead == new.outer.start:
@@ -228,7 +234,9 @@ def _moved(source: Source, taken: Span, file: Source, target: Span | None, there
         if words in like or (outside and not _is_docstring(node)):
             kept.update(rows)
     beside = [there + like, *like.split("\n")[1:]]
-    moved = reindented(lines, source.indent(taken.start), there, like=beside, kept=kept)
+    moved = reindented(
+        lines, source.indent(taken.start), there, like=beside, kept=kept, closes=source.language != "python"
+    )
     return "\n".join(moved)
 
 
@@ -300,6 +308,8 @@ def _last(file: Source, part: _Part, siblings: list[Defined], owner: Defined | N
     """The definition after which a new one goes that has no neighbour in its own text."""
     if file.language == "go" and owner is None and len(part.name) > 1:
         siblings = [d for d in siblings if part.name[0] in (d.name, *d.owners)] or siblings
+    first = file.indent(siblings[0].outer.start) if siblings else ""
+    siblings = [d for d in siblings if file.indent(d.outer.start) == first]  # not those in Ruby's `class << self`
     same = [d for d in siblings if d.kind == part.new.kind] or [d for d in siblings if d.kind != "value"] or siblings
     return same[-1] if same else None
 

@@ -113,12 +113,13 @@ _MULTILINE = frozenset(
 )
 COMMENTS = frozenset(("comment", "line_comment", "block_comment"))
 # A method alone is a definition in these only within a class or the like.
-_FRAMES: dict[Language, str] = {
-    "javascript": "class _ {\n%s\n}",
-    "typescript": "class _ {\n%s\n}",
-    "tsx": "class _ {\n%s\n}",
-    "java": "class _ {\n%s\n}",
-    "rust": "impl _ {\n%s\n}",
+_IN_CLASS, _IN_OBJECT = "class _ {\n%s\n}", "exports._ = function () { return {\n%s\n} }"
+_FRAMES: dict[Language, tuple[str, ...]] = {
+    "javascript": (_IN_CLASS, _IN_OBJECT),
+    "typescript": (_IN_CLASS, _IN_OBJECT),
+    "tsx": (_IN_CLASS, _IN_OBJECT),
+    "java": (_IN_CLASS,),
+    "rust": ("impl _ {\n%s\n}",),
 }
 
 
@@ -280,15 +281,15 @@ def parsed(path: str, text: str) -> Source | None:
 def parsed_part(language: Language, text: str) -> Source:
     """A part of a file, such as a method alone, parsed as it would be at its place, as far as that is possible."""
     alone = Source(language, text)
-    frame = _FRAMES.get(language)
-    if not frame or (alone.definitions and not alone.root.has_error):
+    if alone.definitions and not alone.root.has_error:
         return alone
-    framed = Source(language, frame % text)
-    inside = [d for d in framed.definitions if d.parent is not None and d.owners == ("_",)]
-    if framed.root.has_error or not inside:
-        return alone
-    framed.definitions = tuple(_unframed(d) for d in framed.definitions if d.owners[:1] == ("_",))
-    return framed
+    for frame in _FRAMES.get(language, ()):
+        framed = Source(language, frame % text)
+        inside = [d for d in framed.definitions if d.parent is not None and d.owners == ("_",)]
+        if not framed.root.has_error and inside:
+            framed.definitions = tuple(_unframed(d) for d in framed.definitions if d.owners[:1] == ("_",))
+            return framed
+    return alone
 
 
 def _unframed(d: Defined) -> Defined:

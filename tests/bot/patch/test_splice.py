@@ -480,6 +480,13 @@ def test_a_line_tells_namesakes_apart() -> None:
     assert spliced("python", text, new, "f", 5) == text.replace("return 2", "return 3")
 
 
+def test_a_dedented_method_that_ends_with_a_bracket() -> None:
+    text = "class A:\n    def f(self):\n        return {\n            1: 2,\n        }\n"
+    assert spliced("python", text, "def f(self):\n    return {\n        1: 3,\n    }", "A.f") == text.replace(
+        "2,", "3,"
+    )
+
+
 def test_strings_at_the_margin_stay_there() -> None:
     new = 'async def get(self, key):\n    text = """\nno indentation\n    here\n"""\n    return text + key + "!"'
     assert spliced("python", PYTHON, new, "Box.get") == PYTHON.replace("text + key", 'text + key + "!"')
@@ -490,3 +497,45 @@ no indentation
 """
         return text + key + "!"'''
     assert spliced("python", PYTHON, header_alone, "Box.get") == PYTHON.replace("text + key", 'text + key + "!"')
+
+
+OBJECT = """const api = {
+  get(id) {
+    return 1;
+  },
+  put: async (id) => {
+    return 2;
+  },
+};
+
+module.exports.run = async function run(x) {
+  return x;
+};
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "old_line", "new_line"),
+    [
+        ("api.get", "get(id) {\n  return id;\n}", "return 1", "return id"),
+        ("put", "put: async (id) => {\n  return id;\n}", "return 2", "return id"),
+        ("run", "async function run(x) {\n  return x + 1;\n}", "return x", "return x + 1"),
+        ("run", "module.exports.run = async function run(x) {\n  return x + 1;\n}", "return x", "return x + 1"),
+    ],
+)
+def test_properties_and_exports_of_javascript(name: str, new: str, old_line: str, new_line: str) -> None:
+    assert spliced("javascript", OBJECT, new, name) == OBJECT.replace(old_line, new_line)
+
+
+def test_comments_for_members_that_stay_are_no_members() -> None:
+    part = "class Bag:\n    def get(self):\n        return 2\n\n    # ... other methods unchanged ...\n# ... the rest"
+    expected = PYTHON.replace(
+        "class Bag:\n    def get(self):\n        return 1", "class Bag:\n    def get(self):\n        return 2"
+    )
+    assert spliced("python", PYTHON, part) == expected
+
+
+def test_a_new_method_of_ruby_goes_beside_its_equals() -> None:
+    text = "class A\n  def one\n    1\n  end\n\n  class << self\n    def build\n      new\n    end\n  end\nend\n"
+    new = spliced("ruby", text, "def shout\n  2\nend", "A#shout")
+    assert new == text.replace("    1\n  end\n", "    1\n  end\n\n  def shout\n    2\n  end\n")
