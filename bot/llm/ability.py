@@ -14,8 +14,9 @@ from bot.records import Record
 EditFormat = Literal["search_replace", "define", "file", "diff"]
 FORMATS: tuple[EditFormat, ...] = get_args(EditFormat)
 TAGS: dict[EditFormat, str] = {"search_replace": "edit", "define": "define", "file": "file", "diff": "diff"}
-# Among equals the first: it costs the fewest tokens, or is the surest to be applied.
+# Among equals the first: of formats without a mistake the cheapest, else the one that asks for the least copying.
 _PREFERRED: tuple[EditFormat, ...] = ("search_replace", "define", "diff", "file")
+_PREFERRED_IF_WEAK: tuple[EditFormat, ...] = ("define", "search_replace", "diff", "file")
 _USABLE = 0.5  # of the edits in whole files, which cost the most tokens: else they are not asked for
 _CORRECTED = 0.6  # of the mistakes that are shown: below it a failed attempt is drawn anew
 
@@ -47,7 +48,9 @@ class Ability(Record):
     @property
     def formats(self) -> tuple[EditFormat, ...]:
         """Formats in which at least one edit was right, the best first."""
-        able = [form for form in _PREFERRED if self.edits.get(form, Share()).right]
+        weak = all(share.right < share.of for share in self.edits.values())
+        order = _PREFERRED_IF_WEAK if weak else _PREFERRED
+        able = [form for form in order if self.edits.get(form, Share()).right]
         able = [form for form in able if form != "file" or self._files_pay]
         return tuple(sorted(able, key=lambda form: -self.edits[form].value))
 

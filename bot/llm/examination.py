@@ -39,7 +39,7 @@ class Examiner:
 
         `again`: examine it even if it is known. Endpoints that fail are no errors here.
         """
-        known = known_ability(model.name) or self._cache.load(model.name, endpoint, version())
+        known = self._cache.load(model.name, endpoint, version()) or known_ability(model.name)
         if known is not None and not again:
             return known
         found = await examine(model)

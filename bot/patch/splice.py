@@ -74,6 +74,12 @@ def spliced(language: Language, text: str, new: str, name: str = "", line: int =
     for top in tops:
         named = asked if asked and (whole or asked[-1] == top.name) else (*top.owners, top.name)
         part = _Part(source, top, named)
+        alike = [other for other in tops if other.name == top.name and other.kind == top.kind]
+        if len(alike) > 1 and (run := _run(Source(language, text), named, source, alike)):
+            if top is alike[0]:
+                result = run if result == text else _run(Source(language, result), named, source, alike) or result
+            anchor = top.name
+            continue
         placed = _replaced(language, result, part, line if whole else 0)
         if placed is None:
             pending.append((part, anchor))
@@ -109,6 +115,19 @@ def _replaced(language: Language, text: str, part: _Part, line: int) -> str | No
     if is_stub(part.source, part.new) and not is_stub(file, old) and not members:
         raise NotDefined(f"the new text of {old.name} has no body\nNothing is filled in: write out every line.")
     return _put(file, part, old)
+
+
+def _run(file: Source, name: tuple[str, ...], source: Source, new: list[Defined]) -> str:
+    """The file's text with overloads, which follow one another there and in the new text; "" where that is not so."""
+    old = [d for d in file.definitions if (*d.owners, d.name)[-len(name) :] == name and d.kind == new[0].kind]
+    if len(old) < 2 or len(old) == len(new) or {d.parent for d in old} != {old[0].parent}:
+        return ""
+    between = [d for d in file.definitions if old[0].outer.start < d.outer.start < old[-1].outer.start]
+    if any(d not in old and d.parent == old[0].parent for d in between):
+        return ""
+    target, taken = Span(old[0].outer.start, old[-1].outer.end), Span(new[0].outer.start, new[-1].outer.end)
+    moved = _moved(source, taken, file, target)
+    return file.text(Span(0, target.start)) + moved + file.text(Span(target.end, len(file.data)))
 
 
 def _with_members(language: Language, text: str, file: Source, part: _Part, old: Defined) -> str:

@@ -182,6 +182,13 @@ async def test_a_model_on_a_cpu_is_asked_less() -> None:
     )
 
 
+def test_a_weak_model_is_asked_for_the_format_with_the_least_copying() -> None:
+    """Qwen2.5-Coder-1.5B makes as many tiny edits in either format, and in real files far more as definitions."""
+    two, four = Share(right=2, of=4), Share(right=4, of=4)
+    assert Ability(edits={"search_replace": two, "define": two, "diff": Share(of=4)}).formats[0] == "define"
+    assert Ability(edits={"search_replace": four, "define": four, "diff": two}).formats[0] == "search_replace"
+
+
 def test_what_was_measured_of_a_published_model_is_known() -> None:
     for name in ("qwen2.5-coder-1.5b", "Qwen/Qwen2.5-Coder-1.5B-Instruct", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"):
         found = known_ability(name)

@@ -539,3 +539,17 @@ def test_a_new_method_of_ruby_goes_beside_its_equals() -> None:
     text = "class A\n  def one\n    1\n  end\n\n  class << self\n    def build\n      new\n    end\n  end\nend\n"
     new = spliced("ruby", text, "def shout\n  2\nend", "A#shout")
     assert new == text.replace("    1\n  end\n", "    1\n  end\n\n  def shout\n    2\n  end\n")
+
+
+def test_overloads_are_replaced_together_where_one_comes_or_goes() -> None:
+    more = (
+        "function pick(a: string): string;\nfunction pick(a: number): number;\n"
+        "function pick(a: boolean): boolean;\nfunction pick(a: any): any {\n  return a;\n}"
+    )
+    old = TYPESCRIPT[TYPESCRIPT.index("function pick") : TYPESCRIPT.index("\n\nexport interface")]
+    assert spliced("typescript", TYPESCRIPT, more) == TYPESCRIPT.replace(old, more)
+    first, last = "@overload\ndef f(self, a: int) -> int: ...\n", "def f(self, a):\n    return a"
+    text = "class A:\n" + textwrap.indent(first + last, "    ") + "\n\n    x = 1\n"
+    new = first + "@overload\ndef f(self, a: str) -> str: ...\n" + last
+    expected = "class A:\n" + textwrap.indent(new, "    ") + "\n\n    x = 1\n"
+    assert spliced("python", text, new, "A.f") == expected
