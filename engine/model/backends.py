@@ -18,7 +18,7 @@ from kernels.tree_attention.cost import MeasuredCost, fit
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.native import NativeWork, supports
-from kernels.tree_attention.plan import Tiling
+from kernels.tree_attention.plan import LONGEST_HEAD, Tiling
 from kernels.tree_attention.reach import Floors
 from kernels.tree_attention.worklist import WorkList
 
@@ -165,6 +165,11 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
         raise LoadError("attention on a GPU needs a package: pip install triton, or choose --attention-backend torch")
     if device.type != "cuda" and not _interpreted():
         raise LoadError(f"triton attention needs a GPU, the model is on {device}: choose --attention-backend torch")
+    if heads.dim > LONGEST_HEAD:
+        raise LoadError(
+            f"heads of {heads.dim} numbers are more than the {LONGEST_HEAD} that triton attention is made for: "
+            "choose --attention-backend torch"
+        )
     try:
         return TritonBackend(heads)
     except ImportError as error:

@@ -21,6 +21,7 @@ Numbers = np.ndarray[Any, np.dtype[np.int32]]
 TILE_FIELDS = (
     8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, position
 )
+LONGEST_HEAD = 256  # numbers
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
 START = 32  # keys of a small tile in whose time a program starts and ends: an estimate
@@ -57,8 +58,8 @@ class Tiling:
             head_dim: of the model, 16 to 256.
             item_bytes: of one number of the cache.
         """
-        if head_dim > 256:
-            raise ValueError(f"heads of {head_dim} numbers are more than the 256 that tree attention is made for")
+        if head_dim > LONGEST_HEAD:
+            raise ValueError(f"heads of {head_dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
         wide = head_dim > 128
         if item_bytes == 4:
             return cls(large=16, keys=16, warps=8, stages=2) if wide else cls(large=32, keys=32, warps=8, stages=2)

@@ -74,12 +74,13 @@ def compare(served: Model, model: Any, tokenizer: Tokenizer) -> None:
             logits = model(torch.tensor([tokens[:-1]]), use_cache=False).logits[0]
         likeliest = logits.argmax(-1)[len(prompt) - 1 :].tolist()
         assert answer == likeliest, f"{answer} for {likeliest}"
-    core = core_of(served, tokenizer, blocks=24, max_draft=8)
+    core = core_of(served, tokenizer, blocks=16, max_draft=8)
     core.scheduler._typical_output = 0.0  # admit as if answers were short, so that growth must preempt
     core.scheduler._drafts._drafter = Guesses(texts, wanted)
     again = answers(core, texts)
     assert again == wanted, f"with drafts and preemption {again} for {wanted}"
     assert core.scheduler.counters.accepted_tokens > 0
+    assert core.scheduler.counters.preemptions > 0
 
 
 class Guesses:

@@ -286,6 +286,8 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(choose("torch", cpu, small, torch.bfloat16), TorchBackend)
     assert isinstance(choose("auto", torch.device("cuda"), heads), TritonBackend)
     assert isinstance(choose("torch", torch.device("cuda"), heads), TorchBackend)
+    with pytest.raises(LoadError, match=r"heads of 512 numbers.*--attention-backend torch"):
+        choose("auto", torch.device("cuda"), Heads(2, 1, 512, 2))
     with monkeypatch.context() as patch:
         patch.setattr("engine.model.backends._interpreted", lambda: False)
         with pytest.raises(LoadError, match="needs a GPU, the model is on cpu"):
