@@ -93,9 +93,10 @@ class BranchTaken(Refused):
 class GitFailed(ForgeError):
     """Git ended with an error. `words` is what it said, redacted."""
 
-    def __init__(self, message: str, words: str = "") -> None:
+    def __init__(self, message: str, words: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.words = words
+        self.retry_after = retry_after  # seconds that the server asked us to wait; None: it did not
 
 
 class CheckoutError(TroopError):

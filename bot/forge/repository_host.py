@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
-from bot.errors import BranchTaken, ForgeError, GitFailed, Refused
-from bot.forge.api import GitHubApi
+from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
+from bot.forge.api import PATIENCE, GitHubApi
 from bot.forge.branches import PREFIX
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_patch
@@ -18,6 +18,7 @@ from bot.git.workspace import Workspace
 from bot.patch.policy import check_patch
 from bot.records import Checkout, Patch
 from bot.sanitize import redact
+from bot.sanitize.neutralize import run_checks
 from bot.settings import Settings
 
 T = TypeVar("T")
@@ -62,6 +63,10 @@ class GitHubHost:
             try:
                 return await use(Remote(url, token))
             except GitFailed as error:
+                if error.retry_after is not None:
+                    if error.retry_after > PATIENCE:
+                        raise RateLimited(f"GitHub limits the rate ({repository})", error.retry_after) from error
+                    raise
                 if _REFUSED.search(error.words):
                     raise Refused(f"GitHub refused {repository}: {error.words[-500:]}") from error
                 if _UNAUTHORISED.search(error.words):
@@ -70,7 +75,7 @@ class GitHubHost:
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(_may_pass),
-            wait=wait_exponential(),
+            wait=_wait,
             stop=stop_after_attempt(GIT_ATTEMPTS),
             sleep=self._api.sleep,
             reraise=True,
@@ -93,7 +98,8 @@ class GitHubHost:
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
         """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""
         check_patch(patch, self._secrets)
-        return await commit_patch(checkout, patch, redact(message, self._secrets), await self._author(), moment)
+        message = run_checks(redact(message, self._secrets))
+        return await commit_patch(checkout, patch, message, await self._author(), moment)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
         """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""
@@ -136,11 +142,18 @@ class GitHubHost:
             raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]})")
 
 
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next attempt: as many as GitHub asks for, else exponential."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, GitFailed) else None
+    return wait_exponential()(state) if asked is None else asked
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether the same git command may succeed later, or with a new token."""
     if not isinstance(error, GitFailed):
         return False
-    return bool(_UNAUTHORISED.search(error.words) or _BROKEN.search(error.words))
+    return error.retry_after is not None or bool(_UNAUTHORISED.search(error.words) or _BROKEN.search(error.words))
 
 
 def _checked_name(repository: str) -> str:

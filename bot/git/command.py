@@ -11,7 +11,8 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +46,7 @@ _PASSED = re.compile(r"PATH|TMPDIR|SSL_CERT_(FILE|DIR)|GIT_SSL_CAINFO|(?i:(https
 _POLL = 0.1  # seconds between two looks at a growing folder
 # Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
 _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
+_RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *(\d{1,6})", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -97,6 +99,7 @@ class Limits:
     seconds: float = 120.0
     folder: Path | None = None
     max_bytes: int = 0
+    max_output: int = 0  # bytes that it may print; 0: no limit
 
 
 DEFAULT_LIMITS = Limits()
@@ -118,18 +121,47 @@ async def git(
     before names, and `--` between them where a name is not ours.
     """
     safe = [part for setting in (*_SAFE, *config) for part in ("-c", setting)]
+    with _traced(remote) as trace:
+        return await _run([*safe, *arguments], arguments, cwd, trace | dict(env or {}), stdin, remote, limits)
+
+
+@contextlib.contextmanager
+def _traced(remote: Remote | None) -> Iterator[dict[str, str]]:
+    """The environment for a remote. Only git's trace has the headers of answers; git leaves credentials out of it."""
+    if remote is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="troop-git-") as folder:
+        trace = {"GIT_TRACE_CURL": str(Path(folder) / "trace"), "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_REDACT": "1"}
+        yield remote.environment() | trace
+
+
+def asked_to_wait(trace: str) -> float | None:
+    """Seconds that the last answer with a `retry-after` in git's trace asks for; None where there is none. Pure."""
+    found = _RETRY_AFTER.findall(trace)
+    return float(found[-1]) if found else None
+
+
+async def _run(
+    words: Sequence[str],
+    arguments: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: bytes,
+    remote: Remote | None,
+    limits: Limits,
+) -> bytes:
     process = await asyncio.create_subprocess_exec(
         "git",
-        *safe,
-        *arguments,
+        *words,
         cwd=cwd,
-        env=_environment() | (remote.environment() if remote else {}) | dict(env or {}),
+        env=_environment() | dict(env),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    ended = asyncio.ensure_future(process.communicate(stdin))
+    ended = asyncio.ensure_future(_communicate(process, stdin, limits.max_output))
     name = next(word for word in arguments if not word.startswith("-"))
     try:
         await _supervise(ended, name, limits)
@@ -140,9 +172,35 @@ async def git(
             await asyncio.gather(ended, return_exceptions=True)
     output, errors = ended.result()
     if process.returncode:
-        words = redact(errors.decode(errors="replace").strip()[-2000:], remote.secrets if remote else ())
-        raise GitFailed(f"git {name} ended with exit code {process.returncode}: {words}", words)
+        said = redact(errors.decode(errors="replace").strip()[-2000:], remote.secrets if remote else ())
+        trace = Path(env["GIT_TRACE_CURL"]) if remote else None
+        wait = asked_to_wait(trace.read_text(errors="replace")) if trace and trace.exists() else None
+        raise GitFailed(f"git {name} ended with exit code {process.returncode}: {said}", said, wait)
     return output
+
+
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, max_output: int) -> tuple[bytes, bytes]:
+    """Feed and read. Raises `CheckoutError` beyond `max_output` bytes: a small repository may list 10^10 entries."""
+    if not max_output:
+        return await process.communicate(stdin)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    errors = asyncio.ensure_future(process.stderr.read())
+    output, too_much = bytearray(), False
+    while part := await process.stdout.read(1 << 16):
+        if len(output) + len(part) > max_output and not too_much:
+            too_much = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if not too_much:
+            output += part
+    said = await errors
+    await process.wait()
+    if too_much:
+        raise CheckoutError("the repository has too many files to be listed")
+    return bytes(output), said
 
 
 async def _supervise(ended: "asyncio.Future[tuple[bytes, bytes]]", name: str, limits: Limits) -> None:

@@ -8,6 +8,14 @@ from pathlib import Path
 from bot.errors import CheckoutError
 from bot.git.command import DEFAULT_LIMITS, Limits, Remote, check_commit, git
 
+LISTING = 64 * 1024 * 1024  # bytes of a commit's list of files: about half a million
+_BLOCK = 4096  # bytes that even an empty file or folder takes, with its inode
+
+
+def _on_disk(size: int) -> int:
+    """Bytes on disk of a file or folder."""
+    return _BLOCK * max(1, -(-size // _BLOCK))
+
 
 class Workspace:
     """A checkout on our disk: `tree/` has the files and nothing else, `git/` the objects and our own configuration.
@@ -63,9 +71,10 @@ class Workspace:
     async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
         """Write the commit's files to `tree`, after checking their total size."""
         check_commit(commit)
-        listing = await self.git("ls-tree", "-r", "-l", "-z", "--end-of-options", commit)
+        bounds = Limits(seconds, max_output=LISTING)
+        listing = await self.git("ls-tree", "-r", "-t", "-l", "-z", "--end-of-options", commit, limits=bounds)
         sizes = (entry.split(b"\t")[0].split()[-1] for entry in listing.split(b"\0") if entry)
-        total = sum(int(size) for size in sizes if size != b"-")
+        total = sum(_on_disk(0 if size == b"-" else int(size)) for size in sizes)
         if total > max_bytes:
             raise CheckoutError(
                 f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES to allow it"

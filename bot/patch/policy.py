@@ -12,7 +12,18 @@ from bot.patch.paths import path_problem
 from bot.records import Patch, Record
 from bot.sanitize import redact
 
-_FORGE_FOLDERS = {".github", ".gitlab", ".circleci", ".buildkite", ".forgejo", ".gitea"}
+_FORGE_FOLDERS = {
+    ".github",
+    ".gitlab",
+    ".circleci",
+    ".buildkite",
+    ".forgejo",
+    ".gitea",
+    ".woodpecker",
+    ".drone",
+    ".semaphore",
+    ".teamcity",
+}
 _FORGE_FILES = {
     "codeowners",
     ".gitlab-ci.yml",
@@ -20,10 +31,61 @@ _FORGE_FILES = {
     "azure-pipelines.yml",
     "jenkinsfile",
     "appveyor.yml",
+    ".appveyor.yml",
+    ".drone.yml",
+    ".drone.yaml",
+    ".cirrus.yml",
+    ".woodpecker.yml",
+    "bitbucket-pipelines.yml",
+    "buildspec.yml",
+    "cloudbuild.yaml",
+    "cloudbuild.yml",
+    "wercker.yml",
+    ".semaphore.yml",
+    "codemagic.yaml",
+    "renovate.json",
+    ".renovaterc",
+    ".renovaterc.json",
+    "netlify.toml",
+    "vercel.json",
+    ".readthedocs.yml",
+    ".readthedocs.yaml",
     ".troop.toml",
     ".pre-commit-config.yaml",
 }
 _GIT_FILES = {".gitmodules", ".gitattributes", ".lfsconfig", ".mailmap"}
+# What runs on the machine of whoever opens, installs or enters the repository.
+_DEVELOPER_FOLDERS = {".husky", ".githooks", ".devcontainer", ".vscode", ".idea", ".zed", ".lefthook"}
+_DEVELOPER_FILES = {
+    ".envrc",
+    ".env",
+    ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".pnpmfile.cjs",
+    ".pypirc",
+    ".bazelrc",
+    ".gdbinit",
+    ".lldbinit",
+    ".vimrc",
+    ".exrc",
+    ".nvimrc",
+    ".dir-locals.el",
+    ".gitpod.yml",
+    ".devcontainer.json",
+    "devcontainer.json",
+    "lefthook.yml",
+    ".lefthook.yml",
+    ".tool-versions",
+    "mise.toml",
+    ".mise.toml",
+    ".lintstagedrc",
+    ".huskyrc",
+    "action.yml",
+    "action.yaml",
+    "pip.conf",
+    ".condarc",
+}
 _AGENT_FILES = {
     "agents.md",
     "agents.override.md",
@@ -36,9 +98,36 @@ _AGENT_FILES = {
     ".windsurfrules",
     ".clinerules",
     ".mcp.json",
+    "agent.md",
+    "warp.md",
+    "replit.md",
+    ".replit",
+    ".goosehints",
+    ".rules",
+    "llms.txt",
+    ".junie",
+    "opencode.json",
     ".aider.conf.yml",
 }
-_AGENT_FOLDERS = {".claude", ".cursor", ".codex", ".gemini", ".windsurf", ".clinerules", ".aider", ".continue", ".roo"}
+_AGENT_FOLDERS = {
+    ".claude",
+    ".cursor",
+    ".codex",
+    ".gemini",
+    ".windsurf",
+    ".clinerules",
+    ".aider",
+    ".continue",
+    ".roo",
+    ".junie",
+    ".kiro",
+    ".amp",
+    ".opencode",
+    ".augment",
+    ".goose",
+    ".qwen",
+    ".agents",
+}
 _LOCK_FILES = {
     "package-lock.json",
     "npm-shrinkwrap.json",
@@ -97,6 +186,8 @@ def judge(patch: Patch) -> Judgement:
             refused.append(f"{path} {reason}")
         elif PurePosixPath(path).name.lower() in _BUILD_FILES:
             flagged.append(f"{path} changes how the project is built or what it installs")
+        elif _is_run_elsewhere(path):
+            flagged.append(f"{path} runs on the machines of people or workflows that use this repository")
     return Judgement(refused=tuple(refused), flagged=tuple(flagged))
 
 
@@ -124,3 +215,8 @@ def refusal(path: str) -> str:
     if name in _LOCK_FILES:
         return "pins what is installed, which is the package manager's job"
     return ""
+
+
+def _is_run_elsewhere(path: str) -> bool:
+    parts = [part.lower() for part in path.split("/")]
+    return parts[-1] in _DEVELOPER_FILES or bool(_DEVELOPER_FOLDERS.intersection(parts))

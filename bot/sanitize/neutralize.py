@@ -76,3 +76,16 @@ def inline(text: str) -> str:
     ticks = "`" * (longest + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+_SKIP = re.compile(r"\[\s*((?:skip|no)[ _-]+[\w -]{1,30}|[\w-]{1,30}[ _-]+skip)\s*\]", re.IGNORECASE)
+_SKIP_TRAILER = re.compile(r"^([ \t]*skip-checks)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+def run_checks(message: str) -> str:
+    """A commit message without what tells services to skip their checks, e.g. `[skip ci]`, which becomes `(skip ci)`.
+
+    https://docs.github.com/actions/managing-workflow-runs/skipping-workflow-runs
+    """
+    message = re.sub(r"\*\*\*(NO_CI)\*\*\*", r"\1", message, flags=re.IGNORECASE)
+    return _SKIP_TRAILER.sub(r"\1 -", _SKIP.sub(r"(\1)", message))

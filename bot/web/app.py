@@ -35,6 +35,8 @@ ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then 
 
 log = logging.getLogger(__name__)
 
+_NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name hosts
+
 
 class WebStore(RunReader, Protocol):
     """What the service needs of the store. Methods block; they are called in threads."""
@@ -172,8 +174,11 @@ def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness
         try:
             await run_in_threadpool(store.counts)
         except StoreUnavailable as error:
-            return JSONResponse({"database": str(error)}, 503)
-        state = {"database": "ok", "queue": handover.trouble or "ok"}
+            log.warning("not ready: %s", error)
+            told = str(error) if is_local(request) else _NOT_TOLD
+            return JSONResponse({"database": told}, 503)
+        trouble = handover.trouble if is_local(request) or not handover.trouble else _NOT_TOLD
+        state = {"database": "ok", "queue": trouble or "ok"}
         missing = [one for one in (await readiness.findings() if readiness else ()) if one.level == "missing"]
         words = is_local(request)
         state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}

@@ -22,6 +22,7 @@ from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.web.app import create_app
+from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
 from bot.web.setup import run_setup
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Worker, serve
@@ -110,6 +111,8 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                     access_log=False,  # every delivery is logged already
                     server_header=False,
                     proxy_headers=False,  # `bot.web.pages` checks the real peer
+                    http=bounded(most=most_connections()),
+                    backlog=ACCEPTED_AT_ONCE,
                     timeout_graceful_shutdown=int(GRACE),
                 )
             )

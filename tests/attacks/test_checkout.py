@@ -1,0 +1,67 @@
+"""Repositories that are hostile by their number of files, and git over HTTP that asks to wait: attacks 28 and 40."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bot.errors import CheckoutError, RateLimited
+from bot.git.command import asked_to_wait
+from bot.git.workspace import Workspace
+from tests.github.fixtures import Naps, forge_for
+from tests.github.server import GitHubServer
+
+
+def deep(workspace: Workspace, levels: int, wide: int) -> str:
+    """A commit of `wide ** levels` files in a handful of objects."""
+
+    def git(*words: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["git", "--git-dir", str(workspace.git_dir), *words],
+            input=stdin,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    name = git("hash-object", "-w", "--stdin")
+    kind = "100644 blob"
+    for _ in range(levels):
+        name = git("mktree", stdin="".join(f"{kind} {name}\tf{n:03}\n" for n in range(wide)))
+        kind = "040000 tree"
+    return git("-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", name, "-m", "x")
+
+
+@pytest.mark.parametrize(("levels", "wide"), [(5, 100), (2, 40)], ids=["10^10 files", "1600 empty files"])
+async def test_a_repository_of_too_many_files_is_refused_before_it_is_unpacked(
+    tmp_path: Path, levels: int, wide: int, monkeypatch
+):
+    monkeypatch.setattr("bot.git.workspace.LISTING", 1_000_000)
+    workspace = Workspace(tmp_path / "w")
+    await workspace.create()
+    commit = await asyncio.to_thread(deep, workspace, levels, wide)
+    with pytest.raises(CheckoutError, match=r"too many files|files take"):
+        await workspace.materialise(commit, seconds=60, max_bytes=1_000_000)
+    assert list(workspace.tree.iterdir()) == []
+
+
+def test_the_wait_is_read_from_the_trace():
+    trace = "12:00 http.c:1  => Send header: retry-after: 9\n12:00 http.c:1  <= Recv header: Retry-After: 7\n"
+    assert asked_to_wait(trace) == 7
+    assert asked_to_wait("") is None
+
+
+@pytest.mark.parametrize("status", [403, 429])
+async def test_git_over_http_that_asks_to_wait_is_waited_for(github: GitHubServer, tmp_path: Path, status: int):
+    github.create_repository("octo/hello", {"a.py": "x = 1\n"})
+    naps = Naps()
+    forge = forge_for(github, "octo/hello", naps)
+    github.fault("GET", r"octo/hello\.git/info/refs", status=status, headers={"retry-after": "7"})
+    assert await forge.clone("octo/hello", tmp_path / "to")
+    assert naps.taken == [7.0]
+    github.fault("GET", r"octo/hello\.git/info/refs", status=status, headers={"retry-after": "4000"})
+    with pytest.raises(RateLimited) as caught:
+        await forge.clone("octo/hello", tmp_path / "to")
+    assert caught.value.retry_after == 4000
