@@ -59,7 +59,7 @@ class BoundedProtocol(H11Protocol):
     def is_waiting(self) -> bool:
         """For the headers of a request."""
         answered = self.cycle is None or self.cycle.response_complete
-        return bool(answered and self.conn.their_state in (h11.IDLE, h11.MIGHT_SWITCH_PROTOCOL, h11.DONE))
+        return bool(answered and self.conn.their_state in (h11.IDLE, h11.DONE))
 
     def drop(self) -> None:
         self._unwatch()
