@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
+import jwt
 import requests
 from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -31,7 +33,9 @@ MAX_PAGES = 50  # of a list
 PATIENCE = 300.0  # seconds that one act may wait in total; after that the queue retries the job
 _RENEW = 300.0  # seconds before it expires that a token is replaced
 _TIMEOUT = 30  # seconds a request
+CLOCK_TOLERANCE = 20.0  # seconds; a token is dated back by 60
 
+log = logging.getLogger(__name__)
 logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every retry and every wait
 
 
@@ -69,6 +73,7 @@ class GitHubApi:
         self._installation_id = installation_id
         self.sleep = sleep
         self._request_seconds = request_seconds
+        self._ahead = 0.0  # seconds that GitHub's clock is ahead of ours, where it refused us for that
         self._tokens: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, float]] = {}
         self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
         if installation_id is not None and not settings.app_id:
@@ -192,21 +197,26 @@ class GitHubApi:
         key = (repository, tuple(sorted(permissions.items())))
         async with self._token_locks.setdefault(key, asyncio.Lock()):
             known = self._tokens.get(key)
-            if known is None or known[1] - _RENEW < time.time():
+            if known is None or known[1] - _RENEW < time.time() + self._ahead:
                 known = await asyncio.to_thread(self._mint, repository, permissions)
                 self._tokens[key] = known
             return known[0]
 
     def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
-        app = Auth.AppAuth(self._settings.app_id, app_key(self._settings))
+        app = self._as_app()
         url = f"/app/installations/{self._installation_id}/access_tokens"
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
 
         def post(client: Github) -> Any:
             return client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1]
 
-        answer = self._with_client(app, post)
+        try:
+            answer = self._with_client(app, post)
+        except GithubException as error:
+            if error.status != 401 or not self._set_clock(error):
+                raise
+            answer = self._with_client(self._as_app(), post)
         end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
         return str(answer["token"]), end.timestamp()
 
@@ -215,11 +225,34 @@ class GitHubApi:
 
         https://docs.github.com/rest/apps/apps#get-the-authenticated-app
         """
-        app = Auth.AppAuth(self._settings.app_id, app_key(self._settings))
+        app = self._as_app()
         answer = await asyncio.to_thread(
             self._with_client, app, lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1]
         )
         return str(answer["slug"])
+
+    def _as_app(self) -> Auth.AppAuth:
+        """The App, signed by GitHub's clock."""
+        key = app_key(self._settings)
+
+        def sign(claims: dict[str, Any]) -> str:
+            moments = {name: claims[name] + int(self._ahead) for name in ("iat", "exp")}
+            return jwt.encode(claims | moments, key, algorithm="RS256")
+
+        return Auth.AppAuth(self._settings.app_id, sign_func=sign)
+
+    def _set_clock(self, error: GithubException) -> bool:
+        """Learn from the answer's `Date` how far our clock is off; whether that is news, so that trying again helps."""
+        try:
+            there = parsedate_to_datetime(_headers(error)["date"]).timestamp()
+        except (LookupError, ValueError):
+            return False
+        ahead = there - time.time()
+        if abs(ahead - self._ahead) <= CLOCK_TOLERANCE:
+            return False
+        self._ahead = ahead
+        log.warning("this machine's clock is off by %.0f s, by GitHub's; set it, e.g. with NTP", -ahead)
+        return True
 
     def _with_client(self, auth: Auth.Auth, call: Callable[[Github], T]) -> T:
         # A client of its own for each call: PyGithub's is not safe to use from several threads.
