@@ -1,0 +1,155 @@
+"""Whether sampling can stop early: rules against a fixed number of samples, replayed on recorded vote matrices.
+
+python -m tests.bench.bench_stopping [--data FOLDER_OR_FILE] [--quick] [--json FILE]
+
+The data is that of `bench_selection`. Each task's samples are drawn one after the other, each with one test, up to 32.
+After every four a rule sees the count so far and may stop; what is chosen then is compared with what 32 samples choose.
+A rule earns its place only if it keeps more than the fixed number that costs as much.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot.evaluation.selectors import Array, Integers, Matrix, Recorded, behaviours, read_matrices
+from bot.solver.ballot import order, scores
+from tests.bench.bench_selection import DEFAULT, VARIABLE, find, interval, lines_of
+
+MOST, STEP = 32, 4
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the count says after some samples."""
+
+    candidate: int  # of the recorded matrix
+    alike: float  # samples that behave as it does
+    votes: float
+    samples: int
+
+
+History = Sequence[Chosen]  # after 4, 8, ... samples
+Rule = Callable[[History, Recorded], bool]  # whether to stop after the last
+
+
+def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
+    """As `bot.solver.ballot.count` chooses."""
+    whole = task.matrix
+    which, count = np.unique(samples, return_counts=True)
+    columns = np.unique(tests)
+    matrix = Matrix(
+        passes=whole.passes[np.ix_(which, columns)],
+        voting=whole.voting[columns],
+        samples=count.astype(float),
+        sizes=whole.sizes[which],
+        solves=whole.solves[which],
+    )
+    behaviour, cluster = behaviours(matrix)
+    score = scores(matrix.passes * matrix.voting, matrix.samples, matrix.votes)
+    first = order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]
+    return Chosen(int(which[first]), float(cluster[first]), float(matrix.votes[first]), len(samples))
+
+
+def histories(task: Recorded, rng: np.random.Generator) -> History:
+    """One order of the task's samples and tests, and what is chosen along it."""
+    samples = rng.permutation(task.candidate)[:MOST]
+    tests = np.resize(rng.permutation(task.test), MOST)  # begins again where there are fewer
+    return [choose(task, samples[:n], tests[:n]) for n in range(STEP, MOST + 1, STEP)]
+
+
+def fixed(samples: int) -> Rule:
+    return lambda history, task: history[-1].samples >= samples
+
+
+def finishes(history: History, task: Recorded) -> bool:
+    """First finish: any candidate that a test speaks for."""
+    return history[-1].votes > 0
+
+
+def consensus(alike: int) -> Rule:
+    """So many samples behave alike, and a test speaks for them."""
+    return lambda history, task: history[-1].votes > 0 and history[-1].alike >= alike
+
+
+def settled(times: int) -> Rule:
+    """The same behaviour was chosen so many times in a row."""
+
+    def rule(history: History, task: Recorded) -> bool:
+        last = history[-1]
+        rows = [task.matrix.passes[chosen.candidate] for chosen in history[-times:]]
+        return len(rows) == times and last.votes > 0 and all(np.array_equal(row, rows[-1]) for row in rows)
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    **{f"fixed, {n}": fixed(n) for n in range(STEP, MOST + 1, STEP)},
+    "first finish": finishes,
+    "consensus of 3": consensus(3),
+    "consensus of 4": consensus(4),
+    "consensus of 6": consensus(6),
+    "settled twice": settled(2),
+    "settled 3 times": settled(3),
+}
+
+
+def stop(rule: Rule, history: History, task: Recorded) -> Chosen:
+    """What is chosen where the rule stops, or at the end."""
+    for n in range(1, len(history)):
+        if rule(history[:n], task):
+            return history[n - 1]
+    return history[-1]
+
+
+def measure(tasks: Sequence[Recorded], orders: int, seed: int = 0) -> dict[str, Any]:
+    """For each rule: mean samples, and the share of tasks solved against that of all samples, in points."""
+    rng = np.random.default_rng(seed)
+    runs = [[histories(task, rng) for _ in range(orders)] for task in tasks]
+    solved: dict[str, Array] = {}
+    rows: dict[str, Any] = {}
+    for name, rule in RULES.items():
+        ends = [[stop(rule, history, task) for history in of] for of, task in zip(runs, tasks, strict=True)]
+        used = np.mean([[end.samples for end in of] for of in ends])
+        right = [[task.matrix.solves[end.candidate] for end in of] for of, task in zip(ends, tasks, strict=True)]
+        solved[name] = np.array(right, dtype=float).mean(axis=1)
+        rows[name] = {"samples": float(used), "solved": float(100 * solved[name].mean())}
+    whole = solved[f"fixed, {MOST}"]
+    for name, row in rows.items():
+        low, high = interval(solved[name] - whole, rng)
+        row |= {"lost": row["solved"] - float(100 * whole.mean()), "low": 100 * low, "high": 100 * high}
+    return {"tasks": len(tasks), "orders": orders, "rules": rows}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer orders")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    path = arguments.data or Path(os.environ.get(VARIABLE, DEFAULT))
+    files = find(path)
+    if not files:
+        print(f"no vote matrices at {path}: nothing was measured. Give their folder with --data or ${VARIABLE}.")
+        return 2 if arguments.data else 0
+    figures = {}
+    for file in files:
+        figures[file.name] = found = measure(read_matrices(lines_of(file)), orders=4 if arguments.quick else 20)
+        print(f"{file.name}: {found['tasks']} tasks; solved in percent, and points lost against {MOST} samples")
+        for name, row in found["rules"].items():
+            lost = f"{row['lost']:+5.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+            print(f"  {name:16s} {row['samples']:5.1f} samples  {row['solved']:5.1f}  {lost}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bot.evaluation.selectors import read_matrices
+from tests.bench import bench_stopping as bench
+from tests.bench.test_bench_selection import ROWS
+
+
+def test_all_samples_lose_nothing_and_fewer_cost_less() -> None:
+    figures = bench.measure(read_matrices(ROWS), orders=2)["rules"]
+    assert figures["fixed, 32"]["lost"] == 0
+    assert [figures[f"fixed, {n}"]["samples"] for n in (4, 8, 32)] == [4, 8, 32]
+    assert figures["first finish"]["samples"] <= figures["consensus of 3"]["samples"]
+    assert figures["consensus of 3"]["samples"] <= figures["consensus of 6"]["samples"] <= 32
+
+
+def test_a_choice_is_made_from_what_was_drawn_alone() -> None:
+    (task, *_) = read_matrices(ROWS)
+    chosen = bench.choose(task, np.array([7, 7, 9]), np.array([0, 1]))
+    assert chosen.candidate in (7, 9)
+    assert chosen.samples == 3
+
+
+def test_a_rule_stops_where_it_says() -> None:
+    (task, *_) = read_matrices(ROWS)
+    history = [bench.Chosen(0, alike, votes=1.0, samples=n) for n, alike in ((4, 1.0), (8, 3.0), (12, 9.0))]
+    assert bench.stop(bench.consensus(3), history, task).samples == 8
+    assert bench.stop(bench.finishes, history, task).samples == 4
+    assert bench.stop(bench.settled(2), history, task).samples == 8
+    assert bench.stop(bench.consensus(99), history, task).samples == 12
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set.jsonl").write_text("\n".join(ROWS))
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path), "--quick", "--json", str(out)])
+    assert bench.main() == 0
+    assert "20 tasks" in capsys.readouterr().out
+    assert json.loads(out.read_text())["figures"]["set.jsonl"]["tasks"] == 20
+    monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path / "nowhere")])
+    assert bench.main() == 2
