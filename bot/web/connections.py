@@ -7,10 +7,9 @@ import asyncio
 import resource
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_SECONDS = 10.0  # for the headers of a request, from the connection or their first byte on
+HEADER_SECONDS = 10.0  # for the headers of a request, from the connection or the first byte after an answer on
 MOST = 4000  # connections
 ACCEPTED_AT_ONCE = 32  # asyncio accepts that many before it looks at any of them
 _RESERVED = 96  # file descriptors for the database, Redis, logs and what is accepted at once
@@ -57,9 +56,8 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """For the headers of a request."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return bool(answered and self.conn.their_state in (h11.IDLE, h11.DONE))
+        """For a request's headers, or for the rest of a body that was answered before it came."""
+        return self.cycle is None or bool(self.cycle.response_complete)
 
     def drop(self) -> None:
         self._unwatch()

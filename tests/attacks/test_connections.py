@@ -58,3 +58,14 @@ async def test_slow_headers_are_timed_out_on_a_kept_connection_too():
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_body_that_was_answered_before_it_came_is_timed_out_too():
+    async with serving(header_seconds=0.05) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert (await reader.readuntil(b"ok")).endswith(b"ok")
+        writer.write(b"x")  # no keep-alive bound counts from here on
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
