@@ -204,19 +204,13 @@ class GitHubApi:
 
     def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
-        app = self._as_app()
         url = f"/app/installations/{self._installation_id}/access_tokens"
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
 
         def post(client: Github) -> Any:
             return client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1]
 
-        try:
-            answer = self._with_client(app, post)
-        except GithubException as error:
-            if error.status != 401 or not self._set_clock(error):
-                raise
-            answer = self._with_client(self._as_app(), post)
+        answer = self._with_app(post)
         end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
         return str(answer["token"]), end.timestamp()
 
@@ -225,11 +219,20 @@ class GitHubApi:
 
         https://docs.github.com/rest/apps/apps#get-the-authenticated-app
         """
-        app = self._as_app()
-        answer = await asyncio.to_thread(
-            self._with_client, app, lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1]
-        )
-        return str(answer["slug"])
+
+        def get(client: Github) -> Any:
+            return client.requester.requestJsonAndCheck("GET", "/app")[1]
+
+        return str((await asyncio.to_thread(self._with_app, get))["slug"])
+
+    def _with_app(self, call: Callable[[Github], T]) -> T:
+        """Call as the App; once more by GitHub's clock, where it refuses ours."""
+        try:
+            return self._with_client(self._as_app(), call)
+        except GithubException as error:
+            if error.status != 401 or not self._set_clock(error):
+                raise
+            return self._with_client(self._as_app(), call)
 
     def _as_app(self) -> Auth.AppAuth:
         """The App, signed by GitHub's clock."""
@@ -245,7 +248,7 @@ class GitHubApi:
         """Learn from the answer's `Date` how far our clock is off; whether that is news, so that trying again helps."""
         try:
             there = parsedate_to_datetime(_headers(error)["date"]).timestamp()
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, TypeError):
             return False
         ahead = there - time.time()
         if abs(ahead - self._ahead) <= CLOCK_TOLERANCE:
