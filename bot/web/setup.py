@@ -24,6 +24,7 @@ from bot.forge.manifest import NewApp, convert, creation_url, manifest, ping_aga
 from bot.settings import Settings
 from bot.settings.files import check_writable, write_secrets
 from bot.web.body import BodyReader
+from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
 from bot.web.pages import HEADERS
 from bot.web.report_page import templates
 from bot.webhook.delivery import Refusal, receive
@@ -55,6 +56,8 @@ class Setup:
         self._ping = ping
         self._states: dict[str, float] = {}  # not used yet; when each was made
         self._bodies = BodyReader()
+        self._forms = BodyReader(limit=_FORM_LIMIT)
+        self._making = asyncio.Lock()  # two ways back at once must not make two Apps
 
     @property
     def url(self) -> str:
@@ -113,9 +116,10 @@ class Setup:
         """On to GitHub, which the browser posts the same form to."""
         if not self._may(request):
             return self._refused()
-        if int(request.headers.get("content-length") or _FORM_LIMIT + 1) > _FORM_LIMIT:
-            return self._problem("the form is too large", 413)
-        fields = parse_qs((await request.body()).decode(errors="replace"))
+        form = await self._forms.read(request)
+        if isinstance(form, Refusal):
+            return self._problem(form.reason, form.status)
+        fields = parse_qs(form.decode(errors="replace"))
         state = secrets.token_urlsafe(32)
         try:
             where = creation_url(self._settings, fields.get("organization", [""])[0].strip(), state)
@@ -129,24 +133,19 @@ class Setup:
         made = self._states.pop(state, None)
         if made is None or self._clock() - made > STATE_SECONDS:
             return self._problem("this is not the way back from a form of this page: begin again", 403)
-        if self.app is not None:
-            return self._problem(f"the App {self.app.slug} is made already", 409)
+        async with self._making:
+            if self.app is not None:
+                return self._problem(f"the App {self.app.slug} is made already", 409)
+            try:
+                app = await self._make(code)
+            except (ForgeError, SettingsError) as error:
+                return self._problem(str(error), 502)
+            self.app = app
         try:
-            app = await asyncio.to_thread(convert, self._settings, code)
-            values = {
-                "troop_private_key": app.private_key.get_secret_value(),
-                "troop_webhook_secret": app.webhook_secret.get_secret_value(),
-                "client_id": app.client_id,
-                "client_secret": app.client_secret.get_secret_value(),
-                "troop_app_id": str(app.id),  # last: with it a server has an App
-            }
-            await asyncio.to_thread(write_secrets, self._settings.secrets_dir, values)
-        except (ForgeError, SettingsError) as error:
-            return self._problem(str(error), 502)
-        self.app = app
-        trouble = await asyncio.to_thread(self._ping, self._settings, app)
+            trouble = await asyncio.to_thread(self._ping, self._settings, app)
+        finally:
+            self._done()
         log.info("the App %s (%d) is set up; its webhook %s", app.slug, app.id, trouble or "arrives")
-        self._done()
         return self._show(
             "setup_done.html",
             app=app,
@@ -156,6 +155,19 @@ class Setup:
             folder=str(self._settings.secrets_dir),
         )
 
+    async def _make(self, code: str) -> NewApp:
+        """The App, its secrets written. Raises `ForgeError` and `SettingsError`."""
+        app = await asyncio.to_thread(convert, self._settings, code)
+        values = {
+            "troop_private_key": app.private_key.get_secret_value(),
+            "troop_webhook_secret": app.webhook_secret.get_secret_value(),
+            "client_id": app.client_id,
+            "client_secret": app.client_secret.get_secret_value(),
+            "troop_app_id": str(app.id),  # last: with it a server has an App
+        }
+        await asyncio.to_thread(write_secrets, self._settings.secrets_dir, values)
+        return app
+
     async def webhook(self, request: Request) -> Response:
         """Answers the ping that tries the webhook; all else has to come again."""
         if self.app is None or "x-hub-signature-256" not in request.headers:
@@ -163,7 +175,8 @@ class Setup:
         body = await self._bodies.read(request)
         if not isinstance(body, Refusal):
             secret = self.app.webhook_secret.get_secret_value().encode()
-            body = delivery if isinstance(delivery := receive(body, request.headers, (secret,)), Refusal) else body
+            received = receive(body, request.headers, (secret,))
+            body = received if isinstance(received, Refusal) else body
         if isinstance(body, Refusal):
             return JSONResponse({"error": body.reason}, body.status, {"Connection": "close"})
         if request.headers.get("x-github-event") != "ping":
@@ -205,7 +218,15 @@ async def run_setup(settings: Settings, listening: socket.socket) -> None:
     setup = Setup(settings, done)
     app = setup.application()
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, server_header=False, proxy_headers=False)
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            http=bounded(most=most_connections()),
+            backlog=ACCEPTED_AT_ONCE,
+        )
     )
     log.warning("there is no App yet: open %s (or the same at %s)", setup.url, settings.public_url)
     # uvicorn closes what it is given; whoever connects meanwhile is served by what comes next.

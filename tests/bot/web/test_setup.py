@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -223,6 +223,45 @@ async def test_a_webhook_that_does_not_arrive_is_said(github: GitHubServer, tmp_
     assert "does not arrive:</strong> GitHub got no answer at &lt;https://troop.example&gt;" in answer.text
     assert page.finished == 1
     assert (await page.back(code="abc", state=await page.state())).status_code == 409
+
+
+async def test_two_ways_back_at_once_make_one_app(github: GitHubServer, tmp_path: Path) -> None:
+    page = Page(github, tmp_path)
+    async with httpx.AsyncClient() as client:
+        backs = []
+        for _ in range(2):
+            there = await page.begin()
+            shown = await page.client.get("/setup", params={"token": page.setup.token})
+            backs.append(await client.post(there.headers["location"], data=form(shown.text)[1]))
+    answers = await asyncio.gather(*(page.client.get(back.headers["location"]) for back in backs))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert page.finished == 1
+
+
+async def test_a_form_is_bounded_whether_or_not_it_tells_its_length(page: Page) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 1000
+
+    where = f"/setup/create?token={page.setup.token}"
+    assert (await page.client.post(where, content=parts())).status_code == 413
+    assert (await page.client.post(where, content=b"x" * 100_000)).status_code == 413
+
+
+async def test_the_server_goes_on_where_the_webhook_could_not_be_tried(github: GitHubServer, tmp_path: Path) -> None:
+    page = Page(github, tmp_path)
+
+    def broken(*_: object) -> str:
+        raise RuntimeError("not tried")
+
+    page.setup._ping = broken
+    there = await page.begin()
+    async with httpx.AsyncClient() as client:
+        shown = await page.client.get("/setup", params={"token": page.setup.token})
+        back = await client.post(there.headers["location"], data=form(shown.text)[1])
+    with pytest.raises(RuntimeError, match="not tried"):
+        await page.client.get(back.headers["location"])
+    assert page.finished == 1
 
 
 def test_a_folder_that_can_not_be_written_is_said_at_start(github: GitHubServer, tmp_path: Path) -> None:
