@@ -11,17 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from bot.records import Checkout, SourceFile
 from bot.sanitize import clean
+from bot.sanitize.delimiters import escaped
 
 _NAMES = ("agents.md", "claude.md", "contributing.md", "contributing.rst", "contributing.txt", "contributing")
 _FOLDERS = (".", ".github", "docs", "doc", ".claude")
 _MOST_READ = 200_000  # bytes of a file
 _EACH, _ALL = 2_500, 3_500  # characters that are shown of one file, and of all
-_TAG = re.compile(  # of prompts and of replies
-    r"<(?=\s*/?\s*(?:customs|issue|title|comment|file|summaries|sandbox|test|output|candidate|command|paths|ranking|(?:ir)?"
-    r"relevant|read|run|edit|define|diff|create|delete|choose|wrong|show|done|approved?|think|system|user|assistant)\b)",
-    re.IGNORECASE,
-)
-_MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)
 _HEADING = re.compile(r"^(?:#{1,6} .+|[^\s#].*\n(?:={3,}|-{3,}|~{3,}|\^{3,}))[ \t]*$", re.MULTILINE)
 _ON_CODE = re.compile(
     r"\b(?:cod(?:e|ing)|styl|format|lint|test|naming|convention|typ(?:e|ing)|docstring|architect|structure|guideline"
@@ -70,11 +65,6 @@ def _beginning(path: Path) -> str:
     except OSError:
         return ""
     return "" if b"\0" in data else data.decode("utf-8-sig", "replace")
-
-
-def escaped(text: str) -> str:
-    """The text with what could end its block, or be taken for a tag of a prompt or a reply, made harmless. Pure."""
-    return _MARKERS.sub(r"\\\1", _TAG.sub("&lt;", text))
 
 
 def abridged(text: str, characters: int) -> str:

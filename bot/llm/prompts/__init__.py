@@ -9,12 +9,14 @@ from typing import Literal
 
 import jinja2
 
+from bot.sanitize.delimiters import as_data
+
 Profile = Literal["full", "compact"]
 
 
 @functools.cache
 def _environment(profile: Profile) -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bot.llm.prompts", profile),
         autoescape=False,  # noqa: S701 - a model reads it; text for people is escaped where it is published
         undefined=jinja2.StrictUndefined,
@@ -22,6 +24,8 @@ def _environment(profile: Profile) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
+    environment.filters["data"] = as_data
+    return environment
 
 
 def render(profile: Profile, name: str, **values: object) -> str:

@@ -33,6 +33,7 @@ from bot.records import (
     Struck,
     Test,
 )
+from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible, regressions
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choosing import End, Question, against_evidence, finalists_of, run_test, sampling_of
@@ -194,7 +195,7 @@ class Deliberation:
         if not 1 <= number <= len(self._known):
             return f"There is no candidate {number}; they are 1 to {len(self._known)}."
         diff = self._end.count.ballot.candidates[self._known[number - 1]].patch.diff
-        return f'<candidate number="{number}">\n{shortened(diff, _DIFF).rstrip()}\n</candidate>'
+        return f'<candidate number="{number}">\n{as_data(shortened(diff, _DIFF).rstrip(), "candidate")}\n</candidate>'
 
     async def _patch(self, edits: tuple[FileEdit, ...], parents: Sequence[int]) -> str:
         """Add a patch of the model's own if it passes what its parents pass; what to tell of it."""
@@ -230,7 +231,7 @@ class Deliberation:
                 printed = execution.excerpt(_KEPT_LINES, 2_000) or "(nothing was printed)"
                 return (
                     f"Your patch fails {name}, which a candidate that it is made of passes, so it was not taken:\n\n"
-                    f"<output>\n{printed}\n</output>"
+                    f"<output>\n{as_data(printed, 'output')}\n</output>"
                 )
         own = end.count.own_tests
         if own is None or not own.compared or own.base is None:

@@ -40,6 +40,7 @@ from bot.llm.prompts import render
 from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import Problem
 from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
+from bot.sanitize.delimiters import as_data
 from bot.solver.editing import Applied, Apply
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.looking import Looking
@@ -177,7 +178,7 @@ class EditMachine:
         return self._unusable(
             Problem(
                 text="the edit breaks tests of the repository that pass without it\n"
-                f"{', '.join(compared.broken)}\n\n<output>\n{compared.output}\n</output>\n\n"
+                f"{', '.join(compared.broken)}\n\n<output>\n{as_data(compared.output, 'output')}\n</output>\n\n"
                 "Mend the edit. If the issue asks for what these tests forbid, reply <done/> again."
             )
         )

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.retrieval.customs import abridged, customs, escaped
+from bot.retrieval.customs import abridged, customs
+from bot.sanitize.delimiters import escaped
 from tests.checkouts import checkout_of
 
 
