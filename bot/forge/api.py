@@ -206,11 +206,7 @@ class GitHubApi:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
         url = f"/app/installations/{self._installation_id}/access_tokens"
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
-
-        def post(client: Github) -> Any:
-            return client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1]
-
-        answer = self._with_app(post)
+        answer = self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1])
         end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
         return str(answer["token"]), end.timestamp()
 
@@ -219,11 +215,14 @@ class GitHubApi:
 
         https://docs.github.com/rest/apps/apps#get-the-authenticated-app
         """
+        answer = await self.as_app(lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1])
+        return str(answer["slug"])
 
-        def get(client: Github) -> Any:
-            return client.requester.requestJsonAndCheck("GET", "/app")[1]
-
-        return str((await asyncio.to_thread(self._with_app, get))["slug"])
+    async def as_app(self, call: Callable[[Github], T], *, writes: bool = False) -> T:
+        """One call as the App itself, in a thread. `writes`: paced as GitHub asks. Use it within `act`."""
+        if writes:
+            await self._wait_for_pace()
+        return await asyncio.to_thread(self._with_app, call)
 
     def _with_app(self, call: Callable[[Github], T]) -> T:
         """Call as the App; once more by GitHub's clock, where it refuses ours."""

@@ -1,5 +1,7 @@
 """Records a delivery and what was decided about it, in one transaction."""
 
+from collections.abc import Collection
+
 from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
@@ -59,6 +61,16 @@ class Deliveries(Part):
                 .values(note=plain(accepted.note), job_id=accepted.job_id)
             )
             return accepted
+
+    def recorded(self, guids: Collection[str]) -> frozenset[str]:
+        """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""
+        found: set[str] = set()
+        wanted = sorted(guids)
+        with self.database.read() as tx:
+            for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
+                some = wanted[start : start + 500]
+                found.update(tx.scalars(select(DELIVERY.c.guid).where(DELIVERY.c.guid.in_(some))))
+        return frozenset(found)
 
     def start_again(self, run_id: int) -> int | None:
         """A new run for the issue of an ended one; its id, to be enqueued as `run_job(id)`.

@@ -24,6 +24,7 @@ from bot.store import Store
 from bot.web.app import create_app
 from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
 from bot.web.setup import run_setup
+from bot.worker.missed import missed_deliveries
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Worker, serve
 
@@ -47,11 +48,13 @@ def build_app(
     """
     dispatcher = open_dispatcher(settings, worker.handle if worker else _no_worker)
     sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
+    missed = missed_deliveries(settings, store) if worker else None  # else `troop work` asks, which has the key
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = asyncio.Event()
-        beside = serve(worker, dispatcher, sweeper, stop) if worker else _sweep(dispatcher, sweeper, stop)
+        more = [missed] if missed else []
+        beside = serve(worker, dispatcher, sweeper, stop, *more) if worker else _sweep(dispatcher, sweeper, stop)
         task = asyncio.create_task(beside, name="background")
 
         def ended(task: "asyncio.Task[None]") -> None:

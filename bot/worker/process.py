@@ -19,6 +19,7 @@ from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.worker.executor import Service
+from bot.worker.missed import missed_deliveries
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Callbacks, Worker, serve
 
@@ -86,7 +87,8 @@ async def _serve(settings: Settings, name: str) -> None:
         worker = build_worker(settings, store, name=name)
         dispatcher = open_dispatcher(settings, worker.handle)
         sweeper = Sweeper(store, dispatcher, settings.sweep_seconds, keep_days=settings.keep_days)
-        await serve(worker, dispatcher, sweeper, stop)
+        missed = missed_deliveries(settings, store)
+        await serve(worker, dispatcher, sweeper, stop, *([missed] if missed else []))
     finally:
         await asyncio.to_thread(store.close)
 

@@ -39,6 +39,7 @@ from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
 from bot.worker.lease import ShuttingDown, under_lease
+from bot.worker.missed import MissedDeliveries
 from bot.worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -372,12 +373,14 @@ def reason(error: BaseException) -> str:
     return f"an unexpected error ({type(error).__name__}); the worker's log has the details"
 
 
-async def serve(worker: Worker, dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event) -> None:
+async def serve(
+    worker: Worker, dispatcher: Dispatcher, sweeper: Sweeper, stop: asyncio.Event, *beside: MissedDeliveries
+) -> None:
     """Work until `stop` is set (on SIGTERM, say), then give running jobs back and close the queue.
 
-    Raises the error of the dispatcher or the sweeper, if one of them fails.
+    Raises the error of the dispatcher, the sweeper or one of `beside`, if one of them fails.
     """
-    tasks = {asyncio.create_task(dispatcher.run()), asyncio.create_task(sweeper.run())}
+    tasks = {asyncio.create_task(task) for task in (dispatcher.run(), sweeper.run(), *(one.run() for one in beside))}
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)

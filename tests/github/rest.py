@@ -161,9 +161,16 @@ class Rest:
         check_jwt(self.world, request)
         return {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": self.webhooks.url}
 
-    async def deliveries(self, request: Request) -> list[Json]:
+    async def deliveries(self, request: Request, per_page: int = 30, cursor: str = "") -> Response:
         check_jwt(self.world, request)
-        return [self.webhooks.summary(delivery) for delivery in reversed(self.webhooks.deliveries)]
+        older = [d for d in reversed(self.webhooks.deliveries) if not cursor or d.id < int(cursor.removeprefix("v1_"))]
+        page = older[: min(per_page, 100)]
+        link = (
+            f'<{request.url.include_query_params(cursor=f"v1_{page[-1].id}")}>; rel="next"'
+            if older[len(page) :]
+            else ""
+        )
+        return JSONResponse([self.webhooks.summary(each) for each in page], headers={"Link": link} if link else {})
 
     async def attempt(self, request: Request, delivery_id: int) -> Response:
         check_jwt(self.world, request)
