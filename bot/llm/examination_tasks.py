@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bot.llm.ability import EditFormat
 from bot.llm.replies import Turn, parse_edit_turn, parse_test_turn
 from bot.patch.apply import Problem, apply
+from bot.patch.syntax import parsed
 from bot.records import Reply, SourceFile
 
 STOCK = '''"""Stock of a shop."""
@@ -157,7 +158,7 @@ class TestTask:
             return False
         text = turn.test.text
         try:
-            tree = ast.parse(text)
+            tree = parsed(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
@@ -223,6 +224,6 @@ def _same(path: str, one: str, other: str) -> bool:
     if one == other or not path.endswith(".py"):
         return re.sub(r"\s+", "", one) == re.sub(r"\s+", "", other)
     try:
-        return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
+        return ast.dump(parsed(one)) == ast.dump(parsed(other))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False

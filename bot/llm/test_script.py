@@ -9,6 +9,8 @@ import builtins
 import re
 from collections.abc import Iterator, Sequence
 
+from bot.patch.syntax import parsed
+
 _MOST_LINES = 12  # of a quoted statement
 _PROMPT = re.compile(r"^\s*(?:>>>|\.\.\.) ?")
 _RUNNERS = frozenset(
@@ -44,7 +46,7 @@ def _is_statement(text: str) -> bool:
     if not text.strip() or text != text.strip("\n"):
         return False
     try:
-        body = ast.parse(text).body
+        body = parsed(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return len(body) == 1 and not (isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Name | ast.Constant))
@@ -56,16 +58,16 @@ def bound(text: str, quoted: list[str]) -> str:
     An issue may say "first, `d = {...}`", and the test of `f(d)` forget it. A script that does not parse is unchanged.
     """
     try:
-        body = ast.parse(text).body
+        body = parsed(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return text
     missing = _used(body) - _binds(body) - set(dir(builtins))
     needed: list[str] = []
     for statement in reversed(quoted):
-        parsed = ast.parse(statement).body
-        if missing & _binds(parsed):
+        said = parsed(statement).body
+        if missing & _binds(said):
             needed.insert(0, statement)
-            missing |= _used(parsed) - _binds(parsed)
+            missing |= _used(said) - _binds(said)
     if not needed:
         return text
     lines = text.split("\n")
@@ -107,7 +109,7 @@ def completed(path: str, text: str) -> str:
     if not path.endswith(".py"):
         return text
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text
     functions = [n for n in tree.body if isinstance(n, _Function) and n.name.startswith("test")]

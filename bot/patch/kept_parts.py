@@ -5,6 +5,7 @@ import difflib
 import re
 import textwrap
 
+from bot.patch.syntax import parsed
 from bot.patch.syntax_tree import Defined, Language, Source, Span
 
 _LIKE = 0.5  # of `difflib`: a docstring so close to the old one is the old one, changed
@@ -47,7 +48,7 @@ def _continues(new: list[str], old: list[str]) -> bool:
 def _docstring(text: str) -> tuple[tuple[int, int] | None, int] | None:
     """(lines of the docstring, or None; the line of the first statement) from 0; None for what can't be told."""
     try:
-        tree = ast.parse(textwrap.dedent(text))
+        tree = parsed(textwrap.dedent(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bot.patch.definitions import Definition, definitions
+from bot.patch.syntax import parsed
 from bot.records import Issue, SourceFile
 
 
@@ -129,7 +130,7 @@ def _with_docstring(new: list[str], old: list[str]) -> list[str]:
 def _body(lines: list[str]) -> tuple[ast.stmt, str | None] | None:
     """A Python definition's first statement, and what it says if it is the docstring; None for what does not parse."""
     try:
-        tree = ast.parse(textwrap.dedent("\n".join(lines)))
+        tree = parsed(textwrap.dedent("\n".join(lines)))
     except SyntaxError:
         return None
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -2,8 +2,18 @@
 
 import ast
 import json
+import threading
 import tomllib
 import warnings
+
+_LOCK = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees in one place (gh-106905)
+
+
+def parsed(text: str) -> ast.Module:
+    """Python's own tree of the text, also from several threads at once. Raises as `ast.parse` does."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file's own invalid escapes are not ours to report
+        return ast.parse(text)
 
 
 def syntax_error(path: str, text: str) -> str:
@@ -14,9 +24,7 @@ def syntax_error(path: str, text: str) -> str:
     text = text.removeprefix("\ufeff")
     try:
         if path.endswith((".py", ".pyi")):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the file's own invalid escapes are not ours to report
-                ast.parse(text)
+            parsed(text)
         elif path.endswith(".json"):
             json.loads(text)
         elif path.endswith(".toml"):

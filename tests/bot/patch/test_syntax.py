@@ -1,0 +1,40 @@
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bot.patch.syntax import parsed, syntax_error
+
+LONG = "".join(
+    f"def f{i}(a, b=({i}, [a for a in (1, 2)])):\n    return [{{a: b}} for b in (a, b)]\n" for i in range(150)
+)
+
+
+def test_several_threads_parse_at_once():
+    """CPython 3.11 raises `SystemError` where the garbage collection of one parse lets another in."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            trees = list(pool.map(parsed, [LONG] * 48))
+    finally:
+        gc.set_threshold(*threshold)
+    assert {len(tree.body) for tree in trees} == {150}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("a.py", "x = '\\d'\n", ""),
+        ("a.py", "\ufeffx = 1\n", ""),
+        ("a.py", "def f(:\n", "SyntaxError"),
+        ("a.py", "x = \0\n", ": "),
+        ("a.json", "{", "Expecting"),
+        ("a.toml", "x =", "TOMLDecodeError"),
+        ("a.rb", "def (", ""),
+    ],
+)
+def test_only_what_does_not_parse_is_told(path: str, text: str, said: str):
+    found = syntax_error(path, text)
+    assert said in found
+    assert bool(said) == bool(found)
