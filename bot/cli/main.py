@@ -215,10 +215,16 @@ def serve(host: str | None, port: int | None) -> None:
 @cli.command()
 def work() -> None:
     """Execute jobs of the Redis queue. Start as many as you like, on all machines that share database and queue."""
+    from bot.cli.signals import ended_by_sigterm
     from bot.settings import read_settings
     from bot.worker.process import run_worker
 
-    _run(lambda: run_worker(read_settings(), read_settings))
+    async def run() -> None:
+        # A container's first process has no default for SIGTERM, and what waits at start has no handler yet.
+        with ended_by_sigterm():
+            await run_worker(read_settings(), read_settings)
+
+    _run(run)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

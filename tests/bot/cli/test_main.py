@@ -1,5 +1,7 @@
 """The command line: every help answers, and what goes wrong is said in one line with what to do."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from bot.cli.main import cli
+from tests.patience import PATIENCE
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("command", ["", "solve", "serve", "work", "demo", "doctor", "models"])
@@ -33,6 +38,22 @@ def test_serve_without_a_secret_says_what_to_set() -> None:
     done = CliRunner(env={"TROOP_WEBHOOK_SECRET": ""}).invoke(cli, ["serve"])
     assert done.exit_code == 1
     assert "TROOP_WEBHOOK_SECRET" in done.output
+
+
+def test_a_worker_that_waits_for_setup_ends_in_order_at_sigterm(tmp_path: Path) -> None:
+    """A container's first process has no default for the signal."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TROOP_")}
+    environment |= {"TROOP_PUBLIC_URL": "https://troop.example", "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", "from bot.cli.main import main; main()", "work"]
+    with subprocess.Popen(argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "waiting for /setup" not in said and (line := process.stderr.readline()):
+            said += line
+        process.send_signal(signal.SIGTERM)
+        said += process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
 
 
 def test_help_is_quick_and_brings_no_torch() -> None:
