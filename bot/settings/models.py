@@ -82,7 +82,7 @@ class ModelSettings(BaseModel):
 
 
 class SolverSettings(BaseModel):
-    """CodeMonkeys' defaults (arXiv 2501.14723, table in DESIGN.md). Env: `TROOP_SOLVER_...`."""
+    """CodeMonkeys' defaults (arXiv 2501.14723). Env: `TROOP_SOLVER_...`."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
