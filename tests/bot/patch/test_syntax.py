@@ -1,4 +1,6 @@
+import ast
 import gc
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,14 +12,25 @@ LONG = "".join(
 )
 
 
+def below(calls: int) -> ast.Module:
+    """The tree, parsed so many calls deeper."""
+    return below(calls - 1) if calls else parsed(LONG)
+
+
+def give_way(phase: str, info: object) -> None:
+    time.sleep(0)
+
+
 def test_several_threads_parse_at_once():
     """CPython 3.11 raises `SystemError` where the garbage collection of one parse lets another in."""
     threshold = gc.get_threshold()
     gc.set_threshold(50)
+    gc.callbacks.append(give_way)
     try:
-        with ThreadPoolExecutor(8) as pool:
-            trees = list(pool.map(parsed, [LONG] * 48))
+        with ThreadPoolExecutor(4) as pool:
+            trees = list(pool.map(below, range(8)))
     finally:
+        gc.callbacks.remove(give_way)
         gc.set_threshold(*threshold)
     assert {len(tree.body) for tree in trees} == {150}
 
