@@ -59,11 +59,16 @@ def fetch(requirement: str, folder: Path) -> dict[str, str]:
 
 
 def unpack(archive: Path) -> dict[str, str]:
-    """The text files of an archive, by path below its one top folder. Nothing is written to disk."""
+    """The text files of an archive, by path below its one top folder. Nothing is written to disk.
+
+    Raises `EvaluationError` for a path that leads out of the folder.
+    """
     texts = {}
     with tarfile.open(archive) as members:
         for member in members:
             path = member.name.partition("/")[2]
+            if ".." in PurePosixPath(path).parts or path.startswith("/"):
+                raise EvaluationError(f"{archive.name} has a file outside of its folder: {member.name}")
             if member.isfile() and path.endswith(_TEXT) and member.size <= _LARGEST:
                 data = members.extractfile(member)
                 texts[path] = data.read().decode("utf-8", "replace") if data is not None else ""

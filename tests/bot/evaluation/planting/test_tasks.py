@@ -87,3 +87,13 @@ def test_an_archive_is_read_without_writing(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a-1.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "in" / "a-1", "a-1")
     assert unpack(tmp_path / "a-1.tar.gz") == {"a/__init__.py": "x"}
+
+
+@pytest.mark.parametrize("name", ["a-1/a/../../../b.py", "a-1//b.py"])
+def test_an_archive_with_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    from bot.evaluation.planting.packages import unpack
+
+    with tarfile.open(tmp_path / "a-1.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(EvaluationError, match="outside of its folder"):
+        unpack(tmp_path / "a-1.tar.gz")
