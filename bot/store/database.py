@@ -62,16 +62,33 @@ class Database:
                 f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not supported; use sqlite or postgresql"
             )
         # Threads of one process wait here, in order and without polling, instead of in SQLite's busy handler.
-        self._writer: contextlib.AbstractContextManager[Any] = (
-            threading.Lock() if self.sqlite else contextlib.nullcontext()
-        )
+        self._writer = threading.Lock() if self.sqlite else None
         self._reading = self.engine.execution_options(troop_read=True)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is committed at the end of the block, or rolled back where the block raises."""
-        with self._writer, _translated(), self.engine.begin() as connection:
-            yield connection
+    def write(self, patience: float | None = None) -> Iterator[Connection]:
+        """A transaction that is committed at the end of the block, or rolled back where the block raises.
+
+        `patience`: seconds to wait for other writers of SQLite, else `BUSY_TIMEOUT` for those of other processes.
+        """
+        with self._turn(patience) as left, _translated():
+            engine = self.engine if left is None else self.engine.execution_options(troop_patience=left)
+            with engine.begin() as connection:
+                yield connection
+
+    @contextlib.contextmanager
+    def _turn(self, patience: float | None) -> Iterator[float | None]:
+        """This process's turn to write; the seconds of patience that are left."""
+        if self._writer is None:
+            yield None
+            return
+        until = None if patience is None else time.monotonic() + patience
+        if not self._writer.acquire(timeout=-1 if patience is None else max(0.0, patience)):
+            raise StoreUnavailable(f"others wrote to the database for {patience:.1f} s")
+        try:
+            yield None if until is None else max(0.0, until - time.monotonic())
+        finally:
+            self._writer.release()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -147,5 +164,13 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("troop_read", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    patience = options.get("troop_patience")
+    if patience is None:
+        connection.exec_driver_sql("BEGIN" if options.get("troop_read", False) else "BEGIN IMMEDIATE")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")

@@ -26,13 +26,16 @@ class Accepted(Record):
 
 
 class Deliveries(Part):
-    def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted:
-        """Record a delivery and what was decided, in one transaction. Raises `StoreUnavailable`.
+    def accept(
+        self, guid: str, event: str, action: str, decision: Decision, *, patience: float | None = None
+    ) -> Accepted:
+        """Record a delivery and what was decided, in one transaction. Raises `StoreUnavailable`, also where SQLite is
+        locked for longer than `patience` seconds.
 
         While a run of the issue is active, no second one is made. Beyond the quota none is made either; the first time
         in an hour a row in state REFUSED is stored instead, which a worker turns into a comment (`is_notice`).
         """
-        with self.database.write() as tx:
+        with self.database.write(patience) as tx:
             now = self.database.now(tx)
             row = tx.execute(
                 self.database.insert(DELIVERY)

@@ -29,9 +29,11 @@ from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.web.pages import RunReader, is_local, routes
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
-from bot.webhook.delivery import Delivery, Refusal, receive
+from bot.webhook.delivery import Delivery, Refusal, check_form, receive
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
+ACCEPT_SECONDS = 4.0  # that a delivery waits for other writers, threads included; GitHub gives up after 10
+METRICS_SECONDS = 1.0  # that `/metrics` shows the same
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,9 @@ _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name
 class WebStore(RunReader, Protocol):
     """What the service needs of the store. Methods block; they are called in threads."""
 
-    def accept(self, guid: str, event: str, action: str, decision: Decision) -> Accepted: ...
+    def accept(
+        self, guid: str, event: str, action: str, decision: Decision, *, patience: float | None = None
+    ) -> Accepted: ...
 
     def counts(self) -> Mapping[RunState, int]: ...
 
@@ -105,13 +109,16 @@ class Webhook:
 
     async def _post(self, request: Request) -> Response:
         started = time.perf_counter()
-        if "x-hub-signature-256" not in request.headers:  # no body is read for a stranger
-            return self._refuse(Refusal(status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret"))
-        body = await self._bodies.read(request)
-        if isinstance(body, Refusal):
-            return self._refuse(body)
+        refusal = check_form(request.headers.get("x-hub-signature-256"))
+        if refusal is not None:  # no body is read for a stranger
+            return self._refuse(refusal)
+        async with self._bodies.held(request) as body:
+            return self._refuse(body) if isinstance(body, Refusal) else await self._decide(body, request, started)
+
+    async def _decide(self, body: bytes, request: Request, started: float) -> Response:
+        until = time.monotonic() + ACCEPT_SECONDS
         try:
-            taken = await run_in_threadpool(self._take, body, request.headers)
+            taken = await run_in_threadpool(self._take, body, request.headers, until)
         except StoreUnavailable as error:
             log.error("not stored guid=%s error=%s", _line(request.headers.get("x-github-delivery", "")), error)
             return JSONResponse({"error": "the database is out of reach; deliver it again"}, 503)
@@ -121,15 +128,16 @@ class Webhook:
             await self._handover(taken.job_id)
         return self._accept(taken, time.perf_counter() - started)
 
-    def _take(self, body: bytes, headers: Mapping[str, str]) -> Taken | Refusal:
-        """Verify, decide and store. Blocks on the database."""
+    def _take(self, body: bytes, headers: Mapping[str, str], until: float) -> Taken | Refusal:
+        """Verify, decide and store. Blocks on the database, on other writers until the monotonic clock says `until`."""
         delivery = receive(body, headers, self._secrets)
         if isinstance(delivery, Refusal):
             return delivery
         decision = decide(delivery, self._rules)
         if isinstance(decision, Answer | Ignore):
             return Taken(delivery=delivery, decision=decision, accepted=None)
-        accepted = self._store.accept(delivery.guid, delivery.event, delivery.action or "", decision)
+        patience = max(0.0, until - time.monotonic())
+        accepted = self._store.accept(delivery.guid, delivery.event, delivery.action or "", decision, patience=patience)
         return Taken(delivery=delivery, decision=decision, accepted=accepted)
 
     def _accept(self, taken: Taken, seconds: float) -> Response:
@@ -184,13 +192,21 @@ def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness
         state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}
         return JSONResponse(state, 503 if missing else 200)
 
+    rendering = asyncio.Lock()
+    shown, fresh_until = b"", float("-inf")
+
     @router.get("/metrics")
-    def prometheus() -> Response:
-        try:
-            counts = store.counts()
-        except StoreUnavailable:
-            counts = {}  # the other numbers matter most now
-        return Response(metrics.render(counts), headers={"Content-Type": CONTENT_TYPE})
+    async def prometheus() -> Response:
+        """One request a second counts; others wait for it without a thread, which deliveries need."""
+        nonlocal shown, fresh_until
+        async with rendering:
+            if time.monotonic() >= fresh_until:
+                try:
+                    counts = await run_in_threadpool(store.counts)
+                except StoreUnavailable:
+                    counts = {}  # the other numbers matter most now
+                shown, fresh_until = metrics.render(counts), time.monotonic() + METRICS_SECONDS
+        return Response(shown, headers={"Content-Type": CONTENT_TYPE})
 
     return router
 

@@ -17,6 +17,7 @@ from bot.records import Record
 MAX_BODY = 25 * 1024 * 1024  # bytes; GitHub doesn't send more
 
 _GUID = re.compile(r"[0-9A-Za-z-]{1,72}")
+_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")  # e.g. `projects_v2_item`
 
 
@@ -75,11 +76,21 @@ def receive(body: bytes, headers: Mapping[str, str], secrets: Sequence[bytes]) -
     return Delivery(guid=guid, event=event, action=action if known else None, payload=payload)
 
 
-def _check_signature(body: bytes, given: str | None, secrets: Sequence[bytes]) -> Refusal | None:
+def check_form(given: str | None) -> Refusal | None:
+    """The refusal of an `X-Hub-Signature-256` that no body can match; None for one that may."""
     if given is None:
         return Refusal(
             status=401, reason="X-Hub-Signature-256 is missing; set the webhook's secret (SHA-1 is not accepted)"
         )
+    if not _SIGNATURE.fullmatch(given):
+        return Refusal(status=401, reason="X-Hub-Signature-256 does not match the body: it is no SHA-256 in hex")
+    return None
+
+
+def _check_signature(body: bytes, given: str | None, secrets: Sequence[bytes]) -> Refusal | None:
+    refusal = check_form(given)
+    if refusal is not None or given is None:
+        return refusal
     # Bytes, since compare_digest raises TypeError for a str that is not ASCII.
     given_bytes = given.encode("utf-8", "replace")
     # Every secret is compared, so that timing does not show which one matches.

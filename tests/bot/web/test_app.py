@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -13,10 +14,12 @@ from bot.lifecycle import RunState
 from bot.records import Command, CommandName
 from bot.settings import Settings
 from bot.store import Store
+from bot.web import app as app_module
 from bot.web.app import create_app
 from bot.webhook.delivery import MAX_BODY, signature
 from tests.bot.web.conftest import ListDispatcher, Sender
 from tests.bot.webhook.deliveries import NAMES, SECRET, payload, request
+from tests.patience import PATIENCE
 
 
 def _runs(store: Store) -> list[tuple[int, RunState]]:
@@ -332,3 +335,41 @@ async def test_attack_04_over_http(address: str, store: Store, dispatcher: ListD
         answers = await asyncio.gather(*posts)
     assert {answer.status_code for answer in answers} == {202}
     assert len(_runs(store)) == len(dispatcher.jobs) == 1
+
+
+@pytest.mark.parametrize("value", ["", "sha256=", "sha256=" + "0" * 63, "sha1=" + "0" * 40, "sha256=" + "g" * 64])
+async def test_no_body_is_read_for_a_malformed_signature(client: httpx.AsyncClient, value: str) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("read")
+        yield b""
+
+    response = await client.post("/webhook", content=never(), headers={"X-Hub-Signature-256": value})
+    assert response.status_code == 401
+
+
+async def test_a_locked_database_is_503_before_github_gives_up(
+    send: Sender, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "ACCEPT_SECONDS", 0.05)
+    other = sqlite3.connect(settings.database_url.removeprefix("sqlite:///"))
+    other.execute("BEGIN IMMEDIATE")
+    answers = await asyncio.gather(*(send("issues.labeled", guid=f"g-{n}") for n in range(5)))
+    assert [answer.status_code for answer in answers] == [503] * 5
+    other.rollback()
+    other.close()
+    monkeypatch.setattr(app_module, "ACCEPT_SECONDS", PATIENCE)
+    assert (await send("issues.labeled", guid="g-1")).status_code == 202
+    assert len(_runs(store)) == 1
+
+
+async def test_metrics_count_the_runs_once_a_second(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "METRICS_SECONDS", PATIENCE)
+    counted: list[int] = []
+    counts = store.counts
+    monkeypatch.setattr(store, "counts", lambda: (counted.append(1), counts())[1])
+    answers = await asyncio.gather(*(client.get("/metrics") for _ in range(20)))
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert "troop_runs" in answers[0].text
+    assert len(counted) == 1

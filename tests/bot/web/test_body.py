@@ -91,3 +91,19 @@ async def test_few_large_bodies_are_held_at_once() -> None:
     go.set()
     assert all(isinstance(body, bytes) for body in await asyncio.gather(*reading))
     assert asked_for_more == 5
+
+
+async def test_beyond_the_memory_of_all_bodies_is_503_until_some_are_answered() -> None:
+    reader = BodyReader(most_held=10)
+    async with reader.held(_request(_parts(b"x" * 4, b"x" * 4))) as first:
+        assert first == b"x" * 8
+        assert await _status(reader, _request(_parts(b"xx", b"x"))) == 503
+        assert await reader.read(_request(_parts(b"xx"))) == b"xx"
+    assert await reader.read(_request(_parts(b"x" * 10))) == b"x" * 10
+
+
+async def test_what_is_dropped_is_not_held() -> None:
+    reader = BodyReader(limit=5, most_held=10)
+    for _ in range(3):
+        assert await _status(reader, _request(_parts(b"xxxx", b"xxxx"))) == 413
+    assert await _status(reader, _request(_parts(b"xxxxx"))) == 200
