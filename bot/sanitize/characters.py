@@ -1,5 +1,6 @@
 """Invisible characters: zero-width, bidirectional, tag and control characters."""
 
+import html.entities
 import re
 
 _TAGS = r"\U000E0000-\U000E007F"
@@ -37,3 +38,19 @@ def strip_invisible(text: str, flags: set[str]) -> str:
     text = re.sub("\r\n?|[\x85\u2028\u2029]", "\n", text)
     # A lone surrogate can't be stored as UTF-8.
     return _INVISIBLE.sub(replace, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+ENTITY = r"&(?:#[0-9]{1,8}|#x[0-9a-f]{1,7}|[a-z][a-z0-9]{1,30});"
+
+
+def strip_entity(entity: str, flags: set[str]) -> str:
+    """The entity, or "" if it stands for an invisible character."""
+    name = entity[1:-1]
+    if name.startswith("#"):
+        number = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
+        shown = chr(number) if 0 < number < 0x110000 and not 0xD800 <= number < 0xE000 else ""
+    else:
+        shown = html.entities.html5.get(f"{name};", "")
+    if not shown or shown in "\r\x85\u2028\u2029":
+        return entity
+    return entity if strip_invisible(shown, flags) else ""

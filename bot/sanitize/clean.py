@@ -8,7 +8,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bot.records import Issue, Record
-from bot.sanitize.characters import strip_invisible
+from bot.sanitize.characters import ENTITY, strip_entity, strip_invisible
+from bot.sanitize.code_blocks import seen_of_code, seen_of_math, unreferenced_footnotes
+from bot.sanitize.tags import Tags, brackets
 
 # Block structure only: inline rules are not needed, and take more than linear time.
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
@@ -24,29 +26,39 @@ class Cleaned(Record):
 # The first alternative that matches wins, as in Markdown: an escape, a code span, then what is removed.
 _SPAN = r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>(?<!`)(?P<ticks>`+)(?!`))|"
 # Repetitions are bounded, so that the search takes linear time on any text.
-_IMAGE = (
-    r"(?P<image>!\[(?:[^\[\]\\]|\\.|\[[^\[\]]{0,200}\]){0,2000}\]"
-    r"(?:\([^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000})?\)|\[[^\]]{0,500}\])?)"
+_IMAGE = r"(?P<image>!(?=\[))|(?P<empty>(?<!!)\[(?=(?:\s|&nbsp;|<[^<>\n]{0,200}>){0,50}\]\())"
+_TARGET = re.compile(
+    r"\((?:[^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000}){0,20}|\s*<[^<>\n]{0,2000}>\s*"
+    r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))?\s*)\)|\[[^\]]{0,500}\]"
 )
-_ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
+_EMPTY_TARGET = re.compile(
+    r"\(\s{0,20}(?:<[^<>\n]{0,2000}>|[^\s()<>]{0,2000}(?:\([^\s()]{0,2000}\)[^\s()]{0,2000}){0,20})"
+    r"(?:\s{1,20}(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\)))?\s{0,20}\)"
+)
 _HIDDEN = (
     r"(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\[)"
     r"|(?P<picture></?(?:picture|source|video|audio|img)\b)"
-    rf"|(?P<tag><[A-Za-z][A-Za-z0-9-]{{0,20}}(?=[\s/])(?=[^<>]{{0,2000}}=){_ATTRIBUTES}>)"
-    r"|(?P<title>(?<=\]\()(?P<url>[^\s()<>]{0,2000})[ \t\n]+"
+    r"|(?P<title>(?<=\]\()(?P<url><[^<>\n]{0,2000}>|[^\s()<>]{0,2000})[ \t\n]+"
     r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))[ \t\n]*(?=\)))"
+    r"|(?P<tag></?[A-Za-z])"
+    rf"|(?P<entity>{ENTITY})"
 )
-_INLINE = re.compile(_SPAN + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_MATH = r"(?P<math>\$\$[^$]{1,4000}\$\$|\$(?=[^\s$])[^$\n]{0,1000}(?<=\S)\$(?!\d))|"
+_ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
+_INLINE = re.compile(_SPAN + _MATH + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
 _BLOCK = re.compile(_IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_LONGEST_NAME = 20  # characters of a tag's name; HTML's longest has ten
 _ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
 _LINK_ATTRIBUTE = re.compile(r"\b(?:href)\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
 
 
 def clean(text: str) -> Cleaned:
-    """Remove what is hidden from whoever reads the rendered issue; code is kept as it is.
+    """Remove what is hidden from whoever reads the rendered issue; of code, only what GitHub does not show is.
 
-    Removed: HTML comments and declarations, pictures with their alt text, titles and other hidden attributes, link
-    definitions, zero-width, bidirectional, tag and control characters. Idempotent in its text.
+    Removed: HTML comments and declarations, pictures with their alt text, titles and other hidden attributes, long
+    names of tags, links without text, link definitions, footnotes that nothing refers to, comments in diagrams,
+    invisible parts of formulas, words after the language of code, and zero-width, bidirectional, tag and control
+    characters, written as such or as entities. Idempotent in its text.
     """
     flags: set[str] = set()
     for _ in range(8):  # a removal may join text that is hidden in turn; a pass or two are enough for most
@@ -78,20 +90,31 @@ def _clean_once(text: str, flags: set[str]) -> str:
     done = 0
     hidden = {n for ref in env.get("references", {}).values() for n in range(*ref["map"])}
     hidden |= {n for ref in env.get("duplicate_refs", []) for n in range(*ref["map"])}
-    for start, end, kind in _segments(tokens, len(lines)):
+    fences = {t.map[0]: t for t in tokens if t.type == "fence" and t.map}
+    segments = _segments(tokens, len(lines))
+    in_code = {n for start, end, kind in segments if kind == "code" for n in range(start, end)}
+    unused, footnotes = unreferenced_footnotes(lines, in_code)
+    hidden = (hidden - footnotes) | unused
+    if unused:
+        flags.add("footnotes that nothing refers to")
+    for start, end, kind in segments:
         start = max(start, done)
         if start >= end:
             continue
         done = end
         part = lines[start:end]
-        if kind != "code" and hidden:
+        if hidden:
             kept = [line for n, line in enumerate(part, start) if n not in hidden]
-            if len(kept) < len(part):
+            if any(n in hidden and n not in unused for n in range(start, end)):
                 flags.add("link definitions")
             part = kept
             if not part:
                 continue
-        out.append("\n".join(part) if kind == "code" else _clean_part("\n".join(part), kind == "html", flags))
+        if kind == "code":
+            fence = fences.get(start)
+            out.append("\n".join(seen_of_code(part, fence.info if fence else None, flags)))
+        else:
+            out.append(_Part("\n".join(part), kind == "html", flags).cleaned())
     return "\n".join(out)
 
 
@@ -124,61 +147,109 @@ def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]
     return segments
 
 
-def _clean_part(text: str, in_html: bool, flags: set[str]) -> str:
+class _Part:
     """One block that is not code. In an HTML block, backticks have no meaning, and an open comment hides the rest."""
-    pattern = _BLOCK if in_html else _INLINE
-    out: list[str] = []
-    at = 0
-    missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
-    while match := pattern.search(text, at):
-        out.append(text[at : match.start()])
-        at = match.end()
+
+    def __init__(self, text: str, in_html: bool, flags: set[str]) -> None:
+        self._text, self._in_html, self._flags = text, in_html, flags
+        self._missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
+        self._tags = Tags(text, in_html=in_html)
+        self._pairs = brackets(text, in_html=in_html) if "[" in text else {}
+
+    def cleaned(self) -> str:
+        out: list[str] = []
+        at = 0
+        pattern = _BLOCK if self._in_html else _INLINE
+        while match := pattern.search(self._text, at):
+            out.append(self._text[at : match.start()])
+            kept, at = self._replace(match)
+            out.append(kept)
+        return "".join(out) + self._text[at:]
+
+    def _replace(self, match: re.Match[str]) -> tuple[str, int]:
+        """What is kept of the match, and where the search goes on."""
         groups = match.groupdict()
         if groups.get("escape"):
-            out.append(match[0])
-        elif groups.get("code"):
-            ticks = groups["ticks"] or ""
-            close = None
-            if ticks not in missing:
-                close = re.compile(rf"(?<!`){ticks}(?!`)").search(text, at)
-                if close is None:
-                    missing.add(ticks)
-            stop = close.end() if close else at
-            out.append(text[match.start() : stop])
-            at = stop
-        elif groups["image"]:
-            flags.add("images and their alt text")
-            out.append("[image]")
-        elif opening := groups["comment"]:
-            ending = _ENDS.get(opening.lower(), ">")
-            stop = -1 if ending in missing else text.find(ending, match.end() - (2 if opening == "<!--" else 0))
-            if stop < 0:
-                missing.add(ending)
-                if not in_html:
-                    out.append(match[0])  # an open comment is shown by GitHub
-                    continue
-                at = len(text)
-            else:
-                at = stop + len(ending)
-            flags.add("HTML comments")
-        elif opening := groups["picture"]:
-            flags.add("images and their alt text")
-            end = _picture_end(text, match.start(), opening.lower())
-            out.append("[image]" if opening[1] != "/" and "source" not in opening.lower() else "")
-            at = end
-        elif groups["tag"]:
-            tag = match[0]
-            link = _LINK_ATTRIBUTE.search(tag)
-            name = re.split(r"[\s/]", tag[1:], maxsplit=1)[0]
-            bare = f"<{name} {link[0]}>" if link else f"<{name}>"
-            if bare != tag:
-                flags.add("hidden attributes of HTML tags")
-            out.append(bare)
-        else:
-            flags.add("titles of links")
-            out.append(groups["url"] or "")
-    out.append(text[at:])
-    return "".join(out)
+            return match[0], match.end()
+        if groups.get("code"):
+            return self._code(match)
+        if groups.get("math"):
+            seen = seen_of_math(match[0], self._flags)
+            # A formula may hide other things as well; those of a changed one are found in the next pass.
+            return ("$", match.start() + 1) if seen == match[0] else (seen, match.end())
+        if groups["image"]:
+            return self._image(match)
+        if groups["empty"]:
+            return self._empty(match)
+        if groups["comment"]:
+            return self._comment(match)
+        if opening := groups["picture"]:
+            self._flags.add("images and their alt text")
+            shown = "[image]" if opening[1] != "/" and "source" not in opening.lower() else ""
+            return shown, _picture_end(self._text, match.start(), opening.lower())
+        if groups["tag"]:
+            return self._tag(match)
+        if groups["entity"]:
+            return strip_entity(match[0], self._flags), match.end()
+        self._flags.add("titles of links")
+        return groups["url"] or "", match.end()
+
+    def _code(self, match: re.Match[str]) -> tuple[str, int]:
+        ticks = match["ticks"]
+        close = None
+        if ticks not in self._missing:
+            close = re.compile(rf"(?<!`){ticks}(?!`)").search(self._text, match.end())
+            if close is None:
+                self._missing.add(ticks)
+        stop = close.end() if close else match.end()
+        return self._text[match.start() : stop], stop
+
+    def _image(self, match: re.Match[str]) -> tuple[str, int]:
+        close = self._pairs.get(match.end())
+        if close is None:
+            return match[0], match.end()
+        self._flags.add("images and their alt text")
+        target = _TARGET.match(self._text, close + 1)
+        return "[image]", target.end() if target else close + 1
+
+    def _empty(self, match: re.Match[str]) -> tuple[str, int]:
+        close = self._pairs.get(match.start())
+        target = None if close is None else _EMPTY_TARGET.match(self._text, close + 1)
+        if target is None:
+            return match[0], match.end()
+        self._flags.add("links without text")
+        return "", target.end()
+
+    def _comment(self, match: re.Match[str]) -> tuple[str, int]:
+        opening = match["comment"]
+        ending = _ENDS.get(opening.lower(), ">")
+        found = -1
+        if ending not in self._missing:
+            found = self._text.find(ending, match.end() - (2 if opening == "<!--" else 0))
+        if found < 0:
+            self._missing.add(ending)
+            if not self._in_html:
+                return match[0], match.end()  # an open comment is shown by GitHub
+        self._flags.add("HTML comments")
+        return "", len(self._text) if found < 0 else found + len(ending)
+
+    def _tag(self, match: re.Match[str]) -> tuple[str, int]:
+        found = self._tags.name_and_end(match.start())
+        if found is None:
+            return match[0], match.end()
+        name, end = found
+        tag = self._text[match.start() : end]
+        if len(name) > _LONGEST_NAME:
+            self._flags.add("long names of HTML tags")
+            return "", end
+        slash = "/" if tag[1] == "/" else ""
+        link = None if slash else _LINK_ATTRIBUTE.search(tag)
+        bare = f"<{slash}{name} {link[0]}>" if link else f"<{slash}{name}>"
+        if re.fullmatch(rf"<{slash}{re.escape(name)}\s*/?>", tag):
+            return tag, end
+        if bare != tag:
+            self._flags.add("hidden attributes of HTML tags")
+        return bare, end
 
 
 def _picture_end(text: str, start: int, opening: str) -> int:
