@@ -200,11 +200,14 @@ class Deliveries(Part):
         return int(made or 0) >= self.quota_runs_per_hour
 
     def _active(self, tx: Connection, repository: str, issue_number: int) -> "Row[tuple[object, ...]] | None":
-        return tx.execute(
-            select(RUN).where(
-                RUN.c.repository == repository, RUN.c.issue_number == issue_number, RUN.c.state.in_(ACTIVE)
-            )
-        ).first()
+        """The issue's run, locked: it can't end before this transaction does, with a wish that nobody reads."""
+        query = (
+            select(RUN)
+            .where(RUN.c.repository == repository, RUN.c.issue_number == issue_number, RUN.c.state.in_(ACTIVE))
+            .with_for_update()
+        )
+        # Where it ended while this waited for the lock, only a second look sees the run that began then.
+        return tx.execute(query).first() or tx.execute(query).first()
 
     def _receive(self, tx: Connection, now: float, decision: ReceiveCommand) -> Accepted:
         received = tx.scalar(

@@ -1,13 +1,16 @@
 import threading
 
 import pytest
+from sqlalchemy import select, text, update
 
 from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.records import CommandName
 from bot.store import Accepted, Store, run_job
+from bot.store.models import RUN
 from bot.webhook.decisions import Answer, Ignore
 from tests.bot.queueing import age, cancel, command, expire, queue_run, start, state_of
+from tests.patience import until
 
 
 def at_once(count: int, accept) -> list[Accepted]:
@@ -177,3 +180,25 @@ def test_start_again_counts_against_the_quota(store: Store):
     store.request_stop(run_id, "enough")
     with pytest.raises(RetryRefused, match="3 runs an hour"):
         store.start_again(run_id)
+
+
+def test_a_label_that_comes_while_the_stopped_run_ends_is_not_lost(store: Store):
+    run_id = queue_run(store)
+    assert store.claim_run(run_id, "w", 60) is not None  # so that it is asked to stop, not stopped
+    store.request_stop(run_id, "enough")
+    results: list[Accepted] = []
+    labelling = threading.Thread(target=lambda: results.append(store.accept("g9", "issues", "labeled", start())))
+    with store.database.write() as tx:  # as `finish` does
+        tx.execute(select(RUN).where(RUN.c.id == run_id).with_for_update())
+        labelling.start()
+        if not store.database.sqlite:  # where it has looked already
+            until(lambda: waits_for_a_lock(store))
+        end = store.end_values(store.database.now(tx), RunState.STOPPED, "enough", announce=True)
+        tx.execute(update(RUN).where(RUN.c.id == run_id).values(**end))
+    labelling.join()
+    assert [accepted.job_id for accepted in results] == [run_job(run_id + 1)]
+
+
+def waits_for_a_lock(store: Store) -> bool:
+    with store.database.read() as tx:
+        return bool(tx.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
