@@ -183,7 +183,7 @@ class Deliveries(Part):
     def _quota_spent(self, tx: Connection, now: float, repository: str, sender: str) -> bool:
         """Whether the sender may start no more.
 
-        Runs count for all only once their sender's permission was checked; till then, and if they were refused, for
+        Runs count for all only once their sender's permission was checked; until then, and if they were refused, for
         that sender alone, so that people who may not start runs can't use up the quota of those who may.
         """
         checked = and_(RUN.c.attempt > 0, RUN.c.state.not_in((RunState.QUEUED, RunState.REFUSED)))
