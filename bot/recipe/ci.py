@@ -9,7 +9,7 @@ import yaml
 from bot.recipe.recipe import Hints, Read
 
 _MOST_FILES = 12
-_LONGEST = 100_000  # characters of a workflow; YAML's aliases are not followed beyond
+_LONGEST = 100_000  # characters of a workflow
 _LIKELY = re.compile(r"(^|[-_.])(tests?|ci|build|python|node|main|unit)([-_.]|$)")
 _RUNNERS = (
     ("python3", "-m", "pytest"),
@@ -18,6 +18,15 @@ _RUNNERS = (
     *(("bundle", "exec"), ("make", "test"), ("make", "check"), ("rspec",), ("mvn",), ("./gradlew",)),
 )
 _SHELL = re.compile(r"[|&;<>$`*(){}\\]")
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Refuses aliases: a few lines of them can be a gigabyte."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not followed")
+        return super().compose_node(parent, index)
 
 
 def hints(files: Sequence[str], read: Read) -> Hints:
@@ -37,10 +46,10 @@ def hints(files: Sequence[str], read: Read) -> Hints:
 
 
 def _steps(text: str) -> Iterator[dict[str, object]]:
-    if len(text) > _LONGEST or re.search(r"(^|\s)[&*][A-Za-z0-9_]+\s*$", text, re.MULTILINE):
-        return  # aliases: a few lines of them can be a gigabyte
+    if len(text) > _LONGEST:
+        return
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _WithoutAliases)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError):
         return
     jobs = data.get("jobs") if isinstance(data, dict) else None

@@ -1,6 +1,7 @@
 """Go, Rust, Ruby and Java (Maven, Gradle)."""
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from bot.recipe.recipe import Layer, Part, Read, folders_with
@@ -13,7 +14,7 @@ def go(files: Sequence[str], read: Read) -> Part | None:
     layers = []
     manifests = [path for path in files if path.rpartition("/")[2] in ("go.mod", "go.sum", "go.work", "go.work.sum")]
     for folder in folders:
-        at = f"cd {folder} && " if folder else ""
+        at = f"cd {shlex.quote(folder)} && " if folder else ""
         source = f"{folder}go.mod" if f"{folder}go.mod" in files else "go.work"
         vendored = f"{folder}vendor/modules.txt" in files
         requires = source == "go.work" or re.search(r"^\s*require\b", read(source) or "", re.MULTILINE)
@@ -41,7 +42,7 @@ def rust(files: Sequence[str], read: Read) -> Part | None:
                 or path.startswith(("rust-toolchain", ".cargo/"))
             )
         ]
-        at = f"cd {folder} && " if folder else ""
+        at = f"cd {shlex.quote(folder)} && " if folder else ""
         locked = f"{folder}Cargo.lock" in files
         source = f"{folder}Cargo.toml" + (f", {folder}Cargo.lock" if locked else "")
         fetch = f"{at}cargo fetch{' --locked' if locked else ''}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ class _Manager:
     def __init__(self, folder: str, known: frozenset[str], read: Read, package: dict[str, Any]) -> None:
         self.notes: list[str] = []
         self.lock = ""
-        at = f"cd {folder} && " if folder else ""
+        at = f"cd {shlex.quote(folder)} && " if folder else ""
         named = re.fullmatch(r"(npm|pnpm|yarn)@(\d+[\w.-]*?)(\+.*)?", str(package.get("packageManager", "")))
         wanted = named[2] if named else ""
         of_pnpm = {folder + "pnpm-lock.yaml", folder + "pnpm-workspace.yaml"} & known
@@ -125,6 +126,6 @@ def _build(folder: str, known: frozenset[str], package: dict[str, Any]) -> Layer
     targets = [target for target in re.findall(r'"([^"]+)"', text) if _BUILT.match(target)]
     if not targets or any(folder + target.removeprefix("./") in known for target in targets):
         return None
-    at = f"cd {folder} && " if folder else ""
+    at = f"cd {shlex.quote(folder)} && " if folder else ""
     return Layer(name="build", source=f"{folder}package.json", commands=(f"{at}npm run build",), whole_tree=True,
                  programs=("npm",), optional=True)  # fmt: skip

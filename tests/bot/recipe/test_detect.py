@@ -434,3 +434,21 @@ def test_a_bomb_of_aliases_is_not_opened() -> None:
     lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n}\n  [{', '.join(f'*a{n - 1}' for _ in range(9))}]" for n in range(1, 12)]
     files = {"go.mod": "module x\n", "a.go": "", ".github/workflows/ci.yml": "\n".join(lines)}
     assert of(files).tests == (("go", "test", "./..."),)
+
+
+def test_a_workflow_with_aliases_tells_nothing() -> None:
+    names = "abcdefghijklmnopqrstuvwxyz"
+    rows = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(names, names[1:], strict=False)]
+    bomb = "\n".join(["a: &a [3]", *rows, "jobs: {t: {strategy: {matrix: {python: [*z]}}, steps: [{run: pytest}]}}"])
+    assert of({".github/workflows/ci.yml": bomb, "a.txt": ""}).tests == ()
+
+
+def test_a_workflow_with_an_anchor_alone_is_read() -> None:
+    text = "on: &on\n  push: {}\njobs: {t: {steps: [{run: pytest -q}]}}\n"
+    assert of({".github/workflows/ci.yml": text}).tests == (("python3", "-m", "pytest", "-q"),)
+
+
+def test_a_folder_with_a_space_is_one_word_of_the_shell() -> None:
+    found = of({"my app/package.json": package(dependencies={"a": "1"}), "our go/go.mod": "require x v1\n"})
+    assert "cd 'my app/' && npm" in commands(found)
+    assert "cd 'our go/' && go mod" in commands(found)
