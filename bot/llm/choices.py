@@ -7,6 +7,7 @@
 """
 
 import re
+from collections.abc import Iterable
 
 from bot.llm.replies import Turn, parse_deliberation_turn
 from bot.patch.apply import Problem
@@ -19,8 +20,11 @@ _NEXT = r"(?=^[ \t]*</?(?:wrong|choose|test|edit|create|delete|show|parents)\b)|
 _WRONG = re.compile(rf"^[ \t]*<wrong\b([^>\n]*)>(.*?)(?:</wrong\s*>?|{_NEXT})", re.MULTILINE | re.DOTALL)
 _SHOW = re.compile(r"^[ \t]*<show\b[^>\d\n]*>?([\d, ]+)(?:\"?\s*/?>)?", re.MULTILINE)
 _PARENTS = re.compile(r"^[ \t]*<parents\b[^>\n]*>([^<]*)(?:</parents\s*>?)?", re.MULTILINE)
-_NONE = re.compile(r"^[ \t]*<choose\s*>\s*(?:none|no candidate|nothing|0)\W*?\s*(?:</choose\s*>?|$)", re.I | re.M)
+_NONE = re.compile(
+    r"^[ \t]*<choose\s*>\s*(?:none|no candidate|nothing|0)\b[^\w\n<]*+(?:\s*</choose\s*>?|$)", re.I | re.M
+)
 _TAG = re.compile(r"</?[a-z_]+\b[^>\n]*>")
+_NUMBER = re.compile(r"(?<!\d)\d{1,6}(?!\d)")
 
 
 class Objection(Record):
@@ -35,7 +39,7 @@ class Deliberated(Record):
 
     turn: Turn = Turn()
     objections: tuple[Objection, ...] = ()
-    show: tuple[int, ...] = ()  # candidates whose diffs are asked for
+    show: tuple[int, ...] = ()  # candidates whose diffs are asked for, each once
     parents: tuple[int, ...] = ()  # of the patch in `turn.edits`; empty: not named
     declines: bool = False  # none of the candidates
     reason: str = ""  # the plain text of the reply
@@ -47,14 +51,14 @@ def parse_deliberated(reply: Reply) -> Deliberated | Problem:
     outside = _BODIES.sub("", reply.text)
     objections = []
     for attributes, why in _WRONG.findall(outside):
-        number = re.search(r"\d+", attributes)
+        number = _NUMBER.search(attributes)
         words = _words(why)
         if number is None:
             return Problem(text='an objection names no test\nWrite <wrong test="T1">, with a name from above.')
         if not words:
             return Problem(text=f"the objection to T{number[0]} gives no reason\nSay within <wrong> why it is wrong.")
         objections.append(Objection(test=int(number[0]), why=words))
-    show = tuple(int(n) for found in _SHOW.findall(outside) for n in re.findall(r"\d+", found))
+    show = _numbers(_SHOW.findall(outside))
     declines = _NONE.search(outside) is not None
     plain = _WRONG.sub("", outside)
     rest = _NONE.sub("", _SHOW.sub("", _PARENTS.sub("", _WRONG.sub("", reply.text))))
@@ -67,10 +71,15 @@ def parse_deliberated(reply: Reply) -> Deliberated | Problem:
         turn=turn,
         objections=tuple(objections),
         show=show,
-        parents=tuple(int(n) for found in _PARENTS.findall(outside) for n in re.findall(r"\d+", found)),
+        parents=_numbers(_PARENTS.findall(outside)),
         declines=declines and turn.choice is None,
         reason=_words(_NONE.sub("", _SHOW.sub("", _PARENTS.sub("", plain)))),
     )
+
+
+def _numbers(texts: Iterable[str]) -> tuple[int, ...]:
+    """The numbers in the texts, each once."""
+    return tuple(dict.fromkeys(int(number) for text in texts for number in _NUMBER.findall(text)))
 
 
 def _words(text: str) -> str:

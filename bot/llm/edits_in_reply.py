@@ -78,7 +78,7 @@ def _edit(element: Element, marked: bool) -> Sequence[FileEdit] | Problem:
     if element.name == "define" and not own:
         line = element.attribute("line")
         name = element.attribute("name")
-        return (Redefine(path=path, text=whole, name=name, line=int(line) if line.isdecimal() else 0),)
+        return (Redefine(path=path, text=whole, name=name, line=int(line) if re.fullmatch(r"\d{1,9}", line) else 0),)
     if element.name == "diff":
         return Problem(text="the <diff> holds no hunk\nBegin each with a line `@@ ... @@`.")
     if not marked and (defines(whole) or defines_by_tree(language_of(path), whole)):

@@ -1,5 +1,6 @@
 """Finds the tags of a reply (`bot.llm.replies`), however they are written. Pure."""
 
+import bisect
 import re
 from collections.abc import Sequence
 
@@ -83,9 +84,11 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
 def untagged(lines: list[str]) -> list[Element]:
     """Blocks outside any <edit>, in the format of other tools: a line with the file's path comes before them."""
     found: list[Element] = []
+    ends = [j for j, line in enumerate(lines) if REPLACE.match(line)]
     path, i = "", 0
     while i < len(lines):
-        end = next((j for j in range(i + 1, len(lines)) if REPLACE.match(lines[j])), None)
+        after = bisect.bisect_right(ends, i)
+        end = ends[after] if after < len(ends) else None
         if not SEARCH.match(lines[i]) or end is None:
             bare = lines[i].strip().lstrip("#*-> ").strip("*`: ").removeprefix("File: ").strip("`")
             path = bare if re.fullmatch(r"[\w./+@-]*\w\.\w+|[\w.+@-]+/[\w./+@-]*\w", bare) else path

@@ -34,6 +34,9 @@ _FINE_WORDS = ("approve", "approved", "i approve", "done", "i am done", "lgtm", 
 _IMPORTED = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+([\w., \t]+))|import_module\([\"'](\w+)", re.MULTILINE)
 
 
+_NUMBER = re.compile(r"(?<!\d)\d{1,6}(?!\d)")
+
+
 class Relevance(Record):
     relevant: bool
     summary: str = ""
@@ -168,7 +171,7 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
         test = _test(whole[-1])
     elif tests and not edits:
         return Problem(text=f"the <test> is not closed\n{CUT_OFF}. Write a shorter script, and end it with </test>.")
-    chosen = [int(m[0]) for e in found if e.name == "choose" and (m := re.search(r"\d+", " ".join(e.lines)))]
+    chosen = [int(m[0]) for e in found if e.name == "choose" and (m := _NUMBER.search(" ".join(e.lines)))]
     said = {e.name for e in found}
     bare = re.sub(r"[\W_]+", " ", text).strip().lower()
     # One step says `<approve/>`, the other `<done/>`: models take either for the other.

@@ -16,7 +16,7 @@ _OLD = re.compile(r"^--- (?P<path>\S.*?)(?:\t.*)?$")
 _NEW = re.compile(r"^\+\+\+ (?P<path>\S.*?)(?:\t.*)?$")
 _GIT = re.compile(r"^diff --git (?:\"?a/)?(?P<old>\S+?)\"? (?:\"?b/)?(?P<new>\S+?)\"?$")
 _HUNK = re.compile(
-    r"^@@(?: -(?P<old>\d+)(?:,(?P<count>\d+))? \+\d+(?:,\d+)? ?@@ ?(?P<after>.*)| ?(?P<section>.*?)(?: @@)?)$"
+    r"^@@(?: -(?P<old>\d{1,9})(?:,(?P<count>\d+))? \+\d+(?:,\d+)? ?@@ ?(?P<after>.*)| ?(?P<section>.*?)(?: @@)?)$"
 )
 _OTHER = re.compile(r"^\*\*\* (?P<verb>Update|Add|Delete) File: (?P<path>\S.*?)\s*$")
 _NOISE = re.compile(

@@ -119,7 +119,7 @@ def advise(log: str) -> Mend:
 
 def _python_image(wanted: str) -> str:
     """An image with the oldest Python that suits, or an older one where newer ones do not."""
-    least = re.search(r">=?\s*3\.(\d+)", wanted)
-    most = re.search(r"<\s*3\.(\d+)", wanted)
+    least = re.search(r">=?\s*3\.(\d{1,3})(?!\d)", wanted)
+    most = re.search(r"<\s*3\.(\d{1,3})(?!\d)", wanted)
     minor = int(least[1]) if least else int(most[1]) - 1 if most else 12
     return f"python:3.{minor}-slim"

@@ -54,7 +54,7 @@ def _range(version: str) -> str:
     """Poetry's ranges in the form of PEP 440: `^1.2` and `~1.2` by their lower and upper bounds."""
     parts = []
     for part in filter(None, (one.strip() for one in version.split("||")[0].split(","))):
-        caret = re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)(\S*)", part)
+        caret = re.fullmatch(r"([\^~])\s*(\d{1,9}(?:\.\d{1,9})*)(?!\d)(\S*)", part)
         if caret:
             numbers = [int(number) for number in caret[2].split(".")]
             if caret[1] == "^":

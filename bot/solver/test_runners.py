@@ -26,11 +26,11 @@ _NO_TEST_SCRIPT = "no test specified"  # what `npm init` writes
 # How runners name a failing test. pytest: `FAILED a.py::b - why` and `ERROR a.py`; unittest: `FAIL: b (a.B.b)`;
 # go: `--- FAIL: B`; cargo: `test a::b ... FAILED`; TAP: `not ok 1 - b`.
 _FAILURES = (
-    re.compile(r"^(?:FAILED|ERROR) (?!\()(\S+?(?:\[.*?\])?)(?= - |$)", re.MULTILINE),
-    re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)]*\))", re.MULTILINE),
-    re.compile(r"^\s*--- FAIL: (\S+)", re.MULTILINE),
+    re.compile(r"^(?:FAILED|ERROR) (?!\()([^\s\[]+\[.*?\](?= - |$)|\S+(?= - |$))", re.MULTILINE),
+    re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)\n]*\))", re.MULTILINE),
+    re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
     re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
-    re.compile(r"^not ok \d+ - (.+?)\s*$", re.MULTILINE),
+    re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
 )
 
 
@@ -90,16 +90,16 @@ _LEFT_OUT = "bytes left out ...]"
 # How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
 # unittest, whose second line may be a docstring; go; cargo; TAP.
 _ENDED = (
-    re.compile(r"^(?P<name>\S+::.+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
-    re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>\S+::.+?)\s*$", re.MULTILINE),
+    re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
+    re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
     re.compile(r"^(?P<name>\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\. (?P<word>ok|FAIL|ERROR)$", re.MULTILINE),
-    re.compile(r"^\s*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
+    re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
     re.compile(r"^test (?P<name>\S+) \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
-    re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.+?)\s*$", re.MULTILINE),
+    re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
 )
 _PASSED = ("PASSED", "PASS", "ok")
 _BEGUN = re.compile(
-    r"^(\S+::\S.*?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z", re.MULTILINE
+    r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z", re.MULTILINE
 )
 
 
@@ -129,15 +129,15 @@ def unimported(execution: Execution) -> tuple[str, ...]:
 
 
 # How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, mocha, rspec, Maven.
-_PYTEST_SUM = re.compile(r"^=*\s*((?:\d+ [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
+_PYTEST_SUM = re.compile(r"^=*[ \t]*((?:\d{1,9} [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
 _SUMS = (
-    re.compile(r"^Ran (\d+) tests?\b", re.MULTILINE),
-    re.compile(r"^running (\d+) tests?$", re.MULTILINE),
-    re.compile(r"^(?:#|\u2139) tests (\d+)$", re.MULTILINE),
-    re.compile(r"^Tests:\s.*?(\d+) total$", re.MULTILINE),
-    re.compile(r"^\s*(\d+) (?:passing|failing)\b", re.MULTILINE),
-    re.compile(r"^(\d+) examples?, ", re.MULTILINE),
-    re.compile(r"\bTests run: (\d+)", re.MULTILINE),
+    re.compile(r"^Ran (\d{1,9}) tests?\b", re.MULTILINE),
+    re.compile(r"^running (\d{1,9}) tests?$", re.MULTILINE),
+    re.compile(r"^(?:#|\u2139) tests (\d{1,9})$", re.MULTILINE),
+    re.compile(r"^Tests:\s.*?\b(\d{1,9}) total$", re.MULTILINE),
+    re.compile(r"^[ \t]*(\d{1,9}) (?:passing|failing)\b", re.MULTILINE),
+    re.compile(r"^(\d{1,9}) examples?, ", re.MULTILINE),
+    re.compile(r"\bTests run: (\d{1,9})\b", re.MULTILINE),
 )
 _GO = re.compile(r"^(?:ok|FAIL|---|\?)\s+\S+.*$", re.MULTILINE)
 _NONE_RAN = re.compile(
@@ -170,7 +170,7 @@ def counted(execution: Execution) -> str:
 
 
 _GONE = re.compile(
-    r"^(?:\S*python\S*: No module named \S+|make: .*Error 127|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
+    r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
     re.MULTILINE,
 )
 
@@ -197,11 +197,11 @@ def absence(command: Command, execution: Execution) -> tuple[NotCompared, str] |
         return NotCompared.NOT_RUN, (errors_printed[-1] if errors_printed else end)[:_QUOTED]
     found = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     errors = re.search(r"^FAILED \(errors=(\d+)(?:, skipped=\d+)?\)", output, re.MULTILINE)
-    summary = re.search(r"^=*\s*(\d+ errors? in [\d.]+s.*?)\s*=*$", output, re.MULTILINE)
+    summary = re.search(r"^=*[ \t]*(\d+ errors? in [\d.]+s[^=\n]*)=*$", output, re.MULTILINE)
     if found and errors and errors[1] == found[1]:
         return NotCompared.NOT_RUN, f"{found[0]}, {errors[1]} errors"
     if summary:
-        return NotCompared.NOT_RUN, summary[1]
+        return NotCompared.NOT_RUN, summary[1].rstrip()
     if ran(execution) == 0:
         sums = _PYTEST_SUM.search(output)
         said = _NONE_RAN.search(output)

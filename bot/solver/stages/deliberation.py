@@ -119,8 +119,6 @@ class Deliberation:
                 conversation.say(answer)
         end.calls = conversation.calls
         end.compared = tuple(self._known) if len(self._known) > len(self._finalists) else ()
-        if end.winner is not None and not any(s.candidate == end.winner for s in self._able()):
-            end.winner = None
         return end
 
     async def _answer(self, asked: Deliberated, *, last: bool) -> str | Problem:

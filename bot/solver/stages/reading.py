@@ -194,7 +194,7 @@ async def cut_to(
 
     `by_tree`: whether definitions are found in the syntax tree.
     """
-    if most >= 10_000 and len(source.text.encode()) <= limit:  # no token is shorter than a byte
+    if not source.text or (most >= 10_000 and len(source.text.encode()) <= limit):  # no token is shorter than a byte
         return source
     size = await model.count_tokens(source.text)
     if most >= 10_000 and size <= limit:

@@ -75,3 +75,16 @@ def test_a_patch_with_its_parents_and_diffs_that_are_asked_for() -> None:
     assert (found.parents, found.show, len(found.turn.edits)) == ((1, 3), (4, 5, 6), 1)
     cut = parse_deliberated(Reply(text=EDIT[:-20], finish_reason=FinishReason.LENGTH))
     assert isinstance(cut, Problem)
+
+
+@pytest.mark.parametrize("text", ['<wrong test="T{n}">why</wrong>', "<show>{n}</show>", "<choose>{n}</choose>"])
+def test_a_number_of_any_length_is_no_error(text: str) -> None:
+    assert isinstance(parse_deliberated(Reply(text=text.format(n="1" * 5_000))), Problem)
+
+
+def test_a_diff_is_asked_for_once() -> None:
+    assert read(f"<show>{'2, ' * 1_000}3</show>").show == (2, 3)
+
+
+def test_a_long_run_of_spaces_is_read_in_linear_time() -> None:
+    assert isinstance(parse_deliberated(Reply(text="<choose>none" + " " * 1_000_000 + "x")), Problem)
