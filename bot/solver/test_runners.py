@@ -170,7 +170,8 @@ def counted(execution: Execution) -> str:
 
 
 _GONE = re.compile(
-    r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
+    r"^(?:\S{0,300}python\S{0,30}: No module named \S+|make: .*Error 127"
+    r"|(?:/bin/)?(?:sh|bash): .*(?:not found|No such file).*)$",
     re.MULTILINE,
 )
 

@@ -1,5 +1,6 @@
 """What is detected from small sets of files, language by language."""
 
+import itertools
 import json
 from collections.abc import Mapping
 
@@ -438,7 +439,7 @@ def test_a_bomb_of_aliases_is_not_opened() -> None:
 
 def test_a_workflow_with_aliases_tells_nothing() -> None:
     names = "abcdefghijklmnopqrstuvwxyz"
-    rows = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(names, names[1:], strict=False)]
+    rows = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in itertools.pairwise(names)]
     bomb = "\n".join(["a: &a [3]", *rows, "jobs: {t: {strategy: {matrix: {python: [*z]}}, steps: [{run: pytest}]}}"])
     assert of({".github/workflows/ci.yml": bomb, "a.txt": ""}).tests == ()
 
