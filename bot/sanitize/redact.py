@@ -4,7 +4,8 @@ import base64
 import binascii
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
@@ -34,6 +35,17 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         for pattern in _patterns(known):
             text = pattern.sub(REDACTED, text)
     return _TOKEN_SHAPES.sub(REDACTED, text)
+
+
+def redact_strings(value: Any, secrets: Collection[str]) -> Any:
+    """Parsed JSON with `redact` of each string in it; keys stay."""
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: redact_strings(one, secrets) for key, one in value.items()}
+    if isinstance(value, list):
+        return [redact_strings(one, secrets) for one in value]
+    return value
 
 
 def plain_forms(secret: str) -> set[str]:

@@ -7,18 +7,19 @@ rebinding), and no header shows that it passed a proxy (whose own peer address w
 """
 
 import ipaddress
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydantic import ValidationError
 
 from bot.lifecycle import ACTIVE, STAGES
-from bot.llm.transcript import transcript
+from bot.llm.transcript import Exchange, transcript
 from bot.publish.messages.states import in_words
 from bot.records import Report
+from bot.sanitize.redact import redact_strings
 from bot.settings import Settings
 from bot.store import RunInfo
 from bot.web.report_page import source, templates, values
@@ -81,6 +82,7 @@ def link(url: str | None, settings: Settings) -> str | None:
 def routes(settings: Settings, store: RunReader) -> APIRouter:
     """The pages' routes. Handlers are plain functions: they block on the database, so they run in threads."""
     router = APIRouter()
+    secrets = settings.secrets()
 
     def show(request: Request, template: str, **values: object) -> Response:
         text = templates.get_template(template).render(**values)
@@ -106,7 +108,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
         run = store.run(run_id) if 0 < run_id < 2**62 else None
         if run is None:
             raise HTTPException(404, f"there is no run {run_id}")
-        report = _report(store.report(run_id))
+        report = _report(store.report(run_id), secrets)
         return show(
             request,
             "run.html",
@@ -125,7 +127,7 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
         run = store.run(run_id) if 0 < run_id < 2**62 else None
         if run is None:
             raise HTTPException(404, f"there is no run {run_id}")
-        return show(request, "trajectory.html", run=run, **_trajectory(store, run_id, number))
+        return show(request, "trajectory.html", run=run, **_trajectory(store, run_id, number, secrets))
 
     @router.get("/style.css")
     def style() -> Response:
@@ -135,19 +137,25 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
     return router
 
 
-def _trajectory(store: RunReader, run_id: int, number: int) -> dict[str, object]:
+def _trajectory(store: RunReader, run_id: int, number: int, secrets: Collection[str]) -> dict[str, object]:
     """What the page of a trajectory shows, also while the run goes on. Raises `HTTPException` where there is none."""
-    exchanges = transcript(f"trajectory/{number}/", store.step_keys(run_id), partial(store.get_step, run_id))
-    report = _report(store.report(run_id))
+    stored = transcript(f"trajectory/{number}/", store.step_keys(run_id), partial(store.get_step, run_id))
+    exchanges = [Exchange.model_validate_json(_redacted(one.model_dump_json(), secrets)) for one in stored]
+    report = _report(store.report(run_id), secrets)
     of = next((one for one in report.trajectories if one.index == number), None) if report else None
     if of is None and not exchanges:
         raise HTTPException(404, f"run {run_id} has no trajectory {number}")
     return {"number": number, "trajectory": of, "exchanges": exchanges}
 
 
-def _report(text: str | None) -> Report | None:
-    """The stored report; None where there is none, or where it is of an incompatible version."""
+def _report(text: str | None, secrets: Collection[str]) -> Report | None:
+    """The stored report without secrets; None where there is none, or where it is of an incompatible version."""
     try:
-        return None if text is None else Report.model_validate_json(text)
-    except ValidationError:
+        return None if text is None else Report.model_validate_json(_redacted(text, secrets))
+    except ValueError:  # pydantic's are, too
         return None
+
+
+def _redacted(text: str, secrets: Collection[str]) -> str:
+    """JSON whose strings hold no secret. The database keeps what models wrote, which resumed runs read again."""
+    return json.dumps(redact_strings(json.loads(text), secrets))

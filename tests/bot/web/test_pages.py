@@ -1,3 +1,5 @@
+import html
+import json
 import re
 
 import httpx
@@ -24,6 +26,7 @@ from bot.store import Store
 from bot.web.app import create_app
 from bot.web.pages import link
 from tests.bot.web.conftest import ListDispatcher, Sender
+from tests.bot.webhook.deliveries import SECRET
 
 EVIL = "<script>alert(1)</script></details>\"'><img src=x onerror=alert(1)>"
 
@@ -225,3 +228,14 @@ async def test_attack_30_there_is_nothing_to_forge(client: httpx.AsyncClient) ->
 )
 def test_links_lead_to_the_forge_alone(url: str | None, shown: bool) -> None:
     assert (link(url, Settings(_env_file=None)) is not None) is shown
+
+
+async def test_a_secret_that_a_model_writes_is_not_shown(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+    token = "ghp_" + "x1Y2" * 9
+    key = "-----BEGIN PRIVATE KEY-----\nMIIBVgIBADANBgkq\n-----END PRIVATE KEY-----"
+    text = _report().model_dump_json().replace("<script>alert(1)", json.dumps(f"{token} {SECRET} {key}")[1:-1])
+    run_id = await _ended_run(send, store, text, None)
+    page = (await client.get(f"/runs/{run_id}")).text
+    assert "[redacted]" in page
+    for secret in (token, SECRET, "MIIBVgIBADANBgkq"):
+        assert secret not in html.unescape(page)

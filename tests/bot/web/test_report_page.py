@@ -1,3 +1,4 @@
+import html
 import re
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from bot.web.report_page import candidate_of, diff_lines, grouped, standalone
 from tests.bot.sample import report as sample_report
 from tests.bot.web.conftest import Sender
 from tests.bot.web.test_pages import EVIL, _report
+from tests.bot.webhook.deliveries import SECRET
 from tests.scripted import ScriptedModel
 
 SAMPLING = Sampling(seed=0, max_tokens=100, temperature=0.5)
@@ -103,6 +105,23 @@ async def test_a_trajectory_has_a_page_also_while_it_runs(
     assert page.count('<section class="call">') == 2
     assert "<script" not in page
     assert "again" in page
+
+
+async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+    run_id = (await send.taken("issues.labeled"))["run"]
+    claimed = store.claim_run(run_id, "worker", 60.0)
+    assert claimed is not None
+    token = "ghp_" + "x1Y2" * 9
+
+    def leaking(key: str, messages: Sequence[Message]) -> str:
+        return f"```{token} {SECRET}```"
+
+    await talk(JournaledModel(ScriptedModel(leaking), DbJournal(store, run_id, claimed.attempt)), "trajectory/3/edit")
+    page = (await client.get(f"/runs/{run_id}/trajectories/3")).text
+    assert "[redacted]" in page
+    assert token not in page
+    assert html.escape(SECRET) not in page
+    assert SECRET not in html.unescape(page)
 
 
 @pytest.mark.parametrize("place", ["/runs/1/trajectories/3", "/runs/99/trajectories/0", "/runs/1/trajectories/-1"])
