@@ -75,9 +75,7 @@ class _Manager:
             self.lock = self._lock(folder, known, "pnpm-lock.yaml")
             version = wanted or _pnpm_version(read(self.lock) or "" if self.lock else "")
             install = f"pnpm install{' --frozen-lockfile' if self.lock else ''}"
-            self.commands = _with(
-                "pnpm", f"pnpm@{version}", f"{at}{install} --ignore-scripts", f"{at}pnpm rebuild || true"
-            )
+            self.commands = _with("pnpm", f"pnpm@{version}", f"{at}{install} --ignore-scripts", "pnpm rebuild || true")
             self.setup = f"npm install -g pnpm@{version} && {at}{install}"
         elif folder + "yarn.lock" in known or (named and named[1] == "yarn"):
             self.lock = self._lock(folder, known, "yarn.lock")

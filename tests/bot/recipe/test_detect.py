@@ -453,3 +453,10 @@ def test_a_folder_with_a_space_is_one_word_of_the_shell() -> None:
     found = of({"my app/package.json": package(dependencies={"a": "1"}), "our go/go.mod": "require x v1\n"})
     assert "cd 'my app/' && npm" in commands(found)
     assert "cd 'our go/' && go mod" in commands(found)
+
+
+def test_pnpm_rebuilds_in_the_folder_that_it_is_in() -> None:
+    found = of({"web/package.json": package(dependencies={"a": "1"}), "web/pnpm-lock.yaml": ""})
+    *_, install, rebuild = layers(found)["dependencies"].commands  # of one shell
+    assert install.startswith("cd web/ && pnpm install")
+    assert rebuild == "pnpm rebuild || true"
