@@ -39,7 +39,8 @@ class Run(SQLModel, table=True):
             postgresql_where=text(_ACTIVE_SQL),
         ),
         Index("run_by_repository", "repository", "created_at"),
-        Index("run_by_repository_id", "repository_id"),
+        Index("run_by_repository_id", "repository_id", "repository"),
+        Index("run_by_issue", "repository", "issue_number"),
         Index("run_by_state", "state", "available_at"),
     )
 

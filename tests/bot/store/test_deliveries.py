@@ -1,6 +1,8 @@
 import threading
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import select, text, update
 
 from bot.errors import RetryRefused
@@ -202,3 +204,27 @@ def test_a_label_that_comes_while_the_stopped_run_ends_is_not_lost(store: Store)
 def waits_for_a_lock(store: Store) -> bool:
     with store.database.read() as tx:
         return bool(tx.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+def test_a_delivery_reads_no_more_of_a_repository_that_has_had_many_runs(tmp_path: Path):
+    """By what SQLite plans to do: each look at runs goes by an index, to the issue or to the quota's window."""
+    store = Store.open(f"sqlite:///{tmp_path}/store.sqlite3")
+    asked: list[tuple[str, object]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    decision = start().model_copy(update={"repository_id": 7})
+    sa.event.listen(store.database.engine, "before_cursor_execute", note)
+    store.accept("g1", "issues", "labeled", decision)
+    sa.event.remove(store.database.engine, "before_cursor_execute", note)
+    looks = [(text, values) for text, values in asked if " run" in text and text.startswith(("SELECT", "UPDATE"))]
+    assert len(looks) >= 4
+    with store.database.engine.connect() as connection:
+        for text, values in looks:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()  # type: ignore[arg-type]
+            steps = " | ".join(str(row[-1]) for row in plan)
+            assert "SCAN run" not in steps, (text, steps)
+            if "created_at" not in text.partition("WHERE")[2]:  # the window is bounded by its limit
+                assert any(name in steps for name in ("run_by_issue", "run_by_repository_id", "one_active")), steps
+    store.close()
