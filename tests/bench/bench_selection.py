@@ -96,8 +96,22 @@ def lines_of(path: Path) -> list[str]:
     return [line for line in text.decode().splitlines() if line.strip()]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def show(figures: dict[str, Any]) -> None:
+    """Print what `measure` found."""
+    print(f"{figures['tasks']} tasks; share solved in percent, with 95 % intervals over tasks")
+    for size in ("all samples and tests", "10 samples, 10 tests"):
+        print(f"  {size}")
+        for name, row in figures[size].items():
+            print(f"    {name:36s} {row['mean']:5.1f}  ({row['low']:.1f} to {row['high']:.1f})")
+
+
+def replay(
+    about: str,
+    measure: Callable[[Sequence[Recorded], bool], dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+) -> int:
+    """The command of a benchmark over recorded matrices; its exit status. `measure` gets the tasks, and `--quick`."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument(
         "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us"
     )
@@ -115,15 +129,16 @@ def main() -> int:
         if not tasks:
             print(f"{file.name} holds no task with tests", file=sys.stderr)
             return 2
-        figures[file.name] = measure(tasks, draws=5 if arguments.quick else 30)
-        print(f"{file.name}: {len(tasks)} tasks; share solved in percent, with 95 % intervals over tasks")
-        for size in ("all samples and tests", "10 samples, 10 tests"):
-            print(f"  {size}")
-            for name, row in figures[file.name][size].items():
-                print(f"    {name:36s} {row['mean']:5.1f}  ({row['low']:.1f} to {row['high']:.1f})")
+        figures[file.name] = measure(tasks, arguments.quick)
+        print(f"{file.name}: ", end="")
+        show(figures[file.name])
     if arguments.json:
         arguments.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
     return 0
+
+
+def main() -> int:
+    return replay(__doc__ or "", lambda tasks, quick: measure(tasks, draws=5 if quick else 30), show)
 
 
 if __name__ == "__main__":

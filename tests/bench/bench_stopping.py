@@ -7,19 +7,15 @@ After every four a rule sees the count so far and may stop; what is chosen then 
 A rule earns its place only if it keeps more than the fixed number that costs as much.
 """
 
-import argparse
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bot.evaluation.selectors import Array, Integers, Matrix, Recorded, behaviours, read_matrices
+from bot.evaluation.selectors import Array, Integers, Matrix, Recorded, behaviours
 from bot.solver.ballot import order, scores
-from tests.bench.bench_selection import DEFAULT, VARIABLE, find, interval, lines_of
+from tests.bench.bench_selection import interval, replay
 
 MOST, STEP = 32, 4
 
@@ -126,29 +122,16 @@ def measure(tasks: Sequence[Recorded], orders: int, seed: int = 0) -> dict[str, 
     return {"tasks": len(tasks), "orders": orders, "rules": rows}
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print what `measure` found."""
+    print(f"{figures['tasks']} tasks; solved in percent, and points lost against {MOST} samples")
+    for name, row in figures["rules"].items():
+        lost = f"{row['lost']:+5.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        print(f"  {name:16s} {row['samples']:5.1f} samples  {row['solved']:5.1f}  {lost}")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us"
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer orders")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
-    path = arguments.data or Path(os.environ.get(VARIABLE, DEFAULT))
-    files = find(path)
-    if not files:
-        print(f"no vote matrices at {path}: nothing was measured. Give their folder with --data or ${VARIABLE}.")
-        return 2 if arguments.data else 0
-    figures = {}
-    for file in files:
-        figures[file.name] = found = measure(read_matrices(lines_of(file)), orders=4 if arguments.quick else 20)
-        print(f"{file.name}: {found['tasks']} tasks; solved in percent, and points lost against {MOST} samples")
-        for name, row in found["rules"].items():
-            lost = f"{row['lost']:+5.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
-            print(f"  {name:16s} {row['samples']:5.1f} samples  {row['solved']:5.1f}  {lost}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
-    return 0
+    return replay(__doc__ or "", lambda tasks, quick: measure(tasks, orders=4 if quick else 20), show)
 
 
 if __name__ == "__main__":
