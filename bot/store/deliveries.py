@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.errors import RetryRefused
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Issue, Record
-from bot.store.base import Part, Wanted, free, plain
+from bot.store.base import Part, Wanted, plain
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
@@ -17,7 +17,45 @@ QUOTA_WINDOW = 3600.0  # seconds
 COMMANDS_PER_HOUR = 60  # of one person in one repository: each command costs a request to GitHub
 
 
-_OTHER = RUN.alias()  # made once: it costs more than the statement that uses it
+# Statements of every delivery, made once: making them costs more than executing them.
+_OTHER = RUN.alias()
+_RENAME = (
+    update(RUN)
+    .where(
+        RUN.c.repository_id == bindparam("by_id"),
+        # Two ranges of the index, mostly empty.
+        or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
+        or_(
+            RUN.c.state.not_in(ACTIVE),
+            ~exists().where(
+                _OTHER.c.repository == bindparam("name"),
+                _OTHER.c.issue_number == RUN.c.issue_number,
+                _OTHER.c.state.in_(ACTIVE),
+            ),
+        ),
+    )
+    .values(repository=bindparam("name"))
+)
+_FORGET_STOPS = (
+    update(RUN)
+    .where(
+        RUN.c.repository == bindparam("name"),
+        RUN.c.issue_number == bindparam("number"),
+        RUN.c.state == RunState.STOPPED,
+        RUN.c.announce,
+        or_(RUN.c.lease_until.is_(None), RUN.c.lease_until < bindparam("now")),
+    )
+    .values(announce=False)
+)
+_ACTIVE_RUN = (
+    select(RUN)
+    .where(
+        RUN.c.repository == bindparam("name"),
+        RUN.c.issue_number == bindparam("number"),
+        RUN.c.state.in_(ACTIVE),
+    )
+    .with_for_update()
+)
 
 
 class Accepted(Record):
@@ -154,33 +192,12 @@ class Deliveries(Part):
     @staticmethod
     def _forget_stops(tx: Connection, now: float, decision: StartRun) -> None:
         """Don't tell of stopped runs of the issue any more, which would take the label off the new one."""
-        tx.execute(
-            update(RUN)
-            .where(
-                RUN.c.repository == decision.repository,
-                RUN.c.issue_number == decision.issue.number,
-                RUN.c.state == RunState.STOPPED,
-                RUN.c.announce,
-                free(RUN, now),
-            )
-            .values(announce=False)
-        )
+        tx.execute(_FORGET_STOPS, {"name": decision.repository, "number": decision.issue.number, "now": now})
 
     @staticmethod
     def _rename(tx: Connection, repository_id: int, name: str) -> None:
         """Carry the new name over to the runs of a repository that was renamed or transferred."""
-        taken = exists().where(
-            _OTHER.c.repository == name, _OTHER.c.issue_number == RUN.c.issue_number, _OTHER.c.state.in_(ACTIVE)
-        )
-        tx.execute(
-            update(RUN)
-            .where(
-                RUN.c.repository_id == repository_id,
-                or_(RUN.c.repository < name, RUN.c.repository > name),  # two ranges of the index, mostly empty
-                or_(RUN.c.state.not_in(ACTIVE), ~taken),
-            )
-            .values(repository=name)
-        )
+        tx.execute(_RENAME, {"by_id": repository_id, "name": name})
 
     def _quota_spent(self, tx: Connection, now: float, repository: str, sender: str) -> bool:
         """Whether the sender may start no more.
@@ -205,16 +222,12 @@ class Deliveries(Part):
 
     def _active(self, tx: Connection, repository: str, issue_number: int) -> "Row[tuple[object, ...]] | None":
         """The issue's run, locked: it can't end before this transaction does, with a wish that nobody reads."""
-        query = (
-            select(RUN)
-            .where(RUN.c.repository == repository, RUN.c.issue_number == issue_number, RUN.c.state.in_(ACTIVE))
-            .with_for_update()
-        )
-        found = tx.execute(query).first()
+        asked = {"name": repository, "number": issue_number}
+        found = tx.execute(_ACTIVE_RUN, asked).first()
         if found is not None or self.database.sqlite:  # which has one writer
             return found
         # Where it ended while this waited for the lock, only a second look sees the run that began then.
-        return tx.execute(query).first()
+        return tx.execute(_ACTIVE_RUN, asked).first()
 
     def _receive(self, tx: Connection, now: float, decision: ReceiveCommand) -> Accepted:
         received = tx.scalar(
