@@ -58,7 +58,8 @@ def labels(count: int, start: int) -> Iterator[bytes]:
     data = payload("issues.labeled")
     for n in range(start, start + count):
         data["issue"]["number"] = n + 1
-        data["repository"]["full_name"] = f"octo-org/repo-{n % REPOSITORIES}"
+        # With an id of its own each: another name under the same id is a repository that was renamed.
+        data["repository"] |= {"id": 1000 + n % REPOSITORIES, "full_name": f"octo-org/repo-{n % REPOSITORIES}"}
         yield http("/webhook", *request("issues", data))
 
 
