@@ -63,7 +63,8 @@ def main() -> int:
             figures = json.loads(target.read_text())
             record = {"command": command, "machine": machine(), "seconds": seconds}
             figures = figures.get("figures", figures)
-            figures.pop("command", None)  # the one below, with this machine's path of the file
+            if isinstance(figures, dict):  # else a list of rows
+                figures.pop("command", None)  # the one below, with this machine's path of the file
             target.write_text(json.dumps(record | {"figures": figures}, indent=2) + "\n")
             found += rows(name, figures)
     if found:
