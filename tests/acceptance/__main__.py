@@ -18,7 +18,7 @@ from typing import Any
 
 from bot.errors import TroopError
 from bot.evaluation.planting.bugs import Bug, plant
-from bot.evaluation.planting.packages import PINNED, Package, fetch, split
+from bot.evaluation.planting.packages import Package, fetch, split
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
@@ -28,6 +28,7 @@ from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSetting
 from bot.solver.models import Models, open_models
 from bot.solver.profile import resolve
 from tests.acceptance import figures, readme
+from tests.acceptance.packages import PINNED
 from tests.acceptance.solving import solve_bug, write_tree
 
 ROOT = Path(__file__).parent.parent.parent

@@ -25,13 +25,6 @@ class Pinned:
     tests: str
 
 
-PINNED = (
-    Pinned("toolz", "1.2.0", "toolz", "toolz/tests"),
-    Pinned("more-itertools", "11.2.1", "more_itertools", "tests"),
-    Pinned("boltons", "26.2.0", "boltons", "tests"),
-)
-
-
 @dataclass(frozen=True)
 class Package:
     """An unpacked package: the files of a checkout, and its tests, which no model sees. By POSIX path."""

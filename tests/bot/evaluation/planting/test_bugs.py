@@ -7,11 +7,12 @@ import pytest
 from bot.evaluation.planting import bugs, hidden
 from bot.evaluation.planting.bugs import Bug, module_name, plant
 from bot.evaluation.planting.mutations import functions_with_doctests, mutations
-from bot.evaluation.planting.packages import PINNED, split, write_tree
+from bot.evaluation.planting.packages import split, write_tree
 from bot.records import FileChange, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
+from tests.acceptance.packages import PINNED
 from tests.bot.evaluation.planting.tiny import CALC, TINY
 
 
