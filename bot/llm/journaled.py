@@ -40,13 +40,14 @@ class JournaledModel(ModelLayer):
 
     async def reply(self, call: ModelCall) -> Reply:
         # With the digest, a resumed run that asks something else under the same key is not given the old reply.
-        key = f"model/{call.key}/{digest_of(call.messages)}"
+        digest = digest_of(call.messages)
+        key = f"model/{call.key}/{digest}"
         stored = await self._journal.get(key)
         if stored is not None:
             return Reply.model_validate_json(stored)
         reply = await self._model.reply(call)
         if not reply.failed:
             if call.key.startswith(SHOWN):
-                await self._prompts.store(call.messages)
+                await self._prompts.store(call.messages, digest)
             await self._journal.put(key, reply.model_dump_json())
         return reply

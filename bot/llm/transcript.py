@@ -61,19 +61,24 @@ class PromptWriter:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._prompts: set[str] = set()  # digests of those that are stored
+        self._ends: dict[bytes, str] = {}  # of each stored prompt: the hash of its text, and its digest
         self._texts: dict[str, str] = {}  # by digest: beginnings that are stored
 
-    async def store(self, messages: Sequence[Message]) -> None:
-        """Safe to call twice. Raises what the journal raises."""
-        ends = [digest_of(messages[:n]) for n in range(len(messages) + 1)]
-        if ends[-1] in self._prompts:
+    async def store(self, messages: Sequence[Message], digest: str) -> None:
+        """`digest`: of all of them (`digest_of`). Safe to call twice. Raises what the journal raises."""
+        before, known, mark = "", 0, b""
+        rolling = hashlib.sha256()  # read once, however many turns there are: a prompt may have megabytes
+        for number, message in enumerate(messages, start=1):
+            rolling.update(f"{message.role}\0{message.content}\0".encode("utf-8", "surrogatepass"))
+            mark = rolling.digest()
+            if mark in self._ends:
+                before, known = self._ends[mark], number
+        if known == len(messages):
             return
-        known = max((n for n in range(1, len(messages)) if ends[n] in self._prompts), default=0)
         parts = [await self._part(message, opens=not known) for message in messages[known:]]
-        prompt = Prompt(before=ends[known] if known else "", messages=tuple(parts))
-        await self._journal.put(f"prompt/{ends[-1]}", prompt.model_dump_json())
-        self._prompts.add(ends[-1])
+        prompt = Prompt(before=before, messages=tuple(parts))
+        await self._journal.put(f"prompt/{digest}", prompt.model_dump_json())
+        self._ends[mark] = digest
 
     async def _part(self, message: Message, *, opens: bool) -> Part:
         """`opens`: it is of a conversation's opening, which others may begin with, too."""
