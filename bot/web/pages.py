@@ -7,18 +7,18 @@ rebinding), and no header shows that it passed a proxy (whose own peer address w
 """
 
 import ipaddress
-import json
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from pydantic import ValidationError
 
 from bot.lifecycle import ACTIVE, STAGES
-from bot.llm.transcript import Exchange, transcript
+from bot.llm.transcript import transcript
 from bot.publish.messages.states import in_words
-from bot.records import Report
+from bot.records import Record, Report
 from bot.sanitize.redact import redact_strings
 from bot.settings import Settings
 from bot.store import RunInfo
@@ -36,6 +36,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+R = TypeVar("R", bound=Record)
 
 
 class RunReader(Protocol):
@@ -108,7 +111,8 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
         run = store.run(run_id) if 0 < run_id < 2**62 else None
         if run is None:
             raise HTTPException(404, f"there is no run {run_id}")
-        report = _report(store.report(run_id), secrets)
+        stored = _report(store.report(run_id))
+        report = _without(stored, secrets) if stored else None
         return show(
             request,
             "run.html",
@@ -140,22 +144,23 @@ def routes(settings: Settings, store: RunReader) -> APIRouter:
 def _trajectory(store: RunReader, run_id: int, number: int, secrets: Collection[str]) -> dict[str, object]:
     """What the page of a trajectory shows, also while the run goes on. Raises `HTTPException` where there is none."""
     stored = transcript(f"trajectory/{number}/", store.step_keys(run_id), partial(store.get_step, run_id))
-    exchanges = [Exchange.model_validate_json(_redacted(one.model_dump_json(), secrets)) for one in stored]
-    report = _report(store.report(run_id), secrets)
-    of = next((one for one in report.trajectories if one.index == number), None) if report else None
+    exchanges = [_without(one, secrets) for one in stored]
+    report = _report(store.report(run_id))
+    found = next((one for one in report.trajectories if one.index == number), None) if report else None
+    of = _without(found, secrets) if found else None  # this one alone: a whole report takes a second
     if of is None and not exchanges:
         raise HTTPException(404, f"run {run_id} has no trajectory {number}")
     return {"number": number, "trajectory": of, "exchanges": exchanges}
 
 
-def _report(text: str | None, secrets: Collection[str]) -> Report | None:
-    """The stored report without secrets; None where there is none, or where it is of an incompatible version."""
+def _report(text: str | None) -> Report | None:
+    """The stored report; None where there is none, or where it is of an incompatible version."""
     try:
-        return None if text is None else Report.model_validate_json(_redacted(text, secrets))
-    except ValueError:  # pydantic's are, too
+        return None if text is None else Report.model_validate_json(text)
+    except ValidationError:
         return None
 
 
-def _redacted(text: str, secrets: Collection[str]) -> str:
-    """JSON whose strings hold no secret. The database keeps what models wrote, which resumed runs read again."""
-    return json.dumps(redact_strings(json.loads(text), secrets))
+def _without(record: R, secrets: Collection[str]) -> R:
+    """The record whose strings hold no secret. The database keeps what models wrote, which resumed runs read again."""
+    return type(record).model_validate(redact_strings(record.model_dump(mode="json"), secrets))
