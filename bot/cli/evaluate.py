@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bot.cli.signals import ended_by_sigterm
 from bot.cli.solve import SolveOptions, settings_of
-from bot.contracts import Sandbox
+from bot.contracts import Model, Sandbox
 from bot.errors import CheckoutError, EvaluationError
 from bot.evaluation.figures import Figures, Price, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate
@@ -31,6 +31,7 @@ from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.states import in_words
+from bot.publish.messages.words import counted
 from bot.records import Usage
 from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
@@ -79,11 +80,10 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
 async def run(options: EvalOptions, settings: Settings) -> int:
     """Draw what is missing, judge and keep it, and write the report, also where it is interrupted; the exit status.
 
-    0: all samples are there; 3: some tasks could not be judged here. Raises `EvaluationError`, `EndpointError`,
-    `SandboxError`.
+    0: all samples are there; 3: some are not, since tasks could not be judged here or calls failed. Raises
+    `EvaluationError`, `EndpointError`, `SandboxError`.
     """
-    tasks = read_tasks(options.source, settings.models_dir)
-    tasks = spread(tasks, options.limit)
+    tasks = spread(read_tasks(options.source, settings.models_dir), options.limit)
     console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
     async with contextlib.AsyncExitStack() as stack:
         url = settings.main.base_url
@@ -92,32 +92,35 @@ async def run(options: EvalOptions, settings: Settings) -> int:
             url = await stack.enter_async_context(
                 configured_engine(settings, options.out / "engine.log", console.print)
             )
-        async with open_models(settings, url) as models:
-            name = models.main.name
-        about = _about(options, settings, tasks, name)
+        model = (await stack.enter_async_context(open_models(settings, url))).main
+        about = _about(options, settings, tasks, model.name)
         file = stack.enter_context(SampleFile(options.out, about, [task.id for task in tasks]))
+        total = len(tasks) * options.samples
         if file.done:
-            console.print(f"going on: {file.done:,} of {len(tasks) * options.samples:,} samples are there")
-        teller = stack.enter_context(Teller(console, len(tasks) * options.samples, options.price, file))
-        left_out: list[str] = []
+            console.print(f"going on: {file.done:,} of {total:,} samples are there")
+        teller = stack.enter_context(Teller(console, total, options.price, file))
+        evaluation = _Evaluation(options, settings, url, model, file, teller)
+        votes: tuple[list[str], Usage] | None = None
         try:
             with ended_by_sigterm():
-                await _draw(tasks, options, settings, url, file, teller, left_out)
+                await evaluation.draw(tasks)
+                votes = await evaluation.vote(tasks) if options.tests and about.kind == "functions" else None
         except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM
             teller.say("interrupted; run the same command again to continue")
             interruption.add_note("interrupted")  # said; see `bot.cli.main`
             raise
         finally:
             teller.close()
-            found = figures_of(tasks, about, options.samples, file, options.price, left_out)
+            found = figures_of(tasks, about, options.samples, file, options.price, evaluation.left_out)
+            if votes is not None:
+                found = with_matrices(found, *votes, options.price)
             write(options.out, found, tasks)
-        if options.tests and about.kind == "functions":
-            lines, spent = await _vote(tasks, options, settings, url, console)
-            (options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
-            found = with_matrices(found, lines, spent, options.price)
-            write(options.out, found, tasks)
+        missing = total - file.done - options.samples * len(evaluation.left_out)
     _print(found, options.out)
-    return 3 if left_out else 0
+    if missing > 0:
+        lack = f"{counted(missing, 'sample')} {'is' if missing == 1 else 'are'} missing"
+        click.echo(f"{lack}, since calls failed: run the same command again", err=True)
+    return 3 if evaluation.left_out or missing > 0 else 0
 
 
 def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], model: str) -> About:
@@ -136,50 +139,86 @@ def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], mode
     )
 
 
-async def _draw(
-    tasks: Sequence[Task],
-    options: EvalOptions,
-    settings: Settings,
-    url: str,
-    file: SampleFile,
-    teller: "Teller",
-    left_out: list[str],
-) -> None:
-    """`left_out` gets what can't be judged here."""
-    functions = [task for task in tasks if isinstance(task, FunctionTask)]
-    if not functions:
-        issues = [task for task in tasks if isinstance(task, RepositoryTask)]
-        return await _draw_repositories(issues, options, settings, url, file, teller, left_out)
-    drawing = Drawing(
-        samples=options.samples,
-        temperature=options.temperature,
-        seed=settings.solver.seed,
-        max_tokens=options.max_tokens,
-        at_once=options.at_once or settings.main.concurrency,
-    )
-    async with open_models(settings, url) as models, _sandbox(settings, teller.say) as sandbox:
-        await draw_functions(functions, models.main, sandbox, drawing, file, teller.update)
+class _Evaluation:
+    """What is drawn, judged and kept. `left_out` has the tasks that can't be judged here, with the reason."""
+
+    def __init__(
+        self,
+        options: EvalOptions,
+        settings: Settings,
+        url: str,
+        model: Model,
+        file: SampleFile,
+        teller: "Teller",
+    ) -> None:
+        self._options, self._settings, self._url, self._model = options, settings, url, model
+        self._file, self._teller = file, teller
+        self.left_out: list[str] = []
+
+    async def draw(self, tasks: Sequence[Task]) -> None:
+        """Draw what is missing of all tasks, which are of one kind."""
+        functions = _functions(tasks)
+        if not functions:
+            return await self._draw_repositories([task for task in tasks if isinstance(task, RepositoryTask)])
+        async with _sandbox(self._settings, self._teller.say) as sandbox:
+            drawing = self._drawing(self._options.samples)
+            await draw_functions(functions, self._model, sandbox, drawing, self._file, self._teller.update)
+
+    async def vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:
+        """The vote matrices of functions, one line each, also written to `matrices.jsonl`; what their tests cost."""
+        functions, options = _functions(tasks), self._options
+        samples = samples_of(options.out / SAMPLES, options.samples)
+
+        def tell(done: int) -> None:
+            self._teller.note(f"{done}/{len(functions)} vote matrices")
+
+        async with _sandbox(self._settings, self._teller.say) as sandbox:
+            with contextlib.closing(FileJournal(options.out / "votes.journal")) as journal:
+                lines, spent = await fill_matrices(
+                    functions, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
+                )
+        (options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        return lines, spent
+
+    def _drawing(self, samples: int) -> Drawing:
+        options = self._options
+        at_once = options.at_once or self._settings.main.concurrency
+        return Drawing(samples, options.temperature, self._settings.solver.seed, options.max_tokens, at_once)
+
+    async def _draw_repositories(self, tasks: Sequence[RepositoryTask]) -> None:
+        options, file, teller = self._options, self._file, self._teller
+        solver = self._settings.solver.model_copy(update={"trajectories": options.samples})
+        bench = Bench(
+            settings=self._settings.model_copy(update={"solver": solver}),
+            base_url=self._url,
+            folder=options.out / "work",
+            checkouts=options.checkouts,
+            test_command=options.test_command,
+            notice=functools.cache(teller.say),  # each task has a sandbox, and the same to say of it
+        )
+        waiting = iter([task for task in tasks if not file.has(task.id, options.samples - 1)])
+        total = len(tasks) * options.samples
+        clock = Clock(file.done, total)
+
+        async def worker() -> None:
+            for task in waiting:
+                try:
+                    samples = await evaluate(task, bench, Stage(task.id, teller))
+                except (EvaluationError, CheckoutError) as error:
+                    words = str(error)
+                    self.left_out.append(words if words.startswith(task.id) else f"{task.id}: {words}")
+                    teller.say(f"left out: {self.left_out[-1]}")
+                    continue
+                for sample in samples:
+                    if not file.has(sample.task, sample.sample):  # a kill came between two of them
+                        file.add(sample)
+                teller.update(file.done, total, clock.left(file.done))
+
+        await together([worker() for _ in range(options.at_once or 1)])
 
 
-async def _vote(
-    tasks: Sequence[Task], options: EvalOptions, settings: Settings, url: str, console: Console
-) -> tuple[list[str], Usage]:
-    """The vote matrices of functions, one line each."""
-    at_once = options.at_once or settings.main.concurrency
-    drawing = Drawing(options.tests, options.temperature, settings.solver.seed, options.max_tokens, at_once)
-    samples = samples_of(options.out / SAMPLES, options.samples)
-    functions = [task for task in tasks if isinstance(task, FunctionTask)]
-    told = time.monotonic()
-
-    def tell(done: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= QUIET or done == len(functions):
-            told = time.monotonic()
-            console.print(f"{done}/{len(functions)} vote matrices")
-
-    async with open_models(settings, url) as models, _sandbox(settings, console.print) as sandbox:
-        with contextlib.closing(FileJournal(options.out / "votes.journal")) as journal:
-            return await fill_matrices(functions, models.main, sandbox, drawing, samples.__getitem__, journal, tell)
+def _functions(tasks: Sequence[Task]) -> list[FunctionTask]:
+    return [task for task in tasks if isinstance(task, FunctionTask)]
 
 
 @contextlib.asynccontextmanager
@@ -191,43 +230,6 @@ async def _sandbox(settings: Settings, say: Callable[[str], None]) -> AsyncItera
             yield sandbox
         finally:
             await sandbox.close()
-
-
-async def _draw_repositories(
-    tasks: Sequence[RepositoryTask],
-    options: EvalOptions,
-    settings: Settings,
-    url: str,
-    file: SampleFile,
-    teller: "Teller",
-    left_out: list[str],
-) -> None:
-    solver = settings.solver.model_copy(update={"trajectories": options.samples})
-    settings = settings.model_copy(update={"solver": solver})
-    bench = Bench(
-        settings=settings,
-        base_url=url,
-        folder=options.out / "work",
-        checkouts=options.checkouts,
-        test_command=options.test_command,
-        notice=functools.cache(teller.say),  # each task has a sandbox, and the same to say of it
-    )
-    waiting = iter([task for task in tasks if not file.has(task.id, options.samples - 1)])
-    clock = Clock(file.done, len(tasks) * options.samples)
-
-    async def worker() -> None:
-        for task in waiting:
-            try:
-                samples = await evaluate(task, bench, Stage(task.id, teller))
-            except (EvaluationError, CheckoutError) as error:
-                left_out.append(str(error) if str(error).startswith(task.id) else f"{task.id}: {error}")
-                teller.say(f"left out: {left_out[-1]}")
-                continue
-            for sample in samples:
-                file.add(sample)
-            teller.update(file.done, len(tasks) * options.samples, clock.left(file.done))
-
-    await together([worker() for _ in range(options.at_once or 1)])
 
 
 class Stage:

@@ -1,0 +1,103 @@
+"""`troop eval` from the command line over a scripted endpoint: functions, their votes, and what is missing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bot.cli.main import cli
+from bot.records import FinishReason, Message, Reply
+from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
+
+TASKS = [
+    {
+        "task_id": f"t/{i}",
+        "prompt": f'def add{i}(a, b):\n    """The sum."""\n',
+        "entry_point": f"add{i}",
+        "test": "def check(f):\n    assert f(1, 2) == 3\n",
+    }
+    for i in range(2)
+]
+
+
+def script(key: str, messages: Sequence[Message]) -> str:
+    name = "add1" if "/1/" in key else "add0"
+    if "/tests/" in key:
+        return f"assert {name}(2, 2) == 4\nassert {name}(0, 0) == 1"
+    wrong = key.endswith("1")
+    return f"```python\ndef {name}(a, b):\n    return a {'-' if wrong else '+'} b\n```"
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("".join(json.dumps(task) + "\n" for task in TASKS))
+    return path
+
+
+def evaluate(tasks: Path, endpoint: ScriptedEndpoint, *more: str) -> Result:
+    out = tasks.parent / "out"
+    argv = ["eval", "run", str(tasks), "--samples", "3", "--sandbox", "process", "--base-url", endpoint.base_url]
+    return CliRunner().invoke(cli, [*argv, "--out", str(out), *more])
+
+
+def test_functions_are_drawn_judged_and_reported(tasks: Path) -> None:
+    with scripted_endpoint(script) as endpoint:
+        done = evaluate(tasks, endpoint, "--tests", "1", "--price", "1", "2")
+        assert done.exit_code == 0, done.output
+        assert "| 1 | 66.7% |" in done.output
+        assert "| ours | 100.0% |" in done.output
+        calls = len(endpoint.requests)
+        assert calls == 2 * 3 + 2
+        again = evaluate(tasks, endpoint, "--tests", "1", "--price", "1", "2")
+        assert again.exit_code == 0
+        assert len(endpoint.requests) == calls
+    out = tasks.parent / "out"
+    rows = [json.loads(line) for line in (out / "matrices.jsonl").read_text().splitlines()]
+    assert [(row["samples"], [c["passes"] for c in row["candidates"]]) for row in rows] == [
+        ([0, 1, 0], ["10", "00"])
+    ] * 2
+    completions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert {row["task_id"] for row in completions} == {"t/0", "t/1"}
+    told = CliRunner().invoke(cli, ["eval", "report", str(out), "--price", "10", "20"])
+    assert told.exit_code == 0
+    assert "a solving sample" in told.output
+
+
+def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_MAIN_RETRIES", "0")
+    with scripted_endpoint(script) as endpoint:
+        endpoint.next_modes = [Mode.NORMAL, Mode.ERROR]
+        first = evaluate(tasks, endpoint, "--at-once", "1")
+        assert first.exit_code == 3
+        assert "1 sample is missing, since calls failed: run the same command again" in first.output
+        assert evaluate(tasks, endpoint, "--at-once", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eval", "run", "absent.jsonl", "--out", "x", "--base-url", "http://127.0.0.1:9/v1"], "there are no tasks at"),
+        (["eval", "run", "t", "--out", "x", "--test-command", "pytest"], "--test-command must contain {tests}"),
+        (["eval", "report", "."], "there is no report.json in"),
+        (["eval", "plant", "toolz", "--out", "x"], "give its version"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code in (1, 2)
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_reply_that_is_cut_off_is_judged_and_named(tasks: Path) -> None:
+    with scripted_endpoint(lambda key, messages: Reply(text="def ad", finish_reason=FinishReason.LENGTH)) as endpoint:
+        assert evaluate(tasks, endpoint).exit_code == 0
+    sample = json.loads((tasks.parent / "out" / "samples.jsonl").read_text().splitlines()[0])
+    assert not sample["solves"]
+    assert sample["status"].endswith("cut off at the token limit")
