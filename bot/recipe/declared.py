@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from bot.recipe.groups import normal
 from bot.recipe.import_roots import import_roots
 from bot.recipe.python import requirements_of
 from bot.recipe.recipe import Read
@@ -24,11 +25,6 @@ class Declared(Record):
     projects: tuple[str, ...] = ()  # names of the repository's own distributions
     # Distributions that these and their tests need on every platform, by their names as written.
     required: tuple[str, ...] = ()
-
-
-def normal(name: str) -> str:
-    """A distribution's name as it is compared (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def declared(files: Sequence[str], read: Read) -> Declared:

@@ -86,4 +86,5 @@ def strings(value: object) -> list[str]:
 
 
 def normal(name: str) -> str:
+    """A distribution's name as it is compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

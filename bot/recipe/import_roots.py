@@ -51,9 +51,9 @@ def import_roots(files: Sequence[str], read: Read) -> tuple[str, ...]:
         folders.update(str(above) for above in PurePosixPath(path).parents if str(above) != ".")
     found = dict.fromkeys(["", *_USUAL])
     for project in projects(files):
-        told = [_joined(project, name) for name in _told(project, frozenset(files), read)]
+        told = [joined(project, name) for name in _told(project, frozenset(files), read)]
         if not told and project:
-            source = _joined(project, "src")
+            source = joined(project, "src")
             told = [source if source in folders else project]
         found.update(dict.fromkeys(told))
     inside: dict[str, set[str]] = {}
@@ -83,7 +83,7 @@ def projects(files: Sequence[str]) -> list[str]:
 
 def _told(project: str, files: frozenset[str], read: Read) -> Iterator[str]:
     """The folders that the manifests of one project name, relative to it."""
-    texts = {name: read(_joined(project, name)) for name in _MANIFESTS if _joined(project, name) in files}
+    texts = {name: read(joined(project, name)) for name in _MANIFESTS if joined(project, name) in files}
     try:
         pyproject = tomllib.loads((texts.get("pyproject.toml") or "").lstrip("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
@@ -115,7 +115,7 @@ def _of_pyproject(tool: dict[str, Any], project: str, files: frozenset[str]) -> 
         yield from strings(table.get("dev-mode-dirs"))
     flit = table_at(tool, "flit", "module").get("name")
     if isinstance(flit, str) and any(
-        path.startswith(_joined(project, f"src/{flit.replace('.', '/')}")) for path in files
+        path.startswith(joined(project, f"src/{flit.replace('.', '/')}")) for path in files
     ):
         yield "src"
     for table, key in (
@@ -149,7 +149,7 @@ def _above(name: str, folder: object) -> Iterator[str]:
         yield str(PurePosixPath(*parts[: len(parts) - len(named)]))
 
 
-def _joined(folder: str, name: str) -> str:
+def joined(folder: str, name: str) -> str:
     """The path below the folder; `.` is the folder itself. One that leads out of the repository is no folder of it."""
     parts: list[str] = folder.split("/") if folder else []
     for part in name.split("/"):

@@ -5,6 +5,8 @@ import re
 import tomllib
 from typing import Any
 
+from bot.recipe.groups import normal
+
 _ELSEWHERE = {"editable", "virtual", "directory", "path", "git", "url"}
 
 
@@ -20,7 +22,7 @@ def pinned(path: str, text: str) -> tuple[str, ...]:
         return ()
     versions: dict[str, set[str]] = {}
     for name, version in packages:
-        versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(version)
+        versions.setdefault(normal(name), set()).add(version)
     return tuple(f"{name}=={min(found)}" for name, found in sorted(versions.items()) if len(found) == 1)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, table_at
-from bot.recipe.import_roots import projects
+from bot.recipe.import_roots import joined, projects
 from bot.recipe.pylocks import pinned
 from bot.recipe.recipe import Hints, Layer, Part, Read, folders_with
 
@@ -301,7 +301,7 @@ class _Project:
             named = re.findall(
                 r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", self._read(one) or "", re.MULTILINE
             )
-            left += [_joined(folder, name) for name in named]
+            left += [joined(folder, name) for name in named]
         return found
 
 
@@ -326,16 +326,6 @@ def _lines(text: str) -> list[str]:
 
 def _plain(requirement: str) -> bool:
     return _PLAIN.match(requirement) is not None and "\n" not in requirement and len(requirement) < 500
-
-
-def _joined(folder: str, name: str) -> str:
-    parts = folder.split("/") if folder else []
-    for part in name.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _is_local(text: str) -> bool:

@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.patch.protected_files import is_configuration, is_test
-from bot.recipe.declared import Declared, normal
+from bot.recipe.declared import Declared
+from bot.recipe.groups import normal
 from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
 
 TIMEOUT = 60.0  # seconds; packages with many dependencies take long to import
