@@ -21,7 +21,7 @@ from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
 from bot.errors import CheckoutError, EvaluationError
 from bot.evaluation.figures import Figures, Price, text
-from bot.evaluation.repositories import TESTS, Bench, evaluate
+from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
 from bot.evaluation.samples import SAMPLES, About, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, draw_functions, together
@@ -212,6 +212,7 @@ class _Evaluation:
                 for sample in samples:
                     if not file.has(sample.task, sample.sample):  # a kill came between two of them
                         file.add(sample)
+                forget(task, bench)
                 teller.update(file.done, total, clock.left(file.done))
 
         await together([worker() for _ in range(options.at_once or 1)])

@@ -69,7 +69,7 @@ class Bench:
 
 
 async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> list[Sample]:
-    """The task's samples, judged. What is killed goes on from its journal.
+    """The task's samples, judged. What is killed goes on from its journal, until `forget`.
 
     Raises `EvaluationError` where the task can't be judged here: its repository is not there, its tests pass without a
     fix or fail with the reference; `EndpointError` and `SandboxError` as `solve` does.
@@ -87,15 +87,23 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
         hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None
         judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else ())
         await _check(task, checkout, judge)
-        journal = FileJournal(bench.folder / f"{place.name}.journal")
+        journal = FileJournal(_journal(task, bench))
         try:
             report = await solve(clean_issue(task.title, task.body), workbench, journal, progress, _anywhere)
         finally:
             journal.close()
         samples = await judged(task, report, judge)
-    journal.path.unlink(missing_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     return samples
+
+
+def forget(task: RepositoryTask, bench: Bench) -> None:
+    """Remove the task's journal, once its samples are kept. Safe to call twice."""
+    _journal(task, bench).unlink(missing_ok=True)
+
+
+def _journal(task: RepositoryTask, bench: Bench) -> Path:
+    return bench.folder / f"{task.id.replace('/', '__')}.journal"
 
 
 class Judge:
