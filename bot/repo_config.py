@@ -18,6 +18,9 @@ read = "all"                    # every file is read; "listed": those that the m
 
 [run]
 trajectories = 20               # at most as many as the server samples
+
+[publish]
+test = true                     # the pull request brings a regression test, as a file of the repository's own kind
 ```
 
 A bad file is a `ConfigProblem` that its author is shown, not an exception.
@@ -56,6 +59,7 @@ class RepoConfig(Record):
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None
+    publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
 
 
 class ConfigProblem(Record):
@@ -169,20 +173,26 @@ class _Run(_Table):
     trajectories: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
+class _Publish(_Table):
+    test: bool = False
+
+
 class _File(_Table):
     test: _Test = _Test()
     scripts: dict[Annotated[str, AfterValidator(_ending)], Annotated[_Line, AfterValidator(_with_script)]] = {}
     sandbox: _Sandbox = _Sandbox()
     context: _Context = _Context()
     run: _Run = _Run()
+    publish: _Publish = _Publish()
 
 
 _ALLOWED = {
-    (): "[test], [scripts], [sandbox], [context], [run]",
+    (): "[test], [scripts], [sandbox], [context], [run], [publish]",
     ("test",): "command, timeout",
     ("sandbox",): "image, setup",
     ("context",): "exclude, read",
     ("run",): "trajectories",
+    ("publish",): "test",
 }
 
 
@@ -210,6 +220,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         exclude=tuple(file.context.exclude),
         read=file.context.read,
         trajectories=file.run.trajectories,
+        publish_test=file.publish.test,
     )
 
 

@@ -350,7 +350,7 @@ async def _write_branch(host: LocalCheckout, checkout: Checkout, report: Report,
     verdict = report.verdict
     if verdict.winner is None:
         return ""
-    patch = verdict.ballot.candidates[verdict.winner].patch
+    patch = report.published(verdict.winner)
     message = f"{report.issue.title[:72]}\n\n{reason(report)}"
     commit = await host.commit(checkout, patch, message, None)
     branch = local_branch_of(report.issue, patch)

@@ -145,7 +145,7 @@ class FollowUp:
         chosen = report.verdict.candidate(asked) if asked is not None else None
         if chosen is None:
             return answers.unknown_candidate(asked, report)
-        patch = report.verdict.ballot.candidates[chosen].patch
+        patch = report.published(chosen)
         try:
             flagged = check_patch(patch)
             checkout = await self._check_out(report.base_commit)

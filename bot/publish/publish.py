@@ -43,7 +43,7 @@ async def publish(
     winner = report.verdict.winner
     if report.verdict.outcome is not Outcome.SOLVED or winner is None:
         raise ValueError(f"a report with outcome {report.verdict.outcome.value} is not published")
-    patch = report.verdict.ballot.candidates[winner].patch
+    patch = report.published(winner)
     flagged = check_patch(patch)
     repository, number = run.repository, run.issue.number
     message = pull_request.commit_message(report, winner)

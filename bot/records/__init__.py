@@ -4,6 +4,7 @@ Every record validates at construction, so what is read back from the database, 
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.
 """
 
+from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, SandboxJob, Test
 from bot.records.issue import Issue, IssueComment, IssueState
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
@@ -41,6 +42,7 @@ __all__ = [
     "Command",
     "CommandName",
     "Context",
+    "Description",
     "Doubt",
     "Ending",
     "Execution",
@@ -60,6 +62,7 @@ __all__ = [
     "OwnTestsReport",
     "Patch",
     "Record",
+    "RegressionTest",
     "Repeated",
     "Reply",
     "Report",

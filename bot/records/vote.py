@@ -5,10 +5,11 @@ from datetime import datetime
 
 from pydantic import Field
 
+from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Test
 from bot.records.issue import Issue
 from bot.records.record import Record
-from bot.records.repository import Context, Patch
+from bot.records.repository import Context, Patch, by_path
 from bot.records.survey import Obstacle
 from bot.records.trajectory import Trajectory, Usage
 
@@ -286,3 +287,13 @@ class Report(Record):
     notes: tuple[str, ...] = ()  # what the maintainers should know: a bad .troop.toml, what of it is ignored, ...
     obstacles: tuple[Obstacle, ...] = ()  # what of the sandbox keeps tests from showing much
     labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit
+    description: Description | None = None  # of the winner, in the model's own words
+    regression_test: RegressionTest | None = None  # published with the winner
+
+    def published(self, candidate: int) -> Patch:
+        """What a branch holds for that candidate: its patch, and for the winner the regression test, too."""
+        patch = self.verdict.ballot.candidates[candidate].patch
+        test = self.regression_test
+        if test is None or candidate != self.verdict.winner:
+            return patch
+        return Patch(changes=by_path((*patch.changes, test.change)), diff=patch.diff + test.diff)

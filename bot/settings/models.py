@@ -120,6 +120,8 @@ class SolverSettings(BaseModel):
     """Whether the model corrects an attempt that failed or another is drawn; auto: as the examination finds."""
     examine: bool = True
     """Whether a model is examined at first contact, in some fifty short calls; its result is kept."""
+    describe: bool = True
+    """Whether the model describes the chosen patch for its reviewer, in one call."""
     temperature: float = Field(0.5, ge=0, le=2)
     """Of the test and edit machines."""
     output_tokens: int = Field(16_384, gt=0)

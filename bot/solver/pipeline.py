@@ -26,7 +26,21 @@ from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
 from bot.publish.messages.obstacles import words_of
-from bot.records import Context, FileChange, Issue, OwnTestsReport, Patch, Record, Repeated, Report, Trajectory, Usage
+from bot.records import (
+    Context,
+    Description,
+    FileChange,
+    Issue,
+    OwnTestsReport,
+    Patch,
+    Record,
+    RegressionTest,
+    Repeated,
+    Report,
+    Trajectory,
+    Usage,
+    Verdict,
+)
 from bot.retrieval.source_files import find_tests
 from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
@@ -36,8 +50,10 @@ from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.project import declared_by, own_test_commands
 from bot.solver.stages.choosing import Question
 from bot.solver.stages.context import build_context
+from bot.solver.stages.description import describe
 from bot.solver.stages.matrix import fill_matrix
 from bot.solver.stages.own_tests import on_base, run_own_tests
+from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
 from bot.solver.stages.survey import Survey, for_models, obstacles, survey
 from bot.solver.stages.trajectories import sample_trajectories
@@ -143,6 +159,7 @@ class _Run:
         if verdict.abstention is not None and not counted.ballot.candidates:
             why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
             verdict = verdict.model_copy(update={"abstention": why})
+        description, test = await self._for_reviewers(question, verdict)
         return Report(
             issue=self._issue,
             verdict=verdict,
@@ -155,7 +172,24 @@ class _Run:
             base_commit=checkout.commit,
             notes=(*self._bench.notes, *self._budget.notes),
             obstacles=found,
+            description=description,
+            regression_test=test,
         )
+
+    async def _for_reviewers(
+        self, question: Question, verdict: Verdict
+    ) -> tuple[Description | None, RegressionTest | None]:
+        """The winner's description, and the test that joins the repository, where the settings ask for them."""
+        if verdict.winner is None:
+            return None, None
+        description = test = None
+        if self._solver.describes:
+            description = await describe(question, verdict, self._models.main, self._solver)
+        if self._bench.config.publish_test and self._solver.describes:
+            tests = await asyncio.to_thread(find_tests, self._bench.checkout)
+            asked = RegressionTests(question, verdict, self._known, tests, self._sandbox, self._solver)
+            test = await asked.written(self._models.main)
+        return description, test
 
     async def _survey(self) -> Survey:
         """What the sandbox has, asked anew at each start: between two, somebody may have installed what was missing.

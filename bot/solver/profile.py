@@ -181,6 +181,11 @@ class ResolvedSolver(Record):
         return not self.resamples
 
     @property
+    def describes(self) -> bool:
+        """Whether the model describes the winner for its reviewer; the bundled one was not trained on that."""
+        return not self._compact and self.settings.describe
+
+    @property
     def argues(self) -> bool:
         """Whether the model is asked back about a choice against its own test, and sees runs on the base commit.
 

@@ -38,6 +38,11 @@ def _config(text: str) -> RepoConfig:
     return config
 
 
+def test_a_pull_request_brings_a_test_only_where_the_repository_asks_for_it() -> None:
+    assert _config("[publish]\ntest = true").publish_test
+    assert not _config("[publish]").publish_test
+
+
 def test_every_key() -> None:
     assert _config(WHOLE) == RepoConfig(
         test_command=("pytest", "-q", "a b"),
@@ -120,6 +125,7 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
         ("[run]\ntrajectories = true", "run.trajectories", 2, "valid integer"),
         ("[run]\ntrajectories = 1.5", "run.trajectories", 2, "valid integer"),
         ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories"),
+        ("[publish]\ntest = 1", "publish.test", 2, "valid boolean"),
         ("run.trajectories = 0", "run.trajectories", 1, "greater than or equal to 1"),
     ],
 )

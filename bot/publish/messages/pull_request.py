@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bot.forge.markers import issue_marker
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
+from bot.publish.messages.differences import differences
 from bot.publish.messages.reason import passes, reason, tally
 from bot.publish.messages.words import counted, cut, folded, one_line, quoted
 from bot.records import Report, Standing, Test
@@ -46,18 +47,41 @@ def body(
     shown = report.verdict.winner if candidate is None else candidate
     assert shown is not None, "a pull request holds a candidate"
     issue = report.issue.number
+    others = differences(report, shown)
     parts = [
         f"{issue_marker(issue)}\nFixes #{issue}." if issue else "",
+        _described(report, shown),
         _choice(report, report.verdict.standing(shown), chosen_by),
+        f"How the others behave:\n\n{others}" if others else "",
+        _regression_test(report, shown),
         warnings(report, flagged),
         f"### The count\n\n{headline(report)}",
         candidates_table(report, chosen=shown),
-        f"#### The vote matrix\n\n{matrix(report, chosen=shown)}",
+        folded("The vote matrix", matrix(report, chosen=shown)),
         _tests(report),
-        f"### What it cost\n\n{costs(report)}",
+        folded("What it cost", costs(report)),
         _footer(report, shown),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _described(report: Report, shown: int) -> str:
+    """The model's description of the winner; "" for another candidate, and where there is none."""
+    said = report.description
+    if said is None or shown != report.verdict.winner:
+        return ""
+    rows = [("What was wrong", said.cause), ("What it does", said.change), ("To look at", said.check)]
+    words = "\n>\n".join(f"> **{name}:** {one_line(text)}" for name, text in rows if text)
+    return f"{words}\n>\n> <sub>These are the model's own words.</sub>"
+
+
+def _regression_test(report: Report, shown: int) -> str:
+    test = report.regression_test
+    if test is None or shown != report.verdict.winner:
+        return ""
+    command = f" ({inline(' '.join(test.command))})" if test.command else ""
+    said = f"It brings a regression test, {inline(test.change.path)}, which fails on the base commit and passes here"
+    return f"{said}{command}."
 
 
 def _choice(report: Report, standing: Standing, chosen_by: str) -> str:

@@ -11,10 +11,11 @@ from bot.forge.branches import branch_of, other_branch_of, pull_number
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.git.checkout import check_out
+from bot.patch.diff import file_diff
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.reason import reason
 from bot.publish.publish import Published, publish
-from bot.records import Checkout, Issue, Outcome, Patch, Report
+from bot.records import Checkout, FileChange, Issue, Outcome, Patch, RegressionTest, Report
 from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
@@ -75,6 +76,17 @@ async def test_published(github: GitHubServer, forge: GitHubForge, checkout: Che
         github.read_file(REPO, "tools/clamp.py", BRANCH)
         == "def clamp(x, low, high):\n    return max(low, min(x, high))\n"
     )
+
+
+async def test_a_regression_test_is_published_with_the_winner(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    path, text = "tests/test_clamp.py", "from tools.clamp import clamp\n"
+    brought = RegressionTest(change=FileChange(path=path, text=text), diff=file_diff(path, None, text))
+    await run(forge, checkout, report().model_copy(update={"regression_test": brought}))
+    check_one_of_each(github)
+    assert github.read_file(REPO, path, BRANCH) == text
+    assert path in github.pull_requests(REPO)[0]["diff"]
 
 
 async def test_twice_is_once(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:

@@ -16,6 +16,7 @@ from bot.llm.examination import Examiner
 from bot.records import (
     Abstention,
     Checkout,
+    Description,
     Execution,
     Fault,
     FinishReason,
@@ -47,6 +48,7 @@ GOOD: Script = rules(
         ("/0/test/", [TEST.format(2, 3), "<approve/>"]),
         ("/test/", [TEST.format(3, 4), "<approve/>"]),
         ("/edit/", [EDIT, "<done/>"]),
+        ("description/", "<cause>It subtracts.</cause>\n<change>It adds.</change>"),
     ]
 )
 
@@ -94,7 +96,8 @@ async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(chec
             continue
     assert resumed.verdict == whole.verdict
     assert resumed.usage.model_dump(exclude={"seconds"}) == whole.usage.model_dump(exclude={"seconds"})
-    assert list(whole.usage_by_stage) == ["context", "trajectories"]
+    assert list(whole.usage_by_stage) == ["context", "trajectories", "description"]
+    assert whole.description == Description(cause="It subtracts.", change="It adds.") == resumed.description
     assert sum(used.prompt_tokens for used in whole.usage_by_stage.values()) == whole.usage.prompt_tokens
     assert {stage: used.prompt_tokens for stage, used in resumed.usage_by_stage.items()} == {
         stage: used.prompt_tokens for stage, used in whole.usage_by_stage.items()

@@ -9,8 +9,20 @@ import pytest
 from bot.forge.markers import ANY_MARKER, answer_marker, issue_marker, issue_of
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages import alternatives, answers, count, pull_request, states, status, words
+from bot.publish.messages.differences import differences
 from bot.publish.messages.labels import Labels
-from bot.records import CommandName, Execution, OwnTests, OwnTestsReport, Report, Test, Usage
+from bot.records import (
+    CommandName,
+    Description,
+    Execution,
+    FileChange,
+    OwnTests,
+    OwnTestsReport,
+    RegressionTest,
+    Report,
+    Test,
+    Usage,
+)
 from bot.records import Ending as End
 from bot.sanitize import BODY_LIMIT, outgoing
 from tests.bot.sample import GOOD, fix, issue, patch, report
@@ -47,7 +59,16 @@ def evil_report(winner: int | None = 0) -> Report:
     verdict = made.verdict.model_copy(
         update={"own_tests": own, "standings": standings, "selection_tests": (Test(path=EVIL, text=EVIL),)}
     )
-    return made.model_copy(update={"verdict": verdict})
+    brought = RegressionTest(change=FileChange(path=EVIL, text=EVIL), diff=EVIL, command=(EVIL,))
+    said = Description(cause=EVIL, change=EVIL, check=EVIL)
+    ballot = verdict.ballot.model_copy(
+        update={
+            "executions": (Execution(ending=End.EXITED, exit_code=1, output=EVIL),),
+            "cell_executions": ((0, 0, 0), (0, 0, 0)),
+        }
+    )
+    verdict = verdict.model_copy(update={"ballot": ballot})
+    return made.model_copy(update={"verdict": verdict, "description": said, "regression_test": brought})
 
 
 def large_report(candidates: int = 64, tests: int = 64, size: int = 3_000) -> Report:
@@ -106,6 +127,52 @@ def test_the_pull_request_shows_the_whole_count() -> None:
     assert "assert clamp(3 - 9, 0, 5) == 0" not in body  # passes on the base commit: no vote
 
 
+def test_a_reviewer_reads_first_what_was_wrong_and_what_the_change_does() -> None:
+    said = Description(cause="It clamps twice.", change="It clamps once, @olive.", check="Callers of clamp.")
+    made = report().model_copy(update={"description": said})
+    lines = pull_request.body(made).split("\n")
+    assert lines[3] == "> **What was wrong:** It clamps twice."
+    assert "> **To look at:** Callers of clamp." in lines
+    assert lines.index("> <sub>These are the model's own words.</sub>") < lines.index(
+        "**This is candidate 1 of 3, chosen by vote.**"
+    )
+    assert "@olive" not in pull_request.body(made)
+    assert "What was wrong" not in pull_request.body(made, candidate=1, chosen_by="olive"), "it is of the winner"
+
+
+def test_the_others_are_told_apart_by_a_test_and_what_it_prints() -> None:
+    ran = [Execution(ending=End.EXITED, exit_code=1, output=f"seen\n@t{n}\n\n") for n in range(2)]
+    made = report()
+    cells = ((None, None, None, None), (None, None, 0, None), (None, 1, None, None))
+    ballot = made.verdict.ballot.model_copy(update={"executions": tuple(ran), "cell_executions": cells})
+    made = made.model_copy(update={"verdict": made.verdict.model_copy(update={"ballot": ballot})})
+    said = differences(made, 0).split("\n")
+    assert said == [
+        "- **Candidate 2** (1 attempt) fails T3 that this one passes (T3 prints `@t0`).",
+        "- **Candidate 3** (1 attempt) fails T2 and 1 other test that this one passes (T2 prints `@t1`).",
+    ]
+    assert differences(made, 2).split("\n")[0] == (
+        "- **Candidate 1** (1 attempt) passes T2 and 1 other test that this one fails (T2 prints `@t1`)."
+    )
+    assert "How the others behave" in pull_request.body(made)
+    alone = report(patches=(GOOD,), cells=((True,),), base=(False,), tests=[Test(path="t.py", text="x")])
+    assert differences(alone, 0) == ""
+
+
+def test_the_regression_test_that_it_brings_is_named() -> None:
+    brought = RegressionTest(
+        change=FileChange(path="tests/test_clamp.py", text="x\n"),
+        diff="+x\n",
+        command=("pytest", "tests/test_clamp.py"),
+    )
+    made = report().model_copy(update={"regression_test": brought})
+    said = "It brings a regression test, `tests/test_clamp.py`, which fails on the base commit and passes here"
+    assert f"{said} (`pytest tests/test_clamp.py`)." in pull_request.body(made)
+    assert "It brings" not in pull_request.body(made, candidate=1, chosen_by="olive")
+    assert made.published(0).paths == ("tests/test_clamp.py", "tools/clamp.py")
+    assert made.published(1) == made.verdict.ballot.candidates[1].patch
+
+
 def test_the_tokens_of_each_stage_are_told() -> None:
     assert "By stage" not in pull_request.body(report()), "a report of an earlier version"
     stages = {"context": Usage(prompt_tokens=900, completion_tokens=100), "trajectories": Usage(prompt_tokens=3_000)}
@@ -116,7 +183,7 @@ def test_the_tokens_of_each_stage_are_told() -> None:
 def test_it_renders_as_tables_and_folds() -> None:
     html = render(pull_request.body(report()))
     assert html.count("<table>") == 2
-    assert html.count("<details>") == html.count("</details>") == 1
+    assert html.count("<details>") == html.count("</details>") == 3  # the matrix, the tests, what it cost
     assert "<script" not in html
 
 

@@ -1,0 +1,63 @@
+"""The winner described for its reviewer, in the model's own words. It decides nothing, and a run does without it."""
+
+from bot.contracts import Model
+from bot.errors import EndpointError
+from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
+from bot.llm.descriptions import parse_description
+from bot.llm.prompts import render
+from bot.patch.apply import Problem
+from bot.records import Ballot, Description, Issue, Message, Test, Verdict
+from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.choosing import Question, sampling_of
+
+_CALLS = 2
+_DIFF, _TEST = 20_000, 4_000  # characters
+
+
+async def describe(question: Question, verdict: Verdict, model: Model, solver: ResolvedSolver) -> Description | None:
+    """None where the model says nothing that can be used, or can't be asked."""
+    assert verdict.winner is not None, "a winner is described"
+    diff = shortened(verdict.ballot.candidates[verdict.winner].patch.diff, _DIFF)
+    script = telling_test(verdict.ballot, verdict.winner)
+    test = None if script is None else script.model_copy(update={"text": shortened(script.text, _TEST)})
+    messages = await fitted(question, model, solver, "description", diff=diff, test=test)
+    conversation = Conversation(model, "description", messages, sampling_of(solver, model))
+    while conversation.calls < _CALLS:
+        try:
+            reply = await conversation.ask()
+        except EndpointError:
+            return None
+        if reply.failed:
+            return None
+        found = parse_description(reply)
+        if not isinstance(found, Problem):
+            return found
+        conversation.say(render(solver.profile, "unparsed", problem=found.text))
+    return None
+
+
+def telling_test(ballot: Ballot, winner: int) -> Test | None:
+    """The test that says most of the winner: of those that it passes the one that most other candidates fail.
+
+    Of several the shortest. None where it passes none that reproduces the bug. Pure.
+    """
+    passed = [t for t in ballot.voting if ballot.cells[winner][t] is True]
+    failed = {t: sum(row[t] is False for row in ballot.cells) for t in passed}
+    best = min(passed, key=lambda t: (-failed[t], len(ballot.tests[t].text), t), default=None)
+    return None if best is None else ballot.tests[best]
+
+
+async def fitted(
+    question: Question, model: Model, solver: ResolvedSolver, name: str, **values: object
+) -> tuple[Message, ...]:
+    """The opening of a conversation after the choice, with as many of the files as the window has room for."""
+    issue: Issue = await fitted_issue(question.issue, model)
+    window, files = model.context_window, list(question.context.files)
+    room = window - solver.reply_tokens(window) - solver.later_tokens(window)
+    while True:
+        environment = question.context.environment
+        messages = opening(solver.profile, name, issue=issue, files=files, environment=environment, **values)
+        size = sum([await model.count_tokens(message.content) + OVERHEAD for message in messages])
+        if size <= room or not files:
+            return messages
+        del files[len(files) // 2 :]  # the least relevant come last

@@ -1,0 +1,68 @@
+"""The winner described for its reviewer: what the model is shown, and how a run does without its words."""
+
+import pytest
+
+from bot.records import Choice, Description, Outcome, Rule, SourceFile, Verdict
+from bot.settings import SolverSettings
+from bot.solver.ballot import count
+from bot.solver.profile import ResolvedSolver
+from bot.solver.stages.choosing import Question
+from bot.solver.stages.description import describe, telling_test
+from tests.bot.solver.ballots import ballot
+from tests.bot.solver.stages.test_selection import CONTEXT, ISSUE
+from tests.scripted import Mode, Script, ScriptedModel, rules
+
+SAID = "<cause>It adds twice.</cause>\n<change>It adds once.</change>\n<check>nothing</check>"
+SOLVER = ResolvedSolver(profile="full", settings=SolverSettings(output_tokens=400))
+
+
+def verdict() -> Verdict:
+    b = ballot("...+", "++.+", ".+++", "+..+")
+    choice = Choice(rule=Rule.CLEAR_LEAD, front_runner=0)
+    return Verdict(outcome=Outcome.SOLVED, winner=0, standings=count(b), choice=choice, ballot=b)
+
+
+async def described(script: Script, **options: object) -> tuple[Description | None, ScriptedModel]:
+    model = ScriptedModel(script, **options)  # type: ignore[arg-type]
+    return await describe(Question(ISSUE, CONTEXT), verdict(), model, SOLVER), model
+
+
+async def test_the_model_sees_the_patch_and_the_test_that_tells_it_from_the_others() -> None:
+    found, model = await described(rules([("description/", SAID)]))
+    assert found == Description(cause="It adds twice.", change="It adds once.")
+    shown = model.calls[0].messages[-1].content
+    assert verdict().ballot.candidates[0].patch.diff.rstrip() in shown
+    assert '<test path="test_0.py">\n# 0\n</test>' in shown
+
+
+def test_the_telling_test_is_passed_by_the_winner_and_failed_by_most_others() -> None:
+    b = ballot("...", "++.", "+..", "...")
+    found = telling_test(b, 0)
+    assert found is not None
+    assert found.path == "test_1.py"
+    assert telling_test(b, 2) is None
+
+
+async def test_a_reply_without_the_form_is_asked_for_again_once() -> None:
+    found, model = await described(rules([("description/", ["It is fixed.", SAID])]))
+    assert found is not None
+    assert "there is no <cause>" in model.calls[1].messages[-1].content
+    found, model = await described(rules([("description/", "It is fixed.")]))
+    assert found is None
+    assert model.keys == ["description/1", "description/2"]
+
+
+@pytest.mark.parametrize("mode", [Mode.ERROR, Mode.OVERFLOW, Mode.EMPTY, Mode.GARBAGE])
+async def test_a_model_that_fails_leaves_the_run_whole(mode: Mode) -> None:
+    found, _ = await described(rules([("description/", SAID)]), mode=mode)
+    assert found is None
+
+
+async def test_files_that_do_not_fit_the_window_are_left_out() -> None:
+    files = tuple(SourceFile(path=f"f{i}.py", text="x = 1\n" * 2_000) for i in range(4))
+    question = Question(ISSUE, CONTEXT.model_copy(update={"files": files}))
+    model = ScriptedModel(rules([("description/", SAID)]), context_window=8_192)
+    assert await describe(question, verdict(), model, SOLVER) is not None
+    shown = model.calls[0].messages[-1].content
+    assert '<file path="f0.py">' in shown
+    assert '<file path="f2.py">' not in shown
