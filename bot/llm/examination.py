@@ -16,7 +16,8 @@ from bot.llm.conversation import derived_seed, opening
 from bot.llm.examination_tasks import EDITS, FILES, TESTS, EditTask, among_others, mistaken, problem_with
 from bot.llm.prompts import render
 from bot.llm.published_models import known_ability
-from bot.records import Message, ModelCall, Reply, SourceFile
+from bot.patch.redefine import likely
+from bot.records import Issue, Message, ModelCall, Reply, SourceFile
 
 KEY = "examination"  # first part of the keys of calls
 LEAST_BUDGET = 500_000  # tokens of a run's budget; a smaller one is kept for the issue
@@ -148,7 +149,10 @@ def _edit_prompt(task: EditTask, form: EditFormat, file: SourceFile | None = Non
 
 
 def _test_prompt(number: int) -> tuple[Message, ...]:
-    return opening("full", "examine_test", title=TESTS[number].title, file=FILES[0])
+    """As a trajectory asks for a test: with the import of what the issue most likely means."""
+    title = TESTS[number].title
+    example = likely(Issue(title=title, body=""), FILES[:1])
+    return opening("full", "examine_test", title=title, file=FILES[0], example=example)
 
 
 def _share(right: Iterable[bool]) -> Share:

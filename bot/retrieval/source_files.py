@@ -6,8 +6,10 @@ tests, and files that the repository's config excludes. Documentation, data and 
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 from bot.patch import encoding
 from bot.patch.protected_files import is_test
@@ -17,6 +19,7 @@ MAX_BYTES = 2_000_000  # of a file that is read at all
 MAX_TOTAL = 150_000_000  # bytes of all files that are read; those in the deepest folders are left out beyond it
 
 MAX_TESTS = 20_000_000  # bytes of test files that are read
+_tests_of: WeakKeyDictionary[Checkout, dict[tuple[str, ...], Mapping[str, str]]] = WeakKeyDictionary()  # by exclusions
 
 
 def _words(text: str) -> frozenset[str]:
@@ -76,8 +79,18 @@ def find_sources(checkout: Checkout, named: str = "", exclude: Sequence[str] = (
     return found or _read_all(root, [path for path in kept if not _is_vendored(path)])
 
 
-def find_tests(checkout: Checkout, exclude: Sequence[str] = ()) -> dict[str, str]:
-    """The text of the repository's test files by path, without fixtures and data. Blocks: run it in a thread."""
+def find_tests(checkout: Checkout, exclude: Sequence[str] = ()) -> Mapping[str, str]:
+    """The text of the repository's test files by path, without fixtures and data. Blocks: run it in a thread.
+
+    Read once for each checkout, as long as somebody holds it.
+    """
+    known = _tests_of.setdefault(checkout, {})
+    if tuple(exclude) not in known:
+        known[tuple(exclude)] = MappingProxyType(_read_tests(checkout, exclude))
+    return known[tuple(exclude)]
+
+
+def _read_tests(checkout: Checkout, exclude: Sequence[str]) -> dict[str, str]:
     kept = (path for path in checkout.files if not _excluded(path, exclude) and not _generated_name(path))
     code = (path for path in kept if PurePosixPath(path).suffix.lower() in SOURCE_ENDINGS and not _is_vendored(path))
     wanted = [path for path in code if is_test(path) and _holds_tests(path)]

@@ -48,7 +48,7 @@ from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.project import declared_by, own_test_commands
-from bot.solver.stages.choosing import Question
+from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.context import build_context
 from bot.solver.stages.description import describe
 from bot.solver.stages.matrix import fill_matrix

@@ -4,6 +4,10 @@ It is shown the tests that tell something, what they print where they fail, and 
 may write tests, ask for the diffs of twins (patches that behave as a finalist does), object to a test, whose vote is
 then struck and the count made again, write a better patch, choose one, or none.
 
+Of a behaviour the patch of typical length is the finalist, and no test tells it from its twins: that is for the model
+to read. Short twins are shown whole at once; if it chooses where it has not read all of one, it is shown them
+and asked once more. Where no more answers come, its first choice stands.
+
 A patch of its own may be chosen if it passes all tests that its parents pass and breaks nothing that the repository's
 own tests found whole. It counts as no sample and wins by no count.
 """
@@ -13,10 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bot.contracts import Model, Progress, Sandbox
-from bot.errors import EndpointError, SandboxError, SandboxUnavailable
-from bot.lifecycle import RunState
+from bot.errors import SandboxError, SandboxUnavailable
 from bot.llm.choices import Deliberated, Objection, parse_deliberated
-from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
+from bot.llm.conversation import OVERHEAD, fitted_issue, opening, shortened
 from bot.llm.prompts import render
 from bot.patch.apply import FileEdit, Problem
 from bot.records import (
@@ -27,26 +30,26 @@ from bot.records import (
     Message,
     OwnTests,
     Patch,
+    Reply,
     Rule,
     SandboxJob,
-    Standing,
     Struck,
     Test,
 )
 from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible, regressions
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import End, Question, against_evidence, finalists_of, run_test, sampling_of
+from bot.solver.stages.choice_machine import ChoiceMachine, Question, against_evidence, run_test
 from bot.solver.stages.evidence import (
     LAST,
     LEVELS,
     Detail,
     count_in_words,
-    in_short,
     name_of,
     own_tests_in_short,
     telling,
     tests_shown,
+    twins_shown,
 )
 from bot.solver.test_runners import failing
 
@@ -56,7 +59,7 @@ _KEPT_LINES, _KEPT = 30, 400  # of the output of a test on a patch of the select
 _PATCHES = 3  # that the model may write
 
 
-class Deliberation:
+class Deliberation(ChoiceMachine):
     """One conversation. Candidates are known in it by numbers from 1: finalists, their twins, patches of its own."""
 
     def __init__(
@@ -68,20 +71,13 @@ class Deliberation:
         solver: ResolvedSolver,
         progress: Progress,
     ) -> None:
-        self._question = question
-        self._model = model
-        self._sandbox = sandbox
-        self._solver = solver
-        self._settings = solver.settings
-        self._progress = progress
-        self._end = End(Rule.NO_CHOICE, count)
-        self._files = list(question.context.files)
-        self._finalists = [standing.candidate for standing in finalists_of(count, solver)]
+        super().__init__(question, count, model, sandbox, solver, progress)
         self._twins = self._twins_of(count)
-        self._known = [*self._finalists, *self._twins]  # candidate indices, by number - 1
+        self._known += self._twins
         self._printed: dict[tuple[int, int], Execution] = {}  # by candidate and test
+        self._read = set(self._finalists)  # candidates whose whole change the model has seen
+        self._told_apart = False  # whether it was asked to tell a choice from its twins
         self._written = 0
-        self._asked_back = False
 
     def _twins_of(self, count: Count) -> dict[int, int]:
         """Credible candidates that behave as a finalist does, and which."""
@@ -94,34 +90,14 @@ class Deliberation:
 
     # -- the conversation
 
-    async def run(self) -> End:
-        """Run until the model decides, the calls are spent or the endpoint fails. Raises `SandboxUnavailable`."""
-        await self._read_outputs()
-        messages = await self._opening()
-        conversation = Conversation(self._model, "selection", messages, sampling_of(self._solver, self._model))
-        end, limit = self._end, self._settings.selection_calls
-        while conversation.calls < limit and end.winner is None and end.declined is None:
-            self._progress.update(RunState.SELECTION, conversation.calls, limit)
-            try:
-                reply = await conversation.ask()
-            except EndpointError as error:
-                end.rule, end.error = Rule.NO_ANSWER, str(error)
-                break
-            if reply.failed:
-                end.rule = Rule.NO_ANSWER
-                break
-            asked = parse_deliberated(reply)
-            last = conversation.calls >= limit
-            answer = asked if isinstance(asked, Problem) else await self._answer(asked, last=last)
-            if isinstance(answer, Problem):
-                answer = render(self._solver.profile, "unparsed", problem=answer.text)
-            if answer:
-                conversation.say(answer)
-        end.calls = conversation.calls
-        end.compared = tuple(self._known) if len(self._known) > len(self._finalists) else ()
-        return end
+    async def _answer(self, reply: Reply, *, last: bool) -> str:
+        asked = parse_deliberated(reply)
+        answer = asked if isinstance(asked, Problem) else await self._done(asked, last=last)
+        if isinstance(answer, Problem):
+            return render(self._solver.profile, "unparsed", problem=answer.text)
+        return answer
 
-    async def _answer(self, asked: Deliberated, *, last: bool) -> str | Problem:
+    async def _done(self, asked: Deliberated, *, last: bool) -> str | Problem:
         """Do what the reply asks for; what to say to the model, "" where it decided."""
         said = [self._strike(objection) for objection in asked.objections]
         said += [self._show(number) for number in asked.show]
@@ -151,7 +127,7 @@ class Deliberation:
         if not 1 <= number <= len(self._known):
             return Problem(text=f"there is no candidate {number}; they are 1 to {len(self._known)}")
         candidate = self._known[number - 1]
-        if not any(standing.candidate == candidate for standing in self._able()):
+        if candidate not in self._eligible():
             return Problem(
                 text=f"candidate {number} can't be chosen: no test that still has a vote speaks for it\n"
                 "Choose another, or none."
@@ -160,11 +136,26 @@ class Deliberation:
         if against and not self._asked_back and not last:
             self._asked_back = True
             return Problem(text=against)
+        if not last and (unread := self._unread(candidate)):
+            self._told_apart, self._meant = True, candidate
+            return Problem(text=self._alike(number, unread))
         self._end.rule, self._end.winner = Rule.MODEL, candidate
         return None
 
-    def _able(self) -> tuple[Standing, ...]:
-        return credible(self._end.count.standings, self._end.count.ballot)
+    def _unread(self, candidate: int) -> list[int]:
+        """Known candidates that behave as this one does and that the model has seen a part of; asked about once."""
+        cells, able = self._end.count.ballot.cells, self._eligible()
+        alike = [c for c in self._known if c in able and cells[c] == cells[candidate]]
+        return [] if self._told_apart else [c for c in alike if c not in self._read]
+
+    def _alike(self, number: int, unread: Sequence[int]) -> str:
+        numbers = [self._known.index(c) + 1 for c in unread]
+        diffs = "\n\n".join(map(self._show, numbers))
+        return (
+            f"Candidate {number} passes exactly the same tests as {' and '.join(map(str, numbers))}, so that only "
+            f"reading them tells which is right. This is what you have not seen whole:\n\n{diffs}\n\n"
+            "Choose the one of these that resolves the issue best."
+        )
 
     # -- what the model may ask for
 
@@ -183,7 +174,7 @@ class Deliberation:
     def _standing(self) -> str:
         """The count as it is now."""
         numbers = {c: number for number, c in enumerate(self._known, 1)}
-        able = {standing.candidate for standing in self._able()}
+        able = self._eligible()
         lost = [str(number) for c, number in numbers.items() if c not in able]
         ballot, standings = self._end.count.ballot, self._end.count.standings
         said = f"Of the tests that have a vote, {count_in_words(ballot, standings, numbers)}."
@@ -192,6 +183,7 @@ class Deliberation:
     def _show(self, number: int) -> str:
         if not 1 <= number <= len(self._known):
             return f"There is no candidate {number}; they are 1 to {len(self._known)}."
+        self._read.add(self._known[number - 1])
         diff = self._end.count.ballot.candidates[self._known[number - 1]].patch.diff
         return f'<candidate number="{number}">\n{as_data(shortened(diff, _DIFF).rstrip(), "candidate")}\n</candidate>'
 
@@ -215,7 +207,7 @@ class Deliberation:
     async def _judge(self, tried: "_Tried") -> str:
         """Run all tests, the selection's own and the repository's on a patch; why it may not win, or ""."""
         ballot, end = self._end.count.ballot, self._end
-        changes, timeout = tried.patch.changes, self._settings.test_timeout
+        changes, timeout = tried.patch.changes, self._solver.settings.test_timeout
         tests = [*ballot.tests, *end.tests.values()]
         tried.executions = list(
             await asyncio.gather(*(run_test(self._sandbox, changes, test, timeout) for test in tests))
@@ -234,7 +226,7 @@ class Deliberation:
         own = end.count.own_tests
         if own is None or not own.compared or own.base is None:
             return ""
-        job = SandboxJob(changes=changes, command=own.command, timeout=self._settings.own_tests_timeout)
+        job = SandboxJob(changes=changes, command=own.command, timeout=self._solver.settings.own_tests_timeout)
         try:
             execution = await self._sandbox.run(job)
         except SandboxUnavailable:
@@ -278,17 +270,13 @@ class Deliberation:
         end.count = Count(ballot, count(ballot, own), own)
         end.passed = {key: (*row, cell) for (key, row), cell in zip(end.passed.items(), cells[total:], strict=True)}
         self._known.append(index)
+        self._read.add(index)
         of = " and ".join(str(self._known.index(c) + 1) for c in tried.parents)
         return f"Your patch is candidate {len(self._known)}: it passes all that {of} pass. {self._standing()}"
 
     async def _try(self, test: Test) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Run the test on the base commit and on each candidate, and keep what it did; as the template takes it."""
-        candidates = self._end.count.ballot.candidates
-        trees = [(), *(candidates[c].patch.changes for c in self._known)]
-        timeout = self._settings.test_timeout
-        ran = list(await asyncio.gather(*(run_test(self._sandbox, changes, test, timeout) for changes in trees)))
-        self._end.tests[test.id] = test
-        self._end.passed[test.id] = tuple(None if e.ending is Ending.UNAVAILABLE else e.passed for e in ran)
+        ran = await self._executed(test)
         shown: list[dict[str, object]] = [{"label": "original", "execution": ran[0]}]
         others: list[dict[str, object]] = []
         for number, (c, execution) in enumerate(zip(self._known, ran[1:], strict=True), 1):
@@ -306,12 +294,13 @@ class Deliberation:
         pairs = [
             (c, t) for t in telling(ballot, self._finalists) for c in self._finalists if ballot.cells[c][t] is False
         ]
-        timeout = self._settings.test_timeout
+        timeout = self._solver.settings.test_timeout
         jobs = [run_test(self._sandbox, ballot.candidates[c].patch.changes, ballot.tests[t], timeout) for c, t in pairs]
         self._printed = dict(zip(pairs, await asyncio.gather(*jobs), strict=True))
 
     async def _opening(self) -> tuple[Message, ...]:
         """As much of the evidence, the files and the diffs as the window has room for, in that order."""
+        await self._read_outputs()
         issue = await fitted_issue(self._question.issue, self._model)
         window = self._model.context_window
         room = window - self._solver.reply_tokens(window) - self._solver.later_tokens(window)
@@ -350,15 +339,18 @@ class Deliberation:
             }
             for number, c in enumerate(self._finalists, 1)
         ]
+        shown = twins_shown([ballot.candidates[c].patch for c in self._twins], detail.twins)
         twins = [
             {
                 "number": number,
                 "like": self._finalists.index(self._twins[c]) + 1,
                 "samples": ballot.candidates[c].samples,
-                "diff": in_short(ballot.candidates[c].patch),
+                "diff": diff,
             }
-            for number, c in enumerate(self._twins, len(self._finalists) + 1)
+            for number, (c, (diff, _)) in enumerate(zip(self._twins, shown, strict=True), len(self._finalists) + 1)
         ]
+        read = {c for c, (_, whole) in zip(self._twins, shown, strict=True) if whole}
+        self._read = {*self._finalists, *read}
         context = self._question.context
         return {
             "issue": issue,
@@ -366,6 +358,7 @@ class Deliberation:
             "environment": context.environment,
             "choices": choices,
             "twins": twins,
+            "cut": len(read) < len(twins),
             **tests_shown(ballot, self._finalists, self._printed, detail),
         }
 

@@ -9,6 +9,7 @@ from bot.records import Ballot, Ending, Execution, OwnTestsReport, Patch, Standi
 _MOST = 10  # tests whose text is shown
 _LINES = 40  # of one test's output on one candidate
 _SHORT = 300  # characters of the changed lines of a patch in short form
+_WHOLE = 2_000  # characters of the diff of a twin that is shown whole at first
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,15 @@ class Detail:
     outputs: int = 1_500  # of one test on one candidate; 0: none
     texts: int = 6_000  # of one test
     shared: bool = True  # whether the text of tests that all candidates pass is shown
+    twins: int = 6_000  # of all twins' diffs that are shown whole
 
 
 # In which order the window's shortage is met: outputs, tests that all pass, then (by the caller) files, then texts.
-LEVELS = (Detail(), Detail(outputs=400), Detail(outputs=0, shared=False))
-LAST = (Detail(outputs=0, texts=1_500, shared=False), Detail(outputs=0, texts=400, shared=False))
+LEVELS = (Detail(), Detail(outputs=400, twins=0), Detail(outputs=0, shared=False, twins=0))
+LAST = (
+    Detail(outputs=0, texts=1_500, shared=False, twins=0),
+    Detail(outputs=0, texts=400, shared=False, twins=0),
+)
 
 
 def name_of(test: int) -> str:
@@ -77,11 +82,22 @@ def own_tests_in_short(own: OwnTestsReport | None, candidate: int) -> str:
     return "fail only as before" if after.failures is not None else after.execution.status
 
 
-def in_short(patch: Patch) -> str:
-    """Some of the changed lines of a patch."""
-    lines = [line for line in patch.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    text = "\n".join(filter(None, lines))
-    return text if len(text) <= _SHORT else f"{text[:_SHORT].rstrip()}\n..."
+def twins_shown(patches: Sequence[Patch], room: int) -> list[tuple[str, bool]]:
+    """Each patch as it is shown beside one that behaves alike, and whether nothing of its change is left out.
+
+    Whole diffs while they are short and fit `room` characters, then changed lines alone, the first of them.
+    """
+    shown = []
+    for patch in patches:
+        if len(patch.diff) <= min(_WHOLE, room):
+            room -= len(patch.diff)
+            shown.append((patch.diff, True))
+            continue
+        lines = [line for line in patch.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+        text = "\n".join(filter(None, lines))
+        cut = len(text) > _SHORT
+        shown.append((f"{text[:_SHORT].rstrip()}\n..." if cut else text, not cut))
+    return shown
 
 
 def count_in_words(ballot: Ballot, standings: Sequence[Standing], numbers: Mapping[int, int]) -> str:

@@ -5,7 +5,7 @@ edit broke.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bot.contracts import Sandbox
 from bot.records import Checkout, Ending, Execution, Patch, Record, SandboxJob
@@ -32,15 +32,13 @@ class RelatedTests:
         self._checkout = checkout
         self._sandbox = sandbox
         self._solver = solver
-        self._texts: Mapping[str, str] | None = None
-        self._reading = asyncio.Lock()
 
     async def compared(self, patch: Patch) -> Compared | None:
         """None where there are no such tests, or they can't be run on the base commit. Raises `SandboxError`."""
         commands = self._solver.test_commands if self._solver.shows_tests else ()
         if not commands:
             return None
-        texts = await self._tests()
+        texts = await asyncio.to_thread(find_tests, self._checkout)
         chosen = await asyncio.to_thread(related_tests, patch.paths, texts)
         if not chosen:
             return None
@@ -55,12 +53,6 @@ class RelatedTests:
                 with_edit = await self._run(argv, patch)
                 return Compared(files=tuple(chosen), **broken(base, with_edit, patch.paths))
         return None
-
-    async def _tests(self) -> Mapping[str, str]:
-        async with self._reading:
-            if self._texts is None:
-                self._texts = await asyncio.to_thread(find_tests, self._checkout)
-        return self._texts
 
     async def _run(self, argv: tuple[str, ...], patch: Patch | None = None) -> Execution:
         changes = patch.changes if patch else ()

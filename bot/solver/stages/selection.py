@@ -4,7 +4,8 @@ from bot.contracts import Model, Progress, Sandbox
 from bot.records import Abstention, Choice, NoWinner, Outcome, Rule, Verdict
 from bot.solver.ballot import Count, abstention, clear_lead, credible, overruled
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Choosing, End, Question, finalists_of
+from bot.solver.stages.choice_machine import End, Question, finalists_of
+from bot.solver.stages.choosing import Choosing
 from bot.solver.stages.deliberation import Deliberation
 
 

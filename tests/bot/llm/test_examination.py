@@ -10,10 +10,12 @@ from bot.llm.ability import FORMATS, Ability, AbilityCache, EditFormat, Share
 from bot.llm.budget import Budget, MeteredModel
 from bot.llm.examination import Examiner, examine, version
 from bot.llm.examination_tasks import EDITS, TESTS, EditTask, among_others, mistaken, problem_with
+from bot.llm.prompts import render
 from bot.llm.published_models import known_ability
 from bot.llm.test_script import completed
 from bot.patch.diff import file_diff
-from bot.records import Message, Reply
+from bot.patch.redefine import Likely
+from bot.records import Issue, Message, Reply
 from bot.settings import SolverSettings
 from bot.solver.profile import resolve
 from tests.scripted import Mode, Script, ScriptedModel
@@ -227,3 +229,18 @@ def test_the_bundled_model_is_not_examined() -> None:
     assert not resolve(SolverSettings(examine=False), ScriptedModel(able())).is_examined
     both: Callable[..., SolverSettings] = SolverSettings
     assert not resolve(both(edit_format="define", attempts="correct"), ScriptedModel(able())).is_examined
+
+
+async def test_a_test_is_asked_for_as_trajectories_do_with_the_import_of_what_the_issue_means() -> None:
+    model = ScriptedModel(lambda key, messages: "no")
+    await examine(model)
+    asked = {call.key: call.messages[-1].content for call in model.calls}
+    imports = [("total", 0), ("mean", 1), ("largest", 2), ("Stock", 3)]
+    for name, number in imports:
+        prompt = asked[f"examination/test/{number}"]
+        example = Likely("shop/stock.py", name, "")
+        assert f"from shop.stock import {name}\n" in prompt
+        real = render("full", "test", issue=Issue(title="", body=""), files=(), example=example)
+        assert prompt.rpartition("<test")[2] == real.rpartition("<test")[2]
+    elsewhere = TEST.replace("shop.stock", "shop").format(call="total([1, 2])", says="3")
+    assert not TESTS[0].judge(Reply(text=elsewhere)), "shop/stock.py can't be imported from there"

@@ -72,6 +72,7 @@ VALUES: dict[str, dict[str, object]] = {
     "edit_format": {"edit_format": "define"},
     "examine": {"files": FILES, "instruction": "Do it.", "edit_format": "diff"},
     "examine_test": {"title": "a fault", "file": FILES[0]},
+    "test_form": {"example": likely(Issue(title="x", body=""), [SourceFile(path="a.py", text="def x(): ...\n")])},
 }
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 FULL_ALONE = {
@@ -84,6 +85,7 @@ FULL_ALONE = {
     "looking",
     "looks",
     "readings",
+    "test_form",
 }  # what a tiny model is never asked
 
 

@@ -1,7 +1,11 @@
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bot.records import Checkout
+from bot.retrieval import source_files
 from bot.retrieval.related_tests import related
 from bot.retrieval.source_files import find_tests
 from tests.checkouts import checkout_of
@@ -66,3 +70,21 @@ def test_only_files_that_hold_tests_are_found(tmp_path: Path) -> None:
     found = find_tests(checkout_of(tmp_path), exclude=["web/**"])
     assert sorted(found) == ["pkg/a_test.go", "tests/test_a.py"]
     assert found["tests/test_a.py"] == "x = 1\n"
+
+
+def test_tests_are_read_once_for_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("a\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    reads: list[object] = []
+
+    def read(checkout: Checkout, exclude: Sequence[str]) -> dict[str, str]:
+        reads.append(exclude)
+        return {"t": "x"}
+
+    monkeypatch.setattr(source_files, "_read_tests", read)
+    checkout = checkout_of(tmp_path)
+    assert find_tests(checkout) == find_tests(checkout_of(tmp_path)) == {"t": "x"}
+    assert find_tests(checkout, ["web/*"]) == find_tests(checkout, ("web/*",)) == {"t": "x"}
+    assert reads == [(), ["web/*"]]

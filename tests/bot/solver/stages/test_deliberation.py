@@ -1,5 +1,6 @@
 """The choice by a capable model: what it is shown, objections, twins, patches of its own, and none."""
 
+from bot.errors import EndpointError
 from bot.journal import MemoryJournal
 from bot.llm.journaled import JournaledModel
 from bot.patch.apply import FileEdit, Problem
@@ -22,7 +23,7 @@ from bot.settings import SolverSettings
 from bot.solver.ballot import Count, count
 from bot.solver.editing import Applied
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Question
+from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.evidence import telling
 from bot.solver.stages.selection import select
 from tests.bot.solver.ballots import ballot, patch
@@ -205,3 +206,85 @@ async def test_outputs_go_before_files_and_files_before_the_texts_of_tests() -> 
     assert [row[:3] for row in seen] == [(6, 4, 4), (6, 4, 4), (0, 3, 3), (0, 1, 3)]
     assert seen[1][3] < seen[0][3]
     assert "T1 (passed by 1, 2, 3)" in shown
+
+
+LONG = ballot("..", "++", "++", "++", "+.", sizes=[2_200, 2_500, 2_600, 20])  # the first three behave alike
+
+
+async def test_short_twins_are_shown_whole_and_chosen_without_a_question() -> None:
+    replies = rules([("selection/", "<choose>4</choose>")])
+    b = ballot("..", "++", "++", "+.", "+.", sizes=[20, 30, 400, 450])
+    settings = SolverSettings(selection_calls=4, selection_top=2)
+    solver = ResolvedSolver(profile="full", settings=settings)
+    model = ScriptedModel(replies)
+    verdict = await select(
+        Question(ISSUE, CONTEXT), Count(b, count(b)), model, FakeSandbox(lambda job: FAILED), solver, FakeProgress()
+    )
+    shown = last(model, 0)
+    assert all(candidate.patch.diff in shown for candidate in b.candidates)
+    assert "<show>NUMBER</show>" not in shown
+    twin = verdict.winner
+    assert (twin in (2, 3), len(model.calls), chosen(verdict).rule) == (True, 1, Rule.MODEL)
+    assert twin not in chosen(verdict).finalists
+
+
+async def choose_among_long(*replies: str, calls: int = 4) -> tuple[Verdict, ScriptedModel]:
+    settings = SolverSettings(selection_calls=calls, selection_top=2)
+    solver = ResolvedSolver(profile="full", settings=settings)
+
+    def reply(key: str, messages: object) -> str:
+        return replies[min(int(key.rpartition("/")[2]), len(replies)) - 1]
+
+    model = ScriptedModel(reply)
+    question = Question(ISSUE, CONTEXT)
+    return await select(
+        question, Count(LONG, count(LONG)), model, FakeSandbox(lambda job: FAILED), solver, FakeProgress()
+    ), model
+
+
+async def test_who_chooses_one_of_long_twins_is_shown_them_and_asked_once() -> None:
+    for again, winner in (("<choose>3</choose>", 2), ("<choose>4</choose>", 0), ("<choose>1</choose>", 1)):
+        verdict, model = await choose_among_long("<choose>1</choose>", again)
+        assert "<show>NUMBER</show> shows the whole" in last(model, 0)
+        told = last(model, 1)
+        assert "Candidate 1 passes exactly the same tests as 3 and 4" in told
+        assert LONG.candidates[0].patch.diff in told
+        assert LONG.candidates[2].patch.diff in told
+        assert LONG.candidates[3].patch.diff not in told
+        assert (verdict.winner, len(model.calls), chosen(verdict).rule) == (winner, 2, Rule.MODEL)
+        assert chosen(verdict).front_runner == 1
+
+
+async def test_who_read_the_twins_or_chose_another_behaviour_is_not_asked() -> None:
+    verdict, model = await choose_among_long("<choose>2</choose>")
+    assert (verdict.winner, len(model.calls)) == (3, 1)
+    verdict, model = await choose_among_long("<show>3, 4</show>", "<choose>1</choose>")
+    assert (verdict.winner, len(model.calls)) == (1, 2)
+
+
+async def test_the_first_choice_among_twins_stands_where_no_better_answer_comes() -> None:
+    for then in ("hm", "<choose>17</choose>"):
+        verdict, model = await choose_among_long("<choose>3</choose>", then)
+        assert (verdict.winner, len(model.calls), chosen(verdict).rule) == (2, 4, Rule.MODEL)
+    verdict, model = await choose_among_long("<choose>3</choose>", calls=1)
+    assert (verdict.winner, len(model.calls), chosen(verdict).rule) == (2, 1, Rule.MODEL)
+    struck = '<wrong test="T1">no</wrong>\n<wrong test="T2">no</wrong>'
+    verdict, model = await choose_among_long("<choose>3</choose>", struck, "hm")
+    assert verdict.outcome is Outcome.ABSTAINED
+    verdict, model = await choose_among_long("<choose>3</choose>", "So none.\n<choose>none</choose>")
+    assert verdict.outcome is Outcome.ABSTAINED
+
+
+async def test_an_endpoint_that_fails_at_the_twins_leaves_the_first_choice() -> None:
+    def reply(key: str, messages: object) -> str:
+        if key == "selection/2":
+            raise EndpointError("gone")
+        return "<choose>3</choose>"
+
+    solver = ResolvedSolver(profile="full", settings=SolverSettings(selection_top=2))
+    model = ScriptedModel(reply)
+    counted = Count(LONG, count(LONG))
+    verdict = await select(
+        Question(ISSUE, CONTEXT), counted, model, FakeSandbox(lambda job: FAILED), solver, FakeProgress()
+    )
+    assert (verdict.winner, chosen(verdict).rule, chosen(verdict).error) == (2, Rule.MODEL, "")

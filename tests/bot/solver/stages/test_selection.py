@@ -21,7 +21,7 @@ from bot.settings import SolverSettings
 from bot.solver.ballot import Count, count
 from bot.solver.editing import Apply
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Question
+from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.selection import select
 from tests.bot.solver.ballots import ballot
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox
