@@ -8,7 +8,7 @@ from bot.llm.prompts import render
 from bot.patch.apply import Problem
 from bot.records import Ballot, Description, Issue, Message, Test, Verdict
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Question, sampling_of
+from bot.solver.stages.choice_machine import Question, sampling_of
 
 _CALLS = 2
 _DIFF, _TEST = 20_000, 4_000  # characters

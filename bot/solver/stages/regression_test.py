@@ -21,7 +21,7 @@ from bot.patch.protected_files import is_judge, is_test
 from bot.records import Execution, FileChange, RegressionTest, Reply, SandboxJob, SourceFile, Verdict
 from bot.retrieval.related_tests import related
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Question, sampling_of
+from bot.solver.stages.choice_machine import Question, sampling_of
 from bot.solver.stages.description import fitted, telling_test
 from bot.solver.test_runners import absence, narrowed, ran
 

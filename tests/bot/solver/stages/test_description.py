@@ -6,7 +6,7 @@ from bot.records import Choice, Description, Outcome, Rule, SourceFile, Verdict
 from bot.settings import SolverSettings
 from bot.solver.ballot import count
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choosing import Question
+from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.description import describe, telling_test
 from tests.bot.solver.ballots import ballot
 from tests.bot.solver.stages.test_selection import CONTEXT, ISSUE
