@@ -18,6 +18,7 @@ TroopError
 |-- RetryRefused            a run can't be started again now
 |-- EvaluationError         tasks or results of `troop eval` can't be used
 |-- JournalBusy             another `troop solve` works on the same question
+|-- RunHeld                 the run may not start yet: paused, or a cap is reached
 |-- LeaseLost               another worker has taken the run; stop without writing anything
 `-- RunStopped              somebody asked the run to stop
 """
@@ -109,6 +110,14 @@ class StoreUnavailable(TroopError, ConnectionError):
 
 class RetryRefused(TroopError):
     """A run can't be started again now; the message says why and what to do."""
+
+
+class RunHeld(TroopError):
+    """A run may not start yet; the message says why. The issue has been told."""
+
+    def __init__(self, message: str, until: float) -> None:
+        super().__init__(message)
+        self.until = until  # seconds since 1970
 
 
 class JournalBusy(TroopError):

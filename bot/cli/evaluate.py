@@ -20,7 +20,7 @@ from bot.cli.signals import ended_by_sigterm
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
 from bot.errors import CheckoutError, EvaluationError
-from bot.evaluation.figures import Figures, Price, text
+from bot.evaluation.figures import Figures, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
 from bot.evaluation.samples import SAMPLES, About, SampleFile
@@ -32,7 +32,7 @@ from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted
-from bot.records import Usage
+from bot.records import Price, Usage
 from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import Settings

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bot.cli.operations import COMMANDS
 from bot.errors import TroopError
 
 T = TypeVar("T")
@@ -238,6 +239,10 @@ def engine(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
 
 
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
 @cli.group("eval")
 def evaluation() -> None:
     """Measure a model, or the whole solver, on a benchmark: coverage, its law and forecast, selection, cost."""
@@ -310,7 +315,7 @@ def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -
 def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
     """Print the report of an evaluation again."""
     from bot.cli.evaluate import report
-    from bot.evaluation.figures import Price
+    from bot.records import Price
 
     try:
         raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))

@@ -155,7 +155,7 @@ _EMPTY: dict[str, object] = {
     "candidates": [],
     "tests": [],
     "matrix": [],
-    "usage": {"calls": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0},
+    "usage": {"calls": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0, "cost": 0.0},
 }
 
 
@@ -193,6 +193,7 @@ def as_object(report: Report) -> dict[str, object]:
         "matrix": [list(row) for row in ballot.cells],
         "usage": usage
         | {
+            "currency": report.currency,
             "model_seconds": round(report.usage.seconds, 3),
             "stages": {stage: used.model_dump() for stage, used in report.usage_by_stage.items()},
         },

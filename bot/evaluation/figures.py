@@ -12,16 +12,6 @@ from bot.records import Record, Usage
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 48, 32  # of the plot, in pixels
 
 
-class Price(Record):
-    """What a model costs, in any currency, a million tokens. Cached prompt tokens cost what others do."""
-
-    prompt: float
-    completion: float
-
-    def of(self, usage: Usage) -> float:
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
-
-
 class TaskCount(Record):
     """One task's samples."""
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
-from bot.evaluation.figures import Chosen, Figures, Price, TaskCount, page
+from bot.evaluation.figures import Chosen, Figures, TaskCount, page
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
 from bot.evaluation.selectors import METHODS, read_matrices
 from bot.evaluation.tasks import Task
-from bot.records import Usage
+from bot.records import Price, Usage
 
 
 def figures_of(

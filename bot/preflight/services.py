@@ -73,7 +73,7 @@ async def endpoint(settings: Settings) -> list[Finding]:
     """The models' endpoints, or Troop's own engine."""
     url = settings.main.base_url
     if url:
-        found = [await _models("model endpoint", settings.main, "main")]
+        found = [await _models("model endpoint", settings, "main")]
     elif settings.engine_model:
         found = [_own_engine(settings)]
     else:
@@ -84,7 +84,7 @@ async def endpoint(settings: Settings) -> list[Finding]:
         hint = "set TROOP_MAIN_BASE_URL"
         found = [Finding(name="model endpoint", level="missing", detail=words, hint=hint)]
     if settings.relevance.base_url:
-        found.append(await _models("relevance endpoint", settings.relevance, "relevance"))
+        found.append(await _models("relevance endpoint", settings, "relevance"))
     return found
 
 
@@ -98,14 +98,17 @@ def _own_engine(settings: Settings) -> Finding:
     return Finding(name=name, level="ok", detail=f"not set: Troop's own engine serves {path}")
 
 
-async def _models(name: str, settings: ModelSettings, role: Literal["main", "relevance"]) -> Finding:
+async def _models(name: str, settings: Settings, role: Literal["main", "relevance"]) -> Finding:
     """By what a run does first."""
     brief = {"retries": 0, "timeout": _SECONDS, "first_answer_timeout": _SECONDS}
-    model = OpenAIModel(settings.model_copy(update=brief), role)
+    own: ModelSettings = getattr(settings, role)
+    model = OpenAIModel(own.model_copy(update=brief), role)
     try:
         await model.connect()
     except EndpointError as error:
         return Finding(name=name, level="missing", detail=str(error))  # it names the variable
     finally:
         await model.close()
-    return Finding(name=name, level="ok", detail=f"{settings.base_url} serves {model.name}")
+    if trouble := settings.spending.unpriced(model.name):
+        return Finding(name=name, level="missing", detail=trouble)
+    return Finding(name=name, level="ok", detail=f"{own.base_url} serves {model.name}")

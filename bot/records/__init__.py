@@ -7,6 +7,7 @@ well-formed record or a `pydantic.ValidationError`. Change one with `record.mode
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, SandboxJob, Test
 from bot.records.issue import Issue, IssueComment, IssueState
+from bot.records.price import Price, money
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
@@ -61,6 +62,7 @@ __all__ = [
     "OwnTests",
     "OwnTestsReport",
     "Patch",
+    "Price",
     "Record",
     "RegressionTest",
     "Repeated",
@@ -78,4 +80,5 @@ __all__ = [
     "Usage",
     "Verdict",
     "by_path",
+    "money",
 ]

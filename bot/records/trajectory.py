@@ -21,6 +21,7 @@ class Usage(Record):
     cached_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0  # of model time, summed over calls that may have run concurrently
+    cost: float = 0.0  # in the currency of the settings; 0 where the model has no price there
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})

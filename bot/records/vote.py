@@ -281,6 +281,8 @@ class Report(Record):
     trajectories: tuple[Trajectory, ...]
     usage: Usage
     usage_by_stage: dict[str, Usage] = Field(default_factory=dict)  # empty in reports of earlier versions
+    cut_short: str = ""  # which budget ended the sampling before its end; "" for none
+    currency: str = ""  # of `usage.cost`; "" where the models have no price
     wall_seconds: float
     model: str = ""
     base_commit: str = ""

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
+from bot.settings.spending import SpendingSettings
 
 
 def _binary(size: object) -> object:
@@ -257,6 +258,8 @@ class Settings(BaseSettings):
     """What a repository's `.troop.toml` may set."""
     quota_runs_per_hour: int = Field(20, ge=0)
     """Runs that one repository may start in an hour."""
+    paused: bool = False
+    """Record deliveries, but start no run; `troop pause` does it without a restart."""
 
     # -- the service
     database_url: str = "sqlite:///troop.sqlite3"
@@ -306,6 +309,8 @@ class Settings(BaseSettings):
     """How the solver samples, votes and selects."""
     sandbox: SandboxSettings = SandboxSettings()
     """Where tests run."""
+    spending: SpendingSettings = SpendingSettings()
+    """What models cost, and what may be spent."""
 
     def own_login(self, *, as_app: bool) -> str:
         """Our own login on GitHub: the App's bot, or the token's user; empty where that one is not named."""

@@ -122,7 +122,7 @@ class _Run:
         self._progress = progress
         self._advance = advance
         self._known = frozenset(bench.checkout.files)
-        self._budget = Budget(bench.settings.token_budget)
+        self._budget = Budget(bench.settings.token_budget, bench.allowance)
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
@@ -130,7 +130,16 @@ class _Run:
         self._declared = declared_by(bench.checkout)
 
     def _paid(self, model: Model) -> Model:
-        return MeteredModel(JournaledModel(CappedModel(model, self._budget), self._journal), self._budget)
+        price = self._bench.spending.price(model.name)
+        capped = CappedModel(model, self._budget, price)
+        return MeteredModel(JournaledModel(capped, self._journal), self._budget, price)
+
+    @property
+    def _currency(self) -> str:
+        """The currency of the costs; "" where a model has no price."""
+        spending, models = self._bench.spending, self._bench.models
+        priced = all(spending.price(model.name) for model in (models.main, models.relevance))
+        return spending.currency if priced else ""
 
     def _resolved(self, ability: Ability | None) -> ResolvedSolver:
         resolved = resolve(self._bench.settings, self._bench.models.main, ability)
@@ -167,6 +176,8 @@ class _Run:
             trajectories=trajectories,
             usage=self._budget.usage,
             usage_by_stage=self._budget.by_stage,
+            cut_short=self._budget.words if self._budget.refused else "",
+            currency=self._currency,
             wall_seconds=0.0,
             model=self._bench.models.main.name,
             base_commit=checkout.commit,
@@ -260,6 +271,8 @@ class _Run:
                 )
                 return context, trajectories
             except EndpointError:
+                if self._budget.spent:  # nothing is wrong with the endpoint; the report says what it is
+                    return context, ()
                 learned = main.context_window
                 if corrections == _WINDOWS or learned >= window:
                     raise

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.contracts import Sandbox
+from bot.errors import SettingsError
 from bot.llm.ability import abilities_folder
+from bot.llm.budget import Allowance
 from bot.llm.examination import Examiner
 from bot.recipe import Recipe
 from bot.records import Checkout
@@ -14,7 +16,7 @@ from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
 from bot.sanitize import redact
-from bot.settings import Settings, SolverSettings
+from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, read_config
 
@@ -50,6 +52,8 @@ class Workbench:
     notice: Notice = unheard  # gets at once what the operator should know
     examiner: Examiner | None = None  # knows what the main model is able to; None: nobody asks
     endpoint: str = ""  # of the main model, as results are kept by; "" for Troop's own engine
+    spending: SpendingSettings = field(default_factory=SpendingSettings)
+    allowance: Allowance = field(default_factory=Allowance)  # whoever holds it may change it while the run goes on
 
 
 @asynccontextmanager
@@ -67,11 +71,14 @@ async def open_workbench(
 
     `base_url`: of the main model where the settings name none. `user` names the run to the models. `server`: issues
     come from strangers, so that the process sandbox is refused. `venv_of`: as of `open_sandbox`. Raises
-    `EndpointError`, `SandboxUnavailable`, `SandboxError` and `BuildFailed`.
+    `EndpointError`, `SandboxUnavailable`, `SandboxError` `BuildFailed`, and `SettingsError`
+    where there are caps, and a model has no price.
     """
     config, notes = read_config(checkout, settings)
     recipe = build_recipe(checkout, config, settings)
     async with open_models(settings, base_url, user) as models:
+        if trouble := settings.spending.unpriced(models.main.name, models.relevance.name):
+            raise SettingsError(trouble)
         sandbox = await open_sandbox(
             settings.sandbox,
             Path(checkout.root),
@@ -93,6 +100,8 @@ async def open_workbench(
                 notice=audience.notice,
                 examiner=Examiner(abilities_folder()) if settings.solver.examine else None,
                 endpoint=redact(settings.main.base_url, ()),
+                spending=settings.spending,
+                allowance=Allowance.of(settings.spending),
             )
         finally:
             await sandbox.close()

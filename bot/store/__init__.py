@@ -2,8 +2,10 @@
 
 from bot.store.announcements import Announcement
 from bot.store.deliveries import Accepted
+from bot.store.holds import Hold, Pause
 from bot.store.jobs import JobId, command_job, parse, run_job
 from bot.store.queries import DeliveryInfo, RunInfo
+from bot.store.spending import Room, Spent
 from bot.store.steps import DbJournal
 from bot.store.store import Store
 from bot.store.threads import in_thread
@@ -13,8 +15,12 @@ __all__ = [
     "Announcement",
     "DbJournal",
     "DeliveryInfo",
+    "Hold",
     "JobId",
+    "Pause",
+    "Room",
     "RunInfo",
+    "Spent",
     "Store",
     "command_job",
     "in_thread",

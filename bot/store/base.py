@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
 from bot.records import ClaimedRun, Issue, Record
+from bot.settings import SpendingSettings
 from bot.store.database import Database
 from bot.store.models import RUN
 from bot.webhook.decisions import StartRun
@@ -25,8 +26,18 @@ class Wanted(Record):
 class Part:
     """Base of the parts of `Store`, one for each noun."""
 
-    def __init__(self, database: Database, *, quota_runs_per_hour: int, max_crashes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        quota_runs_per_hour: int,
+        max_crashes: int,
+        spending: SpendingSettings | None = None,
+        paused: bool = False,
+    ) -> None:
         self.database = database
+        self.spending = spending or SpendingSettings()
+        self.paused_by_setting = paused
         self.quota_runs_per_hour = quota_runs_per_hour
         self.max_crashes = max_crashes
 
@@ -109,7 +120,11 @@ class Part:
         stopped = tx.execute(
             update(RUN)
             .where(RUN.c.id == run_id, RUN.c.state.in_(STOPPABLE), free(RUN, now))
-            .values(stop_reason=plain(reason), **self.end_values(now, RunState.STOPPED, reason, announce=True))
+            .values(
+                stop_reason=plain(reason),
+                available_at=now,  # one that waits would tell of its end only when the wait is over
+                **self.end_values(now, RunState.STOPPED, reason, announce=True),
+            )
             .returning(RUN.c.id)
         ).first()
         if stopped is None:

@@ -70,6 +70,8 @@ class Run(SQLModel, table=True):
     report: str | None = Field(default=None, sa_type=Text)  # `records.Report` as JSON
     pull_request_url: str | None = None
     # -- for people
+    cost: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})  # in the currency of the settings
+    hold: str | None = Field(default=None, sa_type=Text)  # why it may not start yet, as the issue was told
     progress: str = Field(default="", sa_type=Text)
     retry_of: int | None = None  # the run that a person started again
     created_at: float
@@ -113,5 +115,29 @@ class CommandRow(SQLModel, table=True):
     finished_at: float | None = None
 
 
+class SpendingRow(SQLModel, table=True):
+    """What one repository's runs cost in a day, under the name that it had then."""
+
+    __tablename__ = "spending"
+
+    day: str = Field(primary_key=True)  # UTC, as `2026-01-31`
+    repository: str = Field(primary_key=True)
+    cost: float
+    runs: int = 0  # that cost something on this day for the first time
+
+
+class PauseRow(SQLModel, table=True):
+    """While its one row is there, no run starts."""
+
+    __tablename__ = "pause"
+
+    id: int = Field(primary_key=True)
+    reason: str = Field(sa_type=Text)
+    paused_by: str
+    paused_at: float
+
+
 METADATA = SQLModel.metadata
-DELIVERY, RUN, STEP, COMMAND = (METADATA.tables[name] for name in ("delivery", "run", "step", "command"))
+DELIVERY, RUN, STEP, COMMAND, SPENDING, PAUSE = (
+    METADATA.tables[name] for name in ("delivery", "run", "step", "command", "spending", "pause")
+)

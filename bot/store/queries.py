@@ -27,6 +27,8 @@ class RunInfo(Record):
     reason: str
     progress: str
     pull_request_url: str | None
+    cost: float = 0.0  # in the currency of the settings
+    hold: str | None = None  # why it may not start yet
     retry_of: int | None
     stop_requested: bool
     created_at: datetime
@@ -163,6 +165,8 @@ def _run_info(row: Any) -> RunInfo:
         reason=row.reason,
         progress=row.progress,
         pull_request_url=row.pull_request_url,
+        cost=row.cost,
+        hold=row.hold,
         retry_of=row.retry_of,
         stop_requested=row.stop_reason is not None,
         created_at=Part.moment(row.created_at),

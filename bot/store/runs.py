@@ -8,11 +8,12 @@ from sqlalchemy.engine import Connection
 from bot.errors import LeaseLost, RunStopped
 from bot.lifecycle import ACTIVE, STAGES, STOPPABLE, RunState, allowed
 from bot.records import ClaimedRun
-from bot.store.base import Part, claimed_run, free, held, plain
+from bot.store.base import claimed_run, free, held, plain
+from bot.store.holds import AGAIN, Holds
 from bot.store.models import RUN
 
 
-class Runs(Part):
+class Runs(Holds):
     def claim_run(self, run_id: int, worker: str, lease_seconds: float) -> ClaimedRun | None:
         """Take the run for `lease_seconds`, as a new attempt; None where it can't be claimed.
 
@@ -26,7 +27,7 @@ class Runs(Part):
                 .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), free(RUN, now), RUN.c.available_at <= now)
                 .with_for_update(skip_locked=True)
             ).first()
-            if row is None:
+            if row is None or self.still_held(tx, now, row):
                 return None
             crashes = row.crashes + (row.lease_until is not None)
             unchanged = (RUN.c.id == run_id, RUN.c.attempt == row.attempt, RUN.c.state == row.state)
@@ -52,6 +53,7 @@ class Runs(Part):
                     worker=worker,
                     lease_until=now + lease_seconds,
                     crashes=crashes,
+                    hold=None,
                     updated_at=now,
                 )
                 .returning(RUN)
@@ -167,6 +169,16 @@ class Runs(Part):
             values = {"setbacks": row.setbacks + 1, "available_at": now + delay, "reason": plain(reason)}
             self._give_run_back(tx, now, run_id, attempt, values)
             return delay
+
+    def hold_run(self, run_id: int, attempt: int, reason: str, until: float) -> None:
+        """Give a run back that may not start yet, once the issue was told why: until then, at most `AGAIN` seconds.
+
+        No setback is counted. Raises `LeaseLost`.
+        """
+        with self.database.write() as tx:
+            now = self.database.now(tx)
+            values = {"hold": plain(reason), "progress": plain(reason), "available_at": min(until, now + AGAIN)}
+            self._give_run_back(tx, now, run_id, attempt, values)
 
     def request_stop(self, run_id: int, reason: str) -> bool:
         """Stop the run: at once where no worker holds it (its end is then to be announced), else through its worker.

@@ -1,6 +1,6 @@
 """The database behind Troop: what was received, what is to be done, and what was done."""
 
-from bot.settings import Settings
+from bot.settings import Settings, SpendingSettings
 from bot.store.announcements import Announcements
 from bot.store.commands import Commands
 from bot.store.database import Database
@@ -19,11 +19,25 @@ class Store(Deliveries, Runs, Announcements, Commands, Steps, Queries, Pruning):
     """
 
     @classmethod
-    def open(cls, url: str, *, quota_runs_per_hour: int = 20, max_crashes: int = 3) -> "Store":
+    def open(
+        cls,
+        url: str,
+        *,
+        quota_runs_per_hour: int = 20,
+        max_crashes: int = 3,
+        spending: SpendingSettings | None = None,
+        paused: bool = False,
+    ) -> "Store":
         """Connect and bring the tables up to date. Raises `SettingsError` for a URL that can't be used."""
         database = Database(url)
         database.migrate()
-        return cls(database, quota_runs_per_hour=quota_runs_per_hour, max_crashes=max_crashes)
+        return cls(
+            database,
+            quota_runs_per_hour=quota_runs_per_hour,
+            max_crashes=max_crashes,
+            spending=spending,
+            paused=paused,
+        )
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Store":
@@ -31,6 +45,8 @@ class Store(Deliveries, Runs, Announcements, Commands, Steps, Queries, Pruning):
             settings.database_url,
             quota_runs_per_hour=settings.quota_runs_per_hour,
             max_crashes=settings.max_crashes,
+            spending=settings.spending,
+            paused=settings.paused,
         )
 
     def close(self) -> None:

@@ -49,6 +49,10 @@ class WebStore(RunReader, Protocol):
 
     def counts(self) -> Mapping[RunState, int]: ...
 
+    def spent_now(self) -> Mapping[str, float]: ...
+
+    def paused(self) -> object | None: ...
+
 
 class Taken(Record):
     """A delivery and its decision; stored, unless nothing is to be done."""
@@ -201,14 +205,19 @@ def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness
         nonlocal shown, fresh_until
         async with rendering:
             if time.monotonic() >= fresh_until:
-                try:
-                    counts = await run_in_threadpool(store.counts)
-                except StoreUnavailable:
-                    counts = {}  # the other numbers matter most now
-                shown, fresh_until = metrics.render(counts), time.monotonic() + METRICS_SECONDS
+                shown = await run_in_threadpool(_rendered, store, metrics)
+                fresh_until = time.monotonic() + METRICS_SECONDS
         return Response(shown, headers={"Content-Type": CONTENT_TYPE})
 
     return router
+
+
+def _rendered(store: WebStore, metrics: Metrics) -> bytes:
+    """The metrics as text. Blocks on the database; without it, the other numbers matter most."""
+    try:
+        return metrics.render(store.counts(), store.spent_now(), paused=store.paused() is not None)
+    except StoreUnavailable:
+        return metrics.render({}, {}, paused=False)
 
 
 class Lifespan(Protocol):

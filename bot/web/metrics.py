@@ -35,8 +35,16 @@ class Metrics:
             registry=self.registry,
         )
         self._runs = Gauge("troop_runs", "Runs in the database", ["state"], registry=self.registry)
+        self._spent = Gauge(
+            "troop_spent", "Cost of this day's and this month's runs so far", ["window"], registry=self.registry
+        )
+        self._paused = Gauge("troop_paused", "1 while no run is started", registry=self.registry)
 
-    def render(self, runs: Mapping[RunState, int]) -> bytes:
+    def render(self, runs: Mapping[RunState, int], spent: Mapping[str, float], *, paused: bool) -> bytes:
+        """`spent`: by `day` and `month`, in the currency of the settings."""
         for state, count in runs.items():
             self._runs.labels(state=state.value).set(count)
+        for window, cost in spent.items():
+            self._spent.labels(window=window).set(cost)
+        self._paused.set(paused)
         return generate_latest(self.registry)

@@ -8,11 +8,11 @@ import contextlib
 import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed
+from bot.errors import BuildFailed, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -29,6 +29,7 @@ from bot.settings import Settings
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
+from bot.worker.spending import accounted
 from bot.worker.worker import Advance, Executed, Finished
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,9 @@ class Service:
         if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
             return end
 
+        if run.state is RunState.QUEUED:
+            await self._held(run, advance)
+
         async def fence() -> None:
             await advance(run.state)  # an earlier state changes nothing, and the attempt is checked
 
@@ -130,6 +134,14 @@ class Service:
             return Finished(state=RunState.STOPPED, note="the label was removed")
         return None
 
+    async def _held(self, run: ClaimedRun, advance: Advance) -> None:
+        """Raises `RunHeld`, once the issue was told, where no run may start now."""
+        hold = await in_thread(self._store.hold, run.repository)
+        if hold is not None:
+            await advance(run.state)
+            await self.wait(run, hold.reason)
+            raise RunHeld(hold.reason, hold.until)
+
     async def _solve(
         self,
         run: ClaimedRun,
@@ -154,15 +166,21 @@ class Service:
         def tell(words: str) -> None:
             progress.update(RunState.CHECKOUT, 0, 0, words)
 
-        async with open_workbench(
-            self._settings.model_copy(update={"solver": solver}),
-            checkout,
-            base_url=await self._engine.url(),
-            user=f"troop-run-{run.id}",
-            server=not self._local,
-            audience=Audience(notice=log.warning, tell=tell),
-        ) as bench:
-            return await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
+        async with (
+            accounted(self._store, run, self._settings.spending) as allowance,
+            open_workbench(
+                self._settings.model_copy(update={"solver": solver}),
+                checkout,
+                base_url=await self._engine.url(),
+                user=f"troop-run-{run.id}",
+                server=not self._local,
+                audience=Audience(notice=log.warning, tell=tell),
+            ) as bench,
+        ):
+            bench = replace(bench, allowance=allowance)
+            report = await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
+            allowance.spent = max(allowance.spent, report.usage.cost)  # with calls of an attempt that was killed
+            return report
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
         """Tell the issue of an end without a result; see `bot.worker.worker.Announce`."""

@@ -26,6 +26,7 @@ from bot.errors import (
     LeaseLost,
     RateLimited,
     Refused,
+    RunHeld,
     RunStopped,
     SandboxError,
     StoreUnavailable,
@@ -197,6 +198,10 @@ class Worker:
             cause = decisive(error)
             if isinstance(cause, LeaseLost):
                 raise cause from None
+            if isinstance(cause, RunHeld):
+                log.info("run %d waits: %s", run.id, cause)
+                await self._persist(self._store.hold_run, *held, str(cause), cause.until)
+                return None
             if isinstance(cause, RunStopped):
                 end = Finished(state=RunState.STOPPED, note=str(cause))
             elif is_infrastructure(cause):

@@ -124,6 +124,18 @@ async def test_use_moves_the_branch_and_outsiders_do_nothing(service: Running) -
     assert len(service.github.pull_requests(REPOSITORY)) == 1
 
 
+async def test_while_paused_nothing_starts_and_the_issue_says_so(service: Running, endpoint: ScriptedEndpoint) -> None:
+    service.store.pause("an upgrade")
+    number = plant(service.github)
+    await asyncio.to_thread(service.github.label, REPOSITORY, number, user="maintainer")
+    await service.until(lambda: "**Waiting**: Troop is paused by its operator: an upgrade" in told(service, number))
+    await service.until(lambda: [run.hold for run in service.store.runs()] != [None])
+    assert endpoint.requests == []
+    assert service.store.resume() == 1
+    assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
+    assert sum(STATUS in body for body in service.github.comments(REPOSITORY, number)) == 1
+
+
 async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> None:
     number = plant(service.github)
     endpoint.mode = Mode.HANG

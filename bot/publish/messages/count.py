@@ -10,7 +10,7 @@ from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import share
 from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
-from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd
+from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd, money
 from bot.sanitize import fence, inline
 
 PASS, FAIL, UNKNOWN = "✓", "✗", "·"
@@ -176,6 +176,19 @@ def by_stage(report: Report) -> str:
     return ", ".join(f"{stage} {size:,} ({100 * size / total:.0f}%)" for stage, size in sizes.items() if size)
 
 
+def cost(report: Report) -> str:
+    """`0.42 USD`; "" where a model has no price."""
+    return money(report.usage.cost, report.currency) if report.currency else ""
+
+
+def cost_by_stage(report: Report) -> str:
+    """`trajectories 0.40 USD, selection 0.02 USD`, those that cost something."""
+    if not report.currency:
+        return ""
+    spent = [(stage, used.cost) for stage, used in report.usage_by_stage.items() if used.cost]
+    return ", ".join(f"{stage} {money(amount, report.currency)}" for stage, amount in spent)
+
+
 def costs(report: Report) -> str:
     """What was done and what it cost, as a list."""
     ends = {end: sum(t.end is end for t in report.trajectories) for end in TrajectoryEnd}
@@ -190,6 +203,7 @@ def costs(report: Report) -> str:
             f"{computed:,} computed, {usage.cached_tokens:,} from the cache, {usage.completion_tokens:,} generated",
         ),
         ("By stage", by_stage(report)),
+        ("Cost", f"{cost(report)}{f' ({stages})' if (stages := cost_by_stage(report)) else ''}"),
         ("Time", f"{duration(report.wall_seconds)}, and {duration(usage.seconds)} of model time"),
         ("Model", f"{inline(report.model or 'unnamed')}, {counted(usage.calls, 'call')}"),
         (

@@ -3,7 +3,7 @@
 from bot.forge.branches import pull_number
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.publish.messages.count import headline
+from bot.publish.messages.count import cost, headline
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import nobody, passes
 from bot.publish.messages.words import cut, duration, one_line
@@ -58,7 +58,7 @@ def solved(report: Report, pull_request_url: str) -> str:
     return (
         f"{STATUS}\n**Draft ready**: {where}, with {which}. It {passes(verdict, verdict.standing(winner))}.\n\n"
         f"{f'**Not checked**: {one_line(gate)}' + chr(10) * 2 if gate else ''}"
-        f"{headline(report)} It took {duration(report.wall_seconds)}.\n\n"
+        f"{headline(report)} {_spent(report)}\n\n"
         "<sub>`/troop alternatives` shows the runners-up, `/troop retry` samples again.</sub>"
     )
 
@@ -66,8 +66,15 @@ def solved(report: Report, pull_request_url: str) -> str:
 def abstained(report: Report) -> str:
     return (
         f"{STATUS}\n**No pull request**: {nobody(report.verdict)}; the evidence is below.\n\n{headline(report)} "
-        f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop retry` samples again.</sub>"
+        f"{_spent(report)}\n\n<sub>`/troop retry` samples again.</sub>"
     )
+
+
+def _spent(report: Report) -> str:
+    """Time and money, and which budget ended the sampling."""
+    paid = f" and cost {cost(report)}" if report.currency else ""
+    short = f" It was cut short: {one_line(report.cut_short)}; what there was is counted." if report.cut_short else ""
+    return f"It took {duration(report.wall_seconds)}{paid}.{short}"
 
 
 def waiting(reason: str) -> str:

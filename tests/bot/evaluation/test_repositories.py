@@ -12,10 +12,10 @@ import pytest
 from bot.cli.evaluate import EvalOptions, run
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
-from bot.evaluation.figures import Price
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
 from bot.git.workspace import Workspace
+from bot.records import Price
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from tests.scripted import ScriptedEndpoint, rules, scripted_endpoint
 

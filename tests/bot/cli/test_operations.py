@@ -1,0 +1,64 @@
+"""What an operator does on the machine."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bot.cli.main import cli
+from bot.store import Store
+from tests.bot.queueing import queue_run
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path / 'troop.sqlite3'}"
+    monkeypatch.setenv("TROOP_DATABASE_URL", url)
+    return url
+
+
+def troop(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def test_pause_and_resume(url: str) -> None:
+    store = Store.open(url)
+    queue_run(store)
+    assert troop("pause", "--reason", "an upgrade").output == "paused; 0 runs under way, which end as usual\n"
+    paused = store.paused()
+    assert paused is not None
+    assert (paused.reason, bool(paused.by)) == ("an upgrade", True)
+    assert troop("resume").output == "resumed; 0 runs waiting\n"
+    assert store.paused() is None
+    store.close()
+
+
+def test_resume_says_when_a_setting_still_pauses(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_PAUSED", "1")
+    done = troop("resume")
+    assert done.exit_code == 1
+    assert "TROOP_PAUSED is set" in done.output
+
+
+def test_spending_by_month_and_repository(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SPENDING_PRICES", "*=1/2")
+    monkeypatch.setenv("TROOP_SPENDING_CURRENCY", "EUR")
+    monkeypatch.setenv("TROOP_SPENDING_MONTH", "100")
+    store = Store.open(url)
+    run_id = queue_run(store)
+    store.claim_run(run_id, "w", 1000)
+    store.spend(run_id, 1, 12.5)
+    store.close()
+    lines = [" ".join(line.split()) for line in troop("spending").output.splitlines()]
+    assert lines[0].endswith(" 12.50 EUR")
+    assert "today 12.50 EUR" in lines
+    assert "TROOP_SPENDING_MONTH: the cap of 100.00 EUR a month" in lines
+    assert "12.50 EUR 1 run octo/repo" in lines
+
+
+@pytest.mark.parametrize("month", ["2026", "2026-13", "26-01", "2026-1"])
+def test_what_is_no_month(url: str, month: str) -> None:
+    done = troop("spending", "--month", month)
+    assert done.exit_code == 2
+    assert "write it as 2026-01" in done.output
