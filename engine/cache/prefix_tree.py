@@ -11,7 +11,7 @@ insists.
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.cache.blocks import BlockAllocator
 
@@ -30,6 +30,18 @@ class Node:
         self.children: dict[Key, Node] = {}
         self.used = used  # tick of the last match or insert
         self.lease = lease  # until this time
+
+
+@dataclass(eq=False)
+class Path:
+    """Where the whole blocks of a prompt were last found in a tree: its siblings need not look for them again."""
+
+    whole: int  # blocks of the prompt
+    tree: "PrefixTree | None" = None
+    node: Node | None = None
+    count: int = 0  # of the node's keys, that belong to it
+    blocks: list[int] = field(default_factory=list)  # of all nodes down to there
+    shape: int = -1  # of the tree at that time
 
 
 @dataclass(frozen=True)
@@ -57,29 +69,37 @@ class PrefixTree:
         self.root = Node(None, [], [], 0, 0.0)
         self.blocks = 0  # held by the tree
         self._tick = 0
+        self._shape = 0  # another whenever a `Path` may have become wrong
 
-    def match(self, tokens: Sequence[int], limit: int) -> Match:
-        """Longest cached prefix of `tokens[:limit]`. References are unchanged: hold the blocks before anything else."""
+    def match(self, tokens: Sequence[int], limit: int, path: Path | None = None) -> Match:
+        """Longest cached prefix of `tokens[:limit]`. References are unchanged: hold the blocks before anything else.
+
+        Args:
+            tokens: of a sequence.
+            limit: how many of them count.
+            path: of its prompt.
+        """
         self._tick += 1
         size = self.block_size
-        node = self.root
-        blocks: list[int] = []
-        position = 0
-        while position + size <= limit:
-            child = node.children.get(tuple(tokens[position : position + size]))
-            if child is None:
-                break
-            child.used = self._tick
-            count = 0
-            for key in child.keys:
-                if position + size > limit or key != tuple(tokens[position : position + size]):
+        node, count, blocks = self._known(path, limit // size)
+        position = len(blocks) * size
+        while True:
+            first = count
+            while count < len(node.keys) and position + size <= limit:
+                if node.keys[count] != tuple(tokens[position : position + size]):
                     break
                 count += 1
                 position += size
-            blocks.extend(child.blocks[:count])
-            if count < len(child.keys):
-                return self._with_copy(blocks, [(child.keys[count], child.blocks[count])], tokens[position:limit])
-            node = child
+            blocks.extend(node.blocks[first:count])
+            self._note(path, node, count, position // size)
+            if count < len(node.keys):
+                return self._with_copy(blocks, [(node.keys[count], node.blocks[count])], tokens[position:limit])
+            following = tuple(tokens[position : position + size]) if position + size <= limit else ()
+            child = node.children.get(following)
+            if child is None:
+                break
+            child.used = self._tick
+            node, count = child, 0
         ends = []
         rest = tokens[position : min(limit, position + size)]
         for key, child in node.children.items():
@@ -87,6 +107,34 @@ class PrefixTree:
                 ends.append((key, child.blocks[0]))
                 child.used = self._tick
         return self._with_copy(blocks, ends, rest)
+
+    def _known(self, path: Path | None, limit: int) -> tuple[Node, int, list[int]]:
+        """Where to begin: a node, how many of its keys are passed, and the blocks down to there, at most `limit`."""
+        if path is None or path.node is None or path.tree is not self or path.shape != self._shape:
+            return self.root, 0, []
+        if len(path.blocks) > limit:
+            return self.root, 0, []
+        node: Node | None = path.node
+        while node is not None:
+            node.used = self._tick
+            node = node.parent
+        return path.node, path.count, list(path.blocks)
+
+    def _note(self, path: Path | None, node: Node, count: int, index: int) -> None:
+        """Remember that `index` blocks lead to the first `count` of a node, unless more than the prompt's are."""
+        if path is None or index - count >= path.whole:
+            return
+        count -= max(0, index - path.whole)
+        index = min(index, path.whole)
+        if path.tree is self and path.shape == self._shape and len(path.blocks) >= index:
+            return
+        above: list[Node] = []
+        parent = node.parent
+        while parent is not None:
+            above.append(parent)
+            parent = parent.parent
+        path.blocks = [block for each in reversed(above) for block in each.blocks] + node.blocks[:count]
+        path.tree, path.node, path.count, path.shape = self, node, count, self._shape
 
     def _with_copy(self, blocks: list[int], ends: list[tuple[Key, int]], rest: Sequence[int]) -> Match:
         best, source, whole = 0, -1, False
@@ -100,34 +148,49 @@ class PrefixTree:
                 best, source, whole = common, block, common == len(key)
         return Match(blocks, source, best, whole)
 
-    def insert(self, tokens: Sequence[int], blocks: Sequence[int], lease: float = 0.0) -> None:
-        """Cache `tokens`, whose keys and values lie in `blocks` in order. Tokens that are cached already stay where
-        they are.
+    def insert(
+        self,
+        tokens: Sequence[int],
+        count: int,
+        blocks: Sequence[int],
+        lease: float = 0.0,
+        path: Path | None = None,
+    ) -> None:
+        """Cache `tokens[:count]`, whose keys and values lie in `blocks` in order. Tokens that are cached already stay
+        where they are.
 
-        New entries take a reference to their block. Every node on the path is leased until `lease` at least.
+        New entries take a reference to their block. Every node on the way is leased until `lease` at least; `path` is
+        that of the tokens' prompt.
         """
         self._tick += 1
-        size = self.block_size
-        whole = len(tokens) // size
-        keys = [tuple(tokens[i * size : (i + 1) * size]) for i in range(whole)]
-        node = self.root
-        index = 0
-        while index < whole:
-            child = node.children.get(keys[index])
-            if child is None:
-                node = self._append(node, keys[index:], list(blocks[index:whole]), lease)
-                index = whole
-                break
-            count = 1
-            while count < len(child.keys) and index + count < whole and child.keys[count] == keys[index + count]:
+        size, end = self.block_size, count
+        whole = end // size
+        node, count, known = self._known(path, whole)
+        index = len(known)
+        above: Node | None = node
+        while above is not None:
+            above.lease = max(above.lease, lease)
+            above = above.parent
+        while True:
+            while count < len(node.keys) and index < whole:
+                if node.keys[count] != tuple(tokens[index * size : (index + 1) * size]):
+                    break
                 count += 1
-            if count < len(child.keys):
-                child = self._split(child, count)
-            child.used = self._tick
-            child.lease = max(child.lease, lease)
-            index += count
-            node = child
-        rest = tuple(tokens[whole * size :])
+                index += 1
+            if count < len(node.keys):
+                node = self._split(node, count)
+            node.used = self._tick
+            node.lease = max(node.lease, lease)
+            self._note(path, node, count, index)
+            if index == whole:
+                break
+            child = node.children.get(tuple(tokens[index * size : (index + 1) * size]))
+            if child is None:
+                keys = [tuple(tokens[at * size : (at + 1) * size]) for at in range(index, whole)]
+                node = self._append(node, keys, list(blocks[index:whole]), lease)
+                break
+            node, count = child, 0
+        rest = tuple(tokens[whole * size : end])
         if rest:
             self._insert_partial(node, rest, blocks[whole], lease)
 
@@ -165,6 +228,7 @@ class PrefixTree:
     def _split(self, node: Node, count: int) -> Node:
         """Cut an edge after `count` blocks; return the new upper part."""
         assert node.parent is not None
+        self._shape += 1
         upper = Node(node.parent, node.keys[:count], node.blocks[:count], node.used, node.lease)
         node.parent.children[upper.keys[0]] = upper
         node.keys, node.blocks, node.parent = node.keys[count:], node.blocks[count:], upper
@@ -187,6 +251,7 @@ class PrefixTree:
             if not node.children and refs[node.blocks[-1]] == 1 and (insist or node.lease <= now)
         ]
         heapq.heapify(heap)
+        self._shape += 1
         freed = 0
         while heap and freed < count:
             node = heapq.heappop(heap)[-1]
@@ -208,6 +273,7 @@ class PrefixTree:
 
     def clear(self) -> list[int]:
         """Forget everything; return the blocks that became free because no sequence holds them."""
+        self._shape += 1
         freed = [block for node in self.nodes() for block in self._release(node.blocks)]
         self.root.children.clear()
         return freed

@@ -18,7 +18,7 @@ class PromptLogits:
     def __contains__(self, prompt: tuple[int, list[int]]) -> bool:
         """Whether the logits after a prompt, given as `(hash, tokens)`, are known."""
         known = self._entries.get(prompt[0])
-        return known is not None and known[0] == prompt[1]
+        return known is not None and (known[0] is prompt[1] or known[0] == prompt[1])
 
     def __getitem__(self, key: int) -> Tensor:
         """Logits of a prompt that is known, by its hash: `[vocabulary]` float32."""

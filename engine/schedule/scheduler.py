@@ -20,6 +20,7 @@ from engine.schedule.tree_order import TreeOrder
 from engine.schedule.turns import Turns
 from kernels.tree_attention.cut import RUN_TOKENS
 
+COPIED = 4096  # slots at once, which take so many tokens' room beside the cache
 CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
 
 
@@ -66,7 +67,7 @@ class Scheduler:
         Args:
             blocks: size of the cache.
             limits: sizes to keep to.
-            copy: copies cache slots; called while a sequence is admitted.
+            copy: copies cache slots, of all sequences that a step admits; reads all before it writes any.
             knows_logits: whether the logits after a sequence's prompt are known, so that none of its tokens need be
                 computed.
             clock: seconds, for leases.
@@ -79,6 +80,8 @@ class Scheduler:
         self.running = TreeOrder()
         self.counters = Counters()
         self._copy = copy
+        self._sources: list[int] = []  # slots to be copied before the next step
+        self._targets: list[int] = []
         self._knows_logits = knows_logits
         self._clock = clock
         self._drafts = Drafts(
@@ -103,6 +106,7 @@ class Scheduler:
         self._forecast = None
         self._grow()
         self._admit()
+        self._copy_tails()
         # A step computes at most as many logits as a full batch has: scored prompts get what sampling leaves.
         scored = max(1, self.limits.max_batch - len(self.running))
         prefilling = [sequence for sequence in self.running if sequence.prefilling]
@@ -140,7 +144,7 @@ class Scheduler:
                 self.counters.computed_tokens += new
                 end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
                 if end // size > before // size or not sequence.prefilling:
-                    self.tree.insert(sequence.tokens[:end], sequence.table)
+                    self._cache(sequence, end)
 
     def accept(self, sequence: Sequence) -> None:
         """Record that the sequence's last token was a drafted one: its key and value are in the cache already."""
@@ -155,7 +159,7 @@ class Scheduler:
         if sequence.state is State.RUNNING:
             if reason in ("stop", "length"):
                 lease = self._clock() + self.limits.lease_seconds
-                self.tree.insert(sequence.tokens[: sequence.computed], sequence.table, lease)
+                self._cache(sequence, sequence.computed, lease)
                 self._typical_output += 0.1 * (sequence.generated - self._typical_output)
             self._leave(sequence)
         self.waiting.end(sequence)
@@ -230,7 +234,8 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Release a sequence's blocks; it waits ahead of the others of its client, and is recomputed."""
-        self.tree.insert(sequence.tokens[: sequence.computed], sequence.table)
+        self._copy_tails()  # what is cached must be there
+        self._cache(sequence, sequence.computed)
         self._leave(sequence)
         sequence.state = State.WAITING
         sequence.computed = 0
@@ -301,7 +306,8 @@ class Scheduler:
         tokens = sequence.tokens
         sequence.request.prompt_logprobs = sequence.request.prompt_logprobs if not sequence.scoring else []
         known = sequence.generated == 0 and not sequence.scoring and self._knows_logits(sequence)
-        match = self.tree.match(tokens, 0 if sequence.scoring else len(tokens) if known else len(tokens) - 1)
+        limit = 0 if sequence.scoring else len(tokens) if known else len(tokens) - 1
+        match = self.tree.match(tokens, limit, sequence.request.path(size))
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._expected().growth(sequence)
@@ -359,7 +365,20 @@ class Scheduler:
         return placed or self.allocator.allocate(own)
 
     def _copy_tail(self, sequence: Sequence, match: Match) -> None:
+        """Note what must be copied before the next step, for all sequences at once."""
         size = self.limits.block_size
-        target = sequence.table[len(match.blocks)]
-        span = range(match.copied)
-        self._copy([match.source * size + i for i in span], [target * size + i for i in span])
+        source, target = match.source * size, sequence.table[len(match.blocks)] * size
+        self._sources.extend(range(source, source + match.copied))
+        self._targets.extend(range(target, target + match.copied))
+
+    def _copy_tails(self) -> None:
+        """Copy what was noted. Blocks may have been given away since, but none has been written to."""
+        for first in range(0, len(self._sources), COPIED):
+            part = slice(first, first + COPIED)
+            self._copy(self._sources[part], self._targets[part])
+        self._sources, self._targets = [], []
+
+    def _cache(self, sequence: Sequence, count: int, lease: float = 0.0) -> None:
+        """Put the first `count` tokens of a running sequence into the tree."""
+        path = sequence.request.path(self.limits.block_size)
+        self.tree.insert(sequence.tokens, count, sequence.table, lease, path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from engine.cache.prefix_tree import Path
 from engine.schedule.said import Said
 from engine.text.output import OutputText
 
@@ -102,6 +103,7 @@ class Request:
     cached_tokens: int | None = None  # prompt tokens that were not computed for this request; None: not yet admitted
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # of all prompt tokens but the first
     _chain: list[int] = field(default_factory=list)
+    _path: Path | None = None
 
     @cached_property
     def prompt_tokens(self) -> frozenset[int]:
@@ -122,6 +124,12 @@ class Request:
                 self._chain.append(last)
             self._chain.append(hash((last, tuple(self.prompt), "whole")))
         return self._chain
+
+    def path(self, block_size: int) -> Path:
+        """Where its prompt is in the cache's tree."""
+        if self._path is None:
+            self._path = Path(len(self.prompt) // block_size)
+        return self._path
 
     @property
     def finished(self) -> bool:

@@ -1,6 +1,7 @@
 """What is computed, what is served from the cache, and who holds which blocks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -183,4 +184,34 @@ def test_a_turn_goes_on_in_the_block_where_the_last_one_ended(make_core: Callabl
     core.run([greedy([*history, 1], 3), greedy([*history, 2], 3)])
     assert len(copies) >= 1
     assert core.scheduler.counters.computed_tokens - computed <= 2 * 4
+    core.scheduler.check_integrity()
+
+
+def test_siblings_look_for_their_prompt_once_and_copy_at_once(
+    make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch
+):
+    """A prompt of 12 blocks and a half, 40 children: they read no more of it than one does, and one copy serves all."""
+    core = make_core(blocks=512, block_size=8, max_batch=40)
+    looked, copies = [0], []
+    copy = core.model.copy
+    core.scheduler._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
+
+    class Counted(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            looked[0] += len(range(*index.indices(len(self)))) == 8 if isinstance(index, slice) else 0
+            return super().__getitem__(index)
+
+    def admitted(n: int) -> int:
+        request = greedy(list(range(n, n + 100)), 3, n=n)
+        core.submit(request)
+        for sequence in request.sequences:
+            sequence.tokens = Counted(sequence.tokens)
+        looked[0] = 0
+        while core.busy:
+            core.step()
+        return looked[0]
+
+    assert admitted(40) <= admitted(1) + 40
+    assert len(copies) == 1
+    assert len(copies[0]) == 39 * 4
     core.scheduler.check_integrity()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cache.blocks import BlockAllocator, OutOfBlocksError
-from engine.cache.prefix_tree import PrefixTree
+from engine.cache.prefix_tree import Path, PrefixTree
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Request, SamplingParams, Sequence, State
 from engine.schedule.tree_order import TreeOrder, common_prefix
@@ -100,8 +100,16 @@ TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
     )
 )
 def test_radix_tree(operations: list[tuple[str, list[int] | int, int]]):
-    """Against a model: the set of prefixes that were inserted. A block's content is checked by remembering it."""
+    """Against a model: the set of prefixes that were inserted. A block's content is checked by remembering it. The
+    first tokens of each are a prompt whose place in the tree is remembered.
+    """
     size = 3
+    paths: dict[tuple[int, ...], Path] = {}
+
+    def path(tokens: list[int]) -> Path:
+        prompt = tuple(tokens[: len(tokens) * 2 // 3])
+        return paths.setdefault(prompt, Path(len(prompt) // size))
+
     allocator = BlockAllocator(200)
     tree = PrefixTree(allocator, size)
     content: dict[int, tuple[int, ...]] = {}  # block -> the whole prefix up to its last token, as it was written
@@ -113,13 +121,14 @@ def test_radix_tree(operations: list[tuple[str, list[int] | int, int]]):
             blocks = allocator.allocate(-(-len(tokens) // size))
             for index, block in enumerate(blocks):
                 content[block] = tuple(tokens[: (index + 1) * size])
-            tree.insert(tokens, blocks, lease=float(number))
+            tree.insert([*tokens, 7], len(tokens), blocks, float(number), path(tokens))
             allocator.release(blocks)
             inserted.append(tuple(tokens))
         elif name == "match":
             tokens = list(what)
             limit = min(number, len(tokens))
-            match = tree.match(tokens, limit)
+            match = tree.match(tokens, limit, path(tokens))
+            assert match == tree.match(tokens, limit)
             assert len(match.blocks) * size + match.copied <= limit
             for index, block in enumerate(match.blocks):
                 assert content[block] == tuple(tokens[: (index + 1) * size])
@@ -146,7 +155,7 @@ def test_eviction_takes_the_least_recently_used_leaf_and_keeps_leases_and_users(
     tree = PrefixTree(allocator, 2)
     for start, lease in ((0, 0.0), (10, 50.0), (20, 0.0)):
         blocks = allocator.allocate(2)
-        tree.insert([start, 1, start, 2], blocks, lease)
+        tree.insert([start, 1, start, 2], 4, blocks, lease)
         allocator.release(blocks)
     tree.match([0, 1, 0, 2], 4)  # used last
     assert tree.evict(1, now=10.0) == 1
