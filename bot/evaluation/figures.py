@@ -28,6 +28,15 @@ class Chosen(Record):
     share: Interval  # of the tasks with tests
 
 
+class Sureness(Record):
+    """Whether the probability of a verdict means what it says, on the matrices."""
+
+    choices: int
+    expected: float  # mean probability
+    right: float  # share of the choices that was right
+    shift: float  # added to the log-odds, it brings the two together
+
+
 class Figures(Record):
     """All that is reported. Shares are between 0 and 1."""
 
@@ -37,6 +46,7 @@ class Figures(Record):
     selected: Interval | None = None  # share of tasks whose selected patch solves; None: functions
     matrices: int = 0  # tasks with a vote matrix
     selectors: tuple[Chosen, ...] = ()  # on the matrices
+    sureness: Sureness | None = None  # on the matrices
     usage: Usage
     cost: float | None = None  # None: no price was given
     cost_of_pass: float | None = None  # cost of all samples by the number that solve; None: without either
@@ -108,8 +118,18 @@ def text(figures: Figures) -> str:
                 f"| {chosen.method} | {percent(share.value)} | {percent(share.low)} to {percent(share.high)} |"
             )
         lines.append("")
+    if figures.sureness is not None:
+        lines += [sure_in_words(figures.sureness), ""]
     lines.append(_spent(figures))
     return "\n".join([*lines, ""])
+
+
+def sure_in_words(sureness: Sureness) -> str:
+    """Two sentences."""
+    return (
+        f"Of {sureness.choices} choices that a vote speaks for, the count expects {percent(sureness.expected)} to be "
+        f"right; {percent(sureness.right)} are. `TROOP_SOLVER_CONFIDENCE_SHIFT={sureness.shift:.2f}` fits this model."
+    )
 
 
 def _spent(figures: Figures) -> str:
@@ -138,6 +158,7 @@ def page(figures: Figures) -> str:
         plot=_plot(found) if found else None,
         percent=percent,
         ranged=ranged,
+        sure_in_words=sure_in_words,
     )
 
 

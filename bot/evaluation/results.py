@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from bot.evaluation.calibration import shift_for, told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
-from bot.evaluation.figures import Chosen, Figures, TaskCount, page
+from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
-from bot.evaluation.selectors import METHODS, read_matrices
+from bot.evaluation.selectors import METHODS, Matrix, read_matrices
 from bot.evaluation.tasks import Task
 from bot.records import Price, Usage
+from bot.solver.confidence import probability
 
 
 def figures_of(
@@ -67,10 +69,24 @@ def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: P
         update={
             "matrices": len(matrices),
             "selectors": chosen if matrices else (),
+            "sureness": _sureness(matrices),
             "usage": figures.usage + spent,
         }
     )
     return figures.model_copy(update=costs(figures, price)) if price else figures
+
+
+def _sureness(matrices: Sequence[Matrix]) -> Sureness | None:
+    found = [one for one in map(told, matrices) if one is not None]
+    if not found:
+        return None
+    rows, right = [row for row, _ in found], [solves for _, solves in found]
+    return Sureness(
+        choices=len(found),
+        expected=sum(map(probability, rows)) / len(rows),
+        right=sum(right) / len(right),
+        shift=round(shift_for(rows, right), 2),
+    )
 
 
 def samples_of(path: Path, wanted: int) -> dict[str, list[Sample]]:

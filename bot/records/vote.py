@@ -209,6 +209,7 @@ class NoWinner(enum.StrEnum):
     NOT_REPRODUCED = "not reproduced"  # no test fails on the base commit
     NOT_CREDIBLE = "not credible"  # every candidate is in doubt
     DECLINED = "declined"  # the model found that none of the finalists resolves the issue
+    UNSURE = "unsure"  # the winner is less likely right than the operator asks for
 
 
 class Repeated(Record):
@@ -228,6 +229,7 @@ class Abstention(Record):
     setback: Repeated | None = None  # what most often kept trajectories from an edit, where there is no candidate
     said: str = ""  # the model's own words, where it declined
     calls: int = 0  # of the model, where it declined
+    confidence: float | None = None  # that the one that would have won is right, where that was too little
 
 
 class Outcome(enum.StrEnum):
@@ -254,6 +256,7 @@ class Verdict(Record):
     # stored the reason in words.
     numbered_by_rank: bool = False
     reason: str = ""
+    confidence: float | None = None  # the probability that the winner is right, by the count; None: earlier versions
 
     def number(self, candidate: int) -> int:
         """How people know the candidate with that index in the ballot, from 1."""

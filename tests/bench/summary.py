@@ -58,6 +58,13 @@ def selection(figures: Any) -> Iterator[Row]:
                 yield Row(name, f"{ours:.1f} % solved", f"{other}: {theirs:.1f} %", ours / theirs)
 
 
+def calibration(figures: Any) -> Iterator[Row]:
+    for file, found in figures.items():
+        ours, base = (found["ways"][way]["brier"] for way in ("ours, cross-validated", "always the same"))
+        name = f"calibration, {file.partition('-')[0]}, Brier score"
+        yield Row(name, f"{ours:.3f}", f"always the same: {base:.3f}", ours / base)
+
+
 def speculation(figures: Any) -> Iterator[Row]:
     for name, row in figures.items():
         if isinstance(row, dict) and "on_tokens_per_second" in row:
@@ -81,7 +88,7 @@ def webhook(figures: Any) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Any], Iterator[Row]]] = {
-    reader.__name__: reader for reader in (queue, run, sandbox, selection, speculation, invariant, webhook)
+    reader.__name__: reader for reader in (queue, run, sandbox, selection, calibration, speculation, invariant, webhook)
 }
 
 

@@ -36,6 +36,7 @@ def reason(report: Report) -> str:
         _selection_tests(verdict, verdict.choice, winner),
         struck(verdict),
         of_winner(verdict),
+        _sure(verdict),
     ]
     return " ".join(part for part in said if part)
 
@@ -133,6 +134,12 @@ def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
     return f"Candidates {listed(numbers)} {'tied on tests' if len(votes) == 1 else 'led the count'}; {what}."
 
 
+def _sure(verdict: Verdict) -> str:
+    if verdict.confidence is None:
+        return ""
+    return f"By the count alone, it is right with an estimated probability of {verdict.confidence:.0%}."
+
+
 def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
     """How the tests that the model wrote to choose went; only those that fail on the base commit show anything."""
     written = len(verdict.selection_tests)
@@ -169,6 +176,8 @@ def nobody(verdict: Verdict) -> str:
     """Why there is no pull request, for a heading."""
     if verdict.abstention is not None and verdict.abstention.cause is NoWinner.DECLINED:
         return "the model found that no candidate resolves the issue"
+    if verdict.abstention is not None and verdict.abstention.cause is NoWinner.UNSURE:
+        return "no candidate is likely enough to be right"
     return "no candidate is credible"
 
 
@@ -198,6 +207,12 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
         case NoWinner.DECLINED:
             words = f' In its words: "{abstention.said}"' if abstention.said else ""
             return f"The model was asked to choose among the best, and found that none resolves the issue.{words}"
+        case NoWinner.UNSURE:
+            sure = f"{abstention.confidence or 0:.0%}"
+            return (
+                f"By the count the best candidate is right with an estimated probability of {sure}, which is less than "
+                "this server asks for (`TROOP_SOLVER_WRONG_AT_MOST`)."
+            )
         case NoWinner.NOT_CREDIBLE:
             useful = len(verdict.ballot.voting)
             of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"

@@ -3,6 +3,7 @@
 from bot.contracts import Model, Progress, Sandbox
 from bot.records import Abstention, Choice, NoWinner, Outcome, Rule, Verdict
 from bot.solver.ballot import Count, abstention, clear_lead, credible, overruled
+from bot.solver.confidence import confidence
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import End, Question, finalists_of
 from bot.solver.stages.choosing import Choosing
@@ -45,6 +46,9 @@ def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
     sampled = [standing for standing in able if not ballot.candidates[standing.candidate].parents]
     first = next(iter(sampled), able[0])
     winner = first if ended.winner is None else next(s for s in able if s.candidate == ended.winner)
+    sure = confidence(winner, ballot, solver.settings.confidence_shift)
+    if 1.0 - sure > solver.settings.wrong_at_most:
+        return _abstained(ended.count, ended, Abstention(cause=NoWinner.UNSURE, confidence=sure))
     asked = ended.rule not in (Rule.ONLY_CREDIBLE, Rule.CLEAR_LEAD)
     other = overruled(winner, sampled)
     return Verdict(
@@ -66,12 +70,13 @@ def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
         ballot=ballot,
         own_tests=ended.count.own_tests,
         numbered_by_rank=True,
+        confidence=sure,
     )
 
 
-def _abstained(count: Count, ended: End) -> Verdict:
+def _abstained(count: Count, ended: End, unsure: Abstention | None = None) -> Verdict:
     ballot, standings = count.ballot, count.standings
-    why = abstention(standings, ballot)
+    why = unsure or abstention(standings, ballot)
     if ended.declined is not None:
         why = Abstention(cause=NoWinner.DECLINED, said=ended.declined, calls=ended.calls)
     assert why is not None, "a candidate is credible and was not declined"

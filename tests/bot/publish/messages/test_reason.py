@@ -311,6 +311,20 @@ def test_a_model_that_declines_is_quoted() -> None:
     )
 
 
+def test_what_is_too_unlikely_is_said_with_its_probability() -> None:
+    unsure = Abstention(cause=NoWinner.UNSURE, confidence=0.314)
+    told = nobody(ballot("..", "+.", ".+"), unsure)
+    assert "right with an estimated probability of 31%, which is less than this server asks for" in reason(told)
+    assert "No pull request: no candidate is likely enough to be right" in evidence(told)
+
+
+def test_a_winner_has_its_probability() -> None:
+    told = won(ballot("..", "++"))
+    assert "probability" not in reason(told), "a report of an earlier version"
+    sure = told.model_copy(update={"verdict": told.verdict.model_copy(update={"confidence": 0.666})})
+    assert reason(sure).endswith("By the count alone, it is right with an estimated probability of 67%.")
+
+
 def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> None:
     own = OwnTestsReport(tried=("pytst", "-q"), not_compared=NotCompared.NOT_RUN, detail="pytst: not found")
     for told in (

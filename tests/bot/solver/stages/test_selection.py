@@ -56,6 +56,27 @@ async def run(
     return verdict, model
 
 
+async def test_a_winner_that_is_too_unlikely_is_not_published() -> None:
+    b = ballot("....", "+...", "....", "....", "....")
+    settings = SolverSettings(wrong_at_most=0.5)
+    solver, judge = ResolvedSolver(profile="full", settings=settings), FakeSandbox(lambda job: FAILED)
+    model = ScriptedModel(never)
+    verdict = await select(Question(ISSUE, CONTEXT), Count(b, count(b)), model, judge, solver, FakeProgress())
+    assert verdict.outcome is Outcome.ABSTAINED
+    assert verdict.abstention is not None
+    assert verdict.abstention.cause is NoWinner.UNSURE
+    assert verdict.abstention.confidence is not None
+    assert 0 < verdict.abstention.confidence < 0.5
+    taken, _ = await run(never, b)
+    assert taken.winner == 0
+    assert taken.confidence == verdict.abstention.confidence
+    shifted = solver.model_copy(update={"settings": settings.model_copy(update={"confidence_shift": 5.0})})
+    sure = await select(Question(ISSUE, CONTEXT), Count(b, count(b)), model, judge, shifted, FakeProgress())
+    assert sure.winner == 0
+    assert sure.confidence is not None
+    assert sure.confidence > 0.9
+
+
 def chosen(verdict: Verdict) -> Choice:
     assert verdict.choice is not None
     return verdict.choice

@@ -1,0 +1,109 @@
+"""Whether the probability of a verdict means what it says, on recorded vote matrices; prints its constants.
+
+python -m tests.bench.bench_calibration [--data FOLDER_OR_FILE] [--quick] [--json FILE]
+
+The data is that of `bench_selection`. Of each task, samples and tests are drawn in many sizes. The regression is fitted
+on nine tenths of the tasks and read on the last, in turn. Beside it stand the share of samples that behave as the
+winner does, taken for a probability, and the share of right choices of all other tasks, which is always calibrated and
+says nothing. The Brier score is the mean square of probability minus outcome: lower is better.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bot.evaluation.calibration import calibration_error, fit, reliability, told
+from bot.evaluation.selectors import Recorded
+from bot.solver.ballot import Array
+from bot.solver.confidence import WEIGHTS
+from tests.bench.bench_selection import replay
+
+FOLDS = 10
+LEAST_SAMPLES, LEAST_TESTS = 4, 3
+
+
+def drawn(tasks: Sequence[Recorded], draws: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Features `[choices, 5]`, whether each choice is right, and its task."""
+    rows, right, of = [], [], []
+    for number, task in enumerate(tasks):
+        for _ in range(draws):
+            samples = between(LEAST_SAMPLES, len(task.candidate), rng)
+            tests = between(LEAST_TESTS, len(task.test), rng)
+            found = told(task.draw(samples, tests, rng))
+            if found is not None:
+                rows.append(found[0])
+                right.append(float(found[1]))
+                of.append(float(number))
+    return np.array(rows), np.array(right), np.array(of)
+
+
+def between(least: int, most: int, rng: np.random.Generator) -> int:
+    """A number from `least` to `most`, small ones as likely as large ones on a logarithmic scale."""
+    return int(np.exp(rng.uniform(np.log(min(least, most)), np.log(most + 0.99))))
+
+
+def measure(tasks: Sequence[Recorded], quick: bool, seed: int = 0) -> dict[str, Any]:
+    """All figures."""
+    rng = np.random.default_rng(seed)
+    rows, right, of = drawn(tasks, 10 if quick else 60, rng)
+    fold = rng.permutation(len(tasks))[of.astype(int)] % FOLDS
+    expected, rate = np.zeros(len(right)), np.zeros(len(right))
+    for f in range(FOLDS):
+        here = fold == f
+        expected[here] = 1.0 / (1.0 + np.exp(-(rows[here] @ fit(rows[~here], right[~here]))))
+        rate[here] = right[~here].mean()
+    odds = np.exp(rows[:, 1])
+    ways = {"ours, cross-validated": expected, "share that behaves alike": odds / (1 + odds), "always the same": rate}
+    return {
+        "tasks": len(tasks),
+        "choices": len(right),
+        "right": float(right.mean()),
+        "weights": [round(float(weight), 3) for weight in fit(rows, right)],
+        "in use": list(WEIGHTS),
+        "ways": {
+            name: {
+                "error": calibration_error(reliability(way, right)),
+                "brier": float(((way - right) ** 2).mean()),
+            }
+            for name, way in ways.items()
+        },
+        "reliability": [part.model_dump() for part in reliability(expected, right)],
+        "at most wrong": [threshold(expected, right, limit) for limit in (0.5, 0.4, 0.3, 0.2, 0.1)],
+    }
+
+
+def threshold(expected: Array, right: Array, limit: float) -> dict[str, float]:
+    """What an operator gets who allows that share of wrong pull requests."""
+    kept = expected >= 1.0 - limit
+    return {
+        "limit": limit,
+        "kept": float(kept.mean()),
+        "wrong": float(1.0 - right[kept].mean()) if kept.any() else 0.0,
+        "right kept": float(right[kept].sum() / right.sum()),
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print what `measure` found."""
+    print(f"{figures['tasks']} tasks, {figures['choices']:,} choices, {figures['right']:.1%} right")
+    print(f"  weights {figures['weights']}, in use {figures['in use']}")
+    base = figures["ways"]["always the same"]["brier"]
+    for name, row in figures["ways"].items():
+        ratio = f"({row['brier'] / base:.2f} of always the same)"
+        print(f"  {name:28s} calibration error {row['error']:.3f}, Brier score {row['brier']:.3f} {ratio}")
+    for part in figures["reliability"]:
+        print(f"    said {part['expected']:.0%}, right {part['right']:.0%} of {part['choices']:,}")
+    for row in figures["at most wrong"]:
+        print(
+            f"  at least {1 - row['limit']:.0%} sure: {row['kept']:.0%} of the choices, {row['wrong']:.0%} of them "
+            f"wrong, with {row['right kept']:.0%} of the right ones"
+        )
+
+
+def main() -> int:
+    return replay(__doc__ or "", measure, show)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

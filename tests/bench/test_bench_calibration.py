@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bot.evaluation.selectors import read_matrices
+from bot.solver.confidence import WEIGHTS
+from tests.bench import bench_calibration as bench
+from tests.bench.test_bench_selection import ROWS
+
+
+def test_every_choice_is_read_by_a_fit_that_did_not_see_its_task() -> None:
+    figures = bench.measure(read_matrices(ROWS), quick=True)
+    assert figures["choices"] == sum(part["choices"] for part in figures["reliability"])
+    assert len(figures["weights"]) == len(WEIGHTS)
+    assert all(0 <= way["error"] <= 1 and 0 <= way["brier"] <= 1 for way in figures["ways"].values())
+    kept = [row["kept"] for row in figures["at most wrong"]]
+    assert kept == sorted(kept, reverse=True)
+
+
+def test_a_threshold_keeps_what_is_sure_enough() -> None:
+    found = bench.threshold(np.array([0.9, 0.8, 0.2]), np.array([1.0, 0.0, 1.0]), 0.2)
+    assert found == {"limit": 0.2, "kept": 2 / 3, "wrong": 0.5, "right kept": 0.5}
+    assert bench.threshold(np.array([0.1]), np.array([1.0]), 0.2)["wrong"] == 0.0
+
+
+def test_sizes_reach_from_the_least_to_all() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {bench.between(4, 10, rng) for _ in range(500)}
+    assert drawn == set(range(4, 11))
+    assert bench.between(4, 2, rng) == 2
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set.jsonl").write_text("\n".join(ROWS))
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path), "--quick", "--json", str(out)])
+    assert bench.main() == 0
+    assert "calibration error" in capsys.readouterr().out
+    assert json.loads(out.read_text())["figures"]["set.jsonl"]["tasks"] == 20
