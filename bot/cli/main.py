@@ -155,6 +155,8 @@ def _models_dir() -> Path:
 @click.option("--image", help="Docker image in which tests run.")
 @click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Another candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
+@click.option("--from-branch", "branches", multiple=True, metavar="NAME",
+              help="Another candidate: what this branch changes, such as another tool's. May be repeated.")  # fmt: skip
 @click.option("--branch/--no-branch", default=True, help="Write the winner as a branch troop/... of the checkout.")
 @click.option("--own-tests-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Bound of each run of the repository's own tests.  [default: test.timeout of .troop.toml, or "

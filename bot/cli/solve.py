@@ -33,7 +33,7 @@ from bot.llm.transcript import PROMPTS, transcript
 from bot.publish.messages.build import told_at_console
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
-from bot.records import Checkout, Issue, Outcome, Patch, Report
+from bot.records import Checkout, External, Issue, Outcome, Report
 from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize import clean_issue
 from bot.settings import Settings, read_settings
@@ -62,6 +62,7 @@ class SolveOptions:
     sandbox: Literal["auto", "docker", "process"] | None = None
     image: str | None = None
     patches: tuple[Path, ...] = ()
+    branches: tuple[str, ...] = ()  # whose changes are candidates
     branch: bool = True
     own_tests_timeout: float | None = None  # seconds; comes before the repository's config
     fresh: bool = False
@@ -229,7 +230,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         work = scratch.path
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
         checkout = await check_out(host, "", work / "checkout")
-        external = tuple([await read_patch(checkout, _text(path), str(path)) for path in options.patches])
+        external = await _external(options, host, checkout)
         endpoint = settings.main.base_url
         if not endpoint:
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
@@ -256,6 +257,13 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             raise
         journal.close(discard=True)
         return report, branch
+
+
+async def _external(options: SolveOptions, host: LocalCheckout, checkout: Checkout) -> tuple[External, ...]:
+    """The candidates from elsewhere that the command line names. Raises `CheckoutError`."""
+    diffs = [(str(path), _text(path)) for path in options.patches]
+    diffs += [(f"branch {name}", await host.diff_of(name)) for name in options.branches]
+    return tuple([External(patch=await read_patch(checkout, diff, name), source=name) for name, diff in diffs])
 
 
 def _write_page(path: Path, report: Report, entries: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -337,11 +345,11 @@ def _engine_log() -> Path:
 
 
 def _journal_path(
-    settings: Settings, checkout: Checkout, issue: Issue, model: str, external: tuple[Patch, ...]
+    settings: Settings, checkout: Checkout, issue: Issue, model: str, external: tuple[External, ...]
 ) -> Path:
     """A file for each different task, so that only the same task continues from it."""
     parts = [checkout.commit, issue.model_dump_json(), model, settings.main.base_url, settings.solver.model_dump_json()]
-    parts += [settings.sandbox.model_dump_json(), *(patch.id for patch in external)]
+    parts += [settings.sandbox.model_dump_json(), *(f"{other.patch.id} {other.source}" for other in external)]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     return _state() / f"{name}.jsonl"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bot.errors import BranchTaken, CheckoutError, GitFailed, Refused
+from bot.errors import BranchTaken, CheckoutError, ForgeError, GitFailed, Refused
 from bot.forge.branches import PREFIX
 from bot.git.command import Limits, check_branch, check_commit, git
 from bot.git.commit import Author, commit_patch
@@ -98,6 +98,17 @@ class LocalCheckout:
                 raise Refused(f"{branch} is checked out in {self._path}; switch to another branch first") from error
             raise Refused(f"the branch {branch} could not be written: {error.words[-500:]}") from error
         self._say(f"branch {branch} is written")
+
+    async def diff_of(self, branch: str) -> str:
+        """What the branch changes since it left HEAD, as a unified diff. Raises `CheckoutError`."""
+        try:
+            check_branch(branch)
+            tip = (await self._git("rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}")).decode().strip()
+            base = (await self._git("merge-base", "HEAD", tip)).decode().strip()
+            plain = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--full-index", "--binary")
+            return (await self._git("diff", *plain, base, tip)).decode("utf-8", "surrogateescape")
+        except ForgeError as error:
+            raise CheckoutError(f"{branch!r} is no branch of {self._path} that has left HEAD") from error
 
     async def _check_own(self, workspace: Workspace, branch: str, new: str) -> None:
         """Raise `BranchTaken` where the branch's newest commit was made by somebody else."""

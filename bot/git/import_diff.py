@@ -23,7 +23,14 @@ async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
         await workspace.git("read-tree", checkout.commit, index=index)
         text = diff if diff.endswith("\n") else f"{diff}\n"
         try:
-            await workspace.git("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=text.encode())
+            await workspace.git(
+                "apply",
+                "--cached",
+                "--whitespace=nowarn",
+                "-",
+                index=index,
+                stdin=text.encode("utf-8", "surrogateescape"),
+            )
         except GitFailed as error:
             raise CheckoutError(f"{name} does not apply to {checkout.commit[:12]}: {error.words.strip()}") from error
         listing = await workspace.git("diff-index", "--cached", "-z", "--no-renames", checkout.commit, index=index)

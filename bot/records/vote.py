@@ -14,6 +14,13 @@ from bot.records.survey import Obstacle
 from bot.records.trajectory import Trajectory, Usage
 
 
+class External(Record):
+    """A patch from elsewhere that takes part in the vote."""
+
+    patch: Patch
+    source: str  # as people know it: `fix.diff`, `branch other/fix`
+
+
 class Candidate(Record):
     """A distinct patch, with the trajectories that ended in it."""
 
@@ -22,11 +29,12 @@ class Candidate(Record):
     tests: tuple[int, ...] = ()  # indices of the tests that its own trajectories wrote
     disqualified: str = ""  # why it lost its votes, e.g. `changes conftest.py`
     parents: tuple[int, ...] = ()  # of one that the selection wrote: the candidates that it is made of
+    sources: tuple[str, ...] = ()  # where else it came from: a patch file, another tool's branch
 
     @property
     def samples(self) -> int:
-        """Independent samples that ended in it: one for an external patch, none for one that the selection wrote."""
-        return 0 if self.parents else max(1, len(self.trajectories))
+        """Independent samples that ended in it, each source being one; none for one that the selection wrote."""
+        return 0 if self.parents else max(1, len(self.trajectories) + len(self.sources))
 
 
 class Ballot(Record):

@@ -29,6 +29,7 @@ from bot.publish.messages.obstacles import words_of
 from bot.records import (
     Context,
     Description,
+    External,
     FileChange,
     Issue,
     OwnTestsReport,
@@ -93,7 +94,7 @@ async def solve(
     progress: Progress,
     advance: Advance,
     *,
-    external: Sequence[Patch] = (),
+    external: Sequence[External] = (),
     labelled_at: datetime | None = None,
 ) -> Report:
     """Survey, context, trajectories, matrix, count, the repository's own tests, selection.
@@ -145,7 +146,7 @@ class _Run:
         resolved = resolve(self._bench.settings, self._bench.models.main, ability)
         return resolved.model_copy(update={"test_commands": self._commands})
 
-    async def report(self, external: Sequence[Patch]) -> Report:
+    async def report(self, external: Sequence[External]) -> Report:
         checkout = self._bench.checkout
         if not checkout.files:
             raise CheckoutError("the checkout holds no file: there is nothing to solve an issue in")
@@ -283,7 +284,7 @@ class _Run:
         raise AssertionError("the last correction returns or raises")
 
     async def _vote(
-        self, trajectories: Sequence[Trajectory], external: Sequence[Patch], base: Awaitable[OwnTestsReport]
+        self, trajectories: Sequence[Trajectory], external: Sequence[External], base: Awaitable[OwnTestsReport]
     ) -> Count:
         """The matrix with its count, and with the repository's own tests on the best-voted candidates."""
         settings = self._solver.settings

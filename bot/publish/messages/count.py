@@ -99,6 +99,8 @@ def remarks(report: Report, standing: Standing) -> str:
     if candidate.parents:
         numbers = sorted(report.verdict.number(parent) for parent in candidate.parents)
         said.append(f"written in the selection from {listed(numbers)}")
+    elif candidate.sources:
+        said.append(f"from {listed([inline(cut(source, 80)) for source in candidate.sources])}")
     elif not candidate.trajectories:
         said.append("external patch")
     return "; ".join(said)

@@ -86,6 +86,8 @@ def _agreement(verdict: Verdict, winner: Standing) -> str:
         which = "candidate" if len(numbers) == 1 else "candidates"
         return f"The model wrote it in the selection from {which} {listed(numbers)}, and it passes all that they pass."
     external = "" if candidate.trajectories else " It is an external patch."
+    if candidate.sources:
+        external = f" It comes {'also ' if candidate.trajectories else ''}from {listed(candidate.sources)}."
     if total == 1:
         said = "It is the only attempt that produced a patch." if not external else ""
     elif alike == 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Candidate, Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory
+from bot.records import Ballot, Candidate, Ending, Execution, External, FileChange, Patch, SandboxJob, Test, Trajectory
 from bot.settings import SolverSettings
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; the sandbox itself limits how many run
@@ -25,7 +25,7 @@ Note = Callable[[Execution | None], None]
 
 def gather(
     trajectories: Sequence[Trajectory],
-    external: Sequence[Patch],
+    external: Sequence[External],
     disqualified: Callable[[Sequence[FileChange]], str],
 ) -> Ballot:
     """The ballot before any test ran: equal patches are one candidate, equal tests one test. Pure.
@@ -40,9 +40,11 @@ def gather(
             tests.setdefault(trajectory.test.id, (trajectory.test, []))[1].append(trajectory.index)
         if trajectory.patch is not None and trajectory.patch.changes:
             patches.setdefault(trajectory.patch.id, (trajectory.patch, []))[1].append(trajectory.index)
-    for patch in external:
-        if patch.changes:
-            patches.setdefault(patch.id, (patch, []))
+    sources: dict[str, list[str]] = {}
+    for other in external:
+        if other.patch.changes:
+            patches.setdefault(other.patch.id, (other.patch, []))
+            sources.setdefault(other.patch.id, []).append(other.source)
     candidates = []
     for patch, indices in patches.values():
         written = tuple(t for t, (_, authors) in enumerate(tests.values()) if not set(authors).isdisjoint(indices))
@@ -52,6 +54,7 @@ def gather(
                 trajectories=tuple(indices),
                 tests=written,
                 disqualified=disqualified(patch.changes),
+                sources=tuple(sources.get(patch.id, ())),
             )
         )
     return Ballot(
@@ -65,7 +68,7 @@ def gather(
 
 async def fill_matrix(
     trajectories: Sequence[Trajectory],
-    external: Sequence[Patch],
+    external: Sequence[External],
     sandbox: Sandbox,
     settings: SolverSettings,
     disqualified: Callable[[Sequence[FileChange]], str],

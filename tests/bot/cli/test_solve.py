@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from bot.cli.main import cli
 from bot.cli.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
-from bot.errors import EndpointError, ModelMissing, TroopError
+from bot.errors import CheckoutError, EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
 from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
@@ -191,7 +191,33 @@ async def test_an_external_patch_takes_part(checkout: Path, capsys: pytest.Captu
         assert await solve_locally(options(checkout, endpoint, patches=(diff,), branch=False)) == "solved"
     found = printed(capsys)
     assert found["candidates"][0]["trajectories"] == []
+    assert f"It comes from {diff}." in found["reason"]
     assert found["branch"] == ""
+
+
+async def test_another_tools_branch_takes_part_and_its_agreement_counts(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(checkout, "switch", "-q", "-c", "other/fix")
+    (checkout / "mod.py").write_text("def add(a, b):\n    return a + b\n")
+    git(checkout, "commit", "-qam", "Fix it")
+    git(checkout, "switch", "-q", "-")
+    script = rules([("/test/", [TEST.format(""), "<approve/>"]), ("/edit/", [EDIT.format("a + b"), "<done/>"])])
+    with scripted_endpoint(script) as endpoint:
+        chosen = options(checkout, endpoint, trajectories=1, branches=("other/fix",), branch=False)
+        assert await solve_locally(chosen) == "solved"
+    found = printed(capsys)
+    (candidate,) = found["candidates"]
+    assert candidate["trajectories"] == [0]
+    assert candidate["cluster"] == 2, "the tool and the attempt are two that agree"
+    assert "It comes also from branch other/fix." in found["reason"]
+
+
+async def test_a_branch_that_is_not_there_is_named(checkout: Path) -> None:
+    with scripted_endpoint(GOOD) as endpoint:
+        for name in ("nowhere", "--output=x"):
+            with pytest.raises(CheckoutError, match="is no branch"):
+                await solve_locally(options(checkout, endpoint, branches=(name,), as_json=False))
 
 
 async def test_an_empty_issue_is_refused(checkout: Path) -> None:
