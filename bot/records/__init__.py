@@ -5,7 +5,7 @@ well-formed record or a `pydantic.ValidationError`. Change one with `record.mode
 """
 
 from bot.records.description import Description, RegressionTest
-from bot.records.execution import Ending, Execution, SandboxJob, Test
+from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Issue, IssueComment, IssueState
 from bot.records.price import Price, money
 from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
@@ -70,6 +70,7 @@ __all__ = [
     "Repeated",
     "Reply",
     "Report",
+    "Results",
     "Rule",
     "SandboxJob",
     "SourceFile",

@@ -31,6 +31,16 @@ class Ending(enum.StrEnum):
     UNAVAILABLE = "unavailable"  # the command is not there (127), or it can't be run (126)
 
 
+class Results(Record):
+    """What each test of pytest or unittest came to, as the sandbox was told: not what the job printed."""
+
+    passed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()  # what was strange, in words; counts where the base commit has none of it
+    ended: bool = False  # whether the runner reached its own end
+
+
 _LEFT_OUT = 70  # characters for the line that says what is left out
 
 
@@ -42,6 +52,7 @@ class Execution(Record):
     output: str = ""  # stdout and stderr together, capped; secrets redacted
     truncated: bool = False
     seconds: float = 0.0
+    results: Results | None = None  # where the command was pytest or unittest
 
     @property
     def passed(self) -> bool:

@@ -107,7 +107,11 @@ class OwnTests(Record):
 
     execution: Execution
     failures: tuple[str, ...] | None = None  # ids of failing tests, where the runner names them
-    passed: tuple[str, ...] = ()  # of a run that was stopped: ids of tests that passed before
+    passed: tuple[str, ...] = ()  # ids of tests that passed, where the runner names them
+    proved: bool = False  # whether failures and passed are what the runner told, not what was printed
+    ended: bool = False  # of a proved run: whether it reached the runner's own end
+    marks: tuple[str, ...] = ()  # what was strange in how the tests ran: `Results.marks`
+    count: int | None = None  # how many tests ran, as the output says
     files: tuple[str, ...] = ()  # where only some files of tests were run: these
 
     @property

@@ -14,7 +14,7 @@ from bot.records import Ending, Execution, FileChange, Record
 from bot.sandbox import docker_engine, output
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
-from bot.sandbox.outcome import judge_exit, proof_of
+from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, words
 from bot.settings import SandboxSettings
 
 LIFETIME = 3600.0  # seconds after which a container takes no new job
@@ -98,17 +98,17 @@ class Container:
 
     def run(self, job: Prepared) -> tuple[Execution, bool]:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
-        word, nonce = secrets.token_hex(16), secrets.token_hex(16)
+        word, secret = secrets.token_hex(16), words()
         limit = str(int(job.timeout + 15))  # a second limit, for when the daemon is lost; our own clock comes first
         argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
         stream: Stream | None = None
         try:
             execution = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment)["Id"]
             stream = Stream(self._client.exec_start(execution, socket=True), self._settings.output_limit)
-            stream.send(_payload(job, word, nonce), _PREPARE)
-            began = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
+            stream.send(_payload(job, word, secret.given), _PREPARE)
+            prepared = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
             started = time.monotonic()
-            ended = began and stream.read(started + job.timeout)
+            ended = prepared and stream.read(started + job.timeout)
             seconds = time.monotonic() - started
         except docker_engine.TROUBLE as error:
             raise Broken(f"the Docker daemon failed: {error}") from error
@@ -120,6 +120,10 @@ class Container:
         result = Execution(
             ending=Ending.TIMED_OUT, output=stream.output.text, truncated=stream.output.truncated, seconds=seconds
         )
+        lines = stream.report.text.splitlines()
+        proof = proof_of(lines, secret.nonce if job.runner else "")
+        if job.runner and not stream.report.truncated:
+            result = result.model_copy(update={"results": results_of(lines, secret.key, ended=proof is not None)})
         if stream.output.flooded:
             flood = f"{result.output}\n[stopped: it wrote more than {output.FLOOD >> 20} MB]"
             return result.model_copy(update={"ending": Ending.KILLED, "output": flood}), False
@@ -129,13 +133,14 @@ class Container:
             status = self._exit_code(execution)
             if status == _KILLED and not self._answers():
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
-            return self._judge(job, result, status, stream.report.text, nonce)
+            return self._judge(job, result, status, proof, began(lines, secret.key))
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 
-    def _judge(self, job: Prepared, result: Execution, status: int, report: str, nonce: str) -> tuple[Execution, bool]:
+    def _judge(
+        self, job: Prepared, result: Execution, status: int, proof: str | None, runner_began: bool
+    ) -> tuple[Execution, bool]:
         """What the host saw of a job that ended by itself. Raises what the SDK raises."""
-        proof = proof_of(report.splitlines(), nonce if job.runner else "")
         after = self._look()
         if after.tasks > self._at_rest:
             time.sleep(0.1)  # what has just ended may not have been reaped
@@ -148,7 +153,7 @@ class Container:
         elif status > 128 and proof != str(status):
             ending, exit_code = Ending.KILLED, status  # 137 or 143 are not our `timeout`, which our own clock precedes
         else:
-            ending, exit_code = judge_exit(status, proof, proves=job.runner)
+            ending, exit_code = judge_exit(status, proof, proves=job.runner, began=runner_began)
         execution = result.model_copy(update={"ending": ending, "exit_code": exit_code})
         return execution, alone and ending not in (Ending.OUT_OF_MEMORY, Ending.KILLED)
 
@@ -247,7 +252,7 @@ def host_options(settings: SandboxSettings) -> dict[str, Any]:
 
 
 def _payload(job: Prepared, word: str, nonce: str) -> bytes:
-    """The input of `job.sh`: two words, the paths to remove, the files to unpack."""
+    """The input of `job.sh`: a word of the host's, what the runner is to know, paths to remove, files to unpack."""
     paths = [change.path for change in job.changes]  # removed first, so that a link is replaced, not followed
     header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
     changed = "".join(f"/repo/tree/{path}\n" for path in paths)

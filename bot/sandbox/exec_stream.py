@@ -11,8 +11,9 @@ import time
 from typing import Any
 
 from bot.sandbox import output
+from bot.sandbox.outcome import REPORT_LIMIT
 
-_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, what `job.sh` says comes first
+_BEGINNING = 1 << 16  # bytes of the report in which `job.sh` says that the job begins
 
 
 class Stream:
@@ -23,7 +24,7 @@ class Stream:
         self._socket: socket.socket = getattr(attached, "_sock", attached)
         self._rest = bytearray()
         self.output = output.Capped(limit)
-        self.report = output.Capped(_REPORT_LIMIT)
+        self.report = output.Capped(REPORT_LIMIT)
         self._started = b""  # of the report, until `until` was seen
 
     def send(self, data: bytes, seconds: float) -> None:
@@ -61,7 +62,7 @@ class Stream:
             position += 8 + length
             if kind == 2:
                 self.report.add(content)
-                if len(self._started) < _REPORT_LIMIT:
+                if len(self._started) < _BEGINNING:
                     self._started += content
             else:
                 self.output.add(content)

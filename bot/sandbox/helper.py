@@ -12,10 +12,10 @@ from typing import Any
 
 from bot.errors import SandboxError
 from bot.sandbox import output
+from bot.sandbox.outcome import REPORT_LIMIT
 
 _JAIL = Path(__file__).parent / "jail.py"
 _GRACE = 40.0  # seconds after a job's end until all its processes must be gone; the jail tries for less
-_REPORT_LIMIT = 1 << 16  # bytes; a job may write junk into it, but the lines that count come first and last
 
 
 class Running:
@@ -24,7 +24,7 @@ class Running:
     def __init__(self, outputs: int, report: int, leash: int) -> None:
         self._descriptors = (outputs, report)
         self._leash = leash
-        self.report = output.Capped(_REPORT_LIMIT)
+        self.report = output.Capped(REPORT_LIMIT)
         self._transports: list[asyncio.ReadTransport] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._flood = asyncio.Event()

@@ -1,10 +1,52 @@
 """The ending that an exit code stands for."""
 
+import secrets
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from bot.records import Ending
+from bot.records import Ending, Results
 
 VOID = "void"  # how a line of the runner begins by which it withdraws its proof
+
+
+REPORT_LIMIT = 1 << 23  # bytes of a job's report that are read: a line a test; the job may write junk into it, too
+_KEY = 32  # characters, as `runner.py` has it
+
+
+class Words(NamedTuple):
+    """What only the runner of one job knows: by `key` it signs results, by `nonce` its end."""
+
+    key: str
+    nonce: str
+
+    @property
+    def given(self) -> str:
+        """As the runner reads them."""
+        return self.key + self.nonce
+
+
+def words() -> Words:
+    return Words(secrets.token_hex(_KEY // 2), secrets.token_hex(16))
+
+
+def results_of(lines: Iterable[str], key: str, *, ended: bool) -> Results | None:
+    """What the runner said of each test, the worst where it said several things; None where it said nothing."""
+    worst = {"passed": 0, "skipped": 1, "failed": 2}
+    found: dict[str, str] = {}
+    marks: dict[str, None] = {}
+    for line in lines:
+        signed, _, rest = line.partition(" ")
+        if signed != key:
+            continue
+        word, _, name = rest.partition(" ")
+        if word == "mark":
+            marks[name] = None
+        elif word in worst and worst[word] >= worst[found.get(name, "passed")]:
+            found[name] = word
+    if not found and not marks:
+        return None
+    of = {word: tuple(name for name, one in found.items() if one == word) for word in worst}
+    return Results(**of, marks=tuple(marks), ended=ended)
 
 
 def proof_of(lines: Iterable[str], nonce: str) -> str | None:
@@ -21,13 +63,19 @@ def proof_of(lines: Iterable[str], nonce: str) -> str | None:
     return proofs[0] if proofs else None
 
 
-def judge_exit(status: int, proof: str | None, *, proves: bool) -> tuple[Ending, int | None]:
+def began(lines: Iterable[str], key: str) -> bool:
+    """Whether the runner was started."""
+    return f"{key} begin" in lines
+
+
+def judge_exit(status: int, proof: str | None, *, proves: bool, began: bool = False) -> tuple[Ending, int | None]:
     """The ending of a command that exited by itself.
 
-    With a runner (`proves`), a 0 needs both the proof that the script reached its end and a process that ended with 0.
-    A proof of another code counts, whatever exit hooks made of the exit code.
+    126 and 127 say that it could not be run, unless the runner `began`. With a runner (`proves`), a 0 needs both the
+    proof that the script reached its end and a process that ended with 0. A proof of another code counts, whatever
+    exit hooks made of the exit code.
     """
-    if status in (126, 127) and proof is None:
+    if status in (126, 127) and proof is None and not began:
         return Ending.UNAVAILABLE, status
     if proves:
         if proof == "cut" or (proof is None and status == 0):

@@ -20,13 +20,13 @@ from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
-from bot.sandbox.outcome import judge_exit, proof_of
+from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, words
 from bot.sandbox.pythons import Python, find_python
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _HERE = Path(__file__).parent
-_RUNNER = (_HERE / "runner.py").read_text()
+_RUNNER, _RESULTS = ((_HERE / name).read_text() for name in ("runner.py", "results.py"))
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
 
@@ -168,7 +168,7 @@ class ProcessSandbox:
             "PYTHONHASHSEED": "0",
             "PYTHONUNBUFFERED": "1",  # else what is printed last comes after the traceback
         }
-        argv, nonce, script, place = job.command, "", None, ""
+        argv, secret, script, place = job.command, Words("", ""), None, ""
         if job.test is not None:
             script = (script_command.script_name(job.test), job.test.text)
             if not argv:
@@ -178,14 +178,14 @@ class ProcessSandbox:
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, f"{root}/repo")
         environment |= named
         if provable := script_command.provable(argv, place):
-            nonce = secrets.token_hex(16)
+            secret = words()
             beside = f"{root}/test"
             argv = (provable[0], f"{beside}/.runner.py", "{report}", f"{beside}/.changed", import_path, *provable[1])
         if not argv:
             return None
         if argv[0] in ("python3", "python"):
             argv = (self._python.executable, *argv[1:])
-        if not nonce:  # the runner sets it, since nothing of the tree may be imported before
+        if not secret.nonce:  # the runner sets it, since nothing of the tree may be imported before
             environment["PYTHONPATH"] = import_path
         return {
             "mode": self.isolation.value,
@@ -197,9 +197,11 @@ class ProcessSandbox:
             "changes": [change.model_dump() for change in changes],
             "script": script,
             "runner": _RUNNER,
+            "results": _RESULTS,
             "argv": argv,
             "environment": environment,
-            "nonce": nonce,
+            "nonce": secret.given,
+            "words": tuple(secret),
             "secret": secrets.token_hex(16),
             "memory": self._memory,
             "disk": _DISK,
@@ -241,15 +243,18 @@ class ProcessSandbox:
             truncated=captured.truncated,
             seconds=time.monotonic() - started,
         )
+        secret = Words(*described["words"])  # type: ignore[misc]
+        lines = running.report.text.splitlines()
+        proof = proof_of(lines, secret.nonce)
+        results = results_of(lines, secret.key, ended=proof is not None) if not running.report.truncated else None
+        execution = execution.model_copy(update={"results": results})
         if timed_out:
             return execution
         if flooded:
             said = f"{captured.text}\n[stopped: it wrote more than {output.FLOOD >> 20} MB]"
             return execution.model_copy(update={"ending": Ending.KILLED, "output": said})
         out_of_memory = bool(slot.group and slot.group.memory_kills > memory_kills)
-        ending, code = read_report(
-            running.report.text, str(described["secret"]), str(described["nonce"]), out_of_memory
-        )
+        ending, code = read_report(running.report.text, str(described["secret"]), secret.nonce, out_of_memory)
         return execution.model_copy(update={"ending": ending, "exit_code": code})
 
     async def close(self) -> None:
@@ -284,4 +289,4 @@ def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tu
     status = os.waitstatus_to_exitcode(int(rest))
     if status < 0:
         return Ending.KILLED, 128 - status
-    return judge_exit(status, proof_of(lines, nonce), proves=bool(nonce))
+    return judge_exit(status, proof_of(lines, nonce), proves=bool(nonce), began=bool(nonce))

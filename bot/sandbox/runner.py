@@ -1,6 +1,6 @@
 """Runs a Python script or module as `__main__` and proves that it reached its end. Standard library only, Python 3.8+.
 
-    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT             (the nonce comes on standard input)
+    python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH SCRIPT             (key and nonce come on standard input)
     python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH -m MODULE ARG...
 
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
@@ -21,11 +21,15 @@ import sys
 
 TYPE_CHECKING = False  # importing `typing` would cost each script some milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
+    from typing import Any
 
-_COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents")
+_COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
 _WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
+_STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
+_KEY = 32  # characters of standard input by which `results.py` signs; the nonce follows
 _code = [0]  # what the script ended with
 
 
@@ -35,7 +39,7 @@ def _watch(report: int, changed: set[str]) -> None:
     All names are bound here: the script may change this module, `os` and `builtins`.
     """
     write, getframe, is_text = os.write, sys._getframe, str.startswith
-    untrusted, watched, main = set(changed), _WATCHED, getframe(2)
+    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
     memory = ("/proc/", "/mem")
 
     def suspicious(frame: FrameType | None) -> bool:
@@ -48,9 +52,19 @@ def _watch(report: int, changed: set[str]) -> None:
             frame = frame.f_back
         return True  # another thread: whoever started it
 
+    def named(frame: FrameType | None) -> bool:
+        while frame is not None and frame is not main:
+            if frame.f_code.co_filename in untrusted:
+                return True
+            frame = frame.f_back
+        return False
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in watched:
             if suspicious(getframe(1)):
+                write(report, b"void " + event.encode() + b"\n")
+        elif event in steering or (event == "object.__setattr__" and arguments[1] == "__code__"):
+            if named(getframe(1)):  # threads of a coverage tool trace themselves
                 write(report, b"void " + event.encode() + b"\n")
         elif event == "open":
             path = arguments[0]
@@ -109,12 +123,42 @@ def _ended(owner: int, code: int | str) -> bytes:
     return b"%d" % code if code.__class__ is int else b"cut"
 
 
-def _execute(report: int, changed_file: str, path: str, script: str, *arguments: str) -> int | str:
+def _provided(path: list[str], name: str) -> bool:
+    """Whether the tree itself has a module of that name, or a folder that could be one."""
+    return any(os.path.exists(os.path.join(entry, place)) for entry in path for place in (name, f"{name}.py"))
+
+
+def _judged(report: int, key: bytes, path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
+    """What runs pytest or unittest, and tells the result of each test; None where the module's own `__main__` must.
+
+    Nothing of the tree may have been imported before.
+    """
+    tool = arguments[0]
+    if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):
+        return None
+    place = __file__.replace("runner", "results")
+    with open(place, "rb") as file:
+        names: dict[str, Any] = {"__name__": "results", "__builtins__": __builtins__}
+        exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
+    tree = os.path.realpath(os.getcwd()) + os.sep
+    if tool == "unittest":
+        names["unittest"](report, key, tree)
+        return None
+    try:
+        run: Callable[[list[str]], int] = names["pytest"](report, key, tree)
+    except ImportError:
+        return None
+    return lambda: run(list(arguments[1:]))
+
+
+def _execute(report: int, key: bytes, changed_file: str, path: str, script: str, *arguments: str) -> int | str:
     """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
+    os.write(report, key + b" begin\n")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    run: Callable[[], int] | None = None
     with open(changed_file, "rb") as file:
         named = {os.fsdecode(line) for line in file.read().splitlines() if line}
     changed = named | {os.path.realpath(name) for name in named}
@@ -123,7 +167,12 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
 
         sys.argv[:] = list(arguments)
         first = os.getcwd()
+        sys.path[:1] = []
+        run = _judged(report, key, [entry for entry in path.split(os.pathsep) if entry], arguments)
+        del key  # this frame can be looked at while the tests run
+        sys.path[:0] = [""]
     else:
+        del key
         with open(script, "rb") as file:
             source = file.read()
         sys.argv[:] = [script]
@@ -146,7 +195,9 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
         code = 1
     else:
         try:
-            if program is None:
+            if run is not None:
+                code = run()
+            elif program is None:
                 runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
             else:
                 exec(program, main.__dict__)  # noqa: S102 - that is what this file is for
@@ -167,9 +218,10 @@ def _execute(report: int, changed_file: str, path: str, script: str, *arguments:
 
 
 if __name__ == "__main__":
+    _keys = [os.read(0, _KEY)]
     # Read before the script runs, written after it; in between on the stack of this line.
     os.write(
         int(sys.argv[1]),
-        b"%b %b\n" % (_read_all(0), _ended(os.getpid(), _execute(int(sys.argv[1]), *sys.argv[2:]))),
+        b"%b %b\n" % (_read_all(0), _ended(os.getpid(), _execute(int(sys.argv[1]), _keys.pop(), *sys.argv[2:]))),
     )
     sys.exit(_code[0])

@@ -55,6 +55,8 @@ def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, 
 
     For these the runner (`bot.sandbox.runner`) can prove that they reached their end.
     """
+    if command and command[0] in ("pytest", "py.test"):  # the program of that name, for `python3` on the same PATH
+        command = ("python3", "-m", "pytest", *command[1:])
     if len(command) >= 2 and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
         if script and tuple(command[1:]) == (script,):
             return command[0], (script,)

@@ -9,13 +9,14 @@ that agree are wrong less often. The two constants were tuned, and cross-validat
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bot.records import Abstention, Ballot, Doubt, Ending, NoWinner, OwnTestsReport, Repeated, Standing
+from bot.records import Abstention, Ballot, Doubt, NoWinner, OwnTestsReport, Repeated, Standing
+from bot.solver.comparison import regressions
 
 Array = npt.NDArray[np.float64]
 
@@ -126,32 +127,6 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
             )
         )
     return tuple(sorted(standings, key=lambda s: (bool(s.disqualified), bool(s.regressions))))
-
-
-def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
-    """The repository's tests that passed on the base commit and fail on the candidate.
-
-    By name where the runner names failing tests on both; else by exit code. Of a run that was stopped at its time
-    limit, only tests count that had ended by then; that a candidate's run was stopped counts where the base commit's
-    took less than half the time. What could not be run does not count, nor do tests in the candidate's own new files
-    (`paths`): they never passed before.
-    """
-    after = own.on(candidate) if own is not None else None
-    base = own.base_of(candidate) if own is not None else None
-    if own is None or base is None or after is None or after.execution.ending is Ending.UNAVAILABLE:
-        return ()
-    if base.failures is not None and after.failures is not None:
-        before, passed = set(base.failures), set(base.passed)
-        new = (n for n in after.failures if n not in before and n.split("::")[0] not in paths)
-        found = tuple(n for n in new if n in passed or not base.stopped)
-        if found or not after.stopped:
-            return found
-    unnamed = base.failures is None or after.failures is None
-    whole = base.execution.passed if unnamed else not base.stopped
-    slower = not after.stopped or 2 * base.execution.seconds <= after.execution.seconds
-    if whole and slower and not after.execution.passed:
-        return (f"{' '.join(own.command)}: {after.execution.status}",)
-    return ()
 
 
 def doubt(standing: Standing, ballot: Ballot) -> Doubt | None:

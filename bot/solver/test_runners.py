@@ -31,6 +31,10 @@ _FAILURES = (
     re.compile(r"^[ \t]*--- FAIL: (\S+)", re.MULTILINE),
     re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
+    re.compile(
+        r"^[ \t]*[\u2715\u2716\u00d7] (.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$", re.MULTILINE
+    ),  # jest, node, vitest
+    re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
 )
 
 
@@ -71,6 +75,8 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
     None as well where output was left out, unless pytest's summary is whole, or the run did not end by itself: an
     incomplete list proves nothing.
     """
+    if execution.results is not None:
+        return execution.results.failed
     if execution.passed:
         return ()
     hole = execution.output.rfind(_LEFT_OUT)
@@ -78,7 +84,9 @@ def failing(execution: Execution) -> tuple[str, ...] | None:
     if execution.ending is not Ending.EXITED or not whole:
         return None
     for pattern in _FAILURES:
-        names = dict.fromkeys(pattern.findall(execution.output))
+        # What is printed while tests run may be a candidate's own words: of pytest only the summary counts.
+        begins = execution.output.rfind(_SUMMARY) if pattern is _FAILURES[0] else 0
+        names = dict.fromkeys(pattern.findall(execution.output, max(begins, 0)))
         if names:
             return tuple(names)
     return None
@@ -96,20 +104,27 @@ _ENDED = (
     re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
     re.compile(r"^test (?P<name>\S+) \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
     re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
+    re.compile(
+        r"^[ \t]*(?P<word>[\u2713\u2714\u221a\u2715\u2716\u00d7]|\d+\)) (?P<name>.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$",
+        re.MULTILINE,
+    ),
 )
-_PASSED = ("PASSED", "PASS", "ok")
+_PASSED = ("PASSED", "PASS", "ok", "\u2713", "\u2714", "\u221a")
 _BEGUN = re.compile(
     r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z", re.MULTILINE
 )
 
 
 def so_far(execution: Execution) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tests that passed and those that failed, as far as the output names them one by one."""
+    """The tests that passed and those that failed, as far as the output names them one by one.
+
+    A name that several tests have is there as often as it passed.
+    """
     for pattern in _ENDED:
-        ended = {found["name"]: found["word"] for found in pattern.finditer(execution.output)}
+        ended = [(found["name"], found["word"] in _PASSED) for found in pattern.finditer(execution.output)]
         if ended:
-            passed = tuple(name for name, word in ended.items() if word in _PASSED)
-            return passed, tuple(name for name in ended if name not in passed)
+            failed = dict.fromkeys(name for name, well in ended if not well)  # whatever else is said of them
+            return tuple(name for name, well in ended if well and name not in failed), tuple(failed)
     return (), ()
 
 
@@ -256,7 +271,7 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         return (*before, *words[:3], "-v", *python) if python else None
     if names[:2] == ["go", "test"]:
         folders = dict.fromkeys(f"./{PurePosixPath(path).parent}" for path in tests if path.endswith("_test.go"))
-        return (*before, "go", "test", *folders) if folders else None
+        return (*before, "go", "test", "-v", *folders) if folders else None
     if names[:2] == ["cargo", "test"]:
         whole = [
             PurePosixPath(p).stem for p in tests if PurePosixPath(p).parts[:-1] == ("tests",) and p.endswith(".rs")

@@ -37,7 +37,8 @@ from bot.records import (
     Test,
 )
 from bot.sanitize.delimiters import as_data
-from bot.solver.ballot import Count, count, credible, regressions
+from bot.solver.ballot import Count, count, credible
+from bot.solver.comparison import regressions, told
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import ChoiceMachine, Question, against_evidence, run_test
 from bot.solver.stages.evidence import (
@@ -51,7 +52,6 @@ from bot.solver.stages.evidence import (
     tests_shown,
     twins_shown,
 )
-from bot.solver.test_runners import failing
 
 _TWINS = 6  # that are named
 _DIFF = 20_000  # characters of a diff that is asked for
@@ -233,7 +233,7 @@ class Deliberation(ChoiceMachine):
             raise
         except SandboxError as error:
             return f"Your patch was not taken: the repository's own tests could not be run on it ({error})."
-        tried.own = OwnTests(execution=execution, failures=failing(execution))
+        tried.own = told(execution)
         index = len(ballot.candidates)
         broken = regressions(own.model_copy(update={"candidates": ((index, tried.own),)}), index, tried.patch.paths)
         return (

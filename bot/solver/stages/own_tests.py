@@ -13,15 +13,14 @@ from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
 from bot.settings import SolverSettings
-from bot.solver.ballot import credible, distinct_first, regressions
+from bot.solver.ballot import credible, distinct_first
+from bot.solver.comparison import regressions, told
 from bot.solver.test_runners import (
     Command,
     absence,
     counted,
-    failing,
     narrowed,
     related_tests,
-    so_far,
     under_way,
     unimported,
 )
@@ -174,8 +173,4 @@ async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:
         raise
     except SandboxError:
         return None
-    ran = OwnTests(execution=execution, failures=failing(execution))
-    if not ran.stopped:
-        return ran
-    passed, failed = so_far(execution)
-    return ran.model_copy(update={"passed": passed, "failures": failed if passed or failed else None})
+    return told(execution)

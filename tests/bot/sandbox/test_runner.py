@@ -11,7 +11,7 @@ import pytest
 from bot.sandbox import runner
 from tests.patience import PATIENCE
 
-NONCE = "5ecre7"
+KEY, NONCE = "k" * 32, "5ecre7"
 
 
 def _pythons() -> list[str]:
@@ -39,13 +39,14 @@ def run(
         done = subprocess.run(
             [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
-            input=NONCE.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
+            input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
             env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=PATIENCE,
         )  # fmt: skip
     finally:
         os.close(write)
     with open(read) as file:
-        return file.read(), done.returncode, done.stdout.decode()
+        lines = [line for line in file if not line.startswith(KEY)]
+        return "".join(lines), done.returncode, done.stdout.decode()
 
 
 @pytest.mark.parametrize("python", _pythons())

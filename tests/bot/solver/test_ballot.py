@@ -146,9 +146,12 @@ def test_without_names_the_exit_code_decides() -> None:
     assert regressions(own(OwnTests(execution=FAILED), c0=OwnTests(execution=FAILED)), 0) == ()
 
 
-def test_own_tests_that_could_not_be_run_count_for_nothing() -> None:
+def test_own_tests_that_end_as_if_they_could_not_be_run_are_broken() -> None:
     gone = OwnTests(execution=Execution(ending=Ending.UNAVAILABLE, exit_code=127))
-    assert regressions(own(OwnTests(execution=PASSED, failures=()), c0=gone), 0) == ()
+    assert regressions(own(OwnTests(execution=PASSED, failures=()), c0=gone), 0) == (
+        "pytest: unavailable, before its end",
+    )
+    assert regressions(own(gone, c0=gone), 0) == ()
     assert regressions(own(OwnTests(execution=PASSED, failures=())), 0) == ()
     assert regressions(None, 0) == ()
 

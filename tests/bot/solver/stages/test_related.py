@@ -218,7 +218,7 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
         ("env LANG=C pytest -n 2 tests/all", PY, "env LANG=C pytest -n 2 tests/test_a.py"),
         (".venv/bin/pytest", PY, ".venv/bin/pytest tests/test_a.py"),
         ("python3 -m unittest discover -v", PY, "python3 -m unittest -v tests/test_a.py"),
-        ("go test ./...", GO, "go test ./num"),
+        ("go test ./...", GO, "go test -v ./num"),
         ("cargo test --offline --no-fail-fast", RS, "cargo test --offline --no-fail-fast --test whole"),
         ("cargo test", {"src/a.rs": ""}, None),
         ("rspec", {"spec/a_spec.rb": ""}, "rspec spec/a_spec.rb"),

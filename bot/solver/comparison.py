@@ -1,0 +1,116 @@
+"""How the repository's own tests on a candidate compare with the base commit. Pure.
+
+pytest and unittest say of each test how it ended (`bot.sandbox.results`), which candidate code can't print. Of other
+runners there is what they print and their exit code. Whichever it is, a test that passed on the base commit must pass
+again: one that has no result any more is broken, and so is a run that ended before it should.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+
+from bot.records import Ending, Execution, OwnTests, OwnTestsReport
+from bot.solver.test_runners import failing, ran, so_far
+
+MOST = 200  # broken tests that are named
+
+
+def told(execution: Execution) -> OwnTests:
+    """What the execution says of each test."""
+    kept = execution.model_copy(update={"results": None})
+    results = execution.results
+    if results is not None:
+        return OwnTests(
+            execution=kept,
+            failures=results.failed,
+            passed=results.passed,
+            proved=True,
+            ended=results.ended,
+            marks=results.marks,
+        )
+    ran_to_end = OwnTests(execution=kept, failures=failing(execution), count=ran(execution))
+    if execution.truncated and not ran_to_end.stopped:
+        return ran_to_end  # an incomplete list proves nothing
+    passed, failed = so_far(execution)
+    if not ran_to_end.stopped:
+        return ran_to_end.model_copy(update={"passed": passed})
+    return ran_to_end.model_copy(
+        update={"passed": passed, "failures": failed if passed or failed else None, "count": None}
+    )
+
+
+def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:
+    """The repository's tests that passed on the base commit and do not on the candidate.
+
+    By name where the runner names tests on both; else by exit code. Of a run that was stopped at its time limit, only
+    tests count that had ended by then; that a candidate's run was stopped counts where the base commit's took less
+    than half the time. Tests in the candidate's own new files (`paths`) don't count: they never passed before.
+    """
+    after = own.on(candidate) if own is not None else None
+    base = own.base_of(candidate) if own is not None else None
+    if own is None or base is None or after is None or base.execution.ending is Ending.UNAVAILABLE:
+        return ()
+    whole = f"{' '.join(own.command)}: {after.execution.status}"
+    if _cut_short(base, after):
+        return (f"{whole}, before its end",)
+    if base.failures is not None and after.failures is not None:
+        before, passed = set(base.failures), set(base.passed)
+        new = [n for n in after.failures if n not in before and not _of(n, paths)]
+        found = [n for n in new if n in passed or not base.stopped]
+        if not after.stopped:
+            found += _lost(base, after)
+        found += _strange(base, after)
+        if not found and not after.stopped:
+            found += _left_out(base, after)
+        if found or not after.stopped:
+            return tuple(found[:MOST])
+    comparable = base.failures is not None and (base.execution.passed or not base.stopped or bool(base.passed))
+    slower = not after.stopped or 2 * base.execution.seconds <= after.execution.seconds
+    return (whole,) if comparable and slower and not after.execution.passed else ()
+
+
+def _cut_short(base: OwnTests, after: OwnTests) -> bool:
+    """Whether the candidate's run says less of itself than the base commit's did."""
+    if after.stopped:
+        return False
+    fake = after.execution.ending in (Ending.CUT_SHORT, Ending.UNAVAILABLE)
+    if fake and after.execution.ending is not base.execution.ending:
+        return True
+    return (base.proved and not after.proved) or (base.ended and not after.ended)
+
+
+def _of(name: str, paths: Collection[str]) -> bool:
+    """Whether a test is in one of the files, as `a/test_b.py::test_c` and `test_c (a.test_b.C.test_c)` are."""
+    modules = (path.removesuffix(".py").replace("/", ".") for path in paths if path.endswith(".py"))
+    return name.split("::")[0] in paths or any(f"({module}." in name for module in modules)
+
+
+def _lost(base: OwnTests, after: OwnTests) -> list[str]:
+    """Tests that passed on the base commit and neither pass nor fail any more."""
+    gone = Counter(base.passed)
+    gone.subtract(Counter(after.passed))
+    gone -= Counter(after.failures or ())
+    missing = list((+gone).elements())
+    if not missing:
+        return []
+    # Names of parameters may differ from run to run: as many of a function must pass as before.
+    had, has = (Counter(n.partition("[")[0] for n in one.passed) for one in (base, after))
+    return [f"{n} (no result)" for n in missing if "[" not in n or has[n.partition("[")[0]] < had[n.partition("[")[0]]]
+
+
+def _left_out(base: OwnTests, after: OwnTests) -> list[str]:
+    """What a runner that proves nothing leaves out, where it names no test that is broken."""
+    if base.proved:
+        return []
+    if after.execution.truncated and not base.execution.truncated:
+        return ["tests whose results are lost in too much output"]
+    if base.count is not None and base.count > (after.count or 0):
+        return [f"{base.count - (after.count or 0):,} of {base.count:,} tests, which did not run"]
+    return []
+
+
+def _strange(base: OwnTests, after: OwnTests) -> list[str]:
+    """What the candidate does to the tools that run the tests, and the base commit does not."""
+    if not (base.proved and after.proved):
+        return []
+    known = set(base.marks)
+    return [f"tests that it tampers with: {mark}" for mark in after.marks if mark not in known]

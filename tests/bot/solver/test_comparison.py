@@ -1,0 +1,64 @@
+"""What other runners print, and what a candidate may have printed in their place."""
+
+import pytest
+
+from bot.records import Ending, Execution, OwnTestsReport, Results
+from bot.solver.comparison import regressions, told
+from tests.fakes import exited
+
+GO = "--- PASS: TestA (0.00s)\n--- FAIL: TestKnown (0.00s)\n--- PASS: TestB (0.00s)\nFAIL\n"
+CARGO = "running 3 tests\ntest a ... ok\ntest known ... FAILED\ntest b ... ok\n"
+TAP = "ok 1 - a\nnot ok 2 - known\nok 3 - b\n# tests 3\n"
+JEST = "  \u2713 a (2 ms)\n  \u2715 known (1 ms)\n  \u2713 b\n\nTests: 1 failed, 2 passed, 3 total\n"
+MOCHA = "  \u2714 a\n  1) known\n  \u2714 b (12ms)\n\n  2 passing (9ms)\n  1 failing\n"
+
+
+def broken(base: Execution, after: Execution) -> tuple[str, ...]:
+    report = OwnTestsReport(command=("make", "test"), base=told(base), candidates=((0, told(after)),))
+    return regressions(report, 0)
+
+
+@pytest.mark.parametrize("output", [GO, CARGO, TAP, JEST, MOCHA], ids=["go", "cargo", "tap", "jest", "mocha"])
+def test_a_test_that_has_no_result_any_more_is_broken(output: str) -> None:
+    base = exited(1, output)
+    assert told(base).failures is not None
+    assert broken(base, base) == ()
+    lines = output.splitlines(keepends=True)
+    last = next(i for i, line in reversed(list(enumerate(lines))) if "b" in line.lower() and "total" not in line)
+    assert broken(base, exited(1, "".join(lines[:last])))  # known failures, then an end
+    assert broken(base, exited(0, "".join(lines[:1])))
+    assert broken(base, Execution(ending=Ending.KILLED, exit_code=137, output=output))
+    assert broken(base, Execution(ending=Ending.UNAVAILABLE, exit_code=127, output=output))
+    assert broken(base, Execution(ending=Ending.EXITED, exit_code=1, output=output, truncated=True))
+
+
+def test_a_pass_does_not_undo_a_failure_of_the_same_name() -> None:
+    base = exited(1, GO)
+    assert broken(base, exited(1, GO.replace("PASS: TestB", "FAIL: TestB") + "--- PASS: TestB (0.00s)\n")) == ("TestB",)
+    twice = exited(1, GO + "--- PASS: TestB (0.00s)\n")  # of another package
+    assert broken(twice, base) == ("TestB (no result)",)
+
+
+def test_of_pytest_only_the_summary_names_failures() -> None:
+    printed = "FAILED a.py::known - x\n"
+    heading = "=== short test summary info ===\n"
+    base = exited(1, f"a.py::known FAILED\na.py::b PASSED\n{heading}{printed}1 failed, 1 passed in 0.1s\n")
+    assert broken(base, base) == ()
+    assert broken(base, exited(1, f"{printed}a.py::known FAILED\n{heading}FAILED a.py::b - y\n2 failed in 0.1s\n"))
+
+
+def proved(ended: bool = True, *, marks: tuple[str, ...] = (), **words: tuple[str, ...]) -> Execution:
+    return Execution(ending=Ending.EXITED, exit_code=1, results=Results(ended=ended, marks=marks, **words))
+
+
+def test_results_that_were_told_come_before_what_was_printed() -> None:
+    base = proved(passed=("a", "b", "p[1]", "p[2]"), failed=("known",), marks=("finder six",))
+    assert broken(base, base) == ()
+    assert broken(base, proved(passed=("a", "b", "p[1]", "p[3]", "known"), marks=("finder six",))) == ()
+    assert broken(base, proved(passed=("a", "p[1]", "p[2]"), failed=("known",))) == ("b (no result)",)
+    assert broken(base, proved(passed=("a", "p[1]", "p[2]"), skipped=("b",))) == ("b (no result)",)
+    assert broken(base, proved(passed=("a", "b", "p[1]"))) == ("p[2] (no result)",)
+    assert broken(base, proved(False, passed=("a", "b", "p[1]", "p[2]"))) == ("make test: exit 1, before its end",)
+    assert broken(base, exited(0, "5 passed")) == ("make test: exit 0, before its end",)
+    strange = broken(base, proved(passed=("a", "b", "p[1]", "p[2]"), marks=("finder evil",)))
+    assert strange == ("tests that it tampers with: finder evil",)
