@@ -39,8 +39,8 @@ def run(
         done = subprocess.run(
             [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
-            input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,), cwd=folder,
-            env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=PATIENCE,
+            input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,),
+            cwd=folder, env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=PATIENCE,
         )  # fmt: skip
     finally:
         os.close(write)
