@@ -6,7 +6,7 @@ import pytest
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Ending, Execution, FileChange, Patch, SandboxJob, Test, Trajectory, TrajectoryEnd
+from bot.records import Ending, Execution, External, FileChange, Patch, SandboxJob, Test, Trajectory, TrajectoryEnd
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill_matrix, gather
@@ -42,7 +42,10 @@ def exits(codes: dict[tuple[str, str], Execution]) -> Callable[[SandboxJob], Exe
 
 def test_equal_patches_are_one_candidate_and_equal_tests_one_test() -> None:
     trajectories = [trajectory(2, "b", "X"), trajectory(0, "a", "X"), trajectory(1, "a", "Y"), trajectory(3, "b", None)]
-    b = gather(trajectories, [patch("X"), patch("Z")], nobody)
+    elsewhere = [External(patch=patch(text), source=source) for text, source in (("X", "a"), ("Z", "b"), ("Z", "c"))]
+    b = gather(trajectories, elsewhere, nobody)
+    assert [c.sources for c in b.candidates] == [("a",), (), ("b", "c")]
+    assert [c.samples for c in b.candidates] == [3, 1, 2]
     assert [(c.patch.changes[0].text, c.trajectories, c.tests) for c in b.candidates] == [
         ("X", (0, 2), (0, 1)),
         ("Y", (1,), (0,)),
@@ -54,7 +57,7 @@ def test_equal_patches_are_one_candidate_and_equal_tests_one_test() -> None:
 def test_an_empty_patch_is_no_candidate() -> None:
     empty = Patch(changes=(), diff="")
     t = trajectory(0, "a", "X").model_copy(update={"patch": empty})
-    assert gather([t], [empty], nobody).candidates == ()
+    assert gather([t], [External(patch=empty, source="a")], nobody).candidates == ()
 
 
 def test_who_touches_judges_is_disqualified_but_shown() -> None:
