@@ -15,6 +15,7 @@ TroopError
 |   `-- GitFailed           git ended with an error; `words` is what it said
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
+|-- BackupError             a backup can't be made or restored; the message says why
 |-- RetryRefused            a run can't be started again now
 |-- EvaluationError         tasks or results of `troop eval` can't be used
 |-- JournalBusy             another `troop solve` works on the same question
@@ -118,6 +119,10 @@ class RunHeld(TroopError):
     def __init__(self, message: str, until: float) -> None:
         super().__init__(message)
         self.until = until  # seconds since 1970
+
+
+class BackupError(TroopError):
+    """A backup can't be made or restored; nothing was changed."""
 
 
 class JournalBusy(TroopError):

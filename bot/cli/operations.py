@@ -1,9 +1,12 @@
-"""What an operator does on the machine: pause and resume, what was spent."""
+"""What an operator does on the machine: pause and resume, what was spent, backup and restore."""
 
+import contextlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +16,7 @@ from bot.lifecycle import ACTIVE, RunState
 if TYPE_CHECKING:
     from bot.settings import Settings
     from bot.store import Store
+    from bot.store.database import Database
 
 
 @contextmanager
@@ -28,6 +32,23 @@ def opened() -> "Iterator[tuple[Settings, Store]]":
             yield settings, store
         finally:
             store.close()
+    except TroopError as error:
+        click.echo(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def database() -> "Iterator[Database]":
+    """The database as it is, not migrated. Troop's own errors end the command in one line."""
+    from bot.settings import read_settings
+    from bot.store.database import Database
+
+    try:
+        found = Database(read_settings().database_url)
+        try:
+            yield found
+        finally:
+            found.close()
     except TroopError as error:
         click.echo(f"troop: {error}", err=True)
         raise SystemExit(1) from None
@@ -77,6 +98,38 @@ def spending(month: str) -> None:
         click.echo(f"{money(row.cost, currency):>16}  {_counted(row.runs):>9}  {row.repository}")
 
 
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
+def backup(file: Path) -> None:
+    """Write the database to FILE, while Troop runs; `-` writes to stdout. The same file restores into SQLite and into
+    PostgreSQL, of this version and of later ones. The secrets of TROOP_SECRETS_DIR are not in it.
+    """
+    from bot.store.backup import back_up, write
+
+    with database() as opened_database:
+        made = write(opened_database, sys.stdout.buffer) if str(file) == "-" else back_up(opened_database, file)
+    click.echo(f"{file}: {_rows(made.rows)}", err=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True))
+@click.option("--force", is_flag=True, help="Replace what the database holds.")
+def restore(file: Path, force: bool) -> None:
+    """Fill the database of TROOP_DATABASE_URL from a backup; `-` reads stdin. Stop Troop first. All of it is restored
+    or nothing; what a run had finished is not done again.
+    """
+    from bot.store.backup import restore as fill
+
+    with database() as opened_database, contextlib.ExitStack() as stack:
+        stream: Any = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
+        made = fill(opened_database, stream, force=force)
+    click.echo(f"restored: {_rows(made.rows)}", err=True)
+
+
+def _rows(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in rows.items())
+
+
 def _check_month(month: str) -> None:
     from datetime import datetime
 
@@ -91,4 +144,4 @@ def _counted(runs: int) -> str:
     return f"{runs:,} run{'' if runs == 1 else 's'}"
 
 
-COMMANDS: tuple[click.Command, ...] = (pause, resume, spending)
+COMMANDS: tuple[click.Command, ...] = (pause, resume, spending, backup, restore)

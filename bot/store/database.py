@@ -14,6 +14,7 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
@@ -114,9 +115,27 @@ class Database:
     def migrate(self) -> None:
         """Bring the tables up to date. Safe when several processes start at once: one does it, the others wait."""
         with self.write() as connection:
-            if not self.sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            alembic.command.upgrade(migration_config(connection), "head")
+            self.lock_migrations(connection)
+            config = migration_config(connection)
+            try:
+                alembic.command.upgrade(config, "head")
+            except alembic.util.CommandError as error:
+                raise SettingsError(
+                    f"the database is a later version's ({error}): run that version or a later one, or restore a "
+                    "backup that was made before with `troop restore`"
+                ) from error
+
+    def lock_migrations(self, connection: Connection) -> None:
+        """Make other processes that migrate wait until this transaction ends; one of SQLite is alone anyway."""
+        if not self.sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read of all tables as they are at one moment; SQLite's every read is."""
+        engine = self._reading if self.sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with _translated(), engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections: idle ones now, others when their threads return them."""

@@ -57,6 +57,25 @@ def test_spending_by_month_and_repository(url: str, monkeypatch: pytest.MonkeyPa
     assert "12.50 EUR 1 run octo/repo" in lines
 
 
+def test_backup_and_restore_by_command(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nothing to back up" in troop("backup", "x").output
+    store = Store.open(url)
+    queue_run(store)
+    store.close()
+    made = troop("backup", "troop.backup")
+    assert (made.exit_code, "run 1" in made.output) == (0, True)
+    refused = troop("restore", "troop.backup")
+    assert refused.exit_code == 1
+    assert refused.output.startswith("troop: the database holds 1 run and 1 delivery: stop Troop, and give --force")
+    assert troop("restore", "troop.backup", "--force").exit_code == 0
+    whole = CliRunner().invoke(cli, ["backup", "-"]).stdout_bytes
+    monkeypatch.setenv("TROOP_DATABASE_URL", f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    assert CliRunner().invoke(cli, ["restore", "-"], input=whole).exit_code == 0
+    other = Store.open(f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    assert len(other.runs()) == 1
+    other.close()
+
+
 @pytest.mark.parametrize("month", ["2026", "2026-13", "26-01", "2026-1"])
 def test_what_is_no_month(url: str, month: str) -> None:
     done = troop("spending", "--month", month)
