@@ -143,3 +143,9 @@ class IssueTracker(Protocol):
 
 class Forge(RepositoryHost, IssueTracker, Protocol):
     """Both, as publishing needs them."""
+
+    async def commit_config(self, checkout: Checkout, text: str, message: str) -> str:
+        """Commit a `.troop.toml` that Troop made itself on top of the checkout's commit; the new commit's full name.
+
+        No patch may touch that file: it decides what runs. Raises as `commit`.
+        """

@@ -58,6 +58,19 @@ def doctor(path: Path | None, fix: bool, model: str | None, again: bool) -> None
 
 
 @cli.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--write", is_flag=True, help="Write it, where there is none.")
+def onboard(path: Path, write: bool) -> None:
+    """Look at a checkout as a run does, build the image for its tests, run them, and print a .troop.toml for it.
+
+    On GitHub, `/troop onboard` in a comment opens a pull request with the same.
+    """
+    from bot.cli.onboard import onboard_checkout
+
+    raise SystemExit(_run(lambda: onboard_checkout(path, write=write, print_line=click.echo)))
+
+
+@cli.command()
 @click.option("--markdown", is_flag=True, help="Print docs/settings.md instead: every setting with its default.")
 @click.option("--all", "every", is_flag=True, help="Also settings that have their default.")
 def config(markdown: bool, every: bool) -> None:

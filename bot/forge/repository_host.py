@@ -15,8 +15,10 @@ from bot.forge.branches import PREFIX
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
+from bot.patch.diff import file_diff
 from bot.patch.policy import check_patch
-from bot.records import Checkout, Patch
+from bot.records import Checkout, FileChange, Patch
+from bot.repo_config import FILE_NAME
 from bot.sanitize import redact
 from bot.sanitize.neutralize import run_checks
 from bot.settings import Settings
@@ -100,6 +102,16 @@ class GitHubHost:
         check_patch(patch, self._secrets)
         message = run_checks(redact(message, self._secrets))
         return await commit_patch(checkout, patch, message, await self._author(), moment)
+
+    async def commit_config(self, checkout: Checkout, text: str, message: str) -> str:
+        """By the App's or the token's user, with the base commit's date: the same text is the same commit."""
+        if redact(text, self._secrets) != redact(text, ()):
+            raise Refused("this config may not be published: it holds a secret of this server")
+        change = FileChange(path=FILE_NAME, text=text)
+        patch = Patch(changes=(change,), diff=file_diff(FILE_NAME, None, text))
+        return await commit_patch(
+            checkout, patch, run_checks(redact(message, self._secrets)), await self._author(), None
+        )
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
         """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""

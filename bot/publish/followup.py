@@ -12,9 +12,12 @@ from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE, RunState
 from bot.patch.policy import check_patch
-from bot.publish.messages import alternatives, answers, pull_request
+from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.onboarding import Proposal
+from bot.publish.onboarding import open_onboarding
 from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
+from bot.repo_config import FILE_NAME
 
 
 class RunNow(Protocol):
@@ -60,7 +63,7 @@ class FollowedUp(Record):
 
 class FollowUp:
     """Executes commands for one installation. `check_out(commit)` gives a checkout of the command's repository at that
-    commit, which the caller removes; it is asked for by `use` alone."""
+    commit, of the default branch where that is "", which the caller removes. `propose` looks at one for a config."""
 
     def __init__(
         self,
@@ -69,11 +72,13 @@ class FollowUp:
         check_out: Callable[[str], Awaitable[Checkout]],
         *,
         labels: Labels,
+        propose: Callable[[Checkout], Awaitable[Proposal]],
     ) -> None:
         self._forge = forge
         self._runs = runs
         self._check_out = check_out
         self._labels = labels
+        self._propose = propose
 
     async def execute(self, command: ClaimedCommand) -> FollowedUp:
         """Execute and answer; safe to call twice.
@@ -118,8 +123,24 @@ class FollowUp:
                 if name is CommandName.ALTERNATIVES:
                     return await self._alternatives(command, report), None
                 return await self._use(command, report), None
+            case CommandName.ONBOARD:
+                return await self._onboard(command), None
             case _:
                 assert_never(name)
+
+    async def _onboard(self, command: ClaimedCommand) -> str:
+        """Look at the default branch, and open the pull request with a config."""
+        try:
+            checkout = await self._check_out("")
+            if FILE_NAME in checkout.files:
+                return onboarding.there_already()
+            proposal = await self._propose(checkout)
+            url = await open_onboarding(self._forge, command.repository, checkout, proposal, self._labels.wanted)
+        except RateLimited:
+            raise
+        except (Refused, CheckoutError) as error:
+            return onboarding.not_opened(str(error))
+        return onboarding.opened(url, proposal)
 
     async def _retry(self, run: RunNow | None) -> tuple[str, int | None]:
         if run is None:

@@ -17,6 +17,7 @@ class CommandName(enum.StrEnum):
     USE = "use"
     RETRY = "retry"
     STOP = "stop"
+    ONBOARD = "onboard"
 
 
 class Command(Record):

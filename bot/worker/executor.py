@@ -20,12 +20,14 @@ from bot.lifecycle import RunState
 from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.onboarding import Proposal
 from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sanitize.addresses import hide_addresses
 from bot.settings import Settings
+from bot.solver.onboarding import propose
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
@@ -200,7 +202,10 @@ class Service:
             async def at(commit: str) -> Checkout:
                 return await check_out(forge, command.repository, folder, commit)
 
-            followup = FollowUp(forge, StoredRuns(self._store), at, labels=self._labels)
+            async def proposal(checkout: Checkout) -> Proposal:
+                return await propose(checkout, self._settings, server=not self._local)
+
+            followup = FollowUp(forge, StoredRuns(self._store), at, labels=self._labels, propose=proposal)
             done = await followup.execute(command)
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
 

@@ -16,6 +16,7 @@ _COMMANDS = (
     ("/troop use N", "put candidate N on the pull request's branch"),
     ("/troop retry", "sample again"),
     ("/troop stop", "stop the run"),
+    ("/troop onboard", "open a pull request with a `.troop.toml` for this repository"),
     ("/troop help", "this list"),
 )
 

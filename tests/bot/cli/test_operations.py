@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bot.cli.main import cli
+from bot.repo_config import RepoConfig, parse
 from bot.store import Store
 from tests.bot.queueing import queue_run
 
@@ -81,3 +82,19 @@ def test_what_is_no_month(url: str, month: str) -> None:
     done = troop("spending", "--month", month)
     assert done.exit_code == 2
     assert "write it as 2026-01" in done.output
+
+
+def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SANDBOX_KIND", "process")
+    root = tmp_path / "mill"
+    (root / "tests").mkdir(parents=True)
+    (root / "mill.py").write_text("def one():\n    return 1\n")
+    (root / "tests" / "test_mill.py").write_text("from mill import one\n\n\ndef test_one():\n    assert one() == 1\n")
+    done = troop("onboard", str(root))
+    assert done.exit_code == 0, done.output
+    config = parse(done.stdout)
+    assert isinstance(config, RepoConfig)
+    assert "pytest" in config.test_command
+    assert troop("onboard", str(root), "--write").exit_code == 0
+    assert (root / ".troop.toml").read_text() == done.stdout
+    assert "is there already" in troop("onboard", str(root), "--write").output

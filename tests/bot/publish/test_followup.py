@@ -12,6 +12,7 @@ from bot.git.checkout import check_out
 from bot.lifecycle import STOPPABLE, RunState
 from bot.publish.followup import FollowedUp, FollowUp
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.onboarding import Proposal
 from bot.publish.publish import publish
 from bot.records import Checkout, ClaimedCommand, Command, CommandName, Record, Report
 from tests.bot.sample import FILES, claimed_run, patch, report
@@ -69,6 +70,8 @@ class Scene:
         self.forge: GitHubForge = forge_for(github, REPO)
         self.runs = MemoryRuns(Run(), None)
         self.checkouts = 0
+        self.proposal = Proposal()
+        self.proposed: list[Checkout] = []
 
     async def begin(self, **options: object) -> None:
         checkout = await check_out(self.forge, REPO, self.folder / "run")
@@ -97,7 +100,12 @@ class Scene:
             run_id=None,
             run_state=None,
         )
-        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, labels=Labels())
+
+        async def propose(checkout: Checkout) -> Proposal:
+            self.proposed.append(checkout)
+            return self.proposal
+
+        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, labels=Labels(), propose=propose)
         return await follow_up.execute(command)
 
     def answers(self, here: int = 1) -> list[str]:
@@ -289,3 +297,40 @@ async def test_who_may_can_not_be_told(github: GitHubServer, scene: Scene) -> No
         await scene.say(CommandName.USE, 2)
     assert (github.branches(REPO), github.writes()) == before
     assert scene.runs.asked == []
+
+
+# -- onboarding
+
+ONBOARDING = "troop/onboarding"
+
+
+async def test_onboarding_is_one_pull_request_that_is_brought_up_to_date(github: GitHubServer, scene: Scene) -> None:
+    scene.proposal = Proposal(found="Python (pyproject.toml)", commands=("pip install .",), built=True)
+    done = await scene.say(CommandName.ONBOARD, sender="wendy")
+    assert scene.answers()[0].startswith("The pull request")
+    (pull,) = github.pull_requests(REPO)
+    assert (pull["title"], pull["head"]["ref"], pull["draft"]) == ("Configure Troop", ONBOARDING, False)
+    assert "+++ b/.troop.toml" in pull["diff"]
+    assert "It was built." in pull["body"]
+    assert pull["html_url"] in scene.answers()[0]
+    assert done.started is None
+    assert [checkout.files for checkout in scene.proposed] == [tuple(sorted(FILES))]
+    scene.proposal = Proposal(failure="the repository's dependencies can't be installed", log="no <gcc>", mend="apt x")
+    await scene.say(CommandName.ONBOARD, sender="wendy", id=2)
+    (pull,) = github.pull_requests(REPO)
+    assert "It failed: the repository's dependencies can't be installed." in pull["body"]
+    assert '+# setup = "apt x"' in pull["diff"]
+
+
+async def test_onboarding_leaves_a_config_and_people_s_commits_alone(github: GitHubServer, scene: Scene) -> None:
+    await scene.say(CommandName.ONBOARD, sender="tess")
+    assert scene.proposed == []
+    assert github.pull_requests(REPO) == []
+    await scene.say(CommandName.ONBOARD, sender="wendy", id=2)
+    before = github.commit(REPO, {".troop.toml": "# mine\n"}, branch=ONBOARDING)
+    await scene.say(CommandName.ONBOARD, sender="wendy", id=3)
+    assert github.branches(REPO)[ONBOARDING] == before
+    assert scene.answers()[-1].startswith(f"No pull request was opened: {ONBOARDING} has a commit that is not Troop's")
+    github.commit(REPO, {".troop.toml": "# merged\n"})
+    await scene.say(CommandName.ONBOARD, sender="wendy", id=4)
+    assert scene.answers()[-1] == "There is a `.troop.toml` on the default branch already; change it there."
