@@ -42,9 +42,9 @@ ON_CPU: dict[str, float | int] = {
 LISTED: dict[str, float | int] = {
     "relevance_max_file_tokens": 3_000,
     "rankings": 1,
-    "context_tokens": 14_000,
+    "context_tokens": 8_500,
 }
-_SHOWN_FIRST, _SHOWN = 5_000, 2_000  # tokens of the most important file, and of each other one, that are shown at most
+_SHOWN = (3_500, 1_200, 1_000, 800)  # tokens of the most important files, and of each later one, that are shown at most
 _HOTTER = 0.4  # added to the temperature of each ranking after the first
 
 
@@ -76,7 +76,7 @@ class ResolvedSolver(Record):
         """Tokens of the file at that place of the ranking (from 0) that are shown at most."""
         if not self.lists_first or not self.looks:
             return self.settings.context_tokens
-        return _SHOWN_FIRST if place == 0 else _SHOWN
+        return _SHOWN[min(place, len(_SHOWN) - 1)]
 
     def ranking_temperature(self, number: int) -> float:
         """Of the ranking with that number (from 1): several at temperature 0 would be one."""

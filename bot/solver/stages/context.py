@@ -41,7 +41,7 @@ _FUNCTIONS = 4
 _DEFINITIONS = 8  # of the first file, where a model writes whole definitions; of others `_FUNCTIONS`
 _LEAST_WORTH = 0.15  # of the best definition's worth
 _NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
-_TESTS, _TEST_TOKENS = 2, 800  # files of the repository's tests that are shown, and tokens of each, at most
+_TESTS, _TEST_TOKENS = 2, 500  # files of the repository's tests that are shown, and tokens of each, at most
 _TESTED = 4  # the most important files, whose tests they are
 _FOR_TESTS = 6  # the part of the budget that they may take: a sixth
 

@@ -1,5 +1,7 @@
 """The winner described for its reviewer, in the model's own words. It decides nothing, and a run does without it."""
 
+from collections.abc import Collection
+
 from bot.contracts import Model
 from bot.errors import EndpointError
 from bot.llm.conversation import OVERHEAD, Conversation, fitted_issue, opening, shortened
@@ -20,7 +22,8 @@ async def describe(question: Question, verdict: Verdict, model: Model, solver: R
     diff = shortened(verdict.ballot.candidates[verdict.winner].patch.diff, _DIFF)
     script = telling_test(verdict.ballot, verdict.winner)
     test = None if script is None else script.model_copy(update={"text": shortened(script.text, _TEST)})
-    messages = await fitted(question, model, solver, "description", diff=diff, test=test)
+    paths = verdict.ballot.candidates[verdict.winner].patch.paths
+    messages = await fitted(question, paths, model, solver, "description", diff=diff, test=test)
     conversation = Conversation(model, "description", messages, sampling_of(solver, model))
     while conversation.calls < _CALLS:
         try:
@@ -48,11 +51,14 @@ def telling_test(ballot: Ballot, winner: int) -> Test | None:
 
 
 async def fitted(
-    question: Question, model: Model, solver: ResolvedSolver, name: str, **values: object
+    question: Question, paths: Collection[str], model: Model, solver: ResolvedSolver, name: str, **values: object
 ) -> tuple[Message, ...]:
-    """The opening of a conversation after the choice, with as many of the files as the window has room for."""
+    """The opening of a conversation after the choice, with as many of the changed files as the window has room for.
+
+    `paths`: of the chosen patch. What else the model was shown was for finding it.
+    """
     issue: Issue = await fitted_issue(question.issue, model)
-    window, files = model.context_window, list(question.context.files)
+    window, files = model.context_window, [file for file in question.context.files if file.path in paths]
     room = window - solver.reply_tokens(window) - solver.later_tokens(window)
     while True:
         environment = question.context.environment

@@ -47,6 +47,8 @@ from bot.solver.stages.looking import Looking
 from bot.solver.stages.mistakes import Mistakes
 from bot.solver.stages.related import Compared, RelatedTests
 
+SHOWN = (120, 8_000)  # lines and characters of a run, as the template `execution` has them
+_BRIEF = 200  # characters that may be shown again
 ORIGINAL, EDITED = "original", "edited"  # labels of executions
 
 
@@ -243,7 +245,7 @@ class EditMachine:
         if self._test is not None:
             trees = [(ORIGINAL, ())] + ([(EDITED, self._patch.changes)] if self._patch else [])
             executions = [(label, await self._run(changes)) for label, changes in trees]
-            shown = [{"label": label, "execution": execution} for label, execution in executions]
+            shown = [{"label": label, "execution": self._unless_shown(label, ran)} for label, ran in executions]
             self._passes = executions[-1][1].passed if self._patch else None
         compared = await self._compare(self._patch) if self._patch and self._passes is not False else None
         said = {"left_out": "", "onto": False, "dropped": self._dropped, "compared": compared}
@@ -254,6 +256,13 @@ class EditMachine:
         looked = await self._looking.beside(self._changes, self._test)
         self._conversation.say(looked + render(self._solver.profile, "edit_result", executions=shown, **said))
         return Event.RAN
+
+    def _unless_shown(self, label: str, execution: Execution) -> Execution:
+        """The run; of one on the base commit that the conversation shows already, no output."""
+        text = as_data(execution.excerpt(*SHOWN), "output")
+        known = any(text in message.content for message in self._conversation.messages)
+        again = label == ORIGINAL and known and len(text) > _BRIEF
+        return execution.model_copy(update={"output": "(the same as before)"}) if again else execution
 
     async def _run(self, changes: tuple[FileChange, ...]) -> Execution:
         assert self._test is not None

@@ -20,9 +20,9 @@ from bot.solver.profile import ResolvedSolver
 
 AT_ONCE = 8  # commands of one reply
 SECONDS = 60.0  # that one command may take
-_LINES, _CHARACTERS = 160, 8_000  # of one command's output that are shown
-_ALL = 24_000  # characters of what the commands of one reply print
-_HANDED_ON = 10_000  # characters of what the test machine saw that the edit machine begins with
+_LINES, _CHARACTERS = 160, 6_000  # of one command's output that are shown
+_ALL = 16_000  # characters of what the commands of one reply print
+_HANDED_ON = 8_000  # characters of what the test machine saw that the edit machine begins with
 _LEAST = 400  # characters for each command; with less room in the window, none is run
 _LONGEST = 4_000  # characters of a command
 _AS_BEFORE = "(the same as before)"

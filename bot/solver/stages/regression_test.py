@@ -66,6 +66,7 @@ class RegressionTests:
         like = await asyncio.to_thread(self._like)
         messages = await fitted(
             self._question,
+            self._patch.paths,
             model,
             self._solver,
             "regression_test",

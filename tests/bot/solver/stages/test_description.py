@@ -1,8 +1,10 @@
 """The winner described for its reviewer: what the model is shown, and how a run does without its words."""
 
+import re
+
 import pytest
 
-from bot.records import Choice, Description, Outcome, Rule, SourceFile, Verdict
+from bot.records import Choice, Description, FileChange, Outcome, Rule, SourceFile, Verdict
 from bot.settings import SolverSettings
 from bot.solver.ballot import count
 from bot.solver.profile import ResolvedSolver
@@ -58,11 +60,24 @@ async def test_a_model_that_fails_leaves_the_run_whole(mode: Mode) -> None:
     assert found is None
 
 
-async def test_files_that_do_not_fit_the_window_are_left_out() -> None:
+async def shown_files(changed: tuple[str, ...], window: int) -> list[str]:
+    """The paths of the files that the model is shown, of four, where the winner changes those."""
     files = tuple(SourceFile(path=f"f{i}.py", text="x = 1\n" * 2_000) for i in range(4))
     question = Question(ISSUE, CONTEXT.model_copy(update={"files": files}))
-    model = ScriptedModel(rules([("description/", SAID)]), context_window=8_192)
-    assert await describe(question, verdict(), model, SOLVER) is not None
-    shown = model.calls[0].messages[-1].content
-    assert '<file path="f0.py">' in shown
-    assert '<file path="f2.py">' not in shown
+    model = ScriptedModel(rules([("description/", SAID)]), context_window=window)
+    said, changes = verdict(), tuple(FileChange(path=path, text="") for path in changed)
+    winner, *others = said.ballot.candidates
+    winner = winner.model_copy(update={"patch": winner.patch.model_copy(update={"changes": changes})})
+    ballot = said.ballot.model_copy(update={"candidates": (winner, *others)})
+    assert await describe(question, said.model_copy(update={"ballot": ballot}), model, SOLVER) is not None
+    return re.findall(r'^<file path="(.*)">$', model.calls[0].messages[-1].content, re.MULTILINE)
+
+
+async def test_the_changed_files_alone_are_shown() -> None:
+    assert await shown_files(("f1.py", "f3.py", "new.py"), 131_072) == ["f1.py", "f3.py"]
+
+
+async def test_files_that_do_not_fit_the_window_are_left_out() -> None:
+    shown = await shown_files(("f0.py", "f1.py", "f2.py", "f3.py"), 8_192)
+    assert shown[0] == "f0.py"
+    assert "f2.py" not in shown

@@ -25,14 +25,17 @@ from tests.bot.solver.stages.sampling import (
     HAPPY,
     ISSUE,
     MOD,
+    OTHER_TEST,
     TEST,
     asked,
+    by_call,
+    edit,
     real,
     sample,
     solver,
 )
 from tests.checkouts import checkout_of
-from tests.fakes import FakeProgress, FakeSandbox
+from tests.fakes import FakeProgress, FakeSandbox, exited
 from tests.scripted import Mode, ScriptedModel, scripted_endpoint
 
 
@@ -185,3 +188,18 @@ async def test_oldest_turns_are_left_out_where_the_window_is_full(root: Path) ->
     assert last[: len(first)] == first
     assert "earlier turns of this conversation are left out" in last[-1].content
     assert [m.role for m in last[1:3]] == ["user", "assistant"]
+
+
+async def test_what_a_test_prints_on_the_base_commit_is_shown_once(root: Path) -> None:
+    def printed(job: SandboxJob) -> Execution:
+        tree = "edited" if job.changes else "original"
+        return exited(1, "\n".join(f"{tree}, line {n} of {job.test and len(job.test.text)}" for n in range(40)))
+
+    edits = [edit("return b - a"), edit("return a * b"), OTHER_TEST, "<done/>"]
+    model = ScriptedModel(by_call([TEST, "<approve/>"], edits))
+    await sample(root, model, FakeSandbox(printed))
+    first, second, third = (asked(model, f"trajectory/0/edit/{n}") for n in (2, 3, 4))
+    again = "(the same as before)"
+    for said, known in ((first, False), (second, True), (third, False)):
+        assert (again in said, "original, line 39" in said) == (known, not known)
+        assert "edited, line 39" in said
