@@ -44,6 +44,7 @@ def manifest(settings: Settings, redirect_url: str) -> dict[str, Any]:
         "url": settings.public_url,
         "hook_attributes": {"url": f"{settings.public_url}/webhook", "active": True},
         "redirect_url": redirect_url,
+        "callback_urls": [settings.pages.callback],
         "public": False,
         "default_permissions": dict(PERMISSIONS),
         "default_events": list(EVENTS),

@@ -14,6 +14,8 @@ SECRETS = (
     "token",
     "webhook_secret",
     "webhook_secret_previous",
+    "client_secret",
+    "admin_token",
     "main_api_key",
     "relevance_api_key",
     "database_url",

@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
+from bot.settings.pages import PagesSettings
 from bot.settings.spending import SpendingSettings
 
 
@@ -53,6 +64,7 @@ def _assignment(word: str) -> str:
 
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_words)]
 Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, BeforeValidator(_words)]
+_SHORTEST_TOKEN = 16  # characters of the admin's
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
 
@@ -215,6 +227,13 @@ class Settings(BaseSettings):
         folder = getattr(file_secret_settings, "secrets_dir", None)
         return init_settings, with_files(env_settings), with_files(dotenv_settings), FileSource(settings_cls, folder)
 
+    @field_validator("admin_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if 0 < len(token.get_secret_value()) < _SHORTEST_TOKEN:
+            raise ValueError(f"is shorter than {_SHORTEST_TOKEN} characters, and could be guessed")
+        return token
+
     @model_validator(mode="after")
     def _addresses_of_one_github(self) -> "Settings":
         given = {
@@ -248,6 +267,12 @@ class Settings(BaseSettings):
     """The secret of the webhook in the App's settings."""
     webhook_secret_previous: SecretStr = SecretStr("")
     """An earlier secret that is still valid while secrets rotate."""
+    client_id: str = ""
+    """The App's client id, with which people sign in to the pages."""
+    client_secret: SecretStr = SecretStr("")
+    """A client secret of the App, in its settings on GitHub."""
+    admin_token: SecretStr = Field(SecretStr(""), max_length=200)
+    """Shows the pages to the machine's owner; at least 16 characters. Empty: one is made in `TROOP_SECRETS_DIR`."""
     repositories: Words = ()
     """Allow-list of owner/name patterns; empty: all where the App is installed."""
     label: str = Field("troop", min_length=1, max_length=40)
@@ -280,8 +305,6 @@ class Settings(BaseSettings):
     """Port to listen on."""
     log_format: Literal["text", "json"] = "text"
     """Of a server's log: lines for people, or JSON with the ids of deliveries and runs."""
-    pages: bool = False
-    """Serve the status pages to everybody, not to this machine alone."""
     workers: int = Field(2, gt=0)
     """Runs at once in one process."""
     lease_seconds: float = Field(60.0, gt=0)
@@ -305,6 +328,8 @@ class Settings(BaseSettings):
     checkout_timeout: float = Field(600.0, gt=0)
     """Seconds that a checkout may take."""
 
+    pages: PagesSettings = PagesSettings()
+    """Where people watch runs, each those of the repositories that they can read."""
     main: ModelSettings = ModelSettings()
     """The model that writes tests and fixes."""
     relevance: ModelSettings = ModelSettings()
@@ -334,6 +359,8 @@ class Settings(BaseSettings):
             self.token,
             self.webhook_secret,
             self.webhook_secret_previous,
+            self.client_secret,
+            self.admin_token,
             self.main.api_key,
             self.relevance.api_key,
         )

@@ -1,5 +1,6 @@
 """Queries of the sweeper and the status page. Nothing here changes a row."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -77,15 +78,18 @@ class Queries(Part):
         limit: int = 50,
         before: int | None = None,
         repository: str | None = None,
+        repositories: Collection[str] | None = None,
         issue_number: int | None = None,
         active: bool | None = None,
     ) -> tuple[RunInfo, ...]:
-        """The newest first; `before` a run id, for the next page."""
+        """The newest first; `before` a run id, for the next page. `repositories`: those of these alone."""
         query = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(RUN.c.id < before)
         if repository is not None:
             query = query.where(RUN.c.repository == repository)
+        if repositories is not None:
+            query = query.where(RUN.c.repository.in_(sorted(repositories)))
         if issue_number is not None:
             query = query.where(RUN.c.issue_number == issue_number)
         if active is not None:

@@ -25,8 +25,8 @@ from bot.settings import Settings
 from bot.store import Accepted, parse
 from bot.store.jobs import RUN
 from bot.web.body import BodyReader
+from bot.web.local import is_local
 from bot.web.metrics import CONTENT_TYPE, Metrics
-from bot.web.pages import RunReader, is_local, routes
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
 from bot.webhook.delivery import Delivery, Refusal, check_form, receive
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name hosts
 
 
-class WebStore(RunReader, Protocol):
+class WebStore(Protocol):
     """What the service needs of the store. Methods block; they are called in threads."""
 
     def accept(
@@ -85,7 +85,6 @@ def create_app(
     handover = Handover(dispatcher, metrics)
     webhook = Webhook(settings, store, handover, metrics)
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.include_router(routes(settings, store))
     app.add_api_route("/webhook", webhook.post, methods=["POST"])
     app.include_router(_state_of(store, handover, metrics, readiness))
     return app

@@ -23,6 +23,9 @@ from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.web.app import create_app
 from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
+from bot.web.dashboard import create_pages
+from bot.web.listeners import by_port
+from bot.web.owner import with_admin_token
 from bot.web.setup import run_setup
 from bot.worker.missed import missed_deliveries
 from bot.worker.sweeper import Sweeper
@@ -90,8 +93,11 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
             settings = again().model_copy(update={"host": settings.host, "port": settings.port})
         settings = checked(settings, works=works)
         configure_logs(settings)
-        listening = listening or stack.enter_context(_listen(settings.host, settings.port))
+        sockets = [listening or stack.enter_context(_listen(settings.host, settings.port))]
+        if settings.pages.port not in (0, settings.port):
+            sockets.append(stack.enter_context(_listen(settings.pages.host, settings.pages.port, "PAGES_")))
         start_refused(await examine(settings, works=works))
+        settings = with_admin_token(settings)
         store = await asyncio.to_thread(Store.from_settings, settings)
         try:
             worker = None
@@ -100,20 +106,21 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
 
                 worker = build_worker(settings, store)
                 prepare_sandbox(settings.sandbox)
-            app = build_app(
+            webhook = build_app(
                 settings,
                 store,
                 worker=worker,
                 on_failure=lambda: setattr(server, "should_exit", True),
                 readiness=Readiness(checks(settings, works=works) | _of_workers(settings)),
             )
+            pages = create_pages(settings, store) if settings.pages.port else None
             server = uvicorn.Server(
                 uvicorn.Config(
-                    app,
+                    by_port(settings, webhook, pages),
                     log_config=None,
                     access_log=False,  # every delivery is logged already
                     server_header=False,
-                    proxy_headers=False,  # `bot.web.pages` checks the real peer
+                    proxy_headers=False,  # `bot.web.local` checks the real peer
                     http=bounded(most=most_connections()),
                     backlog=ACCEPTED_AT_ONCE,
                     timeout_graceful_shutdown=int(GRACE),
@@ -122,7 +129,9 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
             log.info(
                 "listening on http://%s:%d%s", settings.host, settings.port, "" if worker else ", without a worker"
             )
-            await server.serve(sockets=[listening])
+            if pages:
+                log.info("pages at %s", settings.pages.address)
+            await server.serve(sockets=sockets)
         finally:
             await asyncio.to_thread(store.close)
 
@@ -149,7 +158,8 @@ async def _no_worker(job_id: str) -> str | None:
     raise AssertionError(f"{job_id}: this process only enqueues")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, part: str = "") -> socket.socket:
+    """`part`: of the variables' names, for the message."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off, which would delay answers on kept connections.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -161,5 +171,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"{host}:{port} can't be bound ({error.strerror}); choose another TROOP_PORT or TROOP_HOST"
+            f"{host}:{port} can't be bound ({error.strerror}); choose another TROOP_{part}PORT or TROOP_{part}HOST"
         ) from error

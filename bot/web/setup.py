@@ -25,8 +25,8 @@ from bot.settings import Settings
 from bot.settings.files import check_writable, write_secrets
 from bot.web.body import BodyReader
 from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
-from bot.web.pages import HEADERS
 from bot.web.report_page import templates
+from bot.web.site import HEADERS
 from bot.webhook.delivery import Refusal, receive
 
 STATE_SECONDS = 3600.0  # GitHub's code works as long
@@ -161,8 +161,8 @@ class Setup:
         values = {
             "troop_private_key": app.private_key.get_secret_value(),
             "troop_webhook_secret": app.webhook_secret.get_secret_value(),
-            "client_id": app.client_id,
-            "client_secret": app.client_secret.get_secret_value(),
+            "troop_client_id": app.client_id,
+            "troop_client_secret": app.client_secret.get_secret_value(),
             "troop_app_id": str(app.id),  # last: with it a server has an App
         }
         await asyncio.to_thread(write_secrets, self._settings.secrets_dir, values)
@@ -194,7 +194,7 @@ class Setup:
 
     def _headers(self) -> dict[str, str]:
         policy = HEADERS["Content-Security-Policy"].replace(
-            "form-action 'none'", f"form-action 'self' {self._settings.github_web_url}"
+            "form-action 'self'", f"form-action 'self' {self._settings.github_web_url}"
         )
         return HEADERS | {"Content-Security-Policy": policy}
 

@@ -151,12 +151,15 @@ def test_every_secret_is_known(tmp_path: Path) -> None:
         token="the token",
         webhook_secret="the secret",
         webhook_secret_previous="the old secret",
+        client_secret="the client's secret",
+        admin_token="the admin's token",
         main=ModelSettings(api_key=SecretStr("the main key")),
         relevance=ModelSettings(api_key=SecretStr("the other key"), base_url="http://u:of%20a%20model@127.0.0.1/v1"),
         database_url="postgresql://troop:of-the-database@127.0.0.1/troop",
         redis_url="redis://:of-the-queue@127.0.0.1",
     )
-    told = ("the private key", "the token", "the secret", "the old secret", "the main key", "the other key")
+    told = ("the private key", "the token", "the secret", "the old secret", "the client's secret", "the admin's token")
+    told += ("the main key", "the other key")
     assert settings.secrets() == (*told, key.read_text(), "of a model", "of-the-database", "of-the-queue")
 
 

@@ -43,6 +43,8 @@ class Apps:
         slug = re.sub(r"[^a-z0-9]+", "-", manifest["name"].lower()).strip("-")
         app = App(self.world.next_id(), slug, public, dict(manifest["default_permissions"]))
         app.events = list(manifest["default_events"])
+        app.callback_urls = list(manifest.get("callback_urls", []))
+        app.client_id, app.client_secret = f"Iv1.{secrets.token_hex(8)}", secrets.token_hex(20)
         self.world.app = app
         secret = secrets.token_hex(20)
         self.webhooks.url, self.webhooks.secret = manifest["hook_attributes"]["url"], secret
@@ -56,8 +58,8 @@ class Apps:
             "html_url": f"{self.payloads.web}/apps/{slug}",
             "permissions": app.permissions,
             "events": app.events,
-            "client_id": f"Iv1.{secrets.token_hex(8)}",
-            "client_secret": secrets.token_hex(20),
+            "client_id": app.client_id,
+            "client_secret": app.client_secret,
             "webhook_secret": secret,
             "pem": private,
         }

@@ -38,6 +38,8 @@ def settings_for(server: GitHubServer, **more: Any) -> Settings:
         "app_id": server.app_id,
         "app_slug": server.world.app.slug,
         "private_key": SecretStr(server.private_key),
+        "client_id": server.world.app.client_id,
+        "client_secret": SecretStr(server.world.app.client_secret),
         "github_write_seconds": 0.0,
     }
     return Settings(_env_file=None, **(values | more))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from tests.github.world import Comment, Issue, Repository, User, World
+from tests.github.world import PERMISSIONS, Comment, Issue, Repository, User, World
 
 Json = dict[str, Any]
 
@@ -31,8 +31,12 @@ class Payloads:
             "html_url": f"{self.web}/{user.login}",
         }
 
-    def repository(self, repository: Repository) -> Json:
-        return {
+    def repository(self, repository: Repository, user: str = "") -> Json:
+        """`user`: who asks, for their `permissions`."""
+        role = PERMISSIONS.index(self.world.permission(repository, user)) if user else 0
+        shown = {"pull": "read", "triage": "triage", "push": "write", "maintain": "maintain", "admin": "admin"}
+        permissions = {name: role >= PERMISSIONS.index(least) for name, least in shown.items()}
+        return ({"permissions": permissions} if user else {}) | {
             "id": repository.id,
             "name": repository.name,
             "full_name": repository.full_name,

@@ -189,7 +189,8 @@ class Rest:
     # -- the repository
 
     async def repository(self, request: Request) -> Json:
-        return self.payloads.repository(self.enter(request, "metadata", "read")[0])
+        repository, token = self.enter(request, "metadata", "read")
+        return self.payloads.repository(repository, "" if token.installation else token.user)
 
     async def installation(self, request: Request) -> Json:
         check_jwt(self.world, request)

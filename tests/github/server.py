@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from tests.github.apps import Apps
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
+from tests.github.oauth import OAuth
 from tests.github.pages import Pages
 from tests.github.payloads import Payloads
 from tests.github.repository import smart_http
@@ -168,5 +169,7 @@ def _application(world: World, payloads: Payloads, webhooks: Webhooks, control: 
         return Response(body, status, answer)
 
     app.include_router(Apps(world, payloads, webhooks).router)
-    app.include_router(Pages(world, payloads, webhooks).router)
+    pages = Pages(world, payloads, webhooks)
+    app.include_router(OAuth(world, pages).router)
+    app.include_router(pages.router)
     return app

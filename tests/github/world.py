@@ -126,6 +126,9 @@ class App:
         }
     )
     events: list[str] = field(default_factory=lambda: ["issues", "issue_comment"])
+    client_id: str = "Iv1.0123456789abcdef"
+    client_secret: str = "a client secret of the tests"
+    callback_urls: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -187,8 +190,8 @@ class World:
         owner = repository.split("/")[0]
         return next((i for i in self.installations.values() if i.account == owner), None)
 
-    def mint(self, user: str, **narrowed: Any) -> Token:
-        prefix = "ghs" if narrowed.get("installation") else "github_pat"
+    def mint(self, user: str, *, signed_in: bool = False, **narrowed: Any) -> Token:
+        prefix = "ghu" if signed_in else "ghs" if narrowed.get("installation") else "github_pat"
         token = Token(f"{prefix}_{secrets.token_hex(18)}", user, self.now() + timedelta(hours=1), **narrowed)
         self.tokens[token.value] = token
         return token

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from bot.settings import ModelSettings, SandboxSettings, SolverSettings
+from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.settings.pages import PagesSettings
 from bot.store import Store
+from bot.web.dashboard import create_pages
+from bot.web.listeners import by_port
 from bot.web.serve import build_app
 from bot.worker.process import build_worker
 from tests.github.fixtures import settings_for
@@ -25,10 +29,11 @@ SECRET = "a webhook secret of the tests"
 class Running:
     """A running service, and what a person does to it."""
 
-    def __init__(self, github: GitHubServer, store: Store, url: str) -> None:
+    def __init__(self, github: GitHubServer, store: Store, settings: Settings) -> None:
         self.github = github
         self.store = store
-        self.url = url
+        self.url = f"http://127.0.0.1:{settings.port}"
+        self.pages = settings.pages.address
 
     async def until(self, condition: Callable[[], Any]) -> Any:
         """The first true value of the condition."""
@@ -63,7 +68,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running_service(github: GitHubServer, folder: Path, endpoint: str, **more: Any) -> AsyncIterator[Running]:
     """The service with SQLite, the in-process queue and the process sandbox. `more`: further settings."""
-    port = free_port()
+    port, pages_port = free_port(), free_port()
     solver = more.pop("solver", SolverSettings(trajectories=4, test_timeout=PATIENCE))
     main = more.pop("main", ModelSettings(base_url=endpoint, retries=1))
     values: dict[str, Any] = {
@@ -72,6 +77,7 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
         "work_dir": folder / "work",
         "host": "127.0.0.1",
         "port": port,
+        "pages": PagesSettings(port=pages_port),
         "main": main,
         "solver": solver,
         "sandbox": SandboxSettings(kind="process"),
@@ -81,17 +87,19 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     settings = settings_for(github, **(values | more))
     store = Store.from_settings(settings)
     worker = build_worker(settings, store, local=True)
-    app = build_app(settings, store, worker=worker)
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, ws="none")
+    app = by_port(settings, build_app(settings, store, worker=worker), create_pages(settings, store))
+    github.world.app.callback_urls = [settings.pages.callback]
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)
     github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bot.worker.lease.LONGEST_BEAT", 0.5)
-        task = asyncio.create_task(server.serve())
+        sockets = [socket.create_server(("127.0.0.1", each)) for each in (port, pages_port)]
+        task = asyncio.create_task(server.serve(sockets))
         try:
             await eventually(lambda: server.started or task.done())
             assert not task.done(), "the service did not start"
-            yield Running(github, store, f"http://127.0.0.1:{port}")
+            yield Running(github, store, settings)
         finally:
             server.should_exit = True
             await task

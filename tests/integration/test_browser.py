@@ -72,6 +72,14 @@ async def look(page: Page, name: str) -> None:
         await page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
+async def sign_in(page: Page, login: str) -> None:
+    """As a person does it, at the test GitHub, which asks who they are."""
+    await page.get_by_role("button", name="Sign in with GitHub").click()
+    await page.locator("select[name=user]").select_option(login)
+    await page.get_by_role("button", name="Authorize", exact=True).click()
+    await page.get_by_role("button", name="Sign out").wait_for()
+
+
 async def until(service: Running, page: Page, words: str) -> None:
     """Look at the page again and again, as a person would, until it has the words."""
 
@@ -125,7 +133,8 @@ async def test_label_an_issue_and_see_the_pull_request(
             assert await page.locator(".inside > details").count() == await page.locator("details").count()
             assert await page.locator("details > summary:first-child").count() == await page.locator("details").count()
 
-            await page.goto(service.url)
+            await page.goto(service.pages)
+            await sign_in(page, "maintainer")
             assert scenario.TITLE in await page.inner_text("body")
             await look(page, "runs")
             await page.locator("a[href^='/runs/']").first.click()

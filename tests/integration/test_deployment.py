@@ -74,6 +74,7 @@ def stack(
         "TROOP_BASE_IMAGE": sandbox_image,
         "TROOP_REDIS_IMAGE": REDIS,
         "TROOP_PORT": str(web_port),
+        "TROOP_PAGES_PORT": str(free_port()),
         "COMPOSE_PROFILES": "cpu",
         "DOCKER_GID": str(socket.stat().st_gid),
         "TESTS_ROOT": str(ROOT / "tests"),

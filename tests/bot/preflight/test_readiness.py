@@ -40,7 +40,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def ours(github: GitHubServer, **more: Any) -> Settings:
-    values = {"webhook_secret": SecretStr(SECRET), "app_slug": "", "port": free_port()}
+    values = {"webhook_secret": SecretStr(SECRET), "app_slug": "", "port": free_port(), "pages": {"port": 0}}
     return settings_for(github, **(values | more))
 
 

@@ -1,4 +1,6 @@
+import html
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ from fastapi import FastAPI
 from bot.settings import Settings
 from bot.store import Store
 from bot.web.app import create_app
+from bot.web.dashboard import create_pages
 from tests.bot.webhook.deliveries import SECRET, payload, request
+
+ADMIN_TOKEN = "the token of the machine's owner"
+PAGES = "http://127.0.0.1:8001"
 
 
 class ListDispatcher:
@@ -41,6 +47,7 @@ def settings(tmp_path: Path) -> Settings:
         database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
         quota_runs_per_hour=1000,
         repositories=("octo-org/*",),
+        admin_token=ADMIN_TOKEN,
     )
 
 
@@ -66,6 +73,41 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 4321))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client
+
+
+@pytest.fixture
+def pages_app(settings: Settings, store: Store) -> FastAPI:
+    return create_pages(settings, store)
+
+
+@pytest.fixture
+async def stranger(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser at the pages, without a session."""
+    async with browser(pages_app) as client:
+        yield client
+
+
+@pytest.fixture
+async def owner(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """The machine's owner at the pages, signed in."""
+    async with browser(pages_app) as client:
+        answer = await client.post("/sign-in/token", data={"admin_token": ADMIN_TOKEN})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        yield client
+
+
+def browser(app: FastAPI, peer: str = "127.0.0.1") -> httpx.AsyncClient:
+    """What asks the pages; it keeps cookies."""
+    transport = httpx.ASGITransport(app, client=(peer, 4321))
+    return httpx.AsyncClient(transport=transport, base_url=PAGES, headers={"Accept": "text/html"})
+
+
+def form_of(page: str, action: str) -> dict[str, str]:
+    """The hidden fields of the form that posts there."""
+    found = re.search(rf'<form[^>]*action="{re.escape(action)}"[^>]*>(.*?)</form>', page, re.DOTALL)
+    assert found is not None, f"no form for {action}"
+    hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', found[1])
+    return {name: html.unescape(value) for name, value in hidden}
 
 
 class Sender:

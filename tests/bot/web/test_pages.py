@@ -4,7 +4,6 @@ import re
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from bot.lifecycle import RunState
 from bot.records import (
@@ -23,9 +22,8 @@ from bot.records import (
 )
 from bot.settings import Settings
 from bot.store import Store
-from bot.web.app import create_app
 from bot.web.pages import link
-from tests.bot.web.conftest import ListDispatcher, Sender
+from tests.bot.web.conftest import Sender
 from tests.bot.webhook.deliveries import SECRET
 
 EVIL = "<script>alert(1)</script></details>\"'><img src=x onerror=alert(1)>"
@@ -63,10 +61,10 @@ async def _ended_run(send: Sender, store: Store, report: str, url: str | None) -
     return int(run_id)
 
 
-async def test_attack_19_nothing_of_a_run_is_markup(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_attack_19_nothing_of_a_run_is_markup(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     run_id = await _ended_run(send, store, _report().model_dump_json(), "javascript:alert(1)")
     for path in ("/", f"/runs/{run_id}"):
-        page = await client.get(path)
+        page = await owner.get(path)
         assert page.status_code == 200
         assert "<script" not in page.text
         assert "<img" not in page.text
@@ -74,12 +72,13 @@ async def test_attack_19_nothing_of_a_run_is_markup(send: Sender, store: Store, 
         assert "&lt;script&gt;" in page.text
         # No quote gets out of an attribute: there is no attribute but those of the templates.
         attributes = set(re.findall(r"<\w+[^>]*?\s([\w-]+)=", page.text))
-        assert attributes <= {"lang", "charset", "name", "http-equiv", "rel", "href", "class", "scope"}
+        ours = {"id", "tabindex", "aria-label", "method", "action", "type", "value"}
+        assert attributes <= {"lang", "charset", "name", "http-equiv", "rel", "href", "class", "scope"} | ours
 
 
-async def test_the_headers_let_nothing_run(client: httpx.AsyncClient) -> None:
+async def test_the_headers_let_nothing_run(owner: httpx.AsyncClient) -> None:
     for path in ("/", "/style.css"):
-        headers = (await client.get(path)).headers
+        headers = (await owner.get(path)).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -87,10 +86,10 @@ async def test_the_headers_let_nothing_run(client: httpx.AsyncClient) -> None:
         assert headers["referrer-policy"] == "no-referrer"
 
 
-async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_a_run_shows_its_count(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     url = "https://github.com/octo-org/octo-repo/pull/8"
     run_id = await _ended_run(send, store, _report().model_dump_json(), url)
-    page = (await client.get(f"/runs/{run_id}")).text
+    page = (await owner.get(f"/runs/{run_id}")).text
     assert f'<a href="{url}">' in page
     assert "1,234 model calls" in page
     assert re.search(r'<tr class="winner">\s*<td>1</td><td>1 of 1, 1 its own</td><td>2</td><td>1</td><td>9</td>', page)
@@ -101,7 +100,7 @@ async def test_a_run_shows_its_count(send: Sender, store: Store, client: httpx.A
 
 @pytest.mark.parametrize(("by_rank", "winner", "other"), [(True, 1, 2), (False, 2, 1)])
 async def test_candidates_are_numbered_as_in_the_pull_request(
-    send: Sender, store: Store, client: httpx.AsyncClient, by_rank: bool, winner: int, other: int
+    send: Sender, store: Store, owner: httpx.AsyncClient, by_rank: bool, winner: int, other: int
 ) -> None:
     """By rank; in reports of earlier versions, by place in the ballot, as in the comments that they wrote."""
     report = _report()
@@ -116,21 +115,21 @@ async def test_candidates_are_numbered_as_in_the_pull_request(
         update={"ballot": ballot, "standings": standings, "winner": 1, "numbered_by_rank": by_rank}
     )
     report = report.model_copy(update={"verdict": verdict})
-    page = (await client.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
+    page = (await owner.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
     assert re.search(rf'<tr class="winner">\s*<td>{winner}</td>', page)
     assert re.search(rf'Candidate {winner}, the winner</summary>\s*<pre class="diff">\+two.py', page)
     assert re.search(rf'<th scope="col" class="first">{winner}</th><th scope="col" class="first">{other}</th>', page)
     assert re.search(r'<td class="yes first">✓</td><td class="no first">✗</td>', page)
 
 
-async def test_a_running_run_shows_its_stage(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_a_running_run_shows_its_stage(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     run_id = (await send.taken("issues.labeled"))["run"]
     claimed = store.claim_run(run_id, "worker", 60.0)
     assert claimed is not None
     store.advance(run_id, claimed.attempt, RunState.CHECKOUT)
     store.advance(run_id, claimed.attempt, RunState.CONTEXT)
     store.renew(run_id, claimed.attempt, 60.0, "reading files (7 of 30)")
-    page = (await client.get(f"/runs/{run_id}")).text
+    page = (await owner.get(f"/runs/{run_id}")).text
     assert '<li class="done">checking out the repository</li>' in page
     assert '<li class="now">reading files</li>' in page
     assert '<li class="later">running tests on candidates</li>' in page
@@ -138,82 +137,41 @@ async def test_a_running_run_shows_its_stage(send: Sender, store: Store, client:
     assert 'http-equiv="refresh"' in page
 
 
-async def test_no_report_or_an_old_one_is_no_error(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_no_report_or_an_old_one_is_no_error(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     run_id = await _ended_run(send, store, '{"from": "another version"}', None)
-    assert (await client.get(f"/runs/{run_id}")).status_code == 200
+    assert (await owner.get(f"/runs/{run_id}")).status_code == 200
 
 
-async def test_pages_of_runs(send: Sender, client: httpx.AsyncClient) -> None:
-    assert "No run yet" in (await client.get("/")).text
+async def test_pages_of_runs(send: Sender, owner: httpx.AsyncClient) -> None:
+    assert "No run yet" in (await owner.get("/")).text
     for number in range(1, 53):
         await send.taken("issues.labeled", issue__number=number)
-    first = (await client.get("/")).text
+    first = (await owner.get("/")).text
     assert 'href="/runs/52"' in first
     assert 'href="/runs/2"' not in first
-    older = (await client.get("/?before=3")).text
+    older = (await owner.get("/?before=3")).text
     assert 'href="/runs/2"' in older
     assert 'href="/runs/3"' not in older
     assert 'href="/?before=3"' in first
 
 
 @pytest.mark.parametrize("path", ["/runs/0", "/runs/99", "/runs/-1", f"/runs/{2**80}", "/runs/../etc"])
-async def test_unknown_runs_are_404(client: httpx.AsyncClient, path: str) -> None:
-    assert (await client.get(path)).status_code == 404
+async def test_unknown_runs_are_404(owner: httpx.AsyncClient, path: str) -> None:
+    assert (await owner.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/runs/x", "/?before=x"])
-async def test_what_is_no_number_is_422(client: httpx.AsyncClient, path: str) -> None:
-    assert (await client.get(path)).status_code == 422
+async def test_what_is_no_number_is_422(owner: httpx.AsyncClient, path: str) -> None:
+    assert (await owner.get(path)).status_code == 422
 
 
-async def test_a_huge_page_number_is_no_error(client: httpx.AsyncClient) -> None:
-    assert (await client.get(f"/?before={2**80}")).status_code == 200
+async def test_a_huge_page_number_is_no_error(owner: httpx.AsyncClient) -> None:
+    assert (await owner.get(f"/?before={2**80}")).status_code == 200
 
 
-# -- attack 30: who may read what belongs to other repositories --------------------------------------------------
-
-
-async def _visit(app: FastAPI, peer: str, host: str, headers: dict[str, str]) -> set[int]:
-    transport = httpx.ASGITransport(app, client=(peer, 4321))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
-        return {(await client.get(path, headers={"Host": host} | headers)).status_code for path in ("/", "/runs/1")}
-
-
-@pytest.mark.parametrize(
-    ("peer", "host", "headers", "status"),
-    [
-        ("127.0.0.1", "127.0.0.1:8000", {}, 200),
-        ("127.0.0.1", "localhost", {}, 200),
-        ("::1", "[::1]:8000", {}, 200),
-        ("10.0.0.9", "127.0.0.1:8000", {}, 404),
-        ("10.0.0.9", "troop.example.com", {}, 404),
-        ("127.0.0.1", "rebound.example.com:8000", {}, 404),
-        ("127.0.0.1", "127.0.0.1.example.com", {}, 404),
-        ("127.0.0.1", "[", {}, 404),
-        ("127.0.0.1", "localhost", {"X-Forwarded-For": "127.0.0.1"}, 404),
-        ("127.0.0.1", "localhost", {"Forwarded": "for=127.0.0.1"}, 404),
-        ("127.0.0.1", "localhost", {"Via": "1.1 proxy"}, 404),
-        ("not an address", "localhost", {}, 404),
-    ],
-)
-async def test_attack_30_only_this_machine_reads_the_pages(
-    send: Sender, app: FastAPI, peer: str, host: str, headers: dict[str, str], status: int
-) -> None:
-    await send.taken("issues.labeled")
-    assert await _visit(app, peer, host, headers) == {status}
-
-
-async def test_attack_30_the_operator_may_open_them(
-    send: Sender, settings: Settings, store: Store, dispatcher: ListDispatcher
-) -> None:
-    await send.taken("issues.labeled")
-    opened = create_app(settings.model_copy(update={"pages": True}), store, dispatcher)
-    assert await _visit(opened, "10.0.0.9", "troop.example.com", {}) == {200}
-
-
-async def test_attack_30_there_is_nothing_to_forge(client: httpx.AsyncClient) -> None:
-    for path in ("/", "/runs/1", "/metrics", "/health"):
-        assert (await client.post(path)).status_code == 405
+async def test_attack_30_there_is_nothing_to_forge(owner: httpx.AsyncClient) -> None:
+    for path in ("/", "/runs/1", "/style.css"):
+        assert (await owner.post(path)).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -230,12 +188,12 @@ def test_links_lead_to_the_forge_alone(url: str | None, shown: bool) -> None:
     assert (link(url, Settings(_env_file=None)) is not None) is shown
 
 
-async def test_a_secret_that_a_model_writes_is_not_shown(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_a_secret_that_a_model_writes_is_not_shown(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     token = "ghp_" + "x1Y2" * 9
     key = "-----BEGIN PRIVATE KEY-----\nMIIBVgIBADANBgkq\n-----END PRIVATE KEY-----"
     text = _report().model_dump_json().replace("<script>alert(1)", json.dumps(f"{token} {SECRET} {key}")[1:-1])
     run_id = await _ended_run(send, store, text, None)
-    page = (await client.get(f"/runs/{run_id}")).text
+    page = (await owner.get(f"/runs/{run_id}")).text
     assert "[redacted]" in page
     for secret in (token, SECRET, "MIIBVgIBADANBgkq"):
         assert secret not in html.unescape(page)

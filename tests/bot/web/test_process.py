@@ -52,7 +52,7 @@ logging.basicConfig()
 settings = Settings(
     _env_file=None, webhook_secret=sys.argv[4], app_id=1, private_key=KEY, port=int(sys.argv[2]),
     github_url="http://127.0.0.1:9/api/v3",
-    database_url=sys.argv[1], sweep_seconds=0.05,
+    database_url=sys.argv[1], sweep_seconds=0.05, pages={"port": 0},
 )
 asyncio.run(run_server(settings))
 """

@@ -18,6 +18,7 @@ import pytest
 from bot.errors import SettingsError
 from bot.forge.identity import EVENTS, PERMISSIONS
 from bot.settings import Settings, needs_setup
+from bot.settings.pages import PagesSettings
 from bot.web.serve import run_server
 from bot.web.setup import STATE_SECONDS, Setup
 from bot.worker.process import run_worker
@@ -47,6 +48,7 @@ def settings_of(github: GitHubServer, folder: Path, **more: Any) -> Settings:
         "port": port,
         "database_url": f"sqlite:///{folder / 'troop.sqlite3'}",
         "secrets_dir": folder / "secrets",
+        "pages": PagesSettings(port=free_port()),
     }
     return Settings(_env_file=None, **(values | more))
 
@@ -67,7 +69,7 @@ async def test_one_click_makes_an_app_and_the_server_goes_on_with_it(
     assert needs_setup(settings)
 
     def again() -> Settings:
-        changes = settings.model_dump(include={"github_url", "public_url", "database_url", "secrets_dir"})
+        changes = settings.model_dump(include={"github_url", "public_url", "database_url", "secrets_dir", "pages"})
         return Settings(_env_file=None, _secrets_dir=settings.secrets_dir, **changes)  # type: ignore[call-arg]
 
     with caplog.at_level(logging.INFO, logger="bot"):
@@ -80,6 +82,7 @@ async def test_one_click_makes_an_app_and_the_server_goes_on_with_it(
                 made = await _through_the_form(client, address[0])
                 await eventually(lambda: "listening on" in caplog.text or serving.done())
                 ready = (await client.get("/ready")).json()
+                page = await client.get(f"{settings.pages.address}/sign-in")
         finally:
             serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -93,6 +96,8 @@ async def test_one_click_makes_an_app_and_the_server_goes_on_with_it(
     assert (ping.status, again_ping.status, again_ping.redelivery) == (503, 202, True)
     assert (app.permissions, app.events) == (PERMISSIONS, list(EVENTS))
     assert not {"GitHub", "setup"} & set(ready), "it works with its own App now"
+    assert app.callback_urls == [settings.pages.callback]
+    assert "Sign in with GitHub" in page.text
     _nothing_is_told(settings.secrets_dir, f"{made.text}{caplog.text}")
 
 
@@ -116,13 +121,14 @@ def _nothing_is_told(folder: Path, told: str) -> None:
         "troop_app_id",
         "troop_private_key",
         "troop_webhook_secret",
-        "client_id",
-        "client_secret",
+        "troop_client_id",
+        "troop_admin_token",
+        "troop_client_secret",
     }
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for name, path in files.items():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        if name not in ("troop_app_id", "client_id"):
+        if name not in ("troop_app_id", "troop_client_id"):
             assert path.read_text().strip() not in told
     assert "PRIVATE KEY" not in told
 

@@ -1,0 +1,32 @@
+"""Settings of the pages, `TROOP_PAGES_...`."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+CALLBACK = "/sign-in/callback"
+
+
+class PagesSettings(BaseModel):
+    """Env: `TROOP_PAGES_...`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address on which the pages listen."""
+    port: int = Field(8001, ge=0, le=65_535)
+    """Port of the pages; that of `TROOP_PORT`: beside the webhook; 0: no pages."""
+    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$"), AfterValidator(lambda url: url.rstrip("/"))] = ""
+    """Where people reach the pages, e.g. `https://troop.example.com`; pull requests link it. Empty: on this machine."""
+    session_hours: float = Field(12.0, gt=0, le=720)
+    """Hours after which people sign in again."""
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the pages, without a slash at the end."""
+        return self.url or f"http://127.0.0.1:{self.port}"
+
+    @property
+    def callback(self) -> str:
+        """GitHub's way back after a sign-in, which the App's settings must list."""
+        return self.address + CALLBACK
