@@ -94,6 +94,7 @@ class FollowUp:
             return FollowedUp(note=f"refused: {command.sender} has no write permission")
         issue = await self._forge.resolve_issue(repository, here)
         words, started = await self._carry_out(command, issue)
+        words = answers.asked(command) + words
         marker = answer_marker(command.id, command.command.name)
         await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
         return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)

@@ -26,6 +26,7 @@ class Command(Record):
     name: CommandName
     argument: int | None = None  # the candidate's number, for `use`, counted from 1
     misread: str = ""  # for `help`: what was written and is no command
+    by_page: bool = False  # asked for by a button of the pages, not by a comment
 
 
 class ClaimedRun(Record):

@@ -18,6 +18,8 @@ class RunInfo(Record):
 
     id: int
     repository: str
+    repository_id: int | None = None
+    installation_id: int | None = None  # None where a token is used
     issue_number: int
     issue_title: str
     sender: str
@@ -159,6 +161,8 @@ def _run_info(row: Any) -> RunInfo:
     return RunInfo(
         id=row.id,
         repository=row.repository,
+        repository_id=row.repository_id,
+        installation_id=row.installation_id,
         issue_number=row.issue_number,
         issue_title=Issue.model_validate_json(row.issue).title,
         sender=row.sender,

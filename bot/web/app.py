@@ -85,6 +85,7 @@ def create_app(
     handover = Handover(dispatcher, metrics)
     webhook = Webhook(settings, store, handover, metrics)
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.enqueue = handover
     app.add_api_route("/webhook", webhook.post, methods=["POST"])
     app.include_router(_state_of(store, handover, metrics, readiness))
     return app

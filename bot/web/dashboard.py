@@ -7,8 +7,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.settings import Settings
+from bot.web.actions import Enqueue, RunWriter, action_routes
 from bot.web.pages import page_routes
-from bot.web.reading import RunReader
 from bot.web.report_page import source
 from bot.web.sign_in import sign_in_routes
 from bot.web.site import HEADERS, Site
@@ -16,14 +16,18 @@ from bot.web.site import HEADERS, Site
 _FILES = {"style.css": "text/css; charset=utf-8"}
 
 
-def create_pages(settings: Settings, store: RunReader) -> FastAPI:
-    """The application. It answers nothing but the sign-in page without a session."""
+def create_pages(settings: Settings, store: RunWriter, enqueue: Enqueue) -> FastAPI:
+    """The application. It answers nothing but the sign-in page without a session.
+
+    `enqueue`: hands the job of an action to the workers; where it fails, the sweeper finds the row.
+    """
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.site = site = Site(settings, store)
 
     site.add_errors(app)
     app.include_router(sign_in_routes(site))
     app.include_router(page_routes(site))
+    app.include_router(action_routes(site, store, enqueue))
     app.include_router(_files())
     app.add_middleware(_Headers, secure=settings.pages.address.startswith("https://"))
     return app

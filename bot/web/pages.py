@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from bot.lifecycle import ACTIVE, STAGES
 from bot.llm.transcript import transcript
 from bot.publish.messages.states import in_words
-from bot.records import Record, Report
+from bot.records import CommandName, Record, Report
 from bot.sanitize.redact import redact_strings
 from bot.settings import Settings
+from bot.web.actions import nonce, offered
 from bot.web.reading import RunReader
 from bot.web.report_page import values
 from bot.web.site import Site
@@ -56,7 +57,7 @@ class _RunPages:
         shown = {"runs": runs, "older": older, "active": ACTIVE, "in_words": in_words}
         return await site.show(request, "runs.html", shown, visitor=visitor)
 
-    async def one(self, request: Request, run_id: int) -> Response:
+    async def one(self, request: Request, run_id: int, done: str = "") -> Response:
         site = self._site
         visitor = site.visitor(request)
         run = await site.run(visitor, run_id)
@@ -67,6 +68,10 @@ class _RunPages:
             "in_words": in_words,
             "stages": STAGES,
             "active": run.state in ACTIVE,
+            "done": done if done in set(CommandName) else "",
+            "may_act": not visitor.admin and (await site.access(visitor, run.repository)).write,
+            "offered": offered(run, others=report is not None and _has_others(report)),
+            "nonce": nonce(),
             "pull_request": link(run.pull_request_url, settings),
             "issue": link(f"{settings.github_web_url}/{run.repository}/issues/{run.issue_number}", settings),
         }
@@ -78,6 +83,11 @@ class _RunPages:
         run = await site.run(visitor, run_id)
         shown = await site.thread(_trajectory, site.store, run_id, number, site.secrets)
         return await site.show(request, "trajectory.html", shown | {"run": run}, visitor=visitor)
+
+
+def _has_others(report: Report) -> bool:
+    """Whether there is a candidate beside the winner."""
+    return any(standing.candidate != report.verdict.winner for standing in report.verdict.standings)
 
 
 def _shown_report(store: RunReader, run_id: int, secrets: Collection[str]) -> Report | None:

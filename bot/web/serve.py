@@ -113,7 +113,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                 on_failure=lambda: setattr(server, "should_exit", True),
                 readiness=Readiness(checks(settings, works=works) | _of_workers(settings)),
             )
-            pages = create_pages(settings, store) if settings.pages.port else None
+            pages = create_pages(settings, store, webhook.state.enqueue) if settings.pages.port else None
             server = uvicorn.Server(
                 uvicorn.Config(
                     by_port(settings, webhook, pages),

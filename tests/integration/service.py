@@ -87,7 +87,8 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
     settings = settings_for(github, **(values | more))
     store = Store.from_settings(settings)
     worker = build_worker(settings, store, local=True)
-    app = by_port(settings, build_app(settings, store, worker=worker), create_pages(settings, store))
+    webhook = build_app(settings, store, worker=worker)
+    app = by_port(settings, webhook, create_pages(settings, store, webhook.state.enqueue))
     github.world.app.callback_urls = [settings.pages.callback]
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     server = uvicorn.Server(config)

@@ -7,7 +7,7 @@ from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, cut, one_line
-from bot.records import CommandName, Report, Verdict
+from bot.records import ClaimedCommand, CommandName, Report, Verdict
 from bot.sanitize import inline
 
 _COMMANDS = (
@@ -38,6 +38,14 @@ def misread(words: str) -> str:
     if near:
         return f"{written} is no command. Did you mean `/troop {near[0]}`?"
     return f"{written} is no command."
+
+
+def asked(command: ClaimedCommand) -> str:
+    """Who asked for what, where no comment above says it."""
+    if not command.command.by_page:
+        return ""
+    number = f" {command.command.argument}" if command.command.argument is not None else ""
+    return f"{inline(command.sender)} asked on Troop's pages: `/troop {command.command.name.value}{number}`.\n\n"
 
 
 def _number(word: str) -> int | None:

@@ -76,8 +76,8 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def pages_app(settings: Settings, store: Store) -> FastAPI:
-    return create_pages(settings, store)
+def pages_app(settings: Settings, store: Store, dispatcher: ListDispatcher) -> FastAPI:
+    return create_pages(settings, store, dispatcher.enqueue)
 
 
 @pytest.fixture

@@ -85,7 +85,9 @@ async def test_the_port_of_the_webhook_serves_no_pages(
     settings: Settings, store: Store, dispatcher: ListDispatcher
 ) -> None:
     def client(settings: Settings, port: int) -> httpx.AsyncClient:
-        both = by_port(settings, create_app(settings, store, dispatcher), create_pages(settings, store))
+        both = by_port(
+            settings, create_app(settings, store, dispatcher), create_pages(settings, store, dispatcher.enqueue)
+        )
         return httpx.AsyncClient(transport=httpx.ASGITransport(both), base_url=f"http://127.0.0.1:{port}")
 
     async with client(settings, 8000) as webhook, client(settings, 8001) as pages:
@@ -121,7 +123,7 @@ async def test_a_wrong_token_opens_nothing(stranger: httpx.AsyncClient, token: s
 
 async def test_without_a_token_no_token_is_right(settings: Settings, store: Store) -> None:
     without = settings.model_copy(update={"admin_token": type(settings.admin_token)("")})
-    async with browser(create_pages(without, store)) as client:
+    async with browser(create_pages(without, store, ListDispatcher().enqueue)) as client:
         assert (await client.post("/sign-in/token", data={"admin_token": ""})).status_code == 403
         assert "Admin token" not in (await client.get("/sign-in")).text
 
