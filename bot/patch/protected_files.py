@@ -5,10 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
+from bot.patch.encoding import UTF_8
+from bot.patch.manifests import harmless
 from bot.records import FileChange
 
-# Read by a test runner, or by the interpreter when it starts, in any folder. Whole files: what of a manifest tests
-# depend on is not told by its text alone (`addopts`, a plugin's entry point, the script behind `npm test`).
+Read = Callable[[str], str | None]
+
+# Read by a test runner, or by the interpreter when it starts, in any folder. Of some, `bot.patch.manifests` knows parts
+# that may change.
 _CONFIGURATION = frozenset(
     [
         "conftest.py",
@@ -39,10 +43,46 @@ _CONFIGURATION = frozenset(
         "phpunit.xml.dist",
         ".rspec",
         "Rakefile",
+        "Cargo.toml",
+        "go.mod",
+        "go.work",
+        "composer.json",
+        "pom.xml",
+        "build.gradle",
+        "build.gradle.kts",
+        "settings.gradle",
+        "settings.gradle.kts",
+        "gradle.properties",
+        "mix.exs",
+        "deno.json",
+        "deno.jsonc",
+        "bunfig.toml",
+        "tsconfig.json",
+        ".babelrc",
+        ".babelrc.json",
+        ".swcrc",
+        ".taprc",
+        ".c8rc.json",
+        ".jestrc",
+        "jasmine.json",
+        "hatch.toml",
+        "justfile",
+        "Justfile",
+        ".justfile",
+        "Taskfile.yml",
+        "Taskfile.yaml",
+        "turbo.json",
+        "nx.json",
+        "rust-toolchain",
+        "rust-toolchain.toml",
     ]
 )
 _CONFIGURATION_NAME = re.compile(
     r"(?:jest|vitest|karma|ava|playwright|cypress|babel)\.(?:config|conf|setup)\.[cm]?[jt]sx?"
+)
+# What an installer writes, or what is found in the place of it.
+_INSTALLED = frozenset(
+    ["node_modules", "__mocks__", "site-packages", "dist-packages", "__pypackages__", ".venv", "venv", ".cargo", ".mvn"]
 )
 # What an installer writes: an entry point there loads a plugin into the test runner.
 _METADATA_FOLDER = re.compile(r".*\.(?:dist-info|egg-info|egg)")
@@ -71,13 +111,16 @@ _TAKEN = sys.stdlib_module_names | frozenset(
         "packaging",
     ]
 )
-_IMPORT_ROOTS = ("", "src/", "lib/", "python/")
 _TEST_NAME = re.compile(
     r"test_.*\.py|.*_tests?\.(py|go|rb|c|cc|cpp|exs|dart|php|sh)|tests?\.py|.*[.-](test|spec)\.[cm]?[jt]sx?"
     r"|.*_spec\.(rb|lua|js|ts)|.*(Test|Tests|Spec)\.(java|kt|scala|groovy|cs|php|swift)|.*\.bats"
 )
 _TEST_FOLDERS = frozenset({"tests", "__tests__"})  # in any folder
 _TOP_TEST_FOLDERS = frozenset({"test", "spec", "t"})  # deeper ones may be product code, such as django/test
+
+
+def _unread(path: str) -> None:
+    """For callers that know paths alone: every change of a manifest is a judge's."""
 
 
 def is_configuration(path: str) -> bool:
@@ -88,17 +131,21 @@ def is_configuration(path: str) -> bool:
         or _CONFIGURATION_NAME.fullmatch(name) is not None
         or name.endswith(_LOADED)
         or any(_METADATA_FOLDER.fullmatch(folder) for folder in folders)
+        or not _INSTALLED.isdisjoint(folders)
+        or (name == "modules.txt" and folders[-1:] == ["vendor"])
     )
 
 
-def shadows(path: str) -> bool:
-    """Whether a new file of the path would be imported in the place of a standard module, or of a test tool's."""
-    for root in _IMPORT_ROOTS:
-        module = path.removeprefix(root) if path.startswith(root) else "/"
-        name = module.removesuffix("/__init__.py") if module.endswith("/__init__.py") else module.removesuffix(".py")
-        if name != module and name in _TAKEN:
-            return True
-    return False
+def shadows(path: str, exists: Callable[[str], bool]) -> bool:
+    """Whether a new file of the path could be imported in the place of a standard module, or of a test tool's.
+
+    In any folder that is no package: manifests, tests and `PYTHONPATH` make import roots of them.
+    """
+    *folders, name = PurePosixPath(path).parts or ("",)
+    if name == "__init__.py":
+        name = folders.pop() + ".py" if folders else ""
+    above = "/".join([*folders, "__init__.py"])
+    return name.endswith(".py") and name.removesuffix(".py") in _TAKEN and not (folders and exists(above))
 
 
 def is_test(path: str) -> bool:
@@ -112,7 +159,7 @@ def is_test(path: str) -> bool:
 
 
 def is_judge(path: str, exists: Callable[[str], bool]) -> bool:
-    """Whether a change of the path is never applied.
+    """Whether a change of the path is never applied, but for harmless ones of manifests.
 
     That is configuration, a test file that the repository has, a new `__init__.py` among tests, which runs before them,
     and a new module that would be imported in the place of another.
@@ -121,22 +168,33 @@ def is_judge(path: str, exists: Callable[[str], bool]) -> bool:
         return True
     if exists(path):
         return is_test(path)
-    return shadows(path) or (is_test(path) and PurePosixPath(path).name == "__init__.py")
+    return shadows(path, exists) or (is_test(path) and PurePosixPath(path).name == "__init__.py")
 
 
-def trusted(changes: Sequence[FileChange], exists: Callable[[str], bool]) -> tuple[FileChange, ...]:
-    """The changes without those of judges: what a sandbox applies."""
-    return tuple(change for change in changes if not is_judge(change.path, exists))
+def _judges(change: FileChange, exists: Callable[[str], bool], read: Read) -> bool:
+    if not is_judge(change.path, exists):
+        return False
+    if not exists(change.path) or change.text is None or change.encoding != UTF_8:
+        return True
+    return not harmless(change.path, read(change.path), change.text)
 
 
-def touched_judges(changes: Sequence[FileChange], exists: Callable[[str], bool]) -> str:
-    """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`: in the base tree.
+def trusted(
+    changes: Sequence[FileChange], exists: Callable[[str], bool], read: Read = _unread
+) -> tuple[FileChange, ...]:
+    """The changes without those of judges: what a sandbox applies. `read`: the text of a file of the base tree."""
+    return tuple(change for change in changes if not _judges(change, exists, read))
 
-    New test files are allowed: a fix may come with its test.
+
+def touched_judges(changes: Sequence[FileChange], exists: Callable[[str], bool], read: Read = _unread) -> str:
+    """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`, `read`: of the base tree.
+
+    New test files are allowed: a fix may come with its test. So are changes of manifests that touch nothing that tests
+    read.
     """
     said = []
     for change in changes:
-        if is_judge(change.path, exists):
+        if _judges(change, exists, read):
             verb = "adds" if not exists(change.path) else "deletes" if change.text is None else "changes"
             said.append(f"{verb} {change.path}")
     return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")

@@ -43,6 +43,19 @@ def checkout_reader(root: Path) -> Callable[[str], str | None]:
     return read
 
 
+def text_of(root: Path) -> Callable[[str], str | None]:
+    """Reads files of the checkout; None where `checkout_reader` would raise."""
+    read = checkout_reader(root)
+
+    def text(path: str) -> str | None:
+        try:
+            return read(path)
+        except Unreadable:
+            return None
+
+    return text
+
+
 def encoding_of(root: Path) -> Callable[[str], str]:
     """The encoding of an existing file of the checkout that `checkout_reader` could read."""
 

@@ -19,7 +19,6 @@ import docker
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
-from bot.patch import protected_files
 from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.build import NOTHING, Builder, Plan
@@ -167,7 +166,7 @@ class DockerSandbox:
             return await self._run_prepared(prepared)
 
     def _prepare(self, job: SandboxJob) -> Prepared | None:
-        changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
+        changes = tree.trusted(self._base, job.changes)
         import_path = tree.python_path(self._roots, "/repo/tree")
         environment = {
             "HOME": "/tmp",  # noqa: S108 - inside

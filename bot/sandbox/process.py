@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bot.errors import SandboxError
-from bot.patch import protected_files
 from bot.records import Ending, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
@@ -156,7 +155,7 @@ class ProcessSandbox:
         """The job as `bot.sandbox.jail` reads it, or None where no command for its script is known."""
         plain = self.isolation is Isolation.PLAIN
         root = str(slot.folder / f"job-{secrets.token_hex(4)}") if plain else "/tmp/troop"  # noqa: S108
-        changes = protected_files.trusted(job.changes, lambda path: tree.exists_in(self._base, path))
+        changes = tree.trusted(self._base, job.changes)
         import_path = tree.python_path(self._roots, f"{root}/repo")
         temporary = f"{root}/tmp" if plain else "/tmp"  # noqa: S108
         environment = {

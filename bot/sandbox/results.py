@@ -148,30 +148,29 @@ def _item_marks(item: Any, tree: str) -> list[str]:
     return marks
 
 
-def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
-    """Set the hook. All that it needs is bound here, since the tests may change everything else."""
-    write, getframe, getpid, owner, main = os.write, sys._getframe, os.getpid, os.getpid(), sys._getframe(3)
-    encode, replace, length, is_text = str.encode, bytes.replace, len, str.startswith
-    quick = [entry for name in _LOAD_BEARING for entry in _entries(_loaded(f"_pytest.{name}"))]
-    quick += [entry for name in ("unittest.case", "unittest.result") for entry in _entries(_loaded(name))]
-    names = [name for name in list(sys.modules) if name != "__main__"]
-    everything = list(_entries([module for name in names if (module := sys.modules[name]) is not None]))
-    builtin = list(_entries([sys.modules["builtins"]]))
-    files = _watched_files(tree)
-    states: dict[str, str] = {}
+def _teller(report: int, key: bytes) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
+    """What writes a signed line, and what writes a mark once."""
+    write, encode, replace, length = os.write, str.encode, bytes.replace, len
     told: set[str] = set()
-    known: set[CodeType] = set()
-    managers: list[Any] = []
-    steering: list[tuple[Any, str, list[int]]] = []
+
+    def tell(word: str, text: str) -> None:
+        line = replace(replace(encode(text, "utf-8", "backslashreplace"), b"\n", b"\\n"), b"\r", b"\\r")
+        write(report, key + b" " + encode(word) + b" " + line + b"\n")
 
     def mark(text: str) -> None:
         if text not in told and length(told) < _MOST_MARKS:
             told.add(text)
             tell("mark", text)
 
-    def tell(word: str, text: str) -> None:
-        line = replace(replace(encode(text, "utf-8", "backslashreplace"), b"\n", b"\\n"), b"\r", b"\\r")
-        write(report, key + b" " + encode(word) + b" " + line + b"\n")
+    return tell, mark
+
+
+def _provenance(
+    main: FrameType, tree: str, trusted: tuple[str, ...], mark: Callable[[str], None]
+) -> Callable[[FrameType | None], None]:
+    """What marks a result that came through other code than the test tools'."""
+    known: set[CodeType] = set()
+    length, is_text = len, str.startswith
 
     def from_tools(frame: FrameType | None) -> None:
         while frame is not main:
@@ -187,14 +186,16 @@ def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tupl
                     mark(f"a result through {name[length(tree) :] if is_text(name, tree) else name}")
             frame = frame.f_back
 
-    def look(*entries: Any) -> None:
-        for some in entries:
-            for dotted in _replaced(some):
-                mark(f"{dotted} replaced")
+    return from_tools
+
+
+def _outcomes(tell: Callable[[str, str], None], look: Callable[[], None]) -> Callable[[str, str, str], None]:
+    """What takes the phases of each test, and tells what the test came to."""
+    states: dict[str, str] = {}
 
     def result(test: str, when: str, outcome: str) -> None:
         before = states.get(test, "")
-        if when in ("setup", "") and before != "failed":
+        if when == "setup" and before != "failed":
             states[test] = before = ""
         if outcome == "failed":
             states[test] = "failed"
@@ -203,19 +204,64 @@ def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tupl
         elif before != "failed" and (outcome == "skipped" or (outcome == "passed" and when == "call" and not before)):
             states[test] = outcome
         if when == "teardown":
-            look(quick, builtin)
+            look()
             if states.get(test) in ("passed", "skipped"):
                 tell(states.pop(test), test)
 
-    def survey() -> None:
-        look(everything)
-        for text in [f"{name} is of the tree" for name in _planted(tree)] + _finders():
+    return result
+
+
+def _surveying(
+    tree: str, mark: Callable[[str], None]
+) -> tuple[Callable[[], None], Callable[[Any], None], Callable[[Any], None]]:
+    """What looks at the test tools after each test, at a test that has just run, and at everything."""
+    quick = [entry for name in _LOAD_BEARING for entry in _entries(_loaded(f"_pytest.{name}"))]
+    quick += [entry for name in ("unittest.case", "unittest.result") for entry in _entries(_loaded(name))]
+    names = [name for name in list(sys.modules) if name != "__main__"]
+    everything = list(_entries([module for name in names if (module := sys.modules[name]) is not None]))
+    builtin = list(_entries([sys.modules["builtins"]]))
+    files, length = _watched_files(tree), len
+    managers: list[Any] = []
+    steering: list[tuple[Any, str, list[int]]] = []
+
+    def replaced(*entries: Any) -> None:
+        for some in entries:
+            for dotted in _replaced(some):
+                mark(f"{dotted} replaced")
+
+    def after() -> None:
+        replaced(quick, builtin)
+
+    def look(item: Any) -> None:
+        replaced(quick)
+        for caller, name, before in steering:
+            if [id(one.function) for one in caller.get_hookimpls()] != before:
+                mark(f"{name} implemented otherwise")
+        for text in _item_marks(item, tree):
             mark(text)
-        for path in _changed_files(files):
-            mark(f"{path[length(tree) :]} rewritten")
-        for manager in managers:
-            for text in _hooks(manager, tree):
-                mark(text)
+
+    def survey(manager: Any) -> None:
+        if manager is not None and not managers:
+            managers.append(manager)
+            for name in _STEERING:
+                caller = getattr(manager.hook, name)
+                steering.append((caller, name, [id(one.function) for one in caller.get_hookimpls()]))
+        replaced(everything)
+        rewritten = [f"{path[length(tree) :]} rewritten" for path in _changed_files(files)]
+        hooks = [text for one in managers for text in _hooks(one, tree)]
+        for text in [*(f"{name} is of the tree" for name in _planted(tree)), *_finders(), *rewritten, *hooks]:
+            mark(text)
+
+    return after, look, survey
+
+
+def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
+    """Set the hook. All that it needs is bound here, since the tests may change everything else."""
+    getframe, getpid, owner = sys._getframe, os.getpid, os.getpid()
+    tell, mark = _teller(report, key)
+    after, look, survey = _surveying(tree, mark)
+    from_tools = _provenance(getframe(3), tree, trusted, mark)
+    result = _outcomes(tell, after)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in (_RESULT, _LOOK, _SURVEY) or getpid() != owner:
@@ -228,19 +274,9 @@ def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tupl
         if event == _RESULT:
             result(*arguments)
         elif event == _LOOK:
-            look(quick)
-            for caller, name, before in steering:
-                if [id(one.function) for one in caller.get_hookimpls()] != before:
-                    mark(f"{name} implemented otherwise")
-            for text in _item_marks(arguments[0], tree):
-                mark(text)
+            look(arguments[0])
         else:
-            if arguments and arguments[0] is not None and not managers:
-                managers.append(arguments[0])
-                for name in _STEERING:
-                    caller = getattr(arguments[0].hook, name)
-                    steering.append((caller, name, [id(one.function) for one in caller.get_hookimpls()]))
-            survey()
+            survey(arguments[0])
 
     sys.addaudithook(hook)
 
@@ -329,47 +365,27 @@ def unittest(report: int, key: bytes, tree: str) -> None:
     import unittest.mock
 
     class Result(tool.runner.TextTestResult):
-        def startTest(self, test: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "setup", "passed")
-            super().startTest(test)
-
-        def addSuccess(self, test: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "passed")
-            super().addSuccess(test)
-
-        def addError(self, test: Any, err: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "failed")
-            super().addError(test, err)
-
-        def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "failed")
-            super().addFailure(test, err)
-
-        def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "skipped")
-            super().addSkip(test, reason)
-
-        def addExpectedFailure(self, test: Any, err: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "skipped")
-            super().addExpectedFailure(test, err)
-
-        def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "call", "failed")
-            super().addUnexpectedSuccess(test)
-
         def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
             if err is not None:
                 audit(_RESULT, str(test), "call", "failed")
             super().addSubTest(test, subtest, err)
 
-        def stopTest(self, test: Any) -> None:  # noqa: N802
-            audit(_RESULT, str(test), "teardown", "passed")
-            super().stopTest(test)
-
         def stopTestRun(self) -> None:  # noqa: N802
             audit(_SURVEY, None)
             super().stopTestRun()
 
+    def telling(name: str, when: str, outcome: str) -> Callable[..., None]:
+        def method(self: Any, test: Any, *rest: Any) -> None:
+            audit(_RESULT, str(test), when, outcome)
+            getattr(super(Result, self), name)(test, *rest)
+
+        return method
+
+    phases = {"startTest": ("setup", "passed"), "addSuccess": ("call", "passed"), "stopTest": ("teardown", "passed")}
+    phases.update((name, ("call", "failed")) for name in ("addError", "addFailure", "addUnexpectedSuccess"))
+    phases.update((name, ("call", "skipped")) for name in ("addSkip", "addExpectedFailure"))
+    for name, (when, outcome) in phases.items():
+        setattr(Result, name, telling(name, when, outcome))
     setattr(tool.runner.TextTestRunner, "resultclass", Result)  # noqa: B010 - its type differs between versions
     own = {method.__code__ for method in vars(Result).values() if isinstance(method, _function)}
     here = sys._getframe().f_code.co_filename

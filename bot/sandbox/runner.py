@@ -22,7 +22,7 @@ import sys
 TYPE_CHECKING = False  # importing `typing` would cost each script some milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from types import CodeType, FrameType, TracebackType
     from typing import Any
 
 _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
@@ -187,33 +187,43 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
 
-    code: int | str = 0
     try:
         program = compile(source, script, "exec", dont_inherit=True) if script != "-m" else None
     except BaseException as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
-        code = 1
-    else:
-        try:
-            if run is not None:
-                code = run()
-            elif program is None:
-                runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
-            else:
-                exec(program, main.__dict__)  # noqa: S102 - that is what this file is for
-        except SystemExit as error:
-            if error.code is None or error.code == 0:
-                code = "cut" if _cut_short(_below(error), main.__dict__, changed) else 0
-            elif isinstance(error.code, int):
-                code = error.code & 0xFF
-            else:
-                code = 1
-                print(error.code, file=sys.stderr)
-        except BaseException as error:
-            code = 130 if isinstance(error, KeyboardInterrupt) else 1
-            # Without the frame of this function, it looks as it would without us.
-            traceback = _below(error)
-            sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+        return 1
+    if run is None and program is None:
+
+        def run() -> int:
+            runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
+            return 0
+
+    return _ending_of(run, program, main.__dict__, changed)
+
+
+def _ending_of(
+    run: Callable[[], int] | None, program: CodeType | None, main: dict[str, Any], changed: set[str]
+) -> int | str:
+    """The exit code of the program, or of what runs the module; or `cut`."""
+    code: int | str = 0
+    try:
+        if run is not None:
+            code = run()
+        elif program is not None:
+            exec(program, main)  # noqa: S102 - that is what this file is for
+    except SystemExit as error:
+        if error.code is None or error.code == 0:
+            code = "cut" if _cut_short(_below(error), main, changed) else 0
+        elif isinstance(error.code, int):
+            code = error.code & 0xFF
+        else:
+            code = 1
+            print(error.code, file=sys.stderr)
+    except BaseException as error:
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        # Without the frame of this function, it looks as it would without us.
+        traceback = _below(error)
+        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
     return code
 
 

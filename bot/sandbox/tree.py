@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from bot.patch import protected_files
 from bot.patch.paths import link_stays_within, path_problem
 from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
@@ -51,6 +52,19 @@ def copy_tree(source: Path, target: Path) -> int:
 def exists_in(base: Path, path: str) -> bool:
     """Whether the base copy has that file (or link)."""
     return os.path.lexists(base / path)
+
+
+def text_in(base: Path, path: str) -> str | None:
+    """The text of a plain file of the base copy; None where there is none, or it is no UTF-8."""
+    try:
+        return None if (base / path).is_symlink() else (base / path).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def trusted(base: Path, changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
+    """The changes that are made to a copy of `base`: all but those of what judges them."""
+    return protected_files.trusted(changes, lambda path: exists_in(base, path), lambda path: text_in(base, path))
 
 
 def refused(base: Path, changes: Sequence[FileChange]) -> str:

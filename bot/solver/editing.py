@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.patch.apply import FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.manifests import is_manifest
 from bot.patch.paths import normalised
 from bot.patch.policy import judge as judge_paths
 from bot.patch.policy import refusal
 from bot.patch.protected_files import is_judge, touched_judges
-from bot.patch.reader import checkout_reader, encoding_of, is_executable
+from bot.patch.reader import checkout_reader, encoding_of, is_executable, text_of
 from bot.records import Checkout, Patch, SourceFile
 
 
@@ -35,10 +36,9 @@ def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -
     root, known = Path(checkout.root), frozenset(checkout.files)
     read, executable, encoding = checkout_reader(root), is_executable(root), encoding_of(root)
 
-    def applied(edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
-        edits = tuple(rehomed(edit, shown, known) for edit in edits)
-        kept, left_out = _publishable(edits, known) if repairs else (edits, "")
-        chosen = kept or edits
+    base = text_of(root)
+
+    def made(chosen: tuple[FileEdit, ...], left_out: str, earlier: Patch | None) -> Applied | Problem:
         patch = apply(chosen, read, paths=checkout.files, executable=executable, encoding=encoding)
         onto = False
         if isinstance(patch, Problem) and earlier is not None and repairs:
@@ -47,14 +47,26 @@ def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -
                 patch, onto = together, True
         if isinstance(patch, Problem):
             return patch
-        return _forbidden(patch, known) or Applied(patch, left_out, onto)
+        return _forbidden(patch, known, base) or Applied(patch, left_out, onto)
+
+    def applied(edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
+        edits = tuple(rehomed(edit, shown, known) for edit in edits)
+        if not repairs:
+            return made(edits, "", earlier)
+        kept, left_out = _publishable(edits, known)
+        more, still_out = _publishable(edits, known, manifests=True)
+        if len(more) > len(kept):  # whether a manifest's change is harmless is known once it is made
+            whole = made(more, still_out, earlier)
+            if isinstance(whole, Applied):
+                return whole
+        return made(kept or edits, left_out, earlier)
 
     return applied
 
 
-def _forbidden(patch: Patch, known: frozenset[str]) -> Problem | None:
+def _forbidden(patch: Patch, known: frozenset[str], base: Callable[[str], str | None]) -> Problem | None:
     """Why the patch could not win, in words for the model."""
-    touched = touched_judges(patch.changes, known.__contains__)
+    touched = touched_judges(patch.changes, known.__contains__, base)
     if touched:
         return Problem(
             text=f"the edit {touched}, which judges it\n"
@@ -82,10 +94,16 @@ def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) 
     return edit.model_copy(update={"path": homes[0]}) if len(homes) == 1 else edit
 
 
-def _publishable(edits: tuple[FileEdit, ...], known: frozenset[str]) -> tuple[tuple[FileEdit, ...], str]:
-    """The edits of files that neither judge candidates nor are refused, and the other paths, joined by commas."""
+def _publishable(
+    edits: tuple[FileEdit, ...], known: frozenset[str], *, manifests: bool = False
+) -> tuple[tuple[FileEdit, ...], str]:
+    """The edits of files that neither judge candidates nor are refused, and the other paths, joined by commas.
+
+    With `manifests` those of manifests are among the first.
+    """
     out = [
-        is_judge(normalised(edit.path), known.__contains__) or bool(refusal(normalised(edit.path))) for edit in edits
+        (is_judge(path, known.__contains__) and not (manifests and is_manifest(path))) or bool(refusal(path))
+        for path in (normalised(edit.path) for edit in edits)
     ]
     kept = tuple(edit for edit, left in zip(edits, out, strict=True) if not left)
     return kept, ", ".join(dict.fromkeys(edit.path for edit, left in zip(edits, out, strict=True) if left))

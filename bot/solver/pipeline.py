@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
@@ -25,6 +26,7 @@ from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
+from bot.patch.reader import text_of
 from bot.publish.messages.obstacles import words_of
 from bot.records import (
     Context,
@@ -296,7 +298,7 @@ class _Run:
 
     def _disqualified(self, changes: Sequence[FileChange]) -> str:
         """Why a patch with these changes may not win; "" where it may."""
-        touched = touched_judges(changes, self._known.__contains__)
+        touched = touched_judges(changes, self._known.__contains__, text_of(Path(self._bench.checkout.root)))
         return touched or "; ".join(judge_paths(Patch(changes=tuple(changes), diff="")).refused)
 
 
