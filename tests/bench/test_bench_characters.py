@@ -19,7 +19,8 @@ def test_what_an_earlier_prompt_began_with_is_sent_and_not_computed() -> None:
 
 def test_the_script_looks_as_often_as_it_is_told() -> None:
     case = CASES[0]
-    replies = [Capable(case, 2)("trajectory/0/edit/1", [Message(role="assistant", content="")] * n) for n in range(4)]
+    asked, said = Message(role="user", content=""), Message(role="assistant", content="")
+    replies = [Capable(case, 2)("trajectory/0/edit/1", [*[said] * n, asked]) for n in range(4)]
     assert [reply.count("<run>") for reply in replies] == [2, 2, 0, 0]
     assert replies[2].startswith(f'<edit path="{case.path}">')
     assert replies[3] == "<done/>"

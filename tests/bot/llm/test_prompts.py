@@ -68,6 +68,16 @@ VALUES: dict[str, dict[str, object]] = {
         "executions": EXECUTIONS,
         "others": [{"label": "candidate 3", "status": "exit 1"}],
     },
+    "description": {"issue": ISSUE, "files": FILES, "diff": "+x\n", "test": TEST},
+    "regression_test": {
+        "issue": ISSUE,
+        "files": FILES,
+        "diff": "+x\n",
+        "script": TEST,
+        "like": FILES[0],
+        "command": "pytest",
+        "example": "tests/...",
+    },
     "unparsed": {"problem": "no <edit> found"},
     "edit_format": {"edit_format": "define"},
     "examine": {"files": FILES, "instruction": "Do it.", "edit_format": "diff"},
@@ -78,6 +88,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 FULL_ALONE = {
     "deliberation",
     "deliberation_result",
+    "description",
     "edit_format",
     "examine",
     "examine_test",
@@ -85,6 +96,7 @@ FULL_ALONE = {
     "looking",
     "looks",
     "readings",
+    "regression_test",
     "test_form",
 }  # what a tiny model is never asked
 
