@@ -1,11 +1,13 @@
 """Texts in the encoding of their file. Pure.
 
-UTF-8 comes first. A file that isn't UTF-8 may name its encoding in its first lines, as Python, Emacs, Vim, XML and HTML
+A byte order mark of UTF-16 or UTF-32 decides; it stays the text's first character, as that of UTF-8 does. Else UTF-8
+comes first. A file that isn't UTF-8 may name its encoding in its first lines, as Python, Emacs, Vim, XML and HTML
 do; else it is taken for Windows-1252 or Latin-1, if it looks like text.
 """
 
 import codecs
 import re
+import unicodedata
 
 UTF_8 = "utf-8"
 _DECLARED = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([-\w.]{2,40})")
@@ -14,10 +16,20 @@ _EIGHT_BIT = re.compile(  # encodings of files; `codecs` knows others, such as r
     r"(iso-?8859|latin|windows|cp|koi8|mac|euc|gb|big5|shift|sjis|johab|tis|kz1048|ptcp).*", re.IGNORECASE
 )
 _HEAD = 1024  # bytes in which an encoding is declared
+_WIDE = (  # that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NO_TEXT = frozenset({"Cc", "Cn", "Co", "Cs"})  # categories of characters that texts hold few of
 
 
 def decoded(raw: bytes) -> tuple[str, str] | None:
     """The text and its encoding, which gives back the same bytes; None if the file is binary."""
+    for mark, wide in _WIDE:
+        if raw.startswith(mark):
+            return _marked(raw, wide)
     if b"\0" in raw:
         return None
     cookie = _named(_COOKIE.search(b"\n".join(raw[:_HEAD].split(b"\n")[:2])))
@@ -38,6 +50,18 @@ def decoded(raw: bytes) -> tuple[str, str] | None:
         except UnicodeError:
             continue
     return None
+
+
+def _marked(raw: bytes, encoding: str) -> tuple[str, str] | None:
+    """The text of bytes that begin with the encoding's byte order mark, and the encoding."""
+    try:
+        text = raw.decode(encoding)
+        same = text.encode(encoding) == raw
+    except UnicodeError:
+        return None
+    head = text[:8192]
+    odd = sum(unicodedata.category(character) in _NO_TEXT and not character.isspace() for character in head)
+    return (text, encoding) if same and "\0" not in text and odd * 50 < len(head) else None
 
 
 def _named(declaration: re.Match[bytes] | None) -> list[str]:

@@ -58,7 +58,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def options(checkout: Path, endpoint: ScriptedEndpoint, **more: Any) -> SolveOptions:
     values: dict[str, Any] = {"trajectories": 2, "sandbox": "process", "as_json": True, "profile": "full"}
-    return SolveOptions(path=checkout, issue_text=ISSUE, base_url=endpoint.base_url, **(values | more))
+    values |= {"issue_text": ISSUE}
+    return SolveOptions(path=checkout, base_url=endpoint.base_url, **(values | more))
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -85,6 +86,25 @@ async def test_solved(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert git(checkout, "show", f"{branch}:mod.py") == MOD.replace("-", "+").strip()
     assert git(checkout, "diff", "--name-only", f"{branch}^", branch) == "mod.py"
     assert list((checkout.parent / "state" / "troop").iterdir()) == []  # a finished run leaves no journal
+
+
+async def test_a_utf_16_file_is_one_on_the_branch_too(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\ufefffunction Greet {\r\n    'Holá'\r\n}\r\n"
+    (checkout / "greet.ps1").write_bytes(text.encode("utf-16-le"))
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "in Windows' encoding")
+    script = "text = open('greet.ps1', encoding='utf-16').read()\nprint(text)\nassert 'Hola →' in text\n"
+    edit = EDIT.replace("mod.py", "greet.ps1").replace("return a - b", "'Holá'").replace("return {}", "'Hola →'")
+    replies = [("/test/", [f'<test path="t.py">\n{script}</test>', "<approve/>"]), ("/edit/", [edit, "<done/>"])]
+    with scripted_endpoint(rules([("relevance/", "<relevant>\nGreets.\n</relevant>"), *replies])) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, issue_text="# Greet is misspelt\n\nHolá\n")) == "solved"
+        shown = endpoint.requests[-1]["messages"][1]["content"]
+    assert "<file path=\"greet.ps1\">\nfunction Greet {\n    'Holá'\n}\n</file>" in shown
+    branch = printed(capsys)["branch"]
+    changed = text.replace("Holá", "Hola →").encode("utf-16-le")
+    (checkout / "greet.ps1").write_bytes(changed)
+    assert git(checkout, "hash-object", "greet.ps1") == git(checkout, "rev-parse", f"{branch}:greet.ps1")
+    assert git(checkout, "diff", "--name-only", f"{branch}^", branch) == "greet.ps1"
 
 
 async def test_a_run_is_written_as_one_page(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """Files are edited in their own encoding."""
 
+import codecs
+import random
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,10 @@ from bot.records import Patch
         (b"# -*- coding: latin-1 -*-\nx = 1\n", None, "iso8859-1"),  # what is added is read so
         (b'encoding = "latin-1"\nx = 1\n', None, "utf-8"),
         ("# coding: rot13\nx = 'é'\n".encode("latin-1"), None, "iso8859-1"),
+        ("\ufeffx = 'é→'\r\n".encode("utf-16-le"), "\ufeffx = 'é→'\r\n", "utf-16-le"),
+        ("\ufeffx = '日本 😀'\n".encode("utf-16-be"), "\ufeffx = '日本 😀'\n", "utf-16-be"),
+        ("\ufeffx = 1\n".encode("utf-32-le"), "\ufeffx = 1\n", "utf-32-le"),
+        (codecs.BOM_UTF16_LE, "\ufeff", "utf-16-le"),
         ("# coding: nothing-8859\nx = 'é'\n".encode("latin-1"), None, "iso8859-1"),
     ],
 )
@@ -34,7 +40,19 @@ def test_encodings(raw: bytes, text: str | None, encoding: str) -> None:
     assert found[0].encode(encoding) == raw
 
 
-@pytest.mark.parametrize("raw", [b"a\0b", bytes(range(128, 160)) * 9])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"a\0b",
+        bytes(range(128, 160)) * 9,
+        "x = 1\n".encode("utf-16-le"),  # nothing says that it is text
+        codecs.BOM_UTF16_LE + b"odd",
+        codecs.BOM_UTF16_LE + "a\0b".encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + b"\xd8\x00" * 9,
+        codecs.BOM_UTF16_LE + "\1\2ab".encode("utf-16-le") * 9,
+        codecs.BOM_UTF16_LE + random.Random(1).randbytes(600),
+    ],
+)
 def test_binary_files_have_none(raw: bytes) -> None:
     assert decoded(raw) is None
 
@@ -81,3 +99,17 @@ def test_a_new_file_is_utf_8(tmp_path: Path) -> None:
     patch = apply([Create(path="n.py", text="x = 'é'")], checkout_reader(tmp_path), encoding=encoding_of(tmp_path))
     assert isinstance(patch, Patch), patch
     assert patch.changes[0].content == "x = 'é'\n".encode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_utf_16_file_stays_one_with_its_mark_and_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    text = "\ufeffname = 'José'\n\n\ndef greet():\n    return 'Olá ' + name\n".replace("\n", end)
+    (tmp_path / "m.ps1").write_bytes(text.encode(encoding))
+    read, known = checkout_reader(tmp_path), encoding_of(tmp_path)
+    for search, new in (("name = 'José'", "name = 'José → 日本'"), ("    return 'Olá ' + name", "    return name")):
+        edit = Replace(path="m.ps1", blocks=(Block(search=search, replace=new),))
+        patch = apply([edit], read, paths=("m.ps1",), encoding=known)
+        assert isinstance(patch, Patch), patch
+        assert patch.changes[0].content == text.replace(search, new).encode(encoding)
+        assert f"+{new}" in patch.diff.replace("\ufeff", "").replace("\r", "")
