@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 # Which build of torch: auto, cpu or cuda; deploy/install.py tells what they mean.
 TORCH ?= auto
+# Processes that share the tests; each may take 3 GB.
+JOBS ?= 2
 INSTALL = deploy/install.py --venv $(VENV)
 # What makes the locks and tries them.
 TOOLS := var/tools
@@ -38,8 +40,8 @@ SMALL := var/models/SmolLM2-135M-Instruct-Q4_1.gguf
 $(SMALL): | $(RUN)
 	-$(BIN)/troop models smollm2-135m
 
-test: $(DEV) $(SMALL) ## all tests; in CI a skip for a missing service fails
-	$(BIN)/python -m pytest
+test: $(DEV) $(SMALL) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff format --check bot engine kernels tests deploy

@@ -1,8 +1,11 @@
 """What holds for every test: no network but loopback, and in CI no skip for a missing service."""
 
+import functools
 import ipaddress
 import os
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +24,8 @@ for _limit in ("connect", "read", "write", "pool"):
 
 _real_connect = socket.socket.connect
 _skipped_services: list[str] = []
+_ENGINE = "Docker Engine"
+_NEEDS_ENGINE = re.compile(r"\b(?:docker_address|sandbox_image|toolchain_image)\b")  # of `tests/services_docker.py`
 
 
 def _guarded_connect(self: socket.socket, address: Any) -> None:
@@ -37,6 +42,38 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TROOP_")]:
         monkeypatch.delenv(name)  # the operator's settings are no part of a test
     monkeypatch.setenv("TROOP_SOLVER_EXAMINE", "false")  # tests of the examination turn it on, others count their calls
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests (`make test`), the Docker Engine's begin first: their row is the longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _row_of(item.nodeid) != _ENGINE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Processes share the tests by files, for the sake of fixtures; those of the one Docker Engine stay in one."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRows(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _row_of(nodeid)
+
+    return ByRows(config, log)
+
+
+def _row_of(nodeid: str) -> str:
+    """The row of tests that one process runs in their order: a file's, or the Engine's."""
+    return _row_of_file(nodeid.split("::")[0])
+
+
+@functools.cache
+def _row_of_file(path: str) -> str:
+    text = (Path(__file__).parent.parent / path).read_text()
+    return _ENGINE if _NEEDS_ENGINE.search(text) else path
 
 
 @pytest.hookimpl(trylast=True)
