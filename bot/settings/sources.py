@@ -22,7 +22,8 @@ DOTENV = Path(".env")
 # What deploy/compose.yaml reads of the same file, and `troop engine` of the environment; `bot` itself does not.
 OF_COMPOSE = (
     *("BASE_IMAGE", "BIND", "CADDY_IMAGE", "DOCKER_HOST", "DOCKER_SOCKET", "DOMAIN", "ENGINE_IMAGE", "ENV_FILE"),
-    *("IMAGE", "MODELS", "PAGES_BIND", "POSTGRES_IMAGE", "REDIS_IMAGE", "SECRETS", "VERSION"),
+    *("GRAFANA_IMAGE", "IMAGE", "MODELS", "PAGES_BIND", "POSTGRES_IMAGE", "PROMETHEUS_IMAGE", "REDIS_IMAGE"),
+    *("SECRETS", "VERSION"),
 )
 OF_ENGINE = ("ENGINE_API_KEY", "ENGINE_CALIBRATION", "MODEL_CACHE", "NATIVE_KERNELS")
 # Kubernetes gives each container such variables of a Service that is called `troop` (enableServiceLinks).
