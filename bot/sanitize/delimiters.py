@@ -1,4 +1,7 @@
-"""Escapes what looks like a tag of a prompt or of a reply, so that data can't end the block that holds it. Pure."""
+"""Keeps data from ending the block of a prompt that holds it. Pure.
+
+What looks like a tag is escaped; a block that must hold its text letter by letter has a tag that the text does not.
+"""
 
 import functools
 import re
@@ -26,6 +29,24 @@ def as_data(text: object, block: str) -> str:
     """
     own = (*_BLOCKS, block) if block in ("issue", "comment", "title") else (block,)
     return _tags(own).sub("&lt;", str(text))
+
+
+def tag_of(text: object, block: str) -> str:
+    """The tag of the block that holds the text as it is, letter by letter: one that the text does not close.
+
+    `block`, or where the text closes that, `block-2` or the first number after it. The text alone decides, so that
+    prompts with the same files begin alike.
+    """
+    closed = _closing(block).findall(str(text))
+    if "" not in closed:
+        return block
+    taken = {int(number) for number in closed if number}
+    return f"{block}-{next(number for number in range(2, len(taken) + 3) if number not in taken)}"
+
+
+@functools.cache
+def _closing(block: str) -> re.Pattern[str]:
+    return re.compile(rf"<\s{{0,20}}/\s{{0,20}}{block}(?:-(\d{{1,9}}))?(?![\w-])", re.IGNORECASE)
 
 
 @functools.cache

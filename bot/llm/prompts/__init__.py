@@ -9,7 +9,7 @@ from typing import Literal
 
 import jinja2
 
-from bot.sanitize.delimiters import as_data
+from bot.sanitize.delimiters import as_data, tag_of
 
 Profile = Literal["full", "compact"]
 
@@ -25,6 +25,7 @@ def _environment(profile: Profile) -> jinja2.Environment:
         keep_trailing_newline=False,
     )
     environment.filters["data"] = as_data
+    environment.filters["tag"] = tag_of
     return environment
 
 
