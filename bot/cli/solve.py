@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -36,6 +36,7 @@ from bot.publish.messages.reason import reason
 from bot.records import Checkout, External, Issue, Outcome, Report
 from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize import clean_issue
+from bot.sanitize.redact import redact_strings
 from bot.settings import Settings, read_settings
 from bot.solver.pipeline import solve
 from bot.solver.workbench import Audience, Workbench, open_workbench
@@ -251,7 +252,9 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             can_branch = options.branch and (options.path / ".git").exists()
             branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
             if options.page is not None:
-                await asyncio.to_thread(_write_page, options.page, report, journal.entries, progress.say)
+                await asyncio.to_thread(
+                    _write_page, options.page, report, journal.entries, progress.say, settings.secrets()
+                )
         except BaseException:
             journal.close()
             raise
@@ -266,11 +269,19 @@ async def _external(options: SolveOptions, host: LocalCheckout, checkout: Checko
     return tuple([External(patch=await read_patch(checkout, diff, name), source=name) for name, diff in diffs])
 
 
-def _write_page(path: Path, report: Report, entries: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """The run with its conversations. A file that can't be written loses nothing else."""
+def _write_page(
+    path: Path, report: Report, entries: Mapping[str, str], say: Callable[[str], None], secrets: Sequence[str]
+) -> None:
+    """The run with its conversations, without secrets. A file that can't be written loses nothing else."""
+    report = Report.model_validate(redact_strings(report.model_dump(mode="json"), secrets))
     names = {f"trajectory-{one.index}": f"trajectory/{one.index}/" for one in report.trajectories}
     names["selection"] = "selection/"
-    conversations = {name: transcript(key, entries, entries.get) for name, key in names.items()}
+
+    def get(key: str) -> str | None:
+        entry = entries.get(key)
+        return None if entry is None else json.dumps(redact_strings(json.loads(entry), secrets))
+
+    conversations = {name: transcript(key, entries, get) for name, key in names.items()}
     text = standalone(report, {name: found for name, found in conversations.items() if found})
     try:
         path.write_text(text, encoding="utf-8", errors="replace")

@@ -15,13 +15,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
-import jwt
 import requests
 from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bot.errors import ForgeError, RateLimited, Refused, SettingsError
-from bot.forge.app_key import app_key
+from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.settings import Settings
 
 T = TypeVar("T")
@@ -33,7 +32,6 @@ MAX_PAGES = 50  # of a list
 PATIENCE = 300.0  # seconds that one act may wait in total; after that the queue retries the job
 _RENEW = 300.0  # seconds before it expires that a token is replaced
 _TIMEOUT = 30  # seconds a request
-CLOCK_TOLERANCE = 20.0  # seconds; a token is dated back by 60
 
 log = logging.getLogger(__name__)
 logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every retry and every wait
@@ -235,13 +233,7 @@ class GitHubApi:
 
     def _as_app(self) -> Auth.AppAuth:
         """The App, signed by GitHub's clock."""
-        key = app_key(self._settings)
-
-        def sign(claims: dict[str, Any]) -> str:
-            moments = {name: claims[name] + int(self._ahead) for name in ("iat", "exp")}
-            return jwt.encode(claims | moments, key, algorithm="RS256")
-
-        return Auth.AppAuth(self._settings.app_id, sign_func=sign)
+        return app_auth(self._settings, self._ahead)
 
     def _set_clock(self, error: GithubException) -> bool:
         """Learn from the answer's `Date` how far our clock is off; whether that is news, so that trying again helps."""

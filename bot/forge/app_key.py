@@ -4,14 +4,18 @@ import base64
 import binascii
 import hashlib
 import re
+from typing import Any
 
+import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from github import Auth
 
 from bot.errors import SettingsError
 from bot.settings import Settings
 from bot.settings.files import text_of
 
+CLOCK_TOLERANCE = 20.0  # seconds by which the clocks may differ; a token is dated back by 60
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _GET_ONE = "generate a private key in the App's settings on GitHub, and use the .pem file that it gives"
@@ -29,6 +33,17 @@ def app_key(settings: Settings) -> str:
         if not text.strip():
             raise SettingsError(f"{variable}: {settings.private_key_file} is empty: {_GET_ONE}")
     return _checked(text, variable)
+
+
+def app_auth(settings: Settings, ahead: float = 0.0) -> Auth.AppAuth:
+    """The App, as it signs its requests. `ahead`: seconds by which GitHub's clock is ahead. Raises as `app_key`."""
+    key = app_key(settings)
+
+    def sign(claims: dict[str, Any]) -> str:
+        moments = {name: claims[name] + int(ahead) for name in ("iat", "exp")}
+        return jwt.encode(claims | moments, key, algorithm="RS256")
+
+    return Auth.AppAuth(settings.app_id, sign_func=sign)
 
 
 def fingerprint(pem: str) -> str:

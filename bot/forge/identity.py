@@ -1,14 +1,13 @@
 """Who we are on GitHub: `GET /app` with the App's key, or `GET /user` with the operator's token. Blocks."""
 
-from datetime import UTC, datetime
+import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
-from github import Auth
 
 from bot.errors import ForgeError, SettingsError
-from bot.forge.app_key import app_key, fingerprint
+from bot.forge.app_key import CLOCK_TOLERANCE, app_auth, app_key, fingerprint
 from bot.records import Record
 from bot.settings import Settings
 
@@ -16,7 +15,6 @@ from bot.settings import Settings
 PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
 EVENTS = ("issues", "issue_comment")
 _LEVELS = ("none", "read", "write", "admin")
-_SKEW = 60.0  # seconds by which the clocks may differ
 
 
 class AppIdentity(Record):
@@ -28,6 +26,7 @@ class AppIdentity(Record):
     permissions: dict[str, str]
     events: tuple[str, ...]
     installations: int | None  # None where GitHub does not tell
+    clock_off: float = 0.0  # seconds by which our clock is ahead of GitHub's, where GitHub refused us for that
 
     @property
     def missing_permissions(self) -> tuple[str, ...]:
@@ -45,13 +44,17 @@ class AppIdentity(Record):
 
 
 def app_identity(settings: Settings, seconds: float = 10.0) -> AppIdentity:
-    """The App of `TROOP_APP_ID` and its key.
+    """The App of `TROOP_APP_ID` and its key. Where GitHub refuses our clock, it is asked again by its own.
 
     Raises `SettingsError` for a key, an id or an address that GitHub will not take, and `ForgeError` where it does not
     answer, which may pass. https://docs.github.com/rest/apps/apps#get-the-authenticated-app
     """
     pem = app_key(settings)
-    answer = _ask(settings, "/app", f"Bearer {Auth.AppAuth(settings.app_id, pem).create_jwt()}", seconds)
+    off = 0.0
+    answer = _ask(settings, "/app", f"Bearer {app_auth(settings).create_jwt()}", seconds)
+    if answer.status_code == 401 and abs(_skew(answer)) > CLOCK_TOLERANCE:
+        off = _skew(answer)
+        answer = _ask(settings, "/app", f"Bearer {app_auth(settings, -off).create_jwt()}", seconds)
     found = _json(answer)
     if answer.status_code == 401:
         raise SettingsError(_refused(settings, answer, pem, str(found.get("message", ""))))
@@ -71,6 +74,7 @@ def app_identity(settings: Settings, seconds: float = 10.0) -> AppIdentity:
         permissions={str(name): str(level) for name, level in (found.get("permissions") or {}).items()},
         events=tuple(map(str, found.get("events") or ())),
         installations=count if isinstance(count, int) else None,
+        clock_off=off,
     )
 
 
@@ -81,12 +85,12 @@ class Hook(Record):
     last_status: int | None  # of the newest delivery: 0 where nobody answered; None where there is none
 
 
-def app_hook(settings: Settings, seconds: float = 10.0) -> Hook | None:
-    """The webhook; None where GitHub does not tell. Raises `SettingsError` as `app_identity`.
+def app_hook(settings: Settings, seconds: float = 10.0, clock_off: float = 0.0) -> Hook | None:
+    """The webhook; None where GitHub does not tell. Raises `SettingsError` as `app_identity`, which tells `clock_off`.
 
     https://docs.github.com/rest/apps/webhooks
     """
-    jwt = f"Bearer {Auth.AppAuth(settings.app_id, app_key(settings)).create_jwt()}"
+    jwt = f"Bearer {app_auth(settings, -clock_off).create_jwt()}"
     try:
         config = _ask(settings, "/app/hook/config", jwt, seconds)
         deliveries = _ask(settings, "/app/hook/deliveries?per_page=1", jwt, seconds)
@@ -153,12 +157,6 @@ def _check(settings: Settings, answer: requests.Response, found: dict[str, Any],
 
 
 def _refused(settings: Settings, answer: requests.Response, pem: str, said: str) -> str:
-    skew = _skew(answer)
-    if abs(skew) > _SKEW:
-        return (
-            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} GitHub's, which then "
-            "refuses the App's signature: set the clock (NTP)"
-        )
     return (
         f"TROOP_APP_ID and the key do not belong together: GitHub refuses App {settings.app_id} with the key "
         f"{fingerprint(pem)} (it says: {said[:200]}); compare both with the App's settings, and make a new key there "
@@ -172,7 +170,7 @@ def _skew(answer: requests.Response) -> float:
         theirs = parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, ValueError, TypeError):
         return 0.0
-    return (datetime.now(UTC) - theirs).total_seconds() if theirs.tzinfo else 0.0
+    return time.time() - theirs.timestamp() if theirs.tzinfo else 0.0
 
 
 def _json(answer: requests.Response) -> dict[str, Any]:

@@ -18,7 +18,8 @@ async def github(settings: Settings) -> list[Finding]:
 def _look(settings: Settings) -> list[Finding]:
     try:
         if settings.app_id:
-            return [*_of_app(settings, app_identity(settings)), *_of_hook(app_hook(settings))]
+            app = app_identity(settings)
+            return [*_of_app(settings, app), *_of_hook(app_hook(settings, clock_off=app.clock_off))]
         if settings.token.get_secret_value():
             return _of_token(settings, token_login(settings))
     except SettingsError as error:
@@ -59,6 +60,10 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
                 hint="take the permission away: nobody should be able to use it",
             )
         )
+    if app.clock_off:
+        which = "ahead of" if app.clock_off > 0 else "behind"
+        detail = f"this machine's clock is {abs(app.clock_off):.0f} s {which} GitHub's, by which it signs"
+        found.append(Finding(name="clock", level="optional", detail=detail, hint="set the clock, e.g. with NTP"))
     if app.installations == 0:
         hint = f"install it: {app.url}/installations/new"
         found.append(Finding(name="GitHub installation", level="optional", detail="installed nowhere yet", hint=hint))

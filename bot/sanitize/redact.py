@@ -3,6 +3,7 @@
 import base64
 import binascii
 import functools
+import json
 import re
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -46,6 +47,29 @@ def redact_strings(value: Any, secrets: Collection[str]) -> Any:
     if isinstance(value, list):
         return [redact_strings(one, secrets) for one in value]
     return value
+
+
+def redact_report(report: str, secrets: Collection[str]) -> str:
+    """JSON with `redact` of each string in it, but for a `patch` without a known secret.
+
+    A patch is published as it stands; what in it has the form of a token may be the repository's own example.
+    """
+    return json.dumps(_but_patches(json.loads(report), secrets))
+
+
+def _but_patches(value: Any, secrets: Collection[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: one if key == "patch" and _has_none(one, secrets) else _but_patches(one, secrets)
+            for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_but_patches(one, secrets) for one in value]
+    return redact_strings(value, secrets)
+
+
+def _has_none(patch: Any, secrets: Collection[str]) -> bool:
+    return bool(redact_strings(patch, secrets) == redact_strings(patch, ()))
 
 
 def plain_forms(secret: str) -> set[str]:

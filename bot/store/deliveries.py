@@ -36,6 +36,19 @@ _RENAME = (
     )
     .values(repository=bindparam("name"))
 )
+_RENAME_COMMANDS = (
+    update(COMMAND)
+    .where(
+        ~COMMAND.c.done,
+        COMMAND.c.repository.in_(
+            select(_OTHER.c.repository).where(
+                _OTHER.c.repository_id == bindparam("by_id"),
+                or_(_OTHER.c.repository < bindparam("name"), _OTHER.c.repository > bindparam("name")),
+            )
+        ),
+    )
+    .values(repository=bindparam("name"))
+)
 _FORGET_STOPS = (
     update(RUN)
     .where(
@@ -196,7 +209,8 @@ class Deliveries(Part):
 
     @staticmethod
     def _rename(tx: Connection, repository_id: int, name: str) -> None:
-        """Carry the new name over to the runs of a repository that was renamed or transferred."""
+        """Carry the new name over to the runs and waiting commands of a repository that was renamed or transferred."""
+        tx.execute(_RENAME_COMMANDS, {"by_id": repository_id, "name": name})
         tx.execute(_RENAME, {"by_id": repository_id, "name": name})
 
     def _quota_spent(self, tx: Connection, now: float, repository: str, sender: str) -> bool:

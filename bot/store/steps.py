@@ -1,11 +1,17 @@
 """The journal of a run in the database."""
 
+import json
+from collections.abc import Collection
+
 from sqlalchemy import Float, Integer, Text, literal, select
 
 from bot.errors import LeaseLost
+from bot.sanitize.redact import redact_strings
 from bot.store.base import Part, held
 from bot.store.models import RUN, STEP
 from bot.store.threads import in_thread
+
+_FOR_PEOPLE = " "  # before a step that was redacted
 
 
 class Steps(Part):
@@ -52,15 +58,31 @@ class Steps(Part):
 
 
 class DbJournal:
-    """`contracts.Journal` of one claimed run."""
+    """`contracts.Journal` of one claimed run.
 
-    def __init__(self, steps: Steps, run_id: int, attempt: int) -> None:
+    What is stored has none of the `secrets`, and nothing in the form of a token. A step that held one is stored for
+    people alone, with a space before its JSON: a resumed run must not go on with code in which `[redacted]` stands, so
+    it does such a step again.
+    """
+
+    def __init__(self, steps: Steps, run_id: int, attempt: int, secrets: Collection[str] = ()) -> None:
+        self._secrets = secrets
         self._steps = steps
         self._run_id = run_id
         self._attempt = attempt
 
     async def get(self, key: str) -> str | None:
-        return await in_thread(self._steps.get_step, self._run_id, key)
+        stored = await in_thread(self._steps.get_step, self._run_id, key)
+        return None if stored is None or stored.startswith(_FOR_PEOPLE) else stored
 
     async def put(self, key: str, value: str) -> None:
-        await in_thread(self._steps.put_step, self._run_id, self._attempt, key, value)
+        await in_thread(self._put, key, value)
+
+    def _put(self, key: str, value: str) -> None:
+        self._steps.put_step(self._run_id, self._attempt, key, _stored(value, self._secrets))
+
+
+def _stored(value: str, secrets: Collection[str]) -> str:
+    parsed = json.loads(value)
+    redacted = redact_strings(parsed, secrets)
+    return value if redacted == parsed else _FOR_PEOPLE + json.dumps(redacted)

@@ -5,6 +5,7 @@ only what must not be done twice.
 """
 
 import asyncio
+import hmac
 import logging
 import time
 from collections.abc import Mapping
@@ -25,7 +26,6 @@ from bot.settings import Settings
 from bot.store import Accepted, parse
 from bot.store.jobs import RUN
 from bot.web.body import BodyReader
-from bot.web.local import is_local
 from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
@@ -87,7 +87,7 @@ def create_app(
     app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.enqueue = handover
     app.add_api_route("/webhook", webhook.post, methods=["POST"])
-    app.include_router(_state_of(store, handover, metrics, readiness))
+    app.include_router(_state_of(store, handover, metrics, readiness, settings.admin_token.get_secret_value()))
     return app
 
 
@@ -168,8 +168,15 @@ class Webhook:
         return JSONResponse({"error": refusal.reason}, refusal.status, {"Connection": "close"})
 
 
-def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness: Readiness | None) -> APIRouter:
-    """The routes for machines: health, readiness and metrics."""
+def _shows_token(request: Request, token: str) -> bool:
+    shown = request.headers.get("authorization", "").encode("utf-8", "replace")
+    return bool(token) and hmac.compare_digest(shown, f"Bearer {token}".encode())
+
+
+def _state_of(
+    store: WebStore, handover: "Handover", metrics: Metrics, readiness: Readiness | None, token: str
+) -> APIRouter:
+    """The routes for machines: health, readiness and metrics. `token`: the admin's."""
     router = APIRouter()
 
     @router.get("/livez")
@@ -182,17 +189,17 @@ def _state_of(store: WebStore, handover: "Handover", metrics: Metrics, readiness
     @router.get("/ready")
     async def ready(request: Request) -> Response:
         """Whether a label would become a pull request. Deliveries are taken whatever it says, while the database is
-        there. What is wrong is told to this machine alone; others get the names."""
+        there. What is wrong is told to who shows the admin token; others get the names: a proxy on this machine
+        looks as if it asked for itself."""
+        words = _shows_token(request, token)
         try:
             await run_in_threadpool(store.counts)
         except StoreUnavailable as error:
             log.warning("not ready: %s", error)
-            told = str(error) if is_local(request) else _NOT_TOLD
-            return JSONResponse({"database": told}, 503)
-        trouble = handover.trouble if is_local(request) or not handover.trouble else _NOT_TOLD
+            return JSONResponse({"database": str(error) if words else _NOT_TOLD}, 503)
+        trouble = handover.trouble if words or not handover.trouble else _NOT_TOLD
         state = {"database": "ok", "queue": trouble or "ok"}
         missing = [one for one in (await readiness.findings() if readiness else ()) if one.level == "missing"]
-        words = is_local(request)
         state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}
         return JSONResponse(state, 503 if missing else 200)
 

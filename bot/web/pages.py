@@ -116,5 +116,5 @@ def _report(text: str | None) -> Report | None:
 
 
 def _without(record: R, secrets: Collection[str]) -> R:
-    """The record whose strings hold no secret. The database keeps what models wrote, which resumed runs read again."""
+    """The record whose strings hold no secret: of earlier versions, or set as one since."""
     return type(record).model_validate(redact_strings(record.model_dump(mode="json"), secrets))

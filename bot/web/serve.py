@@ -120,7 +120,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                     log_config=None,
                     access_log=False,  # every delivery is logged already
                     server_header=False,
-                    proxy_headers=False,  # `bot.web.local` checks the real peer
+                    proxy_headers=False,
                     http=bounded(most=most_connections()),
                     backlog=ACCEPTED_AT_ONCE,
                     timeout_graceful_shutdown=int(GRACE),

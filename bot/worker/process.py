@@ -32,7 +32,13 @@ def build_worker(
     """The worker of these settings; see `Service`."""
     service = Service(settings, store, local=local, watch=watch)
     callbacks = Callbacks(
-        service.execute, service.execute_command, service.announce, service.close, service.words, service.wait
+        service.execute,
+        service.execute_command,
+        service.announce,
+        service.close,
+        settings.secrets(),
+        service.words,
+        service.wait,
     )
     return Worker(store, callbacks, lease_seconds=settings.lease_seconds, name=name)
 

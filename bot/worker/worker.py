@@ -36,6 +36,7 @@ from bot.lifecycle import RunState
 from bot.publish.messages.states import progress
 from bot.publish.messages.words import duration
 from bot.records import ClaimedCommand, ClaimedRun, Record
+from bot.sanitize.redact import redact_report
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
@@ -112,6 +113,7 @@ class Callbacks:
     execute_command: ExecuteCommand
     announce: Announce
     close: Callable[[], Awaitable[None]] = _nothing
+    secrets: tuple[str, ...] = ()  # what of a run is stored has none of them
     words: Callable[[str], str] = str  # what of an error's words is for the issue and the database
     wait: Callable[[ClaimedRun, str], Awaitable[None]] = _untold  # say on the issue why the run is tried again later
 
@@ -183,7 +185,7 @@ class Worker:
 
         try:
             end = await under_lease(
-                self._callbacks.execute(run, DbJournal(self._store, *held), progress, advance),
+                self._callbacks.execute(run, DbJournal(self._store, *held, self._callbacks.secrets), progress, advance),
                 lambda: self._store.renew(*held, self._lease, progress.text),
                 lease_seconds=self._lease,
                 shutdown=self._shutdown,
@@ -240,7 +242,7 @@ class Worker:
                 run.attempt,
                 end.state,
                 reason=end.note,
-                report_json=end.report_json,
+                report_json=end.report_json and redact_report(end.report_json, self._callbacks.secrets),
                 pull_request_url=end.pull_request_url,
                 announce=end.state in TOLD and not end.announced,
             )

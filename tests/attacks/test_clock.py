@@ -6,14 +6,28 @@ from types import SimpleNamespace
 import pytest
 from github import Auth
 
-from bot.forge import api
-from tests.github.fixtures import forge_for
+from bot.forge import api, identity
+from bot.preflight.github import github as look
+from tests.github.fixtures import forge_for, settings_for
 from tests.github.server import GitHubServer
+
+
+@pytest.mark.parametrize("off", [600, -7200, 86_400 * 400])
+async def test_a_server_with_a_clock_that_is_off_starts(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch, off: int
+):
+    set_clock(monkeypatch, off)
+    found = {one.name: one for one in await look(settings_for(github))}
+    assert found["GitHub"].level == "ok"
+    assert (found["clock"].level, found["clock"].fatal) == ("optional", False)
+    said = f" s {'ahead of' if off > 0 else 'behind'} GitHub's"  # by how much: the machine may be slow meanwhile
+    assert said in found["clock"].detail
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, off: int) -> None:
     wrong = SimpleNamespace(time=lambda: time.time() + off, monotonic=time.monotonic)
     monkeypatch.setattr(api, "time", wrong)
+    monkeypatch.setattr(identity, "time", wrong)
     monkeypatch.setattr(Auth, "time", wrong)
 
 

@@ -8,7 +8,7 @@ from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.store import Store, parse
 from bot.webhook.decisions import CancelRun, StartRun
-from tests.bot.queueing import LABELLED_AT, cancel, expire, queue_run, start, state_of
+from tests.bot.queueing import LABELLED_AT, cancel, command, expire, queue_run, start, state_of
 
 LATER = LABELLED_AT + timedelta(seconds=1)
 
@@ -160,3 +160,17 @@ def test_dates_at_the_ends_of_time(store: Store, moment: datetime):
     run = store.claim_run(1, "w", 60)
     assert run is not None
     assert run.labelled_at == moment
+
+
+def test_attack_42_a_command_that_waits_is_renamed_with_its_repository(store: Store):
+    old = start().model_copy(update={"repository": "octo/old", "repository_id": 77})
+    store.accept("1", "issues", "labeled", old)
+    asked = command().model_copy(update={"repository": "octo/old", "repository_id": 77})
+    job = parse(store.accept("2", "issue_comment", "created", asked).job_id or "")
+    renamed = start(issue=2).model_copy(update={"repository": "octo/new", "repository_id": 77})
+    store.accept("3", "issues", "labeled", renamed)
+    assert job is not None
+    claimed = store.claim_command(job.id, "w", 60)
+    assert claimed is not None
+    assert claimed.repository == "octo/new"
+    assert claimed.run_id == 1

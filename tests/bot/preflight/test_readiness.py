@@ -1,7 +1,7 @@
 """What a server needs is looked at by the same checks at start, at `/ready` and by the doctor."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,22 +178,27 @@ def app_of(settings: Settings, store: Store) -> FastAPI:
     return create_app(settings, store, Nowhere(), readiness=Readiness(checks(settings, works=True)))
 
 
-async def ask(app: FastAPI, path: str, peer: str = "127.0.0.1") -> httpx.Response:
-    transport = httpx.ASGITransport(app=app, client=(peer, 1))
+TOKEN = "the-owners-own-token"
+
+
+async def ask(app: FastAPI, path: str, headers: Mapping[str, str] = {}) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        return await client.get(path)
+        return await client.get(path, headers=headers)
 
 
 @pytest.mark.parametrize("path", ["/ready", "/readyz"])
-async def test_ready_says_what_is_missing_to_this_machine_alone(github: GitHubServer, store: Store, path: str) -> None:
-    settings = ours(github, redis_url="redis://127.0.0.1:9/0", private_key=SecretStr("garbage"))
+async def test_ready_says_what_is_missing_to_who_shows_the_token(github: GitHubServer, store: Store, path: str) -> None:
+    settings = ours(
+        github, redis_url="redis://127.0.0.1:9/0", private_key=SecretStr("garbage"), admin_token=SecretStr(TOKEN)
+    )
     app = app_of(settings, store)
-    answer = await ask(app, path)
+    answer = await ask(app, path, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 503
     assert "TROOP_REDIS_URL" in answer.json()["redis"]
     assert "is not a private key" in answer.json()["GitHub"]
     assert "install Docker" in answer.json()["docker"]
-    other = await ask(app, path, peer="203.0.113.9")
+    other = await ask(app, path)
     assert other.status_code == 503
     assert {other.json()[name] for name in ("redis", "GitHub", "docker")} == {"missing"}
     assert (await ask(app, "/livez")).status_code == (await ask(app, "/health")).status_code == 200

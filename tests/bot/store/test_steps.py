@@ -57,3 +57,23 @@ def test_the_journals_of_two_runs_are_apart(store: Store):
     assert store.claim_run(second, "w", 60)
     store.put_step(first, 1, "k", "1")
     assert store.get_step(second, "k") is None
+
+
+async def test_attack_35_what_is_stored_has_no_secret_and_is_made_again(store: Store):
+    run_id = queue_run(store)
+    token, known = "ghp_" + "x1Y2" * 9, "operators-own-secret"
+    made = 0
+
+    async def make() -> Reply:
+        nonlocal made
+        made += 1
+        return Reply(text=f"use {token} and {known}")
+
+    for attempt in (1, 2):
+        assert store.claim_run(run_id, "w", 60)
+        journal = DbJournal(store, run_id, attempt, (known,))
+        assert token in (await once(journal, "k", Reply, make)).text, "the run goes on with what the model wrote"
+        expire(store, run_id)
+    assert made == 2
+    stored = store.get_step(run_id, "k") or ""
+    assert Reply.model_validate_json(stored).text == "use [redacted] and [redacted]"

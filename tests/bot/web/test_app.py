@@ -17,7 +17,7 @@ from bot.store import Store
 from bot.web import app as app_module
 from bot.web.app import create_app
 from bot.webhook.delivery import MAX_BODY, signature
-from tests.bot.web.conftest import ListDispatcher, Sender
+from tests.bot.web.conftest import ADMIN_TOKEN, ListDispatcher, Sender
 from tests.bot.webhook.deliveries import NAMES, SECRET, payload, request
 from tests.patience import PATIENCE
 
@@ -275,8 +275,15 @@ async def test_ready_tells_of_the_queue(send: Sender, client: httpx.AsyncClient,
     assert (await client.get("/ready")).json() == {"database": "ok", "queue": "ok"}
     dispatcher.error = ConnectionError("refused")
     await send.taken("issues.labeled")
-    answer = await client.get("/ready")
+    answer = await client.get("/ready", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
     assert (answer.status_code, answer.json()["queue"]) == (200, "ConnectionError: refused")
+    for headers in (
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer \u00e9".encode()},
+        {"Host": "localhost"},
+    ):
+        assert "refused" not in (await client.get("/ready", headers=headers)).text  # type: ignore[arg-type]
     dispatcher.error = None
     await send.taken("issue_comment.created")
     assert (await client.get("/ready")).json() == {"database": "ok", "queue": "ok"}
