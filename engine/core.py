@@ -1,6 +1,7 @@
 """The engine without threads or HTTP: requests in, one step at a time, outputs out. Start reading at `Core.step`."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from engine.run.logprobs import note_prompts, report
 from engine.run.outputs import Row, Sampled, Writer, allowed, sampled_rows
 from engine.run.runner import Runner, RunOptions
 from engine.run.sampling import sample
+from engine.run.steady import Steady
 from engine.schedule.scheduler import Limits, Scheduler
 from engine.schedule.sequence import Output, Request, Sequence, State, TokenLogprob
 from engine.schedule.step import Step
@@ -85,7 +87,12 @@ class Core:
             self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft
         )
         self.runner = Runner(model, self.scheduler.allocator, limits, self.max_model_len, self._options)
-        self._writer = Writer(self.scheduler, model.end_tokens)
+        writer = self._writer = Writer(self.scheduler, model.end_tokens)
+        options, ends = self._options, model.end_tokens
+        ahead = self.runner.decode is not None if options.ahead is None else options.ahead
+        least = sys.maxsize if options.batch_invariant else options.steady
+        drafts = self.speculator.drafts
+        self.steady = Steady(self.scheduler, self.runner, writer, ends, drafts, ahead, least)
         self._failures = Failures(self.scheduler, model, self._prompt_logits)
 
     def resize(self, blocks: int) -> None:
@@ -104,6 +111,9 @@ class Core:
             RankError: a process of a tensor-parallel engine is gone: no step will ever succeed again.
         """
         planning = time.perf_counter()
+        if (outputs := self._steady_step()) is not None:
+            self._note(planning)
+            return outputs
         step = self.scheduler.schedule()
         if not step.chunks and not step.ready:
             return self._failures.stuck()
@@ -116,12 +126,30 @@ class Core:
             self.stats.failed_steps += 1
             logger.exception("a step failed; its requests end with an error")
             return self._failures.step_failed(step, error)
-        end = time.perf_counter()
-        self.speculator.note(step, end - planning)
-        self.stats.steps += 1
-        self.stats.seconds += end - begin
-        self.on_step(end - begin)
+        self.speculator.note(step, time.perf_counter() - planning)
+        self._note(begin)
         return outputs
+
+    def _note(self, begin: float) -> None:
+        seconds = time.perf_counter() - begin
+        self.stats.steps += 1
+        self.stats.seconds += seconds
+        self.on_step(seconds)
+
+    def _steady_step(self) -> list[Output] | None:
+        """A step of sequences that all go on, see `engine.run.steady`; `None` where another kind is due."""
+        try:
+            found = self.steady.step()
+        except RankError:
+            raise
+        except Exception as error:
+            self.stats.failed_steps += 1
+            logger.exception("a step failed; its requests end with an error")
+            return self._failures.step_failed(self.steady.as_step(), error)
+        finally:
+            self.stats.shared_tokens += self.steady.shared_tokens
+            self.steady.shared_tokens = 0
+        return found
 
     def _compute(self, step: Step) -> Iterator[Output]:
         logits = self._all_logits(step)
@@ -235,6 +263,7 @@ class Core:
 
     def abort(self, request: Request) -> None:
         """Stop all children of a request; their blocks are freed at once."""
+        self.steady.settle()
         for sequence in request.sequences:
             self.scheduler.finish(sequence, "abort")
 

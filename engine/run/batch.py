@@ -2,35 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from engine.model.model import Model, StepInput
 from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
-from kernels.tree_attention.items import Item
+from kernels.tree_attention.items import Item, ItemTable
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's rows, one per token, as plain numbers. Build it with `Batch.of`."""
+    """A step's rows, one per token, as columns. Build it with `Batch.of`."""
 
-    tokens: list[int]
-    positions: list[int]
-    slots: list[int]  # places in the cache
-    wanted: list[int]  # rows whose logits are wanted: those that are sampled, then those of scored prompts
+    rows: Numbers  # [3, rows] int64: tokens, positions, slots (places in the cache)
+    wanted: Numbers  # rows whose logits are wanted: those that are sampled, then those of scored prompts
     scored: int  # how many of `wanted` are of scored prompts
     spans: list[Span]  # in tree order, each with its rows
     shared: Sequence[int]  # as of `Step`
     block_size: int  # tokens
+    known: tuple[ItemTable, int] | None = None  # what `items` gives, in place of the spans
+    said: Tensor | None = None  # [rows] int64 on the device: the tokens, where the host does not know them yet
 
     @classmethod
     def of(cls, step: Step, block_size: int) -> "Batch":
         """The chunks of a step, at least one, with `block_size` tokens per block."""
         tokens: list[int] = []
         positions: list[int] = []
-        slots: list[int] = []
+        blocks: list[int] = []
         sampled: list[int] = []
         scored: list[int] = []
         spans: list[Span] = []
@@ -41,20 +46,28 @@ class Batch:
             if new == 1 and not drafted:
                 tokens.append(sequence.tokens[start])
                 positions.append(start)
-                slots.append(table[start // block_size] * block_size + start % block_size)
+                blocks.append(table[start // block_size])
             else:
                 tokens.extend(sequence.tokens[start : start + new])
                 tokens.extend(draft)
                 end = start + new + drafted
                 positions.extend(range(start, end))
-                slots.extend(table[at // block_size] * block_size + at % block_size for at in range(start, end))
+                blocks.extend(table[at // block_size] for at in range(start, end))
             spans.append(Span(table, new + drafted, start + new + drafted))
             if sequence.scoring:
                 first = len(tokens) - new - drafted
                 scored.extend(range(first, first + chunk.scored))
             if chunk.samples:
                 sampled.extend(range(len(tokens) - 1 - drafted, len(tokens)))
-        return cls(tokens, positions, slots, sampled + scored, len(scored), spans, step.shared, block_size)
+        rows = np.array((tokens, positions, blocks), dtype=np.int64)
+        rows[2] = rows[2] * block_size + rows[1] % block_size
+        wanted = np.array(sampled + scored, dtype=np.int64)
+        return cls(rows, wanted, len(scored), spans, step.shared, block_size)
+
+    @property
+    def count(self) -> int:
+        """Rows."""
+        return int(self.rows.shape[1])
 
     def items(self, cost: CutRule, in_place: bool) -> tuple[list[Item], int]:
         """Work items of attention, and how many cached tokens need not be read again thanks to shared nodes.
@@ -63,6 +76,8 @@ class Batch:
             cost: which shared nodes are worth an item of their own.
             in_place: see `kernels.tree_attention.cut`.
         """
+        if self.known is not None:
+            return self.known[0].items(), self.known[1]
         items = cut(self.spans, self.shared, self.block_size, cost, in_place)
         return items, sum(span.length for span in self.spans) - sum(item.end - item.begin for item in items)
 
@@ -80,10 +95,11 @@ def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int
     """
     backend, device = model.backend, model.device
     items, shared_tokens = batch.items(cost, backend.in_place)
-    rows = torch.tensor([batch.tokens, batch.positions, batch.slots], device=device)
+    rows = torch.from_numpy(batch.rows).to(device)
     works = tuple(
-        backend.prepare(items, len(batch.tokens), batch.block_size, device, reach.floors(batch.positions))
+        backend.prepare(items, batch.count, batch.block_size, device, reach.floors(batch.rows[1]))
         for reach in model.reaches
     )
-    wanted = torch.tensor(batch.wanted, dtype=torch.int64, device=device)
-    return StepInput(rows[0], rows[1], rows[2], wanted, works), shared_tokens
+    wanted = torch.from_numpy(batch.wanted).to(device)
+    tokens = rows[0] if batch.said is None else batch.said
+    return StepInput(tokens, rows[1], rows[2], wanted, works), shared_tokens

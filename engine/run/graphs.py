@@ -140,16 +140,16 @@ class DecodeSteps:
             Logits `[rows, vocabulary]` float32, overwritten by the next step, and tokens that need not be read again;
             `None`, with nothing done, if the step is of another kind or too large for the buffers.
         """
-        rows = len(batch.tokens)
+        rows = batch.count
         size = next((size for size in self._capacities if size >= rows), None)
-        if size is None or batch.wanted != list(range(rows)):
+        if size is None or not np.array_equal(batch.wanted, np.arange(rows)):
             return None
         recorded = self._recorded(size)
         assert recorded.replay is not None
-        items, shared_tokens = batch.items(cost, in_place=False)
+        items, shared_tokens = batch.known or batch.items(cost, in_place=False)
         try:
             for work, reach in zip(recorded.works, self._model.reaches, strict=True):
-                work.fill(items, rows, reach.floors(batch.positions) if work.capacity.floors else None)
+                work.fill(items, rows, reach.floors(batch.rows[1]) if work.capacity.floors else None)
         except CapacityError:
             self.overflows += 1
             return None
@@ -159,15 +159,17 @@ class DecodeSteps:
 
     def _fill(self, target: _Size, batch: Batch) -> None:
         """Bring the rows to the device; the last of them are padding."""
-        count, size = len(batch.tokens), target.rows.shape[1]
+        count, size = batch.count, target.rows.shape[1]
         values = np.zeros((3, size), dtype=np.int64)
-        values[:, :count] = (batch.tokens, batch.positions, batch.slots)
+        values[:, :count] = batch.rows
         values[2, count:] = self._spare[count:size]
         if target.host:
             target.host.reverse()
             target.host[0].send([values.reshape(-1)], [target.rows.view(-1)])
         else:
             target.rows.copy_(torch.from_numpy(values))
+        if batch.said is not None:
+            target.rows[0, :count] = batch.said
 
     def _recorded(self, size: int) -> _Size:
         found = self._sizes.get(size)

@@ -45,19 +45,18 @@ def forward(model: Model, batch: Batch) -> Tensor:
     Rows of one sequence are in rising order, so a tile finds the keys of earlier rows in the cache.
     """
     tables = [span.table for span in batch.spans for _ in range(span.new)]
-    rows = len(batch.tokens)
+    rows, asked = batch.count, batch.wanted.tolist()
     logits = torch.empty(len(batch.wanted), model.vocabulary, device=model.device)
     with _even_threads():
         for first in range(0, rows, ROWS):
             index = [min(row, rows - 1) for row in range(first, first + ROWS)]
             # Padding repeats the last row: it writes the same numbers to the same place.
-            numbers = [[column[row] for row in index] for column in (batch.tokens, batch.positions, batch.slots)]
-            tokens, positions, slots = torch.tensor(numbers, device=model.device)
-            places = [place for place, row in enumerate(batch.wanted) if first <= row < first + ROWS]
-            wanted = [batch.wanted[place] - first for place in places]
+            tokens, positions, slots = torch.from_numpy(batch.rows[:, index]).to(model.device)
+            places = [place for place, row in enumerate(asked) if first <= row < first + ROWS]
+            wanted = [asked[place] - first for place in places]
             padded = torch.tensor((wanted + [0] * ROWS)[:ROWS] if wanted else [0], device=model.device)
             last = min(first + ROWS, rows)
-            tile = (batch.positions[first:last], slots, tables[first:last], batch.block_size)
+            tile = (batch.rows[1, first:last].tolist(), slots, tables[first:last], batch.block_size)
             contexts = [TileContext.of(model, *tile, reach) for reach in model.reaches]
             with attending(LayerContexts(contexts, model.layer_reaches), model.room):
                 found = model.run(tokens, positions, padded)

@@ -16,6 +16,8 @@ from engine.schedule.scheduler import Limits
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
+LEAST = 32  # rows for which arrays are worth their making
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +28,8 @@ class RunOptions:
     cost: CutRule = field(default_factory=CutCost)  # which shared nodes attention reads on their own
     capture: Capture | None = None  # how decode steps become graphs (Triton attention only); None: they do not
     batch_invariant: bool = False  # see `engine.run.invariant`; there are no graphs then
+    ahead: bool | None = None  # whether steps overtake, see `engine.run.steady`; None: those in graphs do
+    steady: int = LEAST  # rows from which on steps without anything new are arrays
 
 
 class Runner:

@@ -128,6 +128,11 @@ class Scheduler:
                 common = len(sequence.table)
         return step
 
+    def settled(self) -> bool:
+        """Whether no waiting sequence may start before one that runs has ended."""
+        full = len(self.running) >= self.limits.max_batch
+        return not len(self.waiting) or (full and self.waiting.settled())
+
     def advance(self, chunks: list[Chunk]) -> None:
         """Record that a step was computed: prompts that it completed are cached for others at once. Drafted tokens do
         not count yet, see `accept`.

@@ -61,6 +61,10 @@ class Turns:
         """The client with the most running sequences; there must be one."""
         return max(self._clients.values(), key=lambda client: client.rows)
 
+    def settled(self) -> bool:
+        """Whether nobody is preempted for those that wait: their clients have rows, or there is nobody to spare."""
+        return self.richest().rows < 2 or all(client.rows for client in self._clients.values() if client.waiting)
+
     def add(self, sequence: Sequence) -> None:
         """Add a new sequence behind the others of its client."""
         client = self._open(sequence.request.client)

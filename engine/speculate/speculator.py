@@ -235,6 +235,10 @@ class Speculator:
         self._note_success(bool(drafts), decoding)
         return drafts
 
+    def drafts(self, live: int) -> bool:
+        """Whether tokens may be guessed where that many sequences decode."""
+        return self.max_draft > 0 and live <= MOST_LIVE
+
     def note(self, step: Step, seconds: float) -> None:
         """Record how long a step took."""
         chunks = step.chunks

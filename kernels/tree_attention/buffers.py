@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels.tree_attention.heads import Heads
-from kernels.tree_attention.items import Item
+from kernels.tree_attention.items import Item, ItemTable
 from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
 from kernels.tree_attention.reach import Floors, within
 
@@ -140,7 +140,7 @@ class WorkBuffers:
         self.__dict__.update(state, _host=[])
         self.scratch = Scratch.empty(self.capacity.partials, self.heads, self.count.device)
 
-    def fill(self, items: Sequence[Item], rows: int, floors: Floors | None = None) -> Plan:
+    def fill(self, items: Sequence[Item] | ItemTable, rows: int, floors: Floors | None = None) -> Plan:
         """Plan a step and bring it to the device, without waiting for it. Rows past `rows` have no keys.
 
         Args:
@@ -155,7 +155,8 @@ class WorkBuffers:
         if rows > self.capacity.rows:
             raise CapacityError(f"a step has {rows} rows, its buffers have room for {self.capacity.rows}")
         if floors is not None:
-            items = within(items, floors, self.block_size)
+            each = items.items() if isinstance(items, ItemTable) else items
+            items = within(each, floors, self.block_size)
         found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, self.capacity.partials)
         if floors is not None:
             found = found.above(floors, self.heads.group)

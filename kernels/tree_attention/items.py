@@ -1,7 +1,13 @@
 """Work items: what attention computes, as rows of the batch against tokens of the cache."""
 
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Item(NamedTuple):
@@ -26,3 +32,60 @@ class Item(NamedTuple):
     def length(self) -> int:
         """Tokens."""
         return self.end - self.begin
+
+
+@dataclass(eq=False)
+class ItemTable:
+    """Items with keys as columns: planned without a look at each, and changed in place where their ends move on."""
+
+    row_begin: Numbers
+    row_end: Numbers
+    begin: Numbers
+    end: Numbers
+    causal: Numbers
+    length: Numbers  # blocks
+    offset: Numbers
+    entry: Numbers  # of an item's first block in `blocks`
+    blocks: np.ndarray[Any, np.dtype[np.int32]]  # of all items, each with what it uses and its spare room
+    used: Numbers  # blocks that an item lists
+    room: Numbers  # of which it has at most
+
+    @classmethod
+    def of(cls, items: Sequence[Item], block_size: int, spare: int = 0) -> "ItemTable":
+        """Columns of items; those without keys are left out. `spare`: blocks that each of one row may grow by."""
+        found = [item for item in items if item.end > item.begin]
+        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks), i.offset) for i in found]
+        row_begin, row_end, begin, end, causal, length, offset = (
+            np.array(fields, dtype=np.int64).reshape(-1, 7).T.copy()
+        )
+        used = -(-end // block_size)
+        room = used + np.where(row_end - row_begin == 1, spare, 0)
+        entry = np.cumsum(room) - room
+        lists = itertools.chain.from_iterable(i.blocks[: -(-i.end // block_size)] for i in found)
+        flat = np.fromiter(lists, dtype=np.int32)
+        if spare:
+            blocks = np.zeros(int(room.sum()), dtype=np.int32)
+            blocks[np.repeat(entry - (np.cumsum(used) - used), used) + np.arange(len(flat))] = flat
+        else:
+            blocks = flat
+        return cls(row_begin, row_end, begin, end, causal, length, offset, entry, blocks, used, room)
+
+    def __len__(self) -> int:
+        return len(self.end)
+
+    def items(self) -> list[Item]:
+        """The same one by one."""
+        columns = (self.row_begin, self.row_end, self.entry, self.used, self.begin, self.end, self.causal, self.offset)
+        return [
+            Item(first, last, self.blocks[entry : entry + used].tolist(), begin, end, bool(causal), offset)
+            for first, last, entry, used, begin, end, causal, offset in zip(*(c.tolist() for c in columns), strict=True)
+        ]
+
+    def lengthen(self, items: Numbers, blocks: Numbers) -> bool:
+        """Give each of some items one block more; whether they have room."""
+        if (self.used[items] >= self.room[items]).any():
+            return False
+        self.blocks[self.entry[items] + self.used[items]] = blocks
+        self.used[items] += 1
+        self.length[items] = np.maximum(self.length[items], self.used[items])
+        return True

@@ -5,7 +5,6 @@ are computed together, so a tile of 64 queries holds 64 rows with one head each,
 7. A tile's keys are a split of its item's keys; every split writes partial results of its own.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.tree_attention.heads import Heads
-from kernels.tree_attention.items import Item
+from kernels.tree_attention.items import Item, ItemTable
 from kernels.tree_attention.reach import Floors
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
@@ -102,7 +101,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    items: Sequence[Item],
+    items: Sequence[Item] | ItemTable,
     rows: int,
     block_size: int,
     heads: Heads,
@@ -125,18 +124,12 @@ def plan(
         CapacityError: there are more partial results than `most_partials` without any split.
         ValueError: an item is out of range.
     """
-    found = [item for item in items if item.end > item.begin]
-    if not found:
+    table = items if isinstance(items, ItemTable) else ItemTable.of(items, block_size)
+    if not len(table):
         nothing = np.zeros(0, dtype=np.int32)
         return Plan(nothing.reshape(0, TILE_FIELDS), nothing, np.zeros(rows + 1, dtype=np.int32), nothing)
-    ranges = _Ranges.of(found)
+    ranges = _Ranges(table.row_begin, table.row_end, table.begin, table.end, table.causal, table.length, table.offset)
     ranges.check(rows, block_size)
-    used = -(-ranges.end // block_size)
-    blocks = np.fromiter(
-        itertools.chain.from_iterable(i.blocks[: -(-i.end // block_size)] for i in found),
-        dtype=np.int32,
-        count=int(used.sum()),
-    )
     count = ranges.row_end - ranges.row_begin
     queries = count * heads.group
     size = np.where(queries > tiling.small, tiling.large, tiling.small)
@@ -148,13 +141,13 @@ def plan(
     chunk, splits = load.split(tiling.keys, programs, most_partials, per_partial)
     partial = np.cumsum(count * splits) - count * splits
 
-    part = np.repeat(np.arange(len(found)), count * splits)
+    part = np.repeat(np.arange(len(table)), count * splits)
     owner = ranges.row_begin[part] + (np.arange(len(part)) - partial[part]) % count[part]
     starts = np.zeros(rows + 1, dtype=np.int32)
     np.cumsum(np.bincount(owner, minlength=rows), out=starts[1:])
-    cuts = _Cuts(size, across, weight, chunk, splits, partial, np.cumsum(used) - used)
+    cuts = _Cuts(size, across, weight, chunk, splits, partial, table.entry)
     tiles = _tiles(ranges, cuts, heads.group)
-    return Plan(tiles, blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
+    return Plan(tiles, table.blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
 
 
 class _Ranges(NamedTuple):
@@ -167,11 +160,6 @@ class _Ranges(NamedTuple):
     causal: Any
     length: Any  # blocks
     offset: Any  # position of the first block
-
-    @classmethod
-    def of(cls, items: Sequence[Item]) -> "_Ranges":
-        fields = [(i.row_begin, i.row_end, i.begin, i.end, i.causal, len(i.blocks), i.offset) for i in items]
-        return cls(*np.array(fields, dtype=np.int64).T)
 
     def check(self, rows: int, block_size: int) -> None:
         """Raise `ValueError` where an item is out of range."""

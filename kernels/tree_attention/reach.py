@@ -21,7 +21,7 @@ class Reach(NamedTuple):
     window: int = 0  # the last that many tokens, itself included; 0: no window
     chunk: int = 0  # those of its own chunk, where chunks of that many tokens follow one another; 0: no chunks
 
-    def floors(self, positions: Sequence[int]) -> Floors | None:
+    def floors(self, positions: Sequence[int] | np.ndarray[Any, Any]) -> Floors | None:
         """`[rows]` int32: the first position that tokens at `positions` see; `None`: they all see everything."""
         at = np.asarray(positions, dtype=np.int32)
         if self.chunk:

@@ -8,7 +8,7 @@ import pytest
 
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
-from kernels.tree_attention.items import Item
+from kernels.tree_attention.items import Item, ItemTable
 from kernels.tree_attention.plan import SEES_ALL, CapacityError, Plan, Tiling, plan
 from tests.kernels.test_tree_attention import grow
 
@@ -112,3 +112,25 @@ def test_tiles_of_items_that_are_not_causal_see_all():
 def test_no_head_is_too_wide_in_silence():
     with pytest.raises(ValueError, match="320"):
         Tiling.of(320, 2)
+
+
+def test_items_as_columns_are_planned_alike():
+    """With room to grow, and after growing."""
+    for seed in range(4):
+        tree = grow(seed, 3, 3, seed=seed, chunk=1)
+        rows = sum(span.new for span in tree.spans)
+        items = [item for item in cut(tree.spans, tree.shared, 3, CutCost(0)) if item.end > item.begin]
+        table = ItemTable.of(items, 3, spare=2)
+        tails = np.array([at for at, item in enumerate(items) if item.rows == 1])
+        longer = [item._replace(blocks=[*item.blocks[: -(-item.end // 3)], 900 + at]) for at, item in enumerate(items)]
+        assert table.lengthen(tails, 900 + tails)
+        table.end[tails] = -(-table.end[tails] // 3) * 3 + 1
+        expected = [
+            longer[at]._replace(end=-(-item.end // 3) * 3 + 1) if item.rows == 1 else item
+            for at, item in enumerate(items)
+        ]
+        one, other = (plan(each, rows, 3, Heads(4, 2, 64, 2), TILING, 20) for each in (table, expected))
+        assert met(one, 2, 3) == met(other, 2, 3)
+        assert np.array_equal(one.starts, other.starts)
+        assert table.lengthen(tails, tails)
+        assert not table.lengthen(tails, tails)

@@ -216,14 +216,14 @@ def test_drafts_are_rows_of_a_graph_like_others(start: Callable[..., Core]):
     chunks = [chunk._replace(draft=(7, 9)) for chunk in step.chunks]
     assert [len(chunk.sequence.table) for chunk in chunks] == [2, 2]
     batch = Batch.of(dataclasses.replace(step, chunks=chunks), 8)
-    assert len(batch.tokens) == len(batch.wanted) == 6
+    assert batch.count == len(batch.wanted) == 6
     assert core.runner.decode is not None
     found = core.runner.decode.run(batch, core.runner.cost)
     assert found is not None
     model = core.model
     built, _ = to_device(batch, core.runner.cost, model)
     torch.testing.assert_close(found[0], model.forward(built), atol=1e-4, rtol=1e-4)
-    assert core.runner.decode.run(dataclasses.replace(batch, wanted=[5, 4, 3, 2, 1, 0]), core.runner.cost) is None
+    assert core.runner.decode.run(dataclasses.replace(batch, wanted=batch.wanted[::-1]), core.runner.cost) is None
 
 
 def test_steps_too_large_for_their_buffers_are_launched_one_by_one(
