@@ -41,6 +41,7 @@ class StepStats:
     steps: int = 0
     seconds: float = 0.0
     failed_steps: int = 0
+    overtaking: int = 0  # steps that were launched before the tokens of the one before were known
     shared_tokens: int = 0  # cached tokens that attention did not have to read again, because a sibling's row did
 
 
@@ -71,6 +72,7 @@ class Core:
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
         self._options = options or RunOptions()
+        self.graphs = self._options.counts
         self._arrivals = 0
         self._prompt_logits = PromptLogits()
         self._adjust = Adjuster(model.end_tokens)
@@ -138,6 +140,7 @@ class Core:
 
     def _steady_step(self) -> list[Output] | None:
         """A step of sequences that all go on, see `engine.run.steady`; `None` where another kind is due."""
+        overtaken = self.steady.overtaken
         try:
             found = self.steady.step()
         except RankError:
@@ -149,6 +152,7 @@ class Core:
         finally:
             self.stats.shared_tokens += self.steady.shared_tokens
             self.steady.shared_tokens = 0
+            self.stats.overtaking += self.steady.overtaken - overtaken
         return found
 
     def _compute(self, step: Step) -> Iterator[Output]:

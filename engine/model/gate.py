@@ -59,9 +59,11 @@ class Passed:
     rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
 
 
-def logits_of(inner: Any, tokens: Tensor, positions: Tensor | None, wanted: Tensor) -> Tensor:
-    """The forward pass alone: logits of the `wanted` rows, `[wanted, vocabulary]` float32. Without positions, at those
-    that the model assumes.
+def logits_of(
+    inner: Any, tokens: Tensor, positions: Tensor | None, wanted: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """The forward pass alone: logits of the `wanted` rows, `[wanted, vocabulary]` float32, written to `out` if that is
+    given. Without positions, at those that the model assumes.
     """
     given: dict[str, Any] = {"position_ids": None if positions is None else positions[None]}
     chooses = _takes(type(inner), "logits_to_keep")  # type: ignore[arg-type]
@@ -69,7 +71,8 @@ def logits_of(inner: Any, tokens: Tensor, positions: Tensor | None, wanted: Tens
         given["logits_to_keep"] = wanted
     with at_positions(positions):
         logits: Tensor = inner(input_ids=tokens[None], use_cache=False, **given).logits[0]
-    return (logits if chooses else logits.index_select(0, wanted)).float()
+    found = logits if chooses else logits.index_select(0, wanted)
+    return found.float() if out is None else out.copy_(found)
 
 
 @functools.cache

@@ -183,11 +183,14 @@ class Model:
             self.cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     @torch.inference_mode()
-    def forward(self, step: StepInput) -> Tensor:
-        """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows."""
+    def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
+        """Logits of the sampled rows, `[sampled, vocabulary]` float32. Stores the keys and values of all rows.
+
+        With `out`, of that shape and dtype, they are written there.
+        """
         context = PagedContext(self.cache, step.slots, step.works, self.layer_reaches, self.backend, self._ops)
         with attending(context, self.room), putting_off(self._rotary):
-            return self.run(step.tokens, step.positions, step.sampled)
+            return self.run(step.tokens, step.positions, step.sampled, out)
 
     @torch.inference_mode()
     def copy(self, source: list[int], target: list[int]) -> None:
@@ -203,9 +206,9 @@ class Model:
     def close(self) -> None:
         """Release what outlives a step: other processes, if there are any."""
 
-    def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+    def run(self, tokens: Tensor, positions: Tensor, wanted: Tensor, out: Tensor | None = None) -> Tensor:
         """The forward pass alone, inside `engine.model.attention.attending`: logits of the `wanted` rows, float32."""
-        return logits_of(self._inner, tokens, positions, wanted)
+        return logits_of(self._inner, tokens, positions, wanted, out)
 
 
 def _weights(path: str, config: Any, dtype: torch.dtype, split: int) -> tuple[Any, dict[str, Any]]:

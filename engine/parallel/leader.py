@@ -53,7 +53,7 @@ class LeadingModel(Model):
         self._tell("allocate", slots)
         super().allocate(slots)
 
-    def forward(self, step: StepInput) -> Tensor:
+    def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
         """See `Model`.
 
         Raises:
@@ -61,7 +61,7 @@ class LeadingModel(Model):
         """
         ranks = self._tell("forward", step)
         with ranks.together():
-            return super().forward(step)
+            return super().forward(step, out)
 
     def copy(self, source: list[int], target: list[int]) -> None:
         """See `Model`."""

@@ -14,6 +14,8 @@ from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
 from kernels.tree_attention.items import Item, ItemTable
 
+SPARE = 8  # blocks by which a row's own item may grow before a steady tree is cut anew
+
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 

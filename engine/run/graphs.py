@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.errors import GraphError
 from engine.model.model import Model, StepInput
-from engine.run.batch import Batch
+from engine.run.batch import SPARE, Batch
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.items import Item
@@ -31,7 +31,10 @@ Replay = Callable[[], Tensor]  # computes the step from what its buffers hold no
 SHARED_LEVELS = (
     3  # of the tree, that buffers have room for at the largest batch; a deeper tree is launched step by step
 )
-WIDE = 256  # rows, for which a GPU's arithmetic takes about as long as reading the weights
+FINEST = 4  # how many times the programs that run at once a plan may cut: `FINER` of `kernels.tree_attention.plan`
+# Rows up to which sizes are powers of two, and from which on there are eight in an octave, not four: a GPU's arithmetic
+# then takes about as long as reading the weights, so that padding costs what rows cost.
+FEW, WIDE = 64, 256
 
 
 class Capture(Protocol):
@@ -86,6 +89,14 @@ def call_again(step: Replay, pool: Any) -> tuple[Replay, Any]:
     return step, pool
 
 
+@dataclass
+class GraphCounts:
+    """Decode steps since the start; only ever grow."""
+
+    replays: int = 0  # that were replayed from a graph
+    misses: int = 0  # that did not fit their graph's buffers, and were launched kernel by kernel
+
+
 @dataclass(eq=False)
 class _Size:
     """Everything of one size of batch."""
@@ -100,7 +111,14 @@ class DecodeSteps:
     """Decode steps of one model over one cache. Make new ones when the cache is allocated anew."""
 
     def __init__(
-        self, model: Model, block_size: int, max_batch: int, longest: int, spare: int, capture: Capture
+        self,
+        model: Model,
+        block_size: int,
+        max_batch: int,
+        longest: int,
+        spare: int,
+        capture: Capture,
+        counts: GraphCounts,
     ) -> None:
         """
         Args:
@@ -110,9 +128,9 @@ class DecodeSteps:
             longest: most tokens of a sequence.
             spare: first of `max_batch` slots that no block owns.
             capture: how a step is recorded.
+            counts: are counted up.
         """
-        self.overflows = 0  # steps that did not fit their buffers
-        self.replays = 0
+        self._counts = counts
         self._model = model
         self._block_size = block_size
         self._longest = longest
@@ -123,6 +141,8 @@ class DecodeSteps:
         self._capacities = {size: self._capacity(size) for size in sizes(max_batch)}
         most = max(capacity.partials for capacity in self._capacities.values())
         self._scratch = Scratch.empty(most, model.backend.heads, model.device)
+        # Of all graphs, for no two are replayed at once.
+        self._logits = torch.empty(max(self._capacities), model.vocabulary, device=model.device)
 
     def warm_up(self) -> None:
         """Record every size, the largest first: the smaller ones then fit into its memory."""
@@ -151,10 +171,10 @@ class DecodeSteps:
             for work, reach in zip(recorded.works, self._model.reaches, strict=True):
                 work.fill(items, rows, reach.floors(batch.rows[1]) if work.capacity.floors else None)
         except CapacityError:
-            self.overflows += 1
+            self._counts.misses += 1
             return None
         self._fill(recorded, batch)
-        self.replays += 1
+        self._counts.replays += 1
         return recorded.replay()[:rows], shared_tokens
 
     def _fill(self, target: _Size, batch: Batch) -> None:
@@ -191,7 +211,8 @@ class DecodeSteps:
         everyone = torch.arange(size, device=device)
         made = _Size(rows, works, host)
         step = StepInput(rows[0], rows[1], rows[2], everyone, works)
-        made.replay, self._pool = self._capture(lambda: model.forward(step), self._pool)
+        logits = self._logits[:size]
+        made.replay, self._pool = self._capture(lambda: model.forward(step, logits), self._pool)
         self._check(made, step)
         return made
 
@@ -219,16 +240,19 @@ class DecodeSteps:
         tiling = backend.tiling or Tiling.of(heads.dim, heads.item_bytes)
         programs = resident_programs(self._model.device, tiling)
         per_level = 1 + size * heads.group // 16  # query tiles, if all were small
-        tiles = 2 * size + SHARED_LEVELS * per_level + 2 * -(-programs // heads.kv)
-        blocks = size * -(-self._longest // self._block_size)
-        return Capacity(size, tiles, blocks, (1 + SHARED_LEVELS) * size + 2 * programs)
+        tiles = 2 * size + SHARED_LEVELS * per_level + FINEST * -(-programs // heads.kv)
+        blocks = size * (-(-self._longest // self._block_size) + SPARE)
+        return Capacity(size, tiles, blocks, (1 + SHARED_LEVELS) * size + FINEST * programs)
 
 
 def sizes(most: int) -> list[int]:
-    """Sizes of batch that are recorded: powers of two, then multiples of `WIDE`, and the largest. Padding costs almost
+    """Sizes of batch that are recorded: powers of two, then parts of an octave, and the largest. Padding costs almost
     nothing in small batches, which spend their time reading the weights.
     """
     found = [1]
     while found[-1] < most:
-        found.append(min(most, 2 * found[-1] if found[-1] < WIDE else found[-1] + WIDE))
+        last = found[-1]
+        octave = 1 << (last.bit_length() - 1)
+        step = octave if last < FEW else octave // 4 if last < WIDE else octave // 8
+        found.append(min(most, last + step))
     return found

@@ -11,7 +11,7 @@ from engine.errors import GraphError
 from engine.model.model import Model
 from engine.run import invariant
 from engine.run.batch import Batch, to_device
-from engine.run.graphs import Capture, DecodeSteps
+from engine.run.graphs import Capture, DecodeSteps, GraphCounts
 from engine.schedule.scheduler import Limits
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
@@ -29,6 +29,7 @@ class RunOptions:
     capture: Capture | None = None  # how decode steps become graphs (Triton attention only); None: they do not
     batch_invariant: bool = False  # see `engine.run.invariant`; there are no graphs then
     ahead: bool | None = None  # whether steps overtake, see `engine.run.steady`; None: those in graphs do
+    counts: GraphCounts = field(default_factory=GraphCounts)
     steady: int = LEAST  # rows from which on steps without anything new are arrays
 
 
@@ -55,7 +56,8 @@ class Runner:
         model.backend.use_zones(allocator.zone, allocator.count)
         self.decode: DecodeSteps | None = None
         if capture is not None:
-            self.decode = DecodeSteps(model, limits.block_size, limits.max_batch, longest, slots, capture)
+            sizes = (limits.block_size, limits.max_batch, longest, slots)
+            self.decode = DecodeSteps(model, *sizes, capture, options.counts)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

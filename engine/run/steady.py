@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.run.batch import Batch
+from engine.run.batch import SPARE, Batch
 from engine.run.outputs import Writer
 from engine.run.runner import Runner
 from engine.run.sampling import Draw, Draws, sample
@@ -33,7 +33,6 @@ from kernels.tree_attention.items import ItemTable
 Numbers = np.ndarray[Any, Any]
 
 LOG = 128  # steps
-SPARE = 8  # blocks by which a row's own item may grow before the tree is cut anew
 
 
 @dataclass(eq=False)

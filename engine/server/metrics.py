@@ -56,6 +56,9 @@ class EngineMetrics(Collector):
             "prefix_bytes_saved": ("Bytes of keys and values not read again because rows share a prefix", saved),
             "preemptions": ("Sequences preempted", counters.preemptions),
             "evicted_blocks": ("Cached blocks evicted", counters.evicted_blocks),
+            "graph_replays": ("Decode steps that were replayed from a CUDA graph", core.graphs.replays),
+            "graph_misses": ("Decode steps that did not fit their CUDA graph", core.graphs.misses),
+            "overtaking_steps": ("Steps launched before the tokens of the last were known", core.stats.overtaking),
             "failed_steps": ("Steps that ended with an error", core.stats.failed_steps),
         }
         for name, (text, value) in sums.items():

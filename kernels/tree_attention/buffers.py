@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item, ItemTable
-from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Plan, Tiling, plan
+from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Most, Plan, Tiling, plan
 from kernels.tree_attention.reach import Floors, within
 
 SIMULATED = 8  # programs at once where there is no GPU
@@ -157,7 +157,8 @@ class WorkBuffers:
         if floors is not None:
             each = items.items() if isinstance(items, ItemTable) else items
             items = within(each, floors, self.block_size)
-        found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, self.capacity.partials)
+        most = Most(self.capacity.tiles, self.capacity.partials)
+        found = plan(items, rows, self.block_size, self.heads, self.tiling, self.programs, most)
         if floors is not None:
             found = found.above(floors, self.heads.group)
         self.load(found, floors)

@@ -5,6 +5,7 @@ are computed together, so a tile of 64 queries holds 64 rows with one head each,
 7. A tile's keys are a split of its item's keys; every split writes partial results of its own.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -73,6 +74,24 @@ class Tiling:
         return found
 
 
+class Most(NamedTuple):
+    """Room for a plan."""
+
+    tiles: int = sys.maxsize
+    partials: int = sys.maxsize
+
+    def holds(self, tiles: int, partials: int) -> bool:
+        """Whether there is room for so many."""
+        return tiles <= self.tiles and partials <= self.partials
+
+    def refusal(self, tiles: int, partials: int) -> str:
+        """What there is no room for."""
+        what, needed, room = ("tiles", tiles, self.tiles)
+        if tiles <= self.tiles:
+            what, needed, room = ("partial results", partials, self.partials)
+        return f"a step has {needed} {what}, its buffers have room for {room}"
+
+
 class Plan(NamedTuple):
     """One step for `kernels.tree_attention.triton`, all int32."""
 
@@ -107,7 +126,7 @@ def plan(
     heads: Heads,
     tiling: Tiling,
     programs: int,
-    most_partials: int | None = None,
+    most: "Most | None" = None,
 ) -> Plan:
     """Cut items into tiles.
 
@@ -118,10 +137,10 @@ def plan(
         heads: shape of the attention; every tile runs once for each key-value head.
         tiling: sizes of tiles.
         programs: how many the GPU runs at once; keys are split until there are about as many.
-        most_partials: room for partial results; splits are given up to keep within it.
+        most: room for tiles and partial results; splits are given up to keep within it.
 
     Raises:
-        CapacityError: there are more partial results than `most_partials` without any split.
+        CapacityError: there are more than `most` without any split.
         ValueError: an item is out of range.
     """
     table = items if isinstance(items, ItemTable) else ItemTable.of(items, block_size)
@@ -138,7 +157,7 @@ def plan(
     # A partial result is written and read in float32 by each query head; a key is read, and its value.
     per_partial = 2 * 4 * heads.group / (2 * heads.item_bytes)
     load = _Load(ranges.end - ranges.begin, weight, across, count, heads.kv)
-    chunk, splits = load.split(tiling.keys, programs, most_partials, per_partial)
+    chunk, splits = load.split(tiling.keys, programs, most or Most(), per_partial)
     partial = np.cumsum(count * splits) - count * splits
 
     part = np.repeat(np.arange(len(table)), count * splits)
@@ -216,7 +235,7 @@ class _Load(NamedTuple):
     count: Any  # rows
     kv_heads: int
 
-    def split(self, step: int, programs: int, most_partials: int | None, per_partial: float) -> tuple[Any, Any]:
+    def split(self, step: int, programs: int, most: Most, per_partial: float) -> tuple[Any, Any]:
         """Tokens per split and number of splits of each item.
 
         Tiles are first cut to a fair share of the work. If these run in waves with a nearly empty last one, finer tiles
@@ -230,28 +249,30 @@ class _Load(NamedTuple):
             if share == last:
                 break
             last = share
-            chunk, splits, partials = self._cut(share, step)
-            if most_partials is not None and partials > most_partials:
+            chunk, splits, tiles, partials = self._cut(share, step)
+            if not most.holds(tiles, partials):
                 break
             time = self._time(chunk, splits, programs) + partials * self.kv_heads * per_partial / programs
             if best is None or time < best[0]:
                 best = time, chunk, splits
-        while best is None:  # too many partial results
+        while best is None:  # too many
             if int(splits.max()) == 1:
-                raise CapacityError(f"a step has {partials} partial results, its buffers have room for {most_partials}")
+                raise CapacityError(most.refusal(tiles, partials))
             share *= 2
-            chunk, splits, partials = self._cut(share, step)
-            if partials <= (most_partials or 0):
+            chunk, splits, tiles, partials = self._cut(share, step)
+            if most.holds(tiles, partials):
                 return chunk, splits
         return best[1], best[2]
 
-    def _cut(self, share: int, step: int) -> tuple[Any, Any, int]:
-        """Tokens per split, number of splits, partial results in all, where no tile is longer than `share`."""
+    def _cut(self, share: int, step: int) -> tuple[Any, Any, int, int]:
+        """Tokens per split, number of splits; tiles and partial results in all, where no tile is longer than
+        `share`.
+        """
         splits = -(-self.tokens * self.weight // share)
         chunk = -(-self.tokens // splits)
         chunk = -(-chunk // step) * step
         splits = -(-self.tokens // chunk)
-        return chunk, splits, int((self.count * splits).sum())
+        return chunk, splits, int((self.across * splits).sum()), int((self.count * splits).sum())
 
     def _time(self, chunk: Any, splits: Any, programs: int) -> float:
         """Until the last program ends, costliest tiles first: no less than the mean, and no less than what must meet

@@ -141,12 +141,11 @@ class Subject:
             steps += 1
         _wait()
         seconds = time.perf_counter() - begin
-        decode = core.runner.decode
         found: dict[str, Any] = {
             "tokens_per_second": round(batch * steps / seconds, 1),
             "step_milliseconds": round(seconds / steps * 1e3, 3),
             "prefill_seconds": round(prefill, 3),
-            "replays": decode.replays if decode else 0,
+            "replays": core.graphs.replays,
             "steps": steps,
         }
         if busy:

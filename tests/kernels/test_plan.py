@@ -9,7 +9,7 @@ import pytest
 from kernels.tree_attention.cut import CutCost, Span, cut
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item, ItemTable
-from kernels.tree_attention.plan import SEES_ALL, CapacityError, Plan, Tiling, plan
+from kernels.tree_attention.plan import SEES_ALL, CapacityError, Most, Plan, Tiling, plan
 from tests.kernels.test_tree_attention import grow
 
 TILING = Tiling(small=4, large=10, keys=8)
@@ -88,9 +88,9 @@ def test_tiles_of_one_split_are_neighbours():
 def test_splits_are_given_up_for_want_of_room():
     items = [Item(0, 3, range(100), 0, 1600)]
     assert len(plan(items, 3, 16, ONE_HEAD, Tiling(), 50).slots) > 9
-    assert len(plan(items, 3, 16, ONE_HEAD, Tiling(), 50, most_partials=9).slots) <= 9
+    assert len(plan(items, 3, 16, ONE_HEAD, Tiling(), 50, Most(partials=9)).slots) <= 9
     with pytest.raises(CapacityError, match="3 partial results, its buffers have room for 2"):
-        plan(items, 3, 16, ONE_HEAD, Tiling(), 50, most_partials=2)
+        plan(items, 3, 16, ONE_HEAD, Tiling(), 50, Most(partials=2))
 
 
 @pytest.mark.parametrize(
