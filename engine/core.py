@@ -83,6 +83,8 @@ class Core:
     def reset(self) -> None:
         """Forget all requests and the whole cache."""
         self._prompt_logits.clear()
+        for name in ("runner", "steady"):  # whose graphs hold memory that the next ones need
+            self.__dict__.pop(name, None)
         limits, model, slope = self.limits, self.model, ROW_COST.get(self.model.device.type, 0.1)
         self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
         self.scheduler = Scheduler(

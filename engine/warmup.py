@@ -16,13 +16,17 @@ import torch
 from engine.core import Core
 from engine.errors import LoadError, RankError
 from engine.model.memory import Watch, available, size
-from engine.run.sampling import Draw, logprobs, sample
+from engine.model.model import Model
+from engine.run.sampling import SORTED, Draw, logprobs, sample
+from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams, Sequence
 from engine.schedule.step import Chunk, Step
 from engine.text.output import ByteDecoder, OutputText
 
 logger = logging.getLogger(__name__)
 
+LOGIT_BYTES = 4 * 5  # of each logit: in float32, its probability, a copy that is changed, and what is summed up
+SORT_BYTES = 40
 ALTERNATIVES = 20  # log-probabilities per token, the most that the API allows
 HOT = SamplingParams(temperature=1.0, top_p=0.5, min_p=1e-6)
 
@@ -39,9 +43,9 @@ def warm_up(core: Core) -> int:
         _check_host(core)
     free = available(device)
     rows, chunk = core.limits.max_batch, core.limits.prefill_chunk
-    watch = Watch(device)
     try:
         core.runner.warm_up()
+        watch = Watch(device)  # what graphs took is theirs for good, and not a step's
         if device.type == "cuda":
             _run(core, rows, 0)
         _run(core, rows, chunk)
@@ -60,6 +64,43 @@ def warm_up(core: Core) -> int:
         )
     logger.info("the largest step needs %s, warmed up in %.1f s", size(peak), time.perf_counter() - begin)
     return peak
+
+
+def first_cache(model: Model, limits: Limits, free: int) -> int:
+    """Tokens of the cache with which a GPU's largest step is tried, before its real size is known: one long prompt
+    beside a full batch, or what half of the free memory holds once the step itself has its room.
+
+    Args:
+        model: loaded.
+        limits: of the scheduler.
+        free: bytes of the device, the weights taken off.
+
+    Raises:
+        LoadError: not even a few blocks fit beside such a step.
+    """
+    block, shape = limits.block_size, model.shape
+    step = largest_step(model, limits)
+    room = (free - step) // 2 // shape.token_bytes
+    wanted = min(limits.max_batch * (model.context_length + block), 2 * model.context_length + limits.max_batch * block)
+    if room < 2 * block:
+        raise LoadError(
+            f"the {size(free)} of GPU memory that the model leaves have no room for a cache beside the largest step, "
+            f"which takes about {size(step)}: lower --max-batch or --prefill-chunk, or set --quantization int8"
+        )
+    return min(wanted, room)
+
+
+def largest_step(model: Model, limits: Limits) -> int:
+    """About the bytes that the largest step takes beside model and cache: the logits of a full batch with what sampling
+    makes of them, and a layer's activations of as many rows and a chunk.
+    """
+    config, item = model.config, model.shape.item_bytes
+    hidden = int(getattr(config, "hidden_size", 0) or 4096)
+    inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
+    rows = limits.max_batch + limits.prefill_chunk
+    heads = model.shape.heads * model.shape.head_dim
+    logits = limits.max_batch * model.vocabulary * LOGIT_BYTES + SORTED * SORT_BYTES
+    return logits + rows * (4 * hidden + 3 * inner + 4 * heads) * item
 
 
 def fit_cache(core: Core, share: float) -> int:

@@ -23,7 +23,8 @@ def quantize(model: Any, how: str) -> int:
     """Quantise the linears of a `transformers` model in place, the output layer left out; return how many.
 
     int8 has a scale per output row, and works on any device in any dtype. int4 has one per `INT4_GROUP` weights, and
-    works on CUDA in bfloat16, the only kernel that torchao brings itself.
+    works on CUDA in bfloat16, the only kernel that torchao brings itself. int8 has no kernel: torchao widens a weight
+    at each product, which costs the time of writing it once more, and for that moment its room.
 
     Raises:
         LoadError: torchao is not installed, or cannot do it on this device or in this dtype.

@@ -22,6 +22,7 @@ Numbers = np.ndarray[Any, Any]
 
 GREEDY = 1e-5  # temperatures below are greedy
 FEW = 16  # how many times as large as a top-k the vocabulary is, for which only the likeliest are looked at
+SORTED = 1 << 24  # numbers sorted at once: each takes 40 bytes meanwhile
 SLACK = 64  # logits beside the likeliest, so that of equal ones the first tokens are found
 
 
@@ -174,8 +175,11 @@ def _sample_hot(logits: Tensor, draws: Draws) -> Tensor:
     kept = _in_kept_set(probabilities, total, tokens, draws)
     again = (~kept).nonzero()[:, 0]
     if again.numel():
-        rest = draws.of_rows(again.cpu().numpy())
-        tokens[again, 0] = _sample_sorted(probabilities[again], rest)
+        numbers = again.cpu().numpy()
+        step = max(1, SORTED // logits.shape[1])
+        for first in range(0, len(numbers), step):
+            part = again[first : first + step]
+            tokens[part, 0] = _sample_sorted(probabilities[part], draws.of_rows(numbers[first : first + step]))
     return tokens[:, 0]
 
 

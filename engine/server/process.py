@@ -18,6 +18,7 @@ from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
+from engine.model.memory import available
 from engine.model.model import Model, read_config
 from engine.model.shards import check_split
 from engine.parallel.leader import LeadingModel
@@ -30,7 +31,7 @@ from engine.server.api import create_app
 from engine.server.service import Serving
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
-from engine.warmup import fit_cache, warm_up
+from engine.warmup import first_cache, fit_cache, warm_up
 from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
@@ -145,8 +146,8 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
     memory = settings.cache_memory or CPU_CACHE
     tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
-    if by_share:  # first a cache that holds one long prompt beside a full batch
-        tokens = min(most, 2 * model.context_length + settings.max_batch * settings.block_size)
+    if by_share:
+        tokens = first_cache(model, limits, available(model.device) or 0)
     blocks = tokens // settings.block_size
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
@@ -158,11 +159,20 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         if by_share:
             core.resize(min(most // settings.block_size, fit_cache(core, settings.gpu_memory_share)))
     except (MemoryError, RuntimeError) as error:
-        raise LoadError(
-            f"the cache cannot be allocated ({error}): lower --cache-memory, --cache-tokens or --gpu-memory-share"
-        ) from error
+        raise LoadError(f"the cache cannot be allocated ({one_line(error)}): {_smaller(settings)}") from error
     warm_up(core)
     return core
+
+
+def _smaller(settings: Settings) -> str:
+    """How to ask for a smaller cache than these settings do."""
+    if settings.cache_tokens is not None:
+        return "lower --cache-tokens"
+    if settings.cache_memory is not None:
+        return "lower --cache-memory"
+    if settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available()):
+        return "set --cache-memory to less than its default of 2GiB"
+    return "lower --gpu-memory-share, --max-batch or --prefill-chunk, or set --quantization int8"
 
 
 def cost_rule(settings: Settings, model: Model) -> CutRule:

@@ -30,7 +30,7 @@ def _rotate(
     HEADS: tl.constexpr,
 ):
     """Heads of one token from `source` to `target`; the first `ROTARY` numbers rotated."""
-    head = first_head + tl.arange(0, HEADS)[:, None]
+    head = (first_head + tl.arange(0, HEADS)[:, None]).to(tl.int64)  # a cache's heads may be billions of numbers apart
     if ROTARY > 0:
         half: tl.constexpr = ROTARY // 2
         column = tl.arange(0, HALF_BLOCK)[None, :]

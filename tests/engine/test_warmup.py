@@ -1,9 +1,11 @@
 """Lack of memory shows at start, with a message that names the setting."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,14 @@ from engine.core import Core
 from engine.errors import LoadError
 from engine.model import memory
 from engine.model.memory import Watch, available, size
-from engine.model.model import Model, StepInput
+from engine.model.model import CacheShape, Model, StepInput
+from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
-from engine.server.process import build_core
+from engine.server.process import _smaller, build_core
 from engine.settings import Settings
-from engine.warmup import blocks_that_fit, warm_up
+from engine.warmup import blocks_that_fit, first_cache, largest_step, warm_up
+from kernels.tree_attention.cut import CutCost
+from tests.engine.conftest import copy_into_engine
 from tests.engine.test_greedy import check, prompts
 from tests.patience import PATIENCE
 
@@ -32,11 +37,11 @@ def failing_above(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception |
     real = Model.forward
     seen: list[int] = []
 
-    def forward(model: Model, step: StepInput) -> Any:
+    def forward(model: Model, step: StepInput, out: Any = None) -> Any:
         seen.append(step.tokens.shape[0])
         if step.tokens.shape[0] > rows:
             raise error or torch.OutOfMemoryError("tried to allocate 20.00 GiB")
-        return real(model, step)
+        return real(model, step, out)
 
     monkeypatch.setattr(Model, "forward", forward)
     return seen
@@ -109,6 +114,69 @@ def test_the_cache_of_a_gpu_is_what_model_and_step_leave(make_core: Callable[...
     assert blocks == ((total * 9 // 10) - model - peak) // block
     with pytest.raises(LoadError, match="raise --gpu-memory-share"):
         blocks_that_fit(core, total - model, total, 0, peak, 0.3)
+
+
+def qwen3_coder_30b(vocabulary: int = 151_936, context: int = 262_144) -> Any:
+    """Its sizes, in bfloat16."""
+    config = SimpleNamespace(hidden_size=2048, intermediate_size=6144)
+    shape = CacheShape(48, 4, 128, 2, 32)
+    return SimpleNamespace(config=config, shape=shape, vocabulary=vocabulary, context_length=context)
+
+
+@pytest.mark.parametrize(("max_batch", "chunk"), [(256, 512), (1024, 4096)])
+def test_the_first_cache_fits_into_what_the_weights_leave(max_batch: int, chunk: int):
+    """57 GiB of weights on 80 GB: a cache for two texts of the model's length would take another 48."""
+    model, limits = qwen3_coder_30b(), Limits(16, max_batch, chunk)
+    free = int(79.2 * 2**30) - (57 << 30)
+    tokens = first_cache(model, limits, free)
+    taken = tokens * model.shape.token_bytes + largest_step(model, limits)
+    assert free // 3 < taken < free
+    assert tokens > max_batch * 16 + chunk
+    assert first_cache(model, limits, 1 << 40) == 2 * model.context_length + max_batch * 16
+    with pytest.raises(LoadError, match=r"3\.0 GiB of GPU memory that the model leaves.*lower --max-batch or --pref"):
+        first_cache(model, Limits(16, 1024, 4096), 3 << 30)
+
+
+def test_a_gpus_first_cache_is_what_its_memory_says(model_folder: Path, monkeypatch: pytest.MonkeyPatch, weights: Any):
+    """With a made-up query of its memory, as `troop engine` asks it at defaults."""
+    model = copy_into_engine(weights)
+    made: list[int] = []
+
+    class Caught(Exception):
+        pass
+
+    def core(model: Any, tokenizer: Any, blocks: int, *rest: Any) -> Any:
+        made.append(blocks)
+        raise Caught
+
+    monkeypatch.setattr(Model, "load", lambda *_, **__: model)
+    monkeypatch.setattr("engine.server.process.Core", core)
+    monkeypatch.setattr("engine.server.process.cost_rule", lambda *_: CutCost())
+    monkeypatch.setattr(model, "use_attention", lambda name: None)
+    monkeypatch.setattr(model, "device", torch.device("cuda"))
+    settings = Settings(model=str(model_folder), max_batch=4, prefill_chunk=16)
+    step = largest_step(model, Limits(16, 4, 16))
+    for free, blocks in ((1 << 40, (2 * 512 + 4 * 16) // 16), (step + 2 * 40 * 16 * model.shape.token_bytes, 40)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 1 << 41))
+        with pytest.raises(Caught):
+            build_core(settings)
+        assert made[-1] == blocks
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 20, 1 << 41))
+    with pytest.raises(LoadError, match="lower --max-batch or --prefill-chunk"):
+        build_core(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({"cache_tokens": 100}, "lower --cache-tokens$"),
+        ({"cache_memory": 1 << 20}, "lower --cache-memory$"),
+        ({"device": "cpu"}, "set --cache-memory to less"),
+        ({"device": "cuda"}, "lower --gpu-memory-share, --max-batch or --prefill-chunk"),
+    ],
+)
+def test_the_advice_names_what_sizes_the_cache(given: dict[str, Any], advice: str):
+    assert re.search(advice, _smaller(Settings(**given)))
 
 
 def test_memory_of_this_machine_and_of_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

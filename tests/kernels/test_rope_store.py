@@ -1,5 +1,6 @@
 """RoPE with the cache's update: the kernel against the definition, the definition against `transformers`."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -146,3 +147,16 @@ def test_compiled(shape: tuple[int, int, int, int]):
         shared=4096,
         label=f"rope_store {heads}+{kv_heads}x{dim}/{rotary}",
     )
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="takes memory only where it is written to, on a CPU")
+def test_heads_that_are_billions_of_numbers_apart():
+    """Of a cache whose heads begin so far apart that their places are no 32-bit numbers."""
+    dim, far, heads = 16, 1 << 30, 3
+    raw = torch.from_numpy(np.zeros(2 * far + (1 << 20), dtype=np.float16))
+    caches = [raw.as_strided((heads, 100, dim), (far, dim, 1), first) for first in (0, 1 << 19)]
+    key, value = some((heads, 4, dim), torch.float16), some((heads, 4, dim), torch.float16)
+    slots = torch.tensor([3, 99, 0, 7])
+    kernels.kv_store.triton.store(key, value, *caches, slots)
+    for cache, expected in zip(caches, (key, value), strict=True):
+        assert torch.equal(cache[:, slots], expected)

@@ -37,9 +37,9 @@ def test_what_is_asked_for_is_taken(asked: str, place: str):
     assert resolve_dtype(asked, config("bfloat16", **REAL), place) == getattr(torch, asked)
 
 
-@pytest.mark.parametrize("own", ["float32", "bfloat16", "float16"])
-def test_a_gpu_takes_the_checkpoints_own(own: str):
-    assert resolve_dtype("auto", config(own, **TINY), "cuda") == getattr(torch, own)
+@pytest.mark.parametrize(("own", "taken"), [("float32", "bfloat16"), ("bfloat16",) * 2, ("float16",) * 2])
+def test_a_gpu_takes_the_checkpoints_own_of_16_bits(own: str, taken: str):
+    assert resolve_dtype("auto", config(own, **TINY), "cuda") == getattr(torch, taken)
 
 
 @pytest.mark.parametrize("own", ["bfloat16", "float16"])

@@ -4,7 +4,6 @@ nothing behind: tested without a GPU, on the code that a GPU runs, with its kern
 
 import copy
 from collections import defaultdict
-import types
 from collections.abc import Callable
 from typing import Any
 
