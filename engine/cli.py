@@ -90,7 +90,7 @@ def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ..
 @_option("--follow-stdin", is_flag=True, text="End when standard input closes, with whoever started the engine.")
 @_option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-         text="auto: the checkpoint's own on a GPU, of float32 bfloat16; on a CPU it or float32, by trial.")  # fmt: skip
+         text="auto: the checkpoint's own on a GPU, of float32 bfloat16; on a CPU it or float32, tried.")  # fmt: skip
 @_option("--quantization", type=click.Choice(["none", "int8", "int4"]),
          text="Of the linears' weights, by torchao, to save memory; int8 is no faster.")  # fmt: skip
 @_option("--tensor-parallel", type=int, metavar="N", text="Split the model over N processes, one GPU each.")
