@@ -5,6 +5,7 @@ nothing behind: tested without a GPU, on the code that a GPU runs, with its kern
 import copy
 from collections import defaultdict
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,7 +211,8 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
     seen: list[tuple[list[int], list[int]]] = []
     with device:
         for step in range(5):
-            batch: Any = type("Batch", (), {"tokens": [step] * 4, "positions": [step] * 4, "slots": [step] * 4})
+            numbers = torch.full((3, 4), step).numpy()
+            batch: Any = SimpleNamespace(rows=numbers, count=4, said=None)
             work.fill([Item(0, 4, [step, step + 1], 0, 16)], 4)
             steps._fill(size, batch)
             device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
