@@ -38,7 +38,7 @@ def of_winner(verdict: Verdict) -> str:
 
 def _outcome(after: OwnTests, base: OwnTests | None) -> str:
     if after.execution.passed:
-        return "pass on it"
+        return "pass on it" if after.count is None else f"pass on it ({counted(after.count, 'test')} ran)"
     if after.stopped:
         return f"did not end on it in time; of {counted(len(after.passed), 'test')} that passed before, none is broken"
     return "fail only where they failed before"

@@ -207,6 +207,7 @@ NAME = "The repository's own tests (`pytest …`)"
     ("own", "words"),
     [
         ({"candidates": ((0, GOOD),)}, f"{NAME} pass on it."),
+        ({"candidates": ((0, GOOD.model_copy(update={"count": 240})),)}, f"{NAME} pass on it (240 tests ran)."),
         ({}, f"{NAME} were not run on it."),
         (
             {"candidates": ((0, OwnTests(execution=Execution(ending=Ending.UNAVAILABLE))),)},
