@@ -4,6 +4,7 @@ from bot.store.announcements import Announcement
 from bot.store.deliveries import Accepted
 from bot.store.holds import Hold, Pause
 from bot.store.jobs import JobId, command_job, parse, run_job
+from bot.store.lists import STATES, Listed, RunFilter
 from bot.store.queries import DeliveryInfo, RunInfo
 from bot.store.spending import Room, Spent
 from bot.store.steps import DbJournal
@@ -11,14 +12,17 @@ from bot.store.store import Store
 from bot.store.threads import in_thread
 
 __all__ = [
+    "STATES",
     "Accepted",
     "Announcement",
     "DbJournal",
     "DeliveryInfo",
     "Hold",
     "JobId",
+    "Listed",
     "Pause",
     "Room",
+    "RunFilter",
     "RunInfo",
     "Spent",
     "Store",

@@ -75,6 +75,7 @@ class Part:
                 issue_number=decision.issue.number,
                 installation_id=decision.installation_id,
                 issue=decision.issue.model_dump_json(),
+                title=plain(decision.issue.title),
                 sender=decision.sender,
                 labelled_at=decision.labelled_at.timestamp(),
                 state=state,

@@ -42,6 +42,8 @@ class Run(SQLModel, table=True):
         Index("run_by_repository_id", "repository_id", "repository"),
         Index("run_by_issue", "repository", "issue_number"),
         Index("run_by_state", "state", "available_at"),
+        Index("run_list_of_repository", "repository", "id"),
+        Index("run_list_of_state", "state", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -67,16 +69,26 @@ class Run(SQLModel, table=True):
     announce: bool = False  # the issue has not been told of the end yet
     announce_tries: int = 0
     is_notice: bool = False  # not a run: only says that the quota is used up
-    report: str | None = Field(default=None, sa_type=Text)  # `records.Report` as JSON
     pull_request_url: str | None = None
     # -- for people
     cost: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})  # in the currency of the settings
     hold: str | None = Field(default=None, sa_type=Text)  # why it may not start yet, as the issue was told
     progress: str = Field(default="", sa_type=Text)
+    title: str = Field(default="", sa_type=Text, sa_column_kwargs={"server_default": ""})  # of the issue
+    tokens: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})  # of all its calls
     retry_of: int | None = None  # the run that a person started again
     created_at: float
     updated_at: float
     finished_at: float | None = None
+
+
+class ReportRow(SQLModel, table=True):
+    """What a run came to. Apart from the run's row, which lists read: a report takes hundreds of pages."""
+
+    __tablename__ = "report"
+
+    run_id: int = Field(primary_key=True, foreign_key="run.id", sa_column_kwargs={"autoincrement": False})
+    text: str = Field(sa_type=Text)  # `records.Report` as JSON
 
 
 class Step(SQLModel, table=True):
@@ -138,6 +150,6 @@ class PauseRow(SQLModel, table=True):
 
 
 METADATA = SQLModel.metadata
-DELIVERY, RUN, STEP, COMMAND, SPENDING, PAUSE = (
-    METADATA.tables[name] for name in ("delivery", "run", "step", "command", "spending", "pause")
+DELIVERY, RUN, REPORT, STEP, COMMAND, SPENDING, PAUSE = (
+    METADATA.tables[name] for name in ("delivery", "run", "report", "step", "command", "spending", "pause")
 )

@@ -1,16 +1,15 @@
 """Queries of the sweeper and the status page. Nothing here changes a row."""
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
-from bot.records import Issue, Record
+from bot.records import Record
 from bot.store.base import Part, free
 from bot.store.jobs import command_job, run_job
-from bot.store.models import COMMAND, DELIVERY, RUN
+from bot.store.models import COMMAND, DELIVERY, REPORT, RUN
 
 
 class RunInfo(Record):
@@ -30,6 +29,7 @@ class RunInfo(Record):
     reason: str
     progress: str
     pull_request_url: str | None
+    tokens: int = 0  # of all its calls, once it has ended
     cost: float = 0.0  # in the currency of the settings
     hold: str | None = None  # why it may not start yet
     retry_of: int | None
@@ -37,6 +37,9 @@ class RunInfo(Record):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+
+
+SHOWN = tuple(column for column in RUN.c if column.name not in ("issue", "wanted"))  # of the rows of lists
 
 
 class DeliveryInfo(Record):
@@ -80,29 +83,27 @@ class Queries(Part):
         limit: int = 50,
         before: int | None = None,
         repository: str | None = None,
-        repositories: Collection[str] | None = None,
         issue_number: int | None = None,
         active: bool | None = None,
     ) -> tuple[RunInfo, ...]:
-        """The newest first; `before` a run id, for the next page. `repositories`: those of these alone."""
-        query = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
+        """The newest first; `before` a run id, for the next page."""
+        wanted = []
         if before is not None:
-            query = query.where(RUN.c.id < before)
+            wanted.append(RUN.c.id < before)
         if repository is not None:
-            query = query.where(RUN.c.repository == repository)
-        if repositories is not None:
-            query = query.where(RUN.c.repository.in_(sorted(repositories)))
+            wanted.append(RUN.c.repository == repository)
         if issue_number is not None:
-            query = query.where(RUN.c.issue_number == issue_number)
+            wanted.append(RUN.c.issue_number == issue_number)
         if active is not None:
-            query = query.where(RUN.c.state.in_(ACTIVE) if active else RUN.c.state.not_in(ACTIVE))
+            wanted.append(RUN.c.state.in_(ACTIVE) if active else RUN.c.state.not_in(ACTIVE))
+        query = select(*SHOWN).where(*wanted).order_by(RUN.c.id.desc()).limit(limit)
         with self.database.read() as tx:
-            return tuple(_run_info(row) for row in tx.execute(query))
+            return tuple(run_info(row) for row in tx.execute(query))
 
     def run(self, run_id: int) -> RunInfo | None:
         with self.database.read() as tx:
-            row = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
-            return None if row is None else _run_info(row)
+            row = tx.execute(select(*SHOWN).where(RUN.c.id == run_id)).first()
+            return None if row is None else run_info(row)
 
     def needs_label(self, run_id: int) -> bool:
         """Whether the run must not begin where the issue has none of our labels.
@@ -130,7 +131,7 @@ class Queries(Part):
     def report(self, run_id: int) -> str | None:
         """`records.Report` of an ended run, as JSON."""
         with self.database.read() as tx:
-            return tx.scalar(select(RUN.c.report).where(RUN.c.id == run_id))
+            return tx.scalar(select(REPORT.c.text).where(REPORT.c.run_id == run_id))
 
     def counts(self) -> dict[RunState, int]:
         """How many runs are in each state. Notices are not counted."""
@@ -157,14 +158,16 @@ class Queries(Part):
             )
 
 
-def _run_info(row: Any) -> RunInfo:
+def run_info(row: Any) -> RunInfo:
+    """Of a row with the columns `SHOWN`."""
     return RunInfo(
         id=row.id,
         repository=row.repository,
         repository_id=row.repository_id,
         installation_id=row.installation_id,
         issue_number=row.issue_number,
-        issue_title=Issue.model_validate_json(row.issue).title,
+        issue_title=row.title,
+        tokens=row.tokens,
         sender=row.sender,
         state=RunState(row.state),
         attempt=row.attempt,

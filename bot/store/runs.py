@@ -1,5 +1,6 @@
 """A run's lease: claimed, renewed, fenced by its attempt number, and given back or ended."""
 
+import json
 from collections.abc import Sequence
 
 from sqlalchemy import select, update
@@ -10,7 +11,7 @@ from bot.lifecycle import ACTIVE, STAGES, STOPPABLE, RunState, allowed
 from bot.records import ClaimedRun
 from bot.store.base import claimed_run, free, held, plain
 from bot.store.holds import AGAIN, Holds
-from bot.store.models import RUN
+from bot.store.models import REPORT, RUN
 
 
 class Runs(Holds):
@@ -134,11 +135,13 @@ class Runs(Holds):
                 update(RUN)
                 .where(held(run_id, attempt))
                 .values(
-                    report=report_json,
+                    tokens=0 if report_json is None else _tokens(report_json),
                     pull_request_url=pull_request_url,
                     **self.end_values(now, state, reason, announce=announce),
                 )
             )
+            if report_json is not None:
+                tx.execute(self.database.insert(REPORT).values(run_id=run_id, text=report_json))
             return self.start_wanted(tx, now, row)
 
     def release(self, run_id: int, attempt: int) -> None:
@@ -201,6 +204,12 @@ class Runs(Holds):
         ).first()
         if given is None:
             raise _lost(run_id, attempt)
+
+
+def _tokens(report_json: str) -> int:
+    """Of all calls, prompt and completion; 0 where an earlier version's report does not say."""
+    usage = json.loads(report_json).get("usage", {})
+    return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
 
 
 def _lost(run_id: int, attempt: int) -> LeaseLost:

@@ -49,12 +49,13 @@ class Steps(Part):
                     f"run {run_id} is no longer held by its attempt {attempt}: it was taken by another, or has ended"
                 )
 
-    def step_keys(self, run_id: int) -> tuple[str, ...]:
-        """Keys of the finished steps, in the order in which they were stored."""
+    def step_keys(self, run_id: int, prefix: str = "") -> tuple[str, ...]:
+        """Keys of the finished steps that begin with `prefix`, in the order in which they were stored."""
+        query = select(STEP.c.key).where(STEP.c.run_id == run_id).order_by(STEP.c.created_at, STEP.c.key)
+        if prefix:
+            query = query.where(STEP.c.key.startswith(prefix, autoescape=True))
         with self.database.read() as tx:
-            return tuple(
-                tx.scalars(select(STEP.c.key).where(STEP.c.run_id == run_id).order_by(STEP.c.created_at, STEP.c.key))
-            )
+            return tuple(tx.scalars(query))
 
 
 class DbJournal:

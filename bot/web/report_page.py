@@ -9,12 +9,11 @@ from typing import Any
 import jinja2
 
 from bot.llm.transcript import Exchange
-from bot.publish.messages.count import by_stage
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
-from bot.publish.messages.words import counted
-from bot.records import Record, Report
+from bot.publish.messages.words import counted, duration
+from bot.records import Record, Report, money
 
 _KINDS = {"+": "add", "-": "del", "@": "hunk"}
 _HEADS = ("diff --git", "index ", "--- ", "+++ ", "new file", "deleted file", "old mode", "new mode", "rename ")
@@ -60,15 +59,60 @@ def candidate_of(report: Report, trajectory: int) -> str:
     return ""
 
 
+def margin(report: Report) -> str:
+    """By how much the winner won: over the best candidate that behaves otherwise; "" without a winner."""
+    verdict, cells = report.verdict, report.verdict.ballot.cells
+    if verdict.winner is None:
+        return ""
+    winner = verdict.standing(verdict.winner)
+    others = (s for s in verdict.standings if cells[s.candidate] != cells[winner.candidate] and not s.disqualified)
+    rival = next(others, None)
+    if rival is None:
+        return "The margin: no other candidate that may win behaves differently."
+    return (
+        f"The margin: {counted(winner.votes, 'vote')} and {counted(winner.cluster, 'attempt')} that behave so, to "
+        f"{counted(rival.votes, 'vote')} and {counted(rival.cluster, 'attempt')} of candidate "
+        f"{verdict.number(rival.candidate)}, the best that behaves differently."
+    )
+
+
+def curve(report: Report) -> list[tuple[int, float]]:
+    """The chance that one of k attempts behaves as the winner does, for each k; [] where there is nothing to draw.
+
+    Unbiased, as pass@k: 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374), of n attempts and the c that behave so.
+    """
+    verdict = report.verdict
+    n = max(len(report.trajectories), verdict.ballot.attempts)
+    if verdict.winner is None or n < 2:
+        return []
+    misses = n - min(n, verdict.standing(verdict.winner).cluster)
+    none, found = 1.0, []
+    for k in range(1, n + 1):
+        none *= max(0, misses - k + 1) / (n - k + 1)
+        found.append((k, 1.0 - none))
+    return found
+
+
+def parting(report: Report, one: int, other: int) -> list[int]:
+    """The tests that pass on one of the candidates (by index) and fail on the other."""
+    pairs = zip(report.verdict.ballot.cells[one], report.verdict.ballot.cells[other], strict=True)
+    return [t for t, (a, b) in enumerate(pairs) if {a, b} == {True, False}]
+
+
 def values(report: Report) -> dict[str, Any]:
     """What `count.html` needs."""
+    ballot = report.verdict.ballot
+    voting = set(ballot.voting)
     return {
         "report": report,
         "reason": reason(report),
         "unjudged": unjudged(report.verdict),
-        "by_stage": by_stage(report),
+        "margin": margin(report),
+        "curve": curve(report),
+        "stages": [*report.usage_by_stage.items(), ("all", report.usage)] if report.usage_by_stage else [],
         "obstacles": [words_of(obstacle) for obstacle in report.obstacles],
         "grouped": grouped(report),
+        "rows": sorted(range(len(ballot.tests)), key=lambda t: (t not in voting, t)),
     }
 
 
@@ -86,6 +130,9 @@ templates.globals.update(
         "candidate_of": candidate_of,
         "counted": counted,
         "share": share,
+        "duration": duration,
+        "money": money,
+        "parting": parting,
     }
 )
 

@@ -130,6 +130,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                 "listening on http://%s:%d%s", settings.host, settings.port, "" if worker else ", without a worker"
             )
             if pages:
+                pages.state.site.ending = lambda: server.should_exit
                 log.info("pages at %s", settings.pages.address)
             await server.serve(sockets=sockets)
         finally:

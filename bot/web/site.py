@@ -64,6 +64,7 @@ class Site:
         self.sessions = Sessions(settings)
         self.secrets = settings.secrets()
         self.known = Known(settings)
+        self.ending: Callable[[], bool] = lambda: False  # whether the server waits for its connections to end
         self._forms = BodyReader(limit=_FORM_LIMIT)
         self._limiter: anyio.CapacityLimiter | None = None
 

@@ -1,3 +1,4 @@
+import json
 import threading
 from pathlib import Path
 
@@ -70,6 +71,30 @@ def test_down_and_up_again(database_url: str):
     with database.read() as connection:
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
     database.migrate()
+    database.close()
+
+
+def test_reports_move_to_a_table_of_their_own(database_url: str):
+    database = Database(database_url)
+    report = {"usage": {"prompt_tokens": 40, "completion_tokens": 2}, "words": "naïve \\u0000"}
+    with database.write() as tx:
+        alembic.command.upgrade(migration_config(tx), "0003")
+        row = {"repository": "o/r", "sender": "s", "state": "solved", "reason": "", "progress": "", "attempt": 1}
+        row |= dict.fromkeys(("labelled_at", "available_at", "crashes", "setbacks", "announce_tries"), 0)
+        row |= {"created_at": 0, "updated_at": 0, "announce": False, "is_notice": False}
+        issue = json.dumps({"title": "It's ”broken”", "body": ""})
+        for number, text in ((1, json.dumps(report)), (2, None)):
+            values = row | {"id": number, "issue_number": number, "issue": issue, "report": text}
+            table = sa.table("run", *map(sa.column, values))
+            tx.execute(table.insert(), values)
+    store = Store.open(database_url)
+    assert [(run.issue_title, run.tokens) for run in store.runs()] == [("It's ”broken”", 0), ("It's ”broken”", 42)]
+    assert json.loads(store.report(1) or "") == report
+    assert store.report(2) is None
+    with database.write() as tx:
+        alembic.command.downgrade(migration_config(tx), "0003")
+        assert tx.scalar(sa.text("SELECT report FROM run WHERE id = 1")) == json.dumps(report)
+    store.close()
     database.close()
 
 

@@ -2,6 +2,7 @@ import html
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,18 @@ def form_of(page: str, action: str) -> dict[str, str]:
     assert found is not None, f"no form for {action}"
     hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', found[1])
     return {name: html.unescape(value) for name, value in hidden}
+
+
+def attributes_of(page: str) -> set[str]:
+    """The names of all attributes of the page's tags."""
+    found: set[str] = set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.update(name for name, _ in attrs)
+
+    Reader().feed(page)
+    return found
 
 
 class Sender:

@@ -1,6 +1,7 @@
 import html
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -22,10 +23,16 @@ from bot.records import (
 )
 from bot.settings import Settings
 from bot.store import Store
-from bot.web.pages import link
-from tests.bot.web.conftest import Sender
+from bot.web.links import link
+from bot.web.pages import age
+from tests.bot.web.conftest import Sender, attributes_of
 from tests.bot.webhook.deliveries import SECRET
 
+OURS = {  # attributes of the templates
+    *("lang", "charset", "name", "content", "rel", "href", "src", "defer", "class", "scope", "id", "tabindex", "role"),
+    *("method", "action", "type", "value", "maxlength", "selected", "datetime", "title", "download", "open", "label"),
+    *("aria-label", "aria-labelledby", "http-equiv", "data-events", "data-live", "data-name"),
+}
 EVIL = "<script>alert(1)</script></details>\"'><img src=x onerror=alert(1)>"
 
 
@@ -66,14 +73,12 @@ async def test_attack_19_nothing_of_a_run_is_markup(send: Sender, store: Store, 
     for path in ("/", f"/runs/{run_id}"):
         page = await owner.get(path)
         assert page.status_code == 200
-        assert "<script" not in page.text
+        assert re.findall(r"<script[^>]*>", page.text) == ['<script src="/live.js" defer>'], "our own alone"
         assert "<img" not in page.text
         assert "javascript:" not in page.text
         assert "&lt;script&gt;" in page.text
         # No quote gets out of an attribute: there is no attribute but those of the templates.
-        attributes = set(re.findall(r"<\w+[^>]*?\s([\w-]+)=", page.text))
-        ours = {"id", "tabindex", "aria-label", "method", "action", "type", "value"}
-        assert attributes <= {"lang", "charset", "name", "http-equiv", "rel", "href", "class", "scope"} | ours
+        assert attributes_of(page.text) <= OURS
 
 
 async def test_the_headers_let_nothing_run(owner: httpx.AsyncClient) -> None:
@@ -117,7 +122,7 @@ async def test_candidates_are_numbered_as_in_the_pull_request(
     report = report.model_copy(update={"verdict": verdict})
     page = (await owner.get(f"/runs/{await _ended_run(send, store, report.model_dump_json(), None)}")).text
     assert re.search(rf'<tr class="winner">\s*<td>{winner}</td>', page)
-    assert re.search(rf'Candidate {winner}, the winner</summary>\s*<pre class="diff">\+two.py', page)
+    assert re.search(rf'Candidate {winner}, the winner</summary>\s*<pre class="diff" tabindex="0">\+two.py', page)
     assert re.search(rf'<th scope="col" class="first">{winner}</th><th scope="col" class="first">{other}</th>', page)
     assert re.search(r'<td class="yes first">✓</td><td class="no first">✗</td>', page)
 
@@ -131,7 +136,7 @@ async def test_a_running_run_shows_its_stage(send: Sender, store: Store, owner: 
     store.renew(run_id, claimed.attempt, 60.0, "reading files (7 of 30)")
     page = (await owner.get(f"/runs/{run_id}")).text
     assert '<li class="done">checking out the repository</li>' in page
-    assert '<li class="now">reading files</li>' in page
+    assert '<li class="now" aria-current="step">reading files</li>' in page
     assert '<li class="later">running tests on candidates</li>' in page
     assert "reading files (7 of 30)" in page
     assert 'http-equiv="refresh"' in page
@@ -197,3 +202,66 @@ async def test_a_secret_that_a_model_writes_is_not_shown(send: Sender, store: St
     assert "[redacted]" in page
     for secret in (token, SECRET, "MIIBVgIBADANBgkq"):
         assert secret not in html.unescape(page)
+
+
+# -- the list ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_list_is_filtered_and_searched(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
+    ended = await _ended_run(send, store, _report().model_dump_json(), None)
+    await send.taken("issues.labeled", issue__number=8, issue__title="another thing")
+    for query, wanted in (
+        ("state=solved", {ended}),
+        ("state=active", {2}),
+        ("state=nonsense", {1, 2}),
+        ("q=ANOTHER", {2}),
+        ("q=%238", {2}),
+        ("repository=octo-org/octo-repo", {1, 2}),
+        ("repository=octo-org/none", set()),
+        ("q=" + "%25" * 300, set()),
+    ):
+        page = (await owner.get(f"/?{query}")).text
+        assert {int(found) for found in re.findall(r'href="/runs/(\d+)"', page)} == wanted, query
+    assert "No run is so." in page
+    assert 'value="another thing"' not in page
+    assert '<option value="solved" selected>' in (await owner.get("/?state=solved")).text
+
+
+async def test_a_filter_goes_on_over_the_pages(send: Sender, owner: httpx.AsyncClient) -> None:
+    for number in range(1, 53):
+        await send.taken("issues.labeled", issue__number=number)
+    first = (await owner.get("/?q=octo")).text
+    assert 'href="/?q=octo&amp;before=3"' in first.replace("&before", "&amp;before")
+    second = (await owner.get("/?q=octo&before=3")).text
+    assert set(re.findall(r'href="/runs/(\d+)"', second)) == {"2", "1"}
+    assert "after=2" in second
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (61, "1 min"), (7300, "2 h"), (90_000, "1 day"), (1e6, "11 days")]
+)
+def test_ages(seconds: float, words: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert age(now - timedelta(seconds=seconds), now) == words
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_is_exported(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
+    token = "ghp_" + "x1Y2" * 9
+    text = _report().model_dump_json().replace("<script>alert(1)", f"{token}")
+    run_id = await _ended_run(send, store, text, None)
+    answer = await owner.get(f"/runs/{run_id}/report.json")
+    assert answer.headers["content-disposition"] == f'attachment; filename="run-{run_id}.json"'
+    found = answer.json()
+    assert found["run"]["id"] == run_id
+    assert Report.model_validate(found["report"]).usage.calls == 1234
+    page = await owner.get(f"/runs/{run_id}/report.html")
+    assert page.headers["content-disposition"].startswith("attachment")
+    assert "<style>" in page.text
+    for one in (answer.text, page.text):
+        assert token not in one
+        assert "[redacted]" in one
+    other = (await send.taken("issues.labeled", issue__number=9))["run"]
+    assert (await owner.get(f"/runs/{other}/report.json")).status_code == 404

@@ -78,7 +78,11 @@ async def test_the_page_of_a_run_is_one_file_in_which_nothing_is_markup() -> Non
     assert "<script" not in page
     assert "<img" not in page
     attributes = set(re.findall(r"<\w+[^>]*?\s([\w-]+)=", page))
-    assert attributes <= {"lang", "charset", "name", "content", "href", "class", "scope", "id"}
+    assert attributes <= {"lang", "charset", "name", "content", "href", "class", "scope", "id"} | {
+        "tabindex",
+        "role",
+        "aria-label",
+    }
     assert not re.search(r'(?:href|src)="(?!#)', page)  # nothing is fetched
     assert page.count("&lt;script&gt;") > 8
 
@@ -93,21 +97,19 @@ async def test_what_conversations_share_is_on_the_page_once() -> None:
         assert f"{number}/edit" in page  # where an opening differs
 
 
-async def test_a_trajectory_has_a_page_also_while_it_runs(
-    send: Sender, store: Store, client: httpx.AsyncClient
-) -> None:
+async def test_a_trajectory_has_a_page_also_while_it_runs(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     run_id = (await send.taken("issues.labeled"))["run"]
     claimed = store.claim_run(run_id, "worker", 60.0)
     assert claimed is not None
     await talk(JournaledModel(ScriptedModel(evil), DbJournal(store, run_id, claimed.attempt)), "trajectory/3/edit")
-    page = (await client.get(f"/runs/{run_id}/trajectories/3")).text
+    page = (await owner.get(f"/runs/{run_id}/trajectories/3")).text
     assert f'Trajectory 4 of <a href="/runs/{run_id}">run {run_id}</a>' in page
     assert page.count('<section class="call">') == 2
-    assert "<script" not in page
+    assert page.count("<script") == 1, "our own"
     assert "again" in page
 
 
-async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Store, client: httpx.AsyncClient) -> None:
+async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Store, owner: httpx.AsyncClient) -> None:
     run_id = (await send.taken("issues.labeled"))["run"]
     claimed = store.claim_run(run_id, "worker", 60.0)
     assert claimed is not None
@@ -117,7 +119,7 @@ async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Stor
         return f"```{token} {SECRET}```"
 
     await talk(JournaledModel(ScriptedModel(leaking), DbJournal(store, run_id, claimed.attempt)), "trajectory/3/edit")
-    page = (await client.get(f"/runs/{run_id}/trajectories/3")).text
+    page = (await owner.get(f"/runs/{run_id}/trajectories/3")).text
     assert "[redacted]" in page
     assert token not in page
     assert html.escape(SECRET) not in page
@@ -125,13 +127,6 @@ async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Stor
 
 
 @pytest.mark.parametrize("place", ["/runs/1/trajectories/3", "/runs/99/trajectories/0", "/runs/1/trajectories/-1"])
-async def test_a_trajectory_that_is_not_there_is_not_found(send: Sender, client: httpx.AsyncClient, place: str) -> None:
+async def test_a_trajectory_that_is_not_there_is_not_found(send: Sender, owner: httpx.AsyncClient, place: str) -> None:
     await send.taken("issues.labeled")
-    assert (await client.get(place)).status_code == 404
-
-
-async def test_trajectories_are_for_those_who_see_the_run(send: Sender, client: httpx.AsyncClient) -> None:
-    run_id = (await send.taken("issues.labeled"))["run"]
-    answer = await client.get(f"/runs/{run_id}/trajectories/0", headers={"x-forwarded-for": "192.0.2.1"})
-    assert answer.status_code == 404
-    assert "this machine alone" in answer.text
+    assert (await owner.get(place)).status_code == 404
