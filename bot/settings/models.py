@@ -103,6 +103,8 @@ class SolverSettings(BaseModel):
     """Which prompts; auto: compact for the bundled model, full for all others."""
     trajectories: int = Field(10, gt=0, le=4096)
     """Attempts at an issue; a repository may ask for another number."""
+    stop_at: float = Field(1.0, gt=0, le=1)
+    """Probability that the winner is right at which no more attempts are made, asked after 8, 16, 32, ...; 1: never."""
     seed: int = 0
     """Of the sampling."""
     token_budget: int = Field(0, ge=0)

@@ -22,6 +22,7 @@ from bot.journal import PrefixedJournal, once
 from bot.lifecycle import RunState
 from bot.llm.ability import Ability
 from bot.llm.budget import Budget, CappedModel, MeteredModel
+from bot.llm.conversation import fitted_issue
 from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
@@ -46,7 +47,8 @@ from bot.records import (
 )
 from bot.retrieval.source_files import find_tests
 from bot.sandbox.journaled import JournaledSandbox
-from bot.solver.ballot import Count, count
+from bot.solver.ballot import Count, count, credible
+from bot.solver.confidence import confidence
 from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
@@ -59,7 +61,7 @@ from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
 from bot.solver.stages.survey import Survey, for_models, obstacles, survey
-from bot.solver.stages.trajectories import sample_trajectories
+from bot.solver.stages.trajectories import Sampler
 from bot.solver.workbench import Workbench
 
 _WINDOWS = 3  # times that the endpoint may correct its context window
@@ -115,6 +117,13 @@ async def solve(
     return await once(journal, "report", Report, whole)
 
 
+class _Unseen:
+    """A `Progress` that nobody sees."""
+
+    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+        return None
+
+
 class _Run:
     """The stages in their order, with what they share: metered models, journaled sandbox, resolved settings."""
 
@@ -162,7 +171,7 @@ class _Run:
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
         async with begun(on_base(self._commands, self._sandbox, settings)) as base:
-            context, trajectories = await self._sample(context, there)
+            context, trajectories = await self._sample(context, there, external)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
         edit = editing(checkout, context.files, repairs=self._solver.repairs_edits)
@@ -254,25 +263,28 @@ class _Run:
         self._budget.by_stage = dict(found.by_stage) or {RunState.CONTEXT: found.usage}
         return found.context
 
-    async def _sample(self, context: Context, there: Survey) -> tuple[Context, tuple[Trajectory, ...]]:
+    async def _sample(
+        self, context: Context, there: Survey, external: Sequence[External]
+    ) -> tuple[Context, tuple[Trajectory, ...]]:
         """The trajectories, and the context that they were shown: a smaller one where the window turns out smaller.
 
         Endpoints that list no window name it, if ever, in the error of a prompt that is too long.
         """
         main = self._bench.models.main
+        settings = self._solver.settings
+
+        async def enough(sampled: Sequence[Trajectory]) -> bool:
+            """Whether the count of these is sure of its winner; the matrix of all replays what runs here."""
+            ballot = await fill_matrix(sampled, external, self._sandbox, settings, self._disqualified, _Unseen())
+            first = next(iter(credible(count(ballot), ballot)), None)
+            return first is not None and confidence(first, ballot, settings.confidence_shift) >= settings.stop_at
+
         for corrections in range(_WINDOWS + 1):
             window = main.context_window
             try:
-                trajectories = await sample_trajectories(
-                    self._issue,
-                    context,
-                    self._bench.checkout,
-                    self._models.main,
-                    self._sandbox,
-                    self._solver,
-                    self._progress,
-                )
-                return context, trajectories
+                issue = await fitted_issue(self._issue, self._models.main)
+                sampler = Sampler(issue, context, self._bench.checkout, self._models.main, self._sandbox, self._solver)
+                return context, await sampler.sampled(self._progress, enough if settings.stop_at < 1 else None)
             except EndpointError:
                 if self._budget.spent:  # nothing is wrong with the endpoint; the report says what it is
                     return context, ()

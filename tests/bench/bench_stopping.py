@@ -15,6 +15,7 @@ import numpy as np
 
 from bot.evaluation.selectors import Array, Integers, Matrix, Recorded, behaviours
 from bot.solver.ballot import order, scores
+from bot.solver.confidence import features, probability
 from tests.bench.bench_selection import interval, replay
 
 MOST, STEP = 32, 4
@@ -28,6 +29,7 @@ class Chosen:
     alike: float  # samples that behave as it does
     votes: float
     samples: int
+    sure: float = 0.0  # the probability that it is right; 0 where no test speaks for it
 
 
 History = Sequence[Chosen]  # after 4, 8, ... samples
@@ -49,7 +51,9 @@ def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
     behaviour, cluster = behaviours(matrix)
     score = scores(matrix.passes * matrix.voting, matrix.samples, matrix.votes)
     first = order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]
-    return Chosen(int(which[first]), float(cluster[first]), float(matrix.votes[first]), len(samples))
+    alike, votes = float(cluster[first]), float(matrix.votes[first])
+    likely = probability(features(alike, float(matrix.samples.sum()), votes, float(matrix.voting.sum())))
+    return Chosen(int(which[first]), alike, votes, len(samples), likely if votes else 0.0)
 
 
 def histories(task: Recorded, rng: np.random.Generator) -> History:
@@ -84,12 +88,18 @@ def settled(times: int) -> Rule:
     return rule
 
 
+def sure(probability_: float) -> Rule:
+    """The winner is right with that probability, by the count: `TROOP_SOLVER_STOP_AT`."""
+    return lambda history, task: history[-1].sure >= probability_
+
+
 RULES: dict[str, Rule] = {
     **{f"fixed, {n}": fixed(n) for n in range(STEP, MOST + 1, STEP)},
     "first finish": finishes,
     "consensus of 3": consensus(3),
     "consensus of 4": consensus(4),
     "consensus of 6": consensus(6),
+    **{f"sure, {percent} %": sure(percent / 100) for percent in (70, 80, 90)},
     "settled twice": settled(2),
     "settled 3 times": settled(3),
 }

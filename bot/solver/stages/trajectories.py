@@ -6,6 +6,7 @@ same again, and another seed gives other samples.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 from bot.contracts import Model, Progress, Sandbox
@@ -26,8 +27,10 @@ from bot.solver.stages.related import RelatedTests
 from bot.solver.stages.test_machine import State as TestState
 from bot.solver.stages.test_machine import TestMachine
 
+FIRST_WAVE = 8
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
 _LEFT_OUT = 20  # relevant files that are not shown, but named
+Enough = Callable[[Sequence[Trajectory]], Awaitable[bool]]
 _SHORT, _LIKELIEST = 250, 3  # lines of a file that is written anew as a whole, and how many of them are looked at
 
 
@@ -40,45 +43,12 @@ async def sample_trajectories(
     solver: ResolvedSolver,
     progress: Progress,
 ) -> tuple[Trajectory, ...]:
-    """`solver.settings.trajectories` of them, in order of their index.
-
-    A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or `SandboxError`
-    only where every trajectory met one: a run without a working model fails, it does not abstain.
-    """
-    sampler = _Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver)
-    total = solver.settings.trajectories
-    done: list[Trajectory] = []
-
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one(index: int) -> Trajectory:
-        async with slots:
-            trajectory = await sampler.sample(index)
-        done.append(trajectory)
-        edits = sum(t.patch is not None for t in done)
-        progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit")
-        return trajectory
-
-    progress.update(RunState.TRAJECTORIES, 0, total)
-    tasks = [asyncio.ensure_future(one(index)) for index in range(total)]
-    try:
-        trajectories = tuple(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:  # a lost lease or a stop ends them all
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if len(sampler.failures) == total:
-        raise sampler.failures[0]
-    if sampler.unanswered == total:
-        raise EndpointError(
-            f"the model {model.name} left every trajectory without an answer ({trajectories[-1].detail[:300]}): look "
-            "at the endpoint's log; a slow one needs a higher TROOP_MAIN_TIMEOUT"
-        )
-    return trajectories
+    """All of them at once; see `Sampler.sampled`."""
+    return await Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver).sampled(progress)
 
 
-class _Sampler:
-    """What all trajectories share."""
+class Sampler:
+    """Samples the trajectories of one issue. `issue` fits the model's window (`fitted_issue`)."""
 
     def __init__(
         self,
@@ -101,6 +71,43 @@ class _Sampler:
         self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []
         self.unanswered = 0  # trajectories that produced nothing because a call got no answer
+
+    async def sampled(self, progress: Progress, enough: Enough | None = None) -> tuple[Trajectory, ...]:
+        """`solver.settings.trajectories` of them, in order of their index.
+
+        With `enough` they are sampled in waves, each as large as all before it, until it says that no more are needed.
+        A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or
+        `SandboxError` only where every trajectory met one: a run without a working model fails, it does not abstain.
+        """
+        total = self._solver.settings.trajectories
+        done: list[Trajectory] = []
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(index: int) -> Trajectory:
+            async with slots:
+                trajectory = await self.sample(index)
+            done.append(trajectory)
+            edits = sum(t.patch is not None for t in done)
+            progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit")
+            return trajectory
+
+        progress.update(RunState.TRAJECTORIES, 0, total)
+        trajectories: tuple[Trajectory, ...] = ()
+        while len(trajectories) < total:
+            first = len(trajectories)
+            size = total - first if enough is None else min(max(first, FIRST_WAVE), total - first)
+            trajectories += await _together([one(index) for index in range(first, first + size)])
+            if enough is not None and len(trajectories) < total and await enough(trajectories):
+                break
+        if len(self.failures) == len(trajectories):
+            raise self.failures[0]
+        if self.unanswered == len(trajectories):
+            raise EndpointError(
+                f"the model {self._model.name} left every trajectory without an answer "
+                f"({trajectories[-1].detail[:300]}): look at the endpoint's log; a slow one needs a higher "
+                "TROOP_MAIN_TIMEOUT"
+            )
+        return trajectories
 
     async def sample(self, index: int) -> Trajectory:
         """One trajectory, however it ends."""
@@ -186,6 +193,16 @@ class _Sampler:
         short = all(not file.excerpt and file.text.count("\n") < _SHORT for file in self._context.files[:_LIKELIEST])
         formats = tuple(form for form in self._solver.formats if form != "file" or short)
         return formats or ("search_replace",)
+
+
+async def _together(work: Sequence[Coroutine[object, object, Trajectory]]) -> tuple[Trajectory, ...]:
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:  # a lost lease or a stop ends them all
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:

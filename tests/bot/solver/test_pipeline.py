@@ -106,6 +106,46 @@ async def test_a_run_that_is_killed_between_any_stages_tells_the_same_count(chec
     assert len(asked) == len(set(asked)) == whole.usage.calls
 
 
+async def test_no_more_are_sampled_once_the_count_is_sure(checkout: Checkout) -> None:
+    async def sampled(script: Script, **settings: Any) -> tuple[Report, ScriptedModel]:
+        model = ScriptedModel(script)
+        bench = workbench(checkout, model, trajectories=20, describe=False, **settings)
+        return await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance), model
+
+    agreed, model = await sampled(GOOD, stop_at=0.8)
+    assert len(agreed.trajectories) == 8, "all of the first wave agree"
+    assert agreed.verdict.outcome is Outcome.SOLVED
+    assert agreed.verdict.confidence is not None
+    assert agreed.verdict.confidence >= 0.8
+    assert not any(key.startswith("trajectory/8/") for key in model.keys)
+    unsure, _ = await sampled(GOOD, stop_at=0.999)
+    assert len(unsure.trajectories) == 20
+    assert [t.index for t in unsure.trajectories] == list(range(20))
+    hopeless, _ = await sampled(
+        rules([("/edit/", "I can't."), ("/test/", [TEST.format(2, 3), "<approve/>"])]), stop_at=0.1
+    )
+    assert len(hopeless.trajectories) == 20
+    every, _ = await sampled(GOOD)
+    assert len(every.trajectories) == 20, "by default all are sampled"
+
+
+async def test_a_run_that_is_killed_between_waves_samples_the_same(checkout: Checkout) -> None:
+    bench = workbench(checkout, ScriptedModel(GOOD), trajectories=20, stop_at=0.8)
+    whole = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
+    journal = MemoryJournal()
+
+    async def until(state: RunState) -> None:
+        if state == RunState.MATRIX:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await solve(ISSUE, bench, journal, FakeProgress(), until)
+    model = ScriptedModel(GOOD)
+    resumed = await solve(ISSUE, replace(bench, models=Models(model, model)), journal, FakeProgress(), advance)
+    assert resumed.trajectories == whole.trajectories
+    assert not any(key.startswith("trajectory/") for key in model.keys)
+
+
 async def test_what_ran_before_the_environment_was_mended_runs_again(checkout: Checkout) -> None:
     """A package that the tests need is installed between two starts; the folders in an error change nothing."""
 
