@@ -26,6 +26,7 @@ from bot.publish.publish import publish
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
 from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
 from bot.sanitize.addresses import hide_addresses
+from bot.sanitize.redact import redact_report
 from bot.settings import Settings
 from bot.solver.onboarding import propose
 from bot.solver.pipeline import solve
@@ -117,7 +118,7 @@ class Service:
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
-            report_json=report.model_dump_json(),
+            report_json=redact_report(report.model_dump_json(), self._settings.secrets()),
             pull_request_url=published.pull_request_url or None,
             note=reason(report),
             announced=True,

@@ -36,7 +36,6 @@ from bot.lifecycle import RunState
 from bot.publish.messages.states import progress
 from bot.publish.messages.words import duration
 from bot.records import ClaimedCommand, ClaimedRun, Record
-from bot.sanitize.redact import redact_report
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
@@ -53,7 +52,6 @@ PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between attempts to store an en
 ANNOUNCE_TIMEOUT = 120.0  # seconds
 
 SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be available again later
-
 TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
 
 
@@ -242,7 +240,7 @@ class Worker:
                 run.attempt,
                 end.state,
                 reason=end.note,
-                report_json=end.report_json and redact_report(end.report_json, self._callbacks.secrets),
+                report_json=end.report_json,
                 pull_request_url=end.pull_request_url,
                 announce=end.state in TOLD and not end.announced,
             )
