@@ -10,7 +10,7 @@ INSTALL = deploy/install.py --venv $(VENV)
 # What makes the locks and tries them.
 TOOLS := var/tools
 
-.PHONY: help install demo models test check check-install lock bench acceptance capuchin clean
+.PHONY: help install demo models test check check-install lock bench chaos acceptance capuchin clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -69,6 +69,9 @@ $(LLAMA): $(DEV) deploy/locks/build.txt deploy/locks/bench.txt
 
 bench: $(LLAMA) ## speed figures, each with its baseline in the same run
 	$(BIN)/python -m tests.bench
+
+chaos: $(DEV) ## labels while web, worker, Redis and database are killed, on SQLite and PostgreSQL; RUNS=300 KILLS=300 DATABASE=both
+	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),300) --kills $(or $(KILLS),300) --database $(or $(DATABASE),both)
 
 acceptance: $(DEV) ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories; MODEL=NAME BUGS=N TRAJECTORIES=N README=1
 	$(BIN)/python -m tests.acceptance $(if $(MODEL),--model $(MODEL)) $(if $(BUGS),--bugs $(BUGS)) \

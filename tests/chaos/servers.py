@@ -1,0 +1,167 @@
+"""What the service needs and what is killed: its own processes, Redis, PostgreSQL, a writer of SQLite."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Protocol
+
+from tests.chaos import child
+from tests.patience import PATIENCE
+from tests.services import RedisServer, redis_executable
+
+
+class Target(Protocol):
+    """Something that dies."""
+
+    name: str
+
+    def kill(self) -> None:
+        """SIGKILL, and start it again."""
+
+    def close(self) -> None:
+        """End it for good."""
+
+
+_FORKS = multiprocessing.get_context("forkserver")  # imports, which take seconds, are made once
+_FORKS.set_forkserver_preload(["tests.chaos.child"])
+
+
+class Part:
+    """A process of the service. It is started again whenever it ended, as a service manager would."""
+
+    def __init__(self, kind: str, settings: str, folder: Path) -> None:
+        self.name = "web" if kind == "serve" else "worker"
+        self.starts = 0
+        self._arguments = (kind, settings, str(folder / f"{kind}-{random.getrandbits(32):08x}.log"))
+        self._lock = threading.Lock()
+        self._process: ForkServerProcess | None = None
+        self.tend()
+
+    def tend(self) -> None:
+        """Start it where it does not run."""
+        with self._lock:
+            if self._process is None or self._process.exitcode is not None:
+                self._process = _FORKS.Process(target=child.run, args=self._arguments, daemon=True)
+                self._process.start()
+                self.starts += 1
+
+    def kill(self) -> None:
+        self.close()
+        self.tend()
+
+    def close(self) -> None:
+        with self._lock:
+            assert self._process is not None
+            self._process.kill()
+            self._process.join()
+
+
+class Redis:
+    name = "Redis"
+
+    def __init__(self, folder: Path) -> None:
+        executable = redis_executable()
+        if executable is None:
+            raise SystemExit("no redis-server: apt-get install redis-server")
+        self._server = RedisServer(executable, folder)
+        self._server.start()
+        self.url = self._server.url
+
+    def kill(self) -> None:
+        self._server.stop()  # by SIGKILL; all that it held is gone
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+class Postgres:
+    """A server of its own, whose main process is killed; what it has committed is on its disk."""
+
+    name = "database"
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        initdb = str(found[-1]) if found else shutil.which("initdb")
+        if initdb is None:
+            raise SystemExit("no PostgreSQL: apt-get install postgresql")
+        self._user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+        self._folder = Path(tempfile.mkdtemp(prefix="troop-chaos-pg-"))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        made = ("--username=troop", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        argv = [initdb, "--pgdata", str(self._folder / "data"), *made]
+        subprocess.run(argv, check=True, capture_output=True, user=self._user, cwd=self._folder)
+        self._programs = Path(initdb).parent
+        self._log = (self._folder / "log").open("wb")
+        self._process = self._start()
+        self._answers()
+        self.url = f"postgresql://troop@/postgres?host={self._folder}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        options = ("-D", str(self._folder / "data"), "-k", str(self._folder), "-h", "", "-F")
+        sizes = ("-c", "shared_buffers=16MB", "-c", "max_connections=100")
+        argv = [str(self._programs / "postgres"), *options, *sizes]
+        return subprocess.Popen(argv, stdout=self._log, stderr=self._log, user=self._user, cwd=self._folder)
+
+    def _answers(self) -> None:
+        """Wait until it does, starting it again while the killed one's children still hold its memory."""
+        ready = [str(self._programs / "pg_isready"), "-h", str(self._folder), "-q"]
+        deadline = time.monotonic() + PATIENCE
+        while subprocess.run(ready, check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"PostgreSQL does not start: {(self._folder / 'log').read_text()[-2000:]}")
+            if self._process.poll() is not None:
+                self._process = self._start()
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process = self._start()
+        self._answers()
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_WRITER = """
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE run SET progress = 'torn', state = 'failed', attempt = attempt + 1")
+print("writing", flush=True)
+time.sleep(600)
+"""
+
+
+class SqliteWriter:
+    """SQLite has no process of its own: what dies is one that is writing to the file, in the midst of a transaction."""
+
+    name = "database"
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.url = f"sqlite:///{file}"
+
+    def kill(self) -> None:
+        argv = [sys.executable, "-c", _WRITER, str(self._file)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()  # it holds the lock, or could not get it
+            writer.kill()
+
+    def close(self) -> None:
+        """There is nothing to end."""
