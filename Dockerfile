@@ -1,5 +1,7 @@
-# Three images: `--target bot` has `troop serve` and `troop work` without torch, `engine-cpu` and `engine-cuda` have all
-# commands, and serve a model. Compose builds what its profile needs.
+# Two targets: `bot` has `troop serve` and `troop work` without torch; `engine` has all commands and serves a model, with
+# `--build-arg TORCH=cpu` or `cuda`. Compose builds what its profile needs.
+# For amd64 and arm64 (`--platform linux/arm64`): all locked wheels are there for both, for glibc 2.31 and later. A CPU
+# build of torch for arm64 is at PyTorch's own index; PyPI's for arm64 Linux serves CUDA on machines such as GH200.
 # BASE is any Debian-like image with Python 3.11 to 3.13; machines that can't pull make one with deploy/make-base-image.sh.
 ARG BASE=python:3.11-slim
 
@@ -44,33 +46,18 @@ COPY --from=build-bot /opt/troop /opt/troop
 EXPOSE 8000
 CMD ["serve", "--host", "0.0.0.0"]
 
-# -- engine-cpu
-FROM sources AS build-engine-cpu
-RUN python3 deploy/install.py --venv /opt/troop --torch cpu run
+# -- engine: with PyTorch's CPU build, or --build-arg TORCH=cuda with PyPI's, gigabytes larger
+FROM sources AS build-engine
+ARG TORCH=cpu
+RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run
 COPY pyproject.toml README.md LICENSE ./
 COPY bot/ bot/
 COPY engine/ engine/
 COPY kernels/ kernels/
 RUN python3 deploy/install.py --venv /opt/troop --project packed --compile
 
-FROM runtime AS engine-cpu
-COPY --from=build-engine-cpu /opt/troop /opt/troop
-EXPOSE 8100
-HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 \
-    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8100/health', timeout=5)"]
-CMD ["engine", "--host", "0.0.0.0", "--port", "8100"]
-
-# -- engine-cuda
-FROM sources AS build-engine-cuda
-RUN python3 deploy/install.py --venv /opt/troop --torch cuda run
-COPY pyproject.toml README.md LICENSE ./
-COPY bot/ bot/
-COPY engine/ engine/
-COPY kernels/ kernels/
-RUN python3 deploy/install.py --venv /opt/troop --project packed --compile
-
-FROM runtime AS engine-cuda
-COPY --from=build-engine-cuda /opt/troop /opt/troop
+FROM runtime AS engine
+COPY --from=build-engine /opt/troop /opt/troop
 EXPOSE 8100
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8100/health', timeout=5)"]

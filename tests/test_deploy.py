@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,27 @@ def test_what_is_optional_is_behind_a_profile() -> None:
 
 def test_every_target_is_a_stage_that_is_not_root() -> None:
     targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
-    assert targets == {"bot", "engine-cpu", "engine-cuda"}
+    assert targets == {"bot", "engine"}
+    for name, kind in (("engine-cpu", "cpu"), ("engine-cuda", "cuda")):
+        assert SERVICES[name]["build"]["args"]["TORCH"] == kind
+    assert (
+        'ARG TORCH=cpu\nRUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run\n'
+        in (STAGES["build-engine"][1])
+    )
     assert "\nUSER troop\n" in STAGES["runtime"][1]
     for target in targets:
         base, steps = STAGES[target]
         assert base == "runtime"
         assert "USER" not in steps
         assert re.findall(r"^COPY .*", steps, re.MULTILINE) == [f"COPY --from=build-{target} /opt/troop /opt/troop"]
+
+
+def test_the_version_is_the_changelog_s_and_the_example_s() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    versions = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:2] == ["Unreleased", version]
+    example = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "example" / "kustomization.yaml").read_text())
+    assert {image["newTag"] for image in example["images"]} == {version}
 
 
 def test_the_wheels_stay_in_the_stage_that_builds() -> None:

@@ -95,7 +95,8 @@ def test_what_is_referred_to_is_there() -> None:
     # What the overlay changes is there under that name.
     images = {container(one)["image"] for kind in ("Deployment", "StatefulSet") for one in found(kind)}
     assert {one["name"] for one in said["images"]} <= images == {"troop-bot", "troop-engine-cpu", "troop-engine-cuda"}
-    assert {one.removeprefix("troop-") for one in images} <= set(STAGES)
+    built = {re.sub(r"\$\{\w+:-([^}]*)\}.*", r"\1", one["image"]) for one in SERVICES.values() if "build" in one}
+    assert images == built  # under the names that compose gives them
     assert {one["name"] for one in said["replicas"]} <= {one["metadata"]["name"] for one in found("Deployment")}
     assert {one["target"]["name"] for one in said["patches"]} == {one["metadata"]["name"] for one in found("Ingress")}
 

@@ -249,7 +249,7 @@ def engine(arguments: tuple[str, ...]) -> None:
     """Serve a model: OpenAI-compatible, prefix-shared. All options are `python -m engine`'s; try `--help`."""
     if importlib.util.find_spec("torch") is None:
         raise click.ClickException(
-            "the engine needs torch, which this installation lacks: use the image engine-cpu, or make install"
+            "the engine needs torch, which this installation lacks: use the image troop-engine-cpu, or make install"
         )
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bot.contracts import Progress
 from bot.dispatch import open_dispatcher
-from bot.errors import SettingsError
+from bot.errors import SettingsError, StoreUnavailable
 from bot.preflight import Readiness, checks, examine, prepare_sandbox, start_refused
 from bot.preflight.services import endpoint
 from bot.preflight.workers import forget, report
@@ -29,7 +29,11 @@ log = logging.getLogger(__name__)
 def build_worker(
     settings: Settings, store: Store, *, local: bool = False, watch: Progress | None = None, name: str = ""
 ) -> Worker:
-    """The worker of these settings; see `Service`."""
+    """The worker of these settings; see `Service`. Blocks on the database, to say whether Troop is paused."""
+    with contextlib.suppress(StoreUnavailable):
+        if settings.paused or store.paused() is not None:
+            how = "TROOP_PAUSED is set" if settings.paused else "`troop resume` ends it"
+            log.warning("Troop is paused, so that no run starts: %s", how)
     service = Service(settings, store, local=local, watch=watch)
     callbacks = Callbacks(
         service.execute,

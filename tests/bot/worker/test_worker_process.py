@@ -10,7 +10,9 @@ from bot.errors import (
     StoreUnavailable,
 )
 from bot.lifecycle import RunState
+from bot.settings import Settings
 from bot.store import Store, run_job
+from bot.worker.process import build_worker
 from bot.worker.sweeper import Sweeper
 from bot.worker.worker import Callbacks, Worker, serve
 from tests.bot.queueing import queue_command, queue_run
@@ -32,6 +34,18 @@ async def test_at_shutdown_a_run_is_given_back_and_taken_at_once(store: Store, f
     await second.handle(run_job(run_id, 1))
     assert fake.executed == [(run_id, 1), (run_id, 2)]
     assert (info(store, run_id).state, info(store, run_id).crashes) == (RunState.SOLVED, 0)
+
+
+@pytest.mark.parametrize(("by_setting", "how"), [(True, "TROOP_PAUSED is set"), (False, "`troop resume` ends it")])
+async def test_a_worker_says_at_start_that_troop_is_paused(
+    store: Store, by_setting: bool, how: str, caplog: pytest.LogCaptureFixture
+):
+    settings = Settings(_env_file=None, paused=by_setting)
+    if not by_setting:
+        store.pause()
+    await build_worker(settings, store).close()
+    assert caplog.messages == [f"Troop is paused, so that no run starts: {how}"]
+    store.resume()
 
 
 async def test_a_cancelled_job_gives_its_run_back(store: Store, fake: Fake):
