@@ -18,6 +18,7 @@ VERSIONS = ("1.29", kubernetes_validate.latest_version())  # the first one with 
 FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
 KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
 TEXTS = {path: list(yaml.safe_load_all(path.read_text())) for path in FILES}
+KINDS = ("Deployment", "StatefulSet", "CronJob")
 PART = "app.kubernetes.io/component"
 
 
@@ -27,12 +28,18 @@ def found(kind: str, path: Path | None = None) -> Iterator[dict[str, Any]]:
 
 
 def workloads() -> list[Any]:
-    made = [(path, one) for path in FILES for kind in ("Deployment", "StatefulSet") for one in found(kind, path)]
+    made = [(path, one) for path in FILES for kind in KINDS for one in found(kind, path)]
     return [pytest.param(one, id=f"{path.parent.name}-{one['metadata']['name']}") for path, one in made]
 
 
+def template(workload: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = workload["spec"]
+    made: dict[str, Any] = (spec["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else spec)["template"]
+    return made
+
+
 def pod(workload: dict[str, Any]) -> dict[str, Any]:
-    spec: dict[str, Any] = workload["spec"]["template"]["spec"]
+    spec: dict[str, Any] = template(workload)["spec"]
     return spec
 
 
@@ -93,7 +100,7 @@ def test_what_is_referred_to_is_there() -> None:
     for name in re.findall(r"configMapRef:\s+name: (\S+)", text):
         assert name in made
     # What the overlay changes is there under that name.
-    images = {container(one)["image"] for kind in ("Deployment", "StatefulSet") for one in found(kind)}
+    images = {container(one)["image"] for kind in KINDS for one in found(kind)}
     assert {one["name"] for one in said["images"]} <= images == {"troop-bot", "troop-engine-cpu", "troop-engine-cuda"}
     built = {re.sub(r"\$\{\w+:-([^}]*)\}.*", r"\1", one["image"]) for one in SERVICES.values() if "build" in one}
     assert images == built  # under the names that compose gives them
@@ -116,9 +123,11 @@ def test_what_runs_is_hardened_as_in_compose(workload: dict[str, Any]) -> None:
     }
     assert "memory" in one["resources"]["limits"]
     assert "memory" in one["resources"]["requests"]
-    assert "livenessProbe" in one
-    labels = workload["spec"]["template"]["metadata"]["labels"]
-    assert workload["spec"]["selector"]["matchLabels"] == labels == workload["metadata"]["labels"]
+    labels = template(workload)["metadata"]["labels"]
+    assert labels == workload["metadata"]["labels"]
+    if workload["kind"] != "CronJob":
+        assert "livenessProbe" in one
+        assert workload["spec"]["selector"]["matchLabels"] == labels
     volumes = {volume["name"] for volume in spec["volumes"]}
     volumes |= {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", ())}
     used = [one, *spec.get("initContainers", ())]
@@ -129,7 +138,7 @@ def test_what_runs_is_hardened_as_in_compose(workload: dict[str, Any]) -> None:
 def test_who_gets_secrets_and_a_docker_engine(workload: dict[str, Any]) -> None:
     part = workload["metadata"]["labels"][PART]
     secrets = {volume["secret"]["secretName"] for volume in pod(workload)["volumes"] if "secret" in volume}
-    assert "troop-secrets" in secrets if part in ("web", "worker") else not secrets
+    assert "troop-secrets" in secrets if part in ("web", "worker", "backup") else not secrets
     text = yaml.safe_dump(workload)
     assert ("DOCKER_" in text or "docker" in text) == (part == "worker")
     assert "hostPath" not in text
