@@ -4,12 +4,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from engine.cache.prompt_logits import PromptLogits
+from engine.cache.snapshots import Snapshots
 from engine.errors import ContextLengthError, OverloadedError, RankError
 from engine.model.model import Model
 from engine.run.adjustments import Adjuster
@@ -68,7 +69,8 @@ class Core:
         """
         self.model = model
         self.tokenizer = tokenizer
-        self.limits = limits or Limits()
+        limits = limits or Limits()
+        self.limits = replace(limits, states=limits.states or 2 * limits.max_batch)
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
         self._options = options or RunOptions()
@@ -88,16 +90,23 @@ class Core:
         limits, model, slope = self.limits, self.model, ROW_COST.get(self.model.device.type, 0.1)
         self.speculator = Speculator(limits.max_draft, limits.block_size, slope, limits.lease_seconds, self._clock)
         self.scheduler = Scheduler(
-            self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft
+            self._blocks, limits, model.copy, self._knows_logits, self._clock, self.speculator.draft, self._snapshots()
         )
         self.runner = Runner(model, self.scheduler.allocator, limits, self.max_model_len, self._options)
         writer = self._writer = Writer(self.scheduler, model.end_tokens)
         options, ends = self._options, model.end_tokens
         ahead = self.runner.decode is not None if options.ahead is None else options.ahead
-        least = sys.maxsize if options.batch_invariant else options.steady
+        least = sys.maxsize if options.batch_invariant or model.shape.state_bytes else options.steady
         drafts = self.speculator.drafts
         self.steady = Steady(self.scheduler, self.runner, writer, ends, drafts, ahead, least)
         self._failures = Failures(self.scheduler, model, self._prompt_logits)
+
+    def _snapshots(self) -> Snapshots | None:
+        """Of a model with recurrent states. They take no more memory than the keys and values between them."""
+        shape = self.model.shape
+        if not shape.state_bytes:
+            return None
+        return Snapshots(self.limits.states, self.model.copy_states, shape.state_bytes // shape.token_bytes)
 
     def resize(self, blocks: int) -> None:
         """Forget everything, with a cache of another size from now on."""

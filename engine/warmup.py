@@ -56,7 +56,7 @@ def warm_up(core: Core) -> int:
     except Exception as error:  # whatever a model raises when memory runs out
         raise _explain(core, error) from error
     peak = watch.peak()
-    cache = core.model.cache.nbytes
+    cache = core.model.cache.nbytes + core.model.states.nbytes
     if device.type == "cpu" and free is not None and cache + peak > free:
         raise LoadError(
             f"a full cache of {size(cache)} and the largest step's {size(peak)} need more than the {size(free)} of "
@@ -169,7 +169,7 @@ def _run(core: Core, rows: int, chunk: int) -> None:
     """One step of `rows` sequences; with `chunk`, the first of them computes so many tokens of a prompt."""
     model, block = core.model, core.limits.block_size
     count = core.scheduler.allocator.count
-    rows = min(rows, count)
+    rows = min(rows, count, core.limits.states)
     longest = min(model.context_length, core.scheduler.longest)
     chunks = []
     first = 0
@@ -197,13 +197,13 @@ def _run(core: Core, rows: int, chunk: int) -> None:
 def _chunk(index: int, table: list[int], length: int, new: int) -> Chunk:
     tokens = [1] * length
     sequence = Sequence(Request(tokens, HOT), index, tokens, index, OutputText(ByteDecoder([])))
-    sequence.table, sequence.computed = table, length - new
+    sequence.table, sequence.computed, sequence.slot = table, length - new, index
     return Chunk(sequence, new)
 
 
 def _check_host(core: Core) -> None:
     """Memory of a CPU cache is taken page by page as it fills, so that its want would show only under load."""
-    free, cache = available(core.model.device), core.model.cache.nbytes
+    free, cache = available(core.model.device), core.model.cache.nbytes + core.model.states.nbytes
     if free is not None and cache > free:
         raise LoadError(
             f"a cache of {size(cache)} is more than the {size(free)} of memory that is free: lower --cache-memory (or "

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.cache.blocks import BlockAllocator
+from engine.cache.snapshots import Snapshots
 
 Key = tuple[int, ...]  # the tokens of one block
 
@@ -63,7 +64,14 @@ class PrefixTree:
     clock.
     """
 
-    def __init__(self, allocator: BlockAllocator, block_size: int) -> None:
+    def __init__(self, allocator: BlockAllocator, block_size: int, snapshots: Snapshots | None = None) -> None:
+        """
+        Args:
+            allocator: of the cache's blocks.
+            block_size: tokens.
+            snapshots: of recurrent states at blocks of the tree, forgotten with them.
+        """
+        self._snapshots = snapshots
         self.allocator = allocator
         self.block_size = block_size
         self.root = Node(None, [], [], 0, 0.0)
@@ -155,12 +163,15 @@ class PrefixTree:
         blocks: Sequence[int],
         lease: float = 0.0,
         path: Path | None = None,
-    ) -> None:
+    ) -> int:
         """Cache `tokens[:count]`, whose keys and values lie in `blocks` in order. Tokens that are cached already stay
         where they are.
 
         New entries take a reference to their block. Every node on the way is leased until `lease` at least; `path` is
         that of the tokens' prompt.
+
+        Returns:
+            The tree's block with the last of the tokens; -1 where there are none.
         """
         self._tick += 1
         size, end = self.block_size, count
@@ -182,20 +193,21 @@ class PrefixTree:
             node.used = self._tick
             node.lease = max(node.lease, lease)
             self._note(path, node, count, index)
+            last = node.blocks[count - 1] if count else -1
             if index == whole:
                 break
             child = node.children.get(tuple(tokens[index * size : (index + 1) * size]))
             if child is None:
                 keys = [tuple(tokens[at * size : (at + 1) * size]) for at in range(index, whole)]
                 node = self._append(node, keys, list(blocks[index:whole]), lease)
+                last = blocks[whole - 1]
                 break
             node, count = child, 0
         rest = tuple(tokens[whole * size : end])
-        if rest:
-            self._insert_partial(node, rest, blocks[whole], lease)
+        return self._insert_partial(node, rest, blocks[whole], lease) if rest else last
 
     def _append(self, node: Node, keys: list[Key], blocks: list[int], lease: float) -> Node:
-        self._drop_covered(node, keys[0])
+        self._drop_covered(node, keys[0], blocks[0])
         self.allocator.hold(blocks)
         self.blocks += len(blocks)
         if node.parent is not None and not node.children:  # prolong the edge
@@ -208,22 +220,26 @@ class PrefixTree:
         node.children[keys[0]] = child
         return child
 
-    def _insert_partial(self, node: Node, key: Key, block: int, lease: float) -> None:
+    def _insert_partial(self, node: Node, key: Key, block: int, lease: float) -> int:
         for other, child in node.children.items():
             if other[: len(key)] == key:  # something at least as long is there
                 child.used = self._tick
                 child.lease = max(child.lease, lease)
-                return
-        self._drop_covered(node, key)
+                return child.blocks[0]
+        self._drop_covered(node, key, block)
         self.allocator.hold([block])
         self.blocks += 1
         node.children[key] = Node(node, [key], [block], self._tick, lease)
+        return block
 
-    def _drop_covered(self, node: Node, key: Key) -> None:
-        """Remove partial leaves that `key` begins with."""
+    def _drop_covered(self, node: Node, key: Key, block: int) -> None:
+        """Remove partial leaves that `key` begins with, whose tokens are then in `block`."""
         covered = [other for other in node.children if len(other) < len(key) and key[: len(other)] == other]
         for other in covered:
-            self._release(node.children.pop(other).blocks)
+            gone = node.children.pop(other).blocks
+            if self._snapshots is not None:
+                self._snapshots.move(gone[0], block)
+            self._release(gone, forget=gone[0] != block)
 
     def _split(self, node: Node, count: int) -> Node:
         """Cut an edge after `count` blocks; return the new upper part."""
@@ -278,8 +294,10 @@ class PrefixTree:
         self.root.children.clear()
         return freed
 
-    def _release(self, blocks: list[int]) -> list[int]:
+    def _release(self, blocks: list[int], forget: bool = True) -> list[int]:
         self.blocks -= len(blocks)
+        if forget and self._snapshots is not None:
+            self._snapshots.forget(blocks)
         return self.allocator.release(blocks)
 
     def nodes(self) -> Iterator[Node]:

@@ -10,6 +10,8 @@ from engine.errors import UnsupportedModelError
 
 # Kinds of layers whose tokens see each other in attention alone: the gate finds out which tokens.
 _ATTENTION_KINDS = {"full_attention", "attention", "sliding_attention", "chunked_attention", "sliding_window_attention"}
+# Kinds of layers with a state, or with both, or without any view of other tokens: the gate tries them.
+_OTHER_KINDS = {"linear_attention", "mamba", "conv", "recurrent", "hybrid", "hybrid_sliding", "moe", "mlp"}
 
 
 def check_config(config: Any, longest: int | None = None) -> None:
@@ -27,15 +29,12 @@ def check_config(config: Any, longest: int | None = None) -> None:
     if field(config, "vision_config") is not None or field(config, "audio_config") is not None:
         raise UnsupportedModelError("images or sound")
     kinds = field(config, "layer_types") or field(config, "layers_block_type") or ()
-    for kind in sorted(set(kinds) - _ATTENTION_KINDS):
+    for kind in sorted(set(kinds) - _ATTENTION_KINDS - _OTHER_KINDS):
         raise UnsupportedModelError(f"{kind.replace('_', ' ')} layers")
     _check_rope(config, longest)
     alibi = field(config, "alibi") or field(config, "model_type") in ("bloom", "mpt")
     if alibi:
         raise UnsupportedModelError("ALiBi biases")
-    for name in ("ssm_cfg", "mamba_d_state", "state_size", "linear_num_value_heads", "conv_L_cache"):
-        if field(config, name) and not kinds:
-            raise UnsupportedModelError("recurrent or linear attention layers", name)
 
 
 def field(config: Any, name: str) -> Any:

@@ -25,15 +25,28 @@ GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 class _Shared:
     """The last product of one merged group, and the input it belongs to."""
 
-    __slots__ = ("parts", "source")
+    __slots__ = ("_left", "_parts", "_source", "merged")
 
     def __init__(self) -> None:
-        self.source: Tensor | None = None
-        self.parts: Sequence[Tensor] = ()
+        self.merged: Callable[[Tensor], Sequence[Tensor]] = lambda x: ()
+        self._source: Tensor | None = None
+        self._parts: Sequence[Tensor] = ()
+        self._left = 0  # parts that were not taken yet
+
+    def take(self, place: int, x: Tensor) -> Tensor:
+        """One part of the product with `x`, which is computed for the first that is taken."""
+        if x is not self._source:
+            self._source, self._parts = x, self.merged(x)
+            self._left = len(self._parts)
+        part = self._parts[place]
+        self._left -= 1
+        if not self._left:
+            self._source, self._parts = None, ()
+        return part
 
 
 class MergedLinear(nn.Module):
-    """Computes the product of the whole group and returns the first part."""
+    """Computes the product of the whole group; the first part is its own."""
 
     def __init__(self, linears: list[nn.Linear], shared: _Shared) -> None:
         super().__init__()
@@ -44,34 +57,26 @@ class MergedLinear(nn.Module):
             self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
         self._sizes: list[int] = [linear.out_features for linear in linears]
         self._shared = shared
+        shared.merged = lambda x: torch.split(self.product(x), self._sizes, dim=-1)
 
     def product(self, x: Tensor) -> Tensor:
         """All parts side by side."""
         return nn.functional.linear(x, self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = torch.split(self.product(x), self._sizes, dim=-1)
-        self._shared.source, self._shared.parts = x, parts
-        return parts[0]
+        return self._shared.take(0, x)
 
 
 class _Next(nn.Module):
-    """Returns its part of the product that `MergedLinear` computed from the same input."""
+    """Returns its part of the product that `MergedLinear` computes."""
 
-    def __init__(self, place: int, last: bool, shared: _Shared) -> None:
+    def __init__(self, place: int, shared: _Shared) -> None:
         super().__init__()
         self._place = place
-        self._last = last
         self._shared = shared
 
     def forward(self, x: Tensor) -> Tensor:
-        shared = self._shared
-        if x is not shared.source:
-            raise RuntimeError("merged linears were called with different inputs")
-        part = shared.parts[self._place]
-        if self._last:
-            shared.source, shared.parts = None, ()
-        return part
+        return self._shared.take(self._place, x)
 
 
 def merge_linears(model: nn.Module) -> int:
@@ -93,7 +98,7 @@ def merge_linears(model: nn.Module) -> int:
             shared = _Shared()
             setattr(module, names[0], MergedLinear(found, shared))
             for place, name in enumerate(names[1:], start=1):
-                setattr(module, name, _Next(place, place == len(names) - 1, shared))
+                setattr(module, name, _Next(place, shared))
             merged += 1
     return merged
 
@@ -168,7 +173,7 @@ def _fused_norm(norm: nn.Module, ops: Ops) -> _FusedRMSNorm | None:
     eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     if not type(norm).__name__.endswith("RMSNorm") or not isinstance(weight, Tensor) or not isinstance(eps, float):
         return None
-    if weight.ndim != 1 or not weight.is_floating_point():
+    if weight.ndim != 1 or not weight.is_floating_point() or "weight" in norm._buffers:  # those are not used
         return None
     sample = random(4, weight.shape[0], like=weight)
     samples = (sample, sample * 1e-3)  # eps matters to the second

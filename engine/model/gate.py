@@ -9,8 +9,8 @@ The configuration is checked first (`engine.model.features`), then the arguments
 2. **Function.** All layers over hundreds of tokens (as many as a few seconds allow), in float32 whatever the weights'
    dtype, with `transformers`' eager attention and with ours: the same to within float32's rounding. Biases and
    patterns inside of the attention modules show here.
-3. **Packing.** Two texts in one pass, as the engine runs them: each as alone. Recurrent layers, convolutions and shifts
-   along the tokens show here.
+3. **Packing.** Two texts in one pass, as the engine runs them: each as alone. Shifts along the tokens show here. Layers
+   with a state (`engine.model.states`) must also go on where a text ended.
 4. **Rounding.** The model as it will run, merged and fused, in its own dtype: its error against the float32 logits is
    not larger than that of `transformers` in that dtype.
 
@@ -37,6 +37,8 @@ from engine.model.masks import HOLLOW, NoProducts, looking
 from engine.model.positions import at_positions
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
+from engine.model.state_trials import HollowStates, TrialStates
+from engine.model.states import StateShape, keep_states_apart, keeping
 from engine.model.upcast import float32_weights
 from kernels.tree_attention.reach import Reach
 
@@ -44,6 +46,7 @@ LONGEST_HOLLOW = {"cpu": 4_352, "cuda": 8_448}  # tokens of trial 1: a little mo
 LONGEST, SHORTEST = 640, 64  # tokens of trial 2
 OPERATIONS = {"cpu": 5e11, "cuda": 4e13}  # of one run of trial 2, a few seconds
 SCORES = 1 << 28  # numbers in a layer's attention scores, as eager attention stores them
+NO_HEADS = (1, 1, 8)  # of attention, where there is none
 SAME = 1e-3  # standard deviations of the logits: float32's rounding
 # An error this small needs no comparison; one within this factor of `transformers`' own is rounding.
 SMALL, FACTOR = 0.01, 1.5
@@ -57,6 +60,7 @@ class Passed:
     reaches: tuple[Reach, ...]  # of each layer
     room: Room
     rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
+    states: tuple[StateShape, ...] = ()  # of its recurrent layers
 
 
 def logits_of(
@@ -114,7 +118,8 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     device, dtype = _place(inner)
-    reaches = _try_masks(inner, vocabulary, longest)
+    states = _states_of(inner, vocabulary)
+    reaches = _try_masks(inner, vocabulary, longest, HollowStates(states.outputs))
     count = _affordable(inner, device, longest)
     tokens = torch.arange(1, count + 1, device=device) * 7919 % vocabulary
     positions = torch.arange(count, device=device)
@@ -136,15 +141,38 @@ def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     merge_linears(inner)
     with alone():
         fuse(inner)
-    probe, found, rotary = _attend_once(inner, tokens, positions, reaches)
-    _check_layers(probe, inner.config)
+    with keeping(states):
+        probe, found, rotary = _attend_once(inner, tokens, positions, reaches)
+    if not states.shapes:
+        _check_layers(probe, inner.config)
     if exact:
         _check_function(found, reference, inner.config)
     else:
         _check_rounding(found, reference, natural, dtype)
     if len(reaches) != len(probe.shapes):
         raise UnsupportedModelError("attention outside of transformers' attention interface")
-    return Passed(tuple(reaches), Room.over(probe.shapes), rotary)
+    room = Room.over(probe.shapes or [NO_HEADS])
+    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()))
+
+
+def _states_of(inner: Any, vocabulary: int) -> TrialStates:
+    """The recurrent layers' outputs and states, by a first run over a few tokens.
+
+    Raises:
+        UnsupportedModelError: there are some, and the model is split over processes.
+    """
+    states = TrialStates()
+    if keep_states_apart(inner):
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise UnsupportedModelError("layers with a state in several processes (--tensor-parallel)")
+        device, _ = _place(inner)
+        tokens = torch.arange(8, device=device) % vocabulary
+        inner.set_attn_implementation(NAME)
+        with attending(ProbeContext()), keeping(states):
+            logits_of(inner, tokens, tokens.clone(), tokens[-1:])
+        if max(states.calls.values(), default=1) > 1:
+            raise UnsupportedModelError("layers with a state that are passed more than once")
+    return states
 
 
 def _check_layers(probe: ProbeContext, config: Any) -> None:
@@ -175,9 +203,10 @@ def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor
         found = [place for place in (places[at] for at in chosen) if place is not None]
         positions = torch.cat(found) if found else None
         context = ProbeContext(reaches, [len(texts[at]) for at in chosen])
-        with attending(context):
+        states = TrialStates(context.lengths, SAME if len(chosen) == 1 else None)
+        with attending(context), keeping(states):
             logits = logits_of(inner, tokens, positions, torch.arange(len(tokens), device=device))
-        if not context.shapes:
+        if not context.shapes and not states.shapes:
             raise UnsupportedModelError("attention outside of transformers' attention interface")
         return logits
 
@@ -202,7 +231,7 @@ def _place(inner: Any) -> tuple[torch.device, torch.dtype]:
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
-def _try_masks(inner: Any, vocabulary: int, longest: int) -> list[Reach]:
+def _try_masks(inner: Any, vocabulary: int, longest: int, states: HollowStates) -> list[Reach]:
     """Trial 1: the reach of each layer.
 
     Raises:
@@ -216,7 +245,7 @@ def _try_masks(inner: Any, vocabulary: int, longest: int) -> list[Reach]:
     split = (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )  # sums write into products, unchecked
-    with alone():
+    with alone(), keeping(states):
         try:
             with looking(longest) as masks, NoProducts(stored=split):
                 logits_of(inner, tokens, positions, positions[-1:])

@@ -1,9 +1,12 @@
 """How much memory there is, and how much some work takes at its peak: on a GPU, or in this process."""
 
 import contextlib
+import math
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
@@ -15,6 +18,14 @@ def size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count} bytes"
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that, on the host, take no memory before they are written to: torch's own do."""
+    if device.type != "cpu" or not math.prod(shape):
+        return torch.zeros(shape, dtype=dtype, device=device)
+    raw = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(raw).view(dtype).view(shape)
 
 
 def available(device: torch.device) -> int | None:

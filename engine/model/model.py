@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig
@@ -20,11 +19,13 @@ from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
 from engine.model.gate import logits_of, pass_gate
+from engine.model.memory import zeros
 from engine.model.packed_weights import pack_linears
 from engine.model.positions import hand_positions_in
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
+from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.text_half import NAMES, decoder_class, text_half
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.heads import Heads
@@ -41,6 +42,7 @@ class StepInput:
     slots: Tensor  # [rows] int64, places in the cache
     sampled: Tensor  # [sampled] int64, rows whose logits are wanted
     works: tuple[Work, ...]  # of each of `Model.reaches`
+    states: tuple[Rows, ...] = ()  # of the texts in the batch, where layers have states
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,12 @@ class CacheShape:
     head_dim: int
     item_bytes: int  # of one number
     heads: int  # query heads
+    state_bytes: int = 0  # of one text's recurrent state in all layers
 
     @property
     def token_bytes(self) -> int:
         """Keys and values of one token in all layers."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * self.item_bytes
+        return max(1, self.layers) * 2 * self.kv_heads * self.head_dim * self.item_bytes
 
 
 class Model:
@@ -97,7 +100,9 @@ class Model:
         heads, kv_heads, head_dim = passed.room
         self.reaches = tuple(dict.fromkeys(passed.reaches))  # how far back tokens see, in some layer
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
-        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.dtype.itemsize, heads)
+        self._states = passed.states
+        state_bytes = sum(state.bytes for state in passed.states)
+        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.dtype.itemsize, heads, state_bytes)
         like = next(inner.parameters())
         self._rotary = passed.rotary and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
@@ -105,6 +110,7 @@ class Model:
         pack_linears(self._inner)
         self.use_attention("auto")
         self.cache = torch.empty(0)
+        self.states = StatePool()
 
     @classmethod
     def load(
@@ -170,17 +176,15 @@ class Model:
         heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
         self.backend = choose(name, self.device, heads, self.dtype)
 
-    def allocate(self, slots: int) -> None:
+    def allocate(self, slots: int, states: int = 0) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
-        numbers.
+        numbers; and a pool of `states` slots for recurrent states.
         """
+        self.states = StatePool()
+        self.states = StatePool.of(self._states, states, self.device)
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
         self.cache = torch.empty(0)  # the old one is freed before the new one is made
-        if self.device.type == "cpu":  # numpy's zeros cost no memory before they are written to; torch's do
-            raw = np.zeros(slots * self.shape.token_bytes, dtype=np.uint8)
-            self.cache = torch.from_numpy(raw).view(self.dtype).view(shape)
-        else:
-            self.cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        self.cache = zeros(shape, self.dtype, self.device)
 
     @torch.inference_mode()
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
@@ -189,7 +193,8 @@ class Model:
         With `out`, of that shape and dtype, they are written there.
         """
         context = PagedContext(self.cache, step.slots, step.works, self.layer_reaches, self.backend, self._ops)
-        with attending(context, self.room), putting_off(self._rotary):
+        states = StepStates(self.states, step.states) if self._states else None
+        with attending(context, self.room), putting_off(self._rotary), keeping(states):
             return self.run(step.tokens, step.positions, step.sampled, out)
 
     @torch.inference_mode()
@@ -197,6 +202,11 @@ class Model:
         """Copy cache slots, for a block that two branches continue differently."""
         index = torch.tensor([source, target], device=self.device)
         copy_slots(self.cache, index[0], index[1])
+
+    @torch.inference_mode()
+    def copy_states(self, source: list[int], target: list[int]) -> None:
+        """Copy slots of recurrent states; all are read before one is written."""
+        self.states.copy(source, target)
 
     @torch.inference_mode()
     def scrub(self, slots: list[int]) -> None:

@@ -62,6 +62,8 @@ def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
     if not isinstance(module, MergedLinear) and type(module) is not nn.Linear:
         return False
     weight = module.weight
+    if getattr(module, "plain", False):  # see `engine.model.states`
+        return False
     if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype not in dtypes:
         return False
     return not module._forward_hooks and not module._forward_pre_hooks  # these are shards of a split model

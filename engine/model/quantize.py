@@ -55,6 +55,8 @@ def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear, merged ones included, whose weight is not quantised yet."""
     weight = getattr(module, "weight", None)
     known = isinstance(module, nn.Linear) or type(module).__module__ == fuse.__name__
+    if getattr(module, "plain", False):  # see `engine.model.states`
+        return False
     return known and type(weight) is nn.Parameter and weight.ndim == 2
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.model.states import is_recurrent
+
 _Saved = dict[str, Any]
 
 
@@ -23,28 +25,34 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
     weights are not plain tensors (quantised ones) compute as before, with their input rounded to their dtype and their
     output widened.
     """
-    open_calls: list[tuple[nn.Module, _Saved]] = []
+    open_calls: list[list[tuple[nn.Module, _Saved]]] = []
 
     def widen(module: nn.Module, arguments: Any) -> None:
-        saved: _Saved = {}
-        for name, tensor in _own(module):
-            saved[name] = tensor
-            wide = tensor.detach().float()
-            if name in module._parameters:
-                module._parameters[name] = nn.Parameter(wide, requires_grad=False)
-            else:
-                module._buffers[name] = wide
-        open_calls.append((module, saved))
+        # Recurrent layers read their children's weights without calling them.
+        inside = [each for each in module.modules() if _opaque(each) is None] if is_recurrent(module) else [module]
+        widened = []
+        for each in inside:
+            saved: _Saved = {}
+            for name, tensor in _own(each):
+                saved[name] = tensor
+                wide = tensor.detach().float()
+                if name in each._parameters:
+                    each._parameters[name] = nn.Parameter(wide, requires_grad=False)
+                else:
+                    each._buffers[name] = wide
+            widened.append((each, saved))
+        open_calls.append(widened)
 
     def narrow(module: nn.Module, arguments: Any, output: Any) -> None:
-        _restore(*open_calls.pop())
+        for each, saved in open_calls.pop():
+            _restore(each, saved)
 
     handles = []
     for module in model.modules():
         if type(module) is nn.Embedding or _opaque(module) is not None:
             handles.append(module.register_forward_pre_hook(_rounded))
             handles.append(module.register_forward_hook(_widened))
-        elif any(True for _ in _own(module)):
+        elif is_recurrent(module) or any(True for _ in _own(module)):
             handles.append(module.register_forward_pre_hook(widen))
             handles.append(module.register_forward_hook(narrow))
     try:
@@ -52,7 +60,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-        for module, saved in reversed(open_calls):  # calls that raised
+        for module, saved in (each for widened in reversed(open_calls) for each in widened):  # calls that raised
             _restore(module, saved)
 
 

@@ -48,10 +48,10 @@ class LeadingModel(Model):
             self._ranks.tell("use_attention", name)
         super().use_attention(name)
 
-    def allocate(self, slots: int) -> None:
+    def allocate(self, slots: int, states: int = 0) -> None:
         """See `Model`."""
-        self._tell("allocate", slots)
-        super().allocate(slots)
+        self._tell("allocate", slots, states)
+        super().allocate(slots, states)
 
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
         """See `Model`.

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.model.model import Model, StepInput
+from engine.model.states import Rows
 from engine.schedule.step import Step
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
@@ -17,6 +18,16 @@ from kernels.tree_attention.items import Item, ItemTable
 SPARE = 8  # blocks by which a row's own item may grow before a steady tree is cut anew
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Text(NamedTuple):
+    """A sequence's part of a batch, for layers with a state."""
+
+    slot: int  # of its state
+    goes_on: bool  # it has a state; else it begins
+    first: int  # row
+    new: int  # rows
+    drafted: int  # rows behind those
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Batch:
     block_size: int  # tokens
     known: tuple[ItemTable, int] | None = None  # what `items` gives, in place of the spans
     said: Tensor | None = None  # [rows] int64 on the device: the tokens, where the host does not know them yet
+    texts: Sequence[Text] = ()  # those with a recurrent state
 
     @classmethod
     def of(cls, step: Step, block_size: int) -> "Batch":
@@ -41,10 +53,13 @@ class Batch:
         sampled: list[int] = []
         scored: list[int] = []
         spans: list[Span] = []
+        texts: list[Text] = []
         for chunk in step.chunks:
             sequence, new, draft = chunk
             table, start = sequence.table, sequence.computed
             drafted = len(draft)
+            if sequence.slot >= 0:
+                texts.append(Text(sequence.slot, start > 0, len(tokens), new, drafted))
             if new == 1 and not drafted:
                 tokens.append(sequence.tokens[start])
                 positions.append(start)
@@ -64,7 +79,7 @@ class Batch:
         rows = np.array((tokens, positions, blocks), dtype=np.int64)
         rows[2] = rows[2] * block_size + rows[1] % block_size
         wanted = np.array(sampled + scored, dtype=np.int64)
-        return cls(rows, wanted, len(scored), spans, step.shared, block_size)
+        return cls(rows, wanted, len(scored), spans, step.shared, block_size, texts=texts)
 
     @property
     def count(self) -> int:
@@ -103,5 +118,21 @@ def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int
         for reach in model.reaches
     )
     wanted = torch.from_numpy(batch.wanted).to(device)
+    states = state_rows(batch.texts, device)
     tokens = rows[0] if batch.said is None else batch.said
-    return StepInput(tokens, rows[1], rows[2], wanted, works), shared_tokens
+    return StepInput(tokens, rows[1], rows[2], wanted, works, states), shared_tokens
+
+
+def state_rows(texts: Sequence[Text], device: torch.device) -> tuple[Rows, ...]:
+    """Groups of a step's texts for layers with a state: equally many rows each, guesses behind all others."""
+    groups: dict[tuple[bool, int, bool], list[tuple[int, int]]] = {}
+    for text in texts:
+        groups.setdefault((True, text.new, text.goes_on), []).append((text.first, text.slot))
+        if text.drafted:
+            groups.setdefault((False, text.drafted, True), []).append((text.first + text.new, text.slot))
+    found = []
+    for (kept, length, goes_on), members in sorted(groups.items(), key=lambda group: not group[0][0]):
+        first, slots = torch.tensor(members, device=device).T
+        index = None if len(groups) == 1 else (first[:, None] + torch.arange(length, device=device)).view(-1)
+        found.append(Rows(index, length, slots.contiguous(), goes_on, kept))
+    return tuple(found)

@@ -83,3 +83,5 @@ class Failures:
         sequence.draftable = False
         size, places = self._block_size, range(sequence.computed, sequence.computed + new + len(draft))
         self._model.scrub([sequence.table[at // size] * size + at % size for at in places])
+        if self._scheduler.states.keeps:  # its state has advanced
+            self._scheduler.restart(sequence)

@@ -36,11 +36,25 @@ class Drafts:
         self._make_room = make_room
         self._borrowers: list[Sequence] = []
 
-    def plan(self, running: Iterable[Sequence], budget: int) -> dict[Sequence, Many[int]]:
-        """Drafts of at most `budget` tokens in all, with room in the tables of their sequences."""
+    def plan(
+        self, running: Iterable[Sequence], budget: int, shares: Mapping[Sequence, int]
+    ) -> dict[Sequence, Many[int]]:
+        """Drafts of at most `budget` tokens in all, with room in the tables of their sequences.
+
+        Args:
+            running: sequences, of which those that decode get drafts.
+            budget: tokens.
+            shares: how many tokens sequences compute of which more than the last one is missing. Those with a recurrent
+                state decode, too, when these are all: they compute again what was drafted.
+        """
         if not self._longest or budget < 1:
             return {}
-        decoding = [s for s in running if s.generated and s.draftable and s.computed == len(s.tokens) - 1]
+
+        def decodes(sequence: Sequence) -> bool:
+            missing = len(sequence.tokens) - sequence.computed
+            return missing == 1 or (sequence.slot >= 0 and missing == shares.get(sequence))
+
+        decoding = [s for s in running if s.generated and s.draftable and decodes(s)]
         drafts: dict[Sequence, Many[int]] = {}
         for sequence, tokens in self._drafter(decoding, budget).items() if decoding else ():
             count = min(len(tokens), budget, self._longest, sequence.remaining - 1)

@@ -8,20 +8,21 @@ clients at once take turns (`engine.schedule.turns`): no client waits for anothe
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.cache.blocks import BlockAllocator
 from engine.cache.prefix_tree import Match, PrefixTree
+from engine.cache.snapshots import Snapshots
+from engine.cache.tails import CopySlots, Tails
+from engine.schedule.counters import Counters
 from engine.schedule.drafts import Drafter, Drafts
 from engine.schedule.forecast import Forecast
+from engine.schedule.resumption import Resumption
 from engine.schedule.sequence import FinishReason, Request, Sequence, State
 from engine.schedule.step import Chunk, Step
 from engine.schedule.tree_order import TreeOrder
 from engine.schedule.turns import Turns
 from kernels.tree_attention.cut import RUN_TOKENS
-
-COPIED = 4096  # slots at once, which take so many tokens' room beside the cache
-CopySlots = Callable[[list[int], list[int]], None]  # source and target slots in the cache
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,7 @@ class Limits:
     lease_seconds: float = 120.0
     max_draft: int = 0  # tokens drafted per sequence and step; 0: no speculation
     max_waiting: int = 20_000  # sequences that wait; the core refuses more
-
-
-@dataclass
-class Counters:
-    """What happened since the start; only ever grows."""
-
-    computed_tokens: int = 0  # rows that went through the model for a prompt, recomputation included
-    cached_tokens: int = 0  # prompt tokens taken from the cache instead
-    prompt_tokens: int = 0  # of all sequences admitted, each child counted
-    generated_tokens: int = 0
-    drafted_tokens: int = 0  # rows that went through the model for a draft
-    accepted_tokens: int = 0  # of these, those that were sampled
-    preemptions: int = 0
-    evicted_blocks: int = 0
-    finished: dict[str, int] = field(default_factory=dict)  # sequences by reason
+    states: int = 0  # slots of recurrent states, where the model has some; 0: two for each sequence of `max_batch`
 
 
 class Scheduler:
@@ -62,6 +49,7 @@ class Scheduler:
         knows_logits: Callable[[Sequence], bool] = lambda sequence: False,
         clock: Callable[[], float] = time.monotonic,
         drafter: Drafter = lambda decoding, budget: {},
+        snapshots: Snapshots | None = None,
     ) -> None:
         """
         Args:
@@ -72,16 +60,16 @@ class Scheduler:
                 computed.
             clock: seconds, for leases.
             drafter: proposes tokens behind the last ones of decoding sequences.
+            snapshots: of recurrent states, where the model has some.
         """
         self.limits = limits
         self.allocator = BlockAllocator(blocks)
-        self.tree = PrefixTree(self.allocator, limits.block_size)
+        self.tree = PrefixTree(self.allocator, limits.block_size, snapshots)
+        self.states = Resumption(snapshots, limits.block_size)
         self.waiting = Turns()
         self.running = TreeOrder()
         self.counters = Counters()
-        self._copy = copy
-        self._sources: list[int] = []  # slots to be copied before the next step
-        self._targets: list[int] = []
+        self._tails = Tails(copy)
         self._knows_logits = knows_logits
         self._clock = clock
         self._drafts = Drafts(
@@ -106,7 +94,7 @@ class Scheduler:
         self._forecast = None
         self._grow()
         self._admit()
-        self._copy_tails()
+        self._tails.copy()
         # A step computes at most as many logits as a full batch has: scored prompts get what sampling leaves.
         scored = max(1, self.limits.max_batch - len(self.running))
         prefilling = [sequence for sequence in self.running if sequence.prefilling]
@@ -114,7 +102,7 @@ class Scheduler:
         # Drafts get the rows that prompts and sampling leave: they make no step larger.
         logits = len(self.running) + sum(new for sequence, new in shares.items() if sequence.scoring)
         spare = min(self.limits.prefill_chunk - sum(shares.values()), self.limits.max_batch - logits)
-        drafts = self._drafts.plan(self.running, spare)
+        drafts = self._drafts.plan(self.running, spare, shares)
         step = Step([], [], [])
         common = 0
         for sequence, shared in zip(self.running.sequences, self.running.shared, strict=True):
@@ -123,9 +111,11 @@ class Scheduler:
             if not missing:
                 step.ready.append(sequence)
             elif new := shares.get(sequence, missing):
+                new = self.states.cut(sequence, new)
                 step.chunks.append(Chunk(sequence, new, drafts.get(sequence, ())))
                 step.shared.append(common)
                 common = len(sequence.table)
+        self.states.flush()
         return step
 
     def settled(self) -> bool:
@@ -149,12 +139,18 @@ class Scheduler:
                 self.counters.computed_tokens += new
                 end = sequence.computed if not sequence.prefilling else sequence.computed // size * size
                 if end // size > before // size or not sequence.prefilling:
-                    self._cache(sequence, end)
+                    block = self._cache(sequence, end)
+                    if end == sequence.computed:
+                        self.states.advance(sequence, block)
+        self.states.flush()
 
     def accept(self, sequence: Sequence) -> None:
-        """Record that the sequence's last token was a drafted one: its key and value are in the cache already."""
+        """Record that the sequence's last token was a drafted one: its key and value are in the cache already. It is
+        not in a recurrent state, which goes on from tokens that are known: there it is computed again.
+        """
         assert sequence.state is State.RUNNING
-        sequence.computed += 1
+        if not self.states.keeps:
+            sequence.computed += 1
         self.counters.accepted_tokens += 1
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
@@ -162,15 +158,20 @@ class Scheduler:
         if sequence.state is State.FINISHED:
             return
         if sequence.state is State.RUNNING:
+            block = -1
             if reason in ("stop", "length"):
                 lease = self._clock() + self.limits.lease_seconds
-                self._cache(sequence, sequence.computed, lease)
+                block = self._cache(sequence, sequence.computed, lease)
                 self._typical_output += 0.1 * (sequence.generated - self._typical_output)
-            self._leave(sequence)
+            self._leave(sequence, block)
         self.waiting.end(sequence)
         sequence.state = State.FINISHED
         sequence.finish_reason = reason
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
+
+    def restart(self, sequence: Sequence) -> None:
+        """Have a running sequence wait and be computed again, its last step left out."""
+        self._put_back(sequence, -1)
 
     def unused_cached_blocks(self) -> int:
         """Blocks that only the prefix tree holds, which can be evicted."""
@@ -198,6 +199,9 @@ class Scheduler:
             for block in sequence.table:
                 references[block] += 1
         assert references == self.allocator.refs.tolist()
+        if self.states.snapshots is not None:
+            self.states.snapshots.check_integrity([sequence.slot for sequence in self.running])
+            assert self.states.snapshots.blocks() <= {block for node in self.tree.nodes() for block in node.blocks}
         held = {block for sequence in self.running for block in sequence.table}
         assert self.blocks_in_use() == len(held)
         for sequence in self.waiting:
@@ -239,12 +243,14 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Release a sequence's blocks; it waits ahead of the others of its client, and is recomputed."""
-        self._copy_tails()  # what is cached must be there
-        self._cache(sequence, sequence.computed)
-        self._leave(sequence)
+        self._tails.copy()  # what is cached must be there
+        self._put_back(sequence, self._cache(sequence, sequence.computed))
+        self.counters.preemptions += 1
+
+    def _put_back(self, sequence: Sequence, block: int) -> None:
+        self._leave(sequence, block)
         sequence.state = State.WAITING
         sequence.computed = 0
-        self.counters.preemptions += 1
         self.waiting.put_back(sequence)
 
     def _victim(self) -> Sequence:
@@ -253,8 +259,10 @@ class Scheduler:
         """
         return max(self.running, key=lambda s: (self.waiting.client(s).rows, s.arrival))
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: Sequence, block: int) -> None:
+        """Release what a sequence holds; its computed tokens are cached up to `block`, or not (-1)."""
         self._forecast = None
+        self.states.end(sequence, block)
         self.running.remove(sequence)
         self.allocator.release(sequence.table)
         sequence.table = []
@@ -271,7 +279,8 @@ class Scheduler:
             return
         computing = [s for s in self.running if s.computed < s.prompt_length]
         for sequence in self.waiting.order():
-            if any(self._soon_cached(sequence, other) for other in computing):
+            if sooner := [other for other in computing if self._soon_cached(sequence, other)]:
+                self.states.mark(sooner[0], sequence)
                 continue
             if len(self.running) >= self.limits.max_batch and not self._make_way(sequence):
                 break
@@ -311,8 +320,11 @@ class Scheduler:
         tokens = sequence.tokens
         sequence.request.prompt_logprobs = sequence.request.prompt_logprobs if not sequence.scoring else []
         known = sequence.generated == 0 and not sequence.scoring and self._knows_logits(sequence)
+        if self.states.full:
+            return False
         limit = 0 if sequence.scoring else len(tokens) if known else len(tokens) - 1
         match = self.tree.match(tokens, limit, sequence.request.path(size))
+        match = self.states.within(sequence, match, limit)
         alone = not len(self.running)
         own = len(tokens) // size + 1 - len(match.blocks)  # room for the next token included: the last block is its own
         demand = own if alone else own + self._expected().growth(sequence)
@@ -322,12 +334,15 @@ class Scheduler:
         adopts = match.all and refs[match.source] == 1  # no other sequence continues it now
         continues = adopts or (match.source < 0 and bool(match.blocks) and refs[match.blocks[-1]] == 1)
         held = [*match.blocks, match.source] if match.source >= 0 else match.blocks
+        held_blocks = len(match.blocks)
         self.allocator.hold(held)  # so that making room does not take what was matched
         if not self._make_room(demand - adopts, insist):
             self.allocator.release(held)
             if match.source < 0 or not insist:
                 return False
-            match, adopts, continues = Match(match.blocks), False, False  # the source itself may be in the way
+            # The source itself may be in the way.
+            match, adopts, continues = Match([] if self.states.keeps else match.blocks), False, False
+            demand, own = demand + held_blocks - len(match.blocks), own + held_blocks - len(match.blocks)
             self.allocator.hold(match.blocks)
             if not self._make_room(demand, insist):
                 self.allocator.release(match.blocks)
@@ -336,8 +351,10 @@ class Scheduler:
         sequence.table = [*shared, *self._place(shared, own - adopts, continues)]
         sequence.computed = len(match.blocks) * size + match.copied
         if match.source >= 0 and not adopts:
-            self._copy_tail(sequence, match)
+            target = sequence.table[len(match.blocks)] * size
+            self._tails.note(match.source * size, target, match.copied)
             self.allocator.release([match.source])
+        self.states.begin(sequence, match)
         self._expected().add(sequence)
         self.waiting.start(sequence)
         sequence.state = State.RUNNING
@@ -369,21 +386,7 @@ class Scheduler:
             placed = self.allocator.open_zone(own)
         return placed or self.allocator.allocate(own)
 
-    def _copy_tail(self, sequence: Sequence, match: Match) -> None:
-        """Note what must be copied before the next step, for all sequences at once."""
-        size = self.limits.block_size
-        source, target = match.source * size, sequence.table[len(match.blocks)] * size
-        self._sources.extend(range(source, source + match.copied))
-        self._targets.extend(range(target, target + match.copied))
-
-    def _copy_tails(self) -> None:
-        """Copy what was noted. Blocks may have been given away since, but none has been written to."""
-        for first in range(0, len(self._sources), COPIED):
-            part = slice(first, first + COPIED)
-            self._copy(self._sources[part], self._targets[part])
-        self._sources, self._targets = [], []
-
-    def _cache(self, sequence: Sequence, count: int, lease: float = 0.0) -> None:
-        """Put the first `count` tokens of a running sequence into the tree."""
+    def _cache(self, sequence: Sequence, count: int, lease: float = 0.0) -> int:
+        """Put the first `count` tokens of a running sequence into the tree; return the block of the last."""
         path = sequence.request.path(self.limits.block_size)
-        self.tree.insert(sequence.tokens, count, sequence.table, lease, path)
+        return self.tree.insert(sequence.tokens, count, sequence.table, lease, path)

@@ -154,6 +154,9 @@ class Sequence:
     told: int = 0  # sampled tokens that were reported
     finish_reason: FinishReason | None = None
     draftable: bool = True  # whether tokens may be drafted for it
+    slot: int = -1  # of its recurrent state while it runs, where the model has one
+    marks: list[int] = field(default_factory=list)  # numbers of tokens behind which to leave a snapshot of it
+    marked: int = 0  # tokens before the last snapshot
     _said: Said | None = None
 
     @property

@@ -18,7 +18,7 @@ from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
 from engine.model.backends import calibrate, use_tiles
-from engine.model.memory import available
+from engine.model.memory import available, size
 from engine.model.model import Model, read_config
 from engine.model.shards import check_split
 from engine.parallel.leader import LeadingModel
@@ -134,6 +134,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     model.use_attention(settings.attention_backend)
     cost = cost_rule(settings, model)
     tokenizer = Tokenizer.load(settings.model)
+    states = state_slots(settings, model)
     limits = Limits(
         settings.block_size,
         settings.max_batch,
@@ -141,13 +142,15 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         settings.lease_seconds,
         settings.max_draft if settings.speculation == "auto" else 0,
         settings.max_waiting,
+        states,
     )
     most = settings.max_batch * (model.context_length + settings.block_size)  # more can never be used at once
     by_share = model.device.type == "cuda" and settings.cache_tokens is None and settings.cache_memory is None
+    pool = states * model.shape.state_bytes
     memory = settings.cache_memory or CPU_CACHE
-    tokens = settings.cache_tokens or min(most, memory // model.shape.token_bytes)
+    tokens = settings.cache_tokens or min(most, (memory - pool) // model.shape.token_bytes)
     if by_share:
-        tokens = first_cache(model, limits, available(model.device) or 0)
+        tokens = first_cache(model, limits, max(0, (available(model.device) or 0) - pool))
     blocks = tokens // settings.block_size
     if blocks < 2:
         raise LoadError(f"a cache of {tokens} tokens holds fewer than two blocks of {settings.block_size}")
@@ -175,6 +178,26 @@ def _smaller(settings: Settings) -> str:
     return "lower --gpu-memory-share, --max-batch or --prefill-chunk, or set --quantization int8"
 
 
+def state_slots(settings: Settings, model: Model) -> int:
+    """How many recurrent states to keep: two for each sequence that may run, in at most half of the memory for caches.
+
+    Raises:
+        LoadError: that is not room for two.
+    """
+    each = model.shape.state_bytes
+    if not each:
+        return 0
+    memory = settings.cache_memory or CPU_CACHE
+    if model.device.type == "cuda" and settings.cache_memory is None:
+        memory = int((available(model.device) or 0) * settings.gpu_memory_share)
+    found = min(2 * settings.max_batch, memory // 2 // each)
+    if found < 2:
+        raise LoadError(
+            f"half of {size(memory)} holds fewer than two recurrent states of {size(each)}: raise --cache-memory"
+        )
+    return found
+
+
 def cost_rule(settings: Settings, model: Model) -> CutRule:
     """The rule that says which shared nodes attention reads on their own: from the settings, else measured on a GPU
     (elsewhere only on request), else the default for CPUs.
@@ -183,12 +206,12 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
         return CutCost(settings.item_tokens)
     if model.device.type != "cuda" and not settings.calibrate:
         return CutCost()
-    backend, size = model.backend, settings.block_size
+    backend, block = model.backend, settings.block_size
     found = measured_cost(
         default_file(),
         device_name(model.device),
-        shape_name(backend.name, backend.heads, model.dtype, size),
-        lambda: calibrate(backend, model.dtype, model.device, size),
+        shape_name(backend.name, backend.heads, model.dtype, block),
+        lambda: calibrate(backend, model.dtype, model.device, block),
         again=settings.calibrate,
     )
     use_tiles(backend, found.queries)

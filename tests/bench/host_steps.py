@@ -54,12 +54,12 @@ class NoModel:
             name="triton", heads=heads, tiling=Tiling.of(128, 2), in_place=False,
             use_zones=lambda *_: None, prepare=lambda *_, **__: None,
         )  # fmt: skip
-        self.shape = SimpleNamespace(token_bytes=1)
+        self.shape = SimpleNamespace(token_bytes=1, state_bytes=0)
         self.cache = torch.empty(0)
         generator = torch.Generator().manual_seed(0)
         self._logits = torch.randn(8192, VOCABULARY, generator=generator)
 
-    def allocate(self, slots: int) -> None:
+    def allocate(self, slots: int, states: int = 0) -> None:
         """There is no cache."""
 
     def copy(self, source: Any, target: Any) -> None:

@@ -174,7 +174,7 @@ def test_a_turn_goes_on_in_the_block_where_the_last_one_ended(make_core: Callabl
     core = make_core(blocks=1024, block_size=8)
     copies: list[list[int]] = []
     copy = core.model.copy
-    core.scheduler._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
+    core.scheduler._tails._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
     first = greedy(list(range(10, 30)), 7)  # 26 tokens computed: 2 in the last block
     core.run([first])
     history = [*first.sequences[0].tokens, 5, 6]
@@ -194,7 +194,7 @@ def test_siblings_look_for_their_prompt_once_and_copy_at_once(
     core = make_core(blocks=512, block_size=8, max_batch=40)
     looked, copies = [0], []
     copy = core.model.copy
-    core.scheduler._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
+    core.scheduler._tails._copy = lambda source, target: (copies.append(source), copy(source, target))[0]
 
     class Counted(list[int]):
         def __getitem__(self, index: Any) -> Any:

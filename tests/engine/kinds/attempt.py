@@ -121,6 +121,8 @@ def features(served: Model, config: Any) -> str:
         found.append("chunks")
     if found and len(served.reaches) > 1:
         found[-1] += " in some layers"
+    if served.shape.state_bytes:
+        found.append("layers with a recurrent state")
     text = config.get_text_config(decoder=True)
     if any(field(text, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         found.append("experts")

@@ -35,6 +35,10 @@ SIZES: dict[str, Any] = {
     "moe_intermediate_size": 32,
     "n_group": 1,
     "topk_group": 1,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
 }
 LATENT = {
     "num_key_value_heads": 4,
@@ -44,6 +48,21 @@ LATENT = {
     "qk_rope_head_dim": 8,
     "qk_nope_head_dim": 16,
     "v_head_dim": 12,
+}
+STATE = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_chunk_size": 16}
+RECURRENT = {"layer_types": ["linear_attention", "full_attention"]}
+SHARING = {  # one block of attention in several layers
+    "layer_types": ...,
+    "layers_block_type": ["linear_attention", "hybrid"] * 2,
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 4,
+}
+INKLING = {
+    "unpadded_vocab_size": VOCABULARY,
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 2,
+    "swa_head_dim": 16,
+    "sliding_window_size": 24,
 }
 GPT = {"n_embd": 64, "n_head": 4, "n_layer": LAYERS, "n_positions": 256}
 
@@ -82,11 +101,31 @@ CHANGES: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.0] * 4,
         "laurel_rank": 8,
     },
-    "granitemoehybrid": {"layer_types": ["full_attention"] * LAYERS},
+    "granitemoehybrid": STATE | RECURRENT,
+    "bamba": STATE | {"attn_layer_indices": [1]},
+    "falcon_h1": STATE | {"mamba_d_ssm": 128},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
+    "kimi_linear": LATENT | RECURRENT | {"linear_head_dim": 16, "linear_num_heads": 4},
+    "bailing_hybrid": LATENT | {"layer_group_size": 2, "head_dim": 16},
+    "minimax": RECURRENT,
+    "nemotron_h": {
+        "layer_types": ["linear_attention", "moe", "full_attention", "mlp"],
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+        "time_step_min": 1e-9,  # with another, `transformers` computes single tokens otherwise than texts
+        "moe_shared_expert_intermediate_size": 32,
+    },
+    "zamba": SHARING,
+    "zamba2": SHARING | {"time_step_min": 1e-9},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    **dict.fromkeys(("inkling_text", "inkling2_text", "inkling2_loop_text"), INKLING),
     **dict.fromkeys(
         ("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "mvp", "pegasus"), HALF
     ),
-    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2, "chunk_size": 16},
     "gemma4_assistant": {},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 24},

@@ -17,12 +17,7 @@ from engine.model.model import Model
 from tests.engine.conftest import copy_into_engine, make_config
 
 CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "linear": (
-        "Qwen3Next",
-        {"layer_types": ["linear_attention", "full_attention"], "num_experts": 2, "num_experts_per_tok": 1},
-        "linear attention",
-    ),
-    "recurrent": ("Mamba", {}, "linear attention"),
+    "indexed": ("DeepseekV32", {}, "indexed attention layers"),
     "alibi": ("Falcon", {"alibi": True}, "ALiBi"),
     "encoder": ("T5", {}, "an encoder"),
     "longrope": (
