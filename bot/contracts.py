@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Checkout, Execution, IssueComment, IssueState, ModelCall, Patch, Reply, SandboxJob
+from bot.records import (
+    Checkout,
+    Execution,
+    FileChange,
+    IssueComment,
+    IssueState,
+    ModelCall,
+    Patch,
+    PullState,
+    Reply,
+    Review,
+    SandboxJob,
+)
 
 
 class Journal(Protocol):
@@ -82,6 +94,8 @@ class Dispatcher(Protocol):
 
 
 OUR_COMMENT = "<!-- troop"  # how every comment of ours begins
+OUR_QUESTION = f"{OUR_COMMENT}:question="  # how a question of ours begins
+OUR_BRANCHES = "troop/"  # how every branch of ours begins
 MAY_WRITE = frozenset({"admin", "write"})  # permissions with which people may start runs and give commands
 
 
@@ -141,8 +155,33 @@ class IssueTracker(Protocol):
         """The issue that a conversation is about: itself, or, for a pull request of ours, the issue it answers."""
 
 
-class Forge(RepositoryHost, IssueTracker, Protocol):
-    """Both, as publishing needs them."""
+class PullRequests(Protocol):
+    """Pull requests of our own, revised after people reviewed them. As `IssueTracker`: idempotent, texts whole."""
+
+    async def pull_state(self, repository: str, number: int) -> PullState:
+        """The pull request as it is now."""
+
+    async def review(self, repository: str, number: int, review: int) -> Review:
+        """The submitted review with that id, and its author's comments. Text is as it was written."""
+
+    async def reply(self, repository: str, number: int, thread: int, marker: str, body: str) -> None:
+        """The one reply in that thread which carries the hidden marker: created unless it is there.
+
+        A thread that somebody deleted is left alone.
+        """
+
+    async def changes_to(self, repository: str, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:
+        """What turns the checkout's files into those of another commit; links and binary files left out."""
+
+    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> None:
+        """Push the commit as the next one of our branch, which must be at `onto`. Never overwrites a commit.
+
+        Raises `BranchTaken` where the branch has moved on or is gone.
+        """
+
+
+class Forge(RepositoryHost, IssueTracker, PullRequests, Protocol):
+    """All of them, as publishing needs them."""
 
     async def commit_config(self, checkout: Checkout, text: str, message: str) -> str:
         """Commit a `.troop.toml` that Troop made itself on top of the checkout's commit; the new commit's full name.

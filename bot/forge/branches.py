@@ -4,11 +4,11 @@ import re
 import unicodedata
 from pathlib import Path
 
-from bot.contracts import RepositoryHost
+from bot.contracts import OUR_BRANCHES, RepositoryHost
 from bot.errors import BranchTaken
 from bot.records import Checkout, Issue, Patch, Report
 
-PREFIX = "troop/"  # of every branch that Troop writes
+PREFIX = OUR_BRANCHES
 _SLUG = 40  # characters
 _PULL_NUMBER = re.compile(r"/pull/([1-9][0-9]*)$")
 
@@ -38,7 +38,7 @@ def _slug(title: str) -> str:
 async def push_branch(host: RepositoryHost, repository: str, checkout: Checkout, report: Report, commit: str) -> str:
     """Push the commit as the run's branch; its name. People's own commits are never pushed over."""
     workspace = Path(checkout.workspace)
-    branch = branch_of(report.issue)
+    branch = branch_of(report.issue) if report.revision is None else report.revision.branch
     try:
         await host.push(repository, workspace, branch, commit, force=True)
     except BranchTaken:

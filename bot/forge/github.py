@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from bot.forge.api import GitHubApi
 from bot.forge.issue_tracker import GitHubTracker
 from bot.forge.repository_host import GitHubHost
+from bot.forge.reviews import GitHubReviews
 from bot.git.commit import Author
 from bot.settings import Settings
 
 
-class GitHubForge(GitHubHost, GitHubTracker):
+class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews):
     """One installation (or the operator's token). Idempotent; see `bot.contracts.Forge`."""
 
     def __init__(
@@ -31,6 +32,7 @@ class GitHubForge(GitHubHost, GitHubTracker):
 
         GitHubHost.__init__(self, settings, api, author, secrets)
         GitHubTracker.__init__(self, api, login, secrets)
+        GitHubReviews.__init__(self, api, self.own_login, secrets)
 
 
 def author_of(settings: Settings, login: str) -> Author:

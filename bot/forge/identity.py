@@ -13,7 +13,8 @@ from bot.settings import Settings
 
 # What each step's token asks for; see `bot.forge.issue_tracker` and `bot.forge.repository_host`.
 PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
-EVENTS = ("issues", "issue_comment")
+EVENTS = ("issues", "issue_comment", "pull_request_review", "pull_request_review_comment")
+REVIEW_EVENTS = frozenset(EVENTS[2:])  # Apps that are older than revisions lack them, and work without
 _LEVELS = ("none", "read", "write", "admin")
 
 

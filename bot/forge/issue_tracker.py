@@ -29,6 +29,7 @@ _LABEL_LOOKS = {
     "running": ("fbca04", "Candidate fixes are being sampled and tested"),
     "done": ("0e8a16", "A draft pull request is ready"),
     "no fix": ("bfd4f2", "No candidate was credible; the evidence is in the comments"),
+    "question": ("d876e3", "Two fixes remain; somebody has to say which behaves right"),
     "failed": ("d93f0b", "The run failed; its comment says why"),
 }
 

@@ -2,7 +2,7 @@
 
 import re
 
-from bot.contracts import OUR_COMMENT
+from bot.contracts import OUR_COMMENT, OUR_QUESTION
 from bot.records import CommandName
 
 ANY_MARKER = re.compile(rf"{OUR_COMMENT}\b")
@@ -26,6 +26,21 @@ def issue_of(body: str) -> int | None:
 def answer_marker(command_id: int, name: CommandName) -> str:
     """Marks the answer to one command: a command executed twice is answered once."""
     return f"<!-- troop:answer={command_id} {name} -->"
+
+
+def question_marker(run_id: int) -> str:
+    """Marks the one question of a run that abstained, with its boxes to tick."""
+    return f"{OUR_QUESTION}{run_id} -->"
+
+
+def reply_marker(run_id: int) -> str:
+    """Marks the reply of one revision in a thread of a review."""
+    return f"<!-- troop:reply={run_id} -->"
+
+
+def revision_marker(run_id: int) -> str:
+    """Marks the comment with a revision's count, on the pull request."""
+    return f"<!-- troop:revision={run_id} -->"
 
 
 def refusal_marker(login: str) -> str:

@@ -4,16 +4,18 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from github import Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
-from bot.forge.api import PATIENCE, GitHubApi
+from bot.forge.api import PATIENCE, GitHubApi, path_of
 from bot.forge.branches import PREFIX
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_patch
+from bot.git.import_diff import changes_between
 from bot.git.workspace import Workspace
 from bot.patch.diff import file_diff
 from bot.patch.policy import check_patch
@@ -120,9 +122,13 @@ class GitHubHost:
         if not branch.startswith(PREFIX):
             raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
         workspace = Workspace(checkout)
-        await self._git(repository, _PUSH, lambda remote: self._push(workspace, remote, branch, commit, force=force))
+        await self._git(
+            repository, _PUSH, lambda remote: self._push(repository, workspace, remote, branch, commit, force=force)
+        )
 
-    async def _push(self, workspace: Workspace, remote: Remote, branch: str, commit: str, *, force: bool) -> None:
+    async def _push(
+        self, repository: str, workspace: Workspace, remote: Remote, branch: str, commit: str, *, force: bool
+    ) -> None:
         reference = f"refs/heads/{branch}"
         old = await self._tip(workspace, remote, reference)
         if old == commit:
@@ -130,10 +136,65 @@ class GitHubHost:
         if old and not force:
             raise Refused(f"the branch {branch} exists already, at {old[:10]}")
         if old:
-            await self._check_own(workspace, remote, branch, old, commit)
-        lease = f"--force-with-lease={reference}:{old}"  # empty: it must not exist yet
+            await self._check_own(repository, workspace, branch, old, commit)
+        await self._move(workspace, remote, reference, old, commit)
+
+    async def _move(self, workspace: Workspace, remote: Remote, reference: str, old: str, commit: str) -> None:
+        """Push, where the reference is at `old`; empty: where it does not exist."""
+        lease = f"--force-with-lease={reference}:{old}"
         arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
         await workspace.git("push", *arguments, remote=remote, limits=Limits(self._settings.checkout_timeout))
+
+    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> None:
+        check_branch(branch)
+        check_commit(commit)
+        check_commit(onto)
+        if not branch.startswith(PREFIX):
+            raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
+        workspace = Workspace(checkout)
+        reference = f"refs/heads/{branch}"
+
+        async def push(remote: Remote) -> None:
+            old = await self._tip(workspace, remote, reference)
+            if old == commit:
+                return  # also where an earlier push arrived and its answer was lost
+            if old and old != onto and await self._holds(repository, old, commit):
+                return  # somebody committed on top of it meanwhile
+            if old != onto:
+                where = f"at {old[:10]}, no longer at {onto[:10]}" if old else "gone"
+                raise BranchTaken(f"the branch {branch} is {where}")
+            parent = await workspace.git("rev-parse", "--verify", f"{commit}^")
+            assert parent.decode().strip() == onto, "the commit is made on the reviewed one"
+            await self._move(workspace, remote, reference, old, commit)
+
+        await self._git(repository, _PUSH, push)
+
+    async def _holds(self, repository: str, tip: str, commit: str) -> bool:
+        """Whether the commit is part of the history of `tip`."""
+
+        def ask(client: Github) -> bool:
+            path = path_of(repository, "compare", f"{commit}...{tip}")
+            try:
+                found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 1})[1]
+            except GithubException as error:
+                if error.status != 404:  # it was never pushed
+                    raise
+                return False
+            return found["status"] in ("ahead", "identical")
+
+        return await self._api.act("compare", lambda: self._api.read(repository, _READ, ask))
+
+    async def changes_to(self, repository: str, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:
+        limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
+        workspace = Workspace(Path(checkout.workspace))
+        if check_commit(commit) == checkout.commit:
+            return ()
+
+        async def fetch(remote: Remote) -> None:
+            await workspace.fetch(remote, commit, seconds=seconds, max_bytes=2 * limit)
+
+        await self._git(repository, _READ, fetch)
+        return await changes_between(workspace, checkout.commit, commit)
 
     async def _tip(self, workspace: Workspace, remote: Remote, reference: str) -> str:
         """The commit that the remote's branch points to, or ""."""
@@ -144,14 +205,24 @@ class GitHubHost:
                 return check_commit(sha)
         return ""
 
-    async def _check_own(self, workspace: Workspace, remote: Remote, branch: str, old: str, new: str) -> None:
-        """Raise `BranchTaken` where the branch's newest commit was made by somebody else."""
-        limit, seconds = self._settings.checkout_max_bytes, self._settings.checkout_timeout
-        await workspace.fetch(remote, old, seconds=seconds, max_bytes=2 * limit)
-        emails = await workspace.git("show", "-s", "--format=%ce", old, new)
-        theirs, ours = emails.decode(errors="replace").splitlines()
-        if theirs != ours:
-            raise BranchTaken(f"{branch} has a commit that is not Troop's ({old[:10]})")
+    async def _check_own(self, repository: str, workspace: Workspace, branch: str, old: str, new: str) -> None:
+        """Raise `BranchTaken` where a commit that would be lost was made by somebody else.
+
+        https://docs.github.com/rest/commits/commits#compare-two-commits
+        """
+        shown = await workspace.git("show", "-s", "--format=%ce%n%P", new)
+        ours, parents = shown.decode(errors="replace").splitlines()[:2]
+        path = path_of(repository, "compare", f"{parents.split()[0]}...{old}")
+
+        def ask(client: Github) -> dict[str, Any]:
+            found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 100})[1]
+            return {"total": int(found["total_commits"]), "commits": list(found["commits"])}
+
+        found = await self._api.act("compare", lambda: self._api.read(repository, _READ, ask))
+        theirs = [one["sha"] for one in found["commits"] if one["commit"]["committer"]["email"] != ours]
+        if theirs or found["total"] > len(found["commits"]):
+            commit = theirs[-1] if theirs else old
+            raise BranchTaken(f"{branch} has a commit that is not Troop's ({commit[:10]})")
 
 
 def _wait(state: RetryCallState) -> float:

@@ -1,10 +1,12 @@
 """External candidates: a unified diff becomes a patch that takes part in the vote (arXiv 2501.14723)."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
-from bot.git.workspace import Workspace
+from bot.git.command import Limits
+from bot.git.workspace import LISTING, Workspace
 from bot.patch.encoding import decoded
 from bot.patch.paths import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
@@ -42,6 +44,18 @@ async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
     if not changes:
         raise CheckoutError(f"{name} changes nothing")
     return Patch(changes=by_path(changes), diff=own.decode("utf-8", "replace"))
+
+
+async def changes_between(workspace: Workspace, old: str, new: str) -> tuple[FileChange, ...]:
+    """What turns the files of one commit into those of another. Links, submodules and binary files are left out."""
+    limits = Limits(max_output=LISTING)
+    listing = await workspace.git("diff-tree", "-r", "-z", "--no-renames", old, new, limits=limits)
+    fields = [field for field in listing.decode("utf-8", "surrogateescape").split("\0") if field]
+    changes = []
+    for entry, path in zip(fields[::2], fields[1::2], strict=True):
+        with contextlib.suppress(CheckoutError):
+            changes.append(await _change(workspace, entry.lstrip(":").split(" "), path, new[:12]))
+    return by_path(changes)
 
 
 async def _change(workspace: Workspace, entry: list[str], path: str, name: str) -> FileChange:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bot.contracts import Model
 from bot.llm.prompts import Profile, render
-from bot.records import FinishReason, Issue, Message, ModelCall, Record, Reply
+from bot.records import Feedback, FinishReason, Issue, Message, ModelCall, Record, Reply
 
 OVERHEAD = 16  # tokens per message for the chat template's own marks, an upper bound
 _HOTTER, _HOTTEST = 0.05, 0.9  # added to the temperature of a resampled reply, so that it differs more likely
@@ -151,7 +151,10 @@ class Conversation:
 
 
 async def fitted_issue(issue: Issue, model: Model) -> Issue:
-    """The issue, shortened to a quarter of the window: first the middle of its body, then comments are left out."""
+    """The issue, shortened to a quarter of the window: first the middle of its body, then comments are left out.
+
+    Feedback keeps up to half of that, the newest first.
+    """
     limit = model.context_window // 4
     text = issue.text
     if len(text.encode()) <= limit:  # no token is shorter than a byte
@@ -161,14 +164,29 @@ async def fitted_issue(issue: Issue, model: Model) -> Issue:
         return issue
     kept = int(len(text) * limit / size * 0.9)  # characters
     title = issue.title[: max(200, kept // 4)]
-    body = shortened(issue.body, max(100, kept - len(title)))
-    room = kept - len(title) - len(body)
+    feedback = _fitted_feedback(issue.feedback, kept // 2)
+    asked = sum(len(one.body) + len(one.hunk) for one in feedback)
+    body = shortened(issue.body, max(100, kept - len(title) - asked))
+    room = kept - len(title) - asked - len(body)
     comments = []
     for comment in issue.comments:
         room -= len(comment.body)
         if room >= 0:
             comments.append(comment)
-    return issue.model_copy(update={"title": title, "body": body, "comments": tuple(comments)})
+    return issue.model_copy(update={"title": title, "body": body, "comments": tuple(comments), "feedback": feedback})
+
+
+def _fitted_feedback(feedback: Sequence[Feedback], room: int) -> tuple[Feedback, ...]:
+    """The newest feedback that has room, in characters; of the first that has none, what fits of its words."""
+    kept: list[Feedback] = []
+    for one in reversed(feedback):
+        size = len(one.body) + len(one.hunk)
+        if size > room:
+            kept.append(one.model_copy(update={"hunk": "", "body": shortened(one.body, max(100, room))}))
+            break
+        kept.append(one)
+        room -= size
+    return tuple(reversed(kept))
 
 
 def shortened(text: str, characters: int) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 
 from bot.errors import ForgeError, SettingsError
-from bot.forge.identity import AppIdentity, Hook, app_hook, app_identity, token_login
+from bot.forge.identity import REVIEW_EVENTS, AppIdentity, Hook, app_hook, app_identity, token_login
 from bot.preflight.finding import Finding
 from bot.settings import Settings
 
@@ -43,11 +43,13 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
             )
         )
     if unheard := app.missing_events:
+        only_reviews = REVIEW_EVENTS.issuperset(unheard)
+        lost = ", so that reviews of its pull requests start no revision" if only_reviews else ""
         found.append(
             Finding(
                 name="GitHub events",
-                level="missing",
-                detail=f"the App does not subscribe to {', '.join(unheard)}",
+                level="optional" if only_reviews else "missing",
+                detail=f"the App does not subscribe to {', '.join(unheard)}{lost}",
                 hint="tick them under Permissions & events in the App's settings",
             )
         )

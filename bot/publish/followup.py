@@ -4,61 +4,23 @@ Every command is answered by one comment, under a marker of its own, so that a c
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from bot.contracts import MAY_WRITE, Forge
 from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
-from bot.lifecycle import ACTIVE, RunState
+from bot.lifecycle import ACTIVE
 from bot.patch.policy import check_patch
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.onboarding import open_onboarding
-from bot.records import Checkout, ClaimedCommand, CommandName, Outcome, Record, Report
+from bot.publish.revising import Revising
+from bot.publish.runs import FollowedUp, RunNow, Runs
+from bot.records import Again, Checkout, ClaimedCommand, CommandName, Feedback, Option, Outcome, Report
 from bot.repo_config import FILE_NAME
-
-
-class RunNow(Protocol):
-    """A run as the store shows it (`bot.store.queries.RunInfo`)."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def state(self) -> RunState: ...
-    @property
-    def progress(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def pull_request_url(self) -> str | None: ...
-
-
-class Runs(Protocol):
-    """What commands may ask of the store, and do to it."""
-
-    async def newest(self, repository: str, issue_number: int) -> RunNow | None:
-        """The newest run of the issue."""
-
-    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
-        """The count of the newest run of the issue that has one."""
-
-    async def start_again(self, run_id: int) -> int | None:
-        """A new run for the issue of an ended one; its id, or None where it starts once the present one has stopped.
-
-        Raises `RetryRefused`.
-        """
-
-    async def request_stop(self, run_id: int, reason: str) -> bool:
-        """Ask an active run to stop; whether it still can be."""
-
-
-class FollowedUp(Record):
-    """The result: a line for the log, and in `started` the id of a new run that is to be enqueued."""
-
-    note: str
-    started: int | None = None
+from bot.sanitize import clean
 
 
 class FollowUp:
@@ -86,6 +48,8 @@ class FollowUp:
         Raises `ForgeError` where GitHub can't check the permission or take the answer; the command may then be executed
         again.
         """
+        if command.command.name is CommandName.REVISE:
+            return await Revising(self._forge, self._runs).by_review(command)
         repository, here = command.repository, command.issue_number
         if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply for each such person, however many commands they write.
@@ -116,7 +80,7 @@ class FollowUp:
                     return answers.stopping(), None
                 return answers.nothing_to_stop(run.state if run else None), None
             case CommandName.RETRY:
-                return await self._retry(run)
+                return await self._retry(command, run)
             case CommandName.ALTERNATIVES | CommandName.USE:
                 report = await self._runs.newest_report(repository, issue)
                 if report is None:
@@ -126,6 +90,10 @@ class FollowUp:
                 return await self._use(command, report), None
             case CommandName.ONBOARD:
                 return await self._onboard(command), None
+            case CommandName.ANSWER:
+                return await self._answer(command, run)
+            case CommandName.REVISE:
+                raise AssertionError("a review is no comment")
             case _:
                 assert_never(name)
 
@@ -143,14 +111,41 @@ class FollowUp:
             return onboarding.not_opened(str(error))
         return onboarding.opened(url, proposal)
 
-    async def _retry(self, run: RunNow | None) -> tuple[str, int | None]:
+    async def _retry(self, command: ClaimedCommand, run: RunNow | None) -> tuple[str, int | None]:
         if run is None:
             return answers.no_run(self._labels.wanted), None
+        words = clean(command.command.words)
+        asked = [Feedback(author=command.sender, body=words.text)] if words.text.strip() else []
+        again = Again(command_id=command.id, sender=command.sender, feedback=tuple(asked), flags=words.flags)
         try:
-            started = await self._runs.start_again(run.id)
+            started = await self._runs.start_again(run.id, again)
         except RetryRefused as error:
             return answers.retry_refused(str(error)), None
-        return (answers.retried_later() if started is None else answers.retried(started)), started
+        heard = answers.heard(bool(asked), words.flags)
+        return f"{answers.retried_later() if started is None else answers.retried(started)}{heard}", started
+
+    async def _answer(self, command: ClaimedCommand, run: RunNow | None) -> tuple[str, int | None]:
+        """Publish the behaviour that the person chose, from the count of the run that asked."""
+        option = command.command.option
+        assert option is not None, "an answer names an option"
+        report = None if run is None else await self._runs.report(run.id)
+        if run is None or report is None or report.verdict.parting is None:
+            again = await self._runs.started_by(command.id)  # executed twice: the newest run is the one that it started
+            return (answers.no_question(), None) if again is None else (answers.answered(option, again), again)
+        parting, place = report.verdict.parting, int(option is Option.B)
+        said = [Feedback(author=command.sender, body=f"`{parting.call}` must give `{parting.results[place]}`.")]
+        again_asked = Again(
+            command_id=command.id,
+            sender=command.sender,
+            feedback=tuple(said if parting.call else ()),
+            answer=option,
+            of_run=run.id,
+        )
+        try:
+            started = await self._runs.start_again(run.id, again_asked)
+        except RetryRefused as error:
+            return answers.retry_refused(str(error)), None
+        return (answers.retried_later() if started is None else answers.answered(option, started)), started
 
     async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:
         """All of them, where the command was given, even if another comment has them."""
@@ -170,18 +165,25 @@ class FollowUp:
         patch = report.published(chosen)
         try:
             flagged = check_patch(patch)
-            checkout = await self._check_out(report.base_commit)
+            checkout = await self._check_out(report.parent)
             message = pull_request.commit_message(report, chosen)
-            commit = await self._forge.commit(checkout, patch, message, report.labelled_at)
+            moment = report.labelled_at if report.revision is None else report.revision.at
+            commit = await self._forge.commit(checkout, patch, message, moment)
             branch = await push_branch(self._forge, command.repository, checkout, report, commit)
         except RateLimited:
             raise
         except (Refused, CheckoutError) as error:
             return answers.not_publishable(chosen, report.verdict, str(error))
+        rest = alternatives.alternatives(report, shown=chosen)
+        if (
+            report.revision is not None and branch == report.revision.branch
+        ):  # the pull request's own text has the first count
+            pull = report.revision.pull
+            await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)
+            return answers.used(chosen, report, "", commit)
         by = "" if chosen == report.verdict.winner else command.sender
         body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
         title = pull_request.title(report)
         url = await self._forge.pull_request(command.repository, branch, title, body)
-        rest = alternatives.alternatives(report, shown=chosen)
         await self._forge.comment(command.repository, pull_number(url) or report.issue.number, ALTERNATIVES, rest)
         return answers.used(chosen, report, url, commit)

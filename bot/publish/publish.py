@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge
 from bot.forge.branches import pull_number, push_branch
-from bot.forge.markers import ALTERNATIVES, STATUS
+from bot.forge.markers import ALTERNATIVES, STATUS, question_marker
 from bot.patch.policy import check_patch
 from bot.publish.messages import alternatives, pull_request, status
 from bot.publish.messages.labels import Labels
+from bot.publish.messages.question import answered, question
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 
 
@@ -56,6 +57,10 @@ async def publish(
     await fence()
     rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)
+    if run.again is not None and run.again.answer is not None:
+        asking = run.again.of_run
+        await fence()
+        await forge.comment(repository, number, question_marker(asking), answered(report, asking))
     await fence()
     await forge.comment(repository, number, STATUS, status.solved(report, url))
     await fence()
@@ -74,8 +79,12 @@ async def _abstain(
     repository, number = run.repository, run.issue.number
     await fence()
     await forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report))
+    asks = report.verdict.parting is not None
+    if asks:
+        await fence()
+        await forge.comment(repository, number, question_marker(run.id), question(report, run.id))
     await fence()
     await forge.comment(repository, number, STATUS, status.abstained(report))
     await fence()
-    await forge.set_label(repository, number, labels.abstained, labels.known)
+    await forge.set_label(repository, number, labels.question if asks else labels.abstained, labels.known)
     return Published()

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from bot.contracts import IssueTracker
+from bot.contracts import Forge, IssueTracker
 from bot.errors import BuildFailed, ForgeError
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages import status
 from bot.publish.messages.build import build_failed
 from bot.publish.messages.labels import Labels
+from bot.publish.revise import reply_to_end
 from bot.records import ClaimedRun
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class StatusComment:
             body = status.running(state, done, total, note, seconds=time.monotonic() - self._started)
             try:
                 await self._fence()
-                await self._forge.comment(self._run.repository, self._run.issue.number, STATUS, body)
+                await self._forge.comment(self._run.repository, self._run.conversation, STATUS, body)
             except ForgeError as error:
                 log.warning("run %d: the status comment could not be written: %s", self._run.id, error)
             except Exception as error:
@@ -96,21 +97,27 @@ class StatusComment:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def announce(forge: IssueTracker, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
+async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
     """Report an end without a count on the issue: the status comment and the label. Idempotent. Raises `ForgeError`."""
-    number = run.issue.number
+    number = run.conversation
     body = status.ended(state, reason, run.sender, labels.wanted)
     await forge.comment(run.repository, number, STATUS, body)
-    await forge.set_label(run.repository, number, labels.of(state), labels.known)
+    if run.revision is None:  # the labels tell the state of the issue
+        await forge.set_label(run.repository, number, labels.of(state), labels.known)
+    else:
+        await reply_to_end(forge, run, state, reason)
 
 
 async def tell_of_wait(forge: IssueTracker, run: ClaimedRun, reason: str) -> None:
     """Say in the status comment what the run waits for. Labels stay: somebody may have removed them. As `announce`."""
-    await forge.comment(run.repository, run.issue.number, STATUS, status.waiting(reason))
+    await forge.comment(run.repository, run.conversation, STATUS, status.waiting(reason))
 
 
-async def announce_failed_build(forge: IssueTracker, run: ClaimedRun, failure: BuildFailed, labels: Labels) -> None:
+async def announce_failed_build(forge: Forge, run: ClaimedRun, failure: BuildFailed, labels: Labels) -> None:
     """Report that the image for the repository's tests can't be built. Idempotent. Raises `ForgeError`."""
-    number = run.issue.number
+    number = run.conversation
     await forge.comment(run.repository, number, STATUS, build_failed(failure))
-    await forge.set_label(run.repository, number, labels.of(RunState.FAILED), labels.known)
+    if run.revision is None:
+        await forge.set_label(run.repository, number, labels.of(RunState.FAILED), labels.known)
+    else:
+        await reply_to_end(forge, run, RunState.FAILED, str(failure))

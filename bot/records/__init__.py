@@ -6,15 +6,17 @@ well-formed record or a `pydantic.ValidationError`. Change one with `record.mode
 
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
-from bot.records.issue import Issue, IssueComment, IssueState
+from bot.records.issue import Feedback, Issue, IssueComment, IssueState
 from bot.records.price import Price, money
-from bot.records.queue import ClaimedCommand, ClaimedRun, Command, CommandName
+from bot.records.queue import Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
+from bot.records.revision import Cause, PullState, Remark, Review, ReviewComment, Revision
 from bot.records.survey import Fault, Obstacle
 from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Trajectory, TrajectoryEnd, Usage
 from bot.records.vote import (
     Abstention,
+    Answered,
     Ballot,
     Candidate,
     Choice,
@@ -25,6 +27,7 @@ from bot.records.vote import (
     Outcome,
     OwnTests,
     OwnTestsReport,
+    Parting,
     Repeated,
     Report,
     Rule,
@@ -35,8 +38,11 @@ from bot.records.vote import (
 
 __all__ = [
     "Abstention",
+    "Again",
+    "Answered",
     "Ballot",
     "Candidate",
+    "Cause",
     "Checkout",
     "Choice",
     "ClaimedCommand",
@@ -50,6 +56,7 @@ __all__ = [
     "Execution",
     "External",
     "Fault",
+    "Feedback",
     "FileChange",
     "FinishReason",
     "Issue",
@@ -60,17 +67,24 @@ __all__ = [
     "NoWinner",
     "NotCompared",
     "Obstacle",
+    "Option",
     "Outcome",
     "OwnTests",
     "OwnTestsReport",
+    "Parting",
     "Patch",
     "Price",
+    "PullState",
     "Record",
     "RegressionTest",
+    "Remark",
     "Repeated",
     "Reply",
     "Report",
     "Results",
+    "Review",
+    "ReviewComment",
+    "Revision",
     "Rule",
     "SandboxJob",
     "SourceFile",

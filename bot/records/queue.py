@@ -4,8 +4,9 @@ import enum
 from datetime import datetime
 
 from bot.lifecycle import RunState
-from bot.records.issue import Issue
+from bot.records.issue import Feedback, Issue
 from bot.records.record import Record
+from bot.records.revision import Revision
 
 
 class CommandName(enum.StrEnum):
@@ -18,15 +19,38 @@ class CommandName(enum.StrEnum):
     RETRY = "retry"
     STOP = "stop"
     ONBOARD = "onboard"
+    ANSWER = "answer"
+    REVISE = "revise"  # not to be written: a submitted review asks for it
+
+
+class Option(enum.StrEnum):
+    """One of the two behaviours that a question is about."""
+
+    A = "A"
+    B = "B"
 
 
 class Command(Record):
-    """The command of a `/troop` comment."""
+    """The command of a `/troop` comment, or what a review asks for."""
 
     name: CommandName
     argument: int | None = None  # the candidate's number, for `use`, counted from 1
     misread: str = ""  # for `help`: what was written and is no command
     by_page: bool = False  # asked for by a button of the pages, not by a comment
+    option: Option | None = None  # for `answer`
+    words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
+
+
+class Again(Record):
+    """What a command asks of another run for the issue of an earlier one."""
+
+    command_id: int  # a command that is executed twice starts one run
+    sender: str  # whose permission was checked
+    feedback: tuple[Feedback, ...] = ()
+    flags: tuple[str, ...] = ()  # what cleaning removed from it
+    revision: Revision | None = None  # of a pull request; its remarks are the feedback
+    answer: Option | None = None  # to the question of ...
+    of_run: int = 0  # ... that earlier run, whose count then decides
 
 
 class ClaimedRun(Record):
@@ -40,6 +64,17 @@ class ClaimedRun(Record):
     labelled_at: datetime
     state: RunState
     attempt: int  # fences every write of this worker
+    again: Again | None = None  # of a run that a command started
+
+    @property
+    def revision(self) -> Revision | None:
+        """Which pull request it revises; None for a run that makes one."""
+        return None if self.again is None else self.again.revision
+
+    @property
+    def conversation(self) -> int:
+        """The number of the issue or pull request where people are told of it."""
+        return self.issue.number if self.revision is None else self.revision.pull
 
 
 class ClaimedCommand(Record):
@@ -49,7 +84,7 @@ class ClaimedCommand(Record):
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int
+    comment_id: int  # of a review: its own id
     sender: str
     command: Command
     run_id: int | None

@@ -8,8 +8,10 @@ from pydantic import Field
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Test
 from bot.records.issue import Issue
+from bot.records.queue import Option
 from bot.records.record import Record
 from bot.records.repository import Context, Patch, by_path
+from bot.records.revision import Revision
 from bot.records.survey import Obstacle
 from bot.records.trajectory import Trajectory, Usage
 
@@ -48,6 +50,8 @@ class Ballot(Record):
     base: tuple[bool | None, ...]  # whether test t passes on the base commit
     cells: tuple[tuple[bool | None, ...], ...]
     authors: tuple[tuple[int, ...], ...] = ()  # the trajectories that ended with test t; empty: not known
+    # Of a revision: whether test t passes on the reviewed state, which the candidates change. Else empty.
+    reviewed: tuple[bool | None, ...] = ()
     struck: tuple[int, ...] = ()  # tests that lost their votes in the selection; `Verdict.struck` says why
     # The distinct executions behind the matrix, each with the end of its output alone, and for each pair the index of
     # its own. Empty in reports of earlier versions.
@@ -57,8 +61,14 @@ class Ballot(Record):
 
     @property
     def fails_on_base(self) -> tuple[bool, ...]:
-        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed, and is not struck."""
-        return tuple(passed is False and t not in self.struck for t, passed in enumerate(self.base))
+        """Whether test t reproduces the bug and may vote: it ran on the base commit and failed, and is not struck.
+
+        In a revision one that fails on the reviewed state votes as well: it shows what the review asks for.
+        """
+        failed = [passed is False for passed in self.base]
+        if self.reviewed:
+            failed = [on_base or passed is False for on_base, passed in zip(failed, self.reviewed, strict=True)]
+        return tuple(fails and t not in self.struck for t, fails in enumerate(failed))
 
     @property
     def voting(self) -> tuple[int, ...]:
@@ -181,6 +191,7 @@ class Rule(enum.StrEnum):
     MODEL = "model"  # the model chose it among the finalists
     NO_CHOICE = "no choice"  # the model used up its calls without choosing, so the front-runner won
     NO_ANSWER = "no answer"  # the model could not be asked, so the front-runner won
+    ANSWERED = "answered"  # a person answered which of two behaviours is right
 
 
 class Choice(Record):
@@ -222,6 +233,7 @@ class NoWinner(enum.StrEnum):
     NOT_CREDIBLE = "not credible"  # every candidate is in doubt
     DECLINED = "declined"  # the model found that none of the finalists resolves the issue
     UNSURE = "unsure"  # the winner is less likely right than the operator asks for
+    UNDECIDED = "undecided"  # two behaviours are equally credible, and nobody could choose
 
 
 class Repeated(Record):
@@ -244,6 +256,28 @@ class Abstention(Record):
     confidence: float | None = None  # that the one that would have won is right, where that was too little
 
 
+class Parting(Record):
+    """Two behaviours that remain, A and B, and where they part. A person is asked which is right."""
+
+    candidates: tuple[int, int]  # the best of each in the ballot, A's first
+    tests: tuple[int, int]  # of each one that it passes and the other fails, the shortest
+    call: str = ""  # the smallest call that gives other results; "": not known
+    results: tuple[str, str] = ("", "")  # what it gives with A, and with B
+
+
+class Answered(Record):
+    """A person's answer to which of two behaviours is right."""
+
+    parting: Parting
+    option: Option
+    by: str  # login
+
+    @property
+    def test(self) -> int:
+        """The test that the answer makes a deciding one."""
+        return self.parting.tests[self.option is Option.B]
+
+
 class Outcome(enum.StrEnum):
     """The result of a run."""
 
@@ -264,6 +298,8 @@ class Verdict(Record):
     struck: tuple[Struck, ...] = ()  # tests that lost their votes in the selection
     ballot: Ballot
     own_tests: OwnTestsReport | None = None  # None: not asked for
+    parting: Parting | None = None  # of an abstention: two behaviours, of which a person may choose one
+    answered: Answered | None = None  # by whom the winner's behaviour was chosen
     # Whether people know candidates by their place in `standings`. Earlier versions showed places in the ballot, and
     # stored the reason in words.
     numbered_by_rank: bool = False
@@ -306,6 +342,14 @@ class Report(Record):
     labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit
     description: Description | None = None  # of the winner, in the model's own words
     regression_test: RegressionTest | None = None  # published with the winner
+    revision: Revision | None = None  # of a pull request: then the candidates change ...
+    reviewed_commit: str = ""  # ... this commit of its branch, and the base commit is the first run's
+    answers: tuple[str, ...] = ()  # to each remark of the revision, in the model's own words; "": none
+
+    @property
+    def parent(self) -> str:
+        """The commit that the candidates change."""
+        return self.reviewed_commit or self.base_commit
 
     def published(self, candidate: int) -> Patch:
         """What a branch holds for that candidate: its patch, and for the winner the regression test, too."""

@@ -5,13 +5,26 @@ What looks like a tag is escaped; a block that must hold its text letter by lett
 
 import functools
 import re
+from html import escape
 
 # Blocks of prompts; those of `_HTML` are HTML too, which issues quote, so they are left where they can end nothing.
-_BLOCKS = ("customs", "issue", "comment", "file", "summaries", "sandbox", "test", "candidate", "command", "paths")
+_BLOCKS = (
+    "customs",
+    "issue",
+    "comment",
+    "feedback",
+    "file",
+    "summaries",
+    "sandbox",
+    "test",
+    "candidate",
+    "command",
+    "paths",
+)
 _HTML = ("title", "output")
 _REPLIES = (
     *("ranking", "relevant", "irrelevant", "read", "run", "edit", "define", "diff", "create", "delete", "choose"),
-    *("wrong", "show", "done", "approve", "approved", "think", "system", "user", "assistant"),
+    *("wrong", "show", "done", "approve", "approved", "answer", "think", "system", "user", "assistant"),
 )
 _MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)
 
@@ -27,7 +40,7 @@ def as_data(text: object, block: str) -> str:
     An `issue` can hold none of them. Of what programs print and models write, only the block's own tag is escaped: the
     rest may be copied into an edit or a test, letter by letter.
     """
-    own = (*_BLOCKS, block) if block in ("issue", "comment", "title") else (block,)
+    own = (*_BLOCKS, block) if block in ("issue", "comment", "feedback", "title") else (block,)
     return _tags(own).sub("&lt;", str(text))
 
 
@@ -47,6 +60,11 @@ def tag_of(text: object, block: str) -> str:
 @functools.cache
 def _closing(block: str) -> re.Pattern[str]:
     return re.compile(rf"<\s{{0,20}}/\s{{0,20}}{block}(?:-(\d{{1,9}}))?(?![\w-])", re.IGNORECASE)
+
+
+def as_attribute(text: object) -> str:
+    """The text as the value of a tag's attribute: on one line, its quotes and brackets escaped."""
+    return escape(" ".join(str(text).split()))
 
 
 @functools.cache

@@ -289,6 +289,8 @@ class Settings(BaseSettings):
     """What a repository's `.troop.toml` may set."""
     quota_runs_per_hour: int = Field(20, ge=0)
     """Runs that one repository may start in an hour."""
+    revisions_per_day: int = Field(5, ge=0)
+    """Revisions of one pull request that reviews may start within a day; 0: none."""
     paused: bool = False
     """Record deliveries, but start no run; `troop pause` does it without a restart."""
 

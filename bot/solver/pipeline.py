@@ -53,11 +53,13 @@ from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.project import declared_by, own_test_commands
+from bot.solver.stages.answering import answer
 from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.context import build_context
 from bot.solver.stages.description import describe
 from bot.solver.stages.matrix import fill_matrix
 from bot.solver.stages.own_tests import on_base, run_own_tests
+from bot.solver.stages.probing import probe
 from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
 from bot.solver.stages.survey import Survey, for_models, obstacles, survey
@@ -177,10 +179,15 @@ class _Run:
         edit = editing(checkout, context.files, repairs=self._solver.repairs_edits)
         question = Question(self._issue, context, edit)
         verdict = await select(question, counted, self._models.main, self._sandbox, self._solver, self._progress)
+        if verdict.parting is not None:
+            seconds = self._solver.settings.test_timeout
+            parting = await probe(verdict.parting, verdict.ballot, self._sandbox, seconds)
+            verdict = verdict.model_copy(update={"parting": parting})
         if verdict.abstention is not None and not counted.ballot.candidates:
             why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
             verdict = verdict.model_copy(update={"abstention": why})
         description, test = await self._for_reviewers(question, verdict)
+        earlier = self._bench.earlier
         return Report(
             issue=self._issue,
             verdict=verdict,
@@ -192,7 +199,10 @@ class _Run:
             currency=self._currency,
             wall_seconds=0.0,
             model=self._bench.models.main.name,
-            base_commit=checkout.commit,
+            base_commit=checkout.commit if earlier is None else earlier.base_commit,
+            revision=None if earlier is None else earlier.revision,
+            reviewed_commit="" if earlier is None else checkout.commit,
+            answers=await self._answers(question, verdict),
             notes=(*self._bench.notes, *self._budget.notes),
             obstacles=found,
             description=description,
@@ -213,6 +223,13 @@ class _Run:
             asked = RegressionTests(question, verdict, self._known, tests, self._sandbox, self._solver)
             test = await asked.written(self._models.main)
         return description, test
+
+    async def _answers(self, question: Question, verdict: Verdict) -> tuple[str, ...]:
+        """To each remark that a revision is to meet."""
+        earlier = self._bench.earlier
+        if earlier is None or verdict.winner is None or not self._solver.describes:
+            return ()
+        return await answer(question, verdict, earlier.revision.remarks, self._models.main, self._solver)
 
     async def _survey(self) -> Survey:
         """What the sandbox has, asked anew at each start: between two, somebody may have installed what was missing.
@@ -302,7 +319,10 @@ class _Run:
     ) -> Count:
         """The matrix with its count, and with the repository's own tests on the best-voted candidates."""
         settings = self._solver.settings
-        ballot = await fill_matrix(trajectories, external, self._sandbox, settings, self._disqualified, self._progress)
+        earlier = self._bench.earlier
+        ballot = await fill_matrix(
+            trajectories, external, self._sandbox, settings, self._disqualified, self._progress, earlier
+        )
         await self._advance(RunState.SELECTION)
         tests = await asyncio.to_thread(find_tests, self._bench.checkout)
         own = await run_own_tests(ballot, count(ballot), base, self._sandbox, settings, self._progress, tests)

@@ -19,6 +19,7 @@ from bot.sanitize import redact
 from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, read_config
+from bot.solver.stages.matrix import Earlier
 
 Notice = Callable[[str], None]
 
@@ -51,6 +52,7 @@ class Workbench:
     notes: tuple[str, ...] = ()  # for the report: what of the config is ignored, what the checkout leaves out
     notice: Notice = unheard  # gets at once what the operator should know
     examiner: Examiner | None = None  # knows what the main model is able to; None: nobody asks
+    earlier: Earlier | None = None  # of a revision: what it begins with
     endpoint: str = ""  # of the main model, as results are kept by; "" for Troop's own engine
     spending: SpendingSettings = field(default_factory=SpendingSettings)
     allowance: Allowance = field(default_factory=Allowance)  # whoever holds it may change it while the run goes on

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Table, and_, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
-from bot.records import ClaimedRun, Issue, Record
+from bot.records import Again, ClaimedRun, Issue, Record
 from bot.settings import SpendingSettings
 from bot.store.database import Database
 from bot.store.models import RUN
@@ -21,6 +21,7 @@ class Wanted(Record):
 
     decision: StartRun
     retry_of: int | None = None
+    again: Again | None = None
 
 
 class Part:
@@ -64,9 +65,13 @@ class Part:
         now: float,
         decision: StartRun,
         state: RunState = RunState.QUEUED,
+        again: Again | None = None,
         **values: object,
     ) -> int | None:
         """The new id, or None where the partial unique index holds an active run of the issue already."""
+        if again is not None:
+            values |= {"command_id": again.command_id, "again": again.model_dump_json()}
+            values["pull_number"] = None if again.revision is None else again.revision.pull
         row = tx.execute(
             self.database.insert(RUN)
             .values(
@@ -99,7 +104,7 @@ class Part:
         wanted = Wanted.model_validate_json(ended.wanted)
         # Renamed meanwhile, perhaps.
         decision = wanted.decision.model_copy(update={"repository": ended.repository})
-        new = self._insert_run(tx, now, decision, retry_of=wanted.retry_of)
+        new = self._insert_run(tx, now, decision, again=wanted.again, retry_of=wanted.retry_of)
         silenced = {"announce": False} if new is not None else {}
         tx.execute(
             update(RUN)
@@ -162,4 +167,5 @@ def claimed_run(row: Any) -> ClaimedRun:
         labelled_at=Part.moment(row.labelled_at),
         state=RunState(row.state),
         attempt=row.attempt,
+        again=None if row.again is None else Again.model_validate_json(row.again),
     )

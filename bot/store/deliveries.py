@@ -5,9 +5,8 @@ from collections.abc import Collection
 from sqlalchemy import and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
-from bot.errors import RetryRefused
 from bot.lifecycle import ACTIVE, RunState
-from bot.records import Issue, Record
+from bot.records import Record
 from bot.store.base import Part, Wanted, plain
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
@@ -129,38 +128,6 @@ class Deliveries(Part):
                 found.update(tx.scalars(select(DELIVERY.c.guid).where(DELIVERY.c.guid.in_(some))))
         return frozenset(found)
 
-    def start_again(self, run_id: int) -> int | None:
-        """A new run for the issue of an ended one; its id, to be enqueued as `run_job(id)`.
-
-        None where the issue's run is still stopping: the new one starts once it has stopped. Raises `RetryRefused`
-        where a run of the issue is active or the quota is spent, ValueError for an unknown run.
-        """
-        with self.database.write() as tx:
-            now = self.database.now(tx)
-            old = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
-            if old is None:
-                raise ValueError(f"there is no run {run_id}")
-            decision = StartRun(
-                repository=old.repository,
-                installation_id=old.installation_id,
-                issue=Issue.model_validate_json(old.issue),
-                sender=old.sender,
-                labelled_at=self.moment(old.labelled_at),
-                repository_id=old.repository_id,
-            )
-            self.database.serialise(tx, old.repository)
-            active = self._active(tx, old.repository, old.issue_number)
-            if active is not None and active.stop_reason is None:
-                raise RetryRefused(f"run {active.id} is still {active.state}; `/troop stop` it first")
-            if self._quota_spent(tx, now, old.repository, old.sender):
-                raise RetryRefused(f"{self.quota_notice()}; retry later")
-            if active is not None:
-                self._remember(tx, active.id, Wanted(decision=decision, retry_of=run_id))
-                return None
-            new = self._insert_run(tx, now, decision, retry_of=run_id)
-            assert new is not None, "inserted under the repository's lock, with no active run there"
-            return new
-
     def quota_notice(self) -> str:
         return f"this repository has used its quota of {self.quota_runs_per_hour} runs an hour"
 
@@ -258,6 +225,7 @@ class Deliveries(Part):
         row = tx.execute(
             self.database.insert(COMMAND)
             .values(
+                source=decision.source,
                 comment_id=decision.comment_id,
                 repository=decision.repository,
                 installation_id=decision.installation_id,
@@ -271,7 +239,7 @@ class Deliveries(Part):
             .returning(COMMAND.c.id)
         ).first()
         if row is None:
-            return Accepted(duplicate=False, note=f"the command of comment {decision.comment_id} was received before")
+            return Accepted(duplicate=False, note=f"{decision.source} {decision.comment_id} was received before")
         return Accepted(
             duplicate=False, job_id=command_job(row.id), note=f"command {row.id} is queued: {decision.command.name}"
         )

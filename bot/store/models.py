@@ -44,6 +44,7 @@ class Run(SQLModel, table=True):
         Index("run_by_state", "state", "available_at"),
         Index("run_list_of_repository", "repository", "id"),
         Index("run_list_of_state", "state", "id"),
+        Index("run_by_pull", "repository", "pull_number"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -77,6 +78,9 @@ class Run(SQLModel, table=True):
     title: str = Field(default="", sa_type=Text, sa_column_kwargs={"server_default": ""})  # of the issue
     tokens: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})  # of all its calls
     retry_of: int | None = None  # the run that a person started again
+    command_id: int | None = Field(default=None, index=True)  # by which; it starts one run, however often executed
+    again: str | None = Field(default=None, sa_type=Text)  # `records.Again` as JSON: what it asks for
+    pull_number: int | None = Field(default=None, sa_type=BigInteger)  # of the pull request that it revises
     created_at: float
     updated_at: float
     finished_at: float | None = None
@@ -102,16 +106,18 @@ class Step(SQLModel, table=True):
 
 
 class CommandRow(SQLModel, table=True):
-    """A `/troop` comment."""
+    """A `/troop` comment, or a review that asks for a revision."""
 
     __tablename__ = "command"
     __table_args__ = (
+        Index("command_once", "source", "comment_id", unique=True),
         Index("command_by_state", "done", "available_at"),
         Index("command_by_sender", "repository", "sender", "created_at"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    comment_id: int = Field(unique=True, sa_type=BigInteger)
+    source: str = Field(default="comment")  # what `comment_id` counts
+    comment_id: int = Field(sa_type=BigInteger)
     repository: str
     installation_id: int | None = Field(default=None, sa_type=BigInteger)
     issue_number: int = Field(sa_type=_NUMBER)

@@ -12,14 +12,23 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from bot.contracts import OUR_COMMENT
-from bot.records import Issue, Record
+from bot.contracts import OUR_BRANCHES, OUR_COMMENT, OUR_QUESTION
+from bot.records import Command, CommandName, Issue, Record
 from bot.sanitize import clean_issue
 from bot.settings import Settings
 from bot.webhook import slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
-from bot.webhook.payloads import CommentEvent, Event, IssueEvent, IssuePayload, User
+from bot.webhook.payloads import (
+    CommentEvent,
+    Event,
+    IssueEvent,
+    IssuePayload,
+    PullPayload,
+    ReviewCommentEvent,
+    ReviewEvent,
+    User,
+)
 
 MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
@@ -155,11 +164,70 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
     )
 
 
+def _reviewed(delivery: Delivery, rules: Rules) -> Decision:
+    event = ReviewEvent.model_validate(delivery.payload)
+    if event.review.state.casefold() not in ("commented", "changes_requested"):
+        return Ignore(reason=f"a review that is {event.review.state[:20]} asks for nothing")
+    return _revise(event, event.pull_request, event.review.id, event.review.user, rules)
+
+
+def _review_comment(delivery: Delivery, rules: Rules) -> Decision:
+    """Its review arrives as `pull_request_review`, too; whichever comes first is taken."""
+    event = ReviewCommentEvent.model_validate(delivery.payload)
+    review = event.comment.pull_request_review_id
+    if review is None:
+        return Ignore(reason="the comment belongs to no review")
+    return _revise(event, event.pull_request, review, event.comment.user, rules)
+
+
+def _revise(event: Event, pull: PullPayload, review: int, author: User | None, rules: Rules) -> Decision:
+    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    if author is None or author.login != event.sender.login:
+        return Ignore(reason="the review's author is not the sender")
+    if not pull.head.ref.startswith(OUR_BRANCHES) or (
+        rules.own_login and (pull.user is None or not _is_ours(pull.user, rules))
+    ):
+        return Ignore(reason="the pull request is not ours")
+    if pull.state != "open":
+        return Ignore(reason=f"the pull request is {pull.state[:20]}")
+    return ReceiveCommand(
+        repository=event.repository.full_name,
+        installation_id=_installation_id(event, rules),
+        issue_number=pull.number,
+        comment_id=review,
+        source="review",
+        sender=event.sender.login,
+        command=Command(name=CommandName.REVISE),
+        repository_id=event.repository.id,
+    )
+
+
 def _opened(delivery: Delivery, rules: Rules) -> Decision:
     return Ignore(reason="labels of a new issue arrive as issues.labeled")
 
 
 def _edited(delivery: Delivery, rules: Rules) -> Decision:
+    """People with write permission may edit our comments: a question of ours is answered by ticking a box."""
+    event = CommentEvent.model_validate(delivery.payload)
+    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    comment, body = event.comment, event.comment.body or ""
+    written_by_us = comment.user is not None and _is_ours(comment.user, rules)
+    if body.startswith(OUR_QUESTION) and (written_by_us or not rules.own_login):
+        option = slash_command.ticked(body)
+        if option is None:
+            return Ignore(reason="no box, or both, of the question are ticked")
+        return ReceiveCommand(
+            repository=event.repository.full_name,
+            installation_id=_installation_id(event, rules),
+            issue_number=event.issue.number,
+            comment_id=comment.id,
+            source="question",
+            sender=event.sender.login,
+            command=Command(name=CommandName.ANSWER, option=option),
+            repository_id=event.repository.id,
+        )
     return Ignore(reason="edited comments are not read for commands; write a new one")
 
 
@@ -175,6 +243,8 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
     "issues.opened": _opened,
     "issue_comment.created": _comment,
     "issue_comment.edited": _edited,
+    "pull_request_review.submitted": _reviewed,
+    "pull_request_review_comment.created": _review_comment,
 }
 
 

@@ -4,6 +4,7 @@
 """
 
 from datetime import datetime
+from typing import Literal
 
 from bot.records import Command, Issue, Record
 
@@ -20,14 +21,15 @@ class StartRun(Record):
 
 
 class ReceiveCommand(Record):
-    """A new comment with a `/troop` command. The worker checks its author's permission."""
+    """A new comment with a `/troop` command, or a submitted review. The worker checks its author's permission."""
 
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int
+    comment_id: int  # or the review's id: GitHub counts each kind apart
     sender: str
     command: Command
+    source: Literal["comment", "review", "question"] = "comment"
     repository_id: int | None = None
 
 

@@ -61,6 +61,28 @@ class Comment(BaseModel):
     performed_via_github_app: App | None = None
 
 
+class Head(BaseModel):
+    ref: str
+
+
+class PullPayload(BaseModel):
+    number: Id
+    state: str = "open"
+    user: User | None = None
+    head: Head
+
+
+class ReviewPayload(BaseModel):
+    id: Id
+    state: str
+    user: User | None = None
+
+
+class ReviewCommentPayload(BaseModel):
+    pull_request_review_id: Id | None = None
+    user: User | None = None
+
+
 class Event(BaseModel):
     sender: User
     repository: Repository
@@ -75,3 +97,13 @@ class IssueEvent(Event):
 class CommentEvent(Event):
     issue: IssuePayload
     comment: Comment
+
+
+class ReviewEvent(Event):
+    pull_request: PullPayload
+    review: ReviewPayload
+
+
+class ReviewCommentEvent(Event):
+    pull_request: PullPayload
+    comment: ReviewCommentPayload

@@ -1,6 +1,7 @@
 """Finds the `/troop ...` command in a comment, as GitHub renders the comment.
 
-A command is at the start of a line of its own. Commands in quotes, code (fenced, indented, inline), HTML comments and
+A command is at the start of a line of its own; what follows `/troop retry`, to the end of the comment, are words for
+the next fix. Commands in quotes, code (fenced, indented, inline), HTML comments and
 HTML blocks are ignored; a CommonMark parser tells them apart.
 """
 
@@ -9,12 +10,15 @@ import re
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bot.records import Command, CommandName
+from bot.records import Command, CommandName, Option
 
 MAX_MISREAD = 100  # characters of what is no command that are kept for the answer
+MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
 MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 
 _LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE | re.IGNORECASE)
+_NEEDS_MORE = {CommandName.USE, CommandName.ANSWER, CommandName.REVISE}
+_TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
@@ -38,8 +42,23 @@ def parse(body: str) -> Command | None:
             continue
         for line in _text_lines(content):
             if _LINE.match(line):
-                return _command(line.split()[1:])
+                return _command(line.split()[1:], _rest(body, token, content))
     return None
+
+
+def ticked(body: str) -> Option | None:
+    """The one box that is ticked in a question of ours; None for none, and for both."""
+    found = set(_TICKED.findall(body[:MAX_COMMENT]))
+    return Option(found.pop()) if len(found) == 1 else None
+
+
+def _rest(body: str, paragraph: Token, content: str) -> str:
+    """What was written after the word that follows `/troop`, to the end of the comment, as it was written."""
+    assert paragraph.map is not None, "a block has lines"
+    within = next(n for n, line in enumerate(content.split("\n")) if _LINE.match(line))
+    written = re.split(r"\r\n|\r|\n", body)[paragraph.map[0] + within :]
+    first = written[0].split(maxsplit=2)[2:]
+    return "\n".join([*first, *written[1:]]).replace("\0", "").strip()[:MAX_WORDS]
 
 
 def _text_lines(content: str) -> list[str]:
@@ -56,11 +75,15 @@ def _text_lines(content: str) -> list[str]:
     return lines
 
 
-def _command(words: list[str]) -> Command:
+def _command(words: list[str], rest: str) -> Command:
     match [word.lower() for word in words]:
+        case [CommandName.ANSWER, ("a" | "b") as option]:
+            return Command(name=CommandName.ANSWER, option=Option(option.upper()))
+        case [CommandName.RETRY, *_]:
+            return Command(name=CommandName.RETRY, words=rest)
         case ["use", number] if found := _NUMBER.fullmatch(number):
             return Command(name=CommandName.USE, argument=int(found[1]))
-        case [name] if name in set(CommandName) - {CommandName.USE}:
+        case [name] if name in set(CommandName) - _NEEDS_MORE:
             return Command(name=CommandName(name))
         case []:
             return Command(name=CommandName.HELP)

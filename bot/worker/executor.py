@@ -12,24 +12,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed, RunHeld
+from bot.errors import BuildFailed, Refused, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
-from bot.lifecycle import RunState
+from bot.lifecycle import STAGES, RunState
 from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
+from bot.publish.revise import publish_revision
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
-from bot.records import Checkout, ClaimedCommand, ClaimedRun, Issue, Outcome, Record, Report
+from bot.records import Again, Checkout, ClaimedCommand, ClaimedRun, FileChange, Issue, Outcome, Record, Report
+from bot.repo_config import FILE_NAME
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact_report
 from bot.settings import Settings
 from bot.solver.onboarding import propose
+from bot.solver.parting import decided
 from bot.solver.pipeline import solve
+from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.worker.spending import accounted
@@ -68,6 +72,7 @@ class Service:
         self._labels = Labels(wanted=settings.label)
         self._forges: dict[int | None, GitHubForge] = {}
         self._engine = SharedEngine(settings)
+        self._runs = StoredRuns(store, settings.revisions_per_day)
 
     def forge(self, installation_id: int | None) -> Forge:
         """One for each installation, so that all its runs share tokens."""
@@ -107,13 +112,13 @@ class Service:
                     watchers.update(state, 0, 0)
 
                 await enter(RunState.CHECKOUT)
-                await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
-                pinned = await journal.get("commit")
-                commit = Pinned.model_validate_json(pinned).commit if pinned else ""
-                checkout = await check_out(forge, run.repository, folder, commit)
-                await journal.put("commit", Pinned(commit=checkout.commit).model_dump_json())
+                if run.revision is None:
+                    await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
+                checkout = await self._check_out(run, forge, folder, journal)
                 report = await self._solve(run, forge, checkout, journal, watchers, enter)
                 await enter(RunState.PUBLISHING)
+            if run.revision is not None:
+                return await self._revised(run, forge, report, checkout, fence)
             published = await publish(forge, run, report, checkout, fence, labels=self._labels)
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
@@ -124,10 +129,52 @@ class Service:
             announced=True,
         )
 
+    async def _check_out(self, run: ClaimedRun, forge: Forge, folder: Path, journal: Journal) -> Checkout:
+        """The commit that the run works on: the default branch's newest, or of a revision the pull request's."""
+        pinned = await journal.get("commit")
+        commit = Pinned.model_validate_json(pinned).commit if pinned else ""
+        if run.again is not None and run.again.answer is not None and not commit:
+            asked = await self._runs.report(run.again.of_run)
+            commit = "" if asked is None else asked.base_commit
+        if run.revision is not None and not commit:
+            commit = (await forge.pull_state(run.repository, run.revision.pull)).head
+        checkout = await check_out(forge, run.repository, folder, commit)
+        await journal.put("commit", Pinned(commit=checkout.commit).model_dump_json())
+        return checkout
+
+    @staticmethod
+    async def _revised(
+        run: ClaimedRun, forge: Forge, report: Report, checkout: Checkout, fence: Callable[[], Awaitable[None]]
+    ) -> Finished:
+        assert run.revision is not None, "a revision is published"
+        kept = await publish_revision(forge, run, report, checkout, fence)
+        return Finished(
+            state=RunState.ABSTAINED if kept else RunState.SOLVED,
+            report_json=report.model_dump_json(),
+            note=kept or reason(report),
+            announced=True,
+        )
+
+    async def _earlier(self, run: ClaimedRun, forge: Forge, checkout: Checkout) -> Earlier | None:
+        """What a revision begins with; None for other runs. The base commit's config is put in place."""
+        if run.revision is None:
+            return None
+        report = await self._runs.published(run.repository, run.issue.number)
+        if report is None:
+            raise Refused("the count of the run that made the pull request is gone; `/troop retry` makes a new one")
+        changes = await forge.changes_to(run.repository, checkout, report.base_commit)
+        await asyncio.to_thread(_take_config, Path(checkout.root), changes)
+        return Earlier(
+            revision=run.revision, base_commit=report.base_commit, base=changes, tests=tests_of(report.verdict)
+        )
+
     async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
         """Why the run must not begin: the sender may not start runs, or the issue or its label is gone."""
         if await forge.permission(run.repository, run.sender) not in MAY_WRITE:
             return Finished(state=RunState.REFUSED)
+        if run.revision is not None:
+            pull = await forge.pull_state(run.repository, run.revision.pull)
+            return None if pull.open else Finished(state=RunState.STOPPED, note="the pull request is closed")
         now = await forge.issue_state(run.repository, run.issue.number)
         if not now.open:
             return Finished(state=RunState.STOPPED, note="the issue is closed")
@@ -156,12 +203,15 @@ class Service:
     ) -> Report:
         if (done := await journal.get("report")) is not None:
             return Report.model_validate_json(done)
+        if run.again is not None and run.again.answer is not None:
+            return await self._decided(run.again, journal, advance)
 
         async def with_comments() -> Issue:
             comments = await forge.comments_before(run.repository, run.issue.number, run.labelled_at)
             return run.issue.model_copy(update={"comments": comments})
 
         issue = await once(journal, "issue", Issue, with_comments)
+        earlier = await self._earlier(run, forge, checkout)
         # The id is part of the seed, so that a run that is started again samples something else.
         seed = self._settings.solver.seed + 100_003 * (run.id - 1)
         solver = self._settings.solver.model_copy(update={"seed": seed})
@@ -180,10 +230,23 @@ class Service:
                 audience=Audience(notice=log.warning, tell=tell),
             ) as bench,
         ):
-            bench = replace(bench, allowance=allowance)
+            bench = replace(bench, allowance=allowance, earlier=earlier)
             report = await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
             allowance.spent = max(allowance.spent, report.usage.cost)  # with calls of an attempt that was killed
             return report
+
+    async def _decided(self, again: Again, journal: Journal, advance: Callable[[RunState], Awaitable[None]]) -> Report:
+        """The count of the run that asked, with the answer counted: no model is asked, and no test runs."""
+        asked, option = await self._runs.report(again.of_run), again.answer
+        if asked is None or option is None:
+            raise Refused("the count of the run that asked is gone; `/troop retry` makes a new one")
+        for state in STAGES[STAGES.index(RunState.CONTEXT) : STAGES.index(RunState.PUBLISHING)]:
+            await advance(state)
+
+        async def make() -> Report:
+            return decided(asked, option, again.sender)
+
+        return await once(journal, "report", Report, make)
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
         """Tell the issue of an end without a result; see `bot.worker.worker.Announce`."""
@@ -206,7 +269,7 @@ class Service:
             async def proposal(checkout: Checkout) -> Proposal:
                 return await propose(checkout, self._settings, server=not self._local)
 
-            followup = FollowUp(forge, StoredRuns(self._store), at, labels=self._labels, propose=proposal)
+            followup = FollowUp(forge, self._runs, at, labels=self._labels, propose=proposal)
             done = await followup.execute(command)
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
 
@@ -222,8 +285,9 @@ class Service:
 class StoredRuns:
     """`bot.publish.followup.Runs` over the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, revisions_per_day: int) -> None:
         self._store = store
+        self._revisions_per_day = revisions_per_day
 
     async def newest(self, repository: str, issue_number: int) -> RunInfo | None:
         found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=1)
@@ -236,11 +300,39 @@ class StoredRuns:
                 return Report.model_validate_json(text)
         return None
 
-    async def start_again(self, run_id: int) -> int | None:
-        return await in_thread(self._store.start_again, run_id)
+    async def report(self, run_id: int) -> Report | None:
+        text = await in_thread(self._store.report, run_id)
+        return None if text is None else Report.model_validate_json(text)
+
+    async def started_by(self, command_id: int) -> int | None:
+        return await in_thread(self._store.started_by, command_id)
+
+    async def start_again(self, run_id: int, again: Again) -> int | None:
+        return await in_thread(self._store.start_again, run_id, again)
+
+    async def revise(self, run_id: int, again: Again) -> int | None:
+        return await in_thread(self._store.revise, run_id, again, most_a_day=self._revisions_per_day)
+
+    async def published(self, repository: str, issue_number: int) -> Report | None:
+        """The count behind the pull request: of the newest run that made or revised one, else of the newest."""
+        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY)
+        solved = next((run for run in found if run.state is RunState.SOLVED), None)
+        text = None if solved is None else await in_thread(self._store.report, solved.id)
+        if text is None:
+            return await self.newest_report(repository, issue_number)
+        return Report.model_validate_json(text)
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         return await in_thread(self._store.request_stop, run_id, reason)
+
+
+def _take_config(root: Path, changes: Sequence[FileChange]) -> None:
+    """Put the base commit's `.troop.toml` in place: what a branch says of it does not count."""
+    for change in changes:
+        if change.path == FILE_NAME:
+            (root / FILE_NAME).unlink(missing_ok=True)
+            if change.content is not None:
+                (root / FILE_NAME).write_bytes(change.content)
 
 
 @contextlib.asynccontextmanager

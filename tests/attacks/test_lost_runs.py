@@ -8,7 +8,7 @@ from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.store import Store, parse
 from bot.webhook.decisions import CancelRun, StartRun
-from tests.bot.queueing import LABELLED_AT, cancel, command, expire, queue_run, start, state_of
+from tests.bot.queueing import LABELLED_AT, again, cancel, command, expire, queue_run, start, state_of
 
 LATER = LABELLED_AT + timedelta(seconds=1)
 
@@ -96,9 +96,9 @@ def test_retry_while_the_run_is_stopping_is_remembered(store: Store):
     first = queue_run(store)
     attempt = held(store, first)
     with pytest.raises(RetryRefused, match="still queued"):
-        store.start_again(first)
+        store.start_again(first, again())
     assert store.request_stop(first, "ann asked for it")
-    assert store.start_again(first) is None
+    assert store.start_again(first, again()) is None
     following = store.finish(first, attempt, RunState.STOPPED, announce=True)
     assert following is not None
     run = store.run(following)
@@ -111,7 +111,7 @@ def test_stop_after_retry_forgets_it(store: Store):
     first = queue_run(store)
     attempt = held(store, first)
     store.request_stop(first, "ann asked for it")
-    store.start_again(first)
+    store.start_again(first, again())
     store.request_stop(first, "ann asked for it again")
     assert store.finish(first, attempt, RunState.STOPPED) is None
     assert active(store) == []

@@ -1,11 +1,12 @@
 """What the tests of the store, the queue and the worker say again and again."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from bot.lifecycle import RunState
-from bot.records import Command, CommandName, Issue
+from bot.records import Again, Command, CommandName, Issue
 from bot.store import Store, parse
 from bot.store.models import COMMAND, RUN
 from bot.webhook.decisions import CancelRun, ReceiveCommand, StartRun
@@ -33,6 +34,10 @@ def command(comment: int = 2**41, issue: int = 1, name: CommandName = CommandNam
         sender="ann",
         command=Command(name=name),
     )
+
+
+def again(command_id: int = 1, sender: str = "ann", **more: Any) -> Again:
+    return Again(command_id=command_id, sender=sender, **more)
 
 
 def cancel(issue: int = 1) -> CancelRun:

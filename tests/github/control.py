@@ -2,13 +2,14 @@
 process too (`POST /control/METHOD` with the arguments as an object)."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.github.faults import Fault, FaultsAndLog
 from tests.github.payloads import Json, Payloads
 from tests.github.repository import GitRepository, run_git
+from tests.github.reviews import Reviews
 from tests.github.webhooks import Webhooks
 from tests.github.world import PERMISSIONS, World
 
@@ -16,7 +17,10 @@ from tests.github.world import PERMISSIONS, World
 class Control:
     """One for a server. Users are made up as they are named."""
 
-    def __init__(self, world: World, payloads: Payloads, webhooks: Webhooks, traffic: FaultsAndLog) -> None:
+    def __init__(
+        self, world: World, payloads: Payloads, webhooks: Webhooks, traffic: FaultsAndLog, reviews: Reviews
+    ) -> None:
+        self.reviews = reviews
         self.world = world
         self.payloads = payloads
         self.webhooks = webhooks
@@ -105,6 +109,17 @@ class Control:
         repository = self.world.repository(name)
         self.world.edit_comment(repository, comment_id, user or repository.owner, body)
 
+    def tick(self, name: str, number: int, box: str, user: str) -> None:
+        """Tick the box with that text, in whichever comment has it, as a click on it does."""
+        repository = self.world.repository(name)
+        for comment in self.world.issue(repository, number).comments:
+            if f"- [ ] {box}" in comment.body:
+                self.world.edit_comment(
+                    repository, comment.id, user, comment.body.replace(f"- [ ] {box}", f"- [x] {box}")
+                )
+                return
+        raise LookupError(f"there is no box {box!r} to tick")
+
     def delete_comment(self, name: str, comment_id: int, user: str = "") -> None:
         repository = self.world.repository(name)
         self.world.delete_comment(repository, comment_id, user or repository.owner)
@@ -130,6 +145,25 @@ class Control:
                 diff = repository.git.diff(issue.pull.base, issue.pull.head)
                 found.append(self.payloads.pull(repository, issue) | {"diff": diff})
         return found
+
+    def review(
+        self,
+        name: str,
+        number: int,
+        state: str = "CHANGES_REQUESTED",
+        body: str = "",
+        comments: Sequence[Mapping[str, Any]] = (),
+        user: str = "",
+    ) -> int:
+        """Submit a review; each comment has `body`, `path` and `line`, or `body` and `in_reply_to`."""
+        repository = self.world.repository(name)
+        issue = self.world.issue(repository, number)
+        return self.reviews.submit(repository, issue, user or repository.owner, state, body, comments).id
+
+    def review_comments(self, name: str, number: int) -> list[Json]:
+        """As the API lists them, replies included."""
+        repository = self.world.repository(name)
+        return self.reviews.of(repository, self.world.issue(repository, number))
 
     def branches(self, name: str) -> dict[str, str]:
         return self.world.repository(name).git.branches()

@@ -147,7 +147,7 @@ class Payloads:
         installation = self.world.installation_of(repository.full_name)
         if installation is not None:
             body["installation"] = {"id": installation.id, "node_id": f"I_{installation.id}"}
-        if event == "pull_request":
+        if event.startswith("pull_request"):
             body |= {"number": issue.number, "pull_request": self.pull(repository, issue)}
         else:
             body["issue"] = self.issue(repository, issue)

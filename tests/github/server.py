@@ -23,6 +23,7 @@ from tests.github.pages import Pages
 from tests.github.payloads import Payloads
 from tests.github.repository import smart_http
 from tests.github.rest import Rest
+from tests.github.reviews import ReviewRoutes, Reviews
 from tests.github.webhooks import Webhooks
 from tests.github.world import ApiError, App, World
 from tests.patience import PATIENCE
@@ -73,8 +74,9 @@ class GitHubServer(Control):
         world = World(data.resolve(), App(app_id, slug, public_key))
         payloads = Payloads(world, self.url)
         webhooks = Webhooks(world, payloads)
-        traffic = FaultsAndLog(_application(world, payloads, webhooks, self))
-        super().__init__(world, payloads, webhooks, traffic)
+        reviews = Reviews(world, payloads)
+        traffic = FaultsAndLog(_application(world, payloads, webhooks, reviews, self))
+        super().__init__(world, payloads, webhooks, traffic, reviews)
         config = uvicorn.Config(traffic, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -96,6 +98,7 @@ class GitHubServer(Control):
         self.settle()
         data.mkdir(parents=True, exist_ok=True)
         self.world.clear(data.resolve())
+        self.reviews.clear()
         self.webhooks.deliveries.clear()
         self.clear_faults()
         self.requests.clear()
@@ -117,9 +120,11 @@ class GitHubServer(Control):
             server.close()
 
 
-def _application(world: World, payloads: Payloads, webhooks: Webhooks, control: Control) -> FastAPI:
+def _application(world: World, payloads: Payloads, webhooks: Webhooks, reviews: Reviews, control: Control) -> FastAPI:
     app = FastAPI(openapi_url=None)
-    app.include_router(Rest(world, payloads, webhooks).router)
+    rest = Rest(world, payloads, webhooks)
+    ReviewRoutes(rest, reviews)
+    app.include_router(rest.router)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:

@@ -125,7 +125,9 @@ class App:
             "pull_requests": "write",
         }
     )
-    events: list[str] = field(default_factory=lambda: ["issues", "issue_comment"])
+    events: list[str] = field(
+        default_factory=lambda: ["issues", "issue_comment", "pull_request_review", "pull_request_review_comment"]
+    )
     client_id: str = "Iv1.0123456789abcdef"
     client_secret: str = "a client secret of the tests"
     callback_urls: list[str] = field(default_factory=list)

@@ -2,12 +2,13 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, cut, one_line
-from bot.records import ClaimedCommand, CommandName, Report, Verdict
+from bot.records import ClaimedCommand, CommandName, Option, Report, Verdict
 from bot.sanitize import inline
 
 _COMMANDS = (
@@ -15,6 +16,8 @@ _COMMANDS = (
     ("/troop alternatives", "all other candidates, each with its votes and its diff"),
     ("/troop use N", "put candidate N on the pull request's branch"),
     ("/troop retry", "sample again"),
+    ("/troop retry WORDS", "sample again, and tell the model what to do otherwise, in your words"),
+    ("/troop answer A", "answer the question which of two behaviours, A or B, is right"),
     ("/troop stop", "stop the run"),
     ("/troop onboard", "open a pull request with a `.troop.toml` for this repository"),
     ("/troop help", "this list"),
@@ -28,12 +31,15 @@ def misread(words: str) -> str:
     """What is wrong with words that are no command, and which one may be meant. They are a stranger's."""
     written = inline(f"/troop {words}")
     first, *rest = words.lower().split() or [""]
-    near = difflib.get_close_matches(first, [name.value for name in CommandName], 1, 0.6)
+    known = [name.value for name in CommandName if name is not CommandName.REVISE]
+    near = difflib.get_close_matches(first, known, 1, 0.6)
     if first == CommandName.USE or near == [CommandName.USE]:
         number = _number(rest[0]) if rest else None
         example = f"did you mean `/troop use {number}`?" if number else "for example `/troop use 2`."
         return f"{written} is no command: `use` takes the number of one candidate, {example}"
-    if first in set(CommandName):
+    if first == CommandName.ANSWER or near == [CommandName.ANSWER]:
+        return f"{written} is no command: `answer` takes A or B, for example `/troop answer A`."
+    if first in known:
         return f"{written} is no command: `{first}` takes nothing more. Did you mean `/troop {first}`?"
     if near:
         return f"{written} is no command. Did you mean `/troop {near[0]}`?"
@@ -125,12 +131,28 @@ def retried(run_id: int) -> str:
     return f"Run {run_id} is queued; the status comment shows how it goes."
 
 
+def heard(words: bool, flags: Sequence[str] = ()) -> str:
+    """What follows on the answer to a retry: that its words are read, and what of them is not."""
+    said = " Your words are part of what every attempt is asked." if words else ""
+    if flags:
+        said += f" Text that readers of the comment don't see was removed first: {one_line('; '.join(flags))}."
+    return said
+
+
 def retried_later() -> str:
     return "The present run is still stopping; a new one starts as soon as it has stopped."
 
 
 def retry_refused(why: str) -> str:
     return f"Not started again: {one_line(cut(why, 500)).rstrip('.')}."
+
+
+def answered(option: Option, run_id: int) -> str:
+    return f"{option.value} it is. Run {run_id} publishes it; no model is asked again."
+
+
+def no_question() -> str:
+    return "There is no question to answer: the newest run of this issue asks none."
 
 
 def stopping() -> str:

@@ -123,10 +123,13 @@ def matrix(report: Report, *, chosen: int | None) -> str:
 def _matrix_table(report: Report, tests: Sequence[int], order: Sequence[int], chosen: int | None) -> str:
     ballot = report.verdict.ballot
     votes = ballot.fails_on_base
+    before = ballot.reviewed
+    reviewed = ["| _reviewed state_ | " + " | ".join(_glyph(before[t]) for t in tests) + " |"] if before else []
     lines = [
         "| | " + " | ".join(f"T{t + 1}" for t in tests) + " |",
         "|--:|" + ":-:|" * len(tests),
         "| _base commit_ | " + " | ".join(_glyph(ballot.base[t]) for t in tests) + " |",
+        *reviewed,
         "| _reproduces the bug_ | "
         + " | ".join("yes" if votes[t] else "struck" if t in ballot.struck else "" for t in tests)
         + " |",
@@ -155,6 +158,8 @@ def _matrix_text(report: Report, tests: Sequence[int], order: Sequence[int], cho
         return f"{label:>10} {drawn[:voting]} {drawn[voting:]}".rstrip()
 
     lines = [line("base", [ballot.base[t] for t in shown_tests])]
+    if ballot.reviewed:
+        lines.append(line("reviewed", [ballot.reviewed[t] for t in shown_tests]))
     for c in shown:
         label = f"{'-> ' if c == chosen else ''}{report.verdict.number(c)}"
         lines.append(line(label, [ballot.cells[c][t] for t in shown_tests]))

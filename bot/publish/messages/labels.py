@@ -1,4 +1,5 @@
-"""The labels that tell an issue's state: `troop` -> `troop: running` -> `troop: done`, `: no fix` or `: failed`."""
+"""The labels that tell an issue's state: `troop` -> `troop: running` -> `troop: done`, `: no fix`,
+`: question` or `: failed`."""
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Record
@@ -22,13 +23,17 @@ class Labels(Record):
         return f"{self.wanted}: no fix"
 
     @property
+    def question(self) -> str:
+        return f"{self.wanted}: question"
+
+    @property
     def failed(self) -> str:
         return f"{self.wanted}: failed"
 
     @property
     def known(self) -> tuple[str, ...]:
         """All of them; an issue has at most one."""
-        return (self.wanted, self.running, self.done, self.abstained, self.failed)
+        return (self.wanted, self.running, self.done, self.abstained, self.question, self.failed)
 
     def of(self, state: RunState) -> str:
         """The label of a run in that state; "" for none: a run that never began, or was stopped, has none."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bot.forge.markers import issue_marker
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
 from bot.publish.messages.differences import differences
+from bot.publish.messages.parting import where_they_part
 from bot.publish.messages.reason import passes, reason, tally
 from bot.publish.messages.words import counted, cut, folded, one_line, quoted
 from bot.records import Report, Standing, Test
@@ -53,6 +54,7 @@ def body(
         _described(report, shown),
         _choice(report, report.verdict.standing(shown), chosen_by),
         f"How the others behave:\n\n{others}" if others else "",
+        _answered(report),
         _regression_test(report, shown),
         warnings(report, flagged),
         f"### The count\n\n{headline(report)}",
@@ -73,6 +75,17 @@ def _described(report: Report, shown: int) -> str:
     rows = [("What was wrong", said.cause), ("What it does", said.change), ("To look at", said.check)]
     words = "\n>\n".join(f"> **{name}:** {one_line(text)}" for name, text in rows if text)
     return f"{words}\n>\n> <sub>These are the model's own words.</sub>"
+
+
+def _answered(report: Report) -> str:
+    """Which of two behaviours a person chose, and the test that decides since."""
+    found = report.verdict.answered
+    if found is None:
+        return ""
+    test = report.verdict.ballot.tests[found.test]
+    answer = f"{inline(found.by)} answered **{found.option.value}**: T{found.test + 1} decides."
+    said = f"{where_they_part(found.parting)} {answer}"
+    return f"{said}\n\n{folded('The test that decides', listed_tests([(f'T{found.test + 1}', test)]))}"
 
 
 def _regression_test(report: Report, shown: int) -> str:

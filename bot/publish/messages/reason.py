@@ -12,6 +12,7 @@ from bot.records import (
     Choice,
     Doubt,
     NoWinner,
+    Option,
     Repeated,
     Report,
     Rule,
@@ -129,6 +130,8 @@ def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
         case Rule.NO_ANSWER:
             error = f" ({choice.error})" if choice.error else ""
             what = f"the model could not be asked{error}, so the front-runner won"
+        case Rule.ANSWERED:
+            return _answered(verdict)
         case _:
             assert_never(choice.rule)
     votes = {verdict.standing(candidate).votes for candidate in choice.finalists}
@@ -140,6 +143,16 @@ def _sure(verdict: Verdict) -> str:
     if verdict.confidence is None:
         return ""
     return f"By the count alone, it is right with an estimated probability of {verdict.confidence:.0%}."
+
+
+def _answered(verdict: Verdict) -> str:
+    """Which behaviour a person chose, and by which test it is told apart."""
+    answered = verdict.answered
+    if answered is None:
+        return ""
+    parting, place = answered.parting, int(answered.option is Option.B)
+    what = f"`{parting.call}` is to give `{parting.results[place]}`" if parting.call else f"{answered.option} is right"
+    return f"Two behaviours remained; {answered.by} answered that {what}, so test T{answered.test + 1} decides."
 
 
 def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
@@ -166,7 +179,9 @@ def _selection_tests(verdict: Verdict, choice: Choice, winner: Standing) -> str:
 def struck(verdict: Verdict) -> str:
     """Which tests lost their votes in the selection, and why in the model's own words; "" where none did."""
     return " ".join(
-        f'The vote of test T{one.test + 1} is struck: the model calls the test wrong. In its words: "{one.reason}"'
+        f"The vote of test T{one.test + 1} is struck: {one.reason}."
+        if verdict.answered is not None and one.reason.startswith(verdict.answered.by)
+        else f'The vote of test T{one.test + 1} is struck: the model calls the test wrong. In its words: "{one.reason}"'
         for one in verdict.struck
     )
 
@@ -180,6 +195,8 @@ def nobody(verdict: Verdict) -> str:
         return "the model found that no candidate resolves the issue"
     if verdict.abstention is not None and verdict.abstention.cause is NoWinner.UNSURE:
         return "no candidate is likely enough to be right"
+    if verdict.parting is not None:
+        return "two behaviours remain, and somebody has to say which is right"
     return "no candidate is credible"
 
 
@@ -215,6 +232,8 @@ def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
                 f"By the count the best candidate is right with an estimated probability of {sure}, which is less than "
                 "this server asks for (`TROOP_SOLVER_WRONG_AT_MOST`)."
             )
+        case NoWinner.UNDECIDED:
+            return "Two behaviours are equally credible: each passes tests that the other fails, and nobody chose."
         case NoWinner.NOT_CREDIBLE:
             useful = len(verdict.ballot.voting)
             of = f"{useful:,} of {counted(tests, 'test')} {verb(useful, 'reproduces', 'reproduce')} the bug"

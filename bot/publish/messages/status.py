@@ -64,6 +64,12 @@ def solved(report: Report, pull_request_url: str) -> str:
 
 
 def abstained(report: Report) -> str:
+    if report.verdict.parting is not None:
+        return (
+            f"{STATUS}\n**A question**: {nobody(report.verdict)}; it is asked below.\n\n{headline(report)} "
+            f"It took {duration(report.wall_seconds)}.\n\n<sub>`/troop answer A` or `/troop answer B` answers it, "
+            "`/troop retry` samples again.</sub>"
+        )
     return (
         f"{STATUS}\n**No pull request**: {nobody(report.verdict)}; the evidence is below.\n\n{headline(report)} "
         f"{_spent(report)}\n\n<sub>`/troop retry` samples again.</sub>"

@@ -4,11 +4,25 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
-from bot.records import Ballot, Candidate, Ending, Execution, External, FileChange, Patch, SandboxJob, Test, Trajectory
+from bot.records import (
+    Ballot,
+    Candidate,
+    Ending,
+    Execution,
+    External,
+    FileChange,
+    Patch,
+    Revision,
+    SandboxJob,
+    Test,
+    Trajectory,
+    Verdict,
+)
 from bot.settings import SolverSettings
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; the sandbox itself limits how many run
@@ -23,18 +37,34 @@ KEPT = 200_000  # of all executions together; beyond it only endings and exit co
 Note = Callable[[Execution | None], None]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What a revision begins with: its candidates change the reviewed state, and the first run's base still counts."""
+
+    revision: Revision
+    base_commit: str
+    base: tuple[FileChange, ...]  # what turns the reviewed state into the base commit
+    tests: tuple[Test, ...]  # that voted before, and do so again
+
+
+def tests_of(verdict: Verdict) -> tuple[Test, ...]:
+    """The tests of a count that reproduce the bug, and so vote on its revisions, too. Pure."""
+    return tuple(verdict.ballot.tests[t] for t in verdict.ballot.voting)
+
+
 def gather(
     trajectories: Sequence[Trajectory],
     external: Sequence[External],
     disqualified: Callable[[Sequence[FileChange]], str],
+    earlier: Sequence[Test] = (),
 ) -> Ballot:
     """The ballot before any test ran: equal patches are one candidate, equal tests one test. Pure.
 
     A trajectory's test takes part even where the trajectory has no edit. `disqualified` says why changes are
-    disqualified, or "".
+    disqualified, or "". `earlier`: tests of an earlier run, which no trajectory of this one wrote.
     """
     patches: dict[str, tuple[Patch, list[int]]] = {}
-    tests: dict[str, tuple[Test, list[int]]] = {}
+    tests: dict[str, tuple[Test, list[int]]] = {test.id: (test, []) for test in earlier}
     for trajectory in sorted(trajectories, key=lambda t: t.index):
         if trajectory.test is not None:
             tests.setdefault(trajectory.test.id, (trajectory.test, []))[1].append(trajectory.index)
@@ -73,23 +103,26 @@ async def fill_matrix(
     settings: SolverSettings,
     disqualified: Callable[[Sequence[FileChange]], str],
     progress: Progress,
+    earlier: Earlier | None = None,
 ) -> Ballot:
     """Run every pair and note what it did.
 
     A cell is True for exit code 0. It is False for any other end, a time-out, too little memory or a faked success
     included. It is None where nothing is known: the test's command is not there, the sandbox failed at it, or
     `settings.matrix_seconds` were over. The tests run on the base commit first, and those that fail there are the first
-    to run on the candidates, so that a time limit cuts off the least useful ones.
+    to run on the candidates, so that a time limit cuts off the least useful ones. In a revision (`earlier`) the sandbox
+    holds the reviewed state: then the tests run on the base commit and on that one.
 
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
     """
-    ballot = gather(trajectories, external, disqualified)
-    total = len(ballot.tests) * (len(ballot.candidates) + 1)
+    ballot = gather(trajectories, external, disqualified, () if earlier is None else earlier.tests)
+    total = len(ballot.tests) * (len(ballot.candidates) + (1 if earlier is None else 2))
     deadline = time.monotonic() + settings.matrix_seconds if settings.matrix_seconds else None
     filler = _Filler(sandbox, settings.test_timeout, deadline, progress, total)
     progress.update(RunState.MATRIX, 0, total)
 
     base: list[Execution | None] = [None] * len(ballot.tests)
+    reviewed: list[Execution | None] = [None] * len(ballot.tests)
     cells: list[list[Execution | None]] = [[None] * len(ballot.tests) for _ in ballot.candidates]
     kept: dict[Execution, Execution] = {}  # one object for equal executions
 
@@ -100,11 +133,16 @@ async def fill_matrix(
 
     def on_base() -> Iterator[tuple[SandboxJob, Note]]:
         for t, test in enumerate(ballot.tests):
-            yield filler.job((), test), functools.partial(note, base, t)
+            yield filler.job(() if earlier is None else earlier.base, test), functools.partial(note, base, t)
+            if earlier is not None:
+                yield filler.job((), test), functools.partial(note, reviewed, t)
+
+    def _failed(test: int) -> bool:
+        return False in (_passed(base[test]), _passed(reviewed[test]))
 
     def on_candidates() -> Iterator[tuple[SandboxJob, Note]]:
         rank = {False: 0, True: 1, None: 2}
-        verdicts = [_passed(execution) for execution in base]
+        verdicts = [False if _failed(t) else _passed(base[t]) for t in range(len(base))]
         tests = sorted(range(len(ballot.tests)), key=lambda t: (rank[verdicts[t]], -len(ballot.authors[t]), t))
         order = sorted(range(len(cells)), key=lambda c: (-ballot.candidates[c].samples, c))
         for t in tests:
@@ -114,7 +152,10 @@ async def fill_matrix(
 
     await filler.run(on_base())
     await filler.run(on_candidates())
-    return _filled(ballot, base, cells)
+    filled = _filled(ballot, base, cells)
+    if earlier is None:
+        return filled
+    return filled.model_copy(update={"reviewed": tuple(_passed(execution) for execution in reviewed)})
 
 
 def ending_of(execution: Execution, characters: int) -> Execution:

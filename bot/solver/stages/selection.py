@@ -4,6 +4,7 @@ from bot.contracts import Model, Progress, Sandbox
 from bot.records import Abstention, Choice, NoWinner, Outcome, Rule, Verdict
 from bot.solver.ballot import Count, abstention, clear_lead, credible, overruled
 from bot.solver.confidence import confidence
+from bot.solver.parting import two_behaviours
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import End, Question, finalists_of
 from bot.solver.stages.choosing import Choosing
@@ -21,7 +22,8 @@ async def select(
     `SandboxUnavailable`; an endpoint that fails ends the selection, not the run.
 
     A choice against the selection's own evidence (its test fails on the base commit and on the chosen candidate, and
-    passes on another) is questioned once.
+    passes on another) is questioned once. An abstention says which two behaviours remain, if there are two; where a
+    capable model could not choose between two that are equally credible, that is an abstention as well.
     """
     able = credible(count.standings, count.ballot)
     if not able:
@@ -41,6 +43,8 @@ def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
     ballot, standings = ended.count.ballot, ended.count.standings
     able = credible(standings, ballot)
     if ended.declined is not None or not able:
+        return _abstained(ended.count, ended)
+    if ended.rule in (Rule.NO_CHOICE, Rule.NO_ANSWER) and solver.deliberates and two_behaviours(ended.count):
         return _abstained(ended.count, ended)
     # A patch of the selection's own wins only where the model says so.
     sampled = [standing for standing in able if not ballot.candidates[standing.candidate].parents]
@@ -79,7 +83,8 @@ def _abstained(count: Count, ended: End, unsure: Abstention | None = None) -> Ve
     why = unsure or abstention(standings, ballot)
     if ended.declined is not None:
         why = Abstention(cause=NoWinner.DECLINED, said=ended.declined, calls=ended.calls)
-    assert why is not None, "a candidate is credible and was not declined"
+    if why is None:  # candidates are credible, and none was chosen
+        why = Abstention(cause=NoWinner.UNDECIDED, calls=ended.calls)
     return Verdict(
         outcome=Outcome.ABSTAINED,
         winner=None,
@@ -89,5 +94,6 @@ def _abstained(count: Count, ended: End, unsure: Abstention | None = None) -> Ve
         struck=ended.struck,
         ballot=ballot,
         own_tests=count.own_tests,
+        parting=two_behaviours(count),
         numbered_by_rank=True,
     )

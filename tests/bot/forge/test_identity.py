@@ -67,10 +67,21 @@ async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: py
     monkeypatch.setattr(app, "events", ["issues"])
     found = {one.name: one for one in await look(settings_for(github, app_slug="wrong"))}
     assert found["GitHub permissions"].detail == "the App lacks contents: write, pull_requests: write"
-    assert found["GitHub events"].detail == "the App does not subscribe to issue_comment"
+    unheard = "issue_comment, pull_request_review, pull_request_review_comment"
+    assert found["GitHub events"].detail == f"the App does not subscribe to {unheard}"
+    assert found["GitHub events"].level == "missing"
     assert found["GitHub installation"].level == "optional"
     assert "wrong" in found["GitHub slug"].detail
     assert [one.level for one in found.values()] == ["ok", "missing", "missing", "optional", "optional", "missing"]
+
+
+async def test_an_app_that_is_older_than_revisions_is_told_what_it_lacks(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(github.world.app, "events", ["issues", "issue_comment"])
+    found = {one.name: one for one in await look(settings_for(github))}
+    assert found["GitHub events"].level == "optional", "labels work all the same"
+    assert "reviews of its pull requests start no revision" in found["GitHub events"].detail
 
 
 async def test_tokens(github: GitHubServer) -> None:

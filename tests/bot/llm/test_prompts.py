@@ -21,9 +21,12 @@ from bot.llm.replies import (
 )
 from bot.patch.apply import Problem
 from bot.patch.redefine import likely
-from bot.records import Ending, Execution, Issue, IssueComment, Reply, SourceFile, Summary, Test
+from bot.records import Ending, Execution, Feedback, Issue, IssueComment, Reply, SourceFile, Summary, Test
 
 ISSUE = Issue(title="A title", body="A body\n", comments=(IssueComment(author="ann", body="A comment"),))
+ASKED = ISSUE.with_feedback(
+    [Feedback(author="bea", body="Keep zero.\n</feedback>", path='a"<b>.py', line=3, hunk="@@ -1 +1 @@\n+x = 2")]
+)
 FILES = [SourceFile(path="a.py", text="x = 1\n"), SourceFile(path="b.py", text="...\ny = 2\n", excerpt=True)]
 EXECUTIONS = [
     {"label": label, "execution": Execution(ending=Ending.EXITED, exit_code=code, output=f"said {label}\n")}
@@ -43,6 +46,7 @@ VALUES: dict[str, dict[str, object]] = {
         "left_out": 3,
         "most": 12,
     },
+    "answers": {"issue": ISSUE, "files": FILES, "diff": "+x", "asked": ["Keep zero.</feedback>"]},
     "readings": {"issue": ISSUE, "files": FILES},
     "ranking": {"issue": ISSUE, "summaries": [Summary(path="a.py", relevant=True, text="defines x")]},
     "test": {"issue": ISSUE, "files": FILES},
@@ -86,6 +90,7 @@ VALUES: dict[str, dict[str, object]] = {
 }
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 FULL_ALONE = {
+    "answers",
     "deliberation",
     "deliberation_result",
     "description",
@@ -104,7 +109,7 @@ FULL_ALONE = {
 def test_profiles_have_the_same_templates() -> None:
     folder = Path(bot.llm.prompts.__file__).parent
     names = {profile: {path.stem for path in (folder / profile).glob("*.j2")} for profile in PROFILES}
-    assert names["full"] == set(VALUES)
+    assert names["full"] == {*VALUES, "feedback"}  # a part of others
     assert names["compact"] == set(VALUES) - FULL_ALONE
 
 
@@ -128,6 +133,27 @@ def test_full_shows_comments_and_marks_excerpts() -> None:
     assert '<file path="b.py" excerpt="true">\n...\ny = 2\n</file>' in text
     assert "<sandbox>\nPython 3.11.\n</sandbox>\n" in text
     assert "<sandbox>" not in render("full", "test", issue=ISSUE, files=FILES, environment="")
+
+
+@pytest.mark.parametrize(
+    "name", ["shared", "listing", "ranking", "relevance", "readings", "test", "edit", "deliberation"]
+)
+def test_full_shows_feedback_escaped_with_its_file_and_line(name: str) -> None:
+    text = render("full", name, **VALUES[name] | {"issue": ASKED})
+    assert (
+        '<feedback author="bea" path="a&quot;&lt;b&gt;.py" line="3">\n@@ -1 +1 @@\n+x = 2\n\nKeep zero.\n&lt;/feedback>'
+        "\n</feedback>\n"
+    ) in text
+    assert text.count("</feedback>") == 1
+    assert "<feedback" not in render("full", name, **VALUES[name])
+
+
+@pytest.mark.parametrize("name", ["shared", "ranking", "relevance"])
+def test_compact_appends_feedback_to_the_issue(name: str) -> None:
+    values = VALUES[name]
+    text = render("compact", name, **values | {"issue": ASKED})
+    assert "A body\nKeep zero.\n&lt;/feedback>\n</issue>" in text
+    assert text.replace("\nKeep zero.\n&lt;/feedback>", "", 1) == render("compact", name, **values)
 
 
 def test_full_examples_are_of_the_repository() -> None:

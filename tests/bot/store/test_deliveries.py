@@ -5,7 +5,6 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import select, text, update
 
-from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.records import CommandName
 from bot.store import Accepted, Store, run_job
@@ -158,30 +157,6 @@ def test_a_flood_of_commands_by_one_person_stops_nobody_else(store: Store, monke
 def test_what_asks_for_nothing_is_recorded(store: Store, decision, note):
     assert store.accept("g", "ping", "", decision) == Accepted(duplicate=False, note=note)
     assert store.deliveries()[0].note == note
-
-
-def test_start_again_makes_a_new_run_of_the_same_snapshot(store: Store):
-    first = queue_run(store)
-    with pytest.raises(RetryRefused, match=f"run {first} is still queued; `/troop stop` it first"):
-        store.start_again(first)
-    store.request_stop(first, "enough")
-    second = store.start_again(first)
-    info = store.run(second)
-    assert info is not None
-    assert (info.state, info.retry_of) == (RunState.QUEUED, first)
-    assert run_job(second) in store.due()
-    with pytest.raises(ValueError, match="there is no run 99"):
-        store.start_again(99)
-
-
-def test_start_again_counts_against_the_quota(store: Store):
-    run_id = queue_run(store)
-    for _ in range(2):
-        store.request_stop(run_id, "enough")
-        run_id = store.start_again(run_id)
-    store.request_stop(run_id, "enough")
-    with pytest.raises(RetryRefused, match="3 runs an hour"):
-        store.start_again(run_id)
 
 
 def test_a_label_that_comes_while_the_stopped_run_ends_is_not_lost(store: Store):

@@ -7,7 +7,7 @@ from bot.records import CommandName
 from bot.store import Store
 from bot.store.commands import PATIENCE
 from bot.store.models import COMMAND
-from tests.bot.queueing import expire_command, queue_command, queue_run, store_now
+from tests.bot.queueing import again, expire_command, queue_command, queue_run, store_now
 
 
 def test_a_command_is_claimed_once_and_done_once(store: Store):
@@ -26,7 +26,7 @@ def test_a_command_is_claimed_once_and_done_once(store: Store):
 def test_a_command_knows_the_newest_run_of_its_issue(store: Store):
     first = queue_run(store)
     store.request_stop(first, "enough")
-    second = store.start_again(first)
+    second = store.start_again(first, again())
     claimed = store.claim_command(queue_command(store, comment=1), "w", 60)
     elsewhere = store.claim_command(queue_command(store, comment=2, issue=77), "w", 60)
     assert claimed is not None

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.records import Command, CommandName
+from bot.records import Command, CommandName, Option
 from bot.settings import Settings
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
@@ -287,3 +287,83 @@ def test_fuzz_a_payload_with_any_part_replaced_gives_a_decision(data: st.DataObj
 def test_fuzz_any_object_gives_a_decision(name: str, data: dict[str, Any]) -> None:
     event, _, action = name.partition(".")
     assert isinstance(decide(Delivery(guid="g", event=event, action=action, payload=data), APP), Decision)
+
+
+# -- reviews of our pull requests
+
+REVIEWS = ["pull_request_review.submitted", "pull_request_review_comment.created"]
+
+
+@pytest.mark.parametrize("name", REVIEWS)
+def test_a_review_and_its_comments_are_one_request(name: str) -> None:
+    assert decide(delivery(name), APP) == ReceiveCommand(
+        repository="octo-org/octo-repo",
+        installation_id=2311213,
+        issue_number=8,
+        comment_id=9001,
+        source="review",
+        sender="octocat",
+        command=Command(name=CommandName.REVISE),
+        repository_id=payload(name)["repository"]["id"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"pull_request__user": PERSON}, "not ours"),
+        ({"pull_request__head__ref": "octocat/troop"}, "not ours"),
+        ({"pull_request__state": "closed"}, "closed"),
+        ({"sender": OURSELVES}, "our own"),
+        ({"sender": BOT}, "is a bot"),
+        ({"sender": PERSON | {"login": "else"}}, "not the sender"),
+        ({"installation": ...}, "has no installation"),
+    ],
+)
+@pytest.mark.parametrize("name", REVIEWS)
+def test_what_is_no_review_of_ours_by_a_person_is_ignored(name: str, changes: dict[str, Any], word: str) -> None:
+    _ignored(decide(delivery(name, **changes), APP), word)
+
+
+@pytest.mark.parametrize("state", ["approved", "dismissed", "pending"])
+def test_an_approval_asks_for_nothing(state: str) -> None:
+    _ignored(decide(delivery(REVIEWS[0], review__state=state), APP), state)
+
+
+def test_a_comment_outside_of_a_review_is_ignored() -> None:
+    _ignored(decide(delivery(REVIEWS[1], comment__pull_request_review_id=None), APP), "no review")
+
+
+# -- questions of ours
+
+QUESTION = "<!-- troop:question=4 -->\n### Which one is right?\n\n- [ ] **A**: 1\n- [ ] **B**: 2\n\nTick one."
+
+
+def _ticked(*letters: str) -> str:
+    body = QUESTION
+    for letter in letters:
+        body = body.replace(f"- [ ] **{letter}**", f"- [x] **{letter}**")
+    return body
+
+
+def test_a_ticked_box_answers() -> None:
+    decision = decide(delivery("issue_comment.edited", comment__user=OURSELVES, comment__body=_ticked("B")), APP)
+    assert isinstance(decision, ReceiveCommand)
+    assert (decision.source, decision.sender) == ("question", "octocat")
+    assert decision.command == Command(name=CommandName.ANSWER, option=Option.B)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"comment__body": _ticked()}, "no box, or both"),
+        ({"comment__body": _ticked("A", "B")}, "no box, or both"),
+        ({"comment__body": _ticked("A"), "sender": OURSELVES}, "our own"),
+        ({"comment__body": _ticked("A"), "sender": BOT}, "is a bot"),
+        ({"comment__body": _ticked("A"), "comment__user": PERSON}, "write a new one"),
+        ({"comment__body": f"> {_ticked('A')}"}, "write a new one"),
+    ],
+)
+def test_what_is_no_answer(changes: dict[str, Any], word: str) -> None:
+    values = {"comment__user": OURSELVES} | changes
+    _ignored(decide(delivery("issue_comment.edited", **values), APP), word)

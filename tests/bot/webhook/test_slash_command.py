@@ -3,11 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.records import Command, CommandName
-from bot.webhook.slash_command import parse
+from bot.webhook.slash_command import MAX_WORDS, parse
 from tests.growth import grows_evenly
 
 STOP = Command(name=CommandName.STOP)
 HELP = Command(name=CommandName.HELP)
+RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0)\n```")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,10 @@ HELP = Command(name=CommandName.HELP)
         ("```\ncode\n```\n/troop stop", STOP),
         ("<!-- note -->\n\n/troop stop", STOP),
         ("/troop stop\n/troop retry", STOP),
+        ("/troop retry keep `zero`, *please*", Command(name=CommandName.RETRY, words="keep `zero`, *please*")),
+        ("Hm.\r\n/troop  Retry\tkeep zero\r\n\r\n```py\nf(0)\n```", RETRY_WITH_CODE),
+        ("/troop retry\n\nkeep zero\0", Command(name=CommandName.RETRY, words="keep zero")),
+        (f"/troop retry {'x' * 9_000}", Command(name=CommandName.RETRY, words="x" * MAX_WORDS)),
     ],
 )
 def test_commands(body: str, command: Command | None) -> None:

@@ -170,6 +170,15 @@ async def test_a_patch_that_breaks_the_repositorys_tests_is_not_taken_and_none_w
     assert len(verdict.ballot.candidates) == 2
     verdict, _ = await run(script, b, FakeSandbox(lambda job: PASSED), profile="full", edit=applied)
     assert len(verdict.ballot.candidates) == 3
+    assert verdict.abstention is not None
+    assert verdict.abstention.cause is NoWinner.UNDECIDED
+    assert verdict.parting is not None
+    assert verdict.parting.candidates == (0, 1), "the model's own patch is not what remains"
+
+
+async def test_the_front_runner_wins_without_a_choice_where_it_is_ahead() -> None:
+    b = ballot("...", "++.", ".++", "++.")
+    verdict, _ = await run(rules([("selection/", "I can't tell.")]), b, FakeSandbox(lambda job: PASSED), profile="full")
     assert (verdict.winner, chosen(verdict).rule) == (0, Rule.NO_CHOICE)
 
 

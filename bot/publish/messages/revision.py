@@ -1,0 +1,135 @@
+"""A revision in words: its count on the pull request, and the replies to what reviewers asked for."""
+
+from bot.forge.markers import revision_marker
+from bot.lifecycle import RunState
+from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
+from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
+from bot.publish.messages.reason import nobody, reason
+from bot.publish.messages.states import in_words
+from bot.publish.messages.words import counted, cut, folded, listed, one_line, quoted
+from bot.records import Cause, Remark, Report, Revision
+from bot.sanitize import inline
+
+_ANSWER = 1_200  # characters of the model's own words in a reply
+_PATHS = 6
+
+
+def refused(why: str) -> str:
+    return f"Not revised: {one_line(cut(why, 500)).rstrip('.')}."
+
+
+def left_out(number: int, most: int) -> str:
+    return f"The first {most} comments of the review are worked on; {number:,} more are not: ask again for those."
+
+
+def asked_by(revision: Revision) -> str:
+    """`a review by ann`, `failed checks`; no @, which would notify people."""
+    if revision.cause is Cause.CHECKS:
+        return "failed checks"
+    names = dict.fromkeys(inline(remark.feedback.author) for remark in revision.remarks)
+    return f"{'a review' if len(revision.sources) == 1 else 'reviews'} by {listed(tuple(names))}"
+
+
+def commit_message(report: Report, candidate: int) -> str:
+    """Names what asked for it. No `#`: GitHub would mention every push in the issue."""
+    assert report.revision is not None, "a revision is published"
+    title = cut(f"Revise: {one_line(report.issue.title) or 'an issue without a title'}", 200)
+    number, pull = report.verdict.number(candidate), report.revision.pull
+    why = "after checks failed" if report.revision.cause is Cause.CHECKS else "after a review"
+    return (
+        f"{title}\n\nFor pull request {pull}, {why}; candidate {number}.\n\n"
+        "Written by a language model and chosen by vote; see the pull request.\n"
+    )
+
+
+def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] = ()) -> str:
+    """The count of a revision that added a commit, as a comment of its own: the first count stays where it is."""
+    assert report.revision is not None, "a revision is published"
+    verdict = report.verdict
+    assert verdict.winner is not None, "a revision that is pushed has a winner"
+    which = f"candidate {verdict.number(verdict.winner)} of {len(verdict.ballot.candidates)}"
+    parts = [
+        f"{revision_marker(run_id)}\n### Revised",
+        f"After {asked_by(report.revision)}: {inline(commit[:10])} is {which}, chosen by vote.",
+        quoted(cut(reason(report), REASON_LIMIT)),
+        warnings(report, flagged),
+        headline(report),
+        candidates_table(report, chosen=verdict.winner),
+        folded("The vote matrix", matrix(report, chosen=verdict.winner)),
+        _tests(report),
+        folded("What it cost", costs(report)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def not_revised(report: Report, run_id: int) -> str:
+    """The evidence of a revision that added nothing."""
+    assert report.revision is not None, "a revision is published"
+    parts = [
+        f"{revision_marker(run_id)}\n### Not revised",
+        f"After {asked_by(report.revision)}: {nobody(report.verdict)}, so the branch is as it was.",
+        quoted(cut(reason(report), REASON_LIMIT)),
+        warnings(report),
+        headline(report),
+        candidates_table(report, chosen=None),
+        folded("The vote matrix", matrix(report, chosen=None)),
+        _tests(report),
+        folded("What it cost", costs(report)),
+        "`/troop use N` adds a candidate to the branch all the same.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tests(report: Report) -> str:
+    ballot = report.verdict.ballot
+    voting = [(f"T{t + 1}", ballot.tests[t]) for t in ballot.voting]
+    return folded(counted(len(voting), "voting test"), listed_tests(voting)) if voting else ""
+
+
+def status_done(report: Report, commit: str) -> str:
+    """The status comment on the pull request."""
+    assert report.revision is not None, "a revision is published"
+    return f"**Revised** after {asked_by(report.revision)}: {inline(commit[:10])} is on the branch; the count is below."
+
+
+def status_abstained(report: Report) -> str:
+    return f"**Not revised**: {nobody(report.verdict)}; the evidence is below."
+
+
+def moved_on(report: Report, why: str) -> str:
+    """The branch is not where it was reviewed any more."""
+    return (
+        f"**Not revised**: {one_line(cut(why, 500)).rstrip('.')}. Nothing was pushed, so that no commit is lost. "
+        "Review what is there now, or write `/troop use 1` to have the revision on a branch of its own."
+    )
+
+
+def reply(report: Report, place: int, commit: str) -> str:
+    """The answer to the remark at that place: the model's words, and what the commit changes of its file."""
+    assert report.revision is not None, "a revision is published"
+    assert report.verdict.winner is not None, "there is a commit"
+    said = report.answers[place] if place < len(report.answers) else ""
+    words = f"{one_line(cut(said, _ANSWER))}\n\n" if said else ""
+    return f"{words}{_fact(report, report.revision.remarks[place], commit)}"
+
+
+def _fact(report: Report, remark: Remark, commit: str) -> str:
+    assert report.verdict.winner is not None, "there is a commit"
+    paths = report.published(report.verdict.winner).paths
+    path = remark.feedback.path
+    if path and path not in paths:
+        named = listed([inline(one) for one in paths[:_PATHS]]) + (" and more" if len(paths) > _PATHS else "")
+        return f"<sub>{inline(commit[:10])} leaves {inline(path)} as it was; it changes {named}.</sub>"
+    named = inline(path) if path else listed([inline(one) for one in paths[:_PATHS]])
+    return f"<sub>{inline(commit[:10])} changes {named}.</sub>"
+
+
+def reply_without(why: str) -> str:
+    """The answer to each remark where the branch is as it was."""
+    return f"Nothing was changed: {one_line(cut(why, 1_000)).rstrip('.')}."
+
+
+def reply_to_end(state: RunState, why: str) -> str:
+    """The answer to each remark where the run ended without a count."""
+    told = f" ({one_line(cut(why, 500)).rstrip('.')})" if why else ""
+    return f"Nothing was changed: the run {in_words(state)}{told}."

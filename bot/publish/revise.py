@@ -1,0 +1,87 @@
+"""Publish a revision: a commit on the reviewed branch, its count on the pull request, and a reply to each remark.
+
+As `bot.publish.publish`: every act looks before it creates, and asks the fence first. A commit of somebody else is
+never overwritten: where the branch has moved on since, nothing is pushed.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bot.contracts import Forge, PullRequests
+from bot.errors import BranchTaken
+from bot.forge.markers import ALTERNATIVES, STATUS, reply_marker, revision_marker
+from bot.lifecycle import RunState
+from bot.patch.policy import check_patch
+from bot.publish.messages import alternatives
+from bot.publish.messages import revision as messages
+from bot.publish.messages.reason import nobody
+from bot.records import Checkout, ClaimedRun, Outcome, Report
+
+Fence = Callable[[], Awaitable[None]]
+
+
+async def publish_revision(forge: Forge, run: ClaimedRun, report: Report, checkout: Checkout, fence: Fence) -> str:
+    """Publish the report of a revision that ended solved or abstained; why the branch is as it was, "" where it is not.
+
+    Raises as `publish`.
+    """
+    revision = run.revision
+    assert revision is not None, "a revision is published"
+    repository, pull = run.repository, revision.pull
+    if report.verdict.outcome is Outcome.ABSTAINED:
+        why = nobody(report.verdict)
+        await _say(forge, run, fence, revision_marker(run.id), messages.not_revised(report, run.id))
+        await _reply_to_all(forge, run, fence, [messages.reply_without(why)] * len(revision.remarks))
+        await _say(forge, run, fence, STATUS, messages.status_abstained(report))
+        return why
+    winner = report.verdict.winner
+    assert winner is not None, "a solved run has a winner"
+    patch = report.published(winner)
+    flagged = check_patch(patch)
+    commit = await forge.commit(checkout, patch, messages.commit_message(report, winner), revision.at)
+    await fence()
+    try:
+        await forge.extend(repository, Path(checkout.workspace), revision.branch, commit, checkout.commit)
+    except BranchTaken as error:
+        await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
+        await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))
+        return str(error)
+    await _say(forge, run, fence, revision_marker(run.id), messages.revised(report, run.id, commit, tuple(flagged)))
+    await fence()
+    await forge.comment(repository, pull, ALTERNATIVES, alternatives.alternatives(report, shown=winner))
+    replies = [messages.reply(report, place, commit) for place in range(len(revision.remarks))]
+    await _reply_to_all(forge, run, fence, replies)
+    await _say(forge, run, fence, STATUS, messages.status_done(report, commit))
+    return ""
+
+
+async def reply_to_end(forge: PullRequests, run: ClaimedRun, state: RunState, why: str) -> None:
+    """Answer each thread of a revision that ended without a count. Idempotent. Raises `ForgeError`."""
+    assert run.revision is not None, "a revision is answered"
+    words = messages.reply_to_end(state, why)
+    for thread in dict.fromkeys(remark.thread for remark in run.revision.remarks):
+        if thread:
+            await forge.reply(run.repository, run.revision.pull, thread, reply_marker(run.id), words)
+
+
+async def _reply_to_all(forge: Forge, run: ClaimedRun, fence: Fence, replies: list[str]) -> None:
+    """One reply a thread, to all that was asked for there; what was asked for outside of threads is in the count."""
+    assert run.revision is not None, "a revision is answered"
+    threads: dict[int, list[str]] = {}
+    for remark, words in zip(run.revision.remarks, replies, strict=True):
+        threads.setdefault(remark.thread, []).append(words)
+    marker = reply_marker(run.id)
+    for thread, said in threads.items():
+        words = "\n\n".join(dict.fromkeys(said))
+        await fence()
+        if thread:
+            await forge.reply(run.repository, run.revision.pull, thread, marker, words)
+        else:
+            await forge.comment(run.repository, run.revision.pull, marker, f"{marker}\n{words}")
+
+
+async def _say(forge: Forge, run: ClaimedRun, fence: Fence, marker: str, words: str) -> None:
+    assert run.revision is not None, "a revision is told of"
+    await fence()
+    text = words if words.startswith(marker) else f"{marker}\n{words}"
+    await forge.comment(run.repository, run.revision.pull, marker, text)

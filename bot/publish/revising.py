@@ -1,0 +1,94 @@
+"""What a review of our own pull request starts: a run that revises it.
+
+Only a person with write permission starts one. Others may review as well, and bots do; they get no answer.
+"""
+
+from bot.contracts import MAY_WRITE, Forge
+from bot.errors import RetryRefused
+from bot.forge.markers import answer_marker
+from bot.publish.messages import revision as messages
+from bot.publish.runs import FollowedUp, Runs
+from bot.records import Again, Cause, ClaimedCommand, Feedback, Remark, Review, Revision
+from bot.sanitize import clean
+
+MOST_REMARKS = 30  # of one review; what is left out is said
+_HUNK_LINES = 12  # of the diff above a comment
+
+
+class Revising:
+    """Starts revisions for one installation. Idempotent: the store knows which review started which run."""
+
+    def __init__(self, forge: Forge, runs: Runs) -> None:
+        self._forge = forge
+        self._runs = runs
+
+    async def by_review(self, command: ClaimedCommand) -> FollowedUp:
+        """Start what the review asks for; safe to call twice. `command.comment_id` is the review's id.
+
+        Raises `ForgeError` where GitHub can't be asked; then it may be tried again.
+        """
+        repository, number = command.repository, command.issue_number
+        pull = await self._forge.pull_state(repository, number)
+        if not pull.ours or not pull.open:
+            return FollowedUp(note="the pull request is closed" if pull.ours else "the pull request is not ours")
+        if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
+            return FollowedUp(note=f"ignored: {command.sender} has no write permission")
+        review = await self._forge.review(repository, number, command.comment_id)
+        if review.author != command.sender:
+            return FollowedUp(note="the review's author is not the sender")
+        remarks, flags = remarks_of(review)
+        if not remarks:
+            return FollowedUp(note="the review asks for nothing")
+        run = await self._runs.newest(repository, pull.issue)
+        if run is None:
+            return FollowedUp(note="no run of the issue is known")
+        asked = Revision(
+            pull=number,
+            branch=pull.branch,
+            cause=Cause.REVIEW,
+            sources=(review.id,),
+            remarks=remarks[:MOST_REMARKS],
+            at=review.at,
+        )
+        again = Again(
+            command_id=command.id,
+            sender=command.sender,
+            feedback=tuple(remark.feedback for remark in asked.remarks),
+            flags=flags,
+            revision=asked,
+        )
+        try:
+            started = await self._runs.revise(run.id, again)
+        except RetryRefused as error:
+            await self._say(command, messages.refused(str(error)))
+            return FollowedUp(note=f"not revised: {error}")
+        if len(remarks) > MOST_REMARKS:
+            await self._say(command, messages.left_out(len(remarks) - MOST_REMARKS, MOST_REMARKS))
+        note = "a revision waits for the active run" if started is None else f"run {started} revises it"
+        return FollowedUp(note=note, started=started)
+
+    async def _say(self, command: ClaimedCommand, words: str) -> None:
+        marker = answer_marker(command.id, command.command.name)
+        await self._forge.comment(command.repository, command.issue_number, marker, f"{marker}\n{words}")
+
+
+def remarks_of(review: Review) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
+    """What the review asks for, cleaned, and what cleaning removed. Pure.
+
+    The text of the review itself asks for something where the review requests changes or comments on lines.
+    """
+    flags: set[str] = set()
+    remarks = []
+
+    def add(thread: int, body: str, **where: object) -> None:
+        cleaned = clean(body)
+        flags.update(cleaned.flags)
+        if cleaned.text.strip():
+            remarks.append(Remark(thread=thread, feedback=Feedback(author=review.author, body=cleaned.text, **where)))
+
+    if review.requests_changes or review.comments:
+        add(0, review.body)
+    for comment in review.comments:
+        hunk = "\n".join(comment.hunk.splitlines()[-_HUNK_LINES:])
+        add(comment.thread, comment.body, path=comment.path, line=comment.line, hunk=hunk)
+    return tuple(remarks), tuple(sorted(flags))

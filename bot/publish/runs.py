@@ -1,0 +1,57 @@
+"""What commands and reviews may ask of the store, and do to it."""
+
+from typing import Protocol
+
+from bot.lifecycle import RunState
+from bot.records import Again, Record, Report
+
+
+class RunNow(Protocol):
+    """A run as the store shows it (`bot.store.queries.RunInfo`)."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def progress(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def pull_request_url(self) -> str | None: ...
+
+
+class Runs(Protocol):
+    """What commands may ask of the store, and do to it."""
+
+    async def newest(self, repository: str, issue_number: int) -> RunNow | None:
+        """The newest run of the issue."""
+
+    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
+        """The count of the newest run of the issue that has one."""
+
+    async def report(self, run_id: int) -> Report | None:
+        """The count of that run, if it has one."""
+
+    async def started_by(self, command_id: int) -> int | None:
+        """The run that the command started, when it was executed before."""
+
+    async def start_again(self, run_id: int, again: Again) -> int | None:
+        """A new run for the issue of an ended one; its id, or None where it starts once the present one has stopped.
+
+        The same command starts one run, however often it is executed. Raises `RetryRefused`.
+        """
+
+    async def revise(self, run_id: int, again: Again) -> int | None:
+        """A run that revises a pull request of the run's issue; its id, or None where it waits for the active one, or
+        was asked for before. Raises `RetryRefused`."""
+
+    async def request_stop(self, run_id: int, reason: str) -> bool:
+        """Ask an active run to stop; whether it still can be."""
+
+
+class FollowedUp(Record):
+    """The result: a line for the log, and in `started` the id of a new run that is to be enqueued."""
+
+    note: str
+    started: int | None = None
