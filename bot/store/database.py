@@ -30,6 +30,9 @@ _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutEr
 class Database:
     """Thread-safe. Every method raises `StoreUnavailable` where the database can't be reached or written."""
 
+    clock = sa.func.extract("epoch", sa.func.clock_timestamp())
+    """What `now` selects on PostgreSQL."""
+
     def __init__(self, url: str) -> None:
         """Connects at the first transaction. Raises `SettingsError` for a URL that can't be used."""
         try:
@@ -101,7 +104,7 @@ class Database:
         """Seconds since 1970 by the clock that all workers share: the machine's for SQLite, else the server's."""
         if self.sqlite:
             return time.time()
-        return float(connection.scalar(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))))  # type: ignore[arg-type]
+        return float(connection.scalar(sa.select(self.clock)))  # type: ignore[arg-type]
 
     def insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         """An insert that knows `on_conflict_do_nothing`."""
@@ -110,7 +113,12 @@ class Database:
     def serialise(self, connection: Connection, name: str) -> None:
         """Until this transaction ends, make others that name the same thing wait."""
         if not self.sqlite:  # SQLite has a single writer
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+            connection.execute(sa.select(self.lock(name)))
+
+    @staticmethod
+    def lock(name: str) -> sa.ColumnElement[Any]:
+        """What `serialise` selects on PostgreSQL."""
+        return sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))
 
     def migrate(self) -> None:
         """Bring the tables up to date. Safe when several processes start at once: one does it, the others wait."""

@@ -1,8 +1,10 @@
 """Records a delivery and what was decided about it, in one transaction."""
 
 from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal, or_, select, true, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.lifecycle import ACTIVE, RunState
@@ -70,6 +72,44 @@ _ACTIVE_RUN = (
 )
 
 
+_MAY_BE_RENAMED = exists().where(
+    RUN.c.repository_id == bindparam("by_id"),
+    or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
+)
+# Runs count for all only once their sender's permission was checked; until then, and if they were refused, for that
+# sender alone, so that people who may not start runs can't use up the quota of those who may.
+_COUNTED = (
+    select(RUN.c.id)
+    .where(
+        RUN.c.repository == bindparam("name"),
+        ~RUN.c.is_notice,
+        RUN.c.created_at > bindparam("now") - QUOTA_WINDOW,
+        or_(
+            and_(RUN.c.attempt > 0, RUN.c.state.not_in((RunState.QUEUED, RunState.REFUSED))),
+            RUN.c.sender == bindparam("sender"),
+        ),
+    )
+    .limit(bindparam("most"))  # no more needs to be read
+    .subquery()
+)
+_MADE = select(func.count()).select_from(_COUNTED).scalar_subquery()
+_STOPS = exists().where(
+    RUN.c.repository == bindparam("name"),
+    RUN.c.issue_number == bindparam("number"),
+    RUN.c.state == RunState.STOPPED,
+    RUN.c.announce,
+)
+_ACTIVE = _ACTIVE_RUN.cte("active")
+_LOOK = select(_MADE.label("made"), _STOPS.label("stops"), _ACTIVE).select_from(
+    select(literal(1).label("one")).subquery().outerjoin(_ACTIVE, true())
+)
+_QUOTA = select(_MADE)
+
+
+class _Duplicate(Exception):
+    """The delivery was recorded before: nothing of what it came to is kept."""
+
+
 class Accepted(Record):
     """What became of a delivery. Enqueue `job_id`; if that fails, the sweeper finds the row."""
 
@@ -88,18 +128,8 @@ class Deliveries(Part):
         While a run of the issue is active, no second one is made. Beyond the quota none is made either; the first time
         in an hour a row in state REFUSED is stored instead, which a worker turns into a comment (`is_notice`).
         """
-        with self.database.write(patience) as tx:
-            now = self.database.now(tx)
-            row = tx.execute(
-                self.database.insert(DELIVERY)
-                .values(guid=guid, event=event, action=action, decision=type(decision).__name__, received_at=now)
-                .on_conflict_do_nothing()
-                .returning(DELIVERY.c.guid)
-            ).first()
-            if row is None:
-                return Accepted(duplicate=True, note="received before")
-            if isinstance(decision, StartRun | ReceiveCommand | CancelRun) and decision.repository_id is not None:
-                self._rename(tx, decision.repository_id, decision.repository)
+        with suppress(_Duplicate), self.database.write(patience) as tx:
+            now = self._begin(tx, decision)
             match decision:
                 case StartRun():
                     accepted = self._start(tx, now, decision)
@@ -111,12 +141,37 @@ class Deliveries(Part):
                     accepted = Accepted(duplicate=False, note=decision.message)
                 case Ignore():
                     accepted = Accepted(duplicate=False, note=decision.reason)
-            tx.execute(
-                update(DELIVERY)
-                .where(DELIVERY.c.guid == guid)
-                .values(note=plain(accepted.note), job_id=accepted.job_id)
-            )
+            values = {"guid": guid, "event": event, "action": action, "decision": type(decision).__name__}
+            # Last, with what became of it: one statement less. A second one of its GUID waits here for the first.
+            row = tx.execute(
+                self.database.insert(DELIVERY)
+                .values(**values, received_at=now, note=plain(accepted.note), job_id=accepted.job_id)
+                .on_conflict_do_nothing()
+                .returning(DELIVERY.c.guid)
+            ).first()
+            if row is None:
+                raise _Duplicate
             return accepted
+        return Accepted(duplicate=True, note="received before")
+
+    def _begin(self, tx: Connection, decision: Decision) -> float:
+        """The moment, once the repository is this transaction's alone and has its new name: one statement mostly."""
+        columns: list[ColumnElement[Any]] = []
+        asked: dict[str, object] = {}
+        if isinstance(decision, StartRun | ReceiveCommand | CancelRun) and decision.repository_id is not None:
+            columns.append(_MAY_BE_RENAMED.label("renamed"))
+            asked = {"by_id": decision.repository_id, "name": decision.repository}
+        if not self.database.sqlite:
+            if isinstance(decision, StartRun):
+                columns.append(self.database.lock(decision.repository))
+            columns.append(self.database.clock)
+        if not columns:
+            return self.database.now(tx)
+        row = tx.execute(select(*columns), asked).one()
+        if asked and row.renamed:
+            tx.execute(_RENAME_COMMANDS, asked)
+            tx.execute(_RENAME, asked)
+        return self.database.now(tx) if self.database.sqlite else float(row[-1])
 
     def recorded(self, guids: Collection[str]) -> frozenset[str]:
         """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""
@@ -132,20 +187,23 @@ class Deliveries(Part):
         return f"this repository has used its quota of {self.quota_runs_per_hour} runs an hour"
 
     def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
-        self.database.serialise(tx, decision.repository)
-        active = self._active(tx, decision.repository, decision.issue.number)
-        if active is not None and active.stop_reason is None:
-            return Accepted(duplicate=False, note=f"run {active.id} of this issue is {active.state} already")
-        if self._quota_spent(tx, now, decision.repository, decision.sender):
-            return self._over_quota(tx, now, decision)
-        if active is not None:
-            self._remember(tx, active.id, Wanted(decision=decision))
-            return Accepted(duplicate=False, note=f"run {active.id} is stopping; a new run starts once it has stopped")
-        self._forget_stops(tx, now, decision)
-        run_id = self._insert_run(tx, now, decision)
-        if run_id is None:
-            return Accepted(duplicate=False, note="a run of this issue is active already")
-        return Accepted(duplicate=False, job_id=run_job(run_id), note=f"run {run_id} is queued")
+        asked = {"name": decision.repository, "number": decision.issue.number, "sender": decision.sender, "now": now}
+        for _ in range(2):  # another look finds the run that began while this one waited for the one before it to end
+            found = tx.execute(_LOOK, asked | {"most": self.quota_runs_per_hour}).one()
+            if found.id is not None and found.stop_reason is None:
+                return Accepted(duplicate=False, note=f"run {found.id} of this issue is {found.state} already")
+            if found.made >= self.quota_runs_per_hour:
+                return self._over_quota(tx, now, decision)
+            if found.id is not None:
+                self._remember(tx, found.id, Wanted(decision=decision))
+                said = f"run {found.id} is stopping; a new run starts once it has stopped"
+                return Accepted(duplicate=False, note=said)
+            if found.stops:
+                self._forget_stops(tx, now, decision)
+            run_id = self._insert_run(tx, now, decision)
+            if run_id is not None:
+                return Accepted(duplicate=False, job_id=run_job(run_id), note=f"run {run_id} is queued")
+        return Accepted(duplicate=False, note="a run of this issue is active already")
 
     def _over_quota(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
         told = tx.scalar(
@@ -174,32 +232,10 @@ class Deliveries(Part):
         """Don't tell of stopped runs of the issue any more, which would take the label off the new one."""
         tx.execute(_FORGET_STOPS, {"name": decision.repository, "number": decision.issue.number, "now": now})
 
-    @staticmethod
-    def _rename(tx: Connection, repository_id: int, name: str) -> None:
-        """Carry the new name over to the runs and waiting commands of a repository that was renamed or transferred."""
-        tx.execute(_RENAME_COMMANDS, {"by_id": repository_id, "name": name})
-        tx.execute(_RENAME, {"by_id": repository_id, "name": name})
-
     def _quota_spent(self, tx: Connection, now: float, repository: str, sender: str) -> bool:
-        """Whether the sender may start no more.
-
-        Runs count for all only once their sender's permission was checked; until then, and if they were refused, for
-        that sender alone, so that people who may not start runs can't use up the quota of those who may.
-        """
-        checked = and_(RUN.c.attempt > 0, RUN.c.state.not_in((RunState.QUEUED, RunState.REFUSED)))
-        counted = (
-            select(RUN.c.id)
-            .where(
-                RUN.c.repository == repository,
-                ~RUN.c.is_notice,
-                RUN.c.created_at > now - QUOTA_WINDOW,
-                or_(checked, RUN.c.sender == sender),
-            )
-            .limit(self.quota_runs_per_hour)  # no more needs to be read
-            .subquery()
-        )
-        made = tx.scalar(select(func.count()).select_from(counted))
-        return int(made or 0) >= self.quota_runs_per_hour
+        """Whether the sender may start no more."""
+        asked = {"name": repository, "sender": sender, "now": now, "most": self.quota_runs_per_hour}
+        return int(tx.scalar(_QUOTA, asked) or 0) >= self.quota_runs_per_hour
 
     def _active(self, tx: Connection, repository: str, issue_number: int) -> "Row[tuple[object, ...]] | None":
         """The issue's run, locked: it can't end before this transaction does, with a wish that nobody reads."""

@@ -37,7 +37,8 @@ from tests.services import free_port
 SECRET = "a webhook secret of the tests"
 REPOSITORIES = 8
 IN_FLIGHT = 12  # issues that are labelled and not done
-STUCK = 120.0  # seconds in which nothing new ends
+STUCK = 180.0  # seconds in which nothing is done
+STEPS_A_KILL = 12  # at most, between two kills; a run has as many
 WORKERS = 2
 LOOK = 0.2  # seconds between two looks at the runs
 
@@ -119,6 +120,7 @@ class Chaos:
         self._parts = [Part("serve", text, folder), *(Part("work", text, folder) for _ in range(WORKERS))]
         self._issues: list[tuple[str, int]] = []
         self._ended: set[int] = set()
+        self._done = 0  # steps
 
     def close(self) -> None:
         self._github.set_hook("")
@@ -161,21 +163,30 @@ class Chaos:
     def _kill(self, kills: int) -> None:
         targets: list[Target] = [*self._parts, *self._parts[1:], self._redis, self._database]
         for _ in range(kills):
-            time.sleep(self._random.uniform(0.05, 0.6))
-            for part in self._parts:
-                part.tend()
+            self._wait_for_work(self._random.randint(1, STEPS_A_KILL))
             target = self._random.choice(targets)
             target.kill()
             self.count.kills[target.name] += 1
 
+    def _wait_for_work(self, steps: int) -> None:
+        """Until that much was done, so that the kills are spread over the runs however fast the machine is."""
+        before = self._ledger.size
+        deadline = time.monotonic() + STUCK
+        while self._ledger.size < before + steps and time.monotonic() < deadline:
+            for part in self._parts:
+                part.tend()
+            time.sleep(0.02)
+        time.sleep(self._random.uniform(0.0, 0.3))  # runs are also killed in between: at a checkout, a comment, a push
+
     def _look(self) -> bool:
-        """Whether more runs have ended."""
+        """Whether more was done, or more runs have ended."""
+        done = self._ledger.size
         try:
             ended = {run.id for run in self._all() if run.state is RunState.SOLVED}
         except StoreUnavailable:  # it was just killed
             return False
-        more = len(ended) > len(self._ended)
-        self._ended = ended
+        more = len(ended) > len(self._ended) or done > self._done
+        self._ended, self._done = ended, done
         return more
 
     def _all(self) -> list[RunInfo]:

@@ -4,6 +4,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
+_LINE = 15  # bytes
+
 
 class Ledger:
     def __init__(self, folder: Path) -> None:
@@ -15,6 +17,11 @@ class Ledger:
             os.write(descriptor, f"{run_id} {step}\n".encode())
         finally:
             os.close(descriptor)
+
+    @property
+    def size(self) -> int:
+        """Lines, roughly: all are of nearly the same length."""
+        return self._path.stat().st_size // _LINE if self._path.exists() else 0
 
     def paid(self) -> Counter[str]:
         return Counter(self._path.read_text().splitlines()) if self._path.exists() else Counter()
