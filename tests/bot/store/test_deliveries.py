@@ -193,7 +193,9 @@ def test_a_delivery_reads_no_more_of_a_repository_that_has_had_many_runs(tmp_pat
     sa.event.listen(store.database.engine, "before_cursor_execute", note)
     store.accept("g1", "issues", "labeled", decision)
     sa.event.remove(store.database.engine, "before_cursor_execute", note)
-    looks = [(text, values) for text, values in asked if " run" in text and text.startswith(("SELECT", "UPDATE", "WITH"))]
+    looks = [
+        (text, values) for text, values in asked if " run" in text and text.startswith(("SELECT", "UPDATE", "WITH"))
+    ]
     assert len(looks) >= 2
     assert len(asked) <= 6, "statements of a delivery, `BEGIN` among them"
     with store.database.engine.connect() as connection:
