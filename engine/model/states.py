@@ -250,6 +250,16 @@ class StatePool:
         return cls({each.key: zeros((slots, *each.shape), each.dtype, device) for each in shapes})
 
     @property
+    def slots(self) -> int:
+        """How many there are; 0 where there is nothing to keep."""
+        return next((len(state) for state in self.states.values()), 0)
+
+    def clear(self, slot: int) -> None:
+        """Zero a slot."""
+        for state in self.states.values():
+            state[slot] = 0
+
+    @property
     def nbytes(self) -> int:
         """Memory of all slots."""
         return sum(state.nbytes for state in self.states.values())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from engine.errors import GraphError
 from engine.model.model import Model, StepInput
+from engine.model.states import Rows
 from engine.run.batch import SPARE, Batch
 from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffers, resident_programs
 from kernels.tree_attention.cost import CutRule
@@ -104,7 +105,7 @@ class GraphCounts:
 class _Size:
     """Everything of one size of batch."""
 
-    rows: Tensor  # [3, size] int64: tokens, positions, slots
+    rows: Tensor  # [4, size] int64: tokens, positions, slots, slots of recurrent states
     works: tuple[WorkBuffers, ...]  # of each of `Model.reaches`
     host: list[Staging]
     replay: Replay | None = None
@@ -125,7 +126,7 @@ class DecodeSteps:
     ) -> None:
         """
         Args:
-            model: with its cache, and attention by Triton.
+            model: with its cache, and attention by Triton; the last slot of its states is nobody's.
             block_size: tokens per block.
             max_batch: most rows of a step.
             longest: most tokens of a sequence.
@@ -140,6 +141,7 @@ class DecodeSteps:
         self._capture = capture
         self._pool: Any = None
         self._spare = np.arange(spare, spare + max_batch)
+        self._spare_state = max(0, model.states.slots - 1)  # which no sequence has
         self._sizes: dict[int, _Size] = {}
         self._capacities = {size: self._capacity(size) for size in sizes(max_batch)}
         most = max(capacity.partials for capacity in self._capacities.values())
@@ -167,6 +169,8 @@ class DecodeSteps:
         size = next((size for size in self._capacities if size >= rows), None)
         if size is None or not np.array_equal(batch.wanted, np.arange(rows)):
             return None
+        if not all(text.goes_on and text.new == 1 and not text.drafted for text in batch.texts):
+            return None
         recorded = self._recorded(size)
         assert recorded.replay is not None
         items, shared_tokens = batch.known or batch.items(cost, in_place=False)
@@ -183,9 +187,11 @@ class DecodeSteps:
     def _fill(self, target: _Size, batch: Batch) -> None:
         """Bring the rows to the device; the last of them are padding."""
         count, size = batch.count, target.rows.shape[1]
-        values = np.zeros((3, size), dtype=np.int64)
-        values[:, :count] = batch.rows
+        values = np.zeros((4, size), dtype=np.int64)
+        values[:3, :count] = batch.rows
         values[2, count:] = self._spare[count:size]
+        values[3] = self._spare_state
+        values[3, : len(batch.texts)] = [text.slot for text in batch.texts]
         if target.host:
             target.host.reverse()
             target.host[0].send([values.reshape(-1)], [target.rows.view(-1)])
@@ -208,12 +214,14 @@ class DecodeSteps:
         works = tuple(
             WorkBuffers.empty(room, heads, self._block_size, device, self._scratch, tiling=tiling) for room in rooms
         )
-        rows = torch.zeros(3, size, dtype=torch.int64, device=device)
+        rows = torch.zeros(4, size, dtype=torch.int64, device=device)
         rows[2] = torch.from_numpy(self._spare[:size])
-        host = [Staging.pinned([3 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []
+        rows[3] = self._spare_state
+        host = [Staging.pinned([4 * size], torch.int64) for _ in range(2)] if device.type == "cuda" else []
         everyone = torch.arange(size, device=device)
         made = _Size(rows, works, host)
-        step = StepInput(rows[0], rows[1], rows[2], everyone, works)
+        states = (Rows(None, 1, rows[3], goes_on=True, kept=True),)
+        step = StepInput(rows[0], rows[1], rows[2], everyone, works, states)
         logits = self._logits[:size]
         made.replay, self._pool = self._capture(lambda: model.forward(step, logits), self._pool)
         self._check(made, step)
@@ -228,7 +236,9 @@ class DecodeSteps:
         made.rows[1] = torch.from_numpy(rows % self._longest)
         for work in made.works:
             work.fill([Item(0, size, [0], 0, 1)], size)
+        self._model.states.clear(self._spare_state)
         found = made.replay().clone()
+        self._model.states.clear(self._spare_state)
         expected = self._model.forward(step)
         error = (found - expected).abs().max().item() / max(expected.std().item(), 1e-6)
         if not error < REPLAY_TOLERANCE[self._model.dtype]:

@@ -53,12 +53,13 @@ class Runner:
         states = bool(model.shape.state_bytes)
         if states and options.batch_invariant:
             raise LoadError("--batch-invariant can't be had for models with recurrent or linear attention layers")
-        capture = None if options.batch_invariant or states else options.capture
+        capture = None if options.batch_invariant else options.capture
         self.cost = options.cost
         self._invariant = options.batch_invariant
         self._model = model
         slots = allocator.count * limits.block_size
-        model.allocate(slots + (limits.max_batch if capture else 0), limits.states)
+        # Padding of recorded steps has slots of its own.
+        model.allocate(slots + (limits.max_batch if capture else 0), limits.states + bool(capture))
         model.backend.use_zones(allocator.zone, allocator.count)
         self.decode: DecodeSteps | None = None
         if capture is not None:

@@ -56,6 +56,7 @@ class NoModel:
         )  # fmt: skip
         self.shape = SimpleNamespace(token_bytes=1, state_bytes=0)
         self.cache = torch.empty(0)
+        self.states = SimpleNamespace(slots=0, clear=lambda slot: None)
         generator = torch.Generator().manual_seed(0)
         self._logits = torch.randn(8192, VOCABULARY, generator=generator)
 

@@ -37,10 +37,10 @@ Limits that the tables do not show:
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
   code, with the kernels of flash-linear-attention, causal-conv1d and mamba-ssm where those are installed. A prompt goes
   on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as
-  have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time. Decode steps are
-  launched kernel by kernel, not as CUDA graphs; `--tensor-parallel` and `--batch-invariant` are refused. A checkpoint
-  of the Mamba 2 kind with time steps below its `time_step_min` is refused where `transformers` itself computes single
-  tokens otherwise than texts (Nemotron-H, Zamba 2).
+  have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
+  `--tensor-parallel` and `--batch-invariant` are refused. A checkpoint of the Mamba 2 kind with time steps below its
+  `time_step_min` is refused where `transformers` itself computes single tokens otherwise than texts (Nemotron-H,
+  Zamba 2).
 - Where layers have keys of different widths or numbers, all take the memory of the largest.
 - Phi-3 and others with longrope are served up to the length at which their positions change (`--max-model-len`).
 - Encoders such as BERT are served only as the decoders that `is_decoder` makes of them.

@@ -204,17 +204,17 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
     room = Capacity(rows=8, tiles=32, blocks=64, partials=64)
     work = WorkBuffers.empty(room, Heads(2, 1, 16, 4), 8)
     work._host = [staging([1, 32 * 8, 64, 9, 64], torch.int32) for _ in range(stagings)]
-    rows = torch.zeros(3, 8, dtype=torch.int64)
-    size = _Size(rows, work, [staging([24], torch.int64) for _ in range(stagings)])
+    rows = torch.zeros(4, 8, dtype=torch.int64)
+    size = _Size(rows, work, [staging([32], torch.int64) for _ in range(stagings)])
     steps: Any = DecodeSteps.__new__(DecodeSteps)
-    steps._spare = torch.arange(100, 108).numpy()
+    steps._spare, steps._spare_state = torch.arange(100, 108).numpy(), 0
     seen: list[tuple[list[int], list[int]]] = []
     with device:
         for step in range(5):
             numbers = torch.full((3, 4), step).numpy()
-            batch: Any = SimpleNamespace(rows=numbers, count=4, said=None)
+            batch: Any = SimpleNamespace(rows=numbers, count=4, said=None, texts=())
             work.fill([Item(0, 4, [step, step + 1], 0, 16)], 4)
             steps._fill(size, batch)
             device.queue.append(lambda: seen.append((rows[:, 0].tolist(), work.blocks[:2].tolist())))
         device.catch_up(len(device.queue))
-    assert seen == [([step] * 3, [step, step + 1]) for step in range(5)]
+    assert seen == [([step, step, step, 0], [step, step + 1]) for step in range(5)]

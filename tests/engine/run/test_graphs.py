@@ -35,6 +35,7 @@ from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.native import supports
 from kernels.tree_attention.plan import Most, Tiling, plan
 from tests.engine.conftest import make_weights
+from tests.engine.kinds.tiny import SIZES
 from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
 
@@ -94,6 +95,22 @@ def test_triton_step_by_step(start: Callable[..., Core], expected: list[list[int
     core = start("triton", cost=cost)
     assert texts(core) == expected
     assert (core.stats.shared_tokens > 0) == (cost == 0)
+
+
+def test_decode_steps_with_recurrent_states_as_graphs(tokenizer: Tokenizer):
+    sizes = {name: size for name, size in SIZES.items() if name.startswith("linear_")}
+    hybrid = make_weights("Qwen3_5Text", layer_types=["linear_attention", "full_attention"], **sizes)
+    found = []
+    for backend, capture in (("torch", None), ("triton", CAPTURE)):
+        model = on_device(hybrid)
+        model.use_attention(backend)
+        limits = Limits(block_size=8, prefill_chunk=64, max_batch=2)
+        core = Core(model, tokenizer, 100, limits, RunOptions(CutCost(0), capture))
+        core.runner.warm_up()
+        assert (core.runner.decode is not None) == (capture is not None)
+        found.append(texts(core))
+        assert (core.graphs.replays >= 4) == (capture is not None)
+    assert found[0] == found[1]
 
 
 def test_decode_steps_as_graphs(start: Callable[..., Core], expected: list[list[int]]):
