@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from bot.evaluation.checkouts import TaskHost
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
 from bot.git.workspace import Workspace
-from bot.records import Price
+from bot.records import Message, Price, Reply
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from tests.patience import PATIENCE
 from tests.scripted import ScriptedEndpoint, rules, scripted_endpoint
 
 TEST = '<test path="t.py">\nfrom mod import add\nassert add(1, {}) == {}\n</test>'
@@ -166,6 +168,14 @@ async def test_an_interrupted_task_goes_on_from_its_journal(
     tmp_path: Path, origin: Path, endpoint: ScriptedEndpoint
 ) -> None:
     asked = options(tmp_path, row(origin))
+    script, released = endpoint.script, threading.Event()
+
+    def held(key: str, messages: Sequence[Message]) -> str | Reply:
+        if key.startswith("description/"):  # the last call: the run can't end before it is interrupted
+            released.wait(PATIENCE)
+        return script(key, messages)
+
+    endpoint.script = held
     task = asyncio.create_task(run(asked, settings(endpoint)))
     journal = tmp_path / "out" / "work" / "owner__name-1.journal"
     while not (journal.exists() and b"edit" in journal.read_bytes()):
@@ -174,6 +184,7 @@ async def test_an_interrupted_task_goes_on_from_its_journal(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    released.set()
     before = [request["messages"] for request in endpoint.requests if "messages" in request]
     assert await run(asked, settings(endpoint)) == 0
     assert sum(sample.solves for sample in samples(tmp_path)) == 2
