@@ -34,8 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"troop engine: {one_line(error)}", file=sys.stderr)
         return 1
 
-    from engine.server.process import serve
-
+    if settings.replicas > 1 or settings.ray_address is not None:
+        from engine.cluster.process import serve
+    else:
+        from engine.server.process import serve
     return serve(settings)
 
 
@@ -94,6 +96,10 @@ def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ..
 @_option("--quantization", type=click.Choice(["none", "int8", "int4"]),
          text="Of the linears' weights, by torchao, to save memory; int8 is no faster.")  # fmt: skip
 @_option("--tensor-parallel", type=int, metavar="N", text="Split the model over N processes, one GPU each.")
+@_option("--replicas", type=int, metavar="N",
+         text="Engines behind this address, each with its own GPU or GPUs; needs the extra `cluster`.")  # fmt: skip
+@_option("--ray-address", metavar="HOST:PORT", show_default="a Ray of its own on this machine",
+         text="Ray cluster whose machines run the replicas; auto: the one that this machine belongs to.")  # fmt: skip
 @_option("--threads", type=int, show_default="the cores that this process may use", text="Threads of torch.")
 @_option("--cache-tokens", type=int, text="Tokens that the cache holds.")
 @_option("--cache-memory", metavar="SIZE", show_default="2GiB on a CPU",

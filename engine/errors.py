@@ -12,6 +12,7 @@ EngineError
     ├── OverloadedError        429, too many requests wait
     ├── StepError              500, the step that computed this request failed
     ├── RankError              500, a process of a tensor-parallel engine is gone; the engine ends
+    ├── ReplicaError           503, no replica could compute this request
     └── ShutdownError          503, the engine is stopping
 """
 
@@ -101,6 +102,14 @@ class RankError(ServingError):
     """A process of a tensor-parallel engine is gone, and with it the engine."""
 
     code = "engine_failed"
+
+
+class ReplicaError(ServingError):
+    """No replica is up, or the one that computed this request ended."""
+
+    status = 503
+    kind = "service_unavailable"
+    code = "replica_lost"
 
 
 class ShutdownError(ServingError):

@@ -42,6 +42,8 @@ class Settings(BaseModel):
     dtype: type_names = "auto"
     quantization: quantizations = "none"  # of the linears' weights
     tensor_parallel: int = Field(default=1, ge=1, le=64)  # processes that split the model, one GPU each
+    replicas: int = Field(default=1, ge=1, le=256)  # engines behind one address, see `engine.cluster`
+    ray_address: str | None = None  # of the Ray cluster that runs them; None: one of our own on this machine
     threads: int | None = Field(default=None, ge=1)  # of torch, per process; None: the cores, divided up
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens

@@ -8,13 +8,11 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from engine.loop import EngineLoop
-from engine.server.body import BodyLimit
+from engine.server.body import MAX_BODY, BodyLimit
 from engine.server.error_answers import add_errors
 from engine.server.generation import add_generation
 from engine.server.information import add_information
 from engine.server.service import Service, Serving
-
-MAX_BODY = 64 << 20  # bytes
 
 
 def create_app(loop: EngineLoop, name: str, api_key: str | None = None, serving: Serving | None = None) -> FastAPI:

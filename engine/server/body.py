@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import RequestError
 
+MAX_BODY = 64 << 20  # bytes
+
 
 class BodyLimit:
     """ASGI middleware: a body whose declared length is too large is refused unread, another one while it is read; both

@@ -2,12 +2,7 @@
 
 import logging
 import os
-import signal
-import socket
 import sys
-import threading
-from io import FileIO
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +23,7 @@ from engine.run.graphs import record
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
+from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
 from engine.server.service import Serving
 from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
@@ -43,9 +39,7 @@ def serve(settings: Settings) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()  # not in a log
     if settings.follow_stdin:
-        # Unbuffered: a thread that waits in a buffered read would abort Python's exit.
-        stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read until the process ends
-        threading.Thread(target=end_when_closed, args=(stdin,), name="follow-stdin", daemon=True).start()
+        follow_stdin()
     threads = settings.threads or max(1, available_cores() // settings.tensor_parallel)
     torch.set_num_threads(threads)
     listener = listen(settings.host, settings.port)
@@ -72,9 +66,7 @@ def serve(settings: Settings) -> int:
     )
     app = create_app(loop, name, settings.api_key, serving)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    server = _Server(config, f"troop engine ready on http://{address}:{port}")
+    server = Server(config, listener)
 
     def end(error: RankError) -> None:
         loop.fail(error)
@@ -89,18 +81,6 @@ def serve(settings: Settings) -> int:
         logging.shutdown()
         os._exit(1)
     return 1
-
-
-def model_name(model: str) -> str:
-    """The default name of a model: that of its folder or file."""
-    return os.path.basename(os.path.normpath(model)).removesuffix(".gguf")
-
-
-def end_when_closed(stream: FileIO) -> None:
-    """Read to the end of the stream, then end this process as a signal from outside would."""
-    while stream.read(4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_ranks(settings: Settings, threads: int) -> Ranks | None:
@@ -216,43 +196,3 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
     )
     use_tiles(backend, found.queries)
     return found
-
-
-def available_cores() -> int:
-    """Cores that this process may use, limited by a container's quota if there is one (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or no limit ("max")
-        return cores
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, so that the port is known before the server runs.
-
-    Raises:
-        SystemExit: the address is in use or not of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named as TCP, or asyncio would not switch off Nagle's algorithm, and answers would wait 40 ms for a delayed ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        raise SystemExit(f"troop engine: cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """A server that prints a line to standard output when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: str) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            print(self._ready, flush=True)

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from engine.cli import main, read
-from engine.server.process import build_core, end_when_closed, model_name
+from engine.server.machine import end_when_closed, model_name
+from engine.server.process import build_core
 from engine.settings import Settings
 from kernels.tree_attention.calibrate import Grid
 from kernels.tree_attention.cost import MeasuredCost

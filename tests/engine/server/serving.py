@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from engine.server.process import listen
+from engine.server.machine import listen
 from tests.patience import PATIENCE
 
 

@@ -15,7 +15,8 @@ from engine.core import Core
 from engine.loop import EngineLoop
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
-from engine.server.api import MAX_BODY, create_app
+from engine.server.api import create_app
+from engine.server.body import MAX_BODY
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import copy_into_engine
 from tests.engine.server.serving import serve
