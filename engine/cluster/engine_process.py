@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import IO
 
 from engine.errors import LoadError
@@ -71,8 +70,9 @@ class EngineProcess:
         self._last_words = ""
         self._started = threading.Event()  # the engine is ready, or has ended
         self._stopping = False
-        for work, stream in ((self._pass_on, self._process.stderr), (self._wait, self._process.stdout)):
-            threading.Thread(target=work, args=(stream,), daemon=True).start()
+        self._listening = threading.Thread(target=self._pass_on, args=(self._process.stderr,), daemon=True)
+        self._listening.start()
+        threading.Thread(target=self._wait, args=(self._process.stdout,), daemon=True).start()
 
     def address(self) -> str:
         """Where the engine serves; waits until it does.
@@ -96,23 +96,27 @@ class EngineProcess:
             self._process.kill()
 
     def _pass_on(self, stream: IO[str]) -> None:
-        for line in stream:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if line.strip():
-                self._last_words = line.strip().removeprefix("troop engine: ")
+        with stream:
+            for line in stream:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                if line.strip():
+                    self._last_words = line.strip().removeprefix("troop engine: ")
 
     def _wait(self, stream: IO[str]) -> None:
-        for line in stream:
-            if line.startswith(READY):
-                self._url = line.removeprefix(READY).strip()
-                self._started.set()
+        with stream:
+            for line in stream:
+                if line.startswith(READY):
+                    self._url = line.removeprefix(READY).strip()
+                    self._started.set()
         self._process.wait()
         if self._stopping:
             return
         if not self._url:
+            self._listening.join()  # to its last words
             self._started.set()
             time.sleep(BETWEEN_STARTS)  # so that `address` can tell, and a machine is not kept busy by starts
-        with suppress(OSError):
-            sys.stderr.flush()
+        self._end()
+
+    def _end(self) -> None:
         os._exit(1)

@@ -28,8 +28,12 @@ def local_cluster(replicas: int) -> Iterator[None]:
             logging_level="WARNING",
             _node_ip_address=LOOPBACK,
             _temp_dir=folder,
-            # An engine's memory is as its settings say, so Ray has nothing to judge there.
-            _system_config={"memory_monitor_refresh_ms": 0, "enable_metrics_collection": False},
+            # Memory is as the engines' settings say, and nothing is stored: Ray has nothing to judge there.
+            _system_config={
+                "memory_monitor_refresh_ms": 0,
+                "local_fs_capacity_threshold": 1,
+                "enable_metrics_collection": False,
+            },
         )
         try:
             yield

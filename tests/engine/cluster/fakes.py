@@ -9,6 +9,7 @@ from typing import Any
 from engine.cluster.relay import Relay
 from engine.cluster.replicas import Replicas
 from engine.cluster.routing import Router
+from tests.patience import eventually
 
 EVENT = b'data: {"word": "one"}\n\n'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -111,14 +112,8 @@ async def cluster(count: int = 2, **more: Any) -> AsyncIterator[tuple[Relay, dic
     relay = Relay(Replicas(list(fakes), placement), Router(list(fakes)), **more)
     try:
         async with relay.running():
-            await until(lambda: len(relay.replicas.up) == count)
+            await eventually(lambda: len(relay.replicas.up) == count)
             yield relay, fakes, placement
     finally:
         for fake in fakes.values():
             await fake.die()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Return when `true()` is; other tasks run meanwhile."""
-    while not true():  # noqa: ASYNC110 - the tests' own limit of time ends it
-        await asyncio.sleep(0.001)

@@ -10,7 +10,8 @@ import pytest
 from engine.cluster.relay import Relay
 from engine.cluster.routing import load_of, order
 from engine.server.body import BodyLimit
-from tests.engine.cluster.fakes import EVENT, STREAM, FakeReplica, answer, chunk, cluster, until
+from tests.engine.cluster.fakes import EVENT, STREAM, FakeReplica, answer, chunk, cluster
+from tests.patience import eventually
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 PATH = "/v1/chat/completions"
@@ -145,12 +146,12 @@ async def test_a_replica_that_died_gets_no_requests_until_it_is_back():
         placement.put(owner.name, None)
         await owner.die()
         assert (await http.post(PATH, json=CHAT)).json()["replica"] == other.name
-        await until(lambda: owner.name not in relay.replicas.up)
+        await eventually(lambda: owner.name not in relay.replicas.up)
         assert (await http.get("/health")).json()["replicas"] == {owner.name: "starting", other.name: "ok"}
         assert placement.restarted == [], "its process is gone: nothing is left to end"
         waiting = placement.urls[owner.name]
         waiting.set_result(await owner.start())
-        await until(lambda: owner.name in relay.replicas.up)
+        await eventually(lambda: owner.name in relay.replicas.up)
         assert relay.replicas.starts == {owner.name: 2, other.name: 1}
         assert (await http.get("/health")).json()["status"] == "ok"
 
@@ -160,7 +161,7 @@ async def test_all_are_down():
         for name, fake in fakes.items():
             placement.put(name, None)
             await fake.die()
-        await until(lambda: not relay.replicas.up)
+        await eventually(lambda: not relay.replicas.up)
         said = await http.post(PATH, json=CHAT)
         assert said.status_code == 503
         assert said.headers["retry-after"] == "5"
@@ -179,7 +180,7 @@ async def test_a_replica_that_says_that_it_stopped_is_started_again_and_its_requ
         placement.put(owner.name, None)
         owner.healthy = False
         assert (await asking).json()["replica"] == other.name
-        await until(lambda: placement.restarted == [owner.name])
+        await eventually(lambda: placement.restarted == [owner.name])
 
 
 async def test_who_hangs_up_is_no_longer_computed_for():
