@@ -49,7 +49,9 @@ CMD ["serve", "--host", "0.0.0.0"]
 # -- engine: with PyTorch's CPU build, or --build-arg TORCH=cuda with PyPI's, gigabytes larger
 FROM sources AS build-engine
 ARG TORCH=cpu
-RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run
+# `cluster`: with Ray, for --replicas.
+ARG LOCKS=
+RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run $LOCKS
 COPY pyproject.toml README.md LICENSE ./
 COPY bot/ bot/
 COPY engine/ engine/

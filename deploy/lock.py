@@ -10,6 +10,7 @@ then split, so that nobody downloads what they don't need:
 - `run.txt`: what the command needs, with the extra `postgres`; all but torch.
 - `bot.txt`: what of it the GitHub side and the solver need, without the engine: the image `bot`.
 - `dev.txt`: what every other extra but `bench` adds to it.
+- `cluster.txt`: what the extra of that name adds to run.txt; dev.txt has it, too.
 - `build.txt`, `bench.txt`: the tools that build llama.cpp, and llama.cpp.
 - `torch.txt`: torch as PyPI has it, with the CUDA libraries that it demands on Linux.
 - `torch-cpu.txt`: the CPU builds of the same torch, from PyTorch's own index.
@@ -99,11 +100,15 @@ def lock_all(folder: Path, upgrade: bool) -> dict[str, str]:
     build = part("\n".join(BUILD_TOOLS))
     extras = [name for name in optional_extras() if name != "bench"]
     dev = {name: text for name, text in part(project(*extras)).items() if name not in run and not is_torch(name)}
-    bench = {name: text for name, text in part(project("bench")).items() if name not in run and not CUDA.match(name)}
+    bench, cluster = (
+        {name: text for name, text in part(project(extra)).items() if name not in run and not CUDA.match(name)}
+        for extra in ("bench", "cluster")
+    )
     parts = {
         "run.txt": run,
         "bot.txt": bot,
         "dev.txt": dev,
+        "cluster.txt": cluster,
         "build.txt": build,
         "bench.txt": bench,
         "torch.txt": {name: text for name, text in with_torch.items() if CUDA.match(name)},

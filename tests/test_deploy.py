@@ -108,8 +108,9 @@ def test_every_target_is_a_stage_that_is_not_root() -> None:
     assert targets == {"bot", "engine"}
     for name, kind in (("engine-cpu", "cpu"), ("engine-cuda", "cuda")):
         assert SERVICES[name]["build"]["args"]["TORCH"] == kind
+    assert "ARG TORCH=cpu\n" in STAGES["build-engine"][1]
     assert (
-        'ARG TORCH=cpu\nRUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run\n'
+        'ARG LOCKS=\nRUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run $LOCKS\n'
         in (STAGES["build-engine"][1])
     )
     assert "\nUSER troop\n" in STAGES["runtime"][1]

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LOCKS = {path.stem: lock.blocks(path.read_text()) for path in sorted(lock.LOCKS.glob("*.txt"))}
-OF_EXTRA = {"bench": ["run", "torch", "bench"], "gpu": ["run", "torch"]}  # the others: run.txt, torch.txt and dev.txt
+# The others: run.txt, torch.txt and dev.txt.
+OF_EXTRA = {"bench": ["run", "torch", "bench"], "gpu": ["run", "torch"], "cluster": ["run", "torch", "cluster"]}
 
 
 def versions(*names: str) -> dict[str, set[str]]:

@@ -1,5 +1,6 @@
 """deploy/kubernetes, read: each manifest by the schemas of the API, and what they say of each other and the images."""
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from bot.settings.sources import _known
 from bot.worker.process import ALIVE
+from engine.cli import read
 from tests.test_deploy import SERVICES, STAGES
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "kubernetes"
@@ -182,3 +184,26 @@ def test_services_policies_and_the_ingress_select_what_is_there() -> None:
         assert service["port"]["name"] in ports[service["name"]]
     settings = (FOLDER / "base" / "settings.env").read_text()
     assert f"http://engine:{ports['engine']['http']['port']}/v1" in settings
+
+
+def test_replicas_are_engine_cuda_with_a_gpu_for_each() -> None:
+    said = yaml.safe_load((FOLDER / "engine-replicas" / "kustomization.yaml").read_text())
+    assert said["components"] == ["../engine-cuda"]
+    [engine] = copy.deepcopy(list(found("StatefulSet", FOLDER / "engine-cuda" / "engine.yaml")))
+    [patch] = said["patches"]
+    assert patch["target"] == {"kind": "StatefulSet", "name": engine["metadata"]["name"]}
+    for one in yaml.safe_load(patch["patch"]):  # as JSON patches (RFC 6902)
+        *parts, last = [part.replace("~1", "/") for part in one["path"].split("/")[1:]]
+        place: Any = engine
+        for part in parts:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if last == "-":
+            place.append(one["value"])
+        else:
+            assert last in place
+            place[last] = one["value"]
+    for version in VERSIONS:
+        kubernetes_validate.validate(engine, version, strict=True)
+    one = container(engine)
+    settings = read(one["args"][1:])
+    assert str(settings.replicas) == one["resources"]["limits"]["nvidia.com/gpu"]
