@@ -5,6 +5,7 @@ https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-a
 """
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +112,14 @@ async def access(settings: Settings, token: str, repository: str) -> Access:
         return Access()
     may = found.get("permissions") or {}
     return Access(read=True, write=bool(may.get("push")) and not found.get("archived"))
+
+
+async def file_of(settings: Settings, token: str, repository: str, path: str) -> str | None:
+    """A small file of the default branch; None where it is not there. Raises `ForgeError`, `SignInAgain`."""
+    found = await _get(settings, token, f"/repos/{quote(repository)}/contents/{quote(path)}")
+    if found is None or found.get("encoding") != "base64":
+        return None
+    return base64.b64decode(str(found.get("content", ""))).decode("utf-8-sig", "replace").replace("\r\n", "\n")
 
 
 async def _pages(settings: Settings, token: str, path: str, name: str) -> list[dict[str, Any]]:

@@ -33,8 +33,9 @@ async def publish(
     fence: Callable[[], Awaitable[None]],
     *,
     labels: Labels,
+    page: str = "",
 ) -> Published:
-    """Publish the report of a run that ended solved or abstained.
+    """Publish the report of a run that ended solved or abstained. `page`: the address of the run's page.
 
     `fence` is called before each act and raises `LeaseLost` where another worker has the run. Raises `Refused` for a
     patch that the policy or the forge refuses, and `ForgeError`.
@@ -52,7 +53,7 @@ async def publish(
     await fence()
     branch = await push_branch(forge, repository, checkout, report, commit)
     await fence()
-    body = pull_request.body(report, flagged=flagged)
+    body = pull_request.body(report, flagged=flagged, page=page)
     url = await forge.pull_request(repository, branch, pull_request.title(report), body)
     await fence()
     rest = alternatives.alternatives(report, shown=winner)

@@ -30,3 +30,7 @@ class PagesSettings(BaseModel):
     def callback(self) -> str:
         """GitHub's way back after a sign-in, which the App's settings must list."""
         return self.address + CALLBACK
+
+    def of_run(self, run_id: int) -> str:
+        """Where people reach a run's page; "" where they reach it on this machine alone."""
+        return f"{self.url}/runs/{run_id}" if self.url else ""

@@ -7,15 +7,15 @@ it is stored; the worker asks again before it carries it out, as it does for com
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from bot.lifecycle import ACTIVE, STOPPABLE
+from bot.lifecycle import ACTIVE, STOPPABLE, RunState
 from bot.records import Command, CommandName
-from bot.store import Accepted, RunInfo
+from bot.store import Accepted, Pause, RunInfo
 from bot.web.reading import RunReader
 from bot.web.sessions import Visitor
 from bot.web.site import Form, Site
@@ -36,6 +36,14 @@ class RunWriter(RunReader, Protocol):
     def accept(
         self, guid: str, event: str, action: str, decision: Decision, *, patience: float | None = None
     ) -> Accepted: ...
+
+    def counts(self) -> Mapping[RunState, int]: ...
+
+    def pause(self, reason: str = ..., by: str = ...) -> None: ...
+
+    def resume(self) -> int: ...
+
+    def paused(self) -> Pause | None: ...
 
 
 def action_routes(site: Site, store: RunWriter, enqueue: Enqueue) -> APIRouter:

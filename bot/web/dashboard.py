@@ -8,9 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.settings import Settings
 from bot.web.actions import Enqueue, RunWriter, action_routes
+from bot.web.engine_page import engine_routes
 from bot.web.live import live_routes
 from bot.web.pages import list_routes
 from bot.web.report_page import source
+from bot.web.repository_page import repository_routes
 from bot.web.run_page import run_routes
 from bot.web.sign_in import sign_in_routes
 from bot.web.site import HEADERS, Site
@@ -28,8 +30,9 @@ def create_pages(settings: Settings, store: RunWriter, enqueue: Enqueue) -> Fast
 
     site.add_errors(app)
     app.include_router(sign_in_routes(site))
-    for routes in (list_routes, run_routes, live_routes):
+    for routes in (list_routes, run_routes, live_routes, repository_routes):
         app.include_router(routes(site))
+    app.include_router(engine_routes(site, store))
     app.include_router(action_routes(site, store, enqueue))
     app.include_router(_files())
     app.add_middleware(_Headers, secure=settings.pages.address.startswith("https://"))

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from bot.store import Listed, RunFilter, RunInfo
+from bot.lifecycle import RunState
+from bot.store import Hold, Listed, RunFilter, RunInfo
 
 
 class RunReader(Protocol):
@@ -14,6 +15,10 @@ class RunReader(Protocol):
     def repositories(self, visible: Collection[str] | None = ...) -> Sequence[str]: ...
 
     def mark(self) -> str: ...
+
+    def outcomes(self, repository: str) -> dict[RunState, int]: ...
+
+    def hold(self, repository: str) -> Hold | None: ...
 
     def run(self, run_id: int) -> RunInfo | None: ...
 

@@ -24,7 +24,7 @@ from bot.web.report_page import templates
 from bot.web.sessions import Sessions, Visitor
 from bot.webhook.delivery import Refusal
 
-THREADS = 4  # that look into the database and make pages: most of the process is for deliveries
+THREADS = 2  # that look into the database and make pages: most of the process is for deliveries
 _FORM_LIMIT = 65_536  # bytes
 
 HEADERS = {

@@ -119,7 +119,9 @@ class Service:
                 await enter(RunState.PUBLISHING)
             if run.revision is not None:
                 return await self._revised(run, forge, report, checkout, fence)
-            published = await publish(forge, run, report, checkout, fence, labels=self._labels)
+            published = await publish(
+                forge, run, report, checkout, fence, labels=self._labels, page=self._settings.pages.of_run(run.id)
+            )
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
             state=RunState.SOLVED if solved else RunState.ABSTAINED,

@@ -42,9 +42,10 @@ def body(
     candidate: int | None = None,
     chosen_by: str = "",
     flagged: Sequence[str] = (),
+    page: str = "",
 ) -> str:
     """The whole count. `candidate`: the index of the one that the branch holds, where it is not the winner; then
-    `chosen_by` is the login of the person who asked for it."""
+    `chosen_by` is the login of the person who asked for it. `page`: the address of the run's page, where it has one."""
     shown = report.verdict.winner if candidate is None else candidate
     assert shown is not None, "a pull request holds a candidate"
     issue = report.issue.number
@@ -62,6 +63,7 @@ def body(
         folded("The vote matrix", matrix(report, chosen=shown)),
         _tests(report),
         folded("What it cost", costs(report)),
+        f"[The whole run, with every conversation]({page})" if page else "",
         _footer(report, shown),
     ]
     return "\n\n".join(part for part in parts if part)
