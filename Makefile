@@ -40,7 +40,12 @@ SMALL := var/models/SmolLM2-135M-Instruct-Q4_1.gguf
 $(SMALL): | $(RUN)
 	-$(BIN)/troop models smollm2-135m
 
-test: $(DEV) $(SMALL) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
+# Finds what keeps people out of the pages; tests/integration/axe.py knows its hash.
+AXE := var/axe/axe-core-4.10.3.tgz
+$(AXE):
+	-@mkdir -p $(@D) && npm pack axe-core@4.10.3 --silent --pack-destination $(@D)
+
+test: $(DEV) $(SMALL) $(AXE) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(DEV) ## formatting, lint and types
@@ -76,6 +81,9 @@ chaos: $(DEV) ## labels while web, worker, Redis and database are killed, on SQL
 acceptance: $(DEV) ## planted bugs in real packages, solved at 1, 4, 16 and 64 trajectories; MODEL=NAME BUGS=N TRAJECTORIES=N README=1
 	$(BIN)/python -m tests.acceptance $(if $(MODEL),--model $(MODEL)) $(if $(BUGS),--bugs $(BUGS)) \
 	  $(if $(TRAJECTORIES),--trajectories $(TRAJECTORIES)) $(if $(README),--readme)
+
+screenshots: $(DEV) ## pictures of the dashboard, docs/dashboard-*.png
+	$(BIN)/python -m tests.integration.screenshots
 
 capuchin: $(DEV) ## train the bundled model again
 	$(BIN)/python -m bot.capuchin

@@ -151,7 +151,8 @@ class Site:
                 words = "the database is out of reach; try again"
             if not _wants_page(request):
                 return JSONResponse({"error": words}, status)
-            return await self.show(request, "problem.html", {"words": words}, status=status)
+            visitor = self.sessions.visitor(request)
+            return await self.show(request, "problem.html", {"words": words}, visitor=visitor, status=status)
 
         app.add_exception_handler(NotSignedIn, sign_in)
         app.add_exception_handler(SignInAgain, sign_in)

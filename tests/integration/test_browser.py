@@ -4,25 +4,25 @@
 """
 
 import os
-import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
 from bot.records import Message
 from bot.settings import SolverSettings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration import scenario
+from tests.integration.browsing import browser, sign_in
 from tests.integration.service import Running, running_service
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
-__all__ = ["github", "github_server"]
+__all__ = ["browser", "github", "github_server"]
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -44,21 +44,11 @@ def hostile(key: str, messages: Sequence[Message]) -> str:
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[BrowserContext]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no browser: apt-get install chromium")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-            timeout=PATIENCE * 1000,
-        )
-        # Past the pages' own policy: what got into a page would run, and the test would see it.
-        context = await chromium.new_context(bypass_csp=True, viewport={"width": 1200, "height": 900})
-        context.set_default_timeout(PATIENCE * 1000)
-        yield context
-        await chromium.close()
+async def context(browser: Browser) -> BrowserContext:
+    # Past the pages' own policy: what got into a page would run, and the test would see it.
+    context = await browser.new_context(bypass_csp=True, viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(PATIENCE * 1000)
+    return context
 
 
 async def look(page: Page, name: str) -> None:
@@ -70,14 +60,6 @@ async def look(page: Page, name: str) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
     if folder := os.environ.get("SCREENSHOTS"):
         await page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
-
-
-async def sign_in(page: Page, login: str) -> None:
-    """As a person does it, at the test GitHub, which asks who they are."""
-    await page.get_by_role("button", name="Sign in with GitHub").click()
-    await page.locator("select[name=user]").select_option(login)
-    await page.get_by_role("button", name="Authorize", exact=True).click()
-    await page.get_by_role("button", name="Sign out").wait_for()
 
 
 async def until(service: Running, page: Page, words: str) -> None:
@@ -100,13 +82,13 @@ async def until(service: Running, page: Page, words: str) -> None:
 
 
 async def test_label_an_issue_and_see_the_pull_request(
-    github: GitHubServer, browser: BrowserContext, tmp_path: Path
+    github: GitHubServer, context: BrowserContext, tmp_path: Path
 ) -> None:
     asked: list[str] = []
-    browser.on("request", lambda request: asked.append(urlsplit(request.url).hostname or ""))
+    context.on("request", lambda request: asked.append(urlsplit(request.url).hostname or ""))
     number = scenario.plant(github)
     github.comment(scenario.REPOSITORY, number, f"It also says {ATTACK}", user="maintainer")
-    page = await browser.new_page()
+    page = await context.new_page()
     with scripted_endpoint(hostile, name=f"model {ATTACK}") as endpoint:
         solver = SolverSettings(trajectories=2, test_timeout=PATIENCE, profile="full")
         async with running_service(github, tmp_path, endpoint.base_url, solver=solver) as service:

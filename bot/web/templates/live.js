@@ -34,6 +34,7 @@
     if (answer.ok) parsed(await answer.text()).querySelectorAll("[data-live]").forEach(replace);
   }
 
+  window.troop = { replace };
   const place = document.querySelector("[data-events]");
   if (!place || !window.EventSource) return;
   const source = new EventSource(place.dataset.events);

@@ -16,6 +16,7 @@ from bot.publish.messages.labels import Labels
 from bot.publish.messages.reason import reason
 from bot.publish.publish import Published, publish
 from bot.records import Checkout, FileChange, Issue, Outcome, Patch, RegressionTest, Report
+from bot.settings.pages import PagesSettings
 from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
@@ -76,6 +77,15 @@ async def test_published(github: GitHubServer, forge: GitHubForge, checkout: Che
         github.read_file(REPO, "tools/clamp.py", BRANCH)
         == "def clamp(x, low, high):\n    return max(low, min(x, high))\n"
     )
+
+
+async def test_the_runs_page_is_linked_where_people_reach_it(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    assert PagesSettings().of_run(7) == ""
+    page = PagesSettings(url="https://troop.example.com/").of_run(7)
+    await run(forge, checkout, page=page)
+    assert "(https://troop.example.com/runs/7)" in github.pull_requests(REPO)[0]["body"]
 
 
 async def test_a_regression_test_is_published_with_the_winner(
