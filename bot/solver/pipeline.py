@@ -179,10 +179,7 @@ class _Run:
         edit = editing(checkout, context.files, repairs=self._solver.repairs_edits)
         question = Question(self._issue, context, edit)
         verdict = await select(question, counted, self._models.main, self._sandbox, self._solver, self._progress)
-        if verdict.parting is not None:
-            seconds = self._solver.settings.test_timeout
-            parting = await probe(verdict.parting, verdict.ballot, self._sandbox, seconds)
-            verdict = verdict.model_copy(update={"parting": parting})
+        verdict = await self._parted(verdict)
         if verdict.abstention is not None and not counted.ballot.candidates:
             why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
             verdict = verdict.model_copy(update={"abstention": why})
@@ -223,6 +220,15 @@ class _Run:
             asked = RegressionTests(question, verdict, self._known, tests, self._sandbox, self._solver)
             test = await asked.written(self._models.main)
         return description, test
+
+    async def _parted(self, verdict: Verdict) -> Verdict:
+        """With the input on which two behaviours part. A revision asks no question: a reviewer is there to say more."""
+        parting = verdict.parting
+        if parting is not None and self._bench.earlier is None:
+            parting = await probe(parting, verdict.ballot, self._sandbox, self._solver.settings.test_timeout)
+        elif parting is not None:
+            parting = None
+        return verdict.model_copy(update={"parting": parting})
 
     async def _answers(self, question: Question, verdict: Verdict) -> tuple[str, ...]:
         """To each remark that a revision is to meet."""

@@ -197,17 +197,32 @@ def nobody(verdict: Verdict) -> str:
         return "no candidate is likely enough to be right"
     if verdict.parting is not None:
         return "two behaviours remain, and somebody has to say which is right"
+    if verdict.abstention is not None and verdict.abstention.cause is NoWinner.UNDECIDED:
+        return "two behaviours are equally credible"
     return "no candidate is credible"
 
 
 def _abstained(verdict: Verdict, abstention: Abstention) -> str:
-    said = [_why_nobody(verdict, abstention), *filter(None, [struck(verdict)])]
+    said = [_why_nobody(verdict, abstention), *filter(None, [_parting(verdict), struck(verdict)])]
     if abstention.missing is not None:
         said.append(_missing(abstention.missing))
     if abstention.setback is not None:
         found = abstention.setback
         said.append(f"{found.times:,} of {counted(found.of, 'attempt')} ended with: {found.text}.")
     return " ".join(said)
+
+
+def _parting(verdict: Verdict) -> str:
+    """Which two behaviours remain, and where they part; "" where there are no two."""
+    parting = verdict.parting
+    if parting is None:
+        return ""
+    one, other = (f"candidate {verdict.number(candidate)}" for candidate in parting.candidates)
+    if parting.call:
+        a, b = parting.results
+        return f"Two behaviours remain: for {parting.call}, {one} gives {a}, {other} gives {b}."
+    first, second = (f"T{test + 1}" for test in parting.tests)
+    return f"Two behaviours remain: {one} passes test {first} and fails {second}, {other} the other way round."
 
 
 def _why_nobody(verdict: Verdict, abstention: Abstention) -> str:
