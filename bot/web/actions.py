@@ -21,9 +21,7 @@ from bot.web.sessions import Visitor
 from bot.web.site import Form, Site
 from bot.webhook.decide import Rules
 from bot.webhook.decisions import Decision, ReceiveCommand
-from bot.webhook.slash_command import parse
-
-MOST_WORDS = 8_000  # characters
+from bot.webhook.slash_command import MAX_WORDS, parse
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +99,8 @@ class _Actions:
     def _command(self, action: str, form: Form) -> Command:
         """As a comment would say it. Raises `HTTPException`."""
         words = form["words"].replace("\0", "").strip()
-        if len(words) > MOST_WORDS:
-            raise HTTPException(422, f"the words are longer than {MOST_WORDS:,} characters")
+        if len(words) > MAX_WORDS:
+            raise HTTPException(422, f"the words are longer than {MAX_WORDS:,} characters")
         command = None
         if action in ("stop", "retry", "use"):
             number = f" {form['candidate']}" if action == "use" else f" {words}" if action == "retry" and words else ""

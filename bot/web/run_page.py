@@ -20,6 +20,7 @@ from bot.web.reading import RunReader
 from bot.web.report_page import standalone, templates, values
 from bot.web.run_now import grid, run_values
 from bot.web.site import Site
+from bot.webhook.slash_command import MAX_WORDS
 
 KEPT = 24  # counts of ended runs, as HTML: making one of 64 by 64 takes longer than all else
 
@@ -68,6 +69,7 @@ class _RunPages:
             "offered": offered(run, others=count is not None and bool(count.others)),
             "others": count.others if count else (),
             "nonce": nonce(),
+            "most_words": MAX_WORDS,
         }
         return await site.show(request, "run.html", shown, visitor=visitor)
 

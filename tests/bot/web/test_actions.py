@@ -96,6 +96,23 @@ async def test_an_ended_run_offers_what_comments_do(
     assert _taken(store, dispatcher)[1] == Command(name=CommandName.USE, argument=2, by_page=True)
 
 
+async def test_words_go_to_the_next_fix(
+    send: Sender, store: Store, alice: httpx.AsyncClient, dispatcher: ListDispatcher
+) -> None:
+    run = await _ended_run(send, store, _undecided(), None)
+    page = await _page(alice, run)
+    words = "Keep the name.\r\n\r\n    and `/troop stop` is no command here\n- é"
+    fields = form_of(page, f"/runs/{run}/retry")
+    await alice.post(f"/runs/{run}/retry", data=fields | {"words": words})
+    taken = _taken(store, dispatcher)[1]
+    assert (taken.name, taken.by_page) == (CommandName.RETRY, True)
+    assert taken.words == words.replace("\r\n", "\n")
+    jobs = len(dispatcher.jobs)
+    long = fields | {"words": "x" * 9000, "nonce": "another"}
+    assert (await alice.post(f"/runs/{run}/retry", data=long)).status_code == 422
+    assert len(dispatcher.jobs) == jobs
+
+
 @pytest.mark.parametrize("candidate", ["", "0", "two", "1; rm", "99999"])
 async def test_what_is_no_candidate_is_refused(
     send: Sender, store: Store, alice: httpx.AsyncClient, dispatcher: ListDispatcher, candidate: str
