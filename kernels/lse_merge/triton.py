@@ -35,6 +35,7 @@ class Parts(NamedTuple):
     lse: Tensor
     starts: Tensor  # [rows + 1] or longer, rising, integers
     slots: Tensor  # integers, contiguous
+    taken: Tensor | None = None  # [2] int32, which becomes 0: counters of what made the results
 
 
 def merge_ranges(parts: Parts, rows: int, dtype: torch.dtype, sinks: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ def merge_ranges(parts: Parts, rows: int, dtype: torch.dtype, sinks: Tensor | No
         Output `[rows, heads, head_dim]` and log-sum-exp `[rows, heads]` float32; without any key 0, and `-inf` or the
         sink.
     """
-    partials, lse, starts, slots = parts
+    partials, lse, starts, slots, taken = parts
     heads, dim = partials.shape[1:]
     output = torch.empty(rows, heads, dim, dtype=dtype, device=partials.device)
     level = torch.empty(rows, heads, dtype=torch.float32, device=partials.device)
@@ -60,6 +61,7 @@ def merge_ranges(parts: Parts, rows: int, dtype: torch.dtype, sinks: Tensor | No
         starts,
         slots,
         starts if sinks is None else sinks,
+        starts if taken is None else taken,
         output,
         level,
         heads,
@@ -70,6 +72,7 @@ def merge_ranges(parts: Parts, rows: int, dtype: torch.dtype, sinks: Tensor | No
         HEADS=HEADS,
         PARTS=PARTS,
         SINKS=sinks is not None,
+        TAKEN=taken is not None,
         num_warps=4,
     )
     return output, level
@@ -82,6 +85,7 @@ def _merge(
     starts,
     slots,
     sinks,
+    taken,
     output,
     level,
     heads,
@@ -95,9 +99,12 @@ def _merge(
     HEADS: tl.constexpr,
     PARTS: tl.constexpr,
     SINKS: tl.constexpr,
+    TAKEN: tl.constexpr,
 ):
     """Program (row, `HEADS` heads)."""
     row = tl.program_id(0)
+    if TAKEN and row + tl.program_id(1) == 0:
+        tl.store(taken + tl.arange(0, 2), tl.zeros([2], tl.int32))
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     dims = tl.arange(0, WIDTH)
     wanted = (head < heads)[:, None] & (dims < DIM)[None, :]

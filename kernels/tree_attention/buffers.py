@@ -1,13 +1,12 @@
 """A step's work as buffers of fixed capacity on the device, so that a captured CUDA graph replays while the tree
 changes.
 
-Kernels are launched for as many tiles as there is room for; those beyond the count, which is on the device as well, end
-at once.
+Kernels are launched for as many programs as run at once; how many tiles there are for them is on the device as well.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item, ItemTable
-from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Most, Plan, Tiling, plan
+from kernels.tree_attention.plan import TILE_FIELDS, CapacityError, Most, Plan, TileShape, Tiling, plan
 from kernels.tree_attention.reach import Floors, within
 
 SIMULATED = 8  # programs at once where there is no GPU
@@ -52,6 +51,13 @@ class Scratch:
         return cls(values, torch.empty(slots, heads.query, dtype=torch.float32, device=device))
 
 
+class TileLaunch(NamedTuple):
+    """The programs for tiles of one size."""
+
+    shape: TileShape
+    programs: int
+
+
 @dataclass(eq=False)
 class WorkBuffers:
     """One step's plan on the device. Make it with `WorkBuffers.empty`, then `fill` it for each step."""
@@ -61,7 +67,8 @@ class WorkBuffers:
     block_size: int
     tiling: Tiling
     programs: int
-    count: Tensor  # [1] int32: tiles in use
+    count: Tensor  # [2] int32: large tiles, and small ones
+    taken: Tensor  # [2] int32: 0 between steps, see `kernels.tree_attention.triton`
     tiles: Tensor  # [capacity.tiles, TILE_FIELDS] int32
     blocks: Tensor  # [capacity.blocks] int32
     starts: Tensor  # [capacity.rows + 1] int32
@@ -96,13 +103,15 @@ class WorkBuffers:
         room = scratch or Scratch.empty(capacity.partials, heads, place)
         if room.partials.shape[0] < capacity.partials:
             raise ValueError(f"scratch for {room.partials.shape[0]} partial results, {capacity.partials} may come")
-        sizes = [1, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
+        sizes = [2, capacity.tiles * TILE_FIELDS, capacity.blocks, capacity.rows + 1, capacity.partials]
         sizes.append(capacity.rows if capacity.floors else 1)
         count, tiles, blocks, starts, slots, floors = (torch.zeros(n, dtype=torch.int32, device=place) for n in sizes)
         chosen = tiling or Tiling.of(heads.dim, heads.item_bytes)
         tiles = tiles.view(-1, TILE_FIELDS)
         at_once = programs or resident_programs(place, chosen)
-        found = cls(capacity, heads, block_size, chosen, at_once, count, tiles, blocks, starts, slots, floors, room)
+        taken = torch.zeros_like(count)
+        tensors = (count, taken, tiles, blocks, starts, slots, floors)
+        found = cls(capacity, heads, block_size, chosen, at_once, *tensors, room)
         if place.type == "cuda":
             found._host = [Staging.pinned(sizes) for _ in range(2)]
         return found
@@ -140,6 +149,12 @@ class WorkBuffers:
         self.__dict__.update(state, _host=[])
         self.scratch = Scratch.empty(self.capacity.partials, self.heads, self.count.device)
 
+    def launches(self) -> list[TileLaunch]:
+        """What computes the tiles: no more programs than there is room for tiles."""
+        most = self.capacity.tiles * self.heads.kv
+        shapes = self.tiling.shapes
+        return [TileLaunch(s, min(most, self.programs * s.programs // self.tiling.programs)) for s in shapes]
+
     def fill(self, items: Sequence[Item] | ItemTable, rows: int, floors: Floors | None = None) -> Plan:
         """Plan a step and bring it to the device, without waiting for it. Rows past `rows` have no keys.
 
@@ -173,7 +188,7 @@ class WorkBuffers:
                 raise CapacityError(f"a step has {needed} {name}, its buffers have room for {limit}")
         starts = np.full(self.capacity.rows + 1, len(found.slots), dtype=np.int32)
         starts[: len(found.starts)] = found.starts
-        count = np.array([len(found.tiles)], dtype=np.int32)
+        count = np.array([found.large, len(found.tiles) - found.large], dtype=np.int32)
         sources = [count, found.tiles.reshape(-1), found.blocks, starts, found.slots]
         targets = [self.count, self.tiles.view(-1), self.blocks, self.starts, self.slots]
         if self.capacity.floors:

@@ -7,7 +7,7 @@ are computed together, so a tile of 64 queries holds 64 rows with one head each,
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,21 +33,39 @@ class CapacityError(ValueError):
     """A step needs more room than its buffers have. Nothing was changed."""
 
 
+class TileShape(NamedTuple):
+    """How programs for tiles of one size are compiled, and how many of them run at once."""
+
+    queries: int
+    keys: int  # per iteration
+    warps: int
+    stages: int  # of the software pipeline that loads keys ahead
+    programs: int  # that fit on a multiprocessor at once
+    precision: str
+    bare: bool  # whether these are the large tiles, see `kernels.tree_attention.triton`
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Sizes of tiles, and how a program runs one."""
 
     small: int = 16  # queries of a tile for few rows: the least that a matrix unit takes
-    large: int = 64  # queries of a tile of a shared node
-    keys: int = 64  # per iteration
+    large: int = 64  # queries of a tile of a shared node; the same as `small`: there is one size
+    keys: int = 32  # per iteration
     warps: int = 4
-    stages: int = 3  # of the software pipeline that loads keys ahead
+    stages: int = 3  # of the pipeline, of both
+    programs: int = 3  # of large tiles that run at once on a multiprocessor of an H100; an A100 may have one less
+    small_keys: int = 32
+    small_warps: int = 4
+    small_programs: int = 5
     precision: str = "tf32x3"  # of products of float32: three on the tensor cores, about as exact as one in float32
 
     @property
-    def programs(self) -> int:
-        """How many run at once on a multiprocessor with 65,536 registers, at up to 256 registers per thread."""
-        return max(1, 65536 // (256 * 32 * self.warps))
+    def shapes(self) -> list[TileShape]:
+        """Those of large tiles, if there are any, then those of small ones."""
+        wide = TileShape(self.large, self.keys, self.warps, self.stages, self.programs, self.precision, bare=True)
+        few = (self.small, self.small_keys, self.small_warps, self.stages, self.small_programs, self.precision)
+        return [*([wide] if self.large > self.small else []), TileShape(*few, bare=False)]
 
     @classmethod
     def of(cls, head_dim: int, item_bytes: int) -> "Tiling":
@@ -62,15 +80,16 @@ class Tiling:
             raise ValueError(f"heads of {head_dim} numbers: tree attention is made for {LONGEST_HEAD} at most")
         wide = head_dim > 128
         if item_bytes == 4:
-            return cls(large=16, keys=16, warps=8, stages=2) if wide else cls(large=32, keys=32, warps=8, stages=2)
-        return cls(keys=32, stages=2) if wide else cls()
+            found = cls(keys=16, warps=8, stages=2, programs=1, small_keys=16, small_warps=8, small_programs=1)
+            return replace(found, large=16 if wide else 32)
+        return cls(warps=8, stages=2, programs=1, small_keys=16, small_programs=3) if wide else cls()
 
     @classmethod
     def candidates(cls, head_dim: int, item_bytes: int) -> "list[Tiling]":
         """Sizes among which a calibration chooses, each with another `large`; that of `of` first."""
         found = [cls.of(head_dim, item_bytes)]
         if item_bytes == 2 and head_dim <= 128:  # keys are loaded half as often, but fewer programs fit at once
-            found.append(cls(large=128, warps=8))
+            found.append(cls(large=128, warps=8, programs=1))
         return found
 
 
@@ -95,10 +114,11 @@ class Most(NamedTuple):
 class Plan(NamedTuple):
     """One step for `kernels.tree_attention.triton`, all int32."""
 
-    tiles: Numbers  # [tiles, TILE_FIELDS], costliest first
+    tiles: Numbers  # [tiles, TILE_FIELDS], the large ones first, of each size the costliest first
     blocks: Numbers  # [entries]: the blocks of all items, one after the other
     starts: Numbers  # [rows + 1]: the partials of row `r` are `slots[starts[r]:starts[r + 1]]`
     slots: Numbers  # [partials]
+    large: int  # tiles
 
     @property
     def keys_read(self) -> int:
@@ -136,7 +156,8 @@ def plan(
         block_size: tokens per block.
         heads: shape of the attention; every tile runs once for each key-value head.
         tiling: sizes of tiles.
-        programs: how many the GPU runs at once; keys are split until there are about as many.
+        programs: how many for large tiles the GPU runs at once; keys are split until there are about as many, or as
+            many as run at once of those for small tiles, where all are small.
         most: room for tiles and partial results; splits are given up to keep within it.
 
     Raises:
@@ -146,18 +167,20 @@ def plan(
     table = items if isinstance(items, ItemTable) else ItemTable.of(items, block_size)
     if not len(table):
         nothing = np.zeros(0, dtype=np.int32)
-        return Plan(nothing.reshape(0, TILE_FIELDS), nothing, np.zeros(rows + 1, dtype=np.int32), nothing)
+        return Plan(nothing.reshape(0, TILE_FIELDS), nothing, np.zeros(rows + 1, dtype=np.int32), nothing, 0)
     ranges = _Ranges(table.row_begin, table.row_end, table.begin, table.end, table.causal, table.length, table.offset)
     ranges.check(rows, block_size)
     count = ranges.row_end - ranges.row_begin
     queries = count * heads.group
     size = np.where(queries > tiling.small, tiling.large, tiling.small)
+    if int(size.max()) == tiling.small:
+        programs = programs * tiling.small_programs // tiling.programs
     weight = np.where(queries > tiling.small, LARGE_WEIGHT, 1)
     across = -(-queries // size)  # query tiles
     # A partial result is written and read in float32 by each query head; a key is read, and its value.
     per_partial = 2 * 4 * heads.group / (2 * heads.item_bytes)
     load = _Load(ranges.end - ranges.begin, weight, across, count, heads.kv)
-    chunk, splits = load.split(tiling.keys, programs, most or Most(), per_partial)
+    chunk, splits = load.split(2 * tiling.keys, programs, most or Most(), per_partial)
     partial = np.cumsum(count * splits) - count * splits
 
     part = np.repeat(np.arange(len(table)), count * splits)
@@ -166,7 +189,8 @@ def plan(
     np.cumsum(np.bincount(owner, minlength=rows), out=starts[1:])
     cuts = _Cuts(size, across, weight, chunk, splits, partial, table.entry)
     tiles = _tiles(ranges, cuts, heads.group)
-    return Plan(tiles, table.blocks, starts, np.argsort(owner, kind="stable").astype(np.int32))
+    large = int((across * splits)[size > tiling.small].sum())
+    return Plan(tiles, table.blocks, starts, np.argsort(owner, kind="stable").astype(np.int32), large)
 
 
 class _Ranges(NamedTuple):
@@ -206,7 +230,7 @@ class _Cuts(NamedTuple):
 
 
 def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
-    """`[tiles, TILE_FIELDS]`, costliest first."""
+    """`[tiles, TILE_FIELDS]`, the large ones first, of each size the costliest first."""
     # Tiles of one split are neighbours: they read the same keys, which are then in the GPU's cache.
     per_item = cuts.splits * cuts.across
     item = np.repeat(np.arange(len(per_item)), per_item)
@@ -222,8 +246,8 @@ def _tiles(ranges: _Ranges, cuts: _Cuts, group: int) -> Numbers:
     count = row_end - row_begin
     offset = cuts.partial[item] + split * count[item] - row_begin[item]  # partial of a row: the row plus this
     tiles = np.stack((first, last, low, high, cuts.entry[item], diagonal, offset, position[item]), axis=1)
-    costliest = np.argsort(-(high - low) * cuts.weight[item], kind="stable")
-    return tiles[costliest].astype(np.int32)
+    order = np.lexsort((low - high, -cuts.size[item]))
+    return tiles[order].astype(np.int32)
 
 
 class _Load(NamedTuple):

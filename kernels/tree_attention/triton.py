@@ -1,8 +1,11 @@
-"""Tree attention in Triton: one launch for all items of all levels, then one merge in float32.
+"""Tree attention in Triton: a launch for each size of tile, over all items of all levels, then one merge in float32.
 
-A program computes one tile (`kernels.tree_attention.plan`) for one key-value head: decode rows, the rows of a shared
+A tile (`kernels.tree_attention.plan`) is computed for one key-value head at a time: decode rows, the rows of a shared
 node and the causal rows of a prompt's chunk are the same code. Tiles have two sizes, because a tail has a few queries
-and a shared node thousands; the size is chosen per program, inside the launch. Softmax is computed online with base-2
+and a shared node thousands. Each size has a launch of its own, since small ones need less than half of the registers
+and of the shared memory: more run at once, and wait for memory together. The numbers of blocks are loaded a step ahead
+of their keys, so that keys can be loaded ahead, too. A launch starts as many programs as run at once; each takes the
+next tile from a counter until none is left, and the merge sets it back. Softmax is computed online with base-2
 exponentials; partial results and their natural log-sum-exp are float32.
 """
 
@@ -15,9 +18,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.lse_merge.triton import Parts, merge_ranges
-from kernels.tree_attention.buffers import WorkBuffers
+from kernels.tree_attention.buffers import TileLaunch, WorkBuffers
 from kernels.tree_attention.heads import Heads
-from kernels.tree_attention.plan import Tiling
+from kernels.tree_attention.plan import TileShape
 from kernels.tree_attention.worklist import WorkList
 
 _prepared: "weakref.WeakKeyDictionary[WorkList, WorkBuffers]" = weakref.WeakKeyDictionary()
@@ -56,12 +59,25 @@ def tree_attention(
         raise ValueError(f"{query.shape[0]} queries, but the work has room for {buffers.capacity.rows} rows")
     if key_cache.stride() != value_cache.stride() or key_cache.stride(2) != 1:
         raise ValueError(f"caches of strides {key_cache.stride()} and {value_cache.stride()}: must be equal, last 1")
-    tiling, scratch = buffers.tiling, buffers.scratch
-    _tree_attention[(buffers.capacity.tiles * heads.kv,)](
+    scratch = buffers.scratch
+    for launch in buffers.launches():
+        _launch(launch, buffers, (query, key_cache, value_cache), scale, cap)
+    parts = Parts(scratch.partials, scratch.lse, buffers.starts, buffers.slots, buffers.taken)
+    return merge_ranges(parts, query.shape[0], query.dtype, sinks)
+
+
+def _launch(
+    launch: TileLaunch, buffers: WorkBuffers, tensors: tuple[Tensor, Tensor, Tensor], scale: float, cap: float | None
+) -> None:
+    """Start the programs for tiles of one size."""
+    query, key_cache, value_cache = tensors
+    scratch, floors = buffers.scratch, buffers.capacity.floors
+    _tree_attention[(launch.programs,)](
         query,
         key_cache,
         value_cache,
         buffers.count,
+        buffers.taken,
         buffers.tiles,
         buffers.blocks,
         buffers.floors,
@@ -74,16 +90,14 @@ def tree_attention(
         key_cache.stride(1),
         scale * math.log2(math.e) if cap is None else scale / cap,
         0.0 if cap is None else cap * math.log2(math.e),
-        **constants(tiling, heads, buffers.block_size, buffers.capacity.floors, cap is not None),
-        num_warps=tiling.warps,
-        num_stages=tiling.stages,
+        **constants(launch.shape, buffers.heads, buffers.block_size, floors, cap is not None),
+        num_warps=launch.shape.warps,
+        num_stages=launch.shape.stages,
     )
-    parts = Parts(scratch.partials, scratch.lse, buffers.starts, buffers.slots)
-    return merge_ranges(parts, query.shape[0], query.dtype, sinks)
 
 
 def constants(
-    tiling: Tiling, heads: Heads, block_size: int, floors: bool = False, capped: bool = False
+    shape: TileShape, heads: Heads, block_size: int, floors: bool = False, capped: bool = False
 ) -> dict[str, Any]:
     """What the kernel is compiled for."""
     return {
@@ -91,11 +105,11 @@ def constants(
         "GROUP": heads.group,
         "DIM": heads.dim,
         "BLOCK_SIZE": block_size,
-        "SMALL": tiling.small,
-        "LARGE": tiling.large,
-        "KEYS": tiling.keys,
+        "QUERIES": shape.queries,
+        "KEYS": shape.keys,
         "WIDTH": max(16, triton.next_power_of_2(heads.dim)),
-        "PRECISION": tiling.precision,
+        "PRECISION": shape.precision,
+        "BARE": shape.bare,
         "FLOORS": floors,
         "CAPPED": capped,
     }
@@ -114,7 +128,8 @@ def _tree_attention(
     query,
     key_cache,
     value_cache,
-    count,
+    count,  # [2]: of large tiles, which come first, and of small ones
+    taken,  # [2]: how many programs have begun, each tile counted once for each key-value head
     tiles,
     blocks,
     floors,
@@ -131,51 +146,39 @@ def _tree_attention(
     GROUP: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
-    SMALL: tl.constexpr,
-    LARGE: tl.constexpr,
+    QUERIES: tl.constexpr,  # of a tile
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,  # DIM, rounded up to a power of 2
     PRECISION: tl.constexpr,  # of products of float32
+    BARE: tl.constexpr,  # the large tiles: full steps of keys that every query sees are computed without a mask
     FLOORS: tl.constexpr,  # rows see nothing before their floors
     CAPPED: tl.constexpr,
 ):
-    """Program of one tile and key-value head. A GPU starts programs in order: the costliest tiles come first for all
-    heads, and what is beyond the count last of all.
-    """
-    place = tl.program_id(0) // KV_HEADS
-    if place >= tl.load(count):
-        return
-    head = tl.program_id(0) % KV_HEADS
-    entry = tiles + place * 8
-    first = tl.load(entry)
-    last = tl.load(entry + 1)
-    begin = tl.load(entry + 2)
-    end = tl.load(entry + 3)
-    table = blocks + tl.load(entry + 4)
-    diagonal = tl.load(entry + 5)
-    partial = tl.load(entry + 6)
-    position = tl.load(entry + 7)
-    keys = key_cache + head.to(tl.int64) * cache_head
-    values = value_cache + head.to(tl.int64) * cache_head
-    heads = KV_HEADS * GROUP
-    if LARGE == SMALL:  # noqa: SIM114 - known when compiled, so that the rest is left out
+    """Program that computes tiles, each for one key-value head, as long as there are any. The costliest come first."""
+    large = tl.load(count)
+    first_tile = 0 if BARE else large
+    total = (large if BARE else tl.load(count + 1)) * KV_HEADS
+    counter = taken if BARE else taken + 1
+    ticket = tl.atomic_add(counter, 1)
+    while ticket < total:
+        head = ticket % KV_HEADS
+        entry = tiles + (first_tile + ticket // KV_HEADS) * 8
+        first = tl.load(entry)
+        last = tl.load(entry + 1)
+        begin = tl.load(entry + 2)
+        end = tl.load(entry + 3)
+        table = blocks + tl.load(entry + 4)
+        diagonal = tl.load(entry + 5)
+        partial = tl.load(entry + 6)
+        position = tl.load(entry + 7)
+        keys = key_cache + head.to(tl.int64) * cache_head
+        values = value_cache + head.to(tl.int64) * cache_head
         _tile(
             query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            cap, first, last, begin, end, diagonal, partial, position, head, heads,
-            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, False,
+            cap, first, last, begin, end, diagonal, partial, position, head, KV_HEADS * GROUP,
+            GROUP, DIM, BLOCK_SIZE, QUERIES, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, BARE,
         )  # fmt: skip
-    elif last - first <= SMALL:
-        _tile(
-            query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            cap, first, last, begin, end, diagonal, partial, position, head, heads,
-            GROUP, DIM, BLOCK_SIZE, SMALL, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, False,
-        )  # fmt: skip
-    else:
-        _tile(
-            query, keys, values, table, floors, partials, lse, query_row, query_head, query_dim, cache_slot, factor,
-            cap, first, last, begin, end, diagonal, partial, position, head, heads,
-            GROUP, DIM, BLOCK_SIZE, LARGE, KEYS, WIDTH, PRECISION, FLOORS, CAPPED, True,
-        )  # fmt: skip
+        ticket = tl.atomic_add(counter, 1)
 
 
 @triton.jit
@@ -211,7 +214,7 @@ def _tile(
     PRECISION: tl.constexpr,
     FLOORS: tl.constexpr,
     CAPPED: tl.constexpr,
-    BARE: tl.constexpr,  # full steps of keys that every query sees are computed without a mask
+    BARE: tl.constexpr,
 ):
     """Queries `first` to `last` (row times group, plus head of the group) against tokens `begin` to `end`."""
     flat = first + tl.arange(0, QUERIES)
@@ -293,14 +296,16 @@ def _scan(
 ):
     """Online softmax over tokens `begin` to `end`; without a mask, `end - begin` is a multiple of `KEYS`."""
     dims = tl.arange(0, WIDTH)
+    steps = tl.arange(0, KEYS)
+    block = tl.load(table + (begin + steps) // BLOCK_SIZE, mask=begin + steps < end, other=0)
     for start in range(begin, end, KEYS):
-        token = start + tl.arange(0, KEYS)
+        token = start + steps
+        ahead = token + KEYS
+        following = tl.load(table + ahead // BLOCK_SIZE, mask=ahead < end, other=0)
         if MASKED:
             inside = token < end
-            block = tl.load(table + token // BLOCK_SIZE, mask=inside, other=0)
             present = inside[:, None] & (dims < DIM)[None, :]
         else:
-            block = tl.load(table + token // BLOCK_SIZE)
             present = tl.full([KEYS], True, tl.int1)[:, None] & (dims < DIM)[None, :]
         slot = block.to(tl.int64) * BLOCK_SIZE + token % BLOCK_SIZE
         place = slot[:, None] * cache_slot + dims[None, :]
@@ -322,4 +327,5 @@ def _scan(
         value = tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)
         out = tl.dot(weights.to(value.dtype), value, out, input_precision=PRECISION)
         top = highest
+        block = following
     return top, total, out

@@ -139,7 +139,7 @@ def test_blocks_that_no_row_sees_are_not_read():
     assert next((item.rows, item.length) for item in work.items) == (64, 112)
     assert WorkList.of(items, 64, 16, floors=Reach(window=1).floors([2063] * 64)).items[0].rows == 1
     buffers = WorkBuffers.of(items, 64, Heads(1, 1, 32, 4), 16, floors=floors)
-    read = buffers.tiles[: int(buffers.count)]
+    read = buffers.tiles[: int(buffers.count.sum())]
     assert int((read[:, 3] - read[:, 2]).sum()) < 64 * 17 + 4 * 112
 
 

@@ -369,7 +369,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
     assert found.queries == 128
     use_tiles(backend, found.queries)
     assert isinstance(work := backend.prepare([], 1, 16, cpu), WorkBuffers)
-    assert work.tiling == Tiling(large=128, warps=8)
+    assert work.tiling == Tiling(large=128, warps=8, programs=1)
     use_tiles(backend, 7)
     assert backend.tiling is None
 
