@@ -72,12 +72,14 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
 
     found = []
     for dim, kind in ((128, "bf16"),) if quick else COMPILED:
-        tiling = Tiling.of(dim, 4 if kind == "fp32" else 2)
-        fixed = {"query_dim": 1} | constants(tiling, Heads(32, 4, dim, 2), 16)
-        for each in ARCHITECTURES:
-            sizes: dict[str, Any] = {"architecture": each, "warps": tiling.warps, "stages": tiling.stages}
-            found.append(usage(_tree_attention, signature(kind), fixed, label=f"tree_attention {kind} {dim}", **sizes))
+        for shape in Tiling.of(dim, 4 if kind == "fp32" else 2).shapes:
+            fixed = {"query_dim": 1} | constants(shape, Heads(32, 4, dim, 2), 16)
+            label = f"tree_attention {kind} {dim} {shape.queries} queries"
+            for each in ARCHITECTURES:
+                sizes: dict[str, Any] = {"architecture": each, "warps": shape.warps, "stages": shape.stages}
+                found.append(usage(_tree_attention, signature(kind), fixed, label=label, **sizes))
     merge = {"partial_dim": 1, "lse_head": 1, "DIM": 128, "WIDTH": 128, "HEADS": HEADS, "PARTS": PARTS, "SINKS": False}
+    merge["TAKEN"] = True
     found += [usage(_merge, MERGE, merge, architecture=each, label="lse_merge bf16 128") for each in ARCHITECTURES]
     print(table(found))
     return [asdict(each) | {"blocks": each.blocks} for each in found]
