@@ -203,7 +203,7 @@ def test_a_copy_that_is_still_under_way_is_not_overwritten(stagings: int):
 
     room = Capacity(rows=8, tiles=32, blocks=64, partials=64)
     work = WorkBuffers.empty(room, Heads(2, 1, 16, 4), 8)
-    work._host = [staging([1, 32 * 8, 64, 9, 64], torch.int32) for _ in range(stagings)]
+    work._host = [staging([2, 32 * 8, 64, 9, 64], torch.int32) for _ in range(stagings)]
     rows = torch.zeros(4, 8, dtype=torch.int64)
     size = _Size(rows, work, [staging([32], torch.int64) for _ in range(stagings)])
     steps: Any = DecodeSteps.__new__(DecodeSteps)
