@@ -130,7 +130,7 @@ class Chaos:
         self._redis.close()
         self._database.close()
 
-    def run(self, runs: int, kills: int) -> Count:
+    def run(self, runs: int, kills: int, in_flight: int) -> Count:
         started = time.monotonic()
         killing = threading.Thread(target=self._kill, args=(kills,), name="killing")
         killing.start()
@@ -143,7 +143,7 @@ class Chaos:
             if self._look():
                 newest = time.monotonic()
             open_issues = len(self._issues) - len(self._ended)
-            if (len(self._issues) < runs or killing.is_alive()) and open_issues < IN_FLIGHT:
+            if (len(self._issues) < runs or killing.is_alive()) and open_issues < in_flight:
                 self._label(next(names))
                 newest = max(newest, time.monotonic() if not open_issues else newest)
                 continue
@@ -228,13 +228,13 @@ class Chaos:
         count.steps, count.paid_again = len(paid), paid.total() - len(paid)
 
 
-def chaos(kind: str, runs: int, kills: int, seed: int) -> Count:
+def chaos(kind: str, runs: int, kills: int, seed: int, in_flight: int = IN_FLIGHT) -> Count:
     """On one kind of database. Logs are in a folder that stays where something went wrong."""
     folder = Path(tempfile.mkdtemp(prefix="troop-chaos-"))
     with GitHubServer.running(folder / "github") as github:
         one = Chaos(kind, folder, github, seed)
         try:
-            count = one.run(runs, kills)
+            count = one.run(runs, kills, in_flight)
         finally:
             one.close()
     if count.good:
