@@ -145,6 +145,9 @@ class IssueTracker(Protocol):
     async def comment(self, repository: str, number: int, marker: str, body: str) -> str:
         """Create, or edit, the one comment that carries the hidden marker; its URL."""
 
+    async def react(self, repository: str, comment_id: int) -> None:
+        """Put our eyes on a comment, so that its author sees that it was read."""
+
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
         """Make `label` the only one of `known` on the issue; with an empty `label`, remove all of them."""
 

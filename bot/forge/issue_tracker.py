@@ -164,6 +164,15 @@ class GitHubTracker:
                 return int(comment["id"])
         return None
 
+    async def react(self, repository: str, comment_id: int) -> None:
+        """https://docs.github.com/rest/reactions/reactions#create-reaction-for-an-issue-comment; twice is once."""
+
+        def ask(client: Github) -> None:
+            url = path_of(repository, "issues", "comments", comment_id, "reactions")
+            client.requester.requestJsonAndCheck("POST", url, input={"content": "eyes"})
+
+        await self._api.act("reaction", lambda: self._api.write(repository, _ISSUES, ask))
+
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
         """The new label is added before the old ones are removed, so that the issue always has one."""
         await self._api.act("labels", lambda: self._set_label(repository, number, label, known))

@@ -3,11 +3,12 @@
 Every command is answered by one comment, under a marker of its own, so that a command executed twice is answered once.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from bot.contracts import MAY_WRITE, Forge
-from bot.errors import CheckoutError, RateLimited, Refused, RetryRefused
+from bot.errors import CheckoutError, ForgeError, RateLimited, Refused, RetryRefused
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE
@@ -56,6 +57,9 @@ class FollowUp:
             marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
             await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
             return FollowedUp(note=f"refused: {command.sender} has no write permission")
+        if command.comment_id > 0:  # not from a page
+            with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
+                await self._forge.react(repository, command.comment_id)
         issue = await self._forge.resolve_issue(repository, here)
         words, started = await self._carry_out(command, issue)
         words = answers.asked(command) + words

@@ -66,6 +66,7 @@ class Rest:
             ("GET", here + "/issues/comments/{comment_id}", self.comment),
             ("PATCH", here + "/issues/comments/{comment_id}", self.edit_comment),
             ("DELETE", here + "/issues/comments/{comment_id}", self.delete_comment),
+            ("POST", here + "/issues/comments/{comment_id}/reactions", self.create_reaction),
             ("GET", here + "/issues/{number}", self.issue),
             ("PATCH", here + "/issues/{number}", self.edit_issue),
             ("GET", here + "/issues/{number}/comments", self.comments),
@@ -275,6 +276,14 @@ class Rest:
         repository, issue, token = self._own_comment(request, comment_id)
         comment = self.world.edit_comment(repository, comment_id, token.user, (await request.json())["body"])
         return self.payloads.comment(repository, issue, comment)
+
+    async def create_reaction(self, request: Request, comment_id: int) -> Response:
+        repository, token = self.enter(request, "issues", "write")
+        _, comment = self.world.find_comment(repository, comment_id)
+        content = (await request.json())["content"]
+        new = (token.user, content) not in comment.reactions
+        comment.reactions.add((token.user, content))
+        return JSONResponse({"id": comment.id, "content": content}, 201 if new else 200)
 
     async def delete_comment(self, request: Request, comment_id: int) -> Response:
         repository, _, token = self._own_comment(request, comment_id)

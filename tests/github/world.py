@@ -44,6 +44,7 @@ class Comment:
     body: str
     created_at: datetime
     updated_at: datetime
+    reactions: set[tuple[str, str]] = field(default_factory=set)  # of whom, and which
 
 
 @dataclass

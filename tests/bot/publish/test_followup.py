@@ -97,13 +97,14 @@ class Scene:
         here: int = 1,
         id: int = 1,
         words: str = "",
+        comment: int = 99,
     ) -> FollowedUp:
         command = ClaimedCommand(
             id=id,
             repository=REPO,
             installation_id=1,
             issue_number=here,
-            comment_id=99,
+            comment_id=comment,
             sender=sender,
             command=Command(name=name, argument=argument, words=words),
             run_id=None,
@@ -130,6 +131,26 @@ def scene(github: GitHubServer, tmp_path: Path) -> Scene:
     github.set_permission(REPO, "wendy", "write")
     github.set_permission(REPO, "tess", "triage")
     return Scene(github, tmp_path)
+
+
+async def test_a_comment_that_is_taken_gets_eyes_once_and_one_that_is_not_gets_none(
+    github: GitHubServer, scene: Scene
+) -> None:
+    taken = github.comment(REPO, 1, "/troop status", "wendy")
+    refused = github.comment(REPO, 1, "/troop status", "tess")
+    for _ in range(2):  # a worker died after the first
+        await scene.say(CommandName.STATUS, sender="wendy", comment=taken)
+    await scene.say(CommandName.STATUS, sender="tess", comment=refused, id=2)
+    found = {comment.id: comment.reactions for comment in github.world.repository(REPO).issues[1].comments}
+    assert found[taken] == {("troop[bot]", "eyes")}
+    assert found[refused] == set()
+
+
+async def test_a_command_is_answered_where_its_comment_is_gone(github: GitHubServer, scene: Scene) -> None:
+    gone = github.comment(REPO, 1, "/troop status", "wendy")
+    github.delete_comment(REPO, gone, "wendy")
+    await scene.say(CommandName.STATUS, sender="wendy", comment=gone)
+    assert len(scene.answers()) == 1
 
 
 async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Scene) -> None:
