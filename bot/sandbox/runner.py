@@ -41,6 +41,7 @@ def _watch(report: int, changed: set[str]) -> None:
     write, getframe, is_text = os.write, sys._getframe, str.startswith
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
     memory = ("/proc/", "/mem")
+    modules, doctest = sys, os.path.join(os.path.dirname(os.__file__), "doctest.py")
 
     def suspicious(frame: FrameType | None) -> bool:
         while frame is not None:
@@ -59,12 +60,19 @@ def _watch(report: int, changed: set[str]) -> None:
             frame = frame.f_back
         return False
 
+    def restores(frame: FrameType) -> bool:
+        """Whether it is doctest, which after each run sets the trace function that it found: here, none."""
+        code = frame.f_code
+        mine = code.co_filename == doctest and code.co_name == "run" and doctest not in untrusted
+        return mine and frame.f_globals["sys"] is modules and frame.f_locals.get("save_trace", modules) is None
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in watched:
             if suspicious(getframe(1)):
                 write(report, b"void " + event.encode() + b"\n")
         elif event in steering or (event == "object.__setattr__" and arguments[1] == "__code__"):
-            if named(getframe(1)):  # threads of a coverage tool trace themselves
+            caller = getframe(1)  # threads of a coverage tool trace themselves
+            if named(caller) and not (event == "sys.settrace" and restores(caller)):
                 write(report, b"void " + event.encode() + b"\n")
         elif event == "open":
             path = arguments[0]

@@ -141,3 +141,47 @@ def test_the_nonce_is_in_no_argument_variable_or_frame(tmp_path: Path) -> None:
     )
     said, code, shown = run(sys.executable, tmp_path, script)
     assert (said, code) == (f"{NONCE} 0\n", 0), shown
+
+
+DOCTEST = """
+import doctest, sys, types
+def twice(x):
+    \"\"\"
+    >>> twice(2)
+    4
+    \"\"\"
+    return 2 * x
+def trace(frame, event, argument):
+    return None
+def check():
+    assert doctest.testmod(sys.modules[__name__]).failed == 0
+"""
+FAKE = """
+fake = types.ModuleType("sys")
+fake.__dict__.update(sys.__dict__)
+fake.gettrace = lambda: trace
+"""
+
+
+@pytest.mark.parametrize("python", _pythons())
+@pytest.mark.parametrize(
+    ("attack", "proved"),
+    [
+        ("", True),  # doctest sets the trace function that it found, which is none
+        ("sys.settrace(trace)", False),
+        (f"{FAKE}doctest.sys = fake", False),
+        ("sys.gettrace = lambda: trace", False),
+        ("doctest.DocTestRunner.run.__globals__['sys'] = "
+         "types.SimpleNamespace(**{**vars(sys), 'gettrace': lambda: trace})", False),
+        ("code = compile('def run(): save_trace = None; sys.settrace(trace)', doctest.__file__, 'exec')\n"
+         "exec(code, {'sys': sys, 'trace': trace}, globals())\nrun()", False),
+    ],
+)  # fmt: skip
+def test_a_changed_file_may_use_doctest_and_trace_nothing(
+    python: str, attack: str, proved: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "mod.py").write_text(DOCTEST + attack + "\n")
+    said, exit_code, shown = run(python, tmp_path, "import mod; mod.check()", changed=("mod.py",))
+    assert ("void" not in said) == proved, said
+    if proved:
+        assert (said, exit_code) == (f"{NONCE} 0\n", 0), shown
