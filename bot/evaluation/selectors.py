@@ -45,17 +45,22 @@ class Recorded:
 
     def draw(self, samples: int, tests: int, rng: np.random.Generator) -> Matrix:
         """The matrix of so many samples and tests, drawn without replacement."""
-        whole = self.matrix
         chosen = rng.choice(self.candidate, min(samples, len(self.candidate)), replace=False)
-        which, count = np.unique(chosen, return_counts=True)
-        columns = np.unique(rng.choice(self.test, min(tests, len(self.test)), replace=False))
-        return Matrix(
+        return self.part(chosen, rng.choice(self.test, min(tests, len(self.test)), replace=False))[0]
+
+    def part(self, samples: Integers, tests: Integers) -> tuple[Matrix, Integers]:
+        """The matrix of samples, given by their candidates, and of tests; and which candidates its rows are."""
+        whole = self.matrix
+        which, count = np.unique(samples, return_counts=True)
+        columns = np.unique(tests)
+        part = Matrix(
             passes=whole.passes[np.ix_(which, columns)],
             voting=whole.voting[columns],
             samples=count.astype(float),
             sizes=whole.sizes[which],
             solves=whole.solves[which],
         )
+        return part, which
 
 
 def recorded(row: Mapping[str, Any]) -> Recorded:
@@ -153,12 +158,17 @@ def _log_beta(a: Array, b: Array) -> Array:
     return np.asarray(_log_gamma(a) + _log_gamma(b) - _log_gamma(np.add(a, b)))
 
 
-def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> float:
-    """As `bot.solver.ballot.count` ranks."""
+def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> int:
+    """The candidate that `bot.solver.ballot.count` ranks first."""
     behaviour, cluster = behaviours(matrix)
     voting = matrix.passes * matrix.voting
     score = scores(voting, matrix.samples, matrix.votes, alike=alike, support=support)
-    return float(matrix.solves[order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]])
+    return order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]
+
+
+def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> float:
+    """As the solver chooses."""
+    return float(matrix.solves[our_choice(matrix, alike, support)])
 
 
 def by_any(matrix: Matrix) -> float:

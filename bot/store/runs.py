@@ -208,8 +208,7 @@ class Runs(Holds):
 
 def _tokens(report_json: str) -> int:
     """Of all calls, prompt and completion; 0 where an earlier version's report does not say."""
-    report = json.loads(report_json)
-    usage = report.get("usage", {}) if isinstance(report, dict) else {}
+    usage = json.loads(report_json).get("usage", {})
     return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
 
 

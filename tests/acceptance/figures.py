@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bot.evaluation.coverage import budget_for, fit, precision
+from bot.solver.ballot import count
+from bot.solver.confidence import confidence
 from bot.solver.profile import ResolvedSolver
 from tests.acceptance.recount import at, solving
+from tests.acceptance.solving import ballot_of
 
 SHOWN = (1, 4, 16, 64)
 
@@ -34,10 +37,18 @@ def measure(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "solved_by_any": sum(solving(record) > 0 for record in records),
         "runs": dict(outcomes),
         "runs_right": right,
+        "runs_expected": sum(expected(r) for r in records if r["winner"] is not None),
         "seconds": wall_seconds(records),
         "prompt_tokens": sum(record["usage"]["prompt_tokens"] for record in records),
         "completion_tokens": sum(record["usage"]["completion_tokens"] for record in records),
     }
+
+
+def expected(record: dict[str, Any]) -> float:
+    """The probability that the winner is right, by the count alone."""
+    ballot = ballot_of(record)
+    standing = next(standing for standing in count(ballot) if standing.candidate == record["winner"])
+    return confidence(standing, ballot)
 
 
 def wall_seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -86,7 +97,8 @@ def snippet(figures: dict[str, Any], command: str, model: str, machine: str) -> 
         f"{figures['samples']} samples). *Selected*: the count alone puts a solving candidate first, counted again on "
         "drawn parts of the vote matrix. "
         f"Of the {figures['bugs']} whole runs {pulls} ended in a pull request, {figures['runs_right']} of them right; "
-        f"the others abstained.\n{fitted}"
+        f"the others abstained. By the count alone {figures['runs_expected']:.1f} of them were to be expected right.\n"
+        f"{fitted}"
     )
 
 

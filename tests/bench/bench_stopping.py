@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bot.evaluation.selectors import Array, Integers, Matrix, Recorded, behaviours
-from bot.solver.ballot import order, scores
-from bot.solver.confidence import features, probability
+from bot.evaluation.calibration import told
+from bot.evaluation.selectors import Array, Integers, Recorded, behaviours, our_choice
+from bot.solver.confidence import probability
 from tests.bench.bench_selection import interval, replay
 
 MOST, STEP = 32, 4
@@ -38,22 +38,11 @@ Rule = Callable[[History, Recorded], bool]  # whether to stop after the last
 
 def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
     """As `bot.solver.ballot.count` chooses."""
-    whole = task.matrix
-    which, count = np.unique(samples, return_counts=True)
-    columns = np.unique(tests)
-    matrix = Matrix(
-        passes=whole.passes[np.ix_(which, columns)],
-        voting=whole.voting[columns],
-        samples=count.astype(float),
-        sizes=whole.sizes[which],
-        solves=whole.solves[which],
-    )
-    behaviour, cluster = behaviours(matrix)
-    score = scores(matrix.passes * matrix.voting, matrix.samples, matrix.votes)
-    first = order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]
-    alike, votes = float(cluster[first]), float(matrix.votes[first])
-    likely = probability(features(alike, float(matrix.samples.sum()), votes, float(matrix.voting.sum())))
-    return Chosen(int(which[first]), alike, votes, len(samples), likely if votes else 0.0)
+    matrix, which = task.part(samples, tests)
+    first = our_choice(matrix)
+    alike, votes = float(behaviours(matrix)[1][first]), float(matrix.votes[first])
+    found = told(matrix)
+    return Chosen(int(which[first]), alike, votes, len(samples), probability(found[0]) if found else 0.0)
 
 
 def histories(task: Recorded, rng: np.random.Generator) -> History:

@@ -13,7 +13,7 @@ from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.llm.ability import TAGS, EditFormat
-from bot.llm.conversation import Conversation, Sampling, fitted_issue, opening
+from bot.llm.conversation import Conversation, Sampling, opening
 from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.reader import Unreadable, checkout_reader
 from bot.patch.redefine import likely
@@ -34,21 +34,8 @@ Enough = Callable[[Sequence[Trajectory]], Awaitable[bool]]
 _SHORT, _LIKELIEST = 250, 3  # lines of a file that is written anew as a whole, and how many of them are looked at
 
 
-async def sample_trajectories(
-    issue: Issue,
-    context: Context,
-    checkout: Checkout,
-    model: Model,
-    sandbox: Sandbox,
-    solver: ResolvedSolver,
-    progress: Progress,
-) -> tuple[Trajectory, ...]:
-    """All of them at once; see `Sampler.sampled`."""
-    return await Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver).sampled(progress)
-
-
 class Sampler:
-    """Samples the trajectories of one issue. `issue` fits the model's window (`fitted_issue`)."""
+    """Samples the trajectories of one issue. `issue` fits the model's window (`bot.llm.conversation.fitted_issue`)."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ class Process:
             assert (await once(journal, f"step/{stage}", Reply, make)).text == f"result of {stage}"
             self.die_at(f"{stage}:stored")
         self.die_at("ending")
-        return Finished(state=RunState.SOLVED, report_json='"the whole count"', pull_request_url="http://x/1")
+        return Finished(state=RunState.SOLVED, report_json='{"the": "whole count"}', pull_request_url="http://x/1")
 
     async def command(self, command: ClaimedCommand) -> Executed:
         self.effect(f"command {command.id}")

@@ -56,7 +56,7 @@ async def test_a_worker_killed_at_every_point_loses_no_step_and_repeats_no_finis
     info = store.run(run_id)
     assert info is not None
     assert (info.state, info.crashes, info.attempt) == (RunState.SOLVED, len(POINTS), len(POINTS) + 1)
-    assert (store.report(run_id), info.pull_request_url) == ('"the whole count"', "http://x/1")
+    assert (store.report(run_id), info.pull_request_url) == ('{"the": "whole count"}', "http://x/1")
 
 
 async def test_a_run_that_kills_its_worker_three_times_is_parked_and_told(folder: Path, store: Store):

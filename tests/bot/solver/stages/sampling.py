@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bot.contracts import Model, Progress, Sandbox
+from bot.llm.conversation import fitted_issue
 from bot.records import (
+    Checkout,
     Context,
     Execution,
     Issue,
@@ -16,7 +19,7 @@ from bot.records import (
 )
 from bot.settings import SolverSettings
 from bot.solver.profile import ResolvedSolver, resolve
-from bot.solver.stages.trajectories import sample_trajectories
+from bot.solver.stages.trajectories import Sampler
 from tests.checkouts import checkout_of
 from tests.fakes import PASSED, FakeProgress, FakeSandbox, exited
 from tests.scripted import Script, ScriptedModel, rules
@@ -51,6 +54,19 @@ def real(job: SandboxJob) -> Execution:
 def solver(profile: str = "full", **settings: Any) -> ResolvedSolver:
     chosen = SolverSettings(profile=profile, **{"trajectories": 1, **settings})
     return resolve(chosen, ScriptedModel(lambda k, m: "", context_window=32_768))
+
+
+async def sample_trajectories(
+    issue: Issue,
+    context: Context,
+    checkout: Checkout,
+    model: Model,
+    sandbox: Sandbox,
+    solver: ResolvedSolver,
+    progress: Progress,
+) -> tuple[Trajectory, ...]:
+    """All of them at once, as a run without `stop_at` samples them."""
+    return await Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver).sampled(progress)
 
 
 async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -> tuple[Trajectory, ...]:

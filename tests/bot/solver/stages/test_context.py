@@ -12,7 +12,7 @@ from bot.settings import ModelSettings, Settings, SolverSettings
 from bot.solver.models import Models
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context, merged
-from bot.solver.stages.trajectories import sample_trajectories
+from tests.bot.solver.stages.sampling import sample_trajectories
 from tests.checkouts import checkout_of
 from tests.fakes import PASSED, FakeProgress, FakeSandbox
 from tests.scripted import Mode, Script, ScriptedModel, estimate, rules, scripted_endpoint

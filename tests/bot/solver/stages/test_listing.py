@@ -16,7 +16,7 @@ from bot.settings import SolverSettings
 from bot.solver.models import Models
 from bot.solver.profile import resolve
 from bot.solver.stages.context import build_context
-from bot.solver.stages.trajectories import sample_trajectories
+from tests.bot.solver.stages.sampling import sample_trajectories
 from tests.bot.solver.stages.test_context import repository
 from tests.checkouts import checkout_of
 from tests.fakes import FakeProgress, FakeSandbox, exited, passes_on_edits

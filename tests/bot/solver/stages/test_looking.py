@@ -15,8 +15,20 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
 from bot.solver.stages.looking import AT_ONCE, shown
-from bot.solver.stages.trajectories import sample_trajectories
-from tests.bot.solver.stages.sampling import CONTEXT, FIX, HAPPY, ISSUE, MOD, TEST, asked, by_call, real, sample, solver
+from tests.bot.solver.stages.sampling import (
+    CONTEXT,
+    FIX,
+    HAPPY,
+    ISSUE,
+    MOD,
+    TEST,
+    asked,
+    by_call,
+    real,
+    sample,
+    sample_trajectories,
+    solver,
+)
 from tests.checkouts import checkout_of
 from tests.fakes import FakeProgress, FakeSandbox, exited
 from tests.patience import PATIENCE

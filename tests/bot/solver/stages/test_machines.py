@@ -19,7 +19,6 @@ from bot.settings import SolverSettings
 from bot.solver.profile import resolve
 from bot.solver.stages import edit_machine, test_machine
 from bot.solver.stages.test_machine import at_fault, own_fault
-from bot.solver.stages.trajectories import sample_trajectories
 from tests.bot.solver.stages.sampling import (
     CONTEXT,
     FIX,
@@ -33,6 +32,7 @@ from tests.bot.solver.stages.sampling import (
     edit,
     real,
     sample,
+    sample_trajectories,
     solver,
 )
 from tests.checkouts import checkout_of

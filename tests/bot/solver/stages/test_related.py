@@ -17,9 +17,20 @@ from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.stages.context import build_context
 from bot.solver.stages.related import RelatedTests, broken
-from bot.solver.stages.trajectories import sample_trajectories
 from bot.solver.test_runners import PYTEST, UNITTEST, narrowed
-from tests.bot.solver.stages.sampling import CONTEXT, FIX, ISSUE, MOD, TEST, asked, by_call, edit, real, solver
+from tests.bot.solver.stages.sampling import (
+    CONTEXT,
+    FIX,
+    ISSUE,
+    MOD,
+    TEST,
+    asked,
+    by_call,
+    edit,
+    real,
+    sample_trajectories,
+    solver,
+)
 from tests.checkouts import checkout_of
 from tests.fakes import PASSED, FakeProgress, FakeSandbox, exited
 from tests.scripted import Mode, Script, ScriptedModel, rules

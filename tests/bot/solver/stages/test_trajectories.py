@@ -18,7 +18,6 @@ from bot.records import (
     TrajectoryEnd,
 )
 from bot.settings import ModelSettings
-from bot.solver.stages.trajectories import sample_trajectories
 from tests.bot.solver.stages.sampling import (
     CONTEXT,
     FIX,
@@ -32,6 +31,7 @@ from tests.bot.solver.stages.sampling import (
     edit,
     real,
     sample,
+    sample_trajectories,
     solver,
 )
 from tests.checkouts import checkout_of
