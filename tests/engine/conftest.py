@@ -62,22 +62,24 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "eos_token_id": END,
+    "bos_token_id": None,
+    "pad_token_id": None,
+}
+
+
 def make_config(kind: str = "Llama", **changes: Any) -> Any:
     """A configuration of two small layers with grouped heads."""
-    sizes: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 512,
-        "eos_token_id": END,
-        "bos_token_id": None,
-        "pad_token_id": None,
-    }
-    return getattr(transformers, f"{kind}Config")(**(sizes | changes))
+    return getattr(transformers, f"{kind}Config")(**(SIZES | changes))
 
 
 def make_weights(kind: str = "Llama", seed: int = 0, attention: str = "sdpa", **changes: Any) -> Any:

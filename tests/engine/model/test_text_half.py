@@ -17,22 +17,9 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
-from tests.engine.conftest import END, VOCABULARY, make_tokenizer
+from tests.engine.conftest import SIZES, make_tokenizer
 from tests.engine.test_greedy import check_at_once, prompts
 
-TEXT: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 512,
-    "eos_token_id": END,
-    "bos_token_id": None,
-    "pad_token_id": None,
-}
 SIGHT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "depth": 1}
 MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
@@ -63,7 +50,7 @@ def whole(name: str) -> Any:
     """A whole tiny model."""
     kind, text, sight, _ = WRAPPERS[name]
     config = getattr(transformers, f"{kind}Config")(
-        text_config=TEXT | text, vision_config=sight, tie_word_embeddings=False, image_token_id=5, video_token_id=6
+        text_config=SIZES | text, vision_config=sight, tie_word_embeddings=False, image_token_id=5, video_token_id=6
     )
     torch.manual_seed(0)
     made = getattr(transformers, f"{kind}ForConditionalGeneration")._from_config(config, attn_implementation="eager")
