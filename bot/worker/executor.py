@@ -36,8 +36,8 @@ from bot.solver.pipeline import solve
 from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
+from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.spending import accounted
-from bot.worker.worker import Advance, Executed, Finished
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Service:
     # -- runs
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
-        """The whole run, resumed from its journal; see `bot.worker.worker.Execute`."""
+        """The whole run, resumed from its journal; see `bot.worker.callbacks.Execute`."""
         try:
             return await self._execute(run, journal, progress, advance)
         except BuildFailed as failure:  # the repository's own fault, told at once with what to try
@@ -251,7 +251,7 @@ class Service:
         return await once(journal, "report", Report, make)
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
-        """Tell the issue of an end without a result; see `bot.worker.worker.Announce`."""
+        """Tell the issue of an end without a result; see `bot.worker.callbacks.Announce`."""
         await announce(self.forge(run.installation_id), run, state, reason, self._labels)
 
     async def wait(self, run: ClaimedRun, reason: str) -> None:
@@ -261,7 +261,7 @@ class Service:
     # -- commands
 
     async def execute_command(self, command: ClaimedCommand) -> Executed:
-        """One `/troop` comment; see `bot.worker.worker.ExecuteCommand`."""
+        """One `/troop` comment; see `bot.worker.callbacks.ExecuteCommand`."""
         forge = self.forge(command.installation_id)
         async with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
 

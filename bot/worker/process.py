@@ -18,10 +18,11 @@ from bot.preflight.workers import forget, report
 from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
+from bot.worker.callbacks import Callbacks
 from bot.worker.executor import Service
 from bot.worker.missed import missed_deliveries
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Callbacks, Worker, serve
+from bot.worker.worker import Worker, serve
 
 log = logging.getLogger(__name__)
 

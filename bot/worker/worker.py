@@ -1,4 +1,4 @@
-"""Executes jobs: claims them, works under a lease, stores how they end, tells the issue. `Callbacks` do the work."""
+"""Executes jobs: claims them, works under a lease, stores how they end, tells the issue. callbacks.py has the work."""
 
 import asyncio
 import errno
@@ -6,9 +6,8 @@ import functools
 import logging
 import os
 import platform
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from structlog.contextvars import bound_contextvars
 from tenacity import (
@@ -20,7 +19,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from bot.contracts import Dispatcher, Journal, Progress
+from bot.contracts import Dispatcher
 from bot.errors import (
     ForgeError,
     LeaseLost,
@@ -35,10 +34,11 @@ from bot.errors import (
 from bot.lifecycle import RunState
 from bot.publish.messages.states import progress
 from bot.publish.messages.words import duration
-from bot.records import ClaimedCommand, ClaimedRun, Record
+from bot.records import ClaimedRun
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
+from bot.worker.callbacks import Callbacks, Executed, Finished
 from bot.worker.lease import ShuttingDown, under_lease
 from bot.worker.missed import MissedDeliveries
 from bot.worker.sweeper import Sweeper
@@ -53,67 +53,6 @@ ANNOUNCE_TIMEOUT = 120.0  # seconds
 
 SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be available again later
 TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
-
-
-class Finished(Record):
-    """How the run ended. For ends other than solved and abstained `announce` tells the issue, with the note."""
-
-    state: RunState
-    report_json: str | None = None  # `records.Report`
-    pull_request_url: str | None = None
-    note: str = ""
-    announced: bool = False  # the issue has been told already
-
-
-class Executed(Record):
-    """How a command ended. `following`: a job to enqueue at once, e.g. `run_job(id)` of a run that was started."""
-
-    note: str = ""
-    following: str | None = None
-
-
-class Advance(Protocol):
-    async def __call__(self, state: RunState) -> None:
-        """Enter a stage. Call it also to check the fence before every write to GitHub, with the present state.
-
-        Raises `LeaseLost`, and `RunStopped` where somebody asked for it before publishing began.
-        """
-
-
-class Execute(Protocol):
-    async def __call__(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
-        """The whole run, resumed from its journal. May be cancelled at any await."""
-
-
-class ExecuteCommand(Protocol):
-    async def __call__(self, command: ClaimedCommand) -> Executed:
-        """One command. Idempotent: after a crash another worker executes it again."""
-
-
-class Announce(Protocol):
-    async def __call__(self, run: ClaimedRun, state: RunState, reason: str) -> None:
-        """Tell the issue how the run ended. Idempotent; an exception is logged, and it is tried again later."""
-
-
-async def _nothing() -> None:
-    """There is nothing to close."""
-
-
-async def _untold(_run: ClaimedRun, _reason: str) -> None:
-    """Nobody is told that a run waits."""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What a worker calls. `close` is called last: for what the others share, such as an engine."""
-
-    execute: Execute
-    execute_command: ExecuteCommand
-    announce: Announce
-    close: Callable[[], Awaitable[None]] = _nothing
-    secrets: tuple[str, ...] = ()  # what of a run is stored has none of them
-    words: Callable[[str], str] = str  # what of an error's words is for the issue and the database
-    wait: Callable[[ClaimedRun, str], Awaitable[None]] = _untold  # say on the issue why the run is tried again later
 
 
 class Worker:

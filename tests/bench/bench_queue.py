@@ -27,7 +27,8 @@ from bot.journal import MemoryJournal
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import Store
-from bot.worker.worker import Advance, Callbacks, Executed, Finished, StoredProgress, Worker
+from bot.worker.callbacks import Advance, Callbacks, Executed, Finished
+from bot.worker.worker import StoredProgress, Worker
 from tests.bot.queueing import start
 from tests.services import RedisServer, redis_executable
 

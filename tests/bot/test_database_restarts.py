@@ -11,8 +11,9 @@ from bot.journal import once
 from bot.lifecycle import RunState
 from bot.records import ClaimedRun, Reply
 from bot.store import Store
+from bot.worker.callbacks import Advance, Callbacks, Finished
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Advance, Callbacks, Finished, Worker, serve
+from bot.worker.worker import Worker, serve
 from tests.bot.queueing import start, state_of
 from tests.bot.worker.working import SHORT, Fake, solve
 from tests.patience import eventually, soon

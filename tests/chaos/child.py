@@ -20,10 +20,11 @@ from bot.sanitize.logs import configure_logs
 from bot.settings import Settings
 from bot.store import Store
 from bot.web.serve import run_server
+from bot.worker.callbacks import Callbacks
 from bot.worker.executor import Service
 from bot.worker.missed import MissedDeliveries
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Callbacks, Worker, serve
+from bot.worker.worker import Worker, serve
 from tests.bot.sample import FILES, GOOD, report
 from tests.chaos.ledger import Ledger
 

@@ -18,8 +18,9 @@ from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedRun
 from bot.settings import Settings
 from bot.store import Store, run_job
+from bot.worker.callbacks import Advance, Callbacks, Finished
 from bot.worker.executor import Service
-from bot.worker.worker import Advance, Callbacks, Finished, Worker
+from bot.worker.worker import Worker
 from tests.patience import PATIENCE
 
 LEASE = 0.4  # seconds

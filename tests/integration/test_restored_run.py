@@ -13,8 +13,9 @@ from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSetting
 from bot.store import Store, parse
 from bot.store.backup import back_up, restore
 from bot.store.database import Database
+from bot.worker.callbacks import Advance, Callbacks, Finished
 from bot.worker.executor import Service
-from bot.worker.worker import Advance, Callbacks, Finished, Worker
+from bot.worker.worker import Worker
 from tests.bot.conftest import _postgres_socket, postgres_url
 from tests.github.fixtures import github, github_server, settings_for
 from tests.github.server import GitHubServer

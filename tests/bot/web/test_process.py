@@ -23,7 +23,8 @@ from bot.dispatch.inprocess import InProcessDispatcher
 from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.web.serve import run_server
-from bot.worker.worker import Callbacks, Executed, Finished, Worker
+from bot.worker.callbacks import Callbacks, Executed, Finished
+from bot.worker.worker import Worker
 from tests.github.fixtures import KEY
 
 os.environ["DOCKER_HOST"] = "unix:///nowhere.sock"

@@ -17,7 +17,8 @@ from bot.records import ClaimedCommand, ClaimedRun
 from bot.settings import SandboxSettings, Settings, checked
 from bot.store import Store
 from bot.web.serve import build_app, run_server
-from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker
+from bot.worker.callbacks import Advance, Callbacks, Executed, Finished
+from bot.worker.worker import Worker
 from tests.bot.webhook.deliveries import SECRET, payload, request
 from tests.patience import PATIENCE
 from tests.services import RedisServer

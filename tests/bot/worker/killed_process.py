@@ -19,8 +19,9 @@ from bot.journal import once
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import ClaimedCommand, ClaimedRun, Reply
 from bot.store import Store
+from bot.worker.callbacks import Advance, Callbacks, Executed, Finished
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker, serve
+from bot.worker.worker import Worker, serve
 from tests.bot.queueing import start
 from tests.patience import soon
 

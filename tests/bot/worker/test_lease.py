@@ -9,8 +9,9 @@ from bot.errors import RunStopped, StoreUnavailable
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import Store, run_job
+from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.lease import under_lease
-from bot.worker.worker import Advance, Executed, Finished, Worker
+from bot.worker.worker import Worker
 from tests.bot.queueing import (
     command_lease_left,
     expire,

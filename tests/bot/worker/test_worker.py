@@ -18,7 +18,8 @@ from bot.errors import (
 from bot.lifecycle import RunState
 from bot.records import ClaimedRun
 from bot.store import Store, run_job
-from bot.worker.worker import Callbacks, Finished, Worker, decisive
+from bot.worker.callbacks import Callbacks, Finished
+from bot.worker.worker import Worker, decisive
 from tests.bot.queueing import make_available, queue_run, store_now
 from tests.bot.worker.working import Fake, failing, info, solve, worker_of
 

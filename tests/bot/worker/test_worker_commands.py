@@ -9,7 +9,8 @@ from bot.errors import (
 )
 from bot.records import ClaimedCommand
 from bot.store import Store
-from bot.worker.worker import Executed, Worker
+from bot.worker.callbacks import Executed
+from bot.worker.worker import Worker
 from tests.bot.queueing import queue_command, store_now
 from tests.bot.worker.working import Fake, failing
 

@@ -12,9 +12,10 @@ from bot.errors import (
 from bot.lifecycle import RunState
 from bot.settings import Settings
 from bot.store import Store, run_job
+from bot.worker.callbacks import Callbacks
 from bot.worker.process import build_worker
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Callbacks, Worker, serve
+from bot.worker.worker import Worker, serve
 from tests.bot.queueing import queue_command, queue_run
 from tests.bot.worker.working import Fake, forever, info, solve, worker_of
 from tests.patience import soon

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.store import RunInfo, Store
-from bot.worker.worker import Advance, Callbacks, Executed, Finished, Worker
+from bot.worker.callbacks import Advance, Callbacks, Executed, Finished
+from bot.worker.worker import Worker
 from tests.patience import PATIENCE
 
 LEASE = 2 * PATIENCE  # seconds: no work outlives it
