@@ -49,18 +49,6 @@ class MeasuredCost:
         saved = self.item * (1 - 1 / siblings) if self.together else 0.0
         return self.shared(sequences, tokens) - saved < self.plain(sequences, tokens)
 
-    def crossover(self, sequences: int, longest: int = 1 << 20) -> int | None:
-        """The shortest node, in tokens, that is worth an item above `sequences` sequences; `None`: none up to
-        `longest`.
-        """
-        if not self.keeps(sequences, longest):
-            return None
-        low, high = 0, longest
-        while low + 1 < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.keeps(sequences, middle) else (middle, high)
-        return high
-
 
 class Sample(NamedTuple):
     """One measurement: a step of `sequences` that share `tokens` tokens, and have a few of their own each."""

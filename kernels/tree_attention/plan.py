@@ -120,11 +120,6 @@ class Plan(NamedTuple):
     slots: Numbers  # [partials]
     large: int  # tiles
 
-    @property
-    def keys_read(self) -> int:
-        """Tokens whose keys and values tiles load, each counted as often as it is loaded."""
-        return int((self.tiles[:, 3] - self.tiles[:, 2]).sum())
-
     def above(self, floors: Floors, group: int) -> "Plan":
         """The same where each row sees nothing before its floor: tiles begin at what the first of their rows to see
         anything sees. Those that see nothing stay, empty, for their partial results are listed.

@@ -1,5 +1,6 @@
 """The cost rule: its decisions, the fit of its constants, and a real calibration of a tiny shape."""
 
+import bisect
 import itertools
 import random
 from dataclasses import replace
@@ -18,6 +19,7 @@ from kernels.tree_attention.reference import tree_attention
 from kernels.tree_attention.worklist import WorkList
 
 GPU = MeasuredCost(read=0.001, item=4.0, row=0.01, load=0.001, tile=0.0005, group=8, queries=64)
+LONGEST = 1 << 20  # tokens
 
 
 def two_levels(sequences: int, root: int, branch: int) -> tuple[list[Span], list[int]]:
@@ -35,16 +37,20 @@ def read(items: list[Item]) -> int:
     return sum(item.end - item.begin for item in items)
 
 
+def crossover(cost: MeasuredCost, sequences: int) -> int:
+    """The shortest node, in tokens, that is worth an item above `sequences` sequences."""
+    return bisect.bisect_left(range(LONGEST), True, key=lambda tokens: cost.keeps(sequences, tokens))
+
+
 def test_short_trees_are_left_to_plain_paged_attention():
     spans, shared = two_levels(4, 2, 1)
     assert [len(item.blocks) for item in cut(spans, shared, 16, GPU)] == [4] * 4
     for sequences in (2, 16, 256):
-        limit = GPU.crossover(sequences)
-        assert limit is not None
+        limit = crossover(GPU, sequences)
         assert not GPU.keeps(sequences, limit - 1)
         assert GPU.keeps(sequences, limit)
-    assert GPU.crossover(256) < GPU.crossover(16) < GPU.crossover(2)  # type: ignore[operator]
-    assert GPU.crossover(1) is None
+    assert crossover(GPU, 256) < crossover(GPU, 16) < crossover(GPU, 2)
+    assert not GPU.keeps(1, LONGEST)
 
 
 def test_long_trees_are_shared_at_every_level():
@@ -102,7 +108,7 @@ def test_constants_are_found_again(noise: float):
         assert found.plain(sequences, tokens) == pytest.approx(GPU.plain(sequences, tokens), rel=1e-6 + 3 * noise)
         if not noise:
             assert found.shared(sequences, tokens) == pytest.approx(GPU.shared(sequences, tokens), rel=1e-4)
-    assert found.crossover(32) == pytest.approx(GPU.crossover(32), rel=0.01 + 8 * noise)
+    assert crossover(found, 32) == pytest.approx(crossover(GPU, 32), rel=0.01 + 8 * noise)
 
 
 def test_constants_are_never_negative():
