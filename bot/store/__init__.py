@@ -1,7 +1,7 @@
 """The database: `Store`, and the records that go in and out of it."""
 
 from bot.store.announcements import Announcement
-from bot.store.deliveries import Accepted
+from bot.store.deliveries import Accepted, Arrived
 from bot.store.holds import Hold, Pause
 from bot.store.jobs import JobId, command_job, parse, run_job
 from bot.store.lists import STATES, Listed, RunFilter
@@ -15,6 +15,7 @@ __all__ = [
     "STATES",
     "Accepted",
     "Announcement",
+    "Arrived",
     "DbJournal",
     "DeliveryInfo",
     "Hold",

@@ -72,26 +72,21 @@ class Part:
         if again is not None:
             values |= {"command_id": again.command_id, "again": again.model_dump_json()}
             values["pull_number"] = None if again.revision is None else again.revision.pull
-        row = tx.execute(
-            self.database.insert(RUN)
-            .values(
-                repository=decision.repository,
-                repository_id=decision.repository_id,
-                issue_number=decision.issue.number,
-                installation_id=decision.installation_id,
-                issue=decision.issue.model_dump_json(),
-                title=plain(decision.issue.title),
-                sender=decision.sender,
-                labelled_at=decision.labelled_at.timestamp(),
-                state=state,
-                available_at=now,
-                created_at=now,
-                updated_at=now,
-                **values,
-            )
-            .on_conflict_do_nothing()
-            .returning(RUN.c.id)
-        ).first()
+        values |= {
+            "repository": decision.repository,
+            "repository_id": decision.repository_id,
+            "issue_number": decision.issue.number,
+            "installation_id": decision.installation_id,
+            "issue": decision.issue.model_dump_json(),
+            "title": plain(decision.issue.title),
+            "sender": decision.sender,
+            "labelled_at": decision.labelled_at.timestamp(),
+            "state": state,
+            "available_at": now,
+            "created_at": now,
+            "updated_at": now,
+        }
+        row = tx.execute(self.database.insert_new(RUN), values).first()
         return None if row is None else int(row.id)
 
     def start_wanted(self, tx: Connection, now: float, ended: Any) -> int | None:

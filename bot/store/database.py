@@ -18,20 +18,24 @@ import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bot.errors import SettingsError, StoreUnavailable
 
 BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
 _MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
+_CLOCK = sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))
+# In one order, so that two transactions never wait for each other.
+_SERIALISE = sa.text(
+    "SELECT pg_advisory_xact_lock(key), extract(epoch FROM clock_timestamp()) FROM (SELECT DISTINCT"
+    " hashtextextended(name, 0) AS key FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys"
+)
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
 class Database:
     """Thread-safe. Every method raises `StoreUnavailable` where the database can't be reached or written."""
-
-    clock = sa.func.extract("epoch", sa.func.clock_timestamp())
-    """What `now` selects on PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         """Connects at the first transaction. Raises `SettingsError` for a URL that can't be used."""
@@ -67,17 +71,21 @@ class Database:
             )
         # Threads of one process wait here, in order and without polling, instead of in SQLite's busy handler.
         self._writer = threading.Lock() if self.sqlite else None
+        self._inserts: dict[str, ReturningInsert[Any]] = {}
         self._reading = self.engine.execution_options(troop_read=True)
 
     @contextlib.contextmanager
     def write(self, patience: float | None = None) -> Iterator[Connection]:
         """A transaction that is committed at the end of the block, or rolled back where the block raises.
 
-        `patience`: seconds to wait for other writers of SQLite, else `BUSY_TIMEOUT` for those of other processes.
+        `patience`: seconds to wait for other writers of SQLite, and for each lock on PostgreSQL; without it, SQLite
+        waits `BUSY_TIMEOUT` for those of other processes.
         """
         with self._turn(patience) as left, _translated():
             engine = self.engine if left is None else self.engine.execution_options(troop_patience=left)
             with engine.begin() as connection:
+                if patience is not None and not self.sqlite:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, int(patience * 1000))}")
                 yield connection
 
     @contextlib.contextmanager
@@ -104,21 +112,23 @@ class Database:
         """Seconds since 1970 by the clock that all workers share: the machine's for SQLite, else the server's."""
         if self.sqlite:
             return time.time()
-        return float(connection.scalar(sa.select(self.clock)))  # type: ignore[arg-type]
+        return float(connection.scalar(_CLOCK))  # type: ignore[arg-type]
 
     def insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         """An insert that knows `on_conflict_do_nothing`."""
         return sqlite.insert(table) if self.sqlite else postgresql.insert(table)
 
-    def serialise(self, connection: Connection, name: str) -> None:
-        """Until this transaction ends, make others that name the same thing wait."""
-        if not self.sqlite:  # SQLite has a single writer
-            connection.execute(sa.select(self.lock(name)))
+    def insert_new(self, table: sa.Table) -> ReturningInsert[Any]:
+        """An insert of rows that returns the primary keys of those that conflict with none."""
+        if table.name not in self._inserts:  # making the statement costs more than executing it
+            self._inserts[table.name] = self.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+        return self._inserts[table.name]
 
-    @staticmethod
-    def lock(name: str) -> sa.ColumnElement[Any]:
-        """What `serialise` selects on PostgreSQL."""
-        return sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))
+    def serialise(self, connection: Connection, *names: str) -> float:
+        """Until this transaction ends, make others that name one of the same things wait; then the moment as `now`."""
+        if self.sqlite or not names:  # SQLite has a single writer
+            return self.now(connection)
+        return float(connection.execute(_SERIALISE, {"names": list(names)}).all()[-1][1])
 
     def migrate(self) -> None:
         """Bring the tables up to date. Safe when several processes start at once: one does it, the others wait."""

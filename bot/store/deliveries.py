@@ -1,10 +1,10 @@
-"""Records a delivery and what was decided about it, in one transaction."""
+"""Records deliveries and what was decided about them: each wholly or not at all, many in one transaction."""
 
-from collections.abc import Collection
-from contextlib import suppress
+import time
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal, or_, select, true, update
+from sqlalchemy import and_, bindparam, exists, func, literal, or_, select, true, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.lifecycle import ACTIVE, RunState
@@ -15,6 +15,7 @@ from bot.store.models import COMMAND, DELIVERY, RUN
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 
 QUOTA_WINDOW = 3600.0  # seconds
+TOGETHER_SECONDS = 0.5  # that deliveries in one transaction wait for a row; then each has its own
 COMMANDS_PER_HOUR = 60  # of one person in one repository: each command costs a request to GitHub
 
 
@@ -72,10 +73,6 @@ _ACTIVE_RUN = (
 )
 
 
-_MAY_BE_RENAMED = exists().where(
-    RUN.c.repository_id == bindparam("by_id"),
-    or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
-)
 # Runs count for all only once their sender's permission was checked; until then, and if they were refused, for that
 # sender alone, so that people who may not start runs can't use up the quota of those who may.
 _COUNTED = (
@@ -99,15 +96,16 @@ _STOPS = exists().where(
     RUN.c.state == RunState.STOPPED,
     RUN.c.announce,
 )
+_MAY_BE_RENAMED = exists().where(
+    RUN.c.repository_id == bindparam("by_id"),
+    or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
+)
+_ASK_RENAMED = select(_MAY_BE_RENAMED)
 _ACTIVE = _ACTIVE_RUN.cte("active")
-_LOOK = select(_MADE.label("made"), _STOPS.label("stops"), _ACTIVE).select_from(
+_LOOK = select(_MADE.label("made"), _STOPS.label("stops"), _MAY_BE_RENAMED.label("renamed"), _ACTIVE).select_from(
     select(literal(1).label("one")).subquery().outerjoin(_ACTIVE, true())
 )
 _QUOTA = select(_MADE)
-
-
-class _Duplicate(Exception):
-    """The delivery was recorded before: nothing of what it came to is kept."""
 
 
 class Accepted(Record):
@@ -118,78 +116,128 @@ class Accepted(Record):
     note: str = ""  # for the log
 
 
+class Arrived(Record):
+    """A delivery, what was decided about it, and until when it waits for other writers (`time.monotonic()`)."""
+
+    guid: str
+    event: str
+    action: str
+    decision: Decision
+    until: float | None = None
+
+
+_BEFORE = Accepted(duplicate=True, note="received before")
+
+
+class _Duplicate(Exception):
+    """A GUID was recorded before: nothing of what its delivery came to is kept."""
+
+
 class Deliveries(Part):
     def accept(
         self, guid: str, event: str, action: str, decision: Decision, *, patience: float | None = None
     ) -> Accepted:
-        """Record a delivery and what was decided, in one transaction. Raises `StoreUnavailable`, also where SQLite is
-        locked for longer than `patience` seconds.
+        """`accept_all` with one delivery, which waits for other writers for `patience` seconds at most."""
+        until = None if patience is None else time.monotonic() + patience
+        arrived = Arrived(guid=guid, event=event, action=action, decision=decision, until=until)
+        [found] = self.accept_all([arrived])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-        While a run of the issue is active, no second one is made. Beyond the quota none is made either; the first time
+    def accept_all(self, arrived: Sequence[Arrived]) -> list[Accepted | Exception]:
+        """Record deliveries in their order; what became of each, all durable by now. Never raises.
+
+        All in one transaction, hence one fsync. Where one of them can't be recorded, or waited long enough for other
+        writers, each has a transaction of its own and that one's exception is returned: `StoreUnavailable`, mostly.
+
+        While a run of an issue is active, no second one is made. Beyond the quota none is made either; the first time
         in an hour a row in state REFUSED is stored instead, which a worker turns into a comment (`is_notice`).
         """
-        with suppress(_Duplicate), self.database.write(patience) as tx:
-            now = self._begin(tx, decision)
-            match decision:
-                case StartRun():
-                    accepted = self._start(tx, now, decision)
-                case ReceiveCommand():
-                    accepted = self._receive(tx, now, decision)
-                case CancelRun():
-                    accepted = self._cancel(tx, now, decision)
-                case Answer():
-                    accepted = Accepted(duplicate=False, note=decision.message)
-                case Ignore():
-                    accepted = Accepted(duplicate=False, note=decision.reason)
-            values = {"guid": guid, "event": event, "action": action, "decision": type(decision).__name__}
-            # Last, with what became of it: one statement less. A second one of its GUID waits here for the first.
-            row = tx.execute(
-                self.database.insert(DELIVERY)
-                .values(**values, received_at=now, note=plain(accepted.note), job_id=accepted.job_id)
-                .on_conflict_do_nothing()
-                .returning(DELIVERY.c.guid)
-            ).first()
-            if row is None:
-                raise _Duplicate
-            return accepted
-        return Accepted(duplicate=True, note="received before")
+        try:
+            return [*self._together(arrived)]
+        except _Duplicate:
+            if len(arrived) == 1:
+                return [_BEFORE]
+        except Exception as error:
+            if len(arrived) == 1:
+                return [error]
+        return [found for one in arrived for found in self.accept_all([one])]
 
-    def _begin(self, tx: Connection, decision: Decision) -> float:
-        """The moment, once the repository is this transaction's alone and has its new name: one statement mostly."""
-        columns: list[ColumnElement[Any]] = []
-        asked: dict[str, object] = {}
-        if isinstance(decision, StartRun | ReceiveCommand | CancelRun) and decision.repository_id is not None:
-            columns.append(_MAY_BE_RENAMED.label("renamed"))
-            asked = {"by_id": decision.repository_id, "name": decision.repository}
-        if not self.database.sqlite:
-            if isinstance(decision, StartRun):
-                columns.append(self.database.lock(decision.repository))
-            columns.append(self.database.clock)
-        if not columns:
-            return self.database.now(tx)
-        row = tx.execute(select(*columns), asked).one()
-        if asked and row.renamed:
-            tx.execute(_RENAME_COMMANDS, asked)
-            tx.execute(_RENAME, asked)
-        return self.database.now(tx) if self.database.sqlite else float(row[-1])
+    def _together(self, arrived: Sequence[Arrived]) -> list[Accepted]:
+        ends = [one.until for one in arrived if one.until is not None]
+        patience = max(0.0, min(ends) - time.monotonic()) if ends else None
+        if len(arrived) > 1 and not self.database.sqlite:  # of what one waits for, the others need not know
+            patience = TOGETHER_SECONDS if patience is None else min(patience, TOGETHER_SECONDS)
+        with self.database.write(patience) as tx:
+            now = self._begin(tx, arrived)
+            # Alone, it is cheaper to find out at the end.
+            before = self._known(tx, [one.guid for one in arrived]) if len(arrived) > 1 else set()
+            found: list[Accepted] = []
+            rows = []
+            for one in arrived:
+                accepted = _BEFORE if one.guid in before else self._act(tx, now, one.decision)
+                found.append(accepted)
+                if one.guid not in before:
+                    values = {"guid": one.guid, "event": one.event, "action": one.action, "received_at": now}
+                    outcome = {"note": plain(accepted.note), "job_id": accepted.job_id}
+                    rows.append(values | outcome | {"decision": type(one.decision).__name__})
+                before.add(one.guid)
+            # Last, with what became of them: one statement less. A second one of a GUID waits here for the first.
+            if rows and len(tx.execute(self.database.insert_new(DELIVERY), rows).all()) < len(rows):
+                raise _Duplicate
+            return found
+
+    def _begin(self, tx: Connection, arrived: Sequence[Arrived]) -> float:
+        """The moment, once the repositories are this transaction's alone."""
+        named = [one.decision for one in arrived if isinstance(one.decision, StartRun | ReceiveCommand | CancelRun)]
+        return self.database.serialise(tx, *{decision.repository for decision in named})
+
+    def _act(self, tx: Connection, now: float, decision: Decision) -> Accepted:
+        match decision:
+            case StartRun():
+                return self._start(tx, now, decision)
+            case ReceiveCommand():
+                self._follow_rename(tx, decision)
+                return self._receive(tx, now, decision)
+            case CancelRun():
+                self._follow_rename(tx, decision)
+                return self._cancel(tx, now, decision)
+            case Answer():
+                return Accepted(duplicate=False, note=decision.message)
+            case Ignore():
+                return Accepted(duplicate=False, note=decision.reason)
+
+    @staticmethod
+    def _follow_rename(tx: Connection, decision: ReceiveCommand | CancelRun) -> None:
+        asked = {"by_id": decision.repository_id, "name": decision.repository}
+        if decision.repository_id is not None and tx.scalar(_ASK_RENAMED, asked):
+            _rename(tx, asked)
 
     def recorded(self, guids: Collection[str]) -> frozenset[str]:
         """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""
-        found: set[str] = set()
-        wanted = sorted(guids)
         with self.database.read() as tx:
-            for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
-                some = wanted[start : start + 500]
-                found.update(tx.scalars(select(DELIVERY.c.guid).where(DELIVERY.c.guid.in_(some))))
-        return frozenset(found)
+            return frozenset(self._known(tx, sorted(guids)))
+
+    @staticmethod
+    def _known(tx: Connection, guids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for start in range(0, len(guids), 500):  # SQLite bounds the parameters of a statement
+            some = guids[start : start + 500]
+            found.update(tx.scalars(select(DELIVERY.c.guid).where(DELIVERY.c.guid.in_(some))))
+        return found
 
     def quota_notice(self) -> str:
         return f"this repository has used its quota of {self.quota_runs_per_hour} runs an hour"
 
     def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
         asked = {"name": decision.repository, "number": decision.issue.number, "sender": decision.sender, "now": now}
+        asked |= {"by_id": decision.repository_id, "most": self.quota_runs_per_hour}
         for _ in range(2):  # another look finds the run that began while this one waited for the one before it to end
-            found = tx.execute(_LOOK, asked | {"most": self.quota_runs_per_hour}).one()
+            found = tx.execute(_LOOK, asked).one()
+            if found.renamed:
+                _rename(tx, asked)
+                found = tx.execute(_LOOK, asked).one()
             if found.id is not None and found.stop_reason is None:
                 return Accepted(duplicate=False, note=f"run {found.id} of this issue is {found.state} already")
             if found.made >= self.quota_runs_per_hour:
@@ -258,22 +306,18 @@ class Deliveries(Part):
         )
         if int(received or 0) >= COMMANDS_PER_HOUR:
             return Accepted(duplicate=False, note=f"{decision.sender} has used {COMMANDS_PER_HOUR} commands this hour")
-        row = tx.execute(
-            self.database.insert(COMMAND)
-            .values(
-                source=decision.source,
-                comment_id=decision.comment_id,
-                repository=decision.repository,
-                installation_id=decision.installation_id,
-                issue_number=decision.issue_number,
-                sender=decision.sender,
-                command=decision.command.model_dump_json(),
-                available_at=now,
-                created_at=now,
-            )
-            .on_conflict_do_nothing()
-            .returning(COMMAND.c.id)
-        ).first()
+        values = {
+            "source": decision.source,
+            "comment_id": decision.comment_id,
+            "repository": decision.repository,
+            "installation_id": decision.installation_id,
+            "issue_number": decision.issue_number,
+            "sender": decision.sender,
+            "command": decision.command.model_dump_json(),
+            "available_at": now,
+            "created_at": now,
+        }
+        row = tx.execute(self.database.insert_new(COMMAND), values).first()
         if row is None:
             return Accepted(duplicate=False, note=f"{decision.source} {decision.comment_id} was received before")
         return Accepted(
@@ -300,3 +344,10 @@ class Deliveries(Part):
             job_id=run_job(row.id, row.attempt) if stopped else None,  # its end is to be announced
             note=f"{decision.reason}; run {row.id} is {'stopped' if stopped else 'asked to stop'}",
         )
+
+
+def _rename(tx: Connection, asked: dict[str, Any]) -> None:
+    """Give what is recorded of the repository its new name."""
+    names = {"by_id": asked["by_id"], "name": asked["name"]}
+    tx.execute(_RENAME_COMMANDS, names)
+    tx.execute(_RENAME, names)

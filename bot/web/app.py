@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -23,9 +23,10 @@ from bot.lifecycle import RunState
 from bot.preflight import Readiness
 from bot.records import Record
 from bot.settings import Settings
-from bot.store import Accepted, parse
+from bot.store import Accepted, Arrived, parse
 from bot.store.jobs import RUN
 from bot.web.body import BodyReader
+from bot.web.intake import Intake
 from bot.web.metrics import CONTENT_TYPE, Metrics
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, Decision, Ignore
@@ -33,6 +34,7 @@ from bot.webhook.delivery import Delivery, Refusal, check_form, receive
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
 ACCEPT_SECONDS = 4.0  # that a delivery waits for other writers, threads included; GitHub gives up after 10
+SMALL = 128 * 1024  # bytes of a body that is verified and parsed at once, in a few milliseconds; others in a thread
 METRICS_SECONDS = 1.0  # that `/metrics` shows the same
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,7 @@ _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name
 class WebStore(Protocol):
     """What the service needs of the store. Methods block; they are called in threads."""
 
-    def accept(
-        self, guid: str, event: str, action: str, decision: Decision, *, patience: float | None = None
-    ) -> Accepted: ...
+    def accept_all(self, arrived: Sequence[Arrived]) -> list[Accepted | Exception]: ...
 
     def counts(self) -> Mapping[RunState, int]: ...
 
@@ -101,7 +101,7 @@ class Webhook:
                 "TROOP_WEBHOOK_SECRET is empty; set it to the secret of the webhook in the App's settings"
             )
         self._rules = Rules.of(settings)
-        self._store = store
+        self._intake = Intake(store)
         self._handover = handover
         self._metrics = metrics
         self._bodies = BodyReader()
@@ -121,28 +121,31 @@ class Webhook:
 
     async def _decide(self, body: bytes, request: Request, started: float) -> Response:
         until = time.monotonic() + ACCEPT_SECONDS
-        try:
-            taken = await run_in_threadpool(self._take, body, request.headers, until)
-        except StoreUnavailable as error:
-            log.error("not stored guid=%s error=%s", _line(request.headers.get("x-github-delivery", "")), error)
-            return JSONResponse({"error": "the database is out of reach; deliver it again"}, 503)
-        if isinstance(taken, Refusal):
-            return self._refuse(taken)
+        if len(body) <= SMALL:
+            delivery, decision = self._read(body, request.headers)
+        else:
+            delivery, decision = await run_in_threadpool(self._read, body, request.headers)
+        if isinstance(delivery, Refusal):
+            return self._refuse(delivery)
+        taken = Taken(delivery=delivery, decision=decision, accepted=None)
+        if not isinstance(decision, Answer | Ignore):
+            action = delivery.action or ""
+            arrived = Arrived(guid=delivery.guid, event=delivery.event, action=action, decision=decision, until=until)
+            try:
+                taken = taken.model_copy(update={"accepted": await self._intake.accept(arrived)})
+            except StoreUnavailable as error:
+                log.error("not stored guid=%s error=%s", _line(delivery.guid), error)
+                return JSONResponse({"error": "the database is out of reach; deliver it again"}, 503)
         if taken.job_id is not None:
             await self._handover(taken.job_id)
         return self._accept(taken, time.perf_counter() - started)
 
-    def _take(self, body: bytes, headers: Mapping[str, str], until: float) -> Taken | Refusal:
-        """Verify, decide and store. Blocks on the database, on other writers until the monotonic clock says `until`."""
+    def _read(self, body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Decision] | tuple[Refusal, None]:
+        """Verify, then parse and decide."""
         delivery = receive(body, headers, self._secrets)
         if isinstance(delivery, Refusal):
-            return delivery
-        decision = decide(delivery, self._rules)
-        if isinstance(decision, Answer | Ignore):
-            return Taken(delivery=delivery, decision=decision, accepted=None)
-        patience = max(0.0, until - time.monotonic())
-        accepted = self._store.accept(delivery.guid, delivery.event, delivery.action or "", decision, patience=patience)
-        return Taken(delivery=delivery, decision=decision, accepted=accepted)
+            return delivery, None
+        return delivery, decide(delivery, self._rules)
 
     def _accept(self, taken: Taken, seconds: float) -> Response:
         answer = _answer(taken)

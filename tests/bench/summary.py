@@ -87,8 +87,16 @@ def webhook(figures: Any) -> Iterator[Row]:
             yield Row(name, f"{row['per_second']}/s", bare, row["ratio_to_baseline"])
 
 
+def arrivals(figures: Any) -> Iterator[Row]:
+    for row in figures:
+        if row["kind"] != "baseline":
+            name = f"200 deliveries/s beside 1,000 idle connections, {row['database']}"
+            yield Row(name, f"p99 {row['p99_ms']} ms, {row['lost']} lost", "50 ms", row["p99_ms"] / 50, "<= 1")
+
+
 READERS: dict[str, Callable[[Any], Iterator[Row]]] = {
-    reader.__name__: reader for reader in (queue, run, sandbox, selection, calibration, speculation, invariant, webhook)
+    reader.__name__: reader
+    for reader in (queue, run, sandbox, selection, calibration, speculation, invariant, webhook, arrivals)
 }
 
 

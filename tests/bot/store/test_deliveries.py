@@ -1,15 +1,17 @@
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import select, text, update
 
+from bot.errors import StoreUnavailable
 from bot.lifecycle import RunState
 from bot.records import CommandName
-from bot.store import Accepted, Store, run_job
+from bot.store import Accepted, Arrived, Store, run_job
 from bot.store.models import RUN
-from bot.webhook.decisions import Answer, Ignore
+from bot.webhook.decisions import Answer, Ignore, ReceiveCommand, StartRun
 from tests.bot.queueing import age, cancel, command, expire, queue_run, start, state_of
 from tests.patience import until
 
@@ -189,15 +191,19 @@ def test_a_delivery_reads_no_more_of_a_repository_that_has_had_many_runs(tmp_pat
     def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         asked.append((statement, parameters))
 
-    decision = start().model_copy(update={"repository_id": 7})
+    def statements(decision: StartRun | ReceiveCommand, guid: str) -> int:
+        before = len(asked)
+        store.accept(guid, "issues", "labeled", decision.model_copy(update={"repository_id": 7}))
+        return len(asked) - before
+
     sa.event.listen(store.database.engine, "before_cursor_execute", note)
-    store.accept("g1", "issues", "labeled", decision)
+    assert statements(start(), "g1") <= 4, "one of them is `BEGIN`"
+    assert statements(command(), "g2") <= 5
     sa.event.remove(store.database.engine, "before_cursor_execute", note)
     looks = [
         (text, values) for text, values in asked if " run" in text and text.startswith(("SELECT", "UPDATE", "WITH"))
     ]
     assert len(looks) >= 2
-    assert len(asked) <= 6, "statements of a delivery, `BEGIN` among them"
     with store.database.engine.connect() as connection:
         for text, values in looks:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()  # type: ignore[arg-type]
@@ -205,4 +211,86 @@ def test_a_delivery_reads_no_more_of_a_repository_that_has_had_many_runs(tmp_pat
             assert "SCAN run" not in steps, (text, steps)
             if "created_at" not in text.partition("WHERE")[2]:  # the window is bounded by its limit
                 assert any(name in steps for name in ("run_by_issue", "run_by_repository_id", "one_active")), steps
+    store.close()
+
+
+def arrived(guid: str, decision: StartRun | ReceiveCommand | Answer | Ignore) -> Arrived:
+    return Arrived(guid=guid, event="issues", action="labeled", decision=decision)
+
+
+def test_deliveries_together_are_one_transaction_and_each_what_it_is_alone(store: Store):
+    store.accept("g1", "issues", "labeled", start())
+    commits: list[object] = []
+    sa.event.listen(store.database.engine, "commit", commits.append)
+    found = store.accept_all(
+        [
+            arrived("g1", start()),  # of before
+            arrived("g2", start()),  # a run is active
+            arrived("g3", start(issue=2)),
+            arrived("g3", start(issue=3)),  # twice within
+            arrived("g4", command()),
+            arrived("g5", Answer(message="pong")),
+            arrived("g6", start(issue=2, repository="octo/other")),
+            arrived("g7", cancel(issue=2)),
+        ]
+    )
+    assert len(commits) == 1
+    assert [one if isinstance(one, Exception) else (one.duplicate, one.job_id) for one in found] == [
+        (True, None),
+        (False, None),
+        (False, "run:2:0"),
+        (True, None),
+        (False, "command:1"),
+        (False, None),
+        (False, "run:3:0"),
+        (False, "run:2:0"),
+    ]
+    assert [run.state for run in store.runs()] == [RunState.QUEUED, RunState.STOPPED, RunState.QUEUED]
+    assert sorted(one.guid for one in store.deliveries()) == [f"g{n}" for n in range(1, 8)]
+
+
+def test_commands_that_arrive_together_keep_their_order(store: Store):
+    found = store.accept_all([arrived(f"g{n}", command(comment=2**41 + n)) for n in range(20)])
+    assert [one.job_id for one in found if isinstance(one, Accepted)] == [f"command:{n}" for n in range(1, 21)]
+
+
+def test_one_that_can_not_be_recorded_fails_alone(store: Store):
+    bad = start(issue=2).model_copy(update={"installation_id": 2**70})
+    found = store.accept_all([arrived("g1", start()), arrived("g2", bad), arrived("g3", start(issue=3))])
+    assert [isinstance(one, Accepted) for one in found] == [True, False, True]
+    assert sorted(one.guid for one in store.deliveries()) == ["g1", "g3"]
+    assert [run.issue_number for run in store.runs()] == [3, 1]
+
+
+def test_groups_of_several_processes_with_the_same_deliveries_record_each_once(database_url: str):
+    """Web processes beside each other, as at a redelivery: no deadlock, no second run."""
+    stores = [Store.open(database_url, quota_runs_per_hour=1000) for _ in range(4)]
+    groups = [[arrived(f"g{n}", start(issue=n, repository=f"octo/{n % 5}")) for n in range(1, 31)] for _ in stores]
+    for number, group in enumerate(groups):
+        group.sort(key=lambda one, number=number: hash((one.guid, number)))  # type: ignore[misc]
+    told: list[Accepted | Exception] = []
+    together: list[list[Accepted | Exception]] = []
+    at_once(len(stores), lambda n: together.append(stores[n].accept_all(groups[n])) or Accepted(duplicate=False))
+    for one in together:
+        told += one
+    assert all(isinstance(one, Accepted) for one in told), told
+    assert len({one.job_id for one in told if isinstance(one, Accepted) and one.job_id}) == 30
+    assert sum(not one.duplicate for one in told if isinstance(one, Accepted)) == 30
+    assert len(stores[0].runs(limit=100)) == 30
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.service
+def test_who_waits_for_a_row_on_postgresql_holds_up_no_other(postgres_url: str):
+    store = Store.open(postgres_url)
+    first = queue_run(store)
+    with store.database.write() as other:
+        other.execute(select(RUN).where(RUN.c.id == first).with_for_update())
+        until = time.monotonic() + 1.0
+        waits = arrived("g1", cancel()).model_copy(update={"until": until})
+        found = store.accept_all([waits, arrived("g2", start(issue=2))])
+    assert isinstance(found[0], StoreUnavailable)
+    assert isinstance(found[1], Accepted)
+    assert found[1].job_id == "run:2:0"
     store.close()

@@ -229,7 +229,7 @@ async def test_a_database_out_of_reach_is_503(
     def broken(*_: object, **__: object) -> object:
         raise StoreUnavailable("the database can't be used now: disk full")
 
-    monkeypatch.setattr(store, "accept", broken)
+    monkeypatch.setattr(store, "accept_all", broken)
     monkeypatch.setattr(store, "counts", broken)
     assert (await send("issues.labeled")).status_code == 503
     assert (await send("ping")).status_code == 202
