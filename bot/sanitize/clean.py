@@ -1,15 +1,20 @@
 """Removes from an issue what its readers on GitHub don't see, before a prompt shows it to a model."""
 
+import html
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import normalizeReference
 from markdown_it.token import Token
 
 from bot.records import Issue, Record
 from bot.sanitize.characters import ENTITY, strip_entity, strip_invisible
-from bot.sanitize.code_blocks import seen_of_code, seen_of_math, unreferenced_footnotes
+from bot.sanitize.code_blocks import seen_of_code
+from bot.sanitize.footnotes import Footnotes
+from bot.sanitize.formulas import seen_of_formula
+from bot.sanitize.tables import seen_of_table
 from bot.sanitize.tags import Tags, brackets
 
 # Block structure only: inline rules are not needed, and take more than linear time.
@@ -26,7 +31,8 @@ class Cleaned(Record):
 # The first alternative that matches wins, as in Markdown: an escape, a code span, then what is removed.
 _SPAN = r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>(?<!`)(?P<ticks>`+)(?!`))|"
 # Repetitions are bounded, so that the search takes linear time on any text.
-_IMAGE = r"(?P<image>!(?=\[))|(?P<empty>(?<!!)\[(?=(?:\s|&nbsp;|<[^<>\n]{0,200}>){0,50}\]\())"
+_IMAGE = r"(?P<image>!(?=\[))|(?P<empty>(?<!!)\[(?=(?:\s|\u2800|&#?\w{1,31};|<[^<>\n]{0,200}>){0,50}\]\())"
+_LABELS = r"(?P<label>(?<=(?<!\\)\])\[(?P<name>(?:[^\[\]\\]|\\.){1,999})\])|\[\^(?P<note>[^\]\s]{1,999})\]|"
 _TARGET = re.compile(
     r"\((?:[^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000}){0,20}|\s*<[^<>\n]{0,2000}>\s*"
     r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))?\s*)\)|\[[^\]]{0,500}\]"
@@ -38,6 +44,7 @@ _EMPTY_TARGET = re.compile(
 _HIDDEN = (
     r"(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\[)"
     r"|(?P<picture></?(?:picture|source|video|audio|img)\b)"
+    r"|(?P<rp><rp\b)"
     r"|(?P<title>(?<=\]\()(?P<url><[^<>\n]{0,2000}>|[^\s()<>]{0,2000})[ \t\n]+"
     r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))[ \t\n]*(?=\)))"
     r"|(?P<tag></?[A-Za-z])"
@@ -45,9 +52,10 @@ _HIDDEN = (
 )
 _MATH = r"(?P<math>\$\$[^$]{1,4000}\$\$|\$(?=[^\s$])[^$\n]{0,1000}(?<=\S)\$(?!\d))|"
 _ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
-_INLINE = re.compile(_SPAN + _MATH + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_INLINE = re.compile(_SPAN + _MATH + _LABELS + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
 _BLOCK = re.compile(_IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
 _LONGEST_NAME = 20  # characters of a tag's name; HTML's longest has ten
+_LONGEST_LABEL = 20  # characters of a footnote's, of which GitHub shows a number
 _ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
 _LINK_ATTRIBUTE = re.compile(r"\b(?:href)\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
 
@@ -56,9 +64,10 @@ def clean(text: str) -> Cleaned:
     """Remove what is hidden from whoever reads the rendered issue; of code, only what GitHub does not show is.
 
     Removed: HTML comments and declarations, pictures with their alt text, titles and other hidden attributes, long
-    names of tags, links without text, link definitions, footnotes that nothing refers to, comments in diagrams,
-    invisible parts of formulas, words after the language of code, and zero-width, bidirectional, tag and control
-    characters, written as such or as entities. Idempotent in its text.
+    names of tags, links without text, link definitions and their labels, footnotes that nothing refers to, what
+    diagrams don't draw, invisible parts of formulas, cells beyond a table's columns, words after the language of
+    code, and zero-width, bidirectional, tag and control characters, written as such or as entities. Idempotent in
+    its text.
     """
     flags: set[str] = set()
     for _ in range(8):  # a removal may join text that is hidden in turn; a pass or two are enough for most
@@ -93,9 +102,10 @@ def _clean_once(text: str, flags: set[str]) -> str:
     fences = {t.map[0]: t for t in tokens if t.type == "fence" and t.map}
     segments = _segments(tokens, len(lines))
     in_code = {n for start, end, kind in segments if kind == "code" for n in range(start, end)}
-    unused, footnotes = unreferenced_footnotes(lines, in_code)
-    hidden = (hidden - footnotes) | unused
-    if unused:
+    footnotes = Footnotes.of(lines, in_code)
+    hidden = (hidden - footnotes.shown) | footnotes.hidden
+    labels = _Labels(env.get("references", {}), footnotes.labels)
+    if footnotes.hidden:
         flags.add("footnotes that nothing refers to")
     for start, end, kind in segments:
         start = max(start, done)
@@ -105,7 +115,7 @@ def _clean_once(text: str, flags: set[str]) -> str:
         part = lines[start:end]
         if hidden:
             kept = [line for n, line in enumerate(part, start) if n not in hidden]
-            if any(n in hidden and n not in unused for n in range(start, end)):
+            if any(n in hidden and n not in footnotes.hidden for n in range(start, end)):
                 flags.add("link definitions")
             part = kept
             if not part:
@@ -114,12 +124,14 @@ def _clean_once(text: str, flags: set[str]) -> str:
             fence = fences.get(start)
             out.append("\n".join(seen_of_code(part, fence.info if fence else None, flags)))
         else:
-            out.append(_Part("\n".join(part), kind == "html", flags).cleaned())
+            if kind == "table":
+                part = seen_of_table(part, flags)
+            out.append(_Part("\n".join(part), kind in ("html", "table"), flags, labels).cleaned())
     return "\n".join(out)
 
 
 def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]:
-    """The text's lines as `(start, end, kind)` in order: `code`, `html`, `inline` (one paragraph), or `other`."""
+    """The text's lines as `(start, end, kind)` in order: `code`, `html`, `table`, `inline` (one paragraph), `other`."""
     found = []
     tables: list[tuple[int, int]] = []
     for token in tokens:
@@ -134,8 +146,7 @@ def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]
             found.append((start, end, "html"))
         elif token.type == "inline" and not any(a <= start < b for a, b in tables):
             found.append((start, end, "inline"))
-    # Cell borders end code spans, so nothing in a table counts as code.
-    found += [(a, b, "html") for a, b in tables]
+    found += [(a, b, "table") for a, b in tables]
     segments: list[tuple[int, int, str]] = []
     at = 0
     for start, end, kind in sorted(found):
@@ -147,11 +158,21 @@ def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]
     return segments
 
 
-class _Part:
-    """One block that is not code. In an HTML block, backticks have no meaning, and an open comment hides the rest."""
+class _Labels:
+    """The labels that links and footnotes of the text refer to, which GitHub does not show."""
 
-    def __init__(self, text: str, in_html: bool, flags: set[str]) -> None:
-        self._text, self._in_html, self._flags = text, in_html, flags
+    def __init__(self, links: Collection[str], footnotes: tuple[str, ...]) -> None:
+        self.links = links
+        self.footnotes: Mapping[str, int] = {label: number for number, label in enumerate(footnotes, 1)}
+
+
+class _Part:
+    """One block that is not code. In an HTML block, backticks have no meaning, and an open comment hides the rest.
+    So they have in a table, where the borders of cells end code spans.
+    """
+
+    def __init__(self, text: str, in_html: bool, flags: set[str], labels: _Labels) -> None:
+        self._text, self._in_html, self._flags, self._labels = text, in_html, flags, labels
         self._missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
         self._tags = Tags(text, in_html=in_html)
         self._pairs = brackets(text, in_html=in_html) if "[" in text else {}
@@ -174,9 +195,13 @@ class _Part:
         if groups.get("code"):
             return self._code(match)
         if groups.get("math"):
-            seen = seen_of_math(match[0], self._flags)
+            seen = seen_of_formula(match[0], self._flags)
             # A formula may hide other things as well; those of a changed one are found in the next pass.
             return ("$", match.start() + 1) if seen == match[0] else (seen, match.end())
+        if groups.get("label") or groups.get("note"):
+            return self._label(match), match.end()
+        if groups["rp"]:
+            return self._unseen_ruby(match)
         if groups["image"]:
             return self._image(match)
         if groups["empty"]:
@@ -204,6 +229,24 @@ class _Part:
         stop = close.end() if close else match.end()
         return self._text[match.start() : stop], stop
 
+    def _label(self, match: re.Match[str]) -> str:
+        if match["label"]:
+            if normalizeReference(match["name"]) not in self._labels.links:
+                return match[0]
+            self._flags.add("labels of links")
+            return ""
+        number = self._labels.footnotes.get(match["note"].casefold())
+        if number is None or len(match["note"]) <= _LONGEST_LABEL:
+            return match[0]
+        self._flags.add("long labels of footnotes")
+        return f"[^{number}]"
+
+    def _unseen_ruby(self, match: re.Match[str]) -> tuple[str, int]:
+        """What stands for the brackets around a ruby text where a browser can't show one."""
+        self._flags.add("parentheses of ruby text")
+        close = re.compile(r"</r(?:p|uby)\s*>", re.IGNORECASE).search(self._text, match.end())
+        return "", close.end() if close else len(self._text)
+
     def _image(self, match: re.Match[str]) -> tuple[str, int]:
         close = self._pairs.get(match.end())
         if close is None:
@@ -215,7 +258,8 @@ class _Part:
     def _empty(self, match: re.Match[str]) -> tuple[str, int]:
         close = self._pairs.get(match.start())
         target = None if close is None else _EMPTY_TARGET.match(self._text, close + 1)
-        if target is None:
+        words = html.unescape(re.sub(r"<[^<>]*>", "", self._text[match.end() : close]))
+        if target is None or words.strip().strip("\u2800"):
             return match[0], match.end()
         self._flags.add("links without text")
         return "", target.end()

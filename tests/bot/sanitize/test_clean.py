@@ -52,8 +52,32 @@ from tests.bot.sanitize.markdown import GITHUB, MARKDOWN
         (
             "```mermaid\ngraph TD\n  %% hidden\n  A-->B\n```",
             "```mermaid\ngraph TD\n  A-->B\n```",
-            "comments in diagrams",
+            "what a diagram does not draw",
         ),
+        (
+            "```mermaid\n---\ntitle: seen\nconfig: {x: hidden}\n---\ngraph TD\naccDescr {\nhidden\n}\n"
+            'click A "u" "hidden"\n```',
+            "```mermaid\n---\ntitle: seen\n---\ngraph TD\n```",
+            "what a diagram does not draw",
+        ),
+        ("seen[^1]\n\n[^1]: seen\n[^1]: hidden", "seen[^1]\n\n[^1]: seen", "footnotes that nothing refers to"),
+        (
+            "a[^b] c[^do-as-I-say-and-nothing-else]\n\n[^b]: d\n[^do-as-I-say-and-nothing-else]: e",
+            "a[^b] c[^2]\n\n[^b]: d\n[^2]: e",
+            "long labels of footnotes",
+        ),
+        ("a [&#160;&emsp;\u2800](hidden) b", "a  b", "links without text"),
+        ("|a|b|\n|-|-|\n|1|2|hidden|\n|1\\|2|3|", "|a|b|\n|-|-|\n|1|2|\n|1\\|2|3|", "cells beyond a table's columns"),
+        ("> a | b\n> -|-\n> 1 | 2 | hidden | too", "> a | b\n> -|-\n> 1 | 2 |", "cells beyond a table's columns"),
+        ("<ruby>x<rp>hidden</rp><rt>y</rt></ruby>", "<ruby>x<rt>y</rt></ruby>", "parentheses of ruby text"),
+        ("<ruby>x<rp>hidden</ruby> y", "<ruby>x y", "parentheses of ruby text"),
+        ("$\\newcommand*{\\x}[1]{hidden}y$", "$y$", "invisible parts of formulas"),
+        ("$\\def\\x#1{hidden {too}}y$", "$y$", "invisible parts of formulas"),
+        ("$\\mathchoice{seen}{hidden}{hidden}{hidden}$", "${seen}$", "invisible parts of formulas"),
+        ("$\\bbox[hidden]{x}\\unicode[hidden]{x41}$", "${x}{x41}$", "invisible parts of formulas"),
+        ("$a\\color{white}{hidden}b$", "$ab$", "invisible parts of formulas"),
+        ("$a{\\color[rgb]{.99,1,1} hidden}b$", "$a{}b$", "invisible parts of formulas"),
+        ("$\\textcolor{#fefefe}{hidden}b$", "$b$", "invisible parts of formulas"),
         ("```math\nx % hidden\n\\phantom{do {as} I say}y\n```", "```math\nx \ny\n```", "invisible parts of formulas"),
         ("$$\nx % hidden\n$$", "$$\nx \n$$", "invisible parts of formulas"),
         ("$a <!-- hidden --> b$", "$a  b$", "HTML comments"),
@@ -101,6 +125,11 @@ def test_attack_13_what_people_do_not_see_is_stripped_and_flagged(text: str, cle
         "seen[^a]\n\n[^a]: of [^b]\n[^b]: shown, too",
         "```mermaid\ngraph TD\n  A-->B\n```",
         "```tex\n% shown \\phantom{x}\n```",
+        "```mermaid\nclassDiagram\n  class Animal\n  Animal --> styled\n```",
+        "$\\textcolor{red}{x} + {\\color{#0a0} y}$ and \\color{white}{x}",
+        "|a|b|\n|-|-|\n|1|2|\n|1|`\\|`|",
+        "[a][1] and x[0][y], `[a][b]`, [^abcdefghijklmnopqrstuvwxyz]",
+        "```objective-c\nx\n```",
         "costs $5 and 20% of $10, \\phantom{x}",
         "`[](x) &#8203; $\\phantom{x}$`",
         "auto f = [](int a) { return a; };",
@@ -109,6 +138,18 @@ def test_attack_13_what_people_do_not_see_is_stripped_and_flagged(text: str, cle
 )
 def test_what_people_see_is_kept(text: str) -> None:
     assert clean(text) == clean(text).model_copy(update={"text": text, "flags": ()})
+
+
+def test_labels_that_links_refer_to_are_stripped() -> None:
+    found = clean("[seen][do as I say] [seen][]\n\n[do as  I say]: http://x.example\n[seen]: y")
+    assert (found.text, found.flags) == ("[seen] [seen][]\n", ("labels of links", "link definitions"))
+
+
+def test_the_source_of_a_map_is_kept_and_flagged() -> None:
+    text = '```geojson\n{"type": "Point", "coordinates": [1, 2], "note": "hidden"}\n```'
+    assert clean(text) == clean(text).model_copy(
+        update={"text": text, "flags": ("the source of a map or a solid, which was kept",)}
+    )
 
 
 def test_line_ends_are_made_one_kind_without_a_flag() -> None:

@@ -1,0 +1,57 @@
+"""Which footnotes GitHub shows. Pure."""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+_NOTE = re.compile(r"^ {0,3}(?:> ?)*\[\^([^\]\s]+)\]:")
+_REFERENCE = re.compile(r"\[\^([^\]\s]+)\]")
+
+
+class Footnotes(NamedTuple):
+    """Numbers of lines, from 0, and the labels of all, in lower case and in order."""
+
+    hidden: set[int]  # of those that nothing refers to, or whose label an earlier one has
+    shown: set[int]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lines: list[str], code: Collection[int]) -> "Footnotes":
+        """`code`: the numbers of the lines that are code."""
+        notes: dict[str, set[int]] = {}
+        every: set[int] = set()
+        n = 0
+        while n < len(lines):
+            match = None if n in code else _NOTE.match(lines[n])
+            if match is None:
+                n += 1
+                continue
+            start, n = n, _end(lines, n)
+            every.update(range(start, n))
+            notes.setdefault(match[1].casefold(), set(range(start, n)))
+        due = _references(lines, (n for n in range(len(lines)) if n not in every and n not in code))
+        seen: set[str] = set()
+        while new := (due & notes.keys()) - seen:
+            seen |= new
+            due = set().union(*(_references(lines, notes[label]) for label in new))
+        shown = set().union(*(notes[label] for label in seen))
+        return cls(every - shown, shown, tuple(notes))
+
+
+def _end(lines: list[str], start: int) -> int:
+    """The number past the last line of the footnote that begins at `start`."""
+    n = start + 1
+    while n < len(lines) and not _NOTE.match(lines[n]):
+        after_blank = not lines[n - 1].strip()
+        if lines[n].strip() and after_blank and not lines[n].startswith(("    ", "\t")):
+            break
+        n += 1
+    while not lines[n - 1].strip():
+        n -= 1
+    return n
+
+
+def _references(lines: list[str], numbers: Iterable[int]) -> set[str]:
+    text = "\n".join(lines[n] for n in numbers)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    return {m[1].casefold() for m in _REFERENCE.finditer(text) if text[m.end() : m.end() + 1] != ":"}

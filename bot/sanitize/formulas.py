@@ -1,0 +1,111 @@
+"""What MathJax does not show of a formula. Pure."""
+
+import re
+
+# Of each macro its arguments, one letter each: `h`, hidden; `k`, seen. Arguments in brackets are never seen.
+_ARGUMENTS = (
+    dict.fromkeys(("phantom", "hphantom", "vphantom", "label", "cssId", "class", "style", "href", "data"), "h")
+    | dict.fromkeys(("bbox", "unicode"), "")
+    | dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "definecolor"), "hh")
+    | dict.fromkeys(("newenvironment", "renewenvironment"), "hhh")
+    | {
+        "require": "h",
+        "tooltip": "h",
+        "texttip": "kh",
+        "mathtip": "kh",
+        "mathchoice": "khhh",
+        "mmlToken": "hk",
+        "let": "hh",
+    }
+)
+_DEFINITION = re.compile(r"\s*\\(?:[A-Za-z]+|.)[^{}]{0,100}", re.DOTALL)
+_COLOURED = ("color", "textcolor")
+_MACRO = re.compile(rf"\\(?P<name>{'|'.join([*_ARGUMENTS, 'def', 'gdef', *_COLOURED])})(?![A-Za-z])")
+_COMMENT = re.compile(r"(?<!\\)%[^\n]*")
+_PALE = re.compile(
+    "white|snow|ivory|azure|mintcream|honeydew|(?:ghost|floral)white|whitesmoke|seashell|aliceblue|lavenderblush"
+    "|oldlace|linen|light(?:yellow|cyan)|transparent",
+    re.IGNORECASE,
+)
+_HEX = re.compile(r"#[0-9a-f]{3,4}|#?(?:[0-9a-f]{6}|[0-9a-f]{8})", re.IGNORECASE)
+_NUMBERS = re.compile(r"[0-9.]{1,8}(?:\s*,\s*[0-9.]{1,8}){0,2}")
+_FAINT = 0xE8  # of 255, of each of red, green and blue: not told from a page's white
+
+
+def seen_of_formula(text: str, flags: set[str]) -> str:
+    """The formula without comments, definitions, and what is set invisibly or in the page's colour."""
+    found = _COMMENT.sub("", text) if "\n" in text else text
+    out: list[str] = []
+    at = 0
+    while match := _MACRO.search(found, at):
+        out.append(found[at : match.start()])
+        kept, at = _seen_of_macro(found, match)
+        out.append(kept)
+    found = "".join(out) + found[at:]
+    if found != text:
+        flags.add("invisible parts of formulas")
+    return found
+
+
+def _seen_of_macro(text: str, match: re.Match[str]) -> tuple[str, int]:
+    """What is kept of the macro with its arguments, and where the rest begins."""
+    name, at = match["name"], match.end()
+    if name in _COLOURED:
+        return _coloured(text, match)
+    if name in ("def", "gdef"):
+        defined = _DEFINITION.match(text, at)
+        return "", _argument(text, defined.end() if defined else at)
+    kept = ""
+    at += text.startswith("*", at)
+    for seen in _ARGUMENTS[name]:
+        begin = _bracketed(text, at)
+        at = _argument(text, begin)
+        kept += text[begin:at] if seen == "k" else ""
+    return kept, _bracketed(text, at)
+
+
+def _coloured(text: str, match: re.Match[str]) -> tuple[str, int]:
+    """Without what it sets in the page's colour: its next argument or, of a switch, the rest of the group."""
+    model = _bracketed(text, match.end())
+    end = _argument(text, model)
+    if not _pale(text[model:end].strip(" \t\n{}")):
+        return text[match.start() : end], end
+    if re.compile(r"\s*\{").match(text, end):
+        return "", _argument(text, end)
+    depth = 0
+    for brace in re.compile(r"\\.|[{}$]", re.DOTALL).finditer(text, end):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth < 0 or brace[0] == "$":
+            return "", brace.start()
+    return "", len(text)
+
+
+def _pale(colour: str) -> bool:
+    if _HEX.fullmatch(colour):
+        digits = colour.removeprefix("#")
+        parts = [int(2 * digit, 16) for digit in digits] if len(digits) < 6 else [*bytes.fromhex(digits)]
+        return min(parts[:3]) >= _FAINT or (len(parts) > 3 and parts[3] < 255 - _FAINT)
+    if _NUMBERS.fullmatch(colour):
+        values = [float(number) for number in re.findall(r"[0-9]+\.?[0-9]*|\.[0-9]+", colour)]
+        return bool(values) and min(values) * (255 if max(values) <= 1 else 1) >= _FAINT
+    return bool(_PALE.fullmatch(colour))
+
+
+def _bracketed(text: str, at: int) -> int:
+    """The index past the arguments in brackets that begin at `at`."""
+    while found := re.compile(r"\s*+\[[^\[\]]{0,1000}\]").match(text, at):
+        at = found.end()
+    return at
+
+
+def _argument(text: str, at: int) -> int:
+    """The index past the argument that begins at `at`: a group in braces, a macro, or one character."""
+    if not re.compile(r"\s*+\{").match(text, at):
+        token = re.compile(r"\s*+(?:\\[A-Za-z]+|\\.|[^\s{}$\\])", re.DOTALL).match(text, at)
+        return token.end() if token else at
+    depth = 0
+    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, text.index("{", at)):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            return brace.end()
+    return len(text)

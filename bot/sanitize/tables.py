@@ -1,0 +1,26 @@
+"""What GitHub does not show of a table. Pure."""
+
+import re
+
+_PREFIX = re.compile(r"[ \t>]*\|?")
+_BORDER = re.compile(r"(?<!\\)\|")
+
+
+def seen_of_table(lines: list[str], flags: set[str]) -> list[str]:
+    """The lines of a table, its head first, without the cells beyond the head's columns."""
+    columns = len(_borders(lines[0].rstrip()))
+    out = []
+    for line in lines:
+        borders = _borders(line.rstrip())
+        if len(borders) > columns:
+            flags.add("cells beyond a table's columns")
+            line = line[: borders[columns - 1]]
+        out.append(line)
+    return out
+
+
+def _borders(line: str) -> list[int]:
+    """Where each cell of the line ends, past its border or at the line's end."""
+    prefix = _PREFIX.match(line)
+    ends = [found.end() for found in _BORDER.finditer(line, prefix.end() if prefix else 0)]
+    return ends if ends and ends[-1] == len(line) else [*ends, len(line)]
