@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.encoding import UTF_8
@@ -75,14 +75,75 @@ _CONFIGURATION = frozenset(
         "nx.json",
         "rust-toolchain",
         "rust-toolchain.toml",
+        "build.rs",
+        "nose.cfg",
+        ".noserc",
+        "unittest.cfg",
+        "vitest.workspace.json",
+        "jest.config.json",
+        ".yarnrc",
+        ".yarnrc.yml",
+        ".pnpmfile.cjs",
+        "pnpm-workspace.yaml",
+        "lerna.json",
+        "phpunit.dist.xml",
+        "codeception.yml",
+        "behat.yml",
+        "Gemfile",
+        "Gemfile.lock",
+        "gems.rb",
+        ".simplecov",
+        ".proverc",
+        "Makefile.PL",
+        "Build.PL",
+        ".busted",
+        "gradlew",
+        "mvnw",
+        "libs.versions.toml",
+        "build.sbt",
+        "build.sc",
+        "deps.edn",
+        "project.clj",
+        "CMakeLists.txt",
+        "CTestConfig.cmake",
+        "CTestCustom.cmake",
+        "meson.build",
+        "SConstruct",
+        "wscript",
+        "MODULE.bazel",
+        "WORKSPACE",
+        "WORKSPACE.bazel",
+        "rebar.config",
+        "Package.swift",
+        "dart_test.yaml",
+        "pubspec.yaml",
+        "cabal.project",
+        "stack.yaml",
+        "shard.yml",
+        "Directory.Build.props",
+        "Directory.Build.targets",
     ]
 )
 _CONFIGURATION_NAME = re.compile(
-    r"(?:jest|vitest|karma|ava|playwright|cypress|babel)\.(?:config|conf|setup)\.[cm]?[jt]sx?"
+    r"(?:jest|vite|vitest|karma|ava|playwright|cypress|babel|wdio|nightwatch|webpack|jasmine|mocha|protractor)"
+    r"\.(?:config|conf|setup|workspace)(?:\.[\w-]+)?\.[cm]?[jt]sx?|.*\.runsettings"
 )
 # What an installer writes, or what is found in the place of it.
 _INSTALLED = frozenset(
-    ["node_modules", "__mocks__", "site-packages", "dist-packages", "__pypackages__", ".venv", "venv", ".cargo", ".mvn"]
+    [
+        "node_modules",
+        "__mocks__",
+        "site-packages",
+        "dist-packages",
+        "__pypackages__",
+        ".venv",
+        "venv",
+        ".cargo",
+        ".mvn",
+        ".bundle",
+        ".yarn",
+        "buildSrc",
+    ]
 )
 # What an installer writes: an entry point there loads a plugin into the test runner.
 _METADATA_FOLDER = re.compile(r".*\.(?:dist-info|egg-info|egg)")
@@ -158,21 +219,21 @@ def is_test(path: str) -> bool:
     )
 
 
-def is_judge(path: str, exists: Callable[[str], bool]) -> bool:
+def is_judge(path: str, exists: Callable[[str], bool], programs: Collection[str] = ()) -> bool:
     """Whether a change of the path is never applied, but for harmless ones of manifests.
 
     That is configuration, a test file that the repository has, a new `__init__.py` among tests, which runs before them,
-    and a new module that would be imported in the place of another.
+    a new module that would be imported in the place of another, and `programs`: what the test command runs.
     """
-    if is_configuration(path):
+    if is_configuration(path) or path in programs:
         return True
     if exists(path):
         return is_test(path)
     return shadows(path, exists) or (is_test(path) and PurePosixPath(path).name == "__init__.py")
 
 
-def _judges(change: FileChange, exists: Callable[[str], bool], read: Read) -> bool:
-    if not is_judge(change.path, exists):
+def _judges(change: FileChange, exists: Callable[[str], bool], read: Read, programs: Collection[str] = ()) -> bool:
+    if not is_judge(change.path, exists, programs):
         return False
     if not exists(change.path) or change.text is None or change.encoding != UTF_8:
         return True
@@ -186,15 +247,21 @@ def trusted(
     return tuple(change for change in changes if not _judges(change, exists, read))
 
 
-def touched_judges(changes: Sequence[FileChange], exists: Callable[[str], bool], read: Read = _unread) -> str:
-    """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`, `read`: of the base tree.
+def touched_judges(
+    changes: Sequence[FileChange],
+    exists: Callable[[str], bool],
+    read: Read = _unread,
+    programs: Collection[str] = (),
+) -> str:
+    """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`, `read`: of the base tree;
+    `programs`: what the repository's test command runs of it, see `test_programs`.
 
     New test files are allowed: a fix may come with its test. So are changes of manifests that touch nothing that tests
     read.
     """
     said = []
     for change in changes:
-        if _judges(change, exists, read):
+        if _judges(change, exists, read, programs):
             verb = "adds" if not exists(change.path) else "deletes" if change.text is None else "changes"
             said.append(f"{verb} {change.path}")
     return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")

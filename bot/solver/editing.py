@@ -11,6 +11,7 @@ from bot.patch.policy import judge as judge_paths
 from bot.patch.policy import refusal
 from bot.patch.protected_files import is_judge, touched_judges
 from bot.patch.reader import checkout_reader, encoding_of, is_executable, text_of
+from bot.patch.test_programs import programs
 from bot.records import Checkout, Patch, SourceFile
 
 
@@ -26,8 +27,10 @@ class Applied:
 Apply = Callable[[tuple[FileEdit, ...], Patch | None], Applied | Problem]  # of these edits, after that earlier patch
 
 
-def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -> Apply:
-    """What applies edits to the checkout. `shown`: the files that the model saw.
+def editing(
+    checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool, tests: Sequence[Sequence[str]] = ()
+) -> Apply:
+    """What applies edits to the checkout. `shown`: the files that the model saw; `tests`: the repository's commands.
 
     With `repairs` (`ResolvedSolver.repairs_edits`) edits are left out of files that judge a candidate, which cost
     it every vote, and of files that may not be published. Large models often extend the tests beside their fix; asking
@@ -37,6 +40,7 @@ def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -
     read, executable, encoding = checkout_reader(root), is_executable(root), encoding_of(root)
 
     base = text_of(root)
+    judged = programs(tests, base)
 
     def made(chosen: tuple[FileEdit, ...], left_out: str, earlier: Patch | None) -> Applied | Problem:
         patch = apply(chosen, read, paths=checkout.files, executable=executable, encoding=encoding)
@@ -47,14 +51,14 @@ def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -
                 patch, onto = together, True
         if isinstance(patch, Problem):
             return patch
-        return _forbidden(patch, known, base) or Applied(patch, left_out, onto)
+        return _forbidden(patch, known, base, judged) or Applied(patch, left_out, onto)
 
     def applied(edits: tuple[FileEdit, ...], earlier: Patch | None) -> Applied | Problem:
         edits = tuple(rehomed(edit, shown, known) for edit in edits)
         if not repairs:
             return made(edits, "", earlier)
-        kept, left_out = _publishable(edits, known)
-        more, still_out = _publishable(edits, known, manifests=True)
+        kept, left_out = _publishable(edits, known, judged)
+        more, still_out = _publishable(edits, known, judged, manifests=True)
         if len(more) > len(kept):  # whether a manifest's change is harmless is known once it is made
             whole = made(more, still_out, earlier)
             if isinstance(whole, Applied):
@@ -64,9 +68,11 @@ def editing(checkout: Checkout, shown: Sequence[SourceFile], *, repairs: bool) -
     return applied
 
 
-def _forbidden(patch: Patch, known: frozenset[str], base: Callable[[str], str | None]) -> Problem | None:
+def _forbidden(
+    patch: Patch, known: frozenset[str], base: Callable[[str], str | None], judged: frozenset[str]
+) -> Problem | None:
     """Why the patch could not win, in words for the model."""
-    touched = touched_judges(patch.changes, known.__contains__, base)
+    touched = touched_judges(patch.changes, known.__contains__, base, judged)
     if touched:
         return Problem(
             text=f"the edit {touched}, which judges it\n"
@@ -95,14 +101,14 @@ def rehomed(edit: FileEdit, shown: Sequence[SourceFile], known: frozenset[str]) 
 
 
 def _publishable(
-    edits: tuple[FileEdit, ...], known: frozenset[str], *, manifests: bool = False
+    edits: tuple[FileEdit, ...], known: frozenset[str], judged: frozenset[str], *, manifests: bool = False
 ) -> tuple[tuple[FileEdit, ...], str]:
     """The edits of files that neither judge candidates nor are refused, and the other paths, joined by commas.
 
     With `manifests` those of manifests are among the first.
     """
     out = [
-        (is_judge(path, known.__contains__) and not (manifests and is_manifest(path))) or bool(refusal(path))
+        (is_judge(path, known.__contains__, judged) and not (manifests and is_manifest(path))) or bool(refusal(path))
         for path in (normalised(edit.path) for edit in edits)
     ]
     kept = tuple(edit for edit, left in zip(edits, out, strict=True) if not left)

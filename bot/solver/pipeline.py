@@ -28,6 +28,7 @@ from bot.llm.journaled import JournaledModel
 from bot.patch.policy import judge as judge_paths
 from bot.patch.protected_files import touched_judges
 from bot.patch.reader import text_of
+from bot.patch.test_programs import programs
 from bot.publish.messages.obstacles import words_of
 from bot.records import (
     Context,
@@ -140,6 +141,8 @@ class _Run:
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
+        self._base = text_of(Path(bench.checkout.root))
+        self._judged = programs(self._commands, self._base)
         self._solver = self._resolved(None)
         self._declared = declared_by(bench.checkout)
 
@@ -176,7 +179,7 @@ class _Run:
             context, trajectories = await self._sample(context, there, external)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
-        edit = editing(checkout, context.files, repairs=self._solver.repairs_edits)
+        edit = editing(checkout, context.files, repairs=self._solver.repairs_edits, tests=self._commands)
         question = Question(self._issue, context, edit)
         verdict = await select(question, counted, self._models.main, self._sandbox, self._solver, self._progress)
         verdict = await self._parted(verdict)
@@ -336,7 +339,7 @@ class _Run:
 
     def _disqualified(self, changes: Sequence[FileChange]) -> str:
         """Why a patch with these changes may not win; "" where it may."""
-        touched = touched_judges(changes, self._known.__contains__, text_of(Path(self._bench.checkout.root)))
+        touched = touched_judges(changes, self._known.__contains__, self._base, self._judged)
         return touched or "; ".join(judge_paths(Patch(changes=tuple(changes), diff="")).refused)
 
 

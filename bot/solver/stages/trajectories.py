@@ -53,7 +53,7 @@ class Sampler:
         self._sandbox = sandbox
         self._solver = solver
         self._grammars = self._made_grammars() if solver.held_to_grammar else {"test": None, "edit": None}
-        self._edit = editing(checkout, context.files, repairs=solver.repairs_edits)
+        self._edit = editing(checkout, context.files, repairs=solver.repairs_edits, tests=solver.test_commands)
         self._related = RelatedTests(checkout, sandbox, solver)
         self._example = likely(issue, context.files)
         self.failures: list[EndpointError | SandboxError] = []

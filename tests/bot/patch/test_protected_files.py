@@ -88,6 +88,15 @@ def test_what_is_no_test(path: str) -> None:
         ("vendor/modules.txt", "adds vendor/modules.txt"),
         ("go.work", "adds go.work"),
         ("tsconfig.json", "adds tsconfig.json"),
+        ("vite.config.ts", "adds vite.config.ts"),
+        ("vitest.workspace.ts", "adds vitest.workspace.ts"),
+        ("wdio.local.conf.js", ""),
+        ("wdio.conf.local.ts", "adds wdio.conf.local.ts"),
+        ("crates/a/build.rs", "adds crates/a/build.rs"),
+        ("Gemfile", "adds Gemfile"),
+        (".yarn/releases/yarn-4.cjs", "adds .yarn/releases/yarn-4.cjs"),
+        ("buildSrc/src/main/java/A.java", "adds buildSrc/src/main/java/A.java"),
+        ("CMakeLists.txt", "adds CMakeLists.txt"),
         ("pkg/new/__init__.py", ""),
         ("json/data.py", ""),
         ("jsonx.py", ""),
@@ -100,6 +109,11 @@ def test_what_is_no_test(path: str) -> None:
 def test_attack_25_what_touches_a_judge_loses_its_vote(path: str, said: str) -> None:
     assert touched_judges(changes("pkg/core.py", path), exists) == said
     assert trusted(changes(path), exists) == (() if said else changes(path))
+
+
+def test_what_the_test_command_runs_is_a_judge() -> None:
+    said = touched_judges(changes("pkg/core.py", "pkg/run.sh"), exists, programs={"pkg/run.sh"})
+    assert said == "adds pkg/run.sh"
 
 
 def test_a_deleted_test_is_named_and_many_are_counted() -> None:

@@ -60,3 +60,13 @@ def test_edits_of_what_may_not_be_changed_are_left_out_and_said(tmp_path: Path, 
     strict = editing(checkout, (), repairs=False)((FIX, other), None)
     assert isinstance(strict, Problem)
     assert other.path in strict.text
+
+
+def test_attack_25_the_script_that_the_test_command_runs_is_not_edited(tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text("def add(a, b):\n    return a - b\n")
+    (tmp_path / "check.sh").write_text("python3 -m unittest\n")
+    checkout = Checkout(root=str(tmp_path), workspace="", commit="", files=("mod.py", "check.sh"))
+    apply = editing(checkout, (), repairs=False, tests=[("sh", "-c", "cd . && exec sh ./check.sh")])
+    found = apply((FIX, Create(path="check.sh", text="exit 0\n")), None)
+    assert isinstance(found, Problem)
+    assert "changes check.sh, which judges it" in found.text
