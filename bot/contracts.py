@@ -119,9 +119,10 @@ class RepositoryHost(Protocol):
         where the patch can't be committed, and `Refused` where this host does not publish it.
         """
 
-    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> str:
         """Push a commit of the workspace `checkout` as a branch; with `force`, also over one that Troop itself made.
 
+        The full name of the commit that the branch then has: a host that signs makes its own of the same content.
         Raises `BranchTaken` where the branch has a commit of somebody else.
         """
 
@@ -176,10 +177,10 @@ class PullRequests(Protocol):
     async def changes_to(self, repository: str, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:
         """What turns the checkout's files into those of another commit; links and binary files left out."""
 
-    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> None:
+    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> str:
         """Push the commit as the next one of our branch, which must be at `onto`. Never overwrites a commit.
 
-        Raises `BranchTaken` where the branch has moved on or is gone.
+        The full name of the pushed commit, as `push`. Raises `BranchTaken` where the branch has moved on or is gone.
         """
 
 

@@ -78,6 +78,6 @@ class TaskHost:
         """Always raises `Refused`."""
         raise Refused("an evaluation commits nothing")
 
-    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> str:
         """Always raises `Refused`."""
         raise Refused("an evaluation pushes nothing")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bot.contracts import OUR_BRANCHES, RepositoryHost
 from bot.errors import BranchTaken
-from bot.records import Checkout, Issue, Patch, Report
+from bot.records import Checkout, Issue, Patch, Record, Report
 
 PREFIX = OUR_BRANCHES
 _SLUG = 40  # characters
@@ -35,16 +35,23 @@ def _slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG].strip("-")
 
 
-async def push_branch(host: RepositoryHost, repository: str, checkout: Checkout, report: Report, commit: str) -> str:
-    """Push the commit as the run's branch; its name. People's own commits are never pushed over."""
+class Pushed(Record):
+    """Where a run's commit is."""
+
+    branch: str
+    commit: str  # as it is there
+
+
+async def push_branch(host: RepositoryHost, repository: str, checkout: Checkout, report: Report, commit: str) -> Pushed:
+    """Push the commit as the run's branch. People's own commits are never pushed over."""
     workspace = Path(checkout.workspace)
     branch = branch_of(report.issue) if report.revision is None else report.revision.branch
     try:
-        await host.push(repository, workspace, branch, commit, force=True)
+        pushed = await host.push(repository, workspace, branch, commit, force=True)
     except BranchTaken:
         branch = other_branch_of(report)
-        await host.push(repository, workspace, branch, commit, force=True)
-    return branch
+        pushed = await host.push(repository, workspace, branch, commit, force=True)
+    return Pushed(branch=branch, commit=pushed)
 
 
 def pull_number(url: str) -> int | None:

@@ -73,7 +73,7 @@ class LocalCheckout:
         """By `AUTHOR`. Any patch is committed: the policy is for what Troop publishes."""
         return await commit_patch(checkout, patch, message, AUTHOR, moment)
 
-    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> str:
         """Write the branch into the user's repository.
 
         Raises `Refused` where it is checked out there, and `BranchTaken` where somebody else has committed to it.
@@ -84,7 +84,7 @@ class LocalCheckout:
             raise Refused(f"{branch!r} can't be written: Troop's branches begin with {PREFIX!r}")
         if not self._is_repository:
             self._say("no branch is written: this is not a git repository")
-            return
+            return commit
         workspace = Workspace(checkout)
         await self._check_own(workspace, branch, commit)
         await workspace.git("update-ref", "--", "refs/heads/troop-result", commit)
@@ -98,6 +98,7 @@ class LocalCheckout:
                 raise Refused(f"{branch} is checked out in {self._path}; switch to another branch first") from error
             raise Refused(f"the branch {branch} could not be written: {error.words[-500:]}") from error
         self._say(f"branch {branch} is written")
+        return commit
 
     async def diff_of(self, branch: str) -> str:
         """What the branch changes since it left HEAD, as a unified diff. Raises `CheckoutError`."""

@@ -1,4 +1,4 @@
-"""GitHub as a `RepositoryHost`: clones and pushes with git over HTTP, each with a token for that step alone."""
+"""GitHub as a `RepositoryHost`: git over HTTP, each step with a token for it alone; an App's commits GitHub makes."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,13 +13,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
 from bot.forge.api import PATIENCE, GitHubApi, path_of
 from bot.forge.branches import PREFIX
+from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_patch
 from bot.git.import_diff import changes_between
 from bot.git.workspace import Workspace
 from bot.patch.diff import file_diff
 from bot.patch.policy import check_patch
-from bot.records import Checkout, FileChange, Patch
+from bot.records import Checkout, FileChange, Patch, Record
 from bot.repo_config import FILE_NAME
 from bot.sanitize import redact
 from bot.sanitize.neutralize import run_checks
@@ -115,72 +116,78 @@ class GitHubHost:
             checkout, patch, run_checks(redact(message, self._secrets)), await self._author(), None
         )
 
-    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> None:
+    async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> str:
         """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""
-        check_branch(branch)
-        check_commit(commit)
-        if not branch.startswith(PREFIX):
-            raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
-        workspace = Workspace(checkout)
-        await self._git(
-            repository, _PUSH, lambda remote: self._push(repository, workspace, remote, branch, commit, force=force)
-        )
-
-    async def _push(
-        self, repository: str, workspace: Workspace, remote: Remote, branch: str, commit: str, *, force: bool
-    ) -> None:
-        reference = f"refs/heads/{branch}"
-        old = await self._tip(workspace, remote, reference)
-        if old == commit:
-            return  # also where an earlier push arrived and its answer was lost
+        workspace, reference = Workspace(checkout), _reference(branch)
+        content = await content_of(workspace, check_commit(commit))
+        old = await self._tip(repository, workspace, reference)
+        there = await self._commits_to(repository, content.parent, old) if old else _NONE
+        if old == commit or any(one["sha"] == old and content.is_of(one) for one in there.commits):
+            return old  # also where an earlier push arrived and its answer was lost
         if old and not force:
             raise Refused(f"the branch {branch} exists already, at {old[:10]}")
+        new = await self._signed(repository, workspace, commit, content)
         if old:
-            await self._check_own(repository, workspace, branch, old, commit)
-        await self._move(workspace, remote, reference, old, commit)
+            await self._check_own(branch, old, there, signs=new.verified)
+        return await self._move(repository, workspace, reference, old, new.sha)
 
-    async def _move(self, workspace: Workspace, remote: Remote, reference: str, old: str, commit: str) -> None:
-        """Push, where the reference is at `old`; empty: where it does not exist."""
-        lease = f"--force-with-lease={reference}:{old}"
-        arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
-        await workspace.git("push", *arguments, remote=remote, limits=Limits(self._settings.checkout_timeout))
+    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> str:
+        workspace, reference = Workspace(checkout), _reference(branch)
+        content = await content_of(workspace, check_commit(commit))
+        assert content.parent == check_commit(onto), "the commit is made on the reviewed one"
+        old = await self._tip(repository, workspace, reference)
+        if old and old != onto:
+            # An earlier push arrived and its answer was lost; maybe somebody committed on top of it meanwhile.
+            for one in (await self._commits_to(repository, onto, old)).commits:
+                if one["sha"] == commit or content.is_of(one):
+                    return str(one["sha"])
+        if old != onto:
+            where = f"at {old[:10]}, no longer at {onto[:10]}" if old else "gone"
+            raise BranchTaken(f"the branch {branch} is {where}")
+        new = await self._signed(repository, workspace, commit, content)
+        return await self._move(repository, workspace, reference, old, new.sha)
 
-    async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> None:
-        check_branch(branch)
-        check_commit(commit)
-        check_commit(onto)
-        if not branch.startswith(PREFIX):
-            raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
-        workspace = Workspace(checkout)
-        reference = f"refs/heads/{branch}"
+    async def _signed(self, repository: str, workspace: Workspace, commit: str, content: Content) -> SignedCommit:
+        """The commit as GitHub makes it for an App; the local one where it does not, or not as a verified one."""
+        if not self._api.is_app:
+            return SignedCommit(sha=commit, verified=False)
+        made = await signed_commit(self._api, repository, workspace, commit, content)
+        if made is None:
+            return SignedCommit(sha=commit, verified=True)  # GitHub signs, though not this one
+        return made if made.verified else SignedCommit(sha=commit, verified=False)
+
+    async def _move(self, repository: str, workspace: Workspace, reference: str, old: str, commit: str) -> str:
+        """Push the commit, where the reference is at `old` (empty: where it does not exist); the commit."""
 
         async def push(remote: Remote) -> None:
-            old = await self._tip(workspace, remote, reference)
-            if old == commit:
-                return  # also where an earlier push arrived and its answer was lost
-            if old and old != onto and await self._holds(repository, old, commit):
-                return  # somebody committed on top of it meanwhile
-            if old != onto:
-                where = f"at {old[:10]}, no longer at {onto[:10]}" if old else "gone"
-                raise BranchTaken(f"the branch {branch} is {where}")
-            parent = await workspace.git("rev-parse", "--verify", f"{commit}^")
-            assert parent.decode().strip() == onto, "the commit is made on the reviewed one"
-            await self._move(workspace, remote, reference, old, commit)
+            if await self._tip_at(workspace, remote, reference) == commit:
+                return  # an earlier attempt arrived and its answer was lost
+            limits = Limits(self._settings.checkout_timeout)
+            if not await workspace.has(commit):  # GitHub made it
+                options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+                await workspace.git("fetch", *options, "--", remote.url, commit, remote=remote, limits=limits)
+            lease = f"--force-with-lease={reference}:{old}"
+            arguments = ("--quiet", "--no-verify", lease, "--", remote.url, f"{commit}:{reference}")
+            await workspace.git("push", *arguments, remote=remote, limits=limits)
 
         await self._git(repository, _PUSH, push)
+        return commit
 
-    async def _holds(self, repository: str, tip: str, commit: str) -> bool:
-        """Whether the commit is part of the history of `tip`."""
+    async def _commits_to(self, repository: str, base: str, tip: str) -> "_Commits":
+        """What `tip` has and `base` has not; none where one of them was never pushed.
 
-        def ask(client: Github) -> bool:
-            path = path_of(repository, "compare", f"{commit}...{tip}")
+        https://docs.github.com/rest/commits/commits#compare-two-commits
+        """
+
+        def ask(client: Github) -> _Commits:
+            path = path_of(repository, "compare", f"{base}...{tip}")
             try:
-                found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 1})[1]
+                found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 100})[1]
             except GithubException as error:
-                if error.status != 404:  # it was never pushed
+                if error.status != 404:
                     raise
-                return False
-            return found["status"] in ("ahead", "identical")
+                return _NONE
+            return _Commits(commits=tuple(found["commits"]), whole=int(found["total_commits"]) == len(found["commits"]))
 
         return await self._api.act("compare", lambda: self._api.read(repository, _READ, ask))
 
@@ -196,8 +203,12 @@ class GitHubHost:
         await self._git(repository, _READ, fetch)
         return await changes_between(workspace, checkout.commit, commit)
 
-    async def _tip(self, workspace: Workspace, remote: Remote, reference: str) -> str:
-        """The commit that the remote's branch points to, or ""."""
+    async def _tip(self, repository: str, workspace: Workspace, reference: str) -> str:
+        """The commit that the branch points to on GitHub, or ""."""
+        return await self._git(repository, _READ, lambda remote: self._tip_at(workspace, remote, reference))
+
+    @staticmethod
+    async def _tip_at(workspace: Workspace, remote: Remote, reference: str) -> str:
         listing = await workspace.git("ls-remote", "--quiet", "--", remote.url, reference, remote=remote)
         for line in listing.decode().splitlines():
             sha, _, name = line.partition("\t")
@@ -205,24 +216,36 @@ class GitHubHost:
                 return check_commit(sha)
         return ""
 
-    async def _check_own(self, repository: str, workspace: Workspace, branch: str, old: str, new: str) -> None:
+    async def _check_own(self, branch: str, old: str, there: "_Commits", *, signs: bool) -> None:
         """Raise `BranchTaken` where a commit that would be lost was made by somebody else.
 
-        https://docs.github.com/rest/commits/commits#compare-two-commits
+        Where GitHub signs for us, only what it has signed is ours; elsewhere it goes by the committer's e-mail address.
         """
-        shown = await workspace.git("show", "-s", "--format=%ce%n%P", new)
-        ours, parents = shown.decode(errors="replace").splitlines()[:2]
-        path = path_of(repository, "compare", f"{parents.split()[0]}...{old}")
-
-        def ask(client: Github) -> dict[str, Any]:
-            found = client.requester.requestJsonAndCheck("GET", path, parameters={"per_page": 100})[1]
-            return {"total": int(found["total_commits"]), "commits": list(found["commits"])}
-
-        found = await self._api.act("compare", lambda: self._api.read(repository, _READ, ask))
-        theirs = [one["sha"] for one in found["commits"] if one["commit"]["committer"]["email"] != ours]
-        if theirs or found["total"] > len(found["commits"]):
+        ours = await self._author()
+        theirs = [
+            one["sha"]
+            for one in there.commits
+            if not (signed_by_us(one, ours.name) if signs else one["commit"]["committer"]["email"] == ours.email)
+        ]
+        if theirs or not there.whole:
             commit = theirs[-1] if theirs else old
             raise BranchTaken(f"{branch} has a commit that is not Troop's ({commit[:10]})")
+
+
+class _Commits(Record):
+    """Commits as GitHub lists them, oldest first. `whole`: whether none is left out."""
+
+    commits: tuple[dict[str, Any], ...]
+    whole: bool
+
+
+_NONE = _Commits(commits=(), whole=False)
+
+
+def _reference(branch: str) -> str:
+    if not check_branch(branch).startswith(PREFIX):
+        raise Refused(f"{branch!r} can't be pushed: Troop's branches begin with {PREFIX!r}")
+    return f"refs/heads/{branch}"
 
 
 def _wait(state: RetryCallState) -> float:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bot.errors import CheckoutError
+from bot.errors import CheckoutError, GitFailed
 from bot.git.command import DEFAULT_LIMITS, Limits, Remote, check_commit, git
 
 LISTING = 64 * 1024 * 1024  # bytes of a commit's list of files: about half a million
@@ -67,6 +67,14 @@ class Workspace:
         await self.git("fetch", *arguments, remote=remote, limits=limits)
         found = await self.git("rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         return found.decode().strip()
+
+    async def has(self, commit: str) -> bool:
+        """Whether the commit is here."""
+        try:
+            await self.git("cat-file", "-e", f"{check_commit(commit)}^{{commit}}")
+        except GitFailed:
+            return False
+        return True
 
     async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
         """Write the commit's files to `tree`, after checking their total size."""

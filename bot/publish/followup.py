@@ -173,21 +173,20 @@ class FollowUp:
             message = pull_request.commit_message(report, chosen)
             moment = report.labelled_at if report.revision is None else report.revision.at
             commit = await self._forge.commit(checkout, patch, message, moment)
-            branch = await push_branch(self._forge, command.repository, checkout, report, commit)
+            pushed = await push_branch(self._forge, command.repository, checkout, report, commit)
         except RateLimited:
             raise
         except (Refused, CheckoutError) as error:
             return answers.not_publishable(chosen, report.verdict, str(error))
         rest = alternatives.alternatives(report, shown=chosen)
-        if (
-            report.revision is not None and branch == report.revision.branch
-        ):  # the pull request's own text has the first count
+        if report.revision is not None and pushed.branch == report.revision.branch:
+            # The pull request's own text has the first count.
             pull = report.revision.pull
             await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)
-            return answers.used(chosen, report, "", commit)
+            return answers.used(chosen, report, "", pushed.commit)
         by = "" if chosen == report.verdict.winner else command.sender
         body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
         title = pull_request.title(report)
-        url = await self._forge.pull_request(command.repository, branch, title, body)
+        url = await self._forge.pull_request(command.repository, pushed.branch, title, body)
         await self._forge.comment(command.repository, pull_number(url) or report.issue.number, ALTERNATIVES, rest)
-        return answers.used(chosen, report, url, commit)
+        return answers.used(chosen, report, url, pushed.commit)

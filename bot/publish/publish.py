@@ -51,10 +51,10 @@ async def publish(
     message = pull_request.commit_message(report, winner)
     commit = await forge.commit(checkout, patch, message, run.labelled_at)
     await fence()
-    branch = await push_branch(forge, repository, checkout, report, commit)
+    pushed = await push_branch(forge, repository, checkout, report, commit)
     await fence()
     body = pull_request.body(report, flagged=flagged, page=page)
-    url = await forge.pull_request(repository, branch, pull_request.title(report), body)
+    url = await forge.pull_request(repository, pushed.branch, pull_request.title(report), body)
     await fence()
     rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)
@@ -66,7 +66,7 @@ async def publish(
     await forge.comment(repository, number, STATUS, status.solved(report, url))
     await fence()
     await forge.set_label(repository, number, labels.done, labels.known)
-    return Published(pull_request_url=url, branch=branch, commit=commit)
+    return Published(pull_request_url=url, branch=pushed.branch, commit=pushed.commit)
 
 
 async def _abstain(

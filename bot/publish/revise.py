@@ -41,7 +41,7 @@ async def publish_revision(forge: Forge, run: ClaimedRun, report: Report, checko
     commit = await forge.commit(checkout, patch, messages.commit_message(report, winner), revision.at)
     await fence()
     try:
-        await forge.extend(repository, Path(checkout.workspace), revision.branch, commit, checkout.commit)
+        commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, commit, checkout.commit)
     except BranchTaken as error:
         await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
         await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))

@@ -82,6 +82,27 @@ class GitRepository:
         self.git("update-ref", f"refs/heads/{branch}", commit)
         return commit
 
+    # -- signatures: a file of names, which is out of git's own reach
+
+    def signed(self) -> set[str]:
+        """The commits that have a verified signature."""
+        file = self.path / "signed"
+        return set(file.read_text().split()) if file.exists() else set()
+
+    def sign(self, commit: str) -> None:
+        with (self.path / "signed").open("a") as file:
+            file.write(f"{commit}\n")
+
+    def require_signatures(self) -> None:
+        """Refuse pushes of commits without one, as a ruleset does."""
+        hook = self.path / "hooks" / "update"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(
+            '#!/bin/sh\ngrep -qx "$3" signed && exit 0\n'
+            "echo 'GH013: Repository rule violations found: Commits must have verified signatures.'\nexit 1\n"
+        )
+        hook.chmod(0o755)
+
     def commit_of(self, branch: str) -> str | None:
         return (
             self.git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", check=False).strip() or None

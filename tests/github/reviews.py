@@ -1,4 +1,4 @@
-"""Reviews of pull requests: submitted with their comments, listed, answered in threads; and commits compared."""
+"""Reviews of pull requests: submitted with their comments, listed, and answered in threads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +173,6 @@ class ReviewRoutes:
             ("GET", pull + "/reviews/{review_id}", self.review),
             ("GET", pull + "/comments", self.comments),
             ("POST", pull + "/comments/{comment_id}/replies", self.reply),
-            ("GET", "/repos/{owner}/{name}/compare/{ends}", self.compare),
         ):
             rest.router.add_api_route(path, handler, methods=[method], response_model=None)
 
@@ -197,20 +196,3 @@ class ReviewRoutes:
         self.reviews.submit(repository, issue, token.user, "COMMENTED", "", [comment])
         made = self.reviews.comments[(repository.full_name, issue.number)][-1]
         return JSONResponse(self.reviews.comment_payload(repository, issue, made), 201)
-
-    async def compare(self, request: Request, ends: str) -> Json:
-        repository, _ = self.rest.enter(request, "contents", "read")
-        base, _, head = ends.partition("...")
-        git = repository.git
-        for end in (base, head):
-            if not git.git("rev-parse", "--verify", "--quiet", f"{end}^{{commit}}", check=False).strip():
-                raise ApiError(404, "Not Found")
-        listing = git.git("log", "--reverse", "--format=%H%x09%ae%x09%ce", f"{base}..{head}").splitlines()
-        behind = git.git("rev-list", "--count", f"{head}..{base}").strip() != "0"
-        status = ("diverged" if behind else "ahead") if listing else ("behind" if behind else "identical")
-        size = min(int(request.query_params.get("per_page", 100)), 100)
-        commits = [
-            {"sha": sha, "commit": {"author": {"email": author}, "committer": {"email": committer}}}
-            for sha, author, committer in (line.split("\t") for line in listing)
-        ]
-        return {"status": status, "total_commits": len(commits), "commits": commits[:size]}

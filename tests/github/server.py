@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from tests.github.apps import Apps
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
+from tests.github.git_data import GitData
 from tests.github.oauth import OAuth
 from tests.github.pages import Pages
 from tests.github.payloads import Payloads
@@ -124,6 +125,7 @@ def _application(world: World, payloads: Payloads, webhooks: Webhooks, reviews: 
     app = FastAPI(openapi_url=None)
     rest = Rest(world, payloads, webhooks)
     ReviewRoutes(rest, reviews)
+    GitData(rest)
     app.include_router(rest.router)
 
     @app.exception_handler(ApiError)

@@ -160,6 +160,7 @@ class World:
         self.repositories: dict[str, Repository] = {}
         self.installations: dict[int, Installation] = {}
         self.tokens: dict[str, Token] = {}
+        self.signs = True  # whether GitHub signs what it makes for an App; an Enterprise server may not
         self._offset = timedelta()
         self._last_id = 0
         self.user(f"{self.app.slug}[bot]", "Bot")

@@ -411,8 +411,8 @@ async def test_push_twice_and_over_our_own(github: GitHubServer, forge: GitHubFo
     one, two = await commit_on(workspace, "x = 2\n"), await commit_on(workspace, "x = 4\n")
     branch = "troop/issue-1-x"
     for commit in (one, one, two):
-        await forge.push(REPO, workspace.folder, branch, commit, force=True)
-        assert github.branches(REPO)[branch] == commit
+        pushed = await forge.push(REPO, workspace.folder, branch, commit, force=True)
+        assert github.branches(REPO)[branch] == pushed
     with pytest.raises(Refused, match="exists already"):
         await forge.push(REPO, workspace.folder, branch, one, force=False)
 
@@ -443,8 +443,8 @@ async def test_a_push_whose_answer_was_lost(github: GitHubServer, forge: GitHubF
     await forge.clone(REPO, workspace.folder)
     commit = await commit_on(workspace, "x = 2\n")
     github.fault("POST", "git-receive-pack$", status=502, after=True)
-    await forge.push(REPO, workspace.folder, "troop/issue-1-x", commit, force=True)
-    assert github.branches(REPO)["troop/issue-1-x"] == commit
+    pushed = await forge.push(REPO, workspace.folder, "troop/issue-1-x", commit, force=True)
+    assert github.branches(REPO)["troop/issue-1-x"] == pushed
     assert sum(r.path.endswith("git-receive-pack") and r.method == "POST" for r in github.requests) == 1
 
 

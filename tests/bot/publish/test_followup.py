@@ -173,13 +173,16 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     assert scene.runs.asked[0] == (REPO, 1)  # asked on the pull request, about its issue
 
 
-async def test_use_the_winner_again_gives_its_very_commit(github: GitHubServer, scene: Scene) -> None:
+async def test_use_the_winner_again_gives_its_very_content(github: GitHubServer, scene: Scene) -> None:
+    def content() -> str:
+        return github.world.repository(REPO).git.git("show", "-s", "--format=%T %P %B", BRANCH)
+
     await scene.begin()
-    first = github.branches(REPO)[BRANCH]
+    first = content()
     await scene.say(CommandName.USE, 3, id=1)
-    assert github.branches(REPO)[BRANCH] != first
+    assert content() != first
     await scene.say(CommandName.USE, 1, id=2)
-    assert github.branches(REPO)[BRANCH] == first
+    assert content() == first
     assert "chosen by vote" in github.pull_requests(REPO)[0]["body"]
 
 

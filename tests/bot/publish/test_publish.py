@@ -127,7 +127,14 @@ async def test_killed_between_any_two_acts(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/pulls$"), ("POST", "/comments$"), ("POST", "/labels$"), ("POST", "git-receive-pack$")],
+    [
+        ("POST", "/pulls$"),
+        ("POST", "/comments$"),
+        ("POST", "/labels$"),
+        ("POST", "git-receive-pack$"),
+        ("POST", "/git/trees$"),
+        ("POST", "/git/commits$"),
+    ],
 )
 async def test_every_answer_is_lost_once(
     github: GitHubServer, forge: GitHubForge, checkout: Checkout, method: str, path: str
