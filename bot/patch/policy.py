@@ -4,6 +4,7 @@ An App's push triggers the target repository's workflows, with their secrets: mo
 they run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -23,6 +24,14 @@ _FORGE_FOLDERS = {
     ".drone",
     ".semaphore",
     ".teamcity",
+    ".azure-pipelines",
+    ".gitlab-ci",
+    ".builds",
+    ".bitrise",
+    ".dagger",
+    "zuul.d",
+    ".zuul.d",
+    ".screwdriver",
 }
 _FORGE_FILES = {
     "codeowners",
@@ -43,6 +52,22 @@ _FORGE_FILES = {
     "wercker.yml",
     ".semaphore.yml",
     "codemagic.yaml",
+    "bitrise.yml",
+    ".build.yml",
+    ".taskcluster.yml",
+    ".zuul.yaml",
+    "zuul.yaml",
+    ".prow.yaml",
+    ".packit.yaml",
+    "screwdriver.yaml",
+    "dagger.json",
+    "earthfile",
+    ".pre-commit-hooks.yaml",
+    ".releaserc",
+    ".releaserc.json",
+    ".releaserc.yml",
+    ".goreleaser.yml",
+    ".goreleaser.yaml",
     "renovate.json",
     ".renovaterc",
     ".renovaterc.json",
@@ -55,7 +80,28 @@ _FORGE_FILES = {
 }
 _GIT_FILES = {".gitmodules", ".gitattributes", ".lfsconfig", ".mailmap"}
 # What runs on the machine of whoever opens, installs or enters the repository.
-_DEVELOPER_FOLDERS = {".husky", ".githooks", ".devcontainer", ".vscode", ".idea", ".zed", ".lefthook"}
+_DEVELOPER_FOLDERS = {
+    ".husky",
+    ".githooks",
+    ".devcontainer",
+    ".vscode",
+    ".idea",
+    ".zed",
+    ".lefthook",
+    ".fleet",
+    ".run",
+    ".helix",
+    ".emacs.d",
+    ".direnv",
+    ".devbox",
+    ".mise",
+    ".cargo",
+    ".bundle",
+    ".yarn",
+    ".mvn",
+    ".ipython",
+    ".jupyter",
+}
 _DEVELOPER_FILES = {
     ".envrc",
     ".env",
@@ -78,6 +124,44 @@ _DEVELOPER_FILES = {
     ".lefthook.yml",
     ".tool-versions",
     "mise.toml",
+    ".rtx.toml",
+    ".sdkmanrc",
+    "devbox.json",
+    "flake.nix",
+    "shell.nix",
+    "default.nix",
+    "pnpmfile.js",
+    ".gemrc",
+    ".nvim.lua",
+    ".buckconfig",
+    ".ycm_extra_conf.py",
+    ".clangd",
+    ".pythonrc",
+    ".pdbrc",
+    ".rprofile",
+    ".renviron",
+    ".irbrc",
+    ".pryrc",
+    ".byebugrc",
+    ".gitconfig",
+    "vagrantfile",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+    "compose.yml",
+    "compose.yaml",
+    "tiltfile",
+    "skaffold.yaml",
+    "procfile",
+    "app.json",
+    "app.yaml",
+    "fly.toml",
+    "heroku.yml",
+    "render.yaml",
+    "firebase.json",
+    "wrangler.toml",
+    "wrangler.json",
+    "serverless.yml",
+    "amplify.yml",
     ".mise.toml",
     ".lintstagedrc",
     ".huskyrc",
@@ -107,6 +191,13 @@ _AGENT_FILES = {
     "llms.txt",
     ".junie",
     "opencode.json",
+    "mcp.json",
+    "crush.json",
+    "crush.md",
+    "qwen.md",
+    "grok.md",
+    "jules.md",
+    ".augment-guidelines",
     ".aider.conf.yml",
 }
 _AGENT_FOLDERS = {
@@ -126,6 +217,13 @@ _AGENT_FOLDERS = {
     ".augment",
     ".goose",
     ".qwen",
+    ".kilocode",
+    ".trae",
+    ".amazonq",
+    ".crush",
+    ".jules",
+    ".factory",
+    ".warp",
     ".agents",
 }
 _LOCK_FILES = {
@@ -168,7 +266,18 @@ _BUILD_FILES = {
     "requirements.txt",
     "tox.ini",
     "noxfile.py",
+    "hatch_build.py",
+    "meson.build",
+    "package.swift",
+    "build.sbt",
+    "composer.json",
+    "mix.exs",
+    "rebar.config",
+    "environment.yml",
 }
+_BUILD_NAME = re.compile(
+    r"(?:requirements|constraints)[\w.-]*\.(?:txt|in)|.*\.(?:gemspec|podspec|csproj|fsproj|cabal)|dockerfile\..*"
+)
 
 
 class Judgement(Record):
@@ -184,7 +293,7 @@ def judge(patch: Patch) -> Judgement:
     for path in patch.paths:
         if reason := path_problem(path) or refusal(path):
             refused.append(f"{path} {reason}")
-        elif PurePosixPath(path).name.lower() in _BUILD_FILES:
+        elif _is_built_by(PurePosixPath(path).name.lower()):
             flagged.append(f"{path} changes how the project is built or what it installs")
         elif _is_run_elsewhere(path):
             flagged.append(f"{path} runs on the machines of people or workflows that use this repository")
@@ -202,11 +311,19 @@ def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
     return judgement.flagged
 
 
+# Named as a whole in one way of many, or loaded as code by what checks the repository on a developer's machine.
+_PIPELINE_NAME = re.compile(r"jenkinsfile[.-].*|.*\.jenkinsfile|azure-pipelines?[\w.-]*\.ya?ml|.*\.gitlab-ci\.ya?ml")
+_CHECKER_NAME = re.compile(
+    r"(?:\.?(?:eslint|prettier|stylelint|commitlint|lint-staged|release|babel|postcss|webpack|rollup|vite)"
+    r"(?:rc|\.config)\.[cm]?[jt]s)|.*\.code-workspace|.*\.run\.xml"
+)
+
+
 def refusal(path: str) -> str:
     """Why a file of that path may not be changed; "" where it may."""
     parts = [part.lower() for part in path.split("/")]
     name = parts[-1]
-    if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES:
+    if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES or _PIPELINE_NAME.fullmatch(name):
         return "decides what runs or who reviews in this repository"
     if name in _GIT_FILES:
         return "decides what git fetches or rewrites"
@@ -217,6 +334,14 @@ def refusal(path: str) -> str:
     return ""
 
 
+def _is_built_by(name: str) -> bool:
+    return name in _BUILD_FILES or _BUILD_NAME.fullmatch(name) is not None
+
+
 def _is_run_elsewhere(path: str) -> bool:
     parts = [part.lower() for part in path.split("/")]
-    return parts[-1] in _DEVELOPER_FILES or bool(_DEVELOPER_FOLDERS.intersection(parts))
+    return (
+        parts[-1] in _DEVELOPER_FILES
+        or not _DEVELOPER_FOLDERS.isdisjoint(parts)
+        or _CHECKER_NAME.fullmatch(parts[-1]) is not None
+    )

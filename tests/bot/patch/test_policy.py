@@ -34,6 +34,14 @@ from tests.bot.sample import GOOD, patch
         ".cursor/rules/x.mdc",
         ".github/copilot-instructions.md",
         ".pre-commit-config.yaml",
+        "ci/Jenkinsfile.release",
+        "azure-pipelines-nightly.yml",
+        ".azure-pipelines/build.yml",
+        "ci/base.gitlab-ci.yml",
+        ".builds/alpine.yml",
+        ".goreleaser.yaml",
+        "QWEN.md",
+        ".kilocode/rules/x.md",
         ".git/config",
         "a/.git/hooks/x",
         ".GIT/config",
@@ -59,12 +67,37 @@ def test_refused(path: str) -> None:
         check_patch(patch({path: "x\n"}))
 
 
-@pytest.mark.parametrize("path", ["setup.py", "pyproject.toml", "Makefile", "web/package.json", "Dockerfile"])
+@pytest.mark.parametrize(
+    "path",
+    ["setup.py", "pyproject.toml", "Makefile", "web/package.json", "Dockerfile", "requirements-dev.in", "a.gemspec"],
+)
 def test_flagged(path: str) -> None:
     judgement = judge(patch({path: "x\n"}))
     assert judgement.refused == ()
     assert judgement.flagged[0].startswith(path)
     assert check_patch(patch({path: "x\n"})) == judgement.flagged
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".envrc",
+        "sub/.vscode/tasks.json",
+        "x.code-workspace",
+        "web/eslint.config.mjs",
+        ".prettierrc.js",
+        ".run/tests.run.xml",
+        "Procfile",
+        "docker-compose.yml",
+        "flake.nix",
+        ".Rprofile",
+        "action.yml",
+    ],
+)
+def test_what_runs_on_other_machines_is_flagged(path: str) -> None:
+    assert judge(patch({path: "x\n"})).flagged == (
+        f"{path} runs on the machines of people or workflows that use this repository",
+    )
 
 
 @pytest.mark.parametrize(
