@@ -17,12 +17,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import click
 import httpx
 import uvicorn
 from pydantic import SecretStr
 
 from bot.cli.progress import ConsoleProgress
+from bot.cli.say import say
 from bot.errors import TroopError
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.published_models import locate
@@ -194,7 +194,7 @@ async def _judge(
 ) -> int:
     for pull in await hub.do("pull_requests", name=repository):
         progress.say(f"pull request: {hub.url}/{repository}/pull/{pull['number']}")
-        click.echo(f"\n{pull['title']}\n\n{pull['body']}\n\n{pull['diff']}")
+        say(f"\n{pull['title']}\n\n{pull['body']}\n\n{pull['diff']}")
         folder = ROOT / "var" / "demo" / "judged"
         await _output(
             "git", "clone", "--quiet", "--branch", pull["head"]["ref"], f"{hub.url}/{repository}.git", str(folder)
@@ -210,7 +210,7 @@ async def _judge(
         return 0 if passed else 1
     progress.say(f"no pull request: the issue is labelled {', '.join(labels)}; its comments say why:")
     for comment in (await hub.do("issue", name=repository, number=1))["comments"]:
-        click.echo(comment["body"])
+        say(comment["body"])
     return 1
 
 

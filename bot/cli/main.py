@@ -12,10 +12,18 @@ from typing import Any, TypeVar
 import click
 
 from bot.cli.operations import COMMANDS
+from bot.cli.say import say
 from bot.errors import TroopError
 
 T = TypeVar("T")
 EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
+
+
+class _EntryFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        from bot.sanitize.logs import entry
+
+        return entry(super().format(record))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -30,7 +38,9 @@ def cli(verbose: bool) -> None:
     level = logging.INFO if verbose else logging.WARNING
     for noisy in ("httpx", "httpx2", "alembic", "uvicorn", "openai", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_EntryFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 @cli.command()
@@ -50,10 +60,10 @@ def doctor(path: Path | None, fix: bool, model: str | None, again: bool) -> None
         raise SystemExit(_run(lambda: examine_model(model, again=again, print_line=click.echo)))
     from bot.cli.doctor import describe_build, report
 
-    code = report(click.echo, with_fix=fix)
+    code = report(say, with_fix=fix)
     if path is not None:
         for line in describe_build(path):
-            click.echo(line)
+            say(line)
     raise SystemExit(code)
 
 
@@ -88,7 +98,7 @@ def config(markdown: bool, every: bool) -> None:
                 click.echo(f"{origin.variable.name}={origin.value}  [{origin.source}]")
         wrong = misspelt()
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
     for sentence in wrong:
         click.echo(f"troop: {sentence}", err=True)
@@ -126,7 +136,7 @@ def models(names: tuple[str, ...], only_list: bool, into: Path | None) -> None:
 
         fetch_all(wanted, folder, Console(soft_wrap=True))
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         click.echo("troop: interrupted; run the same command again to continue", err=True)
@@ -335,7 +345,7 @@ def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
     try:
         raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
 
 
@@ -351,7 +361,7 @@ def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
     try:
         return asyncio.run(work())
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
     except asyncio.CancelledError:  # by SIGTERM
         raise SystemExit(143) from None

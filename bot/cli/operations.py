@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot.cli.say import say
 from bot.errors import TroopError
 from bot.lifecycle import ACTIVE, RunState
 
@@ -33,7 +34,7 @@ def opened() -> "Iterator[tuple[Settings, Store]]":
         finally:
             store.close()
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
 
 
@@ -50,7 +51,7 @@ def database() -> "Iterator[Database]":
         finally:
             found.close()
     except TroopError as error:
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         raise SystemExit(1) from None
 
 

@@ -5,11 +5,11 @@ import sys
 import time
 from typing import TextIO
 
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from bot.cli.terminal import Terminal
 from bot.lifecycle import RunState
 from bot.publish.messages.states import in_words
 
@@ -23,7 +23,7 @@ class ConsoleProgress:
 
     def __init__(self, stream: TextIO | None = None, *, quiet_seconds: float = 5.0) -> None:
         stream = stream or sys.stderr
-        self._console = Console(file=stream, soft_wrap=True, markup=False, emoji=False, highlight=False)
+        self._console = Terminal(file=stream, soft_wrap=True, markup=False, emoji=False, highlight=False)
         self._live = _Live(self._console) if stream.isatty() else None
         self._quiet_seconds = quiet_seconds
         self._started = time.monotonic()
@@ -73,7 +73,7 @@ class ConsoleProgress:
 class _Live:
     """The live line. While it is shown, log records for the terminal go through its console, and so above it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
         columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), note)
         self._progress = Progress(*columns, console=console, transient=True, expand=True)

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel, SecretStr
-from rich.console import Console
 
 from bot.cli.console import print_report
 from bot.cli.progress import ConsoleProgress
+from bot.cli.say import say
 from bot.cli.signals import ended_by_sigterm
+from bot.cli.terminal import Terminal
 from bot.errors import BuildFailed, Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at
@@ -129,10 +130,10 @@ async def solve_locally(options: SolveOptions) -> str:
             report, branch = await _solve(options, progress)
     except TroopError as error:
         if isinstance(error, BuildFailed):
-            click.echo(told_at_console(error), err=True)
+            say(told_at_console(error), err=True)
         if not options.as_json:
             raise
-        click.echo(f"troop: {error}", err=True)
+        say(f"troop: {error}", err=True)
         _print_failure(str(error))
         return Outcome.FAILED.value
     except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM; whatever was started has ended
@@ -141,7 +142,7 @@ async def solve_locally(options: SolveOptions) -> str:
         if options.as_json:
             _print_failure("interrupted")
         raise
-    print_report(report, Console(stderr=options.as_json, soft_wrap=options.as_json))
+    print_report(report, Terminal(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
         click.echo(f"\nthe fix is on the branch {branch}: git merge {branch}", err=options.as_json)
     if options.as_json:

@@ -40,6 +40,17 @@ def strip_invisible(text: str, flags: set[str]) -> str:
     return _INVISIBLE.sub(replace, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
+_OBEYED = re.compile(rf"[{CONTROL}{BIDI}]")
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal or a log would obey shown as escapes: control characters but tab and line feed, and
+    those that change the direction of text.
+    """
+    text = text.replace("\r\n", "\n")
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 ENTITY = r"&(?:#[0-9]{1,8}|#x[0-9a-f]{1,7}|[a-z][a-z0-9]{1,30});"
 
 

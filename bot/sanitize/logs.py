@@ -1,14 +1,21 @@
 """Removes secrets from what a service logs, tracebacks and other libraries' records included."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict
 
+from bot.sanitize.characters import visible
 from bot.sanitize.redact import plain_forms, redact
 from bot.settings import Settings
+
+
+def entry(text: str) -> str:
+    """A record's text, in which nothing looks like the beginning of another record, and no terminal obeys anything."""
+    return re.sub(r"\n(?!    )", "\n    ", visible(text))
 
 
 class RedactingFormatter(logging.Formatter):
@@ -23,7 +30,7 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = self._inner.format(record)
         # Every delivery has a line: the thorough search is for those that hold a secret.
-        return redact(text, self._secrets if any(form in text for form in self._forms) else ())
+        return entry(redact(text, self._secrets if any(form in text for form in self._forms) else ()))
 
 
 def redact_logs(secrets: Sequence[str]) -> None:

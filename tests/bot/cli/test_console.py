@@ -1,8 +1,11 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from bot.cli.console import MATRIX_LIMIT, SHOWN, print_report
+from bot.cli.say import say
+from bot.cli.terminal import Terminal
 from bot.publish.messages.reason import reason
 from bot.records import Report, Usage
 from tests.bot.sample import report
@@ -60,3 +63,20 @@ def test_one_of_each_and_more_tests_than_columns() -> None:
     many = shown(report(cells=((True,) * tests,) * 3, base=(False,) * tests))
     assert "+" * MATRIX_LIMIT + " and 2 more" in many
     assert f"{tests} attempts" in many
+
+
+HOSTILE = "seen\x1b]52;c;aGk=\x07\x1b[2J\x1b[8mhidden\u202e\x9b1m\x08\rover"
+
+
+def test_attack_41_a_terminal_obeys_nothing_of_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    made = report(winner=None, said=HOSTILE)
+    patch = made.verdict.ballot.candidates[0].patch.model_copy(update={"diff": f"+{HOSTILE}\n"})
+    candidates = tuple(one.model_copy(update={"patch": patch}) for one in made.verdict.ballot.candidates)
+    ballot = made.verdict.ballot.model_copy(update={"candidates": candidates})
+    verdict = made.verdict.model_copy(update={"ballot": ballot})
+    print_report(made.model_copy(update={"verdict": verdict, "notes": (HOSTILE,)}), Terminal(file=out, width=200))
+    say(HOSTILE)
+    for printed in (out.getvalue(), capsys.readouterr().out):
+        assert "seen\\x1b]52;c;aGk=" in printed
+        assert not set("\x1b\x07\x08\x9b\r\u202e") & set(printed)

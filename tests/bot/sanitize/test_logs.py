@@ -60,3 +60,11 @@ def test_a_record_that_cannot_be_formatted_still_raises() -> None:
     formatter = RedactingFormatter(logging.Formatter(), [])
     with pytest.raises(TypeError):
         formatter.format(logging.LogRecord("x", logging.INFO, "f", 1, "%d", ("word",), None))
+
+
+def test_attack_41_no_text_begins_a_record_of_its_own() -> None:
+    formatter = RedactingFormatter(logging.Formatter("%(levelname)s %(message)s"), [])
+    record = logging.LogRecord("x", logging.INFO, "f", 1, "a\nERROR forged\r\n\x1b[2Kb\x1b[1A\u202ec", (), None)
+    assert formatter.format(record) == "INFO a\n    ERROR forged\n    \\x1b[2Kb\\x1b[1A\\u202ec"
+    record.msg = formatter.format(record)
+    assert formatter.format(record).count("\n    ERROR") == 1
