@@ -35,7 +35,7 @@ def deep(workspace: Workspace, levels: int, wide: int) -> str:
 
 
 @pytest.mark.parametrize(("levels", "wide"), [(5, 100), (2, 40)], ids=["10^10 files", "1600 empty files"])
-async def test_a_repository_of_too_many_files_is_refused_before_it_is_unpacked(
+async def test_attack_40_a_repository_of_too_many_files_is_refused_before_it_is_unpacked(
     tmp_path: Path, levels: int, wide: int, monkeypatch
 ):
     monkeypatch.setattr("bot.git.workspace.LISTING", 1_000_000)

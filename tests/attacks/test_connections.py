@@ -36,7 +36,7 @@ async def ask(port: int) -> bytes:
     return answer
 
 
-async def test_idle_connections_make_room_for_a_delivery():
+async def test_attack_38_idle_connections_make_room_for_a_delivery():
     async with serving(most=10, header_seconds=600.0) as port:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
         assert (await ask(port)).endswith(b"ok")
@@ -44,7 +44,7 @@ async def test_idle_connections_make_room_for_a_delivery():
             writer.close()
 
 
-async def test_slow_headers_are_timed_out_on_a_kept_connection_too():
+async def test_attack_38_slow_headers_are_timed_out_on_a_kept_connection_too():
     async with serving(header_seconds=0.05) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -60,7 +60,7 @@ async def test_slow_headers_are_timed_out_on_a_kept_connection_too():
         writer.close()
 
 
-async def test_a_body_that_was_answered_before_it_came_is_timed_out_too():
+async def test_attack_38_a_body_that_was_answered_before_it_came_is_timed_out_too():
     async with serving(header_seconds=0.05) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")

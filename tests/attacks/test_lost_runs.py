@@ -28,7 +28,7 @@ def relabelled(sender: str = "ann") -> StartRun:
     return start().model_copy(update={"sender": sender, "labelled_at": LATER})
 
 
-def test_a_label_that_comes_while_the_run_is_stopping_starts_a_run_after_it(store: Store):
+def test_attack_36_a_label_that_comes_while_the_run_is_stopping_starts_a_run_after_it(store: Store):
     first = queue_run(store)
     attempt = held(store, first)
     store.accept("off", "issues", "unlabeled", cancel())
@@ -56,7 +56,7 @@ def test_a_label_that_comes_while_a_dead_worker_holds_the_run_starts_one_after_i
 
 
 @pytest.mark.parametrize(("wishes", "runs"), [(["off", "on", "off"], 0), (["off", "on", "off", "on"], 1)])
-def test_the_last_wish_counts(store: Store, wishes: list[str], runs: int):
+def test_attack_36_the_last_wish_counts(store: Store, wishes: list[str], runs: int):
     first = queue_run(store)
     attempt = held(store, first)
     for n, wish in enumerate(wishes):
@@ -92,7 +92,7 @@ def test_an_unlabel_that_arrives_late_does_not_stop_the_newer_request(store: Sto
     assert active(store) == [first]
 
 
-def test_retry_while_the_run_is_stopping_is_remembered(store: Store):
+def test_attack_36_retry_while_the_run_is_stopping_is_remembered(store: Store):
     first = queue_run(store)
     attempt = held(store, first)
     with pytest.raises(RetryRefused, match="still queued"):
@@ -118,7 +118,7 @@ def test_stop_after_retry_forgets_it(store: Store):
 
 
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "not yet checked"])
-def test_people_who_may_not_start_runs_do_not_use_up_the_quota_of_those_who_may(store: Store, refused: bool):
+def test_attack_37_people_who_may_not_start_runs_do_not_use_up_the_quota_of_those_who_may(store: Store, refused: bool):
     for issue in range(1, 10):
         reader = start(issue).model_copy(update={"sender": "reader"})
         job = store.accept(f"r{issue}", "issues", "labeled", reader).job_id
@@ -129,7 +129,7 @@ def test_people_who_may_not_start_runs_do_not_use_up_the_quota_of_those_who_may(
     assert len(runs) == 4, "the quota of three, and one notice"
 
 
-def test_a_renamed_repository_is_one_repository(store: Store):
+def test_attack_42_a_renamed_repository_is_one_repository(store: Store):
     store.accept("g1", "issues", "labeled", start().model_copy(update={"repository_id": 77}))
     renamed = start(repository="octo/new-name").model_copy(update={"repository_id": 77})
     accepted = store.accept("g2", "issues", "labeled", renamed)
@@ -146,7 +146,7 @@ def test_another_repository_that_takes_the_old_name_is_another(store: Store):
 
 
 @pytest.mark.parametrize("number", [2**31 - 1, 2**31, 2**53, 2**63 - 1])
-def test_numbers_beyond_32_bits(store: Store, number: int):
+def test_attack_42_numbers_beyond_32_bits(store: Store, number: int):
     decision = start(issue=number).model_copy(update={"repository_id": number, "installation_id": number})
     assert store.accept("g", "issues", "labeled", decision).job_id is not None
     run = store.claim_run(1, "w", 60)
@@ -155,7 +155,7 @@ def test_numbers_beyond_32_bits(store: Store, number: int):
 
 
 @pytest.mark.parametrize("moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)])
-def test_dates_at_the_ends_of_time(store: Store, moment: datetime):
+def test_attack_42_dates_at_the_ends_of_time(store: Store, moment: datetime):
     store.accept("g", "issues", "labeled", start().model_copy(update={"labelled_at": moment}))
     run = store.claim_run(1, "w", 60)
     assert run is not None

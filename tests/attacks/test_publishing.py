@@ -15,7 +15,7 @@ from tests.bot.sample import patch
         *(".kiro/steering.md", "AGENT.md", ".junie/guidelines.md", ".cirrus.yml", ".woodpecker/a.yml"),
     ],
 )
-def test_what_runs_elsewhere_is_refused_or_flagged(path: str):
+def test_attack_16_what_runs_elsewhere_is_refused_or_flagged(path: str):
     judgement = judge(patch({path: "x\n"}))
     assert len(judgement.refused + judgement.flagged) == 1
 

@@ -90,7 +90,9 @@ async def test_who_may_only_read_starts_nothing(service: Running, endpoint: Scri
     assert "a run needs write permission" in told(service, number)
 
 
-async def test_the_labelled_issue_is_what_the_model_sees(service: Running, endpoint: ScriptedEndpoint) -> None:
+async def test_attack_14_the_labelled_issue_is_what_the_model_sees(
+    service: Running, endpoint: ScriptedEndpoint
+) -> None:
     """Attack 14: edits after the label and outsiders' comments are left out, a maintainer's comment before it is in."""
     number = plant(service.github)
     endpoint.latency = 0.3
@@ -235,7 +237,7 @@ async def test_a_strange_repository_is_solved_all_the_same(service: Running, tmp
     assert "root:" not in pull["body"] + pull["diff"]
 
 
-async def test_no_secret_is_in_any_prompt_log_or_page(
+async def test_attack_12_no_secret_is_in_any_prompt_log_or_page(
     github: GitHubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attacks 12 and 20: canaries in settings and environment, a title that asks for them, a test that prints them."""
@@ -280,7 +282,9 @@ async def test_github_faults_while_publishing_leave_one_of_each(service: Running
     assert sum(ALTERNATIVES in body for body in comments) == 1
 
 
-async def test_a_candidate_that_steers_the_repository_never_wins(github: GitHubServer, tmp_path: Path) -> None:
+async def test_attack_16_a_candidate_that_steers_the_repository_never_wins(
+    github: GitHubServer, tmp_path: Path
+) -> None:
     """Attack 16: every fix comes with a workflow; the fix is published without it."""
 
     def greedy(key: str, messages: Sequence[Message]) -> str:
@@ -321,7 +325,7 @@ async def test_an_image_that_can_not_be_built_is_told_at_once(
     assert not [request for request in endpoint.requests if request.get("messages")]
 
 
-async def test_a_thousand_labels_are_held_to_the_quota(service: Running, endpoint: ScriptedEndpoint) -> None:
+async def test_attack_27_a_thousand_labels_are_held_to_the_quota(service: Running, endpoint: ScriptedEndpoint) -> None:
     """Attack 27, with a hundred: the store's own test counts the rest."""
     plant(service.github)
     numbers = [service.github.open_issue(REPOSITORY, f"issue {i}", "clamp") for i in range(100)]

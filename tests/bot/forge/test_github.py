@@ -370,7 +370,7 @@ async def test_clone(github: GitHubServer, forge: GitHubForge, tmp_path: Path) -
     assert not (tree / "stray").exists()
 
 
-async def test_clone_stops_at_the_size(github: GitHubServer, tmp_path: Path) -> None:
+async def test_attack_28_clone_stops_at_the_size(github: GitHubServer, tmp_path: Path) -> None:
     """Attack 28: what arrives is small, what it unpacks to is not."""
     github.create_repository(REPO, {"zeros": "0" * 3_000_000})
     with pytest.raises(CheckoutError, match="TROOP_CHECKOUT_MAX_BYTES"):

@@ -150,7 +150,7 @@ async def test_time_is_capped_and_children_die(tmp_path: Path) -> None:
     await eventually(lambda: not lives(pid))  # the kernel needs a moment to bury it
 
 
-async def test_growth_is_capped(tmp_path: Path) -> None:
+async def test_attack_28_growth_is_capped(tmp_path: Path) -> None:
     """Attack 28."""
     await git("init", "--quiet", ".", cwd=tmp_path)
     grown = tmp_path / "grown"

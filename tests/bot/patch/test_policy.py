@@ -59,7 +59,7 @@ from tests.bot.sample import GOOD, patch
         "x" * 300,
     ],
 )
-def test_refused(path: str) -> None:
+def test_attack_16_refused(path: str) -> None:
     judgement = judge(patch({path: "x\n"}))
     assert len(judgement.refused) == 1
     assert judgement.refused[0].startswith(path)

@@ -106,7 +106,7 @@ def test_what_is_no_test(path: str) -> None:
         ("django/test/client.py", ""),
     ],
 )
-def test_attack_25_what_touches_a_judge_loses_its_vote(path: str, said: str) -> None:
+def test_attack_32_what_touches_a_judge_loses_its_vote(path: str, said: str) -> None:
     assert touched_judges(changes("pkg/core.py", path), exists) == said
     assert trusted(changes(path), exists) == (() if said else changes(path))
 

@@ -94,7 +94,7 @@ from tests.bot.sanitize.markdown import GITHUB, MARKDOWN
         ("a\ufe0f\ufe01\U000e0101b", "ab", "zero-width characters"),
     ],
 )
-def test_attack_13_what_people_do_not_see_is_stripped_and_flagged(text: str, cleaned: str, flag: str) -> None:
+def test_attack_39_what_people_do_not_see_is_stripped_and_flagged(text: str, cleaned: str, flag: str) -> None:
     found = clean(text)
     assert found.text == cleaned
     assert found.flags == (flag,)

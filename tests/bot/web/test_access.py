@@ -81,7 +81,7 @@ async def test_a_stranger_is_asked_to_sign_in_and_comes_back(stranger: httpx.Asy
     assert (machine.status_code, machine.json()) == (401, {"error": "sign in first"})
 
 
-async def test_the_port_of_the_webhook_serves_no_pages(
+async def test_attack_43_the_port_of_the_webhook_serves_no_pages(
     settings: Settings, store: Store, dispatcher: ListDispatcher
 ) -> None:
     def client(settings: Settings, port: int) -> httpx.AsyncClient:
