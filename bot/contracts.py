@@ -134,6 +134,9 @@ class IssueTracker(Protocol):
     Text is redacted and cut to the tracker's limit here, so callers pass it whole.
     """
 
+    async def own_login(self) -> str:
+        """Our own login: the App's bot, or the token's user."""
+
     async def permission(self, repository: str, user: str) -> str:
         """`admin`, `write`, `read` or `none`; raises where GitHub does not say, so that callers fail closed."""
 

@@ -16,6 +16,7 @@ TroopError
 |-- CheckoutError           the repository can't be checked out safely (too large, links that lead out, ...)
 |-- StoreUnavailable        the database can't be reached or written now; also a ConnectionError, worth a retry
 |-- BackupError             a backup can't be made or restored; the message says why
+|-- BundleError             a bundle can't be written or is not one; the message says what is wrong with it
 |-- RetryRefused            a run can't be started again now
 |-- EvaluationError         tasks or results of `troop eval` can't be used
 |-- JournalBusy             another `troop solve` works on the same question
@@ -123,6 +124,10 @@ class RunHeld(TroopError):
 
 class BackupError(TroopError):
     """A backup can't be made or restored; nothing was changed."""
+
+
+class BundleError(TroopError):
+    """A bundle can't be written, or what was read is none that can be trusted to be whole."""
 
 
 class JournalBusy(TroopError):

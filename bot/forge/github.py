@@ -31,7 +31,7 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews):
             return author_of(settings, await self.own_login() if installation_id is not None else login)
 
         GitHubHost.__init__(self, settings, api, author, secrets)
-        GitHubTracker.__init__(self, api, login, secrets)
+        GitHubTracker.__init__(self, api, login, secrets, settings.bots_allowed)
         GitHubReviews.__init__(self, api, self.own_login, secrets)
 
 

@@ -79,6 +79,17 @@ def app_identity(settings: Settings, seconds: float = 10.0) -> AppIdentity:
     )
 
 
+def with_slug(settings: Settings, seconds: float = 10.0) -> Settings:
+    """The settings with the App's slug as GitHub tells it, so that mentions of it are known; as they are where it can't
+    be asked."""
+    if not settings.app_id:
+        return settings
+    try:
+        return settings.model_copy(update={"app_slug": app_identity(settings, seconds).slug})
+    except (ForgeError, SettingsError):  # the start has said what is wrong
+        return settings
+
+
 class Hook(Record):
     """The App's webhook as GitHub has it."""
 

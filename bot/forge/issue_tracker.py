@@ -37,11 +37,12 @@ _LABEL_LOOKS = {
 class GitHubTracker:
     """`bot.contracts.IssueTracker` on GitHub. Nothing that it writes holds one of the `secrets`."""
 
-    def __init__(self, api: GitHubApi, login: str, secrets: Sequence[str]) -> None:
-        """`login`: our own; empty where it has to be asked for."""
+    def __init__(self, api: GitHubApi, login: str, secrets: Sequence[str], bots: Sequence[str] = ()) -> None:
+        """`login`: our own; empty where it has to be asked for. `bots`: those that count as people who may write."""
         self._api = api
         self._login = login
         self._secrets = tuple(secrets)
+        self._bots = frozenset(bot.casefold() for bot in bots)
         self._comment_ids: dict[tuple[str, int, str], int] = {}
 
     # -- who may
@@ -50,6 +51,8 @@ class GitHubTracker:
         """https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user"""
         if not _LOGIN.fullmatch(user):
             raise Refused(f"{user[:100]!r} is not a login")
+        if user.casefold() in self._bots and user.casefold() != (await self.own_login()).casefold():
+            return "write"  # GitHub tells no permission of an App's bot, so the operator does
 
         def ask(client: Github) -> str:
             try:
@@ -83,6 +86,7 @@ class GitHubTracker:
         return IssueState(
             open=issue["state"] == "open",
             labels=tuple(label["name"] for label in issue["labels"]),
+            assignees=tuple(user["login"] for user in issue["assignees"]),
             is_pull_request=issue["pull_request"] is not None,
         )
 
@@ -96,7 +100,7 @@ class GitHubTracker:
     async def _issue(self, repository: str, number: int) -> dict[str, Any]:
         def ask(client: Github) -> dict[str, Any]:
             _, data = client.requester.requestJsonAndCheck("GET", path_of(repository, "issues", number))
-            needed: dict[str, Any] = {name: data[name] for name in ("state", "labels", "user", "body")}
+            needed: dict[str, Any] = {name: data[name] for name in ("state", "labels", "assignees", "user", "body")}
             return needed | {"pull_request": data.get("pull_request")}
 
         return await self._api.act("issue", lambda: self._api.read(repository, _ISSUES, ask))

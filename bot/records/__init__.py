@@ -4,11 +4,12 @@ Every record validates at construction, so what is read back from the database, 
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.
 """
 
+from bot.records.bundle import Bundle, bundle_of
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
 from bot.records.price import Price, money
-from bot.records.queue import Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option
+from bot.records.queue import Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
 from bot.records.revision import Cause, PullState, Remark, Review, ReviewComment, Revision
@@ -21,6 +22,7 @@ from bot.records.vote import (
     Candidate,
     Choice,
     Doubt,
+    Environment,
     External,
     NotCompared,
     NoWinner,
@@ -41,6 +43,7 @@ __all__ = [
     "Again",
     "Answered",
     "Ballot",
+    "Bundle",
     "Candidate",
     "Cause",
     "Checkout",
@@ -53,6 +56,7 @@ __all__ = [
     "Description",
     "Doubt",
     "Ending",
+    "Environment",
     "Execution",
     "External",
     "Fault",
@@ -94,8 +98,10 @@ __all__ = [
     "Test",
     "Trajectory",
     "TrajectoryEnd",
+    "Trigger",
     "Usage",
     "Verdict",
+    "bundle_of",
     "by_path",
     "money",
 ]

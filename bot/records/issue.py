@@ -57,4 +57,5 @@ class IssueState(Record):
 
     open: bool
     labels: tuple[str, ...]
+    assignees: tuple[str, ...] = ()  # logins
     is_pull_request: bool = False

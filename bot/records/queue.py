@@ -9,6 +9,14 @@ from bot.records.record import Record
 from bot.records.revision import Revision
 
 
+class Trigger(enum.StrEnum):
+    """What starts a run by itself; commands start others."""
+
+    LABEL = "label"
+    ASSIGNMENT = "assignment"  # of the issue to our own user
+    MENTION = "mention"  # of our own user, in a comment
+
+
 class CommandName(enum.StrEnum):
     """The commands after `/troop`."""
 
@@ -65,6 +73,8 @@ class ClaimedRun(Record):
     state: RunState
     attempt: int  # fences every write of this worker
     again: Again | None = None  # of a run that a command started
+    trigger: Trigger = Trigger.LABEL
+    comment_id: int | None = None  # of the comment that mentions us
 
     @property
     def revision(self) -> Revision | None:

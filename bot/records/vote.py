@@ -323,6 +323,16 @@ class Verdict(Record):
         return next(standing for standing in self.standings if standing.candidate == candidate)
 
 
+class Environment(Record):
+    """Where a run's tests ran, as far as others can make the same."""
+
+    sandbox: str = ""  # `docker`, `process`; "": not known
+    image: str = ""  # that was begun from, as people call it
+    digest: str = ""  # of that image
+    steps: tuple[str, ...] = ()  # commands that made the image for the tests of it, in their order
+    test_timeout: float = 0.0  # seconds that one test had
+
+
 class Report(Record):
     """The whole count of one run, for the pull request, the alternatives, the pages and `--json`."""
 
@@ -339,6 +349,8 @@ class Report(Record):
     base_commit: str = ""
     notes: tuple[str, ...] = ()  # what the maintainers should know: a bad .troop.toml, what of it is ignored, ...
     obstacles: tuple[Obstacle, ...] = ()  # what of the sandbox keeps tests from showing much
+    seed: int = 0  # of the sampling
+    environment: Environment = Environment()  # nothing is known in reports of earlier versions
     labelled_at: datetime | None = None  # dates the commits: the same patch is always the same commit
     description: Description | None = None  # of the winner, in the model's own words
     regression_test: RegressionTest | None = None  # published with the winner

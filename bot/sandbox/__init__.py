@@ -6,7 +6,6 @@ Others use `open_sandbox` alone; `bot.patch.protected_files` decides which candi
 from collections.abc import Callable
 from pathlib import Path
 
-from bot.contracts import Sandbox
 from bot.errors import SandboxUnavailable
 from bot.repo_config import RepoConfig
 from bot.sandbox.build import NOTHING, Plan
@@ -27,7 +26,7 @@ async def open_sandbox(
     server: bool = False,
     venv_of: Path | None = None,
     notice: Callable[[str], None],
-) -> Sandbox:
+) -> DockerSandbox | ProcessSandbox:
     """A sandbox with a copy of `tree`, which may be changed or removed afterwards. `close` it in the end.
 
     `config`: the repository's, of which `scripts` are used. `plan`: how its image is built (Docker only).

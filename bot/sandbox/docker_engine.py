@@ -85,6 +85,12 @@ def ensure_image(client: docker.APIClient, name: str) -> str:
         ) from error
 
 
+def digest_of(client: docker.APIClient, name: str) -> str:
+    """By which registries know the image, `NAME@sha256:...`; its id where it comes from none."""
+    found = client.inspect_image(name)
+    return str(next(iter(found.get("RepoDigests") or ()), found["Id"]))
+
+
 def labels(purpose: str, lifetime: float) -> dict[str, str]:
     return {LABEL: purpose, EXPIRES: str(int(time.time() + lifetime)), OWNER: owner.this()}
 

@@ -19,7 +19,7 @@ import docker
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
-from bot.records import Ending, Execution, SandboxJob
+from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
@@ -60,6 +60,7 @@ class DockerSandbox:
         self._scripts = scripts
         self._builder: Builder | None = None
         self._image = ""
+        self.environment = Environment(sandbox="docker")
         self._roots: tuple[str, ...] = ("",)
         self.notes: tuple[str, ...] = ()  # what of the build failed that the tests may do without
         self._run = secrets.token_hex(6)
@@ -91,6 +92,9 @@ class DockerSandbox:
             await self._in_thread(tree.copy_tree, source, self._base)
             self._roots = await self._in_thread(tree.roots_of, self._base)
             image, image_id = await self._built(plan)
+            digest = await self._in_thread(docker_engine.digest_of, client, image)
+            built = tuple(line for layer in plan.recipe.layers for line in layer.commands)
+            self.environment = Environment(sandbox="docker", image=image, digest=digest, steps=built)
             self._image = await self._in_thread(images.tree_image, client, image_id, self._base)
             if self._builder is not None and self._builder.layers_built:
                 await self._in_thread(docker_engine.sweep_cache, client, int(settings.images_kept))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bot.errors import SandboxError
-from bot.records import Ending, Execution, SandboxJob
+from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
@@ -59,6 +59,7 @@ class ProcessSandbox:
         scripts: Mapping[str, tuple[str, ...]],
     ) -> None:
         self.isolation = Isolation.PLAIN
+        self.environment = Environment(sandbox="process")
         self._settings = settings
         self._scratch = scratch
         self._base = scratch.path / "base"

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bot.records import Trigger
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
 from bot.settings.pages import PagesSettings
@@ -62,6 +63,13 @@ def _assignment(word: str) -> str:
     return word
 
 
+def _bot(word: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*\[bot\]", word):
+        raise ValueError(f"{word!r} is not the login of a bot; they look like renovate[bot]")
+    return word
+
+
+Bots = Annotated[tuple[Annotated[str, AfterValidator(_bot)], ...], NoDecode, BeforeValidator(_words)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_words)]
 Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, BeforeValidator(_words)]
 _SHORTEST_TOKEN = 16  # characters of the admin's
@@ -256,7 +264,7 @@ class Settings(BaseSettings):
     app_id: int = Field(0, ge=0)
     """The App's number, in its settings on GitHub."""
     app_slug: str = ""
-    """Not needed: GitHub tells it."""
+    """Only where `troop serve` has no private key, for mentions and assignments: else GitHub tells it."""
     private_key: SecretStr = SecretStr("")
     """The App's private key itself: PEM, also in one line with `\\n`."""
     private_key_file: Path | None = None
@@ -279,6 +287,10 @@ class Settings(BaseSettings):
     """Allow-list of owner/name patterns; empty: all where the App is installed."""
     label: str = Field("troop", min_length=1, max_length=40)
     """The label that starts a run."""
+    triggers: Annotated[tuple[Trigger, ...], NoDecode, BeforeValidator(_words)] = tuple(Trigger)
+    """What starts a run: the label, an assignment to our own user, a mention of it in a comment."""
+    bots_allowed: Bots = ()
+    """Bots whose labels, commands and reviews count as a maintainer's, e.g. `renovate[bot]`; all others are ignored."""
     repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
         "test",
         "scripts",

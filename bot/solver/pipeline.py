@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
@@ -25,8 +24,6 @@ from bot.llm.budget import Budget, CappedModel, MeteredModel
 from bot.llm.conversation import fitted_issue
 from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
-from bot.patch.policy import judge as judge_paths
-from bot.patch.protected_files import touched_judges
 from bot.patch.reader import text_of
 from bot.patch.test_programs import programs
 from bot.publish.messages.obstacles import words_of
@@ -34,10 +31,8 @@ from bot.records import (
     Context,
     Description,
     External,
-    FileChange,
     Issue,
     OwnTestsReport,
-    Patch,
     Record,
     RegressionTest,
     Repeated,
@@ -53,7 +48,7 @@ from bot.solver.confidence import confidence
 from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
-from bot.solver.project import declared_by, own_test_commands
+from bot.solver.project import declared_by, disqualifying, own_test_commands
 from bot.solver.stages.answering import answer
 from bot.solver.stages.choice_machine import Question
 from bot.solver.stages.context import build_context
@@ -145,6 +140,7 @@ class _Run:
         self._judged = programs(self._commands, self._base)
         self._solver = self._resolved(None)
         self._declared = declared_by(bench.checkout)
+        self._disqualified = disqualifying(bench.checkout, self._judged)
 
     def _paid(self, model: Model) -> Model:
         price = self._bench.spending.price(model.name)
@@ -199,6 +195,8 @@ class _Run:
             currency=self._currency,
             wall_seconds=0.0,
             model=self._bench.models.main.name,
+            seed=self._bench.settings.seed,
+            environment=self._bench.environment,
             base_commit=checkout.commit if earlier is None else earlier.base_commit,
             revision=None if earlier is None else earlier.revision,
             reviewed_commit="" if earlier is None else checkout.commit,
@@ -336,11 +334,6 @@ class _Run:
         tests = await asyncio.to_thread(find_tests, self._bench.checkout)
         own = await run_own_tests(ballot, count(ballot), base, self._sandbox, settings, self._progress, tests)
         return Count(ballot, count(ballot, own), own)
-
-    def _disqualified(self, changes: Sequence[FileChange]) -> str:
-        """Why a patch with these changes may not win; "" where it may."""
-        touched = touched_judges(changes, self._known.__contains__, self._base, self._judged)
-        return touched or "; ".join(judge_paths(Patch(changes=tuple(changes), diff="")).refused)
 
 
 def setback(trajectories: Sequence[Trajectory]) -> Repeated | None:

@@ -1,13 +1,16 @@
 """What the repository's own files say of how it is solved, built and tested."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bot import recipe
+from bot.patch.policy import judge
+from bot.patch.protected_files import touched_judges
+from bot.patch.reader import text_of
 from bot.recipe import Recipe
 from bot.recipe.declared import Declared, declared
-from bot.records import Checkout
+from bot.records import Checkout, FileChange, Patch
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import Settings
 from bot.solver.test_runners import detect
@@ -25,6 +28,26 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     if isinstance(config, ConfigProblem):
         return RepoConfig(), (str(config),)
     return honour(config, settings)
+
+
+def take_config(root: Path, changes: Sequence[FileChange]) -> None:
+    """Put the base commit's `.troop.toml` in place of a branch's. `changes`: what turns the branch into that commit."""
+    for change in changes:
+        if change.path == FILE_NAME:
+            (root / FILE_NAME).unlink(missing_ok=True)
+            if change.content is not None:
+                (root / FILE_NAME).write_bytes(change.content)
+
+
+def disqualifying(checkout: Checkout, judged: frozenset[str]) -> Callable[[Sequence[FileChange]], str]:
+    """Says why a patch with these changes may not win; "" where it may. `judged`: what the test commands run."""
+    known, read = frozenset(checkout.files), text_of(Path(checkout.root))
+
+    def why(changes: Sequence[FileChange]) -> str:
+        touched = touched_judges(changes, known.__contains__, read, judged)
+        return touched or "; ".join(judge(Patch(changes=tuple(changes), diff="")).refused)
+
+    return why
 
 
 def build_recipe(checkout: Checkout, config: RepoConfig, settings: Settings) -> Recipe:

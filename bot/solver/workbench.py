@@ -11,7 +11,7 @@ from bot.llm.ability import abilities_folder
 from bot.llm.budget import Allowance
 from bot.llm.examination import Examiner
 from bot.recipe import Recipe
-from bot.records import Checkout
+from bot.records import Checkout, Environment
 from bot.repo_config import RepoConfig
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
@@ -53,6 +53,7 @@ class Workbench:
     notice: Notice = unheard  # gets at once what the operator should know
     examiner: Examiner | None = None  # knows what the main model is able to; None: nobody asks
     earlier: Earlier | None = None  # of a revision: what it begins with
+    environment: Environment = field(default_factory=Environment)  # where tests run
     endpoint: str = ""  # of the main model, as results are kept by; "" for Troop's own engine
     spending: SpendingSettings = field(default_factory=SpendingSettings)
     allowance: Allowance = field(default_factory=Allowance)  # whoever holds it may change it while the run goes on
@@ -90,12 +91,14 @@ async def open_workbench(
             venv_of=venv_of,
             notice=audience.notice,
         )
+        own = solver_settings(settings.solver, config)
         try:
             yield Workbench(
                 checkout=checkout,
                 models=models,
                 sandbox=sandbox,
-                settings=solver_settings(settings.solver, config),
+                environment=sandbox.environment.model_copy(update={"test_timeout": own.test_timeout}),
+                settings=own,
                 config=config,
                 recipe=recipe,
                 notes=(*notes, *recipe.notes, *checkout.left_out),

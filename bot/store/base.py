@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Table, and_, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
-from bot.records import Again, ClaimedRun, Issue, Record
+from bot.records import Again, ClaimedRun, Issue, Record, Trigger
 from bot.settings import SpendingSettings
 from bot.store.database import Database
 from bot.store.models import RUN
@@ -81,6 +81,8 @@ class Part:
             "title": plain(decision.issue.title),
             "sender": decision.sender,
             "labelled_at": decision.labelled_at.timestamp(),
+            "asked_by": decision.trigger,
+            "comment_id": decision.comment_id,
             "state": state,
             "available_at": now,
             "created_at": now,
@@ -163,4 +165,6 @@ def claimed_run(row: Any) -> ClaimedRun:
         state=RunState(row.state),
         attempt=row.attempt,
         again=None if row.again is None else Again.model_validate_json(row.again),
+        trigger=Trigger(row.asked_by),
+        comment_id=row.comment_id,
     )

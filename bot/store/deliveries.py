@@ -96,6 +96,7 @@ _STOPS = exists().where(
     RUN.c.state == RunState.STOPPED,
     RUN.c.announce,
 )
+_HAD_RUN = exists().where(RUN.c.repository == bindparam("name"), RUN.c.issue_number == bindparam("number"))
 _MAY_BE_RENAMED = exists().where(
     RUN.c.repository_id == bindparam("by_id"),
     or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
@@ -240,6 +241,8 @@ class Deliveries(Part):
                 found = tx.execute(_LOOK, asked).one()
             if found.id is not None and found.stop_reason is None:
                 return Accepted(duplicate=False, note=f"run {found.id} of this issue is {found.state} already")
+            if decision.in_passing and tx.scalar(select(_HAD_RUN), asked):
+                return Accepted(duplicate=False, note="a mention within a sentence; the issue has had a run")
             if found.made >= self.quota_runs_per_hour:
                 return self._over_quota(tx, now, decision)
             if found.id is not None:

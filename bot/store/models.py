@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
 from bot.lifecycle import ACTIVE
+from bot.records import Trigger
 
 _ACTIVE_SQL = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(ACTIVE)))
 # A 64-bit number; SQLite's integers are, whatever the type is called.
@@ -80,6 +81,8 @@ class Run(SQLModel, table=True):
     retry_of: int | None = None  # the run that a person started again
     command_id: int | None = Field(default=None, index=True)  # by which; it starts one run, however often executed
     again: str | None = Field(default=None, sa_type=Text)  # `records.Again` as JSON: what it asks for
+    asked_by: str = Field(default=Trigger.LABEL.value, sa_column_kwargs={"server_default": Trigger.LABEL.value})
+    comment_id: int | None = Field(default=None, sa_type=BigInteger)  # of the comment that mentions us
     pull_number: int | None = Field(default=None, sa_type=BigInteger)  # of the pull request that it revises
     created_at: float
     updated_at: float

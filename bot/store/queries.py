@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
-from bot.records import Record
+from bot.records import Record, Trigger
 from bot.store.base import Part, free
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, REPORT, RUN
@@ -108,12 +108,12 @@ class Queries(Part):
     def needs_label(self, run_id: int) -> bool:
         """Whether the run must not begin where the issue has none of our labels.
 
-        Not one that a command started, nor one that was asked for while the issue was being told that an earlier run
-        stopped, since telling it takes the label off.
+        Not one that a command, a mention or an assignment started, nor one that was asked for while the issue was being
+        told that an earlier run stopped, since telling it takes the label off.
         """
         with self.database.read() as tx:
             run = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
-            if run is None or run.retry_of is not None:
+            if run is None or run.retry_of is not None or run.asked_by != Trigger.LABEL:
                 return False
             untold = tx.scalar(
                 select(RUN.c.id)

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from bot.contracts import Dispatcher
 from bot.dispatch import open_dispatcher
 from bot.errors import SettingsError
+from bot.forge.identity import with_slug
 from bot.preflight import Check, Readiness, checks, examine, prepare_sandbox, start_refused
 from bot.preflight.workers import workers
 from bot.sanitize.logs import configure_logs
@@ -97,7 +98,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
         if settings.pages.port not in (0, settings.port):
             sockets.append(stack.enter_context(_listen(settings.pages.host, settings.pages.port, "PAGES_")))
         start_refused(await examine(settings, works=works))
-        settings = with_admin_token(settings)
+        settings = with_admin_token(await asyncio.to_thread(with_slug, settings))
         store = await asyncio.to_thread(Store.from_settings, settings)
         try:
             worker = None

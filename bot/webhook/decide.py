@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from bot.contracts import OUR_BRANCHES, OUR_COMMENT, OUR_QUESTION
-from bot.records import Command, CommandName, Issue, Record
-from bot.sanitize import clean_issue
+from bot.records import Command, CommandName, Issue, IssueComment, Record, Trigger
+from bot.sanitize import clean, clean_issue
 from bot.settings import Settings
-from bot.webhook import slash_command
+from bot.webhook import mention, slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import (
@@ -41,6 +41,8 @@ class Rules(Record):
     repositories: tuple[str, ...] = ()  # owner/name patterns; empty: all
     app_id: int = 0  # 0: a token is used instead of an App
     own_login: str = ""  # whose events are ignored as our own; empty: only comments with our marker are
+    triggers: frozenset[Trigger] = frozenset(Trigger)  # what starts a run
+    bots: tuple[str, ...] = ()  # logins of bots that are heard as people are, ours never
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
@@ -49,6 +51,8 @@ class Rules(Record):
             repositories=settings.repositories,
             app_id=settings.app_id,
             own_login=settings.own_login(as_app=bool(settings.app_id)),
+            triggers=frozenset(settings.triggers),
+            bots=settings.bots_allowed,
         )
 
     def allows(self, repository: str) -> bool:
@@ -95,12 +99,34 @@ def _labeled(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
     if event.label is None or not _same(event.label.name, rules.label):
         return Ignore(reason=f"the label is not {rules.label!r}")
-    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+    return _start(event, Trigger.LABEL, rules)
+
+
+def _assigned(delivery: Delivery, rules: Rules) -> Decision:
+    event = IssueEvent.model_validate(delivery.payload)
+    if event.assignee is None or not _is_ours(event.assignee, rules):
+        return Ignore(reason="the issue is not assigned to us")
+    return _start(event, Trigger.ASSIGNMENT, rules)
+
+
+def _unassigned(delivery: Delivery, rules: Rules) -> Decision:
+    event = IssueEvent.model_validate(delivery.payload)
+    if event.assignee is None or not _is_ours(event.assignee, rules):
+        return Ignore(reason="the assignment was not ours")
+    if (
+        refusal := _off(Trigger.ASSIGNMENT, rules)
+        or _refuse_source(event, rules)
+        or _refuse_sender(event.sender, rules)
+    ):
         return refusal
-    if event.issue.pull_request is not None:
-        return Ignore(reason="the label is on a pull request, not on an issue")
-    if event.issue.state != "open":
-        return Ignore(reason=f"the issue is {event.issue.state[:20]}; open it first")
+    return _cancel(event, "the assignment was removed")
+
+
+def _start(event: IssueEvent, trigger: Trigger, rules: Rules) -> Decision:
+    if refusal := _off(trigger, rules) or _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+        return refusal
+    if refusal := _refuse_issue(event.issue, trigger):
+        return refusal
     return StartRun(
         repository=event.repository.full_name,
         installation_id=_installation_id(event, rules),
@@ -108,7 +134,22 @@ def _labeled(delivery: Delivery, rules: Rules) -> Decision:
         sender=event.sender.login,
         labelled_at=event.issue.updated_at,
         repository_id=event.repository.id,
+        trigger=trigger,
     )
+
+
+def _refuse_issue(issue: IssuePayload, trigger: Trigger) -> Ignore | None:
+    if issue.pull_request is not None:
+        return Ignore(reason=f"the {trigger.value} is on a pull request, not on an issue")
+    if issue.state != "open":
+        return Ignore(reason=f"the issue is {issue.state[:20]}; open it first")
+    return None
+
+
+def _off(trigger: Trigger, rules: Rules) -> Ignore | None:
+    if trigger not in rules.triggers:
+        return Ignore(reason=f"{trigger.value} is not in TROOP_TRIGGERS")
+    return None
 
 
 def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
@@ -152,7 +193,10 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
         return Ignore(reason="the comment is one of our own")
     command = slash_command.parse(body)
     if command is None:
-        return Ignore(reason="the comment has no command")
+        found = _mention(body, event, rules)
+        if isinstance(found, Ignore | StartRun):
+            return found
+        command = found
     return ReceiveCommand(
         repository=event.repository.full_name,
         installation_id=_installation_id(event, rules),
@@ -161,6 +205,36 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
         sender=event.sender.login,
         command=command,
         repository_id=event.repository.id,
+    )
+
+
+def _mention(body: str, event: CommentEvent, rules: Rules) -> Command | Ignore | StartRun:
+    """What a comment without a `/troop` command asks for by mentioning us."""
+    own = rules.own_login.removesuffix("[bot]")
+    found = mention.find(body, own) if own else None
+    if found is None:
+        return Ignore(reason="the comment has no command")
+    if refusal := _off(Trigger.MENTION, rules):
+        return refusal
+    if found.command is not None:
+        return found.command
+    if refusal := _refuse_issue(event.issue, Trigger.MENTION):
+        on_pull = event.issue.pull_request is not None
+        return Command(name=CommandName.HELP) if found.addressed and on_pull else refusal
+    words = clean(body)
+    said = IssueComment(author=event.sender.login, body=words.text)
+    issue = _snapshot(event.issue)
+    flags = tuple(sorted({*issue.flags, *words.flags}))
+    return StartRun(
+        repository=event.repository.full_name,
+        installation_id=_installation_id(event, rules),
+        issue=issue.model_copy(update={"comments": (said,), "flags": flags}),
+        sender=event.sender.login,
+        labelled_at=event.comment.created_at or event.issue.updated_at,
+        repository_id=event.repository.id,
+        trigger=Trigger.MENTION,
+        comment_id=event.comment.id,
+        in_passing=not found.addressed,
     )
 
 
@@ -237,6 +311,8 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
     "installation_repositories": _installation,
     "issues.labeled": _labeled,
     "issues.unlabeled": _unlabeled,
+    "issues.assigned": _assigned,
+    "issues.unassigned": _unassigned,
     "issues.closed": _gone,
     "issues.transferred": _gone,
     "issues.deleted": _gone,
@@ -266,7 +342,8 @@ def _refuse_source(event: Event, rules: Rules) -> Ignore | None:
 def _refuse_sender(user: User, rules: Rules) -> Ignore | None:
     if _is_ours(user, rules):
         return Ignore(reason="our own event")
-    if user.type == "Bot" or user.login.endswith("[bot]"):
+    listed = any(_same(user.login, bot) for bot in rules.bots)
+    if not listed and (user.type == "Bot" or user.login.endswith("[bot]")):
         return Ignore(reason=f"{user.login} is a bot")
     return None
 

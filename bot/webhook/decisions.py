@@ -6,18 +6,21 @@
 from datetime import datetime
 from typing import Literal
 
-from bot.records import Command, Issue, Record
+from bot.records import Command, Issue, Record, Trigger
 
 
 class StartRun(Record):
-    """Somebody labelled an issue. The worker checks their permission before any model call."""
+    """Somebody asked for a run of an issue. The worker checks their permission before any model call."""
 
     repository: str  # owner/name
     installation_id: int | None  # None where a token is used instead of an App
     issue: Issue  # as the delivery has it
-    sender: str  # login of the person who labelled the issue
-    labelled_at: datetime
+    sender: str  # login of the person who asked
+    labelled_at: datetime  # or otherwise asked for
     repository_id: int | None = None
+    trigger: Trigger = Trigger.LABEL
+    comment_id: int | None = None  # of a mention
+    in_passing: bool = False  # a mention within a sentence: it starts the first run of an issue, and no other
 
 
 class ReceiveCommand(Record):
@@ -34,7 +37,7 @@ class ReceiveCommand(Record):
 
 
 class CancelRun(Record):
-    """The label was removed, or the issue was closed, transferred or deleted."""
+    """The label or the assignment was removed, or the issue was closed, transferred or deleted."""
 
     repository: str
     issue_number: int

@@ -58,6 +58,7 @@ class Comment(BaseModel):
     id: Id
     body: str | None = None
     user: User | None = None
+    created_at: AwareDatetime | None = None
     performed_via_github_app: App | None = None
 
 
@@ -92,6 +93,7 @@ class Event(BaseModel):
 class IssueEvent(Event):
     issue: IssuePayload
     label: Label | None = None
+    assignee: User | None = None  # who was assigned, or is no longer
 
 
 class CommentEvent(Event):

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
 # command are parsed further.
-_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 _inline = MarkdownIt("commonmark", {"html": True})
 
 
@@ -32,7 +32,7 @@ def parse(body: str) -> Command | None:
     body = body[:MAX_COMMENT]
     if not _LINE.search(body):
         return None
-    tokens = _blocks.parse(body)
+    tokens = blocks.parse(body)
     for i, token in enumerate(tokens):
         # Level 0 excludes quotes and lists; paragraphs exclude headings, tables, code and HTML.
         if token.type != "paragraph_open" or token.level != 0:
@@ -42,7 +42,7 @@ def parse(body: str) -> Command | None:
             continue
         for line in _text_lines(content):
             if _LINE.match(line):
-                return _command(line.split()[1:], _rest(body, token, content))
+                return command_of(line.split()[1:], written_after(body, token, content, _LINE))
     return None
 
 
@@ -52,12 +52,15 @@ def ticked(body: str) -> Option | None:
     return Option(found.pop()) if len(found) == 1 else None
 
 
-def _rest(body: str, paragraph: Token, content: str) -> str:
-    """What was written after the word that follows `/troop`, to the end of the comment, as it was written."""
+def written_after(body: str, paragraph: Token, content: str, addressed: re.Pattern[str]) -> str:
+    """What was written after the word that follows the address, to the end of the comment, as it was written.
+
+    `addressed`: how the line begins, `/troop` for one. `content`: the paragraph's, in which such a line is.
+    """
     assert paragraph.map is not None, "a block has lines"
-    within = next(n for n, line in enumerate(content.split("\n")) if _LINE.match(line))
+    within = next(n for n, line in enumerate(content.split("\n")) if addressed.match(line))
     written = re.split(r"\r\n|\r|\n", body)[paragraph.map[0] + within :]
-    first = written[0].split(maxsplit=2)[2:]
+    first = addressed.sub("", written[0]).split(maxsplit=1)[1:]
     return "\n".join([*first, *written[1:]]).replace("\0", "").strip()[:MAX_WORDS]
 
 
@@ -75,7 +78,8 @@ def _text_lines(content: str) -> list[str]:
     return lines
 
 
-def _command(words: list[str], rest: str) -> Command:
+def command_of(words: list[str], rest: str) -> Command:
+    """The command that the words of its line say; `rest`: all that follows its name."""
     match [word.lower() for word in words]:
         case [CommandName.ANSWER, ("a" | "b") as option]:
             return Command(name=CommandName.ANSWER, option=Option(option.upper()))

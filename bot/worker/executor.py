@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed, Refused, RunHeld
+from bot.errors import BuildFailed, ForgeError, Refused, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -25,14 +25,25 @@ from bot.publish.messages.reason import reason
 from bot.publish.publish import publish
 from bot.publish.revise import publish_revision
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
-from bot.records import Again, Checkout, ClaimedCommand, ClaimedRun, FileChange, Issue, Outcome, Record, Report
-from bot.repo_config import FILE_NAME
+from bot.records import (
+    Again,
+    Checkout,
+    ClaimedCommand,
+    ClaimedRun,
+    Issue,
+    IssueState,
+    Outcome,
+    Record,
+    Report,
+    Trigger,
+)
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact_report
 from bot.settings import Settings
 from bot.solver.onboarding import propose
 from bot.solver.parting import decided
 from bot.solver.pipeline import solve
+from bot.solver.project import take_config
 from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
@@ -165,7 +176,7 @@ class Service:
         if report is None:
             raise Refused("the count of the run that made the pull request is gone; `/troop retry` makes a new one")
         changes = await forge.changes_to(run.repository, checkout, report.base_commit)
-        await asyncio.to_thread(_take_config, Path(checkout.root), changes)
+        await asyncio.to_thread(take_config, Path(checkout.root), changes)
         return Earlier(
             revision=run.revision, base_commit=report.base_commit, base=changes, tests=tests_of(report.verdict)
         )
@@ -177,14 +188,23 @@ class Service:
         if run.revision is not None:
             pull = await forge.pull_state(run.repository, run.revision.pull)
             return None if pull.open else Finished(state=RunState.STOPPED, note="the pull request is closed")
+        if run.comment_id is not None:
+            with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
+                await forge.react(run.repository, run.comment_id)
         now = await forge.issue_state(run.repository, run.issue.number)
         if not now.open:
             return Finished(state=RunState.STOPPED, note="the issue is closed")
+        if run.trigger is Trigger.ASSIGNMENT and not await self._assigned(run, now):
+            return Finished(state=RunState.STOPPED, note="the assignment was removed")
         ours = {label.casefold() for label in self._labels.known}
         labelled = any(label.casefold() in ours for label in now.labels)
         if not labelled and await in_thread(self._store.needs_label, run.id):
             return Finished(state=RunState.STOPPED, note="the label was removed")
         return None
+
+    async def _assigned(self, run: ClaimedRun, issue: IssueState) -> bool:
+        own = (await self.forge(run.installation_id).own_login()).casefold()
+        return own in {login.casefold() for login in issue.assignees}
 
     async def _held(self, run: ClaimedRun, advance: Advance) -> None:
         """Raises `RunHeld`, once the issue was told, where no run may start now."""
@@ -210,7 +230,8 @@ class Service:
 
         async def with_comments() -> Issue:
             comments = await forge.comments_before(run.repository, run.issue.number, run.labelled_at)
-            return run.issue.model_copy(update={"comments": comments})
+            # With the comment of a mention, which is no earlier one.
+            return run.issue.model_copy(update={"comments": (*comments, *run.issue.comments)})
 
         issue = await once(journal, "issue", Issue, with_comments)
         earlier = await self._earlier(run, forge, checkout)
@@ -326,15 +347,6 @@ class StoredRuns:
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         return await in_thread(self._store.request_stop, run_id, reason)
-
-
-def _take_config(root: Path, changes: Sequence[FileChange]) -> None:
-    """Put the base commit's `.troop.toml` in place: what a branch says of it does not count."""
-    for change in changes:
-        if change.path == FILE_NAME:
-            (root / FILE_NAME).unlink(missing_ok=True)
-            if change.content is not None:
-                (root / FILE_NAME).write_bytes(change.content)
 
 
 @contextlib.asynccontextmanager

@@ -100,6 +100,11 @@ class Control:
         repository = self.world.repository(name)
         self.world.unlabel(repository, self.world.issue(repository, number), user or repository.owner, label)
 
+    def assign(self, name: str, number: int, assignee: str, user: str = "", *, to: bool = True) -> None:
+        """Assign the issue, or with `to` false no longer."""
+        repository = self.world.repository(name)
+        self.world.assign(repository, self.world.issue(repository, number), user or repository.owner, assignee, to=to)
+
     def comment(self, name: str, number: int, body: str, user: str = "") -> int:
         repository = self.world.repository(name)
         issue = self.world.issue(repository, number)

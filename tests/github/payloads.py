@@ -71,6 +71,7 @@ class Payloads:
             "user": self.user(issue.user),
             "author_association": self.association(repository, issue.user),
             "labels": [self.label(repository, name) for name in issue.labels],
+            "assignees": [self.user(login) for login in issue.assignees],
             "comments": len(issue.comments),
             "created_at": stamp(issue.created_at),
             "updated_at": stamp(issue.updated_at),
@@ -155,4 +156,6 @@ class Payloads:
             body["comment"] = self.comment(repository, issue, comment)
         if "label" in extra:
             body["label"] = self.label(repository, extra["label"])
-        return body | {name: value for name, value in extra.items() if name != "label"}
+        if "assignee" in extra:
+            body["assignee"] = self.user(extra["assignee"])
+        return body | {name: value for name, value in extra.items() if name not in ("label", "assignee")}

@@ -68,6 +68,7 @@ class Issue:
     updated_at: datetime
     state: str = "open"
     labels: list[str] = field(default_factory=list)
+    assignees: list[str] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     pull: Pull | None = None
 
@@ -283,6 +284,17 @@ class World:
             issue.updated_at = self.now()
             event = "pull_request" if issue.pull else "issues"
             self.listener(event, "unlabeled", repository, issue, None, user, {"label": name})
+
+    def assign(self, repository: Repository, issue: Issue, user: str, assignee: str, *, to: bool = True) -> None:
+        with self.lock:
+            if to == (assignee in issue.assignees):
+                return
+            (issue.assignees.append if to else issue.assignees.remove)(self.user(assignee).login)
+            issue.updated_at = self.now()
+            event = "pull_request" if issue.pull else "issues"
+            self.listener(
+                event, "assigned" if to else "unassigned", repository, issue, None, user, {"assignee": assignee}
+            )
 
     def comment(self, repository: Repository, issue: Issue, user: str, body: str) -> Comment:
         check_length("IssueComment", "body", body, BODY_LIMIT)

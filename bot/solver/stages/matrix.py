@@ -116,7 +116,21 @@ async def fill_matrix(
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
     """
     ballot = gather(trajectories, external, disqualified, () if earlier is None else earlier.tests)
-    total = len(ballot.tests) * (len(ballot.candidates) + (1 if earlier is None else 2))
+    return await fill(ballot, sandbox, settings, progress, None if earlier is None else earlier.base)
+
+
+async def fill(
+    ballot: Ballot,
+    sandbox: Sandbox,
+    settings: SolverSettings,
+    progress: Progress,
+    to_base: tuple[FileChange, ...] | None = None,
+) -> Ballot:
+    """`fill_matrix` for candidates and tests that are there.
+
+    `to_base`: in a revision, what turns the reviewed state into the base commit.
+    """
+    total = len(ballot.tests) * (len(ballot.candidates) + (1 if to_base is None else 2))
     deadline = time.monotonic() + settings.matrix_seconds if settings.matrix_seconds else None
     filler = _Filler(sandbox, settings.test_timeout, deadline, progress, total)
     progress.update(RunState.MATRIX, 0, total)
@@ -133,8 +147,8 @@ async def fill_matrix(
 
     def on_base() -> Iterator[tuple[SandboxJob, Note]]:
         for t, test in enumerate(ballot.tests):
-            yield filler.job(() if earlier is None else earlier.base, test), functools.partial(note, base, t)
-            if earlier is not None:
+            yield filler.job(to_base or (), test), functools.partial(note, base, t)
+            if to_base is not None:
                 yield filler.job((), test), functools.partial(note, reviewed, t)
 
     def _failed(test: int) -> bool:
@@ -153,7 +167,7 @@ async def fill_matrix(
     await filler.run(on_base())
     await filler.run(on_candidates())
     filled = _filled(ballot, base, cells)
-    if earlier is None:
+    if to_base is None:
         return filled
     return filled.model_copy(update={"reviewed": tuple(_passed(execution) for execution in reviewed)})
 

@@ -85,28 +85,45 @@ async def run_own_tests(
         return report
     said = counted(report.base.execution) if report.base else ""
     best = best[: ROUNDS * settings.own_tests_candidates]
-    done = 0
-
-    async def on(c: int) -> tuple[int, OwnTests | None, OwnTests | None]:
-        nonlocal done
-        ran, compared_with = await comparer.on(ballot.candidates[c].patch)
-        done += 1
-        words = f"{counted(ran.execution) or ran.execution.status} on candidate {c + 1}" if ran else "could not be run"
-        progress.update(RunState.SELECTION, done, len(best), f"{_WORDS}: {words}")
-        return c, ran, compared_with
-
     for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
-        progress.update(RunState.SELECTION, done, len(best), _WORDS + (f": {said} on the base commit" if said else ""))
-        results = await asyncio.gather(*map(on, batch))
-        ran = tuple((c, result) for c, result, _ in results if result is not None)
-        bases = tuple((c, compared_with) for c, _, compared_with in results if compared_with is not None)
-        report = report.model_copy(update={"candidates": report.candidates + ran, "bases": report.bases + bases})
+        progress.update(RunState.SELECTION, at, len(best), _WORDS + (f": {said} on the base commit" if said else ""))
+        report = await comparer.with_candidates(report, ballot, batch, _Counted(progress, at, len(best)))
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
-    if comparer.only_related and report.bases:
-        report = report.model_copy(update={"not_compared": None, "detail": ""})
-    return report
+    return comparer.ended(report)
+
+
+async def run_own_tests_on(
+    candidates: Sequence[int],
+    ballot: Ballot,
+    base: OwnTestsReport,
+    sandbox: Sandbox,
+    settings: SolverSettings,
+    progress: Progress,
+    tests: Mapping[str, str] = _NO_TESTS,
+) -> OwnTestsReport:
+    """The result on exactly these candidates, where there is one to compare with. Otherwise as `run_own_tests`."""
+    comparer = _Comparer(base, sandbox, settings, tests)
+    if not (base.compared or comparer.only_related):
+        return base
+    progress.update(RunState.SELECTION, 0, len(candidates), _WORDS)
+    counted_up = _Counted(progress, 0, len(candidates))
+    return comparer.ended(await comparer.with_candidates(base, ballot, candidates, counted_up))
+
+
+class _Counted:
+    """Tells of each candidate that its tests have run."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, done, total
+
+    def ran(self, candidate: int, result: OwnTests | None) -> None:
+        self._done += 1
+        words = "could not be run"
+        if result:
+            words = f"{counted(result.execution) or result.execution.status} on candidate {candidate + 1}"
+        self._progress.update(RunState.SELECTION, self._done, self._total, f"{_WORDS}: {words}")
 
 
 class _Comparer:
@@ -122,6 +139,26 @@ class _Comparer:
         stopped = report.base is not None and report.base.stopped
         # All tests don't end on the base commit, and their runner does not say how each one went.
         self.only_related = stopped and not report.compared and bool(tests)
+
+    async def with_candidates(
+        self, report: OwnTestsReport, ballot: Ballot, candidates: Sequence[int], progress: _Counted
+    ) -> OwnTestsReport:
+        """The report with the results on the candidates."""
+
+        async def on(c: int) -> tuple[int, OwnTests | None, OwnTests | None]:
+            ran, compared_with = await self.on(ballot.candidates[c].patch)
+            progress.ran(c, ran)
+            return c, ran, compared_with
+
+        results = await asyncio.gather(*map(on, candidates))
+        ran = tuple((c, result) for c, result, _ in results if result is not None)
+        bases = tuple((c, compared_with) for c, _, compared_with in results if compared_with is not None)
+        return report.model_copy(update={"candidates": report.candidates + ran, "bases": report.bases + bases})
+
+    def ended(self, report: OwnTestsReport) -> OwnTestsReport:
+        if self.only_related and report.bases:
+            return report.model_copy(update={"not_compared": None, "detail": ""})
+        return report
 
     async def on(self, patch: Patch) -> tuple[OwnTests | None, OwnTests | None]:
         """The result on the candidate, and the base commit's on the same files where not all were run.

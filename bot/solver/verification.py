@@ -1,0 +1,123 @@
+"""Runs a bundle's matrix again and counts again, on a checkout of the commit that it names. No model is asked."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from bot.contracts import Progress, Sandbox
+from bot.errors import BundleError
+from bot.patch.diff import file_diff
+from bot.patch.reader import text_of
+from bot.patch.test_programs import programs
+from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch
+from bot.retrieval.source_files import find_tests
+from bot.sandbox import open_sandbox
+from bot.sandbox.build import Plan
+from bot.settings import Settings, SolverSettings
+from bot.solver.ballot import Count, count
+from bot.solver.project import build_recipe, disqualifying, own_test_commands, read_config, take_config
+from bot.solver.recount import Recount, recount
+from bot.solver.stages.matrix import fill
+from bot.solver.stages.own_tests import on_base, run_own_tests_on
+from bot.solver.workbench import Audience, solver_settings
+
+
+async def verify(
+    bundle: Bundle,
+    checkout: Checkout,
+    to_base: tuple[FileChange, ...] | None,
+    settings: Settings,
+    progress: Progress,
+    audience: Audience,
+    venv_of: Path,
+) -> Recount:
+    """The bundle's count made again and compared. `checkout`: of the bundle's `parent`.
+
+    `to_base`: of a revision, what turns that commit into the base commit. `venv_of`: as of `open_sandbox`. Raises
+    `BundleError`, `SandboxError` and `BuildFailed` where that can't be done.
+    """
+    root = Path(checkout.root)
+    await asyncio.to_thread(take_config, root, to_base or ())
+    config, notes = read_config(checkout, settings)
+    recipe = build_recipe(checkout, config, settings)
+    for note in notes:
+        audience.notice(note)
+    plan = Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell)
+    sandbox = await open_sandbox(
+        settings.sandbox, root, config=config, plan=plan, venv_of=venv_of, notice=audience.notice
+    )
+    try:
+        for words in other_environment(bundle.environment, sandbox.environment):
+            audience.notice(words)
+        solver, commands = solver_settings(settings.solver, config), own_test_commands(checkout, config, recipe)
+        again = _Again(bundle, checkout, solver, commands, sandbox, progress)
+        return recount(bundle.verdict, await again.count(to_base))
+    finally:
+        await sandbox.close()
+
+
+def other_environment(claimed: Environment, here: Environment) -> tuple[str, ...]:
+    """In what the two differ, in words: what differs here may let tests end otherwise."""
+    found = []
+    if claimed.sandbox and claimed.sandbox != here.sandbox:
+        found.append(f"the bundle's tests ran in the {claimed.sandbox} sandbox, here they run in {here.sandbox}")
+    elif claimed.image != here.image:
+        found.append(f"the bundle's tests ran in {claimed.image!r}, here they run in {here.image!r}: see --image")
+    elif claimed.digest != here.digest:
+        found.append(f"{claimed.image} was {claimed.digest} then, and is {here.digest} here")
+    elif claimed.steps != here.steps:
+        found.append("other commands make the image for the tests here than did then")
+    return tuple(found)
+
+
+class _Again:
+    """One count made again."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        checkout: Checkout,
+        settings: SolverSettings,
+        commands: Sequence[tuple[str, ...]],
+        sandbox: Sandbox,
+        progress: Progress,
+    ) -> None:
+        self._bundle = bundle
+        self._checkout = checkout
+        self._commands = commands
+        self._sandbox = sandbox
+        self._progress = progress
+        timeout = bundle.environment.test_timeout or settings.test_timeout
+        self._settings = settings.model_copy(update={"test_timeout": timeout, "matrix_seconds": 0.0})
+
+    async def count(self, to_base: tuple[FileChange, ...] | None) -> Count:
+        ballot = await asyncio.to_thread(self._unfilled)
+        ballot = await fill(ballot, self._sandbox, self._settings, self._progress, to_base)
+        claimed = self._bundle.verdict.own_tests
+        if claimed is None or not claimed.candidates:
+            return Count(ballot, count(ballot, claimed), claimed)
+        base = await on_base(self._commands, self._sandbox, self._settings)
+        tests = await asyncio.to_thread(find_tests, self._checkout)
+        which = [candidate for candidate, _ in claimed.candidates]
+        own = await run_own_tests_on(which, ballot, base, self._sandbox, self._settings, self._progress, tests)
+        return Count(ballot, count(ballot, own), own)
+
+    def _unfilled(self) -> Ballot:
+        """The bundle's ballot without what is found out again: results, disqualifications and diffs."""
+        claimed = self._bundle.verdict.ballot
+        read = text_of(Path(self._checkout.root))
+        why = disqualifying(self._checkout, programs(self._commands, read))
+        candidates = []
+        for candidate in claimed.candidates:
+            patch = candidate.patch
+            if not patch.changes:
+                raise BundleError("the bundle has a candidate that changes nothing")
+            if not candidate.sources:  # whose diffs another program wrote
+                made = (file_diff(c.path, read(c.path), c.text, c.executable) for c in patch.changes)
+                patch = Patch(changes=patch.changes, diff="".join(made))
+            candidates.append(_changed(candidate, patch, why(patch.changes)))
+        return claimed.model_copy(update={"candidates": tuple(candidates), "reviewed": ()})
+
+
+def _changed(candidate: Candidate, patch: Patch, disqualified: str) -> Candidate:
+    return candidate.model_copy(update={"patch": patch, "disqualified": disqualified})
