@@ -24,8 +24,6 @@ from bot.llm.budget import Budget, CappedModel, MeteredModel
 from bot.llm.conversation import fitted_issue
 from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
-from bot.patch.reader import text_of
-from bot.patch.test_programs import programs
 from bot.publish.messages.obstacles import words_of
 from bot.records import (
     Context,
@@ -136,11 +134,9 @@ class _Run:
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
-        self._base = text_of(Path(bench.checkout.root))
-        self._judged = programs(self._commands, self._base)
         self._solver = self._resolved(None)
         self._declared = declared_by(bench.checkout)
-        self._disqualified = disqualifying(bench.checkout, self._judged)
+        self._disqualified = disqualifying(bench.checkout, self._commands)
 
     def _paid(self, model: Model) -> Model:
         price = self._bench.spending.price(model.name)

@@ -8,6 +8,7 @@ from bot import recipe
 from bot.patch.policy import judge
 from bot.patch.protected_files import touched_judges
 from bot.patch.reader import text_of
+from bot.patch.test_programs import programs
 from bot.recipe import Recipe
 from bot.recipe.declared import Declared, declared
 from bot.records import Checkout, FileChange, Patch
@@ -39,9 +40,10 @@ def take_config(root: Path, changes: Sequence[FileChange]) -> None:
                 (root / FILE_NAME).write_bytes(change.content)
 
 
-def disqualifying(checkout: Checkout, judged: frozenset[str]) -> Callable[[Sequence[FileChange]], str]:
-    """Says why a patch with these changes may not win; "" where it may. `judged`: what the test commands run."""
+def disqualifying(checkout: Checkout, commands: Sequence[Sequence[str]]) -> Callable[[Sequence[FileChange]], str]:
+    """Says why a patch with these changes may not win; "" where it may. `commands`: that run the tests."""
     known, read = frozenset(checkout.files), text_of(Path(checkout.root))
+    judged = programs(commands, read)
 
     def why(changes: Sequence[FileChange]) -> str:
         touched = touched_judges(changes, known.__contains__, read, judged)

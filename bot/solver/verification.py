@@ -8,7 +8,6 @@ from bot.contracts import Progress, Sandbox
 from bot.errors import BundleError
 from bot.patch.diff import file_diff
 from bot.patch.reader import text_of
-from bot.patch.test_programs import programs
 from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
@@ -106,7 +105,7 @@ class _Again:
         """The bundle's ballot without what is found out again: results, disqualifications and diffs."""
         claimed = self._bundle.verdict.ballot
         read = text_of(Path(self._checkout.root))
-        why = disqualifying(self._checkout, programs(self._commands, read))
+        why = disqualifying(self._checkout, self._commands)
         candidates = []
         for candidate in claimed.candidates:
             patch = candidate.patch
