@@ -75,27 +75,39 @@ def ruby(files: Sequence[str], read: Read) -> Part | None:
 
 def java(files: Sequence[str], read: Read) -> Part | None:
     if "pom.xml" in files:
-        poms = [f for f in files if f.rpartition("/")[2] == "pom.xml" or f.startswith(".mvn/")]
-        maven = "sh ./mvnw" if "mvnw" in files else "mvn"
-        # The second loads what Surefire wants only once it runs a test; no test has that name.
-        commands = (
-            f"{maven} -B -q -DskipTests package",
-            f"{maven} -B -q test -Dtest=NoSuchTest -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false",
-        )
-        programs = ("java",) if "mvnw" in files else ("mvn",)
-        layer = Layer(name="dependencies", source="pom.xml", commands=commands, keyed_by=tuple(poms), programs=programs)
-        test = (*maven.split(), "-o", "-B", "-q", "test")
-        return Part(language="Java", sources=("pom.xml",), layers=(layer,), tests=(test,), setup=commands[0])
+        return _maven(files)
     builds = [f for f in ("build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts") if f in files]
-    if not builds:
-        return None
+    return _gradle(files, builds[0]) if builds else None
+
+
+# Java takes the home of whoever runs it from the system's list of users, where a job's user is not. Maven's script and
+# its wrapper read this file by the variable.
+_MAVEN_HOME = """printf '%s\\n' 'MAVEN_OPTS="$MAVEN_OPTS -Duser.home=$HOME"' >"$HOME/.mavenrc\""""
+
+
+def _maven(files: Sequence[str]) -> Part:
+    poms = [f for f in files if f.rpartition("/")[2] == "pom.xml" or f.startswith(".mvn/")]
+    maven = "sh ./mvnw" if "mvnw" in files else "mvn"
+    package = f"{maven} -B -q -DskipTests package"
+    # Surefire loads what runs the tests only once a class of them is chosen; no method in it has that name. One that
+    # can't choose so fails, and may have loaded it.
+    provider = f"{maven} -B -q test -Dtest='*#noSuchTest' -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false"
+    programs = ("java",) if "mvnw" in files else ("mvn",)
+    layer = Layer(name="dependencies", source="pom.xml", commands=(_MAVEN_HOME, package, f"{provider} || true"),
+                  keyed_by=tuple(poms), programs=programs)  # fmt: skip
+    # Without -q, which leaves out how many tests ran.
+    test = (*maven.split(), "-o", "-B", "-fae", "test")
+    return Part(language="Java", sources=("pom.xml",), layers=(layer,), tests=(test,), setup=package)
+
+
+def _gradle(files: Sequence[str], build: str) -> Part:
     manifest = re.compile(r"(^|/)([\w.-]*\.gradle(\.kts)?|gradle\.(properties|lockfile))$|^gradle/")
     manifests = [f for f in files if manifest.search(f)]
     gradle = "sh ./gradlew" if "gradlew" in files else "gradle"
-    layer = _layer("dependencies", builds[0], f"{gradle} --no-daemon -q testClasses", manifests,
+    layer = _layer("dependencies", build, f"{gradle} --no-daemon -q testClasses", manifests,
                    "java" if "gradlew" in files else "gradle")  # fmt: skip
-    test = (*gradle.split(), "--offline", "--no-daemon", "-q", "test")
-    return Part(language="Java", sources=(builds[0],), layers=(layer,), tests=(test,), setup=layer.commands[0])
+    test = (*gradle.split(), "--offline", "--no-daemon", "--continue", "test")  # without -q, which names no test
+    return Part(language="Java", sources=(build,), layers=(layer,), tests=(test,), setup=layer.commands[0])
 
 
 def _layer(

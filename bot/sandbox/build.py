@@ -45,11 +45,13 @@ _HERE = Path(__file__).parent
 _FOLDER = f"{images.ROOT}/build"
 HOME = f"{images.ROOT}/home"
 
-# For builds, and kept for the tests: what decides whether compiled things are compiled again.
-KEPT = {"CARGO_INCREMENTAL": "0", "CARGO_PROFILE_DEV_DEBUG": "0"}
+# Kept for the tests: what decides whether compiled things are compiled again, and where Gradle finds in a job's home
+# what it loaded (Java takes the home from the system's list of users, where a job's user is not).
+KEPT = {"CARGO_INCREMENTAL": "0", "CARGO_PROFILE_DEV_DEBUG": "0", "GRADLE_USER_HOME": "/tmp/.gradle"}  # noqa: S108
 _ENVIRONMENT = {
     **KEPT,
     "HOME": HOME,
+    "GRADLE_USER_HOME": f"{HOME}/.gradle",
     "LANG": "C.UTF-8",
     "CI": "true",
     "DEBIAN_FRONTEND": "noninteractive",

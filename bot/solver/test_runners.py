@@ -35,6 +35,12 @@ _FAILURES = (
         r"^[ \t]*[\u2715\u2716\u00d7] (.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$", re.MULTILINE
     ),  # jest, node, vitest
     re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
+    # Maven's Surefire, up to 2.19, up to 2.22 and from 3 on; not its line for a class. Gradle.
+    re.compile(
+        r"^(?!(?:\[ERROR\] +)?Tests run:)(?:\[ERROR\] +)?(\S.*?)(?: --)? +Time elapsed: [\d.,]+ s(?:ec)? +<<< [EF]",
+        re.MULTILINE,
+    ),
+    re.compile(r"^(\S.* > .*\S) FAILED$", re.MULTILINE),
 )
 
 
@@ -152,7 +158,7 @@ _SUMS = (
     re.compile(r"^Tests:\s.*?\b(\d{1,9}) total$", re.MULTILINE),
     re.compile(r"^[ \t]*(\d{1,9}) (?:passing|failing)\b", re.MULTILINE),
     re.compile(r"^(\d{1,9}) examples?, ", re.MULTILINE),
-    re.compile(r"\bTests run: (\d{1,9})\b", re.MULTILINE),
+    re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class
 )
 _GO = re.compile(r"^(?:ok|FAIL|---|\?)\s+\S+.*$", re.MULTILINE)
 _NONE_RAN = re.compile(
@@ -278,6 +284,11 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         ]
         chosen = [word for stem in whole for word in ("--test", stem)]
         return (*before, "cargo", "test", "--offline", "--no-fail-fast", *chosen) if chosen else None
+    if names[:1] == ["mvn"] or names[1:2] == ["mvnw"]:
+        classes = [PurePosixPath(path).stem for path in tests if path.endswith((".java", ".kt", ".groovy"))]
+        # A module without any of them is no fault.
+        none = ("-DfailIfNoTests=false", "-Dsurefire.failIfNoSpecifiedTests=false")
+        return (*command, f"-Dtest={','.join(classes)}", *none) if classes else None
     if names[:1] == ["rspec"]:
         return (*before, *words[:1], *tests) if all(path.endswith(".rb") for path in tests) else None
     return _of_node(command, names, tests)

@@ -371,7 +371,8 @@ def test_ruby_and_java() -> None:
     assert "a.gemspec" in ruby.layers[0].keyed_by
     maven = of({"pom.xml": "", "sub/pom.xml": "", "A.java": ""})
     assert maven.layers[0].keyed_by == ("pom.xml", "sub/pom.xml")
-    assert maven.tests == (("mvn", "-o", "-B", "-q", "test"),)
+    assert maven.tests == (("mvn", "-o", "-B", "-fae", "test"),)
+    assert "-Dtest='*#noSuchTest'" in commands(maven), "with a class chosen, Surefire loads what runs the tests"
     assert "sh ./mvnw" in commands(of({"pom.xml": "", "mvnw": "", "A.java": ""}))
     gradle = of({"build.gradle.kts": "", "gradlew": "", "gradle/libs.versions.toml": "", "A.kt": ""})
     assert "sh ./gradlew --no-daemon -q testClasses" in commands(gradle)

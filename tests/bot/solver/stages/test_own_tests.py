@@ -10,7 +10,7 @@ from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
 from bot.solver.stages.own_tests import on_base, run_own_tests
-from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, so_far, under_way
+from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, ran, so_far, under_way
 from tests.bot.solver.ballots import ballot
 from tests.demo import load
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
@@ -73,12 +73,26 @@ ERROR tests/test_b.py
         ("=== RUN TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\nFAIL\n", ("TestA", "TestA/b")),
         ("test a::b ... FAILED\ntest a::c ... ok\n", ("a::b",)),
         ("ok 1 - a\nnot ok 2 - b c\n", ("b c",)),
+        (
+            "[ERROR] Tests run: 3, Failures: 2, Errors: 1, Skipped: 0, Time elapsed: 0.1 s <<< FAILURE! - in a.BTest\n"
+            "[ERROR] low(a.BTest)  Time elapsed: 0.004 s  <<< FAILURE!\njava.lang.AssertionError\n"
+            "[ERROR] a.BTest.high -- Time elapsed: 0,004 s <<< ERROR!\n"
+            "old(a.CTest)  Time elapsed: 0 sec  <<< FAILURE!\n",
+            ("low(a.BTest)", "a.BTest.high", "old(a.CTest)"),
+        ),
+        ("> Task :test FAILED\n\na.BTest > low() FAILED\n    AssertionError at BTest.java:9\n", ("a.BTest > low()",)),
         ("Segmentation fault\n", None),
         ("ERROR: file or directory not found: tests\n", None),
     ],
 )
 def test_failing_tests_by_name(output: str, expected: tuple[str, ...] | None) -> None:
     assert failing(Execution(ending=Ending.EXITED, exit_code=1, output=output)) == expected
+
+
+def test_tests_of_maven_are_counted_by_module() -> None:
+    of_class = "[INFO] Tests run: 2, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 0.09 s - in a.BTest\n"
+    sums = "".join(f"[INFO] Tests run: {count}, Failures: 0, Errors: 0, Skipped: 0\n" for count in (2, 3))
+    assert ran(exited(0, of_class + sums)) == 5
 
 
 def test_a_list_with_holes_proves_nothing() -> None:
@@ -246,6 +260,7 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
         ("npm test", exited(1, "No tests found, exiting with code 1\n"), NotCompared.NO_TESTS),
         ("npm test", exited(0, "\u2139 tests 0\n\u2139 pass 0\n"), NotCompared.NO_TESTS),
         ("rspec", exited(0, "0 examples, 0 failures\n"), NotCompared.NO_TESTS),
+        ("mvn test", exited(0, "[INFO] Tests run: 0, Failures: 0, Errors: 0, Skipped: 0\n"), NotCompared.NO_TESTS),
         ("env A=1 pytst", exited(127, "sh: 1: pytst: not found\n"), NotCompared.NOT_RUN),
         ("make test", exited(2, "make: *** [Makefile:2: test] Error 127\n"), NotCompared.NOT_RUN),
         ("python3 -m tox", exited(1, "/usr/bin/python3: No module named tox\n"), NotCompared.NOT_RUN),

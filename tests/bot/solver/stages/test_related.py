@@ -240,6 +240,12 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
         ),
         ("npm test --silent", {"test/a.test.js": "describe()"}, "npm test --silent -- test/a.test.js"),
         ("yarn test", {"src/a.spec.ts": ""}, "yarn test src/a.spec.ts"),
+        (
+            "mvn -o -B test",
+            {"src/test/java/a/BTest.java": "", "src/test/java/a/CTest.java": ""},
+            "mvn -o -B test -Dtest=BTest,CTest -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false",
+        ),
+        ("mvn test", PY, None),
         ("npm run check", {"test/a.test.js": "describe()"}, None),
         ("npm test", PY, None),
         ("go test ./...", PY, None),
