@@ -42,6 +42,8 @@ def _watch(report: int, changed: set[str]) -> None:
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
     memory = ("/proc/", "/mem")
     modules, doctest = sys, os.path.join(os.path.dirname(os.__file__), "doctest.py")
+    kind, function, length, lower = type, type(_read_all), len, str.lower
+    tree = os.getcwd() + os.sep
 
     def suspicious(frame: FrameType | None) -> bool:
         while frame is not None:
@@ -66,11 +68,24 @@ def _watch(report: int, changed: set[str]) -> None:
         mine = code.co_filename == doctest and code.co_name == "run" and doctest not in untrusted
         return mine and frame.f_globals["sys"] is modules and frame.f_locals.get("save_trace", modules) is None
 
+    def own(target: Any) -> bool:
+        """Whether it is a function of the repository's own code, which the candidate might as well have edited.
+
+        Decorators that compile what they wrap at its first call replace such functions' code. Not one of a test, nor
+        one that was made of a string: those may be the test tools'.
+        """
+        if kind(target) is not function:
+            return False
+        name = target.__code__.co_filename
+        return is_text(name, tree) and "test" not in lower(name[length(tree) :])
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in watched:
             if suspicious(getframe(1)):
                 write(report, b"void " + event.encode() + b"\n")
-        elif event in steering or (event == "object.__setattr__" and arguments[1] == "__code__"):
+        elif event in steering or (
+            event == "object.__setattr__" and arguments[1] == "__code__" and not own(arguments[0])
+        ):
             caller = getframe(1)  # threads of a coverage tool trace themselves
             if named(caller) and not (event == "sys.settrace" and restores(caller)):
                 write(report, b"void " + event.encode() + b"\n")

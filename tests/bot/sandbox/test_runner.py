@@ -185,3 +185,31 @@ def test_a_changed_file_may_use_doctest_and_trace_nothing(
     assert ("void" not in said) == proved, said
     if proved:
         assert (said, exit_code) == (f"{NONCE} 0\n", 0), shown
+
+
+@pytest.mark.parametrize("python", _pythons())
+@pytest.mark.parametrize(
+    ("target", "proved"),
+    [
+        ("other.twice", True),  # a decorator of the repository that compiles what it wraps at its first call
+        ("other.Box.twice", True),
+        ("test_other.check", False),
+        ("tests.helper.check", False),
+        ("__import__('textwrap').dedent", False),
+        ("__import__('collections').namedtuple('P', 'x').__new__", False),  # made of a string
+    ],
+)
+def test_a_changed_file_may_replace_code_of_the_repository_alone(
+    python: str, target: str, proved: bool, tmp_path: Path
+) -> None:
+    plain = "def check(*args): return 1\ndef twice(*args): return 2\nclass Box:\n    def twice(*args): return 2\n"
+    (tmp_path / "tests").mkdir()
+    for name in ("other", "test_other", "tests/helper"):
+        (tmp_path / f"{name}.py").write_text(plain)
+    (tmp_path / "mod.py").write_text(
+        f"import other, test_other, tests.helper\ndef new(*args): return 3\n{target}.__code__ = new.__code__\n"
+    )
+    said, exit_code, shown = run(python, tmp_path, "import mod", changed=("mod.py",))
+    assert ("void" not in said) == proved, said
+    if proved:
+        assert (said, exit_code) == (f"{NONCE} 0\n", 0), shown
