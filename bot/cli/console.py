@@ -7,7 +7,7 @@ from rich.table import Table
 from bot.publish.messages.count import by_stage
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
-from bot.publish.messages.words import counted
+from bot.publish.messages.words import counted, cut
 from bot.records import Outcome, Report
 
 SHOWN = 3  # candidates whose diffs are printed if none was chosen; the JSON has all
@@ -37,7 +37,9 @@ def print_report(report: Report, console: Console) -> None:
         console.print(ballot.candidates[verdict.winner].patch.diff, markup=False, highlight=False, soft_wrap=True)
     if verdict.outcome is Outcome.ABSTAINED:
         for standing in verdict.standings[:SHOWN]:
-            console.print(f"\ncandidate {verdict.number(standing.candidate)}:", highlight=False)
+            broken = f" breaks {cut(', '.join(standing.regressions), 200)}" if standing.regressions else ""
+            heading = f"\ncandidate {verdict.number(standing.candidate)}:{broken}"
+            console.print(heading, markup=False, highlight=False, soft_wrap=True)
             console.print(
                 ballot.candidates[standing.candidate].patch.diff, markup=False, highlight=False, soft_wrap=True
             )

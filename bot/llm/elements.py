@@ -112,6 +112,9 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
     j = i + 1
     while j < len(lines):
         line = lines[j]
+        m = opening.match(line) if not in_block else None
+        if m and (m[1] != "test" or "path" in m[2]) and (name == "edit" or last is not None or m[1] == name):
+            break  # the next element begins, and what closes it on its own line does not close this one
         if name == "edit":
             # within a block every line is the file's text
             if SEARCH.match(line):
@@ -120,16 +123,12 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
                 in_block = False
             elif not in_block and close.search(line):
                 return head + lines[i + 1 : j], j + 1, True
-        else:
-            if alone.match(line):
-                last = j
-                if name not in ("test", "create", "file"):
-                    break
-            elif close.search(line) and line.rstrip().endswith(">"):
-                at_end = j
-        m = opening.match(line) if not in_block else None
-        if m and (m[1] != "test" or "path" in m[2]) and (name == "edit" or last is not None or m[1] == name):
-            break  # the next element begins
+        elif alone.match(line):
+            last = j
+            if name not in ("test", "create", "file"):
+                break
+        elif close.search(line) and line.rstrip().endswith(">"):
+            at_end = j
         j += 1
     if last is not None:
         return head + lines[i + 1 : last], last + 1, True

@@ -9,6 +9,7 @@ _MARK = re.compile(r"^tests?[_-]|[._-](tests?|spec)$|(?<=[a-z0-9])(Tests?|Spec)$
 _TOP_FOLDERS = frozenset({"src", "lib", "python"})  # which imports don't name
 _OF_FOLDERS = frozenset({"__init__", "index"})  # stems of files that are known by their folder's name
 _NAMED, _IMPORTED, _BESIDE = 4.0, 2.0, 1.0  # what the ways weigh in which a test is about a file
+_OF_ITS_FOLDER = 1.0  # ... by the name of the package that holds it, which is what users import
 
 
 def related(paths: Sequence[str], tests: Mapping[str, str], words: Collection[str] = ()) -> list[str]:
@@ -35,6 +36,8 @@ def _about(test: str, text: str, path: str) -> float:
     if stem and _bare(of_test.stem) == _plain(stem):
         score += _NAMED
         score += 0.5 * len(set(pure.parent.parts) & set(of_test.parent.parts))
+    elif pure.parent.name not in ("", *_TOP_FOLDERS) and _bare(of_test.stem) == _plain(pure.parent.name):
+        score += _OF_ITS_FOLDER
     pattern = _imports(path)
     if pattern is not None and pattern.search(text):
         score += _IMPORTED

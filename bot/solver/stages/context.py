@@ -94,7 +94,8 @@ async def build_context(
         shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
     texts = await asyncio.to_thread(find_tests, checkout, exclude) if solver.shows_tests else {}
     tests, test_tokens = await _tests([s.path for s in shown_of], texts, budget // _FOR_TESTS, main, weights)
-    files, tokens = await _fill([sources[s.path] for s in shown_of], budget - test_tokens, main, solver, weights)
+    weighed = {s.path: _with_names_of(s, weights) if solver.lists_first else weights for s in shown_of}
+    files, tokens = await _fill([sources[s.path] for s in shown_of], budget - test_tokens, main, solver, weighed)
     shown = {file.path for file in files}
     return Context(
         files=tuple(files),
@@ -210,10 +211,24 @@ async def _fits(sources: Sequence[SourceFile], budget: int, model: Model, solver
     return sum(min(size, solver.file_tokens(i)) for i, size in enumerate(sizes)) <= budget
 
 
+def _with_names_of(summary: Summary, weights: Mapping[str, float]) -> Mapping[str, float]:
+    """The issue's terms, and the names by which the reading says what matters in the file, each as much as the rarest.
+
+    An issue rarely names the function that the model, having read the file, points at.
+    """
+    told = lexical_rank.terms(Issue(title="", body=summary.text))
+    most = max(weights.values(), default=1.0)
+    return {**weights, **{name: most for name, weight in told.items() if weight > 1.0}}
+
+
 async def _fill(
-    sources: Sequence[SourceFile], budget: int, model: Model, solver: ResolvedSolver, weights: Mapping[str, float]
+    sources: Sequence[SourceFile],
+    budget: int,
+    model: Model,
+    solver: ResolvedSolver,
+    weights: Mapping[str, Mapping[str, float]],
 ) -> tuple[list[SourceFile], int]:
-    """Files in order until the budget is spent; what is too long is shown as an excerpt."""
+    """Files in order until the budget is spent; of a long one an excerpt by the `weights` of its path."""
     few = solver.shows_few_functions
     least = 80 if few else 400  # tokens; an excerpt shorter than this says too little
     files: list[SourceFile] = []
@@ -228,7 +243,13 @@ async def _fill(
         whole = min(left, solver.file_tokens(i))  # what is left of a longer one is a command away
         worth = _LEAST_WORTH if few else 0.0
         cut = functools.partial(
-            cut_to, source, model=model, weights=weights, most=most, least=worth, by_tree=solver.shows_definitions
+            cut_to,
+            source,
+            model=model,
+            weights=weights[source.path],
+            most=most,
+            least=worth,
+            by_tree=solver.shows_definitions,
         )
         file = await cut(whole)
         if file.excerpt and share < whole:

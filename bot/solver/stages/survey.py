@@ -197,8 +197,11 @@ def _plain(name: str) -> str:
 # -- for the prompts, and for the report -----------------------------------------------------------------------------
 
 
-def for_models(found: Survey, declared: Declared) -> str:
-    """The text for the prompts; "" where nothing is known. What the manifests require comes first."""
+def for_models(found: Survey, declared: Declared, *, asks: bool = False) -> str:
+    """The text for the prompts; "" where nothing is known. What the manifests require comes first.
+
+    `asks`: whether the model may ask the sandbox itself, and so needs no list of what the repository does not mention.
+    """
     said = []
     if found.python:
         said.append(
@@ -215,7 +218,7 @@ def for_models(found: Survey, declared: Declared) -> str:
                 "for what is missing into `sys.modules` before the import, or load the one file under test by its "
                 "path (`importlib.util.spec_from_file_location`)."
             )
-        own, others, more = _named(found.installed, declared)
+        own, others, more = _named(found.installed, declared, _LEAST if asks else _LISTED)
         if own:
             said.append(f"Of what the repository depends on, these are installed: {', '.join(own)}.")
         if found.missing:
@@ -260,7 +263,7 @@ def _elsewhere(why: str) -> bool:
 _OFTEN_WANTED = ("pytest", "hypothesis", "numpy", "attrs", "pytest-asyncio", "pytest-mock")
 
 
-def _named(installed: Collection[tuple[str, str]], declared: Declared) -> tuple[list[str], list[str], int]:
+def _named(installed: Collection[tuple[str, str]], declared: Declared, most: int) -> tuple[list[str], list[str], int]:
     """The distributions that the manifests mention, all of them; the others to name; how many are left out."""
     text = declared.text.lower()
     required, own_names = set(map(normal, declared.required)), set(map(normal, declared.projects))
@@ -275,7 +278,7 @@ def _named(installed: Collection[tuple[str, str]], declared: Declared) -> tuple[
     listed = sorted((one for one in installed if one[0] and normal(one[0]) not in dull | own_names), key=rank)
     own = [one for one in listed if mentioned(one[0])]
     others = [one for one in listed if not mentioned(one[0])]
-    shown = others[: max(_LEAST, _LISTED - len(own))]
+    shown = others[: max(_LEAST, most - len(own))]
     words = [[f"{name} {version}" for name, version in some] for some in (own, shown)]
     return words[0], words[1], len(others) - len(shown)
 

@@ -48,6 +48,15 @@ def test_an_abstention_shows_the_diffs_of_the_best() -> None:
     assert "→" not in text
 
 
+def test_what_a_candidate_breaks_is_named() -> None:
+    made = report(winner=None)
+    best, *others = made.verdict.standings
+    worse = best.model_copy(update={"regressions": ("tests/test_a.py::test_b[/c]", "tests/test_a.py::test_d")})
+    verdict = made.verdict.model_copy(update={"standings": (worse, *others)})
+    text = shown(made.model_copy(update={"verdict": verdict}))
+    assert "breaks tests/test_a.py::test_b[/c], tests/test_a.py::test_d\n" in text
+
+
 def test_no_votes_and_what_was_disqualified() -> None:
     text = shown(report(base=(True, True, True, None), winner=None, disqualified={1: "changes conftest.py"}))
     assert "there are no votes" in text

@@ -118,3 +118,8 @@ def test_numbered_definitions_and_traced_paths() -> None:
     assert edits(text) == (Redefine(path="/tmp/troop/repo/m.py", text="def f():\n    return 2"),)
     ranked = "<ranking>\n/tmp/troop/repo/b/y.py:12\n</ranking>"
     assert parse_ranking(reply(ranked), KNOWN) == Ranking(paths=("b/y.py",))
+
+
+def test_a_tag_that_ends_within_a_line_ends_before_the_next_one() -> None:
+    said = '<create path="a.py">\na = 1</create>\n<create path="b.py">b = 2</create>'
+    assert edits(said) == (Create(path="a.py", text="a = 1"), Create(path="b.py", text="b = 2"))

@@ -23,6 +23,8 @@ def looks(text: str, *, cut: bool = False) -> Looks:
         ("<run>echo $ HOME</run>", ("echo $ HOME",)),
         ("<run>\nls\n\nThis lists them.", ("ls",)),
         ("<run>ls</run", ("ls",)),
+        ('<run>python3 -c "\nimport a\n"</run>\n<run>ls</run>', ('python3 -c "\nimport a\n"', "ls")),
+        ('<run>python3 -c "\na()"</run>\nThen:\n<run>\nls</run>\n', ('python3 -c "\na()"', "ls")),
         ("<run>ls</run>\n<run>ls</run>", ("ls",)),
         ("I look at <run>ls</run> first.", ("ls",)),
         ("I need no <run> tag at all.", ()),

@@ -33,6 +33,13 @@ from tests.checkouts import checkout_of
             },
             ["tests/test_a.py", "tests/test_b.py", "tests/test_c.py"],
         ),
+        (
+            "src/pkg/routing/matcher.py",
+            {"tests/test_map.py": "", "tests/test_routing.py": "from pkg import routing as r\n", "tests/test_.py": ""},
+            ["tests/test_routing.py"],
+        ),
+        ("src/lib/matcher.js", {"test/lib.test.js": "", "test/.test.js": ""}, []),
+        ("matcher.py", {"test_.py": ""}, []),
         ("pkg/__init__.py", {"tests/test_a.py": "import pkg\n", "tests/test_pkg.py": ""}, ["tests/test_pkg.py"]),
         ("pkg/sub/__init__.py", {"tests/test_a.py": "from pkg.sub import x\n"}, ["tests/test_a.py"]),
         (

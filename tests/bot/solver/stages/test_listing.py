@@ -234,3 +234,20 @@ async def test_a_whole_run_has_less_than_half_the_characters_though_it_looks_aro
         totals[mode] = characters(model)
         assert FAULTY in [file.path for file in context.files]
     assert totals["listed"] < 0.5 * totals["read all"]
+
+
+async def test_of_a_long_file_what_the_reading_points_at_is_shown(tmp_path: Path) -> None:
+    words = "".join(f"def split_fields_{i}(quoting, three, fields):\n    return quoting\n\n\n" for i in range(800))
+    files: dict[str, str | bytes] = {
+        "grid/fields.py": f"{words}def _next_mark(line):\n    return line.index(',')\n",
+        "grid/other.py": "x = 1\n",
+    }
+
+    def reply(key: str, messages: Sequence[Message]) -> str:
+        read = "".join(f'<relevant path="{path}">\nThe fault is in `_next_mark`.\n</relevant>\n' for path in files)
+        return "<relevant>\nThe fault is in `_next_mark`.\n</relevant>" if key.endswith(".py") else read
+
+    context = await context_of(repository(tmp_path, files), ScriptedModel(reply))
+    (shown,) = (file for file in context.files if file.path == "grid/fields.py")
+    assert shown.excerpt
+    assert "def _next_mark(line):\n    return line.index(',')\n" in shown.text

@@ -145,7 +145,7 @@ async def test_what_is_shown_already_is_not_shown_again(root: Path) -> None:
     once, again = asked(model, "trajectory/0/edit/1"), asked(model, "trajectory/0/edit/2")
     assert once.count("a line of the file") == 99, "handed on from the test machine"
     assert again.count("a line of the file") == 0
-    assert "(the same as before)" in again
+    assert "(shown above already, exactly so)" in again
     assert asked(model, "trajectory/0/edit/3").count("a line of the file") == 1, "a short output costs nothing"
 
 

@@ -127,6 +127,8 @@ def test_many_packages_are_cut_and_declared_ones_come_first() -> None:
     assert "these are installed: zlib-ng 2." in words
     assert "Installed besides: a000 1" in words
     assert "and 51 more, which the repository does not mention." in words
+    briefly = for_models(found, Declared(text="requires zlib-ng>=1"), asks=True)
+    assert "a009 1 and 80 more, which the repository does not mention." in briefly
 
 
 async def test_the_packages_of_a_monorepo_are_imported_and_their_tests_find_them(tmp_path: Path) -> None:
