@@ -21,6 +21,9 @@ trajectories = 20               # at most as many as the server samples
 
 [publish]
 test = true                     # the pull request brings a regression test, as a file of the repository's own kind
+
+[feedback]
+keep = false                    # the server keeps nothing of what becomes of pull requests, and deletes what it has
 ```
 
 A bad file is a `ConfigProblem` that its author is shown, not an exception.
@@ -59,6 +62,7 @@ class RepoConfig(Record):
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None
+    feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
 
 
@@ -177,6 +181,10 @@ class _Publish(_Table):
     test: bool = False
 
 
+class _Feedback(_Table):
+    keep: bool = True
+
+
 class _File(_Table):
     test: _Test = _Test()
     scripts: dict[Annotated[str, AfterValidator(_ending)], Annotated[_Line, AfterValidator(_with_script)]] = {}
@@ -184,15 +192,17 @@ class _File(_Table):
     context: _Context = _Context()
     run: _Run = _Run()
     publish: _Publish = _Publish()
+    feedback: _Feedback = _Feedback()
 
 
 _ALLOWED = {
-    (): "[test], [scripts], [sandbox], [context], [run], [publish]",
+    (): "[test], [scripts], [sandbox], [context], [run], [publish], [feedback]",
     ("test",): "command, timeout",
     ("sandbox",): "image, setup",
     ("context",): "exclude, read",
     ("run",): "trajectories",
     ("publish",): "test",
+    ("feedback",): "keep",
 }
 
 
@@ -220,6 +230,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         exclude=tuple(file.context.exclude),
         read=file.context.read,
         trajectories=file.run.trajectories,
+        feedback=file.feedback.keep,
         publish_test=file.publish.test,
     )
 

@@ -349,6 +349,24 @@ def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
         raise SystemExit(1) from None
 
 
+@evaluation.command("feedback")
+@click.argument("repository", required=False, default="")
+@click.option("--forget", is_flag=True, help="Delete what is kept of the repository instead.")
+def eval_feedback(repository: str, forget: bool) -> None:
+    """Show what people made of winners, by REPOSITORY (owner/name) or for all, and what that changed.
+
+    Merges, closes, reverts, verdicts of reviews and `/troop use` are kept in the database of TROOP_DATABASE_URL and
+    leave it by no way. TROOP_FEEDBACK=false keeps nothing more; `[feedback] keep = false` in a repository's .troop.toml
+    deletes what is kept of it at its next run.
+    """
+    from bot.cli.feedback import forget_all, show
+
+    if forget and not repository:
+        raise click.UsageError("--forget needs a repository, as owner/name")
+    for line in forget_all(repository) if forget else show(repository):
+        click.echo(line)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")

@@ -1,14 +1,21 @@
-"""How the probability of a verdict fares on recorded choices, and what would bring it right. Pure."""
+"""How the probability of a verdict fares on recorded choices. Pure."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from bot.evaluation.selectors import Matrix, behaviours, our_choice
-from bot.solver.confidence import features, probability
+from bot.records import Record
+from bot.solver.ballot import Array
+from bot.solver.confidence import features
 
-_STEPS = 50
-_SHIFT_VARIANCE = 4.0  # of the shift's prior, in log-odds: a handful of tasks moves it little
+
+class Bin(Record):
+    """Choices of about the same probability."""
+
+    choices: int
+    expected: float  # mean probability
+    right: float  # share that was right
 
 
 def told(matrix: Matrix) -> tuple[tuple[float, ...], bool] | None:
@@ -22,11 +29,15 @@ def told(matrix: Matrix) -> tuple[tuple[float, ...], bool] | None:
     return row, bool(matrix.solves[first])
 
 
-def shift_for(rows: Sequence[tuple[float, ...]], right: Sequence[bool]) -> float:
-    """What is to be added to the log-odds for these choices, at its most likely; near 0 where there are few."""
-    shift = 0.0
-    for _ in range(_STEPS):
-        p = np.array([probability(row, shift) for row in rows])
-        gradient = float((p - np.array(right, dtype=float)).sum()) + shift / _SHIFT_VARIANCE
-        shift -= gradient / (float((p * (1 - p)).sum()) + 1.0 / _SHIFT_VARIANCE)
-    return shift
+def reliability(expected: Array, right: Array, bins: int = 10) -> tuple[Bin, ...]:
+    """Choices in `bins` parts of equal size, the least likely first."""
+    parts = [part for part in np.array_split(np.argsort(expected, kind="stable"), bins) if len(part)]
+    return tuple(
+        Bin(choices=len(part), expected=float(expected[part].mean()), right=float(right[part].mean())) for part in parts
+    )
+
+
+def calibration_error(parts: Sequence[Bin]) -> float:
+    """The expected calibration error: how far probability and share are apart, on average over the choices."""
+    total = sum(part.choices for part in parts)
+    return sum(part.choices * abs(part.expected - part.right) for part in parts) / total if total else 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bot.evaluation.calibration import shift_for, told
+from bot.evaluation.calibration import told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
 from bot.evaluation.functions import code_of
@@ -21,7 +21,7 @@ from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_samp
 from bot.evaluation.selectors import METHODS, Matrix, read_matrices
 from bot.evaluation.tasks import Task
 from bot.records import Price, Usage
-from bot.solver.confidence import probability
+from bot.solver.confidence import log_odds, probability, shift_for
 
 
 def figures_of(
@@ -80,12 +80,12 @@ def _sureness(matrices: Sequence[Matrix]) -> Sureness | None:
     found = [one for one in map(told, matrices) if one is not None]
     if not found:
         return None
-    rows, right = [row for row, _ in found], [solves for _, solves in found]
+    odds, right = [log_odds(row) for row, _ in found], [solves for _, solves in found]
     return Sureness(
         choices=len(found),
-        expected=sum(map(probability, rows)) / len(rows),
+        expected=sum(map(probability, odds)) / len(odds),
         right=sum(right) / len(right),
-        shift=round(shift_for(rows, right), 2),
+        shift=round(shift_for(odds, right), 2),
     )
 
 

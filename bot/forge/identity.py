@@ -13,8 +13,13 @@ from bot.settings import Settings
 
 # What each step's token asks for; see `bot.forge.issue_tracker` and `bot.forge.repository_host`.
 PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
-EVENTS = ("issues", "issue_comment", "pull_request_review", "pull_request_review_comment")
-REVIEW_EVENTS = frozenset(EVENTS[2:])  # Apps that are older than revisions lack them, and work without
+EVENTS = ("issues", "issue_comment", "pull_request_review", "pull_request_review_comment", "pull_request")
+# Apps that are older lack these, and work without: what is lost by each.
+LATER_EVENTS = {
+    "pull_request_review": "reviews of its pull requests start no revision",
+    "pull_request_review_comment": "reviews of its pull requests start no revision",
+    "pull_request": "nothing is learned from what becomes of them",
+}
 _LEVELS = ("none", "read", "write", "admin")
 
 

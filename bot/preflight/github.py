@@ -3,7 +3,7 @@
 import asyncio
 
 from bot.errors import ForgeError, SettingsError
-from bot.forge.identity import REVIEW_EVENTS, AppIdentity, Hook, app_hook, app_identity, token_login
+from bot.forge.identity import LATER_EVENTS, AppIdentity, Hook, app_hook, app_identity, token_login
 from bot.preflight.finding import Finding
 from bot.settings import Settings
 
@@ -43,12 +43,12 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
             )
         )
     if unheard := app.missing_events:
-        only_reviews = REVIEW_EVENTS.issuperset(unheard)
-        lost = ", so that reviews of its pull requests start no revision" if only_reviews else ""
+        works = LATER_EVENTS.keys() >= set(unheard)
+        lost = f", so that {' and '.join({LATER_EVENTS[event]: 0 for event in unheard})}" if works else ""
         found.append(
             Finding(
                 name="GitHub events",
-                level="optional" if only_reviews else "missing",
+                level="optional" if works else "missing",
                 detail=f"the App does not subscribe to {', '.join(unheard)}{lost}",
                 hint="tick them under Permissions & events in the App's settings",
             )

@@ -13,6 +13,7 @@ from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE
 from bot.patch.policy import check_patch
+from bot.publish.judging import judge
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
@@ -51,6 +52,8 @@ class FollowUp:
         """
         if command.command.name is CommandName.REVISE:
             return await Revising(self._forge, self._runs).by_review(command)
+        if command.command.name is CommandName.JUDGE:
+            return await judge(self._forge, self._runs, command)
         repository, here = command.repository, command.issue_number
         if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply for each such person, however many commands they write.
@@ -91,13 +94,13 @@ class FollowUp:
                     return answers.not_counted(run.state if run else None), None
                 if name is CommandName.ALTERNATIVES:
                     return await self._alternatives(command, report), None
-                return await self._use(command, report), None
+                return await self._use(command, issue, report), None
             case CommandName.ONBOARD:
                 return await self._onboard(command), None
             case CommandName.ANSWER:
                 return await self._answer(command, run)
-            case CommandName.REVISE:
-                raise AssertionError("a review is no comment")
+            case CommandName.REVISE | CommandName.JUDGE:
+                raise AssertionError("it is no comment")
             case _:
                 assert_never(name)
 
@@ -160,7 +163,7 @@ class FollowUp:
         url = await self._forge.comment(command.repository, command.issue_number, ALTERNATIVES, words)
         return answers.shown(url)
 
-    async def _use(self, command: ClaimedCommand, report: Report) -> str:
+    async def _use(self, command: ClaimedCommand, issue: int, report: Report) -> str:
         """Move the pull request's branch to the candidate, and update the pull request's text."""
         asked = command.command.argument
         chosen = report.verdict.candidate(asked) if asked is not None else None
@@ -179,14 +182,14 @@ class FollowUp:
         except (Refused, CheckoutError) as error:
             return answers.not_publishable(chosen, report.verdict, str(error))
         rest = alternatives.alternatives(report, shown=chosen)
-        if report.revision is not None and pushed.branch == report.revision.branch:
-            # The pull request's own text has the first count.
-            pull = report.revision.pull
-            await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)
-            return answers.used(chosen, report, "", pushed.commit)
-        by = "" if chosen == report.verdict.winner else command.sender
-        body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
-        title = pull_request.title(report)
-        url = await self._forge.pull_request(command.repository, pushed.branch, title, body)
-        await self._forge.comment(command.repository, pull_number(url) or report.issue.number, ALTERNATIVES, rest)
+        url, pull = "", 0 if report.revision is None else report.revision.pull
+        if report.revision is None or pushed.branch != report.revision.branch:
+            by = "" if chosen == report.verdict.winner else command.sender
+            body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
+            title = pull_request.title(report)
+            url = await self._forge.pull_request(command.repository, pushed.branch, title, body)
+            pull = pull_number(url) or report.issue.number
+        # Else the pull request's own text has the first count.
+        await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)
+        await self._runs.judge_choice(command.repository, issue, chosen, command.sender, url)
         return answers.used(chosen, report, url, pushed.commit)

@@ -8,7 +8,7 @@ from bot.errors import RetryRefused
 from bot.forge.markers import answer_marker
 from bot.publish.messages import revision as messages
 from bot.publish.runs import FollowedUp, Runs
-from bot.records import Again, Cause, ClaimedCommand, Feedback, Remark, Review, Revision
+from bot.records import Act, Again, Cause, ClaimedCommand, Feedback, Remark, Review, Revision
 from bot.sanitize import clean
 
 MOST_REMARKS = 30  # of one review; what is left out is said
@@ -36,6 +36,8 @@ class Revising:
         review = await self._forge.review(repository, number, command.comment_id)
         if review.author != command.sender:
             return FollowedUp(note="the review's author is not the sender")
+        if review.requests_changes:
+            await self._runs.judge(repository, number, Act.CHANGES_REQUESTED, command.sender)
         remarks, flags = remarks_of(review)
         if not remarks:
             return FollowedUp(note="the review asks for nothing")

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from bot.lifecycle import RunState
-from bot.records import Again, Record, Report
+from bot.records import Act, Again, Record, Report
 
 
 class RunNow(Protocol):
@@ -45,6 +45,13 @@ class Runs(Protocol):
     async def revise(self, run_id: int, again: Again) -> int | None:
         """A run that revises a pull request of the run's issue; its id, or None where it waits for the active one, or
         was asked for before. Raises `RetryRefused`."""
+
+    async def judge(self, repository: str, pull: int, act: Act, by: str) -> bool:
+        """Keep what was done with the pull request; whether it was kept."""
+
+    async def judge_choice(self, repository: str, issue_number: int, candidate: int, by: str, url: str) -> bool:
+        """Keep that somebody chose the candidate, by its index in the ballot, of the newest count of the issue; whether
+        it was kept. `url`: of the pull request that shows it."""
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         """Ask an active run to stop; whether it still can be."""

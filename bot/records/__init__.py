@@ -8,8 +8,9 @@ from bot.records.bundle import Bundle, bundle_of
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
+from bot.records.judgement import Act, Judgement
 from bot.records.price import Price, money
-from bot.records.queue import Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
+from bot.records.queue import NOT_WRITTEN, Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
 from bot.records.revision import Cause, PullState, Remark, Review, ReviewComment, Revision
@@ -39,7 +40,9 @@ from bot.records.vote import (
 )
 
 __all__ = [
+    "NOT_WRITTEN",
     "Abstention",
+    "Act",
     "Again",
     "Answered",
     "Ballot",
@@ -66,6 +69,7 @@ __all__ = [
     "Issue",
     "IssueComment",
     "IssueState",
+    "Judgement",
     "Message",
     "ModelCall",
     "NoWinner",

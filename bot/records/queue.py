@@ -5,6 +5,7 @@ from datetime import datetime
 
 from bot.lifecycle import RunState
 from bot.records.issue import Feedback, Issue
+from bot.records.judgement import Act
 from bot.records.record import Record
 from bot.records.revision import Revision
 
@@ -29,6 +30,10 @@ class CommandName(enum.StrEnum):
     ONBOARD = "onboard"
     ANSWER = "answer"
     REVISE = "revise"  # not to be written: a submitted review asks for it
+    JUDGE = "judge"  # not to be written: what becomes of a pull request of ours says it
+
+
+NOT_WRITTEN = frozenset({CommandName.REVISE, CommandName.JUDGE})
 
 
 class Option(enum.StrEnum):
@@ -46,6 +51,7 @@ class Command(Record):
     misread: str = ""  # for `help`: what was written and is no command
     by_page: bool = False  # asked for by a button of the pages, not by a comment
     option: Option | None = None  # for `answer`
+    act: Act | None = None  # for `judge`
     words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
 
 
@@ -94,7 +100,7 @@ class ClaimedCommand(Record):
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int  # of a review: its own id
+    comment_id: int  # of a review: its own id; of what `judge` is about: none of GitHub's
     sender: str
     command: Command
     run_id: int | None

@@ -357,6 +357,7 @@ class Report(Record):
     revision: Revision | None = None  # of a pull request: then the candidates change ...
     reviewed_commit: str = ""  # ... this commit of its branch, and the base commit is the first run's
     answers: tuple[str, ...] = ()  # to each remark of the revision, in the model's own words; "": none
+    judged: bool = True  # whether the repository lets what becomes of it be kept
 
     @property
     def parent(self) -> str:

@@ -303,6 +303,8 @@ class Settings(BaseSettings):
     """Runs that one repository may start in an hour."""
     revisions_per_day: int = Field(5, ge=0)
     """Revisions of one pull request that reviews may start within a day; 0: none."""
+    feedback: bool = True
+    """Keep what becomes of pull requests, by repository, and correct the probability of later winners by it."""
     paused: bool = False
     """Record deliveries, but start no run; `troop pause` does it without a restart."""
 

@@ -3,16 +3,20 @@
 A logistic regression over four numbers of the winner's behaviour, fitted and checked on other tasks by
 `tests/bench/bench_calibration.py`, which prints the constants. They are of functions that a model of 2022 wrote; where
 another model works on other code, the log-odds lie higher or lower as a whole, which `shift` corrects: `troop eval`
-prints the one that its own matrices ask for.
+prints the one that its own matrices ask for, and a server fits one to what became of each repository's pull requests.
 """
 
 import math
+from collections.abc import Sequence
 
-from bot.records import Ballot, Standing
+from bot.records import Ballot, Judgement, Standing
 
 # The intercept; then what the log-odds of the share of samples that behave alike, those of the share of tests passed,
 # and the logarithms of both numbers weigh.
 WEIGHTS = (-1.055, 0.813, 0.323, 0.364, 0.292)
+
+_SHIFT_VARIANCE = 4.0  # of the shift's prior, in log-odds: a handful of labels moves it little
+_FARTHEST = 20.0  # that a shift lies from its prior
 
 
 def features(alike: float, samples: float, passed: float, voting: float) -> tuple[float, ...]:
@@ -33,13 +37,42 @@ def features(alike: float, samples: float, passed: float, voting: float) -> tupl
     )
 
 
-def probability(row: tuple[float, ...], shift: float = 0.0) -> float:
-    """The probability that goes with the features."""
-    odds = sum(weight * value for weight, value in zip(WEIGHTS, row, strict=True)) + shift
-    return 1.0 / (1.0 + math.exp(-odds))
+def log_odds(row: tuple[float, ...]) -> float:
+    """The log-odds that go with the features."""
+    return sum(weight * value for weight, value in zip(WEIGHTS, row, strict=True))
+
+
+def probability(odds: float, shift: float = 0.0) -> float:
+    """The probability that goes with the log-odds."""
+    return 1.0 / (1.0 + math.exp(-(odds + shift)))
+
+
+def odds_of(standing: Standing, ballot: Ballot) -> float:
+    """The log-odds that the candidate is right."""
+    passed, voting = ballot.passed(standing.candidate), len(ballot.voting)
+    return log_odds(features(standing.cluster, ballot.attempts, passed, voting))
 
 
 def confidence(standing: Standing, ballot: Ballot, shift: float = 0.0) -> float:
     """The probability that the candidate is right; `shift` is added to its log-odds."""
-    passed, voting = ballot.passed(standing.candidate), len(ballot.voting)
-    return probability(features(standing.cluster, ballot.attempts, passed, voting), shift)
+    return probability(odds_of(standing, ballot), shift)
+
+
+def labels(judgements: Sequence[Judgement]) -> tuple[list[float], list[bool]]:
+    """Log-odds by the count and whether the winner was right, of those judgements of which both are known."""
+    known = [(one.odds, one.right) for one in judgements if one.odds is not None and one.right is not None]
+    return [odds for odds, _ in known], [right for _, right in known]
+
+
+def shift_for(odds: Sequence[float], right: Sequence[bool], prior: float = 0.0) -> float:
+    """What is to be added to these log-odds, at its most likely; near `prior` where there are few.
+
+    Platt's scaling (1999) with a slope of 1 and a normal prior of the shift. By bisection: far from the root Newton's
+    method jumps to and fro.
+    """
+    low, high = prior - _FARTHEST, prior + _FARTHEST
+    while high - low > 1e-6:
+        shift = (low + high) / 2
+        slope = sum(probability(one, shift) for one in odds) - sum(right) + (shift - prior) / _SHIFT_VARIANCE
+        low, high = (low, shift) if slope > 0 else (shift, high)
+    return (low + high) / 2

@@ -198,6 +198,7 @@ class _Run:
             reviewed_commit="" if earlier is None else checkout.commit,
             answers=await self._answers(question, verdict),
             notes=(*self._bench.notes, *self._budget.notes),
+            judged=self._bench.config.feedback,
             obstacles=found,
             description=description,
             regression_test=test,

@@ -147,6 +147,21 @@ class SpendingRow(SQLModel, table=True):
     runs: int = 0  # that cost something on this day for the first time
 
 
+class JudgementRow(SQLModel, table=True):
+    """What people made of a run's winner: `records.Judgement`."""
+
+    __tablename__ = "judgement"
+
+    run_id: int = Field(primary_key=True, foreign_key="run.id", sa_column_kwargs={"autoincrement": False})
+    act: str
+    judged_by: str
+    odds: float | None = None
+    candidate: int
+    overruled: bool
+    accepted: bool | None = None
+    judged_at: float
+
+
 class PauseRow(SQLModel, table=True):
     """While its one row is there, no run starts."""
 
@@ -159,6 +174,6 @@ class PauseRow(SQLModel, table=True):
 
 
 METADATA = SQLModel.metadata
-DELIVERY, RUN, REPORT, STEP, COMMAND, SPENDING, PAUSE = (
-    METADATA.tables[name] for name in ("delivery", "run", "report", "step", "command", "spending", "pause")
+DELIVERY, RUN, REPORT, STEP, COMMAND, SPENDING, JUDGEMENT, PAUSE = (
+    METADATA.tables[name] for name in ("delivery", "run", "report", "step", "command", "spending", "judgement", "pause")
 )

@@ -4,6 +4,7 @@ from bot.settings import Settings, SpendingSettings
 from bot.store.announcements import Announcements
 from bot.store.commands import Commands
 from bot.store.database import Database
+from bot.store.judgements import Judgements
 from bot.store.lists import Lists
 from bot.store.pruning import Pruning
 from bot.store.queries import Queries
@@ -12,7 +13,7 @@ from bot.store.runs import Runs
 from bot.store.steps import Steps
 
 
-class Store(Restarts, Runs, Announcements, Commands, Steps, Lists, Queries, Pruning):
+class Store(Restarts, Runs, Announcements, Commands, Steps, Lists, Judgements, Queries, Pruning):
     """All methods block (a few milliseconds): call them with `in_thread`. Thread-safe.
 
     Every method raises `StoreUnavailable` where the database can't be reached or written; then nothing was changed,

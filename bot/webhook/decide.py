@@ -8,12 +8,14 @@ A `/troop` comment on a pull request arrives as `issue_comment` with the number 
 """
 
 import fnmatch
+import hashlib
+import re
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from bot.contracts import OUR_BRANCHES, OUR_COMMENT, OUR_QUESTION
-from bot.records import Command, CommandName, Issue, IssueComment, Record, Trigger
+from bot.records import Act, Command, CommandName, Issue, IssueComment, Record, Trigger
 from bot.sanitize import clean, clean_issue
 from bot.settings import Settings
 from bot.webhook import mention, slash_command
@@ -24,6 +26,7 @@ from bot.webhook.payloads import (
     Event,
     IssueEvent,
     IssuePayload,
+    PullEvent,
     PullPayload,
     ReviewCommentEvent,
     ReviewEvent,
@@ -32,6 +35,9 @@ from bot.webhook.payloads import (
 
 MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
+
+# As GitHub's button to revert a pull request begins the new one's text.
+_REVERTS = re.compile(r"Reverts (?P<repository>[\w.-]+/[\w.-]+)?#(?P<number>[1-9]\d{0,17})\b", re.ASCII)
 
 
 class Rules(Record):
@@ -240,6 +246,10 @@ def _mention(body: str, event: CommentEvent, rules: Rules) -> Command | Ignore |
 
 def _reviewed(delivery: Delivery, rules: Rules) -> Decision:
     event = ReviewEvent.model_validate(delivery.payload)
+    if event.review.state.casefold() == "approved":
+        if refusal := _refuse_review(event, event.pull_request, event.review.user, rules):
+            return refusal
+        return _judge(delivery, event, event.pull_request.number, Act.APPROVED, rules)
     if event.review.state.casefold() not in ("commented", "changes_requested"):
         return Ignore(reason=f"a review that is {event.review.state[:20]} asks for nothing")
     return _revise(event, event.pull_request, event.review.id, event.review.user, rules)
@@ -254,17 +264,21 @@ def _review_comment(delivery: Delivery, rules: Rules) -> Decision:
     return _revise(event, event.pull_request, review, event.comment.user, rules)
 
 
-def _revise(event: Event, pull: PullPayload, review: int, author: User | None, rules: Rules) -> Decision:
+def _refuse_review(event: Event, pull: PullPayload, author: User | None, rules: Rules) -> Ignore | None:
     if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
         return refusal
     if author is None or author.login != event.sender.login:
         return Ignore(reason="the review's author is not the sender")
-    if not pull.head.ref.startswith(OUR_BRANCHES) or (
-        rules.own_login and (pull.user is None or not _is_ours(pull.user, rules))
-    ):
+    if not _is_our_pull(pull, rules):
         return Ignore(reason="the pull request is not ours")
     if pull.state != "open":
         return Ignore(reason=f"the pull request is {pull.state[:20]}")
+    return None
+
+
+def _revise(event: Event, pull: PullPayload, review: int, author: User | None, rules: Rules) -> Decision:
+    if refusal := _refuse_review(event, pull, author, rules):
+        return refusal
     return ReceiveCommand(
         repository=event.repository.full_name,
         installation_id=_installation_id(event, rules),
@@ -273,6 +287,49 @@ def _revise(event: Event, pull: PullPayload, review: int, author: User | None, r
         source="review",
         sender=event.sender.login,
         command=Command(name=CommandName.REVISE),
+        repository_id=event.repository.id,
+    )
+
+
+def _pull_ended(delivery: Delivery, rules: Rules) -> Decision:
+    """A pull request of ours was closed or opened again, or another one was merged that reverts it."""
+    event = PullEvent.model_validate(delivery.payload)
+    pull = event.pull_request
+    if refusal := _refuse_source(event, rules):
+        return refusal
+    if pull.merged and delivery.action == "closed" and not _is_ours(event.sender, rules):
+        # Whoever merges may write; a merge queue is a bot.
+        if _is_our_pull(pull, rules):
+            return _judge(delivery, event, pull.number, Act.MERGED, rules)
+        if (reverted := _reverted(pull, event.repository.full_name)) is not None:
+            return _judge(delivery, event, reverted, Act.REVERTED, rules)
+    if not _is_our_pull(pull, rules):
+        return Ignore(reason="the pull request is not ours")
+    if refusal := _refuse_sender(event.sender, rules):
+        return refusal
+    return _judge(delivery, event, pull.number, Act.CLOSED if delivery.action == "closed" else Act.REOPENED, rules)
+
+
+def _reverted(pull: PullPayload, repository: str) -> int | None:
+    """The number of the pull request of this repository that this one reverts. Only a branch of the repository itself
+    counts: a fork's text is a stranger's."""
+    if pull.head.repo is None or not _same(pull.head.repo.full_name, repository):
+        return None
+    found = _REVERTS.match((pull.body or "").lstrip())
+    if found is None or not _same(found["repository"] or repository, repository):
+        return None
+    return int(found["number"])
+
+
+def _judge(delivery: Delivery, event: Event, pull: int, act: Act, rules: Rules) -> ReceiveCommand:
+    return ReceiveCommand(
+        repository=event.repository.full_name,
+        installation_id=_installation_id(event, rules),
+        issue_number=pull,
+        comment_id=int.from_bytes(hashlib.sha256(delivery.guid.encode()).digest()[:8]) >> 1,  # 63 bits
+        source="judgement",
+        sender=event.sender.login,
+        command=Command(name=CommandName.JUDGE, act=act),
         repository_id=event.repository.id,
     )
 
@@ -319,6 +376,8 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
     "issues.opened": _opened,
     "issue_comment.created": _comment,
     "issue_comment.edited": _edited,
+    "pull_request.closed": _pull_ended,
+    "pull_request.reopened": _pull_ended,
     "pull_request_review.submitted": _reviewed,
     "pull_request_review_comment.created": _review_comment,
 }
@@ -346,6 +405,11 @@ def _refuse_sender(user: User, rules: Rules) -> Ignore | None:
     if not listed and (user.type == "Bot" or user.login.endswith("[bot]")):
         return Ignore(reason=f"{user.login} is a bot")
     return None
+
+
+def _is_our_pull(pull: PullPayload, rules: Rules) -> bool:
+    by_us = not rules.own_login or (pull.user is not None and _is_ours(pull.user, rules))
+    return by_us and pull.head.ref.startswith(OUR_BRANCHES)
 
 
 def _is_ours(user: User, rules: Rules) -> bool:

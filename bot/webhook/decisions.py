@@ -24,15 +24,16 @@ class StartRun(Record):
 
 
 class ReceiveCommand(Record):
-    """A new comment with a `/troop` command, or a submitted review. The worker checks its author's permission."""
+    """A new comment with a `/troop` command, a submitted review, or what became of a pull request of ours. The worker
+    checks its author's permission."""
 
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int  # or the review's id: GitHub counts each kind apart
+    comment_id: int  # or the review's id: GitHub counts each kind apart; of a judgement a number of the delivery's own
     sender: str
     command: Command
-    source: Literal["comment", "review", "question"] = "comment"
+    source: Literal["comment", "review", "question", "judgement"] = "comment"
     repository_id: int | None = None
 
 

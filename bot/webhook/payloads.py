@@ -62,8 +62,13 @@ class Comment(BaseModel):
     performed_via_github_app: App | None = None
 
 
+class HeadRepository(BaseModel):
+    full_name: FullName
+
+
 class Head(BaseModel):
     ref: str
+    repo: HeadRepository | None = None  # None: a fork that is gone
 
 
 class PullPayload(BaseModel):
@@ -71,6 +76,8 @@ class PullPayload(BaseModel):
     state: str = "open"
     user: User | None = None
     head: Head
+    body: str | None = None
+    merged: bool = False
 
 
 class ReviewPayload(BaseModel):
@@ -99,6 +106,10 @@ class IssueEvent(Event):
 class CommentEvent(Event):
     issue: IssuePayload
     comment: Comment
+
+
+class PullEvent(Event):
+    pull_request: PullPayload
 
 
 class ReviewEvent(Event):

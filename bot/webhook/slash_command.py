@@ -10,14 +10,14 @@ import re
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bot.records import Command, CommandName, Option
+from bot.records import NOT_WRITTEN, Command, CommandName, Option
 
 MAX_MISREAD = 100  # characters of what is no command that are kept for the answer
 MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
 MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 
 _LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE | re.IGNORECASE)
-_NEEDS_MORE = {CommandName.USE, CommandName.ANSWER, CommandName.REVISE}
+_NEEDS_MORE = NOT_WRITTEN | {CommandName.USE, CommandName.ANSWER}
 _TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 

@@ -26,6 +26,7 @@ from bot.publish.publish import publish
 from bot.publish.revise import publish_revision
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
 from bot.records import (
+    Act,
     Again,
     Checkout,
     ClaimedCommand,
@@ -48,6 +49,7 @@ from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
 from bot.worker.callbacks import Advance, Executed, Finished
+from bot.worker.judging import Judging, Shift
 from bot.worker.spending import accounted
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,8 @@ class Service:
         self._labels = Labels(wanted=settings.label)
         self._forges: dict[int | None, GitHubForge] = {}
         self._engine = SharedEngine(settings)
-        self._runs = StoredRuns(store, settings.revisions_per_day)
+        self._judging = Judging(settings, store)
+        self._runs = StoredRuns(store, self._judging, settings.revisions_per_day)
 
     def forge(self, installation_id: int | None) -> Forge:
         """One for each installation, so that all its runs share tokens."""
@@ -253,7 +256,10 @@ class Service:
                 audience=Audience(notice=log.warning, tell=tell),
             ) as bench,
         ):
-            bench = replace(bench, allowance=allowance, earlier=earlier)
+            wanted = bench.config.feedback
+            shift = await once(journal, "shift", Shift, lambda: self._judging.shift(run.repository, wanted=wanted))
+            calibrated = bench.settings.model_copy(update={"confidence_shift": shift.value})
+            bench = replace(bench, allowance=allowance, earlier=earlier, settings=calibrated)
             report = await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
             allowance.spent = max(allowance.spent, report.usage.cost)  # with calls of an attempt that was killed
             return report
@@ -308,8 +314,9 @@ class Service:
 class StoredRuns:
     """`bot.publish.followup.Runs` over the store."""
 
-    def __init__(self, store: Store, revisions_per_day: int) -> None:
+    def __init__(self, store: Store, judging: Judging, revisions_per_day: int) -> None:
         self._store = store
+        self._judging = judging
         self._revisions_per_day = revisions_per_day
 
     async def newest(self, repository: str, issue_number: int) -> RunInfo | None:
@@ -317,11 +324,26 @@ class StoredRuns:
         return found[0] if found else None
 
     async def newest_report(self, repository: str, issue_number: int) -> Report | None:
+        found = await self._newest_counted(repository, issue_number)
+        return None if found is None else found[1]
+
+    async def _newest_counted(self, repository: str, issue_number: int) -> tuple[int, Report] | None:
         found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY)
         for run in found:
-            if (text := await in_thread(self._store.report, run.id)) is not None:
-                return Report.model_validate_json(text)
+            if (report := await self.report(run.id)) is not None:
+                return run.id, report
         return None
+
+    async def judge(self, repository: str, pull: int, act: Act, by: str) -> bool:
+        run_id = await in_thread(self._store.run_of_pull, repository, pull)
+        report = None if run_id is None else await self.report(run_id)
+        if run_id is None or report is None:
+            return False
+        return await self._judging.keep(run_id, report, act, by)
+
+    async def judge_choice(self, repository: str, issue_number: int, candidate: int, by: str, url: str) -> bool:
+        found = await self._newest_counted(repository, issue_number)
+        return found is not None and await self._judging.keep(*found, Act.USED, by, chosen=candidate, url=url)
 
     async def report(self, run_id: int) -> Report | None:
         text = await in_thread(self._store.report, run_id)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bot.evaluation.calibration import told
+from bot.evaluation.calibration import calibration_error, reliability, told
 from bot.evaluation.selectors import Recorded
-from bot.records import Record
 from bot.solver.ballot import Array
 from bot.solver.confidence import WEIGHTS
 from tests.bench.bench_selection import replay
@@ -24,14 +23,6 @@ FOLDS = 10
 LEAST_SAMPLES, LEAST_TESTS = 4, 3
 PENALTY = 20.0  # of the squared weights of standardised features: keeps a fit on few tasks from running away
 STEPS = 50
-
-
-class Bin(Record):
-    """Choices of about the same probability."""
-
-    choices: int
-    expected: float  # mean probability
-    right: float  # share that was right
 
 
 def fit(rows: Array, right: Array) -> Array:
@@ -50,20 +41,6 @@ def fit(rows: Array, right: Array) -> Array:
     weights = weights / scale
     weights[0] -= (weights * mean).sum()
     return np.asarray(weights)
-
-
-def reliability(expected: Array, right: Array, bins: int = 10) -> tuple[Bin, ...]:
-    """Choices in `bins` parts of equal size, the least likely first."""
-    parts = [part for part in np.array_split(np.argsort(expected, kind="stable"), bins) if len(part)]
-    return tuple(
-        Bin(choices=len(part), expected=float(expected[part].mean()), right=float(right[part].mean())) for part in parts
-    )
-
-
-def calibration_error(parts: Sequence[Bin]) -> float:
-    """The expected calibration error: how far probability and share are apart, on average over the choices."""
-    total = sum(part.choices for part in parts)
-    return sum(part.choices * abs(part.expected - part.right) for part in parts) / total if total else 0.0
 
 
 def drawn(tasks: Sequence[Recorded], draws: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bot.evaluation.calibration import told
 from bot.evaluation.selectors import Array, Integers, Recorded, behaviours, our_choice
-from bot.solver.confidence import probability
+from bot.solver.confidence import log_odds, probability
 from tests.bench.bench_selection import interval, replay
 
 MOST, STEP = 32, 4
@@ -42,7 +42,7 @@ def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
     first = our_choice(matrix)
     alike, votes = float(behaviours(matrix)[1][first]), float(matrix.votes[first])
     found = told(matrix)
-    return Chosen(int(which[first]), alike, votes, len(samples), probability(found[0]) if found else 0.0)
+    return Chosen(int(which[first]), alike, votes, len(samples), probability(log_odds(found[0])) if found else 0.0)
 
 
 def histories(task: Recorded, rng: np.random.Generator) -> History:

@@ -23,16 +23,6 @@ def test_a_constant_column_and_one_outcome_do_not_break_it() -> None:
     assert np.isfinite(found).all()
 
 
-def test_the_error_is_how_far_probability_and_share_are_apart() -> None:
-    expected = np.array([0.1] * 10 + [0.9] * 10)
-    right = np.array([0.0] * 9 + [1.0] + [1.0] * 6 + [0.0] * 4)
-    low, high = bench.reliability(expected, right, bins=2)
-    assert (low.expected, low.right) == pytest.approx((0.1, 0.1))
-    assert (high.expected, high.right) == pytest.approx((0.9, 0.6))
-    assert bench.calibration_error((low, high)) == pytest.approx(0.15)
-    assert bench.calibration_error(()) == 0.0
-
-
 def test_every_choice_is_read_by_a_fit_that_did_not_see_its_task() -> None:
     figures = bench.measure(read_matrices(ROWS), quick=True)
     assert figures["choices"] == sum(part["choices"] for part in figures["reliability"])

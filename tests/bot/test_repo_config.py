@@ -41,6 +41,8 @@ def _config(text: str) -> RepoConfig:
 def test_a_pull_request_brings_a_test_only_where_the_repository_asks_for_it() -> None:
     assert _config("[publish]\ntest = true").publish_test
     assert not _config("[publish]").publish_test
+    assert not _config("[feedback]\nkeep = false").feedback
+    assert _config("[feedback]").feedback
 
 
 def test_every_key() -> None:

@@ -128,7 +128,13 @@ class App:
         }
     )
     events: list[str] = field(
-        default_factory=lambda: ["issues", "issue_comment", "pull_request_review", "pull_request_review_comment"]
+        default_factory=lambda: [
+            "issues",
+            "issue_comment",
+            "pull_request_review",
+            "pull_request_review_comment",
+            "pull_request",
+        ]
     )
     client_id: str = "Iv1.0123456789abcdef"
     client_secret: str = "a client secret of the tests"

@@ -10,7 +10,7 @@ import pytest
 
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.records import Message, Report
+from bot.records import Act, Message, Report
 from bot.settings import SolverSettings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
@@ -148,6 +148,22 @@ async def test_who_may_not_write_and_bots_start_no_revision(service: Running, en
     assert len(service.store.runs()) == 1
     assert len(endpoint.requests) == begun
     assert threads(service, pull) == []
+    assert [(one.act, one.by, one.right) for one in service.store.judgements()] == [(Act.APPROVED, "maintainer", True)]
+    for user in ("reader", "helper[bot]", "troop[bot]"):
+        await close_and_open(service, number, user)
+        assert [one.act for one in service.store.judgements()] == [Act.APPROVED], user
+    await close_and_open(service, number, "maintainer")
+    assert [(one.act, one.right) for one in service.store.judgements()] == [(Act.REOPENED, None)]
+
+
+async def close_and_open(service: Running, number: int, user: str) -> None:
+    """And wait for what that came to."""
+    world = service.github.world
+    repository = world.repository(REPOSITORY)
+    for state in ("closed", "open"):
+        world.edit_issue(repository, world.issue(repository, number), user, {"state": state})
+    await asyncio.to_thread(service.github.settle)
+    await service.until(lambda: not service.store.due())
 
 
 async def test_reviews_that_come_meanwhile_are_one_more_revision_and_a_day_has_a_limit(

@@ -8,7 +8,7 @@ from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, cut, one_line
-from bot.records import ClaimedCommand, CommandName, Option, Report, Verdict
+from bot.records import NOT_WRITTEN, ClaimedCommand, CommandName, Option, Report, Verdict
 from bot.sanitize import inline
 
 _COMMANDS = (
@@ -31,7 +31,7 @@ def misread(words: str) -> str:
     """What is wrong with words that are no command, and which one may be meant. They are a stranger's."""
     written = inline(f"/troop {words}")
     first, *rest = words.lower().split() or [""]
-    known = [name.value for name in CommandName if name is not CommandName.REVISE]
+    known = [name.value for name in CommandName if name not in NOT_WRITTEN]
     near = difflib.get_close_matches(first, known, 1, 0.6)
     if first == CommandName.USE or near == [CommandName.USE]:
         number = _number(rest[0]) if rest else None

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bot.cli.main import cli
+from bot.records import Act
 from bot.repo_config import RepoConfig, parse
 from bot.store import Store
 from tests.bot.queueing import queue_run
@@ -98,3 +99,21 @@ def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkey
     assert troop("onboard", str(root), "--write").exit_code == 0
     assert (root / ".troop.toml").read_text() == done.stdout
     assert "is there already" in troop("onboard", str(root), "--write").output
+
+
+def test_feedback_is_shown_and_forgotten(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SOLVER_WRONG_AT_MOST", "0.2")
+    assert "nothing is known of any repository yet" in troop("eval", "feedback").output
+    store = Store.open(url)
+    store.judge(queue_run(store), Act.MERGED, "ann", odds=0.0, candidate=1)
+    store.close()
+    shown = troop("eval", "feedback").output
+    assert shown.startswith("octo/repo: 1 merged\n  winners: 1 of 1 right, 0.5 expected by the count\n")
+    assert "published from 80% by the count" in shown
+    listed = troop("eval", "feedback", "octo/repo").output
+    assert "run 1, issue #1: merged by ann, with candidate 1; the winner was right" in listed
+    monkeypatch.setenv("TROOP_FEEDBACK", "false")
+    assert troop("eval", "feedback").output.startswith("TROOP_FEEDBACK is off")
+    assert troop("eval", "feedback", "--forget").exit_code == 2
+    assert troop("eval", "feedback", "octo/repo", "--forget").output == "1 judgement of octo/repo deleted\n"
+    assert "nothing is known of octo/repo yet" in troop("eval", "feedback", "octo/repo").output

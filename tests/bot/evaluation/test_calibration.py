@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bot.evaluation.calibration import shift_for, told
+from bot.evaluation.calibration import calibration_error, reliability, told
 from bot.evaluation.selectors import Matrix
-from bot.solver.confidence import features, probability
+from bot.solver.confidence import features, log_odds, probability, shift_for
 
 
 def matrix(passes: list[list[int]], samples: list[int], solves: list[int], stub: list[int] | None = None) -> Matrix:
@@ -25,10 +25,28 @@ def test_our_choice_is_told_as_the_solver_would_tell_it() -> None:
     assert told(matrix([[0, 1]], [4], [1], stub=[0, 1])) is None, "no test speaks for it"
 
 
+def test_the_error_is_how_far_probability_and_share_are_apart() -> None:
+    expected = np.array([0.1] * 10 + [0.9] * 10)
+    right = np.array([0.0] * 9 + [1.0] + [1.0] * 6 + [0.0] * 4)
+    low, high = reliability(expected, right, bins=2)
+    assert (low.expected, low.right) == pytest.approx((0.1, 0.1))
+    assert (high.expected, high.right) == pytest.approx((0.9, 0.6))
+    assert calibration_error((low, high)) == pytest.approx(0.15)
+    assert calibration_error(()) == 0.0
+
+
 def test_the_shift_brings_expectation_and_share_together_where_there_are_many() -> None:
-    row = features(5, 10, 2, 4)
+    odds = log_odds(features(5, 10, 2, 4))
     right = [True] * 180 + [False] * 20
-    shift = shift_for([row] * 200, right)
-    assert probability(row, shift) == pytest.approx(0.9, abs=0.02)
-    assert abs(shift_for([row], [True])) < abs(shift)
-    assert shift_for([], []) == 0.0
+    shift = shift_for([odds] * 200, right)
+    assert probability(odds, shift) == pytest.approx(0.9, abs=0.02)
+    assert 0 < shift_for([odds], [True]) < shift
+    assert shift_for([], []) == pytest.approx(0.0, abs=1e-5)
+    assert shift_for([], [], 1.5) == pytest.approx(1.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("odds", [-9.0, 9.0])
+def test_the_shift_is_found_where_all_was_expected_otherwise(odds: float) -> None:
+    shift = shift_for([odds] * 200, [odds < 0] * 200)
+    gradient = 200 * (probability(odds, shift) - (odds < 0)) + shift / 4.0
+    assert gradient == pytest.approx(0.0, abs=1e-3)

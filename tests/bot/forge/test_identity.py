@@ -67,7 +67,7 @@ async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: py
     monkeypatch.setattr(app, "events", ["issues"])
     found = {one.name: one for one in await look(settings_for(github, app_slug="wrong"))}
     assert found["GitHub permissions"].detail == "the App lacks contents: write, pull_requests: write"
-    unheard = "issue_comment, pull_request_review, pull_request_review_comment"
+    unheard = "issue_comment, pull_request_review, pull_request_review_comment, pull_request"
     assert found["GitHub events"].detail == f"the App does not subscribe to {unheard}"
     assert found["GitHub events"].level == "missing"
     assert found["GitHub installation"].level == "optional"
@@ -81,7 +81,8 @@ async def test_an_app_that_is_older_than_revisions_is_told_what_it_lacks(
     monkeypatch.setattr(github.world.app, "events", ["issues", "issue_comment"])
     found = {one.name: one for one in await look(settings_for(github))}
     assert found["GitHub events"].level == "optional", "labels work all the same"
-    assert "reviews of its pull requests start no revision" in found["GitHub events"].detail
+    lost = "reviews of its pull requests start no revision and nothing is learned from what becomes of them"
+    assert found["GitHub events"].detail.endswith(f", so that {lost}")
 
 
 async def test_tokens(github: GitHubServer) -> None:

@@ -14,7 +14,7 @@ from bot.publish.followup import FollowedUp, FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.publish import publish
-from bot.records import Again, Checkout, ClaimedCommand, Command, CommandName, Record, Report
+from bot.records import Act, Again, Checkout, ClaimedCommand, Command, CommandName, Record, Report
 from tests.bot.sample import FILES, claimed_run, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
@@ -41,6 +41,7 @@ class MemoryRuns:
         self.asked: list[tuple[str, int]] = []
         self.refusal = ""
         self.again = Again(command_id=0, sender="")
+        self.judged: list[tuple[object, ...]] = []
 
     async def newest(self, repository: str, issue_number: int) -> Run | None:
         self.asked.append((repository, issue_number))
@@ -55,6 +56,14 @@ class MemoryRuns:
         self.again = again
         self.run = Run(id=run_id + 1, state=RunState.QUEUED)
         return run_id + 1
+
+    async def judge(self, repository: str, pull: int, act: Act, by: str) -> bool:
+        self.judged.append((repository, pull, act, by))
+        return pull == PULL
+
+    async def judge_choice(self, repository: str, issue_number: int, candidate: int, by: str, url: str) -> bool:
+        self.judged.append((repository, issue_number, candidate, by, url))
+        return True
 
     async def request_stop(self, run_id: int, reason: str) -> bool:
         return self.run is not None and self.run.state in STOPPABLE
@@ -98,6 +107,7 @@ class Scene:
         id: int = 1,
         words: str = "",
         comment: int = 99,
+        act: Act | None = None,
     ) -> FollowedUp:
         command = ClaimedCommand(
             id=id,
@@ -106,7 +116,7 @@ class Scene:
             issue_number=here,
             comment_id=comment,
             sender=sender,
-            command=Command(name=name, argument=argument, words=words),
+            command=Command(name=name, argument=argument, words=words, act=act),
             run_id=None,
             run_state=None,
         )
@@ -171,6 +181,28 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     assert "Candidate 1" in rest
     assert "Candidate 2" not in rest
     assert scene.runs.asked[0] == (REPO, 1)  # asked on the pull request, about its issue
+    assert set(scene.runs.judged) == {(REPO, 1, 1, "wendy", pull["html_url"])}
+
+
+@pytest.mark.parametrize("act", [Act.CLOSED, Act.REOPENED, Act.APPROVED])
+async def test_what_others_may_do_as_well_counts_from_those_who_may_write(scene: Scene, act: Act) -> None:
+    await scene.begin()
+    for sender in ("tess", "reporter", "nobody"):
+        done = await scene.say(CommandName.JUDGE, here=PULL, sender=sender, act=act)
+        assert done.note == f"ignored: {sender} has no write permission"
+    assert scene.runs.judged == []
+    done = await scene.say(CommandName.JUDGE, here=PULL, sender="wendy", act=act)
+    assert (done.note, scene.runs.judged) == (f"{act.value}: kept", [(REPO, PULL, act, "wendy")])
+    assert scene.answers(PULL) == [], "nobody asked for an answer"
+
+
+@pytest.mark.parametrize("act", [Act.MERGED, Act.REVERTED])
+async def test_who_merges_has_proved_it(scene: Scene, act: Act) -> None:
+    await scene.begin()
+    await scene.say(CommandName.JUDGE, here=PULL, sender="github-merge-queue[bot]", act=act)
+    done = await scene.say(CommandName.JUDGE, here=77, sender="wendy", act=act)
+    assert done.note == f"{act.value}: not kept", "no run made it"
+    assert len(scene.runs.judged) == 2
 
 
 async def test_use_the_winner_again_gives_its_very_content(github: GitHubServer, scene: Scene) -> None:
@@ -214,6 +246,7 @@ async def test_use_after_abstaining_opens_a_pull_request(github: GitHubServer, s
     assert github.pull_requests(REPO) == []
     await scene.say(CommandName.USE, 1)
     (pull,) = github.pull_requests(REPO)
+    assert scene.runs.judged == [(REPO, 1, 0, "olive", pull["html_url"])]
     assert "**This is candidate 1 of 3; `olive` chose it.**" in pull["body"]
     assert "The vote chose none:" in pull["body"]
 

@@ -3,12 +3,12 @@
 import pytest
 
 from bot.solver.ballot import count
-from bot.solver.confidence import confidence, features, probability
+from bot.solver.confidence import confidence, features, log_odds, probability
 from tests.bot.solver.ballots import ballot
 
 
 def sure(alike: float, samples: float, passed: float, voting: float) -> float:
-    return probability(features(alike, samples, passed, voting))
+    return probability(log_odds(features(alike, samples, passed, voting)))
 
 
 def test_agreement_and_votes_raise_it() -> None:
@@ -26,8 +26,8 @@ def test_it_is_of_the_winners_behaviour() -> None:
 
 
 def test_a_shift_moves_the_log_odds() -> None:
-    row = features(3, 6, 2, 4)
-    plain, moved = probability(row), probability(row, 1.0)
+    odds = log_odds(features(3, 6, 2, 4))
+    plain, moved = probability(odds), probability(odds, 1.0)
     assert moved / (1 - moved) == pytest.approx(plain / (1 - plain) * 2.718281828)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.records import Command, CommandName, Option, Trigger
+from bot.records import Act, Command, CommandName, Option, Trigger
 from bot.settings import Settings
 from bot.webhook.decide import Rules, decide
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
@@ -325,13 +325,83 @@ def test_what_is_no_review_of_ours_by_a_person_is_ignored(name: str, changes: di
     _ignored(decide(delivery(name, **changes), APP), word)
 
 
-@pytest.mark.parametrize("state", ["approved", "dismissed", "pending"])
-def test_an_approval_asks_for_nothing(state: str) -> None:
+@pytest.mark.parametrize("state", ["dismissed", "pending"])
+def test_such_a_review_asks_for_nothing(state: str) -> None:
     _ignored(decide(delivery(REVIEWS[0], review__state=state), APP), state)
 
 
 def test_a_comment_outside_of_a_review_is_ignored() -> None:
     _ignored(decide(delivery(REVIEWS[1], comment__pull_request_review_id=None), APP), "no review")
+
+
+# -- what becomes of our pull requests
+
+CLOSED = "pull_request.closed"
+OF_A_PERSON = {"pull_request__user": PERSON, "pull_request__head__ref": "revert-8-troop/issue-7-clamp"}
+
+
+def judged(name: str = CLOSED, **changes: Any) -> tuple[Act | None, int, str]:
+    decision = decide(delivery(name, **changes), APP)
+    assert isinstance(decision, ReceiveCommand), decision
+    assert (decision.command.name, decision.source) == (CommandName.JUDGE, "judgement")
+    assert 0 < decision.comment_id < 2**63
+    return decision.command.act, decision.issue_number, decision.sender
+
+
+@pytest.mark.parametrize(
+    ("changes", "act"),
+    [
+        ({}, Act.MERGED),
+        ({"pull_request__merged": False}, Act.CLOSED),
+        ({"pull_request__merged": False, "action": "reopened"}, Act.REOPENED),
+    ],
+)
+def test_what_becomes_of_a_pull_request_of_ours_is_a_judgement(changes: dict[str, Any], act: Act) -> None:
+    assert judged(**changes) == (act, 8, "octocat")
+
+
+def test_an_approval_is_a_judgement() -> None:
+    assert judged(REVIEWS[0], review__state="approved") == (Act.APPROVED, 8, "octocat")
+    for changes, word in (
+        ({"pull_request__user": PERSON}, "not ours"),
+        ({"sender": PERSON | {"login": "else"}}, "not the sender"),
+        ({"sender": BOT, "review__user": BOT}, "is a bot"),
+    ):
+        _ignored(decide(delivery(REVIEWS[0], review__state="approved", **changes), APP), word)
+
+
+def test_a_merge_queue_merges_and_a_bot_that_closes_says_nothing() -> None:
+    assert judged(sender=BOT)[0] is Act.MERGED
+    _ignored(decide(delivery(CLOSED, sender=BOT, pull_request__merged=False), APP), "is a bot")
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_what_we_do_ourselves_is_no_judgement(merged: bool) -> None:
+    _ignored(decide(delivery(CLOSED, sender=OURSELVES, pull_request__merged=merged), APP), "our own")
+
+
+@pytest.mark.parametrize("body", ["Reverts octo-org/octo-repo#8", "Reverts #8\n\nIt breaks the build.", "\nReverts #8"])
+def test_a_merged_revert_is_a_judgement_of_what_it_reverts(body: str) -> None:
+    assert judged(**OF_A_PERSON, pull_request__body=body) == (Act.REVERTED, 8, "octocat")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pull_request__body": "Reverts #8", "pull_request__merged": False},
+        {"pull_request__body": "Reverts #8", "pull_request__head__repo__full_name": "mallory/octo-repo"},
+        {"pull_request__body": "Reverts #8", "pull_request__head__repo": None},
+        {"pull_request__body": "Reverts octo-org/other#8"},
+        {"pull_request__body": "Nothing of this reverts #8"},
+        {"pull_request__body": "> Reverts #8"},
+        {"pull_request__body": "Reverts #8abc"},
+        {"pull_request__body": "Reverts #0"},
+        {"pull_request__body": "Reverts #" + "9" * 30},
+        {"pull_request__body": None},
+    ],
+)
+def test_what_is_no_merged_revert_from_within_is_ignored(changes: dict[str, Any]) -> None:
+    _ignored(decide(delivery(CLOSED, **OF_A_PERSON | changes), APP), "not ours")
 
 
 # -- questions of ours

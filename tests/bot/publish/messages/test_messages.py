@@ -12,6 +12,7 @@ from bot.publish.messages import alternatives, answers, count, pull_request, sta
 from bot.publish.messages.differences import differences
 from bot.publish.messages.labels import Labels
 from bot.records import (
+    NOT_WRITTEN,
     CommandName,
     Description,
     Execution,
@@ -275,7 +276,7 @@ def test_answers_say_what_to_do() -> None:
     made = report()
     assert "candidates 1 to 3" in answers.unknown_candidate(9, made)
     assert "needs a number" in answers.unknown_candidate(None, made)
-    assert all(f"`/troop {name.value}" in answers.help_text() for name in set(CommandName) - {CommandName.REVISE})
+    assert all(f"`/troop {name.value}" in answers.help_text() for name in set(CommandName) - NOT_WRITTEN)
 
     assert "still active (running tests on candidates)" in answers.not_counted(RunState.MATRIX)
     told = states.progress(RunState.TRAJECTORIES, 12, 64)
