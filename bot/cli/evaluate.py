@@ -24,7 +24,7 @@ from bot.evaluation.figures import Figures, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
 from bot.evaluation.samples import SAMPLES, About, SampleFile
-from bot.evaluation.sampling import Clock, Drawing, draw_functions, together
+from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
 from bot.evaluation.voting import fill_matrices
 from bot.journal import FileJournal
@@ -104,6 +104,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         try:
             with ended_by_sigterm():
                 await evaluation.draw(tasks)
+                await turn(file)
                 votes = await evaluation.vote(tasks) if options.tests and about.kind == "functions" else None
         except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM
             teller.say("interrupted; run the same command again to continue")
@@ -196,23 +197,28 @@ class _Evaluation:
             test_command=options.test_command,
             notice=functools.cache(teller.say),  # each task has a sandbox, and the same to say of it
         )
-        waiting = iter([task for task in tasks if not file.has(task.id, options.samples - 1)])
+        last = options.samples - 1
+        shared = Shared(
+            file, lambda: (task for task in tasks if not file.has(task.id, last)), lambda task: (task.id, last)
+        )
         total = len(tasks) * options.samples
         clock = Clock(file.done, total)
 
         async def worker() -> None:
-            for task in waiting:
+            while (task := await shared.take()) is not None:
                 try:
                     samples = await evaluate(task, bench, Stage(task.id, teller))
                 except (EvaluationError, CheckoutError) as error:
                     words = str(error)
                     self.left_out.append(words if words.startswith(task.id) else f"{task.id}: {words}")
                     teller.say(f"left out: {self.left_out[-1]}")
+                    shared.done(task, failed=True)
                     continue
                 for sample in samples:
                     if not file.has(sample.task, sample.sample):  # a kill came between two of them
                         file.add(sample)
                 forget(task, bench)
+                shared.done(task)
                 teller.update(file.done, total, clock.left(file.done))
 
         await together([worker() for _ in range(options.at_once or 1)])

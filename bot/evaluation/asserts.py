@@ -158,13 +158,19 @@ def outcomes(execution: Execution, tests: int) -> str:
 
 
 def as_row(
-    task: str, samples: Sequence[int], candidates: Sequence[tuple[str, str, bool]], copies: Sequence[int], stubbed: str
+    task: str,
+    samples: Sequence[tuple[int, float | None]],
+    candidates: Sequence[tuple[str, str, bool]],
+    copies: Sequence[int],
+    stubbed: str,
 ) -> str:
-    """A line of `matrices.jsonl`. `candidates`: code, outcomes, whether it solves the task."""
+    """A line of `matrices.jsonl`. `samples`: the candidate of each, and its log-probability; `candidates`: code,
+    outcomes, whether it solves the task."""
     return json.dumps(
         {
             "task": task,
-            "samples": list(samples),
+            "samples": [candidate for candidate, _ in samples],
+            "logprobs": [logprob for _, logprob in samples],
             "candidates": [
                 {"size": len(code), "passes": passes, "solves": solves} for code, passes, solves in candidates
             ],

@@ -28,6 +28,7 @@ def call(task: FunctionTask, sample: int, *, temperature: float, seed: int, max_
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed + sample,
+        scored=True,
     )
 
 

@@ -61,14 +61,15 @@ def costs(figures: Figures, price: Price) -> dict[str, float | None]:
 def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: Price | None) -> Figures:
     """The figures with what each way of choosing comes to on the matrices, whose tests cost `spent`."""
     matrices = [found.matrix for found in read_matrices(lines)]
+    values = {name: np.array([method(matrix) for matrix in matrices]) for name, method in METHODS.items()}
+    # What is not a number asks for something that the samples do not have.
     chosen = tuple(
-        Chosen(method=name, share=shares(np.array([method(matrix) for matrix in matrices])))
-        for name, method in METHODS.items()
+        Chosen(method=name, share=shares(each)) for name, each in values.items() if matrices and np.isfinite(each).all()
     )
     figures = figures.model_copy(
         update={
             "matrices": len(matrices),
-            "selectors": chosen if matrices else (),
+            "selectors": chosen,
             "sureness": _sureness(matrices),
             "usage": figures.usage + spent,
         }

@@ -3,9 +3,10 @@
 The file is only ever appended to. What is kept in memory is a byte a sample and the sums, however long replies are.
 """
 
+import contextlib
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from bot.errors import EvaluationError
 from bot.records import Record, Usage
 
 SAMPLES = "samples.jsonl"
+MOST_SAMPLES = 10_000  # of a task
 _MISSING, _FAILS, _SOLVES = 0, 1, 2
 
 
@@ -26,6 +28,7 @@ class Sample(Record):
     solves: bool
     text: str  # the reply, or the patch as a unified diff; "" without one
     status: str = ""  # how the judging ended, e.g. `exit 1`; what kept the sample from an answer
+    logprob: float | None = None  # mean of the reply's tokens; None: not given
     selected: bool = False  # whether the selection chose its patch
     usage: Usage = Usage()  # of a repository's task: of all its samples, with the first
 
@@ -45,8 +48,8 @@ class About(Record):
 
 
 class SampleFile:
-    """`SAMPLES` in a folder. Raises `EvaluationError` where another evaluation writes there, or wrote another
-    kind of sample. Use it in a `with` block.
+    """`SAMPLES` in a folder, which several processes of this machine may fill together. Raises `EvaluationError` where
+    it is another evaluation's, or of another kind. Use it in a `with` block, once in a process.
     """
 
     def __init__(self, folder: Path, about: About, tasks: Sequence[str]) -> None:
@@ -54,36 +57,83 @@ class SampleFile:
         self.usage = Usage()
         self._place = {task: i for i, task in enumerate(tasks)}
         self._marks = [bytearray() for _ in tasks]
+        self._whole = 0  # bytes that were read, or written here
+        self._line = 0
+        self._held: set[int] = set()
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _check_about(folder / "about.json", about)
-            self._read()
-        except BlockingIOError:
-            self._file.close()
-            raise EvaluationError(
-                f"another evaluation writes into {folder}: wait for it, or give another --out"
-            ) from None
-        except BaseException:
-            self._file.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            self._file = opened.enter_context(self.path.open("ab"))
+            self._lines = opened.enter_context(self.path.open("rb"))
+            self._claims = opened.enter_context((folder / "claims").open("ab"))
+            with self._alone():
+                _check_about(folder / "about.json", about)
+                self._catch_up()
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "SampleFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._opened.close()
 
-    def _read(self) -> None:
-        whole = 0  # bytes up to the end of the last whole line
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):  # cut off by a kill
-                    break
-                self._count(read_sample(line, f"{self.path}, line {number}"))
-                whole += len(line)
-        self._file.truncate(whole)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process reads or writes the file."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _catch_up(self) -> None:
+        """Read what others have added. A line without its end is of a process that was killed: it goes."""
+        self._lines.seek(self._whole)
+        for line in self._lines:
+            if not line.endswith(b"\n"):
+                self._file.truncate(self._whole)
+                break
+            self._line += 1
+            self._count(read_sample(line, f"{self.path}, line {self._line}"))
+            self._whole += len(line)
+
+    def claim(self, task: str, sample: int) -> bool:
+        """Take the sample, so that no other process draws it; False where it is there, or taken.
+
+        A claim ends with `release` and with the process, however that ends.
+        """
+        at = self._place[task] * MOST_SAMPLES + sample
+        if at in self._held or not self._lock(at):
+            return False
+        with self._alone():
+            self._catch_up()
+        if self.has(task, sample):
+            self._unlock(at)
+            return False
+        return True
+
+    def holds(self, task: str, sample: int) -> bool:
+        """Whether this process has claimed it."""
+        return self._place[task] * MOST_SAMPLES + sample in self._held
+
+    def release(self, task: str, sample: int) -> None:
+        """End the claim."""
+        self._unlock(self._place[task] * MOST_SAMPLES + sample)
+
+    def claim_report(self) -> bool:
+        """Take what comes after the last sample; False where another process is at it."""
+        return self._lock(len(self._place) * MOST_SAMPLES)
+
+    def _lock(self, at: int) -> bool:
+        try:
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        except (BlockingIOError, PermissionError):  # which of the two, depends on the system
+            return False
+        self._held.add(at)
+        return True
+
+    def _unlock(self, at: int) -> None:
+        self._held.discard(at)
+        fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, at)
 
     def _count(self, sample: Sample) -> None:
         place = self._place.get(sample.task)
@@ -102,9 +152,14 @@ class SampleFile:
 
     def add(self, sample: Sample) -> None:
         """Write it, so that it outlives a kill of this process."""
-        self._count(sample)
-        self._file.write(sample.model_dump_json().encode() + b"\n")
-        self._file.flush()
+        line = sample.model_dump_json().encode() + b"\n"
+        with self._alone():
+            self._catch_up()
+            self._file.write(line)
+            self._file.flush()
+            self._count(sample)
+            self._whole += len(line)
+            self._line += 1
 
     @property
     def done(self) -> int:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from bot.contracts import Model, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
@@ -16,7 +17,52 @@ from bot.records import Reply
 
 WAVE = 16  # samples of each task before the next wave: an evaluation that is stopped early has all tasks alike
 _JUDGED = 200_000  # verdicts kept, so that an answer that comes again is not run again
+LOOK = 1.0  # seconds between two looks at what other processes are at
 _FAILURES = 3  # in a row, times the calls under way, end the evaluation
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """What is missing, each taken by one of the processes that fill the folder together, and once by this one."""
+
+    def __init__(
+        self, file: SampleFile, missing: Callable[[], Iterator[T]], key: Callable[[T], tuple[str, int]]
+    ) -> None:
+        """`missing`: what is not in the file, as it is now; `key`: the task and the sample by which one is claimed."""
+        self._file, self._missing, self._key = file, missing, key
+        self._pass = missing()
+        self._elsewhere = False  # whether another process is at some of the present pass
+        self._failed: set[tuple[str, int]] = set()
+
+    async def take(self) -> T | None:
+        """The next one; None where all is there or was tried here. What other processes are at is waited for: it is
+        taken over where one of them ends before."""
+        while True:
+            for item in self._pass:
+                key = self._key(item)
+                if key in self._failed or self._file.holds(*key):
+                    continue
+                if self._file.claim(*key):
+                    return item
+                self._elsewhere |= not self._file.has(*key)
+            if not self._elsewhere:
+                return None
+            await asyncio.sleep(LOOK)
+            self._pass, self._elsewhere = self._missing(), False
+
+    def done(self, item: T, *, failed: bool = False) -> None:
+        """End the claim; what failed is not tried again by this process."""
+        key = self._key(item)
+        if failed:
+            self._failed.add(key)
+        self._file.release(*key)
+
+
+async def turn(file: SampleFile) -> None:
+    """Wait until this process alone is at what comes after the last sample, until it closes the file."""
+    while not file.claim_report():  # noqa: ASYNC110 - another process lets go of it
+        await asyncio.sleep(LOOK)
 
 
 @dataclass(frozen=True)
@@ -54,12 +100,13 @@ async def draw_functions(
     total = len(tasks) * drawing.samples
     clock = Clock(file.done, total)
     judge = _Judge(sandbox)
-    waiting = missing(tasks, drawing.samples, file)
+    shared = Shared(file, lambda: missing(tasks, drawing.samples, file), lambda one: (one[0].id, one[1]))
     failures = 0
 
     async def worker() -> None:
         nonlocal failures
-        for task, sample in waiting:
+        while (one := await shared.take()) is not None:
+            task, sample = one
             asked = functions.call(
                 task, sample, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens
             )
@@ -68,9 +115,11 @@ async def draw_functions(
                 failures += 1
                 if failures >= _FAILURES * drawing.at_once:
                     raise EndpointError(f"the endpoint fails again and again: {reply.text}")
-                continue  # not kept: the next start draws it
+                shared.done(one, failed=True)  # not kept: the next start draws it
+                continue
             failures = 0
             file.add(await judge.sample(task, sample, reply))
+            shared.done(one)
             tell(file.done, total, clock.left(file.done))
 
     await together([worker() for _ in range(drawing.at_once)])
@@ -101,7 +150,8 @@ class _Judge:
             solves, status = await self._verdict(task, code)
             if reply.cut_off:
                 status += ", cut off at the token limit"
-        return Sample(task=task.id, sample=sample, solves=solves, text=reply.text, status=status, usage=reply.usage)
+        found = {"solves": solves, "text": reply.text, "status": status, "logprob": reply.logprob, "usage": reply.usage}
+        return Sample.model_validate({"task": task.id, "sample": sample} | found)
 
     async def _verdict(self, task: FunctionTask, code: str) -> tuple[bool, str]:
         key = hashlib.sha256(f"{task.id}\0{code}".encode()).digest()

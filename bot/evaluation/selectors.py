@@ -28,6 +28,7 @@ class Matrix:
     samples: Array  # [candidates], how many samples are this candidate
     sizes: Array  # [candidates], characters
     solves: Bools  # [candidates]
+    logprobs: Array | None = None  # [candidates], of the likeliest of its samples, mean of its tokens; None: not known
 
     @property
     def votes(self) -> Array:
@@ -65,7 +66,7 @@ class Recorded:
 
 def recorded(row: Mapping[str, Any]) -> Recorded:
     """From a row of a file: `samples`, `candidates` with `size`, `passes` and `solves`, `test_copies`,
-    `passes_on_stub`; outcomes are strings of 0 and 1, one a test.
+    `passes_on_stub`, and where they are known `logprobs` of the samples; outcomes are strings of 0 and 1, one a test.
     """
     samples = np.array(row["samples"], dtype=np.int64)
     candidates = row["candidates"]
@@ -77,8 +78,18 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
         samples=np.bincount(samples, minlength=len(candidates)).astype(float),
         sizes=np.array([candidate["size"] for candidate in candidates], dtype=float),
         solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
+        logprobs=_likeliest(samples, row.get("logprobs") or (), len(candidates)),
     )
     return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
+
+
+def _likeliest(samples: Integers, logprobs: Sequence[float | None], candidates: int) -> Array | None:
+    known = [one for one in logprobs if one is not None]
+    if not known or len(known) < len(samples):
+        return None
+    best = np.full(candidates, -np.inf)
+    np.maximum.at(best, samples, np.array(known))
+    return best
 
 
 def read_matrices(lines: Sequence[str]) -> list[Recorded]:
@@ -171,6 +182,11 @@ def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> f
     return float(matrix.solves[our_choice(matrix, alike, support)])
 
 
+def by_logprob(matrix: Matrix) -> float:
+    """Best of n: the sample that the model itself finds likeliest, a token on average; no test is asked."""
+    return math.nan if matrix.logprobs is None else even_draw(matrix, matrix.logprobs)
+
+
 def by_any(matrix: Matrix) -> float:
     """Whether there is anything to choose."""
     return float(matrix.solves.any())
@@ -178,6 +194,7 @@ def by_any(matrix: Matrix) -> float:
 
 METHODS: dict[str, Callable[[Matrix], float]] = {
     "random": by_random,
+    "log-probability": by_logprob,
     "majority": by_majority,
     "votes": by_votes,
     "CodeT": by_codet,

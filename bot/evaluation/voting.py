@@ -90,7 +90,7 @@ async def _fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sa
     stubbed, *passed = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))
     line = asserts.as_row(
         task.id,
-        [place[code_of(sample.text)] for sample in samples],
+        [(place[code_of(sample.text)], sample.logprob) for sample in samples],
         [(code, passes, solves) for (code, solves), passes in zip(codes.items(), passed, strict=True)],
         list(copies.values()),
         stubbed,

@@ -1,5 +1,6 @@
 """Reads the reply out of a chat completion, wherever an endpoint puts it, without the model's thoughts. Pure."""
 
+import math
 import re
 from typing import Any
 
@@ -37,6 +38,15 @@ def _part(part: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
+def _mean_logprob(logprobs: Any) -> float | None:
+    """Of the reply's tokens; None where the endpoint gives none."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    tokens = content if isinstance(content, list) else []
+    found = [one.get("logprob") for one in tokens if isinstance(one, dict)]
+    numbers = [float(one) for one in found if isinstance(one, int | float) and math.isfinite(one)]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(tokens) else None
+
+
 def read_completion(answer: Any, seconds: float) -> Reply:
     """The reply in a chat completion. Raises `ValueError` where there is none."""
     if not isinstance(answer, dict):
@@ -63,6 +73,7 @@ def read_completion(answer: Any, seconds: float) -> Reply:
     details = usage.get("prompt_tokens_details") or {}
     return Reply(
         text=text.encode("utf-8", "replace").decode(),  # lone surrogates can't be stored
+        logprob=_mean_logprob(choice.get("logprobs")),
         finish_reason=FinishReason.LENGTH if finish in _CUT or "context_window" in finish else FinishReason.STOP,
         usage=Usage(
             calls=1,

@@ -143,6 +143,8 @@ class Dialect:
         }
         if call.grammar and self.takes_grammars:
             parameters["structured_outputs"] = {"grammar": call.grammar}
+        if call.scored:
+            parameters["logprobs"] = True
         if not call.thinks:
             parameters |= [way for way in _WITHOUT_THOUGHTS if way[0] not in self._refused][:1]
         messages = without_system(call.messages) if self._system_refused else call.messages
@@ -176,14 +178,23 @@ class Dialect:
             self._refused.add(_CONTINUING[0])
             return limit
         quiet = tuple(name for name, _ in _WITHOUT_THOUGHTS)
-        for parameter in (*quiet, "structured_outputs", "repetition_penalty", "seed", "temperature", self._limit_name):
+        named = (
+            *quiet,
+            "logprobs",
+            "structured_outputs",
+            "repetition_penalty",
+            "seed",
+            "temperature",
+            self._limit_name,
+        )
+        for parameter in named:
             if refusal.names(parameter) and parameter in sent:
                 self._refused.add(parameter)
                 return limit
         if _SYSTEM.search(refusal.text):
             self._system_refused = True
             return limit if sent["messages"][0]["role"] == "system" else None
-        for parameter in (*quiet, "user", "seed"):  # strict servers do not always name the field
+        for parameter in (*quiet, "logprobs", "user", "seed"):  # strict servers do not always name the field
             if parameter in sent and (refusal.status == 422 or refusal.names(parameter)):
                 self._refused.add(parameter)
                 return limit

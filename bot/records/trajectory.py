@@ -38,6 +38,7 @@ class ModelCall(Record):
     grammar: str | None = None  # that the reply must follow, in llguidance's dialect of Lark
     thinks: bool = True  # false: the model need not think first, where the endpoint can switch that off
     begins: str = ""  # what the reply begins with, where the endpoint continues replies; part of its text then
+    scored: bool = False  # the log-probabilities of the reply are wanted, where the endpoint gives them
 
 
 class FinishReason(enum.StrEnum):
@@ -55,6 +56,7 @@ class Reply(Record):
     text: str
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage()
+    logprob: float | None = None  # mean of its tokens' natural log-probabilities, where they were asked for
 
     @property
     def failed(self) -> bool:

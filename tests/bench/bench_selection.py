@@ -67,7 +67,8 @@ def measure(tasks: Sequence[Recorded], draws: int, seed: int = 0) -> dict[str, A
     validated = cross_validated(list(views.values()), rng)
     figures: dict[str, Any] = {"tasks": len(tasks), "draws": draws, "alike": ALIKE, "support": SUPPORT}
     for (name, view), ours in zip(views.items(), validated, strict=True):
-        solved = {method: per_task(function, view) for method, function in METHODS.items()}
+        known = {method: per_task(function, view) for method, function in METHODS.items()}
+        solved = {method: values for method, values in known.items() if np.isfinite(values).all()}
         solved["ours, cross-validated"] = ours
         rows = {}
         for method, values in solved.items():

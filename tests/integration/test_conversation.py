@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.records import Act, Message, Report
 from bot.settings import SolverSettings
+from bot.store.models import COMMAND
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import REPOSITORY, plant, script
@@ -148,6 +150,7 @@ async def test_who_may_not_write_and_bots_start_no_revision(service: Running, en
     assert len(service.store.runs()) == 1
     assert len(endpoint.requests) == begun
     assert threads(service, pull) == []
+    await close_and_open(service, number, "nobody")  # the approval was executed before
     assert [(one.act, one.by, one.right) for one in service.store.judgements()] == [(Act.APPROVED, "maintainer", True)]
     for user in ("reader", "helper[bot]", "troop[bot]"):
         await close_and_open(service, number, user)
@@ -163,7 +166,12 @@ async def close_and_open(service: Running, number: int, user: str) -> None:
     for state in ("closed", "open"):
         world.edit_issue(repository, world.issue(repository, number), user, {"state": state})
     await asyncio.to_thread(service.github.settle)
-    await service.until(lambda: not service.store.due())
+
+    def all_executed() -> bool:
+        with service.store.database.read() as tx:
+            return tx.scalar(select(COMMAND.c.id).where(~COMMAND.c.done).limit(1)) is None
+
+    await service.until(all_executed)
 
 
 async def test_reviews_that_come_meanwhile_are_one_more_revision_and_a_day_has_a_limit(

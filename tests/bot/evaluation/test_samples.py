@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,9 +52,45 @@ def test_another_evaluation_is_not_mixed_in(tmp_path: Path):
         pass
 
 
-def test_two_at_once_are_told_apart(tmp_path: Path):
-    with SampleFile(tmp_path, ABOUT, ["a"]), pytest.raises(EvaluationError, match="another evaluation writes"):
-        SampleFile(tmp_path, ABOUT, ["a"])
+OTHER = """
+import sys
+from pathlib import Path
+from bot.evaluation.samples import SampleFile
+from tests.bot.evaluation.test_samples import ABOUT, sample
+with SampleFile(Path(sys.argv[1]), ABOUT, ["a", "b"]) as file:
+    print(file.claim("a", 0), file.claim("a", 0), file.claim("b", 0), file.claim_report(), flush=True)
+    sys.stdin.readline()
+    file.add(sample("a", 0, True))
+    file.release("a", 0)
+    print("added", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_several_processes_fill_one_file_and_a_killed_one_holds_nothing(tmp_path: Path):
+    command = [sys.executable, "-c", OTHER, str(tmp_path)]
+    with (
+        SampleFile(tmp_path, ABOUT, ["a", "b"]) as file,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "True False True True\n"
+        assert [file.claim("a", 0), file.claim("b", 0), file.claim("b", 1)] == [False, False, True]
+        assert not file.holds("b", 0)
+        assert not file.claim_report()
+        file.add(sample("b", 1))
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "added\n"
+        assert not file.claim("a", 0), "it is there"
+        assert file.counts() == [(1, 1), (1, 0)]
+        other.kill()
+        other.wait()
+        assert file.claim("b", 0)
+        assert file.claim_report()
+    lines = (tmp_path / SAMPLES).read_text().splitlines()
+    assert [Sample.model_validate_json(line).sample for line in lines] == [1, 0]
 
 
 @pytest.mark.parametrize(("line", "said"), [(b"{}\n", "line 1"), (b'{"task": "z"}\n', "line 1"), (b"\xff\n", "line 1")])

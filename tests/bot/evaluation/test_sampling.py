@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import EndpointError, SandboxError
+from bot.evaluation import sampling
 from bot.evaluation.functions import REACHED
 from bot.evaluation.samples import About, Sample, SampleFile
 from bot.evaluation.sampling import Drawing, draw_functions, missing
@@ -81,6 +82,25 @@ async def test_a_killed_evaluation_draws_only_what_is_missing(tmp_path: Path):
     rest = ScriptedModel(script)
     assert await draw(tmp_path, rest, FakeSandbox(right_if_even)) == [(4, 2)] * 3
     assert len(rest.calls) == 12 - there
+
+
+async def test_what_another_process_holds_is_waited_for_and_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampling, "LOOK", 0.0)
+    looked: list[tuple[str, int]] = []
+    claim = SampleFile.claim
+
+    def held_elsewhere(file: SampleFile, task: str, sample: int) -> bool:
+        """One is another's, who has died by the third look at it."""
+        if (task, sample) == ("t/1", 2):
+            looked.append((task, sample))
+            if len(looked) < 3:
+                return False
+        return claim(file, task, sample)
+
+    monkeypatch.setattr(SampleFile, "claim", held_elsewhere)
+    model = ScriptedModel(script)
+    assert await draw(tmp_path, model, FakeSandbox(right_if_even)) == [(4, 2)] * 3
+    assert len(model.calls) == 12
 
 
 async def test_an_endpoint_that_keeps_failing_ends_it_and_nothing_is_kept_of_it(tmp_path: Path):

@@ -108,5 +108,16 @@ def test_every_method_returns_a_chance_also_without_votes():
         matrix(["00", "00"], [1, 3], [False, True]),
         matrix(["10", "01", "11"], [1, 1, 1], [False, False, True]),
     ):
-        for method in METHODS.values():
-            assert 0.0 <= method(m) <= 1.0
+        for name, method in METHODS.items():
+            assert 0.0 <= method(m) <= 1.0 or (name == "log-probability" and math.isnan(method(m)))
+
+
+def test_the_likeliest_sample_is_chosen_and_equal_ones_are_drawn_from():
+    found = recorded(row(logprobs=[-0.9, -0.2, -0.5, -0.8]))
+    assert found.matrix.logprobs is not None
+    assert found.matrix.logprobs.tolist() == [-0.9, -0.2, -0.8]
+    assert METHODS["log-probability"](found.matrix) == 0.0
+    assert METHODS["log-probability"](recorded(row(logprobs=[-0.2, -0.2, -0.5, -0.8])).matrix) == 0.5
+    assert recorded(row(logprobs=[-0.9, None, -0.5, -0.8])).matrix.logprobs is None, "one is not known"
+    part, _ = found.part(np.array([0, 1]), np.array([0]))
+    assert part.logprobs is None, "which samples were drawn is not known"

@@ -78,7 +78,10 @@ def script(key: str, messages: Sequence[Message]) -> str:
 
 def samples(task: str) -> list[Sample]:
     codes = ["def double(x): return x + x", "def double(x): return x", "def double(x): return x + x"]
-    return [Sample(task=task, sample=i, solves=i != 1, text=f"```python\n{code}\n```") for i, code in enumerate(codes)]
+    return [
+        Sample(task=task, sample=i, solves=i != 1, text=f"```python\n{code}\n```", logprob=-i / 4 if i else None)
+        for i, code in enumerate(codes)
+    ]
 
 
 async def test_a_matrix_is_filled_once_and_has_what_the_selectors_read():
@@ -86,7 +89,7 @@ async def test_a_matrix_is_filled_once_and_has_what_the_selectors_read():
     told: list[int] = []
     lines, spent = await fill_matrices([TASK], model, sandbox, DRAWING, samples, journal, told.append)
     row = json.loads(lines[0])
-    assert row["samples"] == [0, 1, 0]
+    assert (row["samples"], row["logprobs"]) == ([0, 1, 0], [None, -0.25, -0.5])
     assert [(c["passes"], c["solves"]) for c in row["candidates"]] == [("11", True), ("01", False)]
     assert row["test_copies"] == [2, 1]
     assert row["passes_on_stub"] == "00"

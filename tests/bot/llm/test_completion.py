@@ -60,3 +60,21 @@ def test_what_the_endpoint_says_of_it_is_told() -> None:
 )
 def test_parts_of_the_content_that_are_thoughts(parts: list[object]) -> None:
     assert read_completion(completion(parts, "stop"), 0.0).text == "<done/>"
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "mean"),
+    [
+        ({"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}, -1.0),
+        ({"content": [{"token": "a", "logprob": 0}]}, 0.0),
+        ({"content": [{"token": "a", "logprob": -0.5}, {"token": "b"}]}, None),
+        ({"content": [{"token": "a", "logprob": float("nan")}]}, None),
+        ({"content": []}, None),
+        ({"content": None}, None),
+        ({"tokens": ["a"]}, None),
+        ([-0.5], None),
+        (None, None),
+    ],
+)
+def test_the_mean_of_the_log_probabilities(logprobs: object, mean: float | None) -> None:
+    assert read_completion(completion("a", "stop", logprobs=logprobs), 0.0).logprob == mean
