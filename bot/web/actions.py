@@ -19,8 +19,8 @@ from bot.store import Accepted, Pause, RunInfo
 from bot.web.reading import RunReader
 from bot.web.sessions import Visitor
 from bot.web.site import Form, Site
-from bot.webhook.decide import Rules
 from bot.webhook.decisions import Decision, ReceiveCommand
+from bot.webhook.rules import Rules
 from bot.webhook.slash_command import MAX_WORDS, parse
 
 log = logging.getLogger(__name__)

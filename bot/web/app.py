@@ -28,9 +28,10 @@ from bot.store.jobs import RUN
 from bot.web.body import BodyReader
 from bot.web.intake import Intake
 from bot.web.metrics import CONTENT_TYPE, Metrics
-from bot.webhook.decide import Rules, decide
+from bot.webhook.decide import decide
 from bot.webhook.decisions import Answer, Decision, Ignore
 from bot.webhook.delivery import Delivery, Refusal, check_form, receive
+from bot.webhook.rules import Rules
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
 ACCEPT_SECONDS = 4.0  # that a delivery waits for other writers, threads included; GitHub gives up after 10

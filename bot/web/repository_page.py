@@ -13,7 +13,7 @@ from bot.store import Listed, RunFilter, RunInfo
 from bot.web.pages import age
 from bot.web.sessions import Visitor
 from bot.web.site import Site
-from bot.webhook.decide import Rules
+from bot.webhook.rules import Rules
 
 _NEWEST = 20  # runs
 _SLOW = 120.0  # seconds that a run waits for a worker before it is worth a word

@@ -7,67 +7,21 @@ A `/troop` comment on a pull request arrives as `issue_comment` with the number 
 `ReceiveCommand.issue_number` is the number of the conversation with the comment; the worker finds the issue from it.
 """
 
-import fnmatch
-import hashlib
-import re
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from bot.contracts import OUR_BRANCHES, OUR_COMMENT, OUR_QUESTION
-from bot.records import Act, Command, CommandName, Issue, IssueComment, Record, Trigger
+from bot.contracts import OUR_COMMENT, OUR_QUESTION
+from bot.records import Command, CommandName, Issue, IssueComment, Trigger
 from bot.sanitize import clean, clean_issue
-from bot.settings import Settings
-from bot.webhook import mention, slash_command
+from bot.webhook import mention, pulls, slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
-from bot.webhook.payloads import (
-    CommentEvent,
-    Event,
-    IssueEvent,
-    IssuePayload,
-    PullEvent,
-    PullPayload,
-    ReviewCommentEvent,
-    ReviewEvent,
-    User,
-)
+from bot.webhook.payloads import CommentEvent, IssueEvent, IssuePayload
+from bot.webhook.rules import Rules, installation_id, is_ours, refuse_sender, refuse_source, same
 
 MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
-
-# As GitHub's button to revert a pull request begins the new one's text.
-_REVERTS = re.compile(r"Reverts (?P<repository>[\w.-]+/[\w.-]+)?#(?P<number>[1-9]\d{0,17})\b", re.ASCII)
-
-
-class Rules(Record):
-    """The operator's settings that decide about deliveries."""
-
-    label: str = "troop"
-    repositories: tuple[str, ...] = ()  # owner/name patterns; empty: all
-    app_id: int = 0  # 0: a token is used instead of an App
-    own_login: str = ""  # whose events are ignored as our own; empty: only comments with our marker are
-    triggers: frozenset[Trigger] = frozenset(Trigger)  # what starts a run
-    bots: tuple[str, ...] = ()  # logins of bots that are heard as people are, ours never
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Rules":
-        return cls(
-            label=settings.label,
-            repositories=settings.repositories,
-            app_id=settings.app_id,
-            own_login=settings.own_login(as_app=bool(settings.app_id)),
-            triggers=frozenset(settings.triggers),
-            bots=settings.bots_allowed,
-        )
-
-    def allows(self, repository: str) -> bool:
-        """Whether the repository is on the allow-list. Case is ignored, as on GitHub."""
-        name = repository.lower()
-        return not self.repositories or any(fnmatch.fnmatchcase(name, p.lower()) for p in self.repositories)
-
-
-# -- deciding ----------------------------------------------------------------------------------------------------
 
 
 def decide(delivery: Delivery, rules: Rules) -> Decision:
@@ -103,39 +57,35 @@ def _installation(delivery: Delivery, rules: Rules) -> Decision:
 
 def _labeled(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
-    if event.label is None or not _same(event.label.name, rules.label):
+    if event.label is None or not same(event.label.name, rules.label):
         return Ignore(reason=f"the label is not {rules.label!r}")
     return _start(event, Trigger.LABEL, rules)
 
 
 def _assigned(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
-    if event.assignee is None or not _is_ours(event.assignee, rules):
+    if event.assignee is None or not is_ours(event.assignee, rules):
         return Ignore(reason="the issue is not assigned to us")
     return _start(event, Trigger.ASSIGNMENT, rules)
 
 
 def _unassigned(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
-    if event.assignee is None or not _is_ours(event.assignee, rules):
+    if event.assignee is None or not is_ours(event.assignee, rules):
         return Ignore(reason="the assignment was not ours")
-    if (
-        refusal := _off(Trigger.ASSIGNMENT, rules)
-        or _refuse_source(event, rules)
-        or _refuse_sender(event.sender, rules)
-    ):
+    if refusal := _off(Trigger.ASSIGNMENT, rules) or refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
     return _cancel(event, "the assignment was removed")
 
 
 def _start(event: IssueEvent, trigger: Trigger, rules: Rules) -> Decision:
-    if refusal := _off(trigger, rules) or _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+    if refusal := _off(trigger, rules) or refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
     if refusal := _refuse_issue(event.issue, trigger):
         return refusal
     return StartRun(
         repository=event.repository.full_name,
-        installation_id=_installation_id(event, rules),
+        installation_id=installation_id(event, rules),
         issue=_snapshot(event.issue),
         sender=event.sender.login,
         labelled_at=event.issue.updated_at,
@@ -161,9 +111,9 @@ def _off(trigger: Trigger, rules: Rules) -> Ignore | None:
 def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
     ours = (rules.label, f"{rules.label}: running")
-    if event.label is None or not any(_same(event.label.name, label) for label in ours):
+    if event.label is None or not any(same(event.label.name, label) for label in ours):
         return Ignore(reason=f"the label is not {rules.label!r}")
-    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+    if refusal := refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
     # With a token, which may be a person's own, our change of labels has that person as its sender. Then another of
     # our labels is on the issue, since the forge adds the new label before it removes the old one.
@@ -175,22 +125,22 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
 
 def _gone(delivery: Delivery, rules: Rules) -> Decision:
     event = IssueEvent.model_validate(delivery.payload)
-    if refusal := _refuse_source(event, rules):
+    if refusal := refuse_source(event, rules):
         return refusal
     # Other bots may close issues, too. Only our own events are no reason to stop.
-    if _is_ours(event.sender, rules):
+    if is_ours(event.sender, rules):
         return Ignore(reason="our own event")
     return _cancel(event, f"the issue was {delivery.action}")
 
 
 def _comment(delivery: Delivery, rules: Rules) -> Decision:
     event = CommentEvent.model_validate(delivery.payload)
-    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+    if refusal := refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
     comment = event.comment
     if comment.user is None or comment.user.login != event.sender.login:
         return Ignore(reason="the comment's author is not the sender")
-    if refusal := _refuse_sender(comment.user, rules):
+    if refusal := refuse_sender(comment.user, rules):
         return refusal
     if rules.app_id and comment.performed_via_github_app and comment.performed_via_github_app.id == rules.app_id:
         return Ignore(reason="the comment was written through our own App")
@@ -205,7 +155,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
         command = found
     return ReceiveCommand(
         repository=event.repository.full_name,
-        installation_id=_installation_id(event, rules),
+        installation_id=installation_id(event, rules),
         issue_number=event.issue.number,
         comment_id=comment.id,
         sender=event.sender.login,
@@ -233,7 +183,7 @@ def _mention(body: str, event: CommentEvent, rules: Rules) -> Command | Ignore |
     flags = tuple(sorted({*issue.flags, *words.flags}))
     return StartRun(
         repository=event.repository.full_name,
-        installation_id=_installation_id(event, rules),
+        installation_id=installation_id(event, rules),
         issue=issue.model_copy(update={"comments": (said,), "flags": flags}),
         sender=event.sender.login,
         labelled_at=event.comment.created_at or event.issue.updated_at,
@@ -244,96 +194,6 @@ def _mention(body: str, event: CommentEvent, rules: Rules) -> Command | Ignore |
     )
 
 
-def _reviewed(delivery: Delivery, rules: Rules) -> Decision:
-    event = ReviewEvent.model_validate(delivery.payload)
-    if event.review.state.casefold() == "approved":
-        if refusal := _refuse_review(event, event.pull_request, event.review.user, rules):
-            return refusal
-        return _judge(delivery, event, event.pull_request.number, Act.APPROVED, rules)
-    if event.review.state.casefold() not in ("commented", "changes_requested"):
-        return Ignore(reason=f"a review that is {event.review.state[:20]} asks for nothing")
-    return _revise(event, event.pull_request, event.review.id, event.review.user, rules)
-
-
-def _review_comment(delivery: Delivery, rules: Rules) -> Decision:
-    """Its review arrives as `pull_request_review`, too; whichever comes first is taken."""
-    event = ReviewCommentEvent.model_validate(delivery.payload)
-    review = event.comment.pull_request_review_id
-    if review is None:
-        return Ignore(reason="the comment belongs to no review")
-    return _revise(event, event.pull_request, review, event.comment.user, rules)
-
-
-def _refuse_review(event: Event, pull: PullPayload, author: User | None, rules: Rules) -> Ignore | None:
-    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
-        return refusal
-    if author is None or author.login != event.sender.login:
-        return Ignore(reason="the review's author is not the sender")
-    if not _is_our_pull(pull, rules):
-        return Ignore(reason="the pull request is not ours")
-    if pull.state != "open":
-        return Ignore(reason=f"the pull request is {pull.state[:20]}")
-    return None
-
-
-def _revise(event: Event, pull: PullPayload, review: int, author: User | None, rules: Rules) -> Decision:
-    if refusal := _refuse_review(event, pull, author, rules):
-        return refusal
-    return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=_installation_id(event, rules),
-        issue_number=pull.number,
-        comment_id=review,
-        source="review",
-        sender=event.sender.login,
-        command=Command(name=CommandName.REVISE),
-        repository_id=event.repository.id,
-    )
-
-
-def _pull_ended(delivery: Delivery, rules: Rules) -> Decision:
-    """A pull request of ours was closed or opened again, or another one was merged that reverts it."""
-    event = PullEvent.model_validate(delivery.payload)
-    pull = event.pull_request
-    if refusal := _refuse_source(event, rules):
-        return refusal
-    if pull.merged and delivery.action == "closed" and not _is_ours(event.sender, rules):
-        # Whoever merges may write; a merge queue is a bot.
-        if _is_our_pull(pull, rules):
-            return _judge(delivery, event, pull.number, Act.MERGED, rules)
-        if (reverted := _reverted(pull, event.repository.full_name)) is not None:
-            return _judge(delivery, event, reverted, Act.REVERTED, rules)
-    if not _is_our_pull(pull, rules):
-        return Ignore(reason="the pull request is not ours")
-    if refusal := _refuse_sender(event.sender, rules):
-        return refusal
-    return _judge(delivery, event, pull.number, Act.CLOSED if delivery.action == "closed" else Act.REOPENED, rules)
-
-
-def _reverted(pull: PullPayload, repository: str) -> int | None:
-    """The number of the pull request of this repository that this one reverts. Only a branch of the repository itself
-    counts: a fork's text is a stranger's."""
-    if pull.head.repo is None or not _same(pull.head.repo.full_name, repository):
-        return None
-    found = _REVERTS.match((pull.body or "").lstrip())
-    if found is None or not _same(found["repository"] or repository, repository):
-        return None
-    return int(found["number"])
-
-
-def _judge(delivery: Delivery, event: Event, pull: int, act: Act, rules: Rules) -> ReceiveCommand:
-    return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=_installation_id(event, rules),
-        issue_number=pull,
-        comment_id=int.from_bytes(hashlib.sha256(delivery.guid.encode()).digest()[:8]) >> 1,  # 63 bits
-        source="judgement",
-        sender=event.sender.login,
-        command=Command(name=CommandName.JUDGE, act=act),
-        repository_id=event.repository.id,
-    )
-
-
 def _opened(delivery: Delivery, rules: Rules) -> Decision:
     return Ignore(reason="labels of a new issue arrive as issues.labeled")
 
@@ -341,17 +201,17 @@ def _opened(delivery: Delivery, rules: Rules) -> Decision:
 def _edited(delivery: Delivery, rules: Rules) -> Decision:
     """People with write permission may edit our comments: a question of ours is answered by ticking a box."""
     event = CommentEvent.model_validate(delivery.payload)
-    if refusal := _refuse_source(event, rules) or _refuse_sender(event.sender, rules):
+    if refusal := refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
     comment, body = event.comment, event.comment.body or ""
-    written_by_us = comment.user is not None and _is_ours(comment.user, rules)
+    written_by_us = comment.user is not None and is_ours(comment.user, rules)
     if body.startswith(OUR_QUESTION) and (written_by_us or not rules.own_login):
         option = slash_command.ticked(body)
         if option is None:
             return Ignore(reason="no box, or both, of the question are ticked")
         return ReceiveCommand(
             repository=event.repository.full_name,
-            installation_id=_installation_id(event, rules),
+            installation_id=installation_id(event, rules),
             issue_number=event.issue.number,
             comment_id=comment.id,
             source="question",
@@ -376,52 +236,11 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
     "issues.opened": _opened,
     "issue_comment.created": _comment,
     "issue_comment.edited": _edited,
-    "pull_request.closed": _pull_ended,
-    "pull_request.reopened": _pull_ended,
-    "pull_request_review.submitted": _reviewed,
-    "pull_request_review_comment.created": _review_comment,
+    "pull_request.closed": pulls.ended,
+    "pull_request.reopened": pulls.ended,
+    "pull_request_review.submitted": pulls.reviewed,
+    "pull_request_review_comment.created": pulls.review_comment,
 }
-
-
-def _refuse_source(event: Event, rules: Rules) -> Ignore | None:
-    if not rules.allows(event.repository.full_name):
-        return Ignore(reason=f"{event.repository.full_name} is not in TROOP_REPOSITORIES")
-    if event.repository.archived:
-        return Ignore(reason=f"{event.repository.full_name} is archived")
-    if event.installation is not None and event.installation.suspended_at is not None:
-        return Ignore(reason=f"installation {event.installation.id} is suspended")
-    if rules.app_id and event.installation is None:
-        return Ignore(
-            reason="the payload has no installation: it comes from a repository's webhook, not from the App's; "
-            "set the webhook in the App's settings, or use TROOP_TOKEN instead of TROOP_APP_ID"
-        )
-    return None
-
-
-def _refuse_sender(user: User, rules: Rules) -> Ignore | None:
-    if _is_ours(user, rules):
-        return Ignore(reason="our own event")
-    listed = any(_same(user.login, bot) for bot in rules.bots)
-    if not listed and (user.type == "Bot" or user.login.endswith("[bot]")):
-        return Ignore(reason=f"{user.login} is a bot")
-    return None
-
-
-def _is_our_pull(pull: PullPayload, rules: Rules) -> bool:
-    by_us = not rules.own_login or (pull.user is not None and _is_ours(pull.user, rules))
-    return by_us and pull.head.ref.startswith(OUR_BRANCHES)
-
-
-def _is_ours(user: User, rules: Rules) -> bool:
-    return bool(rules.own_login) and _same(user.login, rules.own_login)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()
-
-
-def _installation_id(event: Event, rules: Rules) -> int | None:
-    return event.installation.id if rules.app_id and event.installation else None
 
 
 def _cancel(event: IssueEvent, reason: str) -> CancelRun:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from bot.records import Act, Command, CommandName, Option, Trigger
 from bot.settings import Settings
-from bot.webhook.decide import Rules, decide
+from bot.webhook.decide import decide
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
+from bot.webhook.rules import Rules
 from tests.bot.webhook.deliveries import NAMES, delivery, payload
 
 APP = Rules(label="troop", app_id=12345, own_login="troop[bot]")
