@@ -17,7 +17,7 @@ exclude = ["docs/**"]           # files that are left out
 read = "all"                    # every file is read; "listed": those that the model names from the list of paths
 
 [run]
-trajectories = 20               # at most as many as the server samples
+trajectories = 20               # at most as many as the server samples; "auto": until the count is sure of its winner
 
 [publish]
 test = true                     # the pull request brings a regression test, as a file of the repository's own kind
@@ -35,7 +35,16 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from bot.records import Record
 from bot.settings import Settings
@@ -43,6 +52,7 @@ from bot.settings import Settings
 FILE_NAME = ".troop.toml"
 MAX_SIZE = 16 * 1024  # characters; the parser takes quadratic time for a key with thousands of dots
 SCRIPT = "{script}"
+AUTO = 0  # trajectories
 
 # What a line has unquoted, or within double quotes as well, that only a shell understands.
 _OPERATOR = re.compile(r"[;|&<>]+|[()]")
@@ -61,7 +71,7 @@ class RepoConfig(Record):
     setup: str = ""  # a shell command line, run in the image while it is prepared
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
-    trajectories: int | None = None
+    trajectories: int | None = None  # `AUTO`: until the count is sure
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
 
@@ -150,6 +160,10 @@ def _image(text: str) -> str:
     return text
 
 
+def _or_auto(value: object, number: ValidatorFunctionWrapHandler) -> int:
+    return AUTO if value == "auto" else int(number(value))
+
+
 _Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
 _CommandLine = Annotated[_Line, AfterValidator(_argv)]
 
@@ -174,7 +188,7 @@ class _Context(_Table):
 
 
 class _Run(_Table):
-    trajectories: Annotated[int, Field(ge=1, le=4096)] | None = None
+    trajectories: Annotated[int, Field(ge=1, le=4096), WrapValidator(_or_auto)] | None = None
 
 
 class _Publish(_Table):

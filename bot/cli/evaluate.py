@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -23,6 +23,7 @@ from bot.errors import CheckoutError, EvaluationError
 from bot.evaluation.figures import Figures, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
+from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
@@ -56,6 +57,7 @@ class EvalOptions:
     checkouts: tuple[Path, ...] = ()
     test_command: tuple[str, ...] = ()
     price: Price | None = None
+    reward: RewardModel | None = None
 
 
 def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
@@ -63,11 +65,13 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
     command = tuple(shlex.split(given["test_command"] or ""))
     if command and TESTS not in command:
         raise click.UsageError(f"--test-command must contain {TESTS}, as in 'python -m unittest {TESTS}'")
+    reward = given["reward"]
     named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image")
     settings = settings_of(SolveOptions(path=Path(), issue_text="", **{name: given[name] for name in named}))
     options = EvalOptions(
         source=given["tasks"],
         test_command=command,
+        reward=RewardModel(url=reward[0], name=reward[1], key=SecretStr(given["reward_key"])) if reward else None,
         price=Price(prompt=given["price"][0], completion=given["price"][1]) if given["price"] else None,
         **{
             name: given[name]
@@ -178,6 +182,11 @@ class _Evaluation:
                 lines, spent = await fill_matrices(
                     functions, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
                 )
+                if (reward := options.reward) is not None:
+                    lines = [
+                        await with_rewards(task, line, samples[task.id], reward, journal)
+                        for task, line in zip(functions, lines, strict=True)
+                    ]
         (options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
         return lines, spent
 

@@ -303,6 +303,10 @@ def evaluation() -> None:
               help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
               "pytest]")  # fmt: skip
 @click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+@click.option("--reward", nargs=2, metavar="URL MODEL",
+              help="With --tests: a reward model chooses as well, behind an API with /rerank, as vLLM's "
+              "http://HOST:8000/v1.")  # fmt: skip
+@click.option("--reward-key", default="", envvar="REWARD_API_KEY", help="Its key.  [default: $REWARD_API_KEY]")
 def eval_run(**given: Any) -> None:
     """Draw samples of TASKS, judge each, and report.
 

@@ -1,7 +1,9 @@
 """Functions as HumanEval asks for them: the question, the code in a reply, and the program that judges it. Pure."""
 
 import re
+from collections.abc import Sequence
 
+from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import FunctionTask
 from bot.records import Execution, Message, ModelCall, SandboxJob, Test
 
@@ -36,6 +38,11 @@ def code_of(reply: str) -> str:
     """The first Python block of a reply (to its end where it is cut short), else the first nameless one, else all."""
     found = next(filter(None, (fence.search(reply) for fence in _FENCES)), None)
     return found[1] if found else reply
+
+
+def candidates_of(samples: Sequence[Sample]) -> dict[str, bool]:
+    """The distinct codes of the samples in the order in which each came first, and whether each solves the task."""
+    return {code_of(sample.text): sample.solves for sample in samples}
 
 
 def job(task: FunctionTask, code: str) -> SandboxJob:

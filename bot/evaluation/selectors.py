@@ -30,6 +30,8 @@ class Matrix:
     solves: Bools  # [candidates]
     logprobs: Array | None = None  # [candidates], of the likeliest of its samples, mean of its tokens; None: not known
 
+    rewards: Array | None = None  # [candidates], of a reward model; None: not asked
+
     @property
     def votes(self) -> Array:
         """`[candidates]`"""
@@ -60,13 +62,15 @@ class Recorded:
             samples=count.astype(float),
             sizes=whole.sizes[which],
             solves=whole.solves[which],
+            rewards=None if whole.rewards is None else whole.rewards[which],
         )
         return part, which
 
 
 def recorded(row: Mapping[str, Any]) -> Recorded:
     """From a row of a file: `samples`, `candidates` with `size`, `passes` and `solves`, `test_copies`,
-    `passes_on_stub`, and where they are known `logprobs` of the samples; outcomes are strings of 0 and 1, one a test.
+    `passes_on_stub`, and where they are known `logprobs` of the samples
+    and `rewards` of the candidates; outcomes are strings of 0 and 1, one a test.
     """
     samples = np.array(row["samples"], dtype=np.int64)
     candidates = row["candidates"]
@@ -78,6 +82,7 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
         samples=np.bincount(samples, minlength=len(candidates)).astype(float),
         sizes=np.array([candidate["size"] for candidate in candidates], dtype=float),
         solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
+        rewards=np.array(row["rewards"], dtype=np.float64) if "rewards" in row else None,
         logprobs=_likeliest(samples, row.get("logprobs") or (), len(candidates)),
     )
     return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
@@ -187,6 +192,11 @@ def by_logprob(matrix: Matrix) -> float:
     return math.nan if matrix.logprobs is None else even_draw(matrix, matrix.logprobs)
 
 
+def by_reward(matrix: Matrix) -> float:
+    """Best of n by a reward model."""
+    return math.nan if matrix.rewards is None else even_draw(matrix, matrix.rewards)
+
+
 def by_any(matrix: Matrix) -> float:
     """Whether there is anything to choose."""
     return float(matrix.solves.any())
@@ -195,6 +205,7 @@ def by_any(matrix: Matrix) -> float:
 METHODS: dict[str, Callable[[Matrix], float]] = {
     "random": by_random,
     "log-probability": by_logprob,
+    "reward model": by_reward,
     "majority": by_majority,
     "votes": by_votes,
     "CodeT": by_codet,

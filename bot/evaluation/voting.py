@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bot.contracts import Journal, Model, Sandbox
 from bot.errors import EndpointError
 from bot.evaluation import asserts
-from bot.evaluation.functions import code_of
+from bot.evaluation.functions import candidates_of, code_of
 from bot.evaluation.samples import Sample
 from bot.evaluation.sampling import Drawing, together
 from bot.evaluation.tasks import FunctionTask
@@ -81,7 +81,7 @@ async def _write(task: FunctionTask, model: Model, drawing: Drawing) -> Written:
 async def _fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sample], sandbox: Sandbox) -> Filled:
     copies = Counter(written)
     tests = list(copies)
-    codes = {code_of(sample.text): sample.solves for sample in samples}
+    codes = candidates_of(samples)
     place = {code: i for i, code in enumerate(codes)}
 
     async def run(code: str) -> str:

@@ -12,7 +12,7 @@ from bot.llm.budget import Allowance
 from bot.llm.examination import Examiner
 from bot.recipe import Recipe
 from bot.records import Checkout, Environment
-from bot.repo_config import RepoConfig
+from bot.repo_config import AUTO, RepoConfig
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
 from bot.sanitize import redact
@@ -20,6 +20,8 @@ from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, read_config
 from bot.solver.stages.matrix import Earlier
+
+SURE = 0.8  # `stop_at` of a repository that asks for as many trajectories as it takes: see docs/science.md
 
 Notice = Callable[[str], None]
 
@@ -115,5 +117,11 @@ async def open_workbench(
 def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSettings:
     """The settings of a run: the server's, with what the repository may set of its own."""
     read = {"all": "read all", "listed": "listed"}.get(config.read)
-    own = {"trajectories": config.trajectories, "own_tests_timeout": config.test_timeout, "context": read}
+    auto = config.trajectories == AUTO
+    own = {
+        "trajectories": None if auto else config.trajectories,
+        "stop_at": min(settings.stop_at, SURE) if auto else None,
+        "own_tests_timeout": config.test_timeout,
+        "context": read,
+    }
     return settings.model_copy(update={name: value for name, value in own.items() if value is not None})

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bot.records import Command, CommandName, Record
+from bot.records import NOT_WRITTEN, Command, CommandName, Record
 from bot.webhook.slash_command import MAX_COMMENT, blocks, command_of, written_after
 
-_COMMANDS = frozenset(CommandName)
+_COMMANDS = frozenset(CommandName) - NOT_WRITTEN
 # Escaped signs and entities stay tokens of their own, so that they can be told from plain text.
 _inline = MarkdownIt("commonmark", {"html": True}).disable("text_join")
 _SHOWN_AS_TEXT = ("text", "em_open", "em_close", "strong_open", "strong_close")
@@ -55,7 +55,7 @@ def find(body: str, login: str) -> Mention | None:
 
 def _asked(words: list[str], rest: str) -> Command | None:
     """The command, where the first word is one's name."""
-    if words and words[0].lower().rstrip(".!?") in _COMMANDS - {CommandName.REVISE}:
+    if words and words[0].lower().rstrip(".!?") in _COMMANDS:
         words = [words[0].rstrip(".!?"), *words[1:]]
         return command_of(words, rest)
     return None

@@ -32,6 +32,8 @@ class Chosen:
     sure: float = 0.0  # the probability that it is right; 0 where no test speaks for it
 
 
+SHORT = ((3, 8), (8, 16), (16, 32))  # of short-m@k: the m that end first of k
+
 History = Sequence[Chosen]  # after 4, 8, ... samples
 Rule = Callable[[History, Recorded], bool]  # whether to stop after the last
 
@@ -82,6 +84,19 @@ def sure(probability_: float) -> Rule:
     return lambda history, task: history[-1].sure >= probability_
 
 
+def short(task: Recorded, m: int, k: int, rng: np.random.Generator) -> tuple[Chosen, float]:
+    """short-m@k (arXiv 2505.17813): of k samples that begin together the m that end first, and what they cost: whole
+    samples of the task's mean length. The length of its code stands for that of a reply; all others are broken off.
+    """
+    samples = rng.permutation(task.candidate)[:k]
+    sizes = task.matrix.sizes[samples]
+    first = np.argsort(sizes, kind="stable")[:m]
+    cut = sizes[first].max()
+    tests = np.resize(rng.permutation(task.test), len(first))
+    cost = np.minimum(sizes, cut).sum() / max(1.0, task.matrix.sizes[task.candidate].mean())
+    return choose(task, samples[first], tests), float(cost)
+
+
 RULES: dict[str, Rule] = {
     **{f"fixed, {n}": fixed(n) for n in range(STEP, MOST + 1, STEP)},
     "first finish": finishes,
@@ -114,6 +129,14 @@ def measure(tasks: Sequence[Recorded], orders: int, seed: int = 0) -> dict[str, 
         right = [[task.matrix.solves[end.candidate] for end in of] for of, task in zip(ends, tasks, strict=True)]
         solved[name] = np.array(right, dtype=float).mean(axis=1)
         rows[name] = {"samples": float(used), "solved": float(100 * solved[name].mean())}
+    for m, k in SHORT:
+        taken = [[short(task, m, k, rng) for _ in range(orders)] for task in tasks]
+        chosen = [[task.matrix.solves[end.candidate] for end, _ in of] for of, task in zip(taken, tasks, strict=True)]
+        solved[f"short-{m}@{k}"] = np.array(chosen, dtype=float).mean(axis=1)
+        rows[f"short-{m}@{k}"] = {
+            "samples": float(np.mean([[cost for _, cost in of] for of in taken])),
+            "solved": float(100 * solved[f"short-{m}@{k}"].mean()),
+        }
     whole = solved[f"fixed, {MOST}"]
     for name, row in rows.items():
         low, high = interval(solved[name] - whole, rng)

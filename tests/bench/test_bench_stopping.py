@@ -33,6 +33,16 @@ def test_a_rule_stops_where_it_says() -> None:
     assert bench.stop(bench.consensus(99), history, task).samples == 12
 
 
+def test_the_shortest_are_taken_and_what_is_broken_off_is_paid_for() -> None:
+    (task, *_) = read_matrices(ROWS)
+    rng = np.random.default_rng(0)
+    all_taken, cost = bench.short(task, 99, 99, rng)
+    assert (all_taken.samples, cost) == (len(task.candidate), pytest.approx(len(task.candidate)))
+    some, less = bench.short(task, 3, 8, rng)
+    assert some.samples == 3
+    assert 3 * task.matrix.sizes.min() <= less * task.matrix.sizes[task.candidate].mean() <= 8 * task.matrix.sizes.max()
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "set.jsonl").write_text("\n".join(ROWS))
     out = tmp_path / "figures.json"

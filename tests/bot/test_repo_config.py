@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.repo_config import SCRIPT, ConfigProblem, RepoConfig, honour, parse
+from bot.repo_config import AUTO, SCRIPT, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import SandboxSettings, Settings, SolverSettings
 
 WHOLE = """
@@ -43,6 +43,8 @@ def test_a_pull_request_brings_a_test_only_where_the_repository_asks_for_it() ->
     assert not _config("[publish]").publish_test
     assert not _config("[feedback]\nkeep = false").feedback
     assert _config("[feedback]").feedback
+    auto, ignored = honour(_config("[run]\ntrajectories = 'auto'"), _server())
+    assert (auto.trajectories, ignored) == (AUTO, ())
 
 
 def test_every_key() -> None:
@@ -125,6 +127,7 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
         ("[context]\nexclude = ['/etc']", "context.exclude.0", 2, "relative to the repository's root"),
         ("[run]\ntrajectories = 0", "run.trajectories", 2, "greater than or equal to 1"),
         ("[run]\ntrajectories = true", "run.trajectories", 2, "valid integer"),
+        ("[run]\ntrajectories = 'many'", "run.trajectories", 2, "valid integer"),
         ("[run]\ntrajectories = 1.5", "run.trajectories", 2, "valid integer"),
         ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories"),
         ("[publish]\ntest = 1", "publish.test", 2, "valid boolean"),
