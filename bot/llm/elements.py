@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from bot.records import Record
+from bot.sanitize.delimiters import path_as_meant
 
 FINE = {"approve": "approve", "approved": "approve", "done": "done"}  # tags that say that all is well
 EDITS = ("edit", "define", "file", "diff", "create", "delete")  # tags of edits
@@ -141,7 +142,7 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
 
 def _path(attributes: str) -> str:
     m = _PATH.search(attributes) or _ATTRIBUTE.search(attributes)
-    return next((group for group in m.groups() if group is not None), "").strip() if m else ""
+    return path_as_meant(next((group for group in m.groups() if group is not None), "").strip()) if m else ""
 
 
 def inner_lines(lines: Sequence[str], path: str = "") -> list[str]:

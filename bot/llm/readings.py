@@ -12,6 +12,7 @@ from bot.llm.elements import finished
 from bot.patch.apply import Problem
 from bot.patch.paths import normalised
 from bot.records import Reply, Summary
+from bot.sanitize.delimiters import path_as_meant
 
 _PATH = r"""(?:\s+(?:path|file|filename|name)\s*=\s*|\s+)["'`]?([^"'`<>\n]*?)["'`]?\s*"""
 _VERDICT = re.compile(
@@ -30,7 +31,7 @@ def named_paths(lines: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
         cleaned = re.sub(r"^\s*(?:[-*+]|\d+[.):])?\s*", "", line).strip().strip("`\"'*")
         words = [cleaned, *(word.strip("`\"'*,:;()") for word in cleaned.split())]
         for word in words:
-            bare = normalised(word)
+            bare = normalised(path_as_meant(word))
             same_name = names.get(PurePosixPath(bare).name, []) if "/" not in bare else []
             meant = bare if bare in full else same_name[0] if len(same_name) == 1 else None
             if meant:

@@ -5,6 +5,7 @@ What looks like a tag is escaped; a block that must hold its text letter by lett
 
 import functools
 import re
+import sys
 from html import escape
 
 # Blocks of prompts; those of `_HTML` are HTML too, which issues quote, so they are left where they can end nothing.
@@ -26,6 +27,8 @@ _REPLIES = (
     *("ranking", "relevant", "irrelevant", "read", "run", "edit", "define", "diff", "create", "delete", "choose"),
     *("wrong", "show", "done", "approve", "approved", "answer", "think", "system", "user", "assistant"),
 )
+_ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"'}
+_ENTITY = re.compile(rf"&(?:({'|'.join(_ENTITIES)})|#(\d{{1,7}}));")
 _MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)
 
 
@@ -65,6 +68,20 @@ def _closing(block: str) -> re.Pattern[str]:
 def as_attribute(text: object) -> str:
     """The text as the value of a tag's attribute: on one line, its quotes and brackets escaped."""
     return escape(" ".join(str(text).split()))
+
+
+def as_path(path: str) -> str:
+    """The path of a file as the value of an attribute, or on a line of its own: nothing in it ends either.
+
+    A usual path stays as it is. `path_as_meant` gives back any.
+    """
+    plain = re.sub(r'["<>]', lambda found: escape(found[0]), _ENTITY.sub(lambda found: "&amp;" + found[0][1:], path))
+    return plain if plain.isprintable() else "".join(c if c.isprintable() else f"&#{ord(c)};" for c in plain)
+
+
+def path_as_meant(text: str) -> str:
+    """The path that `as_path` wrote so."""
+    return _ENTITY.sub(lambda found: _ENTITIES[found[1]] if found[1] else chr(min(int(found[2]), sys.maxunicode)), text)
 
 
 @functools.cache

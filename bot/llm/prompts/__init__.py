@@ -9,7 +9,7 @@ from typing import Literal
 
 import jinja2
 
-from bot.sanitize.delimiters import as_attribute, as_data, tag_of
+from bot.sanitize.delimiters import as_attribute, as_data, as_path, tag_of
 
 Profile = Literal["full", "compact"]
 
@@ -27,6 +27,7 @@ def _environment(profile: Profile) -> jinja2.Environment:
     environment.filters["data"] = as_data
     environment.filters["tag"] = tag_of
     environment.filters["attribute"] = as_attribute
+    environment.filters["path"] = as_path
     return environment
 
 

@@ -123,3 +123,8 @@ def test_numbered_definitions_and_traced_paths() -> None:
 def test_a_tag_that_ends_within_a_line_ends_before_the_next_one() -> None:
     said = '<create path="a.py">\na = 1</create>\n<create path="b.py">b = 2</create>'
     assert edits(said) == (Create(path="a.py", text="a = 1"), Create(path="b.py", text="b = 2"))
+
+
+def test_the_path_of_an_edit_is_read_back_as_it_is_meant() -> None:
+    (edit,) = edits('<delete path="pkg/R&amp;lt;D &quot;1&quot; &lt;x&gt;.py"/>')
+    assert edit == Delete(path='pkg/R&lt;D "1" <x>.py')

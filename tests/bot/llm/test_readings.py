@@ -59,3 +59,11 @@ def test_one_verdict_without_a_path_is_about_all() -> None:
     )
     assert isinstance(parse_readings(reply("I can't say"), KNOWN), Problem)
     assert isinstance(parse_readings(reply('<relevant path="other.py">x</relevant>'), KNOWN), Problem)
+
+
+def test_paths_are_read_back_as_they_are_meant() -> None:
+    known = ['pkg/a"<b>.py', "pkg/c\nd.py", "pkg/e.py"]
+    said = "<read>\npkg/c&#10;d.py\npkg/a&quot;&lt;b&gt;.py\n</read>"
+    assert parse_listing(reply(said), known) == ("pkg/c\nd.py", 'pkg/a"<b>.py')
+    (verdict,) = parse_readings(reply('<relevant path="pkg/a&quot;&lt;b&gt;.py">\nx\n</relevant>'), known[:1])  # type: ignore[misc]
+    assert verdict == Summary(path=known[0], relevant=True, text="x")
