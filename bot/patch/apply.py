@@ -84,7 +84,7 @@ def apply(
                 if before is None:
                     raise Wrong(_no_file(path, paths))
                 changes[path] = FileChange(path=path, text=None)
-                diffs[path] = file_diff(path, before, None, executable(path))
+                diffs[path] = file_diff(path, before, None, executable(path), encoding(path))
                 continue
             if before == after:
                 changes.pop(path, None)
@@ -93,7 +93,7 @@ def apply(
             own = encoding(path) if before is not None else UTF_8
             _check_text(path, before, after, own)
             changes[path] = FileChange(path=path, text=after, executable=mode, encoding=own)
-            diffs[path] = file_diff(path, before, after, mode)
+            diffs[path] = file_diff(path, before, after, mode, own)
     except Wrong as wrong:
         return Problem(text=str(wrong))
     if not changes:
@@ -134,7 +134,7 @@ def apply_onto(
             changes.append(
                 FileChange(path=path, text=text, executable=mode and kept, encoding=own(path) if kept else UTF_8)
             )
-            diffs.append(file_diff(path, before, text, mode))
+            diffs.append(file_diff(path, before, text, mode, encoding(path) if before is not None else UTF_8))
     if not changes:
         return Problem(text="the edit changes nothing\nIt undoes your earlier edit.")
     return Patch(changes=tuple(changes), diff="".join(diffs))

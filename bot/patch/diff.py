@@ -4,11 +4,18 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from bot.patch.binary_diff import binary_diff
+from bot.patch.encoding import UTF_8
+
 _QUOTED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
-def file_diff(path: str, before: str | None, after: str | None, executable: bool = False) -> str:
-    """The diff of one file from `before` to `after`; None: it does not exist. "" for equal texts."""
+def file_diff(path: str, before: str | None, after: str | None, executable: bool = False, encoding: str = UTF_8) -> str:
+    """The diff of one file from `before` to `after`; None: it does not exist. "" for equal texts.
+
+    `encoding`: of the existing file. Where it has other bytes than UTF-8 for the lines of the diff, these are to be
+    read, and what `git apply` takes comes after them.
+    """
     if before == after:
         return ""
     mode = "100755" if executable else "100644"
@@ -23,9 +30,19 @@ def file_diff(path: str, before: str | None, after: str | None, executable: bool
         zero = "0" * 40
         head.append(f"index {zero}..{empty}\n" if before is None else f"index {empty}..{zero}\n")
         return "".join(head)
+    hunks = "".join(_hunks(old, new))
+    if before is not None and _bytes(hunks, encoding) != _bytes(hunks, UTF_8):
+        read = re.sub(r"^@@ -(\d+).*$", r"from line \1:", hunks, flags=re.MULTILINE)
+        change = binary_diff(_bytes(before, encoding), None if after is None else _bytes(after, encoding), mode)
+        said = f"{_name(path)} is {encoding}; its text changes like this, and below are its bytes:\n"
+        return f"{said}{read}{head[0]}{change}"
     head.append(f"--- {_name('a/' + path, tab=True) if before is not None else '/dev/null'}\n")
     head.append(f"+++ {_name('b/' + path, tab=True) if after is not None else '/dev/null'}\n")
-    return "".join([*head, *_hunks(old, new)])
+    return "".join([*head, hunks])
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    return text.encode(encoding, "surrogateescape")
 
 
 def _lines(text: str | None) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from bot.contracts import Progress, Sandbox
 from bot.errors import BundleError
 from bot.patch.diff import file_diff
-from bot.patch.reader import text_of
+from bot.patch.encoding import UTF_8
+from bot.patch.reader import encoding_of, text_of
 from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
@@ -104,7 +105,8 @@ class _Again:
     def _unfilled(self) -> Ballot:
         """The bundle's ballot without what is found out again: results, disqualifications and diffs."""
         claimed = self._bundle.verdict.ballot
-        read = text_of(Path(self._checkout.root))
+        root = Path(self._checkout.root)
+        read, encoding = text_of(root), encoding_of(root)
         why = disqualifying(self._checkout, self._commands)
         candidates = []
         for candidate in claimed.candidates:
@@ -112,7 +114,11 @@ class _Again:
             if not patch.changes:
                 raise BundleError("the bundle has a candidate that changes nothing")
             if not candidate.sources:  # whose diffs another program wrote
-                made = (file_diff(c.path, read(c.path), c.text, c.executable) for c in patch.changes)
+                texts = [(c, read(c.path)) for c in patch.changes]
+                made = (
+                    file_diff(c.path, before, c.text, c.executable, encoding(c.path) if before is not None else UTF_8)
+                    for c, before in texts
+                )
                 patch = Patch(changes=patch.changes, diff="".join(made))
             candidates.append(_changed(candidate, patch, why(patch.changes)))
         return claimed.model_copy(update={"candidates": tuple(candidates), "reviewed": ()})

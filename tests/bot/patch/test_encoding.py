@@ -2,11 +2,13 @@
 
 import codecs
 import random
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from bot.patch.apply import Block, Create, FileEdit, Problem, Replace, apply, apply_onto
+from bot.patch.apply import Block, Create, Delete, FileEdit, Problem, Replace, apply, apply_onto
 from bot.patch.encoding import decoded, unencodable
 from bot.patch.reader import checkout_reader, encoding_of
 from bot.records import Patch
@@ -113,3 +115,33 @@ def test_a_utf_16_file_stays_one_with_its_mark_and_line_ends(tmp_path: Path, enc
         assert isinstance(patch, Patch), patch
         assert patch.changes[0].content == text.replace(search, new).encode(encoding)
         assert f"+{new}" in patch.diff.replace("\ufeff", "").replace("\r", "")
+
+
+LINES = "first = 'Jos\u00e9'\n" + "".join(f"x{i} = {i}\n" for i in range(20)) + "last = 1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "iso8859-1", "utf-8"])
+@pytest.mark.parametrize("change", ["a line", "several", "much", "deleted"])
+def test_git_applies_the_diff_of_a_file_in_any_encoding(tmp_path: Path, encoding: str, change: str) -> None:
+    mark = "\ufeff" if encoding.startswith("utf-") else ""
+    before = (mark + LINES).encode(encoding)
+    blocks = {
+        "a line": [("x3 = 3", "x3 = 33")],
+        "several": [("x3 = 3", "x3 = 33"), ("last = 1", "last = 1\nend = '\u00fc'")],
+        "much": [("x3 = 3", "\n".join(f"y{i} = '\u00e9'" for i in range(4_000)))],
+    }
+    edits: list[FileEdit] = [Create(path="b.txt", text="other\n"), Delete(path="a.txt")]
+    if change in blocks:
+        made = tuple(Block(search=old, replace=new) for old, new in blocks[change])
+        edits[1] = Replace(path="a.txt", blocks=made)
+    (tmp_path / "a.txt").write_bytes(before)
+    patch = apply(edits, checkout_reader(tmp_path), paths=("a.txt",), encoding=encoding_of(tmp_path))
+    assert isinstance(patch, Patch), patch
+    expected = patch.changes[0].content
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path, check=True, input=patch.diff.encode())
+    now = (tmp_path / "a.txt").read_bytes() if (tmp_path / "a.txt").exists() else None
+    assert (now, (tmp_path / "b.txt").read_text()) == (expected, "other\n")
+    told = [line for line in patch.diff.splitlines() if re.match(r"[+-](?![+-]{2})", line)]
+    assert told[:2] == ["-x3 = 3", "+x3 = 33"] or change in ("much", "deleted"), "people can read it"
+    assert patch.size == sum(len(line) - 1 for line in told)
