@@ -130,7 +130,7 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)
         tar.add(base, "opt/troop/base", filter=as_changed)
-        for name in ("job.sh", "runner.py", "results.py"):
+        for name in ("job.sh", "runner.py", "results.py", "guard.py"):
             tar.add(_HERE / name, f"opt/troop/{name}", filter=owned_by_root)
         for name, content in more.items():
             member = tarfile.TarInfo(f"opt/troop/{name}")

@@ -167,7 +167,7 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
         with open(f"{test}/{name}", "wb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
         os.chmod(f"{test}/{name}", 0o555)
-    for name in ("runner", "results"):
+    for name in ("runner", "results", "guard"):
         with open(f"{test}/.{name}.py", "w") as file:
             file.write(job[name])
     with open(f"{test}/.changed", "wb") as file:

@@ -25,7 +25,7 @@ from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _HERE = Path(__file__).parent
-_RUNNER, _RESULTS = ((_HERE / name).read_text() for name in ("runner.py", "results.py"))
+_RUNNER, _RESULTS, _GUARD = ((_HERE / name).read_text() for name in ("runner.py", "results.py", "guard.py"))
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
 
@@ -198,6 +198,7 @@ class ProcessSandbox:
             "script": script,
             "runner": _RUNNER,
             "results": _RESULTS,
+            "guard": _GUARD,
             "argv": argv,
             "environment": environment,
             "nonce": secret.given,

@@ -12,6 +12,8 @@ variable, environment, argument list or file.
 An audit hook (PEP 578), which cannot be removed, watches the ways that lead there from within: the garbage collector,
 raw memory, `/proc/PID/mem`. Where code of a changed file takes one, a line `void EVENT` withdraws any proof. Code that
 reads memory by means that no hook sees can still forge one: nothing that shares a process can be kept from that.
+
+A script's proof is withdrawn as well where a candidate replaced what it judges by: see `guard.py`.
 """
 
 from __future__ import annotations
@@ -151,6 +153,15 @@ def _provided(path: list[str], name: str) -> bool:
     return any(os.path.exists(os.path.join(entry, place)) for entry in path for place in (name, f"{name}.py"))
 
 
+def _beside(name: str) -> dict[str, Any]:
+    """What another file of ours defines."""
+    place = __file__.replace("runner", name)
+    with open(place, "rb") as file:
+        names: dict[str, Any] = {"__name__": name, "__builtins__": __builtins__}
+        exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
+    return names
+
+
 def _judged(report: int, key: bytes, path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
     """What runs pytest or unittest, and tells the result of each test; None where the module's own `__main__` must.
 
@@ -159,10 +170,7 @@ def _judged(report: int, key: bytes, path: list[str], arguments: tuple[str, ...]
     tool = arguments[0]
     if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):
         return None
-    place = __file__.replace("runner", "results")
-    with open(place, "rb") as file:
-        names: dict[str, Any] = {"__name__": "results", "__builtins__": __builtins__}
-        exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
+    names = _beside("results")
     tree = os.path.realpath(os.getcwd()) + os.sep
     if tool == "unittest":
         names["unittest"](report, key, tree)
@@ -182,6 +190,7 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
     os.dup2(null, 0)
     os.close(null)
     run: Callable[[], int] | None = None
+    guard: Any = None
     with open(changed_file, "rb") as file:
         named = {os.fsdecode(line) for line in file.read().splitlines() if line}
     changed = named | {os.path.realpath(name) for name in named}
@@ -197,15 +206,22 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
     else:
         del key
         with open(script, "rb") as file:
-            source = file.read()
+            source: Any = file.read()
         sys.argv[:] = [script]
         first = os.path.dirname(script)
+        sys.path[:1] = []
+        entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
+        if changed:
+            guard = _beside("guard")["guarded"](source, script, report, changed, lambda name: _provided(entries, name))
+        sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     os.environ["PYTHONPATH"] = path  # for the processes that the script starts
     main = type(sys)("__main__")
     if script != "-m":
         main.__file__ = script
     main.__dict__["__builtins__"] = __builtins__
+    if guard is not None:
+        source, main.__dict__["__troop_check__"], last = guard
     _watch(report, changed)
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
@@ -221,7 +237,10 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
             runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `-m` itself calls
             return 0
 
-    return _ending_of(run, program, main.__dict__, changed)
+    code = _ending_of(run, program, main.__dict__, changed)
+    if guard is not None:
+        last(main.__dict__)
+    return code
 
 
 def _ending_of(
