@@ -2,7 +2,7 @@
 
 On a candidate the tests of the files that it changes run first: what they find broken needs no further run. Where all
 tests don't end within their time on the base commit, what ended before is compared, and the tests of the changed files
-are compared with a run of their own.
+are compared with a run of their own. Of runners that prove nothing, some tests run again on a candidate, each alone.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, Sa
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
 from bot.solver.comparison import regressions, told
+from bot.solver.single_tests import alone, chosen, shows
 from bot.solver.test_runners import (
     Command,
     absence,
@@ -173,7 +174,32 @@ class _Comparer:
                 return first
         if self.only_related:
             return None, None
-        return await self._all(patch, self._report.command), None
+        after = await self._all(patch, self._report.command)
+        base = self._report.base
+        if after is None or base is None:
+            return after, None
+        return await self._spot_checked(patch, self._report.command, base, after), None
+
+    async def _spot_checked(self, patch: Patch, command: Command, base: OwnTests, after: OwnTests) -> OwnTests:
+        """The result with what is broken although the output says otherwise: of a runner that proves nothing, some
+        tests run again, each alone. Those count which do so on the base commit."""
+        compared = OwnTestsReport(command=command, base=base, candidates=((0, after),))
+        if after.proved or after.failures is None or regressions(compared, 0, patch.paths):
+            return after
+
+        async def passes(name: str, on: Patch | None) -> bool:
+            argv = alone(command, name)
+            found = await self._all(on, argv) if argv is not None else None
+            return found is not None and shows(found.execution, name)
+
+        async def hidden(name: str) -> bool:
+            return await passes(name, None) and not await passes(name, patch)
+
+        names = chosen([name for name in base.passed if alone(command, name)], patch.diff)
+        found = await asyncio.gather(*map(hidden, names))
+        broken = tuple(name for name, is_broken in zip(names, found, strict=True) if is_broken)
+        passed = tuple(name for name in after.passed if name not in broken)
+        return after.model_copy(update={"failures": (*after.failures, *broken), "passed": passed})
 
     async def _first(
         self, patch: Patch, argv: Command, files: tuple[str, ...]
@@ -185,15 +211,20 @@ class _Comparer:
         after = await self._all(patch, argv)
         if after is None or absence(argv, after.execution) is not None:
             return None
-        if after.execution.passed and not self.only_related:
+        if after.execution.passed and not self.only_related and not self._only_so(after, argv):
             return None
         base = await self._all(None, argv)
         if base is None or base.stopped or absence(argv, base.execution) is not None:
             return None
+        after = await self._spot_checked(patch, argv, base, after)
         after, base = (one.model_copy(update={"files": files}) for one in (after, base))
         compared = OwnTestsReport(command=argv, base=base, candidates=((0, after),))
         enough = self.only_related or regressions(compared, 0, patch.paths)
         return (after, base) if enough else None
+
+    def _only_so(self, after: OwnTests, argv: Command) -> bool:
+        """Whether single tests can be run by the command for related files, and not by the one for all (`npm test`)."""
+        return not after.proved and alone(self._report.command, "") is None and alone(argv, "") is not None
 
     async def _all(self, patch: Patch | None, command: Command) -> OwnTests | None:
         changes = patch.changes if patch else ()

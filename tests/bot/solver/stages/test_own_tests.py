@@ -9,6 +9,7 @@ from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnT
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
+from bot.solver.single_tests import alone, chosen
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, ran, so_far, under_way
 from tests.bot.solver.ballots import ballot
@@ -402,3 +403,60 @@ async def test_tests_that_depend_on_their_order_break_nothing_alone() -> None:
 
     report = await with_tests(FakeSandbox(answer), SolverSettings(), FakeProgress())
     assert not any(s.regressions for s in count(BALLOT, report))
+
+
+GO = ("go", "test", "./...", "-v")
+
+
+def go_says(*names: str, failed: str = "") -> Execution:
+    lines = "".join(f"--- PASS: {name} (0.00s)\n" for name in names)
+    return exited(1 if failed else 0, lines + (f"--- FAIL: {failed} (0.00s)\nFAIL\n" if failed else "ok  a  0.01s\n"))
+
+
+async def test_attack_25_lines_of_tests_that_did_not_run_betray_a_candidate() -> None:
+    """Candidate 0 prints what the base commit's run prints and ends; the others are honest."""
+    names = ("TestA", "TestB", "TestC", "TestC/part")
+    forger = BALLOT.candidates[0].patch.changes
+
+    def answer(job: SandboxJob) -> Execution:
+        if "-run" not in job.command or job.changes == forger:
+            return go_says(*names)
+        asked = job.command[job.command.index("-run") + 1].strip("^$")
+        return go_says(*(name for name in names if name == asked or name.startswith(f"{asked}/")))
+
+    judge = FakeSandbox(answer)
+    report = await run(BALLOT, judge, (GO,))
+    standings = {s.candidate: s for s in count(BALLOT, report)}
+    assert set(standings[0].regressions) == {"TestA", "TestB", "TestC"}
+    assert standings[1].regressions == ()
+    assert ("go", "test", "-run", "^TestA$", "./...", "-v") in [job.command for job in judge.jobs]
+
+
+async def test_a_test_that_passes_only_after_others_is_not_held_against_a_candidate() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        return go_says(failed="TestB") if "^TestB$" in job.command else go_says("TestA", "TestB")
+
+    report = await run(BALLOT, FakeSandbox(answer), (GO,))
+    assert not any("TestB" in s.regressions for s in count(BALLOT, report))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("env", "A=1", "go", "test", "./..."), ("env", "A=1", "go", "test", "-run", r"^a\.b$", "./...")),
+        (("cargo", "test", "--offline"), ("cargo", "test", "--offline", "--", "--exact", "a.b")),
+        (("node", "--test", "a.js"), ("node", r"--test-name-pattern=^a\.b$", "--test", "a.js")),
+        (("npm", "test"), None),
+        (("make", "test"), None),
+        (("pytest",), None),
+    ],
+)
+def test_the_command_for_one_test(command: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
+    assert alone(command, "a.b") == expected
+
+
+def test_a_lot_is_drawn_anew_for_each_candidate() -> None:
+    names = [f"T{n}" for n in range(100)]
+    assert len(chosen(names, "one")) == 20
+    assert chosen(names, "one") == chosen(names[::-1], "one") != chosen(names, "two")
+    assert set(chosen(names[:5], "one")) == set(names[:5])
