@@ -373,11 +373,16 @@ class StoredRuns:
 
 @contextlib.asynccontextmanager
 async def _folder(path: Path) -> AsyncIterator[Path]:
-    """A folder `NAME-ATTEMPT`, removed in the end. Folders of earlier, killed attempts are removed first."""
+    """A folder `NAME-ATTEMPT`, removed in the end. Folders of earlier, killed attempts are removed first.
+
+    A later attempt's is not: this one may have begun late, and lost its lease before it came here.
+    """
 
     def begin() -> None:
-        for old in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        name, _, attempt = path.name.rpartition("-")
+        for old in path.parent.glob(f"{name}-*"):
+            if int(old.name.rpartition("-")[2]) <= int(attempt):
+                shutil.rmtree(old, ignore_errors=True)
         path.mkdir(parents=True)
 
     # In threads, since removing a large repository takes seconds and the lease must be renewed meanwhile.

@@ -1,6 +1,7 @@
 """Requests that must not get lost, or be done twice: attacks 5, 6, 36, 37, 42."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from bot.errors import RetryRefused
 from bot.lifecycle import RunState
 from bot.store import Store, parse
 from bot.webhook.decisions import CancelRun, StartRun
+from bot.worker.executor import _folder
 from tests.bot.queueing import LABELLED_AT, again, cancel, command, expire, queue_run, start, state_of
 
 LATER = LABELLED_AT + timedelta(seconds=1)
@@ -174,3 +176,14 @@ def test_attack_42_a_command_that_waits_is_renamed_with_its_repository(store: St
     assert claimed is not None
     assert claimed.repository == "octo/new"
     assert claimed.run_id == 1
+
+
+async def test_an_attempt_that_begins_late_leaves_the_files_of_a_later_one_alone(tmp_path: Path) -> None:
+    """It has lost its lease meanwhile, which it learns at its next write; found by `make chaos`."""
+    (tmp_path / "run-7-1").mkdir()
+    (tmp_path / "run-7-3").mkdir()
+    (tmp_path / "run-70-1").mkdir()
+    async with _folder(tmp_path / "run-7-2") as mine:
+        assert mine.is_dir()
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["run-7-2", "run-7-3", "run-70-1"]
+    assert (tmp_path / "run-7-3").is_dir()
