@@ -1,8 +1,9 @@
 """`python -m tests.chaos [--runs N] [--kills N] [--database sqlite|postgresql|both] [--seed N]`.
 
 Labels issues on the test GitHub while the processes of the service and what they need are killed with SIGKILL, one
-after the other, and counts at GitHub what came of it: each issue has one run, one pull request, one status comment and
-its last label. Exits with 1 where one is lost, doubled or stuck.
+after the other: web, workers, Redis, the database and a Docker daemon of the test's own. Counts at GitHub what came of
+it: each issue has one run, one pull request, one status comment and its last label; and in Docker, what is left. Exits
+with 1 where one is lost, doubled or stuck, or something is left. SIGINT and SIGTERM end it with the count so far.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import itertools
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -29,7 +31,7 @@ from bot.settings.pages import PagesSettings
 from bot.store import RunInfo, Store
 from tests.chaos.child import FILES
 from tests.chaos.ledger import Ledger
-from tests.chaos.servers import Part, Postgres, Redis, SqliteWriter, Target
+from tests.chaos.servers import Docker, Part, Postgres, Redis, SqliteWriter, Target
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
 from tests.services import free_port
@@ -40,7 +42,9 @@ IN_FLIGHT = 12  # issues that are labelled and not done
 STUCK = 180.0  # seconds in which nothing is done
 STEPS_A_KILL = 12  # at most, between two kills; a run has as many
 WORKERS = 2
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 LOOK = 0.2  # seconds between two looks at the runs
+TELL = 30.0  # seconds between two lines that say how far it is
 
 
 @dataclass
@@ -54,13 +58,16 @@ class Count:
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # in Docker
+    under_way: int = 0  # runs, when it was interrupted
+    without: str = ""  # what could not be among those that are killed
     steps: int = 0
     paid_again: int = 0  # steps whose process died between the work and its record
     seconds: float = 0.0
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.doubled or self.stuck)
+        return not any(self._bad.values())
 
     def __str__(self) -> str:
         kills = ", ".join(f"{name} {count}" for name, count in sorted(self.kills.items()))
@@ -69,11 +76,15 @@ class Count:
             f"{self.database}: {self.runs} runs, {self.kills.total()} kills ({kills}) in {self.seconds:.0f} s: {ends}; "
             f"{self.restarts} more starts, {self.paid_again} of {self.steps} steps paid for again"
         )
+        if self.under_way:
+            said += f"; interrupted, {self.under_way} runs still under way"
+        if self.without:
+            said += f"; no Docker: {self.without}"
         return "\n".join([said, *(f"  {word}: {one}" for word, found in self._bad.items() for one in found)])
 
     @property
     def _bad(self) -> dict[str, list[str]]:
-        return {"lost": self.lost, "doubled": self.doubled, "stuck": self.stuck}
+        return {"lost": self.lost, "doubled": self.doubled, "stuck": self.stuck, "left in Docker": self.left}
 
 
 def dumped(settings: Settings) -> str:
@@ -86,12 +97,14 @@ def dumped(settings: Settings) -> str:
 
 
 class Chaos:
-    def __init__(self, kind: str, folder: Path, github: GitHubServer, seed: int) -> None:
+    def __init__(self, kind: str, folder: Path, github: GitHubServer, seed: int, docker: bool) -> None:
         self._random = random.Random(seed)
         self._github = github
         self.count = Count(kind)
         self._redis = Redis(folder)
         self._database = SqliteWriter(folder / "troop.sqlite3") if kind == "sqlite" else Postgres()
+        self.count.without = Docker.missing() if docker else "not asked for"
+        self._docker = None if self.count.without else Docker(folder)
         port = free_port()
         values: dict[str, Any] = {
             "webhook_secret": SecretStr(SECRET),
@@ -101,7 +114,9 @@ class Chaos:
             "host": "127.0.0.1",
             "port": port,
             "pages": PagesSettings(port=0),
-            "sandbox": SandboxSettings(kind="docker"),
+            "sandbox": SandboxSettings(kind="docker", image=Docker.image, concurrency=1)
+            if self._docker
+            else SandboxSettings(),
             "sweep_seconds": 0.5,
             "lease_seconds": 5.0,
             "max_crashes": 10**6,
@@ -117,7 +132,11 @@ class Chaos:
             github.set_permission(name, "maintainer", "write")
         github.set_hook(f"http://127.0.0.1:{port}/webhook", SECRET)
         text = dumped(settings)
-        self._parts = [Part("serve", text, folder), *(Part("work", text, folder) for _ in range(WORKERS))]
+        address = self._docker.address if self._docker else ""
+        kinds = ("serve", *["work"] * WORKERS)
+        self._parts = [Part(kind, text, folder, address) for kind in kinds]
+        self._interrupted = threading.Event()
+        self._told = 0.0
         self._issues: list[tuple[str, int]] = []
         self._ended: set[int] = set()
         self._done = 0  # steps
@@ -129,6 +148,12 @@ class Chaos:
         self._store.close()
         self._redis.close()
         self._database.close()
+        if self._docker:
+            self._docker.close()
+
+    def interrupt(self) -> None:
+        """End soon, with the count so far."""
+        self._interrupted.set()
 
     def run(self, runs: int, kills: int, in_flight: int) -> Count:
         started = time.monotonic()
@@ -149,11 +174,26 @@ class Chaos:
                 continue
             if (not open_issues and not killing.is_alive()) or time.monotonic() - newest > STUCK:
                 break
+            if self._interrupted.is_set():
+                self.count.under_way = open_issues
+                break
+            self._tell(started, runs, kills)
             time.sleep(LOOK)
+        self._interrupted.set()
         killing.join()
         self._judge()
+        if self._docker:
+            for part in self._parts:
+                part.close()
+            self.count.left = self._docker.left()
         self.count.seconds = time.monotonic() - started
         return self.count
+
+    def _tell(self, started: float, runs: int, kills: int) -> None:
+        if (now := time.monotonic()) - self._told > TELL:
+            self._told = now
+            so_far = f"{len(self._ended)} of {runs} runs ended, {self.count.kills.total()} of {kills} kills"
+            print(f"{self.count.database}: {so_far}, {now - started:.0f} s", file=sys.stderr, flush=True)
 
     def _label(self, name: str) -> None:
         number = self._github.open_issue(name, "clamp ignores its lower bound", "`clamp(-1, 0, 5)` gives -1.")
@@ -162,8 +202,12 @@ class Chaos:
 
     def _kill(self, kills: int) -> None:
         targets: list[Target] = [*self._parts, *self._parts[1:], self._redis, self._database]
+        if self._docker:
+            targets.append(self._docker)
         for _ in range(kills):
             self._wait_for_work(self._random.randint(1, STEPS_A_KILL))
+            if self._interrupted.is_set():
+                return
             target = self._random.choice(targets)
             target.kill()
             self.count.kills[target.name] += 1
@@ -172,7 +216,7 @@ class Chaos:
         """Until that much was done, so that the kills are spread over the runs however fast the machine is."""
         before = self._ledger.size
         deadline = time.monotonic() + STUCK
-        while self._ledger.size < before + steps and time.monotonic() < deadline:
+        while self._ledger.size < before + steps and time.monotonic() < deadline and not self._interrupted.is_set():
             for part in self._parts:
                 part.tend()
             time.sleep(0.02)
@@ -213,6 +257,8 @@ class Chaos:
                     or pull["html_url"] in urls]  # fmt: skip
             comments = sum(STATUS in body for body in self._github.comments(name, number))
             labels = self._github.issue(name, number)["labels"]
+            if count.under_way and not urls:
+                continue
             if not of:
                 count.lost.append(f"{where} has no run")
             elif not urls or labels != ["troop: done"]:
@@ -228,14 +274,17 @@ class Chaos:
         count.steps, count.paid_again = len(paid), paid.total() - len(paid)
 
 
-def chaos(kind: str, runs: int, kills: int, seed: int, in_flight: int = IN_FLIGHT) -> Count:
+def chaos(kind: str, runs: int, kills: int, seed: int, in_flight: int = IN_FLIGHT, *, docker: bool = True) -> Count:
     """On one kind of database. Logs are in a folder that stays where something went wrong."""
     folder = Path(tempfile.mkdtemp(prefix="troop-chaos-"))
     with GitHubServer.running(folder / "github") as github:
-        one = Chaos(kind, folder, github, seed)
+        one = Chaos(kind, folder, github, seed, docker)
+        before = [signal.signal(number, lambda *_: one.interrupt()) for number in _ENDING]
         try:
             count = one.run(runs, kills, in_flight)
         finally:
+            for number, handler in zip(_ENDING, before, strict=True):
+                signal.signal(number, handler)
             one.close()
     if count.good:
         shutil.rmtree(folder)
@@ -257,6 +306,8 @@ def main() -> int:
         count = chaos(kind, options.runs, options.kills, options.seed)
         print(count, flush=True)
         good = good and count.good
+        if count.under_way:
+            break
     return 0 if good else 1
 
 

@@ -1,12 +1,16 @@
-"""What the service needs and what is killed: its own processes, Redis, PostgreSQL, a writer of SQLite."""
+"""What the service needs and what is killed: its own processes, Redis, PostgreSQL, a writer of SQLite, Docker."""
 
+import contextlib
+import io
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -14,6 +18,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
+import docker
+
+from bot.sandbox import docker_engine
 from tests.chaos import child
 from tests.patience import PATIENCE
 from tests.services import RedisServer, redis_executable
@@ -38,10 +45,10 @@ _FORKS.set_forkserver_preload(["tests.chaos.child"])
 class Part:
     """A process of the service. It is started again whenever it ended, as a service manager would."""
 
-    def __init__(self, kind: str, settings: str, folder: Path) -> None:
+    def __init__(self, kind: str, settings: str, folder: Path, docker: str) -> None:
         self.name = "web" if kind == "serve" else "worker"
         self.starts = 0
-        self._arguments = (kind, settings, str(folder / f"{kind}-{random.getrandbits(32):08x}.log"))
+        self._arguments = (kind, settings, str(folder / f"{kind}-{random.getrandbits(32):08x}.log"), docker)
         self._lock = threading.Lock()
         self._process: ForkServerProcess | None = None
         self.tend()
@@ -169,3 +176,109 @@ class SqliteWriter:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+class Docker:
+    """A daemon of its own beside the machine's, without networks and with one image: programs of this machine.
+
+    Live restore is off: its containers end with it. Its containerd is a process of its own, as in installations.
+    """
+
+    name = "Docker"
+    image = "troop-chaos:latest"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "docker"
+        self._folder.mkdir()
+        self.address = f"unix://{self._folder}/socket"
+        self._log = (self._folder / "log").open("wb")
+        self._containerd = self._run("containerd", "--root", "images", "--state", "state", "--address", "containerd")
+        self._process = self._start()
+        self._answers()
+        with self._client() as client:
+            told = client.import_image_from_data(_programs(), repository="troop-chaos", tag="latest")
+            assert client.images(self.image), told
+
+    @staticmethod
+    def missing() -> str:
+        """What it can't be started without, or nothing."""
+        there = os.geteuid() == 0 and shutil.which("dockerd") and shutil.which("containerd")
+        return "" if there else "dockerd and containerd must be installed, and started by root"
+
+    def left(self) -> list[str]:
+        """What the service made and did not remove, once the sweep of a worker's start has looked at it."""
+        with self._client() as client:
+            docker_engine.sweep(client)
+            made = {"label": docker_engine.LABEL}
+            containers = [f"container {one['Names']}" for one in client.containers(all=True, filters=made)]
+            return containers + [f"image {one['Id']}" for one in client.images(filters=made)]
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process = self._start()
+        self._answers()
+
+    def close(self) -> None:
+        for process in (self._process, self._containerd):  # the first ends containers and unmounts what they had
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._log.close()
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in reversed(mounted):  # each one that was killed has left its own
+            if place.startswith(f"{self._folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        (self._folder / "daemon.json").write_text("{}")  # not the machine's
+        closed = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore=false")
+        places = ("--data-root", "data", "--exec-root", "exec", "--pidfile", "pid", "--config-file", "daemon.json")
+        return self._run("dockerd", *places, "--containerd", "containerd", f"--host={self.address}", *closed)
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """What does not begin with a dash is a place in the folder."""
+        argv = [one if one.startswith("-") else str(self._folder / one) for one in arguments]
+        return subprocess.Popen(
+            [program, *argv], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+
+    def _answers(self) -> None:
+        """Wait until it does, starting it again where what the killed one left was in its way."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._client() as client:
+                    client.ping()
+                return
+            except docker_engine.TROUBLE as error:
+                if time.monotonic() > deadline:
+                    told = (self._folder / "log").read_text(errors="replace")[-2000:]
+                    raise AssertionError(f"dockerd does not start: {told}") from error
+            if self._process.poll() is not None:
+                self._process = self._start()
+            time.sleep(0.05)
+
+    def _client(self) -> "contextlib.closing[docker.APIClient]":
+        return contextlib.closing(docker.APIClient(self.address, version="auto", timeout=60))
+
+
+_PROGRAMS = ("sh", "sleep", "timeout", "cp", "rm", "tar", "mkdir", "cat", "chmod", "test", "env")
+
+
+def _programs() -> bytes:
+    """A file system with what a sandbox's jobs need, taken from this machine: importing it takes a second."""
+    paths = {str(Path(found).resolve()): f"/bin/{name}" for name in _PROGRAMS if (found := shutil.which(name))}
+    assert len(paths) == len(_PROGRAMS), f"one is missing here: {_PROGRAMS}"
+    listed = subprocess.run(["ldd", *paths], check=True, capture_output=True, text=True).stdout
+    for library in re.findall(r"(/\S+) \(0x", listed):
+        paths.setdefault(library, library)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for file, place in paths.items():
+            tar.add(os.path.realpath(file), place)
+    return buffer.getvalue()
