@@ -30,6 +30,7 @@ from tests.chaos.servers import Postgres
 
 RATE = 200  # deliveries a second
 IDLE = 1000  # connections
+KEPT = 2.0  # seconds that a connection is used again; the server drops it after five
 
 
 @dataclass
@@ -54,13 +55,13 @@ class Connections:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []  # and since when
 
     async def post(self, whole: bytes) -> bytes:
-        """The answer's head and body. A connection that the server dropped meanwhile is replaced by another."""
+        """The answer's head and body. One that the server has dropped, or soon will, is replaced."""
         while self._free:
-            reader, writer = self._free.pop()
-            if not reader.at_eof() and not writer.is_closing():
+            reader, writer, since = self._free.pop()
+            if not reader.at_eof() and time.monotonic() < since + KEPT:
                 break
             writer.close()
         else:
@@ -69,11 +70,11 @@ class Connections:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         body = await reader.readexactly(length)
-        self._free.append((reader, writer))
+        self._free.append((reader, writer, time.monotonic()))
         return head + body
 
     def close(self) -> None:
-        for _, writer in self._free:
+        for _, writer, _ in self._free:
             writer.close()
 
 
