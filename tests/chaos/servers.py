@@ -252,6 +252,7 @@ class Docker:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
+                docker_engine._knock(self.address)  # else the SDK leaks a socket each time that nobody answers
                 with self._client() as client:
                     client.ping()
                 return
