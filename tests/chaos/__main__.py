@@ -136,6 +136,7 @@ class Chaos:
         kinds = ("serve", *["work"] * WORKERS)
         self._parts = [Part(kind, text, folder, address) for kind in kinds]
         self._interrupted = threading.Event()
+        self._down = threading.Event()
         self._told = 0.0
         self._issues: list[tuple[str, int]] = []
         self._ended: set[int] = set()
@@ -165,7 +166,7 @@ class Chaos:
             for part in self._parts:
                 if not killing.is_alive():
                     part.tend()
-            if self._look():
+            if self._look() or self._down.is_set():
                 newest = time.monotonic()
             open_issues = len(self._issues) - len(self._ended)
             if (len(self._issues) < runs or killing.is_alive()) and open_issues < in_flight:
@@ -209,7 +210,9 @@ class Chaos:
             if self._interrupted.is_set():
                 return
             target = self._random.choice(targets)
+            self._down.set()  # until it runs again, what waits for it is not stuck
             target.kill()
+            self._down.clear()
             self.count.kills[target.name] += 1
 
     def _wait_for_work(self, steps: int) -> None:
