@@ -10,8 +10,14 @@ _MAX_NAME = 255  # bytes
 _SANDBOX = re.compile(
     r"/tmp/troop/repo/|/repo/tree/|/(?:[^/]+/)*job-[0-9a-f]{8}/repo/|/(?:repo|testbed|workspace)/"  # noqa: S108 - a name
 )
-_IN_TRACEBACK = re.compile(r"File \"([^\"]+)\"(?:, line \d+.*)?")
-_LINE_NUMBER = re.compile(r"(?<=\w)(?::\d+){1,2}(?:: ?| \+0x[0-9a-f]+)?$|,? lines? \d+$")
+_IN_TRACEBACK = re.compile(  # of Python, JavaScript and Rust
+    r"(?:File )?\"([^\"]+)\"(?:, line \d+.*)?|at (?:[^()]* \()?([^()]+:\d+:\d+)\)?|--> (\S+)"
+)
+# `:3`, `:3:9` and `:3-9`; of links, compilers, pytest's names of tests, and in words.
+_LINE_NUMBER = re.compile(
+    r"(?<=\w)(?:(?::\d+){1,2}(?:-\d+)?(?:: ?| \+0x[0-9a-f]+)?|#L\d+(?:-L?\d+)?|\(\d+(?:, ?\d+)?\)|::[A-Za-z_][^/]*)$"
+    r"|,? lines? \d+$"
+)
 _GIT_NAME = re.compile(r"(\.git|git~\d+)[ .]*", re.IGNORECASE)  # also what other file systems take for `.git`
 
 
@@ -39,7 +45,8 @@ def normalised(path: str) -> str:
     plain = path.strip()
     traced = _IN_TRACEBACK.fullmatch(plain)
     plain = plain[1:-1] if plain.startswith("(") and plain.endswith(")") else plain
-    plain = (traced[1] if traced else plain).removeprefix("file://").strip("`\"'").replace("\\", "/")
+    plain = next(filter(None, traced.groups())) if traced else plain
+    plain = re.sub(r"^file:(//)?(?=/)", "", plain).strip("`\"'").replace("\\", "/")
     if "." in plain.rpartition("/")[2]:
         plain = _LINE_NUMBER.sub("", plain)
     plain = _SANDBOX.sub("", plain, count=1) if _SANDBOX.match(plain) else plain
