@@ -1,6 +1,6 @@
 """The interfaces between the rooms. Each method says what it changes, when it is safe to call, and what it raises."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -155,8 +155,13 @@ class IssueTracker(Protocol):
     async def set_label(self, repository: str, number: int, label: str, known: Sequence[str]) -> None:
         """Make `label` the only one of `known` on the issue; with an empty `label`, remove all of them."""
 
-    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
-        """The open pull request of the branch `head`: created, or found and its text updated; its URL."""
+    async def pull_request(
+        self, repository: str, head: str, title: str, body: str, *, draft: bool = True, base: str = ""
+    ) -> str:
+        """The open pull request of the branch `head`: created, or found and its text updated; its URL.
+
+        `base`: the branch that it is for; empty: the default branch.
+        """
 
     async def resolve_issue(self, repository: str, number: int) -> int:
         """The issue that a conversation is about: itself, or, for a pull request of ours, the issue it answers."""
@@ -189,6 +194,18 @@ class PullRequests(Protocol):
 
 class Forge(RepositoryHost, IssueTracker, PullRequests, Protocol):
     """All of them, as publishing needs them."""
+
+    async def tip(self, repository: str, branch: str) -> str:
+        """The newest commit of the branch; "" where there is no such branch."""
+
+    async def keep(
+        self, repository: str, checkout: Path, name: str, text: Callable[[Collection[str]], str]
+    ) -> tuple[str, str]:
+        """Keep a file in the repository, on a reference that is no branch and depends on the file alone.
+
+        `text` gets the secrets that it must not hold. Returns the address and the reference that git fetches it from.
+        Raises `Refused` where the host takes no such reference.
+        """
 
     async def commit_config(self, checkout: Checkout, text: str, message: str) -> str:
         """Commit a `.troop.toml` that Troop made itself on top of the checkout's commit; the new commit's full name.

@@ -1,6 +1,8 @@
 """`.troop.toml` of a repository's default branch: what its maintainers set, within what the server allows.
 
 ```toml
+base = "develop"                # the branch that runs work on and pull requests are for, instead of the default branch
+
 [test]
 command = "pytest -q"           # the repository's own tests, run on the best-voted candidates; NAME=value may precede
 timeout = 600                   # seconds
@@ -26,7 +28,8 @@ test = true                     # the pull request brings a regression test, as 
 keep = false                    # the server keeps nothing of what becomes of pull requests, and deletes what it has
 ```
 
-A bad file is a `ConfigProblem` that its author is shown, not an exception.
+Only the default branch's file counts, also for runs on another branch. `troop solve` works on what is checked out,
+whatever `base` says. A bad file is a `ConfigProblem` that its author is shown, not an exception.
 """
 
 import re
@@ -64,6 +67,7 @@ _BUILTINS = frozenset(("cd", "export", "source", ".", "set", "ulimit", "umask", 
 class RepoConfig(Record):
     """A repository's own settings. Commands are argv tuples, run without a shell unless they name one."""
 
+    base: str = ""  # the branch to work on; "": the default branch
     test_command: tuple[str, ...] = ()
     test_timeout: float | None = None  # seconds; None: the server's
     scripts: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # ending with its dot -> argv with `{script}`
@@ -154,6 +158,22 @@ def _pattern(text: str) -> str:
     return text
 
 
+# Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
+_BRANCH = re.compile(r"(?!troop/)[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
+
+
+def is_base(name: str) -> bool:
+    """Whether a base branch can be called so: none of Troop's own, and nothing odd."""
+    bad_part = any(part.endswith((".", ".lock")) for part in name.split("/"))
+    return bool(_BRANCH.fullmatch(name)) and not (name.endswith("/") or ".." in name or bad_part or name == "HEAD")
+
+
+def _base(text: str) -> str:
+    if not is_base(text):
+        raise ValueError('is no branch that runs can work on; they look like "develop" or "release/1.x"')
+    return text
+
+
 def _image(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text):
         raise ValueError('is not an image\'s name; they look like "python:3.12-slim"')
@@ -200,6 +220,7 @@ class _Feedback(_Table):
 
 
 class _File(_Table):
+    base: Annotated[str, AfterValidator(_base)] | None = None
     test: _Test = _Test()
     scripts: dict[Annotated[str, AfterValidator(_ending)], Annotated[_Line, AfterValidator(_with_script)]] = {}
     sandbox: _Sandbox = _Sandbox()
@@ -210,7 +231,7 @@ class _File(_Table):
 
 
 _ALLOWED = {
-    (): "[test], [scripts], [sandbox], [context], [run], [publish], [feedback]",
+    (): "base, [test], [scripts], [sandbox], [context], [run], [publish], [feedback]",
     ("test",): "command, timeout",
     ("sandbox",): "image, setup",
     ("context",): "exclude, read",
@@ -236,6 +257,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
     except ValidationError as error:
         return _problem(error, text)
     return RepoConfig(
+        base=file.base or "",
         test_command=command(file.test.command) if file.test.command else (),
         test_timeout=file.test.timeout,
         scripts={ending: command(line) for ending, line in file.scripts.items()},
@@ -287,7 +309,7 @@ def _line_of(text: str, path: tuple[str, ...]) -> int | None:
 def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
     """The part of the config that the server's settings allow, and messages about what is ignored.
 
-    `repository_may_set` names the keys: test, scripts, context, trajectories, setup. An image must be one of
+    `repository_may_set` names the keys: base, test, scripts, context, trajectories, setup. An image must be one of
     `sandbox.images_allowed`, and numbers stay within the server's own.
     """
     may = frozenset(settings.repository_may_set)
@@ -303,6 +325,8 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
             f"{key} is ignored: this server doesn't let repositories set it ({name} is not in TROOP_REPOSITORY_MAY_SET)"
         )
 
+    if config.base and "base" not in may:
+        drop("base", "", forbidden("base", "base"))
     if "test" not in may:
         if config.test_command:
             drop("test_command", (), forbidden("test.command", "test"))

@@ -13,6 +13,7 @@ import click
 
 from bot.cli.operations import COMMANDS
 from bot.cli.say import say
+from bot.cli.verify import verify
 from bot.errors import TroopError
 
 T = TypeVar("T")
@@ -187,6 +188,8 @@ def _models_dir() -> Path:
 @click.option("--fresh", is_flag=True, help="Discard what an interrupted attempt has finished.")
 @click.option("--report", "page", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the run as one HTML file: the count, the diffs, every prompt and reply.")  # fmt: skip
+@click.option("--bundle", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write what `troop verify` counts again from: candidates, tests, the matrix.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
 def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     """Solve an issue on a local checkout, without GitHub.
@@ -264,7 +267,7 @@ def engine(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
 
 
-for _command in COMMANDS:
+for _command in (verify, *COMMANDS):
     cli.add_command(_command)
 
 

@@ -20,7 +20,7 @@ from bot.cli.progress import ConsoleProgress
 from bot.cli.say import say
 from bot.cli.signals import ended_by_sigterm
 from bot.cli.terminal import Terminal
-from bot.errors import BuildFailed, Refused, TroopError
+from bot.errors import BuildFailed, BundleError, Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at
 from bot.forge.local import LocalCheckout
@@ -31,6 +31,7 @@ from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
 from bot.llm.transcript import PROMPTS, transcript
+from bot.publish.bundle import written
 from bot.publish.messages.build import told_at_console
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
@@ -68,6 +69,7 @@ class SolveOptions:
     branch: bool = True
     own_tests_timeout: float | None = None  # seconds; comes before the repository's config
     fresh: bool = False
+    bundle: Path | None = None  # where what `troop verify` reads is written
     page: Path | None = None  # where the run is written as one HTML file
 
 
@@ -253,9 +255,10 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             can_branch = options.branch and (options.path / ".git").exists()
             branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
             if options.page is not None:
-                await asyncio.to_thread(
-                    _write_page, options.page, report, journal.entries, progress.say, settings.secrets()
-                )
+                text = _page(report, journal.entries, settings.secrets())
+                await asyncio.to_thread(_write, options.page, text, "shows the run", progress.say)
+            if options.bundle is not None:
+                await asyncio.to_thread(_write_bundle, options.bundle, report, settings, progress.say)
         except BaseException:
             journal.close()
             raise
@@ -270,10 +273,17 @@ async def _external(options: SolveOptions, host: LocalCheckout, checkout: Checko
     return tuple([External(patch=await read_patch(checkout, diff, name), source=name) for name, diff in diffs])
 
 
-def _write_page(
-    path: Path, report: Report, entries: Mapping[str, str], say: Callable[[str], None], secrets: Sequence[str]
-) -> None:
-    """The run with its conversations, without secrets. A file that can't be written loses nothing else."""
+def _write_bundle(path: Path, report: Report, settings: Settings, say: Callable[[str], None]) -> None:
+    try:
+        text = written(report, settings.secrets())
+    except BundleError as error:
+        say(str(error))
+        return
+    _write(path, text, f"holds the count: troop verify {path}", say)
+
+
+def _page(report: Report, entries: Mapping[str, str], secrets: Sequence[str]) -> str:
+    """The run with its conversations, without secrets."""
     report = Report.model_validate(redact_strings(report.model_dump(mode="json"), secrets))
     names = {f"trajectory-{one.index}": f"trajectory/{one.index}/" for one in report.trajectories}
     names["selection"] = "selection/"
@@ -283,13 +293,17 @@ def _write_page(
         return None if entry is None else json.dumps(redact_strings(json.loads(entry), secrets))
 
     conversations = {name: transcript(key, entries, get) for name, key in names.items()}
-    text = standalone(report, {name: found for name, found in conversations.items() if found})
+    return standalone(report, {name: found for name, found in conversations.items() if found})
+
+
+def _write(path: Path, text: str, what: str, say: Callable[[str], None]) -> None:
+    """A file that can't be written loses nothing else."""
     try:
         path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
-        say(f"{path} can't be written ({error.strerror}): the run's page is lost, the result is not")
+        say(f"{path} can't be written ({error.strerror}); the result is not lost")
         return
-    say(f"{path} shows the run")
+    say(f"{path} {what}")
 
 
 @contextlib.asynccontextmanager

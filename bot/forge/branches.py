@@ -13,16 +13,18 @@ _SLUG = 40  # characters
 _PULL_NUMBER = re.compile(r"/pull/([1-9][0-9]*)$")
 
 
-def branch_of(issue: Issue) -> str:
-    """`troop/issue-12-short-title`. Only letters and digits of the title are kept (attack 18)."""
-    return f"{PREFIX}{'-'.join(part for part in ('issue', str(issue.number), _slug(issue.title)) if part)}"
+def branch_of(issue: Issue, base: str = "") -> str:
+    """`troop/issue-12-short-title`, and for another base than the default branch `...-on-release-1-x`. Only letters and
+    digits of the title are kept (attack 18)."""
+    on = f"on-{_slug(base)}" if base else ""
+    return f"{PREFIX}{'-'.join(part for part in ('issue', str(issue.number), _slug(issue.title), on) if part)}"
 
 
 def other_branch_of(report: Report) -> str:
     """The branch where people have committed to the first one. The winner's id is part of its name."""
     winner = report.verdict.winner
     patch = report.verdict.ballot.candidates[winner].patch.id if winner is not None else "none"
-    return f"{branch_of(report.issue)}-{patch[:8]}"
+    return f"{branch_of(report.issue, report.base_branch)}-{patch[:8]}"
 
 
 def local_branch_of(issue: Issue, patch: Patch) -> str:
@@ -45,7 +47,7 @@ class Pushed(Record):
 async def push_branch(host: RepositoryHost, repository: str, checkout: Checkout, report: Report, commit: str) -> Pushed:
     """Push the commit as the run's branch. People's own commits are never pushed over."""
     workspace = Path(checkout.workspace)
-    branch = branch_of(report.issue) if report.revision is None else report.revision.branch
+    branch = report.revision.branch if report.revision else branch_of(report.issue, report.base_branch)
     try:
         pushed = await host.push(repository, workspace, branch, commit, force=True)
     except BranchTaken:

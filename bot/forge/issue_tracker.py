@@ -231,15 +231,19 @@ class GitHubTracker:
 
     # -- the pull request
 
-    async def pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool = True) -> str:
+    async def pull_request(
+        self, repository: str, head: str, title: str, body: str, *, draft: bool = True, base: str = ""
+    ) -> str:
         check_branch(head)
         title, body = redact(title, self._secrets)[:TITLE_LIMIT], outgoing(body, self._secrets)
         return await self._api.act(
-            "pull request", lambda: self._pull_request(repository, head, title, body, draft=draft)
+            "pull request", lambda: self._pull_request(repository, (head, base), title, body, draft=draft)
         )
 
-    async def _pull_request(self, repository: str, head: str, title: str, body: str, *, draft: bool) -> str:
-        owner = repository.split("/")[0]
+    async def _pull_request(
+        self, repository: str, branches: tuple[str, str], title: str, body: str, *, draft: bool
+    ) -> str:
+        owner, (head, wanted) = repository.split("/")[0], branches
 
         def find(client: Github) -> PullRequest | None:
             found = client.get_repo(repository).get_pulls(state="open", head=f"{owner}:{head}")
@@ -262,7 +266,7 @@ class GitHubTracker:
             made = client.get_repo(repository).create_pull(base=base, head=head, title=title, body=body, draft=draft)
             return made.html_url
 
-        onto = await self._api.read(repository, _PULL, base)
+        onto = wanted or await self._api.read(repository, _PULL, base)
         try:
             return await self._api.write(repository, _PULL, lambda client: create(client, onto, draft))
         except GithubException as error:

@@ -17,9 +17,10 @@ from bot.errors import BranchTaken, CheckoutError, ForgeError, GitFailed, Refuse
 from bot.forge.branches import PREFIX
 from bot.git.command import Limits, check_branch, check_commit, git
 from bot.git.commit import Author, commit_patch
+from bot.git.import_diff import changes_between
 from bot.git.snapshot import snapshot
 from bot.git.workspace import Workspace
-from bot.records import Checkout, Patch
+from bot.records import Checkout, FileChange, Patch
 
 AUTHOR = Author(name="troop", email="troop@localhost")
 MAX_BYTES = 2_000_000_000
@@ -99,6 +100,16 @@ class LocalCheckout:
             raise Refused(f"the branch {branch} could not be written: {error.words[-500:]}") from error
         self._say(f"branch {branch} is written")
         return commit
+
+    async def _require(self, commit: str) -> None:
+        """Raises `CheckoutError` where the repository does not have the commit."""
+        try:
+            await self._git("cat-file", "-e", f"{check_commit(commit)}^{{commit}}")
+        except GitFailed as error:
+            raise CheckoutError(
+                f"{self._path} does not have the commit {commit}: `git fetch` it from where it was published, or give "
+                "the path of a clone that has it"
+            ) from error
 
     async def diff_of(self, branch: str) -> str:
         """What the branch changes since it left HEAD, as a unified diff. Raises `CheckoutError`."""
@@ -192,3 +203,22 @@ class LocalCheckout:
         message = b"Take the files as they are on disk\n"
         made = await workspace.git("commit-tree", tree, *parent, "-F", "-", stdin=message, env=_IDENTITY)
         return made.decode().strip()
+
+
+class LocalCommit(LocalCheckout):
+    """A commit of a local repository, whatever its work tree holds."""
+
+    async def clone(self, repository: str, target: Path, commit: str = "") -> str:
+        if await self._top_level() is None:
+            raise CheckoutError(f"{self._path} is not in a git repository; give the path of a clone")
+        await self._require(commit)
+        workspace = Workspace(target)
+        await workspace.create()
+        await self._borrow_objects(workspace)
+        await workspace.materialise(commit, seconds=SECONDS, max_bytes=MAX_BYTES)
+        return commit
+
+    async def changes_to(self, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:
+        """What turns the checkout's files into those of another commit."""
+        await self._require(commit)
+        return await changes_between(Workspace(Path(checkout.workspace)), checkout.commit, commit)

@@ -1,7 +1,7 @@
 """GitHub as a `RepositoryHost`: git over HTTP, each step with a token for it alone; an App's commits GitHub makes."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from bot.forge.api import PATIENCE, GitHubApi, path_of
 from bot.forge.branches import PREFIX
 from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
 from bot.git.command import Limits, Remote, check_branch, check_commit
-from bot.git.commit import Author, commit_patch
+from bot.git.commit import Author, commit_file, commit_patch
 from bot.git.import_diff import changes_between
 from bot.git.workspace import Workspace
 from bot.patch.diff import file_diff
@@ -31,6 +31,7 @@ T = TypeVar("T")
 _READ = {"contents": "read"}
 _PUSH = {"contents": "write"}
 
+KEPT = "refs/troop/"  # where files are kept: no branch, no tag, and not part of a clone
 GIT_ATTEMPTS = 4
 # What git prints of HTTP errors, for which it has no exit codes.
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
@@ -146,6 +147,31 @@ class GitHubHost:
             raise BranchTaken(f"the branch {branch} is {where}")
         new = await self._signed(repository, workspace, commit, content)
         return await self._move(repository, workspace, reference, old, new.sha)
+
+    async def tip(self, repository: str, branch: str) -> str:
+        """https://docs.github.com/rest/git/refs#get-a-reference"""
+        path = path_of(repository, "git", "ref", "heads", *check_branch(branch).split("/"))
+
+        def ask(client: Github) -> str:
+            try:
+                return str(client.requester.requestJsonAndCheck("GET", path)[1]["object"]["sha"])
+            except GithubException as error:
+                if error.status != 404:
+                    raise
+                return ""
+
+        return await self._api.act("branch", lambda: self._api.read(repository, _READ, ask))
+
+    async def keep(
+        self, repository: str, checkout: Path, name: str, text: Callable[[Collection[str]], str]
+    ) -> tuple[str, str]:
+        """On `refs/troop/`, with a new token that may write contents; the commit's hash is the reference's name."""
+        workspace = Workspace(checkout)
+        content = text(self._secrets).encode()
+        commit = await commit_file(workspace, name, content, await self._author())
+        reference = f"{KEPT}{commit}"
+        await self._move(repository, workspace, reference, "", commit)
+        return f"{self._settings.github_web_url.rstrip('/')}/{repository}.git", reference
 
     async def _signed(self, repository: str, workspace: Workspace, commit: str, content: Content) -> SignedCommit:
         """The commit as GitHub makes it for an App; the local one where it does not, or not as a verified one."""

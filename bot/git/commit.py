@@ -60,6 +60,14 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
     return await _commit_tree(workspace, tree, base, message, author, moment)
 
 
+async def commit_file(workspace: Workspace, name: str, content: bytes, author: Author) -> str:
+    """A commit of that file alone, without a parent, dated 1970: the same file is the same commit."""
+    blob = (await workspace.git("hash-object", "-w", "--stdin", stdin=content)).decode().strip()
+    tree = (await workspace.git("mktree", stdin=f"100644 blob {blob}\t{name}\n".encode())).decode().strip()
+    commit = await workspace.git("commit-tree", tree, "-m", name, env=_identity(author, 0))
+    return commit.decode().strip()
+
+
 async def _commit_tree(
     workspace: Workspace, tree: str, base: str, message: str, author: Author, moment: datetime | None
 ) -> str:
@@ -67,14 +75,18 @@ async def _commit_tree(
         seconds = int(await workspace.git("show", "-s", "--format=%ct", base))
     else:
         seconds = int(moment.timestamp())
-    identity = {
+    text = message.replace("\0", "").encode("utf-8", "replace")
+    commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=_identity(author, seconds))
+    return commit.decode().strip()
+
+
+def _identity(author: Author, seconds: int) -> dict[str, str]:
+    """Git's variables for a commit by the author at that moment."""
+    return {
         f"GIT_{role}_{part}": value
         for role in ("AUTHOR", "COMMITTER")
         for part, value in (("NAME", author.name), ("EMAIL", author.email), ("DATE", f"@{seconds} +0000"))
     }
-    text = message.replace("\0", "").encode("utf-8", "replace")
-    commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=identity)
-    return commit.decode().strip()
 
 
 async def _modes(workspace: Workspace, base: str, patch: Patch) -> dict[str, str]:

@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pydantic import ValidationError
 
-from bot.errors import BundleError
+from bot.contracts import Forge
+from bot.errors import BundleError, Refused
 from bot.patch.paths import path_problem
-from bot.records import Ballot, Bundle, FileChange, Outcome, Report, Verdict, bundle_of
+from bot.publish.messages import counting_again as messages
+from bot.records import Ballot, Bundle, Checkout, FileChange, Outcome, Report, Verdict, bundle_of
 from bot.records.bundle import SCHEMA_VERSION
 from bot.sanitize.redact import redact_report
 
@@ -23,16 +26,31 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # also one that neve
 
 
 def written(report: Report, secrets: Collection[str]) -> str:
-    """The bundle of the report as JSON without secrets, the same text for the same count. Raises `BundleError` where it
-    is larger than `read` takes."""
+    """The bundle of the report as JSON without secrets, the same text for the same count.
+
+    Raises `BundleError` where it is larger than `read` takes.
+    """
     try:
-        plain = json.loads(redact_report(bundle_of(report).model_dump_json(), secrets))
+        text = redact_report(bundle_of(report).model_dump_json(), secrets) + "\n"
     except ValueError as error:  # a file that is no text in any encoding
-        raise BundleError("the bundle can't be written as JSON") from error
-    text = json.dumps(plain, sort_keys=True) + "\n"
+        raise BundleError("the count can't be written as JSON") from error
     if len(text) > MAX_BYTES:
-        raise BundleError(f"the bundle has {len(text):,} bytes; {MAX_BYTES:,} are allowed")
+        raise BundleError(f"the bundle has {len(text):,} bytes; {MAX_BYTES:,} are read")
     return text
+
+
+async def count_again(forge: Forge, repository: str, checkout: Checkout, report: Report) -> str:
+    """Keep the report's bundle in the repository, and say how anybody counts again; where it can't be kept, why.
+
+    Raises `ForgeError` where that may pass.
+    """
+    try:
+        url, reference = await forge.keep(
+            repository, Path(checkout.workspace), FILE, lambda known: written(report, known)
+        )
+    except (BundleError, Refused) as error:
+        return messages.not_kept(str(error))
+    return messages.how(url, reference, FILE, report.parent)
 
 
 def read(data: bytes) -> Bundle:
@@ -47,10 +65,10 @@ def read(data: bytes) -> Bundle:
         version, kind = head.get("schema_version"), head.get("kind")
         if kind != "troop bundle":
             raise BundleError('the file is not a bundle of Troop\'s: its `kind` is not "troop bundle"')
-        if version is not True and isinstance(version, int) and version > SCHEMA_VERSION:
-            raise BundleError(
-                f"the bundle has schema version {version:,}, this Troop reads {SCHEMA_VERSION}: update Troop"
-            )
+        if type(version) is not int or version < 1:
+            raise BundleError("the file is not a bundle of Troop's: its `schema_version` is not a number from 1")
+        if version > SCHEMA_VERSION:
+            raise BundleError(f"the bundle has a later schema than this Troop reads ({SCHEMA_VERSION}): update Troop")
         bundle = Bundle.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

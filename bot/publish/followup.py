@@ -13,6 +13,7 @@ from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE
 from bot.patch.policy import check_patch
+from bot.publish.bundle import count_again
 from bot.publish.judging import judge
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.labels import Labels
@@ -121,9 +122,12 @@ class FollowUp:
     async def _retry(self, command: ClaimedCommand, run: RunNow | None) -> tuple[str, int | None]:
         if run is None:
             return answers.no_run(self._labels.wanted), None
+        base = command.command.base
+        if base and not await self._forge.tip(command.repository, base):
+            return answers.no_branch(base), None
         words = clean(command.command.words)
         asked = [Feedback(author=command.sender, body=words.text)] if words.text.strip() else []
-        again = Again(command_id=command.id, sender=command.sender, feedback=tuple(asked), flags=words.flags)
+        again = Again(command_id=command.id, sender=command.sender, feedback=tuple(asked), flags=words.flags, base=base)
         try:
             started = await self._runs.start_again(run.id, again)
         except RetryRefused as error:
@@ -185,9 +189,11 @@ class FollowUp:
         url, pull = "", 0 if report.revision is None else report.revision.pull
         if report.revision is None or pushed.branch != report.revision.branch:
             by = "" if chosen == report.verdict.winner else command.sender
-            body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged)
+            again = await count_again(self._forge, command.repository, checkout, report)
+            body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, again=again)
             title = pull_request.title(report)
-            url = await self._forge.pull_request(command.repository, pushed.branch, title, body)
+            base = report.base_branch
+            url = await self._forge.pull_request(command.repository, pushed.branch, title, body, base=base)
             pull = pull_number(url) or report.issue.number
         # Else the pull request's own text has the first count.
         await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)

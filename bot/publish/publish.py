@@ -11,6 +11,7 @@ from bot.contracts import Forge
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, STATUS, question_marker
 from bot.patch.policy import check_patch
+from bot.publish.bundle import count_again
 from bot.publish.messages import alternatives, pull_request, status
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.question import answered, question
@@ -53,8 +54,10 @@ async def publish(
     await fence()
     pushed = await push_branch(forge, repository, checkout, report, commit)
     await fence()
-    body = pull_request.body(report, flagged=flagged, page=page)
-    url = await forge.pull_request(repository, pushed.branch, pull_request.title(report), body)
+    again = await count_again(forge, repository, checkout, report)
+    await fence()
+    body = pull_request.body(report, flagged=flagged, page=page, again=again)
+    url = await forge.pull_request(repository, pushed.branch, pull_request.title(report), body, base=report.base_branch)
     await fence()
     rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)

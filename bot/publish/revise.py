@@ -12,6 +12,7 @@ from bot.errors import BranchTaken
 from bot.forge.markers import ALTERNATIVES, STATUS, reply_marker, revision_marker
 from bot.lifecycle import RunState
 from bot.patch.policy import check_patch
+from bot.publish.bundle import count_again
 from bot.publish.messages import alternatives
 from bot.publish.messages import revision as messages
 from bot.publish.messages.reason import nobody
@@ -46,7 +47,10 @@ async def publish_revision(forge: Forge, run: ClaimedRun, report: Report, checko
         await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
         await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))
         return str(error)
-    await _say(forge, run, fence, revision_marker(run.id), messages.revised(report, run.id, commit, tuple(flagged)))
+    await fence()
+    again = await count_again(forge, repository, checkout, report)
+    words = messages.revised(report, run.id, commit, tuple(flagged), again)
+    await _say(forge, run, fence, revision_marker(run.id), words)
     await fence()
     await forge.comment(repository, pull, ALTERNATIVES, alternatives.alternatives(report, shown=winner))
     replies = [messages.reply(report, place, commit) for place in range(len(revision.remarks))]

@@ -53,6 +53,7 @@ class Command(Record):
     option: Option | None = None  # for `answer`
     act: Act | None = None  # for `judge`
     words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
+    base: str = ""  # for `retry`: the branch to work on
 
 
 class Again(Record):
@@ -63,6 +64,7 @@ class Again(Record):
     feedback: tuple[Feedback, ...] = ()
     flags: tuple[str, ...] = ()  # what cleaning removed from it
     revision: Revision | None = None  # of a pull request; its remarks are the feedback
+    base: str = ""  # the branch to work on; "": as the config says, else the default branch
     answer: Option | None = None  # to the question of ...
     of_run: int = 0  # ... that earlier run, whose count then decides
 

@@ -41,6 +41,7 @@ class Checkout(Record):
     root: str  # absolute path of the files
     workspace: str  # folder that holds `root` and git's folder; what `RepositoryHost.push` takes
     commit: str  # full name of the commit that was checked out
+    branch: str = ""  # that the commit was the newest of; "": the default branch
     repository: str = ""  # owner/name, or where the local checkout is; images built for it serve no other
     files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
     left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules

@@ -347,6 +347,7 @@ class Report(Record):
     wall_seconds: float
     model: str = ""
     base_commit: str = ""
+    base_branch: str = ""  # that the pull request is for; "": the default branch
     notes: tuple[str, ...] = ()  # what the maintainers should know: a bad .troop.toml, what of it is ignored, ...
     obstacles: tuple[Obstacle, ...] = ()  # what of the sandbox keeps tests from showing much
     seed: int = 0  # of the sampling

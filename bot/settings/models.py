@@ -74,7 +74,7 @@ Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDec
 Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, BeforeValidator(_words)]
 _SHORTEST_TOKEN = 16  # characters of the admin's
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
-Overridable = Literal["test", "scripts", "context", "trajectories", "setup"]
+Overridable = Literal["base", "test", "scripts", "context", "trajectories", "setup"]
 
 
 class ModelSettings(BaseModel):
@@ -292,6 +292,7 @@ class Settings(BaseSettings):
     bots_allowed: Bots = ()
     """Bots whose labels, commands and reviews count as a maintainer's, e.g. `renovate[bot]`; all others are ignored."""
     repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
+        "base",
         "test",
         "scripts",
         "context",

@@ -194,6 +194,7 @@ class _Run:
             seed=self._bench.settings.seed,
             environment=self._bench.environment,
             base_commit=checkout.commit if earlier is None else earlier.base_commit,
+            base_branch=checkout.branch,
             revision=None if earlier is None else earlier.revision,
             reviewed_commit="" if earlier is None else checkout.commit,
             answers=await self._answers(question, verdict),

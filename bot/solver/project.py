@@ -22,13 +22,19 @@ _MOST = 1_000_000  # bytes of a file that are read
 
 def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
     """The repository's own config as far as the server honours it, and what is wrong with it or ignored, in words."""
-    path = Path(checkout.root) / FILE_NAME
-    if FILE_NAME not in checkout.files:
+    text = config_text(checkout)
+    if text is None:
         return RepoConfig(), ()
-    config = parse(_beginning(path))
+    config = parse(text)
     if isinstance(config, ConfigProblem):
         return RepoConfig(), (str(config),)
     return honour(config, settings)
+
+
+def config_text(checkout: Checkout) -> str | None:
+    """The text of its `.troop.toml`; None where there is none."""
+    path = Path(checkout.root) / FILE_NAME
+    return _beginning(path) if path.is_file() and not path.is_symlink() else None
 
 
 def take_config(root: Path, changes: Sequence[FileChange]) -> None:

@@ -19,6 +19,7 @@ class Difference(Record):
     what: str  # "T2 on candidate 1", "votes of candidate 1", ...
     claimed: str
     found: str
+    is_cell: bool = False
 
 
 class Recount(Record):
@@ -87,7 +88,7 @@ def _cells(verdict: Verdict, found: Ballot) -> Iterator[Difference]:
     for where, one, other in rows:
         for t, (before, now) in enumerate(zip(one, other, strict=True)):
             if before is not now:
-                yield Difference(what=f"T{t + 1} on {where}", claimed=_WORDS[before], found=_WORDS[now])
+                yield Difference(what=f"T{t + 1} on {where}", claimed=_WORDS[before], found=_WORDS[now], is_cell=True)
 
 
 _WORDS = {True: "passes", False: "fails", None: "not run"}

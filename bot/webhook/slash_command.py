@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Option
+from bot.repo_config import is_base
 
 MAX_MISREAD = 100  # characters of what is no command that are kept for the answer
 MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
@@ -19,6 +20,7 @@ MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 _LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE | re.IGNORECASE)
 _NEEDS_MORE = NOT_WRITTEN | {CommandName.USE, CommandName.ANSWER}
 _TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
+_OPTION = re.compile(r"--base(?:[ \t]*=[ \t]*|[ \t]+|$|(?=\n))(\S*)")
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
@@ -84,7 +86,7 @@ def command_of(words: list[str], rest: str) -> Command:
         case [CommandName.ANSWER, ("a" | "b") as option]:
             return Command(name=CommandName.ANSWER, option=Option(option.upper()))
         case [CommandName.RETRY, *_]:
-            return Command(name=CommandName.RETRY, words=rest)
+            return _retry(rest)
         case ["use", number] if found := _NUMBER.fullmatch(number):
             return Command(name=CommandName.USE, argument=int(found[1]))
         case [name] if name in set(CommandName) - _NEEDS_MORE:
@@ -93,3 +95,14 @@ def command_of(words: list[str], rest: str) -> Command:
             return Command(name=CommandName.HELP)
         case _:
             return Command(name=CommandName.HELP, misread=" ".join(words).replace("\0", "")[:MAX_MISREAD])
+
+
+def _retry(rest: str) -> Command:
+    """With the branch that `--base NAME` or `--base=NAME` names before the words."""
+    found = _OPTION.match(rest)
+    if found is None:
+        return Command(name=CommandName.RETRY, words=rest)
+    name = (found[1] or "").strip("`")
+    if not is_base(name):
+        return Command(name=CommandName.HELP, misread=f"retry {found[0].strip()}"[:MAX_MISREAD])
+    return Command(name=CommandName.RETRY, base=name, words=rest[found.end() :].strip())

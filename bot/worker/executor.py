@@ -34,7 +34,6 @@ from bot.records import (
     Issue,
     IssueState,
     Outcome,
-    Record,
     Report,
     Trigger,
 )
@@ -48,6 +47,7 @@ from bot.solver.project import take_config
 from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
 from bot.store import RunInfo, Store, in_thread, run_job
+from bot.worker.base_branch import check_out_run, take_default_config
 from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.judging import Judging, Shift
 from bot.worker.spending import accounted
@@ -55,12 +55,6 @@ from bot.worker.spending import accounted
 log = logging.getLogger(__name__)
 
 _HISTORY = 20  # runs of an issue that are searched for a report
-
-
-class Pinned(Record):
-    """The commit that a run works on, from its first attempt to its last."""
-
-    commit: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,7 @@ class Service:
                 await enter(RunState.CHECKOUT)
                 if run.revision is None:
                     await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
-                checkout = await self._check_out(run, forge, folder, journal)
+                checkout = await check_out_run(run, forge, folder, journal, self._settings, self._runs)
                 report = await self._solve(run, forge, checkout, journal, watchers, enter)
                 await enter(RunState.PUBLISHING)
             if run.revision is not None:
@@ -144,19 +138,6 @@ class Service:
             note=reason(report),
             announced=True,
         )
-
-    async def _check_out(self, run: ClaimedRun, forge: Forge, folder: Path, journal: Journal) -> Checkout:
-        """The commit that the run works on: the default branch's newest, or of a revision the pull request's."""
-        pinned = await journal.get("commit")
-        commit = Pinned.model_validate_json(pinned).commit if pinned else ""
-        if run.again is not None and run.again.answer is not None and not commit:
-            asked = await self._runs.report(run.again.of_run)
-            commit = "" if asked is None else asked.base_commit
-        if run.revision is not None and not commit:
-            commit = (await forge.pull_state(run.repository, run.revision.pull)).head
-        checkout = await check_out(forge, run.repository, folder, commit)
-        await journal.put("commit", Pinned(commit=checkout.commit).model_dump_json())
-        return checkout
 
     @staticmethod
     async def _revised(
@@ -180,6 +161,8 @@ class Service:
             raise Refused("the count of the run that made the pull request is gone; `/troop retry` makes a new one")
         changes = await forge.changes_to(run.repository, checkout, report.base_commit)
         await asyncio.to_thread(take_config, Path(checkout.root), changes)
+        if report.base_branch:  # whose own config never counted
+            await take_default_config(run, forge, checkout)
         return Earlier(
             revision=run.revision, base_commit=report.base_commit, base=changes, tests=tests_of(report.verdict)
         )

@@ -8,6 +8,8 @@ from bot.repo_config import AUTO, SCRIPT, ConfigProblem, RepoConfig, honour, par
 from bot.settings import SandboxSettings, Settings, SolverSettings
 
 WHOLE = """
+base = "release/1.x"
+
 [test]
 command = "pytest -q 'a b'"
 timeout = 60
@@ -49,6 +51,7 @@ def test_a_pull_request_brings_a_test_only_where_the_repository_asks_for_it() ->
 
 def test_every_key() -> None:
     assert _config(WHOLE) == RepoConfig(
+        base="release/1.x",
         test_command=("pytest", "-q", "a b"),
         test_timeout=60.0,
         scripts={".rb": ("ruby", "-W0", SCRIPT), ".spec.js": ("node", "--test", SCRIPT)},
@@ -90,7 +93,7 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
     ("text", "key", "line", "words"),
     [
         ("[test]\ncomand = 'x'", "test.comand", 2, "allowed here: command, timeout"),
-        ("\n[tests]\ncommand = 'x'", "tests", 2, "allowed here: [test], [scripts]"),
+        ("\n[tests]\ncommand = 'x'", "tests", 2, "allowed here: base, [test], [scripts]"),
         (
             "[sandbox]\nimage = 'x'\ndocker_flags = '--privileged'",
             "sandbox.docker_flags",
@@ -116,6 +119,11 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
         ("[test]\ncommand = 'CI=1'", "test.command", 2, "only sets variables"),
         ('[test]\ncommand = "a\\nb"', "test.command", 2, "pattern"),
         ("test = 'pytest'", "test", 1, "must be a table"),
+        ("base = 'HEAD'", "base", 1, "no branch that runs can work on"),
+        ("base = '--upload-pack=x'", "base", 1, "no branch that runs can work on"),
+        ("base = 'a..b'", "base", 1, "no branch that runs can work on"),
+        ("base = 'troop/issue-1'", "base", 1, "no branch that runs can work on"),
+        ("base = 1", "base", 1, "valid string"),
         ("[scripts]\n'.rb' = 'ruby'", 'scripts.".rb"', 2, "must contain {script}"),
         ("[scripts]\n'.rb' = 'a \"b'", 'scripts.".rb"', 2, "check its quotes"),
         ("[scripts]\nrb = 'ruby {script}'", "scripts.rb", 2, "endings look like"),
@@ -195,6 +203,7 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
     config, ignored = honour(_config(WHOLE), _server(repository_may_set=()))
     assert config == RepoConfig()
     assert [words.partition(" ")[0] for words in ignored] == [
+        "base",
         "test.command",
         "test.timeout",
         "scripts",
@@ -207,13 +216,14 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
     assert all(re.search("TROOP_[A-Z_]+", words) for words in ignored)
 
 
-@pytest.mark.parametrize("kept", ["test", "scripts", "context", "trajectories", "setup"])
+@pytest.mark.parametrize("kept", ["base", "test", "scripts", "context", "trajectories", "setup"])
 def test_attack_29_each_permission_is_its_own(kept: str) -> None:
     config, _ = honour(_config(WHOLE), _server(repository_may_set=(kept,)))
     left = {name for name in RepoConfig.model_fields if getattr(config, name) != getattr(RepoConfig(), name)}
     assert (
         left
         == {
+            "base": {"base"},
             "test": {"test_command", "test_timeout"},
             "scripts": {"scripts"},
             "context": {"exclude", "read"},

@@ -17,6 +17,7 @@ _COMMANDS = (
     ("/troop use N", "put candidate N on the pull request's branch"),
     ("/troop retry", "sample again"),
     ("/troop retry WORDS", "sample again, and tell the model what to do otherwise, in your words"),
+    ("/troop retry --base BRANCH", "the same on another branch, which the pull request is then for; words may follow"),
     ("/troop answer A", "answer the question which of two behaviours, A or B, is right"),
     ("/troop stop", "stop the run"),
     ("/troop onboard", "open a pull request with a `.troop.toml` for this repository"),
@@ -39,6 +40,8 @@ def misread(words: str) -> str:
         return f"{written} is no command: `use` takes the number of one candidate, {example}"
     if first == CommandName.ANSWER or near == [CommandName.ANSWER]:
         return f"{written} is no command: `answer` takes A or B, for example `/troop answer A`."
+    if first == CommandName.RETRY and len(rest) > 0:
+        return f"{written} is no command: `--base` takes the name of a branch, for example `--base release/1.x`."
     if first in known:
         return f"{written} is no command: `{first}` takes nothing more. Did you mean `/troop {first}`?"
     if near:
@@ -141,6 +144,10 @@ def heard(words: bool, flags: Sequence[str] = ()) -> str:
 
 def retried_later() -> str:
     return "The present run is still stopping; a new one starts as soon as it has stopped."
+
+
+def no_branch(name: str) -> str:
+    return f"Not started: this repository has no branch {inline(name)}."
 
 
 def retry_refused(why: str) -> str:

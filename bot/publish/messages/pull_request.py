@@ -43,9 +43,11 @@ def body(
     chosen_by: str = "",
     flagged: Sequence[str] = (),
     page: str = "",
+    again: str = "",
 ) -> str:
     """The whole count. `candidate`: the index of the one that the branch holds, where it is not the winner; then
-    `chosen_by` is the login of the person who asked for it. `page`: the address of the run's page, where it has one."""
+    `chosen_by` is the login of the person who asked for it. `page`: the address of the run's page, where
+    it has one. `again`: how anybody counts again."""
     shown = report.verdict.winner if candidate is None else candidate
     assert shown is not None, "a pull request holds a candidate"
     issue = report.issue.number
@@ -63,6 +65,7 @@ def body(
         folded("The vote matrix", matrix(report, chosen=shown)),
         _tests(report),
         folded("What it cost", costs(report)),
+        again,
         f"[The whole run, with every conversation]({page})" if page else "",
         _footer(report, shown),
     ]

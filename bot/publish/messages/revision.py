@@ -42,7 +42,7 @@ def commit_message(report: Report, candidate: int) -> str:
     )
 
 
-def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] = ()) -> str:
+def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] = (), again: str = "") -> str:
     """The count of a revision that added a commit, as a comment of its own: the first count stays where it is."""
     assert report.revision is not None, "a revision is published"
     verdict = report.verdict
@@ -58,6 +58,7 @@ def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] =
         folded("The vote matrix", matrix(report, chosen=verdict.winner)),
         _tests(report),
         folded("What it cost", costs(report)),
+        again,
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -25,6 +25,7 @@ def test_names(title: str, slug: str) -> None:
     assert branch_of(issue) == f"troop/issue-12-{slug}".rstrip("-")
     assert local_branch_of(issue, PATCH) == f"troop/{slug or 'issue'}-{PATCH.id[:8]}"
     check_branch(branch_of(issue))
+    assert branch_of(issue, "release/1.x") == f"{branch_of(issue)}-on-release-1-x"
     check_branch(local_branch_of(issue, PATCH))
 
 

@@ -37,6 +37,17 @@ RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0
         ("/troop retry keep `zero`, *please*", Command(name=CommandName.RETRY, words="keep `zero`, *please*")),
         ("Hm.\r\n/troop  Retry\tkeep zero\r\n\r\n```py\nf(0)\n```", RETRY_WITH_CODE),
         ("/troop retry\n\nkeep zero\0", Command(name=CommandName.RETRY, words="keep zero")),
+        ("/troop retry --base release/1.x", Command(name=CommandName.RETRY, base="release/1.x")),
+        ("/troop Retry --base=`develop` be short", Command(name=CommandName.RETRY, base="develop", words="be short")),
+        (
+            "/troop retry --base develop\r\n\r\nbe short",
+            Command(name=CommandName.RETRY, base="develop", words="be short"),
+        ),
+        ("/troop retry --based on this", Command(name=CommandName.RETRY, words="--based on this")),
+        ("/troop retry use --base x", Command(name=CommandName.RETRY, words="use --base x")),
+        ("/troop retry --base troop/issue-1", Command(name=CommandName.HELP, misread="retry --base troop/issue-1")),
+        ("/troop retry --base -f", Command(name=CommandName.HELP, misread="retry --base -f")),
+        ("/troop retry --base\nwords", Command(name=CommandName.HELP, misread="retry --base")),
         (f"/troop retry {'x' * 9_000}", Command(name=CommandName.RETRY, words="x" * MAX_WORDS)),
     ],
 )

@@ -1,0 +1,18 @@
+"""How anybody counts again, in the words of the pull request."""
+
+from bot.publish.messages.words import cut, folded, one_line
+from bot.sanitize import fence
+
+
+def how(url: str, reference: str, name: str, commit: str) -> str:
+    """`url`, `reference`: where git fetches the bundle, whose file is `name`. `commit`: that the candidates change."""
+    command = f"git fetch {url} {commit} && git fetch {url} {reference} && git show FETCH_HEAD:{name} | troop verify -"
+    said = (
+        "Candidates, tests, matrix and what they ran in are kept in this repository, on a reference that is no branch. "
+        "With Troop installed, in a clone, this runs every test on every candidate again and says what differs:"
+    )
+    return folded("Count it again", f"{said}\n\n{fence(command, 'sh')}")
+
+
+def not_kept(why: str) -> str:
+    return f"There is no bundle to count again with: {one_line(cut(why, 300)).rstrip('.')}."
