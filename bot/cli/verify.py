@@ -26,7 +26,8 @@ _LISTED = 50  # differences that are printed; the JSON has all
 @click.option("--repo", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".",
               help="A clone that has the commit that the bundle names.  [default: the current folder]")  # fmt: skip
 @click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]),
-              help="Where tests run, as for `troop solve`.  [default: auto]")  # fmt: skip
+              help="Where tests run. A bundle holds code of its writer's: auto falls back to processes of this machine "
+              "where there is no Docker, the default does not.  [default: docker]")  # fmt: skip
 @click.option("--image", help="Docker image in which tests run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr.")
 def verify(bundle: str, repo: Path, sandbox: str | None, image: str | None, as_json: bool) -> None:
@@ -63,7 +64,8 @@ async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None)
 
     bundle = read(await asyncio.to_thread(_bytes_of, name))
     settings = read_settings()
-    given = {key: value for key, value in (("kind", sandbox), ("image", image)) if value is not None}
+    given = {"kind": sandbox or ("docker" if settings.sandbox.kind == "auto" else settings.sandbox.kind)}
+    given |= {} if image is None else {"image": image}
     settings = settings.model_copy(update={"sandbox": settings.sandbox.model_copy(update=given)})
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(ConsoleProgress())

@@ -9,7 +9,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from bot.contracts import Forge
-from bot.errors import BundleError, Refused
+from bot.errors import BundleError, ForgeError, RateLimited
 from bot.patch.paths import path_problem
 from bot.publish.messages import counting_again as messages
 from bot.records import Ballot, Bundle, Checkout, FileChange, Outcome, Report, Verdict, bundle_of
@@ -42,13 +42,15 @@ def written(report: Report, secrets: Collection[str]) -> str:
 async def count_again(forge: Forge, repository: str, checkout: Checkout, report: Report) -> str:
     """Keep the report's bundle in the repository, and say how anybody counts again; where it can't be kept, why.
 
-    Raises `ForgeError` where that may pass.
+    Raises `RateLimited`.
     """
     try:
         url, reference = await forge.keep(
             repository, Path(checkout.workspace), FILE, lambda known: written(report, known)
         )
-    except (BundleError, Refused) as error:
+    except RateLimited:
+        raise
+    except (BundleError, ForgeError) as error:  # the count is published all the same
         return messages.not_kept(str(error))
     return messages.how(url, reference, FILE, report.parent)
 

@@ -59,7 +59,9 @@ async def verify(
 def other_environment(claimed: Environment, here: Environment) -> tuple[str, ...]:
     """In what the two differ, in words: what differs here may let tests end otherwise."""
     found = []
-    if claimed.sandbox and claimed.sandbox != here.sandbox:
+    if not claimed.sandbox:
+        found.append("the bundle does not say where its tests ran")
+    elif claimed.sandbox != here.sandbox:
         found.append(f"the bundle's tests ran in the {claimed.sandbox} sandbox, here they run in {here.sandbox}")
     elif claimed.image != here.image:
         found.append(f"the bundle's tests ran in {claimed.image!r}, here they run in {here.image!r}: see --image")

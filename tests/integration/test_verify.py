@@ -32,7 +32,7 @@ def forge(bundle: dict[str, Any]) -> None:
     ballot = verdict["ballot"]
     ballot["cells"][0][0] ^= True
     ballot["candidates"][0]["patch"]["diff"] += "+# harmless\n"
-    change = {"path": "conftest.py", "text": "", "executable": False, "encoding": "utf-8"}
+    change = {"path": "tests/test_num.py", "text": "", "executable": False, "encoding": "utf-8"}
     ballot["candidates"][1]["patch"]["changes"].append(change)
     verdict["winner"] = 1
     verdict["choice"]["rule"] = "only credible"
@@ -62,7 +62,7 @@ async def test_a_stranger_counts_again(github: GitHubServer, tmp_path: Path) -> 
     for words in (
         "T1 on candidate",
         "diff of candidate",
-        "changes conftest.py",
+        "disqualification of candidate",
         "1 differ",
         "the bundle says candidate",
     ):
