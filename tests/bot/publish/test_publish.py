@@ -105,7 +105,7 @@ async def test_twice_is_once(github: GitHubServer, forge: GitHubForge, checkout:
     check_one_of_each(github)
 
 
-@pytest.mark.parametrize("acts", range(6))
+@pytest.mark.parametrize("acts", range(7))
 async def test_killed_between_any_two_acts(
     github: GitHubServer, forge: GitHubForge, checkout: Checkout, acts: int
 ) -> None:
@@ -116,7 +116,7 @@ async def test_killed_between_any_two_acts(
         if next(count) == acts:
             raise Died
 
-    if acts < 5:
+    if acts < 6:
         with pytest.raises(Died):
             await run(forge, checkout, fence=until)
     else:
