@@ -56,7 +56,7 @@ async def test_the_configs_base_is_worked_on_with_the_default_branchs_config(ser
     counted = Report.model_validate_json(service.store.report(1) or "")
     assert (counted.base_commit, counted.base_branch) == (pull["base"]["sha"], "develop")
     assert len(counted.trajectories) == 3, "the default branch's config counts, not develop's"
-    service.github.comment(REPOSITORY, number, "/troop use 2", user="maintainer")
+    service.github.comment(REPOSITORY, number, "/troop use 1", user="maintainer")
     await service.until(lambda: "now holds" in service.github.comments(REPOSITORY, number)[-1])
     (pull,) = service.github.pull_requests(REPOSITORY)
     assert pull["base"]["ref"] == "develop"
