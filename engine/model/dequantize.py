@@ -1,23 +1,24 @@
 """Quantised checkpoints in formats for which there is no kernel here: dequantised while they are read.
 
-The model is then as large as one that was never quantised, which is told in a warning. Files are read one weight at a
-time, and what belongs to one weight may lie in several of them.
+The model is then as large as one that was never quantised, which is told in a warning. It is held once: a weight is
+read and dequantised when `transformers`' loader puts it into its parameter.
 """
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.formats import FORMATS, Format, Packing
 from engine.model.memory import size
+from engine.model.stored import Stored
 
+ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
 _log = logging.getLogger(__name__)
 
 
@@ -70,60 +71,105 @@ def _weights(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [group.get("weights") or {} for group in (found.get("config_groups") or {}).values()]
 
 
-def dequantized(folder: Path, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """All weights of a checkpoint, plain, in `dtype`.
+class Dequantized:
+    """A weight that is dequantised when `transformers`' loader indexes it."""
+
+    __slots__ = ("_dtype", "_form", "_name", "_packing", "_parts")
+
+    def __init__(self, name: str, form: Format, parts: dict[str, Stored], packing: Packing, dtype: torch.dtype) -> None:
+        self._name = name
+        self._form = form
+        self._parts = parts
+        self._packing = packing
+        self._dtype = dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """The part that `index` names of the plain weight.
+
+        Raises:
+            LoadError: a part of it has another shape, or an unknown layout.
+        """
+        parts = {end: part[...] for end, part in self._parts.items()}
+        try:
+            return self._plain(parts)[index]
+        except (KeyError, RuntimeError, ValueError, IndexError) as error:
+            shapes = ", ".join(f"{end} {list(part.shape)}" for end, part in parts.items())
+            raise LoadError(f"{self._name} cannot be dequantised from {shapes}: {one_line(error)}") from error
+
+    def _plain(self, parts: dict[str, Tensor]) -> Tensor:
+        """In `dtype`; experts in one tensor are dequantised one by one."""
+        if self._form.whole:
+            return self._form.plain(parts, self._packing).to(self._dtype)
+        found = torch.empty(0)
+        experts = len(parts[self._form.ends[0]])
+        for expert in range(experts):
+            one = self._form.plain({end: part[expert : expert + 1] for end, part in parts.items()}, self._packing)
+            if not expert:
+                found = torch.empty(experts, *one.shape[1:], dtype=self._dtype)
+            found[expert] = one[0]
+        return found
+
+
+def dequantized(stored: dict[str, Stored], config: Any, dtype: torch.dtype) -> dict[str, Stored | Dequantized]:
+    """Every weight of a checkpoint by its plain name, none of them read.
 
     Args:
-        folder: with its safetensors files.
+        stored: of `engine.model.stored.open_weights`; parts of a weight may lie in several files.
         config: of `transformers`, with `quantization_config`.
-        dtype: of what was quantised, and of what is stored in another 16-bit or 32-bit dtype.
+        dtype: of what was quantised.
 
     Raises:
-        LoadError: a part of a weight is missing or has another shape.
+        LoadError: a part of a weight is missing.
     """
-    method, packing = method_of(config), packing_of(config)
-    files = sorted(folder.glob("*.safetensors"))
-    with ExitStack() as stack:
-        places: dict[str, Any] = {}
-        try:
-            for file in files:
-                opened = stack.enter_context(safe_open(file, framework="pt"))
-                places |= dict.fromkeys(opened.keys(), opened)
-            found = dict(_read(places, FORMATS[method], packing, dtype))
-        except (SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
-            raise LoadError(f"the {method} weights of {folder} cannot be dequantised: {one_line(error)}") from error
-    stored = sum(file.stat().st_size for file in files)
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
-    _log.warning(
-        "%s: there is no kernel for %s weights here, so they are dequantised: %s in memory, %s in the files",
-        folder.name,
-        method,
-        size(needed),
-        size(stored),
-    )
-    return found
-
-
-def _read(
-    places: dict[str, Any], formats: tuple[Format, ...], packing: Packing, dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    """Every weight by its plain name."""
+    packing = packing_of(config)
+    found: dict[str, Stored | Dequantized] = {}
     done: set[str] = set()
-    for form in formats:
-        separator = "_" if not form.whole else "."  # MXFP4's parts are named by the weight itself
+    for form in FORMATS[method_of(config)]:
+        separator = "." if form.whole else "_"  # MXFP4's parts are named by the weight itself
         mark = separator + form.ends[0]
-        for name in places:
+        for name in stored:
             if not name.endswith(mark) or name in done:
                 continue
             base = name.removesuffix(mark)
             named = {end: f"{base}{separator}{end}" for end in form.ends}
-            held = {end: each for end, each in named.items() if each in places}
-            done.update(held.values())
+            if lacking := [each for end, each in named.items() if end not in form.optional and each not in stored]:
+                raise LoadError(f"{lacking[0]} is missing, a part of a quantised weight: is the checkpoint whole?")
+            done.update(named.values())
             done.update(f"{base}{separator}{end}" for end in form.unused)
-            parts = {end: places[each].get_tensor(each) for end, each in held.items()}
-            plain = form.plain(parts, packing)
-            yield (f"{base}.{form.whole}" if form.whole else base), plain.to(dtype)
-    for name in places:
-        if name not in done:
-            tensor = places[name].get_tensor(name)
-            yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
+            parts = {end: stored[each] for end, each in named.items() if each in stored}
+            whole = f"{base}.{form.whole}" if form.whole else base
+            found[whole] = Dequantized(whole, form, parts, packing, dtype)
+    return found | {name: tensor for name, tensor in stored.items() if name not in done}
+
+
+@contextmanager
+def one_by_one() -> Iterator[None]:
+    """Inside, `transformers`' loader reads what a parameter is made of when its turn has come. Its threads, which read
+    ahead, would leave holes of the memory that they freed where one parameter is made of many weights (experts).
+    """
+    before = os.environ.get(ONE_BY_ONE)
+    os.environ[ONE_BY_ONE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(ONE_BY_ONE)
+        if before is not None:
+            os.environ[ONE_BY_ONE] = before
+
+
+def tell_memory(name: str, method: str, model: Any, stored: dict[str, Stored]) -> None:
+    """Warn of what a checkpoint takes that was dequantised.
+
+    Args:
+        name: of the checkpoint.
+        method: of `method_of`.
+        model: of `transformers`, loaded.
+        stored: its files' tensors.
+    """
+    _log.warning(
+        "%s: there is no kernel for %s weights here, so they are dequantised: %s in memory, %s in the files",
+        name,
+        method,
+        size(sum(weight.numel() * weight.element_size() for weight in model.parameters())),
+        size(sum(tensor.bytes for tensor in stored.values())),
+    )

@@ -4,7 +4,9 @@ Each takes the tensors that belong to one weight, by the last part of their name
 `[experts, in, out]`) in float32.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ Parts = Mapping[str, Tensor]
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where each of 8 neighbouring numbers is in its int32
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # magnitudes of MXFP4: OCP Microscaling Formats, version 1.0
+NESTED = ("weight.nested_absmax", "weight.nested_quant_map")  # of bitsandbytes' double quantisation
 
 
 class Packing(NamedTuple):
@@ -100,6 +103,31 @@ def mxfp4(parts: Parts, packing: Packing) -> Tensor:
     return scaled.flatten(-2).transpose(-1, -2).contiguous()
 
 
+def bitsandbytes_int8(parts: Parts, packing: Packing) -> Tensor:
+    """`weight` int8 `[out, in]`, `SCB` float32 `[out]`: the largest magnitude of each row; perhaps `weight_format`."""
+    if "weight_format" in parts and int(parts["weight_format"]):
+        raise ValueError("an int8 weight of bitsandbytes that is laid out for old GPUs, not by rows")
+    return parts["weight"].float() * parts["SCB"].float()[:, None] * (1 / 127)
+
+
+def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tensor:
+    """`weight`, two numbers a byte, the first in the high bits, in a tensor of any dtype; `weight.quant_map` `[16]`,
+    their values; `weight.absmax`, the scale of each block, or its place in `weight.nested_quant_map` `[256]`, whose
+    scales are `weight.nested_absmax` (double quantisation). A JSON object in bytes says the rest.
+    """
+    (text,) = (part for end, part in parts.items() if ".quant_state." in end)
+    state = json.loads(bytes(text.tolist()))
+    absmax = parts["weight.absmax"]
+    if "weight.nested_absmax" in parts:
+        nested = parts["weight.nested_absmax"].float()
+        places = torch.arange(len(absmax), device=absmax.device) // int(state["nested_blocksize"])
+        absmax = parts["weight.nested_quant_map"].float()[absmax.long()] * nested[places] + state["nested_offset"]
+    packed = parts["weight"].contiguous().flatten().view(torch.uint8)
+    numbers = torch.stack((packed >> 4, packed & 15), dim=-1).flatten()[: prod(state["shape"])]
+    scale = absmax.float().repeat_interleave(int(state["blocksize"]))[: len(numbers)]
+    return (parts["weight.quant_map"].float()[numbers.int()] * scale).view(state["shape"])
+
+
 def _groups(columns: int, count: int, index: Tensor | None, device: torch.device) -> Tensor:
     """The scale of each number of a row."""
     if index is not None and int(index.min()) >= 0:  # -1: not set
@@ -114,6 +142,7 @@ class Format(NamedTuple):
     whole: str  # end of the plain weight's name
     plain: Callable[[Parts, Packing], Tensor]
     unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
+    optional: tuple[str, ...] = ()  # those of `ends` that a weight may lack
 
 
 FORMATS = {
@@ -127,10 +156,29 @@ FORMATS = {
             ("weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"),
             "weight",
             compressed_ints,
+            optional=("weight_zero_point", "weight_g_idx"),
         ),
-        Format(("weight_scale", "weight", "weight_zero_point"), "weight", compressed_ints, ("input_scale",)),
+        Format(
+            ("weight_scale", "weight", "weight_zero_point"),
+            "weight",
+            compressed_ints,
+            ("input_scale",),
+            ("weight_zero_point",),
+        ),
     ),
-    "gptq": (Format(("qweight", "qzeros", "scales", "g_idx"), "weight", gptq),),
+    "gptq": (Format(("qweight", "qzeros", "scales", "g_idx"), "weight", gptq, optional=("g_idx",)),),
     "awq": (Format(("qweight", "qzeros", "scales"), "weight", awq),),
     "mxfp4": (Format(("blocks", "scales"), "", mxfp4),),
+    "bitsandbytes": (
+        Format(("SCB", "weight", "weight_format"), "weight", bitsandbytes_int8, optional=("weight_format",)),
+        *(
+            Format(
+                (state, "weight", "weight.absmax", "weight.quant_map", *NESTED),
+                "weight",
+                bitsandbytes_4bit,
+                optional=NESTED,
+            )
+            for state in ("weight.quant_state.bitsandbytes__nf4", "weight.quant_state.bitsandbytes__fp4")
+        ),
+    ),
 }

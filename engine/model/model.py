@@ -2,7 +2,9 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +16,7 @@ from transformers.distributed import DistributedConfig
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
-from engine.model.dequantize import dequantized, method_of
+from engine.model.dequantize import dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
@@ -26,6 +28,7 @@ from engine.model.quantize import check_checkpoint, quantize
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
 from engine.model.states import Rows, StatePool, StepStates, keeping
+from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
 from kernels.kv_store.reference import copy_slots
 from kernels.tree_attention.heads import Heads
@@ -139,7 +142,7 @@ class Model:
             check_split(config, split, quantization)
         kind = resolve_dtype(dtype, config, place)
         try:
-            inner, told = _weights(path, config, kind, split)
+            inner, told = _weights(path, config, kind, split, place)
         except LoadError:
             raise
         except torch.OutOfMemoryError as error:
@@ -152,6 +155,8 @@ class Model:
             raise LoadError(
                 f"{path} lacks {len(missing)} of the model's weights, {missing[0]} first: is the checkpoint whole?"
             )
+        if left_out := sorted(told["unexpected_keys"]):
+            _log.warning("%s: %d of its tensors are no part of the model, %s first", path, len(left_out), left_out[0])
         if split > 1:
             localize(inner)
         else:
@@ -221,19 +226,30 @@ class Model:
         return logits_of(self._inner, tokens, positions, wanted, out)
 
 
-def _weights(path: str, config: Any, dtype: torch.dtype, split: int) -> tuple[Any, dict[str, Any]]:
+def _weights(path: str, config: Any, dtype: torch.dtype, split: int, place: str) -> tuple[Any, dict[str, Any]]:
     """A model with its weights, and what `transformers` says about loading it; see `Model.load`."""
     how: dict[str, Any] = {"config": config, "key_mapping": NAMES, "dtype": dtype, "attn_implementation": NAME}
     how["output_loading_info"] = True
     if split > 1:
         how["distributed_config"] = DistributedConfig(tp_size=split)
-    if method_of(config):
-        how["state_dict"] = dequantized(Path(path), config, dtype)
+    elif find_spec("accelerate"):  # `transformers` puts weights on a device as it reads them, by that package
+        how["device_map"] = place
+    method, progress = method_of(config), Progress(Path(path).name)
+    by_torchao = check_checkpoint(config)  # `transformers` needs the metadata of these files
+    stored = {} if by_torchao else open_weights(Path(path), progress)
+    if stored:
+        how["state_dict"] = dequantized(stored, config, dtype) if method else stored
+    if method:
         del config.quantization_config
     kind = decoder_class(config)
     if kind is None:
         raise UnsupportedModelError(f"{config.model_type}, a kind without a causal language model")
-    found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None if "state_dict" in how else path, **how)
+    with one_by_one() if method else nullcontext():
+        found: tuple[Any, dict[str, Any]] = kind.from_pretrained(None if stored else path, **how)
+    if stored:
+        progress.finish()
+    if method:
+        tell_memory(Path(path).name, method, found[0], stored)
     return found
 
 

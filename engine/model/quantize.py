@@ -14,7 +14,9 @@ from torch import nn
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import fuse
 from engine.model.dequantize import method_of
+from engine.model.memory import size
 
+_log = logging.getLogger(__name__)
 INT4_GROUP = 128  # weights that share a scale
 TOLERANCE = {"int8": 0.25, "int4": 1.5}  # of logits, in standard deviations: a larger error is not quantisation
 
@@ -44,10 +46,12 @@ def quantize(model: Any, how: str) -> int:
         )
     output = model.get_output_embeddings()
     chosen = {id(module) for module in model.modules() if module is not output and is_linear(module)}
+    before = linear_bytes(model)
     try:
         torchao.quantize_(model, config, filter_fn=lambda module, name: id(module) in chosen)
     except (ImportError, AssertionError, NotImplementedError, ValueError, RuntimeError) as error:
         raise LoadError(f"torchao cannot quantise this model to {how}: {error}") from error
+    _log.info("%s weights: linears take %s, %s before", how, size(linear_bytes(model)), size(before))
     return len(chosen)
 
 

@@ -10,18 +10,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import LlamaConfig
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import dequantize
 from engine.model.attention import ProbeContext, attending
+from engine.model.dequantize import dequantized
 from engine.model.formats import AWQ_ORDER
 from engine.model.memory import size
 from engine.model.model import Model
+from engine.model.stored import Progress, open_weights
 from tests.engine.conftest import make_weights
 
 Tensors = dict[str, Tensor]
 Quantizer = Callable[[Tensor], tuple[Tensors, Tensor]]  # parts by the ends of their names, and the plain weight
 GROUP = 32
+DATA = Path(__file__).parents[2] / "data"
 
 
 def pack(numbers: Tensor, bits: int, dim: int) -> Tensor:
@@ -120,6 +124,13 @@ def awq_parts(weight: Tensor) -> tuple[Tensors, Tensor]:
     return {"qweight": packed(numbers), "qzeros": packed(zero), "scales": scale.T.contiguous()}, plain
 
 
+def bitsandbytes_rows(weight: Tensor) -> tuple[Tensors, Tensor]:
+    largest = weight.abs().amax(1)
+    numbers = (weight * 127 / largest[:, None]).round()
+    parts = {"weight": numbers.to(torch.int8), "SCB": largest, "weight_format": torch.tensor(0, dtype=torch.uint8)}
+    return parts, numbers * largest[:, None] / 127
+
+
 def group_of(kind: str, bits: int) -> dict[str, Any]:
     return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": {"type": kind, "num_bits": bits}}}}
 
@@ -138,6 +149,7 @@ FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "compressed-int8": (int8_rows, compressed("int-quantized", "int", 8)),
     "gptq": (gptq_parts, {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": True}),
     "awq": (awq_parts, {"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}),
+    "bitsandbytes": (bitsandbytes_rows, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
 }
 
 
@@ -204,7 +216,7 @@ def test_mxfp4_experts_beside_plain_weights(tmp_path: Path):
 
 
 REFUSED = {
-    "bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+    "hqq": ({"quant_method": "hqq"}, "hqq"),
     "three-bits": ({"quant_method": "gptq", "bits": 3}, "3 bits"),
     "nvfp4": (compressed("nvfp4-pack-quantized", "float", 4), "nvfp4"),
     "awq-gemv": ({"quant_method": "awq", "version": "gemv"}, "version gemv"),
@@ -223,8 +235,27 @@ def test_a_missing_part_is_told(tmp_path: Path):
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.scales"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(LoadError, match=r"gptq weights .* cannot be dequantised: .*scales"):
+    with pytest.raises(LoadError, match=r"layers\.1\.mlp\.up_proj\.scales is missing, a part of"):
         Model.load(str(tmp_path), dtype="float32")
+
+
+def test_a_part_of_another_shape_is_told(tmp_path: Path):
+    checkpoint(tmp_path, make_weights(), gptq_parts, FORMS["gptq"][1])
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.scales"] = torch.ones(1, 96)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LoadError, match=r"layers\.1\.mlp\.up_proj\.weight cannot be dequantised .*scales \[1, 96\]"):
+        Model.load(str(tmp_path), dtype="float32")
+
+
+@pytest.mark.parametrize("name", ["int8", "nf4", "nf4_in_bfloat16", "nf4_double", "fp4", "fp4_double"])
+def test_weights_by_bitsandbytes_are_what_it_makes_of_them_itself(name: str):
+    """`tests/data/bitsandbytes/make.py` says how they were made."""
+    stored = open_weights(DATA / "bitsandbytes", Progress("data"))
+    config = LlamaConfig(quantization_config={"quant_method": "bitsandbytes"})
+    found = dequantized(stored, config, torch.float32)
+    expected = found[f"{name}.expected"][...]
+    assert torch.equal(found[f"{name}.weight"][...].to(expected.dtype), expected)
 
 
 def test_the_order_of_awq_is_the_inverse_of_its_packers():

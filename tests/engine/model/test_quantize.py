@@ -97,9 +97,9 @@ def test_a_checkpoint_by_torchao_is_taken_as_it_is(tmp_path: Path, tokenizer: To
 
 def test_other_methods_are_refused_by_name(model_folder: Path, tmp_path: Path):
     config = json.loads((model_folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    config["quantization_config"] = {"quant_method": "hqq"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedModelError, match=r"weights quantised by bitsandbytes.*--quantization int8"):
+    with pytest.raises(UnsupportedModelError, match=r"weights quantised by hqq.*--quantization int8"):
         Model.load(str(tmp_path))
 
 
