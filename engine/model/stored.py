@@ -119,7 +119,7 @@ def open_weights(folder: Path, progress: Progress) -> dict[str, Stored]:
     places: dict[str, Path] = {}
     for file in weight_files(folder):
         try:
-            opened = safe_open(file, framework="pt")
+            opened: Any = safe_open(file, framework="pt")
             for name in opened.keys():  # noqa: SIM118 - not a mapping
                 if name in found:
                     raise LoadError(
