@@ -17,7 +17,8 @@ DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint 
 REFUSED = (400, 413, 422)  # HTTP statuses of a call that the endpoint would refuse again
 _OVERFLOW = re.compile(
     r"context.{0,20}(length|window|size|limit|overflow)|maximum (context|prompt|input|model|sequence)"
-    r"|(prompt|input|sequence|messages).{0,40}(too (long|large)|(longer|larger|more tokens) than|exceed)"
+    r"|(prompt|input|sequence|messages).{0,40}(too (long|large)|(longer|larger|greater|more tokens) than|exceed)"
+    r"|exceed(ed|s) (the )?model token limit|token limit exceeded|input length should be|KV cache is full|max_model_len"
     r"|exceeds? .{0,40}(context|token limit)|too many (input |prompt )?tokens|reduce the (length|prompt|input)"
     r"|inputs` tokens \+|trying to keep the first",
     re.IGNORECASE | re.DOTALL,
@@ -25,11 +26,13 @@ _OVERFLOW = re.compile(
 _STATED_WINDOW = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"n_ctx[^\d]{0,40}(\d{3,8})",
+        r"(?:n_ctx|num_ctx|max_model_len)[^\d]{0,40}(\d{3,8})",
+        r"\+ \d{1,8} > (\d{3,8})",  # prompt and reply
+        r"maximum allowed length[^\d]{0,20}(\d{3,8})|(\d{3,8}) maximum context",
         r"(?:context|model|input) (?:length|window|size|limit)[^\d]{0,40}(\d{3,8})",
         r"maximum number of (?:input )?tokens allowed[^\d]{0,20}(\d{3,8})",
         r"maximum (?:prompt|input|sequence)[^\d]{0,40}(\d{3,8})",
-        r"> (\d{3,8}) maximum|must be <= (\d{3,8})",
+        r"> (\d{3,8}) maximum|must be <= (\d{3,8})|token limit: (\d{3,8})|should be \[\d{1,8}, (\d{3,8})\]",
     )
 )
 _LEAST_WINDOW = 256  # tokens; no server cuts prompts to fewer
