@@ -122,7 +122,7 @@ async def test_killed_before_each_act_it_leaves_one_of_each(github: GitHubServer
         except Killed:
             continue
         break
-    assert scene.acts == point - 1 == 6, "six acts, and each was the first that was not done once"
+    assert scene.acts == point - 1 == 7, "seven acts, and each was the first that was not done once"
     git = github.world.repository(REPO).git
     assert git.git("rev-list", "--count", f"{scene.head}..{BRANCH}").strip() == "1"
     assert git.read("tools/clamp.py", BRANCH).endswith("LIMIT = 5\n")
