@@ -30,6 +30,8 @@ CACHED = "setup"  # the purpose of images that are kept
 CACHE = "troop-build"  # their name
 _IN_USE = 900.0  # seconds after its last use in which an image is kept whatever it takes
 
+_owed: dict[str, str] = {}  # sandboxes of this process that closed while the daemon was away, with their trees' images
+
 # What the SDK raises where the daemon failed, not the job.
 TROUBLE = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
@@ -98,9 +100,12 @@ def labels(purpose: str, lifetime: float) -> dict[str, str]:
 def sweep(client: docker.APIClient) -> int:
     """Remove our containers and trees' images that nobody needs any more; how many. Never raises.
 
-    Those are what is expired, and what a process made that is no longer there: a worker that was killed.
+    Those are what is expired, what a process made that is no longer there (a worker that was killed), and what this one
+    could not destroy when it had done with it.
     """
     swept = 0
+    for run, image in list(_owed.items()):
+        destroy_run(client, run, image)
     with contextlib.suppress(*TROUBLE):
         for container in client.containers(all=True, filters={"label": EXPIRES}):
             if _is_left(client, container.get("Labels")):
@@ -163,11 +168,19 @@ def _seconds_since(stamp: str) -> float:
     return time.time() - then.timestamp()
 
 
-def destroy_run(client: docker.APIClient, run: str) -> None:
-    """Destroy all containers of one sandbox, also those left from when the daemon was away. Never raises."""
+def destroy_run(client: docker.APIClient, run: str, image: str) -> None:
+    """Destroy all containers of one sandbox, then its tree's image, if it has one.
+
+    Never raises: where the daemon is away, this process' next `sweep` does it.
+    """
+    _owed[run] = image
     with contextlib.suppress(*TROUBLE):
         for container in client.containers(all=True, filters={"label": f"{RUN}={run}"}):
-            destroy(client, container["Id"])
+            client.remove_container(container["Id"], force=True, v=True)
+        if image:
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                client.remove_image(image, force=True)
+        _owed.pop(run, None)
 
 
 def destroy(client: docker.APIClient, container: str) -> bool:

@@ -5,7 +5,6 @@ daemon are retried on a new container. A test is never retried: a repeated test 
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import time
@@ -292,10 +291,7 @@ class DockerSandbox:
             self._destroy(container)
         self._idle.clear()
         await asyncio.gather(*list(self._destroying), return_exceptions=True)
-        await self._in_thread(docker_engine.destroy_run, self._client, self._run)
-        if self._image:
-            with contextlib.suppress(*docker_engine.TROUBLE):
-                await self._in_thread(self._client.remove_image, self._image, force=True)
+        await self._in_thread(docker_engine.destroy_run, self._client, self._run, self._image)
         await asyncio.to_thread(self._scratch.close)
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         self._client.close()
