@@ -45,7 +45,14 @@ AXE := var/axe/axe-core-4.10.3.tgz
 $(AXE):
 	-@mkdir -p $(@D) && npm pack axe-core@4.10.3 --silent --pack-destination $(@D)
 
-test: $(DEV) $(SMALL) $(AXE) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
+# What GitHub says of its API, to which what Troop sends is held; tests/github/description.py knows its hash.
+OPENAPI := var/openapi/api.github.com-23.0.2.json
+$(OPENAPI):
+	-@mkdir -p $(@D) && npm pack @octokit/openapi@23.0.2 --silent --pack-destination $(@D) >/dev/null \
+	  && tar -xzOf $(@D)/octokit-openapi-23.0.2.tgz package/generated/api.github.com.json >$@.part && mv $@.part $@; \
+	  rm -f $(@D)/*.tgz
+
+test: $(DEV) $(SMALL) $(AXE) $(OPENAPI) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(DEV) ## formatting, lint and types

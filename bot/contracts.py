@@ -7,6 +7,8 @@ from typing import Protocol
 
 from bot.lifecycle import RunState
 from bot.records import (
+    BranchRule,
+    Check,
     Checkout,
     Execution,
     FileChange,
@@ -192,7 +194,35 @@ class PullRequests(Protocol):
         """
 
 
-class Forge(RepositoryHost, IssueTracker, PullRequests, Protocol):
+class BranchRules(Protocol):
+    """What a repository lets be pushed."""
+
+    async def hindering_rules(
+        self, repository: str, branch: str, message: str, *, adds: bool
+    ) -> tuple[BranchRule, ...]:
+        """The rules that would refuse a commit with that message on our branch, those we may bypass left out.
+
+        `adds`: to what the branch has, else in its place. Changes nothing. Raises `ForgeError`.
+        """
+
+
+class Checks(Protocol):
+    """What CI says of a commit, and whether the repository wants it mended. Reads alone. All raise `ForgeError`."""
+
+    async def open_pull(self, repository: str, branch: str) -> int | None:
+        """The number of the open pull request of that branch."""
+
+    async def read_file(self, repository: str, path: str) -> str | None:
+        """A small file of the default branch; None where it is not there."""
+
+    async def checks(self, repository: str, commit: str) -> tuple[Check, ...]:
+        """The newest of each name, our own left out."""
+
+    async def printed(self, repository: str, check: Check) -> str:
+        """What a check of a commit of that repository printed, with a long log's end. Untrusted, and as it came."""
+
+
+class Forge(RepositoryHost, IssueTracker, PullRequests, BranchRules, Checks, Protocol):
     """All of them, as publishing needs them."""
 
     async def tip(self, repository: str, branch: str) -> str:

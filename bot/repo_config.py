@@ -23,6 +23,7 @@ trajectories = 20               # at most as many as the server samples; "auto":
 
 [publish]
 test = true                     # the pull request brings a regression test, as a file of the repository's own kind
+fix_ci = true                   # checks that fail on Troop's pull request start one revision of it
 
 [feedback]
 keep = false                    # the server keeps nothing of what becomes of pull requests, and deletes what it has
@@ -78,6 +79,7 @@ class RepoConfig(Record):
     trajectories: int | None = None  # `AUTO`: until the count is sure
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
+    fix_ci: bool = False  # whether checks that fail on a pull request of ours start a revision of it, once
 
 
 class ConfigProblem(Record):
@@ -213,6 +215,7 @@ class _Run(_Table):
 
 class _Publish(_Table):
     test: bool = False
+    fix_ci: bool = False
 
 
 class _Feedback(_Table):
@@ -236,7 +239,7 @@ _ALLOWED = {
     ("sandbox",): "image, setup",
     ("context",): "exclude, read",
     ("run",): "trajectories",
-    ("publish",): "test",
+    ("publish",): "test, fix_ci",
     ("feedback",): "keep",
 }
 
@@ -268,6 +271,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         trajectories=file.run.trajectories,
         feedback=file.feedback.keep,
         publish_test=file.publish.test,
+        fix_ci=file.publish.fix_ci,
     )
 
 

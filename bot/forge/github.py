@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from bot.forge.api import GitHubApi
+from bot.forge.branch_rules import GitHubBranchRules
+from bot.forge.checks import GitHubChecks
 from bot.forge.issue_tracker import GitHubTracker
 from bot.forge.repository_host import GitHubHost
 from bot.forge.reviews import GitHubReviews
@@ -10,7 +12,7 @@ from bot.git.commit import Author
 from bot.settings import Settings
 
 
-class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews):
+class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, GitHubChecks):
     """One installation (or the operator's token). Idempotent; see `bot.contracts.Forge`."""
 
     def __init__(
@@ -33,6 +35,8 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews):
         GitHubHost.__init__(self, settings, api, author, secrets)
         GitHubTracker.__init__(self, api, login, secrets, settings.bots_allowed)
         GitHubReviews.__init__(self, api, self.own_login, secrets)
+        GitHubBranchRules.__init__(self, api, author)
+        GitHubChecks.__init__(self, settings, api)
 
 
 def author_of(settings: Settings, login: str) -> Author:

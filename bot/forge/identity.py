@@ -1,6 +1,7 @@
 """Who we are on GitHub: `GET /app` with the App's key, or `GET /user` with the operator's token. Blocks."""
 
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -13,13 +14,20 @@ from bot.settings import Settings
 
 # What each step's token asks for; see `bot.forge.issue_tracker` and `bot.forge.repository_host`.
 PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
-EVENTS = ("issues", "issue_comment", "pull_request_review", "pull_request_review_comment", "pull_request")
+EVENTS = (
+    *("issues", "issue_comment", "pull_request_review", "pull_request_review_comment", "pull_request"),
+    *("check_suite", "status"),
+)
 # Apps that are older lack these, and work without: what is lost by each.
 LATER_EVENTS = {
     "pull_request_review": "reviews of its pull requests start no revision",
     "pull_request_review_comment": "reviews of its pull requests start no revision",
     "pull_request": "nothing is learned from what becomes of them",
+    "check_suite": "failed checks start no revision",
+    "status": "failed checks start no revision",
 }
+# For what a repository may ask for besides: an App that lacks them works without.
+CHECK_PERMISSIONS = {"checks": "read", "statuses": "read", "actions": "read"}
 _LEVELS = ("none", "read", "write", "admin")
 
 
@@ -37,8 +45,16 @@ class AppIdentity(Record):
     @property
     def missing_permissions(self) -> tuple[str, ...]:
         """`contents: write` for each that Troop needs and the App lacks."""
+        return self._lacking(PERMISSIONS)
+
+    @property
+    def missing_for_checks(self) -> tuple[str, ...]:
+        """As `missing_permissions`, of those that only the revision after failed checks needs."""
+        return self._lacking(CHECK_PERMISSIONS)
+
+    def _lacking(self, wanted: Mapping[str, str]) -> tuple[str, ...]:
         lacking = []
-        for name, level in PERMISSIONS.items():
+        for name, level in wanted.items():
             granted = self.permissions.get(name, "none")
             if granted not in _LEVELS or _LEVELS.index(granted) < _LEVELS.index(level):
                 lacking.append(f"{name}: {level}")

@@ -189,7 +189,9 @@ class GitHubTracker:
             await self._ensure_label(repository, label)
             url = path_of(repository, "issues", number, "labels")
             await self._api.write(
-                repository, _ISSUES, lambda client: client.requester.requestJsonAndCheck("POST", url, input=[label])
+                repository,
+                _ISSUES,
+                lambda client: client.requester.requestJsonAndCheck("POST", url, input={"labels": [label]}),
             )
         for old in present:
             if old.casefold() in ours and old.casefold() != wanted:

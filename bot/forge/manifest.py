@@ -13,7 +13,7 @@ from github import Auth
 from pydantic import SecretStr
 
 from bot.errors import ForgeError
-from bot.forge.identity import EVENTS, PERMISSIONS
+from bot.forge.identity import CHECK_PERMISSIONS, EVENTS, PERMISSIONS
 from bot.records import Record
 from bot.settings import Settings
 
@@ -46,7 +46,7 @@ def manifest(settings: Settings, redirect_url: str) -> dict[str, Any]:
         "redirect_url": redirect_url,
         "callback_urls": [settings.pages.callback],
         "public": False,
-        "default_permissions": dict(PERMISSIONS),
+        "default_permissions": PERMISSIONS | CHECK_PERMISSIONS,
         "default_events": list(EVENTS),
     }
 

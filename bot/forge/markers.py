@@ -9,6 +9,7 @@ ANY_MARKER = re.compile(rf"{OUR_COMMENT}\b")
 _ISSUE = re.compile(r"<!-- troop:issue=([1-9][0-9]{0,17}) -->")
 
 STATUS = "<!-- troop:status -->"  # the one comment that is edited as runs go
+CHECKS = "<!-- troop:checks -->"  # the one comment about checks that fail on the base commit as well
 ALTERNATIVES = "<!-- troop:alternatives -->"
 
 

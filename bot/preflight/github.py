@@ -42,6 +42,10 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
                 hint=f"grant it under Permissions & events ({page}), then accept it where the App is installed",
             )
         )
+    if lacking := app.missing_for_checks:
+        hint = f"grant it under Permissions & events ({page}), then accept it where the App is installed"
+        detail = f"the App lacks {', '.join(lacking)}, so that failed checks start no revision ([publish] fix_ci)"
+        found.append(Finding(name="GitHub checks", level="optional", detail=detail, hint=hint))
     if unheard := app.missing_events:
         works = LATER_EVENTS.keys() >= set(unheard)
         lost = f", so that {' and '.join({LATER_EVENTS[event]: 0 for event in unheard})}" if works else ""

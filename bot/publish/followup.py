@@ -14,6 +14,7 @@ from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE
 from bot.patch.policy import check_patch
 from bot.publish.bundle import count_again
+from bot.publish.checking import Checking
 from bot.publish.judging import judge
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.labels import Labels
@@ -53,6 +54,8 @@ class FollowUp:
         """
         if command.command.name is CommandName.REVISE:
             return await Revising(self._forge, self._runs).by_review(command)
+        if command.command.name is CommandName.CHECKS:
+            return await Checking(self._forge, self._runs).by_checks(command)
         if command.command.name is CommandName.JUDGE:
             return await judge(self._forge, self._runs, command)
         repository, here = command.repository, command.issue_number
@@ -100,7 +103,7 @@ class FollowUp:
                 return await self._onboard(command), None
             case CommandName.ANSWER:
                 return await self._answer(command, run)
-            case CommandName.REVISE | CommandName.JUDGE:
+            case CommandName.REVISE | CommandName.JUDGE | CommandName.CHECKS:
                 raise AssertionError("it is no comment")
             case _:
                 assert_never(name)
@@ -191,7 +194,7 @@ class FollowUp:
             by = "" if chosen == report.verdict.winner else command.sender
             again = await count_again(self._forge, command.repository, checkout, report)
             body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, again=again)
-            title = pull_request.title(report)
+            title = pull_request.title(report.issue)
             base = report.base_branch
             url = await self._forge.pull_request(command.repository, pushed.branch, title, body, base=base)
             pull = pull_number(url) or report.issue.number

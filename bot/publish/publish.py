@@ -57,7 +57,9 @@ async def publish(
     again = await count_again(forge, repository, checkout, report)
     await fence()
     body = pull_request.body(report, flagged=flagged, page=page, again=again)
-    url = await forge.pull_request(repository, pushed.branch, pull_request.title(report), body, base=report.base_branch)
+    url = await forge.pull_request(
+        repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch
+    )
     await fence()
     rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)

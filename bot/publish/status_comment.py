@@ -100,7 +100,7 @@ class StatusComment:
 async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, labels: Labels) -> None:
     """Report an end without a count on the issue: the status comment and the label. Idempotent. Raises `ForgeError`."""
     number = run.conversation
-    body = status.ended(state, reason, run.sender, labels.wanted)
+    body = status.ended(state, reason, run.sender, labels.wanted, of_issue=run.revision is None)
     await forge.comment(run.repository, number, STATUS, body)
     if run.revision is None:  # the labels tell the state of the issue
         await forge.set_label(run.repository, number, labels.of(state), labels.known)

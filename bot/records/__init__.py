@@ -5,6 +5,7 @@ well-formed record or a `pydantic.ValidationError`. Change one with `record.mode
 """
 
 from bot.records.bundle import Bundle, bundle_of
+from bot.records.checks import Check, CheckState
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
@@ -13,7 +14,7 @@ from bot.records.price import Price, money
 from bot.records.queue import NOT_WRITTEN, Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
-from bot.records.revision import Cause, PullState, Remark, Review, ReviewComment, Revision
+from bot.records.revision import BranchRule, Cause, PullState, Remark, Review, ReviewComment, Revision
 from bot.records.survey import Fault, Obstacle
 from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Trajectory, TrajectoryEnd, Usage
 from bot.records.vote import (
@@ -46,9 +47,12 @@ __all__ = [
     "Again",
     "Answered",
     "Ballot",
+    "BranchRule",
     "Bundle",
     "Candidate",
     "Cause",
+    "Check",
+    "CheckState",
     "Checkout",
     "Choice",
     "ClaimedCommand",

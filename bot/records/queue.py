@@ -31,9 +31,10 @@ class CommandName(enum.StrEnum):
     ANSWER = "answer"
     REVISE = "revise"  # not to be written: a submitted review asks for it
     JUDGE = "judge"  # not to be written: what becomes of a pull request of ours says it
+    CHECKS = "checks"  # not to be written: checks of a commit of ours have ended
 
 
-NOT_WRITTEN = frozenset({CommandName.REVISE, CommandName.JUDGE})
+NOT_WRITTEN = frozenset({CommandName.REVISE, CommandName.JUDGE, CommandName.CHECKS})
 
 
 class Option(enum.StrEnum):
@@ -52,6 +53,8 @@ class Command(Record):
     by_page: bool = False  # asked for by a button of the pages, not by a comment
     option: Option | None = None  # for `answer`
     act: Act | None = None  # for `judge`
+    branch: str = ""  # for `checks`: our branch ...
+    commit: str = ""  # ... and its commit
     words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
     base: str = ""  # for `retry`: the branch to work on
 

@@ -30,6 +30,7 @@ class Revision(Record):
     sources: tuple[int, ...]  # ids of the reviews, or of the suite of checks, that ask for it
     remarks: tuple[Remark, ...]
     at: datetime  # when it was asked for; dates the commit
+    head: str = ""  # the commit whose checks failed; only while it is the branch's newest they ask for anything
 
     def joined(self, later: "Revision") -> "Revision":
         """Both as one: reviews that come while a run is active make one more run, not one each."""
@@ -46,6 +47,15 @@ class PullState(Record):
     branch: str
     head: str  # the newest commit of the branch
     issue: int  # that it answers, by the marker in its body; its own number where there is none
+
+
+class BranchRule(Record):
+    """A rule of the repository that would refuse a push."""
+
+    type: str  # as GitHub names it, e.g. `creation`
+    ruleset: str  # its name; "" where it is not known
+    source: str  # the repository or the organization that has it
+    pattern: str = ""  # of a rule about text, with its operator
 
 
 class ReviewComment(Record):

@@ -26,6 +26,7 @@ from bot.llm.examination import LEAST_BUDGET
 from bot.llm.journaled import JournaledModel
 from bot.publish.messages.obstacles import words_of
 from bot.records import (
+    Cause,
     Context,
     Description,
     External,
@@ -233,6 +234,8 @@ class _Run:
         """To each remark that a revision is to meet."""
         earlier = self._bench.earlier
         if earlier is None or verdict.winner is None or not self._solver.describes:
+            return ()
+        if earlier.revision.cause is Cause.CHECKS:  # a check reads no answer
             return ()
         return await answer(question, verdict, earlier.revision.remarks, self._models.main, self._solver)
 

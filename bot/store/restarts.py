@@ -66,6 +66,9 @@ class Restarts(Deliveries):
                     return int(row.id) if row.state in ACTIVE else None
             if asked.cause is Cause.CHECKS and any(revision.cause is Cause.CHECKS for _, revision in earlier):
                 raise RetryRefused("failed checks have started a revision of this pull request before")
+            active = self._active(tx, old.repository, old.issue_number)
+            if asked.cause is Cause.CHECKS and active is not None:
+                raise RetryRefused(f"run {active.id} is active, whose commit has checks of its own")
             if sum(row.created_at > now - DAY for row, _ in earlier) >= most_a_day:
                 raise RetryRefused(
                     f"this pull request was revised {most_a_day} times within a day, which is what this server allows "
@@ -74,7 +77,6 @@ class Restarts(Deliveries):
             if self._quota_spent(tx, now, old.repository, again.sender):
                 raise RetryRefused(f"{self.quota_notice()}; ask again later")
             decision = self._same_issue(old, again)
-            active = self._active(tx, old.repository, old.issue_number)
             if active is None:
                 return self._insert_run(tx, now, decision, again=again, retry_of=run_id)
             self._remember(tx, active.id, self._joined(active.wanted, decision, run_id, again))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bot.contracts import OUR_COMMENT, OUR_QUESTION
 from bot.records import Command, CommandName, Issue, IssueComment, Trigger
 from bot.sanitize import clean, clean_issue
-from bot.webhook import mention, pulls, slash_command
+from bot.webhook import checks, mention, pulls, slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import CommentEvent, IssueEvent, IssuePayload
@@ -236,6 +236,10 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
     "issues.opened": _opened,
     "issue_comment.created": _comment,
     "issue_comment.edited": _edited,
+    "check_suite.completed": checks.checked,
+    "check_run.completed": checks.checked,
+    "workflow_run.completed": checks.checked,
+    "status": checks.status,
     "pull_request.closed": pulls.ended,
     "pull_request.reopened": pulls.ended,
     "pull_request_review.submitted": pulls.reviewed,

@@ -29,6 +29,11 @@ class Delivery(Record):
     action: str | None
     payload: dict[str, Any]
 
+    @property
+    def number(self) -> int:
+        """A number of its own, of 63 bits, for what GitHub does not number."""
+        return int.from_bytes(hashlib.sha256(self.guid.encode()).digest()[:8]) >> 1
+
 
 class Refusal(Record):
     """Why a request is refused, and with which HTTP status."""

@@ -91,6 +91,28 @@ class ReviewCommentPayload(BaseModel):
     user: User | None = None
 
 
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+
+
+class OfBranch(BaseModel):
+    head_branch: str | None = None
+
+
+class Checked(OfBranch):
+    """A suite of checks, a run of a workflow, or, with its suite, a single check."""
+
+    head_sha: Sha
+    check_suite: OfBranch = OfBranch()
+
+
+class Branch(BaseModel):
+    class Tip(BaseModel):
+        sha: Sha
+
+    name: str
+    commit: Tip
+
+
 class Event(BaseModel):
     sender: User
     repository: Repository
@@ -120,3 +142,15 @@ class ReviewEvent(Event):
 class ReviewCommentEvent(Event):
     pull_request: PullPayload
     comment: ReviewCommentPayload
+
+
+class CheckEvent(Event):
+    check_suite: Checked | None = None
+    check_run: Checked | None = None
+    workflow_run: Checked | None = None
+
+
+class StatusEvent(Event):
+    sha: Sha
+    state: str
+    branches: tuple[Branch, ...] = ()

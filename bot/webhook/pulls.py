@@ -1,6 +1,5 @@
 """Decides about pull requests of ours: a review asks for a revision, what becomes of one judges its winner. Pure."""
 
-import hashlib
 import re
 
 from bot.contracts import OUR_BRANCHES
@@ -96,7 +95,7 @@ def _judge(delivery: Delivery, event: Event, pull: int, act: Act, rules: Rules) 
         repository=event.repository.full_name,
         installation_id=installation_id(event, rules),
         issue_number=pull,
-        comment_id=int.from_bytes(hashlib.sha256(delivery.guid.encode()).digest()[:8]) >> 1,  # 63 bits
+        comment_id=delivery.number,
         source="judgement",
         sender=event.sender.login,
         command=Command(name=CommandName.JUDGE, act=act),

@@ -19,6 +19,7 @@ from bot.journal import once
 from bot.lifecycle import STAGES, RunState
 from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
+from bot.publish.hindered import hindered_by_rules
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.messages.reason import reason
@@ -168,12 +169,17 @@ class Service:
         )
 
     async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
-        """Why the run must not begin: the sender may not start runs, or the issue or its label is gone."""
+        """Why the run must not begin: the sender may not start runs, the issue or its label is gone, or no push would
+        be taken."""
         if await forge.permission(run.repository, run.sender) not in MAY_WRITE:
             return Finished(state=RunState.REFUSED)
         if run.revision is not None:
             pull = await forge.pull_state(run.repository, run.revision.pull)
-            return None if pull.open else Finished(state=RunState.STOPPED, note="the pull request is closed")
+            if not pull.open:
+                return Finished(state=RunState.STOPPED, note="the pull request is closed")
+            if run.revision.head and run.revision.head != pull.head:
+                return Finished(state=RunState.STOPPED, note="the branch has moved on since its checks failed")
+            return await self._hindered(forge, run)
         if run.comment_id is not None:
             with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
                 await forge.react(run.repository, run.comment_id)
@@ -186,7 +192,12 @@ class Service:
         labelled = any(label.casefold() in ours for label in now.labels)
         if not labelled and await in_thread(self._store.needs_label, run.id):
             return Finished(state=RunState.STOPPED, note="the label was removed")
-        return None
+        return await self._hindered(forge, run)
+
+    @staticmethod
+    async def _hindered(forge: Forge, run: ClaimedRun) -> Finished | None:
+        why = await hindered_by_rules(forge, run)
+        return Finished(state=RunState.REFUSED, note=why) if why else None
 
     async def _assigned(self, run: ClaimedRun, issue: IssueState) -> bool:
         own = (await self.forge(run.installation_id).own_login()).casefold()

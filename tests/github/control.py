@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.github.checks import ACTIONS, CheckRun, Checks, Status
 from tests.github.faults import Fault, FaultsAndLog
 from tests.github.payloads import Json, Payloads
 from tests.github.repository import GitRepository, run_git
@@ -18,9 +19,16 @@ class Control:
     """One for a server. Users are made up as they are named."""
 
     def __init__(
-        self, world: World, payloads: Payloads, webhooks: Webhooks, traffic: FaultsAndLog, reviews: Reviews
+        self,
+        world: World,
+        payloads: Payloads,
+        webhooks: Webhooks,
+        traffic: FaultsAndLog,
+        reviews: Reviews,
+        checks: Checks,
     ) -> None:
         self.reviews = reviews
+        self.checks = checks
         self.world = world
         self.payloads = payloads
         self.webhooks = webhooks
@@ -62,6 +70,13 @@ class Control:
         for key, value in settings.items():
             assert key in ("private", "archived", "drafts")
             setattr(self.world.repository(name), key, value)
+
+    def set_rules(self, name: str, *rules: Mapping[str, Any], may_bypass: str = "never") -> None:
+        """A ruleset for all branches but the default one, whose rules have a `type` and mostly `parameters`."""
+        repository = self.world.repository(name)
+        repository.may_bypass = may_bypass
+        of = {"ruleset_id": 42, "ruleset_source": name, "ruleset_source_type": "Repository"}
+        repository.rules = [of | dict(rule) for rule in rules]
 
     def create_token(self, user: str) -> str:
         """A personal access token: may all that the user may."""
@@ -169,6 +184,31 @@ class Control:
         """As the API lists them, replies included."""
         repository = self.world.repository(name)
         return self.reviews.of(repository, self.world.issue(repository, number))
+
+    def check(
+        self,
+        name: str,
+        commit: str,
+        check: str,
+        conclusion: str = "failure",
+        *,
+        branch: str = "",
+        log: str = "",
+        app: str = ACTIONS,
+        summary: str = "",
+        annotations: Sequence[Mapping[str, Any]] = (),
+        event: str = "check_suite",
+    ) -> int:
+        """A check run of the commit ends, or with an empty conclusion begins; its id."""
+        run = CheckRun(
+            self.world.next_id(), commit, check, conclusion, app, summary, log, [dict(one) for one in annotations]
+        )
+        self.checks.report(self.world.repository(name), branch, run, event)
+        return run.id
+
+    def set_status(self, name: str, commit: str, context: str, state: str, branch: str = "", text: str = "") -> None:
+        status = Status(self.world.next_id(), commit, context, state, text)
+        self.checks.set_status(self.world.repository(name), branch, status)
 
     def branches(self, name: str) -> dict[str, str]:
         return self.world.repository(name).git.branches()

@@ -9,7 +9,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.github.description import description
+
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
+API = "/api/v3"
 
 
 @dataclass
@@ -51,11 +54,12 @@ class FaultsAndLog:
         self.app = app
         self.faults: list[Fault] = []
         self.requests: list[LoggedRequest] = []
+        self.undescribed: list[str] = []  # what is wrong with the requests, by GitHub's own description
         self.stopping = threading.Event()
 
     def written(self) -> list[LoggedRequest]:
         """The API's writes that succeeded."""
-        writes = (r for r in self.requests if r.method in WRITES and r.path.startswith("/api/v3/"))
+        writes = (r for r in self.requests if r.method in WRITES and r.path.startswith(f"{API}/"))
         return [r for r in writes if 200 <= r.status < 300 and not r.path.endswith("/access_tokens")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +78,10 @@ class FaultsAndLog:
         query = scope["query_string"].decode("latin-1")
         logged = LoggedRequest(scope["method"], scope["path"], query, headers, body)
         self.requests.append(logged)
+        known = description()
+        raw = scope["raw_path"].decode("latin-1").partition("?")[0]
+        if known is not None and raw.startswith(API):
+            self.undescribed += known.problems(logged.method, raw.removeprefix(API), query, body)
         fault = next((f for f in self.faults if f.matches(logged.method, logged.path)), None)
         if fault is not None:
             fault.times -= 1

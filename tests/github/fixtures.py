@@ -24,10 +24,11 @@ def github_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHubSe
 
 
 @pytest.fixture
-def github(github_server: GitHubServer, tmp_path: Path) -> GitHubServer:
-    """An empty test GitHub."""
+def github(github_server: GitHubServer, tmp_path: Path) -> Iterator[GitHubServer]:
+    """An empty test GitHub. In the end every request to its API must have been one that GitHub describes."""
     github_server.reset(tmp_path / "github")
-    return github_server
+    yield github_server
+    assert github_server.traffic.undescribed == []
 
 
 def settings_for(server: GitHubServer, **more: Any) -> Settings:

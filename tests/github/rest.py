@@ -61,6 +61,8 @@ class Rest:
             ("GET", here + "/collaborators/{user}/permission", self.permission),
             ("GET", here + "/contents/{path:path}", self.contents),
             ("GET", here + "/git/ref/{ref:path}", self.ref),
+            ("GET", here + "/rules/branches/{branch:path}", self.rules),
+            ("GET", here + "/rulesets/{ruleset}", self.ruleset),
             ("GET", here + "/labels/{label:path}", self.label),
             ("POST", here + "/labels", self.create_label),
             ("GET", here + "/issues/comments/{comment_id}", self.comment),
@@ -223,6 +225,14 @@ class Rest:
         if sha is None:
             raise ApiError(404, "Not Found")
         return {"ref": f"refs/{ref}", "object": {"type": "commit", "sha": sha}}
+
+    async def rules(self, request: Request, branch: str) -> list[Json]:
+        repository, _ = self.enter(request, "metadata", "read")
+        return [] if branch == repository.git.branch else repository.rules
+
+    async def ruleset(self, request: Request, ruleset: int) -> Json:
+        repository, _ = self.enter(request, "metadata", "read")
+        return {"id": ruleset, "name": "Guard", "current_user_can_bypass": repository.may_bypass}
 
     async def label(self, request: Request, label: str) -> Json:
         repository, _ = self.enter(request, "issues", "read")

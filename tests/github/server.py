@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from tests.github.apps import Apps
+from tests.github.checks import CheckRoutes, Checks
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
 from tests.github.git_data import GitData
@@ -76,8 +77,9 @@ class GitHubServer(Control):
         payloads = Payloads(world, self.url)
         webhooks = Webhooks(world, payloads)
         reviews = Reviews(world, payloads)
-        traffic = FaultsAndLog(_application(world, payloads, webhooks, reviews, self))
-        super().__init__(world, payloads, webhooks, traffic, reviews)
+        checks = Checks(world, payloads, webhooks)
+        traffic = FaultsAndLog(_application(world, payloads, webhooks, reviews, checks, self))
+        super().__init__(world, payloads, webhooks, traffic, reviews, checks)
         config = uvicorn.Config(traffic, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -100,9 +102,11 @@ class GitHubServer(Control):
         data.mkdir(parents=True, exist_ok=True)
         self.world.clear(data.resolve())
         self.reviews.clear()
+        self.checks.clear()
         self.webhooks.deliveries.clear()
         self.clear_faults()
         self.requests.clear()
+        self.traffic.undescribed.clear()
 
     def close(self) -> None:
         self.webhooks.close()
@@ -121,11 +125,15 @@ class GitHubServer(Control):
             server.close()
 
 
-def _application(world: World, payloads: Payloads, webhooks: Webhooks, reviews: Reviews, control: Control) -> FastAPI:
+def _application(
+    world: World, payloads: Payloads, webhooks: Webhooks, reviews: Reviews, checks: Checks, control: Control
+) -> FastAPI:
     app = FastAPI(openapi_url=None)
     rest = Rest(world, payloads, webhooks)
     ReviewRoutes(rest, reviews)
     GitData(rest)
+    routes = CheckRoutes(rest, checks)
+    app.add_api_route("/storage/{name}", routes.stored, response_model=None)
     app.include_router(rest.router)
 
     @app.exception_handler(ApiError)

@@ -84,6 +84,8 @@ class Repository:
     permissions: dict[str, str] = field(default_factory=dict)  # by login
     labels: dict[str, str] = field(default_factory=dict)  # colour by name
     issues: dict[int, Issue] = field(default_factory=dict)
+    rules: list[dict[str, Any]] = field(default_factory=list)  # of all branches but the default one
+    may_bypass: str = "never"  # what the App may do about them
 
     @property
     def owner(self) -> str:
@@ -125,6 +127,9 @@ class App:
             "contents": "write",
             "issues": "write",
             "pull_requests": "write",
+            "checks": "read",
+            "statuses": "read",
+            "actions": "read",
         }
     )
     events: list[str] = field(
@@ -133,6 +138,8 @@ class App:
             "issue_comment",
             "pull_request_review",
             "pull_request_review_comment",
+            "check_suite",
+            "status",
             "pull_request",
         ]
     )

@@ -8,7 +8,7 @@ from bot.publish.messages.differences import differences
 from bot.publish.messages.parting import where_they_part
 from bot.publish.messages.reason import passes, reason, tally
 from bot.publish.messages.words import counted, cut, folded, one_line, quoted
-from bot.records import Report, Standing, Test
+from bot.records import Issue, Report, Standing, Test
 from bot.sanitize import fence, inline
 
 TITLE_LIMIT = 200  # characters; GitHub takes 256
@@ -16,24 +16,24 @@ REASON_LIMIT = 6_000
 TESTS_LIMIT = 24_000  # characters of scripts in the body
 
 
-def title(report: Report) -> str:
+def title(issue: Issue) -> str:
     """One line, harmless as the title of a squashed commit too."""
-    words = one_line(report.issue.title) or "an issue without a title"
-    words = f"Fix: {words}"
-    return cut(words, TITLE_LIMIT)
+    words = one_line(issue.title) or "an issue without a title"
+    return cut(f"Fix: {words}", TITLE_LIMIT)
 
 
 def commit_message(report: Report, candidate: int) -> str:
     """Names the issue and the candidate. No `#`: GitHub would mention every push in the issue."""
-    issue = (
-        f"\n\nFor issue {report.issue.number}, candidate {report.verdict.number(candidate)}."
-        if report.issue.number
-        else ""
-    )
-    standing = report.verdict.standing(candidate)
-    count = f"It {tally(report.verdict, standing)}, of those that reproduce the bug."
+    counted = tally(report.verdict, report.verdict.standing(candidate))
+    return message(report.issue, report.verdict.number(candidate), counted)
+
+
+def message(issue: Issue, number: int = 1, counted: str = "passes 1 of 1 test") -> str:
+    """That of the candidate with this number; without one, what it will be like."""
+    which = f"\n\nFor issue {issue.number}, candidate {number}." if issue.number else ""
+    count = f"It {counted}, of those that reproduce the bug."
     chosen = "Written by a language model and chosen by vote; see the pull request."
-    return f"{title(report)}{issue}\n\n{count}\n{chosen}\n"
+    return f"{title(issue)}{which}\n\n{count}\n{chosen}\n"
 
 
 def body(

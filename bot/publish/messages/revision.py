@@ -1,5 +1,7 @@
 """A revision in words: its count on the pull request, and the replies to what reviewers asked for."""
 
+from collections.abc import Sequence
+
 from bot.forge.markers import revision_marker
 from bot.lifecycle import RunState
 from bot.publish.messages.count import candidates_table, costs, headline, matrix, warnings
@@ -7,7 +9,7 @@ from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
 from bot.publish.messages.reason import nobody, reason
 from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted, cut, folded, listed, one_line, quoted
-from bot.records import Cause, Remark, Report, Revision
+from bot.records import Cause, Issue, Remark, Report, Revision
 from bot.sanitize import inline
 
 _ANSWER = 1_200  # characters of the model's own words in a reply
@@ -25,19 +27,37 @@ def left_out(number: int, most: int) -> str:
 def asked_by(revision: Revision) -> str:
     """`a review by ann`, `failed checks`; no @, which would notify people."""
     if revision.cause is Cause.CHECKS:
-        return "failed checks"
+        return f"failed checks ({_checks([remark.feedback.check for remark in revision.remarks])})"
     names = dict.fromkeys(inline(remark.feedback.author) for remark in revision.remarks)
     return f"{'a review' if len(revision.sources) == 1 else 'reviews'} by {listed(tuple(names))}"
+
+
+def fail_before(checks: Sequence[str], base_commit: str) -> str:
+    """These are not the pull request's doing."""
+    do, them = ("fails", "it") if len(checks) == 1 else ("fail", "them")
+    return (
+        f"{_checks(checks)} {do} on {inline(base_commit[:10])}, too, from which this pull request begins: Troop does "
+        f"not try to mend {them} here."
+    )
+
+
+def _checks(names: Sequence[str]) -> str:
+    shown = [inline(cut(name, 100)) for name in dict.fromkeys(names)]
+    return listed(shown[:_PATHS]) + (" and more" if len(shown) > _PATHS else "")
 
 
 def commit_message(report: Report, candidate: int) -> str:
     """Names what asked for it. No `#`: GitHub would mention every push in the issue."""
     assert report.revision is not None, "a revision is published"
-    title = cut(f"Revise: {one_line(report.issue.title) or 'an issue without a title'}", 200)
-    number, pull = report.verdict.number(candidate), report.revision.pull
-    why = "after checks failed" if report.revision.cause is Cause.CHECKS else "after a review"
+    return message(report.issue, report.revision, report.verdict.number(candidate))
+
+
+def message(issue: Issue, revision: Revision, number: int = 1) -> str:
+    """That of the candidate with this number; without one, what it will be like."""
+    title = cut(f"Revise: {one_line(issue.title) or 'an issue without a title'}", 200)
+    why = "after checks failed" if revision.cause is Cause.CHECKS else "after a review"
     return (
-        f"{title}\n\nFor pull request {pull}, {why}; candidate {number}.\n\n"
+        f"{title}\n\nFor pull request {revision.pull}, {why}; candidate {number}.\n\n"
         "Written by a language model and chosen by vote; see the pull request.\n"
     )
 

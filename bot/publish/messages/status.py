@@ -88,7 +88,7 @@ def waiting(reason: str) -> str:
     return f"{STATUS}\n**Waiting**: {one_line(cut(reason, 2_000)).rstrip('.')}.\n\n<sub>`/troop stop` ends it.</sub>"
 
 
-def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") -> str:
+def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", *, of_issue: bool = True) -> str:
     """A run that ended without a count: failed, stopped, refused or parked.
 
     `reason` is the operator's, a person's or an error's; a refusal without one: `sender` has no write permission.
@@ -101,7 +101,7 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop") 
             )
         case RunState.REFUSED:
             words = f"**Not started**: {why}." if why else refusal(sender, label)
-            return f"{STATUS}\n{words}\n\n<sub>The label was removed.</sub>"
+            return f"{STATUS}\n{words}" + ("\n\n<sub>The label was removed.</sub>" if of_issue else "")
         case RunState.PARKED:
             return (
                 f"{STATUS}\n**Parked**: the run ended its worker too often and is not tried again automatically: {why}."

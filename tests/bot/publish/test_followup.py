@@ -26,6 +26,7 @@ PULL = 2
 
 class Run(Record):
     id: int = 7
+    sender: str = "olive"
     state: RunState = RunState.SOLVED
     progress: str = ""
     reason: str = ""

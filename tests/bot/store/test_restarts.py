@@ -155,6 +155,20 @@ def test_revisions_of_a_pull_request_have_a_limit_a_day(store: Store):
     assert store.revise(first, asked(2, 12), most_a_day=1) is not None
 
 
+def test_failed_checks_revise_a_pull_request_once_and_never_wait(store: Store):
+    first = queue_run(store)
+    with pytest.raises(RetryRefused, match="is active"):
+        store.revise(first, asked(1, 11, cause=Cause.CHECKS), most_a_day=5)
+    assert end(store, first) is None, "nothing waited"
+    second = store.revise(first, asked(2, 12, cause=Cause.CHECKS), most_a_day=5)
+    assert second is not None
+    assert store.revise(first, asked(2, 12, cause=Cause.CHECKS), most_a_day=5) == second, "executed twice"
+    end(store, second)
+    with pytest.raises(RetryRefused, match="have started a revision of this pull request before"):
+        store.revise(first, asked(3, 13, cause=Cause.CHECKS), most_a_day=5)
+    assert store.revise(first, asked(4, 14, cause=Cause.CHECKS, pull=9), most_a_day=5) is not None
+
+
 def test_a_review_and_a_comment_may_have_the_same_number(store: Store):
     review = command().model_copy(update={"source": "review"})
     assert store.accept("a", "issue_comment", "created", command()).job_id == "command:1"

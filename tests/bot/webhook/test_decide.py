@@ -501,3 +501,46 @@ def test_only_listed_bots_are_heard_and_never_we_ourselves() -> None:
     other = {"login": "dependabot-fake[bot]", "id": 8, "type": "Bot"}
     _ignored(decide(delivery("issues.labeled", sender=other), rules), "is a bot")
     _ignored(decide(delivery("issues.labeled", sender=OURSELVES), rules), "our own")
+
+
+# -- checks of our own commits
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+BRANCH = "troop/issue-7-x-is-wrong"
+CHECKED = {"id": 5, "head_sha": COMMIT, "conclusion": "success"}
+CHECKS = {
+    "check_suite": {"check_suite": CHECKED | {"head_branch": BRANCH}},
+    "workflow_run": {"workflow_run": CHECKED | {"head_branch": BRANCH}},
+    "check_run": {"check_run": CHECKED | {"check_suite": {"head_branch": BRANCH}}},
+    "status": {"sha": COMMIT, "state": "error", "branches": [{"name": BRANCH, "commit": {"sha": COMMIT}}]},
+}
+
+
+def _checked(event: str, guid: str = "1", **changes: Any) -> Decision:
+    base = payload("issues.labeled")
+    common = {name: base[name] for name in ("repository", "installation")}
+    sender = {"login": "github-actions[bot]", "type": "Bot"}
+    body = common | {"sender": sender} | CHECKS[event] | changes
+    action = None if event == "status" else "completed"
+    return decide(Delivery(guid=guid, event=event, action=action, payload=body), APP)
+
+
+@pytest.mark.parametrize("event", CHECKS)
+def test_checks_of_our_branch_are_looked_at_each_time_that_they_end(event: str) -> None:
+    first, again, second = _checked(event), _checked(event), _checked(event, guid="2")
+    assert isinstance(first, ReceiveCommand)
+    assert isinstance(second, ReceiveCommand)
+    assert (first.source, first.issue_number) == ("checks", 7)
+    assert first.command == Command(name=CommandName.CHECKS, branch=BRANCH, commit=COMMIT)
+    assert first == again
+    assert first.comment_id != second.comment_id
+    assert 0 < first.comment_id < 2**63
+
+
+def test_other_checks_are_ignored() -> None:
+    _ignored(_checked("check_suite", check_suite=CHECKED | {"head_branch": "main"}), "not ours")
+    _ignored(_checked("check_suite", check_suite=CHECKED | {"head_branch": "troop/onboarding"}), "not ours")
+    _ignored(_checked("check_suite", check_suite=CHECKED | {"head_branch": None}), "no branch")
+    _ignored(_checked("check_suite", check_suite=CHECKED | {"head_branch": BRANCH, "head_sha": "HEAD"}), "head_sha")
+    _ignored(_checked("status", state="pending"), "pending")
+    _ignored(_checked("status", branches=[{"name": BRANCH, "commit": {"sha": COMMIT[::-1]}}]), "newest commit")

@@ -287,9 +287,9 @@ def test_answers_say_what_to_do() -> None:
 
 
 def test_title_and_commit() -> None:
-    assert pull_request.title(report(the_issue=issue(title="x" * 500))) == "Fix:…"  # it may be a secret
+    assert pull_request.title(issue(title="x" * 500)) == "Fix:…"  # it may be a secret
     made = report(the_issue=issue(title="é" * 500))
-    assert len(pull_request.title(made)) == pull_request.TITLE_LIMIT
+    assert len(pull_request.title(made.issue)) == pull_request.TITLE_LIMIT
     message = pull_request.commit_message(report(), 1)
     assert message.startswith("Fix: clamp ignores its lower bound\n\nFor issue 1, candidate 2.\n")
     assert "#" not in message
@@ -333,7 +333,7 @@ def test_nothing_that_a_model_wrote_acts(name: str) -> None:
 
 
 def test_titles_do_not_act() -> None:
-    words = pull_request.title(evil_report())
+    words = pull_request.title(evil_report().issue)
     assert "\n" not in words
     assert '<a class="' not in render(words)
 

@@ -5,7 +5,7 @@ import pytest
 from bot.publish.messages.pull_request import TITLE_LIMIT, title
 from bot.publish.messages.words import cut
 from bot.sanitize import redact
-from tests.bot.sample import issue, report
+from tests.bot.sample import issue
 
 SECRET = "ghp_" + "s3cr3t" * 6
 
@@ -26,7 +26,7 @@ def test_short_texts_stay_and_long_ones_end_between_words() -> None:
 
 
 def test_a_long_title() -> None:
-    made = title(report(the_issue=issue(title=f"{'word ' * 37}{SECRET} {'more ' * 50}")))
+    made = title(issue(title=f"{'word ' * 37}{SECRET} {'more ' * 50}"))
     assert len(made) <= TITLE_LIMIT
     assert "ghp_" not in made
     assert made.startswith("Fix: word")
