@@ -24,13 +24,13 @@ class StartRun(Record):
 
 
 class ReceiveCommand(Record):
-    """A new comment with a `/troop` command, a submitted review, checks that ended, or what became of a pull request of ours.
-    The worker checks its author's permission."""
+    """A new comment with a `/troop` command, a submitted review, checks that ended, or what became of a pull request of
+    ours. The worker checks who may."""
 
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int  # or the review's id: GitHub counts each kind apart; of a judgement and of checks a number of the delivery's own
+    comment_id: int  # or the review's id: GitHub counts each kind apart; of others `Delivery.number`
     sender: str
     command: Command
     source: Literal["comment", "review", "question", "judgement", "checks"] = "comment"

@@ -49,6 +49,11 @@ def test_a_pull_request_brings_a_test_only_where_the_repository_asks_for_it() ->
     assert (auto.trajectories, ignored) == (AUTO, ())
 
 
+def test_failed_checks_are_mended_only_where_the_repository_asks_for_it() -> None:
+    assert _config("[publish]\nfix_ci = true").fix_ci
+    assert not _config("[publish]").fix_ci
+
+
 def test_every_key() -> None:
     assert _config(WHOLE) == RepoConfig(
         base="release/1.x",

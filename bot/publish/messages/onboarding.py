@@ -55,6 +55,8 @@ def config_text(proposal: Proposal) -> str:
         "[publish]",
         "# A pull request brings a regression test along, as a file of its own.",
         "# test = true",
+        "# Checks that fail on it start one revision of it.",
+        "# fix_ci = true",
     ]
     return "\n".join(lines) + "\n"
 

@@ -67,12 +67,18 @@ async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: py
     monkeypatch.setattr(app, "events", ["issues"])
     found = {one.name: one for one in await look(settings_for(github, app_slug="wrong"))}
     assert found["GitHub permissions"].detail == "the App lacks contents: write, pull_requests: write"
-    unheard = "issue_comment, pull_request_review, pull_request_review_comment, pull_request"
+    later = "pull_request_review, pull_request_review_comment, pull_request, check_suite, status"
+    unheard = f"issue_comment, {later}"
     assert found["GitHub events"].detail == f"the App does not subscribe to {unheard}"
     assert found["GitHub events"].level == "missing"
     assert found["GitHub installation"].level == "optional"
     assert "wrong" in found["GitHub slug"].detail
-    assert [one.level for one in found.values()] == ["ok", "missing", "missing", "optional", "optional", "missing"]
+    assert (
+        "the App lacks checks: read, statuses: read, actions: read, so that failed checks"
+        in found["GitHub checks"].detail
+    )
+    levels = ["ok", "missing", "optional", "missing", "optional", "optional", "missing"]
+    assert [one.level for one in found.values()] == levels
 
 
 async def test_an_app_that_is_older_than_revisions_is_told_what_it_lacks(
@@ -81,7 +87,10 @@ async def test_an_app_that_is_older_than_revisions_is_told_what_it_lacks(
     monkeypatch.setattr(github.world.app, "events", ["issues", "issue_comment"])
     found = {one.name: one for one in await look(settings_for(github))}
     assert found["GitHub events"].level == "optional", "labels work all the same"
-    lost = "reviews of its pull requests start no revision and nothing is learned from what becomes of them"
+    lost = (
+        "reviews of its pull requests start no revision and nothing is learned from what becomes of them "
+        "and failed checks start no revision"
+    )
     assert found["GitHub events"].detail.endswith(f", so that {lost}")
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from bot.errors import SettingsError
-from bot.forge.identity import EVENTS, PERMISSIONS
+from bot.forge.identity import CHECK_PERMISSIONS, EVENTS, PERMISSIONS
 from bot.settings import Settings, needs_setup
 from bot.settings.pages import PagesSettings
 from bot.web.serve import run_server
@@ -94,7 +94,7 @@ async def test_one_click_makes_an_app_and_the_server_goes_on_with_it(
     assert "Label an issue" in made.text
     ping, again_ping = github.webhooks.deliveries
     assert (ping.status, again_ping.status, again_ping.redelivery) == (503, 202, True)
-    assert (app.permissions, app.events) == (PERMISSIONS, list(EVENTS))
+    assert (app.permissions, app.events) == (PERMISSIONS | CHECK_PERMISSIONS, list(EVENTS))
     assert not {"GitHub", "setup"} & set(ready), "it works with its own App now"
     assert app.callback_urls == [settings.pages.callback]
     assert "Sign in with GitHub" in page.text
@@ -181,7 +181,10 @@ async def test_the_manifest_asks_for_what_troop_uses(page: Page) -> None:
     manifest = json.loads(form(shown.text)[1]["manifest"])
     assert manifest["hook_attributes"] == {"url": f"{page.settings.public_url}/webhook", "active": True}
     assert manifest["redirect_url"] == f"{page.settings.public_url}/setup/callback"
-    assert (manifest["default_permissions"], manifest["default_events"]) == (PERMISSIONS, list(EVENTS))
+    assert (manifest["default_permissions"], manifest["default_events"]) == (
+        PERMISSIONS | CHECK_PERMISSIONS,
+        list(EVENTS),
+    )
     assert manifest["public"] is False
     assert len(manifest["name"]) <= 34
     policy = shown.headers["content-security-policy"]
