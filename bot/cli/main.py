@@ -1,22 +1,21 @@
 """The command `troop`. Each subcommand imports what it needs when it runs, so that `--help` answers at once."""
 
-import asyncio
 import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
+from bot.cli.evaluations import evaluation
 from bot.cli.operations import COMMANDS
+from bot.cli.running import finished
 from bot.cli.say import say
 from bot.cli.verify import verify
 from bot.errors import TroopError
 
-T = TypeVar("T")
 EXIT_CODES = {"solved": 0, "failed": 1, "abstained": 3}
 
 
@@ -58,7 +57,7 @@ def doctor(path: Path | None, fix: bool, model: str | None, again: bool) -> None
     if model is not None:
         from bot.cli.examine import examine_model
 
-        raise SystemExit(_run(lambda: examine_model(model, again=again, print_line=click.echo)))
+        raise SystemExit(finished(lambda: examine_model(model, again=again, print_line=click.echo)))
     from bot.cli.doctor import describe_build, report
 
     code = report(say, with_fix=fix)
@@ -78,7 +77,7 @@ def onboard(path: Path, write: bool) -> None:
     """
     from bot.cli.onboard import onboard_checkout
 
-    raise SystemExit(_run(lambda: onboard_checkout(path, write=write, print_line=click.echo)))
+    raise SystemExit(finished(lambda: onboard_checkout(path, write=write, print_line=click.echo)))
 
 
 @cli.command()
@@ -204,7 +203,7 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     url = issue if is_url(issue) else ""
     text = "" if url else sys.stdin.read() if issue == "-" else _read(Path(issue))
     arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
-    raise SystemExit(EXIT_CODES[_run(lambda: solve_locally(arguments))])
+    raise SystemExit(EXIT_CODES[finished(lambda: solve_locally(arguments))])
 
 
 @cli.command()
@@ -226,7 +225,7 @@ def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: 
     def play() -> Coroutine[object, object, int]:
         return run_demo(issue=issue, seed=seed, trajectories=trajectories, keep=keep, base_url=base_url, model=model)
 
-    raise SystemExit(_run(play))
+    raise SystemExit(finished(play))
 
 
 @cli.command()
@@ -238,7 +237,7 @@ def serve(host: str | None, port: int | None) -> None:
     from bot.web.serve import run_server
 
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    _run(lambda: run_server(read_settings().model_copy(update=overrides), read_settings))
+    finished(lambda: run_server(read_settings().model_copy(update=overrides), read_settings))
 
 
 @cli.command()
@@ -253,7 +252,7 @@ def work() -> None:
         with ended_by_sigterm():
             await run_worker(read_settings(), read_settings)
 
-    _run(run)
+    finished(run)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -267,111 +266,8 @@ def engine(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "engine", *arguments])  # noqa: S606 - the same interpreter
 
 
-for _command in (verify, *COMMANDS):
+for _command in (verify, *COMMANDS, evaluation):
     cli.add_command(_command)
-
-
-@cli.group("eval")
-def evaluation() -> None:
-    """Measure a model, or the whole solver, on a benchmark: coverage, its law and forecast, selection, cost."""
-
-
-@evaluation.command("run")
-@click.argument("tasks")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for samples and report. The same command goes on from what is there.")  # fmt: skip
-@click.option("--samples", "-n", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of each task.")
-@click.option("--tests", type=click.IntRange(0, 1000), default=0, show_default=True,
-              help="Replies with tests that the model writes for each function, several in each: they vote, and ways "
-              "of choosing one sample are compared.")  # fmt: skip
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.6, show_default=True, help="Functions only.")
-@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True,
-              help="Of one reply. Functions only.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), help="Only so many tasks, spread evenly over the file.")
-@click.option("--at-once", type=click.IntRange(1, 4096),
-              help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
-              )  # fmt: skip
-@click.option("--base-url", help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")
-@click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
-@click.option("--engine-model", metavar="NAME|PATH",
-              help="A published model (`troop models`), a GGUF file or a checkpoint's folder, served by Troop's own "
-              "engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
-@click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
-@click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
-@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
-@click.option("--image", help="Docker image in which tests run.")
-@click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder with clones, as owner__name; others are fetched from GitHub. May be repeated.")  # fmt: skip
-@click.option("--test-command", metavar="COMMAND",
-              help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
-              "pytest]")  # fmt: skip
-@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
-@click.option("--reward", nargs=2, metavar="URL MODEL",
-              help="With --tests: a reward model chooses as well, behind an API with /rerank, as vLLM's "
-              "http://HOST:8000/v1.")  # fmt: skip
-@click.option("--reward-key", default="", envvar="REWARD_API_KEY", help="Its key.  [default: $REWARD_API_KEY]")
-def eval_run(**given: Any) -> None:
-    """Draw samples of TASKS, judge each, and report.
-
-    TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, SWE-bench or
-    Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one run of the
-    solver, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged here, 1 failed.
-    """
-    from bot.cli.evaluate import options_and_settings, run
-
-    options, settings = options_and_settings(given)
-    raise SystemExit(_run(lambda: run(options, settings)))
-
-
-@evaluation.command("plant")
-@click.argument("package", metavar="NAME==VERSION")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for tasks.jsonl and the repository; must be empty or new.")  # fmt: skip
-@click.option("--number", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of bugs.")
-@click.option("--per-file", type=click.IntRange(1), default=5, show_default=True, help="At most so many in one file.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bugs.")
-def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -> None:
-    """Plant one-line bugs in a pure-Python package of the registry, as tasks for `troop eval run`.
-
-    Functions with doctests are taken; an example that comes out differently makes the issue, all others judge. The
-    package's code runs in the sandbox only.
-    """
-    from bot.cli.plant import plant_package
-
-    raise SystemExit(_run(lambda: plant_package(package, out, number, per_file, seed)))
-
-
-@evaluation.command("report")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
-def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
-    """Print the report of an evaluation again."""
-    from bot.cli.evaluate import report
-    from bot.records import Price
-
-    try:
-        raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
-
-
-@evaluation.command("feedback")
-@click.argument("repository", required=False, default="")
-@click.option("--forget", is_flag=True, help="Delete what is kept of the repository instead.")
-def eval_feedback(repository: str, forget: bool) -> None:
-    """Show what people made of winners, by REPOSITORY (owner/name) or for all, and what that changed.
-
-    Merges, closes, reverts, verdicts of reviews and `/troop use` are kept in the database of TROOP_DATABASE_URL and
-    leave it by no way. TROOP_FEEDBACK=false keeps nothing more; `[feedback] keep = false` in a repository's .troop.toml
-    deletes what is kept of it at its next run.
-    """
-    from bot.cli.feedback import forget_all, show
-
-    if forget and not repository:
-        raise click.UsageError("--forget needs a repository, as owner/name")
-    for line in forget_all(repository) if forget else show(repository):
-        click.echo(line)
 
 
 def _read(path: Path) -> str:
@@ -379,17 +275,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--issue") from None
-
-
-def _run(work: Callable[[], Coroutine[object, object, T]]) -> T:
-    """The result of the work. Troop's own errors are printed in one line, without a traceback."""
-    try:
-        return asyncio.run(work())
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
-    except asyncio.CancelledError:  # by SIGTERM
-        raise SystemExit(143) from None
 
 
 def main() -> None:

@@ -6,6 +6,9 @@ The data is that of `bench_selection`. Of each task, samples and tests are drawn
 on nine tenths of the tasks and read on the last, in turn. Beside it stand the share of samples that behave as the
 winner does, taken for a probability, and the share of right choices of all other tasks, which is always calibrated and
 says nothing. The Brier score is the mean square of probability minus outcome: lower is better.
+
+Last, what labels of a repository are worth: its log-odds lie off by a number that the server does not know, a choice on
+each of a few tasks is labelled, and the shift that the labels ask for is read on all other tasks.
 """
 
 from collections.abc import Sequence
@@ -16,13 +19,15 @@ import numpy as np
 from bot.evaluation.calibration import calibration_error, reliability, told
 from bot.evaluation.selectors import Recorded
 from bot.solver.ballot import Array
-from bot.solver.confidence import WEIGHTS
+from bot.solver.confidence import WEIGHTS, shift_for
 from tests.bench.bench_selection import replay
 
 FOLDS = 10
 LEAST_SAMPLES, LEAST_TESTS = 4, 3
 PENALTY = 20.0  # of the squared weights of standardised features: keeps a fit on few tasks from running away
 STEPS = 50
+OFF = (-1.5, 0.0, 1.5)  # log-odds
+LABELS = (0, 1, 3, 10, 30)
 
 
 def fit(rows: Array, right: Array) -> Array:
@@ -58,6 +63,27 @@ def drawn(tasks: Sequence[Recorded], draws: int, rng: np.random.Generator) -> tu
     return np.array(rows), np.array(right), np.array(of)
 
 
+def learning(odds: Array, right: Array, of: Array, repeats: int, rng: np.random.Generator) -> list[dict[str, float]]:
+    """Calibration error and Brier score by how far the log-odds are off and how many labels there are."""
+    places = [np.flatnonzero(of == task) for task in np.unique(of)]
+    rows = []
+    for off in OFF:
+        told = odds - off
+        for labels in (number for number in LABELS if number < len(places)):
+            found = []
+            for _ in range(repeats if labels else 1):
+                order = rng.permutation(len(places))
+                known = np.array([rng.choice(places[task]) for task in order[:labels]], dtype=int)
+                rest = np.concatenate([places[task] for task in order[labels:]])
+                shift = shift_for(told[known].tolist(), (right[known] > 0).tolist())
+                expected = 1.0 / (1.0 + np.exp(-(told[rest] + shift)))
+                brier = float(((expected - right[rest]) ** 2).mean())
+                found.append((calibration_error(reliability(expected, right[rest])), brier))
+            error, brier = np.mean(found, axis=0)
+            rows.append({"off": off, "labels": labels, "error": float(error), "brier": float(brier)})
+    return rows
+
+
 def between(least: int, most: int, rng: np.random.Generator) -> int:
     """A number from `least` to `most`, small ones as likely as large ones on a logarithmic scale."""
     return int(np.exp(rng.uniform(np.log(min(least, most)), np.log(most + 0.99))))
@@ -73,8 +99,8 @@ def measure(tasks: Sequence[Recorded], quick: bool, seed: int = 0) -> dict[str, 
         here = fold == f
         expected[here] = 1.0 / (1.0 + np.exp(-(rows[here] @ fit(rows[~here], right[~here]))))
         rate[here] = right[~here].mean()
-    odds = np.exp(rows[:, 1])
-    ways = {"ours, cross-validated": expected, "share that behaves alike": odds / (1 + odds), "always the same": rate}
+    share = np.exp(rows[:, 1])
+    ways = {"ours, cross-validated": expected, "share that behaves alike": share / (1 + share), "always the same": rate}
     return {
         "tasks": len(tasks),
         "choices": len(right),
@@ -88,6 +114,7 @@ def measure(tasks: Sequence[Recorded], quick: bool, seed: int = 0) -> dict[str, 
             }
             for name, way in ways.items()
         },
+        "learning": learning(np.log(expected / (1 - expected)), right, of, 20 if quick else 200, rng),
         "reliability": [part.model_dump() for part in reliability(expected, right)],
         "at most wrong": [threshold(expected, right, limit) for limit in (0.5, 0.4, 0.3, 0.2, 0.1)],
     }
@@ -112,6 +139,11 @@ def show(figures: dict[str, Any]) -> None:
     for name, row in figures["ways"].items():
         ratio = f"({row['brier'] / base:.2f} of always the same)"
         print(f"  {name:28s} calibration error {row['error']:.3f}, Brier score {row['brier']:.3f} {ratio}")
+    for row in figures["learning"]:
+        print(
+            f"    off by {row['off']:+.1f}, {row['labels']:2d} labels: calibration error {row['error']:.3f}, "
+            f"Brier score {row['brier']:.3f}"
+        )
     for part in figures["reliability"]:
         print(f"    said {part['expected']:.0%}, right {part['right']:.0%} of {part['choices']:,}")
     for row in figures["at most wrong"]:

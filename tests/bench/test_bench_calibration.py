@@ -27,6 +27,8 @@ def test_every_choice_is_read_by_a_fit_that_did_not_see_its_task() -> None:
     figures = bench.measure(read_matrices(ROWS), quick=True)
     assert figures["choices"] == sum(part["choices"] for part in figures["reliability"])
     assert len(figures["weights"]) == len(WEIGHTS)
+    learned = {(row["off"], row["labels"]): row["error"] for row in figures["learning"]}
+    assert all(learned[off, 10] < learned[off, 0] for off in (-1.5, 1.5)), "labels bring it nearer where it is far off"
     assert all(0 <= way["error"] <= 1 and 0 <= way["brier"] <= 1 for way in figures["ways"].values())
     kept = [row["kept"] for row in figures["at most wrong"]]
     assert kept == sorted(kept, reverse=True)

@@ -48,5 +48,5 @@ def test_the_shift_brings_expectation_and_share_together_where_there_are_many() 
 @pytest.mark.parametrize("odds", [-9.0, 9.0])
 def test_the_shift_is_found_where_all_was_expected_otherwise(odds: float) -> None:
     shift = shift_for([odds] * 200, [odds < 0] * 200)
-    gradient = 200 * (probability(odds, shift) - (odds < 0)) + shift / 4.0
+    gradient = 200 * (probability(odds, shift) - (odds < 0)) + shift / 1.0
     assert gradient == pytest.approx(0.0, abs=1e-3)

@@ -1,0 +1,113 @@
+"""`troop eval` and its commands. Each imports what it needs when it runs, so that `--help` answers at once."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bot.cli.running import finished
+from bot.cli.say import say
+from bot.errors import TroopError
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """Measure a model, or the whole solver, on a benchmark: coverage, its law and forecast, selection, cost."""
+
+
+@evaluation.command("run")
+@click.argument("tasks")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for samples and report. The same command goes on from what is there.")  # fmt: skip
+@click.option("--samples", "-n", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of each task.")
+@click.option("--tests", type=click.IntRange(0, 1000), default=0, show_default=True,
+              help="Replies with tests that the model writes for each function, several in each: they vote, and ways "
+              "of choosing one sample are compared.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.6, show_default=True, help="Functions only.")
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True,
+              help="Of one reply. Functions only.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="Only so many tasks, spread evenly over the file.")
+@click.option("--at-once", type=click.IntRange(1, 4096),
+              help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
+              )  # fmt: skip
+@click.option("--base-url", help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")
+@click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
+@click.option("--engine-model", metavar="NAME|PATH",
+              help="A published model (`troop models`), a GGUF file or a checkpoint's folder, served by Troop's own "
+              "engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
+@click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
+@click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
+@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
+@click.option("--image", help="Docker image in which tests run.")
+@click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder with clones, as owner__name; others are fetched from GitHub. May be repeated.")  # fmt: skip
+@click.option("--test-command", metavar="COMMAND",
+              help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
+              "pytest]")  # fmt: skip
+@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+@click.option("--reward", nargs=2, metavar="URL MODEL",
+              help="With --tests: a reward model chooses as well, behind an API with /rerank, as vLLM's "
+              "http://HOST:8000/v1.")  # fmt: skip
+@click.option("--reward-key", default="", envvar="REWARD_API_KEY", help="Its key.  [default: $REWARD_API_KEY]")
+def eval_run(**given: Any) -> None:
+    """Draw samples of TASKS, judge each, and report.
+
+    TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, SWE-bench or
+    Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one run of the
+    solver, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged here, 1 failed.
+    """
+    from bot.cli.evaluate import options_and_settings, run
+
+    options, settings = options_and_settings(given)
+    raise SystemExit(finished(lambda: run(options, settings)))
+
+
+@evaluation.command("plant")
+@click.argument("package", metavar="NAME==VERSION")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for tasks.jsonl and the repository; must be empty or new.")  # fmt: skip
+@click.option("--number", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of bugs.")
+@click.option("--per-file", type=click.IntRange(1), default=5, show_default=True, help="At most so many in one file.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bugs.")
+def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -> None:
+    """Plant one-line bugs in a pure-Python package of the registry, as tasks for `troop eval run`.
+
+    Functions with doctests are taken; an example that comes out differently makes the issue, all others judge. The
+    package's code runs in the sandbox only.
+    """
+    from bot.cli.plant import plant_package
+
+    raise SystemExit(finished(lambda: plant_package(package, out, number, per_file, seed)))
+
+
+@evaluation.command("report")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
+    """Print the report of an evaluation again."""
+    from bot.cli.evaluate import report
+    from bot.records import Price
+
+    try:
+        raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))
+    except TroopError as error:
+        say(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+@evaluation.command("feedback")
+@click.argument("repository", required=False, default="")
+@click.option("--forget", is_flag=True, help="Delete what is kept of the repository instead.")
+def eval_feedback(repository: str, forget: bool) -> None:
+    """Show what people made of winners, by REPOSITORY (owner/name) or for all, and what that changed.
+
+    Merges, closes, reverts, verdicts of reviews and `/troop use` are kept in the database of TROOP_DATABASE_URL and
+    leave it by no way. TROOP_FEEDBACK=false keeps nothing more; `[feedback] keep = false` in a repository's .troop.toml
+    deletes what is kept of it at its next run.
+    """
+    from bot.cli.feedback import forget_all, show
+
+    if forget and not repository:
+        raise click.UsageError("--forget needs a repository, as owner/name")
+    for line in forget_all(repository) if forget else show(repository):
+        say(line)
