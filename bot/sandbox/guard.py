@@ -119,25 +119,14 @@ def _noted(tree: Any, provided: Callable[[str], bool]) -> tuple[list[Any], list[
     return often, all_of_them
 
 
-def guarded(
-    source: bytes, script: str, report: int, changed: set[str], provided: Callable[[str], bool]
-) -> tuple[Any, Callable[[], None], Callable[[dict[str, Any]], None]] | None:
-    """The program with checks in it, the check, and the last one of a namespace; None for what is no program.
+def _judges(
+    changed: set[str], uses_mocks: bool
+) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
+    """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
 
-    `provided`: whether the tree has a module of that name.
+    All names are bound here: what is judged may change this module.
     """
-    try:
-        tree = compile(source, script, "exec", _ONLY_AST, dont_inherit=True)
-    except (SyntaxError, ValueError):
-        return None
-    often, everything = _noted(tree, provided)
-    kinds = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef)
-    plain = [node for node in tree.body if isinstance(node, kinds) and not node.decorator_list]
-    own = [(node.name, isinstance(node, _ast.ClassDef)) for node in plain]
-    uses_mocks = b"mock" in source.lower() or b"monkeypatch" in source
-    tree.body = _with_checks(tree.body)
-    write, file_of, real, get, is_text = os.write, _file_of, os.path.realpath, dict.get, str.startswith
-    mine = real(script)
+    file_of, real, is_text = _file_of, os.path.realpath, str.startswith
 
     def foreign(value: Any) -> bool:
         name = file_of(value)
@@ -160,6 +149,29 @@ def guarded(
         if uses_mocks and is_text(getattr(type(value), "__module__", ""), "unittest.mock"):
             return False
         return type(value) is not type(sys) or (place is not None and (real(place) in changed or place in changed))
+
+    return foreign, tampered
+
+
+def guarded(
+    source: bytes, script: str, report: int, changed: set[str], provided: Callable[[str], bool]
+) -> tuple[Any, Callable[[], None], Callable[[dict[str, Any]], None]] | None:
+    """The program with checks in it, the check, and the last one of a namespace; None for what is no program.
+
+    `provided`: whether the tree has a module of that name.
+    """
+    try:
+        tree = compile(source, script, "exec", _ONLY_AST, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    often, everything = _noted(tree, provided)
+    kinds = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef)
+    plain = [node for node in tree.body if isinstance(node, kinds) and not node.decorator_list]
+    own = [(node.name, isinstance(node, _ast.ClassDef)) for node in plain]
+    tree.body = _with_checks(tree.body)
+    write, file_of, real, get = os.write, _file_of, os.path.realpath, dict.get
+    mine = real(script)
+    foreign, tampered = _judges(changed, b"mock" in source.lower() or b"monkeypatch" in source)
 
     def look(entries: list[Any]) -> None:
         for space, name, value, dotted in entries:

@@ -35,34 +35,11 @@ _KEY = 32  # characters of standard input by which `results.py` signs; the nonce
 _code = [0]  # what the script ended with
 
 
-def _watch(report: int, changed: set[str]) -> None:
-    """Withdraw the proof where a changed file, or code that it made, looks for the nonce.
-
-    All names are bound here: the script may change this module, `os` and `builtins`.
-    """
-    write, getframe, is_text = os.write, sys._getframe, str.startswith
-    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
-    memory = ("/proc/", "/mem")
+def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[FrameType], bool]]:
+    """What may be done though it could forge: see each. All names are bound here, as in `_watch`."""
     modules, doctest = sys, os.path.join(os.path.dirname(os.__file__), "doctest.py")
-    kind, function, length, lower = type, type(_read_all), len, str.lower
+    is_text, kind, function, length, lower = str.startswith, type, type(_read_all), len, str.lower
     tree = os.getcwd() + os.sep
-
-    def suspicious(frame: FrameType | None) -> bool:
-        while frame is not None:
-            if frame is main:
-                return False
-            name = frame.f_code.co_filename
-            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
-                return True
-            frame = frame.f_back
-        return True  # another thread: whoever started it
-
-    def named(frame: FrameType | None) -> bool:
-        while frame is not None and frame is not main:
-            if frame.f_code.co_filename in untrusted:
-                return True
-            frame = frame.f_back
-        return False
 
     def restores(frame: FrameType) -> bool:
         """Whether it is doctest, which after each run sets the trace function that it found: here, none."""
@@ -80,6 +57,36 @@ def _watch(report: int, changed: set[str]) -> None:
             return False
         name = target.__code__.co_filename
         return is_text(name, tree) and "test" not in lower(name[length(tree) :])
+
+    return own, restores
+
+
+def _watch(report: int, changed: set[str]) -> None:
+    """Withdraw the proof where a changed file, or code that it made, looks for the nonce.
+
+    All names are bound here: the script may change this module, `os` and `builtins`.
+    """
+    write, getframe, is_text = os.write, sys._getframe, str.startswith
+    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
+    memory = ("/proc/", "/mem")
+    own, restores = _allowances(untrusted)
+
+    def suspicious(frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame is main:
+                return False
+            name = frame.f_code.co_filename
+            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
+                return True
+            frame = frame.f_back
+        return True  # another thread: whoever started it
+
+    def named(frame: FrameType | None) -> bool:
+        while frame is not None and frame is not main:
+            if frame.f_code.co_filename in untrusted:
+                return True
+            frame = frame.f_back
+        return False
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in watched:

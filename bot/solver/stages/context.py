@@ -77,9 +77,9 @@ async def build_context(
         summaries = await reader.read_all(in_order, progress)
     # A small model may well miss the very file that the issue names.
     kept = {order[0]} if solver.keeps_best_match and best else set()
-    relevant = [s for s in summaries if s.relevant or s.path in kept]
-    if not relevant:
-        relevant = [Summary(path=path, relevant=True) for path in order if path in likely]
+    relevant = [s for s in summaries if s.relevant or s.path in kept] or [
+        Summary(path=path, relevant=True) for path in order if path in likely
+    ]
     asked = await _customs(checkout, [s.path for s in relevant], main, solver)
     empty = opening(solver.profile, "test", issue=shown_issue, files=(), environment=environment, customs=asked)
     budget = await _budget(empty, main, solver)
@@ -88,10 +88,8 @@ async def build_context(
     ):
         relevant = await _ranked(shown_issue, relevant, order, main, solver)
     progress.update(RunState.CONTEXT, len(summaries), len(summaries), f"{len(relevant)} of {len(summaries)} files")
-    shown_of = relevant
-    if solver.shows_few_functions:
-        near = {path for path, score in ranked if score >= _NEAR * best}
-        shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
+    near = {path for path, score in ranked if score >= _NEAR * best or not solver.shows_few_functions}
+    shown_of = [s for s in relevant if s.path in near] or relevant[:1]  # its own ranking can't demote the one named
     texts = await asyncio.to_thread(find_tests, checkout, exclude) if solver.shows_tests else {}
     tests, test_tokens = await _tests([s.path for s in shown_of], texts, budget // _FOR_TESTS, main, weights)
     weighed = {s.path: _with_names_of(s, weights) if solver.lists_first else weights for s in shown_of}
