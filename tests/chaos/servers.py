@@ -192,7 +192,7 @@ class Docker:
         self._folder.mkdir()
         self.address = f"unix://{self._folder}/socket"
         self._log = (self._folder / "log").open("wb")
-        self._containerd = self._run("containerd", "--root", "images", "--state", "state", "--address", "containerd")
+        self._containerd = self._run(("containerd",), "--root", "images", "--state", "state", "--address", "containerd")
         self._process = self._start()
         self._answers()
         with self._client() as client:
@@ -238,13 +238,15 @@ class Docker:
         (self._folder / "daemon.json").write_text("{}")  # not the machine's
         closed = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore=false")
         places = ("--data-root", "data", "--exec-root", "exec", "--pidfile", "pid", "--config-file", "daemon.json")
-        return self._run("dockerd", *places, "--containerd", "containerd", f"--host={self.address}", *closed)
+        # In a network namespace of its own: where it is to have no bridge it removes the machine's.
+        apart = ("unshare", "--net", "dockerd")
+        return self._run(apart, *places, "--containerd", "containerd", f"--host={self.address}", *closed)
 
-    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _run(self, program: tuple[str, ...], *arguments: str) -> subprocess.Popen[bytes]:
         """What does not begin with a dash is a place in the folder."""
         argv = [one if one.startswith("-") else str(self._folder / one) for one in arguments]
         return subprocess.Popen(
-            [program, *argv], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
+            [*program, *argv], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
         )
 
     def _answers(self) -> None:
