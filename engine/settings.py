@@ -20,6 +20,7 @@ type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
 quantizations = Literal["none", "int8", "int4"]
+cache_types = Literal["auto", "fp8_e4m3"]
 
 
 class Settings(BaseModel):
@@ -47,6 +48,7 @@ class Settings(BaseModel):
     threads: int | None = Field(default=None, ge=1)  # of torch, per process; None: the cores, divided up
 
     block_size: int = Field(default=16, ge=1, le=256)  # tokens
+    cache_dtype: cache_types = "auto"  # of keys and values; auto: the model's own
     cache_tokens: int | None = Field(default=None, ge=1)  # capacity of the KV cache
     cache_memory: ByteSize | None = Field(default=None, ge=1)  # bytes in each process, where cache_tokens is not given
     gpu_memory_share: float = Field(

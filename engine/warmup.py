@@ -94,7 +94,7 @@ def largest_step(model: Model, limits: Limits) -> int:
     """About the bytes that the largest step takes beside model and cache: the logits of a full batch with what sampling
     makes of them, and a layer's activations of as many rows and a chunk.
     """
-    config, item = model.config, model.shape.item_bytes
+    config, item = model.config, model.dtype.itemsize
     hidden = int(getattr(config, "hidden_size", 0) or 4096)
     inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
     rows = limits.max_batch + limits.prefill_chunk

@@ -20,6 +20,7 @@ from engine.model.backends import Backend, Score, Work
 from engine.model.fused_ops import Ops
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
+from kernels.kv_store.reference import Scales
 from kernels.rope_store.reference import rotate
 from kernels.tree_attention.reach import FULL, Reach
 
@@ -55,17 +56,31 @@ class PagedContext:
     reaches: Sequence[int]  # of each layer, its place in `works`
     backend: Backend
     ops: Ops
+    scales: Sequence[Scales] = ()  # of each layer, of a cache of 8-bit numbers
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
     ) -> Tensor:
         """See `Context`; with `tables`, queries and keys are not rotated yet."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        if self.scales:
+            return self._attend_scaled(layer, query, key, value, score)
         if tables is None:
             self.ops.store(key, value, keys, values, self.slots)
         else:
             query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots)
         return self.backend.attend(query.transpose(0, 1), keys, values, self.works[self.reaches[layer]], score)
+
+    def _attend_scaled(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+        """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
+        scaled back instead.
+        """
+        keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        scales = self.scales[layer]
+        self.ops.store(key, value, keys, values, self.slots, scales)
+        work, score = self.works[self.reaches[layer]], score.of_scaled(scales)
+        output = self.backend.attend(query.transpose(0, 1), keys, values, work, score)
+        return output if scales.value == 1 else output.mul_(scales.value)
 
 
 class ProbeContext:
@@ -81,6 +96,7 @@ class ProbeContext:
         self.lengths = lengths
         self.indices: set[Any] = set()  # `layer_idx` of the modules that attended
         self.shapes: list[tuple[int, int, int]] = []  # of each layer: heads, kv_heads, head_dim
+        self.largest: list[tuple[Tensor, Tensor]] = []  # of each layer: key and value, without their signs
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
@@ -89,6 +105,7 @@ class ProbeContext:
         if tables is not None:
             query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
         self.shapes.append((query.shape[0], key.shape[0], query.shape[2]))
+        self.largest.append((key.abs().amax(), value.abs().amax()))
         heads, tokens, head_dim = query.shape
         grouped = query.reshape(len(key), heads // len(key), tokens, head_dim)
         shape = grouped.shape  # keys and values of a group are shared, not copied

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import LoadError
+from engine.model.cache_scales import CAPABILITY
+from kernels.kv_store.reference import Scales
 from kernels.tree_attention import reference
 from kernels.tree_attention.buffers import WorkBuffers
 from kernels.tree_attention.calibrate import GRID, measure
@@ -33,6 +35,10 @@ class Score(NamedTuple):
     scale: float
     cap: float | None = None
     sinks: Tensor | None = None  # [heads]
+
+    def of_scaled(self, scales: Scales) -> "Score":
+        """The same of keys that were divided by a scale."""
+        return self._replace(scale=self.scale * scales.key)
 
 
 class Backend(Protocol):
@@ -165,6 +171,11 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
         raise LoadError("attention on a GPU needs a package: pip install triton, or choose --attention-backend torch")
     if device.type != "cuda" and not _interpreted():
         raise LoadError(f"triton attention needs a GPU, the model is on {device}: choose --attention-backend torch")
+    if device.type == "cuda" and dtype.itemsize == 1 and torch.cuda.get_device_capability(device) < CAPABILITY:
+        raise LoadError(
+            f"triton converts 8-bit numbers on GPUs of compute capability {'.'.join(map(str, CAPABILITY))} or more "
+            "(Ada, Hopper): leave --cache-dtype out, or choose --attention-backend torch"
+        )
     if heads.dim > LONGEST_HEAD:
         raise LoadError(
             f"heads of {heads.dim} numbers are more than the {LONGEST_HEAD} that triton attention is made for: "
@@ -182,9 +193,15 @@ def _interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_size: int) -> MeasuredCost:
+def calibrate(
+    backend: Backend,
+    dtype: torch.dtype,
+    device: torch.device,
+    block_size: int,
+    cache: torch.dtype | None = None,
+) -> MeasuredCost:
     """Measure what attention costs, see `kernels.tree_attention.cost`, with the tiles that are fastest here. Takes
-    seconds. `use_tiles` sets them.
+    seconds. `use_tiles` sets them. `cache` is the dtype of keys and values, where it is another.
     """
     heads = backend.heads
 
@@ -195,7 +212,7 @@ def calibrate(backend: Backend, dtype: torch.dtype, device: torch.device, block_
 
     # Torch has no tiles: the cost of one row of queries serves as well.
     sizes = [heads.group]
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"cache": cache}
     if device.type == "cuda":
         sequences = (*GRID.sequences, *GPU_SEQUENCES)
         more["grid"] = replace(GRID, sequences=sequences, recorded=backend.name == "triton")

@@ -39,7 +39,7 @@ class Ops:
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
     silu_mul: Callable[[Tensor], Tensor]
     rope_store: Callable[[Tensor, Tensor, Tensor, tuple[Tensor, Tensor], Tensor, Tensor, Tensor], Tensor]
-    store: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+    store: Callable[..., None]  # with scales, into a cache of 8-bit numbers
     one_pass: bool  # `add_rms_norm` reads and writes memory once: worth changing a layer
 
 

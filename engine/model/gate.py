@@ -61,6 +61,7 @@ class Passed:
     room: Room
     rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
     states: tuple[StateShape, ...] = ()  # of its recurrent layers
+    largest: tuple[tuple[float, float], ...] = ()  # key and value of each layer's attention, without their signs
 
 
 def logits_of(
@@ -152,7 +153,8 @@ def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     if len(reaches) != len(probe.shapes):
         raise UnsupportedModelError("attention outside of transformers' attention interface")
     room = Room.over(probe.shapes or [NO_HEADS])
-    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()))
+    largest = tuple((key.item(), value.item()) for key, value in probe.largest)
+    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest)
 
 
 def _states_of(inner: Any, vocabulary: int) -> TrialStates:

@@ -16,6 +16,7 @@ from transformers.distributed import DistributedConfig
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
+from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.dequantize import dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
@@ -30,7 +31,7 @@ from engine.model.shards import check_split, localize
 from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
-from kernels.kv_store.reference import copy_slots
+from kernels.kv_store.reference import Scales, bits, copy_slots
 from kernels.tree_attention.heads import Heads
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class Model:
         defaults: dict[str, Any] | None = None,
         longest: int | None = None,
         quantization: str = "none",
+        cache: str = "auto",
+        folder: str | None = None,
     ) -> None:
         """Prepare a `transformers` causal language model that was loaded with attention `troop_tree`.
 
@@ -82,6 +85,8 @@ class Model:
             defaults: contents of `generation_config.json`.
             longest: limit of the context in tokens, where it is shorter than the model's own.
             quantization: of the linears' weights, see `engine.model.quantize`.
+            cache: dtype of keys and values, see `engine.model.cache_scales`.
+            folder: of the checkpoint, which may have scales for them.
 
         Raises:
             LoadError: it cannot be quantised so.
@@ -97,6 +102,7 @@ class Model:
         self.context_length = min(limit for limit in limits if limit)
         check_config(self.config, self.context_length)
         self.vocabulary = int(inner.get_output_embeddings().out_features)
+        self.cache_dtype = cache_dtype(cache, self.dtype)
         self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
         self.room = passed.room
@@ -105,9 +111,13 @@ class Model:
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
         self._states = passed.states
         state_bytes = sum(state.bytes for state in passed.states)
-        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.dtype.itemsize, heads, state_bytes)
+        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.cache_dtype.itemsize, heads, state_bytes)
+        self.scales: tuple[Scales, ...] = ()  # of each layer
+        if self.cache_dtype != self.dtype:
+            self.scales = choose_scales(passed.largest, folder)
         like = next(inner.parameters())
-        self._rotary = passed.rotary and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
+        deferred = passed.rotary and not self.scales  # no kernel rotates and rounds to 8 bits
+        self._rotary = deferred and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
             quantize(self._inner, quantization)
         pack_linears(self._inner)
@@ -124,6 +134,7 @@ class Model:
         longest: int | None = None,
         quantization: str = "none",
         split: int = 1,
+        cache: str = "auto",
     ) -> Self:
         """Load from a folder or by a name that `transformers` resolves.
 
@@ -161,7 +172,7 @@ class Model:
             localize(inner)
         else:
             inner = inner.to(place)
-        return cls(inner, _generation_defaults(path), longest, quantization)
+        return cls(inner, _generation_defaults(path), longest, quantization, cache, path)
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -179,7 +190,7 @@ class Model:
         """
         shape = self.shape
         heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
-        self.backend = choose(name, self.device, heads, self.dtype)
+        self.backend = choose(name, self.device, heads, self.cache_dtype)
 
     def allocate(self, slots: int, states: int = 0) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
@@ -189,7 +200,7 @@ class Model:
         self.states = StatePool.of(self._states, states, self.device)
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
         self.cache = torch.empty(0)  # the old one is freed before the new one is made
-        self.cache = zeros(shape, self.dtype, self.device)
+        self.cache = zeros(shape, self.cache_dtype, self.device)
 
     @torch.inference_mode()
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
@@ -197,7 +208,8 @@ class Model:
 
         With `out`, of that shape and dtype, they are written there.
         """
-        context = PagedContext(self.cache, step.slots, step.works, self.layer_reaches, self.backend, self._ops)
+        how = (self.layer_reaches, self.backend, self._ops, self.scales)
+        context = PagedContext(self.cache, step.slots, step.works, *how)
         states = StepStates(self.states, step.states) if self._states else None
         with attending(context, self.room), putting_off(self._rotary), keeping(states):
             return self.run(step.tokens, step.positions, step.sampled, out)
@@ -216,7 +228,7 @@ class Model:
     @torch.inference_mode()
     def scrub(self, slots: list[int]) -> None:
         """Zero cache slots that may hold numbers which are not finite."""
-        self.cache[..., torch.tensor(slots, device=self.device), :] = 0
+        bits(self.cache)[..., torch.tensor(slots, device=self.device), :] = 0
 
     def close(self) -> None:
         """Release what outlives a step: other processes, if there are any."""

@@ -28,7 +28,7 @@ from engine.model.model import Model
 from engine.run.batch import Batch
 from engine.run.sampling import Draw, sample
 from kernels.attention.reference import attend
-from kernels.kv_store.reference import store
+from kernels.kv_store.reference import UNSCALED, Scales, select, store
 from kernels.tree_attention.reach import FULL, Reach
 
 ROWS = 64  # of a tile
@@ -183,6 +183,7 @@ class TileContext:
     absent: Tensor  # [most pieces, ROWS, 1] bool, where a row has fewer
     each: int  # rows of a product
     block_size: int
+    scales: Sequence[Scales] = ()  # of each layer, see `engine.model.cache_scales`
 
     @classmethod
     def of(
@@ -231,12 +232,15 @@ class TileContext:
             (parts < 0)[:, :, None],
             each,
             size,
+            model.scales,
         )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
         cached = self.cache[layer]
-        store(key, value, cached[0], cached[1], self.slots)
+        scales = self.scales[layer] if self.scales else UNSCALED
+        store(key, value, cached[0], cached[1], self.slots, scales)
+        score = score.of_scaled(scales)
         heads, rows, dim = query.shape
         kv_heads = key.shape[0]
         queries = query.transpose(0, 1).float().contiguous()
@@ -263,10 +267,10 @@ class TileContext:
             merged += output[part] * weights[part, :, :, None]
         if score.sinks is not None:
             total = total + (score.sinks.float() - top).exp_()
-        return merged.div_(total[:, :, None]).to(query.dtype)
+        return merged.div_(total[:, :, None]).mul_(scales.value).to(query.dtype)
 
     def _read(self, cached: Tensor, blocks: Tensor) -> Tensor:
         """`[products or 1, kv_heads, tokens, head_dim]` float32."""
         dim = cached.shape[2]
-        found = cached.view(-1, self.block_size * dim).index_select(0, blocks.view(-1))
+        found = select(cached.view(-1, self.block_size * dim), 0, blocks.view(-1))
         return found.view(*blocks.shape[:2], -1, dim).float()

@@ -39,6 +39,7 @@ class EngineMetrics(Collector):
             "blocks_free": ("Free blocks", free),
             "blocks_cached": ("Blocks that hold a prefix which no running sequence uses", cached),
             "block_tokens": ("Tokens per block", core.limits.block_size),
+            "token_bytes": ("Bytes of a token's keys and values in one process", core.model.shape.token_bytes),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"troop_engine_{name}", text, value)

@@ -32,6 +32,8 @@ from engine.weights.checkpoint import resolve
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import CutCost
 
+_log = logging.getLogger(__name__)
+
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit status: 0 after a signal, 1 if the model cannot be served."""
@@ -109,7 +111,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         LoadError: the model cannot be served, the cache is too small, or memory is short.
     """
     how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
-    how["quantization"] = settings.quantization
+    how |= {"quantization": settings.quantization, "cache": settings.cache_dtype}
     model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
     model.use_attention(settings.attention_backend)
     cost = cost_rule(settings, model)
@@ -144,6 +146,8 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     except (MemoryError, RuntimeError) as error:
         raise LoadError(f"the cache cannot be allocated ({one_line(error)}): {_smaller(settings)}") from error
     warm_up(core)
+    count, kind = core.scheduler.allocator.count * settings.block_size, str(model.cache_dtype).removeprefix("torch.")
+    _log.info("the KV cache holds %d tokens in %s, %s in this process", count, kind, size(model.cache.nbytes))
     return core
 
 
@@ -190,8 +194,8 @@ def cost_rule(settings: Settings, model: Model) -> CutRule:
     found = measured_cost(
         default_file(),
         device_name(model.device),
-        shape_name(backend.name, backend.heads, model.dtype, block),
-        lambda: calibrate(backend, model.dtype, model.device, block),
+        shape_name(backend.name, backend.heads, model.cache_dtype, block),
+        lambda: calibrate(backend, model.dtype, model.device, block, model.cache_dtype),
         again=settings.calibrate,
     )
     use_tiles(backend, found.queries)

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.kv_store.reference import LARGEST, UNSCALED, Scales
+
 HEADS = 8  # of one program, at most
 
 
@@ -28,8 +30,12 @@ def _rotate(
     REST_BLOCK: tl.constexpr,
     first_head,
     HEADS: tl.constexpr,
+    factor,
+    largest,
 ):
-    """Heads of one token from `source` to `target`; the first `ROTARY` numbers rotated."""
+    """Heads of one token from `source` to `target`; the first `ROTARY` numbers rotated. Of 8-bit numbers, no more than
+    `largest` of them times `factor`.
+    """
     head = (first_head + tl.arange(0, HEADS)[:, None]).to(tl.int64)  # a cache's heads may be billions of numbers apart
     if ROTARY > 0:
         half: tl.constexpr = ROTARY // 2
@@ -49,6 +55,9 @@ def _rotate(
         rest = ROTARY + tl.arange(0, REST_BLOCK)[None, :]
         mask = (head < heads) & (rest < DIM)
         passed = tl.load(source + head * head_stride + rest, mask=mask, other=0.0)
+        if target.dtype.element_ty == tl.float8e4nv:
+            scaled = passed.to(tl.float32) * factor
+            passed = tl.minimum(tl.maximum(scaled, -largest), largest)
         tl.store(target + head * target_stride + rest, passed.to(target.dtype.element_ty), mask=mask)
 
 
@@ -72,6 +81,9 @@ def _rope_store(
     cos_stride,
     sin_stride,
     cache_head_stride,
+    key_factor,  # 1 / scale, of a cache of 8-bit numbers
+    value_factor,
+    largest,
     QUERY_HEADS: tl.constexpr,  # 0: only keys and values
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
@@ -102,6 +114,8 @@ def _rope_store(
             REST_BLOCK,
             part * HEADS,
             HEADS,
+            1.0,
+            largest,
         )
     else:
         slot = tl.load(slots + token)
@@ -120,6 +134,8 @@ def _rope_store(
                 REST_BLOCK,
                 (part - query_parts) * HEADS,
                 HEADS,
+                key_factor,
+                largest,
             )
         else:
             _rotate(
@@ -136,6 +152,8 @@ def _rope_store(
                 DIM_BLOCK,
                 (part - query_parts - kv_parts) * HEADS,
                 HEADS,
+                value_factor,
+                largest,
             )
 
 
@@ -190,8 +208,11 @@ def launch(
     value_cache: Tensor,
     slots: Tensor,
     rotation: Rotation | None = None,
+    scales: Scales = UNSCALED,
 ) -> None:
-    """Start the kernel; without a rotation, keys and values are only written into the cache."""
+    """Start the kernel; without a rotation, keys and values are only written into the cache, which then may hold 8-bit
+    numbers.
+    """
     kv_heads, tokens, dim = key.shape
     wanted = (kv_heads, key_cache.shape[1], dim)
     if key.shape != value.shape or key_cache.shape != wanted or value_cache.shape != wanted:
@@ -228,6 +249,9 @@ def launch(
         cos.stride(0),
         sin.stride(0),
         key_cache.stride(0),
+        1 / scales.key,
+        1 / scales.value,
+        LARGEST,
         QUERY_HEADS=heads,
         KV_HEADS=kv_heads,
         DIM=dim,

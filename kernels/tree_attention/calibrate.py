@@ -40,6 +40,7 @@ def measure(
     device: torch.device,
     block_size: int = 16,
     grid: Grid = GRID,
+    cache: torch.dtype | None = None,
 ) -> list[Sample]:
     """Time one layer's attention of decode steps over trees of one shared node.
 
@@ -50,12 +51,13 @@ def measure(
         dtype, device: of queries and caches.
         block_size: tokens per block.
         grid: what is timed.
+        cache: dtype of the caches, where it is another.
     """
     most, times = max(grid.sequences), RECORDED if grid.recorded else 0
     shared_blocks = -(-max(grid.tokens) // block_size)
     own_blocks = -(-OWN_TOKENS // block_size)
     slots = (shared_blocks + most * own_blocks) * block_size
-    caches = torch.randn(2, heads.kv, slots, heads.dim, device=device, dtype=torch.float32).to(dtype)
+    caches = torch.randn(2, heads.kv, slots, heads.dim, device=device, dtype=torch.float32).to(cache or dtype)
     query = torch.randn(most, heads.query, heads.dim, device=device, dtype=torch.float32).to(dtype)
     samples = []
     for count in grid.sequences:

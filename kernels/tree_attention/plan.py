@@ -82,7 +82,9 @@ class Tiling:
         if item_bytes == 4:
             found = cls(keys=16, warps=8, stages=2, programs=1, small_keys=16, small_warps=8, small_programs=1)
             return replace(found, large=16 if wide else 32)
-        return cls(warps=8, stages=2, programs=1, small_keys=16, small_programs=3) if wide else cls()
+        if wide:
+            return cls(warps=8, stages=2, programs=1, small_keys=16, small_programs=3)
+        return cls(small_programs=4) if item_bytes == 1 else cls()  # turning 8 bits into 16 takes registers
 
     @classmethod
     def candidates(cls, head_dim: int, item_bytes: int) -> "list[Tiling]":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention.reference import attend
+from kernels.kv_store.reference import select
 from kernels.lse_merge.reference import merge_levels
 from kernels.tree_attention.launches import Launch, NodeLaunch, StripLaunch, TailLaunch
 from kernels.tree_attention.worklist import WorkList
@@ -30,8 +31,9 @@ def tree_attention(
 
     Args:
         query: `[rows, heads, head_dim]`, any strides.
-        key_cache, value_cache: `[kv_heads, slots, head_dim]`, contiguous; `heads` is a multiple of `kv_heads`. Slots
-            of listed blocks beyond an item's range never count, but must hold finite numbers.
+        key_cache, value_cache: `[kv_heads, slots, head_dim]`, contiguous; `heads` is a multiple of `kv_heads`. In the
+            dtype of `query`, or 8-bit numbers, which are turned into it when they are read. Slots of listed blocks
+            beyond an item's range never count, but must hold finite numbers.
         work: the step's items; every row's keys must already be stored.
         scale: factor of the scores.
         cap: scores become `cap * tanh(score / cap)`, before any are masked.
@@ -159,6 +161,7 @@ def _launch(
                 queries = by_head[:, launch.rows]
             else:
                 queries = by_head.index_select(1, launch.rows)
+            key, value = key.to(query.dtype), value.to(query.dtype)
             found = attend(queries.view(*key.shape[:2], -1, dim), key, value, scale, bias=shaped.bias, cap=cap)
         room.put(shaped, *found)
     return room
@@ -175,7 +178,8 @@ def _node(
     if isinstance(launch.keys, slice):
         key, value = key_cache[:, launch.keys], value_cache[:, launch.keys]
     else:
-        key, value = key_cache.index_select(1, launch.keys), value_cache.index_select(1, launch.keys)
+        key, value = select(key_cache, 1, launch.keys), select(value_cache, 1, launch.keys)
+    key, value = key.to(queries.dtype), value.to(queries.dtype)
     if launch.causal:
         key = key[:, None].expand(-1, group, -1, -1)
         value = value[:, None].expand(-1, group, -1, -1)
@@ -190,7 +194,7 @@ def _node(
 def _gather(cache: Tensor, index: Tensor, width: int, block_size: int) -> Tensor:
     """`[kv_heads, items, width * block_size, head_dim]`, a copy."""
     kv_heads, _, dim = cache.shape
-    found = cache.view(-1, block_size * dim).index_select(0, index)
+    found = select(cache.view(-1, block_size * dim), 0, index)
     return found.view(kv_heads, -1, width * block_size, dim)
 
 

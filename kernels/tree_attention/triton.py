@@ -40,7 +40,8 @@ def tree_attention(
     Args:
         query: `[rows, heads, head_dim]`, any strides.
         key_cache, value_cache: `[kv_heads, slots, head_dim]` of equal strides, last dimension contiguous; `heads` is a
-            multiple of `kv_heads`. Nothing outside the items' ranges is read.
+            multiple of `kv_heads`; in the dtype of `query`, or 8-bit numbers, which are turned into it when they are
+            loaded. Nothing outside the items' ranges is read.
         work: the step's items; every row's keys must already be stored. Buffers may have room for more rows than
             `query` has, not for fewer. A work list is planned at its first use and remembered.
         scale: factor of the scores.
@@ -309,7 +310,7 @@ def _scan(
             present = tl.full([KEYS], True, tl.int1)[:, None] & (dims < DIM)[None, :]
         slot = block.to(tl.int64) * BLOCK_SIZE + token % BLOCK_SIZE
         place = slot[:, None] * cache_slot + dims[None, :]
-        key = tl.load(keys + place, mask=present, other=0.0) if CHECKED else tl.load(keys + place)
+        key = (tl.load(keys + place, mask=present, other=0.0) if CHECKED else tl.load(keys + place)).to(q.dtype)
         scores = tl.dot(q, tl.trans(key), input_precision=PRECISION) * factor
         if CAPPED:
             scores = cap * _tanh(scores)
@@ -324,7 +325,7 @@ def _scan(
         shrink = tl.exp2(top - base)
         total = total * shrink + tl.sum(weights, 1)
         out = out * shrink[:, None]
-        value = tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)
+        value = (tl.load(values + place, mask=present, other=0.0) if CHECKED else tl.load(values + place)).to(q.dtype)
         out = tl.dot(weights.to(value.dtype), value, out, input_precision=PRECISION)
         top = highest
         block = following

@@ -47,7 +47,9 @@ def test_the_command_serves_says_so_and_ends_on_a_signal(model_folder: Path):
 def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "attention.json"
     monkeypatch.setenv("TROOP_ENGINE_CALIBRATION", str(file))
-    monkeypatch.setattr("kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8), (32, 256, 512), 1)))
+    monkeypatch.setattr(
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8), (32, 256, 512), 1), None)
+    )
     plain = build_core(Settings(model=str(model_folder), cache_tokens=2000))
     assert plain.runner.cost == CutCost()
     assert not file.exists()

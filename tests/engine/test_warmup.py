@@ -120,7 +120,9 @@ def qwen3_coder_30b(vocabulary: int = 151_936, context: int = 262_144) -> Any:
     """Its sizes, in bfloat16."""
     config = SimpleNamespace(hidden_size=2048, intermediate_size=6144)
     shape = CacheShape(48, 4, 128, 2, 32)
-    return SimpleNamespace(config=config, shape=shape, vocabulary=vocabulary, context_length=context)
+    return SimpleNamespace(
+        config=config, shape=shape, vocabulary=vocabulary, context_length=context, dtype=torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize(("max_batch", "chunk"), [(256, 512), (1024, 4096)])

@@ -140,6 +140,7 @@ def test_compiled(shape: tuple[int, int, int, int]):
         kernel._rope_store,
         dict.fromkeys(pointers, "*bf16:16")
         | {"slots": "*i64:16", "cache_head_stride": "i32:16"}
+        | dict.fromkeys(["key_factor", "value_factor", "largest"], "fp32")
         | dict.fromkeys([*strides, "cos_stride", "sin_stride"], "i32:16"),
         {"QUERY_HEADS": heads, "KV_HEADS": kv_heads, "DIM": dim, "ROTARY": rotary, "HEADS": 8}
         | kernel.blocks(dim, rotary),

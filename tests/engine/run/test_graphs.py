@@ -353,7 +353,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
     backend = TritonBackend(Heads(8, 1, 64, 2))
     seen: list[int] = []
 
-    def made_up(prepare: Any, heads: Heads, *rest: Any) -> list[Sample]:
+    def made_up(prepare: Any, heads: Heads, *rest: Any, **more: Any) -> list[Sample]:
         assert backend.tiling is not None
         seen.append(backend.tiling.large)
         truth = MeasuredCost(1.0, 50.0, 0.1, 0.1, 64 / backend.tiling.large, heads.group, backend.tiling.large)
@@ -376,7 +376,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2))
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None)
     )
     found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
     assert found.group == 2

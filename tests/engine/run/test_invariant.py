@@ -160,6 +160,7 @@ def test_a_row_attends_alike_alone_and_in_a_tile(tile: Any, shape: Any, dtype: t
         cache=cache,
         device=torch.device("cpu"),
         dtype=dtype,
+        scales=(),
     )
 
     def computed(chosen: list[int]) -> torch.Tensor:
