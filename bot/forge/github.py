@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bot.forge.api import GitHubApi
 from bot.forge.branch_rules import GitHubBranchRules
+from bot.forge.check_runs import GitHubCheckRuns
 from bot.forge.checks import GitHubChecks
 from bot.forge.issue_tracker import GitHubTracker
 from bot.forge.repository_host import GitHubHost
@@ -12,7 +13,7 @@ from bot.git.commit import Author
 from bot.settings import Settings
 
 
-class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, GitHubChecks):
+class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, GitHubChecks, GitHubCheckRuns):
     """One installation (or the operator's token). Idempotent; see `bot.contracts.Forge`."""
 
     def __init__(
@@ -37,6 +38,7 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, G
         GitHubReviews.__init__(self, api, self.own_login, secrets)
         GitHubBranchRules.__init__(self, api, author)
         GitHubChecks.__init__(self, settings, api)
+        GitHubCheckRuns.__init__(self, api, settings.app_id, secrets)
 
 
 def author_of(settings: Settings, login: str) -> Author:

@@ -26,8 +26,8 @@ LATER_EVENTS = {
     "check_suite": "failed checks start no revision",
     "status": "failed checks start no revision",
 }
-# For what a repository may ask for besides: an App that lacks them works without.
-CHECK_PERMISSIONS = {"checks": "read", "statuses": "read", "actions": "read"}
+# For our own check run, and for what a repository may ask for besides: an App that lacks them works without.
+CHECK_PERMISSIONS = {"checks": "write", "statuses": "read", "actions": "read"}
 _LEVELS = ("none", "read", "write", "admin")
 
 
@@ -49,7 +49,7 @@ class AppIdentity(Record):
 
     @property
     def missing_for_checks(self) -> tuple[str, ...]:
-        """As `missing_permissions`, of those that only the revision after failed checks needs."""
+        """As `missing_permissions`, of those that only our check run and the revision after failed checks need."""
         return self._lacking(CHECK_PERMISSIONS)
 
     def _lacking(self, wanted: Mapping[str, str]) -> tuple[str, ...]:

@@ -44,7 +44,10 @@ def _of_app(settings: Settings, app: AppIdentity) -> list[Finding]:
         )
     if lacking := app.missing_for_checks:
         hint = f"grant it under Permissions & events ({page}), then accept it where the App is installed"
-        detail = f"the App lacks {', '.join(lacking)}, so that failed checks start no revision ([publish] fix_ci)"
+        losses = ["its pull requests get no check run"] if "checks: write" in lacking else []
+        if lacking != ("checks: write",) or "checks" not in app.permissions:
+            losses.append("failed checks start no revision ([publish] fix_ci)")
+        detail = f"the App lacks {', '.join(lacking)}, so that {' and '.join(losses)}"
         found.append(Finding(name="GitHub checks", level="optional", detail=detail, hint=hint))
     if unheard := app.missing_events:
         works = LATER_EVENTS.keys() >= set(unheard)

@@ -12,6 +12,7 @@ from bot.preflight.finding import Finding
 from bot.settings import ModelSettings, Settings
 
 _SECONDS = 10.0  # for an answer
+_REDIS = "it is redis://HOST:PORT/0, rediss://... with TLS, or unix:///SOCKET, each with :PASSWORD@ before the host"
 
 
 async def database(settings: Settings) -> list[Finding]:
@@ -20,15 +21,15 @@ async def database(settings: Settings) -> list[Finding]:
 
 
 def _database(settings: Settings) -> Finding:
-    from sqlalchemy import make_url, text
+    from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
     from bot.errors import TroopError
-    from bot.store.database import Database
+    from bot.store.database import Database, database_url
 
     name, hint = "database", "check TROOP_DATABASE_URL"
     try:
-        url = make_url(settings.database_url)
+        url = database_url(settings.database_url)
         if url.get_backend_name() == "sqlite":
             folder = _existing(os.path.dirname(os.path.abspath(url.database or ".")))
             if not os.access(folder, os.W_OK | os.X_OK):
@@ -63,7 +64,9 @@ async def queue(settings: Settings) -> list[Finding]:
     try:
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
             await client.ping()
-    except (RedisError, OSError, ValueError) as error:
+    except ValueError as error:  # of the address
+        return [Finding(name="redis", level="missing", detail=f"TROOP_REDIS_URL can't be used: {error}", hint=_REDIS)]
+    except (RedisError, OSError) as error:
         words = f"Redis does not answer: {str(error)[:200]}"
         return [Finding(name="redis", level="missing", detail=words, hint=hint)]
     return [Finding(name="redis", level="ok", detail="answers")]

@@ -39,10 +39,10 @@ class Checking:
         if number is None or pull is None or not pull.ours or not pull.open or pull.head != commit:
             return FollowedUp(note="the commit is not the newest of a pull request of ours")
         run = await self._runs.newest(repository, pull.issue)
-        report = await self._runs.newest_report(repository, pull.issue)
-        if run is None or report is None or run.state in ACTIVE:
+        counted = await self._runs.newest_counted(repository, pull.issue)
+        if run is None or counted is None or run.state in ACTIVE:
             return FollowedUp(note="no run of the issue has ended with a count, or one is active")
-        ours, note = await self._failed(repository, number, commit, report.base_commit)
+        ours, note = await self._failed(repository, number, commit, counted.report.base_commit)
         if not ours:
             return FollowedUp(note=note)
         asked = Revision(

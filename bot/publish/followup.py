@@ -17,11 +17,12 @@ from bot.publish.bundle import count_again
 from bot.publish.checking import Checking
 from bot.publish.judging import judge
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
+from bot.publish.messages.check import check
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.onboarding import open_onboarding
 from bot.publish.revising import Revising
-from bot.publish.runs import FollowedUp, RunNow, Runs
+from bot.publish.runs import Counted, FollowedUp, RunNow, Runs
 from bot.records import Again, Checkout, ClaimedCommand, CommandName, Feedback, Option, Outcome, Report
 from bot.repo_config import FILE_NAME
 from bot.sanitize import clean
@@ -29,7 +30,8 @@ from bot.sanitize import clean
 
 class FollowUp:
     """Executes commands for one installation. `check_out(commit)` gives a checkout of the command's repository at that
-    commit, of the default branch where that is "", which the caller removes. `propose` looks at one for a config."""
+    commit, of the default branch where that is "", which the caller removes. `propose` looks at one for a
+    config. `page(run_id)`: the address of a run's page, "" where it has none. `most_more`: attempts added at a time."""
 
     def __init__(
         self,
@@ -39,12 +41,16 @@ class FollowUp:
         *,
         labels: Labels,
         propose: Callable[[Checkout], Awaitable[Proposal]],
+        page: Callable[[int], str],
+        most_more: int,
     ) -> None:
         self._forge = forge
         self._runs = runs
         self._check_out = check_out
         self._labels = labels
         self._propose = propose
+        self._page = page
+        self._most_more = most_more
 
     async def execute(self, command: ClaimedCommand) -> FollowedUp:
         """Execute and answer; safe to call twice.
@@ -59,7 +65,7 @@ class FollowUp:
         if command.command.name is CommandName.JUDGE:
             return await judge(self._forge, self._runs, command)
         repository, here = command.repository, command.issue_number
-        if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
+        if not command.command.by_owner and await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply for each such person, however many commands they write.
             marker, words = refusal_marker(command.sender), answers.may_not(command.sender)
             await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
@@ -92,13 +98,15 @@ class FollowUp:
                 return answers.nothing_to_stop(run.state if run else None), None
             case CommandName.RETRY:
                 return await self._retry(command, run)
-            case CommandName.ALTERNATIVES | CommandName.USE:
-                report = await self._runs.newest_report(repository, issue)
-                if report is None:
+            case CommandName.ALTERNATIVES | CommandName.USE | CommandName.MORE:
+                counted = await self._runs.newest_counted(repository, issue)
+                if counted is None:
                     return answers.not_counted(run.state if run else None), None
                 if name is CommandName.ALTERNATIVES:
-                    return await self._alternatives(command, report), None
-                return await self._use(command, issue, report), None
+                    return await self._alternatives(command, counted.report), None
+                if name is CommandName.MORE:
+                    return await self._more(command, counted)
+                return await self._use(command, issue, counted), None
             case CommandName.ONBOARD:
                 return await self._onboard(command), None
             case CommandName.ANSWER:
@@ -130,13 +138,43 @@ class FollowUp:
             return answers.no_branch(base), None
         words = clean(command.command.words)
         asked = [Feedback(author=command.sender, body=words.text)] if words.text.strip() else []
-        again = Again(command_id=command.id, sender=command.sender, feedback=tuple(asked), flags=words.flags, base=base)
+        again = Again(
+            command_id=command.id,
+            sender=command.sender,
+            by_owner=command.command.by_owner,
+            feedback=tuple(asked),
+            flags=words.flags,
+            base=base,
+        )
         try:
             started = await self._runs.start_again(run.id, again)
         except RetryRefused as error:
             return answers.retry_refused(str(error)), None
         heard = answers.heard(bool(asked), words.flags)
         return f"{answers.retried_later() if started is None else answers.retried(started)}{heard}", started
+
+    async def _more(self, command: ClaimedCommand, counted: Counted) -> tuple[str, int | None]:
+        """A run that goes on from the counted one, with more attempts."""
+        more, report = command.command.argument or self._most_more, counted.report
+        if more > self._most_more:
+            return answers.too_many(more, self._most_more), None
+        if report.revision is not None or report.verdict.answered is not None:
+            return answers.nothing_to_add_to(report.revision is None), None
+        again = Again(
+            command_id=command.id,
+            sender=command.sender,
+            by_owner=command.command.by_owner,
+            more=more,
+            base=report.base_branch,
+            of_run=counted.run_id,
+        )
+        try:
+            started = await self._runs.start_again(counted.run_id, again)
+        except RetryRefused as error:
+            return answers.retry_refused(str(error)), None
+        if started is None:
+            return answers.retried_later(), None
+        return answers.goes_on(started, counted.run_id, len(report.trajectories), more), started
 
     async def _answer(self, command: ClaimedCommand, run: RunNow | None) -> tuple[str, int | None]:
         """Publish the behaviour that the person chose, from the count of the run that asked."""
@@ -170,8 +208,9 @@ class FollowUp:
         url = await self._forge.comment(command.repository, command.issue_number, ALTERNATIVES, words)
         return answers.shown(url)
 
-    async def _use(self, command: ClaimedCommand, issue: int, report: Report) -> str:
+    async def _use(self, command: ClaimedCommand, issue: int, counted: Counted) -> str:
         """Move the pull request's branch to the candidate, and update the pull request's text."""
+        report, page = counted.report, self._page(counted.run_id)
         asked = command.command.argument
         chosen = report.verdict.candidate(asked) if asked is not None else None
         if chosen is None:
@@ -193,12 +232,13 @@ class FollowUp:
         if report.revision is None or pushed.branch != report.revision.branch:
             by = "" if chosen == report.verdict.winner else command.sender
             again = await count_again(self._forge, command.repository, checkout, report)
-            body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, again=again)
+            body = pull_request.body(report, candidate=chosen, chosen_by=by, flagged=flagged, page=page, again=again)
             title = pull_request.title(report.issue)
             base = report.base_branch
             url = await self._forge.pull_request(command.repository, pushed.branch, title, body, base=base)
             pull = pull_number(url) or report.issue.number
         # Else the pull request's own text has the first count.
+        await self._forge.check_run(command.repository, pushed.commit, check(report, chosen, page))
         await self._forge.comment(command.repository, pull, ALTERNATIVES, rest)
         await self._runs.judge_choice(command.repository, issue, chosen, command.sender, url)
         return answers.used(chosen, report, url, pushed.commit)

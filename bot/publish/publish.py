@@ -13,6 +13,7 @@ from bot.forge.markers import ALTERNATIVES, STATUS, question_marker
 from bot.patch.policy import check_patch
 from bot.publish.bundle import count_again
 from bot.publish.messages import alternatives, pull_request, status
+from bot.publish.messages.check import check
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.question import answered, question
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
@@ -60,6 +61,8 @@ async def publish(
     url = await forge.pull_request(
         repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch
     )
+    await fence()
+    await forge.check_run(repository, pushed.commit, check(report, winner, page))
     await fence()
     rest = alternatives.alternatives(report, shown=winner)
     await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)

@@ -15,14 +15,18 @@ from bot.patch.policy import check_patch
 from bot.publish.bundle import count_again
 from bot.publish.messages import alternatives
 from bot.publish.messages import revision as messages
+from bot.publish.messages.check import check
 from bot.publish.messages.reason import nobody
 from bot.records import Checkout, ClaimedRun, Outcome, Report
 
 Fence = Callable[[], Awaitable[None]]
 
 
-async def publish_revision(forge: Forge, run: ClaimedRun, report: Report, checkout: Checkout, fence: Fence) -> str:
+async def publish_revision(
+    forge: Forge, run: ClaimedRun, report: Report, checkout: Checkout, fence: Fence, *, page: str = ""
+) -> str:
     """Publish the report of a revision that ended solved or abstained; why the branch is as it was, "" where it is not.
+    `page`: the address of the run's page.
 
     Raises as `publish`.
     """
@@ -47,6 +51,8 @@ async def publish_revision(forge: Forge, run: ClaimedRun, report: Report, checko
         await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
         await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))
         return str(error)
+    await fence()
+    await forge.check_run(repository, commit, check(report, winner, page))
     await fence()
     again = await count_again(forge, repository, checkout, report)
     words = messages.revised(report, run.id, commit, tuple(flagged), again)

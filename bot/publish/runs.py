@@ -23,14 +23,21 @@ class RunNow(Protocol):
     def pull_request_url(self) -> str | None: ...
 
 
+class Counted(Record):
+    """A run that ended with a count."""
+
+    run_id: int
+    report: Report
+
+
 class Runs(Protocol):
     """What commands may ask of the store, and do to it."""
 
     async def newest(self, repository: str, issue_number: int) -> RunNow | None:
         """The newest run of the issue."""
 
-    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
-        """The count of the newest run of the issue that has one."""
+    async def newest_counted(self, repository: str, issue_number: int) -> Counted | None:
+        """The newest run of the issue that has a count."""
 
     async def report(self, run_id: int) -> Report | None:
         """The count of that run, if it has one."""

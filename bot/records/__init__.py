@@ -4,7 +4,9 @@ Every record validates at construction, so what is read back from the database, 
 well-formed record or a `pydantic.ValidationError`. Change one with `record.model_copy(update=...)`.
 """
 
+from bot.records.build import Build
 from bot.records.bundle import Bundle, bundle_of
+from bot.records.check_run import CheckRun
 from bot.records.checks import Check, CheckState
 from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
@@ -48,10 +50,12 @@ __all__ = [
     "Answered",
     "Ballot",
     "BranchRule",
+    "Build",
     "Bundle",
     "Candidate",
     "Cause",
     "Check",
+    "CheckRun",
     "CheckState",
     "Checkout",
     "Choice",

@@ -26,6 +26,7 @@ class CommandName(enum.StrEnum):
     ALTERNATIVES = "alternatives"
     USE = "use"
     RETRY = "retry"
+    MORE = "more"
     STOP = "stop"
     ONBOARD = "onboard"
     ANSWER = "answer"
@@ -48,9 +49,10 @@ class Command(Record):
     """The command of a `/troop` comment, or what a review asks for."""
 
     name: CommandName
-    argument: int | None = None  # the candidate's number, for `use`, counted from 1
+    argument: int | None = None  # for `use` the candidate's number, counted from 1; for `more` how many attempts
     misread: str = ""  # for `help`: what was written and is no command
     by_page: bool = False  # asked for by a button of the pages, not by a comment
+    by_owner: bool = False  # by the machine's owner there, who needs no permission on GitHub
     option: Option | None = None  # for `answer`
     act: Act | None = None  # for `judge`
     branch: str = ""  # for `checks`: our branch ...
@@ -64,12 +66,14 @@ class Again(Record):
 
     command_id: int  # a command that is executed twice starts one run
     sender: str  # whose permission was checked
+    by_owner: bool = False  # asked for by the machine's owner, whom GitHub does not know
     feedback: tuple[Feedback, ...] = ()
     flags: tuple[str, ...] = ()  # what cleaning removed from it
     revision: Revision | None = None  # of a pull request; its remarks are the feedback
     base: str = ""  # the branch to work on; "": as the config says, else the default branch
     answer: Option | None = None  # to the question of ...
-    of_run: int = 0  # ... that earlier run, whose count then decides
+    more: int = 0  # attempts that vote with those of ...
+    of_run: int = 0  # ... that earlier run, whose question was answered, or whose journal is gone on with
 
 
 class ClaimedRun(Record):

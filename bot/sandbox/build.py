@@ -16,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from docker.types import LogConfig, Ulimit
 from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Layer, Recipe
 from bot.recipe.advice import Mend, advise, missing, network_failed
+from bot.records import Build
 from bot.sandbox import docker_engine, images
 from bot.sandbox.build_network import BuildNetwork
 from bot.sanitize import redact
@@ -76,13 +78,19 @@ def unheard(words: str) -> None:
     """A `Tell` that nobody listens to."""
 
 
+def unkept(build: Build) -> None:
+    """Keeps nothing of a build."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What is built. `repository`: whose cache of images is used. `tell` gets what is being done, for people."""
+    """What is built. `repository`: whose cache of images is used. `tell` gets what is being done, for people, and
+    `keep` each layer that was built or failed, from the builder's thread."""
 
     recipe: Recipe = field(default_factory=Recipe)
     repository: str = ""
     tell: Tell = unheard
+    keep: Callable[[Build], None] = unkept
 
 
 NOTHING = Plan()
@@ -99,6 +107,7 @@ class Builder:
         self._repository = plan.repository
         self._labels = {**docker_engine.labels("build", settings.setup_timeout + 600), docker_engine.RUN: run}
         self._tell = plan.tell
+        self._keep = plan.keep
         self._files = images.files_of(base)
         self._digest = images.tree_digest(base, self._files)
         self._given = dict(word.partition("=")[::2] for word in settings.build_environment)
@@ -179,19 +188,36 @@ class Builder:
         below = (self._client.inspect_image(image_id)["Config"].get("Labels") or {}).get(images.TREE)
         same = below in (None, self._digest)
         changed = images.LONG_AGO if same else int(time.time())
+        began, started = datetime.now(UTC), time.monotonic()
+
+        def keep(log: str, trouble: str) -> None:
+            self._keep(
+                Build(
+                    layer=layer.name,
+                    source=layer.source,
+                    recipe=self._recipe.found,
+                    at=began,
+                    seconds=time.monotonic() - started,
+                    log=log,
+                    trouble=trouble,
+                )
+            )
+
         try:
             images.put_tree(self._client, container, self._base, self._folder(layer), changed=changed)
             code, ended = self._run(container)
+            said = self._log_of(container)
             if ended is None and code == 0:
+                keep(said, "")
                 tree = {images.TREE: self._digest if same else "several"}
                 labels = {**docker_engine.labels(docker_engine.CACHED, _LIFETIME), **tree}
                 return images.commit(self._client, container, name, labels, KEPT)
-            said = self._log_of(container)
             memory = bool(self._client.inspect_container(container)["State"]["OOMKilled"])
         finally:
             docker_engine.destroy(self._client, container)
         self._check_wanted()
         trouble = self._trouble(layer, code, ended, said, image, memory)
+        keep(said, str(trouble))
         if not layer.optional:
             raise trouble
         log.info("%s: %s; not needed, so the build goes on", self._repository, trouble)

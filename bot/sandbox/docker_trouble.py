@@ -13,7 +13,7 @@ LOCAL = "unix:///var/run/docker.sock"
 
 def why(error: BaseException, address: str) -> str:
     """In words, for the operator and the issue."""
-    if address.startswith("unix://"):
+    if address.startswith("unix://") and address != "unix://":
         return _of_socket(error, Path(address.removeprefix("unix://")))
     return _of_host(error, address)
 
@@ -62,7 +62,8 @@ def _of_host(error: BaseException, address: str) -> str:
     causes = list(_causes(error))
     text = " ".join(map(str, causes))
     parts = urlsplit(address)
-    if parts.scheme not in ("tcp", "http", "https", "ssh", "npipe", "fd") or not (parts.netloc or parts.path):
+    local = parts.scheme in ("npipe", "fd")
+    if not (local and parts.path) and not (parts.scheme in ("tcp", "http", "https", "ssh") and parts.netloc):
         return f"DOCKER_HOST={address} can't be used: set unix:///PATH or tcp://HOST:PORT"
     if parts.scheme == "ssh":
         return (

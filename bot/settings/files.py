@@ -93,14 +93,18 @@ class FileSource(EnvSettingsSource):
         self.env_vars = variables_in(Path(str(folder))) if folder else {}
 
 
-def variables_in(folder: Path) -> dict[str, str | None]:
-    """The variables that the folder's files are, names in lower case. Raises `SettingsError` for an unreadable one."""
+def names_in(folder: Path) -> tuple[str, ...]:
+    """The folder's files that are meant for variables, as they are called. Raises `SettingsError`."""
     try:
-        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise SettingsError(f"TROOP_SECRETS_DIR: {folder} can't be read ({error.strerror})") from None
-    wanted = [path for path in paths if path.name.lower().startswith(_PREFIX)]
-    return {path.name.lower(): secret_in(path, "TROOP_SECRETS_DIR") for path in wanted}
+    return tuple(name for name in names if name.lower().startswith(_PREFIX))
+
+
+def variables_in(folder: Path) -> dict[str, str | None]:
+    """The variables that the folder's files are, names in lower case. Raises `SettingsError` for an unreadable one."""
+    return {name.lower(): secret_in(folder / name, "TROOP_SECRETS_DIR") for name in names_in(folder)}
 
 
 def check_writable(folder: Path, variable: str) -> None:

@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from bot.records import Trigger
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
+from bot.settings.image_names import image_name
 from bot.settings.pages import PagesSettings
 from bot.settings.spending import SpendingSettings
 
@@ -176,7 +177,7 @@ class SandboxSettings(BaseModel):
 
     kind: Literal["auto", "docker", "process"] = "auto"
     """A server takes docker only; auto: Docker, else processes of this machine."""
-    image: str = "python:3.11-slim"
+    image: Annotated[str, AfterValidator(image_name)] = "python:3.11-slim"
     """Image of the containers; must have what the tests need."""
     images_allowed: Words = ()
     """Images that a repository may name, or that are taken if `image` lacks a toolchain: `golang:1.23 rust:1`."""

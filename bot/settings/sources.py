@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError as Unparsable
 
 from bot.errors import SettingsError
-from bot.settings.files import SECRETS, SUFFIX, variables_in
+from bot.settings.files import SECRETS, SUFFIX, names_in, variables_in
 from bot.settings.models import Settings
 
 PREFIX = "TROOP_"
@@ -72,12 +72,16 @@ def read_settings() -> Settings:
     """Read the environment, `.env` and the secrets' files. Raises `SettingsError`, which names what can't be used."""
     try:
         folder = secrets_folder()
+        if folder.is_file():
+            raise SettingsError(f"TROOP_SECRETS_DIR: {folder} is a file, not a folder of files; correct it")
         return Settings(_secrets_dir=folder) if folder.is_dir() else Settings()
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)  # the input may be a secret
         found = [f"{_of_place(p['loc'])}{p['msg'].removeprefix('Value error, ')}" for p in problems]
         raise SettingsError(f"{'; '.join(found)}: correct it in the environment or .env") from None
-    except (Unparsable, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SettingsError(f"{DOTENV} is not text in UTF-8, as some editors of Windows save it; save it so") from None
+    except (Unparsable, OSError) as error:
         raise SettingsError(f"{error}: correct it in the environment or .env") from None
 
 
@@ -95,9 +99,10 @@ def _of_place(place: tuple[int | str, ...]) -> str:
 
 
 def unknown_variables() -> tuple[str, ...]:
-    """Variables of the environment and of `.env` that begin with TROOP_ but are not settings."""
+    """Variables of the environment, of `.env` and of the secrets' folder that begin with TROOP_ but are no settings."""
     known = _known()
-    named = {*_variables(os.environ), *_variables(_of_dotenv())}
+    files = {name.upper() for name in names_in(secrets_folder()) if name.isidentifier()}  # not `NAME.old`
+    named = {*_variables(os.environ), *_variables(_of_dotenv()), *files}
     return tuple(sorted(name for name in named if name not in known and not _OF_KUBERNETES.fullmatch(name)))
 
 
@@ -130,7 +135,7 @@ def _known() -> frozenset[str]:
 def _of_dotenv() -> dict[str, str | None]:
     try:
         return dotenv_values(DOTENV, interpolate=False) if DOTENV.is_file() else {}
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SettingsError(f"{DOTENV}: {error}: correct it in the environment or .env") from None
 
 

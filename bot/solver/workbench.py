@@ -11,10 +11,10 @@ from bot.llm.ability import abilities_folder
 from bot.llm.budget import Allowance
 from bot.llm.examination import Examiner
 from bot.recipe import Recipe
-from bot.records import Checkout, Environment
+from bot.records import Build, Checkout, Environment
 from bot.repo_config import AUTO, RepoConfig
 from bot.sandbox import open_sandbox
-from bot.sandbox.build import Plan
+from bot.sandbox.build import Plan, unkept
 from bot.sanitize import redact
 from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
@@ -32,10 +32,12 @@ def unheard(words: str) -> None:
 
 @dataclass(frozen=True)
 class Audience:
-    """Who hears of a run beside its report: `notice` what the operator should know, `tell` what is being done."""
+    """Who hears of a run beside its report: `notice` what the operator should know, `tell` what is being done, `keep`
+    the layers of the image that were built, from another thread."""
 
     notice: Notice = unheard
     tell: Notice = unheard
+    keep: Callable[[Build], None] = unkept
 
 
 NOBODY = Audience()
@@ -88,7 +90,7 @@ async def open_workbench(
             settings.sandbox,
             Path(checkout.root),
             config=config,
-            plan=Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell),
+            plan=Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell, audience.keep),
             server=server,
             venv_of=venv_of,
             notice=audience.notice,

@@ -1,8 +1,9 @@
 """The database: `Store`, and the records that go in and out of it."""
 
 from bot.store.announcements import Announcement
+from bot.store.base import BUILDS
 from bot.store.deliveries import Accepted, Arrived
-from bot.store.holds import Hold, Pause
+from bot.store.holds import AGAIN, Hold, Pause
 from bot.store.jobs import JobId, command_job, parse, run_job
 from bot.store.lists import STATES, Listed, RunFilter
 from bot.store.queries import DeliveryInfo, RunInfo
@@ -12,6 +13,8 @@ from bot.store.store import Store
 from bot.store.threads import in_thread
 
 __all__ = [
+    "AGAIN",
+    "BUILDS",
     "STATES",
     "Accepted",
     "Announcement",

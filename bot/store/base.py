@@ -3,16 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, or_, select, update
+from sqlalchemy import ColumnElement, Float, Integer, Table, and_, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
 from bot.records import Again, ClaimedRun, Issue, Record, Trigger
 from bot.settings import SpendingSettings
 from bot.store.database import Database
-from bot.store.models import RUN
+from bot.store.models import RUN, STEP
 from bot.webhook.decisions import StartRun
 
+BUILDS = "build/"  # begins the keys of steps that hold a `records.Build`
 TEXT_LIMIT = 4000  # characters of a reason or a note
 
 
@@ -89,7 +90,17 @@ class Part:
             "updated_at": now,
         }
         row = tx.execute(self.database.insert_new(RUN), values).first()
+        if row is not None and again is not None and again.more:
+            self._go_on(tx, now, int(row.id), again.of_run)
         return None if row is None else int(row.id)
+
+    def _go_on(self, tx: Connection, now: float, run_id: int, of_run: int) -> None:
+        """Copy the journal of another run, but for what is made of all its attempts together."""
+        anew: list[ColumnElement[bool]] = [STEP.c.key.in_(("report", "started"))]
+        anew += [STEP.c.key.startswith(prefix, autoescape=True) for prefix in ("model/selection/", BUILDS)]
+        kept = select(literal(run_id, Integer), STEP.c.key, STEP.c.payload, literal(0, Integer), literal(now, Float))
+        kept = kept.where(STEP.c.run_id == of_run, ~or_(*anew))
+        tx.execute(self.database.insert(STEP).from_select(["run_id", "key", "payload", "attempt", "created_at"], kept))
 
     def start_wanted(self, tx: Connection, now: float, ended: Any) -> int | None:
         """Insert the run that was asked for while the `ended` one was stopping; its id, None where there is none.

@@ -34,23 +34,33 @@ _SERIALISE = sa.text(
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
+def database_url(text: str) -> sa.URL:
+    """The URL of a SQLite file or a PostgreSQL database. Raises `SettingsError` for any other."""
+    try:
+        parsed = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise SettingsError(
+            "TROOP_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from error
+    kind = parsed.drivername.partition("+")[0]
+    if kind not in ("sqlite", "postgresql"):
+        raise SettingsError(f"TROOP_DATABASE_URL: {kind} is not supported; use sqlite or postgresql")
+    if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise SettingsError("TROOP_DATABASE_URL names no file; several threads need one: sqlite:///troop.sqlite3")
+    if kind == "sqlite" and Path(str(parsed.database)).is_dir():
+        there = f"sqlite:///{str(parsed.database).rstrip('/')}/troop.sqlite3"
+        raise SettingsError(f"TROOP_DATABASE_URL: {parsed.database} is a folder; name a file in it: {there}")
+    return parsed
+
+
 class Database:
     """Thread-safe. Every method raises `StoreUnavailable` where the database can't be reached or written."""
 
     def __init__(self, url: str) -> None:
         """Connects at the first transaction. Raises `SettingsError` for a URL that can't be used."""
-        try:
-            parsed = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
-            raise SettingsError(
-                "TROOP_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
-            ) from error
+        parsed = database_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
-            if parsed.database in (None, "", ":memory:"):
-                raise SettingsError(
-                    "TROOP_DATABASE_URL names no file; several threads need one: sqlite:///troop.sqlite3"
-                )
             try:
                 Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -58,17 +68,13 @@ class Database:
             self.engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=20)
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
-        elif parsed.get_backend_name() == "postgresql":
+        else:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             try:
                 self.engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
             except ModuleNotFoundError as error:
                 raise SettingsError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from error
-        else:
-            raise SettingsError(
-                f"TROOP_DATABASE_URL: {parsed.get_backend_name()} is not supported; use sqlite or postgresql"
-            )
         # Threads of one process wait here, in order and without polling, instead of in SQLite's busy handler.
         self._writer = threading.Lock() if self.sqlite else None
         self._inserts: dict[str, ReturningInsert[Any]] = {}

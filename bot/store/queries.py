@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
-from bot.records import Record, Trigger
+from bot.records import Again, Record, Trigger
 from bot.store.base import Part, free
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, REPORT, RUN
@@ -33,6 +33,7 @@ class RunInfo(Record):
     cost: float = 0.0  # in the currency of the settings
     hold: str | None = None  # why it may not start yet
     retry_of: int | None
+    goes_on_from: int | None = None  # the run whose attempts its own vote with
     stop_requested: bool
     created_at: datetime
     updated_at: datetime
@@ -160,6 +161,7 @@ class Queries(Part):
 
 def run_info(row: Any) -> RunInfo:
     """Of a row with the columns `SHOWN`."""
+    again = None if row.again is None else Again.model_validate_json(row.again)
     return RunInfo(
         id=row.id,
         repository=row.repository,
@@ -179,6 +181,7 @@ def run_info(row: Any) -> RunInfo:
         cost=row.cost,
         hold=row.hold,
         retry_of=row.retry_of,
+        goes_on_from=again.of_run if again is not None and again.more else None,
         stop_requested=row.stop_reason is not None,
         created_at=Part.moment(row.created_at),
         updated_at=Part.moment(row.updated_at),

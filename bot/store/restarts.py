@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.engine import Connection
 
 from bot.errors import RetryRefused
@@ -10,7 +10,7 @@ from bot.lifecycle import ACTIVE
 from bot.records import Again, Cause, Issue, Revision
 from bot.store.base import Wanted
 from bot.store.deliveries import Deliveries
-from bot.store.models import RUN
+from bot.store.models import RUN, STEP
 from bot.webhook.decisions import StartRun
 
 DAY = 86_400.0  # seconds
@@ -38,6 +38,8 @@ class Restarts(Deliveries):
                 raise RetryRefused(f"run {active.id} is still {active.state}; `/troop stop` it first")
             if self._quota_spent(tx, now, old.repository, again.sender):
                 raise RetryRefused(f"{self.quota_notice()}; retry later")
+            if again.more and not tx.scalar(select(exists().where(STEP.c.run_id == again.of_run))):
+                raise RetryRefused(f"what the attempts of run {again.of_run} did is no longer kept; retry instead")
             if active is not None:
                 self._remember(tx, active.id, Wanted(decision=decision, retry_of=run_id, again=again))
                 return None

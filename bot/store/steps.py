@@ -57,6 +57,14 @@ class Steps(Part):
         with self.database.read() as tx:
             return tuple(tx.scalars(query))
 
+    def steps_of(self, run_ids: Collection[int], prefix: str, limit: int) -> tuple[tuple[int, str], ...]:
+        """The newest steps of these runs whose keys begin with `prefix`: run and JSON."""
+        query = select(STEP.c.run_id, STEP.c.payload).where(STEP.c.run_id.in_(run_ids))
+        query = query.where(STEP.c.key.startswith(prefix, autoescape=True))
+        with self.database.read() as tx:
+            rows = tx.execute(query.order_by(STEP.c.created_at.desc(), STEP.c.key.desc()).limit(limit))
+            return tuple((int(row.run_id), row.payload) for row in rows)
+
 
 class DbJournal:
     """`contracts.Journal` of one claimed run.

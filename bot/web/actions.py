@@ -1,7 +1,8 @@
 """What people do on a page: the commands of `/troop` comments, by buttons.
 
 Only a POST with the session's token does something, and only once. GitHub is asked for the person's permission before
-it is stored; the worker asks again before it carries it out, as it does for comments, and answers on the issue.
+it is stored; the worker asks again before it carries it out, as it does for comments, and answers on the issue. The
+machine's owner needs none.
 """
 
 import hashlib
@@ -51,11 +52,14 @@ def action_routes(site: Site, store: RunWriter, enqueue: Enqueue) -> APIRouter:
     return router
 
 
-def offered(run: RunInfo, *, others: bool) -> frozenset[CommandName]:
-    """What can be done with a run as it is now. `others`: it has candidates beside the winner."""
+def offered(run: RunInfo, *, counted: bool, others: bool) -> frozenset[CommandName]:
+    """What can be done with a run as it is now. `counted`: it ended with a count; `others`: which has candidates beside
+    the winner."""
     found = {CommandName.STOP} if run.state in STOPPABLE and not run.stop_requested else set()
     if run.state not in ACTIVE:
         found.add(CommandName.RETRY)
+    if counted:
+        found.add(CommandName.MORE)
     if others:
         found.add(CommandName.USE)
     return frozenset(found)
@@ -102,9 +106,9 @@ class _Actions:
         if len(words) > MAX_WORDS:
             raise HTTPException(422, f"the words are longer than {MAX_WORDS:,} characters")
         command = None
-        if action in ("stop", "retry", "use"):
-            number = f" {form['candidate']}" if action == "use" else f" {words}" if action == "retry" and words else ""
-            command = parse(f"/troop {action}{number}")
+        if action in ("stop", "retry", "use", "more"):
+            rest = {"use": form["candidate"], "more": form["attempts"], "retry": words}.get(action, "")
+            command = parse(f"/troop {action} {rest}")
         if command is None or command.name.value != action:
             raise HTTPException(422, "the form is not complete: go back and try again")
         return command
@@ -113,8 +117,6 @@ class _Actions:
         """The rules of comments. Raises `HTTPException`."""
         if not self._rules.allows(run.repository):
             raise HTTPException(403, f"{run.repository} is not in TROOP_REPOSITORIES")
-        if visitor.admin:
-            raise HTTPException(403, "sign in with GitHub for this: Troop asks there whether you may, and names you")
         if not (await self._site.access(visitor, run.repository, fresh=True)).write:
             raise HTTPException(403, f"you have no write permission in {run.repository}, which this needs")
 
@@ -126,8 +128,8 @@ class _Actions:
             installation_id=run.installation_id,
             issue_number=run.issue_number,
             comment_id=-1 - int.from_bytes(digest[:7]),  # GitHub's are positive
-            sender=visitor.login,
-            command=command.model_copy(update={"by_page": True}),
+            sender=visitor.name,
+            command=command.model_copy(update={"by_page": True, "by_owner": visitor.admin}),
             repository_id=run.repository_id,
         )
         return self._store.accept(f"page-{digest.hex()[:32]}", "page", command.name.value, decision)

@@ -65,11 +65,12 @@ class _RunPages:
         shown = run_values(site, run, cells, has_report=count is not None) | {
             "count": Markup(count.html) if count else "",  # noqa: S704 - of our own template
             "asked_for": done if done in set(CommandName) else "",
-            "may_act": not visitor.admin and (await site.access(visitor, run.repository)).write,
-            "offered": offered(run, others=count is not None and bool(count.others)),
+            "may_act": (await site.access(visitor, run.repository)).write,
+            "offered": offered(run, counted=count is not None, others=count is not None and bool(count.others)),
             "others": count.others if count else (),
             "nonce": nonce(),
             "most_words": MAX_WORDS,
+            "most_more": site.settings.solver.trajectories,
         }
         return await site.show(request, "run.html", shown, visitor=visitor)
 

@@ -87,8 +87,8 @@ def command_of(words: list[str], rest: str) -> Command:
             return Command(name=CommandName.ANSWER, option=Option(option.upper()))
         case [CommandName.RETRY, *_]:
             return _retry(rest)
-        case ["use", number] if found := _NUMBER.fullmatch(number):
-            return Command(name=CommandName.USE, argument=int(found[1]))
+        case [("use" | "more") as name, number] if found := _NUMBER.fullmatch(number):
+            return Command(name=CommandName(name), argument=int(found[1]))
         case [name] if name in set(CommandName) - _NEEDS_MORE:
             return Command(name=CommandName(name))
         case []:

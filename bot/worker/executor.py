@@ -5,8 +5,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,35 +29,41 @@ from bot.publish.publish import publish
 from bot.publish.revise import publish_revision
 from bot.publish.status_comment import StatusComment, announce, announce_failed_build, tell_of_wait
 from bot.records import (
-    Act,
     Again,
+    Build,
     Checkout,
     ClaimedCommand,
     ClaimedRun,
     Issue,
     IssueState,
     Outcome,
+    Record,
     Report,
     Trigger,
 )
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact_report
-from bot.settings import Settings
+from bot.settings import Settings, SolverSettings
 from bot.solver.onboarding import propose
 from bot.solver.parting import decided
 from bot.solver.pipeline import solve
 from bot.solver.project import take_config
 from bot.solver.stages.matrix import Earlier, tests_of
 from bot.solver.workbench import Audience, open_workbench
-from bot.store import RunInfo, Store, in_thread, run_job
+from bot.store import AGAIN, BUILDS, Hold, Store, in_thread, run_job
 from bot.worker.base_branch import check_out_run, take_default_config
 from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.judging import Judging, Shift
 from bot.worker.spending import accounted
+from bot.worker.stored_runs import StoredRuns
 
 log = logging.getLogger(__name__)
 
-_HISTORY = 20  # runs of an issue that are searched for a report
+
+class Seed(Record):
+    """What the run samples with, from its first attempt to its last, and in those that go on from it."""
+
+    value: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Service:
             return end
 
         if run.state is RunState.QUEUED:
-            await self._held(run, advance)
+            await self._held(run, forge, advance)
 
         async def fence() -> None:
             await advance(run.state)  # an earlier state changes nothing, and the attempt is checked
@@ -128,9 +136,8 @@ class Service:
                 await enter(RunState.PUBLISHING)
             if run.revision is not None:
                 return await self._revised(run, forge, report, checkout, fence)
-            published = await publish(
-                forge, run, report, checkout, fence, labels=self._labels, page=self._settings.pages.of_run(run.id)
-            )
+            page = self._settings.pages.of_run(run.id)
+            published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
@@ -140,12 +147,16 @@ class Service:
             announced=True,
         )
 
-    @staticmethod
     async def _revised(
-        run: ClaimedRun, forge: Forge, report: Report, checkout: Checkout, fence: Callable[[], Awaitable[None]]
+        self,
+        run: ClaimedRun,
+        forge: Forge,
+        report: Report,
+        checkout: Checkout,
+        fence: Callable[[], Awaitable[None]],
     ) -> Finished:
         assert run.revision is not None, "a revision is published"
-        kept = await publish_revision(forge, run, report, checkout, fence)
+        kept = await publish_revision(forge, run, report, checkout, fence, page=self._settings.pages.of_run(run.id))
         return Finished(
             state=RunState.ABSTAINED if kept else RunState.SOLVED,
             report_json=report.model_dump_json(),
@@ -171,7 +182,8 @@ class Service:
     async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
         """Why the run must not begin: the sender may not start runs, the issue or its label is gone, or no push would
         be taken."""
-        if await forge.permission(run.repository, run.sender) not in MAY_WRITE:
+        owner = run.again is not None and run.again.by_owner
+        if not owner and await forge.permission(run.repository, run.sender) not in MAY_WRITE:
             return Finished(state=RunState.REFUSED)
         if run.revision is not None:
             pull = await forge.pull_state(run.repository, run.revision.pull)
@@ -203,13 +215,20 @@ class Service:
         own = (await self.forge(run.installation_id).own_login()).casefold()
         return own in {login.casefold() for login in issue.assignees}
 
-    async def _held(self, run: ClaimedRun, advance: Advance) -> None:
+    async def _held(self, run: ClaimedRun, forge: Forge, advance: Advance) -> None:
         """Raises `RunHeld`, once the issue was told, where no run may start now."""
-        hold = await in_thread(self._store.hold, run.repository)
+        hold = await in_thread(self._store.hold, run.repository) or await self._held_by_label(run, forge)
         if hold is not None:
             await advance(run.state)
             await self.wait(run, hold.reason)
             raise RunHeld(hold.reason, hold.until)
+
+    async def _held_by_label(self, run: ClaimedRun, forge: Forge) -> Hold | None:
+        labels = (await forge.issue_state(run.repository, run.conversation)).labels
+        if self._labels.paused.casefold() not in {label.casefold() for label in labels}:
+            return None
+        words = f"it has the label `{self._labels.paused}`; the run starts within a minute after the label is taken off"
+        return Hold(reason=words, until=time.time() + AGAIN)
 
     async def _solve(
         self,
@@ -232,31 +251,55 @@ class Service:
 
         issue = await once(journal, "issue", Issue, with_comments)
         earlier = await self._earlier(run, forge, checkout)
-        # The id is part of the seed, so that a run that is started again samples something else.
-        seed = self._settings.solver.seed + 100_003 * (run.id - 1)
-        solver = self._settings.solver.model_copy(update={"seed": seed})
+        before = await self._runs.report(run.again.of_run) if run.again is not None and run.again.more else None
 
         def tell(words: str) -> None:
             progress.update(RunState.CHECKOUT, 0, 0, words)
 
+        loop, builds = asyncio.get_running_loop(), itertools.count()
+
+        def keep(build: Build) -> None:
+            key = f"{BUILDS}{run.attempt}/{next(builds):02}"
+            asyncio.run_coroutine_threadsafe(journal.put(key, build.model_dump_json()), loop).result()
+
         async with (
             accounted(self._store, run, self._settings.spending) as allowance,
             open_workbench(
-                self._settings.model_copy(update={"solver": solver}),
+                self._settings,
                 checkout,
                 base_url=await self._engine.url(),
                 user=f"troop-run-{run.id}",
                 server=not self._local,
-                audience=Audience(notice=log.warning, tell=tell),
+                audience=Audience(notice=log.warning, tell=tell, keep=keep),
             ) as bench,
         ):
             wanted = bench.config.feedback
             shift = await once(journal, "shift", Shift, lambda: self._judging.shift(run.repository, wanted=wanted))
-            calibrated = bench.settings.model_copy(update={"confidence_shift": shift.value})
+            solver = await self._sampling(run, journal, bench.settings, before)
+            calibrated = solver.model_copy(update={"confidence_shift": shift.value})
             bench = replace(bench, allowance=allowance, earlier=earlier, settings=calibrated)
             report = await solve(issue, bench, journal, progress, advance, labelled_at=run.labelled_at)
-            allowance.spent = max(allowance.spent, report.usage.cost)  # with calls of an attempt that was killed
+            cost = report.usage.cost - (before.usage.cost if before is not None else 0.0)
+            allowance.spent = max(allowance.spent, cost)  # with calls of an attempt that was killed
             return report
+
+    @staticmethod
+    async def _sampling(
+        run: ClaimedRun, journal: Journal, solver: SolverSettings, before: Report | None
+    ) -> SolverSettings:
+        """The solver's settings, with the run's seed; where it goes on from the run of `before`, with more attempts."""
+
+        async def make() -> Seed:
+            # The id is part of the seed, so that a run that is started again samples something else.
+            first = run.again.of_run if run.again is not None and run.again.more else run.id
+            return Seed(value=solver.seed + 100_003 * (first - 1))
+
+        changed: dict[str, object] = {"seed": (await once(journal, "seed", Seed, make)).value}
+        if before is not None and run.again is not None:
+            used = before.usage.prompt_tokens + before.usage.completion_tokens
+            changed |= {"trajectories": len(before.trajectories) + run.again.more, "stop_at": 1.0}
+            changed |= {"token_budget": solver.token_budget and solver.token_budget + used}
+        return solver.model_copy(update=changed)
 
     async def _decided(self, again: Again, journal: Journal, advance: Callable[[RunState], Awaitable[None]]) -> Report:
         """The count of the run that asked, with the answer counted: no model is asked, and no test runs."""
@@ -292,7 +335,10 @@ class Service:
             async def proposal(checkout: Checkout) -> Proposal:
                 return await propose(checkout, self._settings, server=not self._local)
 
-            followup = FollowUp(forge, self._runs, at, labels=self._labels, propose=proposal)
+            of_run, most = self._settings.pages.of_run, self._settings.solver.trajectories
+            followup = FollowUp(
+                forge, self._runs, at, labels=self._labels, propose=proposal, page=of_run, most_more=most
+            )
             done = await followup.execute(command)
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
 
@@ -303,66 +349,6 @@ class Service:
     async def close(self) -> None:
         """Stop the bundled engine, if it was started."""
         await self._engine.close()
-
-
-class StoredRuns:
-    """`bot.publish.followup.Runs` over the store."""
-
-    def __init__(self, store: Store, judging: Judging, revisions_per_day: int) -> None:
-        self._store = store
-        self._judging = judging
-        self._revisions_per_day = revisions_per_day
-
-    async def newest(self, repository: str, issue_number: int) -> RunInfo | None:
-        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=1)
-        return found[0] if found else None
-
-    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
-        found = await self._newest_counted(repository, issue_number)
-        return None if found is None else found[1]
-
-    async def _newest_counted(self, repository: str, issue_number: int) -> tuple[int, Report] | None:
-        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY)
-        for run in found:
-            if (report := await self.report(run.id)) is not None:
-                return run.id, report
-        return None
-
-    async def judge(self, repository: str, pull: int, act: Act, by: str) -> bool:
-        run_id = await in_thread(self._store.run_of_pull, repository, pull)
-        report = None if run_id is None else await self.report(run_id)
-        if run_id is None or report is None:
-            return False
-        return await self._judging.keep(run_id, report, act, by)
-
-    async def judge_choice(self, repository: str, issue_number: int, candidate: int, by: str, url: str) -> bool:
-        found = await self._newest_counted(repository, issue_number)
-        return found is not None and await self._judging.keep(*found, Act.USED, by, chosen=candidate, url=url)
-
-    async def report(self, run_id: int) -> Report | None:
-        text = await in_thread(self._store.report, run_id)
-        return None if text is None else Report.model_validate_json(text)
-
-    async def started_by(self, command_id: int) -> int | None:
-        return await in_thread(self._store.started_by, command_id)
-
-    async def start_again(self, run_id: int, again: Again) -> int | None:
-        return await in_thread(self._store.start_again, run_id, again)
-
-    async def revise(self, run_id: int, again: Again) -> int | None:
-        return await in_thread(self._store.revise, run_id, again, most_a_day=self._revisions_per_day)
-
-    async def published(self, repository: str, issue_number: int) -> Report | None:
-        """The count behind the pull request: of the newest run that made or revised one, else of the newest."""
-        found = await in_thread(self._store.runs, repository=repository, issue_number=issue_number, limit=_HISTORY)
-        solved = next((run for run in found if run.state is RunState.SOLVED), None)
-        text = None if solved is None else await in_thread(self._store.report, solved.id)
-        if text is None:
-            return await self.newest_report(repository, issue_number)
-        return Report.model_validate_json(text)
-
-    async def request_stop(self, run_id: int, reason: str) -> bool:
-        return await in_thread(self._store.request_stop, run_id, reason)
 
 
 @contextlib.asynccontextmanager

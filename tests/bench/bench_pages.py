@@ -1,7 +1,9 @@
 """Pages over real HTTP on loopback, at 10,000 runs whose reports have matrices of 64 by 64: SQLite, a session.
 
 Each page is asked for several times; the first time, when nothing is kept, is told apart. Baseline, in the same run:
-the style sheet, which is only sent. Deliveries are acknowledged meanwhile, with and without people at the pages.
+the style sheet, which is only sent. Then 200 deliveries a second arrive on a schedule, as of `bench_arrivals`: alone,
+which is the baseline, and while eight people look at a page each second and leave the list of runs open. Their first
+column is how late the client itself was at p99.
 
     python -m tests.bench.bench_pages [--quick] [--json FILE]
 """
@@ -44,13 +46,15 @@ from bot.store.models import REPORT, RUN
 from bot.web.dashboard import create_pages
 from bot.web.listeners import by_port
 from bot.web.serve import build_app
-from tests.bench.bench_webhook import labels, load
+from tests.bench.bench_arrivals import RATE, Arrivals, arrive
+from tests.bench.bench_webhook import labels
 from tests.bot.sample import fix
 from tests.bot.webhook.deliveries import SECRET
 
 SIZE = 64  # candidates and tests
 TOKEN = "the admin token of the benchmark"
 REPOSITORIES = 40
+PEOPLE = 8  # an owner's session may watch twelve pages
 PAUSE = 1.0  # seconds between two pages of one person
 PAGES = {
     "runs": "/",
@@ -176,34 +180,50 @@ async def pages_of(client: httpx.AsyncClient, rounds: int) -> list[dict[str, flo
     return rows
 
 
-async def beside(port: int, client: httpx.AsyncClient, count: int, sent: int) -> dict[str, float | int | str]:
-    """Deliveries while eight people look at pages, one a second each."""
-    stop = asyncio.Event()
+@asynccontextmanager
+async def people(client: httpx.AsyncClient, count: int) -> AsyncIterator[None]:
+    """So many look at pages, one a second each, and leave the list of runs open, which changes by itself."""
 
-    async def person(number: int) -> None:
-        paths = [*PAGES.values(), f"/runs/{number + 3}"]
-        while not stop.is_set():
-            for path in paths:
+    async def look(number: int) -> None:
+        while True:
+            for path in (*PAGES.values(), f"/runs/{number + 3}"):
                 await timed(client, path)
                 await asyncio.sleep(PAUSE)
 
-    people = [asyncio.create_task(person(n)) for n in range(8)]
+    async def watch() -> None:
+        async with client.stream("GET", "/events", timeout=None) as answer:
+            answer.raise_for_status()
+            opened.release()
+            async for _ in answer.aiter_bytes():
+                pass
+
+    opened = asyncio.Semaphore(0)
+    tasks = [asyncio.create_task(watch()) for _ in range(count)]
     try:
-        _, seconds = await load(port, labels(count, sent), 16)
+        for _ in tasks:
+            await opened.acquire()
+        tasks += [asyncio.create_task(look(n)) for n in range(count)]
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()  # what they looked at failed
     finally:
-        stop.set()
-        await asyncio.gather(*people)
-    return acknowledged("with eight people at the pages", seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def acknowledged(kind: str, seconds: list[float]) -> dict[str, float | int | str]:
-    ordered = sorted(1000 * one for one in seconds)
-    middle, high = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+def acknowledged(kind: str, found: Arrivals) -> dict[str, float | int | str]:
+    """Deliveries on a schedule, from the moment that each is due. Raises `RuntimeError` for a refused one."""
+    if found.refused:
+        raise RuntimeError(f"{len(found.refused)} deliveries were refused: {found.refused[0]}")
+    figures = found.row(kind, "SQLite")
+    late = figures["client_late_p99_ms"]
     return {
         "kind": f"deliveries {kind}",
-        "first_ms": 0.0,
-        "p50_ms": round(middle, 1),
-        "p99_ms": round(high, 1),
+        "first_ms": late,
+        "p50_ms": figures["p50_ms"],
+        "p99_ms": figures["p99_ms"],
         "bytes": 0,
     }
 
@@ -218,10 +238,11 @@ async def bench(quick: bool) -> list[dict[str, float | int | str]]:
         print(f"{count:,} runs, a report has {size:,} bytes", flush=True)
         async with serving(database) as (port, client):
             rows = await pages_of(client, rounds)
-            await load(port, labels(50, 20_000), 16)
-            _, seconds = await load(port, labels(400, 30_000), 16)
-            rows.append(acknowledged("alone", seconds))
-            rows.append(await beside(port, client, 400, 40_000))
+            many = RATE * (3 if quick else 20)
+            await arrive(port, labels(100, 20_000), RATE / 2)  # imports, caches, connections
+            rows.append(acknowledged("alone", await arrive(port, labels(many, 30_000), RATE)))
+            async with people(client, PEOPLE):
+                rows.append(acknowledged("beside them", await arrive(port, labels(many, 40_000), RATE)))
     return rows
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from bot.errors import SettingsError
-from bot.settings import ModelSettings, Settings, misspelt, read_settings, unknown_variables
+from bot.settings import ModelSettings, SandboxSettings, Settings, misspelt, read_settings, unknown_variables
 from bot.settings.files import SECRETS
 from bot.settings.reference import markdown
 from bot.settings.sources import OF_COMPOSE, OF_ENGINE, origins, variables
@@ -245,6 +245,55 @@ def test_misspelt_variables_are_told_with_what_may_be_meant(elsewhere: Path, mon
         "TROOP_XYZZY_PLUGH is no setting; remove it",
         "TROP_APP_ID is no setting; did you mean TROOP_APP_ID?",
     )
+
+
+def test_a_misspelt_file_of_the_secrets_folder_is_told(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = elsewhere / "secrets"
+    folder.mkdir()
+    for name in ("troop_webhok_secret", "TROOP_LABEL", "troop_token.old", "README"):
+        (folder / name).write_text("x\r\n")
+    monkeypatch.setenv("TROOP_SECRETS_DIR", str(folder))
+    assert misspelt() == ("TROOP_WEBHOK_SECRET is no setting; did you mean TROOP_WEBHOOK_SECRET?",)
+    assert read_settings().label == "x"
+    (elsewhere / "file").write_text("x")
+    monkeypatch.setenv("TROOP_SECRETS_DIR", str(elsewhere / "file"))
+    with pytest.raises(SettingsError, match="file is a file, not a folder"):
+        read_settings()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_dotenv_that_is_not_utf_8_is_named(elsewhere: Path, encoding: str) -> None:
+    (elsewhere / ".env").write_bytes("TROOP_LABEL=für\r\n".encode(encoding))
+    with pytest.raises(SettingsError, match=r"\.env is not text in UTF-8"):
+        read_settings()
+
+
+def test_a_dotenv_with_line_ends_and_a_mark_of_windows(elsewhere: Path) -> None:
+    (elsewhere / ".env").write_bytes("\ufeffTROOP_LABEL=fix me\r\nexport TROOP_PORT=1234\r\n".encode())
+    assert (read_settings().label, read_settings().port) == ("fix me", 1234)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "python:3.11-slim",
+        "ghcr.io/octo/tests:1",
+        "localhost:5000/a/b_c__d-e",
+        "x@sha256:" + "0a" * 32,
+        "Host.example/x:T",
+    ],
+)
+def test_names_of_images(name: str) -> None:
+    assert SandboxSettings(image=name).image == name
+
+
+@pytest.mark.parametrize(
+    "name", ["Python:3.11", "python:", "a b", "python@sha256:zz", "python:3.11:4", "-x", "a//b", "https://h/x", "x\n"]
+)
+def test_what_is_no_image_is_told_before_docker_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_SANDBOX_IMAGE", name)
+    with pytest.raises(SettingsError, match=r"TROOP_SANDBOX_IMAGE: .* is not the name of an image"):
+        read_settings()
 
 
 def test_the_source_of_each_setting_and_no_secret(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,10 +122,17 @@ class CheckRoutes:
 
     async def of_commit(self, request: Request, sha: str) -> Json:
         repository, _ = self.rest.enter(request, "checks", "read")
-        found = [run for run in self.checks.runs.get(repository.full_name, []) if run.sha == sha]
-        size, page = int(request.query_params.get("per_page", 30)), int(request.query_params.get("page", 1))
-        some = found[(page - 1) * size : page * size]
-        return {"total_count": len(found), "check_runs": [self.checks.shown(repository, run) for run in some]}
+        query = request.query_params
+        reported = [self.checks.shown(repository, run) for run in self.checks.runs.get(repository.full_name, [])]
+        found = [
+            run
+            for run in (*reported, *repository.check_runs)
+            if run["head_sha"] == sha
+            and query.get("check_name", run["name"]) == run["name"]
+            and query.get("app_id", str(run["app"]["id"])) == str(run["app"]["id"])
+        ]
+        size, page = int(query.get("per_page", 30)), int(query.get("page", 1))
+        return {"total_count": len(found), "check_runs": found[(page - 1) * size : page * size]}
 
     async def status(self, request: Request, sha: str) -> Json:
         repository, _ = self.rest.enter(request, "statuses", "read")

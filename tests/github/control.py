@@ -210,6 +210,10 @@ class Control:
         status = Status(self.world.next_id(), commit, context, state, text)
         self.checks.set_status(self.world.repository(name), branch, status)
 
+    def check_runs(self, name: str, commit: str) -> list[Json]:
+        """The commit's check runs that the App made, as the API gives them."""
+        return [one for one in self.world.repository(name).check_runs if one["head_sha"] == commit]
+
     def branches(self, name: str) -> dict[str, str]:
         return self.world.repository(name).git.branches()
 

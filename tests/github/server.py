@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from tests.github.apps import Apps
+from tests.github.check_runs import CheckRunRoutes
 from tests.github.checks import CheckRoutes, Checks
 from tests.github.control import Control
 from tests.github.faults import FaultsAndLog, LoggedRequest
@@ -133,6 +134,7 @@ def _application(
     ReviewRoutes(rest, reviews)
     GitData(rest)
     routes = CheckRoutes(rest, checks)
+    CheckRunRoutes(rest)
     app.add_api_route("/storage/{name}", routes.stored, response_model=None)
     app.include_router(rest.router)
 

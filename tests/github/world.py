@@ -86,6 +86,7 @@ class Repository:
     issues: dict[int, Issue] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)  # of all branches but the default one
     may_bypass: str = "never"  # what the App may do about them
+    check_runs: list[dict[str, Any]] = field(default_factory=list)  # that the App made, as the API gives them
 
     @property
     def owner(self) -> str:
@@ -127,7 +128,7 @@ class App:
             "contents": "write",
             "issues": "write",
             "pull_requests": "write",
-            "checks": "read",
+            "checks": "write",
             "statuses": "read",
             "actions": "read",
         }

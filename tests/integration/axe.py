@@ -1,31 +1,18 @@
-"""axe-core, which finds what keeps people out of a page: `make test` fetches it into `var/`; it is never committed."""
+"""axe-core, which finds what keeps people out of a page."""
 
-import hashlib
-import io
-import tarfile
-from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import Page
 
-VERSION = "4.10.3"
-SHA256 = "0f2b4d7dcdf7d1219df8d1959ad68e565f51d14c3f0d88bb71cd59abeb956292"
-FOLDER = Path(__file__).parents[2] / "var" / "axe"
+from tests.npm_packages import NpmPackage
+
+AXE = NpmPackage("axe", "axe-core", "4.10.3", "0f2b4d7dcdf7d1219df8d1959ad68e565f51d14c3f0d88bb71cd59abeb956292")
 SERIOUS = ("serious", "critical")
 
 
 def script() -> str:
-    """The library's text. Skips the test where it was not fetched, which CI takes for a failure."""
-    file = FOLDER / f"axe-core-{VERSION}.tgz"
-    if not file.exists():
-        pytest.skip(f"no axe-core: make {file.relative_to(FOLDER.parents[1])}")
-    packed = file.read_bytes()
-    assert hashlib.sha256(packed).hexdigest() == SHA256, "not the package that was looked at"
-    with tarfile.open(fileobj=io.BytesIO(packed)) as package:
-        member = package.extractfile("package/axe.min.js")
-        assert member is not None
-        return member.read().decode()
+    """The library's text."""
+    return AXE.text("axe.min.js")
 
 
 async def check(page: Page, source: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from pydantic import SecretStr
 from bot.errors import BuildFailed
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
-from bot.records import Message
-from bot.settings import ModelSettings, SandboxSettings
+from bot.records import Message, Report
+from bot.settings import ModelSettings, SandboxSettings, SolverSettings, SpendingSettings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import FILES, REPOSITORY, plant, script
 from tests.integration.service import SECRET, Running, running_service
+from tests.patience import PATIENCE
 from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
 
 __all__ = ["github", "github_server"]
@@ -126,6 +128,49 @@ async def test_use_moves_the_branch_and_outsiders_do_nothing(service: Running) -
     assert len(service.github.pull_requests(REPOSITORY)) == 1
 
 
+async def test_more_attempts_vote_with_those_that_there_are(github: GitHubServer, tmp_path: Path) -> None:
+    """The first three agree on a wrong fix; tests of the next two part it from the right one."""
+    asked: list[str] = []
+
+    def reply(key: str, messages: Sequence[Message]) -> str:
+        asked.append(key)
+        found = re.search(r"trajectory/(\d+)/", key)
+        later = found is not None and int(found[1]) > 2
+        if later and "/test/" in key:
+            return script(key, messages).replace("(", "(1 + ", 1).replace(", 1, 3)", ", 2, 3)")
+        wanted = script("trajectory/0/edit/1" if later else "trajectory/3/edit/1", messages)
+        return wanted if "/edit/" in key else script(key, messages)
+
+    spending = SpendingSettings(prices=("*=1000000/1000000",))
+    solver = SolverSettings(trajectories=3, test_timeout=PATIENCE)
+    with scripted_endpoint(reply) as endpoint:
+        async with running_service(github, tmp_path, endpoint.base_url, spending=spending, solver=solver) as service:
+            number = plant(github)
+            assert await service.label_and_wait(REPOSITORY, number) == ["troop: done"]
+            (pull,) = github.pull_requests(REPOSITORY)
+            assert "+        return low + 2" in pull["diff"]
+            before = service.store.runs()[0]
+            asked.clear()
+            github.comment(REPOSITORY, pull["number"], "/troop more 4", user="maintainer")
+            github.comment(REPOSITORY, pull["number"], "/troop more 2", user="maintainer")
+            await service.until(lambda: len(service.store.runs()) == 2 and service.store.runs()[0].finished_at)
+            (after,) = github.pull_requests(REPOSITORY)
+            after_run = service.store.runs()[0]
+            answers = "\n".join(github.comments(REPOSITORY, pull["number"]))
+            whole = Report.model_validate_json(service.store.report(after_run.id) or "").usage.cost
+            spent = service.store.spent()[0].cost
+    assert (after["number"], after["head"]["ref"]) == (pull["number"], pull["head"]["ref"])
+    assert "+        return high" in after["diff"]
+    assert "5 attempts produced 2 different patches" in after["body"]
+    sampled = {key.split("/")[1] for key in asked if key.startswith("trajectory/")}
+    assert sampled == {"3", "4"}, "the others are replayed"
+    assert not [key for key in asked if key.startswith("relevance")]
+    assert "4 attempts are more than this server adds at a time, which is 3" in answers
+    assert "goes on from run 1: its 3 attempts" in answers
+    assert whole - before.cost <= after_run.cost < whole, "what was kept is not paid for twice"
+    assert spent == pytest.approx(before.cost + after_run.cost)
+
+
 async def test_while_paused_nothing_starts_and_the_issue_says_so(service: Running, endpoint: ScriptedEndpoint) -> None:
     service.store.pause("an upgrade")
     number = plant(service.github)
@@ -136,6 +181,20 @@ async def test_while_paused_nothing_starts_and_the_issue_says_so(service: Runnin
     assert service.store.resume() == 1
     assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
     assert sum(STATUS in body for body in service.github.comments(REPOSITORY, number)) == 1
+
+
+async def test_a_label_pauses_one_issue(
+    service: Running, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.store.holds.AGAIN", 0.5)
+    number = plant(service.github)
+    service.github.label(REPOSITORY, number, "Troop: Paused", user="maintainer")
+    await asyncio.to_thread(service.github.label, REPOSITORY, number, user="maintainer")
+    await service.until(lambda: "**Waiting**: it has the label `troop: paused`" in told(service, number))
+    await service.until(lambda: [run.hold for run in service.store.runs()] != [None])
+    assert endpoint.requests == []
+    service.github.unlabel(REPOSITORY, number, "Troop: Paused", user="maintainer")
+    assert await service.until_ended(REPOSITORY, number) == ["troop: done"]
 
 
 async def test_stop_and_retry(service: Running, endpoint: ScriptedEndpoint) -> None:

@@ -18,6 +18,10 @@ _COMMANDS = (
     ("/troop retry", "sample again"),
     ("/troop retry WORDS", "sample again, and tell the model what to do otherwise, in your words"),
     ("/troop retry --base BRANCH", "the same on another branch, which the pull request is then for; words may follow"),
+    (
+        "/troop more N",
+        "N more attempts, which vote with those that there are; without a number, as many as the server makes",
+    ),
     ("/troop answer A", "answer the question which of two behaviours, A or B, is right"),
     ("/troop stop", "stop the run"),
     ("/troop onboard", "open a pull request with a `.troop.toml` for this repository"),
@@ -25,6 +29,10 @@ _COMMANDS = (
 )
 
 
+_NUMBERED = {  # the name again, what it takes, and an example
+    "use": ("use", "the number of one candidate", 2),
+    "more": ("more", "how many attempts are added", 5),
+}
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -34,10 +42,11 @@ def misread(words: str) -> str:
     first, *rest = words.lower().split() or [""]
     known = [name.value for name in CommandName if name not in NOT_WRITTEN]
     near = difflib.get_close_matches(first, known, 1, 0.6)
-    if first == CommandName.USE or near == [CommandName.USE]:
+    if (of := _NUMBERED.get(first) or _NUMBERED.get(near[0] if near else "")) is not None:
+        name, takes, example = of
         number = _number(rest[0]) if rest else None
-        example = f"did you mean `/troop use {number}`?" if number else "for example `/troop use 2`."
-        return f"{written} is no command: `use` takes the number of one candidate, {example}"
+        hint = f"did you mean `/troop {name} {number}`?" if number else f"for example `/troop {name} {example}`."
+        return f"{written} is no command: `{name}` takes {takes}, {hint}"
     if first == CommandName.ANSWER or near == [CommandName.ANSWER]:
         return f"{written} is no command: `answer` takes A or B, for example `/troop answer A`."
     if first == CommandName.RETRY and len(rest) > 0:
@@ -54,7 +63,8 @@ def asked(command: ClaimedCommand) -> str:
     if not command.command.by_page:
         return ""
     number = f" {command.command.argument}" if command.command.argument is not None else ""
-    return f"{inline(command.sender)} asked on Troop's pages: `/troop {command.command.name.value}{number}`.\n\n"
+    who = "Troop's operator" if command.command.by_owner else inline(command.sender)
+    return f"{who} asked on Troop's pages: `/troop {command.command.name.value}{number}`.\n\n"
 
 
 def _number(word: str) -> int | None:
@@ -152,6 +162,25 @@ def no_branch(name: str) -> str:
 
 def retry_refused(why: str) -> str:
     return f"Not started again: {one_line(cut(why, 500)).rstrip('.')}."
+
+
+def goes_on(run_id: int, of_run: int, kept: int, more: int) -> str:
+    return (
+        f"Run {run_id} goes on from run {of_run}: its {counted(kept, 'attempt')} and what their tests gave are kept, "
+        f"and {more:,} more vote with them. The pull request is updated when the vote is over."
+    )
+
+
+def too_many(asked: int, most: int) -> str:
+    return (
+        f"{asked:,} attempts are more than this server adds at a time, which is {most:,} (TROOP_SOLVER_TRAJECTORIES)."
+    )
+
+
+def nothing_to_add_to(answered: bool) -> str:
+    """More attempts can't vote in a count that was decided otherwise."""
+    how = "a person's answer decided it" if answered else "it is of a revision, which a review starts again"
+    return f"No attempts can be added to the newest count: {how}. `/troop retry` samples anew."
 
 
 def answered(option: Option, run_id: int) -> str:

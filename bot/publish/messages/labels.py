@@ -31,6 +31,11 @@ class Labels(Record):
         return f"{self.wanted}: failed"
 
     @property
+    def paused(self) -> str:
+        """Of people: the run of an issue that has it does not start. Not one of `known`, which Troop takes off."""
+        return f"{self.wanted}: paused"
+
+    @property
     def known(self) -> tuple[str, ...]:
         """All of them; an issue has at most one."""
         return (self.wanted, self.running, self.done, self.abstained, self.question, self.failed)

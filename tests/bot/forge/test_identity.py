@@ -73,9 +73,9 @@ async def test_what_the_app_lacks_is_found(github: GitHubServer, monkeypatch: py
     assert found["GitHub events"].level == "missing"
     assert found["GitHub installation"].level == "optional"
     assert "wrong" in found["GitHub slug"].detail
-    assert (
-        "the App lacks checks: read, statuses: read, actions: read, so that failed checks"
-        in found["GitHub checks"].detail
+    assert found["GitHub checks"].detail == (
+        "the App lacks checks: write, statuses: read, actions: read, so that its pull requests get no check run "
+        "and failed checks start no revision ([publish] fix_ci)"
     )
     levels = ["ok", "missing", "optional", "missing", "optional", "optional", "missing"]
     assert [one.level for one in found.values()] == levels
@@ -92,6 +92,24 @@ async def test_an_app_that_is_older_than_revisions_is_told_what_it_lacks(
         "and failed checks start no revision"
     )
     assert found["GitHub events"].detail.endswith(f", so that {lost}")
+
+
+@pytest.mark.parametrize(
+    ("granted", "lost"),
+    [
+        ({"checks": "read"}, "its pull requests get no check run"),
+        ({"statuses": "none"}, "failed checks start no revision ([publish] fix_ci)"),
+    ],
+)
+async def test_an_app_that_is_older_than_check_runs_works_without(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch, granted: dict[str, str], lost: str
+) -> None:
+    monkeypatch.setattr(github.world.app, "permissions", github.world.app.permissions | granted)
+    found = {one.name: one for one in await look(settings_for(github))}
+    assert "GitHub permissions" not in found
+    assert found["GitHub checks"].level == "optional"
+    assert found["GitHub checks"].detail.endswith(f", so that {lost}")
+    assert "accept it where the App is installed" in found["GitHub checks"].hint
 
 
 async def test_tokens(github: GitHubServer) -> None:

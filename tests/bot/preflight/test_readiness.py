@@ -71,6 +71,26 @@ async def test_each_thing_that_is_missing_is_named_with_its_remedy(github: GitHu
         assert mend in found[name]
 
 
+@pytest.mark.parametrize(
+    ("variable", "url", "words"),
+    [
+        ("database_url", "sqlite:///{folder}", "is a folder; name a file in it: sqlite:///"),
+        ("database_url", "postgresql://u@h:port/d", "is not a database URL"),
+        ("database_url", "postgres://u@h/d", "postgres is not supported; use sqlite or postgresql"),
+        ("database_url", "sqlite://", "names no file"),
+        ("redis_url", "localhost:6379", "TROOP_REDIS_URL can't be used"),
+        ("redis_url", "redis://h:port/0", "TROOP_REDIS_URL can't be used"),
+        ("redis_url", "unix://{folder}/none.sock", "Redis does not answer"),
+        ("redis_url", "rediss://:pw@127.0.0.1:9/0", "Redis does not answer"),
+    ],
+)
+async def test_addresses_that_can_not_be_used(
+    github: GitHubServer, tmp_path: Path, variable: str, url: str, words: str
+) -> None:
+    found = await missing(ours(github, **{variable: url.format(folder=tmp_path)}), works=False)
+    assert words in found["redis" if variable == "redis_url" else "database"]
+
+
 async def test_a_server_that_does_not_work_needs_no_docker_and_no_model(github: GitHubServer) -> None:
     settings = ours(github, main=ModelSettings(base_url="http://127.0.0.1:9/v1"), private_key=SecretStr(""))
     assert await missing(settings, works=False) == {}

@@ -113,6 +113,17 @@ async def test_a_report_of_another_app_and_a_status_are_read_as_well(scene: Scen
     assert not [r for r in scene.github.requests if "ci.example.com" in r.headers.get("host", "")], "named, not fetched"
 
 
+@pytest.mark.parametrize(("status", "conclusion"), [("completed", "failure"), ("in_progress", None)])
+async def test_our_own_check_run_is_no_check_of_theirs(scene: Scene, status: str, conclusion: str | None) -> None:
+    """Whatever it says: it neither fails nor keeps others waiting."""
+    (ours,) = scene.github.check_runs(REPO, scene.head)
+    ours.update(status=status, conclusion=conclusion)
+    assert await scene.look() == "no check has failed"
+    scene.check("test")
+    assert await scene.look() == "run 8"
+    assert list(scene.bodies()) == ["test"]
+
+
 async def test_while_one_still_runs_nothing_starts(scene: Scene) -> None:
     scene.check("test")
     scene.check("slow", "")

@@ -14,14 +14,28 @@ from bot.publish.followup import FollowedUp, FollowUp
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.publish import publish
-from bot.records import Act, Again, Checkout, ClaimedCommand, Command, CommandName, Record, Report
-from tests.bot.sample import FILES, claimed_run, patch, report
+from bot.publish.runs import Counted
+from bot.records import (
+    Act,
+    Again,
+    Cause,
+    Checkout,
+    ClaimedCommand,
+    Command,
+    CommandName,
+    Record,
+    Report,
+    Revision,
+)
+from bot.settings.pages import PagesSettings
+from tests.bot.sample import FILES, LABELLED_AT, claimed_run, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
 REPO = "olive/tools"
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 PULL = 2
+PAGES = PagesSettings(url="https://troop.example.com")
 
 
 class Run(Record):
@@ -48,8 +62,8 @@ class MemoryRuns:
         self.asked.append((repository, issue_number))
         return self.run
 
-    async def newest_report(self, repository: str, issue_number: int) -> Report | None:
-        return self.made
+    async def newest_counted(self, repository: str, issue_number: int) -> Counted | None:
+        return None if self.made is None else Counted(run_id=7, report=self.made)
 
     async def start_again(self, run_id: int, again: Again) -> int:
         if self.refusal:
@@ -109,15 +123,17 @@ class Scene:
         words: str = "",
         comment: int = 99,
         act: Act | None = None,
+        by_owner: bool = False,
     ) -> FollowedUp:
-        command = ClaimedCommand(
+        command = Command(name=name, argument=argument, words=words, act=act, by_page=by_owner, by_owner=by_owner)
+        claimed = ClaimedCommand(
             id=id,
             repository=REPO,
             installation_id=1,
             issue_number=here,
             comment_id=comment,
             sender=sender,
-            command=Command(name=name, argument=argument, words=words, act=act),
+            command=command,
             run_id=None,
             run_state=None,
         )
@@ -126,8 +142,16 @@ class Scene:
             self.proposed.append(checkout)
             return self.proposal
 
-        follow_up = FollowUp(forge_for(self.github, REPO), self.runs, self.check_out, labels=Labels(), propose=propose)
-        return await follow_up.execute(command)
+        follow_up = FollowUp(
+            forge_for(self.github, REPO),
+            self.runs,
+            self.check_out,
+            labels=Labels(),
+            propose=propose,
+            page=PAGES.of_run,
+            most_more=8,
+        )
+        return await follow_up.execute(claimed)
 
     def answers(self, here: int = 1) -> list[str]:
         """What was said, without markers, and without the status and alternatives comments."""
@@ -174,6 +198,11 @@ async def test_use_moves_the_branch_and_says_so(github: GitHubServer, scene: Sce
     assert "+    return min(max(x, low), high)" in pull["diff"]
     assert "**This is candidate 2 of 3; `wendy` chose it.**" in pull["body"]
     assert "| ➜ **2** |" in pull["body"]
+    assert "(https://troop.example.com/runs/7)" in pull["body"], "as the text that it replaces"
+    (check,) = github.check_runs(REPO, pull["head"]["sha"])
+    assert (check["conclusion"], check["details_url"]) == ("neutral", "https://troop.example.com/runs/7")
+    assert check["output"]["title"] == "Candidate 2 of 3 passes 2 of 3 tests, 1 its own"
+    assert "| ➜ **2** |" in check["output"]["summary"]
     (answer,) = scene.answers(PULL)
     assert answer.startswith(
         f"{pull['html_url']} now holds candidate 2 (passes 2 of 3 tests, 1 its own), as `{pull['head']['sha'][:10]}`"
@@ -231,6 +260,46 @@ async def test_use_takes_the_number_that_people_read(
     await scene.say(CommandName.USE, 3)
     assert f"+    {body}" in github.pull_requests(REPO)[0]["diff"]
     assert "holds candidate 3 (" in scene.answers()[0]
+
+
+@pytest.mark.parametrize(("asked", "more"), [(3, 3), (None, 8)], ids=["a number", "as many as the server makes"])
+async def test_more_goes_on_from_the_counted_run(
+    github: GitHubServer, scene: Scene, asked: int | None, more: int
+) -> None:
+    await scene.begin()
+    done = await scene.say(CommandName.MORE, asked, sender="wendy", here=PULL)
+    assert done.started == 8
+    assert (scene.runs.again.more, scene.runs.again.of_run, scene.runs.again.sender) == (more, 7, "wendy")
+    (answer,) = scene.answers(PULL)
+    assert f"Run 8 goes on from run 7: its 4 attempts and what their tests gave are kept, and {more} more" in answer
+
+
+async def test_more_has_limits(github: GitHubServer, scene: Scene) -> None:
+    await scene.say(CommandName.MORE, 3)
+    assert "no candidates" in scene.answers()[-1]
+    await scene.begin()
+    assert scene.runs.made is not None
+    await scene.say(CommandName.MORE, 9, id=2)
+    assert "9 attempts are more than this server adds at a time, which is 8" in scene.answers()[-1]
+    scene.runs.refusal = "this repository's quota is used up"
+    await scene.say(CommandName.MORE, 3, id=3)
+    assert "quota" in scene.answers()[-1]
+    revision = Revision(pull=PULL, branch=BRANCH, cause=Cause.REVIEW, sources=(1,), remarks=(), at=LABELLED_AT)
+    scene.runs.made = scene.runs.made.model_copy(update={"revision": revision})
+    await scene.say(CommandName.MORE, 3, id=4)
+    assert "it is of a revision" in scene.answers()[-1]
+    assert scene.runs.again.more == 0, "nothing was started"
+
+
+async def test_the_machines_owner_needs_no_permission_on_github(github: GitHubServer, scene: Scene) -> None:
+    await scene.begin()
+    await scene.say(CommandName.USE, 2, sender="the machine's owner", by_owner=True, comment=-5)
+    assert "+    return min(max(x, low), high)" in github.pull_requests(REPO)[0]["diff"]
+    assert "Troop's operator asked on Troop's pages: `/troop use 2`" in scene.answers()[-1]
+    with pytest.raises(ForgeError, match="not a login"):
+        await scene.say(CommandName.USE, 1, sender="the machine's owner", comment=-6, id=2)
+    await scene.say(CommandName.RETRY, sender="the machine's owner", by_owner=True, comment=-7, id=3)
+    assert scene.runs.again.by_owner
 
 
 async def test_use_builds_on_the_commit_of_the_run(github: GitHubServer, scene: Scene) -> None:

@@ -66,6 +66,9 @@ def check_one_of_each(github: GitHubServer) -> None:
     assert rest.startswith(ALTERNATIVES)
     assert github.issue(REPO, 1)["labels"] == ["troop: done"]
     assert set(github.branches(REPO)) == {"main", BRANCH}
+    (check,) = github.check_runs(REPO, pull["head"]["sha"])
+    assert (check["name"], check["status"]) == ("Troop", "completed")
+    assert check["output"]["title"] == "Candidate 1 of 3 passes 3 of 3 tests, 1 its own"
 
 
 async def test_published(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
@@ -88,6 +91,23 @@ async def test_the_runs_page_is_linked_where_people_reach_it(
     assert "(https://troop.example.com/runs/7)" in github.pull_requests(REPO)[0]["body"]
 
 
+@pytest.mark.parametrize("who", ["an App of before", "a person's token", "an App whose check runs are refused"])
+async def test_without_the_permission_there_is_no_check_run(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    if who == "an App of before":
+        monkeypatch.delitem(github.world.app.permissions, "checks")
+    elif who == "an App whose check runs are refused":
+        github.fault("POST", "/check-runs$", status=403, times=9)
+    else:
+        forge = forge_for(github, REPO, token=SecretStr(github.create_token("olive")), token_login="olive")
+    done = await run(forge, checkout)
+    assert github.check_runs(REPO, done.commit) == []
+    (pull,) = github.pull_requests(REPO)
+    assert pull["html_url"] == done.pull_request_url
+    assert github.issue(REPO, 1)["labels"] == ["troop: done"]
+
+
 async def test_a_regression_test_is_published_with_the_winner(
     github: GitHubServer, forge: GitHubForge, checkout: Checkout
 ) -> None:
@@ -105,7 +125,7 @@ async def test_twice_is_once(github: GitHubServer, forge: GitHubForge, checkout:
     check_one_of_each(github)
 
 
-@pytest.mark.parametrize("acts", range(7))
+@pytest.mark.parametrize("acts", range(8))
 async def test_killed_between_any_two_acts(
     github: GitHubServer, forge: GitHubForge, checkout: Checkout, acts: int
 ) -> None:
@@ -116,7 +136,7 @@ async def test_killed_between_any_two_acts(
         if next(count) == acts:
             raise Died
 
-    if acts < 6:
+    if acts < 7:
         with pytest.raises(Died):
             await run(forge, checkout, fence=until)
     else:
@@ -134,6 +154,7 @@ async def test_killed_between_any_two_acts(
         ("POST", "git-receive-pack$"),
         ("POST", "/git/trees$"),
         ("POST", "/git/commits$"),
+        ("POST", "/check-runs$"),
     ],
 )
 async def test_every_answer_is_lost_once(

@@ -122,10 +122,12 @@ async def test_killed_before_each_act_it_leaves_one_of_each(github: GitHubServer
         except Killed:
             continue
         break
-    assert scene.acts == point - 1 == 7, "seven acts, and each was the first that was not done once"
+    assert scene.acts == point - 1 == 8, "eight acts, and each was the first that was not done once"
     git = github.world.repository(REPO).git
     assert git.git("rev-list", "--count", f"{scene.head}..{BRANCH}").strip() == "1"
     assert git.read("tools/clamp.py", BRANCH).endswith("LIMIT = 5\n")
+    (check,) = github.check_runs(REPO, github.branches(REPO)[BRANCH])
+    assert check["output"]["title"].startswith("Candidate 1 of 2 passes 2 of 2 tests")
     (reply,) = scene.replies()
     assert "`LIMIT` has the number now, @\u200bwendy." in reply
     assert [len(scene.told(mark)) for mark in ("### Revised", STATUS, ALTERNATIVES, "troop:reply=9")] == [1, 1, 1, 1]
@@ -206,12 +208,16 @@ async def test_use_after_a_revision_replaces_only_its_commit(github: GitHubServe
     async def propose(_: Checkout) -> Any:
         raise AssertionError("nobody asked for a config")
 
-    await FollowUp(forge_for(github, REPO), runs, at, labels=Labels(), propose=propose).execute(command)
+    follow_up = FollowUp(forge_for(github, REPO), runs, at, labels=Labels(), propose=propose, page=str, most_more=8)
+    await follow_up.execute(command)
     git = github.world.repository(REPO).git
     assert git.git("rev-parse", f"{BRANCH}^").strip() == scene.head
     assert git.read("tools/other.py", BRANCH) == "LIMIT = 6\n"
     assert git.read("tools/clamp.py", BRANCH) == FIXED["tools/clamp.py"]
-    assert [pull["body"] for pull in github.pull_requests(REPO)] == [body]
+    (pull,) = github.pull_requests(REPO)
+    assert pull["body"] == body
+    (check,) = github.check_runs(REPO, pull["head"]["sha"])
+    assert check["output"]["title"].startswith("Candidate 2 of 2 passes 1 of 2 tests")
 
 
 async def test_a_fence_that_is_lost_ends_it(scene: Scene) -> None:

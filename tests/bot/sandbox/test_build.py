@@ -15,6 +15,7 @@ import pytest
 from bot.errors import BuildFailed, SandboxError
 from bot.preflight import prepare_sandbox
 from bot.recipe import Layer, Recipe, detect
+from bot.records import Build
 from bot.repo_config import RepoConfig
 from bot.sandbox import docker_engine, images, owner
 from bot.sandbox.build import Plan, cleaned
@@ -295,17 +296,25 @@ async def test_an_optional_layer_that_fails_is_left_out_and_not_tried_again(
 ) -> None:
     source = make_tree(tmp_path / "tree")
     told: list[str] = []
+    kept: list[Build] = []
+    token = "ghp_" + "a1B2" * 9
     layers = (
-        Layer(name="first", source="a", commands=(UNIQUE,)),
+        Layer(name="first", source="a", commands=(UNIQUE, f"echo fetched with {token}")),
         Layer(name="extra", source="b", commands=("echo no such thing; exit 1",), optional=True),
     )
     for _ in range(2):
-        sandbox = await DockerSandbox.open(
-            settings(sandbox_image), source, plan=Plan(Recipe(layers=layers), repository, told.append)
-        )
+        plan = Plan(Recipe(layers=layers, found="two layers"), repository, told.append, kept.append)
+        sandbox = await DockerSandbox.open(settings(sandbox_image), source, plan=plan)
         assert (await sandbox.run(command("test", "-s", "built.txt"))).passed
         await sandbox.close()
     assert told == ["building the image: first (a)", "building the image: extra (b)"]
+    first, extra = kept  # the second time both come from the cache
+    assert (first.layer, first.source, first.recipe, first.trouble) == ("first", "a", "two layers", "")
+    assert first.seconds > 0
+    assert "fetched with" in first.log
+    assert token not in first.log
+    assert "can't be installed" in extra.trouble
+    assert "no such thing" in extra.log
 
 
 async def test_compiled_things_are_older_than_another_commits_files(

@@ -56,6 +56,11 @@ def test_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no socket" in words
 
 
+@pytest.mark.parametrize("address", ["unix://", "tcp://", "tcp:127.0.0.1:2375", "/var/run/docker.sock", "npipe:"])
+def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    assert f"DOCKER_HOST={address} can't be used: set unix:///PATH or tcp://HOST:PORT" in said(monkeypatch, address)
+
+
 def test_no_permission_names_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "docker.sock"
 

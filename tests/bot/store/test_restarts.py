@@ -75,6 +75,34 @@ def test_words_given_while_a_run_stops_are_not_lost(store: Store):
     assert second.issue.feedback == WORDS
 
 
+def test_more_attempts_go_on_with_the_journal_of_the_run(store: Store):
+    first = queue_run(store)
+    claimed = store.claim_run(first, "w", 60)
+    assert claimed is not None
+    for key in (
+        "seed",
+        "issue",
+        "model/trajectory/0/edit/1/ab",
+        "sandbox/cd",
+        "model/selection/1/ef",
+        "report",
+        "started",
+        "build/1/00",
+    ):
+        store.put_step(first, claimed.attempt, key, f'"{key}"')
+    store.finish(first, claimed.attempt, RunState.FAILED)
+    second = store.start_again(first, again(1, more=2, of_run=first))
+    assert second is not None
+    assert set(store.step_keys(second)) == {"seed", "issue", "model/trajectory/0/edit/1/ab", "sandbox/cd"}
+    assert store.get_step(second, "issue") == '"issue"'
+    (info, earlier) = store.runs()
+    assert (info.goes_on_from, earlier.goes_on_from) == (first, None)
+    assert store.start_again(second, again(1, more=2, of_run=first)) == second, "executed twice"
+    store.request_stop(second, "enough")
+    with pytest.raises(RetryRefused, match="run 99 did is no longer kept"):
+        store.start_again(second, again(2, more=2, of_run=99))
+
+
 def test_feedback_is_bounded():
     issue = Issue(title="t", body="b")
     for n in range(MOST_FEEDBACK + 5):

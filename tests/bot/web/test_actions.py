@@ -22,6 +22,7 @@ from tests.github.server import GitHubServer
 __all__ = ["github", "github_server"]
 
 REPOSITORY = "octo-org/octo-repo"
+OWNER = "the machine's owner"
 
 
 @pytest.fixture
@@ -168,16 +169,38 @@ async def test_who_may_only_read_can_not_act(
     assert len(dispatcher.jobs) == jobs
 
 
-async def test_the_owner_is_told_to_sign_in_with_github(
-    send: Sender, owner: httpx.AsyncClient, dispatcher: ListDispatcher
+async def test_the_machines_owner_acts_and_the_log_says_who(
+    send: Sender,
+    store: Store,
+    owner: httpx.AsyncClient,
+    dispatcher: ListDispatcher,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run = int((await send.taken("issues.labeled"))["run"])
+    run = await _ended_run(send, store, _undecided(), None)
     page = await _page(owner, run)
-    assert "sign in with GitHub" in page
-    data = {"token": form_of(page, "/sign-out")["token"]}
-    answer = await owner.post(f"/runs/{run}/stop", data=data)
-    assert answer.status_code == 403
-    assert "names you" in answer.text
+    for action, more in (("use", {"candidate": "2"}), ("retry", {"words": "keep zero"}), ("more", {"attempts": "3"})):
+        with caplog.at_level(logging.INFO, logger="bot.web"):
+            await owner.post(f"/runs/{run}/{action}", data=form_of(page, f"/runs/{run}/{action}") | more)
+        who, command = _taken(store, dispatcher)
+        assert (who, command.name.value, command.by_page, command.by_owner) == (OWNER, action, True, True)
+        assert f"page action={action} argument={command.argument or '-'} run={run}" in caplog.text
+        assert f"by={OWNER}" in caplog.text
+        store.finish_command(int(dispatcher.jobs[-1].removeprefix("command:")), 1)
+    forged = {"token": "0" * 64, "nonce": "n"}
+    assert (await owner.post(f"/runs/{run}/retry", data=forged)).status_code == 403
+
+
+@pytest.mark.parametrize("attempts", ["0", "-1", "many", "99999"])
+async def test_more_attempts_are_a_number(
+    send: Sender, store: Store, alice: httpx.AsyncClient, dispatcher: ListDispatcher, attempts: str
+) -> None:
+    run = await _ended_run(send, store, _undecided(), None)
+    fields = form_of(await _page(alice, run), f"/runs/{run}/more")
+    jobs = len(dispatcher.jobs)
+    assert (await alice.post(f"/runs/{run}/more", data=fields | {"attempts": attempts})).status_code == 422
+    assert len(dispatcher.jobs) == jobs
+    await alice.post(f"/runs/{run}/more", data=fields | {"attempts": "4"})
+    assert _taken(store, dispatcher)[1] == Command(name=CommandName.MORE, argument=4, by_page=True)
 
 
 async def test_a_repository_off_the_list_takes_no_action(

@@ -63,11 +63,13 @@ async def test_a_run_tells_its_stage_its_progress_and_its_end(send: Sender, stor
         store.put_step(run, 1, "model/trajectory/2/test/1/abc", "{}")
         store.put_step(run, 1, "model/trajectory/0/test/1/abc", "{}")
         store.put_step(run, 1, "model/trajectory/0/edit/1/abc", "{}")
+        store.spend(run, 1, 0.42)
         store.renew(run, 1, PATIENCE, "sampling fixes (1 of 4), 1 with an edit")
         while '<progress value="1" max="4"' not in live:
             name, data = await anext(events)
             head, live = json.loads(data)
         assert live.count("<li class=") == 7 + 4
+        assert "<dt>Cost so far</dt><dd>0.42 USD</dd>" in head
         assert '<li class="edit"><a href="/runs/1/trajectories/0">Trajectory 1</a><small>writing a fix, 2 calls' in live
         assert '<li class="waits">Trajectory 2<small>waiting' in live
         assert (

@@ -13,10 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from pydantic import SecretStr
 
 from bot.lifecycle import RunState
+from bot.records import Build
 from bot.settings import ModelSettings, Settings
 from bot.store import Store
 from bot.web.dashboard import create_pages
 from bot.web.repository_page import solve_rate
+from tests.bot.sample import LABELLED_AT
 from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of
 from tests.bot.web.test_access import sign_in
 from tests.bot.web.test_pages import EVIL, _ended_run, _report
@@ -59,11 +61,17 @@ async def test_a_repository_tells_its_history_its_config_and_its_problems(
     broken = int((await send.taken("issues.labeled", issue__number=8))["run"])
     claimed = store.claim_run(broken, "w", 60)
     assert claimed is not None
+    build = Build(layer="pip", source="requirements.txt", recipe="pip", at=LABELLED_AT, seconds=3.14)
+    for place, more in enumerate(({"log": "collected 3"}, {"log": f"{EVIL} {ADMIN_TOKEN}", "trouble": f"no {EVIL}"})):
+        store.put_step(broken, 1, f"build/1/{place:02}", build.model_copy(update=more).model_dump_json())
     store.finish(broken, 1, RunState.FAILED, reason=f"the image can't be built {EVIL}")
     page = (await alice.get(f"/repositories/{REPOSITORY}")).text
     assert "Solved: 1 of 2 (50%)" in page
     assert f"Run {broken} failed: the image" in page
-    assert "Image builds that failed" in page
+    assert "pip (requirements.txt): built in 3.1 s" in page
+    assert "pip (requirements.txt): failed in 3.1 s" in page
+    assert "collected 3" in page
+    assert ADMIN_TOKEN not in page
     assert "<dt>test command</dt><dd>pytest -q</dd>" in page
     assert "TROOP_SANDBOX_IMAGES_ALLOWED" in page, "what is ignored, and why"
     assert "evil/image" in page

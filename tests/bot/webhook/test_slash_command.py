@@ -20,6 +20,8 @@ RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0
         ("/troop alternatives", Command(name=CommandName.ALTERNATIVES)),
         ("/troop use 2", Command(name=CommandName.USE, argument=2)),
         ("/troop use #2", Command(name=CommandName.USE, argument=2)),
+        ("/troop more", Command(name=CommandName.MORE)),
+        ("/troop More 12", Command(name=CommandName.MORE, argument=12)),
         ("/troop retry", Command(name=CommandName.RETRY)),
         ("/troop stop", STOP),
         ("/TROOP Stop", STOP),
@@ -56,7 +58,21 @@ def test_commands(body: str, command: Command | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["dance", "use", "use Two", "use 0", "use -1", "use 1 2", "stop now", "use 99999", "x" * 500]
+    "words",
+    [
+        "dance",
+        "use",
+        "use Two",
+        "use 0",
+        "use -1",
+        "use 1 2",
+        "stop now",
+        "use 99999",
+        "more five",
+        "more 0",
+        "more 1 2",
+        "x" * 500,
+    ],
 )
 def test_unknown_words_ask_for_help(words: str) -> None:
     assert parse(f"/troop {words}") == Command(name=CommandName.HELP, misread=words[:100])

@@ -403,6 +403,8 @@ def test_what_does_not_fit_is_named() -> None:
         ("use", "for example `/troop use 2`."),
         ("Use 3rd", "did you mean `/troop use 3`?"),
         ("us 4", "did you mean `/troop use 4`?"),
+        ("more five", "`more` takes how many attempts are added, did you mean `/troop more 5`?"),
+        ("more please", "for example `/troop more 5`."),
         ("use 1 2", "did you mean `/troop use 1`?"),
         ("use 0", "for example `/troop use 2`."),
         ("alternativs", "Did you mean `/troop alternatives`?"),
