@@ -35,7 +35,7 @@ class Operation:
     """One method of one path."""
 
     path: re.Pattern[str]
-    parameters: int  # in the path; of two that match, the one with fewer is meant
+    fixed: int  # characters of the path that are no parameter; of two that match, the one with more is meant
     shape: Json  # as described
 
 
@@ -48,7 +48,7 @@ class Description:
         for path, methods in document["paths"].items():
             for method, shape in methods.items():
                 pattern = re.sub(r"\\{(\w+)\\}", self._segment, re.escape(path))
-                found = Operation(re.compile(pattern), path.count("{"), shape)
+                found = Operation(re.compile(pattern), len(re.sub(r"{\w+}", "", path)), shape)
                 self._operations.setdefault(method.upper(), []).append(found)
 
     @staticmethod
@@ -61,7 +61,7 @@ class Description:
         found = [each for each in self._operations.get(method, []) if each.path.fullmatch(path)]
         if not found:
             return [f"{method} {path}: there is no such operation"]
-        shape = min(found, key=lambda each: each.parameters).shape
+        shape = max(found, key=lambda each: each.fixed).shape
         wrong = [*self._of_query(shape, query), *self._of_body(shape, body)]
         return [f"{method} {path}: {each}" for each in wrong]
 

@@ -33,6 +33,8 @@ def published() -> Description:
         ("GET", "/repos/o/n/contents/a/b.py", "ref=main", b"", ""),
         ("GET", "/repos/o/n/pulls", "state=merged", b"", "is not one of"),
         ("GET", "/repos/o/n/pulls", "perpage=5", b"", "there is no parameter perpage"),
+        ("GET", "/repos/o/n/commits/a/check-runs", "filter=latest", b"", ""),
+        ("GET", "/repos/o/n/commits/a", "filter=latest", b"", "there is no parameter filter"),
         ("GET", "/repos/o/n/rules/branches/a%2Fb", "", b"", ""),
         ("GET", "/repos/o/n/rules/branches/a/b", "", b"", "there is no such operation"),
         ("PUT", "/repos/o/n", "", b"", "there is no such operation"),

@@ -32,6 +32,7 @@ OURS = {  # attributes of the templates
     *("lang", "charset", "name", "content", "rel", "href", "src", "defer", "class", "scope", "id", "tabindex", "role"),
     *("method", "action", "type", "value", "maxlength", "selected", "datetime", "title", "download", "open", "label"),
     *("aria-label", "aria-labelledby", "http-equiv", "data-events", "data-live", "data-name"),
+    *("for", "min", "max", "required", "rows"),
 }
 EVIL = "<script>alert(1)</script></details>\"'><img src=x onerror=alert(1)>"
 
