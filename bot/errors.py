@@ -89,6 +89,10 @@ class Refused(ForgeError):
     """GitHub refused for good: permission, archived repository, protected branch."""
 
 
+class Unpublished(Refused):
+    """GitHub refused the branch or the pull request of a run that was solved; its candidates are told on the issue."""
+
+
 class BranchTaken(Refused):
     """The branch has commits that are not Troop's; they are left alone."""
 

@@ -275,4 +275,6 @@ class GitHubTracker:
             # Drafts of private repositories are not part of every plan.
             if draft and error.status == 422 and "draft pull requests are not supported" in str(error.data).lower():
                 return await self._api.write(repository, _PULL, lambda client: create(client, onto, False))
+            if error.status == 422 and "'base'" in str(error.data):
+                raise Refused(f"the branch {onto}, which the pull request is for, is not there any more") from error
             raise

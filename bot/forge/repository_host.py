@@ -35,6 +35,7 @@ KEPT = "refs/troop/"  # where files are kept: no branch, no tag, and not part of
 GIT_ATTEMPTS = 4
 # What git prints of HTTP errors, for which it has no exit codes.
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
+_UPROOTED = "shallow update not allowed"  # of a commit that no branch there leads to
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
 _BROKEN = re.compile(
     r"error: (429|5\d\d)\b|Could not resolve|Failed to connect|timed out|early EOF|RPC failed|hung up|Connection reset"
@@ -73,6 +74,11 @@ class GitHubHost:
                     if error.retry_after > PATIENCE:
                         raise RateLimited(f"GitHub limits the rate ({repository})", error.retry_after) from error
                     raise
+                if _UPROOTED in error.words:
+                    raise Refused(
+                        f"the commit that the run began with is no longer in {repository}: its branch was force-pushed "
+                        "or deleted meanwhile"
+                    ) from error
                 if _REFUSED.search(error.words):
                     raise Refused(f"GitHub refused {repository}: {error.words[-500:]}") from error
                 if _UNAUTHORISED.search(error.words):

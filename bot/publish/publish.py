@@ -8,6 +8,7 @@ kind.
 from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge
+from bot.errors import Refused, Unpublished
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, STATUS, question_marker
 from bot.patch.policy import check_patch
@@ -40,7 +41,8 @@ async def publish(
     """Publish the report of a run that ended solved or abstained. `page`: the address of the run's page.
 
     `fence` is called before each act and raises `LeaseLost` where another worker has the run. Raises `Refused` for a
-    patch that the policy or the forge refuses, and `ForgeError`.
+    patch that the policy refuses, `Unpublished`, once all candidates are told on the issue, where GitHub refuses the
+    branch or the pull request, and `ForgeError`.
     """
     if report.verdict.outcome is Outcome.ABSTAINED:
         return await _abstain(forge, run, report, fence, labels=labels)
@@ -53,14 +55,19 @@ async def publish(
     message = pull_request.commit_message(report, winner)
     commit = await forge.commit(checkout, patch, message, run.labelled_at)
     await fence()
-    pushed = await push_branch(forge, repository, checkout, report, commit)
-    await fence()
-    again = await count_again(forge, repository, checkout, report)
-    await fence()
-    body = pull_request.body(report, flagged=flagged, page=page, again=again)
-    url = await forge.pull_request(
-        repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch
-    )
+    try:
+        pushed = await push_branch(forge, repository, checkout, report, commit)
+        await fence()
+        again = await count_again(forge, repository, checkout, report)
+        await fence()
+        body = pull_request.body(report, flagged=flagged, page=page, again=again)
+        url = await forge.pull_request(
+            repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch
+        )
+    except Refused as error:
+        await fence()
+        await forge.comment(repository, number, ALTERNATIVES, alternatives.unpublished(report, str(error)))
+        raise Unpublished(str(error)) from error
     await fence()
     await forge.check_run(repository, pushed.commit, check(report, winner, page))
     await fence()

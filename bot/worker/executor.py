@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed, ForgeError, Refused, RunHeld
+from bot.errors import BuildFailed, ForgeError, Refused, RunHeld, Unpublished
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -137,11 +137,15 @@ class Service:
             if run.revision is not None:
                 return await self._revised(run, forge, report, checkout, fence)
             page = self._settings.pages.of_run(run.id)
-            published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
+            kept = redact_report(report.model_dump_json(), self._settings.secrets())
+            try:
+                published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
+            except Unpublished as error:
+                return Finished(state=RunState.FAILED, report_json=kept, note=str(error))
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
-            report_json=redact_report(report.model_dump_json(), self._settings.secrets()),
+            report_json=kept,
             pull_request_url=published.pull_request_url or None,
             note=reason(report),
             announced=True,
@@ -159,7 +163,7 @@ class Service:
         kept = await publish_revision(forge, run, report, checkout, fence, page=self._settings.pages.of_run(run.id))
         return Finished(
             state=RunState.ABSTAINED if kept else RunState.SOLVED,
-            report_json=report.model_dump_json(),
+            report_json=redact_report(report.model_dump_json(), self._settings.secrets()),
             note=kept or reason(report),
             announced=True,
         )

@@ -59,6 +59,17 @@ def evidence(report: Report) -> str:
     return _with_diffs(report, verdict.standings, opening)
 
 
+def unpublished(report: Report, why: str) -> str:
+    """All candidates, best first, where GitHub took neither the branch nor the pull request. `why`: in our words."""
+    return _with_diffs(
+        report,
+        report.verdict.standings,
+        f"{ALTERNATIVES}\n### No pull request: GitHub refused it\n\n{quoted(cut(why, REASON_LIMIT))}\n\n"
+        f"The count is kept: {counted(len(report.verdict.standings), 'candidate')}, best first. `/troop retry` begins "
+        "anew with the repository as it is then.",
+    )
+
+
 def _with_diffs(report: Report, standings: Sequence[Standing], opening: str) -> str:
     """The opening and as many folds as fit whole; the rest by name."""
     parts = [opening]

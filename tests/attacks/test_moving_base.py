@@ -1,0 +1,92 @@
+"""The base branch moves, is force-pushed or deleted while a run goes on, or a ruleset refuses the push."""
+
+from pathlib import Path
+
+import pytest
+
+from bot.errors import Unpublished
+from bot.forge.github import GitHubForge
+from bot.forge.markers import ALTERNATIVES
+from bot.git.checkout import check_out
+from bot.publish.messages.labels import Labels
+from bot.publish.publish import Published, publish
+from bot.records import Checkout
+from tests.bot.sample import FILES, claimed_run, report
+from tests.github import GitHubServer
+from tests.github.fixtures import forge_for
+
+REPO = "olive/tools"
+
+
+@pytest.fixture
+def forge(github: GitHubServer) -> GitHubForge:
+    github.create_repository(REPO, FILES)
+    github.open_issue(REPO, "clamp ignores its lower bound")
+    return forge_for(github, REPO)
+
+
+@pytest.fixture
+async def checkout(forge: GitHubForge, tmp_path: Path) -> Checkout:
+    return await check_out(forge, REPO, tmp_path / "w")
+
+
+async def published(forge: GitHubForge, checkout: Checkout) -> Published:
+    async def alive() -> None:
+        pass
+
+    return await publish(forge, claimed_run(REPO), report(), checkout, alive, labels=Labels())
+
+
+def git(github: GitHubServer, *arguments: str) -> str:
+    return github.world.repository(REPO).git.git(*arguments).strip()
+
+
+async def test_attack_44_a_base_that_moved_on_gets_the_pull_request(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    github.commit(REPO, {"other.py": "1\n"})
+    done = await published(forge, checkout)
+    (pull,) = github.pull_requests(REPO)
+    assert "other.py" not in pull["diff"]
+    assert git(github, "rev-parse", f"{done.commit}^") == checkout.commit
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["rewritten", "deleted"])
+async def test_attack_44_a_base_that_was_force_pushed_or_deleted_is_said_and_the_work_kept(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, deleted: bool
+) -> None:
+    tree = git(github, "rev-parse", "main^{tree}")
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    anew = git(github, *identity, "commit-tree", tree, "-m", "rewritten")
+    git(github, "update-ref", *(("-d", "refs/heads/main") if deleted else ("refs/heads/main", anew)))
+    with pytest.raises(Unpublished, match="was force-pushed or deleted"):
+        await published(forge, checkout)
+    check_kept(github)
+
+
+async def test_attack_44_a_base_that_was_renamed_is_said_and_the_work_kept(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    git(github, "branch", "-m", "main", "trunk")
+    with pytest.raises(Unpublished, match=r"the branch main.* is not there any more"):
+        await published(forge, checkout)
+    check_kept(github)
+
+
+def check_kept(github: GitHubServer) -> None:
+    assert github.pull_requests(REPO) == []
+    (told,) = [body for body in github.comments(REPO, 1) if ALTERNATIVES in body]
+    assert "No pull request: GitHub refused it" in told
+    assert told.count("```diff") == len(report().verdict.standings)
+
+
+async def test_attack_44_where_a_ruleset_refuses_the_push_it_is_said(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    hook = Path(git(github, "rev-parse", "--absolute-git-dir")) / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'GH013: Repository rule violations found for refs/heads/troop/x.'\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(Unpublished, match="GH013"):
+        await published(forge, checkout)
+    check_kept(github)
