@@ -37,7 +37,7 @@ async def service(github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Pa
 async def quiet(service: Running) -> None:
     """All deliveries are recorded, and all that they ask for is done."""
     await asyncio.to_thread(service.github.settle)
-    await service.until(lambda: not service.store.due() and not service.store.runs(active=True))
+    await service.until(service.idle)
 
 
 def reactions(service: Running, number: int) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class Running:
         self.store = store
         self.url = f"http://127.0.0.1:{settings.port}"
         self.pages = settings.pages.address
+
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        later = time.time() + 1e9  # when no worker holds any more what it is at now
+        return not self.store.due(later) and not self.store.runs(active=True)
 
     async def until(self, condition: Callable[[], Any]) -> Any:
         """The first true value of the condition."""

@@ -85,7 +85,7 @@ def report_of(service: Running, run_id: int) -> Report:
 async def until_revised(service: Running, runs: int = 2) -> None:
     def ended() -> bool:
         found = service.store.runs()
-        return len(found) == runs and not service.store.runs(active=True) and not service.store.due()
+        return len(found) == runs and service.idle()
 
     await service.until(ended)
 
@@ -162,7 +162,7 @@ async def test_who_may_not_write_and_bots_start_no_revision(service: Running, en
     service.github.review(REPOSITORY, number, state="APPROVED", body="Nice.", user="maintainer")
     service.github.review(REPOSITORY, number, state="COMMENTED", body="Thinking.", user="maintainer")
     await asyncio.to_thread(service.github.settle)
-    await service.until(lambda: not service.store.due())
+    await service.until(service.idle)
     assert len(service.store.runs()) == 1
     assert len(endpoint.requests) == begun
     assert threads(service, pull) == []
@@ -231,7 +231,7 @@ async def test_red_checks_start_one_revision_where_the_config_asks_for_it(
     for event in ("check_run", "workflow_run", "check_suite"):
         service.github.check(REPOSITORY, after["head"]["sha"], "test", branch=branch, log=log, event=event)
     await asyncio.to_thread(service.github.settle)
-    await service.until(lambda: not service.store.due())
+    await service.until(service.idle)
     assert len(service.store.runs()) == 2, "one, once"
 
 
