@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-_TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody has a reason to replace what is in these
+_TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
+_RECORDED = frozenset(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl"))  # by lists
 _OFTEN = 500  # checks, then ever fewer: a loop of assertions must not take long
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
@@ -126,7 +127,13 @@ def _judges(
 
     All names are bound here: what is judged may change this module.
     """
-    file_of, real, is_text = _file_of, os.path.realpath, str.startswith
+    file_of, real, is_text, split = _file_of, os.path.realpath, str.startswith, str.split
+    tools, recorded = _TOOLS, _RECORDED
+
+    def of_plugin(name: str) -> bool:
+        """Whether the file is a plugin's of pytest, such as `pytest_asyncio/plugin.py`: some replace parts of it."""
+        place = split(name, "/")[-2:]
+        return place[0] not in tools and "pytest" in "/".join(place)
 
     def foreign(value: Any) -> bool:
         name = file_of(value)
@@ -136,8 +143,12 @@ def _judges(
         value = space.get(name)
         if is_text(dotted, "module "):
             return not is_text(dotted, "module encodings") and (value is None or foreign_module(value))
-        if value is None or dotted.partition(".")[0] in _TOOLS:
+        if value is None:
             return True
+        if dotted.partition(".")[0] in tools:
+            return foreign(value) or not of_plugin(file_of(value))
+        if dotted in recorded:
+            return False
         if is_text(dotted, "builtins.") and name not in _MOCKED:
             return True
         if is_text(getattr(type(value), "__module__", ""), "unittest.mock"):

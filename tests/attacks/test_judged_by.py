@@ -189,3 +189,50 @@ async def test_an_honest_candidate_passes(core: str, sandbox: ProcessSandbox) ->
     """
     found = await judged(sandbox, "def add(a, b):\n    return a + b\n", textwrap.dedent(text))
     assert found.passed, found
+
+
+FORMS = {
+    "pytest": """
+        import pytest
+        from pkg.core import add
+        def test_sum():
+            assert add(2, 2) == 4
+        if __name__ == "__main__":
+            raise SystemExit(pytest.main([__file__, "-q"]))  # plugins that are installed take part, hypothesis's, say
+        """,
+    "recorded warnings": """
+        import logging
+        import warnings
+        from pkg.core import add
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert add(2, 2) == 4
+        assert not told
+        """,
+    "hypothesis": """
+        from hypothesis import given, settings, strategies
+        from pkg.core import add
+        @settings(max_examples=5)
+        @given(strategies.integers(), strategies.integers())
+        def test(a, b):
+            assert add(a, b) == a + b
+        test()
+        """,
+    "replaced by the script": """
+        import builtins, importlib, json, sys, time, types
+        from pkg.core import add
+        builtins.input = lambda *_: "4"
+        sys.modules["missing"] = types.ModuleType("missing")
+        real, time.sleep = time.sleep, lambda _: None
+        assert add(2, 2) == int(input())
+        time.sleep = real
+        importlib.reload(json)
+        assert json.dumps(add(2, 2)) == "4"
+        """,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_honest_scripts_of_every_form_pass(form: str, sandbox: ProcessSandbox) -> None:
+    found = await judged(sandbox, "def add(a, b):\n    return a + b\n", textwrap.dedent(FORMS[form]))
+    assert found.passed, found

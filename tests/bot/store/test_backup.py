@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from bot.errors import BackupError, SettingsError
 from bot.lifecycle import RunState
+from bot.records import Act
 from bot.store import Store, backup, run_job
 from bot.store.backup import back_up, restore, write
 from bot.store.database import Database, migration_config
@@ -31,6 +32,7 @@ def filled(store: Store) -> int:
         store.put_step(run_id, 1, "model/é/1", '{"text":"naïve \\u0000 \\"x\\""}')
         store.spend(run_id, 1, 0.1 + 0.2)
     store.finish(ended, 1, RunState.FAILED, reason="it \U0001f412 broke", report_json="{}", announce=True)
+    store.judge(ended, Act.CLOSED, "ann", odds=0.5, candidate=1)
     store.pause("an upgrade", "ann")
     return held
 
@@ -73,7 +75,8 @@ def test_what_is_restored_is_what_was_backed_up(tmp_path: Path, other: Database)
     file = tmp_path / "troop.backup"
     made = back_up(store.database, file)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert made.rows == {"command": 1, "delivery": 4, "pause": 1, "report": 1, "run": 3, "spending": 1, "step": 2}
+    counts = {"command": 1, "delivery": 4, "judgement": 1, "pause": 1, "report": 1, "run": 3, "spending": 1, "step": 2}
+    assert made.rows == counts
     with file.open("rb") as stream:
         assert restore(other, stream).rows == made.rows
     assert rows(other) == rows(store.database)
