@@ -37,10 +37,11 @@ _FAILURES = (
     re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
     # Maven's Surefire, up to 2.19, up to 2.22 and from 3 on; not its line for a class. Gradle.
     re.compile(
-        r"^(?!(?:\[ERROR\] +)?Tests run:)(?:\[ERROR\] +)?(\S.*?)(?: --)? +Time elapsed: [\d.,]+ s(?:ec)? +<<< [EF]",
+        r"^(?!(?:\[ERROR\] +)?Tests run:)(?:\[ERROR\] +)?(\S.*?)(?<=\S)(?: --)? ++Time elapsed: [\d.,]+ s(?:ec)? +"
+        r"<<< [EF]",
         re.MULTILINE,
     ),
-    re.compile(r"^(\S.* > .*\S) FAILED$", re.MULTILINE),
+    re.compile(r"^(?=.* > )(\S.*\S) FAILED$", re.MULTILINE),
 )
 
 
