@@ -1,13 +1,15 @@
 """Completes Python test scripts that a model wrote. Pure.
 
-A script may use a name that only a statement in the issue defines: `bound` adds the statement. Or it may define test
-functions for a test runner and never call them, and so pass on any code: `completed` adds the calls.
+A script may use a name that only a statement in the issue defines: `bound` adds the statement. It may use one that a
+module defines from which it imports others: `imported` adds the import. Or it may define test functions for a test
+runner and never call them, and so pass on any code: `completed` adds the calls.
 """
 
 import ast
 import builtins
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from bot.patch.syntax import parsed
 
@@ -68,15 +70,44 @@ def bound(text: str, quoted: list[str]) -> str:
         if missing & _binds(said):
             needed.insert(0, statement)
             missing |= _used(said) - _binds(said)
-    if not needed:
+    return _after_imports(text, body, needed)
+
+
+def imported(text: str, defined: Callable[[str], Collection[str]]) -> str:
+    """The script, with imports of what it uses, never binds, and leaves no doubt about, after its first imports.
+
+    That is what a module defines from which the script imports already (`defined`: by the module's name), and modules
+    of the standard library. An issue shows `Box(size=SMALL)`, and a test imports `Box` alone. A script that does not
+    parse is unchanged.
+    """
+    try:
+        body = parsed(text).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return text
+    modules: dict[str, None] = {}
+    for node in body:
+        if isinstance(node, ast.Import):
+            modules |= dict.fromkeys(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules[node.module] = None
+    needed = []
+    for name in sorted(_used(body) - _binds(body) - set(dir(builtins))):
+        source = next((module for module in modules if name in defined(module)), "")
+        if source or name in sys.stdlib_module_names:
+            needed.append(f"from {source} import {name}" if source else f"import {name}")
+    return _after_imports(text, body, needed)
+
+
+def _after_imports(text: str, body: Sequence[ast.stmt], added: Sequence[str]) -> str:
+    """The script with these lines behind the imports that it begins with, after a docstring."""
     lines = text.split("\n")
     at = 0
-    for node in body:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
+    for place, node in enumerate(body):
+        docs = not place and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not docs and not isinstance(node, ast.Import | ast.ImportFrom):
             break
         at = node.end_lineno or at
-    return "\n".join([*lines[:at], *needed, *lines[at:]])
+    return "\n".join([*lines[:at], *added, *lines[at:]]) if added else text
 
 
 def _used(body: list[ast.stmt]) -> set[str]:

@@ -10,6 +10,7 @@ import ast
 import difflib
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,6 +18,9 @@ from pathlib import PurePosixPath
 from bot.patch.definitions import Definition, definitions
 from bot.patch.syntax import parsed
 from bot.records import Issue, SourceFile
+
+_NAME = re.compile(r"[A-Za-z_$][\w$]*")
+_CODE = re.compile(r"```.*?```|`[^`\n]*`|[A-Za-z_$][\w$]*\(", re.DOTALL)
 
 
 class NotDefined(Exception):
@@ -68,15 +72,23 @@ class Likely:
 
 
 def likely(issue: Issue, files: Sequence[SourceFile]) -> Likely | None:
-    """The top-level definition that the issue most likely means: the one with the longest name that it mentions."""
-    said = set(re.findall(r"[A-Za-z_$][\w$]*", f"{issue.title}\n{issue.body}"))
-    best: Likely | None = None
+    """The top-level definition that the issue most likely means, of those that it names.
+
+    One that the title names comes before one that only the body does, as a traceback or an error's text may; then what
+    is named more often, and what has the longer name. A word that is code nowhere in the issue may be plain English
+    (`first`, `take`, `get`) and comes last.
+    """
+    titled, said = _NAME.findall(issue.title), Counter(_NAME.findall(f"{issue.title}\n{issue.body}"))
+    code = {name for mark in _CODE.findall(f"{issue.title}\n{issue.body}") for name in _NAME.findall(mark)}
+    best: tuple[tuple[bool, bool, int, int], Likely] | None = None
     for file in files:
         lines = file.text.split("\n")
-        for found in _tops(definitions(lines)):
-            if found.name in said and (best is None or len(found.name) > len(best.name)):
-                best = Likely(file.path, found.name, lines[found.header].rstrip())
-    return best
+        for name, header in ((d.name, d.header) for d in _tops(definitions(lines)) if d.name in said):
+            marked = name in code or not name.isalpha() or name[1:] != name[1:].lower()
+            key = (marked, name in titled, said[name], len(name))
+            if best is None or key > best[0]:
+                best = key, Likely(file.path, name, lines[header].rstrip())
+    return None if best is None else best[1]
 
 
 def _tops(found: Sequence[Definition]) -> list[Definition]:

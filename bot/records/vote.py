@@ -187,6 +187,7 @@ class Rule(enum.StrEnum):
     """Which rule chose the winner."""
 
     ONLY_CREDIBLE = "only credible"  # no other candidate is credible
+    TYPICAL = "typical"  # the credible candidates behave alike, and of their patches it is the usual one
     CLEAR_LEAD = "clear lead"  # its behaviour is far ahead in the count
     MODEL = "model"  # the model chose it among the finalists
     NO_CHOICE = "no choice"  # the model used up its calls without choosing, so the front-runner won

@@ -185,16 +185,18 @@ def missing_module(ballot: Ballot) -> Repeated | None:
     return Repeated(text=cause, times=times, of=len(failing)) if 2 * times > len(failing) else None
 
 
+def one_of_each(standings: Sequence[Standing], ballot: Ballot) -> tuple[Standing, ...]:
+    """The best standing of each behaviour, in the order of the standings."""
+    heads: dict[tuple[bool | None, ...], Standing] = {}
+    for standing in standings:
+        heads.setdefault(ballot.cells[standing.candidate], standing)
+    return tuple(heads.values())
+
+
 def distinct_first(standings: Sequence[Standing], ballot: Ballot, number: int) -> tuple[Standing, ...]:
     """The best `number` standings for a choice: the best of each behaviour first, then more of the same behaviours."""
-    seen: set[tuple[bool | None, ...]] = set()
-    heads: list[Standing] = []
-    rest: list[Standing] = []
-    for standing in standings:
-        row = ballot.cells[standing.candidate]
-        (rest if row in seen else heads).append(standing)
-        seen.add(row)
-    return tuple([*heads, *rest][:number])
+    heads = one_of_each(standings, ballot)
+    return (*heads, *(standing for standing in standings if standing not in heads))[:number]
 
 
 def clear_lead(standings: Sequence[Standing], ballot: Ballot) -> bool:

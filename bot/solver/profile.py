@@ -171,13 +171,11 @@ class ResolvedSolver(Record):
     # -- selecting
 
     @property
-    def asks_on_clear_lead(self) -> bool:
-        """Whether the model chooses even where one behaviour is clearly ahead in the count."""
-        return not self._compact
-
-    @property
     def deliberates(self) -> bool:
-        """Whether the model is shown the tests when it chooses, and may object to them, write a patch or decline."""
+        """Whether the model is shown the tests when it chooses, and may object to them, write a patch or decline.
+
+        One that can't mend its own attempts judges others' no better: it is asked only where the count is open.
+        """
         return not self.resamples
 
     @property

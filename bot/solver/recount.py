@@ -10,7 +10,7 @@ from bot.records import Ballot, NoWinner, Record, Rule, Standing, Verdict
 from bot.solver.ballot import Count, credible
 
 _BY_JUDGEMENT = (NoWinner.DECLINED, NoWinner.UNSURE, NoWinner.UNDECIDED)  # of the model, or the operator
-_COUNTED = (Rule.ONLY_CREDIBLE, Rule.CLEAR_LEAD, Rule.NO_CHOICE, Rule.NO_ANSWER)
+_COUNTED = (Rule.ONLY_CREDIBLE, Rule.TYPICAL, Rule.CLEAR_LEAD, Rule.NO_CHOICE, Rule.NO_ANSWER)
 
 
 class Difference(Record):

@@ -117,6 +117,8 @@ def _chosen(verdict: Verdict, choice: Choice, winner: Standing) -> str:
     match choice.rule:
         case Rule.ONLY_CREDIBLE:
             return "No other candidate is credible."
+        case Rule.TYPICAL:
+            return "The other credible candidates pass the same tests; of their patches it is the most typical."
         case Rule.CLEAR_LEAD:
             return "It is so far ahead that the model was not asked to choose."
         case Rule.MODEL:

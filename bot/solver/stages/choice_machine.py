@@ -23,7 +23,7 @@ from bot.records import (
     Struck,
     Test,
 )
-from bot.solver.ballot import Count, credible, distinct_first
+from bot.solver.ballot import Count, credible, distinct_first, one_of_each
 from bot.solver.editing import Apply
 from bot.solver.profile import ResolvedSolver
 
@@ -54,8 +54,12 @@ class End:
 
 
 def finalists_of(count: Count, solver: ResolvedSolver) -> tuple[Standing, ...]:
-    """The standings that the model chooses among, the best of each behaviour first."""
+    """The standings that the model chooses among, the best of each behaviour first.
+
+    A small model chooses among behaviours alone: patches that no test tells apart are for a capable one to read.
+    """
     able = credible(count.standings, count.ballot)
+    able = able if solver.deliberates else one_of_each(able, count.ballot)
     return distinct_first(able, count.ballot, solver.settings.selection_top)
 
 

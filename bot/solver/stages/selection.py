@@ -2,7 +2,7 @@
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.records import Abstention, Choice, NoWinner, Outcome, Rule, Verdict
-from bot.solver.ballot import Count, abstention, clear_lead, credible, overruled
+from bot.solver.ballot import Count, abstention, clear_lead, credible, one_of_each, overruled
 from bot.solver.confidence import confidence
 from bot.solver.parting import two_behaviours
 from bot.solver.profile import ResolvedSolver
@@ -16,10 +16,11 @@ async def select(
 ) -> Verdict:
     """Choose a credible candidate, or abstain.
 
-    The model is not asked where only one candidate is credible. The bundled model, whose choice is worth little, is not
-    asked either where one behaviour is clearly ahead (`bot.solver.ballot.clear_lead`); other models are, since patches
-    that no test tells apart yet can still differ. Where the model never chooses, the first in the count wins. Raises
-    `SandboxUnavailable`; an endpoint that fails ends the selection, not the run.
+    The model is not asked where only one candidate is credible. One that is not able to deliberate, whose choice is
+    worth little, is not asked either where one behaviour is clearly ahead (`bot.solver.ballot.clear_lead`), or where
+    all behave alike; other models are, since patches that no test tells apart yet can still differ. Where the model
+    never chooses, the first in the count wins. Raises `SandboxUnavailable`; an endpoint that fails ends the selection,
+    not the run.
 
     A choice against the selection's own evidence (its test fails on the base commit and on the chosen candidate, and
     passes on another) is questioned once. An abstention says which two behaviours remain, if there are two; where a
@@ -30,7 +31,9 @@ async def select(
         return _abstained(count, End(Rule.NO_CHOICE, count))
     if len(able) == 1:
         ended = End(Rule.ONLY_CREDIBLE, count)
-    elif not solver.asks_on_clear_lead and clear_lead(able, count.ballot):
+    elif not solver.deliberates and len(one_of_each(able, count.ballot)) == 1:
+        ended = End(Rule.TYPICAL, count)
+    elif not solver.deliberates and clear_lead(able, count.ballot):
         ended = End(Rule.CLEAR_LEAD, count)
     else:
         machine = Deliberation if solver.deliberates else Choosing
@@ -53,7 +56,7 @@ def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
     sure = confidence(winner, ballot, solver.settings.confidence_shift)
     if 1.0 - sure > solver.settings.wrong_at_most:
         return _abstained(ended.count, ended, Abstention(cause=NoWinner.UNSURE, confidence=sure))
-    asked = ended.rule not in (Rule.ONLY_CREDIBLE, Rule.CLEAR_LEAD)
+    asked = ended.rule not in (Rule.ONLY_CREDIBLE, Rule.TYPICAL, Rule.CLEAR_LEAD)
     other = overruled(winner, sampled)
     return Verdict(
         outcome=Outcome.SOLVED,

@@ -23,7 +23,8 @@ imports what the repository does not have and the issue does not name) can't be 
 
 Where attempts are sampled again (`ResolvedSolver.resamples`), the model is shown only a test that fails as a test
 should, to approve or revise. A test that passes, or that Python can't import or parse, is dropped, and the same
-question is asked with another seed; if no better one comes, the last that ran is taken.
+question is asked with another seed. If none is approved, the last that failed as it should is taken, else the last that
+ran.
 """
 
 import enum
@@ -35,9 +36,10 @@ from bot.contracts import Sandbox
 from bot.llm.conversation import Conversation
 from bot.llm.prompts import render
 from bot.llm.replies import parse_test_turn
-from bot.llm.test_script import bound, statements
+from bot.llm.test_script import bound, imported, statements
 from bot.patch.apply import Problem
 from bot.records import Execution, Issue, Reply, SandboxJob, Test
+from bot.retrieval.module_names import Names
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.looking import Look, Looking
 from bot.solver.stages.mistakes import Mistakes
@@ -94,7 +96,7 @@ class TestEnd:
     __test__ = False  # not a pytest class
 
     state: State
-    test: Test | None  # the last that ran
+    test: Test | None
     calls: int
     detail: str = ""  # the last thing that went wrong
     seen: tuple[Look, ...] = ()  # what commands printed on the base commit
@@ -128,13 +130,17 @@ class TestMachine:
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue) -> None:
+    def __init__(
+        self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue, names: Names
+    ) -> None:
         self._conversation = conversation
         self._issue = issue
-        self._quoted = statements(issue.body) if solver.resamples else []
+        self._names = names
+        self._quoted = statements(issue.body)
         self._sandbox = sandbox
         self._solver = solver
         self._test: Test | None = None
+        self._failing: Test | None = None  # the last that failed as a test should, and was shown to the model
         self._execution: Execution | None = None
         self._doubted = False  # whether the model was told that its approved test passes on the base commit
         self._detail = ""
@@ -151,7 +157,8 @@ class TestMachine:
                 case State.RUNNING:
                     event = await self._execute()
                 case State.APPROVED | State.SPENT | State.FAILED:
-                    return TestEnd(state, self._test, self._conversation.calls, self._detail, self._looking.seen)
+                    test = self._test if state is State.APPROVED else self._failing or self._test
+                    return TestEnd(state, test, self._conversation.calls, self._detail, self._looking.seen)
                 case _:
                     assert_never(state)
             state = TRANSITIONS[state, event]
@@ -174,8 +181,9 @@ class TestMachine:
         if isinstance(turn, Problem):
             return self._unusable(turn)
         test = turn.test
-        if test is not None and test.path.endswith(".py"):  # a tiny model forgets the steps that the issue gives
-            test = test.model_copy(update={"text": bound(test.text, self._quoted)})
+        if test is not None and test.path.endswith(".py") and self._solver.resamples:
+            # a small model forgets the steps that the issue gives, and imports
+            test = test.model_copy(update={"text": imported(bound(test.text, self._quoted), self._names)})
         if test is not None and test != self._test:
             self._test = test
             return Event.TEST
@@ -213,9 +221,11 @@ class TestMachine:
         self._execution = await self._sandbox.run(job)
         if not own_fault(self._execution, self._issue, self._test):
             self._mistakes.clear()
-        if self._solver.resamples and (self._execution.passed or at_fault(self._execution, self._issue)):
-            self._conversation.restart()
-            return Event.AGAIN
+        if self._solver.resamples:
+            if self._execution.passed or at_fault(self._execution, self._issue):
+                self._conversation.restart()
+                return Event.AGAIN
+            self._failing = self._test
         shown = [{"label": ORIGINAL, "execution": self._execution}]
         looked = await self._looking.beside((), self._test)
         self._conversation.say(looked + render(self._solver.profile, "test_result", executions=shown))

@@ -18,6 +18,7 @@ from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.reader import Unreadable, checkout_reader
 from bot.patch.redefine import likely
 from bot.records import Checkout, Context, Issue, Trajectory, TrajectoryEnd
+from bot.retrieval.module_names import module_names
 from bot.solver.editing import editing
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages import looking
@@ -56,6 +57,7 @@ class Sampler:
         self._edit = editing(checkout, context.files, repairs=solver.repairs_edits, tests=solver.test_commands)
         self._related = RelatedTests(checkout, sandbox, solver)
         self._example = likely(issue, context.files)
+        self._names = module_names(checkout)
         self.failures: list[EndpointError | SandboxError] = []
         self.unanswered = 0  # trajectories that produced nothing because a call got no answer
 
@@ -106,7 +108,7 @@ class Sampler:
 
     async def _sample(self, index: int) -> Trajectory:
         conversation = self._conversation(f"trajectory/{index}/test", "test")
-        tested = await TestMachine(conversation, self._sandbox, self._solver, self._issue).run()
+        tested = await TestMachine(conversation, self._sandbox, self._solver, self._issue, self._names).run()
         without = tested.test is None and self._solver.edits_need_a_test
         self.unanswered += tested.state is TestState.FAILED
         if tested.state is TestState.FAILED or without:

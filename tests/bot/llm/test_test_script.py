@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.llm.test_script import bound, completed, statements
+from bot.llm.test_script import bound, completed, imported, statements
 from tests.bot.llm.test_grammars import HELPERS
 from tests.patience import PATIENCE
 
@@ -44,6 +44,33 @@ QUOTED = ["from operator import add, mul", "n = 2", "d = {n: 3}", "def even(x):\
 def test_what_the_issue_binds_is_added(text: str, expected: str | None) -> None:
     assert bound(text, QUOTED) == (text if expected is None else expected)
     assert bound(text, []) == text
+
+
+MODULES = {"pkg.box": {"Box", "SMALL", "_MARK", "math"}, "pkg": {"Box", "Lid"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        (
+            "from pkg.box import Box\nassert Box(SMALL) == _MARK",
+            ["from pkg.box import SMALL", "from pkg.box import _MARK"],
+        ),
+        ("import pkg\n\nassert Box() == Lid()", ["from pkg import Box", "from pkg import Lid"]),
+        ("from pkg.box import Box\nassert math.isnan(Box())", ["from pkg.box import math"]),
+        ("import pkg.box\nassert collections.deque()", ["import collections"]),
+        ("from pkg.box import *\nassert _MARK", ["from pkg.box import _MARK"]),
+        ('"Docs."\nimport pkg\nBox()', ["from pkg import Box"]),
+        ("from pkg.box import Box\nassert Box(Lid)", []),  # of a module that it does not import from
+        ("from .box import Box\nassert SMALL", []),
+        ("from pkg.box import Box\nSMALL = 1\nassert Box(SMALL)", []),
+        ("from pkg.box import Box\nassert Box(SMALL", []),
+    ],
+)
+def test_what_a_script_forgets_to_import_is_added(text: str, added: list[str]) -> None:
+    found = imported(text, lambda module: MODULES.get(module, set()))
+    imports = [line for line in text.split("\n") if line.startswith(("import", "from"))]
+    assert found == text.replace(imports[-1], "\n".join([imports[-1], *added]))
 
 
 # -- tests that are never called ---------------------------------------------------------------------------------------

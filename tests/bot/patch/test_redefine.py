@@ -134,3 +134,23 @@ def test_the_likeliest_definition_is_one_that_the_issue_names() -> None:
     assert other is not None
     assert (other.path, other.module) == ("b.js", "")
     assert likely(Issue(title="nothing", body="of it"), files) is None
+
+
+@pytest.mark.parametrize(
+    ("title", "body", "name"),
+    [
+        # an error's text names another function, with a longer name
+        ("pace is wrong", "`pace(1)` raises `ValueError: 'repeat' is for pace_forever`, expected `[1]`.", "pace"),
+        ("Wrong since 2.0", "`pace(1)` gives `[]`:\n```\n>>> pace(1)\nin pace_forever\n```", "pace"),
+        ("pace_forever stops", "It calls `pace()`, I think: `pace(9)` is fine.", "pace_forever"),
+        # words of English that are names of functions, too
+        ("Empty list is not handled", "To reproduce, first:\n\nlast(first, of)\n\n`last([])` gives 1.", "last"),
+        ("first release that breaks", "`pace(1)` raises", "pace"),
+        ("first and last", "The first one.", "first"),
+    ],
+)
+def test_what_the_title_names_comes_before_what_an_error_names(title: str, body: str, name: str) -> None:
+    text = "".join(f"def {one}(x):\n    return x\n\n\n" for one in ("pace", "pace_forever", "first", "last"))
+    found = likely(Issue(title=title, body=body), [SourceFile(path="a.py", text=text)])
+    assert found is not None
+    assert found.name == name

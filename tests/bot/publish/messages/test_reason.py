@@ -152,6 +152,10 @@ def test_the_model_chose_against_the_front_runner() -> None:
             {"rule": Rule.NO_ANSWER, "error": "no such model"},
             "the model could not be asked (no such model), so the front-runner won.",
         ),
+        (
+            {"rule": Rule.TYPICAL},
+            "The other credible candidates pass the same tests; of their patches it is the most typical.",
+        ),
         ({"rule": Rule.CLEAR_LEAD}, "It is so far ahead that the model was not asked to choose."),
     ],
 )

@@ -36,7 +36,7 @@ from tests.bot.solver.stages.sampling import (
     solver,
 )
 from tests.checkouts import checkout_of
-from tests.fakes import FakeProgress, FakeSandbox
+from tests.fakes import FAILED, FakeProgress, FakeSandbox
 from tests.scripted import ScriptedModel, rules
 
 # -- the test machine ------------------------------------------------------------------------------------------------
@@ -250,6 +250,25 @@ async def test_compact_samples_a_test_again_that_passes_or_is_at_fault(root: Pat
     assert t.end is TrajectoryEnd.DONE
     asks = [call.messages for call in model.calls if "/test/" in call.key]
     assert [len(messages) for messages in asks] == [len(asks[0])] * 3 + [len(asks[0]) + 2]
+
+
+async def test_a_test_that_failed_as_it_should_is_kept_where_a_later_one_does_not(root: Path) -> None:
+    passing = TEST.replace("== 3", "!= 3")
+    model = ScriptedModel(by_call([passing, TEST, passing], [FIX]))
+    (t,) = await sample(root, model, profile="compact", test_calls=4)
+    assert t.test is not None
+    assert "== 3" in t.test.text
+    assert (t.end, t.calls) == (TrajectoryEnd.DONE, 5)
+
+
+async def test_a_small_models_test_gets_the_import_that_it_forgets(root: Path) -> None:
+    (root / "mod.py").write_text(f"import math\n\nTHREE = 3\n\n\n{MOD}")
+    forgets = TEST.replace("== 3", "== THREE")
+    for attempts, whole in (("draw anew", True), ("correct", False)):
+        model = ScriptedModel(by_call([forgets, "<approve/>"], [FIX]))
+        (t,) = await sample(root, model, FakeSandbox(lambda job: FAILED), attempts=attempts, test_calls=2)
+        assert t.test is not None
+        assert ("from mod import THREE\n" in t.test.text) is whole
 
 
 async def test_compact_adds_to_a_test_what_the_issue_binds(root: Path) -> None:

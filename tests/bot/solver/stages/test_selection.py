@@ -46,11 +46,12 @@ async def run(
     calls: int = 4,
     profile: Profile = "compact",
     edit: Apply | None = None,
+    solver: ResolvedSolver | None = None,
 ) -> tuple[Verdict, ScriptedModel]:
     model = ScriptedModel(script, mode=mode)
     settings = SolverSettings(selection_calls=calls)
     judge = judge or FakeSandbox(lambda job: FAILED)
-    solver = ResolvedSolver(profile=profile, settings=settings)
+    solver = solver or ResolvedSolver(profile=profile, settings=settings)
     question = Question(ISSUE, CONTEXT, edit)
     verdict = await select(question, Count(b, count(b, own), own), model, judge, solver, FakeProgress())
     return verdict, model
@@ -172,6 +173,29 @@ async def test_one_credible_candidate_needs_no_calls() -> None:
 async def test_a_clear_lead_needs_no_calls() -> None:
     verdict, _ = await run(never, ballot("....", "++++", "+...", trajectories=[[0, 1, 2, 3], [4]]))
     assert verdict.winner == 0
+    assert chosen(verdict).rule is Rule.CLEAR_LEAD
+
+
+SMALL = FULL.model_copy(update={"draws_anew": True})
+
+
+async def test_a_small_model_is_not_asked_what_no_test_tells_apart() -> None:
+    alike = ballot("...", "+++", "+++", "+++", "...", trajectories=[[0, 1], [2], [3], [4]], sizes=[50, 40, 90, 9])
+    for solver in (SMALL, ResolvedSolver(profile="compact", settings=SolverSettings())):
+        verdict, model = await run(never, alike, solver=solver)
+        assert model.calls == []
+        assert (verdict.winner, chosen(verdict).rule, chosen(verdict).finalists) == (0, Rule.TYPICAL, ())
+    verdict, _ = await run(rules([("selection/", "<choose>2</choose>")]), alike, solver=FULL)
+    assert (verdict.winner, chosen(verdict).rule) == (1, Rule.MODEL)
+
+
+async def test_a_small_model_chooses_among_behaviours_that_are_close() -> None:
+    close = ballot("...", "+++", "+++", "++.", sizes=[20, 30, 40])
+    verdict, model = await run(rules([("selection/", "<choose>2</choose>")]), close, solver=SMALL)
+    assert (verdict.winner, chosen(verdict).finalists) == (2, (0, 2))
+    assert model.calls[0].messages[-1].content.count("<candidate number") == 2
+    ahead = ballot("....", "++++", "+...", trajectories=[[0, 1, 2, 3], [4]])
+    verdict, _ = await run(never, ahead, solver=SMALL)
     assert chosen(verdict).rule is Rule.CLEAR_LEAD
 
 
