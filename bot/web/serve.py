@@ -10,7 +10,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 
-import uvicorn
 from fastapi import FastAPI
 
 from bot.contracts import Dispatcher
@@ -23,7 +22,7 @@ from bot.sanitize.logs import configure_logs
 from bot.settings import Settings, checked, needs_setup
 from bot.store import Store
 from bot.web.app import create_app
-from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
+from bot.web.connections import BACKLOG, BoundedServer
 from bot.web.dashboard import create_pages
 from bot.web.listeners import by_port
 from bot.web.owner import with_admin_token
@@ -115,18 +114,7 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
                 readiness=Readiness(checks(settings, works=works) | _of_workers(settings)),
             )
             pages = create_pages(settings, store, webhook.state.enqueue) if settings.pages.port else None
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    by_port(settings, webhook, pages),
-                    log_config=None,
-                    access_log=False,  # every delivery is logged already
-                    server_header=False,
-                    proxy_headers=False,
-                    http=bounded(most=most_connections()),
-                    backlog=ACCEPTED_AT_ONCE,
-                    timeout_graceful_shutdown=int(GRACE),
-                )
-            )
+            server = BoundedServer(by_port(settings, webhook, pages), timeout_graceful_shutdown=int(GRACE))
             log.info(
                 "listening on http://%s:%d%s", settings.host, settings.port, "" if worker else ", without a worker"
             )
@@ -168,7 +156,7 @@ def _listen(host: str, port: int, part: str = "") -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(2048)
+        listening.listen(BACKLOG)
         return listening
     except OSError as error:
         listening.close()

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
 import jinja2
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
@@ -24,7 +23,7 @@ from bot.forge.manifest import NewApp, convert, creation_url, manifest, ping_aga
 from bot.settings import Settings
 from bot.settings.files import check_writable, write_secrets
 from bot.web.body import BodyReader
-from bot.web.connections import ACCEPTED_AT_ONCE, bounded, most_connections
+from bot.web.connections import BoundedServer
 from bot.web.report_page import templates
 from bot.web.site import HEADERS
 from bot.webhook.delivery import Refusal, receive
@@ -217,17 +216,7 @@ async def run_setup(settings: Settings, listening: socket.socket) -> None:
 
     setup = Setup(settings, done)
     app = setup.application()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            http=bounded(most=most_connections()),
-            backlog=ACCEPTED_AT_ONCE,
-        )
-    )
+    server = BoundedServer(app)
     log.warning("there is no App yet: open %s (or the same at %s)", setup.url, settings.public_url)
     # uvicorn closes what it is given; whoever connects meanwhile is served by what comes next.
     await server.serve(sockets=[listening.dup()])

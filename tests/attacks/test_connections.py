@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
+from pathlib import Path
 
 import uvicorn
 
-from bot.web.connections import bounded
+from bot.web.connections import BACKLOG, BoundedServer, bounded
 from tests.patience import eventually
 
 
@@ -69,3 +72,16 @@ async def test_attack_38_a_body_that_was_answered_before_it_came_is_timed_out_to
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_attack_38_the_kernel_holds_what_comes_at_once():
+    """However few asyncio accepts in one go: what the kernel has no room for, it asks the client for a second later."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = BoundedServer(app, lifespan="off")
+        server.install_signal_handlers = lambda: None
+        task = asyncio.create_task(server.serve([listening.dup()]))
+        await eventually(lambda: server.started)
+        *_, room = struct.unpack("8B6I", listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32))
+        assert room == min(BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+        server.should_exit = True
+        await task

@@ -21,7 +21,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import uvicorn
 from sqlalchemy import insert
 
 from bot.lifecycle import ACTIVE, RunState
@@ -43,6 +42,7 @@ from bot.settings import Settings
 from bot.settings.pages import PagesSettings
 from bot.store import Store
 from bot.store.models import REPORT, RUN
+from bot.web.connections import BoundedServer
 from bot.web.dashboard import create_pages
 from bot.web.listeners import by_port
 from bot.web.serve import build_app
@@ -130,8 +130,7 @@ def serve(database: str, webhook: int, pages: int) -> None:
         store = Store.from_settings(settings)
         app = build_app(settings, store)
         both = by_port(settings, app, create_pages(settings, store, app.state.enqueue))
-        config = uvicorn.Config(both, log_config=None, access_log=False)
-        asyncio.run(uvicorn.Server(config).serve([one, other]))
+        asyncio.run(BoundedServer(both).serve([one, other]))
 
 
 @asynccontextmanager

@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from bot.settings import Settings
 from bot.store import Store
-from bot.web.connections import bounded, most_connections
+from bot.web.connections import BoundedServer
 from bot.web.serve import build_app
 from tests.bot.webhook.deliveries import SECRET, payload, request
 
@@ -47,9 +46,7 @@ def build(database: str) -> FastAPI:
 def serve(database: str, handle: int) -> None:
     """The server's process; `handle` is a listening socket that it inherits."""
     with socket.socket(fileno=handle) as listening:
-        protocol = bounded(most=most_connections())
-        server = uvicorn.Server(uvicorn.Config(build(database), log_config=None, access_log=False, http=protocol))
-        asyncio.run(server.serve([listening]))
+        asyncio.run(BoundedServer(build(database)).serve([listening]))
 
 
 # -- the load ----------------------------------------------------------------------------------------------------
