@@ -229,7 +229,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
     host = LocalCheckout(options.path, progress.say)
     async with contextlib.AsyncExitStack() as stack:
-        scratch = await asyncio.to_thread(ScratchFolder)  # swept by the next one if this process is killed
+        scratch = await ScratchFolder.fresh()  # swept by the next one if this process is killed
         stack.callback(scratch.close)
         work = scratch.path
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))

@@ -11,13 +11,13 @@ import contextlib
 import os
 import re
 import signal
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
+from bot.sandbox.scratch import scratch_folder
 from bot.sanitize import redact
 
 _SAFE = (
@@ -121,18 +121,18 @@ async def git(
     before names, and `--` between them where a name is not ours.
     """
     safe = [part for setting in (*_SAFE, *config) for part in ("-c", setting)]
-    with _traced(remote) as trace:
+    async with _traced(remote) as trace:
         return await _run([*safe, *arguments], arguments, cwd, trace | dict(env or {}), stdin, remote, limits)
 
 
-@contextlib.contextmanager
-def _traced(remote: Remote | None) -> Iterator[dict[str, str]]:
+@contextlib.asynccontextmanager
+async def _traced(remote: Remote | None) -> AsyncIterator[dict[str, str]]:
     """The environment for a remote. Only git's trace has the headers of answers; git leaves credentials out of it."""
     if remote is None:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="troop-git-") as folder:
-        trace = {"GIT_TRACE_CURL": str(Path(folder) / "trace"), "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_REDACT": "1"}
+    async with scratch_folder() as folder:
+        trace = {"GIT_TRACE_CURL": str(folder / "trace"), "GIT_TRACE_CURL_NO_DATA": "1", "GIT_TRACE_REDACT": "1"}
         yield remote.environment() | trace
 
 

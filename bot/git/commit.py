@@ -4,7 +4,6 @@ Deterministic: the same patch on the same commit, with the same message, author 
 a repeated step changes nothing.
 """
 
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bot.git.command import check_commit
 from bot.git.workspace import Workspace
 from bot.patch.paths import path_problem
 from bot.records import Checkout, Patch, Record
+from bot.sandbox.scratch import scratch_folder
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
@@ -52,8 +52,8 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
         blob = await workspace.git("hash-object", "-w", "--stdin", f"--path={change.path}", stdin=content)
         bits = "100755" if change.executable or mode == "100755" else "100644"
         lines.append(f"{bits} {blob.decode().strip()}\t{change.path}")
-    with tempfile.TemporaryDirectory(prefix="troop-index-") as scratch:
-        index = Path(scratch) / "index"
+    async with scratch_folder() as scratch:
+        index = scratch / "index"
         await workspace.git("read-tree", base, index=index)
         await workspace.git("update-index", "-z", "--index-info", index=index, stdin=_terminated(lines))
         tree = (await workspace.git("write-tree", index=index)).decode().strip()

@@ -1,7 +1,6 @@
 """External candidates: a unified diff becomes a patch that takes part in the vote (arXiv 2501.14723)."""
 
 import contextlib
-import tempfile
 from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
@@ -10,6 +9,7 @@ from bot.git.workspace import LISTING, Workspace
 from bot.patch.encoding import decoded
 from bot.patch.paths import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
+from bot.sandbox.scratch import scratch_folder
 
 _ABSENT = "0" * 40
 
@@ -20,8 +20,8 @@ async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
     Raises `CheckoutError`, which names the diff, where it does not apply or contains a link or a binary file.
     """
     workspace = Workspace(Path(checkout.workspace))
-    with tempfile.TemporaryDirectory(prefix="troop-index-") as scratch:
-        index = Path(scratch) / "index"
+    async with scratch_folder() as scratch:
+        index = scratch / "index"
         await workspace.git("read-tree", checkout.commit, index=index)
         text = diff if diff.endswith("\n") else f"{diff}\n"
         try:

@@ -85,7 +85,7 @@ class DockerSandbox:
         `BuildFailed`."""
         concurrency = settings.concurrency or os.cpu_count() or 1
         client = await asyncio.to_thread(docker_engine.connect, 2 * concurrency + 4)
-        self = cls(settings, await asyncio.to_thread(ScratchFolder), client, scripts or {})
+        self = cls(settings, await ScratchFolder.fresh(), client, scripts or {})
         try:
             await self._in_thread(docker_engine.sweep, client)
             await self._in_thread(tree.copy_tree, source, self._base)

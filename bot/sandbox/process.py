@@ -90,7 +90,7 @@ class ProcessSandbox:
 
         `venv_of`: the folder whose `.venv` jobs use, where that is not `source`.
         """
-        scratch = await asyncio.to_thread(ScratchFolder)
+        scratch = await ScratchFolder.fresh()
         self: ProcessSandbox | None = None
         try:
             await asyncio.to_thread(tree.copy_tree, source, scratch.path / "base")

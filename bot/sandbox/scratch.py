@@ -1,9 +1,11 @@
-"""The temporary folder of a sandbox, and the removal of those whose process was killed."""
+"""Temporary folders, of sandboxes and of git, and the removal of those whose process was killed."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bot.sandbox.tree import remove_tree
@@ -25,12 +27,28 @@ class ScratchFolder:
                 return
             os.close(self._lock)
 
+    @classmethod
+    async def fresh(cls) -> "ScratchFolder":
+        """One without holding up the event loop. Cancelled, it leaves none behind. Raises `OSError`."""
+        await asyncio.to_thread(sweep, Path(tempfile.gettempdir()))  # may find much; after that, all is quick
+        return cls()
+
     def close(self) -> None:
         """Remove it. Safe to call twice, never raises."""
         remove_tree(self.path)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextlib.asynccontextmanager
+async def scratch_folder() -> AsyncIterator[Path]:
+    """A folder for as long as the block runs. Raises `OSError`."""
+    scratch = await ScratchFolder.fresh()
+    try:
+        yield scratch.path
+    finally:
+        scratch.close()
 
 
 def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -1,3 +1,5 @@
+import ast
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +34,24 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
     alive.close()
     alive.close()
     assert not alive.path.exists()
+
+
+async def test_a_cancelled_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    starting = asyncio.ensure_future(ScratchFolder.fresh())
+    await asyncio.sleep(0)  # it looks for what is to be swept
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert starting.cancelled()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_other_folder_is_made_that_nobody_would_sweep() -> None:
+    bot = Path(__file__).parents[3] / "bot"
+    makers = {"TemporaryDirectory", "mkdtemp"}
+    found = set()
+    for path in bot.rglob("*.py"):
+        names = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute | ast.Name))
+        if any((node.attr if isinstance(node, ast.Attribute) else node.id) in makers for node in names):
+            found.add(path.relative_to(bot).as_posix())
+    assert found == {"sandbox/scratch.py", "capuchin/training/evaluate.py"}  # the second is no part of a server
