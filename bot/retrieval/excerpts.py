@@ -19,13 +19,21 @@ _HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
 def excerpt(
-    text: str, weights: Mapping[str, float], characters: int, *, most: int = 10_000, least: float = 0.0, path: str = ""
+    text: str,
+    weights: Mapping[str, float],
+    characters: int,
+    *,
+    most: int = 10_000,
+    least: float = 0.0,
+    path: str = "",
+    local: bool = False,
 ) -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else its best-matching definitions that fit.
 
     `weights`: the issue's terms by rarity (`lexical_rank.rarity`). Shows at most `characters` and `most` definitions,
     and none that scores below `least` times the best; "" if not even one line fits. `path`: of the file, for its
-    syntax tree; "": its definitions are found by their indentation.
+    syntax tree; "": its definitions are found by their indentation. `local`: whether a term counts for less the more
+    of the file's definitions mention it.
     """
 
     def fits(part: str) -> bool:
@@ -40,7 +48,7 @@ def excerpt(
     worth = [sum(weights.get(word, 0.0) for word in set(_WORD.findall(line))) for line in lines]
     shown: set[int] = set()
     taken = missed = 0
-    blocks = _by_worth(lines, found, worth, weights)
+    blocks = _by_worth(lines, found, worth, weights, local)
     for value, block in blocks:
         if taken >= most or missed > 20 or value < least * blocks[0][0]:
             break
@@ -87,7 +95,7 @@ def _lines(source: Source, d: Defined) -> int:
 
 
 def _by_worth(
-    lines: list[str], found: list[Definition], worth: list[float], weights: Mapping[str, float]
+    lines: list[str], found: list[Definition], worth: list[float], weights: Mapping[str, float], local: bool
 ) -> list[tuple[float, list[int]]]:
     """(score, line numbers) of blocks, best first: definitions with their owners' headers, and other matching lines."""
     inner: dict[int, Definition] = {}
@@ -104,19 +112,25 @@ def _by_worth(
             mentioned.setdefault(inner[i], Counter()).update(terms)
         elif value:
             blocks.append((value / 4, list(range(max(0, i - 1), min(len(worth), i + 2)))))
+    often, shorter = (1.0, 0.5) if local else (0.3, 1.0)  # what repeated mentions weigh, and a definition's length
+    if local:
+        spread = Counter(word for counts in mentioned.values() for word in counts)
+        whole = math.log(1 + len(found))
+        weights = {**weights, **{w: weights[w] * math.log(1 + len(found) / n) / whole for w, n in spread.items()}}
     # A definition that the issue names scores higher than one that mentions such a name, however often. One that a
     # named definition calls may be at fault too.
     named = {d: weights.get(d.name, 0.0) for d in found}
     called = {word: value for d, value in named.items() if value for word in _calls_in(lines, d)}
     for definition in found:
         counts = mentioned.get(definition, Counter[str]())
-        total = sum(weights[word] * (1 + 0.3 * math.log(n)) for word, n in counts.items())
+        total = sum(weights[word] * (1 + often * math.log(n)) for word, n in counts.items())
         bonus = 8 * named[definition] or 2 * called.get(definition.name, 0.0)
         # Of a class whose own lines match, only the head is shown, unless it contains no definitions.
         end = first_within.get(definition.header, definition.end)
         if bonus or total:
             rows = [*definition.owners, *range(definition.start, end)]
-            blocks.append((bonus + total / (1 + (end - definition.start) / 60), rows))
+            power = shorter if end == definition.end else 1.0  # a head is mostly words about the class
+            blocks.append((bonus + total / (1 + (end - definition.start) / 60) ** power, rows))
     return sorted(blocks, key=lambda block: (-block[0], block[1]))
 
 

@@ -17,6 +17,12 @@ _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _CODE = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|^(?: {4}|\t).*$|^>>> .*$|^  File \".*$", re.DOTALL | re.MULTILINE
 )
+# What code binds: the name and the parameters of a function, the targets of assignments, loops and `as`.
+_BOUND = re.compile(
+    r"\b(?:def|function|func|fn)[ \t]+(\w+)[ \t]*\(([^()]*)|^(?:>>>|\.\.\.|`+)?[ \t]*(?:(?:const|let|var|val)[ \t]+)?"
+    r"([\w$]+(?:[ \t]*,[ \t]*[\w$]+)*)[ \t]+:?=[ \t]|\bfor[ \t]+(\w+)[ \t]+(?:in|of)\b|\bas[ \t]+(\w+)",
+    re.MULTILINE,
+)
 _COMMON_WORDS = """
     the and for that this with from have not but are was were been being when then than what which where while
     who how why should would could can will does did doing done has had its into onto over under only also any
@@ -48,6 +54,17 @@ def terms(issue: Issue) -> dict[str, float]:
         weight = _COMMON_WEIGHT if word.lower() in _COMMON else _NAMED_WEIGHT if named else 1.0
         weights[word] = 2 * weight if word in called and weight > _COMMON_WEIGHT else weight
     return weights
+
+
+def without_own(weights: Mapping[str, float], issue: Issue, texts: Iterable[str]) -> dict[str, float]:
+    """The terms, those weighed as plain words that the issue's own code binds and none of the texts defines.
+
+    A reporter's variables, parameters and functions are no names of the repository, though it may use the same ones.
+    """
+    code = "\n".join(match[0] for match in _CODE.finditer(issue.text))
+    bound = {name for match in _BOUND.finditer(code) for name in _WORD.findall(" ".join(filter(None, match.groups())))}
+    own = bound - {match[1] for text in texts for match in DEFINITION.finditer(text)} if bound else set()
+    return {term: min(weight, 1.0) if term in own else weight for term, weight in weights.items()}
 
 
 def rarity(weights: Mapping[str, float], texts: Iterable[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which of the repository's tests are about given source files: by names, by imports, by folders. Pure."""
+"""Which of the repository's tests are about given source files: by names, by imports, by folders, by words. Pure."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -10,20 +10,25 @@ _TOP_FOLDERS = frozenset({"src", "lib", "python"})  # which imports don't name
 _OF_FOLDERS = frozenset({"__init__", "index"})  # stems of files that are known by their folder's name
 _NAMED, _IMPORTED, _BESIDE = 4.0, 2.0, 1.0  # what the ways weigh in which a test is about a file
 _OF_ITS_FOLDER = 1.0  # ... by the name of the package that holds it, which is what users import
+_USES = 0.5  # ... by importing that package and saying what the issue says
+_OFTEN = 4  # mentions of a word that say half as much as any number
 
 
 def related(paths: Sequence[str], tests: Mapping[str, str], words: Collection[str] = ()) -> list[str]:
     """The test files that are about one of the source files, the likeliest first.
 
-    `paths`: the most important first. `words` break ties: names that the issue is about.
+    `paths`: the most important first. `words`: names that the issue is about. They break ties, and a test that has one
+    and imports the package of a file is about it, too: many suites import nothing but the package.
     """
     files = [path for path in paths if path not in tests]
     scores: dict[str, float] = {}
     for test, text in tests.items():
         score = sum(_about(test, text, path) / (1 + place / 4) for place, path in enumerate(files))
+        counts = [text.count(word) for word in words if word in text]
+        if not score and counts and any(_imports_package(text, path) for path in files):
+            score = _USES
         if score:
-            said = sum(word in text for word in words) / (1 + len(words))
-            scores[test] = score + said
+            scores[test] = score + sum(count / (count + _OFTEN) for count in counts) / (1 + len(words))
     return sorted(scores, key=lambda test: (-scores[test], test))
 
 
@@ -55,21 +60,32 @@ def _plain(stem: str) -> str:
     return stem.strip("_").replace("-", "_").lower()
 
 
+def _imports_package(text: str, path: str) -> bool:
+    """Whether the Python test imports a package that holds the Python file."""
+    parts = PurePosixPath(path).parts if path.endswith(".py") else ()
+    names = "|".join(re.escape(part) for part in parts[:-1] if part not in _TOP_FOLDERS)
+    return bool(names) and re.search(rf"^\s*(?:from|import) (?:{names})\b", text, re.MULTILINE) is not None
+
+
 @cache
 def _imports(path: str) -> re.Pattern[str] | None:
     """What an import of the file looks like, where its path tells."""
     pure = PurePosixPath(path)
     if pure.suffix in (".py", ".pyi"):
         parts = list(pure.with_suffix("").parts)
+        if "src" in parts[:-1]:
+            parts = parts[len(parts) - parts[::-1].index("src") :]
         while len(parts) > 1 and parts[0] in _TOP_FOLDERS:
             parts.pop(0)
         if parts[-1] == "__init__":
             parts.pop()
             if len(parts) < 2:  # every test imports the package itself
                 return None
-        whole = re.escape(".".join(parts))
-        above = re.escape(".".join(parts[:-1]))
-        within = rf"|^\s*from {above} import [^\n#]*\b{re.escape(parts[-1])}\b" if above else ""
+        # Below which folder imports begin, its path doesn't tell: packages/a/src/pkg/mod.py is pkg.mod.
+        above = "".join(rf"(?:{re.escape(part)}\.)?" for part in parts[:-2])
+        holder = re.escape(parts[-2]) if len(parts) > 1 else ""
+        whole = (above + rf"{holder}\." if holder else "") + re.escape(parts[-1])
+        within = rf"|^\s*from {above}{holder} import [^\n#]*\b{re.escape(parts[-1])}\b" if holder else ""
         return re.compile(rf"^\s*(?:from|import) {whole}(?![\w.]){within}", re.MULTILINE)
     if pure.suffix.startswith((".js", ".ts", ".mj", ".cj", ".mt", ".ct", ".rb", ".lua", ".php")):
         stem = pure.parent.name if pure.stem == "index" else pure.stem

@@ -61,7 +61,7 @@ async def build_context(
     Raises `EndpointError` where an endpoint can't be used, or the relevance model answered no call at all.
     """
     main, relevance = models.main, models.relevance
-    sources, ranked, weights = await asyncio.to_thread(_by_words, issue, checkout, exclude)
+    sources, ranked, weights = await asyncio.to_thread(_by_words, issue, checkout, exclude, solver)
     order = [path for path, _ in ranked]
     best = ranked[0][1] if ranked else 0.0
     likely = {path for path, score in ranked[:_LIKELY] if score > 0.2 * best}
@@ -108,12 +108,16 @@ async def build_context(
 
 
 def _by_words(
-    issue: Issue, checkout: Checkout, exclude: Sequence[str]
+    issue: Issue, checkout: Checkout, exclude: Sequence[str], solver: ResolvedSolver
 ) -> tuple[dict[str, SourceFile], list[tuple[str, float]], dict[str, float]]:
     """The sources by path, the paths with their scores by words, best first, and the issue's terms by rarity."""
     sources = {source.path: source for source in find_sources(checkout, issue.text, exclude)}
     ranked = lexical_rank.rank(issue, [(source.path, source.text) for source in sources.values()])
-    return sources, ranked, lexical_rank.rarity(lexical_rank.terms(issue), (s.text for s in sources.values()))
+    texts = [source.text for source in sources.values()]
+    terms = lexical_rank.terms(issue)
+    if solver.lists_first:
+        terms = lexical_rank.without_own(terms, issue, texts)
+    return sources, ranked, lexical_rank.rarity(terms, texts)
 
 
 # -- ranking ---------------------------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ async def _tests(
     shown, taken = [], 0
     for path in chosen:
         limit = min(_TEST_TOKENS, budget // len(chosen))
-        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, weights)
+        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, weights, local=True)
         if file.text.strip():
             shown.append(file)
             taken += await model.count_tokens(file.text) + await model.count_tokens(path) + 16
@@ -248,6 +252,7 @@ async def _fill(
             most=most,
             least=worth,
             by_tree=solver.shows_definitions,
+            local=solver.lists_first,
         )
         file = await cut(whole)
         if file.excerpt and share < whole:

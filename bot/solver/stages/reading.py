@@ -1,6 +1,7 @@
 """Reads files for relevance: each in a call of its own, or small ones several to a call."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
@@ -63,7 +64,7 @@ class Reader:
     async def read_together(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
         """One summary for each of the files, in their order; small ones share a call."""
         limit = await self._room()
-        files = [await cut_to(source, limit, self._model, self._weights) for source in sources]
+        files = [await cut_to(source, limit, self._model, self._weights, local=True) for source in sources]
         groups = await self._grouped(files, min(_TOGETHER, max(limit, self._model.context_window // 4)))
 
         async def one(number: int, group: Sequence[SourceFile]) -> list[Summary]:
@@ -189,10 +190,11 @@ async def cut_to(
     most: int = 10_000,
     least: float = 0.0,
     by_tree: bool = False,
+    local: bool = False,
 ) -> SourceFile:
     """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`.
 
-    `by_tree`: whether definitions are found in the syntax tree.
+    `by_tree`: whether definitions are found in the syntax tree. `local`: as of `excerpt`.
     """
     if not source.text or (most >= 10_000 and len(source.text.encode()) <= limit):  # no token is shorter than a byte
         return source
@@ -201,10 +203,12 @@ async def cut_to(
         return source
     rate = max(size, 1) / len(source.text)  # tokens a character
     text, cut = source.text, False
-    path = source.path if by_tree else ""
+    cut_text = functools.partial(
+        excerpt, source.text, weights, most=most, least=least, path=source.path if by_tree else "", local=local
+    )
     for slack in (0.95, 0.75, 0.5, 0.3):  # an excerpt may be denser than its file
         allowed = int(limit * slack / rate) if size > limit else len(source.text)
-        text, cut = await asyncio.to_thread(excerpt, source.text, weights, allowed, most=most, least=least, path=path)
+        text, cut = await asyncio.to_thread(cut_text, allowed)
         if not cut or await model.count_tokens(text) <= limit:
             break
     else:

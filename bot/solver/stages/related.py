@@ -28,7 +28,9 @@ class Compared(Record):
 class RelatedTests:
     """Runs them for all trajectories; equal runs are the journal's."""
 
-    def __init__(self, checkout: Checkout, sandbox: Sandbox, solver: ResolvedSolver) -> None:
+    def __init__(self, checkout: Checkout, sandbox: Sandbox, solver: ResolvedSolver, shown: Sequence[str] = ()) -> None:
+        """`shown`: paths of the tests that the model sees, which are run on every edit."""
+        self._shown = shown
         self._checkout = checkout
         self._sandbox = sandbox
         self._solver = solver
@@ -39,7 +41,8 @@ class RelatedTests:
         if not commands:
             return None
         texts = await asyncio.to_thread(find_tests, self._checkout)
-        chosen = await asyncio.to_thread(related_tests, patch.paths, texts)
+        shown = {path: texts[path] for path in self._shown if path in texts}
+        chosen = shown | await asyncio.to_thread(related_tests, patch.paths, texts)
         if not chosen:
             return None
         for command in commands:

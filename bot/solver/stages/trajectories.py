@@ -55,7 +55,7 @@ class Sampler:
         self._solver = solver
         self._grammars = self._made_grammars() if solver.held_to_grammar else {"test": None, "edit": None}
         self._edit = editing(checkout, context.files, repairs=solver.repairs_edits, tests=solver.test_commands)
-        self._related = RelatedTests(checkout, sandbox, solver)
+        self._related = RelatedTests(checkout, sandbox, solver, [file.path for file in context.tests])
         self._example = likely(issue, context.files)
         self._names = module_names(checkout)
         self.failures: list[EndpointError | SandboxError] = []

@@ -207,3 +207,14 @@ def test_the_syntax_tree_finds_what_the_indentation_hides() -> None:
     assert "def real(self):\n    return 2" in shown
     assert tree_definitions("a.py", "def f(:\n") is None
     assert tree_definitions("a.txt", text) is None
+
+
+def test_what_few_definitions_mention_often_counts_for_more_than_what_all_mention() -> None:
+    others = [f"    def part_{i}(self, cmd, help):\n        return self.run(cmd, help)\n" for i in range(20)]
+    long = ["        if self.show_default:\n            yield 1\n"] * 6 + ["        yield 'padding'\n"] * 60
+    text = "".join(["class Option:\n", *others, "    def record(self):\n", *long])
+    weights = {"cmd": 4.0, "help": 4.0, "show_default": 4.0}
+    usual = excerpt(text, weights, 2_600)[0]
+    local = excerpt(text, weights, 2_600, local=True)[0]
+    assert "def record" not in usual
+    assert "def record" in local

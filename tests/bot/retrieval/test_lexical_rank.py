@@ -1,5 +1,5 @@
 from bot.records import Issue, IssueComment
-from bot.retrieval.lexical_rank import rank, terms
+from bot.retrieval.lexical_rank import rank, terms, without_own
 
 FILES = [
     ("pkg/__init__.py", "from pkg.strings import wrap_lines\n"),
@@ -37,3 +37,32 @@ def test_comments_of_the_issue_count() -> None:
 def test_nothing_in_common_is_no_score() -> None:
     assert all(score == 0 for _, score in rank(Issue(title="zzz", body=""), FILES))
     assert rank(Issue(title="", body=""), []) == []
+
+
+REPORT = """Nothing is shown.
+
+```python
+@command()
+@option(
+    show_default=True,
+)
+def cmd(limit, Parser):
+    total = limit + 1
+    for entry in wrap_lines(total): ...
+with paint() as painted: ...
+```
+"""
+
+
+def test_names_that_only_the_issue_binds_count_as_plain_words() -> None:
+    issue = Issue(title="", body=REPORT)
+    defining = "class Parser:\n    limit = 3\n    cmd = paint\n"
+    before, after = terms(issue), without_own(terms(issue), issue, [defining])
+    assert {name for name in before if before[name] != after[name]} == {"cmd", "limit", "total", "entry", "painted"}
+    assert {after[name] for name in ("cmd", "limit", "total", "entry", "painted")} == {1.0}
+
+
+def test_names_in_javascript_that_only_the_issue_binds_count_as_plain_words() -> None:
+    issue = Issue(title="", body="```js\nconst wanted = parseIt(source);\nfunction mine(taken) {}\n```")
+    after = without_own(terms(issue), issue, ["function parseIt(text) {}"])
+    assert {name for name, weight in after.items() if weight == 1.0} == {"wanted", "mine", "taken"}

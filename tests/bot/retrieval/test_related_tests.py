@@ -54,6 +54,10 @@ from tests.checkouts import checkout_of
         ("lib/clamp.rb", {"spec/clamp_spec.rb": ""}, ["spec/clamp_spec.rb"]),
         ("src/main/java/a/Clamp.java", {"src/test/java/a/ClampTest.java": "Clamp.of(1)"},
          ["src/test/java/a/ClampTest.java"]),
+        ("packages/a/src/apkg/mod.py", {"packages/a/tests/test_x.py": "from apkg.mod import y\n",
+                                        "packages/a/tests/test_y.py": "from apkg import mod\n",
+                                        "packages/b/tests/test_z.py": "from bpkg.mod import y\n"},
+         ["packages/a/tests/test_x.py", "packages/a/tests/test_y.py"]),
         ("pkg/mod.py", {"tests/mod.test.js": "'mod'"}, []),
         ("pkg/mod.py", {}, []),
     ],
@@ -66,6 +70,19 @@ def test_the_most_important_file_comes_first_and_words_break_ties() -> None:
     tests = {"tests/test_a.py": "", "tests/test_b.py": "", "tests/more/test_b.py": "clamp"}
     assert related(["b.py", "a.py"], tests, ["clamp"]) == ["tests/more/test_b.py", "tests/test_b.py", "tests/test_a.py"]
     assert related(["tests/test_a.py"], tests) == [], "a test is not related to itself"
+
+
+def test_a_test_of_the_package_that_says_what_the_issue_says_is_related() -> None:
+    tests = {
+        "tests/test_options.py": "import click\n" + "show_default " * 5,
+        "tests/test_termui.py": "from click import echo\nshow_default\n",
+        "tests/test_echo.py": "import click\n",
+        "tests/test_words.py": "show_default",
+        "tests/test_clicks.py": "import clicks\nshow_default\n",
+    }
+    paths = ["packages/click/src/click/core.py"]
+    assert related(paths, tests, ["show_default"]) == ["tests/test_options.py", "tests/test_termui.py"]
+    assert related(paths, tests) == []
 
 
 def test_only_files_that_hold_tests_are_found(tmp_path: Path) -> None:
