@@ -55,6 +55,7 @@ class Conversation:
         self._key = key
         self._messages = list(messages)
         self._opening = self._kept = len(self._messages)
+        self._refusals: set[int] = set()  # places of messages that say why a reply could not be used
         self._others = list(others)
         self.tag = tag  # in which edits are asked for
         self._sampling = sampling
@@ -73,8 +74,10 @@ class Conversation:
     def messages(self) -> tuple[Message, ...]:
         return tuple(self._messages)
 
-    def say(self, text: str) -> None:
-        """Add a user message."""
+    def say(self, text: str, *, refuses: bool = False) -> None:
+        """Add a user message. `refuses`: it says why the last reply could not be used, which later replies mend."""
+        if refuses:
+            self._refusals.add(len(self._messages))
         self._messages.append(Message(role="user", content=text))
 
     def keep(self) -> None:
@@ -91,6 +94,7 @@ class Conversation:
     def restart(self) -> None:
         """Forget all turns after what is kept. The next reply is sampled anew, with another seed and hotter."""
         del self._messages[self._kept :]
+        self._refusals = {place for place in self._refusals if place < self._kept}
         self._temperature = max(self._temperature, min(_HOTTEST, self._temperature + _HOTTER))
 
     def reword(self) -> None:
@@ -102,7 +106,8 @@ class Conversation:
     async def ask(self) -> Reply:
         """The model's reply, added to the conversation unless it failed. Raises `EndpointError`.
 
-        If the messages do not fit the window, the oldest turns after the opening are left out, and the model is told.
+        If the messages do not fit the window, turns after the opening are left out, and the model is told: replies that
+        could not be used before others, and those before what is kept over restarts; of each the oldest first.
         """
         self.calls += 1
         key = f"{self._key}/{self.calls}"
@@ -123,15 +128,19 @@ class Conversation:
 
     async def _send(self, key: str, window: int) -> Reply:
         sizes = [await self._model.count_tokens(message.content) + OVERHEAD for message in self._messages]
-        messages, size = list(self._messages), sum(sizes)
-        dropped = 0
-        # A turn is a reply and the user message after it; the last message always stays.
-        while size + self._sampling.max_tokens > window and len(messages) - self._opening > 2:
-            size -= sum(sizes[self._opening : self._opening + 2])
-            del messages[self._opening : self._opening + 2], sizes[self._opening : self._opening + 2]
-            dropped += 1
+        size = sum(sizes)
+        # A turn is a reply and the user message after it; the last always stays.
+        turns = sorted(range(self._opening, len(sizes) - 2, 2), key=self._worth)
+        dropped: set[int] = set()
+        while size + self._sampling.max_tokens > window and len(dropped) < len(turns):
+            turn = turns[len(dropped)]
+            size -= sum(sizes[turn : turn + 2])
+            dropped.add(turn)
+        messages = [m for i, m in enumerate(self._messages) if not {i, i - 1} & dropped]
         if dropped:
-            note = f"({dropped} earlier turns of this conversation are left out here, to fit the context window.)\n\n"
+            note = (
+                f"({len(dropped)} earlier turns of this conversation are left out here, to fit the context window.)\n\n"
+            )
             messages[-1] = messages[-1].model_copy(update={"content": note + messages[-1].content})
             size += OVERHEAD
         room = window - size
@@ -148,6 +157,10 @@ class Conversation:
                 grammar=self._sampling.grammar,
             )
         )
+
+    def _worth(self, turn: int) -> tuple[bool, bool, int]:
+        """By which turns are left out, the least first."""
+        return turn < self._kept, turn + 1 not in self._refusals, turn
 
 
 async def fitted_issue(issue: Issue, model: Model) -> Issue:

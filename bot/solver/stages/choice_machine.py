@@ -9,6 +9,8 @@ from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.llm.conversation import Conversation, Sampling
+from bot.llm.prompts import render
+from bot.patch.apply import Problem
 from bot.records import (
     Context,
     Ending,
@@ -142,7 +144,11 @@ class ChoiceMachine(ABC):
             if reply.failed:
                 end.rule = Rule.NO_ANSWER
                 break
-            if answer := await self._answer(reply, last=conversation.calls >= limit):
+            answer = await self._answer(reply, last=conversation.calls >= limit)
+            if isinstance(answer, Problem):
+                told = answer.text if self._solver.explains_problems else answer.short
+                conversation.say(render(self._solver.profile, "unparsed", problem=told), refuses=True)
+            elif answer:
                 conversation.say(answer)
         end.calls = conversation.calls
         if end.winner is None and end.declined is None and self._meant in self._eligible():
@@ -159,8 +165,11 @@ class ChoiceMachine(ABC):
         """What the model is shown first."""
 
     @abstractmethod
-    async def _answer(self, reply: Reply, *, last: bool) -> str:
-        """What to say to the reply; "" where it decided. `last`: no call is left to answer in."""
+    async def _answer(self, reply: Reply, *, last: bool) -> str | Problem:
+        """What to say to the reply, or what is wrong with it; "" where it decided.
+
+        `last`: no call is left to answer in.
+        """
 
     async def _executed(self, test: Test) -> list[Execution]:
         """Run the test on the base commit, then on each known candidate, and keep what it did."""

@@ -16,13 +16,12 @@ from bot.solver.stages.choice_machine import ChoiceMachine, against_evidence
 class Choosing(ChoiceMachine):
     """Shows the diffs of the finalists, and runs the tests that the model writes on all of them."""
 
-    async def _answer(self, reply: Reply, *, last: bool) -> str:
+    async def _answer(self, reply: Reply, *, last: bool) -> str | Problem:
         turn: Turn | Problem | None = parse_choice_turn(reply)
         if isinstance(turn, Turn) and turn.choice is not None:
             turn = self._choose(turn.choice, last=last)
         if isinstance(turn, Problem):
-            problem = turn.text if self._solver.explains_problems else turn.short
-            return render(self._solver.profile, "unparsed", problem=problem)
+            return turn
         if turn is not None and turn.test is not None:
             executions = await self._executed(turn.test)
             return render(self._solver.profile, "select_result", executions=self._labelled(executions))

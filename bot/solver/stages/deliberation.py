@@ -90,12 +90,9 @@ class Deliberation(ChoiceMachine):
 
     # -- the conversation
 
-    async def _answer(self, reply: Reply, *, last: bool) -> str:
+    async def _answer(self, reply: Reply, *, last: bool) -> str | Problem:
         asked = parse_deliberated(reply)
-        answer = asked if isinstance(asked, Problem) else await self._done(asked, last=last)
-        if isinstance(answer, Problem):
-            return render(self._solver.profile, "unparsed", problem=answer.text)
-        return answer
+        return asked if isinstance(asked, Problem) else await self._done(asked, last=last)
 
     async def _done(self, asked: Deliberated, *, last: bool) -> str | Problem:
         """Do what the reply asks for; what to say to the model, "" where it decided."""

@@ -35,7 +35,7 @@ async def describe(question: Question, verdict: Verdict, model: Model, solver: R
         found = parse_description(reply)
         if not isinstance(found, Problem):
             return found
-        conversation.say(render(solver.profile, "unparsed", problem=found.text))
+        conversation.say(render(solver.profile, "unparsed", problem=found.text), refuses=True)
     return None
 
 

@@ -28,7 +28,7 @@ class Mistakes:
             self._kinds.clear()
         else:
             self._kinds.add(problem.kind)
-            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text))
+            self._conversation.say(render(self._solver.profile, "unparsed", problem=problem.text), refuses=True)
 
     def clear(self) -> None:
         self._kinds.clear()

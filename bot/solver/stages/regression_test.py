@@ -88,7 +88,7 @@ class RegressionTests:
             tried = change if isinstance(change, Problem) else await self._tried(change)
             if not isinstance(tried, Problem):
                 return tried
-            conversation.say(render(self._solver.profile, "unparsed", problem=tried.text))
+            conversation.say(render(self._solver.profile, "unparsed", problem=tried.text), refuses=True)
         return None
 
     def _like(self) -> SourceFile | None:
