@@ -94,7 +94,9 @@ def _origins(_: click.Context, __: click.Parameter, given: str) -> tuple[str, ..
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
          text="auto: the checkpoint's own on a GPU, of float32 bfloat16; on a CPU it or float32, tried.")  # fmt: skip
 @_option("--quantization", type=click.Choice(["none", "int8", "int4"]),
-         text="Of the linears' weights, by torchao, to save memory; int8 is no faster.")  # fmt: skip
+         text="Of the linears' weights, rounded at load, to save memory.")  # fmt: skip
+@_option("--weights", type=click.Choice(["auto", "native", "dequantized"]),
+         text="Of a quantised checkpoint; native: kept; auto: kept where a GPU has kernels.")  # fmt: skip
 @_option("--tensor-parallel", type=int, metavar="N", text="Split the model over N processes, one GPU each.")
 @_option("--replicas", type=int, metavar="N",
          text="Engines behind this address, each with its own GPU or GPUs; needs the extra `cluster`.")  # fmt: skip

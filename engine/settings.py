@@ -20,6 +20,7 @@ type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
 quantizations = Literal["none", "int8", "int4"]
+ways = Literal["auto", "native", "dequantized"]
 cache_types = Literal["auto", "fp8_e4m3"]
 
 
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     device: devices = "auto"
     dtype: type_names = "auto"
     quantization: quantizations = "none"  # of the linears' weights
+    weights: ways = "auto"  # of a quantised checkpoint, see `engine.model.quantized_linear`
     tensor_parallel: int = Field(default=1, ge=1, le=64)  # processes that split the model, one GPU each
     replicas: int = Field(default=1, ge=1, le=256)  # engines behind one address, see `engine.cluster`
     ray_address: str | None = None  # of the Ray cluster that runs them; None: one of our own on this machine

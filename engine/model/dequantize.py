@@ -1,14 +1,14 @@
-"""Quantised checkpoints in formats for which there is no kernel here: dequantised while they are read.
+"""Quantised checkpoints: weights are dequantised while they are read, or kept for a kernel.
 
-The model is then as large as one that was never quantised, which is told in a warning. It is held once: a weight is
-read and dequantised when `transformers`' loader puts it into its parameter.
+A model that is dequantised is as large as one that was never quantised, which is told in a warning. It is held once: a
+weight is read and dequantised when `transformers`' loader puts it into its parameter.
 """
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.formats import FORMATS, Format, Packing
 from engine.model.memory import size
+from engine.model.quantized import Quantized
+from engine.model.quantized_linear import Carried, quantized_linears
 from engine.model.stored import Stored
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
@@ -71,52 +73,65 @@ def _weights(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [group.get("weights") or {} for group in (found.get("config_groups") or {}).values()]
 
 
+class Target(NamedTuple):
+    """What weights are read into."""
+
+    dtype: torch.dtype  # of those that are dequantised, and of products with others
+    kept: frozenset[str] = frozenset()  # kinds of `engine.model.quantized.Packed` that stay as they are
+
+
 class Dequantized:
-    """A weight that is dequantised when `transformers`' loader indexes it."""
+    """A weight that is dequantised, or kept for a kernel, when `transformers`' loader indexes it."""
 
-    __slots__ = ("_dtype", "_form", "_name", "_packing", "_parts")
+    __slots__ = ("_dtype", "_form", "_kept", "_name", "_packing", "_parts")
 
-    def __init__(self, name: str, form: Format, parts: dict[str, Stored], packing: Packing, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, form: Format, parts: dict[str, Stored], packing: Packing, target: Target) -> None:
         self._name = name
         self._form = form
         self._parts = parts
         self._packing = packing
-        self._dtype = dtype
+        self._dtype, self._kept = target
 
     def __getitem__(self, index: Any) -> Tensor:
-        """The part that `index` names of the plain weight.
+        """The part that `index` names of the plain weight; where all of it is kept, an `engine.model.quantized_linear`
+        `Carried`.
 
         Raises:
             LoadError: a part of it has another shape, or an unknown layout.
         """
         parts = {end: part[...] for end, part in self._parts.items()}
         try:
-            return self._plain(parts)[index]
+            found = self._read(parts, index is ...)
+            return found if index is ... else found[index]
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{end} {list(part.shape)}" for end, part in parts.items())
             raise LoadError(f"{self._name} cannot be dequantised from {shapes}: {one_line(error)}") from error
 
-    def _plain(self, parts: dict[str, Tensor]) -> Tensor:
-        """In `dtype`; experts in one tensor are dequantised one by one."""
+    def _read(self, parts: dict[str, Tensor], whole: bool) -> Tensor:
+        """In the model's dtype; experts in one tensor are dequantised one by one."""
         if self._form.whole:
-            return self._form.plain(parts, self._packing).to(self._dtype)
+            read = self._form.read(parts, self._packing)
+            packed = read.pack() if whole and self._kept and isinstance(read, Quantized) else None
+            if packed is not None and packed.kind in self._kept:
+                return Carried(packed, self._dtype)
+            return (read.plain() if isinstance(read, Quantized) else read).to(self._dtype)
         found = torch.empty(0)
         experts = len(parts[self._form.ends[0]])
         for expert in range(experts):
-            one = self._form.plain({end: part[expert : expert + 1] for end, part in parts.items()}, self._packing)
+            one: Any = self._form.read({end: part[expert : expert + 1] for end, part in parts.items()}, self._packing)
             if not expert:
                 found = torch.empty(experts, *one.shape[1:], dtype=self._dtype)
             found[expert] = one[0]
         return found
 
 
-def dequantized(stored: dict[str, Stored], config: Any, dtype: torch.dtype) -> dict[str, Stored | Dequantized]:
+def dequantized(stored: dict[str, Stored], config: Any, target: Target) -> dict[str, Stored | Dequantized]:
     """Every weight of a checkpoint by its plain name, none of them read.
 
     Args:
         stored: of `engine.model.stored.open_weights`; parts of a weight may lie in several files.
         config: of `transformers`, with `quantization_config`.
-        dtype: of what was quantised.
+        target: of what was quantised.
 
     Raises:
         LoadError: a part of a weight is missing.
@@ -138,7 +153,7 @@ def dequantized(stored: dict[str, Stored], config: Any, dtype: torch.dtype) -> d
             done.update(f"{base}{separator}{end}" for end in form.unused)
             parts = {end: stored[each] for end, each in named.items() if each in stored}
             whole = f"{base}.{form.whole}" if form.whole else base
-            found[whole] = Dequantized(whole, form, parts, packing, dtype)
+            found[whole] = Dequantized(whole, form, parts, packing, target)
     return found | {name: tensor for name, tensor in stored.items() if name not in done}
 
 
@@ -157,19 +172,28 @@ def one_by_one() -> Iterator[None]:
             os.environ[ONE_BY_ONE] = before
 
 
-def tell_memory(name: str, method: str, model: Any, stored: dict[str, Stored]) -> None:
-    """Warn of what a checkpoint takes that was dequantised.
+def tell_memory(name: str, method: str, model: Any, read: dict[str, Any], stored: dict[str, Stored]) -> None:
+    """Warn of what a checkpoint takes that was dequantised, if any of it was.
 
     Args:
         name: of the checkpoint.
         method: of `method_of`.
-        model: of `transformers`, loaded.
+        model: of `transformers`, loaded, its linears over kept weights in place.
+        read: of `dequantized`.
         stored: its files' tensors.
     """
+    weights = sum(isinstance(each, Dequantized) for each in read.values())
+    kept = quantized_linears(model)
+    plain = weights - len(kept)
+    if not plain:
+        return
+    tensors = [*model.parameters(), *(buffer for module in kept for buffer in module.buffers(False))]
     _log.warning(
-        "%s: there is no kernel for %s weights here, so they are dequantised: %s in memory, %s in the files",
+        "%s: no kernel here multiplies %d of %d %s weights, so they are dequantised: %s in memory, %s in the files",
         name,
+        plain,
+        weights,
         method,
-        size(sum(weight.numel() * weight.element_size() for weight in model.parameters())),
+        size(sum(tensor.nbytes for tensor in tensors)),
         size(sum(tensor.bytes for tensor in stored.values())),
     )

@@ -1,7 +1,7 @@
-"""Weights as quantised checkpoints store them, made plain: pure functions of a weight's parts.
+"""Weights as quantised checkpoints store them: pure functions of a weight's parts.
 
-Each takes the tensors that belong to one weight, by the last part of their names, and gives `[out, in]` (or experts
-`[experts, in, out]`) in float32.
+Each takes the tensors that belong to one weight, by the last part of their names, and gives what they mean: numbers and
+scales of `[out, in]`, or where no scales of that kind are, the plain weight in float32 (experts `[experts, in, out]`).
 """
 
 import json
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from engine.model.quantized import Quantized
 
 Parts = Mapping[str, Tensor]
 
@@ -36,62 +38,64 @@ def unpack(packed: Tensor, bits: int, dim: int) -> Tensor:
     return found.flatten(-2).movedim(-1, dim)
 
 
-def fp8(parts: Parts, packing: Packing) -> Tensor:
+def fp8(parts: Parts, packing: Packing) -> Quantized:
     """`weight` float8, `weight_scale_inv` or `weight_scale`: one, one a row, or one a block."""
-    weight = parts["weight"].float()
+    weight = parts["weight"]
     scale = (parts["weight_scale_inv"] if "weight_scale_inv" in parts else parts["weight_scale"]).float()
+    each = (*weight.shape[:-1], 1)
     if scale.numel() == 1:
-        return weight * scale.view(())
-    if scale.ndim == 1:
-        return weight * scale[:, None]
-    if scale.shape == (*weight.shape[:-1], 1):
-        return weight * scale
+        return Quantized(weight, scale.view((1,) * weight.ndim).expand(each))
+    if scale.ndim == 1 or scale.shape == each:
+        return Quantized(weight, scale.view(each))
     rows, columns = packing.block or (weight.shape[-2] // scale.shape[-2], weight.shape[-1] // scale.shape[-1])
-    wide = scale.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
-    return weight * wide[..., : weight.shape[-2], : weight.shape[-1]]
+    group = torch.arange(weight.shape[-1], device=weight.device) // columns
+    return Quantized(weight, scale.repeat_interleave(rows, -2)[..., : weight.shape[-2], :], group=group)
 
 
-def compressed_ints(parts: Parts, packing: Packing) -> Tensor:
+def compressed_ints(parts: Parts, packing: Packing) -> Quantized:
     """compressed-tensors: `weight_packed` int32 `[out, in / 8]` and `weight_shape`, or `weight` int8; `weight_scale`
     `[out, groups]`; perhaps `weight_zero_point`, `weight_g_idx`.
     """
-    zero = parts.get("weight_zero_point")
+    zero, bits = parts.get("weight_zero_point"), 8
     if "weight_packed" in parts:
+        bits = packing.bits
         rows, columns = (int(size) for size in parts["weight_shape"])
-        middle = 1 << (packing.bits - 1)
-        numbers = unpack(parts["weight_packed"], packing.bits, 1)[:rows, :columns] - middle
+        middle = 1 << (bits - 1)
+        numbers = (unpack(parts["weight_packed"], bits, 1)[:rows, :columns] - middle).to(torch.int8)
         if zero is not None and zero.dtype == torch.int32:
-            zero = unpack(zero, packing.bits, 0)[:rows] - middle
+            zero = unpack(zero, bits, 0)[:rows] - middle
     else:
         numbers = parts["weight"]
     scale = parts["weight_scale"].float()
-    scale = scale.view(1, 1) if scale.numel() == 1 else scale.view(scale.shape[0], -1)
-    group = _groups(numbers.shape[1], scale.shape[1], parts.get("weight_g_idx"), numbers.device)
-    plain = numbers.float()
+    scale = scale.view(1, 1).expand(len(numbers), 1) if scale.numel() == 1 else scale.view(scale.shape[0], -1)
     if zero is not None:
-        plain = plain - zero.float().reshape(scale.shape)[:, group]
-    return plain * scale[:, group]
+        zero = zero.float().expand(scale.shape) if zero.numel() == 1 else zero.float().reshape(scale.shape)
+    return Quantized(numbers, scale, zero, _group(parts.get("weight_g_idx")), bits)
 
 
-def gptq(parts: Parts, packing: Packing) -> Tensor:
+def gptq(parts: Parts, packing: Packing) -> Quantized:
     """`qweight` int32 `[in / 8, out]`, `qzeros` int32 `[groups, out / 8]`, `scales` `[groups, out]`, `g_idx` `[in]`."""
     numbers = unpack(parts["qweight"], packing.bits, 0)
     scales = parts["scales"].float()
     zeros = (unpack(parts["qzeros"], packing.bits, 1) + packing.zero_offset)[:, : scales.shape[1]]
-    group = _groups(numbers.shape[0], scales.shape[0], parts.get("g_idx"), numbers.device)
-    return ((numbers - zeros[group]).float() * scales[group]).T.contiguous()
+    return _unsigned(numbers, scales, zeros, packing.bits, _group(parts.get("g_idx")))
 
 
-def awq(parts: Parts, packing: Packing) -> Tensor:
+def awq(parts: Parts, packing: Packing) -> Quantized:
     """`qweight` int32 `[in, out / 8]`, `qzeros` int32 `[groups, out / 8]`, `scales` `[groups, out]`."""
     order = torch.tensor(AWQ_ORDER, device=parts["qweight"].device)
     numbers, zeros = (
         unpack(parts[name], 4, 1).reshape(len(parts[name]), -1, 8)[:, :, order].flatten(1)
         for name in ("qweight", "qzeros")
     )
-    scales = parts["scales"].float()
-    group = _groups(numbers.shape[0], scales.shape[0], None, numbers.device)
-    return ((numbers - zeros[group]).float() * scales[group]).T.contiguous()
+    return _unsigned(numbers, parts["scales"].float(), zeros, 4)
+
+
+def _unsigned(numbers: Tensor, scales: Tensor, zeros: Tensor, bits: int, group: Tensor | None = None) -> Quantized:
+    """Of unsigned numbers `[in, out]`, with scales and zero points `[groups, out]`."""
+    middle = 1 << (bits - 1)
+    signed = (numbers - middle).to(torch.int8).T.contiguous()
+    return Quantized(signed, scales.T.contiguous(), (zeros - middle).float().T.contiguous(), group, bits)
 
 
 def mxfp4(parts: Parts, packing: Packing) -> Tensor:
@@ -103,11 +107,11 @@ def mxfp4(parts: Parts, packing: Packing) -> Tensor:
     return scaled.flatten(-2).transpose(-1, -2).contiguous()
 
 
-def bitsandbytes_int8(parts: Parts, packing: Packing) -> Tensor:
+def bitsandbytes_int8(parts: Parts, packing: Packing) -> Quantized:
     """`weight` int8 `[out, in]`, `SCB` float32 `[out]`: the largest magnitude of each row; perhaps `weight_format`."""
     if "weight_format" in parts and int(parts["weight_format"]):
         raise ValueError("an int8 weight of bitsandbytes that is laid out for old GPUs, not by rows")
-    return parts["weight"].float() * parts["SCB"].float()[:, None] * (1 / 127)
+    return Quantized(parts["weight"], parts["SCB"].float()[:, None], unit=1 / 127)
 
 
 def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tensor:
@@ -128,11 +132,9 @@ def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tensor:
     return (parts["weight.quant_map"].float()[numbers.int()] * scale).view(state["shape"])
 
 
-def _groups(columns: int, count: int, index: Tensor | None, device: torch.device) -> Tensor:
-    """The scale of each number of a row."""
-    if index is not None and int(index.min()) >= 0:  # -1: not set
-        return index.long()
-    return torch.arange(columns, device=device) * count // columns
+def _group(found: Tensor | None) -> Tensor | None:
+    """The scale of each number of a row; -1: not set."""
+    return None if found is None or int(found.min()) < 0 else found.long()
 
 
 class Format(NamedTuple):
@@ -140,7 +142,7 @@ class Format(NamedTuple):
 
     ends: tuple[str, ...]  # of the names of a weight's parts; the first marks a weight that is stored so
     whole: str  # end of the plain weight's name
-    plain: Callable[[Parts, Packing], Tensor]
+    read: Callable[[Parts, Packing], Quantized | Tensor]
     unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
     optional: tuple[str, ...] = ()  # those of `ends` that a weight may lack
 

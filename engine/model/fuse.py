@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.fused_ops import ROWS, Ops, Trials, close, ops_for, random
+from engine.model.quantized import stacks
+from engine.model.quantized_linear import QuantizedLinear
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]  # the fused function and the model's own
 GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -45,23 +47,18 @@ class _Shared:
         return part
 
 
+Linear = nn.Linear | QuantizedLinear
+
+
 class MergedLinear(nn.Module):
     """Computes the product of the whole group; the first part is its own."""
 
-    def __init__(self, linears: list[nn.Linear], shared: _Shared) -> None:
+    def __init__(self, linears: Sequence[Linear], whole: Linear, shared: _Shared) -> None:
         super().__init__()
-        with torch.no_grad():
-            weights: list[Tensor] = [linear.weight for linear in linears]
-            biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
-            self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
-            self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        self._sizes: list[int] = [linear.out_features for linear in linears]
+        self.whole = whole
+        sizes = [linear.out_features for linear in linears]
         self._shared = shared
-        shared.merged = lambda x: torch.split(self.product(x), self._sizes, dim=-1)
-
-    def product(self, x: Tensor) -> Tensor:
-        """All parts side by side."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        shared.merged = lambda x: torch.split(whole(x), sizes, dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._shared.take(0, x)
@@ -82,25 +79,46 @@ class _Next(nn.Module):
 def merge_linears(model: nn.Module) -> int:
     """Replace mergeable groups of linears in place, anywhere in the model; return the number of merged groups.
 
-    Groups with quantised, differently biased or differently shaped members are left as they are.
+    Groups with differently quantised, differently biased or differently shaped members are left as they are.
     """
     merged = 0
     for module in list(model.modules()):
         for names in GROUPS:
             linears = [getattr(module, name, None) for name in names]
-            if not all(type(linear) is nn.Linear for linear in linears):
-                continue
-            found = [linear for linear in linears if isinstance(linear, nn.Linear)]
-            if not all(type(linear.weight) is nn.Parameter for linear in found):
-                continue
-            if len({(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in found}) != 1:
+            whole = _stacked(linears)
+            if whole is None:
                 continue
             shared = _Shared()
-            setattr(module, names[0], MergedLinear(found, shared))
+            setattr(module, names[0], MergedLinear(linears, whole, shared))  # type: ignore[arg-type]
             for place, name in enumerate(names[1:], start=1):
                 setattr(module, name, _Next(place, shared))
             merged += 1
     return merged
+
+
+def _stacked(linears: Sequence[Any]) -> Linear | None:
+    """Linears as one, with their outputs side by side; `None` where they can't be."""
+    kinds = {type(linear) for linear in linears}
+    if kinds not in ({nn.Linear}, {QuantizedLinear}) or len({linear.bias is None for linear in linears}) != 1:
+        return None
+    if kinds == {QuantizedLinear}:
+        return QuantizedLinear.stacked(linears) if stacks([linear.packed for linear in linears]) else None
+    if not all(type(linear.weight) is nn.Parameter for linear in linears):
+        return None
+    if len({(linear.in_features, linear.weight.dtype) for linear in linears}) != 1:
+        return None
+    with torch.no_grad():
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        return linear_of(torch.cat([linear.weight for linear in linears]), torch.cat(biases) if biases else None)
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear over these, not copied."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        linear.bias = bias if isinstance(bias, nn.Parameter) else nn.Parameter(bias, requires_grad=False)
+    return linear
 
 
 def fuse(model: nn.Module, ops: Ops | None = None) -> Counter[str]:
@@ -118,8 +136,8 @@ def fuse(model: nn.Module, ops: Ops | None = None) -> Counter[str]:
     chosen = ops or ops_for(device, like.dtype)
     trials = Trials(device)
     with torch.no_grad():
-        counts = Counter(norm=_fuse_norms(model, chosen, trials), gate=_fuse_gates(model, chosen, trials))
-        counts["layer"] = _fuse_layers(model, chosen, trials) if chosen.one_pass else 0
+        counts = Counter(norm=_fuse_norms(model, chosen, trials), gate=_fuse_gates(model, chosen, trials, like))
+        counts["layer"] = _fuse_layers(model, trials, like) if chosen.one_pass else 0
     return counts
 
 
@@ -193,38 +211,38 @@ class _GateForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         first = getattr(self._mlp, "gate_proj", None)
-        product = self._mlp.gate_up_proj(x) if first is None else first.product(x)
+        product = self._mlp.gate_up_proj(x) if first is None else first.whole(x)
         down: Tensor = self._mlp.down_proj(self._ops.silu_mul(product))
         return down
 
 
-def _fuse_gates(model: nn.Module, ops: Ops, trials: Trials) -> int:
+def _fuse_gates(model: nn.Module, ops: Ops, trials: Trials, like: Tensor) -> int:
     changed = 0
     for mlp in list(model.modules()):
         product = _product(mlp)
         if product is None or not isinstance(getattr(mlp, "down_proj", None), nn.Module):
             continue
         fused = _GateForward(mlp, ops)
-        weight: Tensor = product.weight
-        if not _alike(fused, mlp, random(4, weight.shape[1], like=weight)):
+        if not _alike(fused, mlp, random(4, product.in_features, like=like)):
             continue
 
-        def make(weight: Tensor = weight) -> Pair:
-            x = random(ROWS, weight.shape[0], like=weight)
+        def make(product: Linear = product) -> Pair:
+            x = random(ROWS, product.out_features, like=like)
             return lambda: ops.silu_mul(x), lambda: _gate(x)
 
-        if trials.pays("SiLU gate", weight.shape[0] // 2, make):
+        if trials.pays("SiLU gate", product.out_features // 2, make):
             mlp.forward = fused
             changed += 1
     return changed
 
 
-def _product(mlp: nn.Module) -> Any:
+def _product(mlp: nn.Module) -> Linear | None:
     """The linear that computes gate and up at once."""
-    if isinstance(getattr(mlp, "gate_proj", None), MergedLinear):
-        return mlp.gate_proj
-    merged = getattr(mlp, "gate_up_proj", None)
-    return merged if type(merged) is nn.Linear and type(merged.weight) is nn.Parameter else None
+    if isinstance(merged := getattr(mlp, "gate_proj", None), MergedLinear):
+        return merged.whole
+    found = getattr(mlp, "gate_up_proj", None)
+    plain = type(found) is nn.Linear and type(found.weight) is nn.Parameter
+    return found if plain or isinstance(found, QuantizedLinear) else None
 
 
 def _gate(gate_up: Tensor) -> Tensor:
@@ -249,7 +267,7 @@ def _alike(fused: Callable[[Tensor], Any], plain: Callable[[Tensor], Any], x: Te
 LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 
 
-def _fuse_layers(model: nn.Module, ops: Ops, trials: Trials) -> int:
+def _fuse_layers(model: nn.Module, trials: Trials, like: Tensor) -> int:
     """Give decoder layers like Llama's a forward that adds and normalises in one pass. The addition at a layer's end is
     computed together with the next layer's norm. That norm recognises its input by identity; if anything changes it in
     between, it computes the norm itself.
@@ -266,8 +284,7 @@ def _fuse_layers(model: nn.Module, ops: Ops, trials: Trials) -> int:
                 continue
             if not all(isinstance(norm, _FusedRMSNorm) for norm in norms):
                 continue
-            weight = next(parameter for parameter in layer.parameters() if parameter.ndim > 1)
-            if not _layer_is_equal(layer, follower, weight) or not _addition_pays(follower, trials, weight):
+            if not _layer_is_equal(layer, follower, like) or not _addition_pays(follower, trials, like):
                 continue
             layer.forward = _LayerForward(layer, follower)
             fused += 1

@@ -1,4 +1,4 @@
-"""Forms of a linear's weight on a CPU, and the choice among them by a trial.
+"""Forms of a linear's weight, on a CPU or of few bits, and the choice among them by a trial.
 
 What is fastest depends on the number of rows. A few rows are bound by reading the weight from memory: there the fewest
 bits win (`kernels.few_bit_linear`, for weights that have few). Many rows are bound by the processor's matrix units,
@@ -85,18 +85,22 @@ class Product:
 
 
 @torch.inference_mode()
-def try_forms(products: Sequence[Product]) -> list[int]:
+def try_forms(products: Sequence[Product], like: Tensor) -> list[int]:
     """Measure the forms of products of one shape and kind, one after another as in a step, so that weights come from
     memory as they do there; let all use the fastest. Returns the form for each number of rows, from 0.
 
-    Measured as the CPU time of one thread, so that other load does not matter.
+    Measured as the CPU time of one thread, so that other load does not matter, or on a GPU in a CUDA graph.
+
+    Args:
+        products: at least one.
+        like: of the inputs' dtype and device.
     """
     if len(products[0].forms) == 1:
         return []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        best = fastest(_measure(products))
+        best = fastest(_measure(products, like))
     finally:
         torch.set_num_threads(threads)
     for product in products:
@@ -104,7 +108,7 @@ def try_forms(products: Sequence[Product]) -> list[int]:
     return best
 
 
-def _measure(products: Sequence[Product]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def _measure(products: Sequence[Product], like: Tensor) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     """Seconds, `[forms, len(GRID)]`, infinite where a form was not tried."""
     forms = len(products[0].forms)
     inputs = products[0].shape[1]
@@ -112,19 +116,28 @@ def _measure(products: Sequence[Product]) -> "np.ndarray[tuple[int, int], np.dty
     left = list(range(forms))
     turn = 0
     for at, rows in enumerate(GRID):
-        x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+        x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(0)).to(like)
         for index in left:  # the first call's preparations are not measured
             products[turn % len(products)].forms[index](x)
         for _ in range(TRIES):
             for index in left:
                 turn += 1
-                begin = time.thread_time()
-                products[turn % len(products)].forms[index](x)
-                seconds[index, at] = min(seconds[index, at], time.thread_time() - begin)
+                form = products[turn % len(products)].forms[index]
+                seconds[index, at] = min(seconds[index, at], _seconds(form, x))
         left = [index for index in left if seconds[index, at] <= BEHIND * seconds[:, at].min() or index == forms - 1]
         if left == [forms - 1]:
             break
     return seconds
+
+
+def _seconds(form: Form, x: Tensor) -> float:
+    if x.device.type == "cuda":
+        from triton.testing import do_bench_cudagraph
+
+        return float(do_bench_cudagraph(lambda: form(x), rep=2)) / 1000
+    begin = time.thread_time()
+    form(x)
+    return time.thread_time() - begin
 
 
 def fastest(seconds: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> list[int]:

@@ -17,7 +17,7 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
-from engine.model.dequantize import dequantized, method_of, one_by_one, tell_memory
+from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
 from engine.model.features import check_config, context_length
 from engine.model.fused_ops import ops_for
@@ -26,11 +26,13 @@ from engine.model.memory import zeros
 from engine.model.packed_weights import pack_linears
 from engine.model.positions import hand_positions_in
 from engine.model.quantize import check_checkpoint, quantize
+from engine.model.quantized_linear import kept_kinds, settle, use_kernels
 from engine.model.rotary import pays, putting_off
 from engine.model.shards import check_split, localize
 from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
+from engine.settings import ways
 from kernels.kv_store.reference import Scales, bits, copy_slots
 from kernels.tree_attention.heads import Heads
 
@@ -89,7 +91,6 @@ class Model:
             folder: of the checkpoint, which may have scales for them.
 
         Raises:
-            LoadError: it cannot be quantised so.
             UnsupportedModelError: it uses something that this engine does not implement, or its output differs from
                 that with `transformers`' own attention.
         """
@@ -120,6 +121,7 @@ class Model:
         self._rotary = deferred and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
         if quantization != "none":
             quantize(self._inner, quantization)
+        use_kernels(self._inner)
         pack_linears(self._inner)
         self.use_attention("auto")
         self.cache = torch.empty(0)
@@ -135,10 +137,12 @@ class Model:
         quantization: str = "none",
         split: int = 1,
         cache: str = "auto",
+        weights: ways = "auto",
     ) -> Self:
         """Load from a folder or by a name that `transformers` resolves.
 
-        With `split` over 1, this process's shard of it: all processes of the default group load together.
+        With `split` over 1, this process's shard of it: all processes of the default group load together. What becomes
+        of a quantised checkpoint's `weights` says `engine.model.quantized_linear.kept_kinds`.
 
         Raises:
             LoadError: there is nothing that can be loaded.
@@ -152,8 +156,9 @@ class Model:
         if split > 1:
             check_split(config, split, quantization)
         kind = resolve_dtype(dtype, config, place)
+        kept = kept_kinds(weights, torch.device(place), kind) if method_of(config) and split == 1 else frozenset()
         try:
-            inner, told = _weights(path, config, kind, split, place)
+            inner, told = _weights(path, config, Target(kind, kept), split, place)
         except LoadError:
             raise
         except torch.OutOfMemoryError as error:
@@ -238,9 +243,9 @@ class Model:
         return logits_of(self._inner, tokens, positions, wanted, out)
 
 
-def _weights(path: str, config: Any, dtype: torch.dtype, split: int, place: str) -> tuple[Any, dict[str, Any]]:
+def _weights(path: str, config: Any, target: Target, split: int, place: str) -> tuple[Any, dict[str, Any]]:
     """A model with its weights, and what `transformers` says about loading it; see `Model.load`."""
-    how: dict[str, Any] = {"config": config, "key_mapping": NAMES, "dtype": dtype, "attn_implementation": NAME}
+    how: dict[str, Any] = {"config": config, "key_mapping": NAMES, "dtype": target.dtype, "attn_implementation": NAME}
     how["output_loading_info"] = True
     if split > 1:
         how["distributed_config"] = DistributedConfig(tp_size=split)
@@ -249,8 +254,9 @@ def _weights(path: str, config: Any, dtype: torch.dtype, split: int, place: str)
     method, progress = method_of(config), Progress(Path(path).name)
     by_torchao = check_checkpoint(config)  # `transformers` needs the metadata of these files
     stored = {} if by_torchao else open_weights(Path(path), progress)
+    read = dequantized(stored, config, target) if method else stored
     if stored:
-        how["state_dict"] = dequantized(stored, config, dtype) if method else stored
+        how["state_dict"] = read
     if method:
         del config.quantization_config
     kind = decoder_class(config)
@@ -261,7 +267,8 @@ def _weights(path: str, config: Any, dtype: torch.dtype, split: int, place: str)
     if stored:
         progress.finish()
     if method:
-        tell_memory(Path(path).name, method, found[0], stored)
+        settle(found[0])
+        tell_memory(Path(path).name, method, found[0], read, stored)
     return found
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.model.fuse import MergedLinear
 from engine.model.linear_forms import ROWS, Blocked, FewBitForm, Form, Product, try_forms
 from engine.model.memory import available, size
 from kernels.few_bit_linear import native
@@ -49,9 +48,9 @@ def pack_linears(model: nn.Module) -> int:
             module.weight = layout
         product = Product(forms, (weight.shape[0], weight.shape[1]))
         products[product.shape, few and few.nbytes].append(product)
-        _install(module, product)
+        module.forward = product if len(forms) > 1 else forms[0]
     for group in products.values():
-        try_forms(group)
+        try_forms(group, torch.empty(0, dtype=torch.bfloat16))
     if bits["few-bit"]:
         share = bits["few-bit"] / (bits["few-bit"] + bits["other"])
         _log.info("%.0f %% of weights are few-bit ones, packed in %.0f s", 100 * share, time.perf_counter() - begin)
@@ -59,7 +58,7 @@ def pack_linears(model: nn.Module) -> int:
 
 
 def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
-    if not isinstance(module, MergedLinear) and type(module) is not nn.Linear:
+    if type(module) is not nn.Linear:
         return False
     weight = module.weight
     if getattr(module, "plain", False):  # see `engine.model.states`
@@ -67,14 +66,6 @@ def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
     if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype not in dtypes:
         return False
     return not module._forward_hooks and not module._forward_pre_hooks  # these are shards of a split model
-
-
-def _install(module: Any, product: Product) -> None:
-    call: Form = product if len(product.forms) > 1 else product.forms[0]
-    if isinstance(module, MergedLinear):
-        module.product = call  # type: ignore[method-assign, assignment]
-    else:
-        module.forward = call
 
 
 def _has_room(modules: list[Any]) -> bool:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine.errors import LoadError
+from engine.model.fuse import linear_of
 
 # Styles that are tested here. A plan with another one is refused: the probe at load compares the split model with
 # itself, so that it would not notice a style which computes something else than the whole model does.
@@ -116,7 +117,7 @@ def _plain(module: nn.Module, style: str) -> nn.Module | None:
     if type(module) is nn.Linear:
         weight, bias = _local(module.weight), None if module.bias is None else _local(module.bias)
         if style == "colwise":
-            return _linear(weight, bias)
+            return linear_of(weight, bias)
         if style == "rowwise":
             return SummedLinear(weight, bias)
         if style in ("colwise_gather_output", "colwise_rep") and not module.out_features % dist.get_world_size():
@@ -130,12 +131,6 @@ def _local(parameter: Tensor) -> nn.Parameter:
     """This process's shard, not copied: tied weights stay tied."""
     to_local = getattr(parameter, "to_local", None)  # of DTensor
     return nn.Parameter(parameter if to_local is None else to_local(), requires_grad=False)
-
-
-def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    linear.weight, linear.bias = weight, bias  # type: ignore[assignment]
-    return linear
 
 
 class SummedLinear(nn.Module):

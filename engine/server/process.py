@@ -112,6 +112,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
     """
     how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
     how |= {"quantization": settings.quantization, "cache": settings.cache_dtype}
+    how |= {"weights": settings.weights}
     model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
     model.use_attention(settings.attention_backend)
     cost = cost_rule(settings, model)

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from engine.model import model
-from engine.model.dequantize import dequantized
+from engine.model.dequantize import Target, dequantized
 from tests.engine.model.test_dequantize import fp8_rows
 from tests.engine.model.test_stored import split
 
@@ -94,7 +94,7 @@ def load(folder: Path, way: str) -> dict[str, float]:
     watcher.start()
     begin = time.perf_counter()
     with before_streaming() if way == "as a whole" else nullcontext():
-        inner, _ = model._weights(str(folder), config, torch.bfloat16, 1, "cpu")
+        inner, _ = model._weights(str(folder), config, Target(torch.bfloat16), 1, "cpu")
     seconds = time.perf_counter() - begin
     done.set()
     watcher.join()

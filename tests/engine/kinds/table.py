@@ -7,6 +7,7 @@ from pathlib import Path
 import transformers
 
 from tests.engine.kinds.attempt import Outcome
+from tests.engine.kinds.formats import section
 
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
@@ -66,7 +67,7 @@ def page(outcomes: dict[str, Outcome]) -> str:
             rows = sorted(words.items(), key=lambda each: (-len(each[1]), each[0]))
             lines = [f"| {cell(why)} | {' '.join(f'`{kind}`' for kind in kinds)} |" for why, kinds in rows]
             parts.append("\n".join([f"\n## {title}\n", f"| {head} | kinds |", "|---|---|", *lines, ""]))
-    return "".join(parts)
+    return "".join([*parts, section()])
 
 
 def cell(text: str) -> str:

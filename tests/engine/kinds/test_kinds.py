@@ -5,7 +5,8 @@ import transformers
 
 from engine.text.tokenizer import Tokenizer
 from tests.engine.kinds.attempt import Outcome, attempt
-from tests.engine.kinds.table import page, read
+from tests.engine.kinds.formats import section
+from tests.engine.kinds.table import PAGE, page, read
 from tests.engine.kinds.tiny import KINDS
 
 VERSION, STATUS = read()
@@ -19,6 +20,10 @@ def test_the_page_has_every_kind():
 def test_nothing_on_the_page_is_wrong():
     assert "failed" not in STATUS.values()
     assert sum(status == "served" for status in STATUS.values()) >= 150
+
+
+def test_the_page_says_how_each_format_is_multiplied():
+    assert PAGE.read_text().endswith(section())
 
 
 NEW = ["gpt_oss", "gemma2", "llama4_text", "deepseek_v3", "mimo_v2_flash", "gemma4_text", "granitemoehybrid", "bart"]

@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import dequantize
 from engine.model.attention import ProbeContext, attending
-from engine.model.dequantize import dequantized
+from engine.model.dequantize import Target, dequantized
 from engine.model.formats import AWQ_ORDER
 from engine.model.memory import size
 from engine.model.model import Model
@@ -253,7 +253,7 @@ def test_weights_by_bitsandbytes_are_what_it_makes_of_them_itself(name: str):
     """`tests/data/bitsandbytes/make.py` says how they were made."""
     stored = open_weights(DATA / "bitsandbytes", Progress("data"))
     config = LlamaConfig(quantization_config={"quant_method": "bitsandbytes"})
-    found = dequantized(stored, config, torch.float32)
+    found = dequantized(stored, config, Target(torch.float32))
     expected = found[f"{name}.expected"][...]
     assert torch.equal(found[f"{name}.weight"][...].to(expected.dtype), expected)
 
