@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bot.cli.signals import ended_by_sigterm
+from bot.cli.running import SAID
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
 from bot.errors import CheckoutError, EvaluationError
@@ -106,13 +106,12 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         evaluation = _Evaluation(options, settings, url, model, file, teller)
         votes: tuple[list[str], Usage] | None = None
         try:
-            with ended_by_sigterm():
-                await evaluation.draw(tasks)
-                await turn(file)
-                votes = await evaluation.vote(tasks) if options.tests and about.kind == "functions" else None
-        except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM
+            await evaluation.draw(tasks)
+            await turn(file)
+            votes = await evaluation.vote(tasks) if options.tests and about.kind == "functions" else None
+        except asyncio.CancelledError as interruption:  # by a signal
             teller.say("interrupted; run the same command again to continue")
-            interruption.add_note("interrupted")  # said; see `bot.cli.main`
+            interruption.add_note(SAID)
             raise
         finally:
             teller.close()

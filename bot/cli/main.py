@@ -195,15 +195,21 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 
     The work tree is not touched: the winner becomes a branch. Exit 0 solved, 3 abstained, 1 failed.
     """
-    from bot.cli.solve import SolveOptions, solve_locally
-    from bot.forge.issue_url import is_url
-
     if options["base_url"] and options["engine_model"]:
         raise click.UsageError("--base-url and --engine-model name two different models: give only one")
-    url = issue if is_url(issue) else ""
-    text = "" if url else sys.stdin.read() if issue == "-" else _read(Path(issue))
-    arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
-    raise SystemExit(EXIT_CODES[finished(lambda: solve_locally(arguments))])
+    typed = sys.stdin.read() if issue == "-" else ""
+
+    async def run() -> str:
+        # Loading the solver takes seconds, in which a signal should end the command as it does later.
+        from bot.cli.solve import SolveOptions, solve_locally
+        from bot.forge.issue_url import is_url
+
+        url = issue if is_url(issue) else ""
+        text = typed if url or issue == "-" else _read(Path(issue))
+        arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
+        return await solve_locally(arguments)
+
+    raise SystemExit(EXIT_CODES[finished(run)])
 
 
 @cli.command()
@@ -243,16 +249,10 @@ def serve(host: str | None, port: int | None) -> None:
 @cli.command()
 def work() -> None:
     """Execute jobs of the Redis queue. Start as many as you like, on all machines that share database and queue."""
-    from bot.cli.signals import ended_by_sigterm
     from bot.settings import read_settings
     from bot.worker.process import run_worker
 
-    async def run() -> None:
-        # A container's first process has no default for SIGTERM, and what waits at start has no handler yet.
-        with ended_by_sigterm():
-            await run_worker(read_settings(), read_settings)
-
-    finished(run)
+    finished(lambda: run_worker(read_settings(), read_settings))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -284,17 +284,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
-        if not _said(error):
-            click.echo("troop: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("troop: interrupted", err=True)
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _said(error: BaseException | None) -> bool:
-    """Whether the interrupted command has said so itself, in more words."""
-    while error is not None:
-        if "interrupted" in getattr(error, "__notes__", ()):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -5,17 +5,25 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from bot.cli.say import say
+from bot.cli.signals import Ending
 from bot.errors import TroopError
 
 T = TypeVar("T")
+SAID = "interrupted"  # a note on the `CancelledError` of a command that has said so itself, in more words
 
 
 def finished(work: Callable[[], Coroutine[object, object, T]]) -> T:
-    """The result of the work. Troop's own errors are printed in one line, without a traceback."""
-    try:
-        return asyncio.run(work())
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        raise SystemExit(1) from None
-    except asyncio.CancelledError:  # by SIGTERM
-        raise SystemExit(143) from None
+    """The result of the work. Troop's own errors are printed in one line, without a traceback.
+
+    Ctrl-C, SIGTERM and SIGHUP end the work in order, and the process with 128 and the signal's number.
+    """
+    with Ending() as ending:
+        try:
+            return asyncio.run(ending.run(work()))
+        except TroopError as error:
+            say(f"troop: {error}", err=True)
+            raise SystemExit(1) from None
+        except asyncio.CancelledError as error:
+            if SAID not in getattr(error, "__notes__", ()):
+                say("troop: interrupted", err=True)
+            raise SystemExit(ending.code) from None

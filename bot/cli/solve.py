@@ -17,8 +17,8 @@ from pydantic import BaseModel, SecretStr
 
 from bot.cli.console import print_report
 from bot.cli.progress import ConsoleProgress
+from bot.cli.running import SAID
 from bot.cli.say import say
-from bot.cli.signals import ended_by_sigterm
 from bot.cli.terminal import Terminal
 from bot.errors import BuildFailed, BundleError, Refused, TroopError
 from bot.forge.branches import local_branch_of
@@ -128,7 +128,7 @@ def read_issue(text: str) -> Issue:
 async def solve_locally(options: SolveOptions) -> str:
     """Solve, print, write the branch; the outcome's name. With `as_json` stdout is always one JSON object."""
     try:
-        with ConsoleProgress() as progress, ended_by_sigterm():
+        with ConsoleProgress() as progress:
             report, branch = await _solve(options, progress)
     except TroopError as error:
         if isinstance(error, BuildFailed):
@@ -138,9 +138,9 @@ async def solve_locally(options: SolveOptions) -> str:
         say(f"troop: {error}", err=True)
         _print_failure(str(error))
         return Outcome.FAILED.value
-    except asyncio.CancelledError as interruption:  # Ctrl-C or SIGTERM; whatever was started has ended
+    except asyncio.CancelledError as interruption:  # by a signal; whatever was started has ended
         click.echo("troop: interrupted; run the same command again to continue", err=True)
-        interruption.add_note("interrupted")  # said; see `bot.cli.main`
+        interruption.add_note(SAID)
         if options.as_json:
             _print_failure("interrupted")
         raise

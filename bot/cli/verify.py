@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bot.cli.say import say
+from bot.cli.signals import Ending
 from bot.errors import BundleError, TroopError
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ def verify(bundle: str, repo: Path, sandbox: str | None, image: str | None, as_j
     Needs no model and no GitHub; the pull request says how to get its bundle. Exit 0: the same in every cell, and the
     same winner; 1: something differs; 2: it can't be verified.
     """
-    try:
-        found = asyncio.run(_verify(bundle, repo, sandbox, image))
-    except TroopError as error:
-        say(f"troop: {error}", err=True)
-        if as_json:
-            click.echo(json.dumps({"same": None, "error": str(error)}))
-        raise SystemExit(UNVERIFIABLE) from None
+    with Ending() as ending:
+        try:
+            found = asyncio.run(ending.run(_verify(bundle, repo, sandbox, image)))
+        except (TroopError, asyncio.CancelledError) as error:
+            said = str(error) or "interrupted"
+            say(f"troop: {said}", err=True)
+            if as_json:
+                click.echo(json.dumps({"same": None, "error": said}))
+            raise SystemExit(ending.code if ending.number else UNVERIFIABLE) from None
     for line in told(found):
         say(line, err=as_json)
     if as_json:
@@ -52,7 +55,6 @@ def verify(bundle: str, repo: Path, sandbox: str | None, image: str | None, as_j
 
 async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None) -> "Recount":
     from bot.cli.progress import ConsoleProgress
-    from bot.cli.signals import ended_by_sigterm
     from bot.forge.local import LocalCommit
     from bot.git.build_artifacts import copy_built
     from bot.git.checkout import check_out
@@ -69,7 +71,6 @@ async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None)
     settings = settings.model_copy(update={"sandbox": settings.sandbox.model_copy(update=given)})
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(ConsoleProgress())
-        stack.enter_context(ended_by_sigterm())
         scratch = ScratchFolder()
         stack.callback(scratch.close)
         place = await asyncio.to_thread(repo.resolve)

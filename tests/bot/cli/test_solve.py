@@ -301,9 +301,10 @@ def start(checkout: Path, endpoint: ScriptedEndpoint, *more: str) -> "subprocess
     temporary = checkout.parent / "tmp"
     temporary.mkdir(exist_ok=True)
     (checkout.parent / "issue.md").write_text(ISSUE)
-    # As in a terminal: whoever started these tests in the background may have left SIGINT ignored.
+    # As in a terminal: whoever started these tests in the background may have left signals ignored.
     command = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bot.cli.main import main; main()"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, "
+        "signal.SIG_DFL); from bot.cli.main import main; main()"
     )
     argv = ["-c", command, "solve", str(checkout), "--issue", "issue.md"]
     argv += ["--base-url", endpoint.base_url, "--sandbox", "process", "--profile", "full", "-n", "2", *more]
@@ -315,12 +316,17 @@ def start(checkout: Path, endpoint: ScriptedEndpoint, *more: str) -> "subprocess
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_says_how_to_go_on_and_leaves_nothing(checkout: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("numbers", "code"), [((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM,), 143), ((signal.SIGHUP,), 129)]
+)
+def test_interrupted_it_says_how_to_go_on_and_leaves_nothing(
+    checkout: Path, numbers: tuple[int, ...], code: int
+) -> None:
     with scripted_endpoint(GOOD, mode=Mode.HANG) as endpoint:
         process = start(checkout, endpoint, "--json")
         until(lambda: endpoint.requests or process.poll() is not None)
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
         output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, errors
     found = json.loads(output)
