@@ -57,7 +57,7 @@ class Model(Protocol):
         """Answer the call. The grammar is ignored if the endpoint does not support grammars.
 
         Returns a reply with `failed` if the call fails after all retries. Raises `EndpointError` only if the endpoint
-        can't be used at all.
+        can't be used at all, `EndpointDown` if it can't be reached now.
         """
 
     async def count_tokens(self, text: str) -> int:

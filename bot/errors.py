@@ -5,6 +5,7 @@ TroopError
 |-- ModelMissing            the model that was named is not there; the message says how to fetch it
 |-- FetchFailed             a published model can't be fetched; the message says why
 |-- EndpointError           the model endpoint can't be used at all (wrong URL, key, or model name)
+|-- EndpointDown            the model endpoint can't be reached now; also a ConnectionError, worth a retry
 |-- SandboxError            the sandbox itself failed (not what ran in it); worth a retry
 |   `-- SandboxUnavailable  there is no such sandbox on this machine
 |-- BuildFailed             the repository's own dependencies can't be installed; trying again would not help
@@ -48,6 +49,13 @@ class EvaluationError(TroopError):
 
 class EndpointError(TroopError):
     """The model endpoint can't be used at all; asking again would not help."""
+
+
+class EndpointDown(TroopError, ConnectionError):
+    """The model endpoint can't be reached now: it restarts, or its address is wrong. Worth a retry.
+
+    No `EndpointError`, by which a part of a run ends with what it has: the run waits, and goes on from its journal.
+    """
 
 
 class SandboxError(TroopError):

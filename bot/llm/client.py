@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
-from bot.errors import EndpointError
+from bot.errors import EndpointDown, EndpointError
 from bot.llm.completion import read_completion
 from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, check_answer
 from bot.llm.token_count import TokenCounter, estimate
@@ -95,7 +95,7 @@ class OpenAIModel:
     # -- finding out about the endpoint ---------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Find the model's name and window. Raises `EndpointError` if that is not possible.
+        """Find the model's name and window. Raises `EndpointError` if that is not possible, `EndpointDown` if not now.
 
         Safe to call twice; `reply` calls it too.
         """
@@ -156,14 +156,17 @@ class OpenAIModel:
         return [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
 
     def _give_up(self, problem: str, hint: str) -> NoReturn:
-        raise EndpointError(f"the model endpoint {redact(self._base_url, ())} {problem}: {hint}")
+        raise EndpointError(self._words(problem, hint))
+
+    def _words(self, problem: str, hint: str) -> str:
+        return f"the model endpoint {redact(self._base_url, ())} {problem}: {hint}"
 
     def _refuse_key(self, status: int) -> NoReturn:
         self._give_up(f"refuses the key (HTTP {status})", f"set {self._prefix}API_KEY")
 
     def _unreachable(self, error: Exception) -> NoReturn:
         why = " ".join(str(error.__cause__ or error).split())[:200]
-        self._give_up(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL")
+        raise EndpointDown(self._words(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL"))
 
     def _check_usable(self, refusal: Refusal) -> None:
         """Raise `EndpointError` if no call can succeed until the operator changes something."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bot.contracts import Model
-from bot.errors import EndpointError
+from bot.errors import EndpointDown, EndpointError
 from bot.llm.ability import FORMATS, Ability, AbilityCache, EditFormat, Share
 from bot.llm.conversation import derived_seed, opening
 from bot.llm.examination_tasks import EDITS, FILES, TESTS, EditTask, among_others, mistaken, problem_with
@@ -67,7 +67,7 @@ async def examine(model: Model) -> Ability | None:
                 sheet.corrections(found.formats[0]), sheet.context(found.formats[0])
             )
             found = found.model_copy(update={"corrections": corrections, "context_tokens": context})
-    except EndpointError:
+    except (EndpointError, EndpointDown):
         return None
     if sheet.unanswered * _UNANSWERED > sheet.asked:
         return None

@@ -5,7 +5,7 @@ import importlib.util
 import os
 from typing import Literal
 
-from bot.errors import EndpointError, ModelMissing
+from bot.errors import EndpointDown, EndpointError, ModelMissing
 from bot.llm.client import OpenAIModel
 from bot.llm.published_models import locate
 from bot.preflight.finding import Finding
@@ -108,7 +108,7 @@ async def _models(name: str, settings: Settings, role: Literal["main", "relevanc
     model = OpenAIModel(own.model_copy(update=brief), role)
     try:
         await model.connect()
-    except EndpointError as error:
+    except (EndpointError, EndpointDown) as error:
         return Finding(name=name, level="missing", detail=str(error))  # it names the variable
     finally:
         await model.close()

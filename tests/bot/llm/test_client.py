@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bot.errors import EndpointError, SettingsError
+from bot.errors import EndpointDown, EndpointError, SettingsError
 from bot.llm.client import OpenAIModel
 from bot.records import FinishReason
 from bot.settings import ModelSettings
@@ -315,7 +315,7 @@ async def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-        with pytest.raises(EndpointError, match=r"can't be reached.*TROOP_RELEVANCE_BASE_URL"):
+        with pytest.raises(EndpointDown, match=r"can't be reached.*TROOP_RELEVANCE_BASE_URL"):
             await ask(OpenAIModel(ModelSettings(base_url=url, retries=1), "relevance"))
 
 

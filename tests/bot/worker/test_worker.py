@@ -8,6 +8,7 @@ import pytest
 
 from bot.errors import (
     CheckoutError,
+    EndpointDown,
     ForgeError,
     LeaseLost,
     RateLimited,
@@ -76,12 +77,13 @@ async def test_an_error_fails_the_run_with_a_reason_that_people_may_read(
     [
         (ConnectionError("the database restarts"), 5),
         (SandboxError("the daemon restarts"), 5),
+        (EndpointDown("the model's endpoint restarts"), 5),
         (ForgeError("GitHub answered 502"), 5),
         (OSError(errno.ENOSPC, "No space left on device"), 5),
         (RateLimited("GitHub said wait", retry_after=90.0), 90),
         (ExceptionGroup("both", [SandboxError("a"), ConnectionError("b")]), 5),
     ],
-    ids=["connection", "sandbox", "forge", "disk full", "rate", "group"],
+    ids=["connection", "sandbox", "endpoint", "forge", "disk full", "rate", "group"],
 )
 async def test_an_infrastructure_error_gives_the_run_back_for_later(
     store: Store, fake: Fake, worker: Worker, error: Exception, seconds: float

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import EndpointError, LeaseLost, SandboxError
+from bot.errors import EndpointDown, EndpointError, LeaseLost, SandboxError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.llm.client import OpenAIModel
@@ -147,6 +147,17 @@ async def test_one_trajectory_that_meets_a_failure_does_not_end_the_others(root:
     first, second, third = await sample(root, Flaky(HAPPY), trajectories=3)
     assert (first.end, second.end, third.end) == (TrajectoryEnd.DONE, TrajectoryEnd.FAILED, TrajectoryEnd.DONE)
     assert second.detail == "gone"
+
+
+async def test_an_endpoint_that_is_down_costs_no_trajectory_the_run_waits_for_it(root: Path) -> None:
+    class Restarting(ScriptedModel):
+        async def reply(self, call: ModelCall) -> Reply:
+            if call.key.startswith("trajectory/1/edit"):
+                raise EndpointDown("it restarts")
+            return await super().reply(call)
+
+    with pytest.raises(EndpointDown, match="it restarts"):
+        await sample(root, Restarting(HAPPY), trajectories=3)
 
 
 @pytest.mark.parametrize("error", [SandboxError("no sandbox"), LeaseLost("taken")])
