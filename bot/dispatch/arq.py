@@ -184,7 +184,7 @@ class ArqDispatcher:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _worker(self, queue: str) -> Worker:
-        return Worker(
+        worker = Worker(
             [func(self._performer(queue), name="perform")],
             queue_name=self._key(queue),
             redis_pool=self._redis,
@@ -198,6 +198,8 @@ class ArqDispatcher:
             job_deserializer=json.loads,
             log_results=False,
         )
+        worker.job_tasks = _Tasks()
+        return worker
 
     def _performer(self, queue: str) -> Callable[..., Any]:
         async def perform(_context: dict[Any, Any], job_id: str) -> None:
@@ -231,6 +233,13 @@ class ArqDispatcher:
         self._finishing.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.info("Redis was away when a job ended (%s); the database has the result", task.exception())
+
+
+class _Tasks(dict[str, asyncio.Task[Any]]):
+    """arq's running jobs. A job that is put twice ends twice, of which the second is no failure."""
+
+    def __delitem__(self, job_id: str) -> None:
+        self.pop(job_id, None)
 
 
 def _is_wrong_type(error: BaseException) -> bool:

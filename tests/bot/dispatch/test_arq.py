@@ -113,6 +113,34 @@ async def test_a_job_that_a_dead_worker_had_picked_is_picked_by_another(redis_se
     await running
 
 
+async def test_a_job_that_is_put_again_while_it_runs_is_no_failure(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    """As a sweeper in another process does, if it looks before the worker has claimed the job."""
+    goes_on, seen = asyncio.Event(), []
+
+    async def handle(job_id: str) -> str | None:
+        seen.append(job_id)
+        await goes_on.wait()
+        return None
+
+    worker = ArqDispatcher(handle, QUEUES, redis_server.url, grace=PATIENCE, poll_seconds=0.01)
+    web = dispatcher_on(redis_server, Jobs())
+    running = asyncio.create_task(worker.run())
+    await worker.enqueue("run:1:0")
+    await eventually(lambda: seen == ["run:1:0"])
+    await web.enqueue("run:1:0")
+    found = redis.Redis(port=redis_server.port)
+    await eventually(lambda: not found.exists("arq:job:run:1:0"))
+    goes_on.set()
+    for dispatcher in (web, worker):
+        await dispatcher.close()
+    await running
+    found.close()
+    assert seen == ["run:1:0"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_two_workers_share_the_jobs_and_do_each_once(redis_server: RedisServer):
     jobs = Jobs()
     workers = [dispatcher_on(redis_server, jobs) for _ in range(2)]
