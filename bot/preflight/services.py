@@ -1,8 +1,11 @@
 """What a server talks to besides GitHub and Docker: the database, Redis, the model's endpoint."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
+import sqlite3
+from pathlib import Path
 from typing import Literal
 
 from bot.errors import EndpointDown, EndpointError, ModelMissing
@@ -24,16 +27,15 @@ def _database(settings: Settings) -> Finding:
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bot.errors import TroopError
+    from bot.errors import SettingsError, TroopError
     from bot.store.database import Database, database_url
 
     name, hint = "database", "check TROOP_DATABASE_URL"
     try:
         url = database_url(settings.database_url)
         if url.get_backend_name() == "sqlite":
-            folder = _existing(os.path.dirname(os.path.abspath(url.database or ".")))
-            if not os.access(folder, os.W_OK | os.X_OK):
-                return Finding(name=name, level="missing", detail=f"{folder} can't be written", hint=hint)
+            if trouble := _sqlite(Path(str(url.database)).absolute()):
+                return Finding(name=name, level="missing", detail=trouble, hint=hint)
             return Finding(name=name, level="ok", detail=f"SQLite, {url.database}")
         reached = Database(settings.database_url)
         try:
@@ -41,16 +43,26 @@ def _database(settings: Settings) -> Finding:
                 connection.execute(text("SELECT 1"))
         finally:
             reached.close()
+    except SettingsError as error:
+        return Finding(name=name, level="missing", detail=str(error), hint=hint, fatal=True)
     except (TroopError, SQLAlchemyError, ImportError) as error:
         return Finding(name=name, level="missing", detail=str(error).splitlines()[0][:300], hint=hint)
     return Finding(name=name, level="ok", detail=url.render_as_string(hide_password=True))
 
 
-def _existing(folder: str) -> str:
-    """The folder, or the nearest above it that is there: the rest is made at start."""
-    while not os.path.exists(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
-    return folder
+def _sqlite(file: Path) -> str:
+    """What is wrong with the file, or with where it is to be. It is only read."""
+    folder = next(folder for folder in file.parents if folder.exists())  # the rest is made at start
+    for path, kind in ((folder, os.W_OK | os.X_OK), (file, os.W_OK)):
+        if path.exists() and not os.access(path, kind):
+            return f"{path} can't be written"
+    if file.exists():
+        try:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+                connection.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            return f"{file} can't be used: {error}"
+    return ""
 
 
 async def queue(settings: Settings) -> list[Finding]:
@@ -65,7 +77,8 @@ async def queue(settings: Settings) -> list[Finding]:
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
             await client.ping()
     except ValueError as error:  # of the address
-        return [Finding(name="redis", level="missing", detail=f"TROOP_REDIS_URL can't be used: {error}", hint=_REDIS)]
+        words = f"TROOP_REDIS_URL can't be used: {error}"
+        return [Finding(name="redis", level="missing", detail=words, hint=_REDIS, fatal=True)]
     except (RedisError, OSError) as error:
         words = f"Redis does not answer: {str(error)[:200]}"
         return [Finding(name="redis", level="missing", detail=words, hint=hint)]

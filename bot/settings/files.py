@@ -76,7 +76,7 @@ def text_of(path: Path, variable: str) -> str:
             f"{variable}: {path} can't be read by user {_user()}: give it the file (`chown {_user()} {path}`)"
         ) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{variable}: {path} is not text") from None
+        raise SettingsError(f"{variable}: {path} is not text in UTF-8: save it so, or name another file") from None
     except OSError as error:
         raise SettingsError(f"{variable}: {path} can't be read ({error.strerror or error})") from None
 

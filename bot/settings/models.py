@@ -30,7 +30,7 @@ from bot.records import Trigger
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
 from bot.settings.image_names import image_name
-from bot.settings.pages import PagesSettings
+from bot.settings.pages import PagesSettings, web_address
 from bot.settings.spending import SpendingSettings
 
 
@@ -47,7 +47,7 @@ def _words(value: object) -> object:
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-Url = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+Url = Annotated[str, AfterValidator(web_address)]
 
 
 def _network(word: str) -> str:

@@ -1,10 +1,18 @@
 """Settings of the pages, `TROOP_PAGES_...`."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 CALLBACK = "/sign-in/callback"
+
+
+def web_address(text: str) -> str:
+    """The address, or nothing. Raises `ValueError`."""
+    if text and not re.fullmatch(r"https?://\S+", text):
+        raise ValueError("is not a web address, which begins with https:// or http://")
+    return text
 
 
 class PagesSettings(BaseModel):
@@ -16,7 +24,7 @@ class PagesSettings(BaseModel):
     """Address on which the pages listen."""
     port: int = Field(8001, ge=0, le=65_535)
     """Port of the pages; that of `TROOP_PORT`: beside the webhook; 0: no pages."""
-    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$"), AfterValidator(lambda url: url.rstrip("/"))] = ""
+    url: Annotated[str, AfterValidator(web_address), AfterValidator(lambda url: url.rstrip("/"))] = ""
     """Where people reach the pages, e.g. `https://troop.example.com`; pull requests link it. Empty: on this machine."""
     session_hours: float = Field(12.0, gt=0, le=720)
     """Hours after which people sign in again."""

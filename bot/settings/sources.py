@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError as Unparsable
@@ -107,10 +108,12 @@ def unknown_variables() -> tuple[str, ...]:
 
 
 def misspelt() -> tuple[str, ...]:
-    """A sentence for each variable that nobody reads, with the one that may be meant."""
+    """A sentence for each line and variable that nobody reads, with the one that may be meant."""
     known = sorted(_known())
     bare = [name.removeprefix(PREFIX) for name in known]  # the prefix would make all names alike
-    told = []
+    told = [
+        f"line {line} of {DOTENV} can't be read: it is NAME=VALUE, with quotes that are closed" for line in _broken()
+    ]
     for name in unknown_variables():
         near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, _NEAR)
         told.append(f"{name} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else "; remove it"))
@@ -130,6 +133,14 @@ def _known() -> frozenset[str]:
     return frozenset(
         names | {f"{PREFIX}{n}".upper() for n, f in Settings.model_fields.items() if is_part(f.annotation)}
     )
+
+
+def _broken() -> Iterator[int]:
+    """The numbers of lines in `.env` that are no assignment, which python-dotenv leaves out."""
+    if DOTENV.is_file():
+        with DOTENV.open(encoding="utf-8") as stream:
+            for text, line in (binding.original for binding in parse_stream(stream) if binding.error):
+                yield line + text[: len(text) - len(text.lstrip())].count("\n")  # empty ones before it are part of it
 
 
 def _of_dotenv() -> dict[str, str | None]:

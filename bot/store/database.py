@@ -32,6 +32,7 @@ _SERIALISE = sa.text(
     " hashtextextended(name, 0) AS key FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys"
 )
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 
 
 def database_url(text: str) -> sa.URL:
@@ -42,9 +43,11 @@ def database_url(text: str) -> sa.URL:
         raise SettingsError(
             "TROOP_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
-    kind = parsed.drivername.partition("+")[0]
-    if kind not in ("sqlite", "postgresql"):
+    kind, _, driver = parsed.drivername.partition("+")
+    if kind not in _DRIVERS:
         raise SettingsError(f"TROOP_DATABASE_URL: {kind} is not supported; use sqlite or postgresql")
+    if driver not in ("", _DRIVERS[kind]):
+        raise SettingsError(f"TROOP_DATABASE_URL: the driver {driver} is not supported; begin it with {kind}://")
     if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise SettingsError("TROOP_DATABASE_URL names no file; several threads need one: sqlite:///troop.sqlite3")
     if kind == "sqlite" and Path(str(parsed.database)).is_dir():
@@ -182,12 +185,19 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except _UNAVAILABLE as error:
-        cause = getattr(error, "orig", None) or error
-        raise StoreUnavailable(f"the database can't be used now: {cause}") from error
+        raise StoreUnavailable(_unusable(error)) from error
     except sa.exc.DBAPIError as error:
+        if type(error) is sa.exc.DatabaseError:  # SQLite's, of a file that is damaged, or no database
+            raise StoreUnavailable(_unusable(error)) from error
         if error.connection_invalidated:
             raise StoreUnavailable(f"the connection to the database broke: {error.orig}") from error
         raise
+
+
+def _unusable(error: sa.exc.SQLAlchemyError) -> str:
+    """In one line, whatever the driver says in several."""
+    cause = " ".join(str(getattr(error, "orig", None) or error).split())
+    return f"the database can't be used now ({cause}): see that it runs, and that TROOP_DATABASE_URL names it"
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

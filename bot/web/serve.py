@@ -115,9 +115,8 @@ async def run_server(settings: Settings, again: Callable[[], Settings] | None = 
             )
             pages = create_pages(settings, store, webhook.state.enqueue) if settings.pages.port else None
             server = BoundedServer(by_port(settings, webhook, pages), timeout_graceful_shutdown=int(GRACE))
-            log.info(
-                "listening on http://%s:%d%s", settings.host, settings.port, "" if worker else ", without a worker"
-            )
+            without = "" if worker else ", without a worker"
+            log.info("listening on http://%s%s", _address(settings.host, settings.port), without)
             if pages:
                 pages.state.site.ending = lambda: server.should_exit
                 log.info("pages at %s", settings.pages.address)
@@ -148,8 +147,19 @@ async def _no_worker(job_id: str) -> str | None:
     raise AssertionError(f"{job_id}: this process only enqueues")
 
 
+def _bare(host: str) -> str:
+    """Without the brackets that IPv6 addresses have in URLs."""
+    return host.removeprefix("[").removesuffix("]")
+
+
+def _address(host: str, port: int) -> str:
+    bare = _bare(host)
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
 def _listen(host: str, port: int, part: str = "") -> socket.socket:
     """`part`: of the variables' names, for the message."""
+    host = _bare(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off, which would delay answers on kept connections.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -161,5 +171,6 @@ def _listen(host: str, port: int, part: str = "") -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingsError(
-            f"{host}:{port} can't be bound ({error.strerror}); choose another TROOP_{part}PORT or TROOP_{part}HOST"
+            f"{_address(host, port)} can't be bound ({error.strerror}); choose another TROOP_{part}PORT, or as "
+            f"TROOP_{part}HOST an address of this machine, without http:// and port; 0.0.0.0 and :: are all of them"
         ) from error

@@ -261,6 +261,26 @@ def test_a_misspelt_file_of_the_secrets_folder_is_told(elsewhere: Path, monkeypa
         read_settings()
 
 
+def test_lines_of_a_dotenv_that_are_no_assignment_are_told(elsewhere: Path) -> None:
+    (elsewhere / ".env").write_text(
+        "TROOP_LABEL=x\n# a comment\n\nset TROOP_PORT 1\nTROOP_TOKEN='a-secret\nTROOP_PORT=1\n"
+    )
+    told = misspelt()
+    assert [words.partition(" of ")[0] for words in told] == ["line 4", "line 5"]
+    assert "NAME=VALUE" in told[0]
+    assert "a-secret" not in "".join(told)
+
+
+@pytest.mark.parametrize("variable", ["TROOP_GITHUB_URL", "TROOP_PUBLIC_URL", "TROOP_PAGES_URL"])
+@pytest.mark.parametrize("text", ["troop.example.com", "ftp://x", "https:/x", "https://a b"])
+def test_what_is_no_web_address_is_told_in_words(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError, match=f"^{variable}: is not a web address, which begins with https://"):
+        read_settings()
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_a_dotenv_that_is_not_utf_8_is_named(elsewhere: Path, encoding: str) -> None:
     (elsewhere / ".env").write_bytes("TROOP_LABEL=für\r\n".encode(encoding))

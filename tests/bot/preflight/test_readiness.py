@@ -1,6 +1,7 @@
 """What a server needs is looked at by the same checks at start, at `/ready` and by the doctor."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,18 +78,37 @@ async def test_each_thing_that_is_missing_is_named_with_its_remedy(github: GitHu
         ("database_url", "sqlite:///{folder}", "is a folder; name a file in it: sqlite:///"),
         ("database_url", "postgresql://u@h:port/d", "is not a database URL"),
         ("database_url", "postgres://u@h/d", "postgres is not supported; use sqlite or postgresql"),
+        ("database_url", "postgresql+asyncpg://u:pw@h/d", "the driver asyncpg is not supported; begin it with postg"),
         ("database_url", "sqlite://", "names no file"),
         ("redis_url", "localhost:6379", "TROOP_REDIS_URL can't be used"),
         ("redis_url", "redis://h:port/0", "TROOP_REDIS_URL can't be used"),
+    ],
+)
+async def test_addresses_that_nothing_can_have_refuse_the_start(
+    github: GitHubServer, tmp_path: Path, variable: str, url: str, words: str
+) -> None:
+    """Of `troop work`, too, which would wait for the model's endpoint first."""
+    settings = ours(github, **{variable: url.format(folder=tmp_path)})
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        start_refused(await examine(settings, works=False))
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "words"),
+    [
+        ("database_url", "sqlite:///{folder}/key.pem", "key.pem can't be used: file is not a database"),
         ("redis_url", "unix://{folder}/none.sock", "Redis does not answer"),
         ("redis_url", "rediss://:pw@127.0.0.1:9/0", "Redis does not answer"),
     ],
 )
-async def test_addresses_that_can_not_be_used(
+async def test_addresses_where_nothing_answers(
     github: GitHubServer, tmp_path: Path, variable: str, url: str, words: str
 ) -> None:
-    found = await missing(ours(github, **{variable: url.format(folder=tmp_path)}), works=False)
-    assert words in found["redis" if variable == "redis_url" else "database"]
+    (tmp_path / "key.pem").write_text(github.private_key)
+    findings = await examine(ours(github, **{variable: url.format(folder=tmp_path)}), works=False)
+    (found,) = (one for one in findings if one.name == variable.removesuffix("_url"))
+    assert words in found.words
+    assert not found.fatal
 
 
 async def test_a_server_that_does_not_work_needs_no_docker_and_no_model(github: GitHubServer) -> None:

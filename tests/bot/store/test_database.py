@@ -18,6 +18,8 @@ from tests.bot.queueing import queue_run, start, state_of
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("mysql://x/y", "mysql is not supported"),
+        ("postgresql+psycopg2://x/y", "the driver psycopg2 is not supported; begin it with postgresql://"),
+        ("sqlite+aiosqlite:///x", "the driver aiosqlite is not supported; begin it with sqlite://"),
     ],
 )
 def test_an_unusable_url_is_told_with_its_mend(url: str, words: str):
@@ -29,6 +31,21 @@ def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="folder can't be made"):
         Database(f"sqlite:///{tmp_path / 'file' / 'x.sqlite3'}")
+
+
+def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path):
+    (tmp_path / "key.pem").write_text("-----BEGIN RSA PRIVATE KEY-----\n" * 100)
+    with pytest.raises(StoreUnavailable, match=r"\(file is not a database\): see .* TROOP_DATABASE_URL names it$"):
+        Store.open(f"sqlite:///{tmp_path / 'key.pem'}")
+
+
+def test_an_error_of_several_lines_is_told_in_one():
+    refused = Database("postgresql://troop:a-password@127.0.0.1:9/troop")
+    with pytest.raises(StoreUnavailable, match="Connection refused") as told, refused.read():
+        pass
+    assert "\n" not in str(told.value)
+    assert "a-password" not in str(told.value)
+    refused.close()
 
 
 def test_sqlite_is_in_wal_mode_and_its_folder_is_made(tmp_path: Path):

@@ -66,6 +66,20 @@ async def test_an_address_in_use_is_told(tmp_path: Path) -> None:
             await run_server(_settings(port=port, database_url=f"sqlite:///{tmp_path / 'x'}"))
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0:8000", "http://0.0.0.0", "*"])
+async def test_what_is_no_address_of_this_machine_is_told(tmp_path: Path, host: str) -> None:
+    with pytest.raises(SettingsError, match=r"TROOP_PORT, or as TROOP_HOST an address .*without http:// and port"):
+        await run_server(_settings(host=host, database_url=f"sqlite:///{tmp_path / 'x'}"))
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_an_ipv6_address_may_be_in_brackets(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"^\[::1\]:{port} can't be bound \(Address already in use\)"):
+            await run_server(_settings(host=host, port=port, database_url=f"sqlite:///{tmp_path / 'x'}"))
+
+
 # -- the whole process over HTTP ---------------------------------------------------------------------------------
 
 
