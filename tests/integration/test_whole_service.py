@@ -186,7 +186,7 @@ async def test_while_paused_nothing_starts_and_the_issue_says_so(service: Runnin
 async def test_a_label_pauses_one_issue(
     service: Running, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.store.holds.AGAIN", 0.5)
+    monkeypatch.setattr("bot.worker.executor.AGAIN", 0.5)
     number = plant(service.github)
     service.github.label(REPOSITORY, number, "Troop: Paused", user="maintainer")
     await asyncio.to_thread(service.github.label, REPOSITORY, number, user="maintainer")
