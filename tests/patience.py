@@ -17,20 +17,21 @@ PAUSE = 0.01  # seconds between two looks
 _sleep = asyncio.sleep  # the real one, where a test has another in its place
 
 
-def until(holds: Callable[[], T], seconds: float = PATIENCE) -> T:
+def until(holds: Callable[[], T], seconds: float = PATIENCE, pause: float = PAUSE) -> T:
     """The first true value of `holds`, which is asked again and again; for tests without an event loop.
 
+    `pause` is longer where a look costs something.
     Raises `AssertionError` after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, f"nothing after {seconds:g} s"
-        time.sleep(PAUSE)
+        time.sleep(pause)
     return value
 
 
 async def eventually(holds: Callable[[], T], seconds: float = PATIENCE, pause: float = PAUSE) -> T:
-    """As `until`, while the event loop goes on; `pause` is longer where a look costs something."""
+    """As `until`, while the event loop goes on."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, f"nothing after {seconds:g} s"
