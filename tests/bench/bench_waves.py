@@ -37,7 +37,7 @@ from bot.settings import SandboxSettings
 from tests.bench.bench_engine import machine
 from tests.bench.bench_humaneval import KEPT, MODELS, ROOT, read_problems
 from tests.bench.visible_examples import ILL_POSED, examples_of
-from tests.bench.wave_figures import Later, cascade_figures, show, wave_figures
+from tests.bench.wave_figures import Later, cascade_figures, show, summary, wave_figures
 from tests.bench.wave_policies import POLICIES, Draws, cascade_draws, first_wave, go_on
 from tests.bench.wave_record import Missing, Record, Sampler, Sampling, Visible
 
@@ -49,10 +49,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_waves", description=__doc__)
     parser.add_argument("--record", type=Path, default=KEPT / "waves.jsonl", help="where replies are kept")
     parser.add_argument("--wave", type=int, default=6, help="replies of the first wave")
-    parser.add_argument("--rounds", type=int, default=2, help="after it")
+    parser.add_argument("--rounds", type=int, default=1, help="after it")
     parser.add_argument("--tasks", type=int, default=33, help="of the waves: the hard ones")
-    parser.add_argument("--cascade", type=int, default=48, help="tasks of the cascade, spread over all")
-    parser.add_argument("--minutes", type=float, default=90.0, help="after which no new task begins")
+    parser.add_argument("--cascade", type=int, default=40, help="tasks of the cascade, spread over all")
+    parser.add_argument(
+        "--minutes", type=float, default=45.0, help="after which no new task begins; 0: only what is recorded"
+    )
     parser.add_argument("--at-once", type=int, default=6, help="tasks")
     parser.add_argument("--threads", type=int, default=2, help="of the engine")
     parser.add_argument("--temperature", type=float, default=0.8)
@@ -104,7 +106,8 @@ class Bench:
     async def draw(self) -> None:
         """Draw what is not recorded. Raises `EndpointError` where an engine does not come up."""
         waves, draws = await self.recorded()
-        if len(waves) == len(self._hard) and len(draws) == len(self._spread):
+        whole = len(waves) == len(self._hard) and len(draws) == len(self._spread)
+        if whole or self._args.minutes <= 0:
             return
         async with AsyncExitStack() as stack:
             empty = stack.enter_context(tempfile.TemporaryDirectory())
@@ -201,7 +204,7 @@ async def measure(args: argparse.Namespace, hard: Sequence[Visible], spread: Seq
     found: dict[str, Any] = {"asked": {"hard": len(hard), "cascade": len(spread)}}
     found |= {"waves": wave_figures(waves)} if waves else {}
     found |= {"cascade": cascade_figures(draws, size)} if draws else {}
-    return found
+    return found | {"summary": summary(found)}
 
 
 def main(argv: list[str] | None = None) -> int:

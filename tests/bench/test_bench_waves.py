@@ -11,7 +11,7 @@ from bot.evaluation.tasks import FunctionTask
 from bot.records import Ending, Execution
 from tests.bench import bench_waves, visible_examples
 from tests.bench.visible_examples import Example, Outcome, distilled, examples_of, told
-from tests.bench.wave_figures import Later, cascade_figures, compared, show, wave_figures, within
+from tests.bench.wave_figures import Later, cascade_figures, compared, show, summary, wave_figures, within
 from tests.bench.wave_policies import (
     CORRECTED,
     FRESH,
@@ -166,6 +166,7 @@ def test_figures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert figures["waves"]["first wave"]["right"] == 1
     assert figures["cascade"]["ways"]["small alone"]["cost of a right answer"]["value"] is None
     assert figures["cascade"]["ways"]["small, then strong"]["cost"] == 31.0
+    assert [row["ratio"] for row in summary(figures)] == [1.0, 1.0, pytest.approx(31 / 30)]
     show(json.loads(json.dumps(figures)))
     assert "1 of 2 hard tasks" in capsys.readouterr().out
 

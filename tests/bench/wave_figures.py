@@ -141,6 +141,22 @@ def _ratio(costs: Array, solved: Array) -> dict[str, float | None]:
     return {name: round(float(number), 1) if np.isfinite(number) else None for name, number in names}
 
 
+def summary(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of `make bench`'s table."""
+    rows = []
+    if waves := figures.get("waves"):
+        rate = {name: 1000 * row["right"] / max(1, row["tokens"]) for name, row in waves["policies"].items()}
+        for ours, theirs in ((WAVES, FRESH), (PARTICLES, CORRECTED)):
+            figure, baseline = f"{rate[ours]:.2f} right replies/1,000 tokens", f"{theirs}: {rate[theirs]:.2f}"
+            rows.append((ours, figure, baseline, rate[ours] / rate[theirs] if rate[theirs] else 0.0))
+    if found := figures.get("cascade"):
+        cost = {name: row["cost"] / max(1e-9, row["solved"] / 100) for name, row in found["ways"].items()}
+        ours, theirs = "small, then strong", "strong alone"
+        figure, baseline = f"{cost[ours]:.0f} tokens/right answer", f"{theirs}: {cost[theirs]:.0f}"
+        rows.append((f"cascade: {ours}", figure, baseline, cost[ours] / cost[theirs]))
+    return [dict(zip(("name", "figure", "baseline", "ratio"), row, strict=True)) for row in rows]
+
+
 def show(figures: dict[str, Any]) -> None:
     """Print all."""
     if waves := figures.get("waves"):
