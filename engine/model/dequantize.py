@@ -83,7 +83,7 @@ class Target(NamedTuple):
 class Dequantized:
     """A weight that is dequantised, or kept for a kernel, when `transformers`' loader indexes it."""
 
-    __slots__ = ("_dtype", "_form", "_kept", "_name", "_packing", "_parts")
+    __slots__ = ("_dtype", "_form", "_held", "_kept", "_name", "_packing", "_parts")
 
     def __init__(self, name: str, form: Format, parts: dict[str, Stored], packing: Packing, target: Target) -> None:
         self._name = name
@@ -91,6 +91,7 @@ class Dequantized:
         self._parts = parts
         self._packing = packing
         self._dtype, self._kept = target
+        self._held: Tensor | None = None  # between `get_shape` and the reading that follows it
 
     def __getitem__(self, index: Any) -> Tensor:
         """The part that `index` names of the plain weight; where all of it is kept, an `engine.model.quantized_linear`
@@ -99,19 +100,30 @@ class Dequantized:
         Raises:
             LoadError: a part of it has another shape, or an unknown layout.
         """
+        held, self._held = self._held, None
+        found = self._read_whole(index is ...) if held is None else held
+        return found if index is ... else found[index].clone()  # so that a part does not keep the whole in memory
+
+    def get_shape(self) -> list[int]:
+        """Of the plain weight, which is made for it and kept for the next reading: a loader that splits weights over
+        processes asks before it reads its part.
+        """
+        self._held = self._read_whole(False)
+        return list(self._held.shape)
+
+    def _read_whole(self, may_stay: bool) -> Tensor:
         parts = {end: part[...] for end, part in self._parts.items()}
         try:
-            found = self._read(parts, index is ...)
-            return found if index is ... else found[index]
+            return self._read(parts, may_stay)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{end} {list(part.shape)}" for end, part in parts.items())
             raise LoadError(f"{self._name} cannot be dequantised from {shapes}: {one_line(error)}") from error
 
-    def _read(self, parts: dict[str, Tensor], whole: bool) -> Tensor:
+    def _read(self, parts: dict[str, Tensor], may_stay: bool) -> Tensor:
         """In the model's dtype; experts in one tensor are dequantised one by one."""
         if self._form.whole:
             read = self._form.read(parts, self._packing)
-            packed = read.pack() if whole and self._kept and isinstance(read, Quantized) else None
+            packed = read.pack() if may_stay and self._kept and isinstance(read, Quantized) else None
             if packed is not None and packed.kind in self._kept:
                 return Carried(packed, self._dtype)
             return (read.plain() if isinstance(read, Quantized) else read).to(self._dtype)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine.errors import LoadError
+from engine.model.dequantize import method_of
 from engine.model.fuse import linear_of
 
 # Styles that are tested here. A plan with another one is refused: the probe at load compares the split model with
@@ -69,7 +70,7 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
 
     Raises:
         LoadError: there is no plan for this architecture, it holds an untested style, heads don't divide evenly, the
-            weights are quantised, or a package is missing.
+            weights are quantised in a way that is not dequantised, or a package is missing.
     """
     kind = getattr(config, "model_type", type(config).__name__)
     plan: dict[str, str] = getattr(config, "base_model_tp_plan", None) or {}
@@ -79,8 +80,11 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
         raise LoadError(
             f"the tensor-parallel plan of {kind} models has the style {unknown[0]}, which is not tested here"
         )
-    if quantization != "none" or getattr(config, "quantization_config", None):
-        raise LoadError("quantised weights can't be split over several processes here: serve them on one device")
+    if quantization != "none" or (getattr(config, "quantization_config", None) and not method_of(config)):
+        raise LoadError(
+            "weights that --quantization or torchao rounded can't be split over several processes here: serve them on "
+            "one device"
+        )
     if any(name.rsplit(".", 1)[-1] in KEY_PROJECTIONS and style == "colwise" for name, style in plan.items()):
         heads = int(config.num_attention_heads)
         kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)

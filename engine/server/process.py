@@ -95,6 +95,8 @@ def start_ranks(settings: Settings, threads: int) -> Ranks | None:
         return None
     if settings.batch_invariant:
         raise LoadError("--batch-invariant computes in one process: leave --tensor-parallel out")
+    if settings.weights == "native":
+        raise LoadError("several processes dequantise their parts: leave --weights native or --tensor-parallel out")
     check_split(read_config(settings.model), settings.tensor_parallel, settings.quantization)
     cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
     return Ranks(settings.tensor_parallel, "cuda" if cuda else "cpu", threads)

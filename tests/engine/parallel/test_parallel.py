@@ -25,6 +25,7 @@ from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
+from tests.engine.model.test_dequantize import FORMS, checkpoint
 from tests.engine.test_greedy import check, generate, greedy, prompts
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -142,6 +143,41 @@ def test_branches_copy_the_block_they_share_in_every_process(
     assert told.count("allocate") == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["gptq", "fp8-blocks"])
+def test_each_process_dequantises_its_part(ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path, form: str):
+    weights = checkpoint(tmp_path, make_weights(), *FORMS[form])
+    model = LeadingModel.lead(ranks, str(tmp_path), dtype="float32", device="cpu")
+    core = Core(model, tokenizer, 200, Limits(8, prefill_chunk=19), RunOptions(CutCost(0)))
+    check(core, weights, prompts(4, 30, 20), 8)
+    held = [
+        weight
+        for name, weight in model._inner.named_parameters()
+        if name.endswith(("o_proj.weight", "down_proj.weight"))
+    ]
+    assert len(held) == 4
+    assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in held), "parts, not the whole"
+
+
+@pytest.mark.slow
+def test_a_cache_of_8_bits_in_two_processes_errs_as_in_one(
+    ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path, make_core: Callable[..., Core], weights: Any
+):
+    """Each has scales for its own heads."""
+    weights.save_pretrained(tmp_path)
+    prompt = prompts(1, 30, 20)[0]
+    found: list[torch.Tensor] = []
+    model = LeadingModel.lead(ranks, str(tmp_path), dtype="float32", device="cpu", cache="fp8_e4m3")
+    split = Core(model, tokenizer, 200, Limits(8, prefill_chunk=64), RunOptions(CutCost(0)))
+    for core in (split, make_core(cache="fp8_e4m3"), make_core()):
+        params = SamplingParams(temperature=0.0, max_tokens=1, logprobs=core.model.vocabulary)
+        core.run([Request(list(range(9, 60)), SamplingParams(max_tokens=1))])  # cached keys are read, not new ones
+        (entry,) = [each for out in core.run([Request([*range(9, 60), *prompt], params)]) for each in out.logprobs]
+        found.append(torch.tensor([value for _, value in sorted(entry.top)]))
+    errors = [float((each - found[2]).square().mean().sqrt() / found[2].std()) for each in found[:2]]
+    assert 0 < errors[0] < 2 * errors[1]
+
+
 def test_trials_at_load_wait_for_nobody(monkeypatch: pytest.MonkeyPatch):
     """Each process decides by its own clock what to try, so sums within trials would wait for each other."""
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
@@ -202,9 +238,10 @@ def test_work_for_triton_travels_without_its_scratch():
         (make_config("Qwen3", num_attention_heads=6), 4, "6 attention heads"),
         (transformers.GPT2Config(), 2, "no tensor-parallel plan for gpt2 models"),
         (transformers.MixtralConfig(), 2, "which is not tested here"),
-        (make_config("Llama", quantization_config={"quant_method": "awq"}), 2, "quantised weights"),
+        (make_config("Llama", quantization_config={"quant_method": "torchao"}), 2, "torchao rounded"),
+        (transformers.DeepseekV2Config(), 2, "style mla_kv_a_proj, which is not tested here"),
     ],
-    ids=["kv-heads", "heads", "no-plan", "experts", "quantised"],
+    ids=["kv-heads", "heads", "no-plan", "experts", "quantised", "latent attention"],
 )
 def test_what_cannot_be_split_is_refused(config: Any, processes: int, reason: str):
     with pytest.raises(LoadError, match=reason):
@@ -212,7 +249,7 @@ def test_what_cannot_be_split_is_refused(config: Any, processes: int, reason: st
 
 
 def test_weights_to_be_quantised_are_refused():
-    with pytest.raises(LoadError, match="quantised weights can't be split"):
+    with pytest.raises(LoadError, match="--quantization or torchao rounded can't be split"):
         check_split(make_config("Llama"), 2, "int8")
 
 
@@ -233,6 +270,11 @@ def test_the_command_refuses_before_it_starts_a_process(
 def test_the_batch_invariant_mode_is_not_split(capsys: pytest.CaptureFixture[str]):
     assert main(["--port", "0", "--tensor-parallel", "2", "--batch-invariant"]) == 1
     assert "leave --tensor-parallel out" in capsys.readouterr().err
+
+
+def test_weights_that_stay_quantised_are_not_split(capsys: pytest.CaptureFixture[str]):
+    assert main(["--port", "0", "--tensor-parallel", "2", "--weights", "native"]) == 1
+    assert "leave --weights native or --tensor-parallel out" in capsys.readouterr().err
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch):
