@@ -1,7 +1,7 @@
 """A conversation with a model, within its context window. All stages that need several turns use it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bot.contracts import Model
 from bot.llm.prompts import Profile, render
@@ -63,6 +63,7 @@ class Conversation:
         self._temperature = sampling.temperature
         self.calls = 0
         self._given: set[str] = set()  # the replies so far, including those before a restart
+        self.heard: Callable[[], object] = lambda: None  # called after each reply
         self.repeats = False  # whether the last reply equals an earlier one: the model does not correct itself
 
     @property
@@ -114,6 +115,7 @@ class Conversation:
         reply = await self._send(key, self._model.context_window)
         if reply.overflowed:  # the count was an estimate
             reply = await self._send(f"{key}/shorter", int(self._model.context_window * 0.7))
+        self.heard()
         # Most replies that are cut off are so in their thoughts. No earlier turn is dropped for a longer reply.
         if reply.cut_off and self._sampling.grows:
             self._limit = min(2 * self._limit, max(self._limit, self._model.context_window // 2))

@@ -59,6 +59,7 @@ class Sampler:
         self._example = likely(issue, context.files)
         self._names = module_names(checkout)
         self.failures: list[EndpointError | SandboxError] = []
+        self._heard: Callable[[], None] = lambda: None  # called after each reply
         self.unanswered = 0  # trajectories that produced nothing because a call got no answer
 
     async def sampled(self, progress: Progress, enough: Enough | None = None) -> tuple[Trajectory, ...]:
@@ -72,14 +73,26 @@ class Sampler:
         done: list[Trajectory] = []
         slots = asyncio.Semaphore(AT_ONCE)
 
+        replies = 0
+
+        def tell() -> None:
+            edits = sum(t.patch is not None for t in done)
+            under_way = f", replies so far: {replies}" if len(done) < total else ""
+            progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit{under_way}")
+
+        def heard() -> None:
+            nonlocal replies
+            replies += 1
+            tell()
+
         async def one(index: int) -> Trajectory:
             async with slots:
                 trajectory = await self.sample(index)
             done.append(trajectory)
-            edits = sum(t.patch is not None for t in done)
-            progress.update(RunState.TRAJECTORIES, len(done), total, f"{edits} with an edit")
+            tell()
             return trajectory
 
+        self._heard = heard
         progress.update(RunState.TRAJECTORIES, 0, total)
         trajectories: tuple[Trajectory, ...] = ()
         while len(trajectories) < total:
@@ -175,7 +188,9 @@ class Sampler:
             grows=self._solver.replies_grow,
             grammar=self._grammars[template],
         )
-        return Conversation(self._model, key, messages, sampling, others, tag)
+        conversation = Conversation(self._model, key, messages, sampling, others, tag)
+        conversation.heard = self._heard
+        return conversation
 
     def _formats(self) -> tuple[EditFormat, ...]:
         """The formats of an edit, the best first; whole files only where those that are shown are short."""

@@ -52,6 +52,7 @@ async def test_happy_path(root: Path, profile: str) -> None:
         assert t.test is not None
         assert t.patch is not None
         assert t.patch.changes[0].text == MOD.replace("-", "+")
+    assert progress.updates[1] == (RunState.TRAJECTORIES, 0, 3, "0 with an edit, replies so far: 1")
     assert progress.updates[-1] == (RunState.TRAJECTORIES, 3, 3, "3 with an edit")
     assert "AssertionError" in asked(model, "trajectory/0/test/2")
     if profile == "compact":
