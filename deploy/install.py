@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Make a virtual environment of exactly the versions and files that deploy/locks/ lists.
 
-    deploy/install.py [--venv FOLDER] [--torch auto|cpu|cuda] [--project editable|packed] [--compile] LOCK...
+    deploy/install.py [--venv FOLDER] [--torch auto|cpu|cuda] [--project editable|packed] [--beside FOLDER] [--compile]
+                      LOCK...
 
 LOCK is the name of a file in deploy/locks/; deploy/lock.py tells what each holds. The Makefile and the Dockerfile call
 this.
@@ -117,6 +118,12 @@ class Environment:
         """The version of torch that is installed, or nothing."""
         return subprocess.check_output([self.python, "-c", INSTALLED], universal_newlines=True).strip()
 
+    def look_in(self, folder: str) -> None:
+        """Have its Python find what is installed in that folder."""
+        site = os.path.join(self.folder, "lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
+        with open(os.path.join(site, "beside.pth"), "w") as file:
+            file.write(folder + "\n")
+
 
 def install_torch(environment: Environment, choice: str) -> None:
     """The pinned torch, of the wanted kind; tells what was chosen and why."""
@@ -168,11 +175,25 @@ def install_locks(environment: Environment, names: "list[str]") -> None:
         environment.install("--require-hashes", *source, "--requirement", lock(name))
 
 
+def install_project(environment: Environment, kind: str, beside: "str | None") -> None:
+    """This project, by the setuptools of its lock: without isolation pip takes that one and no other."""
+    options = ["--editable"] if kind == "editable" else ["--target", beside] if beside else []
+    environment.install("--no-build-isolation", *options, ".")
+
+
+def make_bytecode(environment: Environment, folders: "list[str]") -> None:
+    """Of these folders, as far as they are there."""
+    # Its exit code tells of files that are no Python, templates of it say.
+    compileall = ["-W", "ignore", "-m", "compileall", "-qq", "-j", "0"]
+    subprocess.call([environment.python, *compileall, *folders])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", default=".venv", metavar="FOLDER")
     parser.add_argument("--torch", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--project", choices=("editable", "packed"), help="install this project, too")
+    parser.add_argument("--beside", metavar="FOLDER", help="install the project there; the environment looks there")
     parser.add_argument("--compile", action="store_true", help="make all bytecode now")
     parser.add_argument("locks", nargs="*", metavar="LOCK")
     arguments = parser.parse_args()
@@ -181,13 +202,13 @@ def main() -> None:
     if "run" in arguments.locks:
         install_torch(environment, arguments.torch)
     install_locks(environment, arguments.locks)
+    if arguments.beside:
+        environment.look_in(arguments.beside)
     if arguments.project:
-        # Setuptools is in run.txt: without isolation pip takes that one and no other.
-        editable = ["--editable"] if arguments.project == "editable" else []
-        environment.install("--no-build-isolation", *editable, ".")
-    if arguments.compile:  # its exit code tells of files that are no Python, templates of it say
-        compileall = ["-W", "ignore", "-m", "compileall", "-qq", "-j", "0"]
-        subprocess.call([environment.python, *compileall, os.path.join(arguments.venv, "lib")])
+        install_project(environment, arguments.project, arguments.beside)
+    if arguments.compile:
+        beside = [arguments.beside] if arguments.beside else []
+        make_bytecode(environment, [os.path.join(arguments.venv, "lib"), *beside])
 
 
 if __name__ == "__main__":

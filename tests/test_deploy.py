@@ -112,17 +112,30 @@ def test_every_target_is_a_stage_that_is_not_root() -> None:
     assert targets == {"bot", "engine"}
     for name, kind in (("engine-cpu", "cpu"), ("engine-cuda", "cuda")):
         assert SERVICES[name]["build"]["args"]["TORCH"] == kind
-    assert "ARG TORCH=cpu\n" in STAGES["build-engine"][1]
-    assert (
-        'ARG LOCKS=\nRUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" run $LOCKS\n'
-        in (STAGES["build-engine"][1])
-    )
+    install = 'RUN python3 deploy/install.py --venv /opt/troop --torch "$TORCH" --compile run $LOCKS\n'
+    assert "ARG TORCH=cpu\n" in STAGES["libraries-engine"][1]
+    assert f"ARG LOCKS=\n{install}" in STAGES["libraries-engine"][1]
     assert "\nUSER troop\n" in STAGES["runtime"][1]
     for target in targets:
         base, steps = STAGES[target]
         assert base == "runtime"
         assert "USER" not in steps
-        assert re.findall(r"^COPY .*", steps, re.MULTILINE) == [f"COPY --from=build-{target} /opt/troop /opt/troop"]
+        assert re.findall(r"^COPY .*", steps, re.MULTILINE) == [
+            f"COPY --from=libraries-{target} /opt/troop /opt/troop",
+            f"COPY --from=build-{target} /opt/app /opt/app",
+        ]
+
+
+def test_no_change_of_troop_s_code_makes_the_libraries_layers_anew() -> None:
+    """Each stage's files, with those of the stages below it; and Docker's old builder makes the stages in order."""
+    order = list(STAGES)
+    for name in ("libraries-bot", "libraries-engine"):
+        base, steps = STAGES[name]
+        while base in STAGES:
+            steps, base = STAGES[base][1] + steps, STAGES[base][0]
+        copied = [line.split()[1] for line in re.findall(r"^COPY .*", steps, re.MULTILINE)]
+        assert copied == ["deploy/install.py", "deploy/locks/", "deploy/wheels/"]
+    assert order.index("bot") < order.index("libraries-engine")
 
 
 def test_the_version_is_the_changelog_s_and_the_example_s() -> None:
@@ -138,7 +151,9 @@ def test_the_wheels_stay_in_the_stage_that_builds() -> None:
 
 
 def test_the_image_bot_has_no_torch_and_postgresql_s_driver() -> None:
-    assert "--venv /opt/troop bot" in STAGES["build-bot"][1]
+    assert " --compile bot\n" in STAGES["libraries-bot"][1]
+    assert {STAGES["build-bot"][0], STAGES["build-engine"][0]} == {"build-engine", "libraries-bot"}
+    assert "rm -rf /opt/app/engine/checkpoints" in STAGES["build-bot"][1]
     found = {re.split("[=<>]", name)[0] for name in lock.blocks((lock.LOCKS / "bot.txt").read_text())}
     assert not found & {*lock.ENGINE, "triton", "accelerate"}
     assert {"psycopg", "psycopg-binary", "docker", "structlog"} <= found
