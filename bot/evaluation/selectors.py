@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bot.solver.ballot import ALIKE, SUPPORT, Array, order, scores
+from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array, order, scores, typical, weighed
 
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -174,17 +174,20 @@ def _log_beta(a: Array, b: Array) -> Array:
     return np.asarray(_log_gamma(a) + _log_gamma(b) - _log_gamma(np.add(a, b)))
 
 
-def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> int:
+def our_choice(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> int:
     """The candidate that `bot.solver.ballot.count` ranks first."""
     behaviour, cluster = behaviours(matrix)
     voting = matrix.passes * matrix.voting
-    score = scores(voting, matrix.samples, matrix.votes, alike=alike, support=support)
-    return order(score, cluster, matrix.sizes, matrix.samples, behaviour)[0]
+    distance = typical(matrix.sizes, matrix.samples, matrix.votes)
+    score = weighed(
+        scores(voting, matrix.samples, matrix.votes, alike=alike, support=support), distance, behaviour, length
+    )
+    return order(score, cluster, matrix.sizes, distance, behaviour)[0]
 
 
-def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT) -> float:
+def by_ours(matrix: Matrix, alike: float = ALIKE, support: float = SUPPORT, length: float = LENGTH) -> float:
     """As the solver chooses."""
-    return float(matrix.solves[our_choice(matrix, alike, support)])
+    return float(matrix.solves[our_choice(matrix, alike, support, length)])
 
 
 def by_logprob(matrix: Matrix) -> float:

@@ -1,10 +1,11 @@
 """The count: what the vote matrix says of each candidate, and which of them are credible. Pure.
 
 People see the *votes*: tests that fail on the base commit and pass on the candidate, a trajectory's own test counted
-apart. The order is by `scores`: the votes of a behaviour, times a power of the number of samples that behave alike. The
-tests of one model share mistakes, so plain votes often favour a candidate with the same mistake; independent samples
-that agree are wrong less often. The two constants were tuned, and cross-validated, on the matrices that
-`tests/bench/bench_selection.py` reads; the form of the score and of `typical` was chosen on the same matrices.
+apart. The order is by `scores`: the votes of a behaviour, times a power of the number of samples that behave alike,
+and less where none of its patches has the usual length. The tests of one model share mistakes, so plain votes often
+favour a candidate with the same mistake; independent samples that agree are wrong less often. The three constants were
+tuned, and cross-validated, on the matrices that `tests/bench/bench_selection.py` reads; the form of the score and of
+`typical` was chosen on the same matrices.
 """
 
 import re
@@ -22,6 +23,7 @@ Array = npt.NDArray[np.float64]
 
 ALIKE = 4.0  # a sample that shares 9 of 10 votes counts as 0.9 ** ALIKE of one that shares all
 SUPPORT = 0.6  # the power of the support; 0 would be plain votes, 1 would be CodeT (arXiv 2207.10397)
+LENGTH = 1.0  # the power of how far a length is from the usual one: at 1 a patch of twice that length counts half
 
 _MISSING = re.compile(
     r"ModuleNotFoundError: No module named '[\w.]+'|Cannot find (?:module|package) '[^'\n]{1,100}'"
@@ -39,7 +41,7 @@ class Count:
 
 
 def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE, support: float = SUPPORT) -> Array:
-    """What ranks the candidates, `[candidates]`.
+    """Votes and agreement in one number, `[candidates]`.
 
     Args:
         passes: `[candidates, voting tests]`, 1 where the test passes.
@@ -54,26 +56,34 @@ def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE,
     return np.asarray(np.round(votes * backers**support, 9))
 
 
-def typical(sizes: Array, samples: Array, behaviour: npt.NDArray[np.int64]) -> Array:
-    """How far each patch is from the usual length among those that behave the same, `[candidates]`.
+def typical(sizes: Array, samples: Array, votes: Array) -> Array:
+    """How far each patch's length is from the usual one, the median of what tests speak for, `[candidates]`.
 
-    In natural logarithms. Of many patches that pass the same tests, the shortest usually leaves something out; one of
-    median length is right more often.
+    In natural logarithms; each sample weighs as much as it has votes. Of many patches that pass the same tests, the
+    shortest usually leaves something out; one of median length is right more often.
     """
     logs = np.log1p(sizes)
-    distance = np.zeros(len(logs))
-    for members in (np.flatnonzero(behaviour == b) for b in np.unique(behaviour)):
-        weights = np.maximum(samples[members], 1).astype(int)
-        distance[members] = np.abs(logs[members] - np.median(np.repeat(logs[members], weights)))
-    return np.asarray(np.round(distance, 9))
+    weights = np.maximum(samples, 1) * (votes if votes.any() else 1.0)
+    places = np.argsort(logs, kind="stable")
+    below = np.cumsum(weights[places])
+    middle = [int(np.searchsorted(below, below[-1] / 2, side)) for side in ("left", "right")]
+    usual = logs[places[np.minimum(middle, len(logs) - 1)]].mean()
+    return np.asarray(np.round(np.abs(logs - usual), 9))
 
 
-def order(score: Array, cluster: Array, sizes: Array, samples: Array, behaviour: npt.NDArray[np.int64]) -> list[int]:
+def weighed(score: Array, distance: Array, behaviour: npt.NDArray[np.int64], length: float = LENGTH) -> Array:
+    """The scores of `scores`, less where the most typical patch of a behaviour is not of the usual length."""
+    nearest = np.full(int(behaviour.max()) + 1, np.inf)
+    np.minimum.at(nearest, behaviour, distance)
+    return np.asarray(np.round(score * np.exp(-length * nearest[behaviour]), 9))
+
+
+def order(score: Array, cluster: Array, sizes: Array, distance: Array, behaviour: npt.NDArray[np.int64]) -> list[int]:
     """Candidate indices, best first: by score; then the larger cluster; then the shorter patch.
 
-    Behaviours compare by their most typical patch, and within one behaviour the most typical comes first.
+    Behaviours compare by their most typical patch (`distance`: by `typical`), and within one behaviour the most typical
+    comes first.
     """
-    distance = typical(sizes, samples, behaviour)
     face: dict[int, tuple[float, float, int]] = {}  # of each behaviour: its most typical patch
     for i, b in enumerate(behaviour.tolist()):
         face[b] = min(face.get(b, (np.inf, np.inf, 0)), (float(distance[i]), float(sizes[i]), i))
@@ -110,9 +120,10 @@ def count(ballot: Ballot, own: OwnTestsReport | None = None) -> tuple[Standing, 
     np.maximum.at(telling, behaviour, passes * ~alone)
     shared = telling[behaviour]
     votes = shared.sum(axis=1) * fair
-    score = scores(passes * fair[:, None], samples * fair, votes)
+    distance = typical(sizes, samples, votes)
+    score = weighed(scores(passes * fair[:, None], samples * fair, votes), distance, behaviour)
     standings = []
-    for i in order(score, cluster, sizes, samples, behaviour):
+    for i in order(score, cluster, sizes, distance, behaviour):
         candidate = ballot.candidates[i]
         standings.append(
             Standing(

@@ -20,12 +20,17 @@ from typing import Any
 import numpy as np
 
 from bot.evaluation.selectors import METHODS, Matrix, Recorded, by_ours, read_matrices
-from bot.solver.ballot import ALIKE, SUPPORT, Array
+from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array
 
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TROOP_SELECTION_DATA"
 DEFAULT = ROOT.parent / "shared" / "data" / "selection"
-GRID = tuple((alike, support) for alike in (2.0, 4.0, 8.0, 32.0) for support in (0.4, 0.5, 0.6, 0.8, 1.0))
+GRID = tuple(
+    (alike, support, length)
+    for alike in (2.0, 4.0, 8.0)
+    for support in (0.4, 0.6, 0.8, 1.0)
+    for length in (0, 0.5, 1, 2)
+)
 FOLDS = 10
 RESAMPLES = 2000
 
@@ -65,7 +70,7 @@ def measure(tasks: Sequence[Recorded], draws: int, seed: int = 0) -> dict[str, A
         "10 samples, 10 tests": [[task.draw(10, 10, rng) for _ in range(draws)] for task in tasks],
     }
     validated = cross_validated(list(views.values()), rng)
-    figures: dict[str, Any] = {"tasks": len(tasks), "draws": draws, "alike": ALIKE, "support": SUPPORT}
+    figures: dict[str, Any] = {"tasks": len(tasks), "draws": draws, "in use": [ALIKE, SUPPORT, LENGTH]}
     for (name, view), ours in zip(views.items(), validated, strict=True):
         known = {method: per_task(function, view) for method, function in METHODS.items()}
         solved = {method: values for method, values in known.items() if np.isfinite(values).all()}

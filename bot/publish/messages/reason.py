@@ -109,7 +109,7 @@ def _overruled(verdict: Verdict, choice: Choice, winner: Standing) -> str:
     other = verdict.standing(choice.overruled)
     more = f"Candidate {verdict.number(other.candidate)} has more votes ({other.votes:,} to {winner.votes:,})"
     if winner.score >= other.score:
-        return f"{more}, but fewer attempts behave like it, and attempts that agree count for more than single tests."
+        return f"{more}, but attempts that agree, and a patch of the usual length, count for more than single tests."
     return f"{more}; the model decided against it."
 
 

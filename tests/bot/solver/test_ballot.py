@@ -16,6 +16,7 @@ from bot.solver.ballot import (
     regressions,
     scores,
     typical,
+    weighed,
 )
 from tests.bot.solver.ballots import ballot
 from tests.fakes import FAILED, PASSED
@@ -112,7 +113,7 @@ def test_who_touched_a_judge_comes_last_without_votes_and_lends_no_weight() -> N
     assert [s.candidate for s in standings] == [1, 2, 0]
     assert standings[-1].disqualified == "changes conftest.py"
     assert (standings[-1].votes, standings[-1].own_votes, standings[-1].score) == (0, 0, 0.0)
-    without = count(ballot("..", "+.", ".+", trajectories=[[1, 2], [3]]))
+    without = count(ballot("..", "+.", ".+", trajectories=[[1, 2], [3]], sizes=[21, 22]))
     assert [s.score for s in standings[:2]] == [s.score for s in without]
 
 
@@ -205,7 +206,7 @@ def test_one_trajectory_alone_may_stand_on_its_own_test() -> None:
 
 
 def test_finalists_are_distinct_behaviours_first() -> None:
-    b = ballot("...", "+++", "+++", "++.", "...")
+    b = ballot("...", "+++", "+++", "++.", "...", sizes=[21, 22, 20, 23])
     standings = count(b)
     assert [s.candidate for s in distinct_first(credible(standings, b), b, 3)] == [0, 2, 1]
 
@@ -248,13 +249,24 @@ def test_scores_against_the_definition_by_hand() -> None:
     assert scores(passes, samples, passes.sum(axis=1)) == pytest.approx(expected)
 
 
-def test_typical_is_the_distance_to_the_median_of_the_behaviour() -> None:
-    distance = typical(np.array([9.0, 99.0, 999.0, 5.0]), np.array([1.0, 1.0, 1.0, 1.0]), np.array([0, 0, 0, 1]))
-    assert distance == pytest.approx([np.log(10), 0, np.log(10), 0])
-    assert (
-        order(np.zeros(4), np.array([3.0, 3, 3, 1]), np.array([9.0, 99, 999, 5]), np.ones(4), np.array([0, 0, 0, 1]))[0]
-        == 1
-    )
+def test_typical_is_the_distance_to_the_median_of_what_tests_speak_for() -> None:
+    sizes, ones = np.array([9.0, 99.0, 999.0, 4.0]), np.ones(4)
+    assert typical(sizes, ones, np.array([1.0, 1, 1, 0])) == pytest.approx([np.log(10), 0, np.log(10), np.log(20)])
+    assert typical(sizes, np.array([1.0, 1, 3, 9]), np.array([1.0, 1, 1, 0]))[2] == 0  # as many samples as votes
+    assert typical(sizes, ones, np.array([1.0, 1, 3, 0]))[2] == 0
+    assert typical(sizes, ones, np.zeros(4))[:2] == pytest.approx([np.log(10) / 2] * 2)  # no votes: of all patches
+    assert typical(sizes[:1], np.zeros(1), np.zeros(1)) == [0]
+
+
+def test_a_behaviour_counts_less_where_all_its_patches_are_of_an_unusual_length() -> None:
+    behaviour = np.array([0, 0, 1, 2])
+    distance = np.array([np.log(2), np.log(4), 0, np.log(2)])
+    assert weighed(np.array([6.0, 6, 2, 4]), distance, behaviour, 1.0) == pytest.approx([3, 3, 2, 2])
+    assert weighed(np.array([6.0, 6, 2, 4]), distance, behaviour, 0.0) == pytest.approx([6, 6, 2, 4])
+    assert order(np.array([3.0, 3, 2, 2]), np.ones(4), np.array([9.0, 7, 8, 5]), distance, behaviour) == [0, 1, 3, 2]
+    far = ballot("....", "++++", "+++.", "+++.", "+++.", sizes=[900, 30, 31, 32])
+    assert ranked(far)[0] == 3
+    assert ranked(ballot("....", "++++", "+++.", sizes=[40, 30]))[0] == 0
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ def test_how_many_attempts_agree(b: Ballot, words: str) -> None:
 def test_the_model_chose_against_the_front_runner() -> None:
     words = reason(won(CLOSE, MODEL, winner=2))
     assert words.endswith("Candidates 1, 2 and 3 led the count; the model preferred 1 to the front-runner, 2.")
-    tied = ballot("...", "++.", "+.+", ".++")
+    tied = ballot("...", "++.", "+.+", ".++", sizes=[21, 20, 22])
     words = reason(won(tied, MODEL, winner=2))
     assert words.endswith("Candidates 1, 2 and 3 tied on tests; the model preferred 1 to the front-runner, 2.")
     words = reason(won(tied, MODEL))
@@ -192,7 +192,7 @@ def test_why_more_votes_did_not_win() -> None:
     b = ballot("." * 6, "++++++", "++++..", trajectories=[[0], list(range(1, 12))])
     overruled = Choice(rule=Rule.MODEL, front_runner=1, finalists=(1, 0), overruled=0)
     assert (
-        "Candidate 2 has more votes (6 to 4), but fewer attempts behave like it, and attempts that agree count for "
+        "Candidate 2 has more votes (6 to 4), but attempts that agree, and a patch of the usual length, count for "
         "more than single tests." in reason(won(b, overruled, winner=1))
     )
     overruled = Choice(rule=Rule.MODEL, front_runner=0, finalists=(0, 1), overruled=0)

@@ -132,7 +132,8 @@ async def test_a_better_patch_that_passes_all_that_its_parents_pass_may_win() ->
     judge = FakeSandbox(lambda job: PASSED if job.changes == BETTER.changes else FAILED)
     good = OwnTests(execution=PASSED, failures=())
     own = OwnTestsReport(command=("pytest",), base=good, candidates=((0, good),))
-    verdict, model = await run(script, ballot("...", "++.", "+.+", ".++"), judge, own=own, profile="full", edit=applied)
+    b = ballot("...", "++.", "+.+", ".++", sizes=[21, 20, 23])
+    verdict, model = await run(script, b, judge, own=own, profile="full", edit=applied)
     assert "Your patch is candidate 4: it passes all that 1 and 2 pass." in last(model, 2)
     assert verdict.winner == 3
     won = verdict.ballot.candidates[3]
@@ -177,7 +178,7 @@ async def test_a_patch_that_breaks_the_repositorys_tests_is_not_taken_and_none_w
 
 
 async def test_the_front_runner_wins_without_a_choice_where_it_is_ahead() -> None:
-    b = ballot("...", "++.", ".++", "++.")
+    b = ballot("...", "++.", ".++", "++.", sizes=[20, 19, 30])
     verdict, _ = await run(rules([("selection/", "I can't tell.")]), b, FakeSandbox(lambda job: PASSED), profile="full")
     assert (verdict.winner, chosen(verdict).rule) == (0, Rule.NO_CHOICE)
 

@@ -33,7 +33,7 @@ FULL = ResolvedSolver(profile="full", settings=SolverSettings())
 TEST = '<test path="new.py">\nassert add(2, 2) == 4\n</test>'
 
 # three behaviours, close to each other; the fourth candidate behaves as the first
-CLOSE = ballot("...", "+++", "++.", "+.+", "+++", sizes=[20, 30, 40, 50])
+CLOSE = ballot("...", "+++", "++.", "+.+", "+++", sizes=[30, 32, 34, 50])
 
 
 async def run(
@@ -190,7 +190,7 @@ async def test_a_small_model_is_not_asked_what_no_test_tells_apart() -> None:
 
 
 async def test_a_small_model_chooses_among_behaviours_that_are_close() -> None:
-    close = ballot("...", "+++", "+++", "++.", sizes=[20, 30, 40])
+    close = ballot("...", "+++", "+++", "++.", sizes=[31, 40, 30])
     verdict, model = await run(rules([("selection/", "<choose>2</choose>")]), close, solver=SMALL)
     assert (verdict.winner, chosen(verdict).finalists) == (2, (0, 2))
     assert model.calls[0].messages[-1].content.count("<candidate number") == 2
