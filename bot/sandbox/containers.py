@@ -96,6 +96,13 @@ class Container:
         """Kill and remove it, which also ends a `run` under way."""
         docker_engine.destroy(self._client, self.id)
 
+    def rests(self) -> bool:
+        """Whether it is still there, and commands run in it."""
+        try:
+            return self._answers()
+        except docker_engine.TROUBLE:
+            return False
+
     def run(self, job: Prepared) -> tuple[Execution, bool]:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
         word, secret = secrets.token_hex(16), words()

@@ -214,28 +214,35 @@ class DockerSandbox:
             stop=stop_after_attempt(attempts),
             reraise=True,
         )
-        again = False
+        suspected = False
         try:
             async for attempt in retrying:
                 with attempt:
-                    while (execution := await self._attempt(job, again)) is None:
-                        pass  # the container was not clean, and is gone
+                    try:
+                        while (execution := await self._attempt(job, suspected)) is None:
+                            pass  # the container was not clean, and is gone
+                    except Broken as trouble:
+                        suspected = trouble.execution is not None
+                        raise
                     return execution
-                again = True
         except Broken as trouble:
             raise SandboxError(f"Docker failed {attempts} times in a row: {trouble}") from trouble
         raise AssertionError("unreachable")
 
-    async def _attempt(self, job: Prepared, again: bool) -> Execution | None:
+    async def _attempt(self, job: Prepared, suspected: bool) -> Execution | None:
         """The job's execution on one container, None if it had served others and could not be cleaned.
 
-        Raises `Broken` if it is worth another try.
+        Raises `Broken` if it is worth another try. `suspected`: a container has ended with this job. Either the job did
+        that, or a daemon that restarts and ends them all; so another container, out of the job's reach, rests meanwhile.
         """
         if self._closed:
             raise SandboxError("the sandbox was closed while a job ran")
         container: Container | None = None
-        reusable = False
+        witness: Container | None = None
+        reusable = survived = False
         try:
+            if suspected:
+                witness = await self._take(job.timeout)
             container = await self._take(job.timeout)
             execution, reusable = await self._in_thread(container.run, job)
             return execution
@@ -244,12 +251,15 @@ class DockerSandbox:
                 return None
             raise
         except Broken as trouble:
-            if trouble.execution is not None and again:
-                return trouble.execution  # a new container went the same way
+            survived = witness is not None and await self._in_thread(witness.rests)
+            if trouble.execution is not None and survived:
+                return trouble.execution
             raise
         except docker_engine.TROUBLE as error:
             raise Broken(f"no container could be started: {error}") from error
         finally:
+            if witness is not None:
+                self._give(witness, survived or reusable)
             if container is not None:
                 self._give(container, reusable)
 

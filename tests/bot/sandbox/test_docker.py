@@ -16,6 +16,7 @@ import pytest_asyncio
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
 from bot.sandbox import docker_engine, open_sandbox, pool
+from bot.sandbox.containers import Container
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -45,11 +46,11 @@ def until_told(digits: str) -> SandboxJob:
 
 
 def tell(client: docker.APIClient, sandbox: DockerSandbox) -> None:
-    """End the job of the one busy container."""
-    (container,) = sandbox._busy
-    execution = client.exec_create(container.id, ["touch", "/tmp/told"])["Id"]
-    client.exec_start(execution)
-    assert client.exec_inspect(execution)["ExitCode"] == 0
+    """End the job of the busy containers."""
+    for container in sandbox._busy:
+        execution = client.exec_create(container.id, ["touch", "/tmp/told"])["Id"]
+        client.exec_start(execution)
+        assert client.exec_inspect(execution)["ExitCode"] == 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -198,6 +199,23 @@ class TestDocker(Work, Attacks):
         (first,) = sandbox._busy
         client.remove_container(first.id, force=True)
         await eventually(lambda: sandbox._busy - {first} and running("0.0527182818"))
+        tell(client, sandbox)
+        assert (await job).output == "done\n"
+
+    async def test_fault_containers_that_a_daemon_ends_again_and_again_are_no_result_of_a_test(
+        self, sandbox: DockerSandbox, client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A daemon that restarts ends all containers, and may do so on two tries in a row."""
+        monkeypatch.setattr(pool, "_PAUSE", 0.01)
+        job = asyncio.create_task(sandbox.run(until_told("57721566")))
+        ended: set[Container] = set()
+        for _ in range(2):
+            await eventually(lambda: not ended & sandbox._busy and running("0.0557721566"))
+            resting_first = sorted(sandbox._busy, key=lambda one: "57721566" in str(client.top(one.id)))
+            for container in resting_first:
+                client.kill(container.id)
+            ended |= set(resting_first)
+        await eventually(lambda: not ended & sandbox._busy and running("0.0557721566"))
         tell(client, sandbox)
         assert (await job).output == "done\n"
 
