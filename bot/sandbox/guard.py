@@ -3,29 +3,37 @@
 Executed by `runner.py` before anything of the tree is imported, never imported itself. A candidate can replace
 `unittest.TestCase.assertEqual`, `pytest.raises`, `math.isclose` or `builtins.isinstance` when it is imported, so that
 every test passes. So what the script imports from elsewhere is imported first and noted, function by function and class
-by class, and compared before each of the script's assertions and calls, and at its end: a patch that undoes itself is
-there when it is used. Libraries replace functions of the standard library, too, and test scripts do so with mocks: a
-replacement from a file that the candidate did not change is theirs.
+by class, and compared before and within each of the script's assertions and calls, and at its end: a patch that undoes
+itself is there when it is used. Libraries replace functions of the standard library, too, and test scripts do so with
+mocks: a replacement from a file that the candidate did not change is theirs.
+
+A value that agrees with everything costs the proof, too (`agreeing.py`), and so does a test of the script that failed
+before the script ended well, whatever was done to the counts of the tools.
 """
 
 from __future__ import annotations
 
-import _ast
 import os
 import sys
+import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    # Handed in by `runner.py`.
+    from bot.sandbox.agreeing import agreeing
+    from bot.sandbox.callables import entries, plugins_of_pytest
+    from bot.sandbox.checked import FAILED, LOOK, ONLY_AST, RECEIVER, checked, with_constant
+
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
 _RECORDED = frozenset(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl"))  # by lists
 _OFTEN = 500  # checks, then ever fewer: a loop of assertions must not take long
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-_ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
-CHECK = "__troop_check__"
+_VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+_SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 
 # The tree may have a copy of another package that is installed, too.
 _OUTSIDE = {*getattr(sys, "stdlib_module_names", ("json", "math", "re", "unittest")), "pytest", "numpy", "hypothesis"}
@@ -35,28 +43,16 @@ _function = type(lambda: None)
 
 def _imported(node: Any) -> Iterator[str]:
     """Modules that the script names, wherever it imports them."""
-    if isinstance(node, _ast.Import):
+    if type(node).__name__ == "Import":
         for alias in node.names:
             yield alias.name
-    elif isinstance(node, _ast.ImportFrom):
+    elif type(node).__name__ == "ImportFrom":
         if node.module and not node.level:
             yield node.module
     else:
         for block in _BLOCKS:
             for inner in getattr(node, block, ()):
                 yield from _imported(inner)
-
-
-def _entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
-    """Namespace, name, value and dotted name of what can be called in a module and in its classes."""
-    for name, value in list(vars(module).items()):
-        if not callable(value) or name == "_":
-            continue
-        yield vars(module), name, value, f"{module.__name__}.{name}"
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            for attribute, method in list(vars(value).items()):
-                if callable(method) or isinstance(method, (staticmethod, classmethod, property)):
-                    yield vars(value), attribute, method, f"{module.__name__}.{name}.{attribute}"
 
 
 def _file_of(value: Any) -> str:
@@ -74,28 +70,8 @@ def _file_of(value: Any) -> str:
     return getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
 
 
-def _with_checks(block: list[Any]) -> list[Any]:
-    """The statements with a check before each one that may judge."""
-    found = []
-    for node in block:
-        for name in _BLOCKS:
-            inner = getattr(node, name, None)
-            if name in ("handlers", "cases"):
-                for one in inner or ():
-                    one.body = _with_checks(one.body)
-            elif isinstance(inner, list):
-                setattr(node, name, _with_checks(inner))
-        judges = isinstance(node, (_ast.Assert, _ast.With, _ast.AsyncWith, _ast.If, _ast.Return))
-        if judges or (isinstance(node, _ast.Expr) and isinstance(node.value, _ast.Call)):
-            where = {name: getattr(node, name) for name in ("lineno", "col_offset", "end_lineno", "end_col_offset")}
-            called = _ast.Call(_ast.Name(CHECK, _ast.Load(), **where), [], [], **where)
-            found.append(_ast.Expr(called, **where))
-        found.append(node)
-    return found
-
-
-def _noted(tree: Any, provided: Callable[[str], bool]) -> tuple[list[Any], list[Any]]:
-    """What is looked at before each assertion, and all that is looked at in the end."""
+def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
+    """Import what the script imports and no candidate can have written; the names."""
     named = {"builtins"}
     for name in dict.fromkeys(_imported(tree)):
         top = name.partition(".")[0]
@@ -105,6 +81,11 @@ def _noted(tree: Any, provided: Callable[[str], bool]) -> tuple[list[Any], list[
             except BaseException:  # noqa: S112 - the script gets the same, in its own place
                 continue
             named |= {name, top}
+    return named
+
+
+def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
+    """What is looked at again and again, and all that is looked at in the end."""
     often, all_of_them = [], []
     for name, module in list(sys.modules.items()):
         if (
@@ -113,27 +94,22 @@ def _noted(tree: Any, provided: Callable[[str], bool]) -> tuple[list[Any], list[
             or not hasattr(module, "__name__")
         ):
             continue
-        entries = [(sys.modules, name, module, f"module {name}"), *_entries(module)]
-        all_of_them += entries
+        found = [(sys.modules, name, module, f"module {name}"), *entries(module)]
+        all_of_them += found
         if name in named or name in ("unittest.case", "_pytest.raises", "_pytest.python_api", "_pytest.outcomes"):
-            often += entries
+            often += found
     return often, all_of_them
 
 
 def _judges(
-    changed: set[str], uses_mocks: bool
+    changed: set[str], uses_mocks: bool, plugins: tuple[str, ...]
 ) -> tuple[Callable[[Any], bool], Callable[[dict[str, Any], str, str], bool]]:
     """Whether a value is from a changed file, or from none; whether what a namespace has in a place was tampered with.
 
     All names are bound here: what is judged may change this module.
     """
-    file_of, real, is_text, split = _file_of, os.path.realpath, str.startswith, str.split
+    file_of, real, is_text = _file_of, os.path.realpath, str.startswith
     tools, recorded = _TOOLS, _RECORDED
-
-    def of_plugin(name: str) -> bool:
-        """Whether the file is a plugin's of pytest, such as `pytest_asyncio/plugin.py`: some replace parts of it."""
-        place = split(name, "/")[-2:]
-        return place[0] not in tools and "pytest" in "/".join(place)
 
     def foreign(value: Any) -> bool:
         name = file_of(value)
@@ -141,12 +117,14 @@ def _judges(
 
     def tampered(space: Any, name: str, dotted: str) -> bool:
         value = space.get(name)
+        if dotted in ("module sys", "module builtins"):
+            return True
         if is_text(dotted, "module "):
             return not is_text(dotted, "module encodings") and (value is None or foreign_module(value))
         if value is None:
             return True
         if dotted.partition(".")[0] in tools:
-            return foreign(value) or not of_plugin(file_of(value))
+            return foreign(value) or not is_text(file_of(value), plugins)
         if dotted in recorded:
             return False
         if is_text(dotted, "builtins.") and name not in _MOCKED:
@@ -164,48 +142,208 @@ def _judges(
     return foreign, tampered
 
 
+def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a test's own attributes, or its class's, stand before methods of unittest's."""
+    bases, space = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
+    kind_of, is_text = type, str.startswith
+
+    def shadowing(test: Any) -> bool:
+        order = bases(kind_of(test))
+        tools = [at for at, base in enumerate(order) if is_text(base.__module__, "unittest.")]
+        if not tools:
+            return False
+        inside, methods = vars(test), space(order[tools[-1]])
+        equal = inside.get("_type_equality_funcs", {}).values()
+        if "failureException" in inside or any(callable(one) and foreign(one) for one in equal):
+            return True
+        before = [inside, *(space(base) for base in order[: tools[0]])]
+        planted = [
+            name for names in before for name, value in list(names.items()) if callable(value) and foreign(value)
+        ]
+        return any(name in methods for name in planted)
+
+    return shadowing
+
+
+def _failing(changed: set[str]) -> Callable[[], bool]:
+    """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
+    now, real, kind_of_exception, bases = sys.exc_info, os.path.realpath, Exception, type.__dict__["__mro__"].__get__
+    skips = _SKIPS
+
+    def failing() -> bool:
+        kind, _, traceback = now()
+        while traceback is not None:
+            if real(traceback.tb_frame.f_code.co_filename) in changed:
+                return True
+            traceback = traceback.tb_next
+        names = [base.__name__ for base in bases(kind)]
+        if kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis"):
+            return False
+        return issubclass(kind, kind_of_exception) or "Failed" in names
+
+    return failing
+
+
+def _uses_mocks(source: bytes) -> bool:
+    return b"mock" in source.lower() or b"monkeypatch" in source
+
+
+def _stored(node: Any) -> Iterator[str]:
+    """Names that the program binds by anything but an import."""
+    if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
+        yield getattr(node, "id", "")
+    yield getattr(node, "name", None) or ""
+    for field in getattr(node, "_fields", ()):
+        inner = getattr(node, field, None)
+        for one in inner if isinstance(inner, list) else [inner]:
+            if hasattr(one, "_fields") and type(one).__name__ != "alias":
+                yield from _stored(one)
+
+
+def _surroundings(
+    tree: Any, named: set[str], main: dict[str, Any], foreign: Callable[[Any], bool], source: bytes
+) -> Callable[[], str]:
+    """What of the script's surroundings is not what it was: its module, the names that it imports, pytest's variables.
+
+    Where the script itself uses mocks, or sets such variables, it is not asked for.
+    """
+    modules, environ, steering, stored = sys.modules, os.environ, _VARIABLES, set(_stored(tree))
+    kind = type(sys)
+    bound: list[tuple[str, object]] = []
+    for node in [] if _uses_mocks(source) else tree.body:
+        for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
+            origin = getattr(node, "module", None) or alias.name
+            local = getattr(alias, "asname", None) or alias.name.partition(".")[0]
+            if origin not in named or local in stored or bool(getattr(node, "level", 0)):
+                continue
+            owner = modules[origin] if alias.asname or hasattr(node, "module") else modules[local]
+            value = getattr(owner, alias.name, None) if hasattr(node, "module") else owner
+            bound += [(local, value)] if value is not None else []
+
+    def variables() -> list[str | None]:
+        return [environ.get(name) for name in steering]
+
+    before, of_pytest = variables(), b"PYTEST_" in source
+
+    def replaced() -> str:
+        if getattr(modules.get("__main__"), "__dict__", None) is not main:
+            return "the script"
+        for name, value in bound:
+            now = main.get(name, value)
+            if now is not value and (now.__class__ is kind or foreign(now)):
+                return name
+        return "" if of_pytest or variables() == before else "variables of pytest"
+
+    return replaced
+
+
+def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any], Any]) -> Callable[[], bool]:
+    """Have pytest, where the script gives itself to it, run the script as it was, with checks; whether it did so, or
+    can't be told."""
+    rewrite: Any = sys.modules.get("_pytest.assertion.rewrite")
+    if rewrite is None or not hasattr(rewrite, "_read_pyc"):
+        return lambda: True
+    rewrite_asserts, read_pyc, build = rewrite.rewrite_asserts, rewrite._read_pyc, compile
+    done: list[bool] = []
+
+    def rewritten(mod: Any, source: bytes, module_path: str | None = None, config: Any = None) -> None:
+        if module_path == script:
+            mod.body = parsed().body
+        rewrite_asserts(mod, source, module_path, config)
+        if module_path == script:
+            mod.body = checked(mod.body)
+
+    def compiled(tree: Any, name: Any, *rest: Any, **others: Any) -> Any:
+        code = build(tree, name, *rest, **others)
+        if str(name) != script:
+            return code
+        done.append(True)
+        return complete(code)
+
+    rewrite.rewrite_asserts, rewrite.compile = rewritten, compiled
+    rewrite._read_pyc = lambda source, *rest: None if str(source) == script else read_pyc(source, *rest)
+    return lambda: bool(done)
+
+
 def guarded(
-    source: bytes, script: str, report: int, changed: set[str], provided: Callable[[str], bool]
-) -> tuple[Any, Callable[[], None], Callable[[dict[str, Any]], None]] | None:
-    """The program with checks in it, the check, and the last one of a namespace; None for what is no program.
+    source: bytes, script: str, main: dict[str, Any], report: int, changed: set[str], provided: Callable[[str], bool]
+) -> tuple[Any, Callable[[object], None]] | None:
+    """The program with checks in it, for the namespace, and the last check, of an exit code; None for no program.
 
     `provided`: whether the tree has a module of that name.
     """
+
+    def parsed() -> Any:
+        return compile(source, script, "exec", ONLY_AST, dont_inherit=True)
+
     try:
-        tree = compile(source, script, "exec", _ONLY_AST, dont_inherit=True)
+        tree = parsed()
     except (SyntaxError, ValueError):
         return None
-    often, everything = _noted(tree, provided)
-    kinds = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef)
-    plain = [node for node in tree.body if isinstance(node, kinds) and not node.decorator_list]
-    own = [(node.name, isinstance(node, _ast.ClassDef)) for node in plain]
-    tree.body = _with_checks(tree.body)
+    named = _import_now(tree, provided)
+    kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
+    plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
+    own = [(node.name, type(node).__name__ == "ClassDef") for node in plain]
     write, file_of, real, get = os.write, _file_of, os.path.realpath, dict.get
-    mine = real(script)
-    foreign, tampered = _judges(changed, b"mock" in source.lower() or b"monkeypatch" in source)
+    mine, failures, seen = real(script), [0], [0]
+    foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
+    shadowing, failing = _shadowing(foreign), _failing(changed)
+    surroundings = _surroundings(tree, named, main, foreign, source)
+    agrees = agreeing(source.decode("utf-8", "replace"), lambda kind: real(file_of(kind)) == mine, foreign)
+    looking, receiving, failed = LOOK, RECEIVER, FAILED
+    runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
+    often: list[Any] = []
+    said: list[str] = []
+
+    def void(why: str) -> None:
+        if not said:  # once is enough, and a report that nobody reads meanwhile is never full
+            said.append(why)
+            write(report, b"void " + why.encode("utf-8", "replace") + b"\n")
 
     def look(entries: list[Any]) -> None:
         for space, name, value, dotted in entries:
             if space.get(name) is not value and tampered(space, name, dotted):
-                write(report, b"void replaced " + dotted.encode("utf-8", "replace") + b"\n")
-
-    seen = [0]
-
-    def check() -> None:
-        seen[0] += 1
-        count = seen[0]
-        if count < _OFTEN or count & (count - 1) == 0 or count % (count // _OFTEN + 1) == 0:
-            look(often)
-
-    def last(main: dict[str, Any]) -> None:
-        look(everything)
-        if get(main, CHECK) is not check:
-            write(report, b"void replaced the check\n")
+                void(f"replaced {dotted}")
+        other = surroundings()
+        if other:
+            void(f"replaced {other}")
         for name, is_class in own:
             value = get(main, name)
-            parts = list(vars(value).values()) if is_class and isinstance(value, type) else [value]
+            parts = list(vars(value).values()) if is_class and value.__class__ is type else [value]
             for part in parts:
-                if isinstance(part, _function) and real(file_of(part)) != mine and foreign(part):
-                    write(report, b"void replaced a function of the script\n")
+                if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
+                    void("replaced a function of the script")
 
-    return tree, check, last
+    def due() -> bool:
+        seen[0] += 1
+        count = seen[0]
+        return count < _OFTEN or count & (count - 1) == 0 or count % (count // _OFTEN + 1) == 0
+
+    def check(_: int, value: Any, what: str, more: Any) -> Any:
+        if what is looking:
+            if due():
+                look(often)
+        elif what is failed:
+            failures[0] += failing()
+        elif what is receiving:
+            if shadowing(more):
+                void("replaced a method of a test")
+        elif value.__class__ is not int and agrees(value, what, more):
+            void("a value that agrees with everything")
+        return value
+
+    def complete(code: Any) -> Any:
+        return with_constant(code, types.MethodType(check, 0))
+
+    def last(code: object) -> None:
+        look(everything)
+        if code == 0 and failures[0]:
+            void("a test failed")
+        if code == 0 and runs_itself and not given():
+            void("pytest ran something else")
+
+    function = _function
+    given = _tell_pytest(script, parsed, complete)
+    often[:], everything = _noted(named)
+    tree.body = checked(tree.body)
+    return complete(compile(tree, script, "exec", dont_inherit=True)), last

@@ -20,6 +20,7 @@ from typing import IO
 import docker
 
 from bot.sandbox import docker_engine
+from bot.sandbox.script_command import INSIDE
 
 _HERE = Path(__file__).parent
 ROOT = "/opt/troop"
@@ -130,7 +131,7 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)
         tar.add(base, "opt/troop/base", filter=as_changed)
-        for name in ("job.sh", "runner.py", "results.py", "guard.py"):
+        for name in ("job.sh", *INSIDE):
             tar.add(_HERE / name, f"opt/troop/{name}", filter=owned_by_root)
         for name, content in more.items():
             member = tarfile.TarInfo(f"opt/troop/{name}")

@@ -167,9 +167,9 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
         with open(f"{test}/{name}", "wb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
         os.chmod(f"{test}/{name}", 0o555)
-    for name in ("runner", "results", "guard"):
-        with open(f"{test}/.{name}.py", "w") as file:
-            file.write(job[name])
+    for name, text in job["inside"].items():
+        with open(f"{test}/.{name}", "w") as file:
+            file.write(text)
     with open(f"{test}/.changed", "wb") as file:
         root = job["root"]
         file.writelines(os.fsencode(f"{root}/repo/{change['path']}\n") for change in job["changes"])

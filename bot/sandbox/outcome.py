@@ -1,5 +1,6 @@
 """The ending that an exit code stands for."""
 
+import re
 import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,7 +11,8 @@ VOID = "void"  # how a line of the runner begins by which it withdraws its proof
 
 
 REPORT_LIMIT = 1 << 23  # bytes of a job's report that are read: a line a test; the job may write junk into it, too
-_KEY = 32  # characters, as `runner.py` has it
+_WORD = 32  # hexadecimal digits, as `runner.py` has it
+_GUESS = re.compile(rf"[0-9a-f]{{{_WORD}}} \d+")
 
 
 class Words(NamedTuple):
@@ -26,7 +28,7 @@ class Words(NamedTuple):
 
 
 def words() -> Words:
-    return Words(secrets.token_hex(_KEY // 2), secrets.token_hex(16))
+    return Words(secrets.token_hex(_WORD // 2), secrets.token_hex(_WORD // 2))
 
 
 def results_of(lines: Iterable[str], key: str, *, ended: bool) -> Results | None:
@@ -52,13 +54,16 @@ def results_of(lines: Iterable[str], key: str, *, ended: bool) -> Results | None
 def proof_of(lines: Iterable[str], nonce: str) -> str | None:
     """What the runner proved by its one line `NONCE CODE`; None where it proved nothing, or `nonce` is empty.
 
-    `cut` as well where it withdrew the proof (the candidate looked for the nonce), or where there is a second one.
+    `cut` as well where it withdrew the proof (the candidate looked for the nonce), where there is a second one, or one
+    with another nonce: who guesses may not guess again.
     """
     if not nonce:
         return None
+    lines = list(lines)
     words = [line.partition(" ") for line in lines]
     proofs = [rest for word, _, rest in words if word == nonce]
-    if len(proofs) > 1 or any(word == VOID for word, _, _ in words):
+    guesses = sum(_GUESS.fullmatch(line) is not None for line in lines if not line.startswith(f"{nonce} "))
+    if len(proofs) > 1 or guesses or any(word == VOID for word, _, _ in words):
         return "cut"
     return proofs[0] if proofs else None
 

@@ -233,7 +233,7 @@ class DockerSandbox:
         """The job's execution on one container, None if it had served others and could not be cleaned.
 
         Raises `Broken` if it is worth another try. `suspected`: a container has ended with this job. Either the job did
-        that, or a daemon that restarts and ends them all; so another container, out of the job's reach, rests meanwhile.
+        that, or a daemon that restarts ends them all; so another container, out of the job's reach, rests meanwhile.
         """
         if self._closed:
             raise SandboxError("the sandbox was closed while a job ran")

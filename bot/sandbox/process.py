@@ -24,8 +24,7 @@ from bot.sandbox.pythons import Python, find_python
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
-_HERE = Path(__file__).parent
-_RUNNER, _RESULTS, _GUARD = ((_HERE / name).read_text() for name in ("runner.py", "results.py", "guard.py"))
+_INSIDE = {name: (Path(__file__).parent / name).read_text() for name in script_command.INSIDE}
 _DISK = 1 << 30  # bytes that a job may write into its tree, into /tmp, or into one file
 
 
@@ -196,9 +195,7 @@ class ProcessSandbox:
             "keep": self._keep,
             "changes": [change.model_dump() for change in changes],
             "script": script,
-            "runner": _RUNNER,
-            "results": _RESULTS,
-            "guard": _GUARD,
+            "inside": _INSIDE,
             "argv": argv,
             "environment": environment,
             "nonce": secret.given,

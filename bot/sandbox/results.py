@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any
 
+    # Handed in by `runner.py`.
+    from bot.sandbox.callables import entries
+
 _RESULT, _LOOK, _SURVEY = "troop.result", "troop.look", "troop.survey"
 _WORDS = frozenset(("passed", "failed", "skipped"))
 _MOST_FILES = 20_000  # files of tests that are watched
@@ -43,21 +46,6 @@ audit = sys.audit
 _function = type(lambda: None)
 
 
-def _entries(modules: Any) -> Iterator[tuple[Any, str, object, str]]:
-    """Namespace, name, value and dotted name of all functions, classes and methods of the modules."""
-    for module in modules:
-        space = getattr(module, "__dict__", {})
-        for name, value in list(space.items()):
-            if not callable(value) or name == "_":
-                continue
-            yield space, name, value, f"{module.__name__}.{name}"
-            if isinstance(value, type) and getattr(value, "__module__", "") == module.__name__:
-                inner = value.__dict__
-                for attribute, method in list(inner.items()):
-                    if callable(method) or isinstance(method, (staticmethod, classmethod, property)):
-                        yield inner, attribute, method, f"{module.__name__}.{name}.{attribute}"
-
-
 def _replaced(entries: Any) -> list[str]:
     return [dotted for space, name, value, dotted in entries if space.get(name) is not value]
 
@@ -75,7 +63,7 @@ def _planted(tree: str) -> list[str]:
         if not isinstance(file, str) or file.startswith(tree) or getattr(module, "__name__", "") == "__main__":
             continue
         own = getattr(module, "__name__", "")
-        for space, name, value, dotted in _entries([module] if own else []):
+        for space, name, value, dotted in entries(module) if own else ():
             code = _file_of(value)
             if code.startswith(tree) and space.get(name) is value and getattr(value, "__module__", "") != own:
                 found.append(dotted)
@@ -148,14 +136,14 @@ def _item_marks(item: Any, tree: str) -> list[str]:
     return marks
 
 
-def _teller(report: int, key: bytes) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
+def _teller(sign: Callable[[bytes], None]) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
     """What writes a signed line, and what writes a mark once."""
-    write, encode, replace, length = os.write, str.encode, bytes.replace, len
+    encode, replace, length = str.encode, bytes.replace, len
     told: set[str] = set()
 
     def tell(word: str, text: str) -> None:
         line = replace(replace(encode(text, "utf-8", "backslashreplace"), b"\n", b"\\n"), b"\r", b"\\r")
-        write(report, key + b" " + encode(word) + b" " + line + b"\n")
+        sign(encode(word) + b" " + line)
 
     def mark(text: str) -> None:
         if text not in told and length(told) < _MOST_MARKS:
@@ -215,11 +203,11 @@ def _surveying(
     tree: str, mark: Callable[[str], None]
 ) -> tuple[Callable[[], None], Callable[[Any], None], Callable[[Any], None]]:
     """What looks at the test tools after each test, at a test that has just run, and at everything."""
-    quick = [entry for name in _LOAD_BEARING for entry in _entries(_loaded(f"_pytest.{name}"))]
-    quick += [entry for name in ("unittest.case", "unittest.result") for entry in _entries(_loaded(name))]
+    quick = [entry for name in _LOAD_BEARING for one in _loaded(f"_pytest.{name}") for entry in entries(one)]
+    quick += [entry for name in ("unittest.case", "unittest.result") for one in _loaded(name) for entry in entries(one)]
     names = [name for name in list(sys.modules) if name != "__main__"]
-    everything = list(_entries([module for name in names if (module := sys.modules[name]) is not None]))
-    builtin = list(_entries([sys.modules["builtins"]]))
+    everything = [entry for name in names if sys.modules[name] is not None for entry in entries(sys.modules[name])]
+    builtin = list(entries(sys.modules["builtins"]))
     files, length = _watched_files(tree), len
     managers: list[Any] = []
     steering: list[tuple[Any, str, list[int]]] = []
@@ -255,10 +243,10 @@ def _surveying(
     return after, look, survey
 
 
-def _place(report: int, key: bytes, tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
+def _place(sign: Callable[[bytes], None], tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
     """Set the hook. All that it needs is bound here, since the tests may change everything else."""
     getframe, getpid, owner = sys._getframe, os.getpid, os.getpid()
-    tell, mark = _teller(report, key)
+    tell, mark = _teller(sign)
     after, look, survey = _surveying(tree, mark)
     from_tools = _provenance(getframe(3), tree, trusted, mark)
     result = _outcomes(tell, after)
@@ -322,7 +310,7 @@ class _Plugin:
         yield
 
 
-def pytest(report: int, key: bytes, tree: str) -> Callable[[list[str]], int]:
+def pytest(sign: Callable[[bytes], None], tree: str) -> Callable[[list[str]], int]:
     """Prepare pytest; what to call with its arguments. Raises `ImportError` where it is not there."""
     import importlib
 
@@ -343,7 +331,7 @@ def pytest(report: int, key: bytes, tree: str) -> Callable[[list[str]], int]:
     own = {method.__code__ for method in vars(_Plugin).values() if isinstance(method, _function)}
     here = sys._getframe().f_code.co_filename
     trusted = (_folder(sys.modules["_pytest"]), _folder(tool), _folder(pluggy), _folder(unittest), here)
-    _place(report, key, tree, own, (*trusted, here.replace("results", "runner")))
+    _place(sign, tree, own, (*trusted, here.replace("results", "runner")))
     plugin = _Plugin()
     sys.argv[0] = os.path.join(os.path.dirname(tool.__file__), "__main__.py")
 
@@ -358,7 +346,7 @@ def pytest(report: int, key: bytes, tree: str) -> Callable[[list[str]], int]:
 # -- unittest ------------------------------------------------------------------------------------------------------
 
 
-def unittest(report: int, key: bytes, tree: str) -> None:
+def unittest(sign: Callable[[bytes], None], tree: str) -> None:
     """Prepare unittest, whose own `__main__` is run afterwards."""
     import runpy
     import unittest as tool
@@ -390,4 +378,4 @@ def unittest(report: int, key: bytes, tree: str) -> None:
     own = {method.__code__ for method in vars(Result).values() if isinstance(method, _function)}
     here = sys._getframe().f_code.co_filename
     trusted = (_folder(tool), here, here.replace("results", "runner"), runpy.__file__, "<frozen runpy>")
-    _place(report, key, tree, own, trusted)
+    _place(sign, tree, own, trusted)

@@ -6,12 +6,13 @@
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
 `os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE` on the
 report descriptor, written when the script is over and before any exit hook runs. The nonce is read, and its pipe
-emptied, before the script starts. From then on it is on the evaluation stack of this module's frame alone: in no
-variable, environment, argument list or file.
+emptied, before the script starts. From then on it is on the evaluation stack of this module's frame alone, as two
+numbers that make it up: in no variable, environment, argument list or file, and nowhere in memory letter by letter.
 
 An audit hook (PEP 578), which cannot be removed, watches the ways that lead there from within: the garbage collector,
-raw memory, `/proc/PID/mem`. Where code of a changed file takes one, a line `void EVENT` withdraws any proof. Code that
-reads memory by means that no hook sees can still forge one: nothing that shares a process can be kept from that.
+raw memory, `/proc/PID/mem`. Where code of a changed file takes one, a line `void EVENT` withdraws any proof, and so
+does a wrong guess. Code that knows how the two numbers lie in memory, and reads it by means that no hook sees, can
+still forge a proof: nothing that shares a process can be kept from that.
 
 A script's proof is withdrawn as well where a candidate replaced what it judges by: see `guard.py`.
 """
@@ -31,7 +32,9 @@ _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._cu
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
 _WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
-_KEY = 32  # characters of standard input by which `results.py` signs; the nonce follows
+_WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
+_DIGITS = b"0123456789abcdef"
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
 _code = [0]  # what the script ended with
 
 
@@ -68,7 +71,7 @@ def _watch(report: int, changed: set[str]) -> None:
     """
     write, getframe, is_text = os.write, sys._getframe, str.startswith
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
-    memory = ("/proc/", "/mem")
+    readlink = os.readlink
     own, restores = _allowances(untrusted)
 
     def suspicious(frame: FrameType | None) -> bool:
@@ -88,6 +91,19 @@ def _watch(report: int, changed: set[str]) -> None:
             frame = frame.f_back
         return False
 
+    def leads_to_memory(path: Any, links: int) -> bool:
+        """Whether the path, or what it is a link to, is called like `/proc/PID/mem`."""
+        if path.__class__ is bytes:
+            path = path.decode("latin-1")
+        if path.__class__ is not str or not links:
+            return False
+        if path[-4:] == "/mem" or path == "mem":
+            return True
+        try:
+            return leads_to_memory(readlink(path), links - 1)
+        except (OSError, ValueError):
+            return False
+
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in watched:
             if suspicious(getframe(1)):
@@ -99,10 +115,7 @@ def _watch(report: int, changed: set[str]) -> None:
             if named(caller) and not (event == "sys.settrace" and restores(caller)):
                 write(report, b"void " + event.encode() + b"\n")
         elif event == "open":
-            path = arguments[0]
-            if path.__class__ is bytes:
-                path = path.decode("latin-1")
-            if path.__class__ is str and path[:6] == memory[0] and path[-4:] == memory[1] and suspicious(getframe(1)):
+            if leads_to_memory(arguments[0], 8) and suspicious(getframe(1)):
                 write(report, b"void open\n")
         elif event in ("compile", "code.__new__"):
             name = arguments[1]  # a file's name that the code itself chose is none to go by
@@ -127,6 +140,35 @@ def _read_all(descriptor: int) -> bytes:
     return b"".join(parts).strip()
 
 
+def _scrambled(descriptor: int) -> list[int]:
+    """Two numbers that make up a word of the input by exclusive or. No object ever holds its letters."""
+    letters = bytearray(_WORD)
+    os.readv(descriptor, [letters])
+    number = 0
+    for place, letter in enumerate(letters):
+        number = number << 4 | _DIGITS.index(letter)
+        letters[place] = 0
+    pad = int.from_bytes(os.urandom(_WORD // 2), "big")
+    return [number ^ pad, pad]
+
+
+def _signing(report: int, key: list[int]) -> Callable[[bytes], None]:
+    """What writes a line that begins with the key, and leaves no copy of it behind. All names are bound here."""
+    write, digits, last, letters_of, one, pad = os.write, _DIGITS, _WORD - 1, bytearray, *key
+
+    def sign(rest: bytes) -> None:
+        line = letters_of(last + 1) + b" " + rest + b"\n"
+        place, left = last, one ^ pad
+        while place >= 0:
+            line[place] = digits[left & 15]
+            left >>= 4
+            place -= 1
+        write(report, line)
+        line[: last + 1] = digits + digits
+
+    return sign
+
+
 def _cut_short(traceback: TracebackType | None, main: dict[str, object], changed: set[str]) -> bool:
     """Whether a `SystemExit(0)` came through code of the candidate: a changed file, or code without a file."""
     while traceback is not None:
@@ -143,7 +185,8 @@ def _cut_short(traceback: TracebackType | None, main: dict[str, object], changed
 
 def _below(error: BaseException) -> TracebackType | None:
     """The traceback without our own frame."""
-    return error.__traceback__.tb_next if error.__traceback__ else None
+    traceback: TracebackType | None = _traceback_of(error)
+    return traceback.tb_next if traceback else None
 
 
 def _ended(owner: int, code: int | str) -> bytes:
@@ -160,16 +203,18 @@ def _provided(path: list[str], name: str) -> bool:
     return any(os.path.exists(os.path.join(entry, place)) for entry in path for place in (name, f"{name}.py"))
 
 
-def _beside(name: str) -> dict[str, Any]:
-    """What another file of ours defines."""
-    place = __file__.replace("runner", name)
-    with open(place, "rb") as file:
-        names: dict[str, Any] = {"__name__": name, "__builtins__": __builtins__}
-        exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
+def _beside(*files: str) -> dict[str, Any]:
+    """What other files of ours define, each of which is handed what those before it do."""
+    names: dict[str, Any] = {}
+    for name in files:
+        place = __file__.replace("runner", name)
+        with open(place, "rb") as file:
+            names = {**names, "__name__": name, "__builtins__": __builtins__}
+            exec(compile(file.read(), place, "exec", dont_inherit=True), names)  # noqa: S102 - ours
     return names
 
 
-def _judged(report: int, key: bytes, path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
+def _judged(sign: Callable[[bytes], None], path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
     """What runs pytest or unittest, and tells the result of each test; None where the module's own `__main__` must.
 
     Nothing of the tree may have been imported before.
@@ -177,41 +222,44 @@ def _judged(report: int, key: bytes, path: list[str], arguments: tuple[str, ...]
     tool = arguments[0]
     if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):
         return None
-    names = _beside("results")
+    names = _beside("callables", "results")
     tree = os.path.realpath(os.getcwd()) + os.sep
     if tool == "unittest":
-        names["unittest"](report, key, tree)
+        names["unittest"](sign, tree)
         return None
     try:
-        run: Callable[[list[str]], int] = names["pytest"](report, key, tree)
+        run: Callable[[list[str]], int] = names["pytest"](sign, tree)
     except ImportError:
         return None
     return lambda: run(list(arguments[1:]))
 
 
-def _execute(report: int, key: bytes, changed_file: str, path: str, script: str, *arguments: str) -> int | str:
+def _execute(report: int, key: list[int], changed_file: str, path: str, script: str, *arguments: str) -> int | str:
     """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
-    os.write(report, key + b" begin\n")
+    sign = _signing(report, key)
+    sign(b"begin")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    del key  # this frame can be looked at while the tests run
     run: Callable[[], int] | None = None
     guard: Any = None
     with open(changed_file, "rb") as file:
         named = {os.fsdecode(line) for line in file.read().splitlines() if line}
     changed = named | {os.path.realpath(name) for name in named}
+    main = type(sys)("__main__")
+    main.__dict__["__builtins__"] = __builtins__
     if script == "-m":
         import runpy  # now, before the tree is where modules are looked for
 
         sys.argv[:] = list(arguments)
         first = os.getcwd()
         sys.path[:1] = []
-        run = _judged(report, key, [entry for entry in path.split(os.pathsep) if entry], arguments)
-        del key  # this frame can be looked at while the tests run
+        run = _judged(sign, [entry for entry in path.split(os.pathsep) if entry], arguments)
         sys.path[:0] = [""]
     else:
-        del key
+        main.__file__ = script
         with open(script, "rb") as file:
             source: Any = file.read()
         sys.argv[:] = [script]
@@ -219,22 +267,21 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
         sys.path[:1] = []
         entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
         if changed:
-            guard = _beside("guard")["guarded"](source, script, report, changed, lambda name: _provided(entries, name))
+            files = _beside("callables", "agreeing", "checked", "guard")
+            guard = files["guarded"](
+                source, script, main.__dict__, report, changed, lambda name: _provided(entries, name)
+            )
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     os.environ["PYTHONPATH"] = path  # for the processes that the script starts
-    main = type(sys)("__main__")
-    if script != "-m":
-        main.__file__ = script
-    main.__dict__["__builtins__"] = __builtins__
     if guard is not None:
-        source, main.__dict__["__troop_check__"], last = guard
+        source, last = guard
     _watch(report, changed)
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
 
     try:
-        program = compile(source, script, "exec", dont_inherit=True) if script != "-m" else None
+        program = None if script == "-m" else source if guard else compile(source, script, "exec", dont_inherit=True)
     except BaseException as error:
         sys.excepthook(type(error), error.with_traceback(None), None)
         return 1
@@ -246,7 +293,7 @@ def _execute(report: int, key: bytes, changed_file: str, path: str, script: str,
 
     code = _ending_of(run, program, main.__dict__, changed)
     if guard is not None:
-        last(main.__dict__)
+        last(code)
     return code
 
 
@@ -277,10 +324,13 @@ def _ending_of(
 
 
 if __name__ == "__main__":
-    _keys = [os.read(0, _KEY)]
+    _words = [_scrambled(0), _scrambled(0)]
+    _read_all(0)
     # Read before the script runs, written after it; in between on the stack of this line.
     os.write(
         int(sys.argv[1]),
-        b"%b %b\n" % (_read_all(0), _ended(os.getpid(), _execute(int(sys.argv[1]), _keys.pop(), *sys.argv[2:]))),
+        (lambda word, code: b"%032x %b\n" % (word[0] ^ word[1], code))(
+            _words.pop(), _ended(os.getpid(), _execute(int(sys.argv[1]), _words.pop(), *sys.argv[2:]))
+        ),
     )
     sys.exit(_code[0])

@@ -51,6 +51,8 @@ def test_only_lines_with_the_words_count() -> None:
         (["n0nce 0", "n0nce 1"], "cut"),
         (["void gc.get_objects", "n0nce 0"], "cut"),
         ([" n0nce 0", "n0nce2 0"], None),
+        (["0123456789abcdef0123456789abcdef 0", "n0nce 0"], "cut"),  # somebody guesses
+        (["0123456789abcdef0123456789abcdef begin", "n0nce 0"], "0"),
     ],
 )
 def test_a_proof_is_one_line_that_was_not_withdrawn(lines: list[str], proof: str | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bot.sandbox import runner
 from tests.patience import PATIENCE
 
-KEY, NONCE = "k" * 32, "5ecre7"
+KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
 
 
 def _pythons() -> list[str]:

@@ -1,0 +1,150 @@
+"""A test script with checks in it. Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`.
+
+Checks are put before each statement that may judge, behind the last argument of what it calls, at the end of a `with`,
+around both sides of a comparison, and around each test function. They are calls of a constant: no namespace has a name
+for them that could be replaced.
+"""
+
+from __future__ import annotations
+
+import _ast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
+LOOK, RECEIVER, FAILED = "look", "receiver", "failed"  # what is checked where nothing is compared
+_MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
+_JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
+_SIDES = {  # how a value is asked that is left, and that is right, of an operator
+    "Eq": ("==", "=="), "NotEq": ("!=", "!="), "Lt": ("<", ">"), "LtE": ("<=", ">="), "Gt": (">", "<"),
+    "GtE": (">=", "<="), "In": ("==", "in"),
+}  # fmt: skip
+# A function that is decorated with something else may be compiled for another machine, or expected to fail.
+_DECORATORS = frozenset((
+    *("asyncio", "classmethod", "contextlib", "contextmanager", "functools", "given", "hypothesis", "mock", "patch"),
+    *("property", "pytest", "settings", "staticmethod", "unittest"),
+))  # fmt: skip
+_SUSPENDED = ("xfail", "expectedFailure", "skip", "fixture", "flaky")
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__
+
+
+def _at(node: Any, like: Any) -> Any:
+    for name in ("lineno", "col_offset", "end_lineno", "end_col_offset"):
+        setattr(node, name, getattr(like, name))
+    return node
+
+
+def _check(what: str, like: Any, value: Any = None, more: Any = False) -> Any:
+    """A call of the check, which gives back the value. `more`: whether it is asked loosely (see `agreeing.py`), or the
+    test whose method is called with it."""
+    mark = _at(_ast.Attribute(_at(_ast.Constant(_MARK), like), "__call__", _ast.Load()), like)
+    given = [_at(_ast.Constant(one), like) if isinstance(one, (str, bool)) else one for one in (what, more)]
+    return _at(_ast.Call(mark, [value or _at(_ast.Constant(None), like), *given], []), like)
+
+
+def _statement(what: str, like: Any) -> Any:
+    return _at(_ast.Expr(_check(what, like)), like)
+
+
+def _names(node: Any) -> list[str]:
+    """Of a dotted name, or of what is called by one."""
+    names: list[str] = []
+    while node is not None:
+        names.append(str(getattr(node, "attr", None) or getattr(node, "id", "")))
+        node = getattr(node, "func", None) or getattr(node, "value", None)
+    return names
+
+
+def _decorated_by(node: Any) -> list[str]:
+    return [name for decorator in getattr(node, "decorator_list", ()) for name in _names(decorator)]
+
+
+def checked(nodes: list[Any], top: bool = True) -> list[Any]:
+    """The statements with checks, made in place. `top`: whether they are of a module or its classes."""
+    found = []
+    for node in nodes:
+        _visit(node, top=top)
+        if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
+            found.append(_statement(LOOK, node))
+        found.append(node)
+    return found
+
+
+def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = False) -> Any:
+    """The node with checks. `loose`: whether nothing but its truth counts; `judges`: whether its statement does."""
+    kind = _kind(node)
+    is_function = kind in ("FunctionDef", "AsyncFunctionDef")
+    if is_function and any(_DECORATORS.isdisjoint(_names(one)) for one in node.decorator_list):
+        return node
+    judges = judges or kind in _JUDGING or kind == "Expr"
+    for name in node._fields:
+        inner = getattr(node, name, None)
+        asked = name == "test" or (loose and kind in ("BoolOp", "UnaryOp")) or _is_of_pytest(node)
+        if isinstance(inner, list) and inner and isinstance(inner[0], _ast.stmt):
+            setattr(node, name, checked(inner, top and kind in ("ClassDef", "If", "Try")))
+        elif isinstance(inner, list):
+            inner[:] = [_visit(one, loose=asked, judges=judges) if isinstance(one, _ast.AST) else one for one in inner]
+        elif isinstance(inner, _ast.AST):
+            setattr(node, name, _visit(inner, loose=asked, judges=judges))
+    if kind == "Compare":
+        _compared(node, loose)
+    elif kind == "Call":
+        _called(node, judges)
+    elif kind in ("With", "AsyncWith"):
+        node.body = [_at(_ast.Try(node.body, [], [], [_statement(LOOK, node.body[-1])]), node)]
+    elif is_function and top and node.name.startswith("test"):
+        _watched(node)
+    return node
+
+
+def _is_of_pytest(node: Any) -> bool:
+    """Whether pytest made it of a comparison in an `assert`."""
+    return _kind(node) == "Assign" and getattr(node.targets[0], "id", "").startswith("@py")
+
+
+def _compared(node: Any, loose: bool) -> None:
+    left, _ = _SIDES.get(_kind(node.ops[0]), ("", ""))
+    if left:
+        node.left = _check(left, node.left, node.left, loose)
+    for at, one in enumerate(node.comparators):
+        if right := _SIDES.get(_kind(node.ops[at]), ("", ""))[1]:
+            node.comparators[at] = _check(right, one, one, loose)
+
+
+def _called(node: Any, judges: bool) -> None:
+    """Arguments of what asserts are compared; where a statement judges, the last one comes before what is called."""
+    name = _names(node.func)[0].lower()
+    if "assert" in name or "equal" in name:
+        how = "!=" if "not" in name else "=="
+        node.args = [one if _kind(one) == "Starred" else _check(how, one, one, True) for one in node.args]
+    test: Any = getattr(node.func, "value", None)
+    if judges and node.args and _kind(node.args[-1]) != "Starred":
+        node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
+        if _kind(test) == "Name":  # after the arguments, of which one may be what changes it
+            node.args[-1] = _check(RECEIVER, node.args[-1], node.args[-1], _at(_ast.Name(test.id, _ast.Load()), test))
+
+
+def _watched(node: Any) -> None:
+    """A test that ends with an exception is told to have failed, whatever is made of that."""
+    if any(word in name for word in _SUSPENDED for name in _decorated_by(node)):
+        return
+    first = node.body[0]
+    has_docstring = _kind(first) == "Expr" and _kind(first.value) == "Constant" and isinstance(first.value.value, str)
+    begin, rest = node.body[:has_docstring], node.body[has_docstring:]
+    if rest:
+        told = [_statement(FAILED, rest[0]), _at(_ast.Raise(None, None), rest[0])]
+        handler = _at(_ast.ExceptHandler(None, None, told), rest[0])
+        node.body = [*begin, _at(_ast.Try(rest, [handler], [], []), rest[0])]
+
+
+def with_constant(code: CodeType, check: Any) -> CodeType:
+    """The code with the check in the place of its mark."""
+    constants = [check if one == _MARK else one for one in code.co_consts]
+    constants = [with_constant(one, check) if isinstance(one, type(code)) else one for one in constants]
+    return code.replace(co_consts=tuple(constants))
