@@ -209,13 +209,17 @@ class TestDocker(Work, Attacks):
         monkeypatch.setattr(pool, "_PAUSE", 0.01)
         job = asyncio.create_task(sandbox.run(until_told("57721566")))
         ended: set[Container] = set()
+
+        def anew() -> bool:
+            return not ended & sandbox._busy and bool(running("0.0557721566"))
+
         for _ in range(2):
-            await eventually(lambda: not ended & sandbox._busy and running("0.0557721566"))
+            await eventually(anew)
             resting_first = sorted(sandbox._busy, key=lambda one: "57721566" in str(client.top(one.id)))
             for container in resting_first:
                 client.kill(container.id)
-            ended |= set(resting_first)
-        await eventually(lambda: not ended & sandbox._busy and running("0.0557721566"))
+            ended.update(resting_first)
+        await eventually(anew)
         tell(client, sandbox)
         assert (await job).output == "done\n"
 
