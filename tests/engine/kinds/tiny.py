@@ -150,7 +150,13 @@ CHANGES: dict[str, dict[str, Any]] = {
         "axial_pos_shape": (16, 16),
         "attn_layers": ["local", "lsh"],
     },
-    "dbrx": {"d_model": 64, "n_heads": 4, "n_layers": 2},
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 2,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},  # as its checkpoints have it
+        "ffn_config": {"ffn_hidden_size": 32, "hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
+    },
 }
 
 
