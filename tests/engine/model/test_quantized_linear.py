@@ -102,7 +102,7 @@ def test_a_kernel_that_refuses_a_shape_leaves_the_product_to_torch():
 
 
 def test_what_is_kept_by_itself(monkeypatch: pytest.MonkeyPatch):
-    """Where a GPU has a kernel; here its answers are made up, by torch's shapes for no numbers."""
+    """What a GPU has a kernel for; the kernels of this CPU stand for its."""
     assert kept_kinds("auto", CPU, torch.bfloat16) == frozenset()
     assert kept_kinds("native", CPU, torch.bfloat16) == set(KINDS)
     cuda = torch.device("cuda")
