@@ -53,6 +53,14 @@ def _pairs() -> list[tuple[Any, Any]]:
     ]
 
 
+def _yes(answer: Any, loose: bool) -> bool:
+    return answer is True or (loose and bool(answer))
+
+
+def _no(answer: Any, loose: bool) -> bool:
+    return answer is False or (loose and not answer)
+
+
 def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type], bool]) -> Callable[..., bool]:
     """What tells whether a value agrees with everything: `(value, how, loose)`.
 
@@ -62,6 +70,7 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
     """
     plain, groups, slots, ends, in_python, pairs = _PLAIN, _GROUPS, _SLOTS, _ENDS, _in_python, _pairs
     kind_of, bases, parts_of, most, deepest, quiet = type, _bases, islice, _MOST, _DEEPEST, warnings.catch_warnings
+    yes, no = _yes, _no
 
     def excused(value: Any, kind: type) -> bool:
         """Whether it may count who asks, or is a wildcard that the script names."""
@@ -71,12 +80,6 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
             return True
         names = [kind.__name__, *([value.__name__] if issubclass(kind, kind_of) else [])]
         return any(name.strip("_") in source for name in names)
-
-    def yes(answer: Any, loose: bool) -> bool:
-        return answer is True or (loose and bool(answer))
-
-    def no(answer: Any, loose: bool) -> bool:
-        return answer is False or (loose and not answer)
 
     def answers(value: Any, how: str, loose: bool) -> Iterator[Callable[[], bool]]:
         if how in ends:

@@ -265,6 +265,50 @@ def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any
     return lambda: bool(done)
 
 
+def _thinning() -> Callable[[], bool]:
+    """Whether it is time for a check, ever more rarely."""
+    seen, most = [0], _OFTEN
+
+    def due() -> bool:
+        seen[0] += 1
+        count = seen[0]
+        return count < most or count & (count - 1) == 0 or count % (count // most + 1) == 0
+
+    return due
+
+
+def _looking(
+    tree: Any,
+    script: str,
+    main: dict[str, Any],
+    foreign: Callable[[Any], bool],
+    tampered: Callable[[dict[str, Any], str, str], bool],
+    surroundings: Callable[[], str],
+    void: Callable[[str], None],
+) -> Callable[[list[Any]], None]:
+    """What compares tools with what they were, and the script's functions and surroundings as well."""
+    kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
+    plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
+    own = [(node.name, type(node).__name__ == "ClassDef") for node in plain]
+    get, function = dict.get, _function
+
+    def look(entries: list[Any]) -> None:
+        for space, name, value, dotted in entries:
+            if space.get(name) is not value and tampered(space, name, dotted):
+                void(f"replaced {dotted}")
+        other = surroundings()
+        if other:
+            void(f"replaced {other}")
+        for name, is_class in own:
+            value = get(main, name)
+            parts = list(vars(value).values()) if is_class and value.__class__ is type else [value]
+            for part in parts:
+                if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
+                    void("replaced a function of the script")
+
+    return look
+
+
 def guarded(
     source: bytes, script: str, main: dict[str, Any], report: int, changed: set[str], provided: Callable[[str], bool]
 ) -> tuple[Any, Callable[[object], None]] | None:
@@ -281,11 +325,8 @@ def guarded(
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
-    kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
-    plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
-    own = [(node.name, type(node).__name__ == "ClassDef") for node in plain]
-    write, file_of, real, get = os.write, _file_of, os.path.realpath, dict.get
-    mine, failures, seen = real(script), [0], [0]
+    write, file_of, real = os.write, _file_of, os.path.realpath
+    mine, failures, due = real(script), [0], _thinning()
     foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
     shadowing, failing = _shadowing(foreign), _failing(changed)
     surroundings = _surroundings(tree, named, main, foreign, source)
@@ -299,25 +340,6 @@ def guarded(
         if not said:  # once is enough, and a report that nobody reads meanwhile is never full
             said.append(why)
             write(report, b"void " + why.encode("utf-8", "replace") + b"\n")
-
-    def look(entries: list[Any]) -> None:
-        for space, name, value, dotted in entries:
-            if space.get(name) is not value and tampered(space, name, dotted):
-                void(f"replaced {dotted}")
-        other = surroundings()
-        if other:
-            void(f"replaced {other}")
-        for name, is_class in own:
-            value = get(main, name)
-            parts = list(vars(value).values()) if is_class and value.__class__ is type else [value]
-            for part in parts:
-                if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
-                    void("replaced a function of the script")
-
-    def due() -> bool:
-        seen[0] += 1
-        count = seen[0]
-        return count < _OFTEN or count & (count - 1) == 0 or count % (count // _OFTEN + 1) == 0
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
         if what is looking:
@@ -342,7 +364,7 @@ def guarded(
         if code == 0 and runs_itself and not given():
             void("pytest ran something else")
 
-    function = _function
+    look = _looking(tree, script, main, foreign, tampered, surroundings, void)
     given = _tell_pytest(script, parsed, complete)
     often[:], everything = _noted(named)
     tree.body = checked(tree.body)

@@ -234,14 +234,18 @@ def _judged(sign: Callable[[bytes], None], path: list[str], arguments: tuple[str
     return lambda: run(list(arguments[1:]))
 
 
+def _end_input() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
 def _execute(report: int, key: list[int], changed_file: str, path: str, script: str, *arguments: str) -> int | str:
     """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
     sign = _signing(report, key)
     sign(b"begin")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    _end_input()
     del key  # this frame can be looked at while the tests run
     run: Callable[[], int] | None = None
     guard: Any = None
