@@ -243,7 +243,7 @@ def serve(host: str | None, port: int | None) -> None:
     from bot.web.serve import run_server
 
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    finished(lambda: run_server(read_settings().model_copy(update=overrides), read_settings))
+    finished(lambda: run_server(read_settings().model_copy(update=overrides), read_settings), own_signals=True)
 
 
 @cli.command()

@@ -5,19 +5,20 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from bot.cli.say import say
-from bot.cli.signals import Ending
+from bot.cli.signals import SIGNALS, Ending
 from bot.errors import TroopError
 
 T = TypeVar("T")
 SAID = "interrupted"  # a note on the `CancelledError` of a command that has said so itself, in more words
 
 
-def finished(work: Callable[[], Coroutine[object, object, T]]) -> T:
+def finished(work: Callable[[], Coroutine[object, object, T]], *, own_signals: bool = False) -> T:
     """The result of the work. Troop's own errors are printed in one line, without a traceback.
 
     Ctrl-C, SIGTERM and SIGHUP end the work in order, and the process with 128 and the signal's number.
+    `own_signals`: the work sees to them itself, as uvicorn does.
     """
-    with Ending() as ending:
+    with Ending(() if own_signals else SIGNALS) as ending:
         try:
             return asyncio.run(ending.run(work()))
         except TroopError as error:
