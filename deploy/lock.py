@@ -7,7 +7,7 @@
 One resolution covers everything, every Python from 3.11 on and every platform, so that no two locks disagree. It is
 then split, so that nobody downloads what they don't need:
 
-- `run.txt`: what the command needs, with the extra `postgres`; all but torch.
+- `run.txt`: what the command needs, with the extras `postgres` and `gpu`; all but torch.
 - `bot.txt`: what of it the GitHub side and the solver need, without the engine: the image `bot`.
 - `dev.txt`: what every other extra but `bench` adds to it.
 - `cluster.txt`: what the extra of that name adds to run.txt; dev.txt has it, too.
@@ -31,8 +31,8 @@ PYPI = "https://pypi.org/simple"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("cmake", "ninja", "scikit-build-core")  # llama-cpp-python's, which it doesn't pin
 TOOLS = ("pip", "uv")
-RUN_EXTRAS = ("postgres",)
-ENGINE = ("gguf", "llguidance", "safetensors", "torch", "transformers")  # what `bot` never imports
+RUN_EXTRAS = ("postgres", "gpu")
+ENGINE = ("accelerate", "gguf", "llguidance", "safetensors", "torch", "transformers", "triton")  # what `bot` never imports
 CUDA = re.compile(r"(torch|triton|(nvidia|cuda)-.*)==")  # torch and what only its CUDA build demands
 HEADER = "# Made by deploy/lock.py; see there. `make lock` makes it anew.\n"
 CPU_HEADER = f"""\

@@ -155,7 +155,7 @@ def test_the_image_bot_has_no_torch_and_postgresql_s_driver() -> None:
     assert {STAGES["build-bot"][0], STAGES["build-engine"][0]} == {"build-engine", "libraries-bot"}
     assert "rm -rf /opt/app/engine/checkpoints" in STAGES["build-bot"][1]
     found = {re.split("[=<>]", name)[0] for name in lock.blocks((lock.LOCKS / "bot.txt").read_text())}
-    assert not found & {*lock.ENGINE, "triton", "accelerate"}
+    assert not found & {*lock.ENGINE}
     assert {"psycopg", "psycopg-binary", "docker", "structlog"} <= found
 
 
