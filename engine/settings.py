@@ -1,7 +1,7 @@
 """What an operator chooses when the engine starts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
@@ -22,6 +22,16 @@ backends = Literal["auto", "torch", "triton"]
 quantizations = Literal["none", "int8", "int4"]
 ways = Literal["auto", "native", "dequantized"]
 cache_types = Literal["auto", "fp8_e4m3"]
+
+
+class WeightNumbers(NamedTuple):
+    """In which numbers the linears' weights are kept."""
+
+    quantization: quantizations = "none"  # what plain ones are rounded to, see `engine.model.quantize`
+    way: ways = "auto"  # what becomes of a quantised checkpoint's, see `engine.model.quantized_linear.kept_kinds`
+
+
+USUAL = WeightNumbers()
 
 
 class Settings(BaseModel):

@@ -1,13 +1,14 @@
 """Excerpts of a file: the definitions that match an issue best, whole, in any language. Pure.
 
 Definitions are found by their indentation (`bot.patch.definitions`), or in the syntax tree, where a language has one
-here and the caller names the file. `...` replaces lines that are left out.
+here and the caller wants it. `...` replaces lines that are left out.
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from bot.patch.definitions import LONG, Definition, definitions
 from bot.patch.syntax_tree import Defined, Source, parsed
@@ -18,39 +19,39 @@ _AROUND = 4  # lines shown on either side of a match outside definitions, or in 
 _HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
-def excerpt(
-    text: str,
-    weights: Mapping[str, float],
-    characters: int,
-    *,
-    most: int = 10_000,
-    least: float = 0.0,
-    path: str = "",
-    local: bool = False,
-) -> tuple[str, bool]:
+@dataclass(frozen=True)
+class Wanted:
+    """What an excerpt is to show."""
+
+    weights: Mapping[str, float]  # the issue's terms by rarity, see `lexical_rank.rarity`
+    most: int = 10_000  # definitions
+    least: float = 0.0  # that a definition scores, as a share of the best one's
+    local: bool = False  # whether a term counts for less the more of the file's definitions mention it
+    by_tree: bool = False  # whether definitions are found in the syntax tree
+
+
+def excerpt(text: str, wanted: Wanted, characters: int, path: str = "") -> tuple[str, bool]:
     """(text, whether lines were left out): the file if it fits, else its best-matching definitions that fit.
 
-    `weights`: the issue's terms by rarity (`lexical_rank.rarity`). Shows at most `characters` and `most` definitions,
-    and none that scores below `least` times the best; "" if not even one line fits. `path`: of the file, for its
-    syntax tree; "": its definitions are found by their indentation. `local`: whether a term counts for less the more
-    of the file's definitions mention it.
+    Shows at most `characters`; "" if not even one line fits. `path`: of the file, whose name tells its language.
     """
 
     def fits(part: str) -> bool:
         return len(part) <= characters
 
     lines = text.rstrip("\n").split("\n")
+    weights, most = wanted.weights, wanted.most
     if most >= 10_000 and fits(text):
         return text, False
-    found = (tree_definitions(path, text) if path else None) or definitions(lines)
+    found = (tree_definitions(path, text) if wanted.by_tree else None) or definitions(lines)
     if fits(text) and len([d for d in found if not d.owners]) <= most:
         return text, False
     worth = [sum(weights.get(word, 0.0) for word in set(_WORD.findall(line))) for line in lines]
     shown: set[int] = set()
     taken = missed = 0
-    blocks = _by_worth(lines, found, worth, weights, local)
+    blocks = _by_worth(lines, found, worth, weights, wanted.local)
     for value, block in blocks:
-        if taken >= most or missed > 20 or value < least * blocks[0][0]:
+        if taken >= most or missed > 20 or value < wanted.least * blocks[0][0]:
             break
         if set(block) <= shown:
             continue

@@ -32,7 +32,7 @@ from engine.model.shards import check_split, localize
 from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
-from engine.settings import ways
+from engine.settings import USUAL, WeightNumbers
 from kernels.kv_store.reference import Scales, bits, copy_slots
 from kernels.tree_attention.heads import Heads
 
@@ -134,15 +134,13 @@ class Model:
         dtype: str = "auto",
         device: str = "auto",
         longest: int | None = None,
-        quantization: str = "none",
         split: int = 1,
         cache: str = "auto",
-        weights: ways = "auto",
+        weights: WeightNumbers = USUAL,
     ) -> Self:
         """Load from a folder or by a name that `transformers` resolves.
 
-        With `split` over 1, this process's shard of it: all processes of the default group load together. What becomes
-        of a quantised checkpoint's `weights` says `engine.model.quantized_linear.kept_kinds`.
+        With `split` over 1, this process's shard of it: all processes of the default group load together.
 
         Raises:
             LoadError: there is nothing that can be loaded.
@@ -151,12 +149,12 @@ class Model:
         place = resolve_device(device)
         config = read_config(path)
         check_config(config, min(longest or context_length(config), context_length(config)))
-        if check_checkpoint(config) and quantization != "none":
-            raise LoadError(f"{path} is quantised already: leave --quantization {quantization} out")
+        if check_checkpoint(config) and weights.quantization != "none":
+            raise LoadError(f"{path} is quantised already: leave --quantization {weights.quantization} out")
         if split > 1:
-            check_split(config, split, quantization)
+            check_split(config, split, weights.quantization)
         kind = resolve_dtype(dtype, config, place)
-        kept = kept_kinds(weights, torch.device(place), kind) if method_of(config) and split == 1 else frozenset()
+        kept = kept_kinds(weights.way, torch.device(place), kind) if method_of(config) and split == 1 else frozenset()
         try:
             inner, told = _weights(path, config, Target(kind, kept), split, place)
         except LoadError:
@@ -177,7 +175,7 @@ class Model:
             localize(inner)
         else:
             inner = inner.to(place)
-        return cls(inner, _generation_defaults(path), longest, quantization, cache, path)
+        return cls(inner, _generation_defaults(path), longest, weights.quantization, cache, path)
 
     @property
     def end_tokens(self) -> frozenset[int]:

@@ -25,7 +25,7 @@ from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
 from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
 from engine.server.service import Serving
-from engine.settings import CPU_CACHE, Settings
+from engine.settings import CPU_CACHE, Settings, WeightNumbers
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import first_cache, fit_cache, warm_up
 from engine.weights.checkpoint import resolve
@@ -113,8 +113,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         LoadError: the model cannot be served, the cache is too small, or memory is short.
     """
     how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "longest": settings.max_model_len}
-    how |= {"quantization": settings.quantization, "cache": settings.cache_dtype}
-    how |= {"weights": settings.weights}
+    how |= {"cache": settings.cache_dtype, "weights": WeightNumbers(settings.quantization, settings.weights)}
     model = Model.load(settings.model, **how) if ranks is None else LeadingModel.lead(ranks, settings.model, **how)
     model.use_attention(settings.attention_backend)
     cost = cost_rule(settings, model)

@@ -11,7 +11,6 @@ used. For a tiny model few files are read, a few functions are shown, and the le
 """
 
 import asyncio
-import functools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -23,6 +22,7 @@ from bot.records import Checkout, Context, Issue, Message, ModelCall, SourceFile
 from bot.retrieval import lexical_rank
 from bot.retrieval.customs import customs
 from bot.retrieval.evidence import central
+from bot.retrieval.excerpts import Wanted
 from bot.retrieval.related_tests import related
 from bot.retrieval.source_files import find_sources, find_tests
 from bot.solver.models import Models
@@ -198,7 +198,7 @@ async def _tests(
     shown, taken = [], 0
     for path in chosen:
         limit = min(_TEST_TOKENS, budget // len(chosen))
-        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, weights, local=True)
+        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, Wanted(weights, local=True))
         if file.text.strip():
             shown.append(file)
             taken += await model.count_tokens(file.text) + await model.count_tokens(path) + 16
@@ -244,19 +244,10 @@ async def _fill(
         share = left if i == len(sources) - 1 or few else int(left * _SHARE)
         whole = min(left, solver.file_tokens(i))  # what is left of a longer one is a command away
         worth = _LEAST_WORTH if few else 0.0
-        cut = functools.partial(
-            cut_to,
-            source,
-            model=model,
-            weights=weights[source.path],
-            most=most,
-            least=worth,
-            by_tree=solver.shows_definitions,
-            local=solver.lists_first,
-        )
-        file = await cut(whole)
+        wanted = Wanted(weights[source.path], most, worth, solver.lists_first, solver.shows_definitions)
+        file = await cut_to(source, whole, model, wanted)
         if file.excerpt and share < whole:
-            file = await cut(share)
+            file = await cut_to(source, share, model, wanted)
         size = await model.count_tokens(file.text)
         if file.text.strip() and size <= left:
             files.append(file)

@@ -1,7 +1,6 @@
 """Reads files for relevance: each in a call of its own, or small ones several to a call."""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
@@ -13,7 +12,7 @@ from bot.llm.readings import parse_readings
 from bot.llm.replies import Relevance, parse_relevance
 from bot.patch.apply import Problem
 from bot.records import Issue, Message, ModelCall, Reply, SourceFile, Summary
-from bot.retrieval.excerpts import excerpt
+from bot.retrieval.excerpts import Wanted, excerpt
 from bot.solver.profile import ResolvedSolver
 
 _SUMMARY = 800  # characters of a summary that are kept
@@ -64,7 +63,7 @@ class Reader:
     async def read_together(self, sources: Sequence[SourceFile], progress: Progress) -> list[Summary]:
         """One summary for each of the files, in their order; small ones share a call."""
         limit = await self._room()
-        files = [await cut_to(source, limit, self._model, self._weights, local=True) for source in sources]
+        files = [await cut_to(source, limit, self._model, Wanted(self._weights, local=True)) for source in sources]
         groups = await self._grouped(files, min(_TOGETHER, max(limit, self._model.context_window // 4)))
 
         async def one(number: int, group: Sequence[SourceFile]) -> list[Summary]:
@@ -133,7 +132,7 @@ class Reader:
 
     async def _read(self, source: SourceFile, limit: int) -> Summary | None:
         """The model's verdict on one file; None where the file is too long and the issue names nothing in it."""
-        file = await cut_to(source, limit, self._model, self._weights)
+        file = await cut_to(source, limit, self._model, Wanted(self._weights))
         if file.excerpt and source.path not in self._likely and not self._mentions(source):
             return None
         return await self._judge(source, file, limit)
@@ -143,7 +142,7 @@ class Reader:
         reply = await self._ask(f"relevance/{source.path}", file)
         if reply.overflowed:
             half = limit // 2 or await self._model.count_tokens(file.text) // 2
-            file = await cut_to(source, half, self._model, self._weights)
+            file = await cut_to(source, half, self._model, Wanted(self._weights))
             reply = await self._ask(f"relevance/{source.path}/shorter", file)
         verdict = parse_relevance(reply)
         if not isinstance(verdict, Relevance) and reply.cut_off:  # a model that thinks aloud needs more room
@@ -181,34 +180,20 @@ class Reader:
         )
 
 
-async def cut_to(
-    source: SourceFile,
-    limit: int,
-    model: Model,
-    weights: Mapping[str, float],
-    *,
-    most: int = 10_000,
-    least: float = 0.0,
-    by_tree: bool = False,
-    local: bool = False,
-) -> SourceFile:
-    """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits. The rest as of `excerpt`.
-
-    `by_tree`: whether definitions are found in the syntax tree. `local`: as of `excerpt`.
-    """
-    if not source.text or (most >= 10_000 and len(source.text.encode()) <= limit):  # no token is shorter than a byte
+async def cut_to(source: SourceFile, limit: int, model: Model, wanted: Wanted) -> SourceFile:
+    """The file, or its best excerpt of at most `limit` tokens; text "" where nothing fits."""
+    if not source.text or (
+        wanted.most >= 10_000 and len(source.text.encode()) <= limit
+    ):  # no token is shorter than a byte
         return source
     size = await model.count_tokens(source.text)
-    if most >= 10_000 and size <= limit:
+    if wanted.most >= 10_000 and size <= limit:
         return source
     rate = max(size, 1) / len(source.text)  # tokens a character
     text, cut = source.text, False
-    cut_text = functools.partial(
-        excerpt, source.text, weights, most=most, least=least, path=source.path if by_tree else "", local=local
-    )
     for slack in (0.95, 0.75, 0.5, 0.3):  # an excerpt may be denser than its file
         allowed = int(limit * slack / rate) if size > limit else len(source.text)
-        text, cut = await asyncio.to_thread(cut_text, allowed)
+        text, cut = await asyncio.to_thread(excerpt, source.text, wanted, allowed, source.path)
         if not cut or await model.count_tokens(text) <= limit:
             break
     else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.patch.definitions import definitions
 from bot.records import Issue
-from bot.retrieval.excerpts import GAP, excerpt, tree_definitions
+from bot.retrieval.excerpts import GAP, Wanted, excerpt, tree_definitions
 from bot.retrieval.lexical_rank import rarity, terms
 
 PYTHON = '''import os
@@ -124,7 +124,7 @@ def test_definitions_of_other_languages(text: str, name: str, first: str, last: 
 
 def cut(text: str, body: str, characters: int, most: int = 10_000) -> tuple[str, bool]:
     weights = rarity(terms(Issue(title="wrong result", body=body)), [text])
-    return excerpt(text, weights, characters, most=most)
+    return excerpt(text, Wanted(weights, most=most), characters)
 
 
 def test_a_file_that_fits_is_whole() -> None:
@@ -160,7 +160,7 @@ def test_a_definition_that_is_too_long_is_cut_around_its_matches() -> None:
 
 
 def test_nothing_named_shows_the_beginning() -> None:
-    text, was_cut = excerpt(PYTHON, {}, 50)
+    text, was_cut = excerpt(PYTHON, Wanted({}), 50)
     assert was_cut
     assert text == f"import os\n\nLIMIT = 3\n\n\nclass Box:\n{GAP}\n"
 
@@ -181,7 +181,7 @@ def test_real_files_hold_to_the_limit_and_to_whole_lines(module: object, charact
 def test_any_text_has_an_excerpt_within_the_limit(lines: list[str]) -> None:
     text = "\n".join(lines)
     for characters in (0, 10, 40, 1000):
-        shown, _ = excerpt(text, {"f": 1.0, "g": 2.0}, characters, most=2)
+        shown, _ = excerpt(text, Wanted({"f": 1.0, "g": 2.0}, most=2), characters)
         assert len(shown) <= max(characters, len(text) if len(text) <= characters else 0)
 
 
@@ -202,7 +202,7 @@ def test_the_syntax_tree_finds_what_the_indentation_hides() -> None:
     names = [d.name for d in tree_definitions("a.py", text) or ()]
     assert names == ["A", "real"]
     weights = {"real": 3.0, "not_code": 3.0}
-    shown, cut = excerpt(text * 2, weights, 60, path="a.py")
+    shown, cut = excerpt(text * 2, Wanted(weights, by_tree=True), 60, "a.py")
     assert cut
     assert "def real(self):\n    return 2" in shown
     assert tree_definitions("a.py", "def f(:\n") is None
@@ -214,7 +214,7 @@ def test_what_few_definitions_mention_often_counts_for_more_than_what_all_mentio
     long = ["        if self.show_default:\n            yield 1\n"] * 6 + ["        yield 'padding'\n"] * 60
     text = "".join(["class Option:\n", *others, "    def record(self):\n", *long])
     weights = {"cmd": 4.0, "help": 4.0, "show_default": 4.0}
-    usual = excerpt(text, weights, 2_600)[0]
-    local = excerpt(text, weights, 2_600, local=True)[0]
+    usual = excerpt(text, Wanted(weights), 2_600)[0]
+    local = excerpt(text, Wanted(weights, local=True), 2_600)[0]
     assert "def record" not in usual
     assert "def record" in local

@@ -12,6 +12,7 @@ from bot.sandbox import runner
 from tests.patience import PATIENCE
 
 KEY, NONCE = "0ff1ce" * 5 + "00", "5ec4e7" * 5 + "01"
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of Troop's own tests take seconds to import
 
 
 def _pythons() -> list[str]:
@@ -40,7 +41,7 @@ def run(
             [python, runner.__file__, str(write), str(folder / "changed"), str(folder)]
             + (["-m", *module] if module else [str(path)]),
             input=(KEY + NONCE).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=(write,),
-            cwd=folder, env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}, timeout=PATIENCE,
+            cwd=folder, env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"} | ALONE, timeout=PATIENCE,
         )  # fmt: skip
     finally:
         os.close(write)

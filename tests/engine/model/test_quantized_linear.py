@@ -26,6 +26,7 @@ from engine.model.quantized_linear import (
     use_kernels,
 )
 from engine.schedule.scheduler import Limits
+from engine.settings import WeightNumbers
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_weights
 from tests.engine.model.test_dequantize import FORMS, checkpoint, fp8_rows, same
@@ -127,7 +128,7 @@ def test_a_checkpoint_is_kept(form: str, tmp_path: Path, monkeypatch: pytest.Mon
     expected = checkpoint(tmp_path, make_weights(), *FORMS[form])
     told: list[str] = []
     monkeypatch.setattr(dequantize._log, "warning", lambda text, *values: told.append(text % values))
-    model = Model.load(str(tmp_path), dtype="float32", weights="native")
+    model = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="native"))
     linears = quantized_linears(model._inner)
     if form in IN_GROUPS_OF_8_BITS:
         assert not linears
@@ -141,7 +142,7 @@ def test_a_checkpoint_is_kept(form: str, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("form", ["gptq", "compressed-int4-zeros", "compressed-int8"])
 def test_greedy_text_by_kernels(form: str, tmp_path: Path, tokenizer: Tokenizer, by_kernels: None):
     weights = checkpoint(tmp_path, make_weights(), *FORMS[form])
-    model = Model.load(str(tmp_path), dtype="float32", weights="native")
+    model = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="native"))
     core = Core(model, tokenizer, 100, Limits(8, prefill_chunk=19))
     check(core, weights, prompts(4, 20, 12), 8)
 
@@ -153,7 +154,7 @@ def test_in_bfloat16_it_is_as_exact_as_dequantised(tmp_path: Path, by_kernels: N
         truth = expected(places[None] + 9).logits[0]
     errors = []
     for way in ("native", "dequantized"):
-        model = Model.load(str(tmp_path), dtype="bfloat16", weights=way)  # type: ignore[arg-type]
+        model = Model.load(str(tmp_path), dtype="bfloat16", weights=WeightNumbers(way=way))  # type: ignore[arg-type]
         with torch.inference_mode(), attending(ProbeContext(model.reaches)):
             found = model.run(places + 9, places, places)
         errors.append(float((found - truth).square().mean().sqrt() / truth.std()))
@@ -173,8 +174,8 @@ def test_experts_are_dequantised_beside_kept_linears(tmp_path: Path, monkeypatch
     (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
     told: list[str] = []
     monkeypatch.setattr(dequantize._log, "warning", lambda text, *values: told.append(text % values))
-    kept = Model.load(str(tmp_path), dtype="float32", weights="native")
-    plain = Model.load(str(tmp_path), dtype="float32", weights="dequantized")
+    kept = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="native"))
+    plain = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="dequantized"))
     assert len(quantized_linears(kept._inner)) == 2 * 2
     assert [text.split(" multiplies ")[1][:8] for text in told] == ["24 of 32", "32 of 32"]
     tokens = torch.arange(9, 40)
