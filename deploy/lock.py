@@ -32,7 +32,8 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("cmake", "ninja", "scikit-build-core")  # llama-cpp-python's, which it doesn't pin
 TOOLS = ("pip", "uv")
 RUN_EXTRAS = ("postgres", "gpu")
-ENGINE = ("accelerate", "gguf", "llguidance", "safetensors", "torch", "transformers", "triton")  # what `bot` never imports
+# What `bot` never imports.
+ENGINE = ("accelerate", "gguf", "llguidance", "safetensors", "torch", "transformers", "triton")
 CUDA = re.compile(r"(torch|triton|(nvidia|cuda)-.*)==")  # torch and what only its CUDA build demands
 HEADER = "# Made by deploy/lock.py; see there. `make lock` makes it anew.\n"
 CPU_HEADER = f"""\
