@@ -2,8 +2,8 @@
 
 Executed by `runner.py` for `guard.py`, never imported itself. A candidate may return an object whose `__eq__` always
 says yes, so that `assert f(x) == 3` passes. An honest value says no to most. So a value is asked about pairs of which
-nothing equals both, and about ends that nothing is beyond. Who compares in C, as builtins do, is not asked, nor are
-mocks and the script's own classes, which may count who asks.
+nothing equals both, and whether it is below all numbers and above them: an honest infinity is one of both. Who
+compares in C, as builtins do, is not asked, nor are mocks and the script's own classes, which may count who asks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = frozenset((list, tuple, set, frozenset, dict))
 _MOST, _DEEPEST = 100, 4  # parts of a list or dictionary that are asked, and how deep
-_SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",), "<": ("__lt__",), "<=": ("__le__",)}
-_SLOTS.update({">": ("__gt__",), ">=": ("__ge__",)})
-_ENDS: dict[str, tuple[Callable[[Any, Any], Any], tuple[Any, ...]]] = {
-    "<": (operator.lt, (float("-inf"), "")),
-    "<=": (operator.le, (float("-inf"),)),
-    ">": (operator.gt, (float("inf"),)),
-    ">=": (operator.ge, (float("inf"),)),
-}
+_SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",)}
+_SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
+_SLOTS.update(dict.fromkeys(("<=", ">="), ("__le__", "__ge__")))
+_BOTH = dict.fromkeys(("<", ">"), (operator.lt, operator.gt))  # what nothing is to the least and the greatest number
+_BOTH.update(dict.fromkeys(("<=", ">="), (operator.le, operator.ge)))
+_LEAST, _GREATEST = float("-inf"), float("inf")
 _slot_wrapper = type(object.__eq__)
 _bases = type.__dict__["__mro__"].__get__
 _space = type.__dict__["__dict__"].__get__
@@ -68,9 +66,9 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
     libraries make queries of comparisons, these are true. `own`, `foreign`: whether a class is the script's, or the
     candidate's. All names are bound here: what is judged may change this module.
     """
-    plain, groups, slots, ends, in_python, pairs = _PLAIN, _GROUPS, _SLOTS, _ENDS, _in_python, _pairs
+    plain, groups, slots, both, in_python, pairs = _PLAIN, _GROUPS, _SLOTS, _BOTH, _in_python, _pairs
     kind_of, bases, parts_of, most, deepest, quiet = type, _bases, islice, _MOST, _DEEPEST, warnings.catch_warnings
-    yes, no = _yes, _no
+    yes, no, least, greatest = _yes, _no, _LEAST, _GREATEST
 
     def excused(value: Any, kind: type) -> bool:
         """Whether it may count who asks, or is a wildcard that the script names."""
@@ -82,10 +80,12 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
         return any(name.strip("_") in source for name in names)
 
     def answers(value: Any, how: str, loose: bool) -> Iterator[Callable[[], bool]]:
-        if how in ends:
-            compare, beyond = ends[how]
-            for end in beyond:
-                yield lambda end=end: yes(compare(value, end), loose)  # type: ignore[misc]
+        if how in both:
+            below, above = both[how]
+            yield lambda: yes(below(value, least), loose) and yes(above(value, greatest), loose)
+            return
+        if how == "in":
+            yield lambda: object() in value
             return
         for one, other in pairs():
             if how == "==":
@@ -94,8 +94,6 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
                 yield lambda a=one, b=other: no(value != a, loose) and no(value != b, loose)  # type: ignore[misc]
 
     def asked(value: Any, how: str, loose: bool) -> bool:
-        if how == "in":
-            return object() in value
         for answer in answers(value, how, loose):
             try:
                 if answer():

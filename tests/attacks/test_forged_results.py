@@ -503,3 +503,26 @@ HONEST = {
 def test_an_honest_script_keeps_its_proof(form: str, tmp_path: Path) -> None:
     proved, shown = proves(RIGHT, HONEST[form], tmp_path)
     assert proved, shown
+
+
+def test_values_that_are_hard_to_ask_keep_the_proof(tmp_path: Path) -> None:
+    """An infinity is above all numbers, and a range can't be asked whether it has any object."""
+    code = """
+class Infinity:
+    def __gt__(self, other): return True
+    def __lt__(self, other): return False
+    __ge__, __le__ = __gt__, __lt__
+class Range:
+    def __init__(self, low, high): self.low, self.high = low, high
+    def __contains__(self, x): return self.low <= x < self.high
+    def __eq__(self, other): return (self.low, self.high) == (other.low, other.high)
+    def __lt__(self, other): return self.high <= other.low
+def add(a, b): return a + b
+"""
+    script = """
+        from pkg.core import Infinity, Range
+        assert Infinity() > 10**400 and not Infinity() < 0 and 5 <= Infinity()
+        assert 5 in Range(1, 9) and Range(1, 9) == Range(1, 9) and Range(1, 2) < Range(2, 3)
+        """
+    proved, shown = proves(code, script, tmp_path)
+    assert proved, shown
