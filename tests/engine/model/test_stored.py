@@ -13,8 +13,8 @@ from torch import Tensor
 
 from engine.errors import LoadError
 from engine.model import dequantize, model, stored
-from engine.model.formats import FORMATS, Packing, Parts
 from engine.model.model import Model
+from engine.model.quantized import Quantized
 from engine.model.stored import Progress, open_weights
 from tests.engine.conftest import make_weights
 from tests.engine.model.test_dequantize import checkpoint, fp8_rows, same
@@ -45,14 +45,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 class Live:
     """Counts the tensors that a function gave and that are not gone yet, at each of its calls."""
 
-    def __init__(self, call: Callable[[Parts, Packing], Tensor]) -> None:
+    def __init__(self, call: Callable[[Quantized], Tensor]) -> None:
         self._call = call
         self._given: list[weakref.ref[Tensor]] = []
         self.counts: list[int] = []
 
-    def __call__(self, parts: Parts, packing: Packing) -> Tensor:
+    def __call__(self, weight: Quantized) -> Tensor:
         self.counts.append(self.now())
-        found = self._call(parts, packing)
+        found = self._call(weight)
         self._given.append(weakref.ref(found))
         return found
 
@@ -62,9 +62,8 @@ class Live:
 
 def test_a_weight_is_dequantised_when_the_one_before_is_in_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     checkpoint(tmp_path, make_weights(), fp8_rows, FP8)
-    (first, second) = FORMATS["fp8"]
-    live = Live(second.plain)
-    monkeypatch.setitem(FORMATS, "fp8", (first, second._replace(plain=live)))
+    live = Live(Quantized.plain)
+    monkeypatch.setattr(Quantized, "plain", lambda self: live(self))
     Model.load(str(tmp_path), dtype="bfloat16")
     assert live.counts == [0] * 14, "seven linears in each of two layers, one in float32 at a time"
 
