@@ -5,24 +5,43 @@ import binascii
 import functools
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
 _SHORTEST = 8  # characters; shorter secrets would match ordinary words
 
+# The lookahead lets most positions be passed over at once.
 _TOKEN_SHAPES = re.compile(
+    r"(?<=://)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)"  # user and password in an address
+    r"|(?=[-Aegsx])(?:"
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)"
-    r"|\bgh[pousr]_[A-Za-z0-9._-]{16,}"
-    r"|\bgithub_pat_[A-Za-z0-9_]{16,}"
-    r"|\bsk-[A-Za-z0-9_-]{16,}"
-    r"|\bglpat-[A-Za-z0-9_-]{16,}"
-    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|(?<=://)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)"  # user and password in an address
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    r"|\b(?:gh[pousr]_[A-Za-z0-9._-]{16,}"
+    r"|github_pat_[A-Za-z0-9_]{16,}"
+    r"|sk-[A-Za-z0-9_-]{16,}"
+    r"|glpat-[A-Za-z0-9_-]{16,}"
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}"
+    r"|A(?:KI|SI)A[A-Z0-9]{16}\b"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*))",
     re.DOTALL,
+)
+# One of them is in each text that holds a token of those shapes. To look for them takes a hundredth of the time.
+_MARKS = (
+    "-----BEGIN ",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "sk-",
+    "glpat-",
+    "xox",
+    "AKIA",
+    "ASIA",
+    "://",
+    "eyJ",
 )
 
 
@@ -32,21 +51,40 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     A known secret is found as it is, broken by white space, in base64 (at any offset), in hex, and URL-encoded; if it
     has several lines, each line is found too. Secrets under 8 characters are ignored.
     """
-    for known in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
-        for pattern in _patterns(known):
-            text = pattern.sub(REDACTED, text)
-    return _TOKEN_SHAPES.sub(REDACTED, text)
+    if len(text) >= _SHORTEST:
+        bare = _bare(text)
+        for known in _all_known(frozenset(secrets)):
+            if known.may_be_in(bare):
+                for pattern in known.patterns:
+                    text = pattern.sub(REDACTED, text)
+                bare = _bare(text)
+    return _TOKEN_SHAPES.sub(REDACTED, text) if any(mark in text for mark in _MARKS) else text
 
 
 def redact_strings(value: Any, secrets: Collection[str]) -> Any:
     """Parsed JSON with `redact` of each string in it; keys stay."""
+    known = _all_known(frozenset(secrets))
+    bare = _bare("\0".join(_strings(value))) if known else ""
+    return _each(value, secrets if any(one.may_be_in(bare) for one in known) else ())
+
+
+def _each(value: Any, secrets: Collection[str]) -> Any:
     if isinstance(value, str):
         return redact(value, secrets)
     if isinstance(value, dict):
-        return {key: redact_strings(one, secrets) for key, one in value.items()}
+        return {key: _each(one, secrets) for key, one in value.items()}
     if isinstance(value, list):
-        return [redact_strings(one, secrets) for one in value]
+        return [_each(one, secrets) for one in value]
     return value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            if isinstance(one, str | dict | list):
+                yield from _strings(one)
 
 
 def redact_report(report: str, secrets: Collection[str]) -> str:
@@ -89,19 +127,56 @@ def _parts(secret: str) -> set[str]:
     return {part for part in parts if len(part) >= _SHORTEST}
 
 
+class _Known:
+    """A known secret, or a line of one, in all forms in which it may be printed."""
+
+    def __init__(self, secret: str) -> None:
+        raw = secret.encode()
+        percent = "".join(f"%{byte:02X}" for byte in raw)
+        self._secret = secret
+        self._quoted = sorted({quote(secret, safe=""), quote(secret), percent} - {secret})
+        self._dump = binascii.hexlify(raw).decode()
+        self._encoded = _base64_forms(raw)
+        self._bare = {_bare(form) for form in (secret, *self._quoted, self._dump, *self._encoded)}
+
+    def may_be_in(self, bare: str) -> bool:
+        """Whether a pattern may be found in a text, of which this is the bare form."""
+        return any(form in bare for form in self._bare)
+
+    @functools.cached_property
+    def patterns(self) -> list[re.Pattern[str]]:
+        """Made where they are wanted: those of an App's key take more than a second."""
+        patterns = [_spread(self._secret), *(_spread(form, re.IGNORECASE) for form in self._quoted)]
+        patterns.append(_spread(self._dump, re.IGNORECASE, r"(?:\s|:|\\x|0x|,)*"))
+        return patterns + [_spread(form) for form in self._encoded]
+
+
+@functools.lru_cache(maxsize=32)
+def _all_known(secrets: frozenset[str]) -> tuple[_Known, ...]:
+    """The longest first."""
+    parts = {part for secret in secrets for part in _parts(secret)}
+    return tuple(_known(part) for part in sorted(parts, key=len, reverse=True))
+
+
 @functools.lru_cache(maxsize=256)
-def _patterns(secret: str) -> list[re.Pattern[str]]:
-    raw = secret.encode()
-    between = r"(?:\s|\\[nrt])*"
+def _known(secret: str) -> _Known:
+    return _Known(secret)
 
-    def spread(characters: str, flags: int = 0, gap: str = between) -> re.Pattern[str]:
-        return re.compile(gap.join(re.escape(c) for c in characters if not c.isspace()), flags)
 
-    patterns = [spread(secret)]
-    percent = "".join(f"%{byte:02X}" for byte in raw)
-    patterns += [spread(form, re.IGNORECASE) for form in {quote(secret, safe=""), quote(secret), percent} - {secret}]
-    patterns.append(spread(binascii.hexlify(raw).decode(), re.IGNORECASE, r"(?:\s|:|\\x|0x|,)*"))
-    return patterns + [spread(form) for form in _base64_forms(raw)]
+def _spread(characters: str, flags: int = 0, gap: str = r"(?:\s|\\[nrt])*") -> re.Pattern[str]:
+    return re.compile(gap.join(re.escape(c) for c in characters if not c.isspace()), flags)
+
+
+def _bare(text: str) -> str:
+    """The text without case, and without all characters that the patterns pass over between those of a secret.
+
+    Character by character, so that where a pattern is found in a text, what it was made of is in the bare text as one
+    piece. The reverse isn't so.
+    """
+    text = "".join(text.casefold().split())
+    for character in "\\nrtx0:,":
+        text = text.replace(character, "")
+    return text
 
 
 def _base64_forms(raw: bytes) -> list[str]:

@@ -7,16 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from bot.llm.transcript import Exchange
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
 from bot.publish.messages.words import counted, duration
-from bot.records import Record, Report, money
+from bot.records import Ballot, Record, Report, money
 
 _KINDS = {"+": "add", "-": "del", "@": "hunk"}
 _HEADS = ("diff --git", "index ", "--- ", "+++ ", "new file", "deleted file", "old mode", "new mode", "rename ")
+# Cells of the matrix by what they show and whether a line is to their left: 64 by 64 of them are most of a page.
+_CELLS = {
+    (passed, first): f'<td class="{name}{" first" if first else ""}">{sign}</td>'
+    for passed, name, sign in ((True, "yes", "✓"), (False, "no", "✗"), (None, "none", "·"))
+    for first in (False, True)
+}
 
 
 class Column(Record):
@@ -35,6 +42,12 @@ def diff_lines(diff: str) -> Iterator[tuple[str, str]]:
         yield kind, line
 
 
+def diff_html(diff: str) -> Markup:
+    """The lines of a unified diff, each in a `span` of its kind."""
+    lines = (f'<span class="{kind}">{escape(line)}</span>' if kind else escape(line) for kind, line in diff_lines(diff))
+    return Markup("".join(f"{line}\n" for line in lines))  # noqa: S704 - escaped
+
+
 def grouped(report: Report) -> list[Column]:
     """The candidates in their order, those that pass the same tests side by side behind the best of them."""
     ballot = report.verdict.ballot
@@ -42,6 +55,17 @@ def grouped(report: Report) -> list[Column]:
     for standing in report.verdict.standings:
         groups.setdefault(ballot.cells[standing.candidate], []).append(standing.candidate)
     return [Column(candidate=c, first=n == 0) for members in groups.values() for n, c in enumerate(members)]
+
+
+def matrix(ballot: Ballot, columns: Sequence[Column]) -> list[tuple[int, bool, Markup]]:
+    """Each test with whether it votes and its cells, that of the base commit first; those that vote first."""
+    voting = set(ballot.voting)
+    shown = [(ballot.cells[column.candidate], column.first) for column in columns]
+    found = []
+    for t in sorted(range(len(ballot.tests)), key=lambda t: (t not in voting, t)):
+        cells = [_CELLS[ballot.base[t], False], *(_CELLS[passed[t], first] for passed, first in shown)]
+        found.append((t, t in voting, Markup("".join(cells))))  # noqa: S704 - of constants
+    return found
 
 
 def tests_of(report: Report, trajectory: int) -> str:
@@ -101,8 +125,7 @@ def parting(report: Report, one: int, other: int) -> list[int]:
 
 def values(report: Report) -> dict[str, Any]:
     """What `count.html` needs."""
-    ballot = report.verdict.ballot
-    voting = set(ballot.voting)
+    columns = grouped(report)
     return {
         "report": report,
         "reason": reason(report),
@@ -111,8 +134,8 @@ def values(report: Report) -> dict[str, Any]:
         "curve": curve(report),
         "stages": [*report.usage_by_stage.items(), ("all", report.usage)] if report.usage_by_stage else [],
         "obstacles": [words_of(obstacle) for obstacle in report.obstacles],
-        "grouped": grouped(report),
-        "rows": sorted(range(len(ballot.tests)), key=lambda t: (t not in voting, t)),
+        "grouped": columns,
+        "rows": matrix(report.verdict.ballot, columns),
     }
 
 
@@ -125,7 +148,7 @@ templates = jinja2.Environment(
 )
 templates.globals.update(
     {
-        "diff_lines": diff_lines,
+        "diff_html": diff_html,
         "tests_of": tests_of,
         "candidate_of": candidate_of,
         "counted": counted,

@@ -1,6 +1,7 @@
 """Secrets are found in every form in which they may be printed; other text is kept."""
 
 import base64
+import sys
 from urllib.parse import quote
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.sanitize import REDACTED, redact
+from bot.sanitize.redact import redact_strings
 from tests.growth import grows_evenly
 
 SECRET = "t0p-S3cret/value+with=signs&more"
@@ -49,6 +51,30 @@ def test_attack_20_a_known_secret_is_found_in_every_form(form: str) -> None:
     # At most what lies at an encoding's edges is left; never six characters of it in a row.
     left = out.removeprefix("before ").removesuffix(" after").replace(REDACTED, "\0")
     assert not any(shown[i : i + 6] in left for i in range(len(shown) - 5)), left
+
+
+@pytest.mark.parametrize("form", _forms(SECRET))
+def test_attack_20_a_known_secret_is_found_in_a_report(form: str) -> None:
+    shown = _forms(SECRET)[form]
+    out = redact_strings({"a": ["x", {"b": f"before {shown} after"}], "n": 1}, [PEM, SECRET])
+    assert out == {"a": ["x", {"b": redact(f"before {shown} after", [SECRET])}], "n": 1}
+    assert REDACTED in out["a"][1]["b"]
+
+
+@pytest.mark.parametrize("secret", ["xxxxxxxx", "n0t:n0t,", r"C:\new\table", "00000000", "İstanbul", "straße-straße"])
+def test_attack_20_a_secret_of_what_may_break_secrets_is_found(secret: str) -> None:
+    """Its characters are those that are passed over between others, or change their number with their case."""
+    for form, shown in _forms(secret).items():
+        if not form.startswith("base64"):  # of a short one's, little enough is left to be taken for words
+            assert REDACTED in redact(f"before {shown} after", [secret]), form
+
+
+def test_no_pattern_is_made_for_secrets_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an App's key take more than a second, which the first page of a run would wait for."""
+    key = PEM.replace("QUJD", "WFla")
+    monkeypatch.setattr(sys.modules["bot.sanitize.redact"], "_spread", lambda *_: pytest.fail("a pattern was made"))
+    assert redact_strings(["some words " * 100], [key]) == ["some words " * 100]
+    assert redact("some words", [key]) == "some words"
 
 
 @pytest.mark.parametrize(

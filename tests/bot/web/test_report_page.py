@@ -12,7 +12,7 @@ from bot.llm.transcript import Exchange, transcript
 from bot.records import Message
 from bot.store import DbJournal, Store
 from bot.web import report_page
-from bot.web.report_page import candidate_of, diff_lines, grouped, standalone
+from bot.web.report_page import candidate_of, diff_html, diff_lines, grouped, matrix, standalone
 from tests.bot.sample import report as sample_report
 from tests.bot.web.conftest import Sender
 from tests.bot.web.test_pages import EVIL, _report
@@ -62,6 +62,26 @@ def test_candidates_that_behave_alike_are_side_by_side() -> None:
     assert [column.first for column in columns] == [i == 0 or rows[i] != rows[i - 1] for i in range(len(rows))]
     firsts = [row for row, column in zip(rows, columns, strict=True) if column.first]
     assert len(set(firsts)) == len(firsts)
+
+
+def test_the_matrix_has_a_row_a_test_and_a_cell_a_candidate() -> None:
+    report = sample_report()
+    ballot = report.verdict.ballot
+    rows = matrix(ballot, grouped(report))
+    assert sorted(t for t, _, _ in rows) == list(range(len(ballot.tests)))
+    assert [votes for _, votes, _ in rows] == sorted((votes for _, votes, _ in rows), reverse=True)
+    signs = {True: "✓", False: "✗", None: "·"}
+    for t, votes, cells in rows:
+        assert votes == (t in ballot.voting)
+        shown = [ballot.base[t], *(ballot.cells[column.candidate][t] for column in grouped(report))]
+        assert re.findall(r"<td[^>]*>(.)</td>", cells) == [signs[passed] for passed in shown]
+
+
+def test_a_diff_is_no_markup() -> None:
+    shown = diff_html(f"diff --git a/x b/x\n@@ -1 +1 @@\n+{EVIL}\n {EVIL}\n")
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;") == 2 * EVIL.count("<script>")
+    assert shown.count("<span") == shown.count("</span>") == 3
 
 
 def test_a_trajectory_is_linked_with_its_test_and_candidate() -> None:
