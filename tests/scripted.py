@@ -177,6 +177,7 @@ class ScriptedEndpoint(ThreadingHTTPServer):
         self.refuse_when: Callable[[dict[str, Any]], str] = lambda body: ""  # the message of a 400, or ""
         self.listed: dict[str, Any] = {}  # more fields of the model at /v1/models
         self.answer: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda body: None  # status and body instead
+        self.away: Callable[[], int] = lambda: 0  # the status that a proxy answers with while this is away, else 0
         self.reads: int | None = None  # tokens of a prompt that are read at most; the rest is silently cut
         self.message: dict[str, Any] | None = None  # instead of the reply's own message
         self.together: threading.Barrier | None = None  # calls wait until as many have arrived
@@ -242,10 +243,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._error(401, "incorrect API key provided")
         return False
 
+    def _away(self) -> bool:
+        if status := self.server.away():
+            self._json(status, b"<html><h1>nginx</h1></html>", {"content-type": "text/html"})
+        return bool(status)
+
     def do_GET(self) -> None:
         if self.path == "/health":
             return self._json(200, {"status": "ok"})
-        if not self._authorised():
+        if self._away() or not self._authorised():
             return None
         if self.path != "/v1/models":
             return self._error(404, f"no such page: {self.path}")
@@ -257,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
-        if not self._authorised():
+        if self._away() or not self._authorised():
             return None
         if self.path in ("/tokenize", "/v1/tokenize") and self.server.tokenize:
             self.server.counted.append(body["prompt"])

@@ -28,6 +28,7 @@ _BUSY_PATIENCE = 3  # times as many
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+_AWAY = (500, 502, 503, 504)  # what a proxy says of an endpoint that restarts; so may the endpoint itself
 _MALFORMED = (openai.OpenAIError, ValueError, TypeError, AttributeError)  # what an unexpected answer may raise
 _TIMED_OUT = (TimeoutError, openai.APITimeoutError)
 
@@ -166,6 +167,8 @@ class OpenAIModel:
 
     def _unreachable(self, error: Exception) -> NoReturn:
         why = " ".join(str(error.__cause__ or error).split())[:200]
+        if isinstance(error, openai.APIStatusError):
+            why = f"HTTP {error.status_code}: {Refusal.of(error).message[:150]}"
         raise EndpointDown(self._words(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL"))
 
     def _check_usable(self, refusal: Refusal) -> None:
@@ -211,10 +214,21 @@ class OpenAIModel:
         except openai.APIConnectionError as error:
             self._unreachable(error)
         except (openai.APIStatusError, AnsweredError) as error:
+            if error.status_code in _AWAY:
+                await self._check_up()
             why = f"HTTP {error.status_code}: {Refusal.of(error).message[:300]}"
         except _MALFORMED as error:
             why = f"malformed answer: {' '.join(str(error).split())[:300]}"
         return _failure(f"gave up after {retrying.statistics['attempt_number']} tries: {why}")
+
+    async def _check_up(self) -> None:
+        """Raise `EndpointDown` if the endpoint answers not even what costs nothing."""
+        try:
+            await self._client.get("/models", cast_to=object, options={"timeout": 30.0})
+        except (openai.APIConnectionError, openai.InternalServerError) as error:
+            self._unreachable(error)
+        except (openai.OpenAIError, ValueError):
+            return  # it answers
 
     async def _try(self, call: ModelCall) -> Reply:
         """One try. A call that is refused is sent again at once, as long as the refusal says what to change.

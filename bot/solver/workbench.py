@@ -21,6 +21,7 @@ from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, read_config
 from bot.solver.stages.matrix import Earlier
 
+DOWN = 600.0  # seconds that a server's run waits for a model endpoint that is down, before its worker takes other runs
 SURE = 0.8  # `stop_at` of a repository that asks for as many trajectories as it takes: see docs/science.md
 
 Notice = Callable[[str], None]
@@ -77,13 +78,13 @@ async def open_workbench(
     """Connect the models and open a sandbox over the checkout; closes both at the end.
 
     `base_url`: of the main model where the settings name none. `user` names the run to the models. `server`: issues
-    come from strangers, so that the process sandbox is refused. `venv_of`: as of `open_sandbox`. Raises
-    `EndpointError`, `SandboxUnavailable`, `SandboxError` `BuildFailed`, and `SettingsError`
-    where there are caps, and a model has no price.
+    come from strangers, so that the process sandbox is refused, and a model endpoint that is down is waited for.
+    `venv_of`: as of `open_sandbox`. Raises `EndpointError`, `EndpointDown`, `SandboxUnavailable`, `SandboxError`,
+    `BuildFailed`, and `SettingsError` where there are caps, and a model has no price.
     """
     config, notes = read_config(checkout, settings)
     recipe = build_recipe(checkout, config, settings)
-    async with open_models(settings, base_url, user) as models:
+    async with open_models(settings, base_url, user, patience=DOWN if server else 0.0, tell=audience.tell) as models:
         if trouble := settings.spending.unpriced(models.main.name, models.relevance.name):
             raise SettingsError(trouble)
         sandbox = await open_sandbox(

@@ -258,7 +258,7 @@ class Service:
         before = await self._runs.report(run.again.of_run) if run.again is not None and run.again.more else None
 
         def tell(words: str) -> None:
-            progress.update(RunState.CHECKOUT, 0, 0, words)
+            progress.update(RunState.CHECKOUT, 0, 0, self.words(words))
 
         loop, builds = asyncio.get_running_loop(), itertools.count()
 

@@ -319,6 +319,27 @@ async def test_nobody_listens() -> None:
             await ask(OpenAIModel(ModelSettings(base_url=url, retries=1), "relevance"))
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_a_proxy_before_an_endpoint_that_is_away(status: int, no_waiting: list[float]) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        model = model_for(endpoint, retries=1)
+        await model.connect()
+        endpoint.away = lambda: status
+        with pytest.raises(EndpointDown, match=rf"HTTP {status}.*start it, or set TROOP_MAIN_BASE_URL"):
+            await ask(model)
+        with pytest.raises(EndpointDown, match=f"HTTP {status}"):
+            await ask(model_for(endpoint, retries=1))
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_one_call_that_an_endpoint_fails_at_is_no_outage(status: int, no_waiting: list[float]) -> None:
+    with scripted_endpoint(hello) as endpoint:
+        endpoint.answer = lambda body: (status, {"error": {"message": "too much for me"}})
+        reply = await ask(model_for(endpoint, retries=1))
+    assert reply.failed
+    assert f"HTTP {status}: too much for me" in reply.text
+
+
 def test_no_url_at_all() -> None:
     with pytest.raises(EndpointError, match="TROOP_MAIN_BASE_URL"):
         OpenAIModel(ModelSettings(), "main")
