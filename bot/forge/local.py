@@ -19,6 +19,7 @@ from bot.git.command import Limits, check_branch, check_commit, git
 from bot.git.commit import Author, commit_patch
 from bot.git.import_diff import changes_between
 from bot.git.snapshot import snapshot
+from bot.git.users_config import trusted_folders
 from bot.git.workspace import Workspace
 from bot.records import Checkout, FileChange, Patch
 
@@ -45,6 +46,7 @@ class LocalCheckout:
         self._path = path.resolve()
         self._say = say
         self._is_repository = False
+        self._trusted: tuple[str, ...] | None = None
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """Copy what is on disk. Where `commit` is given (a run that continues), it must still be what is on disk."""
@@ -52,7 +54,7 @@ class LocalCheckout:
             raise CheckoutError(f"{self._path} is not a folder; give the path of a checkout")
         self._is_repository = await self._top_level() == self._path
         workspace = Workspace(target)
-        await workspace.create()
+        await workspace.create(await self._object_format() if self._is_repository else "sha1")
         head = ""
         if self._is_repository:
             head = await self._head()
@@ -67,8 +69,13 @@ class LocalCheckout:
             raise CheckoutError(f"the files in {self._path} have changed since the run began; start again")
         if head and found != head:
             self._say("uncommitted changes are included, as a commit below the fix")
-        await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES)
+        self._say_absent(await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES))
         return found
+
+    def _say_absent(self, paths: Sequence[str]) -> None:
+        if paths:
+            more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+            self._say(f"this partial clone lacks the content of {paths[0]}{more}: models and tests do without")
 
     async def commit(self, checkout: Checkout, patch: Patch, message: str, moment: datetime | None) -> str:
         """By `AUTHOR`. Any patch is committed: the policy is for what Troop publishes."""
@@ -126,20 +133,24 @@ class LocalCheckout:
         """Raise `BranchTaken` where the branch's newest commit was made by somebody else."""
         arguments = ("for-each-ref", "--format=%(committeremail)", "--", f"refs/heads/{branch}")
         theirs = (await self._git(*arguments)).decode(errors="replace").strip().strip("<>")
-        ours = (await workspace.git("show", "-s", "--format=%ce", new)).decode(errors="replace").strip()
+        ours = (await workspace.git("log", "-1", "--format=%ce", new)).decode(errors="replace").strip()
         if theirs and theirs != ours:
             raise BranchTaken(f"{branch} has a commit that is not Troop's; rename or delete the branch")
 
     async def _git(self, *arguments: str, config: Sequence[str] = (), stdin: bytes = b"") -> bytes:
+        if self._trusted is None:
+            self._trusted = await trusted_folders()
+        config = (*self._trusted, *config)
         return await git(*arguments, cwd=self._path, config=config, stdin=stdin, limits=Limits(SECONDS))
 
     async def _top_level(self) -> Path | None:
         try:
-            return Path(os.fsdecode(await self._git("rev-parse", "--show-toplevel")).rstrip("\n"))
+            return Path(os.fsdecode(await self._git("rev-parse", "--show-toplevel")).removesuffix("\n"))
         except GitFailed as error:
             if "dubious ownership" in error.words:
                 raise CheckoutError(
-                    f"{self._path} belongs to another user; copy it, or run Troop as that user"
+                    f"{self._path} belongs to another user; copy it, run Troop as that user, or trust it: "
+                    f"git config --global --add safe.directory {self._path}"
                 ) from error
             return None
 
@@ -150,15 +161,18 @@ class LocalCheckout:
         except GitFailed:
             return ""
 
+    async def _object_format(self) -> str:
+        return (await self._git("rev-parse", "--show-object-format")).decode().strip()
+
     async def _borrow_objects(self, workspace: Workspace) -> None:
         """Read the user's objects in place; a shallow clone stays as shallow as it is."""
-        paths = await self._git("rev-parse", "--git-path", "objects", "--git-path", "shallow")
-        objects, shallow = (self._path / os.fsdecode(line) for line in paths.splitlines())
+        found = [await self._git("rev-parse", "--git-path", name) for name in ("objects", "shallow")]
+        objects, shallow = (self._path / os.fsdecode(path.removesuffix(b"\n")) for path in found)
 
         def borrow() -> None:
             alternates = workspace.git_dir / "objects" / "info" / "alternates"
             alternates.parent.mkdir(parents=True, exist_ok=True)
-            alternates.write_text(f"{objects.resolve()}\n")
+            alternates.write_bytes(_quoted(os.fsencode(objects.resolve())) + b"\n")
             if shallow.exists():
                 (workspace.git_dir / "shallow").write_bytes(shallow.read_bytes())
 
@@ -205,6 +219,13 @@ class LocalCheckout:
         return made.decode().strip()
 
 
+def _quoted(path: bytes) -> bytes:
+    """The path as a line of git's file of alternates, which may be quoted as in C."""
+    if b"\n" not in path:
+        return path
+    return b'"' + path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
+
+
 class LocalCommit(LocalCheckout):
     """A commit of a local repository, whatever its work tree holds."""
 
@@ -213,9 +234,9 @@ class LocalCommit(LocalCheckout):
             raise CheckoutError(f"{self._path} is not in a git repository; give the path of a clone")
         await self._require(commit)
         workspace = Workspace(target)
-        await workspace.create()
+        await workspace.create(await self._object_format())
         await self._borrow_objects(workspace)
-        await workspace.materialise(commit, seconds=SECONDS, max_bytes=MAX_BYTES)
+        self._say_absent(await workspace.materialise(commit, seconds=SECONDS, max_bytes=MAX_BYTES))
         return commit
 
     async def changes_to(self, checkout: Checkout, commit: str) -> tuple[FileChange, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from bot.errors import CheckoutError, GitFailed
 from bot.git.command import git
+from bot.git.users_config import trusted_folders
 
 MAX_BYTES = 300_000_000  # of all of them
 _VERSION = re.compile(r"_?version(?:_info)?\.py|_[a-z0-9]+_version\.py|__about__\.py|scm_version\.py")
@@ -37,7 +38,8 @@ async def copy_built(source: Path, target: Path) -> tuple[tuple[str, ...], str]:
     `node_modules` that stays within is copied as a link.
     """
     try:
-        listing = await git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", cwd=source)
+        trusted = await trusted_folders()
+        listing = await git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", cwd=source, config=trusted)
     except (GitFailed, CheckoutError):
         return (), ""
     names = (os.fsdecode(name) for name in listing.split(b"\0") if name)

@@ -56,7 +56,7 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
         index = scratch / "index"
         await workspace.git("read-tree", base, index=index)
         await workspace.git("update-index", "-z", "--index-info", index=index, stdin=_terminated(lines))
-        tree = (await workspace.git("write-tree", index=index)).decode().strip()
+        tree = (await workspace.git("write-tree", "--missing-ok", index=index)).decode().strip()
     return await _commit_tree(workspace, tree, base, message, author, moment)
 
 
@@ -71,10 +71,9 @@ async def commit_file(workspace: Workspace, name: str, content: bytes, author: A
 async def _commit_tree(
     workspace: Workspace, tree: str, base: str, message: str, author: Author, moment: datetime | None
 ) -> str:
-    if moment is None:
-        seconds = int(await workspace.git("show", "-s", "--format=%ct", base))
-    else:
-        seconds = int(moment.timestamp())
+    # `git show` would read the tree of the commit before, which a partial clone may lack.
+    dated = await workspace.git("log", "-1", "--format=%ct", base)
+    seconds = int(dated) if moment is None else int(moment.timestamp())
     text = message.replace("\0", "").encode("utf-8", "replace")
     commit = await workspace.git("commit-tree", tree, "-p", base, "-F", "-", stdin=text, env=_identity(author, seconds))
     return commit.decode().strip()

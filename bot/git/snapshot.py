@@ -13,9 +13,11 @@ from pathlib import Path
 
 from bot.errors import CheckoutError
 from bot.git.command import Limits, git
+from bot.git.users_config import config_home, users_configuration
 from bot.git.workspace import Workspace
 
 _SUBMODULE = b"160000"
+_WHOLE_INDEX = ("core.sparseCheckout=false", "index.sparse=false", "core.splitIndex=false", "core.untrackedCache=false")
 _STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
 
 
@@ -27,20 +29,21 @@ async def snapshot(top: Path, head: str, workspace: Workspace, seconds: float, m
     """
     if head:
         await workspace.git("read-tree", head)
-    users = await asyncio.to_thread(_users_configuration, workspace.folder)
-    config = await _line_endings(top, users)
+    users = await asyncio.to_thread(users_configuration, workspace.folder)
+    config = await _users_choices(top, users)
     changed = changed_paths(await git(*_STATUS, cwd=top, env=users, config=config, limits=Limits(seconds)))
     there, gone = await asyncio.to_thread(_sort, top, changed, max_bytes)
-    here = users | {"GIT_DIR": str(workspace.git_dir), "GIT_WORK_TREE": str(top)}
+    # The repository's own configuration and attributes say how a file becomes an object; index and objects are ours.
+    here = users | {
+        "GIT_INDEX_FILE": str(workspace.git_dir / "index"),
+        "GIT_OBJECT_DIRECTORY": str(workspace.git_dir / "objects"),
+    }
     limits = Limits(seconds, workspace.folder, 2 * max_bytes)
-    modes = await _file_mode(top)
-    for option, paths in (("--add", there), ("--force-remove", gone)):
+    for options, paths in (("--force-remove",), gone), (("--add", "--replace"), there):
         stdin = b"".join(path + b"\0" for path in paths)
-        await git(
-            *("update-index", "-z", option, "--stdin"), cwd=top, env=here, config=(*config, *modes), stdin=stdin,
-            limits=limits,
-        )  # fmt: skip
-    return (await workspace.git("write-tree")).decode().strip()
+        arguments = ("update-index", "-z", *options, "--stdin")
+        await git(*arguments, cwd=top, env=here, config=(*config, *_WHOLE_INDEX), stdin=stdin, limits=limits)
+    return (await workspace.git("write-tree", "--missing-ok")).decode().strip()
 
 
 def changed_paths(status: bytes) -> list[bytes]:
@@ -62,14 +65,17 @@ def changed_paths(status: bytes) -> list[bytes]:
 
 
 def _sort(top: Path, paths: Iterable[bytes], max_bytes: int) -> tuple[list[bytes], list[bytes]]:
-    """Files and links that are there, and those that are gone. A folder is another repository: it stays out."""
+    """Files and links that are there, and those that are gone. A folder that is another repository stays out."""
     there, gone, total = [], [], 0
+    root = os.fsencode(top)
     for path in sorted(paths):
-        full = os.path.join(os.fsencode(top), path)
-        if os.path.islink(full) or os.path.isfile(full):
+        full = os.path.join(root, path)
+        if _behind_link(root, path):
+            gone.append(path)
+        elif os.path.islink(full) or os.path.isfile(full):
             there.append(path)
             total += os.lstat(full).st_size
-        elif not os.path.lexists(full):
+        elif not path.endswith(b"/"):
             gone.append(path)
     if total > max_bytes:
         raise CheckoutError(
@@ -78,30 +84,19 @@ def _sort(top: Path, paths: Iterable[bytes], max_bytes: int) -> tuple[list[bytes
     return there, gone
 
 
-def _users_configuration(folder: Path) -> dict[str, str]:
-    """The environment by which git reads what the user has set for all repositories: filters, line endings."""
-    home = Path(os.environ.get("HOME") or "/nonexistent")
-    own = os.environ.get("GIT_CONFIG_GLOBAL")
-    config_home = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    places = [Path(own)] if own else [config_home / "git" / "config", home / ".gitconfig"]
-    merged = folder / "users.gitconfig"
-    text = "".join(f"[include]\n\tpath = {_quoted(str(place))}\n" for place in places if place.is_file())
-    merged.write_text(text)
-    return {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(merged), "GIT_CONFIG_NOSYSTEM": "0"}
+def _behind_link(root: bytes, path: bytes) -> bool:
+    """Whether a folder of the path has become a link, so that the path is not the repository's any more."""
+    parts = path.split(b"/")[:-1]
+    return any(os.path.islink(os.path.join(root, *parts[: i + 1])) for i in range(len(parts)))
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-async def _line_endings(top: Path, users: dict[str, str]) -> tuple[str, ...]:
-    """The user's `core.autocrlf` as an argument, since our own comes behind all files."""
-    said = await git("config", "--get-all", "core.autocrlf", cwd=top, env=users)
-    *theirs, _ours = said.decode().split()
-    return (f"core.autocrlf={theirs[-1]}",) if theirs else ()
-
-
-async def _file_mode(top: Path) -> tuple[str, ...]:
-    """The repository's `core.fileMode`: on some disks every file is executable."""
-    said = (await git("config", "--default", "true", "--get", "core.fileMode", cwd=top)).decode().strip()
-    return (f"core.fileMode={said}",)
+async def _users_choices(top: Path, users: dict[str, str]) -> tuple[str, ...]:
+    """The user's line endings and file of attributes as arguments, since our own come behind all files."""
+    choices = []
+    attributes = str(config_home() / "git" / "attributes")  # where git looks if no other is set
+    for name, default in (("core.autocrlf", ""), ("core.attributesFile", attributes)):
+        said = await git("config", "-z", "--get-all", name, cwd=top, env=users)
+        *theirs, _ours = [os.fsdecode(value) for value in said.split(b"\0")[:-1]]
+        if theirs or default:
+            choices.append(f"{name}={theirs[-1] if theirs else default}")
+    return tuple(choices)

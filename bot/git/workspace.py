@@ -52,12 +52,14 @@ class Workspace:
             limits=limits,
         )
 
-    async def create(self) -> None:
-        """Create it empty; what was there is removed."""
+    async def create(self, object_format: str = "sha1") -> None:
+        """Create it empty; what was there is removed. `object_format`: of the repository whose objects it will have."""
         if self.folder.exists():
             await asyncio.to_thread(shutil.rmtree, self.folder)
         self.tree.mkdir(parents=True)
-        await git("init", "--quiet", "--bare", "--", str(self.git_dir), cwd=self.folder)
+        await git(
+            "init", "--quiet", "--bare", f"--object-format={object_format}", "--", str(self.git_dir), cwd=self.folder
+        )
 
     async def fetch(self, remote: Remote, commit: str, *, seconds: float, max_bytes: int) -> str:
         """One commit without its history: `commit`, or (empty) the remote's HEAD; its full name."""
@@ -76,17 +78,26 @@ class Workspace:
             return False
         return True
 
-    async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> None:
-        """Write the commit's files to `tree`, after checking their total size."""
+    async def materialise(self, commit: str, *, seconds: float, max_bytes: int) -> tuple[str, ...]:
+        """Write the commit's files to `tree`, after checking their total size.
+
+        Returns the paths of those whose content is not here, as in a partial clone: they are left out.
+        """
         check_commit(commit)
         bounds = Limits(seconds, max_output=LISTING)
         listing = await self.git("ls-tree", "-r", "-t", "-l", "-z", "--end-of-options", commit, limits=bounds)
-        sizes = (entry.split(b"\t")[0].split()[-1] for entry in listing.split(b"\0") if entry)
-        total = sum(_on_disk(0 if size == b"-" else int(size)) for size in sizes)
+        entries = [entry.partition(b"\t") for entry in listing.split(b"\0") if entry]
+        sizes = [(head.split()[-1], path) for head, _, path in entries]
+        total = sum(_on_disk(int(size) if size.isdigit() else 0) for size, _ in sizes)
         if total > max_bytes:
             raise CheckoutError(
                 f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES to allow it"
             )
+        absent = [path for size, path in sizes if size == b"BAD"]
         await self.git("read-tree", commit)
+        if absent:
+            stdin = b"".join(path + b"\0" for path in absent)
+            await self.git("update-index", "-z", "--skip-worktree", "--stdin", stdin=stdin)
         limits = Limits(seconds, self.folder, 3 * max_bytes)
         await self.git("checkout-index", "--all", "--force", "--quiet", limits=limits)
+        return tuple(path.decode("utf-8", "replace") for path in absent)
