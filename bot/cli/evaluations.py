@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from bot.cli.options import endpoint
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.errors import TroopError
@@ -30,7 +31,8 @@ def evaluation() -> None:
 @click.option("--at-once", type=click.IntRange(1, 4096),
               help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
               )  # fmt: skip
-@click.option("--base-url", help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")
+@click.option("--base-url", callback=endpoint,
+              help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")  # fmt: skip
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
 @click.option("--engine-model", metavar="NAME|PATH",
               help="A published model (`troop models`), a GGUF file or a checkpoint's folder, served by Troop's own "

@@ -11,6 +11,7 @@ import click
 
 from bot.cli.evaluations import evaluation
 from bot.cli.operations import COMMANDS
+from bot.cli.options import endpoint
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.cli.verify import verify
@@ -159,6 +160,7 @@ def _models_dir() -> Path:
 )
 @click.option(
     "--base-url",
+    callback=endpoint,
     help="OpenAI-compatible API, e.g. http://127.0.0.1:8100/v1.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]",
 )
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
@@ -218,7 +220,8 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 @click.option("--trajectories", "-n", type=click.IntRange(1, 1024),
               help="Candidates to sample.  [default: 64, with --model 4]")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Leave everything running and print the address of the issue.")
-@click.option("--base-url", default="", help="OpenAI-compatible API of another model.  [default: the bundled one]")
+@click.option("--base-url", default="", callback=endpoint,
+              help="OpenAI-compatible API of another model.  [default: the bundled one]")  # fmt: skip
 @click.option("--model", default="", metavar="NAME|PATH",
               help="A published model (`troop models`), a GGUF file or a checkpoint's folder.")  # fmt: skip
 def demo(issue: int, seed: int, trajectories: int | None, keep: bool, base_url: str, model: str) -> None:

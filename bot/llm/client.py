@@ -6,6 +6,7 @@ The model's name and window are asked for; what else endpoints differ in is lear
 
 import asyncio
 import random
+import re
 import time
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ from bot.llm.token_count import TokenCounter, estimate
 from bot.records import FinishReason, ModelCall, Reply, Usage
 from bot.sanitize import redact
 from bot.settings import ModelSettings
+from bot.settings.endpoints import header_secret
 
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is rarely answered later
@@ -49,8 +51,10 @@ class OpenAIModel:
         self._base_url = settings.base_url or default_base_url
         if not self._base_url:
             raise EndpointError(f"no model endpoint: set {self._prefix}BASE_URL, e.g. http://127.0.0.1:8100/v1")
-        if not urlsplit(self._base_url).scheme:
-            self._base_url = f"http://{self._base_url}"
+        try:
+            self._key = header_secret(settings.api_key).get_secret_value() or "none"
+        except ValueError as error:
+            self._give_up(f"can't be asked, since the key {error}", f"set {self._prefix}API_KEY")
         self._client = self._open(self._base_url)
         self._counter = TokenCounter(self._client, settings.tokenizer)
         self._dialect = Dialect(settings.context_window, user)
@@ -66,6 +70,11 @@ class OpenAIModel:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Names of the endpoint's models; empty where it lists none."""
+        return self._listed
 
     @property
     def base_url(self) -> str:
@@ -87,7 +96,7 @@ class OpenAIModel:
         local = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
         return openai.AsyncOpenAI(
             base_url=base_url,
-            api_key=self._settings.api_key.get_secret_value() or "none",
+            api_key=self._key,
             max_retries=0,  # retried here, where what was learned changes the call
             timeout=self._settings.timeout,
             http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if local else None,  # no proxy to ourselves
@@ -112,7 +121,8 @@ class OpenAIModel:
         self._listed = tuple(str(model["id"]) for model in models or ())
         if not self._name:
             if not self._listed:
-                self._give_up("lists no models", f"set {self._prefix}NAME to the model's name")
+                hint = f"see that {self._prefix}BASE_URL is an API's (most end in /v1), or set {self._prefix}NAME"
+                self._give_up("lists no models", f"{hint} to the model's name")
             self._name = self._listed[0]
         entry: dict[str, Any] = next((model for model in models or () if model["id"] == self._name), {})
         self._on_cpu = entry.get("device") == "cpu"
@@ -167,9 +177,15 @@ class OpenAIModel:
 
     def _unreachable(self, error: Exception) -> NoReturn:
         why = " ".join(str(error.__cause__ or error).split())[:200]
-        if isinstance(error, openai.APIStatusError):
-            why = f"HTTP {error.status_code}: {Refusal.of(error).message[:150]}"
-        raise EndpointDown(self._words(f"can't be reached ({why})", f"start it, or set {self._prefix}BASE_URL"))
+        hint = f"start it, or set {self._prefix}BASE_URL"
+        if isinstance(error, openai.APIStatusError):  # of a proxy, in HTML as a rule
+            said = re.sub("<[^<>]*>", " ", Refusal.of(error).message)
+            why = f"HTTP {error.status_code}: {' '.join(said.split())[:150]}"
+        elif "WRONG_VERSION_NUMBER" in why:
+            why, hint = "it does not speak TLS", f"begin {self._prefix}BASE_URL with http://, or let it speak TLS"
+        elif "CERTIFICATE_VERIFY_FAILED" in why:
+            hint = "name the authority's certificates in SSL_CERT_FILE, or correct the endpoint's certificate"
+        raise EndpointDown(self._words(f"can't be reached ({why})", hint))
 
     def _check_usable(self, refusal: Refusal) -> None:
         """Raise `EndpointError` if no call can succeed until the operator changes something."""

@@ -12,6 +12,7 @@ from bot.errors import EndpointDown, EndpointError, ModelMissing
 from bot.llm.client import OpenAIModel
 from bot.llm.published_models import locate
 from bot.preflight.finding import Finding
+from bot.sanitize import redact
 from bot.settings import ModelSettings, Settings
 
 _SECONDS = 10.0  # for an answer
@@ -127,4 +128,9 @@ async def _models(name: str, settings: Settings, role: Literal["main", "relevanc
         await model.close()
     if trouble := settings.spending.unpriced(model.name):
         return Finding(name=name, level="missing", detail=trouble)
-    return Finding(name=name, level="ok", detail=f"{own.base_url} serves {model.name}")
+    where = redact(model.base_url, ())
+    if model.listed and model.name not in model.listed:
+        detail = f"{where} does not list {model.name}, but {', '.join(model.listed[:5])}"
+        hint = f"correct TROOP_{role.upper()}_NAME, unless the endpoint knows more names than it lists"
+        return Finding(name=name, level="optional", detail=detail, hint=hint)
+    return Finding(name=name, level="ok", detail=f"{where} serves {model.name}")

@@ -1,7 +1,7 @@
 """The operator's settings: environment variables `TROOP_...`, a `.env` file, or files. None comes from a repository.
 
 `models` has the fields, `sources` reads them, `files` reads secrets out of files, `github_addresses` keeps tokens at
-the one GitHub that is configured, `server` is what a server needs beyond, `spending`
+the one GitHub that is configured, `endpoints` has those of models, `server` is what a server needs beyond, `spending`
 has prices and caps. docs/settings.md lists every variable.
 """
 

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.records import Trigger
+from bot.settings.endpoints import HeaderSecret, ModelSettings
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
 from bot.settings.image_names import image_name
@@ -76,31 +77,6 @@ Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...],
 _SHORTEST_TOKEN = 16  # characters of the admin's
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 Overridable = Literal["base", "test", "scripts", "context", "trajectories", "setup"]
-
-
-class ModelSettings(BaseModel):
-    """One model role. Env: `TROOP_MAIN_...` for the main one, `TROOP_RELEVANCE_...` for the reader of every file."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    base_url: str = ""
-    """Address of an OpenAI-compatible API, e.g. `http://127.0.0.1:8100/v1`; empty: Troop's own engine."""
-    api_key: SecretStr = SecretStr("none")
-    """Key of the endpoint; `none` for one that asks for no key."""
-    name: str = ""
-    """Name of the model; empty: the first that the endpoint lists."""
-    context_window: int = Field(0, ge=0)
-    """Tokens of prompt and reply; 0: ask the endpoint, else 131,072."""
-    tokenizer: str = ""
-    """Folder of a tokenizer, for endpoints without /tokenize."""
-    concurrency: int = Field(64, gt=0)
-    """Calls under way at once."""
-    timeout: float = Field(600.0, gt=0)
-    """Seconds that one call may take."""
-    first_answer_timeout: float = Field(180.0, gt=0)
-    """Seconds for the first answer of an endpoint."""
-    retries: int = Field(4, ge=0)
-    """How often a failed call is repeated."""
 
 
 class SolverSettings(BaseModel):
@@ -270,7 +246,7 @@ class Settings(BaseSettings):
     """The App's private key itself: PEM, also in one line with `\\n`."""
     private_key_file: Path | None = None
     """The App's private key: the `.pem` file that GitHub made."""
-    token: SecretStr = SecretStr("")
+    token: HeaderSecret = SecretStr("")
     """Instead of an App: a fine-grained token, preferably of a machine user."""
     token_login: str = ""
     """That user's login, whose events are ignored; empty if a person uses the account, too."""

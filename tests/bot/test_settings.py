@@ -355,3 +355,59 @@ def test_networks_and_variables_of_builds(monkeypatch: pytest.MonkeyPatch) -> No
     found = read_settings().sandbox
     assert found.build_allowed_networks == ("10.0.0.1", "10.2.0.0/16")
     assert found.build_environment == ("PIP_INDEX_URL=https://user:password@host/simple", "A=")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", ""),
+        (" http://10.0.0.5:8100/v1/ ", "http://10.0.0.5:8100/v1"),
+        ("localhost:8100", "http://localhost:8100"),
+        ("10.0.0.5:8100/v1", "http://10.0.0.5:8100/v1"),
+        ("[::1]:8100/v1", "http://[::1]:8100/v1"),
+        ("https://api.example.com/v1/chat/completions", "https://api.example.com/v1"),
+        ("https://api.example.com/v1/models/", "https://api.example.com/v1"),
+        ("https://api.example.com/openai/v1", "https://api.example.com/openai/v1"),
+        ("https://user:word@models.example.com", "https://user:word@models.example.com"),
+    ],
+)
+def test_addresses_of_models_as_people_write_them(given: str, kept: str) -> None:
+    assert ModelSettings(base_url=given).base_url == kept
+
+
+@pytest.mark.parametrize("role", ["MAIN", "RELEVANCE"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BASE_URL", "http//10.0.0.5/v1", "is not a web address"),
+        ("BASE_URL", "http:/10.0.0.5/v1", "is not a web address"),
+        ("BASE_URL", "http://", "is not a web address"),
+        ("BASE_URL", "ftp://10.0.0.5/v1", "is not a web address"),
+        ("BASE_URL", "unix:///run/model.sock", "is not a web address"),
+        ("BASE_URL", "'http://10.0.0.5/v1'", "is not a web address"),
+        ("BASE_URL", "http://10.0.0.5 :8100/v1", "is not a web address"),
+        ("BASE_URL", "http://10.0.0.5:99999/v1", "Port out of range"),
+        ("BASE_URL", "http://[::1/v1", "is not a web address"),
+        ("BASE_URL", "https://x.example.com/v1?api-version=1", "begins with ? or #"),
+        ("API_KEY", "Schlüssel-für-alle", "can't be sent"),
+        ("API_KEY", "“sk-quoted-by-a-text-program”", "can't be sent"),
+        ("API_KEY", "two\nlines-of-a-key", "can't be sent"),
+        ("API_KEY", "Bearer sk-abcdefghijkl", "set what follows that word"),
+    ],
+)
+def test_what_no_model_can_be_asked_with_is_refused(
+    monkeypatch: pytest.MonkeyPatch, role: str, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"TROOP_{role}_{name}", value)
+    with pytest.raises(SettingsError, match=re.escape(said)) as caught:
+        read_settings()
+    assert str(caught.value).startswith(f"TROOP_{role}_{name}: ")
+    assert "\n" not in str(caught.value)
+    if name == "API_KEY":
+        assert value not in str(caught.value)
+
+
+def test_a_token_that_no_header_takes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_TOKEN", "github_pat_é")
+    with pytest.raises(SettingsError, match="TROOP_TOKEN: has characters that can't be sent"):
+        read_settings()

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from bot.errors import EndpointDown, EndpointError, SettingsError
 from bot.llm.client import OpenAIModel
@@ -338,6 +339,22 @@ async def test_one_call_that_an_endpoint_fails_at_is_no_outage(status: int, no_w
         reply = await ask(model_for(endpoint, retries=1))
     assert reply.failed
     assert f"HTTP {status}: too much for me" in reply.text
+
+
+async def test_https_where_nobody_speaks_tls() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        url = endpoint.base_url.replace("http://", "https://")
+        with pytest.raises(EndpointDown, match=r"does not speak TLS.*begin TROOP_MAIN_BASE_URL with http://"):
+            await ask(model_for(endpoint, base_url=url, retries=0))
+
+
+def test_a_key_of_the_command_line_that_no_header_takes() -> None:
+    settings = ModelSettings(base_url="http://127.0.0.1:1/v1").model_copy(update={"api_key": SecretStr("geheim-ü")})
+    with pytest.raises(
+        EndpointError, match=r"the key has characters that can't be sent.*set TROOP_MAIN_API_KEY"
+    ) as caught:
+        OpenAIModel(settings, "main")
+    assert "geheim" not in str(caught.value)
 
 
 def test_no_url_at_all() -> None:

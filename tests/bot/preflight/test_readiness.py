@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from bot.cli.main import cli
 from bot.contracts import Dispatcher
 from bot.errors import SettingsError
-from bot.preflight import Finding, Readiness, checks, examine, start_refused
+from bot.preflight import Finding, Readiness, checks, examine, services, start_refused
 from bot.preflight.readiness import FRESH, FRESH_GITHUB
 from bot.settings import ModelSettings, Settings
 from bot.store import Store
@@ -25,6 +25,7 @@ from bot.worker.process import run_worker
 from tests.bot.webhook.deliveries import SECRET
 from tests.github.fixtures import github, github_server, settings_for
 from tests.github.server import GitHubServer, make_key
+from tests.scripted import rules, scripted_endpoint
 from tests.services import free_port
 
 __all__ = ["github", "github_server"]
@@ -70,6 +71,18 @@ async def test_each_thing_that_is_missing_is_named_with_its_remedy(github: GitHu
         ("relevance endpoint", "TROOP_RELEVANCE_BASE_URL"),
     ):
         assert mend in found[name]
+
+
+async def test_a_name_that_the_endpoint_does_not_list_is_told_and_no_password_of_its_address() -> None:
+    with scripted_endpoint(rules([])) as endpoint:
+        url = endpoint.base_url.replace("http://", "http://someone:a-pass-word@")
+        found = {
+            name: (await services.endpoint(Settings(_env_file=None, main=ModelSettings(base_url=url, name=name))))[0]
+            for name in ("", "scripted", "gpt")
+        }
+    assert [one.level for one in found.values()] == ["ok", "ok", "optional"]
+    assert "does not list gpt, but scripted; correct TROOP_MAIN_NAME" in found["gpt"].words
+    assert not any("a-pass-word" in one.words for one in found.values())
 
 
 @pytest.mark.parametrize(
