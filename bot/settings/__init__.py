@@ -5,7 +5,8 @@ the one GitHub that is configured, `endpoints` has those of models, `server` is 
 has prices and caps. docs/settings.md lists every variable.
 """
 
-from bot.settings.models import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.settings.endpoints import ModelSettings
+from bot.settings.models import SandboxSettings, Settings, SolverSettings
 from bot.settings.server import checked, needs_setup
 from bot.settings.sources import misspelt, read_settings, unknown_variables
 from bot.settings.spending import Cap, SpendingSettings
