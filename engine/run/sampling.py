@@ -23,6 +23,7 @@ Numbers = np.ndarray[Any, Any]
 GREEDY = 1e-5  # temperatures below are greedy
 FEW = 16  # how many times as large as a top-k the vocabulary is, for which only the likeliest are looked at
 SORTED = 1 << 24  # numbers sorted at once: each takes 40 bytes meanwhile
+RESIDENT = 1 << 19  # logits that a CPU's caches hold from one pass over them to the next
 SLACK = 64  # logits beside the likeliest, so that of equal ones the first tokens are found
 
 
@@ -76,7 +77,7 @@ class Draws:
         """The same rows, each a token later."""
         return Draws(self.seeds, self.positions + 1, self.params, self._known)
 
-    def of_rows(self, rows: Numbers) -> "Draws":
+    def of_rows(self, rows: Numbers | slice) -> "Draws":
         """Some of the rows, by number or by truth value."""
         return Draws(self.seeds[rows], self.positions[rows], self.params[:, rows], None)
 
@@ -148,7 +149,25 @@ def _sample_few(logits: Tensor, draws: Draws) -> Tensor:
     return _draw_ordered(weights, tokens, filters, _beside(draws.uniforms(1), logits))
 
 
+def _parts(logits: Tensor) -> list[slice]:
+    """Rows that go through all passes together: all of them on a GPU; on a CPU so few that the passes after the first
+    find them in its caches, and that what each pass writes needs no new pages. None of several has a lone row, whose
+    sums threads may share.
+    """
+    rows, vocabulary = logits.shape
+    count = max(1, rows // max(2, RESIDENT // vocabulary)) if logits.device.type == "cpu" else 1
+    return [slice(part * rows // count, (part + 1) * rows // count) for part in range(count)]
+
+
 def _sample_hot(logits: Tensor, draws: Draws) -> Tensor:
+    """Draw from the whole vocabulary."""
+    parts = _parts(logits)
+    if len(parts) == 1:
+        return _sample_part(logits, draws)
+    return torch.cat([_sample_part(logits[part], draws.of_rows(part)) for part in parts])
+
+
+def _sample_part(logits: Tensor, draws: Draws) -> Tensor:
     """Inverse transform in two levels, so that nothing as wide as the vocabulary is summed up number by number: the
     piece of the vocabulary, then the token in it.
     """
@@ -272,7 +291,12 @@ def logprobs(logits: Tensor, tokens: Tensor, alternatives: int) -> tuple[Tensor,
     """Log-probabilities under the model: of `tokens` `[rows]`, and of the `[rows, alternatives]` likeliest, with
     their ids.
     """
-    everything = torch.log_softmax(logits, dim=-1)
-    chosen = everything.gather(1, tokens[:, None])[:, 0]
-    values, ids = everything.topk(alternatives, dim=-1)
+    found = [_logprobs(logits[part], tokens[part], alternatives) for part in _parts(logits)]
+    chosen, values, ids = (torch.cat(column) for column in zip(*found, strict=True))
     return chosen, values, ids
+
+
+def _logprobs(logits: Tensor, tokens: Tensor, alternatives: int) -> tuple[Tensor, Tensor, Tensor]:
+    everything = torch.log_softmax(logits, dim=-1)
+    values, ids = everything.topk(alternatives, dim=-1)
+    return everything.gather(1, tokens[:, None])[:, 0], values, ids

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from engine.core import Core
-from engine.run.sampling import Draw, _likeliest, logprobs, sample, uniforms
+from engine.run.sampling import Draw, _likeliest, _parts, logprobs, sample, uniforms
 from engine.schedule.sequence import Request, SamplingParams
 
 DRAWS = 20_000
@@ -86,8 +86,9 @@ def test_two_levels_draw_what_one_long_sum_draws(vocabulary: int):
     ]
     cases.append((1 - 2**-53, int(weights.nonzero()[-1])))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.run.sampling.uniforms", lambda *_: np.array([uniform for uniform, _ in cases]))
-        found = sample(logits.expand(len(cases), -1), [Draw(SamplingParams(), 0, 0)] * len(cases))
+        numbers = np.array([uniform for uniform, _ in cases])
+        patch.setattr("engine.run.sampling.uniforms", lambda _seeds, positions, _draw: numbers[positions])
+        found = sample(logits.expand(len(cases), -1), [Draw(SamplingParams(), 0, case) for case in range(len(cases))])
     assert found.tolist() == [token for _, token in cases]
 
 
@@ -209,3 +210,25 @@ def test_logprobs_sum_to_one():
     chosen, values, _ = logprobs(torch.randn(3, 30), torch.tensor([1, 2, 3]), 30)
     assert torch.allclose(values.exp().sum(-1), torch.ones(3))
     assert (chosen <= 0).all()
+
+
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(top_p=0.9), SamplingParams(min_p=0.1, top_k=9000)])
+@pytest.mark.parametrize("rows", [1, 2, 3, 17, 40])
+def test_rows_that_go_through_in_parts_are_what_they_are_together(
+    monkeypatch: pytest.MonkeyPatch, params: SamplingParams, rows: int
+) -> None:
+    """On a CPU few rows go through all passes at a time."""
+    vocabulary = 10_000
+    logits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(rows)) * 3
+    draws = [Draw(params, seed, 4) for seed in range(rows)]
+    monkeypatch.setattr("engine.run.sampling.RESIDENT", rows * vocabulary)
+    together = sample(logits, draws)
+    known = logprobs(logits, together, 3)
+    for at_once in (1, 5, 16):
+        monkeypatch.setattr("engine.run.sampling.RESIDENT", at_once * vocabulary)
+        parts = _parts(logits)
+        assert len(parts) > 1 or rows < 2 * max(2, at_once)
+        assert all(part.stop - part.start > 1 for part in parts) or rows == 1
+        assert torch.equal(sample(logits, draws), together)
+        for part, whole in zip(logprobs(logits, together, 3), known, strict=True):
+            assert torch.equal(part, whole)
