@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from bot.preflight.finding import Finding
 from bot.settings import Settings
+from bot.store.disk import unwritable
+
+_ROOM = 2_000_000_000  # bytes: what one checkout may take by default
 
 
 async def machine(settings: Settings, *, works: bool) -> list[Finding]:
@@ -37,11 +40,15 @@ def _git() -> Finding:
 
 def _work_folder(settings: Settings) -> Iterator[Finding]:
     """Where it is not there yet, the nearest folder above it counts."""
-    folder = os.path.abspath(settings.work_dir)
-    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
-    hint = f"give it to user {os.geteuid()}, or set TROOP_WORK_DIR"
-    if not os.path.isdir(folder):
-        yield Finding(name="work folder", level="missing", detail=f"{folder} is not a folder", hint=hint)
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        yield Finding(name="work folder", level="missing", detail=f"{folder} can't be written", hint=hint)
+    name, folder = "work folder", settings.work_dir.absolute()
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        trouble = f"{folder} is not a folder"
+    else:
+        trouble = unwritable(folder / "run-1-1")
+    if trouble:
+        yield Finding(name=name, level="missing", detail=trouble, hint="TROOP_WORK_DIR names it")
+        return
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if os.path.exists(one))).free
+    if free < _ROOM:
+        detail = f"the disk of {folder} has {free / 1e9:.1f} GB left, and a repository may take several"
+        yield Finding(name=name, level="optional", detail=detail, hint="free some, or set TROOP_WORK_DIR")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import importlib.util
-import os
 import sqlite3
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from bot.llm.published_models import locate
 from bot.preflight.finding import Finding
 from bot.sanitize import redact
 from bot.settings import ModelSettings, Settings
+from bot.store.disk import unwritable
 
 _SECONDS = 10.0  # for an answer
 _REDIS = "it is redis://HOST:PORT/0, rediss://... with TLS, or unix:///SOCKET, each with :PASSWORD@ before the host"
@@ -53,10 +53,8 @@ def _database(settings: Settings) -> Finding:
 
 def _sqlite(file: Path) -> str:
     """What is wrong with the file, or with where it is to be. It is only read."""
-    folder = next(folder for folder in file.parents if folder.exists())  # the rest is made at start
-    for path, kind in ((folder, os.W_OK | os.X_OK), (file, os.W_OK)):
-        if path.exists() and not os.access(path, kind):
-            return f"{path} can't be written"
+    if trouble := unwritable(file):
+        return trouble
     if file.exists():
         try:
             with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:

@@ -22,6 +22,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bot.errors import SettingsError, StoreUnavailable
+from bot.store.disk import unwritable
 
 BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
 _MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
@@ -32,6 +33,7 @@ _SERIALISE = sa.text(
     " hashtextextended(name, 0) AS key FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys"
 )
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+_REMEDY = "see that it runs, and that TROOP_DATABASE_URL names it"
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 
 
@@ -90,7 +92,7 @@ class Database:
         `patience`: seconds to wait for other writers of SQLite, and for each lock on PostgreSQL; without it, SQLite
         waits `BUSY_TIMEOUT` for those of other processes.
         """
-        with self._turn(patience) as left, _translated():
+        with self._turn(patience) as left, self._translated():
             engine = self.engine if left is None else self.engine.execution_options(troop_patience=left)
             with engine.begin() as connection:
                 if patience is not None and not self.sqlite:
@@ -114,7 +116,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one consistent snapshot and does not wait for writers."""
-        with _translated(), self._reading.begin() as connection:
+        with self._translated(), self._reading.begin() as connection:
             yield connection
 
     def now(self, connection: Connection) -> float:
@@ -161,8 +163,27 @@ class Database:
     def snapshot(self) -> Iterator[Connection]:
         """A read of all tables as they are at one moment; SQLite's every read is."""
         engine = self._reading if self.sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
-        with _translated(), engine.begin() as connection:
+        with self._translated(), engine.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except _UNAVAILABLE as error:
+            raise StoreUnavailable(self._unusable(error)) from error
+        except sa.exc.DBAPIError as error:
+            if type(error) is sa.exc.DatabaseError:  # SQLite's, of a file that is damaged, or no database
+                raise StoreUnavailable(self._unusable(error)) from error
+            if error.connection_invalidated:
+                raise StoreUnavailable(f"the connection to the database broke: {error.orig}") from error
+            raise
+
+    def _unusable(self, error: sa.exc.SQLAlchemyError) -> str:
+        """In one line, whatever the driver says in several; with the remedy."""
+        cause = " ".join(str(getattr(error, "orig", None) or error).split())
+        trouble = unwritable(Path(str(self.engine.url.database))) if self.sqlite else ""
+        return f"the database can't be used now ({cause}): {trouble or _REMEDY}"
 
     def close(self) -> None:
         """Close all connections: idle ones now, others when their threads return them."""
@@ -178,26 +199,6 @@ def migration_config(connection: Connection) -> alembic.config.Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except _UNAVAILABLE as error:
-        raise StoreUnavailable(_unusable(error)) from error
-    except sa.exc.DBAPIError as error:
-        if type(error) is sa.exc.DatabaseError:  # SQLite's, of a file that is damaged, or no database
-            raise StoreUnavailable(_unusable(error)) from error
-        if error.connection_invalidated:
-            raise StoreUnavailable(f"the connection to the database broke: {error.orig}") from error
-        raise
-
-
-def _unusable(error: sa.exc.SQLAlchemyError) -> str:
-    """In one line, whatever the driver says in several."""
-    cause = " ".join(str(getattr(error, "orig", None) or error).split())
-    return f"the database can't be used now ({cause}): see that it runs, and that TROOP_DATABASE_URL names it"
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

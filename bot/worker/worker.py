@@ -51,7 +51,14 @@ DELAYS = (5.0, 30.0, 120.0, 600.0)  # seconds until a run is tried again after a
 PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between attempts to store an end while the database is away
 ANNOUNCE_TIMEOUT = 120.0  # seconds
 
-SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may be available again later
+# What may be available again later.
+SCARCE = {
+    errno.ENOSPC: "disk space",
+    errno.EDQUOT: "disk space",
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.ENOMEM: "memory",
+}
 TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
 
 
@@ -314,6 +321,8 @@ def reason(error: BaseException) -> str:
     """What the issue is told: our own messages are meant for people, others may contain private details."""
     if isinstance(error, TroopError) and not isinstance(error, StoreUnavailable):
         return str(error)
+    if isinstance(error, OSError) and error.errno in SCARCE:
+        return f"the server has run out of {SCARCE[error.errno]}; its log has the details"
     return f"an unexpected error ({type(error).__name__}); the worker's log has the details"
 
 

@@ -21,6 +21,7 @@ from bot.records import ClaimedRun
 from bot.store import Store, run_job
 from bot.worker.callbacks import Callbacks, Finished
 from bot.worker.worker import Worker, decisive
+from bot.worker.worker import reason as words_of
 from tests.bot.queueing import make_available, queue_run, store_now
 from tests.bot.worker.working import Fake, failing, info, solve, worker_of
 
@@ -46,6 +47,12 @@ async def test_a_job_that_comes_many_times_to_many_workers_is_executed_once(stor
 async def test_what_is_not_there_is_survived(job_id: str, worker: Worker, fake: Fake):
     assert await worker.handle(job_id) is None
     assert fake.executed == []
+
+
+@pytest.mark.parametrize(("number", "what"), [(errno.ENOSPC, "disk space"), (errno.EMFILE, "open files")])
+def test_what_the_server_ran_out_of_is_told_without_its_paths(number: int, what: str) -> None:
+    words = words_of(OSError(number, "No more", "/data/work/run-1-1/secret-name"))
+    assert words == f"the server has run out of {what}; its log has the details"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""What keeps a file from being written, told from the place where it is or is to be."""
+
+import os
+from pathlib import Path
+
+_ROOM = 1 << 20  # bytes: with less, SQLite can't extend its log
+
+
+def unwritable(path: Path) -> str:
+    """In words with the remedy; "" where nothing does. Folders above it that are not there yet are made."""
+    # `Path.exists` raises where a folder above may not be looked into.
+    folder = next(one for one in path.absolute().parents if os.path.exists(one))
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        return f"{folder} can't be read ({error.strerror})"
+    if disk.f_flag & os.ST_RDONLY:
+        return f"the file system of {folder} is read-only: mount it writable, or name another folder"
+    if disk.f_bavail * disk.f_frsize < _ROOM:
+        return f"the disk of {folder} is full: free some of it, or name a folder on another"
+    if disk.f_files and not disk.f_favail:
+        return f"the disk of {folder} takes no more files: remove some, or name a folder on another"
+    for place, kind in ((folder, os.W_OK | os.X_OK), (path, os.W_OK)):
+        if os.path.exists(place) and not os.access(place, kind):
+            return f"{place} can't be written by user {os.geteuid()}: give it to that user, or name another"
+    return ""
