@@ -1,9 +1,12 @@
 """Values that agree with whatever a test compares them with. Standard library only, Python 3.8+.
 
 Executed by `runner.py` for `guard.py`, never imported itself. A candidate may return an object whose `__eq__` always
-says yes, so that `assert f(x) == 3` passes. An honest value says no to most. So a value is asked about pairs of which
-nothing equals both, and whether it is below all numbers and above them: an honest infinity is one of both. Who
-compares in C, as builtins do, is not asked, nor are mocks and the script's own classes, which may count who asks.
+says yes, so that `assert f(x) == 3` passes. An honest value says no to most. So a value, or any part of it, that has
+such a method in Python is asked about pairs of which nothing equals both, and the whole is compared with values near
+the one that it equals (`nearby.py`): nothing equals all of them. How often it is asked, and whether before the
+comparison that counts or after it, falls by lot. Of order, nothing is below all numbers and above them, or below one
+number and above it. Who compares in C, as builtins do, is not asked, nor are mocks and the script's own classes, which
+may count who asks.
 """
 
 from __future__ import annotations
@@ -11,25 +14,34 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    # Handed in by `runner.py`.
+    from bot.sandbox.nearby import nearby
+
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
-_GROUPS = frozenset((list, tuple, set, frozenset, dict))
-_MOST, _DEEPEST = 100, 4  # parts of a list or dictionary that are asked, and how deep
-_SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",)}
+_GROUPS = (list, tuple, set, frozenset)
+_MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
+_MOST_NEAR = 20  # elements among which a value is looked for
+_SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",), "-": ("__sub__", "__rsub__")}
 _SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
 _SLOTS.update(dict.fromkeys(("<=", ">="), ("__le__", "__ge__")))
 _BOTH = dict.fromkeys(("<", ">"), (operator.lt, operator.gt))  # what nothing is to the least and the greatest number
 _BOTH.update(dict.fromkeys(("<=", ">="), (operator.le, operator.ge)))
 _LEAST, _GREATEST = float("-inf"), float("inf")
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "in": lambda one, other: one in other,
+}  # fmt: skip
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # how the other side is asked
 _slot_wrapper = type(object.__eq__)
 _bases = type.__dict__["__mro__"].__get__
 _space = type.__dict__["__dict__"].__get__
+_inside = object.__getattribute__
 
 
 def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
@@ -44,10 +56,11 @@ def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
 def _pairs() -> list[tuple[Any, Any]]:
     """Values of which nothing equals both."""
     one, other = (int.from_bytes(os.urandom(7), "big") + 10**17 for _ in range(2))
-    text, words = f"\0{one}", f"\0{other}"
+    near, text, words = 2 + one % 90, f"\0{one}", f"\0{other}"
     return [
-        *((object(), object()), (one, -other), (text, words), (True, False), (text.encode(), words.encode())),
-        *(([one], [other]), ((one,), (other,)), ({one}, {other}), ({text: one}, {words: other})),
+        *((object(), object()), (one, -other), (near, -near), (text, words), (True, False)),
+        *((text.encode(), words.encode()), ([one], [other]), ((one,), (other,)), ({one}, {other})),
+        *(({text: one}, {words: other}), (f"{near}", f"{-near}")),
     ]
 
 
@@ -59,15 +72,67 @@ def _no(answer: Any, loose: bool) -> bool:
     return answer is False or (loose and not answer)
 
 
-def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type], bool]) -> Callable[..., bool]:
-    """What tells whether a value agrees with everything: `(value, how, loose)`.
+def _attributes(value: Any) -> list[Any]:
+    found: list[Any] = []
+    try:  # noqa: SIM105 - contextlib would take each script some milliseconds
+        found += dict.values(_inside(value, "__dict__"))
+    except (AttributeError, TypeError):
+        pass
+    for base in _bases(type(value)):
+        names = _space(base).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else tuple(names):
+            try:
+                found.append(_inside(value, name))
+            except (AttributeError, TypeError):
+                continue
+    return found
 
-    `how`: the operator that it is left of. `loose`: whether all that is true counts as a yes, not `True` alone; where
-    libraries make queries of comparisons, these are true. `own`, `foreign`: whether a class is the script's, or the
-    candidate's. All names are bound here: what is judged may change this module.
-    """
-    plain, groups, slots, both, in_python, pairs = _PLAIN, _GROUPS, _SLOTS, _BOTH, _in_python, _pairs
-    kind_of, bases, parts_of, most, deepest, quiet = type, _bases, islice, _MOST, _DEEPEST, warnings.catch_warnings
+
+def _parts(value: Any) -> list[Any]:
+    """What a comparison of the value may compare one by one: elements, values of a dictionary, and attributes, but
+    where objects are equal if they are the same."""
+    kind = type(value)
+    found: list[Any] = []
+    if issubclass(kind, dict):
+        found += dict.values(value)
+    for group in _GROUPS:
+        if issubclass(kind, group):
+            found += group.__iter__(value)
+    if kind.__name__ in ("deque", "SimpleNamespace") or _in_python(kind, ("__eq__",)):
+        found += _attributes(value)
+    return found
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    """The value and its parts, each once, those that are plain left out."""
+    plain, seen, level = _PLAIN, set(), [value]
+    for _ in range(_DEEPEST):
+        below: list[Any] = []
+        for one in level:
+            if type(one) not in plain and id(one) not in seen:
+                seen.add(id(one))
+                yield one
+                below += _parts(one)
+        level = below[:_MOST]
+
+
+def _lot(most: int) -> int:
+    return 1 + os.urandom(1)[0] % most
+
+
+def _said(answer: Callable[[], Any]) -> bool:
+    try:
+        return bool(answer())
+    except Exception:
+        return False  # it can't be compared with that
+
+
+def _asking(
+    source: str, own: Callable[[type], bool], foreign: Callable[[type], bool]
+) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool], bool]]:
+    """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
+    plain, slots, both, in_python, pairs, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _pairs, _walk
+    kind_of, bases, said = type, _bases, _said
     yes, no, least, greatest = _yes, _no, _LEAST, _GREATEST
 
     def excused(value: Any, kind: type) -> bool:
@@ -83,37 +148,109 @@ def agreeing(source: str, own: Callable[[type], bool], foreign: Callable[[type],
         if how in both:
             below, above = both[how]
             yield lambda: yes(below(value, least), loose) and yes(above(value, greatest), loose)
-            return
-        if how == "in":
+        elif how == "in":
             yield lambda: object() in value
-            return
-        for one, other in pairs():
-            if how == "==":
-                yield lambda a=one, b=other: yes(value == a, loose) and yes(value == b, loose)  # type: ignore[misc]
-            else:
-                yield lambda a=one, b=other: no(value != a, loose) and no(value != b, loose)  # type: ignore[misc]
+        elif how == "-":
+            for one, other in pairs()[1:3]:
+                yield lambda a=one, b=other: not (value - a) and not (value - b)  # type: ignore[misc]
+        else:
+            for one, other in pairs():
+                if how == "==":
+                    yield lambda a=one, b=other: yes(value == a, loose) and yes(value == b, loose)  # type: ignore[misc]
+                else:
+                    yield lambda a=one, b=other: no(value != a, loose) and no(value != b, loose)  # type: ignore[misc]
 
-    def asked(value: Any, how: str, loose: bool) -> bool:
-        for answer in answers(value, how, loose):
-            try:
-                if answer():
+    def suspects(value: Any, how: str) -> list[Any]:
+        if kind_of(value) in plain:
+            return []
+        found = []
+        for one in walk(value) if how in ("==", "!=") else [value]:
+            kind = kind_of(one)
+            if in_python(kind, slots[how]) and not excused(one, kind):
+                found.append(one)
+        return found
+
+    def agrees(value: Any, how: str, loose: bool) -> bool:
+        return any(said(answer) for answer in answers(value, how, loose))
+
+    return suspects, agrees
+
+
+def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
+    """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
+    both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
+    kind_of, groups, most = type, (*_GROUPS, dict), _MOST_NEAR
+
+    def contradicts(left: Any, right: Any, how: str, loose: bool) -> bool:
+        """Whether the value is below a number and above it, or at most a lower one and at least a higher one."""
+        below, above = both[how]
+        for _ in range(lot(3)):
+            for one in near(right):
+                low, high = (one, one) if how in "<>" else (one - lot(9), one + lot(9))
+                if yes(below(left, low), loose) and yes(above(left, high), loose):
                     return True
-            except Exception:  # noqa: S112 - it can't be compared with that
-                continue
         return False
 
-    def agrees(value: Any, how: str, loose: bool, depth: int = 0) -> bool:
-        kind = kind_of(value)
-        if kind in plain or depth > deepest:
-            return False
-        if kind in groups:
-            if how not in ("==", "!="):
-                return False
-            parts = list(parts_of(value.values() if kind is dict else value, most))
-            return any(agrees(part, "==", True, depth + 1) for part in parts)
-        if not in_python(kind, slots[how]) or excused(value, kind):
-            return False
-        with quiet(record=True):
-            return asked(value, how, loose)
+    def equals_all(left: Any, how: str, right: Any) -> bool:
+        """Whether the value equals what is near another one, wherever that is changed."""
+        compare, same = operators[how], yes if how == "==" else no
+        return any(
+            variants and all(said(lambda a=one: same(compare(left, a), True)) for one in variants)  # type: ignore[misc]
+            for variants in near(right, True)
+        )
 
-    return agrees
+    def compared_nearby(left: Any, how: str, right: Any, answer: Any, loose: bool) -> bool:
+        if how in both:
+            return said(lambda: contradicts(left, right, how, loose))
+        if how == "in":
+            found = list(right)[:most] if kind_of(right) in groups and answer else []
+            return any(equals_all(left, "==", one) for one in found if said(lambda a=one: left == a))  # type: ignore[misc]
+        return (yes if how == "==" else no)(answer, True) and equals_all(left, how, right)
+
+    return compared_nearby
+
+
+def agreeing(
+    source: str, own: Callable[[type], bool], foreign: Callable[[type], bool], void: Callable[[str], None]
+) -> tuple[Callable[..., Any], Callable[[Any, str, bool], None]]:
+    """What compares two values as the script wants and tells of one that agrees with everything, `(left, how, right,
+    loose)`, and what only asks a value: `(value, how, loose)`.
+
+    `how`: the operator. `loose`: whether all that is true counts as a yes, not `True` alone; where libraries make
+    queries of comparisons, these are true. `own`, `foreign`: whether a class is the script's, or the candidate's. All
+    names are bound here: what is judged may change this module.
+    """
+    plain, kind_of, quiet, lot, turned, operators = _PLAIN, type, warnings.catch_warnings, _lot, _TURNED, _OPERATORS
+    suspects, agrees = _asking(source, own, foreign)
+    compared_nearby = _nearing()
+
+    def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:
+        with quiet(record=True):
+            if any(agrees(one, how, loose) for one in asked * times):
+                void("a value that agrees with everything")
+
+    def ask(value: Any, how: str, loose: bool) -> None:
+        question(suspects(value, how), how, loose)
+
+    def compare(left: Any, how: str, right: Any, loose: bool, needed: bool = True) -> Any:
+        """The answer; where it is not `needed`, only if there is something to ask."""
+        do = operators[how]
+        if kind_of(left) in plain and kind_of(right) in plain:
+            return do(left, right) if needed else None
+        of_left, of_right = ("==", "in") if how == "in" else (how, turned.get(how, how))
+        asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
+        if not (asked[0][0] or asked[1][0]):
+            return do(left, right) if needed else None
+        for some, its in asked:
+            question(some, its, loose, lot(4))
+        answer = do(left, right)
+        for some, its in asked:
+            question(some, its, loose, lot(4))
+        with quiet(record=True):
+            near = bool(asked[0][0]) and compared_nearby(left, how, right, answer, loose)
+            near = near or (bool(asked[1][0]) and how != "in" and compared_nearby(right, of_right, left, answer, loose))
+        if near:
+            void("a value that agrees with all that are near")
+        return answer
+
+    return compare, ask

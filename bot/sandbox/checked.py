@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
-LOOK, RECEIVER, FAILED = "look", "receiver", "failed"  # what is checked where nothing is compared
+LOOK, RECEIVER, FAILED, RAISED = "look", "receiver", "failed", "raised"  # what is checked where nothing is compared
+COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
-_SIDES = {  # how a value is asked that is left, and that is right, of an operator
-    "Eq": ("==", "=="), "NotEq": ("!=", "!="), "Lt": ("<", ">"), "LtE": ("<=", ">="), "Gt": (">", "<"),
-    "GtE": (">=", "<="), "In": ("==", "in"),
-}  # fmt: skip
+_OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in"}
+_COMPARING = (  # how what is called so compares its first two arguments; the first that fits
+    ("assertin", "in"), ("lessequal", "<="), ("less", "<"), ("greaterequal", ">="), ("greater", ">"), ("not", ""),
+    ("equal", "=="),
+)  # fmt: skip
+_TELLING = ("startswith", "endswith")  # methods whose answer a test takes for true
 # A function that is decorated with something else may be compiled for another machine, or expected to fail.
 _DECORATORS = frozenset((
     *("asyncio", "classmethod", "contextlib", "contextmanager", "functools", "given", "hypothesis", "mock", "patch"),
@@ -93,11 +96,14 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
         elif isinstance(inner, _ast.AST):
             setattr(node, name, _visit(inner, loose=asked, judges=judges))
     if kind == "Compare":
-        _compared(node, loose)
+        return _compared(node, loose)
+    if kind == "BinOp" and judges and _kind(node.op) == "Sub":
+        node.left, node.right = (_check("-", one, one, True) for one in (node.left, node.right))
     elif kind == "Call":
         _called(node, judges)
     elif kind in ("With", "AsyncWith"):
-        node.body = [_at(_ast.Try(node.body, [], [], [_statement(LOOK, node.body[-1])]), node)]
+        told = [_statement(RAISED, node.body[-1]), _statement(LOOK, node.body[-1])]
+        node.body = [_at(_ast.Try(node.body, [], [], told), node)]
     elif is_function and top and node.name.startswith("test"):
         _watched(node)
     return node
@@ -108,13 +114,13 @@ def _is_of_pytest(node: Any) -> bool:
     return _kind(node) == "Assign" and getattr(node.targets[0], "id", "").startswith("@py")
 
 
-def _compared(node: Any, loose: bool) -> None:
-    left, _ = _SIDES.get(_kind(node.ops[0]), ("", ""))
-    if left:
-        node.left = _check(left, node.left, node.left, loose)
-    for at, one in enumerate(node.comparators):
-        if right := _SIDES.get(_kind(node.ops[at]), ("", ""))[1]:
-            node.comparators[at] = _check(right, one, one, loose)
+def _compared(node: Any, loose: bool) -> Any:
+    """A call that compares, where all operators are known. In a chain, all sides are evaluated."""
+    operators = [_OPERATORS.get(_kind(one), "") for one in node.ops]
+    if not all(operators):
+        return node
+    sides = _at(_ast.Tuple([node.left, *node.comparators], _ast.Load()), node)
+    return _check(COMPARED, node, sides, " ".join(["loose" if loose else "strict", *operators]))
 
 
 def _called(node: Any, judges: bool) -> None:
@@ -123,7 +129,14 @@ def _called(node: Any, judges: bool) -> None:
     if "assert" in name or "equal" in name:
         how = "!=" if "not" in name else "=="
         node.args = [one if _kind(one) == "Starred" else _check(how, one, one, True) for one in node.args]
+        between = next((operator for word, operator in _COMPARING if word in name), "")
+        if between and len(node.args) > 1 and "Starred" not in map(_kind, node.args[:2]):
+            first, second = node.args[:2]
+            node.args[:2] = [_check(FIRST, first, first), _check(SECOND, second, second, between)]
     test: Any = getattr(node.func, "value", None)
+    if name in _TELLING and test is not None:
+        node.func.value = _check(METHOD, test, test, name)
+        return
     if judges and node.args and _kind(node.args[-1]) != "Starred":
         node.args[-1] = _check(LOOK, node.args[-1], node.args[-1])
         if _kind(test) == "Name":  # after the arguments, of which one may be what changes it

@@ -60,6 +60,7 @@ class Prepared(Record):
     argv: tuple[str, ...]
     environment: dict[str, str]
     changes: tuple[FileChange, ...]
+    looking_before: tuple[str, ...]  # paths of changes, see `tree.looking_before`
     files: tuple[tuple[str, str], ...]  # name and text, below /repo/test
     timeout: float
 
@@ -128,7 +129,8 @@ class Container:
             ending=Ending.TIMED_OUT, output=stream.output.text, truncated=stream.output.truncated, seconds=seconds
         )
         lines = stream.report.text.splitlines()
-        proof = proof_of(lines, secret.nonce if job.runner else "")
+        whole = not (stream.report.truncated and job.changes)
+        proof = proof_of(lines, secret, whole=whole) if job.runner else None
         if job.runner and not stream.report.truncated:
             result = result.model_copy(update={"results": results_of(lines, secret.key, ended=proof is not None)})
         if stream.output.flooded:
@@ -262,7 +264,8 @@ def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     """The input of `job.sh`: a word of the host's, what the runner is to know, paths to remove, files to unpack."""
     paths = [change.path for change in job.changes]  # removed first, so that a link is replaced, not followed
     header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
-    changed = "".join(f"/repo/tree/{path}\n" for path in paths)
+    looked = dict.fromkeys(job.looking_before, "\t")
+    changed = "".join(f"/repo/tree/{path}{looked.get(path, '')}\n" for path in paths)
     members = [
         ("test/.changed", changed.encode("utf-8", "surrogateescape"), 0o444),
         *((f"test/{name}", text.encode("utf-8", "surrogateescape"), 0o555) for name, text in job.files),

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import agreeing
     from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import FAILED, LOOK, ONLY_AST, RECEIVER, checked, with_constant
+    from bot.sandbox.checked import COMPARED, ONLY_AST, checked, with_constant
+    from bot.sandbox.questions import chained, questions
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
 _RECORDED = frozenset(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl"))  # by lists
-_OFTEN = 500  # checks, then ever fewer: a loop of assertions must not take long
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-_SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 
 # The tree may have a copy of another package that is installed, too.
 _OUTSIDE = {*getattr(sys, "stdlib_module_names", ("json", "math", "re", "unittest")), "pytest", "numpy", "hypothesis"}
@@ -142,48 +141,6 @@ def _judges(
     return foreign, tampered
 
 
-def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Whether a test's own attributes, or its class's, stand before methods of unittest's."""
-    bases, space = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
-    kind_of, is_text = type, str.startswith
-
-    def shadowing(test: Any) -> bool:
-        order = bases(kind_of(test))
-        tools = [at for at, base in enumerate(order) if is_text(base.__module__, "unittest.")]
-        if not tools:
-            return False
-        inside, methods = vars(test), space(order[tools[-1]])
-        equal = inside.get("_type_equality_funcs", {}).values()
-        if "failureException" in inside or any(callable(one) and foreign(one) for one in equal):
-            return True
-        before = [inside, *(space(base) for base in order[: tools[0]])]
-        planted = [
-            name for names in before for name, value in list(names.items()) if callable(value) and foreign(value)
-        ]
-        return any(name in methods for name in planted)
-
-    return shadowing
-
-
-def _failing(changed: set[str]) -> Callable[[], bool]:
-    """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
-    now, real, kind_of_exception, bases = sys.exc_info, os.path.realpath, Exception, type.__dict__["__mro__"].__get__
-    skips = _SKIPS
-
-    def failing() -> bool:
-        kind, _, traceback = now()
-        while traceback is not None:
-            if real(traceback.tb_frame.f_code.co_filename) in changed:
-                return True
-            traceback = traceback.tb_next
-        names = [base.__name__ for base in bases(kind)]
-        if kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis"):
-            return False
-        return issubclass(kind, kind_of_exception) or "Failed" in names
-
-    return failing
-
-
 def _uses_mocks(source: bytes) -> bool:
     return b"mock" in source.lower() or b"monkeypatch" in source
 
@@ -265,18 +222,6 @@ def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any
     return lambda: bool(done)
 
 
-def _thinning() -> Callable[[], bool]:
-    """Whether it is time for a check, ever more rarely."""
-    seen, most = [0], _OFTEN
-
-    def due() -> bool:
-        seen[0] += 1
-        count = seen[0]
-        return count < most or count & (count - 1) == 0 or count % (count // most + 1) == 0
-
-    return due
-
-
 def _looking(
     tree: Any,
     script: str,
@@ -309,8 +254,33 @@ def _looking(
     return look
 
 
+def _checking(
+    compare: Callable[..., Any],
+    ask: Callable[[Any, str, bool], None],
+    doing: dict[str, Callable[[Any, Any], None]],
+) -> Callable[[int, Any, str, Any], Any]:
+    """What each check calls; it gives the value back, or the answer of what it compares."""
+    compared, comparing = chained(compare), COMPARED
+
+    def check(_: int, value: Any, what: str, more: Any) -> Any:
+        if what is comparing:
+            return compared(value, more)
+        if what in doing:
+            doing[what](value, more)
+        else:
+            ask(value, what, more)
+        return value
+
+    return check
+
+
 def guarded(
-    source: bytes, script: str, main: dict[str, Any], report: int, changed: set[str], provided: Callable[[str], bool]
+    source: bytes,
+    script: str,
+    main: dict[str, Any],
+    sign: Callable[[bytes], int],
+    changed: set[str],
+    provided: Callable[[str], bool],
 ) -> tuple[Any, Callable[[object], None]] | None:
     """The program with checks in it, for the namespace, and the last check, of an exit code; None for no program.
 
@@ -325,13 +295,10 @@ def guarded(
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
-    write, file_of, real = os.write, _file_of, os.path.realpath
-    mine, failures, due = real(script), [0], _thinning()
+    file_of, real = _file_of, os.path.realpath
+    mine, failures = real(script), [0]
     foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
-    shadowing, failing = _shadowing(foreign), _failing(changed)
     surroundings = _surroundings(tree, named, main, foreign, source)
-    agrees = agreeing(source.decode("utf-8", "replace"), lambda kind: real(file_of(kind)) == mine, foreign)
-    looking, receiving, failed = LOOK, RECEIVER, FAILED
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
     said: list[str] = []
@@ -339,20 +306,14 @@ def guarded(
     def void(why: str) -> None:
         if not said:  # once is enough, and a report that nobody reads meanwhile is never full
             said.append(why)
-            write(report, b"void " + why.encode("utf-8", "replace") + b"\n")
+            sign(b"void " + why.encode("utf-8", "replace").replace(b"\n", b" "))
 
-    def check(_: int, value: Any, what: str, more: Any) -> Any:
-        if what is looking:
-            if due():
-                look(often)
-        elif what is failed:
-            failures[0] += failing()
-        elif what is receiving:
-            if shadowing(more):
-                void("replaced a method of a test")
-        elif value.__class__ is not int and agrees(value, what, more):
-            void("a value that agrees with everything")
-        return value
+    def is_mine(kind: type) -> bool:
+        return real(file_of(kind)) == mine
+
+    compare, ask = agreeing(source.decode("utf-8", "replace"), is_mine, foreign, void)
+    doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
+    check = _checking(compare, ask, doing)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))

@@ -172,7 +172,9 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
             file.write(text)
     with open(f"{test}/.changed", "wb") as file:
         root = job["root"]
-        file.writelines(os.fsencode(f"{root}/repo/{change['path']}\n") for change in job["changes"])
+        for change in job["changes"]:
+            looked = "\t" if change["path"] in job["looking_before"] else ""
+            file.write(os.fsencode(f"{root}/repo/{change['path']}{looked}\n"))
 
 
 # -- the command -------------------------------------------------------------------------------------------------

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from bot.records import Ending, Results
 
-VOID = "void"  # how a line of the runner begins by which it withdraws its proof
+VOID = "void"  # how a signed line begins by which the runner withdraws its proof
 
 
-REPORT_LIMIT = 1 << 23  # bytes of a job's report that are read: a line a test; the job may write junk into it, too
+REPORT_LIMIT = 1 << 25  # bytes of a job's report that are read: a line a test; the job may write junk into it, too
 _WORD = 32  # hexadecimal digits, as `runner.py` has it
-_GUESS = re.compile(rf"[0-9a-f]{{{_WORD}}} \d+")
+_GUESS = re.compile(rf"[0-9a-f]{{{_WORD}}} \d+(?: \d+)?")
 
 
 class Words(NamedTuple):
-    """What only the runner of one job knows: by `key` it signs results, by `nonce` its end."""
+    """What only the runner of one job knows: by `key` it signs what it tells, by `nonce` its end."""
 
     key: str
     nonce: str
@@ -40,7 +40,7 @@ def results_of(lines: Iterable[str], key: str, *, ended: bool) -> Results | None
         signed, _, rest = line.partition(" ")
         if signed != key:
             continue
-        word, _, name = rest.partition(" ")
+        word, _, name = rest.partition(" ")[2].partition(" ")
         if word == "mark":
             marks[name] = None
         elif word in worst and worst[word] >= worst[found.get(name, "passed")]:
@@ -51,26 +51,34 @@ def results_of(lines: Iterable[str], key: str, *, ended: bool) -> Results | None
     return Results(**of, marks=tuple(marks), ended=ended)
 
 
-def proof_of(lines: Iterable[str], nonce: str) -> str | None:
-    """What the runner proved by its one line `NONCE CODE`; None where it proved nothing, or `nonce` is empty.
+def proof_of(lines: Iterable[str], secret: Words, *, whole: bool = True) -> str | None:
+    """What the runner proved by its one line `NONCE CODE COUNT`; None where it proved nothing, or `secret` is empty.
 
     `cut` as well where it withdrew the proof (the candidate looked for the nonce), where there is a second one, or one
-    with another nonce: who guesses may not guess again.
+    with another nonce: who guesses may not guess again. And where not each of the COUNT lines that the runner numbered
+    is there: one that is missing, since the descriptor was full, closed or led elsewhere, may be the one that withdrew
+    it. `whole`: whether these are all lines.
     """
-    if not nonce:
+    if not secret.nonce:
         return None
     lines = list(lines)
-    words = [line.partition(" ") for line in lines]
-    proofs = [rest for word, _, rest in words if word == nonce]
-    guesses = sum(_GUESS.fullmatch(line) is not None for line in lines if not line.startswith(f"{nonce} "))
-    if len(proofs) > 1 or guesses or any(word == VOID for word, _, _ in words):
+    words = [line.split(" ", 2) for line in lines]
+    proofs = [rest for word, *rest in words if word == secret.nonce]
+    guesses = sum(_GUESS.fullmatch(line) is not None for line in lines if not line.startswith(f"{secret.nonce} "))
+    signed = [rest for word, *rest in words if word == secret.key]
+    if not proofs:
+        return "cut" if guesses or any(rest[1:] and rest[1].startswith(VOID) for rest in signed) else None
+    if len(proofs) > 1 or guesses or any(rest[1:] and rest[1].startswith(VOID) for rest in signed):
         return "cut"
-    return proofs[0] if proofs else None
+    code, *count = proofs[0]
+    numbers = sorted(" ".join(rest[:1]) for rest in signed)  # threads may pass each other
+    complete = numbers == sorted(map(str, range(len(signed)))) and count == [str(len(signed))]
+    return code if whole and complete else "cut"
 
 
 def began(lines: Iterable[str], key: str) -> bool:
     """Whether the runner was started."""
-    return f"{key} begin" in lines
+    return f"{key} 0 begin" in lines
 
 
 def judge_exit(status: int, proof: str | None, *, proves: bool, began: bool = False) -> tuple[Ending, int | None]:

@@ -202,6 +202,7 @@ class DockerSandbox:
             argv=argv,
             environment=environment,
             changes=changes,
+            looking_before=tree.looking_before(self._base, changes),
             files=files,
             timeout=job.timeout,
         )

@@ -11,7 +11,7 @@ import enum
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bot.errors import SandboxError
@@ -194,6 +194,7 @@ class ProcessSandbox:
             "home": self._home,
             "keep": self._keep,
             "changes": [change.model_dump() for change in changes],
+            "looking_before": tree.looking_before(self._base, changes),
             "script": script,
             "inside": _INSIDE,
             "argv": argv,
@@ -243,7 +244,8 @@ class ProcessSandbox:
         )
         secret = Words(*described["words"])  # type: ignore[misc]
         lines = running.report.text.splitlines()
-        proof = proof_of(lines, secret.nonce)
+        whole = not (running.report.truncated and job.changes)
+        proof = proof_of(lines, secret, whole=whole)
         results = results_of(lines, secret.key, ended=proof is not None) if not running.report.truncated else None
         execution = execution.model_copy(update={"results": results})
         if timed_out:
@@ -252,7 +254,7 @@ class ProcessSandbox:
             said = f"{captured.text}\n[stopped: it wrote more than {output.FLOOD >> 20} MB]"
             return execution.model_copy(update={"ending": Ending.KILLED, "output": said})
         out_of_memory = bool(slot.group and slot.group.memory_kills > memory_kills)
-        ending, code = read_report(running.report.text, str(described["secret"]), secret.nonce, out_of_memory)
+        ending, code = read_report(lines, str(described["secret"]), secret, proof, out_of_memory)
         return execution.model_copy(update={"ending": ending, "exit_code": code})
 
     async def close(self) -> None:
@@ -268,12 +270,13 @@ class ProcessSandbox:
         await asyncio.to_thread(self._scratch.close)
 
 
-def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tuple[Ending, int | None]:
+def read_report(
+    lines: Sequence[str], secret: str, runner: Words, proof: str | None, out_of_memory: bool
+) -> tuple[Ending, int | None]:
     """The ending that the report tells. Raises `SandboxError` where the jail itself failed.
 
-    `nonce` is empty where there was no runner; lines that begin with neither word are ignored as forged.
+    `runner` is empty where there was no runner; lines that begin with no such word are ignored as forged.
     """
-    lines = report.splitlines()
     jail = next((rest for first, _, rest in (line.partition(" ") for line in lines) if first == secret), "")
     word, _, rest = jail.partition(" ")
     if word == "broken":
@@ -287,4 +290,4 @@ def read_report(report: str, secret: str, nonce: str, out_of_memory: bool) -> tu
     status = os.waitstatus_to_exitcode(int(rest))
     if status < 0:
         return Ending.KILLED, 128 - status
-    return judge_exit(status, proof_of(lines, nonce), proves=bool(nonce), began=bool(nonce))
+    return judge_exit(status, proof, proves=bool(runner.nonce), began=bool(runner.nonce))

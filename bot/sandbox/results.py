@@ -136,7 +136,7 @@ def _item_marks(item: Any, tree: str) -> list[str]:
     return marks
 
 
-def _teller(sign: Callable[[bytes], None]) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
+def _teller(sign: Callable[[bytes], int]) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
     """What writes a signed line, and what writes a mark once."""
     encode, replace, length = str.encode, bytes.replace, len
     told: set[str] = set()
@@ -243,7 +243,7 @@ def _surveying(
     return after, look, survey
 
 
-def _place(sign: Callable[[bytes], None], tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
+def _place(sign: Callable[[bytes], int], tree: str, own: set[CodeType], trusted: tuple[str, ...]) -> None:
     """Set the hook. All that it needs is bound here, since the tests may change everything else."""
     getframe, getpid, owner = sys._getframe, os.getpid, os.getpid()
     tell, mark = _teller(sign)
@@ -310,7 +310,7 @@ class _Plugin:
         yield
 
 
-def pytest(sign: Callable[[bytes], None], tree: str) -> Callable[[list[str]], int]:
+def pytest(sign: Callable[[bytes], int], tree: str) -> Callable[[list[str]], int]:
     """Prepare pytest; what to call with its arguments. Raises `ImportError` where it is not there."""
     import importlib
 
@@ -346,7 +346,7 @@ def pytest(sign: Callable[[bytes], None], tree: str) -> Callable[[list[str]], in
 # -- unittest ------------------------------------------------------------------------------------------------------
 
 
-def unittest(sign: Callable[[bytes], None], tree: str) -> None:
+def unittest(sign: Callable[[bytes], int], tree: str) -> None:
     """Prepare unittest, whose own `__main__` is run afterwards."""
     import runpy
     import unittest as tool

@@ -4,15 +4,18 @@
     python3 runner.py REPORT_FD CHANGED_FILE PYTHONPATH -m MODULE ARG...
 
 Started by a sandbox, never imported. Candidate code shares this process, so an exit code of 0 proves nothing:
-`os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE` on the
-report descriptor, written when the script is over and before any exit hook runs. The nonce is read, and its pipe
+`os._exit(0)`, `sys.exit(0)` in a changed file or an exit hook would fake it. The proof is a line `NONCE CODE COUNT` on
+the report descriptor, written when the script is over and before any exit hook runs. The nonce is read, and its pipe
 emptied, before the script starts. From then on it is on the evaluation stack of this module's frame alone, as two
 numbers that make it up: in no variable, environment, argument list or file, and nowhere in memory letter by letter.
 
-An audit hook (PEP 578), which cannot be removed, watches the ways that lead there from within: the garbage collector,
-raw memory, `/proc/PID/mem`. Where code of a changed file takes one, a line `void EVENT` withdraws any proof, and so
-does a wrong guess. Code that knows how the two numbers lie in memory, and reads it by means that no hook sees, can
-still forge a proof: nothing that shares a process can be kept from that.
+All other lines are `KEY NUMBER TEXT`, signed with a key that is hidden alike and numbered from 0; COUNT is how many
+there are. So none can be left out, by a descriptor that leads elsewhere for a while or a pipe that is full. Each line
+begins with a line break: whatever the candidate writes before it is a line of its own.
+
+An audit hook, which cannot be removed, watches the ways that lead to the nonce from within: see `watch.py`. So does a
+wrong guess withdraw the proof. Code that knows how the two numbers lie in memory, and reads it by means that no hook
+sees, can still forge a proof: nothing that shares a process can be kept from that.
 
 A script's proof is withdrawn as well where a candidate replaced what it judges by: see `guard.py`.
 """
@@ -21,109 +24,18 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import count
 
 TYPE_CHECKING = False  # importing `typing` would cost each script some milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType, TracebackType
+    from types import CodeType, TracebackType
     from typing import Any
 
-_COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
-_POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
-_WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
-_STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
 _code = [0]  # what the script ended with
-
-
-def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[FrameType], bool]]:
-    """What may be done though it could forge: see each. All names are bound here, as in `_watch`."""
-    modules, doctest = sys, os.path.join(os.path.dirname(os.__file__), "doctest.py")
-    is_text, kind, function, length, lower = str.startswith, type, type(_read_all), len, str.lower
-    tree = os.getcwd() + os.sep
-
-    def restores(frame: FrameType) -> bool:
-        """Whether it is doctest, which after each run sets the trace function that it found: here, none."""
-        code = frame.f_code
-        mine = code.co_filename == doctest and code.co_name == "run" and doctest not in untrusted
-        return mine and frame.f_globals["sys"] is modules and frame.f_locals.get("save_trace", modules) is None
-
-    def own(target: Any) -> bool:
-        """Whether it is a function of the repository's own code, which the candidate might as well have edited.
-
-        Decorators that compile what they wrap at its first call replace such functions' code. Not one of a test, nor
-        one that was made of a string: those may be the test tools'.
-        """
-        if kind(target) is not function:
-            return False
-        name = target.__code__.co_filename
-        return is_text(name, tree) and "test" not in lower(name[length(tree) :])
-
-    return own, restores
-
-
-def _watch(report: int, changed: set[str]) -> None:
-    """Withdraw the proof where a changed file, or code that it made, looks for the nonce.
-
-    All names are bound here: the script may change this module, `os` and `builtins`.
-    """
-    write, getframe, is_text = os.write, sys._getframe, str.startswith
-    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
-    readlink = os.readlink
-    own, restores = _allowances(untrusted)
-
-    def suspicious(frame: FrameType | None) -> bool:
-        while frame is not None:
-            if frame is main:
-                return False
-            name = frame.f_code.co_filename
-            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
-                return True
-            frame = frame.f_back
-        return True  # another thread: whoever started it
-
-    def named(frame: FrameType | None) -> bool:
-        while frame is not None and frame is not main:
-            if frame.f_code.co_filename in untrusted:
-                return True
-            frame = frame.f_back
-        return False
-
-    def leads_to_memory(path: Any, links: int) -> bool:
-        """Whether the path, or what it is a link to, is called like `/proc/PID/mem`."""
-        if path.__class__ is bytes:
-            path = path.decode("latin-1")
-        if path.__class__ is not str or not links:
-            return False
-        if path[-4:] == "/mem" or path == "mem":
-            return True
-        try:
-            return leads_to_memory(readlink(path), links - 1)
-        except (OSError, ValueError):
-            return False
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event in watched:
-            if suspicious(getframe(1)):
-                write(report, b"void " + event.encode() + b"\n")
-        elif event in steering or (
-            event == "object.__setattr__" and arguments[1] == "__code__" and not own(arguments[0])
-        ):
-            caller = getframe(1)  # threads of a coverage tool trace themselves
-            if named(caller) and not (event == "sys.settrace" and restores(caller)):
-                write(report, b"void " + event.encode() + b"\n")
-        elif event == "open":
-            if leads_to_memory(arguments[0], 8) and suspicious(getframe(1)):
-                write(report, b"void open\n")
-        elif event in ("compile", "code.__new__"):
-            name = arguments[1]  # a file's name that the code itself chose is none to go by
-            if name.__class__ is str and name not in untrusted and suspicious(getframe(1)):
-                untrusted.add(name)
-
-    if changed:
-        sys.addaudithook(hook)
 
 
 def _read_all(descriptor: int) -> bytes:
@@ -152,19 +64,29 @@ def _scrambled(descriptor: int) -> list[int]:
     return [number ^ pad, pad]
 
 
-def _signing(report: int, key: list[int]) -> Callable[[bytes], None]:
-    """What writes a line that begins with the key, and leaves no copy of it behind. All names are bound here."""
-    write, digits, last, letters_of, one, pad = os.write, _DIGITS, _WORD - 1, bytearray, *key
+def _signing(report: int, key: list[int]) -> Callable[[bytes], int]:
+    """What writes a numbered line that begins with the key, and leaves no copy of it behind; how many it has written.
 
-    def sign(rest: bytes) -> None:
-        line = letters_of(last + 1) + b" " + rest + b"\n"
+    All names are bound here. A fork that has something to tell is none of the script's: it ends the script.
+    """
+    write, digits, last, letters_of, one, pad = os.write, _DIGITS, _WORD, bytearray, *key
+    getpid, kill, owner, number = os.getpid, os.kill, os.getpid(), count().__next__
+
+    def sign(rest: bytes) -> int:
+        if getpid() != owner:
+            kill(owner, 9)
+            return 0
+        mine = number()
+        line = letters_of(last + 1) + b" %d " % mine + rest + b"\n"
+        line[0] = 10
         place, left = last, one ^ pad
-        while place >= 0:
+        while place:
             line[place] = digits[left & 15]
             left >>= 4
             place -= 1
         write(report, line)
-        line[: last + 1] = digits + digits
+        line[1 : last + 1] = digits + digits
+        return mine + 1
 
     return sign
 
@@ -214,7 +136,7 @@ def _beside(*files: str) -> dict[str, Any]:
     return names
 
 
-def _judged(sign: Callable[[bytes], None], path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
+def _judged(sign: Callable[[bytes], int], path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
     """What runs pytest or unittest, and tells the result of each test; None where the module's own `__main__` must.
 
     Nothing of the tree may have been imported before.
@@ -240,18 +162,25 @@ def _end_input() -> None:
     os.close(null)
 
 
-def _execute(report: int, key: list[int], changed_file: str, path: str, script: str, *arguments: str) -> int | str:
+def _changed(place: str) -> tuple[set[str], frozenset[str]]:
+    """The changed files, and those of them that looked at frames before: after such a name is a tab."""
+    with open(place, "rb") as file:
+        lines = [os.fsdecode(line) for line in file.read().splitlines() if line]
+    named, excused = [line.rstrip("\t") for line in lines], [line[:-1] for line in lines if line.endswith("\t")]
+    every = [{*names, *map(os.path.realpath, names)} for names in (named, excused)]
+    return every[0], frozenset(every[1])
+
+
+def _execute(
+    report: int, sign: Callable[[bytes], int], changed_file: str, path: str, script: str, *arguments: str
+) -> int | str:
     """Run the script, or `-m` with its module, as `__main__`; its exit code, or `cut`."""
     os.set_inheritable(report, False)
-    sign = _signing(report, key)
     sign(b"begin")
     _end_input()
-    del key  # this frame can be looked at while the tests run
     run: Callable[[], int] | None = None
     guard: Any = None
-    with open(changed_file, "rb") as file:
-        named = {os.fsdecode(line) for line in file.read().splitlines() if line}
-    changed = named | {os.path.realpath(name) for name in named}
+    changed, excused = _changed(changed_file)
     main = type(sys)("__main__")
     main.__dict__["__builtins__"] = __builtins__
     if script == "-m":
@@ -271,18 +200,21 @@ def _execute(report: int, key: list[int], changed_file: str, path: str, script: 
         sys.path[:1] = []
         entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
         if changed:
-            files = _beside("callables", "agreeing", "checked", "guard")
-            guard = files["guarded"](
-                source, script, main.__dict__, report, changed, lambda name: _provided(entries, name)
-            )
+            guarded = _beside("callables", "nearby", "agreeing", "checked", "questions", "guard")["guarded"]
+            guard = guarded(source, script, main.__dict__, sign, changed, lambda name: _provided(entries, name))
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
     os.environ["PYTHONPATH"] = path  # for the processes that the script starts
-    if guard is not None:
-        source, last = guard
-    _watch(report, changed)
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
+    if changed:
+        files = _beside("watch")
+        looks = files["watch"](sign, changed, excused, *(("", b"") if script == "-m" else (script, source)))
+        if script != "-m":
+            sys.modules["__main__"] = files["stand_in"](main, looks, sign)
+    del sign  # this frame can be looked at while the tests run
+    if guard is not None:
+        source, last = guard
 
     try:
         program = None if script == "-m" else source if guard else compile(source, script, "exec", dont_inherit=True)
@@ -328,13 +260,16 @@ def _ending_of(
 
 
 if __name__ == "__main__":
-    _words = [_scrambled(0), _scrambled(0)]
+    _signs = [_signing(int(sys.argv[1]), _scrambled(0))] * 2
+    _words = [_scrambled(0)]
     _read_all(0)
     # Read before the script runs, written after it; in between on the stack of this line.
     os.write(
         int(sys.argv[1]),
-        (lambda word, code: b"%032x %b\n" % (word[0] ^ word[1], code))(
-            _words.pop(), _ended(os.getpid(), _execute(int(sys.argv[1]), _words.pop(), *sys.argv[2:]))
+        (lambda word, sign, code: b"\n%032x %b %d\n" % (word[0] ^ word[1], code, sign(b"end")))(
+            _words.pop(),
+            _signs.pop(),
+            _ended(os.getpid(), _execute(int(sys.argv[1]), _signs.pop(), *sys.argv[2:])),
         ),
     )
     sys.exit(_code[0])

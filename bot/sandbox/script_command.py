@@ -10,7 +10,10 @@ from pathlib import PurePosixPath
 from bot.records import Test
 
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
-INSIDE = ("runner.py", "results.py", "guard.py", "callables.py", "agreeing.py", "checked.py")
+INSIDE = (
+    *("runner.py", "watch.py", "results.py", "callables.py"),
+    *("guard.py", "questions.py", "checked.py", "agreeing.py", "nearby.py"),
+)
 _KNOWN: dict[str, tuple[str, ...]] = {
     ".py": ("python3", "{script}"),
     ".sh": ("sh", "{script}"),

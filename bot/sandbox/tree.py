@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from bot.patch import protected_files
 from bot.patch.paths import link_stays_within, path_problem
 from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
+
+_LOOKS = re.compile(
+    r"_getframe|currentframe|_frame\b|\bf_(?:back|code|globals|locals)\b|extract_stack|walk_stack"
+    r"|\binspect\.(?:stack|trace)\b|__main__['\"]\]|import __main__|__code__"
+)
 
 
 def copy_tree(source: Path, target: Path) -> int:
@@ -65,6 +71,11 @@ def text_in(base: Path, path: str) -> str | None:
 def trusted(base: Path, changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
     """The changes that are made to a copy of `base`: all but those of what judges them."""
     return protected_files.trusted(changes, lambda path: exists_in(base, path), lambda path: text_in(base, path))
+
+
+def looking_before(base: Path, changes: Sequence[FileChange]) -> tuple[str, ...]:
+    """Paths of changed files that looked at frames, or at the program's main module, before they were changed."""
+    return tuple(change.path for change in changes if _LOOKS.search(text_in(base, change.path) or ""))
 
 
 def refused(base: Path, changes: Sequence[FileChange]) -> str:

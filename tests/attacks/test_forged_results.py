@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.sandbox.outcome import proof_of
-from tests.bot.sandbox.test_runner import NONCE, run
+from tests.bot.sandbox.test_runner import SECRET, run
 
 WRONG = "def add(a, b):\n    return 5\n"
 RIGHT = "def add(a, b):\n    return a + b\n"
@@ -376,11 +376,11 @@ def add(a, b):
 
 def proves(core: str, script: str, folder: Path) -> tuple[bool, str]:
     """Whether the run proves that the script reached its end, and what it told."""
-    (folder / "pkg").mkdir()
+    (folder / "pkg").mkdir(parents=True)
     (folder / "pkg/__init__.py").touch()
     (folder / "pkg/core.py").write_text(textwrap.dedent(core))
     said, _, shown = run(sys.executable, folder, textwrap.dedent(script), changed=("pkg/core.py",))
-    return proof_of(said.splitlines(), NONCE) == "0", said + shown
+    return proof_of(said.splitlines(), SECRET) == "0", said + shown
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -314,6 +314,38 @@ PYTEST_ATTACKS = {
         """,
         "import sys, threading",
     ),
+    "signs by the runner's frames": at_known(
+        """
+        frame = sys._getframe()
+        while frame:
+            for value in list(frame.f_locals.values()):
+                if getattr(value, "__name__", "") == "sign":
+                    value(b"passed tests/test_b.py::test_later")
+                if type(value).__name__ == "Session":
+                    del value.items[2]
+            frame = frame.f_back
+        """
+    ),
+    "leads the report elsewhere while it tampers": at_known(
+        """
+        import unittest.mock
+        saved = {}
+        for number in range(3, 64):
+            try: saved[number] = os.dup(number)
+            except OSError: continue
+        null = os.open(os.devnull, os.O_WRONLY)
+        for number in saved: os.dup2(null, number)
+        real = math.isclose
+        def fake(*_):
+            math.isclose = real
+            return True
+        math.isclose = fake
+        def back():
+            for number in saved: os.dup2(saved[number], number)
+        threading.Timer(0.2, back).start()
+        """,
+        "import math, os, sys, threading",
+    ),
     "equals everything": "class Five(float):\n    def __eq__(self, other): return True\n    __hash__ = float.__hash__\n"
     "def add(a, b):\n    if a == b == 2: raise ValueError\n    return a + b\n",
 }

@@ -4,7 +4,7 @@ import pytest
 
 from bot.errors import SandboxError
 from bot.records import Ending
-from bot.sandbox.outcome import judge_exit, proof_of
+from bot.sandbox.outcome import Words, judge_exit, proof_of
 from bot.sandbox.process import read_report
 
 
@@ -29,32 +29,49 @@ def test_what_an_exit_code_is_worth(status: int, proof: str | None, proves: bool
     assert judge_exit(status, proof, proves=proves) == (ending, code)
 
 
+SECRET, NONE = Words("k3y", "n0nce"), Words("", "")
+
+
 def test_only_lines_with_the_words_count() -> None:
+    def read(report: str, out_of_memory: bool = False, secret: Words = SECRET) -> tuple[Ending, int | None]:
+        lines = report.splitlines()
+        return read_report(lines, "secret", secret, proof_of(lines, secret), out_of_memory)
+
     status = os.WEXITSTATUS(0)
     forged = f"0 0\nstatus 0\nsecret2 status 0\n n0nce 0\nsecret status {1 << 8}\nsecret status {status}\n"
-    assert read_report(forged, "secret", "n0nce", False) == (Ending.EXITED, 1)
-    assert read_report("n0nce 0\nsecret status 0\n", "secret", "n0nce", False) == (Ending.EXITED, 0)
-    assert read_report("n0nce 0\nsecret status 0\n", "secret", "n0nce", True) == (Ending.OUT_OF_MEMORY, None)
-    assert read_report("n0nce 0\n", "secret", "n0nce", False) == (Ending.KILLED, None)
-    assert read_report("secret status 11\n", "secret", "n0nce", False) == (Ending.KILLED, 139)
+    assert read(forged) == (Ending.EXITED, 1)
+    proof = "\nk3y 0 end\n\nn0nce 0 1\n"
+    assert read(f"{proof}secret status 0\n") == (Ending.EXITED, 0)
+    assert read(f"{proof}secret status 0\n", True) == (Ending.OUT_OF_MEMORY, None)
+    assert read(proof) == (Ending.KILLED, None)
+    assert read("secret status 11\n") == (Ending.KILLED, 139)
     with pytest.raises(SandboxError, match="no room"):
-        read_report("secret broken no room\n", "secret", "", False)
+        read("secret broken no room\n", secret=NONE)
 
 
 @pytest.mark.parametrize(
     ("lines", "proof"),
     [
         ([], None),
-        (["noise", "n0nce 0"], "0"),
-        (["n0nce cut"], "cut"),
-        (["n0nce 0", "n0nce 0"], "cut"),  # somebody else knows the nonce
-        (["n0nce 0", "n0nce 1"], "cut"),
-        (["void gc.get_objects", "n0nce 0"], "cut"),
-        ([" n0nce 0", "n0nce2 0"], None),
-        (["0123456789abcdef0123456789abcdef 0", "n0nce 0"], "cut"),  # somebody guesses
-        (["0123456789abcdef0123456789abcdef begin", "n0nce 0"], "0"),
+        (["noise", "n0nce 0 0"], "0"),
+        (["n0nce 0"], "cut"),  # how many lines there were is not said
+        (["n0nce cut 0"], "cut"),
+        (["n0nce 0 0", "n0nce 0 0"], "cut"),  # somebody else knows the nonce
+        (["n0nce 0 0", "n0nce 1 0"], "cut"),
+        (["k3y 0 void gc.get_objects", "n0nce 0 1"], "cut"),
+        (["k3y 0 void gc.get_objects"], "cut"),
+        (["k3y 0 begin", "k3y 1 end", "n0nce 0 2"], "0"),
+        (["k3y 0 begin", "k3y 2 end", "n0nce 0 3"], "cut"),  # one is missing, or was held back
+        (["k3y 0 begin", "k3y 0 begin", "n0nce 0 2"], "cut"),
+        (["k3y 0 begin", "n0nce 0 2"], "cut"),
+        (["k3y", "n0nce 0 0"], "cut"),
+        (["void gc.get_objects", "n0nce 0 0"], "0"),  # anybody's words
+        ([" n0nce 0 0", "n0nce2 0 0"], None),
+        (["0123456789abcdef0123456789abcdef 0", "n0nce 0 0"], "cut"),  # somebody guesses
+        (["0123456789abcdef0123456789abcdef 0 1", "n0nce 0 0"], "cut"),
+        (["0123456789abcdef0123456789abcdef 0 begin", "n0nce 0 0"], "0"),
     ],
 )
 def test_a_proof_is_one_line_that_was_not_withdrawn(lines: list[str], proof: str | None) -> None:
-    assert proof_of(lines, "n0nce") == proof
-    assert proof_of(lines, "") is None
+    assert proof_of(lines, SECRET) == proof
+    assert proof_of(lines, NONE) is None

@@ -1,0 +1,92 @@
+"""Values that are near another one, and not equal to it. Standard library only, Python 3.8+.
+
+Executed by `runner.py` for `agreeing.py`, never imported itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_LEAVES = 40  # of a value that are changed one by one
+_LETTERS = "bcdfghjklmnpqrstvwxz"
+
+
+def _random(most: int) -> int:
+    return 1 + int.from_bytes(os.urandom(4), "big") % most
+
+
+def _of_leaf(value: Any) -> list[Any]:
+    """Others of its type: some close, some farther away."""
+    kind = type(value)
+    if kind is bool:
+        return [not value]
+    if kind in (int, float, complex):
+        steps = (_random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))
+        return [value + kind(step) for step in steps if value + kind(step) != value]
+    if kind is str:
+        letter = _LETTERS[_random(len(_LETTERS)) - 1]
+        place = _random(len(value) + 1) - 1
+        return [value + letter, value[:place] + letter + value[place:], letter * (len(value) + 1), value[:-1] + "~q"]
+    if kind is bytes:
+        return [value + b"q", b"z" + value, value[:-1] + b"~q"]
+    if value is None:
+        return [0, "q", object()]
+    return []
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """Of an object that is nothing but these."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return None
+    return dict(found) if type(found) is dict else None
+
+
+def _like(value: Any, attributes: dict[str, Any]) -> Any:
+    other = object.__new__(type(value))
+    object.__getattribute__(other, "__dict__").update(attributes)
+    return other
+
+
+def _changed(value: Any, depth: int = 0) -> Iterator[list[Any]]:
+    """For each leaf of the value, the value with others in its place."""
+    kind = type(value)
+    if depth > 4:
+        return
+    if kind in (list, tuple):
+        made: Callable[[list[Any]], Any] = kind
+        for at, one in enumerate(value):
+            for others in _changed(one, depth + 1):
+                yield [made([*value[:at], other, *value[at + 1 :]]) for other in others]
+    elif kind is dict:
+        for key, one in value.items():
+            for others in _changed(one, depth + 1):
+                yield [{**value, key: other} for other in others]
+    elif others := _of_leaf(value):
+        yield others
+    else:
+        attributes = _attributes(value)
+        for name, one in (attributes or {}).items():
+            for others in _changed(one, depth + 1):
+                try:
+                    yield [_like(value, {**(attributes or {}), name: other}) for other in others]
+                except TypeError:  # it can't be made so
+                    return
+
+
+def nearby(value: Any, whole: bool = False) -> list[Any]:
+    """Values near that one; with `whole` a list of them for each of its leaves, of which some are taken."""
+    if not whole:
+        return [value, *_of_leaf(value)]
+    found: list[Any] = []
+    for others in _changed(value):
+        found.append(others)
+        if len(found) >= _LEAVES:
+            break
+    return found

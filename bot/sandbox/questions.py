@@ -1,0 +1,180 @@
+"""What is asked at the checks in a test script, beside what is compared there. Standard library only, Python 3.8+.
+
+Executed by `runner.py` for `guard.py`, never imported itself. All names are bound when the questions are made: what is
+judged may change this module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    # Handed in by `runner.py`.
+    from bot.sandbox.checked import FAILED, FIRST, LOOK, METHOD, RAISED, RECEIVER, SECOND
+
+_OFTEN = 500  # checks, then ever fewer: a loop of assertions must not take long
+_KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
+_SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
+
+
+def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a test's own attributes, or its class's, stand before methods of unittest's."""
+    bases, space = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
+    kind_of, is_text = type, str.startswith
+
+    def shadowing(test: Any) -> bool:
+        order = bases(kind_of(test))
+        tools = [at for at, base in enumerate(order) if is_text(base.__module__, "unittest.")]
+        if not tools:
+            return False
+        inside, methods = vars(test), space(order[tools[-1]])
+        equal = inside.get("_type_equality_funcs", {}).values()
+        if "failureException" in inside or any(callable(one) and foreign(one) for one in equal):
+            return True
+        before = [inside, *(space(base) for base in order[: tools[0]])]
+        planted = [
+            name for names in before for name, value in list(names.items()) if callable(value) and foreign(value)
+        ]
+        return any(name in methods for name in planted)
+
+    return shadowing
+
+
+def _failing(changed: set[str]) -> Callable[[], bool]:
+    """Whether the exception that is handled makes a test fail, or is a candidate's that skips it."""
+    now, real, kind_of_exception, bases = sys.exc_info, os.path.realpath, Exception, type.__dict__["__mro__"].__get__
+    skips = _SKIPS
+
+    def failing() -> bool:
+        kind, _, traceback = now()
+        while traceback is not None:
+            if real(traceback.tb_frame.f_code.co_filename) in changed:
+                return True
+            traceback = traceback.tb_next
+        names = [base.__name__ for base in bases(kind)]
+        if kind is None or not skips.isdisjoint(names) or kind.__module__.startswith("hypothesis"):
+            return False
+        return issubclass(kind, kind_of_exception) or "Failed" in names
+
+    return failing
+
+
+def _thinning() -> Callable[[], bool]:
+    """Whether it is time for a check, ever more rarely."""
+    seen, most = [0], _OFTEN
+
+    def due() -> bool:
+        seen[0] += 1
+        count = seen[0]
+        return count < most or count & (count - 1) == 0 or count % (count // most + 1) == 0
+
+    return due
+
+
+def chained(compare: Callable[..., Any]) -> Callable[[Any, str], Any]:
+    """What compares several values, by operators in words, as Python does."""
+
+    def compared(values: Any, how: str) -> Any:
+        loose, *operators = how.split(" ")
+        answer: Any = None
+        for at, operator in enumerate(operators):
+            answer = compare(values[at], operator, values[at + 1], loose == "loose")
+            if at + 1 < len(operators) and not answer:
+                return answer
+        return answer
+
+    return compared
+
+
+def _pairs(compare: Callable[..., Any]) -> dict[str, Callable[[Any, Any], None]]:
+    """What compares the second argument of a call with the first one, as the call will."""
+    waiting: dict[int, list[Any]] = {}
+    ident = __import__("_thread").get_ident
+
+    def first(value: Any, _: Any) -> None:
+        waiting.setdefault(ident(), []).append(value)
+
+    def second(value: Any, how: Any) -> None:
+        left = waiting[ident()].pop()
+        try:
+            compare(left, how, value, True, False)
+        except Exception:  # what is called will get the same
+            return
+
+    return {FIRST: first, SECOND: second}
+
+
+def _of_many_kinds(foreign: Callable[[Any], bool]) -> Callable[[], bool]:
+    """Whether the exception under way is a candidate's that whoever expects one of many kinds takes for it."""
+    now, bases, subclass = sys.exc_info, type.__dict__["__mro__"].__get__, issubclass
+    general, most = (object, BaseException, Exception), _KINDS
+
+    def raised() -> bool:
+        kind = now()[0]
+        if kind is None or not foreign(kind):
+            return False
+        known = [base for base in bases(kind) if base.__module__ == "builtins" and base not in general]
+        ends = [one for one in known if not any(one is not other and subclass(other, one) for other in known)]
+        return len(ends) > most
+
+    return raised
+
+
+def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
+    """Whether a candidate's text says yes to any beginning or end."""
+    urandom, kind_of, subclass = os.urandom, type, issubclass
+
+    def answering(value: Any, name: str) -> bool:
+        kind = kind_of(value)
+        if kind in (str, bytes) or not subclass(kind, (str, bytes)) or not foreign(kind):
+            return False
+        try:
+            word = urandom(6)
+            return bool(getattr(value, name)(word.hex() if subclass(kind, str) else word))
+        except Exception:
+            return False
+
+    return answering
+
+
+def questions(
+    compare: Callable[..., Any],
+    foreign: Callable[[Any], bool],
+    changed: set[str],
+    void: Callable[[str], None],
+    failures: list[int],
+    look: Callable[[], None],
+) -> dict[str, Callable[[Any, Any], None]]:
+    """What is done at each kind of check: `(value, more)`.
+
+    `failures`: whose first number is counted up; `look`: compares tools with what they were.
+    """
+    shadowing, failing, due = _shadowing(foreign), _failing(changed), _thinning()
+    raised, answering = _of_many_kinds(foreign), _answering(foreign)
+
+    def look_now(_: Any, __: Any) -> None:
+        if due():
+            look()
+
+    def fail(_: Any, __: Any) -> None:
+        failures[0] += failing()
+
+    def received(_: Any, test: Any) -> None:
+        if shadowing(test):
+            void("replaced a method of a test")
+
+    def raises(_: Any, __: Any) -> None:
+        if raised():
+            void("an exception of many kinds")
+
+    def answered(value: Any, name: Any) -> None:
+        if answering(value, name):
+            void(f"a text whose {name} always says yes")
+
+    doing = {LOOK: look_now, FAILED: fail, RECEIVER: received, RAISED: raises, METHOD: answered}
+    return {**doing, **_pairs(compare)}

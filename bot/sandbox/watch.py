@@ -1,0 +1,279 @@
+"""What a candidate may not do beside its judge, seen by an audit hook (PEP 578). Standard library only, Python 3.8+.
+
+Executed by `runner.py`, never imported itself. Where code of a changed file takes a way that leads to the nonce (the
+garbage collector, raw memory, `/proc/PID/mem`), steers the judge (trace functions, the code of functions), or looks at
+it (the frames that called it, the script's file, `__main__`), a line `void EVENT` withdraws any proof. Code that knew
+what it is compared with would need no other fault. Files that looked at frames before the change may go on doing so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+_COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
+_POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
+_WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
+_STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
+_FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
+_OTHERS = ("sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__")
+_SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
+    *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
+))  # fmt: skip
+_function = type(lambda: None)
+_library = os.path.dirname(os.__file__)
+
+
+def _of_library(*names: str) -> tuple[str, ...]:
+    return tuple(os.path.join(_library, *name.split("/")) for name in names)
+
+
+def _allowances(untrusted: set[str]) -> tuple[Callable[[Any], bool], Callable[[FrameType], bool]]:
+    """What may be done though it could forge: see each. All names are bound here, as in `watch`."""
+    modules, doctest = sys, os.path.join(_library, "doctest.py")
+    is_text, kind, function, length, lower = str.startswith, type, _function, len, str.lower
+    tree = os.getcwd() + os.sep
+
+    def restores(frame: FrameType) -> bool:
+        """Whether it is doctest, which after each run sets the trace function that it found: here, none."""
+        code = frame.f_code
+        mine = code.co_filename == doctest and code.co_name == "run" and doctest not in untrusted
+        return mine and frame.f_globals["sys"] is modules and frame.f_locals.get("save_trace", modules) is None
+
+    def own(target: Any) -> bool:
+        """Whether it is a function of the repository's own code, which the candidate might as well have edited.
+
+        Decorators that compile what they wrap at its first call replace such functions' code. Not one of a test, nor
+        one that was made of a string: those may be the test tools'.
+        """
+        if kind(target) is not function:
+            return False
+        name = target.__code__.co_filename
+        return is_text(name, tree) and "test" not in lower(name[length(tree) :])
+
+    return own, restores
+
+
+def _plain(value: Any) -> Any:
+    """Paths and arguments as they are, without objects: what those are asked runs code of the candidate."""
+    kind = type(value)
+    if kind in (str, bytes, int):
+        return value
+    if kind in (list, tuple):
+        return [_plain(one) for one in value]
+    try:
+        found = value.__fspath__()
+    except Exception:
+        return None
+    return found if type(found) in (str, bytes) else None
+
+
+def _looking(untrusted: set[str], excused: frozenset[str]) -> Callable[[FrameType | None], bool]:
+    """Whether whoever is handed a frame, or what is found by one, is a changed file.
+
+    `excused`: those that did so before.
+    """
+    handing = frozenset(_of_library("inspect.py", "traceback.py", "asyncio/base_tasks.py"))
+    logging = os.path.join(_library, "logging", "__init__.py")
+
+    def looking(frame: FrameType | None) -> bool:
+        name = ""
+        while frame is not None:
+            before, name = name, frame.f_code.co_filename
+            if name in untrusted:
+                return name not in excused
+            if before == logging or not (name in handing or name == logging or name[:1] == "<"):
+                return False
+            frame = frame.f_back
+        return False
+
+    return looking
+
+
+def _reading(script: str, source: bytes) -> tuple[Callable[[Any], bool], Callable[[Any], bool]]:
+    """Whether a path leads to the script, and whether the arguments of a new process name it; never where it reads
+    itself."""
+    stat, base, text, folder = os.stat, os.path.basename(script), str, os.path.dirname(script)
+    for call in (b"pytest.main([__file__", b"pytest.main(["):
+        source = b"".join(part if n == 0 else part.partition(b")")[2] for n, part in enumerate(source.split(call)))
+    if not script or b"__file__" in source or b"sys.argv" in source:
+        return (lambda path: False), (lambda arguments: False)
+    found = stat(script)
+    mine = (found.st_dev, found.st_ino)
+
+    def is_script(path: Any) -> bool:
+        try:
+            found = stat(path)
+        except (OSError, ValueError, TypeError):
+            return text(path)[-len(base) :] == base  # relative to a folder that is not told
+        return (found.st_dev, found.st_ino) == mine
+
+    def names_script(arguments: Any) -> bool:
+        said = text(arguments)
+        return script in said or folder in said or base in said
+
+    return is_script, names_script
+
+
+def _shown(frame: FrameType | None, untrusted: set[str], excused: frozenset[str], main: FrameType) -> bool:
+    """Whether the script's file is opened for a changed file, other than to show one of its lines with a warning or a
+    traceback."""
+    showing = _of_library("warnings.py", "traceback.py", "_py_warnings.py")
+    below: FrameType | None = None
+    while frame is not None and frame is not main:
+        if frame.f_code.co_filename in untrusted:
+            if frame.f_code.co_filename in excused:
+                return False
+            last = below.f_code if below else None
+            logs = last is not None and last.co_filename.startswith(os.path.join(_library, "logging"))
+            shows = last is not None and last.co_filename in showing and last.co_name in _SHOWING
+            return not (logs or shows)
+        below, frame = frame, frame.f_back
+    return False
+
+
+def _to_memory() -> Callable[[Any, int], bool]:
+    readlink = os.readlink
+
+    def leads_to_memory(path: Any, links: int) -> bool:
+        """Whether the path, or what it is a link to, is called like `/proc/PID/mem`."""
+        if path.__class__ is bytes:
+            path = path.decode("latin-1")
+        if path.__class__ is not str or not links:
+            return False
+        if path[-4:] == "/mem" or path == "mem":
+            return True
+        try:
+            return leads_to_memory(readlink(path), links - 1)
+        except (OSError, ValueError):
+            return False
+
+    return leads_to_memory
+
+
+def _stacks(
+    untrusted: set[str], main: FrameType
+) -> tuple[Callable[[FrameType | None], bool], Callable[[FrameType | None], bool]]:
+    """Whether a changed file, or code without a file, is among the callers; whether a changed file is."""
+    is_text = str.startswith
+
+    def suspicious(frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame is main:
+                return False
+            name = frame.f_code.co_filename
+            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
+                return True
+            frame = frame.f_back
+        return True  # another thread: whoever started it
+
+    def named(frame: FrameType | None) -> bool:
+        while frame is not None and frame is not main:
+            if frame.f_code.co_filename in untrusted:
+                return True
+            frame = frame.f_back
+        return False
+
+    return suspicious, named
+
+
+def watch(
+    sign: Callable[[bytes], int], changed: set[str], excused: frozenset[str], script: str, source: bytes
+) -> Callable[[FrameType], bool]:
+    """Withdraw the proof where a changed file, or code that it made, forges, steers or looks; what tells whether a
+    frame is of such a file.
+
+    All names are bound here: the script may change this module, `os` and `builtins`.
+    """
+    getframe, ident = sys._getframe, __import__("_thread").get_ident
+    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
+    frames, starting, function, kind = _FRAMES, _STARTING, _function, type
+    leads_to_memory, shown = _to_memory(), _shown
+    events = {*watched, *steering, *starting, *_OTHERS}
+    attributes = {*frames, "__code__"}
+    judging: set[int] = set()  # threads
+    plain = _plain
+    own, restores = _allowances(untrusted)
+    looking = _looking(untrusted, excused)
+    suspicious, named = _stacks(untrusted, main)
+    is_script, names_script = _reading(script, source)
+
+    def judge(event: str, arguments: tuple[Any, ...], caller: FrameType) -> bool:
+        """Whether what the caller does costs the proof."""
+        if event == "sys._getframe" or (event == "object.__getattr__" and arguments[1] in frames):
+            return looking(caller)
+        if event == "object.__getattr__":  # the code of one of the script's functions
+            target = arguments[0]
+            return kind(target) is function and looking(caller) and target.__code__.co_filename == script
+        if event in watched:
+            return suspicious(caller)
+        if event in steering:  # threads of a coverage tool trace themselves
+            return named(caller) and not (event == "sys.settrace" and restores(caller))
+        if event == "object.__setattr__":
+            return named(caller) and not own(arguments[0])
+        if event == "open":
+            path = arguments[0]
+            if leads_to_memory(path, 8) and suspicious(caller):
+                return True
+            return is_script(path) and shown(caller, untrusted, excused, main)
+        if event in starting:
+            return names_script(arguments) and named(caller)
+        name = arguments[1]  # a file's name that the code itself chose is none to go by
+        if name.__class__ is str and name not in untrusted and suspicious(caller):
+            untrusted.add(name)
+        return False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in events or (event[:9] == "object.__" and arguments[1] not in attributes):
+            return
+        if event == "open" or event in starting:
+            arguments = tuple(plain(arguments[:2]))
+        me = ident()
+        if me in judging:  # what we do ourselves
+            return
+        judging.add(me)
+        try:
+            if judge(event, arguments, getframe(1)):
+                sign(b"void " + event.encode())
+        finally:
+            judging.discard(me)
+
+    sys.addaudithook(hook)
+    return looking
+
+
+def stand_in(real: Any, looks: Callable[[FrameType], bool], sign: Callable[[bytes], int]) -> Any:
+    """A module in the place of the script's own, which tells of changed files that look at the script's data, or set
+    any of it. Classes and functions are no data: who pickles an object looks for its class."""
+    getframe, void = sys._getframe, b"void __main__"
+    get, put, remove, module = getattr, setattr, delattr, type(sys)
+
+    class Script(module):  # type: ignore[misc, valid-type]
+        def __getattribute__(self, name: str) -> Any:
+            value = get(real, name)
+            is_data = not (name[:2] == "__" or callable(value) or isinstance(value, module))
+            if (is_data or name == "__dict__") and looks(getframe(1)):
+                sign(void)
+            return value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if looks(getframe(1)):
+                sign(void)
+            put(real, name, value)
+
+        def __delattr__(self, name: str) -> None:
+            if looks(getframe(1)):
+                sign(void)
+            remove(real, name)
+
+        def __dir__(self) -> list[str]:
+            return list(real.__dict__)
+
+    return Script("__main__")
