@@ -192,7 +192,8 @@ class DockerSandbox:
         import_path = script_command.joined_path(named.pop("PYTHONPATH", ""), import_path, "/repo/tree")
         environment |= named
         if provable := script_command.provable(argv, script):
-            argv = (provable[0], f"{images.ROOT}/runner.py", "3", "/repo/test/.changed", import_path, *provable[1])
+            runner = f"{images.ROOT}/{provable.runner}"
+            argv = (provable.interpreter, runner, "3", "/repo/test/.changed", import_path, *provable.arguments)
         else:
             environment["PYTHONPATH"] = import_path
         if not argv:

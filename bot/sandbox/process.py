@@ -179,7 +179,8 @@ class ProcessSandbox:
         if provable := script_command.provable(argv, place):
             secret = words()
             beside = f"{root}/test"
-            argv = (provable[0], f"{beside}/.runner.py", "{report}", f"{beside}/.changed", import_path, *provable[1])
+            runner = f"{beside}/.{provable.runner}"
+            argv = (provable.interpreter, runner, "{report}", f"{beside}/.changed", import_path, *provable.arguments)
         if not argv:
             return None
         if argv[0] in ("python3", "python"):

@@ -6,12 +6,13 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from bot.records import Test
 
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
-    *("runner.py", "watch.py", "results.py", "callables.py"),
+    *("runner.py", "runner.cjs", "watch.py", "results.py", "callables.py"),
     *("guard.py", "questions.py", "checked.py", "agreeing.py", "nearby.py"),
 )
 _KNOWN: dict[str, tuple[str, ...]] = {
@@ -55,18 +56,24 @@ def script_command(test: Test, script: str, scripts: Mapping[str, tuple[str, ...
     return filled if not command or any("{script}" in part for part in command) else (*filled, script)
 
 
-def provable(command: Sequence[str], script: str = "") -> tuple[str, tuple[str, ...]] | None:
-    """The interpreter and what it runs, where the command is `PYTHON SCRIPT` or `PYTHON -m MODULE ...`.
+class Provable(NamedTuple):
+    """A command of which a runner beside this file can prove that it reached its end."""
 
-    For these the runner (`bot.sandbox.runner`) can prove that they reached their end.
-    """
+    interpreter: str
+    runner: str
+    arguments: tuple[str, ...]  # the script, or `-m` with a module and what it is given
+
+
+def provable(command: Sequence[str], script: str = "") -> Provable | None:
+    """What is run where the command is `PYTHON SCRIPT`, `PYTHON -m MODULE ...` or `node SCRIPT`."""
     if command and command[0] in ("pytest", "py.test"):  # the program of that name, for `python3` on the same PATH
         command = ("python3", "-m", "pytest", *command[1:])
     if len(command) >= 2 and PurePosixPath(command[0]).name.startswith(("python", "pypy")):
-        if script and tuple(command[1:]) == (script,):
-            return command[0], (script,)
-        if command[1] == "-m" and len(command) >= 3:
-            return command[0], tuple(command[1:])
+        is_script = script and tuple(command[1:]) == (script,)
+        if is_script or (command[1] == "-m" and len(command) >= 3):
+            return Provable(command[0], "runner.py", tuple(command[1:]))
+    if script and tuple(command[1:]) == (script,) and PurePosixPath(command[0]).name in ("node", "nodejs"):
+        return Provable(command[0], "runner.cjs", (script,))
     return None
 
 

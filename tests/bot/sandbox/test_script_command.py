@@ -36,15 +36,19 @@ def test_how_a_script_is_started(path: str, text: str, argv: tuple[str, ...]) ->
 
 
 def test_what_the_runner_can_prove() -> None:
-    assert provable(("python3.12", "/s"), "/s") == ("python3.12", ("/s",))
-    assert provable(("/usr/bin/pypy3", "/s"), "/s") == ("/usr/bin/pypy3", ("/s",))
-    assert provable(("python3", "-m", "pytest", "-q", "/s"), "/s") == ("python3", ("-m", "pytest", "-q", "/s"))
-    assert provable(("python", "-m", "unittest")) == ("python", ("-m", "unittest"))
+    assert provable(("python3.12", "/s"), "/s") == ("python3.12", "runner.py", ("/s",))
+    assert provable(("/usr/bin/pypy3", "/s"), "/s") == ("/usr/bin/pypy3", "runner.py", ("/s",))
+    asked = ("-m", "pytest", "-q", "/s")
+    assert provable(("python3", *asked), "/s") == ("python3", "runner.py", asked)
+    assert provable(("python", "-m", "unittest")) == ("python", "runner.py", ("-m", "unittest"))
+    assert provable(("node", "/s"), "/s") == ("node", "runner.cjs", ("/s",))
     for command in (
         ("python3", "-O", "/s"),
         ("python3", "-m"),
         ("python3",),
         ("ruby", "/s"),
+        ("node", "--test", "/s"),
+        ("node", "-m", "x"),
         ("python3", "manage.py"),
         (),
     ):

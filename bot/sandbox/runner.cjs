@@ -1,0 +1,160 @@
+// Runs a script under Node.js and proves that it reached its end, as `runner.py` does for Python; Node.js 12 and later.
+//
+//     node runner.cjs REPORT_FD CHANGED_FILE PATH SCRIPT      (key and nonce come on standard input)
+//
+// Candidate code shares this process, so an exit code of 0 proves nothing. The proof, `NONCE CODE COUNT`, is written
+// when the process ends by itself or the script ends it: not where a changed file, or code that nobody of the script
+// called, does; where an exception was swallowed by a listener; or where the script's assertions were never reached,
+// since it waited for ever. Both words are in this function alone. All that is needed later is bound before the script runs.
+"use strict";
+(() => {
+  const fs = require("fs");
+  const { writeSync, openSync, closeSync, fstatSync, readSync, ftruncateSync } = fs;
+  const { apply, construct, defineProperty, ownKeys } = Reflect;
+  const [, , reportText, changedFile, , script] = process.argv;
+  const report = Number(reportText);
+  const buffer = Buffer.alloc(64);
+  let got = 0;
+  for (let n = 1; got < 64 && n > 0; got += n) n = readSync(0, buffer, got, 64 - got, null);
+  const key = buffer.toString("latin1", 0, 32);
+  const nonce = buffer.toString("latin1", 32, 64);
+  buffer.fill(0);
+  try { ftruncateSync(0); } catch (_) { /* a pipe, which is empty by now */ }
+  closeSync(0);
+  openSync("/dev/null", "r"); // takes the place of standard input
+
+  const changed = Object.create(null);
+  for (const line of fs.readFileSync(changedFile, "utf8").split("\n")) {
+    const name = line.replace(/\t$/, "");
+    if (!name) continue;
+    changed[name] = true;
+    try { changed[fs.realpathSync(name)] = true; } catch (_) { /* it is deleted */ }
+  }
+  const places = [script, fs.realpathSync(script)];
+  const said = { lines: 0, ended: false, failed: false, asserted: 0 };
+  const tell = (text) => writeSync(report, `\n${key} ${said.lines++} ${text}\n`);
+  // Methods of arrays and texts may be replaced by then: none is looked up.
+  const slice = String.prototype.slice;
+  const begins = (text, word) => apply(slice, text, [0, word.length]) === word;
+  const plain = (name) => {
+    if (typeof name !== "string") return "";
+    return begins(name, "file://") ? apply(slice, name, [7]) : name;
+  };
+
+  // -- who calls ----------------------------------------------------------------------------------------------------
+  const RealError = Error;
+  const capture = RealError.captureStackTrace;
+  let users = RealError.prepareStackTrace;
+  let fileOf;
+  let isEval;
+  RealError.prepareStackTrace = (_, sites) => {
+    ({ getFileName: fileOf, isEval } = Object.getPrototypeOf(sites[0]));
+  };
+  void new RealError().stack;
+  let asking = false;
+  const frames = (_, sites) => {
+    const found = { length: sites.length };
+    for (let n = 0; n < sites.length; n += 1) {
+      found[n] = { name: plain(apply(fileOf, sites[n], [])), evaluated: apply(isEval, sites[n], []) };
+    }
+    return found;
+  };
+  defineProperty(RealError, "prepareStackTrace", {
+    get: () => (asking ? frames : users), set: (value) => { users = value; }, enumerable: false, configurable: false,
+  });
+  defineProperty(globalThis, "Error", { value: RealError, writable: false, configurable: false });
+  const callers = () => {
+    const limit = RealError.stackTraceLimit;
+    const holder = {};
+    asking = true;
+    try {
+      RealError.stackTraceLimit = 200;
+      capture(holder);
+      return holder.stack;
+    } finally {
+      asking = false;
+      RealError.stackTraceLimit = limit;
+    }
+  };
+  const [place, target] = places;
+  const some = (stack, is) => {
+    for (let n = 0; n < stack.length; n += 1) if (is(stack[n])) return true;
+    return false;
+  };
+  const byCandidate = (stack) => some(stack, ({ name, evaluated }) => evaluated || changed[name] === true);
+  const byScript = (stack) => some(stack, ({ name }) => name === place || name === target);
+  const own = __filename;
+  const isForeign = ({ name }) => name !== own;
+  const watched = (owner, names) => {
+    for (const name of names) {
+      const real = owner && owner[name];
+      if (typeof real !== "function") continue;
+      const instead = function () {
+        if (byCandidate(callers())) tell(`void ${name}`);
+        return new.target ? construct(real, arguments) : apply(real, this, arguments);
+      };
+      for (const kept of ownKeys(real)) {
+        try { defineProperty(instead, kept, Object.getOwnPropertyDescriptor(real, kept)); } catch (_) { /* fixed */ }
+      }
+      try { owner[name] = instead; } catch (_) { /* it can't be replaced, by anybody */ }
+    }
+  };
+
+  // -- the end --------------------------------------------------------------------------------------------------------
+  const end = (code) => {
+    if (said.ended) return tell("void ended before");
+    said.ended = true;
+    const number = code & 0xff; // of nothing, 0
+    const cut = number === 0 && (said.failed || (asserts && said.asserted === 0));
+    tell("end");
+    writeSync(report, `\n${nonce} ${cut ? "cut" : number} ${said.lines}\n`);
+  };
+  const failures = { __proto__: null, uncaughtException: 1, uncaughtExceptionMonitor: 1, unhandledRejection: 1 };
+  const emit = process.emit;
+  const emitting = function (event, code) {
+    if (failures[event] === 1) said.failed = true;
+    const before = process.exitCode || code; // a listener may make it 0
+    const answer = apply(emit, this, arguments);
+    if (event === "exit" && !some(callers(), isForeign)) end(before || process.exitCode);
+    return answer;
+  };
+  defineProperty(process, "emit", { value: emitting, writable: false, configurable: false, enumerable: true });
+  const reallyExit = process.reallyExit;
+  defineProperty(process, "reallyExit", {
+    value: (code) => {
+      const stack = callers();
+      if (code || said.ended) end(code);
+      else if (byScript(stack) && !byCandidate(stack)) end(0);
+      apply(reallyExit, process, [code]);
+    },
+    writable: false, configurable: false, enumerable: true,
+  });
+  watched(process, ["setUncaughtExceptionCaptureCallback", "binding", "dlopen", "_debugProcess", "abort"]);
+  watched(require("v8"), ["getHeapSnapshot", "writeHeapSnapshot"]);
+  try { watched(require("inspector"), ["open", "Session"]); } catch (_) { /* Node.js without it */ }
+
+  // -- assertions -----------------------------------------------------------------------------------------------------
+  const assert = require("assert");
+  const source = fs.readFileSync(script, "utf8");
+  const called = /\bassert(?:\.strict)?\.\w+\s*\(/.test(source) && !/\bassert(?:\.strict)?\s*\(/.test(source);
+  const asserts = called && /["'`](?:node:)?assert(?:\/strict)?["'`]/.test(source);
+  for (const one of new Set([assert, assert.strict])) {
+    for (const name of ownKeys(one)) {
+      const there = Object.getOwnPropertyDescriptor(one, name);
+      if (typeof there.value !== "function" || !there.configurable) continue;
+      const real = there.value;
+      const value = name === "strict" || name === "AssertionError" ? real : new Proxy(real, {
+        apply: (_, self, args) => { said.asserted += 1; return apply(real, self, args); },
+      });
+      // What `ok` says of a failure, it reads where it is called.
+      const get = () => { said.asserted += 1; return real; };
+      const way = name === "ok" ? { get } : { value, writable: false };
+      defineProperty(one, name, { ...way, enumerable: there.enumerable, configurable: false });
+    }
+    Object.freeze(one);
+  }
+
+  process.argv = [process.argv[0], script];
+  tell("begin");
+  require("module").runMain(script);
+})();

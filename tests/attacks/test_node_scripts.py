@@ -1,0 +1,160 @@
+"""Attacks 25 and 31 on test scripts in JavaScript, under a real Node: candidates that end the process, swallow what
+fails, wait for ever or replace what a script judges by. `add` is wrong on each of them."""
+
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from bot.records import Ending, Execution, FileChange, SandboxJob, Test
+from bot.sandbox.process import ProcessSandbox
+from bot.settings import SandboxSettings
+from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+RIGHT = "exports.add = (a, b) => a + b;\n"
+WRONG = "exports.add = (a, b) => 5;\n"
+REQUIRE = 'const assert = require("assert");\nconst { add } = require(process.cwd() + "/core.js");\n'
+FORMS = {
+    "assert": f"{REQUIRE}assert.strictEqual(add(2, 2), 4);\n",
+    "promise": f"{REQUIRE}(async () => {{ assert.equal(await add(2, 2), 4); }})();\n",
+    "chain": f"{REQUIRE}Promise.resolve(add(2, 2)).then((sum) => assert.equal(sum, 4)).then(() => process.exit(0));\n",
+    "exit": f"{REQUIRE}if (add(2, 2) !== 4) process.exit(1);\nprocess.exit(0);\n",
+    "exit code": f"{REQUIRE}if (add(2, 2) !== 4) process.exitCode = 1;\n",
+    "throw": f"{REQUIRE}if (add(2, 2) !== 4) throw new Error('wrong');\n",
+}
+ATTACKS = {
+    "exits at import": ("assert", "process.exit(0);"),
+    "exits when it is called": ("assert", "exports.add = () => process.exit(0);"),
+    "exits later": ("promise", "exports.add = () => new Promise(() => setTimeout(() => process.exit(0), 5));"),
+    "exits later by nobody": (
+        "promise",
+        "exports.add = () => new Promise(() => setTimeout(process.exit.bind(process, 0), 5));",
+    ),
+    "exits beneath": ("assert", "process.reallyExit(0);"),
+    "says that it exits": ("assert", "process.emit('exit', 0); process.reallyExit(0);"),
+    "says so from a timer": (
+        "promise",
+        "exports.add = () => new Promise(() => { setTimeout(process.emit.bind(process, 'exit', 0), 5);\n"
+        "setTimeout(process.reallyExit.bind(process, 0), 9); });",
+    ),
+    "says so from a promise": (
+        "promise",
+        "exports.add = () => new Promise(() => { Promise.resolve().then(process.emit.bind(process, 'exit', 0))\n"
+        ".then(process.reallyExit.bind(process, 0)); });",
+    ),
+    "exits by code of a string": ("assert", "new Function('process.exit(0)')();"),
+    "exits by evaluated code": ("assert", "(0, eval)('process.exit(0)');"),
+    "waits for ever": ("promise", "exports.add = () => new Promise(() => {});"),
+    "another code at the exit": ("throw", f"{WRONG}process.on('exit', () => {{ process.exitCode = 0; }});"),
+    "another code that the script set": (
+        "exit code",
+        f"{WRONG}process.on('exit', () => {{ process.exitCode = 0; }});",
+    ),
+    "swallows the exception": ("assert", f"{WRONG}process.on('uncaughtException', () => {{}});"),
+    "swallows the rejection": ("promise", f"{WRONG}process.on('unhandledRejection', () => {{}});"),
+    "captures the exception": ("assert", f"{WRONG}process.setUncaughtExceptionCaptureCallback(() => {{}});"),
+    "asserts nothing": ("assert", f"{WRONG}require('assert').strictEqual = () => {{}};"),
+    "asserts nothing, by a definition": (
+        "assert",
+        f"{WRONG}Object.defineProperty(require('assert'), 'strictEqual', {{ value: () => {{}} }});",
+    ),
+    "stacks that lie": (
+        "assert",
+        "Error.prepareStackTrace = () => []; Error.stackTraceLimit = 0; process.exit(0);",
+    ),
+    "stacks of another class": (
+        "assert",
+        "class Other extends Error {}\ntry { globalThis.Error = Other; } catch (_) {}\nprocess.exit(0);",
+    ),
+    "methods that lie": (
+        "assert",
+        "Array.prototype.some = () => false; Array.prototype.every = () => true; Array.prototype.map = () => [];\n"
+        "Array.prototype[Symbol.iterator] = function* () {}; String.prototype.slice = () => process.argv[1];\n"
+        "String.prototype.replace = () => process.argv[1]; RegExp.prototype.exec = () => null;\n"
+        "Reflect.apply = () => true; process.exit(0);",
+    ),
+    "looks into the heap": (
+        "assert",
+        "const { Readable } = require('stream');\nrequire('v8').getHeapSnapshot().destroy(); exports.add = () => 4;",
+    ),
+    "guesses": (
+        "assert",
+        "for (let n = 3; n < 64; n++) try { require('fs').writeSync(n, '\\n' + '0'.repeat(32) + ' 0 1\\n'); } "
+        "catch (_) {}\nprocess.exit(0);",
+    ),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    tree = tmp_path_factory.mktemp("tree")
+    (tree / "core.js").write_text("exports.add = (a, b) => 0;\n")
+    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)
+    yield opened
+    await opened.close()
+
+
+async def judged(sandbox: ProcessSandbox, core: str, text: str, name: str = "test_it.js") -> Execution:
+    changes = (FileChange(path="core.js", text=core),) if core else ()
+    return await sandbox.run(SandboxJob(changes=changes, test=Test(path=name, text=text), timeout=PATIENCE))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_attack_25_a_script_of_node_proves_its_end(attack: str, sandbox: ProcessSandbox) -> None:
+    form, core = ATTACKS[attack]
+    found = await judged(sandbox, core, FORMS[form])
+    assert not found.passed, found
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_right_candidate_passes_in_each_form(form: str, sandbox: ProcessSandbox) -> None:
+    assert (await judged(sandbox, RIGHT, FORMS[form])).passed
+    found = await judged(sandbox, WRONG, FORMS[form])
+    assert (found.ending, found.exit_code) == (Ending.EXITED, 1), found
+    assert not (await judged(sandbox, "", FORMS[form])).passed
+
+
+HONEST = {
+    "test_it.mjs": """
+        import assert, { deepStrictEqual } from "node:assert/strict";
+        import { readFileSync } from "node:fs";
+        import { createRequire } from "node:module";
+        const { add } = createRequire(import.meta.url)(process.cwd() + "/core.js");
+        assert.equal(await Promise.resolve(add(2, 2)), 4);
+        deepStrictEqual([add(1, 1)], [2]);
+        assert.throws(() => { throw new TypeError("no"); }, TypeError);
+        assert.ok(readFileSync(new URL(import.meta.url)).length > 9);
+        """,
+    "own.js": """
+        const assert = require("assert");
+        const { add } = require(process.cwd() + "/core.js");
+        let failed = 0;
+        function test(name, run) { try { run(); } catch (error) { failed += 1; console.error(name, error); } }
+        test("sums", () => assert(add(2, 2) === 4));
+        test("throws", () => assert.throws(() => null.x, /null/));
+        setTimeout(() => process.exit(failed ? 1 : 0), 5);
+        """,
+    "node-test.js": """
+        const test = require("node:test");
+        const assert = require("node:assert");
+        const { add } = require(process.cwd() + "/core.js");
+        test("sums", async (t) => {
+          await t.test("small", () => assert.strictEqual(add(2, 2), 4));
+        });
+        """,
+    "names.js": """
+        const path = require("path");
+        if (require.main !== module || path.basename(__filename) !== "names.js" || process.argv.length !== 2) throw 1;
+        if (process.stdin.read() !== null || new Error("x").stack.split("\\n")[0] !== "Error: x") throw 2;
+        """,
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+async def test_honest_scripts_of_node_pass(name: str, sandbox: ProcessSandbox) -> None:
+    found = await judged(sandbox, RIGHT, HONEST[name], name)
+    assert found.passed, found
