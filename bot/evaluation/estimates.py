@@ -119,7 +119,7 @@ def estimate(counts: Counts, first: Counts | None = None, *, seed: int = 0) -> E
         b=law.b if law else None,
         residual=residual,
         budgets=_budgets(ks, law, means) if law else (),
-        forecast=_forecast(first, samples, float(curve[-1])) if first else None,
+        forecast=check_forecast(first, samples, float(curve[-1])) if first else None,
     )
 
 
@@ -146,7 +146,8 @@ def _finite(value: float) -> int | None:
     return int(value) if math.isfinite(value) else None
 
 
-def _forecast(first: Counts, k: int, measured: float) -> Forecast | None:
+def check_forecast(first: Counts, k: int, measured: float) -> Forecast | None:
+    """The law of the first samples at k samples, where so much was measured; None where they have no law."""
     fitted = min(drawn for drawn, _ in first)
     if fitted < _LEAST:
         return None
