@@ -122,21 +122,25 @@ def _reading(script: str, source: bytes) -> tuple[Callable[[Any], bool], Callabl
     return is_script, names_script
 
 
-def _shown(frame: FrameType | None, untrusted: set[str], excused: frozenset[str], main: FrameType) -> bool:
+def _showing(untrusted: set[str], excused: frozenset[str], main: FrameType) -> Callable[[FrameType | None], bool]:
     """Whether the script's file is opened for a changed file, other than to show one of its lines with a warning or a
     traceback."""
-    showing = _of_library("warnings.py", "traceback.py", "_py_warnings.py")
-    below: FrameType | None = None
-    while frame is not None and frame is not main:
-        if frame.f_code.co_filename in untrusted:
-            if frame.f_code.co_filename in excused:
-                return False
-            last = below.f_code if below else None
-            logs = last is not None and last.co_filename.startswith(os.path.join(_library, "logging"))
-            shows = last is not None and last.co_filename in showing and last.co_name in _SHOWING
-            return not (logs or shows)
-        below, frame = frame, frame.f_back
-    return False
+    showing, functions = _of_library("warnings.py", "traceback.py", "_py_warnings.py"), _SHOWING
+    logging, is_text = os.path.join(_library, "logging"), str.startswith
+
+    def shown(frame: FrameType | None) -> bool:
+        below: FrameType | None = None
+        while frame is not None and frame is not main:
+            if frame.f_code.co_filename in untrusted:
+                if frame.f_code.co_filename in excused or below is None:
+                    return frame.f_code.co_filename not in excused
+                last = below.f_code
+                shows = last.co_filename in showing and last.co_name in functions
+                return not (shows or is_text(last.co_filename, logging))
+            below, frame = frame, frame.f_back
+        return False
+
+    return shown
 
 
 def _to_memory() -> Callable[[Any, int], bool]:
@@ -184,6 +188,31 @@ def _stacks(
     return suspicious, named
 
 
+def _hook(
+    judge: Callable[[str, tuple[Any, ...], FrameType], bool], sign: Callable[[bytes], int], events: frozenset[str]
+) -> Callable[[str, tuple[Any, ...]], None]:
+    getframe, ident, plain = sys._getframe, __import__("_thread").get_ident, _plain
+    starting, attributes = _STARTING, _FRAMES | {"__code__"}
+    judging: set[int] = set()  # threads
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in events or (event[:9] == "object.__" and arguments[1] not in attributes):
+            return
+        if event == "open" or event in starting:
+            arguments = tuple(plain(arguments[:2]))
+        me = ident()
+        if me in judging:  # what we do ourselves
+            return
+        judging.add(me)
+        try:
+            if judge(event, arguments, getframe(1)):
+                sign(b"void " + event.encode())
+        finally:
+            judging.discard(me)
+
+    return hook
+
+
 def watch(
     sign: Callable[[bytes], int], changed: set[str], excused: frozenset[str], script: str, source: bytes
 ) -> Callable[[FrameType], bool]:
@@ -192,14 +221,9 @@ def watch(
 
     All names are bound here: the script may change this module, `os` and `builtins`.
     """
-    getframe, ident = sys._getframe, __import__("_thread").get_ident
-    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, getframe(2)
+    untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
     frames, starting, function, kind = _FRAMES, _STARTING, _function, type
-    leads_to_memory, shown = _to_memory(), _shown
-    events = {*watched, *steering, *starting, *_OTHERS}
-    attributes = {*frames, "__code__"}
-    judging: set[int] = set()  # threads
-    plain = _plain
+    leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
     looking = _looking(untrusted, excused)
     suspicious, named = _stacks(untrusted, main)
@@ -222,7 +246,7 @@ def watch(
             path = arguments[0]
             if leads_to_memory(path, 8) and suspicious(caller):
                 return True
-            return is_script(path) and shown(caller, untrusted, excused, main)
+            return is_script(path) and shown(caller)
         if event in starting:
             return names_script(arguments) and named(caller)
         name = arguments[1]  # a file's name that the code itself chose is none to go by
@@ -230,22 +254,7 @@ def watch(
             untrusted.add(name)
         return False
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in events or (event[:9] == "object.__" and arguments[1] not in attributes):
-            return
-        if event == "open" or event in starting:
-            arguments = tuple(plain(arguments[:2]))
-        me = ident()
-        if me in judging:  # what we do ourselves
-            return
-        judging.add(me)
-        try:
-            if judge(event, arguments, getframe(1)):
-                sign(b"void " + event.encode())
-        finally:
-            judging.discard(me)
-
-    sys.addaudithook(hook)
+    sys.addaudithook(_hook(judge, sign, frozenset((*watched, *steering, *starting, *_OTHERS))))
     return looking
 
 
