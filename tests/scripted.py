@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", "text/event-stream" if raw.startswith(b"data:") else "application/json")
         self.send_header("content-length", str(len(raw)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)

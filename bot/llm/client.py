@@ -16,7 +16,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from bot.errors import EndpointDown, EndpointError
 from bot.llm.completion import read_completion
-from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, check_answer
+from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, asked_to_wait, check_answer
+from bot.llm.event_stream import completion_of
 from bot.llm.token_count import TokenCounter, estimate
 from bot.records import FinishReason, ModelCall, Reply, Usage
 from bot.sanitize import redact
@@ -281,6 +282,9 @@ class OpenAIModel:
         """The reply, or an overflow where the endpoint answered to a part of the prompt."""
         most = sum(estimate(message.content) for message in call.messages)
         seen = reply.usage.prompt_tokens
+        if reply.cut_off and seen and not reply.text and not reply.usage.completion_tokens:
+            why = self._dialect.learn_full(seen)
+            return Reply(text=why, finish_reason=FinishReason.OVERFLOW, usage=reply.usage)
         if not seen or seen >= most:
             return reply
         counts = [await self._counter.count(self._name, message.content) for message in call.messages]
@@ -318,6 +322,7 @@ class OpenAIModel:
             },
         )
         answer = await self._in_time(asyncio.ensure_future(call))
+        answer = completion_of(answer) if isinstance(answer, str) else answer
         check_answer(answer)
         reply = read_completion(answer, time.monotonic() - started)
         return reply.model_copy(update={"text": request.begins + reply.text}) if request.begins else reply
@@ -365,12 +370,9 @@ class _Patience:
 def _wait(state: RetryCallState) -> float:
     """Seconds until the next try: what the endpoint asked for, else exponential with jitter."""
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, openai.APIStatusError):
-        for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-            try:
-                return min(_LONGEST_WAIT, max(0.0, float(error.response.headers[header]) * unit))
-            except (KeyError, ValueError):
-                continue
+    asked = asked_to_wait(error) if isinstance(error, openai.APIStatusError | AnsweredError) else None
+    if asked is not None:
+        return min(_LONGEST_WAIT, asked)
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.75, 1.25))
 
 

@@ -5,14 +5,19 @@ import re
 from typing import Any
 
 from bot.llm.thoughts import without_thoughts
+from bot.llm.tool_calls import calls_as_tags, text_as_tags
 from bot.records import FinishReason, Reply, Usage
 
-_WITHOUT_CONTENT = ("length", "content_filter")  # finish reasons of replies that may be empty
-_CUT = ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit", "context_length")
+# Finish reasons of replies that end where the endpoint wanted, and may be empty.
+_CUT = re.compile(r"length|max_(output_)?tokens|token_?limit|context_(window|limit)|\blimit\b|budget")
+_WITHHELD = re.compile(
+    r"filter|safety|sensitive|recitation|blocklist|prohibited|spii|guardrail|malformed|repetition|language"
+)
+_MOST = 10**9  # tokens; no window is longer
 _FAILED = re.compile(
     r"error|abort|cancel|fail|time_?out|insufficient|interrupt|unavailable|overload|disconnect|exception", re.IGNORECASE
 )
-_PRIVATE = ("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_content")  # kinds of content parts
+_PRIVATE = re.compile(r"think|reason|thought|summary")  # kinds of content parts
 
 
 def _elsewhere(message: dict[str, Any]) -> str | None:
@@ -20,11 +25,15 @@ def _elsewhere(message: dict[str, Any]) -> str | None:
 
     A server whose reasoning parser does not fit the model puts the whole reply into the reasoning field.
     """
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
+    calls = message.get("tool_calls") or [message.get("function_call")]
+    if isinstance(calls, list) and any(isinstance(call, dict) for call in calls):
+        if tags := calls_as_tags(calls):
+            return tags
         shown = "\n".join(str(call.get("function") or call) for call in calls if isinstance(call, dict))
         return f"(a tool call, but there are none here: {shown[:2000]})"
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    details = message.get("reasoning_details")
+    parts = [part.get("text") for part in details if isinstance(part, dict)] if isinstance(details, list) else []
+    thoughts = message.get("reasoning_content") or message.get("reasoning") or "".join(filter(None, parts)) or None
     return thoughts if isinstance(thoughts, str) else None
 
 
@@ -32,7 +41,7 @@ def _part(part: Any) -> str:
     """The text of one part of the content; "" for a thought."""
     if isinstance(part, str):
         return part
-    if not isinstance(part, dict) or part.get("type") in _PRIVATE or part.get("thought") is True:
+    if not isinstance(part, dict) or _PRIVATE.search(str(part.get("type"))) or part.get("thought") is True:
         return ""
     text = part.get("text")
     return text if isinstance(text, str) else ""
@@ -47,39 +56,52 @@ def _mean_logprob(logprobs: Any) -> float | None:
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(tokens) else None
 
 
+def _count(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return min(max(0, int(value)), _MOST) if number else 0
+
+
 def read_completion(answer: Any, seconds: float) -> Reply:
     """The reply in a chat completion. Raises `ValueError` where there is none."""
     if not isinstance(answer, dict):
         raise ValueError("the answer is not a JSON object")
     if not answer.get("choices"):
         raise ValueError(f"no choices in {str(answer)[:200]}")
-    choice = answer["choices"][0]
+    choices = answer["choices"]
+    choice = choices[0] if isinstance(choices, list) else None
+    if not isinstance(choice, dict):
+        raise ValueError(f"no choice in {str(answer)[:200]}")
     finish = str(choice.get("finish_reason") or "stop").lower()
     if _FAILED.search(finish):  # what there is of the reply may end anywhere
         said = (choice.get("error") or {}).get("message") if isinstance(choice.get("error"), dict) else ""
         raise ValueError(f"the endpoint broke the reply off with finish_reason {finish!r}{': ' if said else ''}{said}")
-    message = choice.get("message") or {}
+    cut = bool(_CUT.search(finish) or _WITHHELD.search(finish))
+    message = choice.get("message") or {"content": choice.get("text")}  # the second: of the older completions
     content = message.get("content")
+    content = [content] if isinstance(content, dict) else content
     if isinstance(content, list):  # parts, as some endpoints answer
         content = "".join(map(_part, content))
-    if content is None and finish not in _WITHOUT_CONTENT and not message.get("refusal"):
+    if content is None and not cut and not message.get("refusal"):
         content = _elsewhere(message)
         if content is None:
             raise ValueError("the message has no content")
-    elif not str(content or "").strip() and finish == "stop":
+    elif not str(content or "").strip() and not cut:
         content = _elsewhere(message) or content
-    text = without_thoughts(str(content or message.get("refusal") or ""))
-    usage = answer.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
+    text = text_as_tags(without_thoughts(str(content or message.get("refusal") or ""), ended=not cut))
+    usage = answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
     return Reply(
         text=text.encode("utf-8", "replace").decode(),  # lone surrogates can't be stored
         logprob=_mean_logprob(choice.get("logprobs")),
-        finish_reason=FinishReason.LENGTH if finish in _CUT or "context_window" in finish else FinishReason.STOP,
+        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
         usage=Usage(
             calls=1,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            cached_tokens=_count(details.get("cached_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
             seconds=seconds,
         ),
     )

@@ -4,9 +4,12 @@ Endpoints differ in their context window, the parameters that they take and what
 they allow, and whether they take a system message.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
@@ -17,27 +20,34 @@ DEFAULT_WINDOW = 131_072  # tokens, where neither the settings nor the endpoint 
 REFUSED = (400, 413, 422)  # HTTP statuses of a call that the endpoint would refuse again
 _OVERFLOW = re.compile(
     r"context.{0,20}(length|window|size|limit|overflow)|maximum (context|prompt|input|model|sequence)"
-    r"|(prompt|input|sequence|messages).{0,40}(too (long|large)|(longer|larger|greater|more tokens) than|exceed)"
+    r"|(prompt|input|sequence|messages).{0,40}(too (long|large|big)|(longer|larger|greater|more tokens) than|exceed)"
     r"|exceed(ed|s) (the )?model token limit|token limit exceeded|input length should be|KV cache is full|max_model_len"
     r"|exceeds? .{0,40}(context|token limit)|too many (input |prompt )?tokens|reduce the (length|prompt|input)"
-    r"|inputs` tokens \+|trying to keep the first",
+    r"|inputs` (tokens \+|must have less than)|trying to keep the first|expected maxLength"
+    r"|(max_(num_tokens|seq_len)|session_len)\W{0,3}\d{3}",
     re.IGNORECASE | re.DOTALL,
 )
 _STATED_WINDOW = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"(?:n_ctx|num_ctx|max_model_len)[^\d]{0,40}(\d{3,8})",
+        r"(?:n_ctx|num_ctx|max_model_len|max_num_tokens|max_seq_len|session_len)[^\d]{0,40}(\d{3,8})",
         r"\+ \d{1,8} > (\d{3,8})",  # prompt and reply
         r"maximum allowed length[^\d]{0,20}(\d{3,8})|(\d{3,8}) maximum context",
         r"(?:context|model|input) (?:length|window|size|limit)[^\d]{0,40}(\d{3,8})",
         r"maximum number of (?:input )?tokens allowed[^\d]{0,20}(\d{3,8})",
         r"maximum (?:prompt|input|sequence)[^\d]{0,40}(\d{3,8})",
+        r"must have less than (\d{3,8})|cannot exceed[^\d]{0,30}(\d{3,8})",
         r"> (\d{3,8}) maximum|must be <= (\d{3,8})|token limit: (\d{3,8})|should be \[\d{1,8}, (\d{3,8})\]",
+        r"(?:limit|maximum)(?: of| is)? (\d{3,8})|max context (\d{3,8})|\d{3,8} > (\d{3,8})\b(?! -)",
     )
 )
 _LEAST_WINDOW = 256  # tokens; no server cuts prompts to fewer
 _SYSTEM = re.compile(r"system.{0,20}(role|message|prompt|instruction)|roles must alternate", re.IGNORECASE)
 _LENGTH = re.compile(r"max_(completion_|output_|new_)?tokens")
+_WAIT = re.compile(
+    r"(?:again|retry|wait)\w* (?:in|after|for) (\d{1,5}(?:\.\d{1,9})?) ?(ms\b|s\b|sec|m\b|min)", re.IGNORECASE
+)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "mi": 60.0}  # seconds
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 # Ways to switch thoughts off, or to shorten them; the first that the endpoint takes is used. Chat templates ignore
 # variables that they do not know.
@@ -214,6 +224,12 @@ class Dialect:
             self._window = request.window // 2  # smaller than was assumed, though nobody says how small
         return None
 
+    def learn_full(self, seen: int) -> str:
+        """Learn from an answer that ended before its first token, to a prompt of `seen` tokens: what to say of it."""
+        if seen < self.window:
+            self.set_window(seen)
+        return f"the endpoint had no room for a reply: the prompt of {seen:,} tokens is too long for its context window"
+
     def learn_cut(self, usage: Usage, counted: int, exact: bool) -> str:
         """Learn from an answer to a prompt that the endpoint silently cut: what to say of it, or "" if it did not.
 
@@ -238,6 +254,9 @@ def check_answer(answer: object) -> None:
     choices = answer.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     body = first.get("error") if isinstance(first, dict) else answer.get("error")
+    base = answer.get("base_resp")  # MiniMax
+    if not first and not body and isinstance(base, dict) and base.get("status_code"):
+        body = {"message": base.get("status_msg")}
     if not body and not first and {"message", "detail"} & set(answer):
         body = answer
     if not body:
@@ -255,6 +274,20 @@ def check_answer(answer: object) -> None:
             code=str(fields.get("code") or ""),
         )
     )
+
+
+def asked_to_wait(error: "openai.APIStatusError | AnsweredError") -> float | None:
+    """Seconds that a busy endpoint asks for, in a header or in its words; None where it does not say."""
+    headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with contextlib.suppress(KeyError, ValueError):
+            return max(0.0, float(headers[header]) * unit)
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        until = parsedate_to_datetime(headers["retry-after"])
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    said = _WAIT.search(Refusal.of(error).text)
+    return float(said[1]) * _UNITS[said[2].lower()[:2].rstrip("e")] if said else None
 
 
 def without_system(messages: Sequence[Message]) -> Sequence[Message]:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from textwrap import dedent
 
 from bot.llm.elements import FENCE, REPLACE, SEARCH, Element, inner_lines
 from bot.patch.edits import Block, Create, Delete, FileEdit, Problem, Redefine, Replace, Rewrite
+from bot.patch.entities import unescaped, unescaped_code
 from bot.patch.matching import unnumbered
 from bot.patch.redefine import defines
 from bot.patch.splice import defines_by_tree
@@ -65,7 +67,7 @@ def _edit(element: Element, marked: bool) -> Sequence[FileEdit] | Problem:
     path = element.path
     if element.name == "delete":
         return (Delete(path=path),)
-    text = "\n".join(inner_lines(element.lines, path))
+    text = unescaped_code(path, "\n".join(inner_lines(element.lines, path)))
     if element.name == "create":
         return (Create(path=path, text=text),)
     if element.name == "file" and not any(map(SEARCH.match, element.lines)):
@@ -75,11 +77,13 @@ def _edit(element: Element, marked: bool) -> Sequence[FileEdit] | Problem:
         edits = diff_edits(element.lines, path, element.line + 1)
         return edits or Problem(text="the diff names no file\nWrite `--- a/PATH` and `+++ b/PATH` before its hunks.")
     whole = "\n".join(unnumbered(inner_lines(element.lines, path), [])[0])
+    if "&" in whole and unescaped_code(path, dedent(whole)) != dedent(whole):
+        whole = unescaped(whole)
     if element.name == "define" and not own:
         line = element.attribute("line")
         name = element.attribute("name")
         return (Redefine(path=path, text=whole, name=name, line=int(line) if re.fullmatch(r"\d{1,9}", line) else 0),)
-    if element.name == "diff":
+    if element.name == "diff" and not own:
         return Problem(text="the <diff> holds no hunk\nBegin each with a line `@@ ... @@`.")
     if not marked and (defines(whole) or defines_by_tree(language_of(path), whole)):
         return (Redefine(path=path, text=whole),)

@@ -17,8 +17,9 @@ SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
 REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b|^\s*>{7,}\s*$")
 FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
 _VALUE = r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))"
-_PATH = re.compile(rf"(?<![\w-])(?:path|file|filename){_VALUE}")
+_PATH = re.compile(rf"(?<![\w-])(?:path|file|filename|file_?path|target_file){_VALUE}")
 _ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
+_BROKEN_ATTRIBUTE = re.compile(r"\s*(?:path|file|filename)\s*[=:]\s*")  # one whose quotes do not pair
 
 
 class Element(Record):
@@ -75,7 +76,10 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
             i += 0 if rest.strip() else 1
             continue
         inner, end, closed = _inner(lines, i, rest, name, opening)
-        path = _path(m[2]) or (m[2].strip().strip("\"'`:") if name in ("edit", "create") else "")
+        bare = (
+            _BROKEN_ATTRIBUTE.sub("", m[2], count=1).strip().strip("\"'`:") if name in EDITS and not _path(m[2]) else ""
+        )
+        path = _path(m[2]) or (bare if name in ("edit", "create") or bare != m[2].strip() else "")
         element = Element(name=name, path=path, lines=tuple(inner), line=i + 1, closed=closed, attributes=m[2])
         found.append(element)
         i = end
@@ -91,10 +95,12 @@ def untagged(lines: list[str]) -> list[Element]:
         after = bisect.bisect_right(ends, i)
         end = ends[after] if after < len(ends) else None
         if not SEARCH.match(lines[i]) or end is None:
-            bare = lines[i].strip().lstrip("#*-> ").strip("*`: ").removeprefix("File: ").strip("`")
+            bare = lines[i].strip().lstrip("#*->` ").strip("*`: ").removeprefix("File: ").strip("`")
             path = bare if re.fullmatch(r"[\w./+@-]*\w\.\w+|[\w.+@-]+/[\w./+@-]*\w", bare) else path
             i += 1
             continue
+        beside = re.match(r"\s*<{4,}\s*SEARCH[ \t:]+`?([\w./+@-]*\w\.\w+)`?\s*$", lines[i])
+        path = beside[1] if beside else path
         if path:
             found.append(Element(name="edit", path=path, lines=tuple(lines[i : end + 1]), line=i, closed=True))
         i = end + 1

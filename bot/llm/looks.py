@@ -8,6 +8,7 @@ edit is text.
 import re
 
 from bot.llm.elements import EDITS, Element, elements, finished, untagged
+from bot.llm.other_forms import in_our_form
 from bot.patch.unified_diff import is_diff
 from bot.records import Record, Reply
 
@@ -28,6 +29,7 @@ class Looks(Record):
 def parse_looks(reply: Reply) -> Looks:
     """The commands of the reply; of one that was cut off, those that are complete."""
     text = finished(reply.text.replace("\r\n", "\n").replace("\r", "\n"), reply.cut_off)
+    text = in_our_form(text, ["run", *_OTHERS])
     lines = text.split("\n")
     if "<run" not in text:
         return Looks()

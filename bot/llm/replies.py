@@ -22,9 +22,11 @@ from pathlib import PurePosixPath
 
 from bot.llm.edits_in_reply import CUT_OFF, before_a_loop, edits_of
 from bot.llm.elements import EDITS, FINE, Element, elements, finished, inner_lines, untagged
+from bot.llm.other_forms import in_our_form
 from bot.llm.readings import named_paths
 from bot.llm.test_script import completed
 from bot.patch.edits import FileEdit, Problem
+from bot.patch.entities import unescaped_code
 from bot.patch.unified_diff import diff_edits, is_diff
 from bot.records import Record, Reply, Test
 
@@ -148,7 +150,7 @@ def _missing(reply: Reply, what: str) -> Problem:
 
 
 def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
-    text = _text(reply)
+    text = in_our_form(_text(reply), [*EDITS, "test", "choose"])
     lines = text.split("\n")
     names = [name for want in wants for name in (EDITS if want == "edit" else (want,))]
     found = elements(lines, names, inline=False) or elements(lines, names, inline=True)
@@ -195,6 +197,7 @@ def _test(element: Element) -> Test:
     if not re.fullmatch(r"[\w][\w.+-]{0,99}", name):
         shell = re.match(r"#!.*\b(sh|bash|dash|zsh)\b", text)
         name = "test_issue.sh" if shell else DEFAULT_TEST_PATH
+    text = unescaped_code(name, text)
     name = _unlike_modules(name, text)
     return Test(path=name, text=completed(name, text))
 

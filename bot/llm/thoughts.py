@@ -1,8 +1,9 @@
 """Removes a model's private thoughts from its reply. Pure.
 
 Models mark thoughts in their own ways, and a server without the right parser passes the marks on: `<think>` and tags of
-like names, `[THINK]` (Mistral), `◁think▷` (Kimi), `<|START_THINKING|>` (Command), `<|begin_of_thought|>`, and the
-channels of OpenAI's Harmony format. Drafts of our own tags may stand in a thought; only what follows counts.
+like names, `[THINK]` (Mistral), `◁think▷` (Kimi), `<|START_THINKING|>` (Command), `<|begin_of_thought|>`, bars of full
+width (DeepSeek), `<|inner_prefix|>` (Apertus), `<unused94>` (MedGemma), `<|think|>` up to `<|content|>` (Solar), and
+the channels of OpenAI's Harmony format. Drafts of our own tags may stand in a thought; only what follows counts.
 """
 
 import re
@@ -13,16 +14,21 @@ _WORD = (
 )
 _NAME = rf"(?:[a-z]{{1,20}}[:_-])?{_WORD}(?:[_-](?:mode|process|block|trace))?"
 _OPEN = (
-    rf"(?:<{_NAME}>|\[{_WORD}\]|◁{_WORD}▷|<\|(?:begin_of_{_WORD}|start_{_WORD}|{_WORD})\|>"
-    rf"|<\|channel>{_WORD}\b)"
+    rf"(?:<{_NAME}(?:\s[^<>\n]{{0,80}})?>|\[{_WORD}\]|◁{_WORD}▷|<unused94>|<[|｜]inner_prefix[|｜]>"
+    rf"|<[|｜](?:(?:begin|start)[_▁](?:of[_▁])?{_WORD}|{_WORD}(?:[_▁](?:begin|start))?)[|｜]>|<\|channel>{_WORD}\b)"
 )
-_CLOSE = rf"(?:</{_NAME}>|\[/{_WORD}\]|◁/{_WORD}▷|<\|(?:end_of_{_WORD}|end_{_WORD}|/{_WORD})\|>|<channel\|>)"
+_CLOSE = (
+    rf"(?:</{_NAME}>|\[/{_WORD}\]|◁/{_WORD}▷|<unused95>|<[|｜]inner_suffix[|｜]>"
+    rf"|<[|｜](?:end[_▁](?:of[_▁])?{_WORD}|/{_WORD}|{_WORD}[_▁]end)[|｜]>|<channel\|>|<\|content\|>)"
+)
 _BLOCK = re.compile(rf"^[ \t]*{_OPEN}.*?(?:{_CLOSE}|\Z)", re.DOTALL | re.IGNORECASE | re.MULTILINE)
 _BARE_END = re.compile(rf"(?<![`'\"]){_CLOSE}(?![`'\"])", re.IGNORECASE)  # the opening tag may be in the prompt
 
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary).*assistant\s*final\s*", re.DOTALL)  # its marks left out
+
+_MARK = re.compile(rf"{_OPEN}|{_CLOSE}|<\|(?:start|channel|message|end|return)\|>", re.IGNORECASE)
 
 _OPENER = re.compile(
     r"^[ \t>*-]*`{0,3}<(?:edit|create|test|delete|ranking|relevant|irrelevant|approve|done|choose)\b"
@@ -34,8 +40,16 @@ _CLOSER = re.compile(r"^[ \t]*`{0,3}</(?:edit|create|test)\s*>|^[ \t]*>{4,} *REP
 _ELEMENTS = ("edit", "create", "test")  # they hold text of their own
 
 
-def without_thoughts(text: str) -> str:
-    """The reply without its thoughts; "" if it was cut off in one."""
+def without_thoughts(text: str, *, ended: bool = False) -> str:
+    """The reply without its thoughts; "" if it was cut off in one.
+
+    `ended`: the model ended the reply itself. One that is all thought, since its end was not marked, is kept then.
+    """
+    left = _without(text)
+    return left if left.strip() or not ended else _MARK.sub("", text)
+
+
+def _without(text: str) -> str:
     text, channels = _final_channel(text)
     text = _without_blocks(text)
     for end in reversed(list(_BARE_END.finditer(text))):

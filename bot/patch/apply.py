@@ -8,6 +8,8 @@ mark, a missing final newline and the encoding are kept.
 """
 
 import difflib
+import posixpath
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
@@ -160,17 +162,36 @@ def _check_text(path: str, before: str | None, after: str, encoding: str) -> Non
 def _located(edit: FileEdit, paths: Collection[str]) -> str:
     """The path of the repository's file that is meant, or of a new one. Raises `Wrong`.
 
-    An absolute path, as tracebacks print those of installed packages, or one with the `a/` or `b/` of a diff, may end
-    with the path of a file that is there.
+    An absolute path, as tracebacks print those of installed packages, one with the `a/` or `b/` of a diff, or below a
+    folder that is not there may end with the path of a file that is there; a file may be named without its folders.
     """
     plain = normalised(edit.path)
+    if plain in paths:
+        return clean_path(plain)
+    flat = posixpath.normpath(plain)
+    if flat in paths:  # its `..` stay within
+        return clean_path(flat)
+    return clean_path(_meant(plain, edit, paths))
+
+
+def _meant(plain: str, edit: FileEdit, paths: Collection[str]) -> str:
+    """The repository's file that a path which is none of them ends with, or the path as it is."""
     parts = plain.strip("/").split("/")
-    if plain not in paths and (
-        plain.startswith("/") or (parts[0] in ("a", "b") and not isinstance(edit, Create | Rewrite))
+    absolute = plain.startswith(("/", "~")) or re.match(r"[A-Za-z]:/", plain)
+    new = isinstance(edit, Create | Rewrite)
+    ends = ["/".join(parts[i:]) for i in range(len(parts))]
+    if absolute or (parts[0] in ("a", "b") and not new):
+        return next((end for end in ends if end in paths), plain)
+    if (
+        isinstance(edit, Create | Delete)
+        or ".." in parts
+        or any(path.startswith(f"{parts[0]}/") for path in paths if len(parts) > 1)
     ):
-        ends = ("/".join(parts[i:]) for i in range(len(parts)))
-        plain = next((end for end in ends if end in paths), plain)
-    return clean_path(plain)
+        return plain
+    # The name of the checkout's folder, say. A whole file may be a new one, of a name that another folder has, too.
+    longer = next((end for end in ends[1:] if end in paths and ("/" in end or not new)), "")
+    same = [path for path in paths if path.endswith(f"/{plain}") or path.casefold() == plain.casefold()]
+    return longer or (same[0] if len(same) == 1 and not new else plain)
 
 
 def _read(read: Reader, path: str) -> str | None:

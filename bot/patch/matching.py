@@ -1,7 +1,8 @@
 """Where a file has the lines that a model searches for, and the new lines as they fit there. Pure.
 
-Models change lines as they copy them: they drop trailing white space, shift the indentation, leave blank lines out, or
-copy the line numbers that were shown beside a file. Each function here forgives one of these.
+Models change lines as they copy them: they drop trailing white space, shift the indentation, write tabs for spaces,
+leave blank lines out, copy the line numbers that were shown beside a file, put the signs of a diff before them, or take
+typographic quotes and dashes for plain ones. Each function here forgives one of these.
 """
 
 import difflib
@@ -11,7 +12,17 @@ from collections.abc import Sequence
 
 Place = tuple[int, int, list[str]]  # the first line, the line after the last, the new lines
 
-_NUMBERED = re.compile(r"^[ \t]*[>*]?[ \t]*L?(\d{1,6})(?: [|│] ?|[|│→\t]|: ?)(.*)$")
+# Beside the line: its number, as editors, `cat -n`, `grep -n` and prose write it.
+_NUMBERED = re.compile(
+    r"^[ \t]*[>*]?[ \t]*(?:[\w./+-]*[\w+]\.\w+[:-])?(?:L?(\d{1,6})(?: [|│]|[|│→\t:.-])|\[(\d{1,6})\])(.*)$"
+)
+_ALIKE = str.maketrans(
+    dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+    | dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+    | dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ")
+    | {"\u2026": "..."}
+)
 
 
 def exactly(lines: Sequence[str], search: list[str], new: list[str]) -> list[Place]:
@@ -52,13 +63,45 @@ def without_blank_lines(lines: Sequence[str], search: list[str], new: list[str])
     return places
 
 
-def unnumbered(search: list[str], new: list[str]) -> tuple[list[str], list[str]]:
-    """Both without the line numbers that each searched line begins with; as they are if one has none."""
+def unnumbered(search: list[str], new: list[str], *, spaced: bool = True) -> tuple[list[str], list[str]]:
+    """Both without the line numbers that each searched line begins with; as they are if one has none.
+
+    `spaced`: a blank between number and line is not the line's.
+    """
     numbered = [_NUMBERED.match(line) for line in search if line.strip()]
-    numbers = [int(m[1]) for m in numbered if m]
+    numbers = [int(m[1] or m[2]) for m in numbered if m]
     if len(numbers) < len(numbered) or any(b <= a for a, b in itertools.pairwise(numbers)):
         return search, new
-    return [_NUMBERED.sub(r"\2", line) for line in search], [_NUMBERED.sub(r"\2", line) for line in new]
+    return [_unnumbered(line, spaced) for line in search], [_unnumbered(line, spaced) for line in new]
+
+
+def _unnumbered(line: str, spaced: bool) -> str:
+    found = _NUMBERED.match(line)
+    return line if found is None else found[3].removeprefix(" " if spaced else "")
+
+
+def unsigned(search: list[str], new: list[str]) -> tuple[list[str], list[str]]:
+    """Both without the `-`, `+` and blanks of a diff before their lines; as they are if one line has none of them."""
+    minus = all(line[:1] in ("-", " ", "") for line in search) and any(line.startswith("-") for line in search)
+    plus = all(line[:1] in ("+", " ", "") for line in new) and any(line.startswith("+") for line in new)
+    if not minus or not (plus or not new):
+        return search, new
+    return [line[1:] for line in search], [line[1:] for line in new]
+
+
+def without_lookalikes(lines: Sequence[str], search: list[str], new: list[str]) -> list[Place]:
+    """The places that differ from the searched lines in characters that only look like the file's."""
+    wanted = [line.translate(_ALIKE).rstrip() for line in search]
+    if not any(wanted):
+        return []
+    places = []
+    for start in starts([line.translate(_ALIKE).rstrip() for line in lines], wanted):
+        there = list(lines[start : start + len(search)])
+        odd = {c for line in search for c in line if ord(c) in _ALIKE} - {c for line in there for c in line}
+        plain = {ord(c): _ALIKE[ord(c)] for c in odd}
+        kept = dict(zip(search, there, strict=True))
+        places.append((start, start + len(search), [kept.get(line, line.translate(plain)) for line in new]))
+    return places
 
 
 def starts(lines: Sequence[str], search: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ _IN_TRACEBACK = re.compile(  # of Python, JavaScript and Rust
 # `:3`, `:3:9` and `:3-9`; of links, compilers, pytest's names of tests, and in words.
 _LINE_NUMBER = re.compile(
     r"(?<=\w)(?:(?::\d+){1,2}(?:-\d+)?(?:: ?| \+0x[0-9a-f]+)?|#L\d+(?:-L?\d+)?|\(\d+(?:, ?\d+)?\)|::[A-Za-z_][^/]*)$"
-    r"|,? lines? \d+$"
+    r"|,? lines? \d+$| \((?:at )?lines? \d+(?:-\d+)?\)$"
 )
 _GIT_NAME = re.compile(r"(\.git|git~\d+)[ .]*", re.IGNORECASE)  # also what other file systems take for `.git`
 
@@ -46,7 +46,7 @@ def normalised(path: str) -> str:
     traced = _IN_TRACEBACK.fullmatch(plain)
     plain = plain[1:-1] if plain.startswith("(") and plain.endswith(")") else plain
     plain = next(filter(None, traced.groups())) if traced else plain
-    plain = re.sub(r"^file:(//)?(?=/)", "", plain).strip("`\"'").replace("\\", "/")
+    plain = re.sub(r"^file:(//)?", "", plain).strip("`\"'\u201c\u201d\u2018\u2019").replace("\\", "/")
     if "." in plain.rpartition("/")[2]:
         plain = _LINE_NUMBER.sub("", plain)
     plain = _SANDBOX.sub("", plain, count=1) if _SANDBOX.match(plain) else plain

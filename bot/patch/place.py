@@ -1,10 +1,26 @@
 """The one place of a file where a SEARCH/REPLACE block applies, or why there is none. Pure."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 from bot.patch.edits import Block
-from bot.patch.matching import Place, exactly, shifted, starts, unnumbered, without_blank_lines, without_trailing_space
+from bot.patch.entities import unescaped
+from bot.patch.matching import (
+    Place,
+    exactly,
+    shifted,
+    starts,
+    unnumbered,
+    unsigned,
+    without_blank_lines,
+    without_lookalikes,
+    without_trailing_space,
+)
+from bot.patch.restyle import in_another_style
+
+_EXACT = (exactly, without_trailing_space)
+_FORGIVING = (without_lookalikes, shifted, without_blank_lines, in_another_style)
 
 
 class Wrong(Exception):
@@ -38,21 +54,30 @@ def place_of(path: str, lines: list[str], block: Block, number: int) -> Place:
         if not any(line.strip() for line in lines):
             return 0, len(lines), [*new, ""]
         raise Wrong(f"SEARCH text is empty in block {number} for {path}\nCopy the lines to replace from the file.")
-    for wanted, becomes in (search, new), unnumbered(search, new):
-        for find in exactly, without_trailing_space, shifted, without_blank_lines:
-            places = find(lines, wanted, becomes)
-            if len(places) == 1:
-                return places[0]
-            if near := _nearest(lines, places, block):
-                return near
-            if places:
-                raise Wrong(_ambiguous(path, block, number, [start for start, _, _ in places]))
+    readings = _readings(search, new)
+    for find, (wanted, becomes) in (*itertools.product(_EXACT, readings), *itertools.product(_FORGIVING, readings)):
+        places = find(lines, wanted, becomes)
+        if len(places) == 1:
+            return places[0]
+        if near := _nearest(lines, places, block):
+            return near
+        if places:
+            raise Wrong(_ambiguous(path, block, number, [start for start, _, _ in places]))
     if block.loose and (trimmed := _trimmed(block)):
         try:
             return place_of(path, lines, trimmed, number)
         except Wrong:
             pass  # the problem with the whole block says more
     raise Wrong(_not_found(path, lines, unnumbered(search, new)[0], block, number))
+
+
+def _readings(search: list[str], new: list[str]) -> list[tuple[list[str], list[str]]]:
+    """The block as it is written, then as it may be meant: without line numbers, a diff's signs, HTML's entities."""
+    plain = [unescaped(line) for line in search], [unescaped(line) for line in new]
+    found = [(search, new)]
+    numbered = unnumbered(search, new, spaced=False), unnumbered(search, new)
+    found += [pair for pair in (*numbered, unsigned(search, new), plain) if pair[0] != search]
+    return found
 
 
 def _nearest(lines: list[str], places: Sequence[Place], block: Block) -> Place | None:

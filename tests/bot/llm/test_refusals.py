@@ -1,8 +1,11 @@
 """Context overflow and other errors, however an endpoint tells of them, or does not."""
 
+import httpx
+import openai
 import pytest
 
 from bot.errors import EndpointError
+from bot.llm.dialect import asked_to_wait
 from bot.records import Message, ModelCall
 from tests.bot.llm.asking import ask, greeting, hello, model_for
 from tests.scripted import scripted_endpoint
@@ -50,6 +53,26 @@ LLAMA = {
         (400, {"error": "length of prompt_token_ids (9000) is greater than max_model_len 4096"}, 4096),
         (400, {"error": "Input length (9000 tokens) exceeds the maximum allowed length (4096 tokens)."}, 4096),
         (400, {"error": {"message": "Your request exceeded model token limit: 4096 (requested: 9000)"}}, 4096),
+        (422, {"error": "`inputs` must have less than 4096 tokens. Given: 5000", "error_type": "validation"}, 4096),
+        (
+            400,
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "metadata": {"raw": "input tokens exceed the limit of 4096"},
+                }
+            },
+            4096,
+        ),
+        (400, {"message": "Validation Error: prompt length 9001 exceeds maximum of 4096."}, 4096),
+        (400, {"message": "Malformed input request: expected maxLength: 50000, actual: 60000"}, 65_536),
+        (400, {"message": "tokens in the prompt cannot exceed 4096 - received 9001."}, 4096),
+        (400, {"message": "Please reduce the length. Current length is 9001 while limit is 4096"}, 4096),
+        (400, {"detail": "Prompt length 9001 is greater than max_seq_len 4096"}, 4096),
+        (400, {"message": "prompt length (9001), max_tokens (99) should not exceed max_num_tokens (4096)"}, 4096),
+        (400, {"message": "The prompt length is too long: 9001 > session_len 4096"}, 4096),
+        (400, {"detail": {"msg": "prompt too big for context (9001 > 4096)"}}, 4096),
+        (200, {"choices": None, "base_resp": {"status_code": 1039, "status_msg": "token limit exceeded"}}, 65_536),
         (400, {"error": {"message": "Range of input length should be [1, 4096]"}}, 4096),
         (500, {"error": "Prompt contains 9000 tokens, too large for model with 4096 maximum context length"}, 4096),
         (422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}, 4096),
@@ -125,3 +148,31 @@ async def test_a_prompt_that_was_read_is_not_called_cut(tokenize: bool) -> None:
             assert (await model.reply(call)).text == "hello"
         await model.close()
     assert model.context_window == 131_072
+
+
+async def test_a_reply_without_a_token_says_that_the_prompt_is_too_long() -> None:
+    empty = {"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": {"prompt_tokens": 4000}}
+    with scripted_endpoint(hello, context_window=None) as endpoint:
+        endpoint.answer = lambda request: (200, empty)
+        model = model_for(endpoint)
+        assert (await ask(model)).overflowed
+    assert model.context_window == 4000
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "seconds"),
+    [
+        ("busy", {"retry-after": "Sun, 29 Nov 2026 10:00:07 GMT", "date": "Sun, 29 Nov 2026 10:00:00 GMT"}, 7.0),
+        ("busy", {"retry-after": "Sun, 29 Nov 2020 10:00:07 GMT"}, 0.0),
+        ("busy", {"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ("Rate limit reached. Please try again in 7.66s. Visit", {}, 7.66),
+        ("Please retry after 10 seconds.", {}, 10.0),
+        ("try again in 250ms", {"retry-after": "soon"}, 0.25),
+        ("Please wait for 2 minutes", {}, 120.0),
+        ("busy", {}, None),
+    ],
+)
+def test_how_long_an_endpoint_asks_to_wait(message: str, headers: dict[str, str], seconds: float | None) -> None:
+    request = httpx.Request("POST", "http://127.0.0.1/v1")
+    response = httpx.Response(429, headers=headers, request=request)
+    assert asked_to_wait(openai.RateLimitError(message, response=response, body={"message": message})) == seconds

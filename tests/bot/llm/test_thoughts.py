@@ -44,6 +44,13 @@ def test_thoughts_are_dropped(said: str, left: str | None) -> None:
         f"<cot>\n{DRAFT}\n</cot>\n",
         f"<|channel|>analysis<|message|>Well.\n{DRAFT}<|end|>",
         f"<scratchpad>\n{DRAFT}\n</scratchpad>\n",
+        f"<｜begin▁of▁thinking｜>\n{DRAFT}\n<｜end▁of▁thinking｜>",
+        f"<|inner_prefix|>\n{DRAFT}\n<|inner_suffix|>",
+        f"<unused94>thought\n{DRAFT}\n<unused95>",
+        f"<|thinking_start|>\n{DRAFT}\n<|thinking_end|>",
+        f"<|START_OF_THINKING|>\n{DRAFT}\n<|END_OF_THINKING|>",
+        f"<|think|>\n{DRAFT}\n<|end|><|begin|>assistant<|content|>",
+        f'<think time="3">\n{DRAFT}\n</think>\n',
         f"<|channel|>analysis<|message|>Well.\n{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>",
         f"<|start|>assistant<|channel|>analysis<|message|>{DRAFT}<|end|>"
         f"<|start|>assistant<|channel|>commentary<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>",
@@ -75,3 +82,15 @@ def test_only_what_follows_a_thought_counts(thought: str, reply: str) -> None:
 )
 def test_what_is_no_thought_stays(said: str, left: str | None) -> None:
     assert without_thoughts(said) == (said if left is None else left)
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (f"<think>hm\n\n{EDIT}", f"hm\n\n{EDIT}"),
+        (f"<|channel|>analysis<|message|>{EDIT}<|return|>", f"analysis{EDIT}"),
+        (f"<think>{DRAFT}</think>{EDIT}", EDIT),
+    ],
+)
+def test_a_thought_that_the_model_ended_without_its_mark_is_better_than_nothing(said: str, left: str) -> None:
+    assert without_thoughts(said, ended=True) == left

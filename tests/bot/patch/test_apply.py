@@ -68,7 +68,7 @@ def test_white_space_is_forgiven_where_the_place_is_the_only_one(
 
 
 def test_indentation_that_is_not_uniform_is_not_forgiven() -> None:
-    said = problem(replace("pkg/mod.py", ("if a:\n      return 1", "x")))
+    said = problem(replace("pkg/mod.py", ("    if a:\n    return 1", "x")))
     assert said.startswith("SEARCH text was not found in pkg/mod.py\nOnly white space or indentation differs.")
     assert "    5 |     if a:\n    6 |         return 1" in said
 

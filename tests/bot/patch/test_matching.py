@@ -39,8 +39,9 @@ def numbered(text: str, form: str, first: int = 10) -> str:
 
 
 @pytest.mark.parametrize(
-    "form", ["{0:5} | {1}", "> {0:5} | {1}", "{0} | {1}", "{0}: {1}", "{0}|{1}", "{0:6}\t{1}", "L{0}: {1}"]
-)
+    "form", ["{0:5} | {1}", "> {0:5} | {1}", "{0} | {1}", "{0}: {1}", "{0}|{1}", "{0:6}\t{1}", "L{0}: {1}",
+             "{0}-{1}", "m.py:{0}:{1}", "pkg/m.py-{0}-{1}", "{0}. {1}", "[{0}] {1}"],
+)  # fmt: skip
 @pytest.mark.parametrize("both", [True, False])
 def test_line_numbers_are_forgiven(form: str, both: bool) -> None:
     new = numbered(FIXED, form) if both else FIXED
@@ -124,3 +125,45 @@ def test_without_blank_lines_the_place_must_be_the_only_one() -> None:
     found = apply([Replace(path="m", blocks=(Block(search="a\nb", replace="x"),))], {"m": text}.get)
     assert isinstance(found, Problem)
     assert found.short == "SEARCH text was found 2 times in m"
+
+
+@pytest.mark.parametrize(
+    ("search", "new"),
+    [
+        (POP.replace("    ", "\t"), FIXED.replace("    ", "\t")),
+        (POP.replace("    ", "  "), FIXED.replace("    ", "  ")),
+        (POP.replace("    ", "\u00a0" * 4), FIXED.replace("    ", "\u00a0" * 4)),
+        ("\n".join(f"-{line}" for line in POP.split("\n")), "\n".join(f"+{line}" for line in FIXED.split("\n"))),
+        ("     def pop(self):\n-        return self.items[0]", "     def pop(self):\n+        return self.items.pop()"),
+    ],
+    ids=["tabs", "two spaces", "other spaces", "signs", "signs of what changes"],
+)
+def test_another_style_of_the_same_lines(search: str, new: str) -> None:
+    assert after(search, new) == MOD.replace(POP, FIXED)
+
+
+def test_new_lines_get_the_indentation_of_the_place() -> None:
+    search = "\tdef pop(self):\n\t\treturn self.items[0]"
+    new = "\tdef pop(self):\n\t\tif self.items:\n\t\t\treturn self.items.pop()\n\n\t\treturn None\n\n\nLAST = 1"
+    wanted = new.replace("\t", "    ")
+    assert after(search, new) == MOD.replace(POP, wanted)
+    tabbed = MOD.replace("    ", "\t")
+    assert after(POP, wanted, tabbed) == tabbed.replace(search, new)
+
+
+QUOTED = 'def say():\n    return f"it\'s {1 - 1}"  # \u2013 so it is\n'
+
+
+def test_characters_that_only_look_alike() -> None:
+    odd = "    return f\u201cit\u2019s {1 \u2212 1}\u201d  # \u2013 so it is"
+    assert after(odd, odd.replace("so", "as"), QUOTED) == QUOTED.replace("so it", "as it")
+    new = "    return f\u201cit\u2019s {2}\u201d  # \u2013 so"
+    assert after(odd, new, QUOTED).endswith('    return f"it\'s {2}"  # \u2013 so\n'), "the file's own dash stays"
+
+
+def test_entities_of_html() -> None:
+    text = "if a < b and s == '&amp;':\n    pass\n"
+    assert after("if a &lt; b and s == '&amp;amp;':", "if a &lt;= b and s == '&amp;amp;':", text) == text.replace(
+        "<", "<="
+    )
+    assert after("if a < b and s == '&amp;':", "if a < b and s == '&lt;':", text) == text.replace("&amp;", "&lt;")

@@ -96,7 +96,7 @@ def test_a_reply_with_a_whole_function_is_an_edit() -> None:
     wrong = apply((Redefine(path="a.py", text="def tak():\n    pass"),), lambda path: FILE)
     assert isinstance(wrong, Problem)
     assert wrong.short == "there is no tak in a.py"
-    missing = apply((Redefine(path="b.py", text="def take():\n    pass"),), lambda path: None, paths=["a/b.py"])
+    missing = apply((Redefine(path="b.py", text="def take():\n    pass"),), lambda path: None, paths=["a/c.py"])
     assert isinstance(missing, Problem)
     assert "there is no file b.py" in missing.text
 
