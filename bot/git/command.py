@@ -8,6 +8,7 @@ git prints is redacted before it becomes a message.
 import asyncio
 import base64
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -47,6 +48,8 @@ _POLL = 0.1  # seconds between two looks at a growing folder
 # Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
 _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
 _RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *(\d{1,6})", re.IGNORECASE)
+# What this machine may lack; git, which runs with LC_ALL=C, ends lines with the system's words for it.
+_SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -142,6 +145,15 @@ def asked_to_wait(trace: str) -> float | None:
     return float(found[-1]) if found else None
 
 
+def shortage(said: str) -> int | None:
+    """The `errno` where git says that this machine has run out of something; None where it does not. Pure."""
+    for line in said.splitlines():
+        for number in _SHORTAGES:
+            if line.endswith(os.strerror(number)) and not line.startswith("remote:"):
+                return number
+    return None
+
+
 async def _run(
     words: Sequence[str],
     arguments: Sequence[str],
@@ -173,6 +185,8 @@ async def _run(
     output, errors = ended.result()
     if process.returncode:
         said = redact(errors.decode(errors="replace").strip()[-2000:], remote.secrets if remote else ())
+        if (lacking := shortage(said)) is not None:
+            raise OSError(lacking, f"git {name} ended with exit code {process.returncode}: {said}")
         trace = Path(env["GIT_TRACE_CURL"]) if remote else None
         wait = asked_to_wait(trace.read_text(errors="replace")) if trace and trace.exists() else None
         raise GitFailed(f"git {name} ended with exit code {process.returncode}: {said}", said, wait)

@@ -5,10 +5,12 @@ Where all places are taken, the connection that has waited longest for its next 
 
 import asyncio
 import gc
+import os
 import random
 import resource
 import socket
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -20,6 +22,7 @@ MOST = 4000  # connections
 ACCEPTED_AT_ONCE = 8  # asyncio accepts that many before it looks at any of them, some 0.1 ms each
 SWITCH_SECONDS = 0.001  # that the event loop keeps the interpreter from a thread that asks for it
 BACKLOG = 2048  # connections that the kernel holds until they are accepted; more are tried again by it after a second
+_ONCE_MORE = b"troop: ending; once more ends at once, and the next start goes on with what is under way\n"
 _RESERVED = 96  # file descriptors for the database, Redis, logs and what is accepted at once
 
 
@@ -94,6 +97,7 @@ class BoundedServer(uvicorn.Server):
     """Serves sockets of its caller, with both bounds. `options` are uvicorn's."""
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
+        self._signals = 0  # that came
         super().__init__(
             uvicorn.Config(
                 app,
@@ -106,6 +110,19 @@ class BoundedServer(uvicorn.Server):
                 **options,
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends the server in order. The second is answered, the third ends it at once.
+
+        Uvicorn's own way with a second SIGINT leaves the service running, whose end is then a traceback.
+        """
+        self._signals += 1
+        if self._signals == 1:
+            super().handle_exit(sig, frame)
+        elif self._signals == 2:
+            os.write(2, _ONCE_MORE)  # a handler may run within a print of the main program's
+        else:
+            os._exit(128 + sig)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

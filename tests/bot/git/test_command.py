@@ -1,6 +1,7 @@
 """Safe git: names are checked, nobody's configuration runs, time and size are capped."""
 
 import asyncio
+import errno
 import os
 import re
 from pathlib import Path
@@ -128,6 +129,29 @@ async def test_no_path_of_this_machine_is_fetched(tmp_path: Path) -> None:
     for url in (str(theirs.git_dir), f"file://{theirs.git_dir}"):
         with pytest.raises(GitFailed, match="not allowed"):
             await mine.fetch(Remote(url), "", seconds=PATIENCE, max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("error: unable to write symref for HEAD: No space left on device", errno.ENOSPC),
+        ("fatal: write error: Disk quota exceeded\nfatal: index-pack failed", errno.EDQUOT),
+        ('error: open("x"): Too many open files', errno.EMFILE),
+        ("remote: fatal: write error: No space left on device", None),
+        ("fatal: invalid path 'No space left on device/x'", None),
+        ("", None),
+    ],
+)
+async def test_what_this_machine_has_run_out_of_is_no_fault_of_github(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, number: int | None
+) -> None:
+    """Then the run waits, and the issue is told."""
+    (tmp_path / "git").write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(OSError if number else GitFailed) as caught:
+        await git("init", cwd=tmp_path)
+    assert getattr(caught.value, "errno", None) == number
 
 
 async def test_what_git_says_is_redacted(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, ClaimedRun
 from bot.settings import SandboxSettings, Settings, checked
 from bot.store import Store
+from bot.web.connections import BoundedServer
 from bot.web.serve import build_app, run_server
 from bot.worker.callbacks import Advance, Callbacks, Executed, Finished
 from bot.worker.worker import Worker
@@ -193,3 +196,19 @@ async def test_a_worker_that_ends_by_itself_ends_the_process(
     worker = Worker(store, Callbacks(told.execute, told.execute_command, told.announce))
     async with Running(build_app(settings, store, worker=worker, on_failure=failed.set)), asyncio.timeout(PATIENCE):
         await failed.wait()
+
+
+def test_ctrl_c_twice_is_answered_and_the_third_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    server = BoundedServer(FastAPI())
+    server.handle_exit(signal.SIGINT, None)
+    assert (server.should_exit, capfd.readouterr().err) == (True, "")
+    server.handle_exit(signal.SIGINT, None)
+    assert not server.force_exit, "what is under way is still given back"
+    assert capfd.readouterr().err.startswith("troop: ending; once more ends at once")
+    assert codes == []
+    server.handle_exit(signal.SIGTERM, None)
+    assert codes == [143]
