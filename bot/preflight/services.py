@@ -13,7 +13,7 @@ from bot.llm.published_models import locate
 from bot.preflight.finding import Finding
 from bot.sanitize import redact
 from bot.settings import ModelSettings, Settings
-from bot.store.disk import unwritable
+from bot.store.disk import unwritable_sqlite
 
 _SECONDS = 10.0  # for an answer
 _REDIS = "it is redis://HOST:PORT/0, rediss://... with TLS, or unix:///SOCKET, each with :PASSWORD@ before the host"
@@ -53,7 +53,7 @@ def _database(settings: Settings) -> Finding:
 
 def _sqlite(file: Path) -> str:
     """What is wrong with the file, or with where it is to be. It is only read."""
-    if trouble := unwritable(file):
+    if trouble := unwritable_sqlite(file):
         return trouble
     if file.exists():
         try:

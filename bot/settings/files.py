@@ -98,7 +98,10 @@ def names_in(folder: Path) -> tuple[str, ...]:
     try:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
-        raise SettingsError(f"TROOP_SECRETS_DIR: {folder} can't be read ({error.strerror})") from None
+        raise SettingsError(
+            f"TROOP_SECRETS_DIR: {folder} can't be read by user {_user()} ({error.strerror}): give it the folder, "
+            "or name another"
+        ) from None
     return tuple(name for name in names if name.lower().startswith(_PREFIX))
 
 

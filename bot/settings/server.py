@@ -1,8 +1,7 @@
 """The settings as a server may use them."""
 
-import os
-
 from bot.errors import SettingsError
+from bot.settings.files import text_of
 from bot.settings.models import Settings
 
 
@@ -32,7 +31,7 @@ def checked(settings: Settings, *, receives: bool = True, works: bool = True) ->
     key = settings.private_key_file
     if works and settings.app_id and not settings.private_key.get_secret_value() and not key:
         raise SettingsError("TROOP_APP_ID is set but no key; set TROOP_PRIVATE_KEY_FILE to the App's .pem file")
-    if works and settings.app_id and key and not os.access(key, os.R_OK):
-        raise SettingsError(f"TROOP_PRIVATE_KEY_FILE: {key} can't be read; does it exist, and may this user read it?")
+    if works and settings.app_id and key:
+        text_of(key, "TROOP_PRIVATE_KEY_FILE")  # says what is in the way
     sandbox = settings.sandbox.model_copy(update={"kind": "docker"})  # `auto` must not fall back to processes
     return settings.model_copy(update={"sandbox": sandbox})

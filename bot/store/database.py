@@ -22,7 +22,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bot.errors import SettingsError, StoreUnavailable
-from bot.store.disk import unwritable
+from bot.store.disk import unwritable_sqlite
 
 BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
 _MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
@@ -182,7 +182,7 @@ class Database:
     def _unusable(self, error: sa.exc.SQLAlchemyError) -> str:
         """In one line, whatever the driver says in several; with the remedy."""
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        trouble = unwritable(Path(str(self.engine.url.database))) if self.sqlite else ""
+        trouble = unwritable_sqlite(Path(str(self.engine.url.database))) if self.sqlite else ""
         return f"the database can't be used now ({cause}): {trouble or _REMEDY}"
 
     def close(self) -> None:

@@ -26,3 +26,11 @@ def unwritable(path: Path) -> str:
         if os.path.exists(place) and not os.access(place, kind):
             return f"{place} can't be written by user {os.geteuid()}: give it to that user, or name another"
     return ""
+
+
+def unwritable_sqlite(file: Path) -> str:
+    """As `unwritable`, of a database of SQLite with the files beside it, which another user's command may have made."""
+    for suffix in ("", "-wal", "-shm"):
+        if trouble := unwritable(file.with_name(file.name + suffix)):
+            return trouble
+    return ""

@@ -2,13 +2,22 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
 from bot.errors import SettingsError
-from bot.settings import ModelSettings, SandboxSettings, Settings, misspelt, read_settings, unknown_variables
+from bot.settings import (
+    ModelSettings,
+    SandboxSettings,
+    Settings,
+    checked,
+    misspelt,
+    read_settings,
+    unknown_variables,
+)
 from bot.settings.files import SECRETS
 from bot.settings.reference import markdown
 from bot.settings.sources import OF_COMPOSE, OF_ENGINE, origins, variables
@@ -410,4 +419,29 @@ def test_what_no_model_can_be_asked_with_is_refused(
 def test_a_token_that_no_header_takes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROOP_TOKEN", "github_pat_é")
     with pytest.raises(SettingsError, match="TROOP_TOKEN: has characters that can't be sent"):
+        read_settings()
+
+
+def test_a_key_that_can_not_be_read_is_told_with_why(elsewhere: Path) -> None:
+    settings = Settings(
+        _env_file=None, app_id=1, webhook_secret=SecretStr("x" * 20), private_key_file=elsewhere / "app.pem"
+    )
+    with pytest.raises(SettingsError, match=r"app\.pem is not there; correct the path"):
+        checked(settings)
+    (elsewhere / "app.pem").mkdir()
+    with pytest.raises(SettingsError, match=r"app\.pem is a folder, not a file; Docker makes one"):
+        checked(settings)
+    assert checked(settings, works=False).app_id == 1
+
+
+def test_a_folder_of_secrets_that_is_another_users_is_told(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    (elsewhere / "secrets").mkdir()
+    monkeypatch.setenv("TROOP_SECRETS_DIR", str(elsewhere / "secrets"))
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(
+        SettingsError, match=r"secrets can't be read by user \d+ \(Permission denied\): give it the folder"
+    ):
         read_settings()

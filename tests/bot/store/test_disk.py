@@ -7,7 +7,7 @@ import pytest
 
 from bot.errors import StoreUnavailable
 from bot.store import Store
-from bot.store.disk import unwritable
+from bot.store.disk import unwritable, unwritable_sqlite
 
 PLENTY = {"f_frsize": 4096, "f_bavail": 10**6, "f_files": 10**6, "f_favail": 10**6, "f_flag": 0}
 
@@ -45,6 +45,18 @@ def test_what_belongs_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert unwritable(file).startswith(f"{file} can't be written by user {os.geteuid()}: give it to that user")
     assert unwritable(tmp_path / "another") == ""
     assert unwritable(file / "below").endswith("is not a folder")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_what_a_command_of_another_user_left_beside_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    file = tmp_path / "x.sqlite3"
+    for each in ("", "-wal", "-shm"):
+        (tmp_path / f"x.sqlite3{each}").touch()
+    assert unwritable_sqlite(file) == ""
+    monkeypatch.setattr("bot.store.disk.os.access", lambda path, mode: path != tmp_path / f"x.sqlite3{suffix}")
+    assert unwritable_sqlite(file).startswith(f"{file}{suffix} can't be written by user")
 
 
 def test_a_full_database_is_told_with_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

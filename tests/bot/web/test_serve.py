@@ -56,7 +56,7 @@ def test_a_server_never_falls_back_to_the_plain_process(tmp_path: Path) -> None:
     assert checked(_settings()).sandbox.kind == "docker"
     assert checked(_settings(app_id=0, token="x")).sandbox.kind == "docker"
     key = tmp_path / "key.pem"
-    with pytest.raises(SettingsError, match=r"key\.pem can't be read"):
+    with pytest.raises(SettingsError, match=r"key\.pem is not there"):
         checked(_settings(private_key="", private_key_file=key))
     key.write_text("x")
     assert checked(_settings(private_key="", private_key_file=key)).sandbox.kind == "docker"
