@@ -176,8 +176,13 @@ def _base(text: str) -> str:
     return text
 
 
+def is_image(text: str) -> bool:
+    """Whether it could be the name of an image."""
+    return re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text) is not None
+
+
 def _image(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text):
+    if not is_image(text):
         raise ValueError('is not an image\'s name; they look like "python:3.12-slim"')
     return text
 

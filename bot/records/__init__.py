@@ -39,6 +39,7 @@ from bot.records.vote import (
     Rule,
     Standing,
     Struck,
+    TestConfig,
     Verdict,
 )
 
@@ -108,6 +109,7 @@ __all__ = [
     "Struck",
     "Summary",
     "Test",
+    "TestConfig",
     "Trajectory",
     "TrajectoryEnd",
     "Trigger",

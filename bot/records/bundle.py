@@ -8,14 +8,14 @@ from pydantic import Field
 from bot.records.record import Record
 from bot.records.vote import Environment, Report, Verdict
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2  # from 2 on, `environment.config` is there
 
 
 class Bundle(Record):
     """A count with its candidates, its tests and where they ran. The verdict is as the export of a run has it."""
 
     kind: Literal["troop bundle"] = "troop bundle"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     troop: str  # version that wrote it
     issue: int = Field(ge=0)  # its number; 0 for none
     model: str

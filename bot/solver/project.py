@@ -11,7 +11,7 @@ from bot.patch.reader import text_of
 from bot.patch.test_programs import programs
 from bot.recipe import Recipe
 from bot.recipe.declared import Declared, declared
-from bot.records import Checkout, FileChange, Patch
+from bot.records import Checkout, FileChange, Patch, TestConfig
 from bot.repo_config import FILE_NAME, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import Settings
 from bot.solver.test_runners import detect
@@ -29,6 +29,30 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     if isinstance(config, ConfigProblem):
         return RepoConfig(), (str(config),)
     return honour(config, settings)
+
+
+def config_of_tests(config: RepoConfig) -> TestConfig:
+    """What of the config decides how tests are run."""
+    return TestConfig(
+        command=config.test_command,
+        timeout=config.test_timeout,
+        scripts=config.scripts,
+        image=config.image,
+        setup=config.setup,
+    )
+
+
+def with_tests(config: RepoConfig, tests: TestConfig) -> RepoConfig:
+    """The config with another's tests."""
+    return config.model_copy(
+        update={
+            "test_command": tests.command,
+            "test_timeout": tests.timeout,
+            "scripts": tests.scripts,
+            "image": tests.image,
+            "setup": tests.setup,
+        }
+    )
 
 
 def config_text(checkout: Checkout) -> str | None:

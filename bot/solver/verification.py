@@ -9,13 +9,22 @@ from bot.errors import BundleError
 from bot.patch.diff import file_diff
 from bot.patch.encoding import UTF_8
 from bot.patch.reader import encoding_of, text_of
-from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch
+from bot.records import Ballot, Bundle, Candidate, Checkout, Environment, FileChange, Patch, TestConfig
+from bot.repo_config import FILE_NAME, RepoConfig, honour
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
 from bot.settings import Settings, SolverSettings
 from bot.solver.ballot import Count, count
-from bot.solver.project import build_recipe, disqualifying, own_test_commands, read_config, take_config
+from bot.solver.project import (
+    build_recipe,
+    config_of_tests,
+    disqualifying,
+    own_test_commands,
+    read_config,
+    take_config,
+    with_tests,
+)
 from bot.solver.recount import Recount, recount
 from bot.solver.stages.matrix import fill
 from bot.solver.stages.own_tests import on_base, run_own_tests_on
@@ -39,6 +48,7 @@ async def verify(
     root = Path(checkout.root)
     await asyncio.to_thread(take_config, root, to_base or ())
     config, notes = read_config(checkout, settings)
+    config, notes = claimed_config(bundle.environment.config, config, notes, settings)
     recipe = build_recipe(checkout, config, settings)
     for note in notes:
         audience.notice(note)
@@ -54,6 +64,24 @@ async def verify(
         return recount(bundle.verdict, await again.count(to_base))
     finally:
         await sandbox.close()
+
+
+def claimed_config(
+    claimed: TestConfig | None, here: RepoConfig, notes: tuple[str, ...], settings: Settings
+) -> tuple[RepoConfig, tuple[str, ...]]:
+    """The config with the tests that the run had, within what is allowed here, and what to say of it.
+
+    A run takes the default branch's, which need not be that of the commit that it worked on.
+    """
+    if claimed is None:
+        why = "the bundle is of an earlier Troop and does not say how the repository's config had tests run; taken is "
+        return here, (*notes, f"{why}the {FILE_NAME} of the commit")
+    config, ignored = honour(with_tests(here, claimed), settings)
+    now, then = config_of_tests(here), config_of_tests(config)
+    differ = [name for name in TestConfig.model_fields if getattr(now, name) != getattr(then, name)]
+    if differ:
+        ignored = (*ignored, f"{', '.join(differ)}: as in the bundle, not as in the {FILE_NAME} of the commit")
+    return config, ignored
 
 
 def other_environment(claimed: Environment, here: Environment) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from bot.sandbox.build import Plan, unkept
 from bot.sanitize import redact
 from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
-from bot.solver.project import build_recipe, read_config
+from bot.solver.project import build_recipe, config_of_tests, read_config
 from bot.solver.stages.matrix import Earlier
 
 DOWN = 600.0  # seconds that a server's run waits for a model endpoint that is down, before its worker takes other runs
@@ -102,7 +102,9 @@ async def open_workbench(
                 checkout=checkout,
                 models=models,
                 sandbox=sandbox,
-                environment=sandbox.environment.model_copy(update={"test_timeout": own.test_timeout}),
+                environment=sandbox.environment.model_copy(
+                    update={"test_timeout": own.test_timeout, "config": config_of_tests(config)}
+                ),
                 settings=own,
                 config=config,
                 recipe=recipe,

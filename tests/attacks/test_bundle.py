@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from bot.cli.main import cli
 from bot.errors import BundleError
 from bot.publish.bundle import MAX_BYTES, read, written
-from bot.records import Environment, Report
+from bot.records import Environment, Report, TestConfig
 from tests.bot.sample import report
 from tests.github.repository import run_git
 
@@ -32,7 +32,8 @@ def plain(**changes: Any) -> dict[str, Any]:
 
 
 def made() -> Report:
-    environment = Environment(sandbox="process", test_timeout=100.0)
+    config = TestConfig(command=("pytest", "-q"), scripts={".rb": ("ruby", "{script}")}, image="ruby:3.3")
+    environment = Environment(sandbox="process", test_timeout=100.0, config=config)
     return report().model_copy(update={"base_commit": COMMIT, "environment": environment, "seed": 7})
 
 
@@ -51,6 +52,13 @@ def test_a_bundle_is_read_as_it_was_written() -> None:
         7,
         "process",
     )
+
+
+def test_a_bundle_of_an_earlier_troop_is_read() -> None:
+    old = plain(schema_version=1)
+    del old["environment"]["config"]
+    assert read(json.dumps(old).encode()).environment.config is None
+    assert read(json.dumps(plain()).encode()).environment.config == made().environment.config
 
 
 def test_secrets_are_not_in_it() -> None:
@@ -100,7 +108,16 @@ CHANGE = "verdict__ballot__candidates__0__patch__changes__0"
         ({"seed": True}, "seed"),
         ({"extra": 1}, "extra"),
         ({"kind": "another"}, "not a bundle"),
-        ({"schema_version": 2}, "update Troop"),
+        ({"environment__config__command": ["sh", "a\0b"]}, "control characters"),
+        ({"environment__config__command": ["x" * 10_001]}, "longer than"),
+        ({"environment__config__setup": "a\x1b[2J"}, "control characters"),
+        ({"environment__config__setup": ["a"]}, "setup"),
+        ({"environment__config__image": "--privileged"}, "no image"),
+        ({"environment__config__timeout": 1e9}, "seconds"),
+        ({"environment__config__timeout": 0.0}, "seconds"),
+        ({"environment__config__scripts": {".py": ["true"]}}, "without {script}"),
+        ({"environment__config__network": True}, "network"),
+        ({"schema_version": 3}, "update Troop"),
         ({"schema_version": 10**30}, "update Troop"),
         ({"schema_version": 0}, "schema_version"),
         ({"schema_version": "1"}, "schema_version"),
