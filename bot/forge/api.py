@@ -74,6 +74,7 @@ class GitHubApi:
         self._ahead = 0.0  # seconds that GitHub's clock is ahead of ours, where it refused us for that
         self._tokens: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, float]] = {}
         self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
+        self._users: dict[str, int | None] = {}  # numbers by login
         if installation_id is not None and not settings.app_id:
             raise SettingsError("TROOP_APP_ID is not set, but the delivery comes from an App's installation; set it")
         if installation_id is None and not settings.token.get_secret_value():
@@ -215,6 +216,25 @@ class GitHubApi:
         """
         answer = await self.as_app(lambda client: client.requester.requestJsonAndCheck("GET", "/app")[1])
         return str(answer["slug"])
+
+    async def user_id(self, repository: str, login: str) -> int | None:
+        """The user's number; None where GitHub does not tell. Use it within `act`.
+
+        https://docs.github.com/rest/users/users#get-a-user
+        """
+        if login not in self._users:
+
+            def ask(client: Github) -> int | None:
+                try:
+                    found = client.requester.requestJsonAndCheck("GET", f"/users/{quote(login, safe='')}")[1]
+                except GithubException as error:
+                    if error.status != 404:
+                        raise
+                    return None
+                return int(found["id"])
+
+            self._users[login] = await self.read(repository, {"metadata": "read"}, ask)
+        return self._users[login]
 
     async def as_app(self, call: Callable[[Github], T], *, writes: bool = False) -> T:
         """One call as the App itself, in a thread. `writes`: paced as GitHub asks. Use it within `act`."""

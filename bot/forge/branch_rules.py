@@ -34,7 +34,7 @@ class Push(Record):
 class GitHubBranchRules:
     """`bot.contracts.BranchRules` on GitHub."""
 
-    def __init__(self, api: GitHubApi, author: Callable[[], Awaitable[Author]]) -> None:
+    def __init__(self, api: GitHubApi, author: Callable[[str], Awaitable[Author]]) -> None:
         self._api = api
         self._author = author
 
@@ -44,7 +44,7 @@ class GitHubBranchRules:
         rules = await self._ask("rules", repository, _READ, "rules", "branches", branch) or []
         if not rules:
             return ()
-        email = (await self._author()).email
+        email = (await self._author(repository)).email
         signed = self._api.is_app
         push = Push(
             branch=branch,

@@ -30,8 +30,11 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, G
         # An App's login comes from GitHub, which knows it; what is set may be wrong.
         login = "" if installation_id is not None else settings.token_login
 
-        async def author() -> Author:
-            return author_of(settings, await self.own_login() if installation_id is not None else login)
+        async def author(repository: str) -> Author:
+            if installation_id is None:
+                return author_of(login)
+            own = await self.own_login()
+            return author_of(own, await api.act("own user", lambda: api.user_id(repository, own)))
 
         GitHubHost.__init__(self, settings, api, author, secrets)
         GitHubTracker.__init__(self, api, login, secrets, settings.bots_allowed)
@@ -41,8 +44,9 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, G
         GitHubCheckRuns.__init__(self, api, settings.app_id, secrets)
 
 
-def author_of(settings: Settings, login: str) -> Author:
-    """Whom commits are by: the App's bot user, as GitHub shows it, or the token's user."""
+def author_of(login: str, user: int | None = None) -> Author:
+    """Whom commits are by: the token's user, or the App's bot user, whom GitHub shows by the `user`'s number in the
+    address (not the App's)."""
     name = login or "troop"
-    prefix = f"{settings.app_id}+" if name.endswith("[bot]") else ""
+    prefix = "" if user is None else f"{user}+"
     return Author(name=name, email=f"{prefix}{name}@users.noreply.github.com")

@@ -48,7 +48,7 @@ class GitHubHost:
     """`bot.contracts.RepositoryHost` on GitHub. No commit that it makes holds one of the `secrets`."""
 
     def __init__(
-        self, settings: Settings, api: GitHubApi, author: Callable[[], Awaitable[Author]], secrets: Sequence[str]
+        self, settings: Settings, api: GitHubApi, author: Callable[[str], Awaitable[Author]], secrets: Sequence[str]
     ) -> None:
         self._settings = settings
         self._api = api
@@ -111,7 +111,7 @@ class GitHubHost:
         """By the App's or the token's user. Raises `Refused` for what the policy forbids, secrets included."""
         check_patch(patch, self._secrets)
         message = run_checks(redact(message, self._secrets))
-        return await commit_patch(checkout, patch, message, await self._author(), moment)
+        return await commit_patch(checkout, patch, message, await self._author(checkout.repository), moment)
 
     async def commit_config(self, checkout: Checkout, text: str, message: str) -> str:
         """By the App's or the token's user, with the base commit's date: the same text is the same commit."""
@@ -119,9 +119,8 @@ class GitHubHost:
             raise Refused("this config may not be published: it holds a secret of this server")
         change = FileChange(path=FILE_NAME, text=text)
         patch = Patch(changes=(change,), diff=file_diff(FILE_NAME, None, text))
-        return await commit_patch(
-            checkout, patch, run_checks(redact(message, self._secrets)), await self._author(), None
-        )
+        author = await self._author(checkout.repository)
+        return await commit_patch(checkout, patch, run_checks(redact(message, self._secrets)), author, None)
 
     async def push(self, repository: str, checkout: Path, branch: str, commit: str, *, force: bool) -> str:
         """With a new token that may write contents. Raises `Refused` where the branch is not Troop's own."""
@@ -135,7 +134,7 @@ class GitHubHost:
             raise Refused(f"the branch {branch} exists already, at {old[:10]}")
         new = await self._signed(repository, workspace, commit, content)
         if old:
-            await self._check_own(branch, old, there, signs=new.verified)
+            await self._check_own(repository, branch, old, there, signs=new.verified)
         return await self._move(repository, workspace, reference, old, new.sha)
 
     async def extend(self, repository: str, checkout: Path, branch: str, commit: str, onto: str) -> str:
@@ -174,7 +173,7 @@ class GitHubHost:
         """On `refs/troop/`, with a new token that may write contents; the commit's hash is the reference's name."""
         workspace = Workspace(checkout)
         content = text(self._secrets).encode()
-        commit = await commit_file(workspace, name, content, await self._author())
+        commit = await commit_file(workspace, name, content, await self._author(repository))
         reference = f"{KEPT}{commit}"
         await self._move(repository, workspace, reference, "", commit)
         return f"{self._settings.github_web_url.rstrip('/')}/{repository}.git", reference
@@ -248,16 +247,18 @@ class GitHubHost:
                 return check_commit(sha)
         return ""
 
-    async def _check_own(self, branch: str, old: str, there: "_Commits", *, signs: bool) -> None:
+    async def _check_own(self, repository: str, branch: str, old: str, there: "_Commits", *, signs: bool) -> None:
         """Raise `BranchTaken` where a commit that would be lost was made by somebody else.
 
-        Where GitHub signs for us, only what it has signed is ours; elsewhere it goes by the committer's e-mail address.
+        Where GitHub signs for us, only what it has signed is ours; elsewhere it goes by the committer's e-mail address,
+        whatever number is before the name: an earlier Troop wrote the App's.
         """
-        ours = await self._author()
+        ours = (await self._author(repository)).name
+        address = re.compile(rf"(?:\d+\+)?{re.escape(ours)}@users\.noreply\.github\.com")
         theirs = [
             one["sha"]
             for one in there.commits
-            if not (signed_by_us(one, ours.name) if signs else one["commit"]["committer"]["email"] == ours.email)
+            if not (signed_by_us(one, ours) if signs else address.fullmatch(one["commit"]["committer"]["email"]))
         ]
         if theirs or not there.whole:
             commit = theirs[-1] if theirs else old

@@ -56,6 +56,7 @@ class Rest:
             ("GET", "/app/hook/deliveries", self.deliveries),
             ("POST", "/app/hook/deliveries/{delivery_id}/attempts", self.attempt),
             ("GET", "/user", self.me),
+            ("GET", "/users/{login}", self.a_user),
             ("GET", here, self.repository),
             ("GET", here + "/installation", self.installation),
             ("GET", here + "/collaborators/{user}/permission", self.permission),
@@ -188,6 +189,12 @@ class Rest:
         if token.installation:
             raise ApiError(403, "Resource not accessible by integration")
         return self.payloads.user(token.user)
+
+    async def a_user(self, request: Request, login: str) -> Json:
+        authenticated(self.world, request)
+        if login not in self.world.users:
+            raise ApiError(404, "Not Found")
+        return self.payloads.user(login)
 
     # -- the repository
 

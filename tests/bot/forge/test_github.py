@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,6 @@ from bot.git.checkout import check_out
 from bot.git.workspace import Workspace
 from bot.records import FileChange, Patch
 from bot.sanitize import BODY_LIMIT, CUT_NOTE, REDACTED, outgoing
-from bot.settings import Settings
 from tests.github import GitHubServer
 from tests.github.fixtures import KEY, Naps, forge_for, settings_for
 from tests.patience import PATIENCE, eventually, turns
@@ -323,16 +323,22 @@ async def test_a_patch_that_is_never_published_is_not_committed(
 
 
 async def test_commits_are_by_our_own_user(github: GitHubServer, discreet: GitHubForge, tmp_path: Path) -> None:
+    slug = github.world.app.slug
+    user = 4711  # by which GitHub links the commit to its author: not the App's number
+    github.world.users[f"{slug}[bot]"] = replace(github.world.users[f"{slug}[bot]"], id=user)
     checkout = await check_out(discreet, REPO, tmp_path / "w")
     commit = await discreet.commit(checkout, edit("x = 2\n"), "Fix", None)
     said = (await Workspace(tmp_path / "w").git("show", "-s", "--format=%an|%ae|%cn|%ce", commit)).decode().strip()
-    slug, app = github.world.app.slug, github.app_id
-    assert said == "|".join([f"{slug}[bot]", f"{app}+{slug}[bot]@users.noreply.github.com"] * 2)
+    assert said == "|".join([f"{slug}[bot]", f"{user}+{slug}[bot]@users.noreply.github.com"] * 2)
+    asked = [one for one in github.requests if one.path.endswith("bot%5D") or one.path.endswith("[bot]")]
+    assert len(asked) == 1
+    await discreet.commit(checkout, edit("x = 3\n"), "Fix", None)
+    assert len([one for one in github.requests if one.path == asked[0].path]) == 1, "it is asked for once"
 
 
 @pytest.mark.parametrize(("login", "name"), [("troop-machine", "troop-machine"), ("", "troop")])
 def test_commits_with_a_token_are_by_its_user(login: str, name: str) -> None:
-    author = author_of(Settings(_env_file=None, token="t"), login)
+    author = author_of(login)
     assert (author.name, author.email) == (name, f"{name}@users.noreply.github.com")
 
 
