@@ -98,22 +98,37 @@ async def signed_commit(
     return SignedCommit(sha=made["sha"], verified=made["verification"]["verified"] is True)
 
 
-async def _uploads(workspace: Workspace, commit: str) -> list[Upload] | None:
-    """What the commit changes; None where that can't be sent."""
+async def unsignable(workspace: Workspace, commit: str) -> str:
+    """Why GitHub's API does not take what the commit changes, for people; "" where it does."""
+    for mode, blob, path in await _changes(workspace, commit):
+        if "\N{REPLACEMENT CHARACTER}" in path:
+            return f"the name of {path} is no text"
+        if mode and int(await workspace.git("cat-file", "-s", blob)) > FILE_LIMIT:
+            return f"{path} has more than {FILE_LIMIT:,} bytes"
+    return ""
+
+
+async def _changes(workspace: Workspace, commit: str) -> list[tuple[str, str, str]]:
+    """Mode, blob and path of each file that the commit changes; no mode where it is deleted."""
     listing = await workspace.git("diff-tree", "-r", "-z", "--no-renames", "--no-commit-id", f"{commit}^", commit)
-    try:
-        fields = [field for field in listing.decode().split("\0") if field]
-    except UnicodeDecodeError:
-        return None
+    fields = [field for field in listing.decode(errors="replace").split("\0") if field]
     found = []
     for entry, path in zip(fields[::2], fields[1::2], strict=True):
         _, mode, _, blob, kind = entry.lstrip(":").split(" ")
+        found.append(("" if kind == "D" else mode, blob, path))
+    return found
+
+
+async def _uploads(workspace: Workspace, commit: str) -> list[Upload] | None:
+    """What the commit changes; None where that can't be sent."""
+    if await unsignable(workspace, commit):
+        return None
+    found = []
+    for mode, blob, path in await _changes(workspace, commit):
         content = None
-        if kind != "D":
-            if int(await workspace.git("cat-file", "-s", blob)) > FILE_LIMIT:
-                return None
+        if mode:
             content = await workspace.git("cat-file", "blob", blob)
-        found.append(Upload(path=path, mode=mode if kind != "D" else "100644", content=content))
+        found.append(Upload(path=path, mode=mode or "100644", content=content))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from bot.contracts import Forge
-from bot.errors import BundleError, ForgeError, RateLimited
+from bot.errors import BundleError, ForgeError, RateLimited, Refused
 from bot.patch.paths import path_problem
 from bot.publish.messages import counting_again as messages
 from bot.records import Ballot, Bundle, Checkout, FileChange, Outcome, Report, TestConfig, Verdict, bundle_of
@@ -54,7 +54,7 @@ async def count_again(forge: Forge, repository: str, checkout: Checkout, report:
     except RateLimited:
         raise
     except (BundleError, ForgeError) as error:  # the count is published all the same
-        return messages.not_kept(str(error))
+        return messages.not_kept(str(error), refused=isinstance(error, Refused))
     return messages.how(url, reference, FILE, report.parent)
 
 

@@ -6,11 +6,14 @@ kind.
 """
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from bot.contracts import Forge
 from bot.errors import Refused, Unpublished
 from bot.forge.branches import pull_number, push_branch
 from bot.forge.markers import ALTERNATIVES, STATUS, question_marker
+from bot.forge.signed_commits import unsignable
+from bot.git.workspace import Workspace
 from bot.patch.policy import check_patch
 from bot.publish.bundle import count_again
 from bot.publish.messages import alternatives, pull_request, status
@@ -26,6 +29,19 @@ class Published(Record):
     pull_request_url: str = ""
     branch: str = ""
     commit: str = ""
+
+
+async def unverified(run: ClaimedRun, checkout: Checkout, commit: str, pushed: str) -> tuple[str, ...]:
+    """What to say of a commit that GitHub would have signed, but for its files; nothing of others.
+
+    `commit`: as git made it here; `pushed`: as it is on GitHub.
+    """
+    if run.installation_id is None or pushed != commit:
+        return ()
+    why = await unsignable(Workspace(Path(checkout.workspace)), commit)
+    return (
+        (f"the commit was pushed by git and is not verified, since {why}, more than GitHub's API takes",) if why else ()
+    )
 
 
 async def publish(
@@ -60,6 +76,7 @@ async def publish(
         await fence()
         again = await count_again(forge, repository, checkout, report)
         await fence()
+        flagged = (*flagged, *await unverified(run, checkout, commit, pushed.commit))
         body = pull_request.body(report, flagged=flagged, page=page, again=again)
         url = await forge.pull_request(
             repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch

@@ -17,6 +17,7 @@ from bot.publish.messages import alternatives
 from bot.publish.messages import revision as messages
 from bot.publish.messages.check import check
 from bot.publish.messages.reason import nobody
+from bot.publish.publish import unverified
 from bot.records import Checkout, ClaimedRun, Outcome, Report
 
 Fence = Callable[[], Awaitable[None]]
@@ -43,10 +44,10 @@ async def publish_revision(
     assert winner is not None, "a solved run has a winner"
     patch = report.published(winner)
     flagged = check_patch(patch)
-    commit = await forge.commit(checkout, patch, messages.commit_message(report, winner), revision.at)
+    made = await forge.commit(checkout, patch, messages.commit_message(report, winner), revision.at)
     await fence()
     try:
-        commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, commit, checkout.commit)
+        commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, made, checkout.commit)
     except BranchTaken as error:
         await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
         await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))
@@ -55,7 +56,8 @@ async def publish_revision(
     await forge.check_run(repository, commit, check(report, winner, page))
     await fence()
     again = await count_again(forge, repository, checkout, report)
-    words = messages.revised(report, run.id, commit, tuple(flagged), again)
+    said = (*flagged, *await unverified(run, checkout, made, commit))
+    words = messages.revised(report, run.id, commit, said, again)
     await _say(forge, run, fence, revision_marker(run.id), words)
     await fence()
     await forge.comment(repository, pull, ALTERNATIVES, alternatives.alternatives(report, shown=winner))

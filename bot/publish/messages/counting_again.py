@@ -14,5 +14,14 @@ def how(url: str, reference: str, name: str, commit: str) -> str:
     return folded("Count it again", f"{said}\n\n{fence(command, 'sh')}")
 
 
-def not_kept(why: str) -> str:
-    return f"There is no bundle to count again with: {one_line(cut(why, 300)).rstrip('.')}."
+def not_kept(why: str, *, refused: bool = False) -> str:
+    """`refused`: whether the repository does not take the reference."""
+    said = one_line(cut(why, 300)).rstrip(".")
+    if not refused:
+        return f"There is no bundle to count again with: {said}."
+    return (
+        "There is no bundle to count again with: this repository does not take the reference that would hold it "
+        "(`refs/troop/…`, one JSON file, no branch). A push ruleset that restricts files by ending, size or path "
+        "refuses it, or a hook of the server does; with Troop's App in the ruleset's bypass list it is taken. "
+        f"GitHub said: {said}."
+    )

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import ForgeError, LeaseLost, Refused
+from bot.forge import signed_commits
 from bot.forge.branches import branch_of, other_branch_of, pull_number
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
@@ -238,6 +239,28 @@ async def test_what_is_flagged_is_shown(github: GitHubServer, forge: GitHubForge
     made = report(patches=(patch({"setup.py": "x\n"}),), cells=((True,),), base=(False,))
     await run(forge, checkout, made)
     assert "Look closely: `setup.py" in github.pull_requests(REPO)[0]["body"]
+
+
+async def test_a_commit_that_is_too_large_to_be_signed_is_said(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signed_commits, "FILE_LIMIT", 5)
+    await run(forge, checkout)
+    assert "is not verified, since" in github.pull_requests(REPO)[0]["body"]
+
+
+async def test_where_the_repository_refuses_the_bundle_the_pull_request_says_what_to_do(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    hook = Path(github.world.repository(REPO).git.path) / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\n! grep -q refs/troop/ || { echo 'GH013: Repository rule violations' >&2; exit 1; }\n")
+    hook.chmod(0o755)
+    await run(forge, checkout)
+    body = github.pull_requests(REPO)[0]["body"]
+    assert "push ruleset" in body
+    assert "GH013" in body
+    assert "troop verify" not in body
 
 
 async def test_a_secret_is_never_published(github: GitHubServer, forge: GitHubForge, checkout: Checkout) -> None:
