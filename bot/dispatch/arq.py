@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 JOB_TIMEOUT = 7 * 86_400.0  # seconds; leases tell whether a worker lives, not the queue
 CONNECT_TIMEOUT = 1.0  # seconds
 ENQUEUE_TIMEOUT = 2.0  # seconds: GitHub waits for the web's answer
+TELL_SECONDS = 60.0  # between two lines of the log about a Redis that is away
 LONGEST_PAUSE = 2.0  # seconds between attempts to reach a Redis that is away
 
 
@@ -72,6 +73,7 @@ class ArqDispatcher:
         self._loops: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[Any]] = set()  # tasks of arq workers that were replaced
         self._closing = False
+        self._told_away = float("-inf")  # when the log was told
 
     async def enqueue(self, job_id: str) -> None:
         """A job that is waiting or running is ignored. Raises `ConnectionError` within seconds.
@@ -172,7 +174,7 @@ class ArqDispatcher:
             except (RedisError, OSError) as error:
                 if time.monotonic() - started > LONGEST_PAUSE:
                     pause = 0.05
-                log.warning("Redis at %s is away (%s); trying again in %.2g s", self._where, error, pause)
+                self._say_away(error)
                 await self._mend(queue, error)
             except Exception:
                 log.exception("arq's worker failed; starting a new one in %.2g s", pause)
@@ -182,6 +184,13 @@ class ArqDispatcher:
                     task.add_done_callback(self._finished)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _say_away(self, error: Exception) -> None:
+        """Once a minute, whichever queue notices: it is tried again every other second."""
+        now = time.monotonic()
+        level = logging.WARNING if now - self._told_away >= TELL_SECONDS else logging.DEBUG
+        self._told_away = now if level == logging.WARNING else self._told_away
+        log.log(level, "Redis at %s is away (%s); it is tried again until it answers", self._where, error)
 
     def _worker(self, queue: str) -> Worker:
         worker = Worker(

@@ -291,7 +291,7 @@ class Settings(BaseSettings):
     """SQLite, or PostgreSQL (`postgresql+psycopg://...`)."""
     redis_url: str = ""
     """The queue of `troop work`; empty: `troop serve` executes runs itself."""
-    public_url: Annotated[Url, AfterValidator(lambda url: url.rstrip("/"))] = ""
+    public_url: Annotated[Url, AfterValidator(lambda url: url.rstrip("/").removesuffix("/webhook"))] = ""
     """Where GitHub reaches this server, e.g. `https://troop.example.com`. Without an App `/setup` then makes one."""
     secrets_dir: Path = Path("var/secrets")
     """Where `/setup` writes the App's id, key and secrets, a file each; it is read at start, after all else."""

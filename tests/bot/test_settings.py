@@ -445,3 +445,8 @@ def test_a_folder_of_secrets_that_is_another_users_is_told(elsewhere: Path, monk
         SettingsError, match=r"secrets can't be read by user \d+ \(Permission denied\): give it the folder"
     ):
         read_settings()
+
+
+@pytest.mark.parametrize("given", ["https://troop.example.com/", "https://troop.example.com/webhook"])
+def test_the_public_address_is_the_servers_not_the_webhooks(given: str) -> None:
+    assert Settings(_env_file=None, public_url=given).public_url == "https://troop.example.com"

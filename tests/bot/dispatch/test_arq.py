@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 import redis
@@ -193,3 +194,16 @@ async def test_the_settings_choose_it(redis_server: RedisServer):
     await dispatcher.close()
     with pytest.raises(SettingsError, match="TROOP_REDIS_URL"):
         open_dispatcher(Settings(_env_file=None, redis_url="http://x"), Jobs().handle)
+
+
+async def test_a_redis_that_is_away_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Two queues look for it every other second."""
+    dispatcher = ArqDispatcher(Jobs().handle, QUEUES, "redis://127.0.0.1:1", poll_seconds=0.01)
+    with caplog.at_level(logging.DEBUG, "bot.dispatch.arq"):
+        serving = asyncio.create_task(dispatcher.run())
+        await eventually(lambda: sum("is away" in record.message for record in caplog.records) >= 4)
+        await dispatcher.close()
+        await serving
+    levels = [record.levelno for record in caplog.records if "is away" in record.message]
+    assert levels[0] == logging.WARNING
+    assert set(levels[1:]) == {logging.DEBUG}
