@@ -1,12 +1,12 @@
 """What anybody needs to count a run again."""
 
-import importlib.metadata
 from typing import Literal
 
 from pydantic import Field
 
 from bot.records.record import Record
 from bot.records.vote import Environment, Report, Verdict
+from bot.version import VERSION
 
 SCHEMA_VERSION: Literal[2] = 2  # from 2 on, `environment.config` is there
 
@@ -34,7 +34,7 @@ class Bundle(Record):
 def bundle_of(report: Report) -> Bundle:
     """The bundle of a run's count."""
     return Bundle(
-        troop=importlib.metadata.version("troop-bot"),
+        troop=VERSION,
         issue=report.issue.number,
         model=report.model,
         seed=report.seed,

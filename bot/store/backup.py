@@ -7,7 +7,6 @@ migrated, so that every later version restores it, into either kind of database.
 
 import contextlib
 import gzip
-import importlib.metadata
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from bot.errors import BackupError
 from bot.records import Record
 from bot.store.database import Database, migration_config
 from bot.store.models import METADATA
+from bot.version import VERSION
 
 KIND = "troop backup"
 ROWS = 500  # that are read and written at once
@@ -113,7 +113,7 @@ def write(database: Database, file: BinaryIO) -> Backup:
         ours = [table for table in tables.values() if table.name != _REVISION]
         head = Head(
             kind=KIND,
-            version=importlib.metadata.version("troop-bot"),
+            version=VERSION,
             revision=revision,
             made_at=database.now(tx),
             tables={table.name: tuple(column.name for column in table.columns) for table in ours},
