@@ -198,7 +198,7 @@ def test_a_cpu_build_that_no_lock_lists_is_refused(driver: None) -> None:
 def test_nobody_is_told_to_install_a_strangers_package() -> None:
     """`troop` on PyPI is not this project."""
     assert PROJECT["name"] != "troop"
-    assert PROJECT["scripts"] == {"troop": "bot.cli.main:main"}
+    assert PROJECT["scripts"] == {"troop": "bot.cli.start:main"}
     extra = "|".join(EXTRAS)
     wrong = re.compile(rf"\btroop\\?\[({extra})|\bpip3? install (?:-\S+ )*['\"]?troop(?![\w/-])")
     assert wrong.search("pip install 'troop[parallel]'")

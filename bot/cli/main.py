@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from bot.cli.evaluations import evaluation
+from bot.cli.one_object import owed_by, print_failure
 from bot.cli.operations import COMMANDS
 from bot.cli.options import endpoint
 from bot.cli.running import finished
@@ -156,7 +158,7 @@ def _models_dir() -> Path:
     "--issue",
     "issue",
     required=True,
-    help="The issue: its address on GitHub, or a file, title in the first line. `-` reads stdin.",
+    help="The issue: its address on GitHub, OWNER/NAME#NUMBER, or a file, title in the first line. `-` reads stdin.",
 )
 @click.option(
     "--base-url",
@@ -200,13 +202,14 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
     if options["base_url"] and options["engine_model"]:
         raise click.UsageError("--base-url and --engine-model name two different models: give only one")
     typed = sys.stdin.read() if issue == "-" else ""
+    is_file = Path(issue).exists()
 
     async def run() -> str:
         # Loading the solver takes seconds, in which a signal should end the command as it does later.
         from bot.cli.solve import SolveOptions, solve_locally
         from bot.forge.issue_url import is_url
 
-        url = issue if is_url(issue) else ""
+        url = issue if is_url(issue) and not is_file else ""
         text = typed if url or issue == "-" else _read(Path(issue))
         arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
         return await solve_locally(arguments)
@@ -281,13 +284,26 @@ def _read(path: Path) -> str:
 
 
 def main() -> None:
-    """Entry point of the command. Ctrl-C is said, whenever it comes, with exit code 130."""
+    """Run the command of `sys.argv`. Ctrl-C is said, whenever it comes, with exit code 130.
+
+    With `--json`, what fails before the command itself can say so is one object on stdout, too.
+    """
     try:
         code = cli.main(prog_name="troop", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        _print_owed(error.format_message())
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("troop: interrupted", err=True)
-        code = 130
+        _print_owed("interrupted")
+        code = 128 + getattr(error.__context__ if isinstance(error, click.Abort) else error, "number", signal.SIGINT)
+    except Exception as error:
+        _print_owed(f"{type(error).__name__}: {error}")
+        raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_owed(error: str) -> None:
+    if command := owed_by(sys.argv[1:]):
+        print_failure(command, error)

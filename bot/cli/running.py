@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from bot.cli.say import say
-from bot.cli.signals import SIGNALS, Ending
+from bot.cli.signals import Ending
+from bot.cli.start import SIGNALS
 from bot.errors import TroopError
 
 T = TypeVar("T")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
+from bot.cli.start import SIGNALS
+
 T = TypeVar("T")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, a terminal that is closed
 _ONCE_MORE = "troop: ending what was started; once more ends at once, and the next command clears up\n"
 
 

@@ -16,6 +16,7 @@ import click
 from pydantic import BaseModel, SecretStr
 
 from bot.cli.console import print_report
+from bot.cli.one_object import print_failure, print_object
 from bot.cli.progress import ConsoleProgress
 from bot.cli.running import SAID
 from bot.cli.say import say
@@ -136,32 +137,20 @@ async def solve_locally(options: SolveOptions) -> str:
         if not options.as_json:
             raise
         say(f"troop: {error}", err=True)
-        _print_failure(str(error))
+        print_failure("solve", str(error))
         return Outcome.FAILED.value
     except asyncio.CancelledError as interruption:  # by a signal; whatever was started has ended
         click.echo("troop: interrupted; run the same command again to continue", err=True)
         interruption.add_note(SAID)
         if options.as_json:
-            _print_failure("interrupted")
+            print_failure("solve", "interrupted")
         raise
     print_report(report, Terminal(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
         click.echo(f"\nthe fix is on the branch {branch}: git merge {branch}", err=options.as_json)
     if options.as_json:
-        click.echo(json.dumps(as_object(report) | {"branch": branch}))
+        print_object(as_object(report) | {"branch": branch})
     return report.verdict.outcome.value
-
-
-def _print_failure(error: str) -> None:
-    click.echo(json.dumps({"outcome": Outcome.FAILED.value, "winner": None, "error": error} | _EMPTY))
-
-
-_EMPTY: dict[str, object] = {
-    "candidates": [],
-    "tests": [],
-    "matrix": [],
-    "usage": {"calls": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0, "cost": 0.0},
-}
 
 
 def as_object(report: Report) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import stat
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bot.cli.one_object import print_failure, print_object
 from bot.cli.say import say
 from bot.cli.signals import Ending
 from bot.errors import BundleError, TroopError
@@ -44,12 +44,12 @@ def verify(bundle: str, repo: Path, sandbox: str | None, image: str | None, as_j
             said = str(error) or "interrupted"
             say(f"troop: {said}", err=True)
             if as_json:
-                click.echo(json.dumps({"same": None, "error": said}))
+                print_failure("verify", said)
             raise SystemExit(ending.code if ending.number else UNVERIFIABLE) from None
     for line in told(found):
         say(line, err=as_json)
     if as_json:
-        click.echo(json.dumps({"same": found.same, **found.model_dump()}))
+        print_object({"same": found.same, **found.model_dump()})
     raise SystemExit(SAME if found.same else DIFFERENT)
 
 

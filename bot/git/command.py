@@ -163,16 +163,7 @@ async def _run(
     remote: Remote | None,
     limits: Limits,
 ) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        "git",
-        *words,
-        cwd=cwd,
-        env=_environment() | dict(env),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = await _started(words, cwd, _environment() | dict(env))
     ended = asyncio.ensure_future(_communicate(process, stdin, limits.max_output))
     name = next(word for word in arguments if not word.startswith("-"))
     try:
@@ -191,6 +182,19 @@ async def _run(
         wait = asked_to_wait(trace.read_text(errors="replace")) if trace and trace.exists() else None
         raise GitFailed(f"git {name} ended with exit code {process.returncode}: {said}", said, wait)
     return output
+
+
+async def _started(words: Sequence[str], cwd: Path, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Git, begun. Raises `CheckoutError` where there is none."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        return await asyncio.create_subprocess_exec(
+            "git", *words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+    except FileNotFoundError:
+        if not await asyncio.to_thread(cwd.exists):
+            raise
+        raise CheckoutError("git is not there: install it, or add its folder to PATH") from None
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, max_output: int) -> tuple[bytes, bytes]:

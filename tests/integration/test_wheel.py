@@ -42,7 +42,7 @@ def test_only_our_packages_and_the_command(wheel: Path) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
         (info,) = (name for name in tops if name.endswith(".dist-info"))
         assert tops == {"bot", "engine", "kernels", info}
-        assert "troop = bot.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "troop = bot.cli.start:main" in archive.read(f"{info}/entry_points.txt").decode()
 
 
 def test_transformers_loads_with_our_kernels_installed(wheel: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_demo_says_in_one_line_what_it_needs(wheel: Path, tmp_path: Path) ->
     zipfile.ZipFile(wheel).extractall(installed)
     empty.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", "from bot.cli.main import main; main()", "demo"],
+        [sys.executable, "-c", "from bot.cli.start import main; main()", "demo"],
         cwd=empty,
         env={"PYTHONPATH": str(installed), "PATH": ""},
         capture_output=True,

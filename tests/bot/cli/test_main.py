@@ -44,7 +44,7 @@ def test_a_worker_that_waits_for_setup_ends_in_order_at_sigterm(tmp_path: Path) 
     """A container's first process has no default for the signal."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TROOP_")}
     environment |= {"TROOP_PUBLIC_URL": "https://troop.example", "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-c", "from bot.cli.main import main; main()", "work"]
+    argv = [sys.executable, "-c", "from bot.cli.start import main; main()", "work"]
     with subprocess.Popen(argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = ""

@@ -304,7 +304,7 @@ def start(checkout: Path, endpoint: ScriptedEndpoint, *more: str) -> "subprocess
     # As in a terminal: whoever started these tests in the background may have left signals ignored.
     command = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, "
-        "signal.SIG_DFL); from bot.cli.main import main; main()"
+        "signal.SIG_DFL); from bot.cli.start import main; main()"
     )
     argv = ["-c", command, "solve", str(checkout), "--issue", "issue.md"]
     argv += ["--base-url", endpoint.base_url, "--sandbox", "process", "--profile", "full", "-n", "2", *more]

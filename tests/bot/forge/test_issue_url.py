@@ -30,6 +30,23 @@ def test_the_issue_is_read_and_cleaned(github: GitHubServer, number: int, more: 
     assert found.flags
 
 
+def test_other_forms_of_its_address(github: GitHubServer, number: int) -> None:
+    settings = settings_for(github, token=SecretStr(github.create_token("robin")))
+    bare = github.url.partition("://")[2]
+    forms = (
+        f"{REPO}#{number}",
+        f"{bare}/{REPO}/issues/{number}",
+        f"{settings.github_url}/repos/{REPO}/issues/{number}",
+    )
+    for form in (*forms, f"https://{bare}/{REPO}/issues/{number}?x#y", f"http://www.{bare}/{REPO}/issues/{number}"):
+        assert issue_at(form, settings).number == number
+
+
+def test_a_pull_request_is_named_as_one() -> None:
+    with pytest.raises(ForgeError, match=r"but of a pull request: give the issue"):
+        issue_at("https://github.com/o/r/pull/3/files", settings_for_nobody())
+
+
 def test_what_is_not_there_says_so(github: GitHubServer, number: int) -> None:
     settings = settings_for(github, token=SecretStr(github.create_token("robin")))
     with pytest.raises(ForgeError, match="is not there, or not to be seen"):
@@ -52,5 +69,9 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 
 def test_a_file_is_no_address() -> None:
     assert is_url("https://github.com/o/r/issues/1")
+    for form in ("o/r#1", "github.com/o/r/issues/1", "ghe.example.org:8443/o/r/pull/1"):
+        assert is_url(form)
     assert not is_url("http.md")
+    assert not is_url("notes/issue.md")
+    assert not is_url("docs/o/issues/1")
     assert not is_url("issue https://x")
