@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import Field
 
+from bot.publish.messages.states import in_words
 from bot.records import Record
 from bot.settings import Settings
 from bot.web.actions import RunWriter
@@ -55,7 +56,7 @@ class _EnginePage:
         counts = await site.thread(self._store.counts)
         shown = {
             "engine": engine,
-            "counts": {state.value: count for state, count in counts.items() if count},
+            "counts": {in_words(state): count for state, count in counts.items() if count},
             "paused": await site.thread(self._store.paused),
             "by_setting": site.settings.paused,
         }

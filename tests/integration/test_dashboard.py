@@ -53,7 +53,8 @@ class Served:
 def hostile(whole: Report) -> Report:
     """The report with an attack in all that a model or a program wrote."""
     ballot = whole.verdict.ballot
-    tests = tuple(test.model_copy(update={"text": test.text + EVIL}) for test in ballot.tests)
+    named = {"path": "tests/of_a_package_with_a_long_name/test_module_with_a_long_name.py"}
+    tests = tuple(test.model_copy(update={"text": test.text + EVIL, **named}) for test in ballot.tests)
     candidates = tuple(
         one.model_copy(update={"patch": one.patch.model_copy(update={"diff": one.patch.diff + f"+{EVIL}\n"})})
         for one in ballot.candidates
