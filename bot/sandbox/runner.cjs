@@ -146,8 +146,14 @@
       const value = name === "strict" || name === "AssertionError" ? real : new Proxy(real, {
         apply: (_, self, args) => { said.asserted += 1; return apply(real, self, args); },
       });
-      // What `ok` says of a failure, it reads where it is called.
-      const get = () => { said.asserted += 1; return real; };
+      // What `ok` says of a failure, it reads where it is called. Node itself looks at it when it is required.
+      const get = () => {
+        const stack = callers();
+        let n = 0;
+        while (n < stack.length && !isForeign(stack[n])) n += 1;
+        if (n < stack.length && byScript({ 0: stack[n], length: 1 })) said.asserted += 1;
+        return real;
+      };
       const way = name === "ok" ? { get } : { value, writable: false };
       defineProperty(one, name, { ...way, enumerable: there.enumerable, configurable: false });
     }
