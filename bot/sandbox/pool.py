@@ -22,6 +22,7 @@ from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
+from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
@@ -166,7 +167,11 @@ class DockerSandbox:
             said = f"no command is known for {job.test.path if job.test else '(nothing)'}: give it a shebang, or name "
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
         async with self._slots:
-            return await self._run_prepared(prepared)
+            found = await self._run_prepared(prepared)
+            doubt = doubted(job, self._scripts) if found.passed else None
+            if doubt is not None and (again := self._prepare(doubt[0])) is not None:
+                found = believed(found, await self._run_prepared(again), doubt[1])
+            return found
 
     def _prepare(self, job: SandboxJob) -> Prepared | None:
         changes = tree.trusted(self._base, job.changes)

@@ -1,0 +1,105 @@
+"""Attack 25 on test scripts in languages without a runner of ours: what a script loads ends it with success."""
+
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from bot.records import Ending, Execution, FileChange, SandboxJob, Test
+from bot.sandbox.doubted import believed, doubted
+from bot.sandbox.process import ProcessSandbox
+from bot.settings import SandboxSettings
+from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+FILES = {
+    "lib.sh": "add() { echo 0; }\n",
+    "Lib.pm": "package Lib;\nsub add { return 0; }\n1;\n",
+}
+RIGHT = {
+    "lib.sh": "add() { echo $(($1 + $2)); }\n",
+    "Lib.pm": "package Lib;\nsub add { return $_[0] + $_[1]; }\n1;\n",
+}
+WRONG = {
+    "lib.sh": ["exit 0\n", "add() { kill $$; }\n", "add() { echo 5; }\ntrap 'exit 0' EXIT\n", "exec true\n"],
+    "Lib.pm": ["exit 0;\n", "package Lib;\nEND { $? = 0 }\nsub add { return 5; }\n1;\n", "exec 'true';\n"],
+}
+SCRIPTS = {
+    "lib.sh": Test(path="test_it.sh", text=". ./lib.sh\nset -e\ntest $(add 2 2) = 4\n"),
+    "Lib.pm": Test(path="test_it.pl", text="use lib '.';\nrequire Lib;\nLib::add(2, 2) == 4 or die 'wrong';\n"),
+}
+PROGRAMS = {"lib.sh": "sh", "Lib.pm": "perl"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessSandbox]:
+    tree = tmp_path_factory.mktemp("tree")
+    for name, text in FILES.items():
+        (tree / name).write_text(text)
+    opened = await ProcessSandbox.open(SandboxSettings(kind="process", concurrency=2), tree)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(("path", "text"), [(path, text) for path, texts in WRONG.items() for text in texts])
+async def test_attack_25_a_script_that_is_ended_by_what_it_loads_is_no_vote(
+    sandbox: ProcessSandbox, path: str, text: str
+) -> None:
+    if shutil.which(PROGRAMS[path]) is None:
+        pytest.skip(f"no {PROGRAMS[path]}")
+    job = SandboxJob(changes=(FileChange(path=path, text=text),), test=SCRIPTS[path], timeout=PATIENCE)
+    assert not (await sandbox.run(job)).passed
+
+
+@pytest.mark.parametrize("path", RIGHT)
+async def test_a_right_candidate_passes(sandbox: ProcessSandbox, path: str) -> None:
+    if shutil.which(PROGRAMS[path]) is None:
+        pytest.skip(f"no {PROGRAMS[path]}")
+    job = SandboxJob(changes=(FileChange(path=path, text=RIGHT[path]),), test=SCRIPTS[path], timeout=PATIENCE)
+    assert (await sandbox.run(job)).passed
+    base = await sandbox.run(job.model_copy(update={"changes": ()}))
+    assert (base.ending, base.passed) == (Ending.EXITED, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "end"),
+    [
+        ("t.sh", "true\n", "true\nexit {}\n"),
+        ("t.rb", "raise unless 1 == 1", "raise unless 1 == 1\nexit!({})\n"),
+        ("t.php", "<?php assert(true);\n", "<?php assert(true);\nexit({});\n"),
+        (
+            "t.go",
+            'package main\n\nimport "fmt"\n\nfunc main() {\n\tfmt.Println()\n}\n',
+            'package main\n\nimport troopOS "os"\n\n\nimport "fmt"\n\nfunc troopMain() {{\n\tfmt.Println()\n}}\n'
+            "\nfunc main() {{\n\ttroopMain()\n\ttroopOS.Exit({})\n}}\n",
+        ),
+        ("t.sh", "true; exit 0\n", None),  # it would not reach the end either
+        ("t.go", 'package main\nimport "os"\nfunc main() { os.Exit(0) }\n', None),
+        ("t.php", "<p><?= 1 ?></p>", None),
+        ("t.py", "pass", None),  # whose runner proves its end
+        ("t.unknown", "x", None),
+    ],
+)
+async def test_the_last_statement_of_each_language(path: str, text: str, end: str | None) -> None:
+    job = SandboxJob(test=Test(path=path, text=text), changes=(FileChange(path="a", text=""),))
+    found = doubted(job, ())
+    if end is None:
+        assert found is None
+    else:
+        assert found is not None
+        again, code = found
+        assert again.test is not None
+        assert again.test.text == end.format(code)
+    assert doubted(job.model_copy(update={"changes": ()}), ()) is None, "the base commit has no reason to end it"
+    assert doubted(job, (path[path.index(".") :],)) is None, "another program may take it for no script"
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "cut"),
+    [(77, "", False), (1, "exit status 77\n", False), (1, "exit status 78\n", True), (0, "exit status 77", True)],
+)
+async def test_the_code_at_the_end_counts(code: int, output: str, cut: bool) -> None:
+    passed = Execution(ending=Ending.EXITED, exit_code=0)
+    again = Execution(ending=Ending.EXITED, exit_code=code, output=output)
+    assert (believed(passed, again, 77).ending is Ending.CUT_SHORT) is cut
