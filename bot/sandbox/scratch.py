@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bot.sandbox.tree import remove_tree
 
 PREFIX = "troop-sandbox-"
+_UNLOCKED = ("troop-git-", "troop-index-")
+_OLD = 86_400.0  # seconds; no run takes as long
 
 
 class ScratchFolder:
@@ -53,7 +57,7 @@ async def scratch_folder() -> AsyncIterator[Path]:
 
 def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Remove folders below `parent` whose owner is gone, with their control groups; how many. Never raises."""
-    swept = 0
+    swept = _sweep_unlocked(parent)
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
@@ -69,4 +73,17 @@ def sweep(parent: Path, control_groups: Path = Path("/sys/fs/cgroup")) -> int:
                 for group in control_groups.glob(pattern):
                     with contextlib.suppress(OSError):
                         os.rmdir(group)
+    return swept
+
+
+def _sweep_unlocked(parent: Path) -> int:
+    """Remove what killed runs of earlier versions left: folders without a lock, known by their names and age."""
+    swept = 0
+    for name in _UNLOCKED:
+        for folder in parent.glob(f"{name}*"):
+            with contextlib.suppress(OSError):
+                found = folder.lstat()
+                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and time.time() - found.st_mtime > _OLD:
+                    remove_tree(folder)
+                    swept += 1
     return swept

@@ -7,6 +7,7 @@ are compared with a run of their own. Of runners that prove nothing, some tests 
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
 
 from bot.contracts import Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
@@ -26,7 +27,10 @@ from bot.solver.test_runners import (
     unimported,
 )
 
+T = TypeVar("T")
+
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
+TICK = 10.0  # seconds between two words on tests that run
 _WORDS = "the repository's own tests"
 _NO_TESTS: Mapping[str, str] = {}
 
@@ -79,8 +83,8 @@ async def run_own_tests(
     best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
     if not best:
         return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
-    progress.update(RunState.SELECTION, 0, 0, f"{_WORDS}, on the base commit")
-    report = await base
+    on_the_base = _Counted(progress, 0, 0, settings.own_tests_timeout, ", on the base commit")
+    report = await on_the_base.until(base)
     comparer = _Comparer(report, sandbox, settings, tests)
     if not (report.compared or comparer.only_related):
         return report
@@ -88,8 +92,9 @@ async def run_own_tests(
     best = best[: ROUNDS * settings.own_tests_candidates]
     for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
-        progress.update(RunState.SELECTION, at, len(best), _WORDS + (f": {said} on the base commit" if said else ""))
-        report = await comparer.with_candidates(report, ballot, batch, _Counted(progress, at, len(best)))
+        words = f": {said} on the base commit" if said else ""
+        counted_up = _Counted(progress, at, len(best), settings.own_tests_timeout, words)
+        report = await counted_up.until(comparer.with_candidates(report, ballot, batch, counted_up))
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
     return comparer.ended(report)
@@ -108,23 +113,43 @@ async def run_own_tests_on(
     comparer = _Comparer(base, sandbox, settings, tests)
     if not (base.compared or comparer.only_related):
         return base
-    progress.update(RunState.SELECTION, 0, len(candidates), _WORDS)
-    counted_up = _Counted(progress, 0, len(candidates))
-    return comparer.ended(await comparer.with_candidates(base, ballot, candidates, counted_up))
+    counted_up = _Counted(progress, 0, len(candidates), settings.own_tests_timeout)
+    work = comparer.with_candidates(base, ballot, candidates, counted_up)
+    return comparer.ended(await counted_up.until(work))
 
 
 class _Counted:
-    """Tells of each candidate that its tests have run."""
+    """Tells of each candidate that its tests have run, and while nothing ends, for how long they do."""
 
-    def __init__(self, progress: Progress, done: int, total: int) -> None:
-        self._progress, self._done, self._total = progress, done, total
+    def __init__(self, progress: Progress, done: int, total: int, bound: float, words: str = "") -> None:
+        self._progress, self._done, self._total, self._bound = progress, done, total, bound
+        self._words = words
 
     def ran(self, candidate: int, result: OwnTests | None) -> None:
         self._done += 1
         words = "could not be run"
         if result:
             words = f"{counted(result.execution) or result.execution.status} on candidate {candidate + 1}"
-        self._progress.update(RunState.SELECTION, self._done, self._total, f"{_WORDS}: {words}")
+        self._words = f": {words}"
+        self._tell()
+
+    async def until(self, work: Awaitable[T]) -> T:
+        """The work's result. A suite may take minutes in one run, which tells nothing before its end."""
+        self._tell()
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait([task], timeout=TICK))[0]:
+                self._tell(f" (for {clock() - started:.0f} s; each run has {self._bound:g} s)")
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def _tell(self, more: str = "") -> None:
+        self._progress.update(RunState.SELECTION, self._done, self._total, f"{_WORDS}{self._words}{more}")
 
 
 class _Comparer:

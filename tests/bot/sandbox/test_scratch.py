@@ -1,5 +1,6 @@
 import ast
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
     alive.close()
     alive.close()
     assert not alive.path.exists()
+
+
+def test_what_earlier_versions_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    for name in ("troop-git-old", "troop-index-old", "troop-git-new", "others-git-old"):
+        (tmp_path / name / "in").mkdir(parents=True)
+        os.utime(tmp_path / name, (1, 1) if name.endswith("old") else None)
+    (tmp_path / "troop-git-link").symlink_to(tmp_path / "others-git-old")
+    os.utime(tmp_path / "troop-git-link", (1, 1), follow_symlinks=False)
+    assert sweep(tmp_path, tmp_path / "groups") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"troop-git-new", "others-git-old", "troop-git-link"}
 
 
 async def test_a_cancelled_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

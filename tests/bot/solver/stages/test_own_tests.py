@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from bot.errors import SandboxError
+from bot.lifecycle import RunState
 from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnTestsReport, Patch, SandboxJob
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
 from bot.solver.single_tests import alone, chosen
+from bot.solver.stages import own_tests
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, ran, so_far, under_way
 from tests.bot.solver.ballots import ballot
@@ -460,3 +462,49 @@ def test_a_lot_is_drawn_anew_for_each_candidate() -> None:
     assert len(chosen(names, "one")) == 20
     assert chosen(names, "one") == chosen(names[::-1], "one") != chosen(names, "two")
     assert set(chosen(names[:5], "one")) == set(names[:5])
+
+
+async def test_while_a_long_run_goes_on_the_progress_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_tests, "TICK", 0.001)
+    moved = asyncio.Event()
+
+    class Watched(FakeProgress):
+        def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+            super().update(state, done, total, note)
+            if len(self.updates) == 3:
+                moved.set()
+
+    progress = Watched()
+
+    async def base() -> OwnTestsReport:
+        await moved.wait()
+        return OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
+
+    await run_own_tests(BALLOT, count(BALLOT), base(), FakeSandbox(lambda job: exited(0)), SolverSettings(), progress)
+    notes = [note for *_, note in progress.updates]
+    assert notes[0] == "the repository's own tests, on the base commit"
+    assert notes[2] == f"{notes[0]} (for 0 s; each run has 900 s)"
+
+
+async def test_a_run_that_is_stopped_has_ended_its_tests() -> None:
+    ended: list[bool] = []
+    begun = asyncio.Event()
+
+    async def base() -> OwnTestsReport:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+        raise AssertionError
+
+    sandbox = FakeSandbox(lambda job: exited(0))
+    running = asyncio.ensure_future(
+        run_own_tests(BALLOT, count(BALLOT), base(), sandbox, SolverSettings(), FakeProgress())
+    )
+    await begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    assert ended
