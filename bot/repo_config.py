@@ -59,10 +59,11 @@ SCRIPT = "{script}"
 AUTO = 0  # trajectories
 
 # What a line has unquoted, or within double quotes as well, that only a shell understands.
-_OPERATOR = re.compile(r"[;|&<>]+|[()]")
+# Outside quotes; `#` and `~` at the beginning of a word.
+_OPERATOR = re.compile(r"[;|&<>]+|[()*?]|\{[^\s{}]*,[^\s{}]*\}|(?<!\S)(?:#|~(?=[/\s]|$))")
 _EXPANSION = re.compile(r"`|\$(?:\{\w*\}?|\w+|\(|[@#?!*])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_BUILTINS = frozenset(("cd", "export", "source", ".", "set", "ulimit", "umask", "eval", "exec", "alias"))
+_BUILTINS = frozenset(("!", "cd", "export", "source", ".", "set", "ulimit", "umask", "eval", "exec", "alias"))
 
 
 class RepoConfig(Record):
@@ -103,7 +104,7 @@ def command(text: str) -> tuple[str, ...]:
     Raises `ValueError` for what can't be run without a shell.
     """
     if shell := _shell_in(text):
-        raise ValueError(f"is run without a shell, which {shell} needs; put it into sh -c '...'")
+        raise ValueError(f"is run without a shell, which {shell} needs; quote it, or put the line into sh -c '...'")
     try:
         words = shlex.split(text)
     except ValueError as error:

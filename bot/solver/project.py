@@ -24,7 +24,8 @@ def read_config(checkout: Checkout, settings: Settings) -> tuple[RepoConfig, tup
     """The repository's own config as far as the server honours it, and what is wrong with it or ignored, in words."""
     text = config_text(checkout)
     if text is None:
-        return RepoConfig(), ()
+        linked = (Path(checkout.root) / FILE_NAME).is_symlink()
+        return RepoConfig(), ((f"{FILE_NAME} is a symbolic link, which is not read; make it a file",) if linked else ())
     config = parse(text)
     if isinstance(config, ConfigProblem):
         return RepoConfig(), (str(config),)

@@ -285,7 +285,7 @@ def narrowed(command: Command, tests: Mapping[str, str]) -> Command | None:
         ]
         chosen = [word for stem in whole for word in ("--test", stem)]
         return (*before, "cargo", "test", "--offline", "--no-fail-fast", *chosen) if chosen else None
-    if names[:1] == ["mvn"] or names[1:2] == ["mvnw"]:
+    if names[:1] in (["mvn"], ["mvnw"]) or names[1:2] == ["mvnw"]:
         classes = [PurePosixPath(path).stem for path in tests if path.endswith((".java", ".kt", ".groovy"))]
         # A module without any of them is no fault.
         none = ("-DfailIfNoTests=false", "-Dsurefire.failIfNoSpecifiedTests=false")

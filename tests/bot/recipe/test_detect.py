@@ -379,6 +379,19 @@ def test_ruby_and_java() -> None:
     assert "gradle/libs.versions.toml" in gradle.layers[0].keyed_by
 
 
+def test_javas_wrappers_run_the_tests_too_whether_or_not_they_are_executable() -> None:
+    maven = of({"pom.xml": "", "mvnw": "", ".mvn/wrapper/maven-wrapper.properties": "", "A.java": ""})
+    assert maven.tests == (("sh", "./mvnw", "-o", "-B", "-fae", "test"),)
+    assert ".mvn/wrapper/maven-wrapper.properties" in maven.layers[0].keyed_by
+    assert maven.layers[0].programs == ("java",)
+    gradle = of({"build.gradle": "", "gradlew": "", "gradle/wrapper/gradle-wrapper.properties": "", "A.java": ""})
+    assert gradle.tests == (("sh", "./gradlew", "--offline", "--no-daemon", "--continue", "test"),)
+    assert "gradle/wrapper/gradle-wrapper.properties" in gradle.layers[0].keyed_by
+    assert gradle.layers[0].programs == ("java",)
+    nested = of({"build.gradle": "", "tool/gradlew": "", "A.java": ""})
+    assert nested.tests == (("gradle", "--offline", "--no-daemon", "--continue", "test"),)
+
+
 def test_a_lesser_language_must_not_stop_the_build() -> None:
     files = {"pyproject.toml": PYPROJECT, "a.py": "", "b.py": "", "package.json": package(), "docs.js": ""}
     found = of(files)

@@ -245,6 +245,17 @@ PY, GO, RS = {"tests/test_a.py": ""}, {"num/a_test.go": "", "num/b_test.go": ""}
             {"src/test/java/a/BTest.java": "", "src/test/java/a/CTest.java": ""},
             "mvn -o -B test -Dtest=BTest,CTest -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false",
         ),
+        (
+            "./mvnw test",
+            {"src/test/java/a/BTest.java": ""},
+            "./mvnw test -Dtest=BTest -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false",
+        ),
+        (
+            "sh ./mvnw test",
+            {"src/test/kotlin/a/BTest.kt": ""},
+            "sh ./mvnw test -Dtest=BTest -DfailIfNoTests=false -Dsurefire.failIfNoSpecifiedTests=false",
+        ),
+        ("./mvnw test", PY, None),
         ("mvn test", PY, None),
         ("npm run check", {"test/a.test.js": "describe()"}, None),
         ("npm test", PY, None),
