@@ -60,7 +60,7 @@ class _RunPages:
         visitor = site.visitor(request)
         run = await site.run(visitor, run_id)
         active = run.state in ACTIVE
-        count = None if active else await site.thread(self._count, run_id)
+        count = None if active else await self._counted(run_id)
         cells = await site.thread(grid, site.store, run) if active else ()
         shown = run_values(site, run, cells, has_report=count is not None) | {
             "count": Markup(count.html) if count else "",  # noqa: S704 - of our own template
@@ -74,12 +74,20 @@ class _RunPages:
         }
         return await site.show(request, "run.html", shown, visitor=visitor)
 
-    def _count(self, run_id: int) -> Count | None:
-        """The count of an ended run, which never changes. Blocks."""
+    async def _counted(self, run_id: int) -> Count | None:
+        """The count of an ended run, which never changes."""
+        return self._known(run_id) or await self._site.compute(self._count, run_id)
+
+    def _known(self, run_id: int) -> Count | None:
         with self._lock:
             if run_id in self._counts:
                 self._counts.move_to_end(run_id)
-                return self._counts[run_id]
+            return self._counts.get(run_id)
+
+    def _count(self, run_id: int) -> Count | None:
+        """Blocks."""
+        if (known := self._known(run_id)) is not None:  # made while this waited
+            return known
         report = _shown_report(self._site.store, run_id, self._site.secrets)
         if report is None:
             return None
@@ -110,7 +118,7 @@ class _RunPages:
         site = self._site
         run = await site.run(site.visitor(request), run_id)
         report = await self._report(run_id)
-        text = await site.thread(lambda: f'{{"run":{run.model_dump_json()},"report":{report.model_dump_json()}}}')
+        text = await site.compute(lambda: f'{{"run":{run.model_dump_json()},"report":{report.model_dump_json()}}}')
         return _file(text, f"run-{run_id}.json", "application/json")
 
     async def as_html(self, request: Request, run_id: int) -> Response:
@@ -130,7 +138,7 @@ class _RunPages:
         visitor = site.visitor(request)
         run = await site.run(visitor, run_id)
         active = run.state in ACTIVE
-        shown = await site.thread(self._trajectory, run_id, number)
+        shown = await site.compute(self._trajectory, run_id, number)
         shown |= {"run": run, "active": active}
         if active:
             shown["mark"] = await site.thread(trajectory_mark, site, run_id, number)
@@ -138,7 +146,7 @@ class _RunPages:
 
     async def _report(self, run_id: int) -> Report:
         """Raises `HTTPException` (404)."""
-        report = await self._site.thread(_shown_report, self._site.store, run_id, self._site.secrets)
+        report = await self._site.compute(_shown_report, self._site.store, run_id, self._site.secrets)
         if report is None:
             raise HTTPException(404, f"run {run_id} has no count")
         return report

@@ -1,18 +1,23 @@
+import asyncio
 import html
 import re
+import threading
 from collections.abc import Sequence
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from bot.journal import MemoryJournal
 from bot.llm.conversation import Conversation, Sampling
 from bot.llm.journaled import JournaledModel
 from bot.llm.transcript import Exchange, transcript
 from bot.records import Message
+from bot.settings import Settings
 from bot.store import DbJournal, Store
 from bot.web import report_page
 from bot.web.report_page import candidate_of, diff_html, diff_lines, grouped, matrix, standalone
+from bot.web.site import Site
 from tests.bot.sample import report as sample_report
 from tests.bot.web.conftest import Sender
 from tests.bot.web.test_pages import EVIL, _report
@@ -150,3 +155,18 @@ async def test_a_conversation_is_shown_without_secrets(send: Sender, store: Stor
 async def test_a_trajectory_that_is_not_there_is_not_found(send: Sender, owner: httpx.AsyncClient, place: str) -> None:
     await send.taken("issues.labeled")
     assert (await owner.get(place)).status_code == 404
+
+
+async def test_what_computes_for_long_is_done_one_after_the_other(store: Store) -> None:
+    """Deliveries wait for the interpreter behind each that is made at the same time."""
+    site = Site(Settings(_env_file=None, admin_token=SecretStr("x" * 20)), store)
+    alone = threading.Lock()
+    met: list[bool] = []
+
+    def compute() -> None:
+        met.append(not alone.acquire(blocking=False))
+        threading.Event().wait(0.002)  # lets another thread begin
+        alone.release()
+
+    await asyncio.gather(*(site.compute(compute) for _ in range(8)))
+    assert met == [False] * 8
