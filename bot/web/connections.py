@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_SECONDS = 10.0  # for the headers of a request, from the connection or the first byte after an answer on
 MOST = 4000  # connections
 ACCEPTED_AT_ONCE = 8  # asyncio accepts that many before it looks at any of them, some 0.1 ms each
-SWITCH_SECONDS = 0.001  # that the event loop keeps the interpreter from a thread that asks for it
+SWITCH_SECONDS = 0.0002  # that a thread keeps the interpreter from another one that asks for it
 BACKLOG = 2048  # connections that the kernel holds until they are accepted; more are tried again by it after a second
 _ONCE_MORE = b"troop: ending; once more ends at once, and the next start goes on with what is under way\n"
 _RESERVED = 96  # file descriptors for the database, Redis, logs and what is accepted at once
@@ -127,7 +127,8 @@ class BoundedServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         # A transaction is a dozen calls of the database's driver, and each gives the interpreter up and waits so long
-        # for it where the loop is busy: with Python's 5 ms it takes 60 ms and more, while deliveries wait.
+        # for it where the loop is busy, or a page is computed: with Python's 5 ms it takes 60 ms and more, while
+        # deliveries wait; with 1 ms they still come faster than they are stored while pages are computed.
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # modules and routes stay; to look through them takes a full collection a sixth of a second
