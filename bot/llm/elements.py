@@ -13,6 +13,7 @@ _NAMES = ("run", *EDITS, "test", "choose", "ranking", "relevant", "irrelevant", 
 _LAST_TAG = re.compile(rf"<(/?)({'|'.join(_NAMES)})\b[^<>\n]*\Z", re.IGNORECASE)
 _LAST_END = re.compile(r"</([a-z]*)\Z")
 _LAST_REPLACE = re.compile(r"^[ \t]*>{5,}[ \t]*(?:R|RE|REP|REPL|REPLA|REPLAC)?\Z", re.MULTILINE)
+_ENDS_REPLY = re.compile(rf"^\s*(?:<(?i:{'|'.join(FINE)})\s*/?>|</(?:answer|response|output|reply)>)\s*$")
 SEARCH = re.compile(r"^\s*<{4,}\s*SEARCH\b")
 REPLACE = re.compile(r"^\s*>{4,}\s*(REPLACE|UPDATED)\b|^\s*>{7,}\s*$")
 FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
@@ -109,11 +110,11 @@ def untagged(lines: list[str]) -> list[Element]:
 
 def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[str]) -> tuple[list[str], int, bool]:
     """The lines within the element that opens on line `i`, the index of the line after it, whether it was closed."""
-    close = re.compile(rf"</{name}\s*>")
+    close = re.compile(rf"</{name}s?(?:\s[^<>\n]*)?>")
     if (m := close.search(rest)) is not None:
         return [rest[: m.start()]], i + 1, True
     head = [rest] if rest.strip() else []
-    alone = re.compile(rf"^\s*`{{0,3}}</{name}\s*>`{{0,3}}\s*$")
+    alone = re.compile(rf"^\s*`{{0,3}}</{name}s?(?:\s[^<>\n]*)?>`{{0,3}}\s*$")
     last, at_end = None, None
     in_block = False
     j = i + 1
@@ -143,7 +144,10 @@ def _inner(lines: list[str], i: int, rest: str, name: str, opening: re.Pattern[s
         cut = close.search(lines[at_end])
         assert cut is not None
         return [*head, *lines[i + 1 : at_end], lines[at_end][: cut.start()]], at_end + 1, True
-    return head + lines[i + 1 : j], j, False
+    end = j
+    while end > i + 1 and (not lines[end - 1].strip() or _ENDS_REPLY.match(lines[end - 1])):
+        end -= 1  # it was not closed, but the reply goes on to its end
+    return head + lines[i + 1 : end], j, False
 
 
 def _path(attributes: str) -> str:

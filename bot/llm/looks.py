@@ -9,11 +9,13 @@ import re
 
 from bot.llm.elements import EDITS, Element, elements, finished, untagged
 from bot.llm.other_forms import in_our_form
+from bot.patch.entities import unescaped
 from bot.patch.unified_diff import is_diff
 from bot.records import Record, Reply
 
 _OTHERS = ("test", *EDITS)
 _FENCE = re.compile(r"^\s*(```|~~~)")
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"")
 _DONE = frozenset({"done", "approve"})
 
 
@@ -68,4 +70,6 @@ def _command(element: Element) -> str:
     shown = [line for line in lines if line.strip()]
     if shown and all(line.lstrip().startswith("$ ") for line in shown):
         lines = [line.lstrip()[2:] for line in shown]
-    return "\n".join(lines).strip() or element.attribute("command")
+    command = "\n".join(lines).strip() or element.attribute("command")
+    # In quotes an entity may be what is looked for; outside of them a shell has no use for it.
+    return unescaped(command) if unescaped(_QUOTED.sub("", command)) != _QUOTED.sub("", command) else command

@@ -76,10 +76,15 @@ def _with_paths(text: str) -> str:
     """The text with paths as attributes where they stand in a tag, or on a line, of their own."""
     text = re.sub(
         rf"^([ \t]*)<{_PATH_NAMES}>[ \t]*([^<>\n]+?)[ \t]*</{_PATH_NAMES}>[ \t]*(\n\s*)"
-        r"<(edit|define|file|diff|create)>",
+        r"<(edit|define|file|diff|create|test)>",
         lambda m: f'{m[1]}{m[3]}<{m[4]} path="{m[2]}">',
         text,
         flags=re.MULTILINE,
+    )
+    text = re.sub(
+        rf"<test>(\s{{0,9}})<{_PATH_NAMES}>[ \t]*([^<>\n]+?)[ \t]*</{_PATH_NAMES}>[ \t]*(?=\n)",
+        lambda m: f'<test path="{m[2]}">{m[1]}',
+        text,
     )
     return re.sub(
         rf"<(edit|define|file|create)>(\s*)(?:<{_PATH_NAMES}>[ \t]*([^<>\n]+?)[ \t]*</{_PATH_NAMES}>|"

@@ -156,6 +156,9 @@ def _turn(reply: Reply, wants: Sequence[str], missing: str) -> Turn | Problem:
     found = elements(lines, names, inline=False) or elements(lines, names, inline=True)
     if "edit" in wants and not any(e.name in EDITS for e in found):
         found += untagged(lines)
+    if "test" in wants and "edit" not in wants and not found:  # a test is a new file
+        written = [e for e in elements(lines, ("create", "file"), inline=False) if e.closed and e.path]
+        found += [e.model_copy(update={"name": "test"}) for e in written[-1:]]
     edits: tuple[FileEdit, ...] = ()
     test: Test | None = None
     if "edit" in wants:

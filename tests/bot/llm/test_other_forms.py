@@ -2,12 +2,13 @@
 
 import pytest
 
+from bot.llm.completion import read_completion
 from bot.llm.elements import EDITS
 from bot.llm.looks import parse_looks
 from bot.llm.other_forms import in_our_form
 from bot.llm.replies import parse_edit_turn, parse_test_turn
-from bot.patch.edits import Create, Problem, Redefine, Replace
-from bot.records import Reply
+from bot.patch.edits import Create, Problem, Redefine, Replace, Rewrite
+from bot.records import Reply, Test
 from tests.growth import grows_evenly
 
 OLD, NEW = "    if a < b:", "    if a <= b:"
@@ -74,6 +75,34 @@ def test_code_is_unescaped_only_where_it_does_not_parse_as_it_is() -> None:
         found = parse_edit_turn(Reply(text=text))
         assert not isinstance(found, Problem)
         assert found.edits == edits
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<test path="t.py">\nassert 0\n</tests>\nThat shows it.',
+        '<test path="t.py">\nassert 0\n</test path="t.py">',
+        '<test path="t.py">\nassert 0\n\n<approve/>',
+        "<test>\n<path>t.py</path>\nassert 0\n</test>",
+        '<create path="t.py">\nassert 0\n</create>',
+        '<tool_call>{"name": "write_file", "arguments": {"path": "t.py", "content": "assert 0"}}</tool_call>',
+    ],
+)
+def test_a_test(text: str) -> None:
+    turn = parse_test_turn(read_completion({"choices": [{"message": {"content": text}}]}, 0.0))
+    assert not isinstance(turn, Problem), turn.text
+    assert turn.test == Test(path="t.py", text="assert 0\n")
+
+
+def test_a_file_that_is_not_closed_before_the_reply_ends() -> None:
+    turn = parse_edit_turn(Reply(text='<file path="a.py">\nx = 1\n\n<done/>'))
+    assert not isinstance(turn, Problem)
+    assert turn.edits == (Rewrite(path="a.py", text="x = 1"),)
+
+
+def test_commands_are_unescaped_where_a_shell_could_not_mean_them() -> None:
+    said = "<run>cat a &amp;&amp; ls &gt; b</run>\n<run>grep -n '&amp;' a.html</run>"
+    assert parse_looks(Reply(text=said)).commands == ("cat a && ls > b", "grep -n '&amp;' a.html")
 
 
 def test_text_in_capitals_is_no_tag() -> None:
