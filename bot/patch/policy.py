@@ -312,18 +312,35 @@ def check_patch(patch: Patch, secrets: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 # Named as a whole in one way of many, or loaded as code by what checks the repository on a developer's machine.
-_PIPELINE_NAME = re.compile(r"jenkinsfile[.-].*|.*\.jenkinsfile|azure-pipelines?[\w.-]*\.ya?ml|.*\.gitlab-ci\.ya?ml")
+_PIPELINE_NAME = re.compile(
+    r"jenkinsfile[.-].*|.*\.jenkinsfile|azure-pipelines?[\w.-]*\.ya?ml|.*\.gitlab-ci\.ya?ml|.*\.gocd\.(?:ya?ml|json)"
+    r"|\.?(?:appveyor|bitrise|bors|buildkite|buildspec|circle|cirrus|cloudbuild|codefresh|codemagic|concourse|dependabot"
+    r"|depfu|drone|evergreen|gitlab-ci|goreleaser|jenkins|kodiak|lgtm|mergify|packit|pre-commit|prek|release-it|release-please"
+    r"|release-please-config|releaserc|renovate|renovaterc|rultor|salsa-ci|screwdriver|semaphore|shippable|sourcehut"
+    r"|taskcluster|travis|vsts-ci|wercker|woodpecker|zuul)\.(?:ya?ml|json5?|toml|star|[cm]?[jt]s)"
+)
+_PIPELINE_FOLDERS = frozenset(
+    ".argo .azure .bamboo bamboo-specs .changeset .ci .concourse .copr .harness .jenkins .obs .tekton".split()  # noqa: SIM905
+)
 _CHECKER_NAME = re.compile(
     r"(?:\.?(?:eslint|prettier|stylelint|commitlint|lint-staged|release|babel|postcss|webpack|rollup|vite)"
-    r"(?:rc|\.config)\.[cm]?[jt]s)|.*\.code-workspace|.*\.run\.xml"
+    r"(?:rc|\.config)\.[cm]?[jt]s)|.*\.code-workspace|.*\.run\.xml|.*\.sublime-project"
+    r"|\.?(?:huskyrc|lefthook(?:-local)?|overcommit|simple-git-hooks|lint-staged(?:rc)?|mise(?:\.\w+)?|devfile|devenv|railway"
+    r"|samconfig|apprunner|vercel|now|codesandbox|snapcraft|sonar-project|dangerfile|gruntfile|gulpfile|nuget)"
+    r"\.(?:ya?ml|json5?|toml|[cm]?[jt]s|nix|config|properties|coffee)"
+    r"|\.(?:bash|zsh|fish|curl|wget|screen|lvim|asdf|terraform|input|ctags|node_repl_|stackblitz|firebase|bazelisk)rc"
+    r"|\.(?:profile|bash_profile|zprofile|zshenv|netrc|ctags|tmux\.conf|watchmanconfig|projectile|local\.vimrc|envrc\.\w+)"
+    r"|_(?:netrc|vimrc)|containerfile(?:\..*)?|\.gitpod\.dockerfile|replit\.nix|dotnet-tools\.json|\.platform\.app\.ya?ml"
+    r"|(?:rake|guard|danger|fast|thor|brew|pod|cap|justfile|task)file|\.?justfile|(?:taskfile|\.?ci|pipeline)\.ya?ml"
 )
+_OTHER_FOLDERS = frozenset(".nvim .vim .atom .idx .codesandbox .coder .upsun .platform fastlane debian".split())  # noqa: SIM905
 
 
 def refusal(path: str) -> str:
     """Why a file of that path may not be changed; "" where it may."""
     parts = [part.lower() for part in path.split("/")]
     name = parts[-1]
-    if parts[0] in _FORGE_FOLDERS or name in _FORGE_FILES or _PIPELINE_NAME.fullmatch(name):
+    if parts[0] in _FORGE_FOLDERS | _PIPELINE_FOLDERS or name in _FORGE_FILES or _PIPELINE_NAME.fullmatch(name):
         return "decides what runs or who reviews in this repository"
     if name in _GIT_FILES:
         return "decides what git fetches or rewrites"
@@ -343,5 +360,6 @@ def _is_run_elsewhere(path: str) -> bool:
     return (
         parts[-1] in _DEVELOPER_FILES
         or not _DEVELOPER_FOLDERS.isdisjoint(parts)
+        or not _OTHER_FOLDERS.isdisjoint(parts[:-1])
         or _CHECKER_NAME.fullmatch(parts[-1]) is not None
     )

@@ -11,6 +11,7 @@ _NOT_DRAWN = re.compile(
     r"^[ \t>]*(?:%%|(?:accTitle|accDescr)[ \t]*:|(?:click|classDef|linkStyle|style|links?|callback)[ \t])"
 )
 _DESCRIPTION = re.compile(r"^[ \t>]*accDescr[ \t]*\{")
+_FAR = re.compile(r"[ \t\u00a0\u2000-\u200a\u3000]{150,}(?=\S)")  # more than a screen's width: nobody scrolls there
 _RULE = re.compile(r"^[ \t>]*---[ \t]*$")
 _TITLE = re.compile(r"^[ \t>]*title:")
 
@@ -20,6 +21,9 @@ def seen_of_code(lines: list[str], info: str | None, flags: set[str]) -> list[st
 
     The source of maps and solids is kept, and flagged.
     """
+    if any(_FAR.search(line) for line in lines):
+        flags.add("text far to the right in code")
+        lines = [_FAR.sub("    ", line) for line in lines]
     words = (info or "").split()
     if not words:
         return lines

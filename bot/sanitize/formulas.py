@@ -6,6 +6,11 @@ import re
 _ARGUMENTS = (
     dict.fromkeys(("phantom", "hphantom", "vphantom", "label", "cssId", "class", "style", "href", "data"), "h")
     | dict.fromkeys(("bbox", "unicode"), "")
+    | dict.fromkeys(("llap", "rlap", "clap", "mathllap", "mathrlap", "mathclap", "smash"), "k")  # over or beside others
+    | dict.fromkeys(("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace"), "h")  # as far away as they say
+    | dict.fromkeys(("raise", "lower", "moveleft", "moveright"), "h")
+    | dict.fromkeys(("tiny", "scriptscriptstyle"), "")
+    | dict.fromkeys(("colorbox", "enclose"), "hk")
     | dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "definecolor"), "hh")
     | dict.fromkeys(("newenvironment", "renewenvironment"), "hhh")
     | {
@@ -15,6 +20,7 @@ _ARGUMENTS = (
         "mathtip": "kh",
         "mathchoice": "khhh",
         "mmlToken": "hk",
+        "fcolorbox": "hhk",
         "let": "hh",
     }
 )
