@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range, type))
 _GROUPS = (list, tuple, set, frozenset)
 _MOST, _DEEPEST = 5_000, 6  # parts of a value that are looked at, and how deep
+_OFTEN = 300  # comparisons: a loop of them must not take long
 _MOST_NEAR = 20  # elements among which a value is looked for
 _SLOTS = {"==": ("__eq__",), "!=": ("__ne__", "__eq__"), "in": ("__contains__",), "-": ("__sub__", "__rsub__")}
 _SLOTS.update(dict.fromkeys(("<", ">"), ("__lt__", "__gt__")))
@@ -94,10 +96,10 @@ def _parts(value: Any) -> list[Any]:
     kind = type(value)
     found: list[Any] = []
     if issubclass(kind, dict):
-        found += dict.values(value)
+        found += islice(dict.values(value), _MOST)
     for group in _GROUPS:
         if issubclass(kind, group):
-            found += group.__iter__(value)
+            found += islice(group.__iter__(value), _MOST)
     if kind.__name__ in ("deque", "SimpleNamespace") or _in_python(kind, ("__eq__",)):
         found += _attributes(value)
     return found
@@ -112,7 +114,9 @@ def _walk(value: Any) -> Iterator[Any]:
             if type(one) not in plain and id(one) not in seen:
                 seen.add(id(one))
                 yield one
-                below += _parts(one)
+                parts = _parts(one)
+                if not plain.issuperset(map(type, parts)):
+                    below += parts
         level = below[:_MOST]
 
 
@@ -210,6 +214,17 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     return compared_nearby
 
 
+def _rarely() -> Callable[[], bool]:
+    """Whether a comparison is to be looked into: the first ones all, of many ever fewer, by lot."""
+    done, often, urandom, number = [0], _OFTEN, os.urandom, int.from_bytes
+
+    def due() -> bool:
+        done[0] += 1
+        return done[0] <= often or number(urandom(4), "big") % done[0] < often
+
+    return due
+
+
 def agreeing(
     source: str, own: Callable[[type], bool], foreign: Callable[[type], bool], void: Callable[[str], None]
 ) -> tuple[Callable[..., Any], Callable[[Any, str, bool], None]]:
@@ -222,7 +237,7 @@ def agreeing(
     """
     plain, kind_of, quiet, lot, turned, operators = _PLAIN, type, warnings.catch_warnings, _lot, _TURNED, _OPERATORS
     suspects, agrees = _asking(source, own, foreign)
-    compared_nearby = _nearing()
+    compared_nearby, due = _nearing(), _rarely()
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:
         with quiet(record=True):
@@ -239,7 +254,7 @@ def agreeing(
             return do(left, right) if needed else None
         of_left, of_right = ("==", "in") if how == "in" else (how, turned.get(how, how))
         asked = [(suspects(left, of_left), of_left), (suspects(right, of_right), of_right)]
-        if not (asked[0][0] or asked[1][0]):
+        if not (asked[0][0] or asked[1][0]) or not due():
             return do(left, right) if needed else None
         for some, its in asked:
             question(some, its, loose, lot(4))
