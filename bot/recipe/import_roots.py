@@ -17,7 +17,9 @@ from bot.recipe.groups import strings, table_at
 from bot.recipe.recipe import Read
 
 _MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg")
+_OF_PYTEST = {"pytest.ini": "pytest", ".pytest.ini": "pytest", "tox.ini": "pytest", "setup.cfg": "tool:pytest"}
 _USUAL = ("src", "lib")  # of the root, with or without a manifest
+_TEST = re.compile(r"test_.*\.py|.*_test\.py")
 _DEPTH = 4  # folders above a manifest
 _MOST = 40
 _FOREIGN = frozenset(
@@ -56,6 +58,7 @@ def import_roots(files: Sequence[str], read: Read) -> tuple[str, ...]:
             source = joined(project, "src")
             told = [source if source in folders else project]
         found.update(dict.fromkeys(told))
+    found.update(dict.fromkeys([*_of_pytest(files, read), *_beside_tests(python)]))
     inside: dict[str, set[str]] = {}
     for path in python:
         for above in PurePosixPath(path).parents:
@@ -74,11 +77,43 @@ def projects(files: Sequence[str]) -> list[str]:
     found = set()
     for path in files:
         folder, _, name = path.rpartition("/")
-        parts = folder.lower().split("/") if folder else []
-        foreign = _FOREIGN.intersection(parts) or any(part.startswith(".") for part in parts)
-        if name in _MANIFESTS and len(parts) <= _DEPTH and not foreign:
+        deep = folder.count("/") >= _DEPTH
+        if name in _MANIFESTS and not deep and not _is_foreign(folder):
             found.add(folder)
     return sorted(found, key=lambda folder: (folder.count("/"), bool(folder), folder))
+
+
+def _beside_tests(python: Sequence[str]) -> list[str]:
+    """Folders that hold a package and tests of their own beside it, as parts without a manifest do."""
+    tested, packaged, packages = set(), set(), set()
+    for path in python:
+        folder, _, name = path.rpartition("/")
+        above, _, last = folder.rpartition("/")
+        if name == "__init__.py":
+            packages.add(folder)
+            packaged.update([above] if last not in ("test", "tests") else [])
+        if last in ("test", "tests") and _TEST.fullmatch(name):
+            tested.add(above)
+    return sorted(
+        folder
+        for folder in tested & packaged - packages - {""}
+        if not _is_foreign(folder) and folder.count("/") < _DEPTH
+    )
+
+
+def _of_pytest(files: Sequence[str], read: Read) -> Iterator[str]:
+    """The `pythonpath` of pytest's own files."""
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        section = _OF_PYTEST.get(name)
+        if section and not _is_foreign(folder) and folder.count("/") < _DEPTH:
+            for value in (_ini(read(path) or "").get(section, "pythonpath", fallback="") or "").split():
+                yield joined(folder, value)
+
+
+def _is_foreign(folder: str) -> bool:
+    parts = folder.lower().split("/") if folder else []
+    return bool(_FOREIGN.intersection(parts)) or any(part.startswith(".") for part in parts)
 
 
 def _told(project: str, files: frozenset[str], read: Read) -> Iterator[str]:
@@ -129,16 +164,22 @@ def _of_pyproject(tool: dict[str, Any], project: str, files: frozenset[str]) -> 
 
 
 def _of_setup_cfg(text: str) -> Iterator[str]:
-    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-    try:
-        parser.read_string(text)
-    except configparser.Error:
-        return
+    parser = _ini(text)
     for line in (parser.get("options", "package_dir", fallback="") or "").splitlines():
         name, divider, folder = line.partition("=")
         if divider:
             yield from _above(name.strip(), folder.strip())
     yield from (parser.get("options.packages.find", "where", fallback="") or "").split()
+
+
+def _ini(text: str) -> configparser.ConfigParser:
+    """What the text says; nothing where it can't be read."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return configparser.ConfigParser()
+    return parser
 
 
 def _above(name: str, folder: object) -> Iterator[str]:

@@ -60,6 +60,33 @@ def test_the_usual_folders_need_no_manifest() -> None:
     assert roots({"a.js": ""}) == ("",)
 
 
+def test_a_part_with_tests_of_its_own_needs_no_manifest() -> None:
+    files = {
+        "sub/apkg/__init__.py": "",
+        "sub/tests/test_a.py": "",
+        "docs/x/__init__.py": "",
+        "docs/tests/test_x.py": "",
+    }
+    assert roots(files) == ("", "sub")
+    within = {"pkg/__init__.py": "", "pkg/sub/__init__.py": "", "pkg/tests/test_a.py": "", "pkg/tests/__init__.py": ""}
+    assert roots(within) == ("",), "the tests are in the package"
+    assert roots({"sub/a.py": "", "sub/tests/__init__.py": "", "sub/tests/test_a.py": ""}) == ("",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\npythonpath = code\n"),
+        ("tox.ini", "[tox]\n[pytest]\npythonpath =\n    .\n    code\n"),
+        ("setup.cfg", "[tool:pytest]\npythonpath = code\n"),
+    ],
+)
+def test_pytests_own_files_name_roots(name: str, text: str) -> None:
+    assert roots({name: text, "code/pkg/__init__.py": ""}) == ("", "code")
+    for broken in ("[pytest", text.partition("=")[0]):
+        assert roots({name: broken, "code/pkg/__init__.py": ""}) == ("",)
+
+
 @pytest.mark.parametrize(
     "text",
     [
