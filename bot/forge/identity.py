@@ -159,6 +159,11 @@ def _ask(settings: Settings, path: str, authorization: str, seconds: float) -> r
         # A redirect would take the credentials elsewhere.
         return requests.get(f"{settings.github_url}{path}", headers=headers, timeout=seconds, allow_redirects=False)
     except requests.exceptions.SSLError as error:
+        if "CERTIFICATE" not in str(error).upper():  # no handshake at all
+            raise ForgeError(
+                f"{settings.github_url} does not speak TLS as this machine does; check TROOP_GITHUB_URL: does it begin "
+                "with http://, or has it another port?"
+            ) from error
         raise ForgeError(
             f"{settings.github_url} shows a certificate that this machine does not trust; REQUESTS_CA_BUNDLE names a "
             "file with the authority's"

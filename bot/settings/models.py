@@ -65,6 +65,13 @@ def _assignment(word: str) -> str:
     return word
 
 
+def _app_number(value: object) -> object:
+    if isinstance(value, str) and value.strip() and not value.strip().isdecimal():
+        kind = "the client id" if value.strip().startswith("Iv") else "no number"
+        raise ValueError(f"is {kind}, and wants the App ID, a number that stands above it in the App's settings")
+    return value
+
+
 def _bot(word: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*\[bot\]", word):
         raise ValueError(f"{word!r} is not the login of a bot; they look like renovate[bot]")
@@ -238,7 +245,7 @@ class Settings(BaseSettings):
     """The website, from which git clones. Empty: derived from `TROOP_GITHUB_URL`; another GitHub's is refused."""
     github_write_seconds: float = Field(1.0, ge=0)
     """Seconds between two writes of one process; GitHub asks for at least 1."""
-    app_id: int = Field(0, ge=0)
+    app_id: Annotated[int, BeforeValidator(_app_number)] = Field(0, ge=0)
     """The App's number, in its settings on GitHub."""
     app_slug: str = ""
     """Only where `troop serve` has no private key, for mentions and assignments: else GitHub tells it."""

@@ -450,3 +450,12 @@ def test_a_folder_of_secrets_that_is_another_users_is_told(elsewhere: Path, monk
 @pytest.mark.parametrize("given", ["https://troop.example.com/", "https://troop.example.com/webhook"])
 def test_the_public_address_is_the_servers_not_the_webhooks(given: str) -> None:
     assert Settings(_env_file=None, public_url=given).public_url == "https://troop.example.com"
+
+
+@pytest.mark.parametrize(("given", "said"), [("Iv23liA1B2c3", "is the client id"), ("my-app", "is no number")])
+def test_an_app_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
+    monkeypatch.setenv("TROOP_APP_ID", given)
+    with pytest.raises(SettingsError, match=f"TROOP_APP_ID: {said}, and wants the App ID"):
+        read_settings()
+    monkeypatch.setenv("TROOP_APP_ID", " 42 ")
+    assert read_settings().app_id == 42

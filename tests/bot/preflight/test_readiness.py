@@ -73,6 +73,14 @@ async def test_each_thing_that_is_missing_is_named_with_its_remedy(github: GitHu
         assert mend in found[name]
 
 
+async def test_https_where_github_speaks_http_is_no_matter_of_certificates(github: GitHubServer) -> None:
+    api, web = (url.replace("http://", "https://") for url in (github.api_url, github.url))
+    settings = ours(github, github_url=api, github_web_url=web)
+    found = (await missing(settings, works=False))["GitHub"]
+    assert "does not speak TLS" in found
+    assert "does it begin with http://" in found
+
+
 async def test_a_name_that_the_endpoint_does_not_list_is_told_and_no_password_of_its_address() -> None:
     with scripted_endpoint(rules([])) as endpoint:
         url = endpoint.base_url.replace("http://", "http://someone:a-pass-word@")
