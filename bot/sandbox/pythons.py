@@ -10,6 +10,14 @@ from pathlib import Path
 from bot.records import Record
 
 _OLDEST = (3, 8)
+_ENVIRONMENTS = (
+    ".venv",
+    "venv",
+    "env",
+    ".env",
+    "virtualenv",
+    ".virtualenv",
+)  # as people name them, the usual one first
 _ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix]))"
 
 
@@ -36,9 +44,9 @@ class Python(Record):
 def find_python(source: Path) -> tuple[Python, str]:
     """The interpreter for tests of the checkout, and the PATH of jobs.
 
-    The `.venv/bin` of the checkout, or of the repository that it is a folder of, comes first, then the caller's PATH,
-    then the folder of the interpreter that runs Troop, which is also taken where the first `python3` is missing, broken
-    or older than 3.8.
+    The programs of the checkout's virtual environment (`.venv`, `venv` or `env`), or of that of the repository that it
+    is a folder of, come first, then the caller's PATH, then the folder of the interpreter that runs Troop. It is also
+    taken where the first `python3` is missing, broken or older than 3.8.
     """
     own = _environment_of(source.resolve())
     entries = [str(own)] if own is not None else []
@@ -55,13 +63,15 @@ def find_python(source: Path) -> tuple[Python, str]:
 
 
 def _environment_of(source: Path) -> Path | None:
-    """The programs of the nearest `.venv`: of the folder, or of one above it in the same repository."""
+    """The programs of the nearest virtual environment: in the folder, or in one above it in the same repository."""
     above = (source, *source.parents)
     top = next((folder for folder in above if (folder / ".git").exists()), source)  # what is higher is others'
     for folder in above[: above.index(top) + 1]:
-        programs = folder / ".venv" / "bin"
-        if programs.is_dir():
-            return programs
+        for name in _ENVIRONMENTS:
+            programs = folder / name / "bin"
+            # A folder with another name may be anything, if `venv` has not written its file there.
+            if programs.is_dir() and (name == ".venv" or (folder / name / "pyvenv.cfg").is_file()):
+                return programs
     return None
 
 

@@ -112,6 +112,16 @@ async def test_a_venv_of_the_checkout_comes_first(tmp_path: Path, cloned: bool) 
     await opened.close()  # twice is safe
 
 
+@pytest.mark.parametrize("name", ["venv", "env", ".env", "virtualenv"])
+async def test_a_virtual_environment_of_another_name_is_known_by_its_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "bin").mkdir(parents=True)
+    assert not find_python(tmp_path)[1].startswith(str(tmp_path)), "a folder of that name may be anything"
+    (tmp_path / name / "pyvenv.cfg").write_text("")
+    assert find_python(tmp_path)[1].startswith(f"{tmp_path}/{name}/bin:")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    assert find_python(tmp_path)[1].startswith(f"{tmp_path}/.venv/bin:")
+
+
 async def test_a_folder_of_a_repository_has_the_repositorys_venv_and_no_strangers(tmp_path: Path) -> None:
     for folder in (".venv/bin", "repository/.git", "repository/packages/a"):
         (tmp_path / folder).mkdir(parents=True)
