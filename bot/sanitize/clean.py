@@ -45,6 +45,7 @@ _HIDDEN = (
     r"(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\[)"
     r"|(?P<picture></?(?:picture|source|video|audio|img)\b)"
     r"|(?P<rp><rp\b)"
+    r"|<(?P<foreign>template|noscript|svg|math)\b"
     r"|(?P<title>(?<=\]\()(?P<url><[^<>\n]{0,2000}>|[^\s()<>]{0,2000})[ \t\n]+"
     r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))[ \t\n]*(?=\)))"
     r"|(?P<tag></?[A-Za-z])"
@@ -65,9 +66,9 @@ def clean(text: str) -> Cleaned:
 
     Removed: HTML comments and declarations, pictures with their alt text, titles and other hidden attributes, long
     names of tags, links without text, link definitions and their labels, footnotes that nothing refers to, what
-    diagrams don't draw, invisible parts of formulas, cells beyond a table's columns, words after the language of
-    code, and zero-width, bidirectional, tag and control characters, written as such or as entities. Idempotent in
-    its text.
+    diagrams don't draw, invisible parts of formulas, cells beyond a table's columns, templates and drawings, words
+    after the language of code, and zero-width, bidirectional, tag and control characters, written as such or as
+    entities. Idempotent in its text.
     """
     flags: set[str] = set()
     for _ in range(8):  # a removal may join text that is hidden in turn; a pass or two are enough for most
@@ -202,6 +203,8 @@ class _Part:
             return self._label(match), match.end()
         if groups["rp"]:
             return self._unseen_ruby(match)
+        if groups["foreign"]:
+            return self._foreign(match)
         if groups["image"]:
             return self._image(match)
         if groups["empty"]:
@@ -246,6 +249,23 @@ class _Part:
         self._flags.add("parentheses of ruby text")
         close = re.compile(r"</r(?:p|uby)\s*>", re.IGNORECASE).search(self._text, match.end())
         return "", close.end() if close else len(self._text)
+
+    def _foreign(self, match: re.Match[str]) -> tuple[str, int]:
+        """An element that browsers don't show, or draw by rules of their own, and none of Markdown's: with all that is
+        in it, if it is closed."""
+        name = match["foreign"].lower()
+        depth, end = 1, 0
+        if name not in self._missing:
+            for tag in re.compile(rf"<(/?){name}\b[^<>]{{0,2000}}>", re.IGNORECASE).finditer(self._text, match.end()):
+                depth += -1 if tag[1] else 1
+                end = tag.end() if tag[1] else end
+                if not depth:
+                    break
+        if not end:
+            self._missing.add(name)
+            return self._tag(match)
+        self._flags.add("contents of elements that are not shown")
+        return "", end
 
     def _image(self, match: re.Match[str]) -> tuple[str, int]:
         close = self._pairs.get(match.end())

@@ -49,6 +49,8 @@ def cut(text: str) -> str:
             "[^a]: b\n",
             "a|-|",
             "<rp>",
+            "<svg>",
+            "<svg><math></svg>",
             "#1",
             '<a x="<a x=" y=',
             "<a x ",
