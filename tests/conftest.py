@@ -4,6 +4,7 @@ import functools
 import ipaddress
 import os
 import re
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ hypothesis.settings.load_profile("troop")
 # ... and not on httpx's own 5 s, which hold wherever a test or what it tests names no other time-out.
 for _limit in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
+
+# A shell's background and `nohup` have signals ignored, also by what tests start: those of signals would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # not for what they start
 
 _real_connect = socket.socket.connect
 _skipped_services: list[str] = []
