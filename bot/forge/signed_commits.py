@@ -100,11 +100,15 @@ async def signed_commit(
 
 async def unsignable(workspace: Workspace, commit: str) -> str:
     """Why GitHub's API does not take what the commit changes, for people; "" where it does."""
-    for mode, blob, path in await _changes(workspace, commit):
+    return await _too_much(workspace, await _changes(workspace, commit))
+
+
+async def _too_much(workspace: Workspace, changes: list[tuple[str, str, str]]) -> str:
+    for mode, blob, path in changes:
         if "\N{REPLACEMENT CHARACTER}" in path:
             return f"the name of {path} is no text"
         if mode and int(await workspace.git("cat-file", "-s", blob)) > FILE_LIMIT:
-            return f"{path} has more than {FILE_LIMIT:,} bytes"
+            return f"{path} has more than {FILE_LIMIT:,} bytes, more than GitHub's API takes"
     return ""
 
 
@@ -121,10 +125,11 @@ async def _changes(workspace: Workspace, commit: str) -> list[tuple[str, str, st
 
 async def _uploads(workspace: Workspace, commit: str) -> list[Upload] | None:
     """What the commit changes; None where that can't be sent."""
-    if await unsignable(workspace, commit):
+    changes = await _changes(workspace, commit)
+    if await _too_much(workspace, changes):
         return None
     found = []
-    for mode, blob, path in await _changes(workspace, commit):
+    for mode, blob, path in changes:
         content = None
         if mode:
             content = await workspace.git("cat-file", "blob", blob)

@@ -39,9 +39,7 @@ async def unverified(run: ClaimedRun, checkout: Checkout, commit: str, pushed: s
     if run.installation_id is None or pushed != commit:
         return ()
     why = await unsignable(Workspace(Path(checkout.workspace)), commit)
-    return (
-        (f"the commit was pushed by git and is not verified, since {why}, more than GitHub's API takes",) if why else ()
-    )
+    return (f"the commit was pushed by git and is not verified, since {why}",) if why else ()
 
 
 async def publish(

@@ -10,14 +10,8 @@ from pathlib import Path
 from bot.records import Record
 
 _OLDEST = (3, 8)
-_ENVIRONMENTS = (
-    ".venv",
-    "venv",
-    "env",
-    ".env",
-    "virtualenv",
-    ".virtualenv",
-)  # as people name them, the usual one first
+# As people name them, the usual one first.
+_ENVIRONMENTS = (".venv", "venv", "env", ".env", "virtualenv", ".virtualenv")
 _ASK = "import json, os, sys; print(json.dumps([sys.version_info[:2], sys.executable, sys.prefix, sys.base_prefix]))"
 
 

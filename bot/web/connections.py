@@ -127,8 +127,8 @@ class BoundedServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         # A transaction is a dozen calls of the database's driver, and each gives the interpreter up and waits so long
-        # for it where the loop is busy, or a page is computed: with Python's 5 ms it takes 60 ms and more, while
-        # deliveries wait; with 1 ms they still come faster than they are stored while pages are computed.
+        # for it where the loop is busy, or a page is computed, while deliveries wait: `python -m tests.bench
+        # --only pages` shows it.
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # modules and routes stay; to look through them takes a full collection a sixth of a second

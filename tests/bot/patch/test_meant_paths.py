@@ -15,7 +15,7 @@ def replace(path: str, *blocks: tuple[str, str]) -> Replace:
 @pytest.mark.parametrize(
     "path",
     [
-        *("repo/pkg/mod.py", "~/work/repo/pkg/mod.py", "C:\\Users\\me\\repo\\pkg\\mod.py", "$REPO/pkg/mod.py"),
+        *("repo/pkg/mod.py", "~/code/repo/pkg/mod.py", "C:\\Users\\me\\repo\\pkg\\mod.py", "$REPO/pkg/mod.py"),
         *("file:pkg/mod.py", "i/pkg/mod.py", "w/pkg/mod.py", "pkg/../pkg/mod.py", "pkg/mod.py (line 6)", "mod.py"),
         *("\u201cpkg/mod.py\u201d", "PKG/Mod.py", "/srv/x/pkg/mod.py"),
     ],

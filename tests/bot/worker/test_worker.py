@@ -51,7 +51,7 @@ async def test_what_is_not_there_is_survived(job_id: str, worker: Worker, fake: 
 
 @pytest.mark.parametrize(("number", "what"), [(errno.ENOSPC, "disk space"), (errno.EMFILE, "open files")])
 def test_what_the_server_ran_out_of_is_told_without_its_paths(number: int, what: str) -> None:
-    words = words_of(OSError(number, "No more", "/data/work/run-1-1/secret-name"))
+    words = words_of(OSError(number, "No more", "/data/runs/run-1-1/secret-name"))
     assert words == f"the server has run out of {what}; its log has the details"
 
 
