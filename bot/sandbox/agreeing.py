@@ -214,9 +214,10 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     return compared_nearby
 
 
-def _rarely() -> Callable[[], bool]:
-    """Whether a comparison is to be looked into: the first ones all, of many ever fewer, by lot."""
-    done, often, urandom, number = [0], _OFTEN, os.urandom, int.from_bytes
+def rarely(often: int) -> Callable[[], bool]:
+    """Whether one of many checks is to be looked into: the first `often` all, then ever fewer, by lot: none of what is
+    judged can tell which."""
+    done, urandom, number = [0], os.urandom, int.from_bytes
 
     def due() -> bool:
         done[0] += 1
@@ -237,7 +238,7 @@ def agreeing(
     """
     plain, kind_of, quiet, lot, turned, operators = _PLAIN, type, warnings.catch_warnings, _lot, _TURNED, _OPERATORS
     suspects, agrees = _asking(source, own, foreign)
-    compared_nearby, due = _nearing(), _rarely()
+    compared_nearby, due = _nearing(), rarely(_OFTEN)
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:
         with quiet(record=True):

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Handed in by `runner.py`.
+    from bot.sandbox.agreeing import rarely
     from bot.sandbox.checked import FAILED, FIRST, LOOK, METHOD, RAISED, RECEIVER, SECOND
 
-_OFTEN = 500  # checks, then ever fewer: a loop of assertions must not take long
+_OFTEN = 500  # checks: a loop of assertions must not take long
 _KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
 _SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
 
@@ -62,18 +63,6 @@ def _failing(changed: set[str]) -> Callable[[], bool]:
         return issubclass(kind, kind_of_exception) or "Failed" in names
 
     return failing
-
-
-def _thinning() -> Callable[[], bool]:
-    """Whether it is time for a check, ever more rarely."""
-    seen, most = [0], _OFTEN
-
-    def due() -> bool:
-        seen[0] += 1
-        count = seen[0]
-        return count < most or count & (count - 1) == 0 or count % (count // most + 1) == 0
-
-    return due
 
 
 def chained(compare: Callable[..., Any]) -> Callable[[Any, str], Any]:
@@ -154,7 +143,7 @@ def questions(
 
     `failures`: whose first number is counted up; `look`: compares tools with what they were.
     """
-    shadowing, failing, due = _shadowing(foreign), _failing(changed), _thinning()
+    shadowing, failing, due = _shadowing(foreign), _failing(changed), rarely(_OFTEN)
     raised, answering = _of_many_kinds(foreign), _answering(foreign)
 
     def look_now(_: Any, __: Any) -> None:
