@@ -1,5 +1,5 @@
-"""Backends of attention over the cache: torch, our kernel in C (for CPUs with AMX) or our Triton kernel. Each prepares
-a step's items once and then attends with them in every layer.
+"""Backends of attention over the cache: torch, our kernel in C (for CPUs with AVX-512 BF16) or our Triton kernel. Each
+prepares a step's items once and then attends with them in every layer.
 """
 
 import importlib.util
@@ -92,7 +92,7 @@ class TorchBackend:
 
 
 class NativeBackend:
-    """C for CPUs with AMX, in bfloat16: a step's whole list in one call a layer."""
+    """C for CPUs with AVX-512 BF16, in bfloat16: a step's whole list in one call a layer."""
 
     name = "native"
     in_place = True
@@ -155,7 +155,8 @@ def choose(name: str, device: torch.device, heads: Heads, dtype: torch.dtype = t
     """The backend for an operator's choice.
 
     Args:
-        name: `auto`, `torch` or `triton`; `auto` is Triton on a GPU, C on a CPU with AMX in bfloat16, torch elsewhere.
+        name: `auto`, `torch` or `triton`; `auto` is Triton on a GPU, C on a CPU with AVX-512 BF16 in bfloat16,
+            torch elsewhere.
         device: of the model.
         heads: of its attention, as this process computes it.
         dtype: of its keys and values.

@@ -1,4 +1,4 @@
-/* Tree attention in bfloat16 on a CPU with AMX: the whole work list in one call. See reference.py for what is computed
+/* Tree attention in bfloat16 on a CPU with AVX-512 BF16, or with AMX: the whole work list in one call. See reference.py for what is computed
  * and native.py for how a work list becomes pieces.
  *
  * A piece is some neighbouring rows of the batch against some keys, for one key head at a time: FlashAttention (Dao et
@@ -14,6 +14,8 @@
 #define LEAST -1e20f /* below every score, and far above masked ones, however they are scaled */
 
 enum { MOST_QUERIES = 96, MOST_DIM = 256, KEYS = 64, TILE = 16 };
+enum { VECTORS = 0, TILES = 1 }; /* ways: AVX-512's dot products, or AMX */
+enum { FEW = 4 };                /* queries of a pass by VECTORS */
 
 struct piece {
     int32_t row_begin, row_end;
@@ -36,17 +38,21 @@ struct attention {
     int32_t *left;                /* [rows, kv_heads], pieces that are not yet computed */
     const int32_t *floors;        /* [rows], the first position that each row sees; NULL: the first of all */
     const float *sinks;           /* [heads], a score each whose value is 0; NULL: none */
-    int64_t count, rows, kv_heads, group, dim, slots, block_size, query_strides[2]; /* of rows and heads */
+    int64_t count, rows, kv_heads, group, dim, slots, block_size, way, query_strides[2]; /* of rows and heads */
     float scale;
     float cap; /* scores become cap * tanh(score / cap); 0: they stay */
     struct pool pool;
 };
 
-/* Whether this processor and this build can run it. */
-#ifdef __AMX_BF16__
-int tree_attention_works(void)
+/* The available ways, one bit each. */
+int tree_attention_ways(void)
 {
-    return amx_allowed();
+    int ways = 1 << VECTORS;
+#ifdef __AMX_BF16__
+    if (amx_allowed())
+        ways |= 1 << TILES;
+#endif
+    return ways;
 }
 
 struct scratch {
@@ -116,33 +122,6 @@ static void lay_out(const struct attention *a, const struct piece *piece, int64_
             half *target = s->values + (((pair / 16) * (dim / 16) + part) * 16 + pair % 16) * 32;
             _mm512_store_si512(target, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
         }
-}
-
-/* Scores of 16 queries with the block. */
-ALWAYS void score(struct scratch *s, int64_t first, int64_t dim)
-{
-    const half *query = s->query + first * dim;
-    float *scores = s->scores[first];
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t part = 0; part < dim / 32; part++) {
-        const half *keys = s->keys + part * 4 * 512;
-        _tile_loadd(4, query + 32 * part, 2 * dim);
-        _tile_loadd(5, keys, 64);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_loadd(6, keys + 512, 64);
-        _tile_dpbf16ps(1, 4, 6);
-        _tile_loadd(7, keys + 1024, 64);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_loadd(5, keys + 1536, 64);
-        _tile_dpbf16ps(3, 4, 5);
-    }
-    _tile_stored(0, scores, sizeof s->scores[0]);
-    _tile_stored(1, scores + 16, sizeof s->scores[0]);
-    _tile_stored(2, scores + 32, sizeof s->scores[0]);
-    _tile_stored(3, scores + 48, sizeof s->scores[0]);
 }
 
 /* The largest number of each of 16 vectors. */
@@ -245,8 +224,106 @@ ALWAYS void weigh(struct scratch *s, int64_t first, const int32_t *seen, const i
     }
 }
 
+/* -- products by AVX-512 ------------------------------------------------------------------------------------------ */
+
+/* Two neighbouring numbers, 16 times. */
+ALWAYS __m512bh twice(const half *x)
+{
+    int32_t both;
+    memcpy(&both, x, sizeof both);
+    return (__m512bh)_mm512_set1_epi32(both);
+}
+
+/* Scores of 4 queries with the block. */
+ALWAYS void score_by_vectors(struct scratch *s, int64_t first, int64_t dim)
+{
+    const half *query = s->query + first * dim;
+    __m512 sums[FEW][4];
+    for (int row = 0; row < FEW; row++)
+        for (int i = 0; i < 4; i++)
+            sums[row][i] = _mm512_setzero_ps();
+    for (int64_t part = 0; part < dim / 32; part++)
+        for (int64_t pair = 0; pair < 16; pair++) {
+            const half *keys = s->keys + part * 4 * 512 + 32 * pair;
+            __m512bh key[4];
+            for (int i = 0; i < 4; i++)
+                key[i] = (__m512bh)_mm512_load_si512(keys + 512 * i);
+            for (int row = 0; row < FEW; row++) {
+                const __m512bh two = twice(query + row * dim + 32 * part + 2 * pair);
+                for (int i = 0; i < 4; i++)
+                    sums[row][i] = _mm512_dpbf16_ps(sums[row][i], two, key[i]);
+            }
+        }
+    for (int row = 0; row < FEW; row++)
+        for (int i = 0; i < 4; i++)
+            _mm512_store_ps(s->scores[first + row] + 16 * i, sums[row][i]);
+}
+
+/* Add the weighted values of the block to `width` vectors of the sums of 4 queries, from vector `part` on. */
+ALWAYS void add_some_by_vectors(struct scratch *s, int64_t query, int64_t dim, int64_t part, const int width)
+{
+    __m512 sums[FEW][4];
+    for (int row = 0; row < FEW; row++)
+        for (int i = 0; i < width; i++)
+            sums[row][i] = _mm512_load_ps(s->sums + (query + row) * dim + 16 * (part + i));
+    for (int64_t side = 0; side < 2; side++)
+        for (int64_t pair = 0; pair < 16; pair++) {
+            const half *values = s->values + (side * (dim / 16) + part) * 512 + 32 * pair;
+            __m512bh value[4];
+            for (int i = 0; i < width; i++)
+                value[i] = (__m512bh)_mm512_load_si512(values + 512 * i);
+            for (int row = 0; row < FEW; row++) {
+                const __m512bh two = twice(s->weights[query / TILE][side][query % TILE + row] + 2 * pair);
+                for (int i = 0; i < width; i++)
+                    sums[row][i] = _mm512_dpbf16_ps(sums[row][i], two, value[i]);
+            }
+        }
+    for (int row = 0; row < FEW; row++)
+        for (int i = 0; i < width; i++)
+            _mm512_store_ps(s->sums + (query + row) * dim + 16 * (part + i), sums[row][i]);
+}
+
+ALWAYS void add_by_vectors(struct scratch *s, int64_t query, int64_t dim)
+{
+    int64_t part = 0;
+    for (; part + 4 <= dim / 16; part += 4)
+        add_some_by_vectors(s, query, dim, part, 4);
+    if (part < dim / 16)
+        add_some_by_vectors(s, query, dim, part, 2);
+}
+
+/* -- by AMX ------------------------------------------------------------------------------------------------------- */
+
+#ifdef __AMX_BF16__
+/* Scores of 16 queries with the block. */
+ALWAYS void score_by_tiles(struct scratch *s, int64_t first, int64_t dim)
+{
+    const half *query = s->query + first * dim;
+    float *scores = s->scores[first];
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t part = 0; part < dim / 32; part++) {
+        const half *keys = s->keys + part * 4 * 512;
+        _tile_loadd(4, query + 32 * part, 2 * dim);
+        _tile_loadd(5, keys, 64);
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_loadd(6, keys + 512, 64);
+        _tile_dpbf16ps(1, 4, 6);
+        _tile_loadd(7, keys + 1024, 64);
+        _tile_dpbf16ps(2, 4, 7);
+        _tile_loadd(5, keys + 1536, 64);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_stored(0, scores, sizeof s->scores[0]);
+    _tile_stored(1, scores + 16, sizeof s->scores[0]);
+    _tile_stored(2, scores + 32, sizeof s->scores[0]);
+    _tile_stored(3, scores + 48, sizeof s->scores[0]);
+}
+
 /* Add the weighted values of the block to the sums of 16 queries. */
-ALWAYS void add_values(struct scratch *s, int64_t query, int64_t dim)
+ALWAYS void add_by_tiles(struct scratch *s, int64_t query, int64_t dim)
 {
     const half *first = s->values, *second = s->values + dim / 16 * 512;
     float *sums = s->sums + query * dim;
@@ -266,6 +343,39 @@ ALWAYS void add_values(struct scratch *s, int64_t query, int64_t dim)
         _tile_stored(0, sums + 16 * part, 4 * dim);
         _tile_stored(1, sums + 16 * part + 16, 4 * dim);
     }
+}
+#endif
+
+/* -- by either ---------------------------------------------------------------------------------------------------- */
+
+/* Scores of all queries with the block. */
+static void score(struct scratch *s, int64_t queries, int64_t dim, int64_t way)
+{
+#ifdef __AMX_BF16__
+    if (way == TILES) {
+        for (int64_t query = 0; query < queries; query += TILE)
+            score_by_tiles(s, query, dim);
+        return;
+    }
+#endif
+    (void)way;
+    for (int64_t query = 0; query < queries; query += FEW)
+        score_by_vectors(s, query, dim);
+}
+
+/* Add the weighted values of the block to the sums of all queries. */
+static void add_values(struct scratch *s, int64_t queries, int64_t dim, int64_t way)
+{
+#ifdef __AMX_BF16__
+    if (way == TILES) {
+        for (int64_t query = 0; query < queries; query += TILE)
+            add_by_tiles(s, query, dim);
+        return;
+    }
+#endif
+    (void)way;
+    for (int64_t query = 0; query < queries; query += FEW)
+        add_by_vectors(s, query, dim);
 }
 
 static void merge_row(const struct attention *a, int64_t row, int64_t kv_head)
@@ -363,8 +473,7 @@ static void attend(const struct attention *a, const struct piece *piece, int64_t
             continue;
         lay_out(a, piece, kv_head, from, s);
         /* Step by step for all queries: what one step writes is read some time later, when it is there. */
-        for (int64_t query = 0; query < queries; query += TILE)
-            score(s, query, dim);
+        score(s, queries, dim, a->way);
         for (int64_t query = 0; a->cap && query < queries; query += TILE)
             limit(s, query, a->scale, a->cap);
         const int all = left >= KEYS && least - from >= KEYS && whole;
@@ -380,8 +489,7 @@ static void attend(const struct attention *a, const struct piece *piece, int64_t
                 weigh(s, query, seen + query, NULL, dim, scale);
             else
                 weigh(s, query, seen + query, unseen + query, dim, scale);
-        for (int64_t query = 0; query < queries; query += TILE)
-            add_values(s, query, dim);
+        add_values(s, queries, dim, a->way);
     }
     finish(a, piece, kv_head, s);
 }
@@ -390,18 +498,25 @@ static void attend_some(void *data, int64_t begin, int64_t end)
 {
     static _Thread_local struct scratch scratch;
     const struct attention *a = data;
+#ifdef __AMX_BF16__
     struct shapes before, shapes;
-    _tile_storeconfig(&before);
-    memset(&shapes, 0, sizeof shapes);
-    shapes.palette = 1;
-    for (int tile = 0; tile < 8; tile++) {
-        shapes.bytes[tile] = 64;
-        shapes.rows[tile] = TILE;
+    if (a->way == TILES) {
+        _tile_storeconfig(&before);
+        memset(&shapes, 0, sizeof shapes);
+        shapes.palette = 1;
+        for (int tile = 0; tile < 8; tile++) {
+            shapes.bytes[tile] = 64;
+            shapes.rows[tile] = TILE;
+        }
+        _tile_loadconfig(&shapes);
     }
-    _tile_loadconfig(&shapes);
+#endif
     for (int64_t i = begin; i < end; i++)
         attend(a, a->pieces + i / a->kv_heads, i % a->kv_heads, &scratch);
-    restore_shapes(&before);
+#ifdef __AMX_BF16__
+    if (a->way == TILES)
+        restore_shapes(&before);
+#endif
 }
 
 void tree_attention(struct attention *a)
@@ -411,14 +526,3 @@ void tree_attention(struct attention *a)
             a->left[row * a->kv_heads + head] = a->ends[row] - (row ? a->ends[row - 1] : 0);
     one_by_one(&a->pool, attend_some, a, a->count * a->kv_heads);
 }
-#else
-int tree_attention_works(void)
-{
-    return 0;
-}
-
-void tree_attention(struct attention *a)
-{
-    (void)a;
-}
-#endif

@@ -1,4 +1,4 @@
-"""Tree attention in C for CPUs with AMX: a step's whole work list in one call a layer.
+"""Tree attention in C for CPUs with AVX-512 BF16, by AMX where there is that: a step's whole list in one call a layer.
 
 Torch takes one call for each kind of item and several to merge them, and its fused attention lays a node's keys out
 again for every few queries. Here the list is cut into pieces, rows against keys, that threads take one by one
@@ -6,6 +6,7 @@ again for every few queries. Here the list is cut into pieces, rows against keys
 """
 
 import ctypes
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,10 @@ class _Attention(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("query", "key_cache", "value_cache", "output")),
         *((name, ctypes.c_void_p) for name in ("pieces", "blocks", "ends", "places", "values", "levels", "left")),
         *((name, ctypes.c_void_p) for name in ("floors", "sinks")),
-        *((name, ctypes.c_int64) for name in ("count", "rows", "kv_heads", "group", "dim", "slots", "block_size")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("count", "rows", "kv_heads", "group", "dim", "slots", "block_size", "way")
+        ),
         ("query_strides", ctypes.c_int64 * 2),
         ("scale", ctypes.c_float),
         ("cap", ctypes.c_float),
@@ -43,8 +47,16 @@ PIECE = np.dtype([*((name, np.int32) for name in _NUMBERS), ("part", np.int64)])
 def supports(heads: Heads) -> bool:
     """Whether this machine can compute attention of these heads, in bfloat16."""
     fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
+    return fits and bool(ways())
+
+
+@functools.cache
+def ways() -> list[int]:
+    """How this machine can multiply, the fastest last: 0 by AVX-512's dot products, 1 by AMX; none without the kernels
+    in C."""
     compiled = native.library()
-    return fits and compiled is not None and bool(compiled.tree_attention_works())
+    found = 0 if compiled is None else int(compiled.tree_attention_ways())
+    return [way for way in (0, 1) if found >> way & 1]
 
 
 @dataclass(eq=False)
@@ -58,8 +70,8 @@ class NativeWork:
     _hollow: bool  # whether a row has no key at all
 
     @classmethod
-    def of(cls, work: WorkList, heads: Heads) -> "NativeWork":
-        """The pieces of a work list."""
+    def of(cls, work: WorkList, heads: Heads, way: int | None = None) -> "NativeWork":
+        """The pieces of a work list. `way`: one of `ways`; None: the fastest."""
         pool = native.pool()
         pieces, blocks, places, room = _cut(work, heads, pool.threads)
         ends = np.cumsum([len(each) for each in places], dtype=np.int32)
@@ -81,6 +93,7 @@ class NativeWork:
             group=heads.group,
             dim=heads.dim,
             block_size=work.block_size,
+            way=ways()[-1] if way is None else way,
             pool=pool,
         )
         floors = None if work.floors is None else np.ascontiguousarray(work.floors, dtype=np.int32)

@@ -4,9 +4,9 @@
 
 What one layer's attention of one decode step moves and computes over the trees of `attention_trees`, with sharing and
 as plain paged decode, as ratios to the floor (every distinct token read once; no padding); registers, spills and shared
-memory of the kernels as compiled for sm_80 and sm_90; and times of the CPU's path over a grid of trees, by the cost
-rule against sharing all nodes, none, or the first levels only (`attention_cpu`). No ratio of times is printed unless
-ours agrees with the reference first.
+memory of the kernels as compiled for sm_80 and sm_90; times of the CPU's path over a grid of trees, by the cost rule
+against sharing all nodes, none, or the first levels only (`attention_cpu`); and of our kernels in C against torch on
+the same list (`attention_native`). No ratio of times is printed unless ours agrees with the reference first.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.bench import attention_native
 from tests.bench.attention_cpu import compare
 from tests.bench.attention_trees import SHARE_ALL, SHARE_NONE, Shape, count, floor_bytes, shapes, useful_flops
 
@@ -86,7 +87,7 @@ def compiled(quick: bool) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run, print, and return 0; 1 where our kernel is wrong."""
+    """Run, print, and return 0; 1 where attention of ours is wrong."""
     args = parse(argv)
     trees = shapes(args.quick)
     command = shlex.join(["python", "-m", "tests.bench.bench_attention", *(sys.argv[1:] if argv is None else argv)])
@@ -101,9 +102,13 @@ def main(argv: list[str] | None = None) -> int:
         mean = figures["cpu"]["geometric_mean"]
         row = {"name": "attention on CPU, the rule's choice", "figure": f"least {figures['cpu']['least']:.2f}"}
         figures["summary"] = [row | {"baseline": "the best other choice, each tree", "ratio": mean, "goal": ">= 1"}]
+    figures["native"], native_right = attention_native.compare(args.quick)
+    for way, mean in figures["native"].get("geometric_mean", {}).items():
+        row = {"name": f"attention in C by {way}", "figure": f"least {figures['native']['least'][way]:.2f}"}
+        figures.setdefault("summary", []).append(row | {"baseline": "torch, bfloat16", "ratio": mean, "goal": ">= 1"})
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0 if right else 1
+    return 0 if right and native_right else 1
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from kernels.tree_attention import native
 from kernels.tree_attention.cut import CutCost, cut
 from kernels.tree_attention.heads import Heads
-from tests.bench import attention_cpu, bench_attention
+from tests.bench import attention_cpu, attention_native, bench_attention
 from tests.bench.attention_trees import (
     SHARE_ALL,
     SHARE_NONE,
@@ -63,6 +64,17 @@ def test_the_benchmark_runs(tmp_path: Path):
     figures = json.loads(file.read_text())
     assert {row["shape"] for row in figures["counted"]} == {s.name for s in shapes(quick=True)}
     assert [row["tree"] for row in figures["cpu"]["trees"]] == [str(tree) for tree in attention_cpu.grid(quick=True)]
+    compared = [str(tree) for tree in attention_native.grid(quick=True)]
+    assert [row["tree"] for row in figures["native"].get("trees", [])] == (compared if native.ways() else [])
+
+
+@pytest.mark.skipif(not native.ways(), reason="this processor lacks AVX-512 BF16, or no compiler")
+def test_no_figure_of_a_kernel_in_c_that_is_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    right = native.NativeWork.attend
+    monkeypatch.setattr("kernels.tree_attention.native.NativeWork.attend", lambda *args: right(*args) + 0.1)
+    _, agrees = attention_native.compare(quick=True)
+    assert not agrees
+    assert "is wrong" in capsys.readouterr().out
 
 
 def test_no_figure_of_the_cpu_while_its_attention_is_wrong(

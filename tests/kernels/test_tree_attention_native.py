@@ -1,7 +1,10 @@
 """Tree attention in C against the definition, over random trees in a shuffled cache."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from kernels.attention.reference import plain
 from kernels.tree_attention import native, reference
@@ -13,7 +16,15 @@ from tests.kernels.poison import poisoned
 from tests.kernels.test_tree_attention import COSTS, POISON, Tree, grow
 
 HEADS = [(8, 4, 32), (4, 1, 64), (3, 3, 96), (12, 2, 128), (2, 1, 256), (48, 1, 32)]
-pytestmark = pytest.mark.skipif(not native.supports(Heads(1, 1, 32, 2)), reason="no AMX here, or no compiler")
+pytestmark = pytest.mark.skipif(
+    not native.supports(Heads(1, 1, 32, 2)), reason="this processor lacks AVX-512 BF16, or no compiler"
+)
+
+
+def attend(way: int, query: Tensor, keys: Tensor, values: Tensor, work: WorkList, *score: Any, **more: Any) -> Tensor:
+    """As `native.tree_attention_output`, by one of the ways that this machine has."""
+    heads = Heads(query.shape[1], keys.shape[0], keys.shape[2], 2)
+    return native.NativeWork.of(work, heads, way).attend(query, keys, values, *score, **more)
 
 
 def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost: CutCost) -> None:
@@ -28,13 +39,16 @@ def check(tree: Tree, block_size: int, heads: int, kv_heads: int, dim: int, cost
     scale = dim**-0.5
     for in_place in (False, True):
         work = WorkList.of(cut(tree.spans, tree.shared, block_size, cost, in_place), rows, block_size)
-        with poisoned():
-            output = native.tree_attention_output(query, caches[0], caches[1], work, scale)
+        outputs = []
+        for way in native.ways():
+            with poisoned():
+                outputs.append(attend(way, query, caches[0], caches[1], work, scale))
         row = 0
         for span, at in zip(tree.spans, slots, strict=True):
             key, value = caches[0][:, at].transpose(0, 1), caches[1][:, at].transpose(0, 1)
             expected, _ = plain(query[row : row + span.new], key, value, scale, diagonal=span.length - span.new)
-            torch.testing.assert_close(output[row : row + span.new].float(), expected, atol=2e-2, rtol=2e-2)
+            for output in outputs:
+                torch.testing.assert_close(output[row : row + span.new].float(), expected, atol=2e-2, rtol=2e-2)
             row += span.new
 
 
@@ -65,9 +79,10 @@ def test_large_scores_keep_their_order():
     keys = torch.randn(1, 256, 32).to(torch.bfloat16) * torch.linspace(1, 60, 256)[:, None].to(torch.bfloat16)
     values, query = torch.randn(1, 256, 32).to(torch.bfloat16), torch.randn(3, 2, 32).to(torch.bfloat16)
     work = WorkList.of([Item(0, 3, list(range(16)), 0, 256)], 3, 16)
-    found = native.tree_attention_output(query, keys, values, work, 1.0)
     expected = reference.tree_attention_output(query.float(), keys.float(), values.float(), work, 1.0)
-    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
+    for way in native.ways():
+        found = attend(way, query, keys, values, work, 1.0)
+        torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
 
 
 def test_what_is_no_number_is_seen():
@@ -75,9 +90,10 @@ def test_what_is_no_number_is_seen():
     query = torch.randn(2, 1, 32).to(torch.bfloat16)
     query[1] = torch.nan
     work = WorkList.of([Item(0, 2, list(range(4)), 0, 64)], 2, 16)
-    found = native.tree_attention_output(query, keys, values, work, 1.0)
-    assert torch.isfinite(found[0]).all()
-    assert torch.isnan(found[1]).all()
+    for way in native.ways():
+        found = attend(way, query, keys, values, work, 1.0)
+        assert torch.isfinite(found[0]).all()
+        assert torch.isnan(found[1]).all()
 
 
 def test_rows_without_items_are_zero():

@@ -4,6 +4,7 @@ What no row may see is ruinous if it ever counts: keys older than every window o
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ from kernels.tree_attention.reach import FULL, Reach
 from kernels.tree_attention.worklist import WorkList
 from tests.kernels.interpreting import DEVICE
 from tests.kernels.test_tree_attention import Tree, grow
+from tests.kernels.test_tree_attention_native import attend
 
-AMX = native.supports(Heads(1, 1, 32, 2))
 IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], torch.dtype, float]] = {
     "torch": (reference.tree_attention_output, torch.float32, 3e-5),
     "triton": (lambda *args, **more: triton.tree_attention(*args, **more)[0], torch.float32, 3e-5),
 }
-if AMX:
-    IMPLEMENTATIONS["native"] = (native.tree_attention_output, torch.bfloat16, 2e-2)
+for way in native.ways():
+    IMPLEMENTATIONS[f"native-{way}"] = (partial(attend, way), torch.bfloat16, 2e-2)
 EVERYWHERE = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 
 
@@ -45,7 +46,7 @@ def check(
     sinks: bool = False,
     cost: CutCost | None = None,
 ) -> None:
-    attend, dtype, tolerance = IMPLEMENTATIONS[name]
+    compute, dtype, tolerance = IMPLEMENTATIONS[name]
     heads, kv_heads, dim = 6, 2, 32
     generator = torch.Generator().manual_seed(0)
     rows, count = positions(tree), len(positions(tree))
@@ -67,7 +68,7 @@ def check(
     device = DEVICE if name == "triton" else "cpu"
     work = WorkList.of(items, count, size, device, floors=floors)
     query, keys, values = (x.to(device) for x in (query, *caches))
-    found = attend(query, keys, values, work, 0.2, cap=cap, sinks=None if sink is None else sink.to(device)).cpu()
+    found = compute(query, keys, values, work, 0.2, cap=cap, sinks=None if sink is None else sink.to(device)).cpu()
     row = 0
     for span, at in zip(tree.spans, spans, strict=True):
         key, value = caches[0][:, at].transpose(0, 1), caches[1][:, at].transpose(0, 1)
@@ -118,13 +119,13 @@ def test_drafts_beside_decode_rows(name: str):
 
 @EVERYWHERE
 def test_a_sink_far_above_all_scores_leaves_nothing(name: str):
-    attend, dtype, _ = IMPLEMENTATIONS[name]
+    compute, dtype, _ = IMPLEMENTATIONS[name]
     device = DEVICE if name == "triton" else "cpu"
     caches = torch.ones(2, 1, 32, 32, dtype=dtype, device=device)
     work = WorkList.of(cut([Span([0], 1, 9), Span([1], 1, 3)], [0, 0], 16), 2, 16, device)
     sinks = torch.tensor([1000.0, -1000.0], device=device)
     query = torch.ones(2, 2, 32, dtype=dtype, device=device)
-    found = attend(query, caches[0], caches[1], work, 0.1, sinks=sinks)
+    found = compute(query, caches[0], caches[1], work, 0.1, sinks=sinks)
     assert found[:, 0].abs().max() == 0
     torch.testing.assert_close(found[:, 1].float().cpu(), torch.ones(2, 32), atol=1e-2, rtol=0)
 
