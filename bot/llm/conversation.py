@@ -75,6 +75,11 @@ class Conversation:
     def messages(self) -> tuple[Message, ...]:
         return tuple(self._messages)
 
+    @property
+    def opening(self) -> tuple[Message, ...]:
+        """The messages that every call begins with."""
+        return tuple(self._messages[: self._opening])
+
     def say(self, text: str, *, refuses: bool = False) -> None:
         """Add a user message. `refuses`: it says why the last reply could not be used, which later replies mend."""
         if refuses:

@@ -16,6 +16,7 @@ from bot.patch.syntax_tree import Defined, Source, parsed
 GAP = "..."
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _AROUND = 4  # lines shown on either side of a match outside definitions, or in one that is too long
+_FEW, _OF_FEW = 3, 0.3  # lines of a short block, such as an import, and what it has to be worth of a longer one
 _HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
@@ -28,6 +29,7 @@ class Wanted:
     least: float = 0.0  # that a definition scores, as a share of the best one's
     local: bool = False  # whether a term counts for less the more of the file's definitions mention it
     by_tree: bool = False  # whether definitions are found in the syntax tree
+    fill: float = 0.0  # that a definition scores, as a share of the best one's, to be shown only because there is room
 
 
 def excerpt(text: str, wanted: Wanted, characters: int, path: str = "") -> tuple[str, bool]:
@@ -53,7 +55,8 @@ def excerpt(text: str, wanted: Wanted, characters: int, path: str = "") -> tuple
     for value, block in blocks:
         if taken >= most or missed > 20 or value < wanted.least * blocks[0][0]:
             break
-        if set(block) <= shown:
+        worthy = wanted.fill * blocks[0][0] * (1 if len(block) > _FEW else _OF_FEW)
+        if set(block) <= shown or value < worthy:
             continue
         wider = shown | set(block)
         if fits(render(lines, wider)):

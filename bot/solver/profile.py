@@ -42,9 +42,9 @@ ON_CPU: dict[str, float | int] = {
 LISTED: dict[str, float | int] = {
     "relevance_max_file_tokens": 3_000,
     "rankings": 1,
-    "context_tokens": 8_500,
+    "context_tokens": 6_000,
 }
-_SHOWN = (3_500, 1_200, 1_000, 800)  # tokens of the most important files, and of each later one, that are shown at most
+_SHOWN = (3_000, 1_000, 700, 500)  # tokens of the most important files, and of each later one, that are shown at most
 _HOTTER = 0.4  # added to the temperature of each ranking after the first
 
 

@@ -40,6 +40,8 @@ _LEXICAL_VOTES = 3  # of the lexical ranking where it has votes, for each of the
 _FUNCTIONS = 4
 _DEFINITIONS = 8  # of the first file, where a model writes whole definitions; of others `_FUNCTIONS`
 _LEAST_WORTH = 0.15  # of the best definition's worth
+# Where the model can look up the rest, a definition is shown only if it is worth that much of the file's best one.
+_FILL, _FILL_LATER = 0.04, 0.1  # of the most important file, and of the others
 _NEAR = 0.5  # of the best file's score by words; a file below it is shown only if no other is
 _TESTS, _TEST_TOKENS = 2, 500  # files of the repository's tests that are shown, and tokens of each, at most
 _TESTED = 4  # the most important files, whose tests they are
@@ -244,7 +246,8 @@ async def _fill(
         share = left if i == len(sources) - 1 or few else int(left * _SHARE)
         whole = min(left, solver.file_tokens(i))  # what is left of a longer one is a command away
         worth = _LEAST_WORTH if few else 0.0
-        wanted = Wanted(weights[source.path], most, worth, solver.lists_first, solver.shows_definitions)
+        fill = (_FILL if i == 0 else _FILL_LATER) if solver.lists_first and solver.looks else 0.0
+        wanted = Wanted(weights[source.path], most, worth, solver.lists_first, solver.shows_definitions, fill)
         file = await cut_to(source, whole, model, wanted)
         if file.excerpt and share < whole:
             file = await cut_to(source, share, model, wanted)

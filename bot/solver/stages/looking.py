@@ -14,6 +14,7 @@ from bot.contracts import Sandbox
 from bot.llm.conversation import Conversation
 from bot.llm.looks import Looks, parse_looks
 from bot.llm.prompts import render
+from bot.llm.shown_before import Shown
 from bot.patch.apply import Problem
 from bot.records import Ending, Execution, FileChange, Record, Reply, SandboxJob, Test
 from bot.solver.profile import ResolvedSolver
@@ -89,14 +90,16 @@ class Looking:
     @property
     def seen(self) -> tuple[Look, ...]:
         """What was shown, the last that fits what another conversation may begin with."""
+        before = [message.content for message in self._conversation.opening]
         kept: list[Look] = []
         room = min(_HANDED_ON, self._conversation.window // 5)
         for look in reversed(self._seen):
-            room -= len(look.command) + len(look.output) + 40
+            (told,) = _told_once([look], before)
+            room -= len(told.command) + len(told.output) + 40
             if room < 0:
                 break
-            kept.append(look)
-        return tuple(reversed(kept))
+            kept.append(told)
+        return tuple(_told_once(kept[::-1], []))
 
     async def _show(self, commands: Sequence[str], changes: Sequence[FileChange], test: Test | None) -> str:
         self._left -= 1
@@ -113,6 +116,7 @@ class Looking:
         looks = [shown(command, ran, share) for command, ran in zip(chosen, executions, strict=True)]
         self._seen += [look for look in looks if look not in self._seen]
         looks = [look.model_copy(update={"output": _AS_BEFORE}) if self._holds(look) else look for look in looks]
+        looks = _told_once(looks, [message.content for message in self._conversation.messages])
         return render(self._solver.profile, "looks", looks=looks, not_run=said, left=self._left)
 
     def _holds(self, look: Look) -> bool:
@@ -129,6 +133,16 @@ class Looking:
         argv = ("sh", "-c", _SHELL, "sh", _PREPARED + command)
         timeout = min(SECONDS, self._solver.settings.test_timeout)
         return await self._sandbox.run(SandboxJob(changes=changes, test=test, command=argv, timeout=timeout))
+
+
+def _told_once(looks: Sequence[Look], before: Sequence[str]) -> list[Look]:
+    """The looks, without the lines that stand in the texts before them or in an earlier look. Pure."""
+    texts = list(before)
+    told = []
+    for look in looks:
+        told.append(look.model_copy(update={"output": Shown(texts).without(look.output)}))
+        texts.append(look.output)
+    return told
 
 
 def shown(command: str, execution: Execution, characters: int) -> Look:

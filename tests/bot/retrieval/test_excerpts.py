@@ -218,3 +218,19 @@ def test_what_few_definitions_mention_often_counts_for_more_than_what_all_mentio
     local = excerpt(text, Wanted(weights, local=True), 2_600)[0]
     assert "def record" not in usual
     assert "def record" in local
+
+
+def test_what_is_worth_little_of_the_best_is_left_out_although_there_is_room() -> None:
+    others = [f"def part_{i}(cmd):\n    total = 0\n    print(cmd)\n    return total\n\n" for i in range(3)]
+    text = "".join(["from tools import cmd\n\n", "def record(cmd):\n    a = 1\n    return cmd\n\n", *others])
+    weights = {"cmd": 1.0, "record": 4.0}
+    assert excerpt(text, Wanted(weights), len(text) - 20)[0].count("def part") > 1
+    shown, was_cut = excerpt(text, Wanted(weights, fill=0.1), len(text) - 20)
+    assert was_cut
+    assert "def part" not in shown
+    assert "def record" in shown
+    assert "import cmd" not in shown, "worth less than a tenth of a third"
+    assert (
+        "import cmd, record"
+        in excerpt(text.replace("import cmd", "import cmd, record"), Wanted(weights, fill=0.1), 200)[0]
+    )

@@ -292,3 +292,23 @@ async def test_relevant_files_that_do_not_fit_are_named(root: Path) -> None:
         await sample_trajectories(ISSUE, context, checkout_of(root), model, FakeSandbox(real), solver_, FakeProgress())
         named = [f"far{i}.py" in model.calls[0].messages[-1].content for i in (0, 19, 20)]
         assert named == ([True, True, False] if looks else [False] * 3)
+
+
+async def test_lines_that_the_conversation_shows_are_printed_once(root: Path) -> None:
+    """Also in the edit machine's opening, which begins with what the test machine saw."""
+    lines = [f"line {i} of a file, which is long enough to be worth a remark" for i in range(60)]
+    parts = {"first": "\n".join(lines[:40]), "whole": "\n".join(lines), "other": "nothing like it\n"}
+    model = ScriptedModel(
+        by_call(["<run>first</run>", "<run>whole</run>\n<run>other</run>", TEST, "<approve/>"], [FIX, "<done/>"])
+    )
+    sandbox = looking(lambda job: exited(0, parts[job.command[-1].splitlines()[-1]]))
+    await sample(root, model, sandbox)
+    second = asked(model, "trajectory/0/test/3")
+    assert "line 0 of" in second
+    assert "[... 37 lines that are shown above already ...]" in second
+    assert "line 20 of" not in second
+    assert "line 45 of" in second
+    assert "nothing like it" in second
+    opening = asked(model, "trajectory/0/edit/1")
+    assert [opening.count(f"line {i} of") for i in (0, 20, 45)] == [2, 1, 1]
+    assert opening.index("line 20 of") < opening.index("shown above already ...]") < opening.index("line 45 of")
