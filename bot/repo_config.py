@@ -20,6 +20,7 @@ read = "all"                    # every file is read; "listed": those that the m
 
 [run]
 trajectories = 20               # at most as many as the server samples; "auto": until the count is sure of its winner
+stop = "consensus"              # by which rule fewer are made: posterior, consensus, first-finish, short-m, none
 
 [publish]
 test = true                     # the pull request brings a regression test, as a file of the repository's own kind
@@ -46,6 +47,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -77,7 +79,8 @@ class RepoConfig(Record):
     setup: str = ""  # a shell command line, run in the image while it is prepared
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
-    trajectories: int | None = None  # `AUTO`: until the count is sure
+    trajectories: int | None = None  # `AUTO`: as the rule says
+    stop: Literal["", "posterior", "first-finish", "consensus", "short-m", "none"] = ""  # "": as the server does
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
     fix_ci: bool = False  # whether checks that fail on a pull request of ours start a revision of it, once
@@ -192,6 +195,12 @@ def _or_auto(value: object, number: ValidatorFunctionWrapHandler) -> int:
     return AUTO if value == "auto" else int(number(value))
 
 
+def _rule(rule: str, info: ValidationInfo) -> str:
+    if rule == "none" and info.data.get("trajectories") == AUTO:
+        raise ValueError('"none" leaves trajectories = "auto" without an end; name another rule, or a number')
+    return rule
+
+
 _Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
 _CommandLine = Annotated[_Line, AfterValidator(_argv)]
 
@@ -217,6 +226,9 @@ class _Context(_Table):
 
 class _Run(_Table):
     trajectories: Annotated[int, Field(ge=1, le=4096), WrapValidator(_or_auto)] | None = None
+    stop: Annotated[Literal["", "posterior", "first-finish", "consensus", "short-m", "none"], AfterValidator(_rule)] = (
+        ""
+    )
 
 
 class _Publish(_Table):
@@ -244,7 +256,7 @@ _ALLOWED = {
     ("test",): "command, timeout",
     ("sandbox",): "image, setup",
     ("context",): "exclude, read",
-    ("run",): "trajectories",
+    ("run",): "trajectories, stop",
     ("publish",): "test, fix_ci",
     ("feedback",): "keep",
 }
@@ -275,6 +287,7 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
         exclude=tuple(file.context.exclude),
         read=file.context.read,
         trajectories=file.run.trajectories,
+        stop=file.run.stop,
         feedback=file.feedback.keep,
         publish_test=file.publish.test,
         fix_ci=file.publish.fix_ci,
@@ -319,8 +332,8 @@ def _line_of(text: str, path: tuple[str, ...]) -> int | None:
 def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[str, ...]]:
     """The part of the config that the server's settings allow, and messages about what is ignored.
 
-    `repository_may_set` names the keys: base, test, scripts, context, trajectories, setup. An image must be one of
-    `sandbox.images_allowed`, and numbers stay within the server's own.
+    `repository_may_set` names the keys: base, test, scripts, context, trajectories (and the rule that stops them),
+    setup. An image must be one of `sandbox.images_allowed`, and numbers stay within the server's own.
     """
     may = frozenset(settings.repository_may_set)
     ignored: list[str] = []
@@ -361,4 +374,9 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
         elif config.trajectories > settings.solver.trajectories:
             most = settings.solver.trajectories
             drop("trajectories", most, f"run.trajectories is {config.trajectories}; this server allows {most}")
+    if config.stop:
+        if "trajectories" not in may:
+            drop("stop", "", forbidden("run.stop", "trajectories"))
+        elif config.stop == "none" and settings.solver.stop_rule != "none":
+            drop("stop", "", f"run.stop is none; this server stops by {settings.solver.stop_rule}")
     return config.model_copy(update=change), tuple(ignored)

@@ -38,6 +38,7 @@ from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import Settings
 from bot.solver.models import open_models
+from bot.solver.stopping import ALL, stopping
 
 QUIET = 30.0  # seconds between two lines where stderr is no terminal
 
@@ -51,6 +52,7 @@ class EvalOptions:
     samples: int
     temperature: float = 0.6
     max_tokens: int = 1024  # of a reply; functions only
+    stop: str | None = None  # the rule by which fewer are drawn; repositories only
     tests: int = 0  # replies with tests for each function; 0: no vote matrices
     limit: int | None = None
     at_once: int | None = None
@@ -66,7 +68,7 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
     if command and TESTS not in command:
         raise click.UsageError(f"--test-command must contain {TESTS}, as in 'python -m unittest {TESTS}'")
     reward = given["reward"]
-    named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image")
+    named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image", "stop")
     settings = settings_of(SolveOptions(path=Path(), issue_text="", **{name: given[name] for name in named}))
     options = EvalOptions(
         source=given["tasks"],
@@ -75,7 +77,17 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
         price=Price(prompt=given["price"][0], completion=given["price"][1]) if given["price"] else None,
         **{
             name: given[name]
-            for name in ("out", "samples", "tests", "temperature", "max_tokens", "limit", "at_once", "checkouts")
+            for name in (
+                "out",
+                "samples",
+                "stop",
+                "tests",
+                "temperature",
+                "max_tokens",
+                "limit",
+                "at_once",
+                "checkouts",
+            )
         },
     )
     return options, settings
@@ -88,6 +100,8 @@ async def run(options: EvalOptions, settings: Settings) -> int:
     `EvaluationError`, `EndpointError`, `SandboxError`.
     """
     tasks = spread(read_tasks(options.source, settings.models_dir), options.limit)
+    if options.stop and isinstance(tasks[0], FunctionTask):
+        raise EvaluationError(f"--stop is for runs of the solver, and {options.source} holds functions: leave it out")
     console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
     async with contextlib.AsyncExitStack() as stack:
         url = settings.main.base_url
@@ -130,6 +144,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
 def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], model: str) -> About:
     digest = hashlib.sha256("\0".join(task.model_dump_json() for task in tasks).encode()).hexdigest()[:16]
     functions = isinstance(tasks[0], FunctionTask)
+    rule = stopping(settings.solver)
     return About(
         tasks=Path(options.source).name,
         kind="functions" if functions else "repositories",
@@ -140,6 +155,7 @@ def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], mode
         seed=settings.solver.seed,
         max_tokens=options.max_tokens if functions else None,
         samples=None if functions else options.samples,
+        stop=None if functions or rule == ALL else rule.words,
     )
 
 

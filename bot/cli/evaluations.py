@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bot.cli.options import endpoint
+from bot.cli.options import endpoint, stop_rule
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.errors import TroopError
@@ -39,6 +39,7 @@ def evaluation() -> None:
               "engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
 @click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
+@stop_rule
 @click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
 @click.option("--image", help="Docker image in which tests run.")
 @click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -56,7 +57,8 @@ def eval_run(**given: Any) -> None:
 
     TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, SWE-bench or
     Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one run of the
-    solver, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged here, 1 failed.
+    solver, fewer with --stop, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged
+    here, 1 failed.
     """
     from bot.cli.evaluate import options_and_settings, run
 

@@ -13,7 +13,7 @@ import click
 from bot.cli.evaluations import evaluation
 from bot.cli.one_object import owed_by, print_failure
 from bot.cli.operations import COMMANDS
-from bot.cli.options import endpoint
+from bot.cli.options import endpoint, stop_rule
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.cli.verify import verify
@@ -171,6 +171,7 @@ def _models_dir() -> Path:
               "served by Troop's own engine.  [default: $TROOP_ENGINE_MODEL]")  # fmt: skip
 @click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--trajectories", "-n", type=click.IntRange(1, 4096), help="Candidates to sample.  [default: 10]")
+@stop_rule
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
 @click.option("--profile", type=click.Choice(["auto", "full", "compact"]), help="Prompts.  [default: auto]")
 @click.option(

@@ -2,6 +2,13 @@
 
 import click
 
+stop_rule = click.option(
+    "--stop",
+    type=click.Choice(["posterior", "first-finish", "consensus", "short-m", "none"]),
+    help="By which rule fewer attempts are made: the count is sure of its winner, a test speaks for one, some behave "
+    "alike, some have ended, never. TROOP_SOLVER_STOP_... are their numbers.  [default: $TROOP_SOLVER_STOP]",
+)
+
 
 def endpoint(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """The address that `--base-url` names, as settings take it. Raises `click.BadParameter`."""

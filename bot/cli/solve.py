@@ -40,8 +40,9 @@ from bot.records import Checkout, External, Issue, Outcome, Report
 from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize import clean_issue
 from bot.sanitize.redact import redact_strings
-from bot.settings import Settings, read_settings
+from bot.settings import Settings, SolverSettings, read_settings
 from bot.solver.pipeline import solve
+from bot.solver.stopping import with_rule
 from bot.solver.workbench import Audience, Workbench, open_workbench
 from bot.web.report_page import standalone
 
@@ -61,6 +62,7 @@ class SolveOptions:
     engine_model: str | None = None
     api_key: str | None = None
     trajectories: int | None = None
+    stop: str | None = None  # a `StopRule`
     seed: int | None = None
     profile: Literal["auto", "full", "compact"] | None = None
     sandbox: Literal["auto", "docker", "process"] | None = None
@@ -96,6 +98,7 @@ def settings_of(options: SolveOptions) -> Settings:
         profile=options.profile,
         own_tests_timeout=options.own_tests_timeout,
     )
+    solver = with_rule(solver, options.stop) if options.stop else solver
     sandbox = _changed(settings.sandbox, kind=options.sandbox, image=options.image)
     changed = {"main": main, "relevance": relevance, "solver": solver, "sandbox": sandbox}
     return _changed(settings, engine_model=options.engine_model, **changed)
@@ -185,6 +188,7 @@ def as_object(report: Report) -> dict[str, object]:
             for t, test in enumerate(ballot.tests)
         ],
         "matrix": [list(row) for row in ballot.cells],
+        "stopped": verdict.stopped.model_dump(mode="json") if verdict.stopped else None,
         "usage": usage
         | {
             "currency": report.currency,
@@ -228,9 +232,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         if not endpoint:
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
         bench = await stack.enter_async_context(_bench(settings, checkout, endpoint, options.path, progress.say))
-        if options.own_tests_timeout is not None:  # the repository's config may set a lower one
-            bound = bench.settings.model_copy(update={"own_tests_timeout": options.own_tests_timeout})
-            bench = replace(bench, settings=bound)
+        bench = replace(bench, settings=_given(options, bench.settings))
         journal = FileJournal(_journal_path(settings, checkout, issue, bench.models.main.name, external))
         if options.fresh:
             journal.close(discard=True)
@@ -253,6 +255,12 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             raise
         journal.close(discard=True)
         return report, branch
+
+
+def _given(options: SolveOptions, settings: SolverSettings) -> SolverSettings:
+    """What the command line gives comes before the repository's config."""
+    own = _changed(settings, own_tests_timeout=options.own_tests_timeout)
+    return with_rule(own, options.stop) if options.stop else own
 
 
 async def _external(options: SolveOptions, host: LocalCheckout, checkout: Checkout) -> tuple[External, ...]:

@@ -109,6 +109,8 @@ def text(figures: Figures) -> str:
     lines += [f"{words}." for words in budgets(found)]
     if figures.selected is not None:
         lines.append(f"Selected: {ranged(figures.selected)}.")
+    if words := stopped_in_words(figures):
+        lines.append(words)
     if figures.selectors:
         lines += ["", f"Choosing one sample, on the {figures.matrices} tasks that the model wrote tests for:", ""]
         lines += ["| method | right | 95% interval |", "|---|---:|---:|"]
@@ -122,6 +124,14 @@ def text(figures: Figures) -> str:
         lines += [sure_in_words(figures.sureness), ""]
     lines.append(_spent(figures))
     return "\n".join([*lines, ""])
+
+
+def stopped_in_words(figures: Figures) -> str:
+    """How many samples the rule that stops the sampling left of those that were asked for; "" without one."""
+    if figures.about.stop is None or not figures.tasks:
+        return ""
+    drawn = sum(task.samples for task in figures.tasks) / len(figures.tasks)
+    return f"Stopped by {figures.about.stop}: {drawn:.1f} of {figures.wanted:,} samples a task."
 
 
 def sure_in_words(sureness: Sureness) -> str:
@@ -159,6 +169,7 @@ def page(figures: Figures) -> str:
         percent=percent,
         ranged=ranged,
         sure_in_words=sure_in_words,
+        stopped=stopped_in_words(figures),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import Progress, Sandbox
@@ -17,9 +17,9 @@ from bot.journal import FileJournal
 from bot.lifecycle import RunState
 from bot.records import Checkout, Execution, FileChange, Patch, Report, SandboxJob, Test, Usage, by_path
 from bot.sanitize import clean_issue
-from bot.settings import Settings
+from bot.settings import Settings, SolverSettings
 from bot.solver.pipeline import solve
-from bot.solver.workbench import Audience, Notice, open_workbench, unheard
+from bot.solver.workbench import Audience, Notice, Workbench, open_workbench, unheard
 
 TESTS = "{tests}"
 JUDGING_TIMEOUT = 1800.0  # seconds for the hidden tests on one candidate
@@ -83,7 +83,8 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
         venv_of=bench.venv_of or place / "tree",
         audience=Audience(bench.notice),
     )
-    async with opened as workbench:
+    async with opened as opened_bench:
+        workbench = _as_asked(opened_bench, bench.settings.solver)
         hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None
         judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else ())
         await _check(task, checkout, judge)
@@ -95,6 +96,14 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
         samples = await judged(task, report, judge)
     shutil.rmtree(place, ignore_errors=True)
     return samples
+
+
+def _as_asked(workbench: Workbench, asked: SolverSettings) -> Workbench:
+    """How many samples there are is up to the evaluation, not to the config of a repository."""
+    names = ("trajectories", "stop", "stop_at")
+    return replace(
+        workbench, settings=workbench.settings.model_copy(update={name: getattr(asked, name) for name in names})
+    )
 
 
 def forget(task: RepositoryTask, bench: Bench) -> None:
@@ -144,7 +153,7 @@ async def _check(task: RepositoryTask, checkout: Checkout, judge: Judge) -> None
 
 
 async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sample]:
-    """A sample for each trajectory."""
+    """A sample for each trajectory, and one that says so for each that a rule made needless."""
     verdict = report.verdict
     of: dict[int, tuple[bool, str, str, bool]] = {}  # by trajectory
     for number, candidate in enumerate(verdict.ballot.candidates):
@@ -159,7 +168,7 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sam
         samples.append(
             Sample(
                 task=task.id,
-                sample=one.index,
+                sample=len(samples),
                 solves=solves,
                 text=diff,
                 status=status,
@@ -167,6 +176,10 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sam
                 usage=usage,
             )
         )
+    if (stopped := verdict.stopped) is not None:
+        why = f"not made: {stopped.rule} ended the sampling"
+        lacking = range(len(samples), stopped.of)
+        samples += [Sample(task=task.id, sample=i, solves=False, text="", status=why, drawn=False) for i in lacking]
     return samples
 
 

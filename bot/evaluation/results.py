@@ -32,9 +32,13 @@ def figures_of(
     gone = {words.partition(":")[0] for words in left_out}
     kept = [task.id for task in tasks if task.id not in gone]
     samples = min((counts[task][0] for task in kept), default=0)
+    if about.stop is not None:  # how many more there are hangs on what they came to
+        even = dict(zip((task.id for task in tasks), file.counts(samples), strict=True))
+    else:
+        even = counts
     first = held_back(samples)
     early = dict(zip((task.id for task in tasks), file.counts(first), strict=True)) if first else {}
-    found = estimate([counts[task] for task in kept], [early[task] for task in kept] if first else None)
+    found = estimate([even[task] for task in kept], [early[task] for task in kept] if first else None)
     chosen = _chosen(file.path) if about.kind == "repositories" else {}
     figures = Figures(
         about=about,
@@ -136,7 +140,8 @@ def _write_patches(folder: Path, model: str, tasks: Sequence[Task]) -> None:
     chosen = {task.id: "" for task in tasks}
     with (folder / "all_predictions.jsonl").open("w") as out:
         for sample in _samples(folder / SAMPLES):
-            out.write(prediction(sample.task, model, sample.text))
+            if sample.drawn:
+                out.write(prediction(sample.task, model, sample.text))
             if sample.selected:
                 chosen[sample.task] = sample.text
     lines = (prediction(task, model, patch) for task, patch in chosen.items())

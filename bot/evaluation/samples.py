@@ -17,7 +17,7 @@ from bot.records import Record, Usage
 
 SAMPLES = "samples.jsonl"
 MOST_SAMPLES = 10_000  # of a task
-_MISSING, _FAILS, _SOLVES = 0, 1, 2
+_MISSING, _FAILS, _SOLVES, _SPARED = 0, 1, 2, 3
 
 
 class Sample(Record):
@@ -30,6 +30,7 @@ class Sample(Record):
     status: str = ""  # how the judging ended, e.g. `exit 1`; what kept the sample from an answer
     logprob: float | None = None  # mean of the reply's tokens; None: not given
     selected: bool = False  # whether the selection chose its patch
+    drawn: bool = True  # whether it was made; False where a rule ended the sampling before
     usage: Usage = Usage()  # of a repository's task: of all its samples, with the first
 
 
@@ -45,6 +46,7 @@ class About(Record):
     seed: int
     max_tokens: int | None  # of a reply; None: the solver's
     samples: int | None = None  # of a task, where they are drawn and chosen from together
+    stop: str | None = None  # the rule by which fewer are drawn, with its number
 
 
 class SampleFile:
@@ -142,7 +144,7 @@ class SampleFile:
         marks = self._marks[place]
         if len(marks) <= sample.sample:
             marks.extend(bytes(sample.sample + 1 - len(marks)))
-        marks[sample.sample] = _SOLVES if sample.solves else _FAILS
+        marks[sample.sample] = _SPARED if not sample.drawn else _SOLVES if sample.solves else _FAILS
         self.usage += sample.usage
 
     def has(self, task: str, sample: int) -> bool:
@@ -163,13 +165,13 @@ class SampleFile:
 
     @property
     def done(self) -> int:
-        """Samples that are there."""
+        """Samples that are there, or that a rule made needless."""
         return sum(len(marks) - marks.count(_MISSING) for marks in self._marks)
 
     def counts(self, first: int | None = None) -> list[tuple[int, int]]:
         """Of each task: samples drawn, and samples that solve it; of the `first` ones alone where that is given."""
         parts = [marks[:first] for marks in self._marks]
-        return [(len(part) - part.count(_MISSING), part.count(_SOLVES)) for part in parts]
+        return [(part.count(_FAILS) + part.count(_SOLVES), part.count(_SOLVES)) for part in parts]
 
 
 def read_sample(line: bytes, where: str) -> Sample:

@@ -12,6 +12,7 @@ from bot.records.queue import Option
 from bot.records.record import Record
 from bot.records.repository import Context, Patch, by_path
 from bot.records.revision import Revision
+from bot.records.stopping import Stopped
 from bot.records.survey import Obstacle
 from bot.records.trajectory import Trajectory, Usage
 
@@ -301,6 +302,7 @@ class Verdict(Record):
     own_tests: OwnTestsReport | None = None  # None: not asked for
     parting: Parting | None = None  # of an abstention: two behaviours, of which a person may choose one
     answered: Answered | None = None  # by whom the winner's behaviour was chosen
+    stopped: Stopped | None = None  # by which rule fewer attempts were made than the settings allow
     # Whether people know candidates by their place in `standings`. Earlier versions showed places in the ballot, and
     # stored the reason in words.
     numbered_by_rank: bool = False

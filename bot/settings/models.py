@@ -95,8 +95,14 @@ class SolverSettings(BaseModel):
     """Which prompts; auto: compact for the bundled model, full for all others."""
     trajectories: int = Field(10, gt=0, le=4096)
     """Attempts at an issue; a repository may ask for another number."""
+    stop: Literal["auto", "posterior", "first-finish", "consensus", "short-m", "none"] = "auto"
+    """By which rule fewer attempts are made (docs/science.md); auto: posterior if `stop_at` is below 1, else none."""
     stop_at: float = Field(1.0, gt=0, le=1)
-    """Probability that the winner is right at which no more attempts are made, asked after 8, 16, 32, ...; 1: never."""
+    """With `posterior`: the probability that the winner is right, asked after 8, 16, 32, ... attempts; 1: never."""
+    stop_alike: int = Field(6, gt=0)
+    """With `consensus`: attempts that behave alike, with a vote for them, asked after every four attempts."""
+    stop_first: int = Field(8, gt=0)
+    """With `short-m`: so many attempts that end first with a patch are counted, the others broken off."""
     seed: int = 0
     """Of the sampling."""
     token_budget: int = Field(0, ge=0)
@@ -151,6 +157,11 @@ class SolverSettings(BaseModel):
     """Share of wrong pull requests that is taken: less likely winners are not published; 1: all are."""
     confidence_shift: float = Field(0.0, ge=-10, le=10)
     """Added to the log-odds that a winner is right; `troop eval` prints the one that fits a model."""
+
+    @property
+    def stop_rule(self) -> str:
+        """`stop`, with `auto` decided."""
+        return self.stop if self.stop != "auto" else "posterior" if self.stop_at < 1 else "none"
 
 
 class SandboxSettings(BaseModel):

@@ -106,6 +106,7 @@ def decided(report: Report, option: Option, by: str) -> Report:
         ballot=ballot,
         own_tests=verdict.own_tests,
         answered=answered,
+        stopped=verdict.stopped,
         numbered_by_rank=True,
     )
     return report.model_copy(update={"verdict": settled})

@@ -36,14 +36,14 @@ from bot.records import (
     RegressionTest,
     Repeated,
     Report,
+    Stopped,
     Trajectory,
     Usage,
     Verdict,
 )
 from bot.retrieval.source_files import find_tests
 from bot.sandbox.journaled import JournaledSandbox
-from bot.solver.ballot import Count, count, credible
-from bot.solver.confidence import confidence
+from bot.solver.ballot import Count, count
 from bot.solver.editing import editing
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
@@ -59,6 +59,7 @@ from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
 from bot.solver.stages.survey import Survey, for_models, obstacles, survey
 from bot.solver.stages.trajectories import Sampler
+from bot.solver.stopping import Seen, seen, stopping
 from bot.solver.workbench import Workbench
 
 _WINDOWS = 3  # times that the endpoint may correct its context window
@@ -169,13 +170,13 @@ class _Run:
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
         async with begun(on_base(self._commands, self._sandbox, settings)) as base:
-            context, trajectories = await self._sample(context, there, external)
+            context, trajectories, stopped = await self._sample(context, there, external)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
         edit = editing(checkout, context.files, repairs=self._solver.repairs_edits, tests=self._commands)
         question = Question(self._issue, context, edit)
         verdict = await select(question, counted, self._models.main, self._sandbox, self._solver, self._progress)
-        verdict = await self._parted(verdict)
+        verdict = (await self._parted(verdict)).model_copy(update={"stopped": stopped})
         if verdict.abstention is not None and not counted.ballot.candidates:
             why = verdict.abstention.model_copy(update={"setback": setback(trajectories)})
             verdict = verdict.model_copy(update={"abstention": why})
@@ -290,29 +291,29 @@ class _Run:
 
     async def _sample(
         self, context: Context, there: Survey, external: Sequence[External]
-    ) -> tuple[Context, tuple[Trajectory, ...]]:
-        """The trajectories, and the context that they were shown: a smaller one where the window turns out smaller.
+    ) -> tuple[Context, tuple[Trajectory, ...], Stopped | None]:
+        """The trajectories, the context that they were shown (a smaller one where the window turns out smaller), and
+        by which rule they are fewer than the settings allow.
 
         Endpoints that list no window name it, if ever, in the error of a prompt that is too long.
         """
         main = self._bench.models.main
         settings = self._solver.settings
 
-        async def enough(sampled: Sequence[Trajectory]) -> bool:
-            """Whether the count of these is sure of its winner; the matrix of all replays what runs here."""
+        async def look(sampled: Sequence[Trajectory]) -> Seen:
+            """What the count says of these; the matrix of all replays what runs here."""
             ballot = await fill_matrix(sampled, external, self._sandbox, settings, self._disqualified, _Unseen())
-            first = next(iter(credible(count(ballot), ballot)), None)
-            return first is not None and confidence(first, ballot, settings.confidence_shift) >= settings.stop_at
+            return seen(ballot, settings.confidence_shift)
 
         for corrections in range(_WINDOWS + 1):
             window = main.context_window
             try:
                 issue = await fitted_issue(self._issue, self._models.main)
                 sampler = Sampler(issue, context, self._bench.checkout, self._models.main, self._sandbox, self._solver)
-                return context, await sampler.sampled(self._progress, enough if settings.stop_at < 1 else None)
+                return context, *await sampler.sampled(self._progress, stopping(settings), look, self._journal)
             except EndpointError:
                 if self._budget.spent:  # nothing is wrong with the endpoint; the report says what it is
-                    return context, ()
+                    return context, (), None
                 learned = main.context_window
                 if corrections == _WINDOWS or learned >= window:
                     raise

@@ -20,9 +20,9 @@ from bot.settings import Settings, SolverSettings, SpendingSettings
 from bot.solver.models import Models, open_models
 from bot.solver.project import build_recipe, config_of_tests, read_config
 from bot.solver.stages.matrix import Earlier
+from bot.solver.stopping import with_rule
 
 DOWN = 600.0  # seconds that a server's run waits for a model endpoint that is down, before its worker takes other runs
-SURE = 0.8  # `stop_at` of a repository that asks for as many trajectories as it takes: see docs/science.md
 
 Notice = Callable[[str], None]
 
@@ -125,8 +125,9 @@ def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSetti
     auto = config.trajectories == AUTO
     own = {
         "trajectories": None if auto else config.trajectories,
-        "stop_at": min(settings.stop_at, SURE) if auto else None,
         "own_tests_timeout": config.test_timeout,
         "context": read,
     }
-    return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
+    changed = settings.model_copy(update={name: value for name, value in own.items() if value is not None})
+    rule = config.stop or ("posterior" if auto and settings.stop_rule in ("none", "posterior") else "")
+    return with_rule(changed, rule) if rule else changed

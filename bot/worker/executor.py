@@ -301,7 +301,7 @@ class Service:
         changed: dict[str, object] = {"seed": (await once(journal, "seed", Seed, make)).value}
         if before is not None and run.again is not None:
             used = before.usage.prompt_tokens + before.usage.completion_tokens
-            changed |= {"trajectories": len(before.trajectories) + run.again.more, "stop_at": 1.0}
+            changed |= {"trajectories": len(before.trajectories) + run.again.more, "stop": "none"}
             changed |= {"token_budget": solver.token_budget and solver.token_budget + used}
         return solver.model_copy(update=changed)
 

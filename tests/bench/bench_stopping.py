@@ -3,19 +3,22 @@
 python -m tests.bench.bench_stopping [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
 The data is that of `bench_selection`. Each task's samples are drawn one after the other, each with one test, up to 32.
-After every four a rule sees the count so far and may stop; what is chosen then is compared with what 32 samples choose.
-A rule earns its place only if it keeps more than the fixed number that costs as much.
+The rules are those of `TROOP_SOLVER_STOP` (`bot.solver.stopping`), each looking at the count when it does in a run;
+what is chosen when one stops is compared with what 32 samples choose. A rule earns its place only if it keeps more than
+the fixed number that costs as much, which stands beside it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bot.evaluation.calibration import told
 from bot.evaluation.selectors import Array, Integers, Recorded, behaviours, our_choice
+from bot.records import StopRule
 from bot.solver.confidence import log_odds, probability
+from bot.solver.stopping import Seen, Stopping
 from tests.bench.bench_selection import interval, replay
 
 MOST, STEP = 32, 4
@@ -26,16 +29,13 @@ class Chosen:
     """What the count says after some samples."""
 
     candidate: int  # of the recorded matrix
-    alike: float  # samples that behave as it does
-    votes: float
     samples: int
-    sure: float = 0.0  # the probability that it is right; 0 where no test speaks for it
+    seen: Seen = field(default_factory=Seen)
 
 
-SHORT = ((3, 8), (8, 16), (16, 32))  # of short-m@k: the m that end first of k
+SHORT = ((3, 8), (8, 16), (8, 32), (16, 32))  # of short-m@k: the m that end first of k
 
-History = Sequence[Chosen]  # after 4, 8, ... samples
-Rule = Callable[[History, Recorded], bool]  # whether to stop after the last
+History = Mapping[int, Chosen]  # by how many samples there are: 4, 8, ...
 
 
 def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
@@ -44,44 +44,15 @@ def choose(task: Recorded, samples: Integers, tests: Integers) -> Chosen:
     first = our_choice(matrix)
     alike, votes = float(behaviours(matrix)[1][first]), float(matrix.votes[first])
     found = told(matrix)
-    return Chosen(int(which[first]), alike, votes, len(samples), probability(log_odds(found[0])) if found else 0.0)
+    sure = probability(log_odds(found[0])) if found else 0.0
+    return Chosen(int(which[first]), len(samples), Seen(votes, alike, sure))
 
 
 def histories(task: Recorded, rng: np.random.Generator) -> History:
     """One order of the task's samples and tests, and what is chosen along it."""
     samples = rng.permutation(task.candidate)[:MOST]
     tests = np.resize(rng.permutation(task.test), MOST)  # begins again where there are fewer
-    return [choose(task, samples[:n], tests[:n]) for n in range(STEP, MOST + 1, STEP)]
-
-
-def fixed(samples: int) -> Rule:
-    return lambda history, task: history[-1].samples >= samples
-
-
-def finishes(history: History, task: Recorded) -> bool:
-    """First finish: any candidate that a test speaks for."""
-    return history[-1].votes > 0
-
-
-def consensus(alike: int) -> Rule:
-    """So many samples behave alike, and a test speaks for them."""
-    return lambda history, task: history[-1].votes > 0 and history[-1].alike >= alike
-
-
-def settled(times: int) -> Rule:
-    """The same behaviour was chosen so many times in a row."""
-
-    def rule(history: History, task: Recorded) -> bool:
-        last = history[-1]
-        rows = [task.matrix.passes[chosen.candidate] for chosen in history[-times:]]
-        return len(rows) == times and last.votes > 0 and all(np.array_equal(row, rows[-1]) for row in rows)
-
-    return rule
-
-
-def sure(probability_: float) -> Rule:
-    """The winner is right with that probability, by the count: `TROOP_SOLVER_STOP_AT`."""
-    return lambda history, task: history[-1].sure >= probability_
+    return {n: choose(task, samples[:n], tests[:n]) for n in range(STEP, MOST + 1, STEP)}
 
 
 def short(task: Recorded, m: int, k: int, rng: np.random.Generator) -> tuple[Chosen, float]:
@@ -97,24 +68,17 @@ def short(task: Recorded, m: int, k: int, rng: np.random.Generator) -> tuple[Cho
     return choose(task, samples[first], tests), float(cost)
 
 
-RULES: dict[str, Rule] = {
-    **{f"fixed, {n}": fixed(n) for n in range(STEP, MOST + 1, STEP)},
-    "first finish": finishes,
-    "consensus of 3": consensus(3),
-    "consensus of 4": consensus(4),
-    "consensus of 6": consensus(6),
-    **{f"sure, {percent} %": sure(percent / 100) for percent in (70, 80, 90)},
-    "settled twice": settled(2),
-    "settled 3 times": settled(3),
+RULES: dict[str, Stopping] = {
+    "first-finish": Stopping(StopRule.FIRST_FINISH),
+    **{f"consensus {n}": Stopping(StopRule.CONSENSUS, n) for n in (3, 4, 6)},
+    **{f"posterior {percent} %": Stopping(StopRule.POSTERIOR, percent / 100) for percent in (70, 80, 90)},
 }
 
 
-def stop(rule: Rule, history: History, task: Recorded) -> Chosen:
+def stop(rule: Stopping, history: History) -> Chosen:
     """What is chosen where the rule stops, or at the end."""
-    for n in range(1, len(history)):
-        if rule(history[:n], task):
-            return history[n - 1]
-    return history[-1]
+    looks = list(rule.looks(max(history)))
+    return next((history[n] for n in looks[:-1] if rule.enough(history[n].seen)), history[looks[-1]])
 
 
 def measure(tasks: Sequence[Recorded], orders: int, seed: int = 0) -> dict[str, Any]:
@@ -123,12 +87,17 @@ def measure(tasks: Sequence[Recorded], orders: int, seed: int = 0) -> dict[str, 
     runs = [[histories(task, rng) for _ in range(orders)] for task in tasks]
     solved: dict[str, Array] = {}
     rows: dict[str, Any] = {}
-    for name, rule in RULES.items():
-        ends = [[stop(rule, history, task) for history in of] for of, task in zip(runs, tasks, strict=True)]
-        used = np.mean([[end.samples for end in of] for of in ends])
+
+    def add(name: str, ends: Sequence[Sequence[Chosen]]) -> None:
         right = [[task.matrix.solves[end.candidate] for end in of] for of, task in zip(ends, tasks, strict=True)]
         solved[name] = np.array(right, dtype=float).mean(axis=1)
-        rows[name] = {"samples": float(used), "solved": float(100 * solved[name].mean())}
+        used = float(np.mean([[end.samples for end in of] for of in ends]))
+        rows[name] = {"samples": used, "solved": float(100 * solved[name].mean())}
+
+    for n in range(STEP, MOST + 1, STEP):
+        add(f"fixed, {n}", [[history[n] for history in of] for of in runs])
+    for name, rule in RULES.items():
+        add(name, [[stop(rule, history) for history in of] for of in runs])
     for m, k in SHORT:
         taken = [[short(task, m, k, rng) for _ in range(orders)] for task in tasks]
         chosen = [[task.matrix.solves[end.candidate] for end, _ in of] for of, task in zip(taken, tasks, strict=True)]

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from bot.evaluation.selectors import read_matrices
+from bot.records import StopRule
+from bot.solver.stopping import Seen, Stopping
 from tests.bench import bench_stopping as bench
 from tests.bench.test_bench_selection import ROWS
 
@@ -13,8 +15,8 @@ def test_all_samples_lose_nothing_and_fewer_cost_less() -> None:
     figures = bench.measure(read_matrices(ROWS), orders=2)["rules"]
     assert figures["fixed, 32"]["lost"] == 0
     assert [figures[f"fixed, {n}"]["samples"] for n in (4, 8, 32)] == [4, 8, 15]  # a task has 15 samples
-    assert figures["first finish"]["samples"] <= figures["consensus of 3"]["samples"]
-    assert figures["consensus of 3"]["samples"] <= figures["consensus of 6"]["samples"] <= 15
+    assert figures["first-finish"]["samples"] <= figures["consensus 3"]["samples"]
+    assert figures["consensus 3"]["samples"] <= figures["consensus 6"]["samples"] <= 15
 
 
 def test_a_choice_is_made_from_what_was_drawn_alone() -> None:
@@ -25,12 +27,13 @@ def test_a_choice_is_made_from_what_was_drawn_alone() -> None:
 
 
 def test_a_rule_stops_where_it_says() -> None:
-    (task, *_) = read_matrices(ROWS)
-    history = [bench.Chosen(0, alike, votes=1.0, samples=n) for n, alike in ((4, 1.0), (8, 3.0), (12, 9.0))]
-    assert bench.stop(bench.consensus(3), history, task).samples == 8
-    assert bench.stop(bench.finishes, history, task).samples == 4
-    assert bench.stop(bench.settled(2), history, task).samples == 8
-    assert bench.stop(bench.consensus(99), history, task).samples == 12
+    alike = {4: 1.0, 8: 3.0, 12: 9.0, 16: 9.0}
+    history = {n: bench.Chosen(0, n, Seen(votes=1.0, alike=found, sure=found / 10)) for n, found in alike.items()}
+    assert bench.stop(Stopping(StopRule.CONSENSUS, 3), history).samples == 8
+    assert bench.stop(Stopping(StopRule.CONSENSUS, 99), history).samples == 16
+    assert bench.stop(Stopping(StopRule.FIRST_FINISH), history).samples == 4
+    assert bench.stop(Stopping(StopRule.POSTERIOR, 0.3), history).samples == 8
+    assert bench.stop(Stopping(StopRule.POSTERIOR, 0.8), history).samples == 16, "it does not look after 12"
 
 
 def test_the_shortest_are_taken_and_what_is_broken_off_is_paid_for() -> None:

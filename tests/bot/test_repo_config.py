@@ -31,6 +31,7 @@ read = "all"
 
 [run]
 trajectories = 5
+stop = "consensus"
 """
 
 
@@ -65,6 +66,7 @@ def test_every_key() -> None:
         exclude=("docs/**", "*.lock"),
         read="all",
         trajectories=5,
+        stop="consensus",
     )
 
 
@@ -152,7 +154,10 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
         ("[run]\ntrajectories = true", "run.trajectories", 2, "valid integer"),
         ("[run]\ntrajectories = 'many'", "run.trajectories", 2, "valid integer"),
         ("[run]\ntrajectories = 1.5", "run.trajectories", 2, "valid integer"),
-        ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories"),
+        ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories, stop"),
+        ("[run]\nstop = 'early'", "run.stop", 2, "'posterior', 'first-finish', 'consensus', 'short-m' or 'none'"),
+        ("[run]\nstop = 3", "run.stop", 2, "'posterior', 'first-finish'"),
+        ("[run]\ntrajectories = 'auto'\nstop = 'none'", "run.stop", 3, "without an end; name another rule"),
         ("[publish]\ntest = 1", "publish.test", 2, "valid boolean"),
         ("run.trajectories = 0", "run.trajectories", 1, "greater than or equal to 1"),
     ],
@@ -214,6 +219,14 @@ def test_attack_29_numbers_stay_within_the_servers() -> None:
     )
 
 
+def test_attack_29_a_repository_does_not_undo_the_servers_rule() -> None:
+    config, ignored = honour(_config("[run]\nstop = 'none'"), _server(solver=SolverSettings(stop_at=0.8)))
+    assert (config.stop, ignored) == ("", ("run.stop is none; this server stops by posterior",))
+    assert honour(_config("[run]\nstop = 'none'"), _server())[0].stop == "none"
+    other, ignored = honour(_config("[run]\nstop = 'short-m'"), _server(solver=SolverSettings(stop="consensus")))
+    assert (other.stop, ignored) == ("short-m", ())
+
+
 def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
     config, ignored = honour(_config(WHOLE), _server(repository_may_set=()))
     assert config == RepoConfig()
@@ -227,6 +240,7 @@ def test_attack_29_what_repositories_may_not_set_is_ignored_in_words() -> None:
         "sandbox.setup",
         "sandbox.image",
         "run.trajectories",
+        "run.stop",
     ]
     assert all(re.search("TROOP_[A-Z_]+", words) for words in ignored)
 
@@ -242,7 +256,7 @@ def test_attack_29_each_permission_is_its_own(kept: str) -> None:
             "test": {"test_command", "test_timeout"},
             "scripts": {"scripts"},
             "context": {"exclude", "read"},
-            "trajectories": {"trajectories"},
+            "trajectories": {"trajectories", "stop"},
             "setup": {"setup"},
         }[kept]
     )

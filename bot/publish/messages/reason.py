@@ -17,6 +17,7 @@ from bot.records import (
     Report,
     Rule,
     Standing,
+    StopRule,
     Verdict,
 )
 
@@ -25,7 +26,7 @@ def reason(report: Report) -> str:
     """Why the winner won, or why there is none. Of a report of an earlier version, the words that it stored."""
     verdict = report.verdict
     if verdict.abstention is not None:
-        return _abstained(verdict, verdict.abstention)
+        return " ".join(filter(None, (_abstained(verdict, verdict.abstention), stopped(verdict))))
     if verdict.choice is None or verdict.winner is None:
         return verdict.reason
     winner = verdict.standing(verdict.winner)
@@ -38,8 +39,29 @@ def reason(report: Report) -> str:
         struck(verdict),
         of_winner(verdict),
         _sure(verdict),
+        stopped(verdict),
     ]
     return " ".join(part for part in said if part)
+
+
+def stopped(verdict: Verdict) -> str:
+    """By which rule fewer attempts were made; "" where all were."""
+    if (found := verdict.stopped) is None:
+        return ""
+    match found.rule:
+        case StopRule.POSTERIOR:
+            why = f"the count was {found.value:.0%} sure of its winner"
+        case StopRule.FIRST_FINISH:
+            why = "a test spoke for one"
+        case StopRule.CONSENSUS:
+            why = f"{found.value:g} behaved alike"
+        case StopRule.SHORT_M:
+            why = f"{found.value:g} had ended with a patch"
+        case StopRule.NONE:
+            why = ""
+        case _:
+            assert_never(found.rule)
+    return f"The rule `{found.rule}` ended the sampling after {found.attempts:,} of {found.of:,} attempts: {why}."
 
 
 # -- a winner --------------------------------------------------------------------------------------------------------

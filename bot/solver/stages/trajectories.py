@@ -9,15 +9,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
-from bot.contracts import Model, Progress, Sandbox
+from bot.contracts import Journal, Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError
+from bot.journal import MemoryJournal, once
 from bot.lifecycle import RunState
 from bot.llm.ability import TAGS, EditFormat
 from bot.llm.conversation import Conversation, Sampling, opening
 from bot.llm.grammars import edit_grammar, test_grammar
 from bot.patch.reader import Unreadable, checkout_reader
 from bot.patch.redefine import likely
-from bot.records import Checkout, Context, Issue, Trajectory, TrajectoryEnd
+from bot.records import Checkout, Context, Issue, Record, Stopped, Trajectory, TrajectoryEnd
 from bot.retrieval.module_names import module_names
 from bot.solver.editing import editing
 from bot.solver.profile import ResolvedSolver
@@ -27,12 +28,22 @@ from bot.solver.stages.edit_machine import State as EditState
 from bot.solver.stages.related import RelatedTests
 from bot.solver.stages.test_machine import State as TestState
 from bot.solver.stages.test_machine import TestMachine
+from bot.solver.stopping import ALL, Seen, Stopping
 
-FIRST_WAVE = 8
 AT_ONCE = 256  # trajectories under way: each holds a prompt of up to a megabyte, and no endpoint takes more calls
 _LEFT_OUT = 20  # relevant files that are not shown, but named
-Enough = Callable[[Sequence[Trajectory]], Awaitable[bool]]
+Look = Callable[[Sequence[Trajectory]], Awaitable[Seen]]
 _SHORT, _LIKELIEST = 250, 3  # lines of a file that is written anew as a whole, and how many of them are looked at
+
+
+class Ended(Record):
+    """The trajectories that ended before the others were broken off."""
+
+    trajectories: tuple[Trajectory, ...]
+
+
+async def _nothing(sampled: Sequence[Trajectory]) -> Seen:
+    return Seen()
 
 
 class Sampler:
@@ -62,10 +73,13 @@ class Sampler:
         self._heard: Callable[[], None] = lambda: None  # called after each reply
         self.unanswered = 0  # trajectories that produced nothing because a call got no answer
 
-    async def sampled(self, progress: Progress, enough: Enough | None = None) -> tuple[Trajectory, ...]:
-        """`solver.settings.trajectories` of them, in order of their index.
+    async def sampled(
+        self, progress: Progress, rule: Stopping = ALL, look: Look = _nothing, journal: Journal | None = None
+    ) -> tuple[tuple[Trajectory, ...], Stopped | None]:
+        """`solver.settings.trajectories` of them in order of their index, or fewer, and then by which rule.
 
-        With `enough` they are sampled in waves, each as large as all before it, until it says that no more are needed.
+        `look`: what the count says of those that have ended, for rules that ask. Which ones ended first is kept in the
+        journal: they can't be told again from their replies.
         A failure of the endpoint or the sandbox ends the trajectory that met it. Raises `EndpointError` or
         `SandboxError` only where every trajectory met one: a run without a working model fails, it does not abstain.
         """
@@ -95,12 +109,15 @@ class Sampler:
         self._heard = heard
         progress.update(RunState.TRAJECTORIES, 0, total)
         trajectories: tuple[Trajectory, ...] = ()
-        while len(trajectories) < total:
+        stopped: Stopped | None = None
+        if rule.ended_first is not None:
+            trajectories, stopped = await _first(one, rule, total, journal or MemoryJournal())
+        while len(trajectories) < total and stopped is None:
             first = len(trajectories)
-            size = total - first if enough is None else min(max(first, FIRST_WAVE), total - first)
-            trajectories += await _together([one(index) for index in range(first, first + size)])
-            if enough is not None and len(trajectories) < total and await enough(trajectories):
-                break
+            wave = range(first, first + rule.wave(first, total))
+            trajectories += await _together([one(index) for index in wave])
+            if len(trajectories) < total and rule.enough(found := await look(trajectories)):
+                stopped = rule.stopped(found, len(trajectories), total)
         if len(self.failures) == len(trajectories):
             raise self.failures[0]
         if self.unanswered == len(trajectories):
@@ -109,7 +126,7 @@ class Sampler:
                 f"({trajectories[-1].detail[:300]}): look at the endpoint's log; a slow one needs a higher "
                 "TROOP_MAIN_TIMEOUT"
             )
-        return trajectories
+        return trajectories, stopped
 
     async def sample(self, index: int) -> Trajectory:
         """One trajectory, however it ends."""
@@ -207,6 +224,32 @@ async def _together(work: Sequence[Coroutine[object, object, Trajectory]]) -> tu
         for task in tasks:  # a lost lease or a stop ends them all
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(
+    one: Callable[[int], Coroutine[object, object, Trajectory]], rule: Stopping, total: int, journal: Journal
+) -> tuple[tuple[Trajectory, ...], Stopped | None]:
+    """Those that have ended when the first `rule.ended_first` with a patch have; all others are broken off."""
+
+    async def make() -> Ended:
+        tasks = [asyncio.ensure_future(one(index)) for index in range(total)]
+        ended: list[Trajectory] = []
+        try:
+            for task in asyncio.as_completed(tasks):
+                ended.append(await task)
+                if sum(t.patch is not None for t in ended) == rule.ended_first:
+                    break
+        finally:
+            for other in tasks:
+                other.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return Ended(trajectories=tuple(sorted(ended, key=lambda t: t.index)))
+
+    trajectories = (await once(journal, "trajectories/ended first", Ended, make)).trajectories
+    if len(trajectories) == total:
+        return trajectories, None
+    patches = sum(t.patch is not None for t in trajectories)
+    return trajectories, Stopped(rule=rule.rule, attempts=len(trajectories), of=total, value=patches)
 
 
 def _end(edited: EditEnd) -> tuple[TrajectoryEnd, str]:

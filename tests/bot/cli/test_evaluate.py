@@ -81,6 +81,7 @@ def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monke
     [
         (["eval", "run", "absent.jsonl", "--out", "x", "--base-url", "http://127.0.0.1:9/v1"], "there are no tasks at"),
         (["eval", "run", "t", "--out", "x", "--test-command", "pytest"], "--test-command must contain {tests}"),
+        (["eval", "run", "t", "--out", "x", "--stop", "early"], "'early' is not one of 'posterior', 'first-finish'"),
         (["eval", "report", "."], "there is no report.json in"),
         (["eval", "plant", "toolz", "--out", "x"], "give its version"),
     ],
@@ -93,6 +94,13 @@ def test_what_is_wrong_is_one_line(
     assert done.exit_code in (1, 2)
     assert said in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_rule_for_runs_is_refused_for_functions(tasks: Path) -> None:
+    with scripted_endpoint(script) as endpoint:
+        done = evaluate(tasks, endpoint, "--stop", "consensus")
+    assert done.exit_code == 1
+    assert "--stop is for runs of the solver" in done.output
 
 
 def test_a_reply_that_is_cut_off_is_judged_and_named(tasks: Path) -> None:

@@ -146,6 +146,18 @@ async def test_the_bound_of_the_command_line_comes_before_the_configs(
     assert "did not end within" in found["detail"]
 
 
+async def test_the_rule_of_the_command_line_comes_before_the_configs(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / ".troop.toml").write_text("[run]\ntrajectories = 'auto'\nstop = 'short-m'\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "config")
+    with scripted_endpoint(GOOD) as endpoint:
+        assert await solve_locally(options(checkout, endpoint, trajectories=6, stop="first-finish")) == "solved"
+    stopped = printed(capsys)["stopped"]
+    assert (stopped["rule"], stopped["attempts"], stopped["of"]) == ("first-finish", 4, 6)
+
+
 @pytest.mark.parametrize("where", ["no repository", "a folder of one"])
 async def test_where_no_branch_can_be_written_none_is_named(
     checkout: Path, capsys: pytest.CaptureFixture[str], where: str

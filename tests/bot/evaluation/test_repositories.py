@@ -18,6 +18,7 @@ from bot.evaluation.tasks import RepositoryTask
 from bot.git.workspace import Workspace
 from bot.records import Message, Price, Reply
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.solver.stopping import with_rule
 from tests.patience import PATIENCE
 from tests.scripted import ScriptedEndpoint, rules, scripted_endpoint
 
@@ -68,13 +69,20 @@ def origin(tmp_path: Path) -> Path:
     root = tmp_path / "clones" / "owner__name"
     root.mkdir(parents=True)
     (root / "mod.py").write_text("def add(a, b):\n    return a - b\n")
-    who = {f"GIT_{role}_{part}": "x@x" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    for argv in (["init", "-q"], ["add", "."], ["commit", "-qm", "base"]):
-        subprocess.run(["git", *argv], cwd=root, check=True, env={**os.environ, **who})
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True).stdout.decode()
-    (root / "base").write_text(commit.strip())
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    (root / "base").write_text(committed(root))
     (root / "mod.py").write_text("what is on disk does not matter\n")
     return root
+
+
+def committed(root: Path) -> str:
+    """All that is there, as a commit; its name."""
+    who = {f"GIT_{role}_{part}": "x@x" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    for argv in (["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(["git", *argv], cwd=root, check=True, env={**os.environ, **who})
+    return (
+        subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True).stdout.decode().strip()
+    )
 
 
 def row(origin: Path, **changes: object) -> dict[str, object]:
@@ -138,6 +146,31 @@ async def test_a_task_is_solved_judged_and_written_for_the_benchmarks_tools(
     assert await run(asked, settings(endpoint)) == 0  # nothing is drawn again
     assert len(endpoint.requests) == calls
     assert not list((tmp_path / "out" / "work").iterdir())
+
+
+async def test_a_rule_draws_fewer_samples_and_the_task_is_done(
+    tmp_path: Path, origin: Path, endpoint: ScriptedEndpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the repository's own config says of the number and the rule counts for nothing."""
+    (origin / "mod.py").write_text("def add(a, b):\n    return a - b\n")
+    (origin / ".troop.toml").write_text("[run]\ntrajectories = 1\nstop = 'short-m'\n")
+    head = committed(origin)
+    asked = options(tmp_path, row(origin, base_commit=head), samples=6, stop="first-finish")
+    server = settings(endpoint)
+    server = server.model_copy(update={"solver": with_rule(server.solver, "first-finish")})
+    assert await run(asked, server) == 0
+    drawn = [(s.drawn, s.solves) for s in samples(tmp_path)]
+    assert drawn == [(True, True), (True, True), (True, False), (True, True), (False, False), (False, False)]
+    assert len((tmp_path / "out" / "all_predictions.jsonl").read_text().splitlines()) == 4
+    said = capsys.readouterr().out
+    assert "| 1 | 75.0% |" in said
+    assert "Stopped by first-finish: 4.0 of 6 samples a task." in said
+    assert "Stopped by first-finish" in (tmp_path / "out" / "report.html").read_text()
+    calls = len(endpoint.requests)
+    assert await run(asked, server) == 0
+    assert len(endpoint.requests) == calls
+    with pytest.raises(EvaluationError, match=r'another evaluation \(stop was "first-finish"'):
+        await run(asked, settings(endpoint))
 
 
 @pytest.mark.parametrize(

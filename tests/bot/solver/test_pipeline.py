@@ -1,5 +1,6 @@
 """The order of the stages over a scripted model: what a resumed run replays and tells, and the end of the budget."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from bot.errors import CheckoutError
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
 from bot.llm.examination import Examiner
+from bot.publish.messages.reason import reason
 from bot.records import (
     Abstention,
     Checkout,
@@ -22,6 +24,7 @@ from bot.records import (
     FinishReason,
     Issue,
     Message,
+    ModelCall,
     NoWinner,
     Obstacle,
     Outcome,
@@ -29,6 +32,8 @@ from bot.records import (
     Reply,
     Report,
     SandboxJob,
+    Stopped,
+    StopRule,
 )
 from bot.repo_config import RepoConfig
 from bot.settings import ModelSettings, Settings, SolverSettings
@@ -118,6 +123,14 @@ async def test_no_more_are_sampled_once_the_count_is_sure(checkout: Checkout) ->
     assert agreed.verdict.confidence is not None
     assert agreed.verdict.confidence >= 0.8
     assert not any(key.startswith("trajectory/8/") for key in model.keys)
+    stopped = agreed.verdict.stopped
+    assert stopped is not None
+    assert (stopped.rule, stopped.attempts, stopped.of) == (StopRule.POSTERIOR, 8, 20)
+    assert stopped.value == agreed.verdict.confidence
+    assert "`posterior` ended the sampling after 8 of 20 attempts" in reason(agreed)
+    for rule, value in (("first-finish", 2), ("consensus", 4)):
+        fewer, _ = await sampled(GOOD, stop=rule, stop_alike=3)
+        assert fewer.verdict.stopped == Stopped(rule=StopRule(rule), attempts=4, of=20, value=value)
     unsure, _ = await sampled(GOOD, stop_at=0.999)
     assert len(unsure.trajectories) == 20
     assert [t.index for t in unsure.trajectories] == list(range(20))
@@ -127,6 +140,7 @@ async def test_no_more_are_sampled_once_the_count_is_sure(checkout: Checkout) ->
     assert len(hopeless.trajectories) == 20
     every, _ = await sampled(GOOD)
     assert len(every.trajectories) == 20, "by default all are sampled"
+    assert every.verdict.stopped is None
 
 
 async def test_a_run_that_is_killed_between_waves_samples_the_same(checkout: Checkout) -> None:
@@ -144,6 +158,47 @@ async def test_a_run_that_is_killed_between_waves_samples_the_same(checkout: Che
     resumed = await solve(ISSUE, replace(bench, models=Models(model, model)), journal, FakeProgress(), advance)
     assert resumed.trajectories == whole.trajectories
     assert not any(key.startswith("trajectory/") for key in model.keys)
+
+
+async def test_short_m_breaks_off_what_has_not_ended_and_a_resumed_run_knows_which(checkout: Checkout) -> None:
+    class Slow(ScriptedModel):
+        """Never answers the edits of trajectories that are not among the `quick` ones."""
+
+        broken_off = 0
+        quick: tuple[str, ...] = ("trajectory/1/", "trajectory/4/", "trajectory/5/")
+
+        async def reply(self, call: ModelCall) -> Reply:
+            if "/edit/" in call.key and not call.key.startswith(self.quick):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.broken_off += 1
+            return await super().reply(call)
+
+    journal, model = MemoryJournal(), Slow(GOOD)
+    bench = workbench(checkout, model, trajectories=6, stop="short-m", stop_first=3)
+
+    async def until(state: RunState) -> None:
+        if state == RunState.MATRIX:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await solve(ISSUE, bench, journal, FakeProgress(), until)
+    assert model.broken_off == 3
+    later = Slow(GOOD)
+    later.quick = ("trajectory/",)  # all would end now
+    whole = await solve(ISSUE, replace(bench, models=Models(later, later)), journal, FakeProgress(), advance)
+    assert [t.index for t in whole.trajectories] == [1, 4, 5]
+    assert whole.verdict.stopped == Stopped(rule=StopRule.SHORT_M, attempts=3, of=6, value=3)
+    assert whole.verdict.outcome is Outcome.SOLVED
+    assert not any(key.startswith("trajectory/") for key in later.keys)
+
+
+async def test_short_m_waits_for_all_where_too_few_end_with_a_patch(checkout: Checkout) -> None:
+    script = rules([("/edit/", "I can't."), ("/test/", [TEST.format(2, 3), "<approve/>"])])
+    bench = workbench(checkout, ScriptedModel(script), trajectories=4, stop="short-m", stop_first=1)
+    found = await solve(ISSUE, bench, MemoryJournal(), FakeProgress(), advance)
+    assert (len(found.trajectories), found.verdict.stopped) == (4, None)
 
 
 async def test_what_ran_before_the_environment_was_mended_runs_again(checkout: Checkout) -> None:

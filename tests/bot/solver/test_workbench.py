@@ -2,23 +2,30 @@
 
 import pytest
 
+from bot.records import StopRule
 from bot.repo_config import RepoConfig, parse
 from bot.settings import SolverSettings
-from bot.solver.workbench import SURE, solver_settings
+from bot.solver.stopping import ALL, SURE, Stopping, stopping
+from bot.solver.workbench import solver_settings
 
 
 @pytest.mark.parametrize(
-    ("asked", "server", "trajectories", "stop_at"),
+    ("asked", "server", "trajectories", "rule"),
     [
-        ("5", 1.0, 5, 1.0),
-        ("5", 0.7, 5, 0.7),
-        ("'auto'", 1.0, 64, SURE),
-        ("'auto'", 0.7, 64, 0.7),
-        ("'auto'", 0.9, 64, SURE),
+        ("trajectories = 5", {}, 5, ALL),
+        ("trajectories = 5", {"stop_at": 0.7}, 5, Stopping(StopRule.POSTERIOR, 0.7)),
+        ("trajectories = 'auto'", {}, 64, Stopping(StopRule.POSTERIOR, SURE)),
+        ("trajectories = 'auto'", {"stop": "none"}, 64, Stopping(StopRule.POSTERIOR, SURE)),
+        ("trajectories = 'auto'", {"stop_at": 0.7}, 64, Stopping(StopRule.POSTERIOR, 0.7)),
+        ("trajectories = 'auto'", {"stop_at": 0.9}, 64, Stopping(StopRule.POSTERIOR, SURE)),
+        ("trajectories = 'auto'", {"stop": "first-finish"}, 64, Stopping(StopRule.FIRST_FINISH)),
+        ("trajectories = 'auto'\nstop = 'consensus'", {"stop_alike": 4}, 64, Stopping(StopRule.CONSENSUS, 4)),
+        ("stop = 'short-m'", {}, 64, Stopping(StopRule.SHORT_M, 8)),
+        ("stop = 'posterior'", {"stop": "consensus"}, 64, Stopping(StopRule.POSTERIOR, SURE)),
     ],
 )
-def test_how_many_trajectories(asked: str, server: float, trajectories: int, stop_at: float) -> None:
-    config = parse(f"[run]\ntrajectories = {asked}")
+def test_how_many_trajectories(asked: str, server: dict[str, object], trajectories: int, rule: Stopping) -> None:
+    config = parse(f"[run]\n{asked}")
     assert isinstance(config, RepoConfig)
-    found = solver_settings(SolverSettings(trajectories=64, stop_at=server), config)
-    assert (found.trajectories, found.stop_at) == (trajectories, stop_at)
+    found = solver_settings(SolverSettings.model_validate({"trajectories": 64, **server}), config)
+    assert (found.trajectories, stopping(found)) == (trajectories, rule)

@@ -34,6 +34,8 @@ from bot.records import (
     Repeated,
     Report,
     Rule,
+    Stopped,
+    StopRule,
     Struck,
     Test,
     Verdict,
@@ -328,6 +330,25 @@ def test_a_winner_has_its_probability() -> None:
     assert "probability" not in reason(told), "a report of an earlier version"
     sure = told.model_copy(update={"verdict": told.verdict.model_copy(update={"confidence": 0.666})})
     assert reason(sure).endswith("By the count alone, it is right with an estimated probability of 67%.")
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "words"),
+    [
+        (StopRule.POSTERIOR, 0.834, "the count was 83% sure of its winner."),
+        (StopRule.FIRST_FINISH, 1, "a test spoke for one."),
+        (StopRule.CONSENSUS, 6, "6 behaved alike."),
+        (StopRule.SHORT_M, 8, "8 had ended with a patch."),
+    ],
+)
+def test_which_rule_ended_the_sampling_is_said_with_or_without_a_winner(
+    rule: StopRule, value: float, words: str
+) -> None:
+    stopped = Stopped(rule=rule, attempts=1_008, of=4_096, value=value)
+    for told in (won(many(3, 1)), nobody(ballot("..", "+.", ".+"), Abstention(cause=NoWinner.UNSURE, confidence=0.3))):
+        early = told.model_copy(update={"verdict": told.verdict.model_copy(update={"stopped": stopped})})
+        said = f"{reason(told)} The rule `{rule}` ended the sampling after 1,008 of 4,096 attempts: {words}"
+        assert reason(early) == said
 
 
 def test_own_tests_that_were_meant_to_run_and_did_not_are_said_everywhere() -> None:

@@ -65,8 +65,9 @@ async def sample_trajectories(
     solver: ResolvedSolver,
     progress: Progress,
 ) -> tuple[Trajectory, ...]:
-    """All of them at once, as a run without `stop_at` samples them."""
-    return await Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver).sampled(progress)
+    """All of them at once, as a run without a rule that stops it samples them."""
+    sampler = Sampler(await fitted_issue(issue, model), context, checkout, model, sandbox, solver)
+    return (await sampler.sampled(progress))[0]
 
 
 async def sample(root: Path, model: Any, sandbox: Any = None, **settings: Any) -> tuple[Trajectory, ...]:

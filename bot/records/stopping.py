@@ -1,0 +1,24 @@
+"""Why no more attempts were made."""
+
+import enum
+
+from bot.records.record import Record
+
+
+class StopRule(enum.StrEnum):
+    """When the sampling of a run ends before all its attempts are made."""
+
+    NONE = "none"  # never
+    POSTERIOR = "posterior"  # the count's winner is right with the probability that was asked for
+    FIRST_FINISH = "first-finish"  # a vote speaks for any attempt
+    CONSENSUS = "consensus"  # so many attempts behave alike, and a vote speaks for them
+    SHORT_M = "short-m"  # so many of all attempts have ended with a patch; the others are broken off
+
+
+class Stopped(Record):
+    """That a rule ended the sampling, and by what."""
+
+    rule: StopRule
+    attempts: int  # that had ended then
+    of: int  # that would have been made
+    value: float  # what the rule looks at: a probability, votes, attempts that behave alike, attempts with a patch
