@@ -377,6 +377,6 @@ def honour(config: RepoConfig, settings: Settings) -> tuple[RepoConfig, tuple[st
     if config.stop:
         if "trajectories" not in may:
             drop("stop", "", forbidden("run.stop", "trajectories"))
-        elif config.stop == "none" and settings.solver.stop_rule != "none":
-            drop("stop", "", f"run.stop is none; this server stops by {settings.solver.stop_rule}")
+        elif config.stop == "none" and settings.solver.stop_rule() != "none":
+            drop("stop", "", f"run.stop is none; this server stops by {settings.solver.stop_rule()}")
     return config.model_copy(update=change), tuple(ignored)

@@ -158,7 +158,6 @@ class SolverSettings(BaseModel):
     confidence_shift: float = Field(0.0, ge=-10, le=10)
     """Added to the log-odds that a winner is right; `troop eval` prints the one that fits a model."""
 
-    @property
     def stop_rule(self) -> str:
         """`stop`, with `auto` decided."""
         return self.stop if self.stop != "auto" else "posterior" if self.stop_at < 1 else "none"

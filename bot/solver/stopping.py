@@ -101,7 +101,7 @@ def with_rule(settings: SolverSettings, rule: str) -> SolverSettings:
 
 def stopping(settings: SolverSettings) -> Stopping:
     """The rule that the settings ask for."""
-    rule = StopRule(settings.stop_rule)
+    rule = StopRule(settings.stop_rule())
     numbers: dict[StopRule, float] = {
         StopRule.POSTERIOR: settings.stop_at if settings.stop_at < 1 else SURE,
         StopRule.CONSENSUS: settings.stop_alike,

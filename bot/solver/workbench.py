@@ -129,5 +129,5 @@ def solver_settings(settings: SolverSettings, config: RepoConfig) -> SolverSetti
         "context": read,
     }
     changed = settings.model_copy(update={name: value for name, value in own.items() if value is not None})
-    rule = config.stop or ("posterior" if auto and settings.stop_rule in ("none", "posterior") else "")
+    rule = config.stop or ("posterior" if auto and settings.stop_rule() in ("none", "posterior") else "")
     return with_rule(changed, rule) if rule else changed

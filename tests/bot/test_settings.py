@@ -13,6 +13,7 @@ from bot.settings import (
     ModelSettings,
     SandboxSettings,
     Settings,
+    SolverSettings,
     checked,
     misspelt,
     read_settings,
@@ -43,7 +44,7 @@ def fields() -> set[str]:
 
 
 def methods_of_settings() -> list[tuple[str, str]]:
-    found = inspect.getmembers(Settings, inspect.isfunction)
+    found = [member for kind in (Settings, SolverSettings) for member in inspect.getmembers(kind, inspect.isfunction)]
     return [(name, inspect.getsource(method)) for name, method in found if method.__module__ == Settings.__module__]
 
 
