@@ -22,7 +22,15 @@ from bot.contracts import Model, Sandbox
 from bot.errors import CheckoutError, EvaluationError
 from bot.evaluation.figures import Figures, text
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
-from bot.evaluation.results import costs, figures_of, samples_of, with_matrices, write
+from bot.evaluation.results import (
+    costs,
+    figures_of,
+    keep_matrix,
+    kept_matrices,
+    samples_of,
+    with_matrices,
+    write,
+)
 from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, together, turn
@@ -122,7 +130,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         try:
             await evaluation.draw(tasks)
             await turn(file)
-            votes = await evaluation.vote(tasks) if options.tests and about.kind == "functions" else None
+            votes = await evaluation.votes(tasks)
         except asyncio.CancelledError as interruption:  # by a signal
             teller.say("interrupted; run the same command again to continue")
             interruption.add_note(SAID)
@@ -184,8 +192,17 @@ class _Evaluation:
             drawing = self._drawing(self._options.samples)
             await draw_functions(functions, self._model, sandbox, drawing, self._file, self._teller.update)
 
-    async def vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:
-        """The vote matrices of functions, one line each, also written to `matrices.jsonl`; what their tests cost."""
+    async def votes(self, tasks: Sequence[Task]) -> tuple[list[str], Usage] | None:
+        """The vote matrices, also written to `matrices.jsonl`, and what they cost beside the samples; None without."""
+        functions = isinstance(tasks[0], FunctionTask)
+        if functions and not self._options.tests:
+            return None
+        lines, spent = await self._vote(tasks) if functions else (kept_matrices(self._options.out, tasks), Usage())
+        (self._options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        return (lines, spent) if lines else None
+
+    async def _vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:
+        """The vote matrices of functions, one line each; what their tests cost."""
         functions, options = _functions(tasks), self._options
         samples = samples_of(options.out / SAMPLES, options.samples)
 
@@ -202,7 +219,6 @@ class _Evaluation:
                         await with_rewards(task, line, samples[task.id], reward, journal)
                         for task, line in zip(functions, lines, strict=True)
                     ]
-        (options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
         return lines, spent
 
     def _drawing(self, samples: int) -> Drawing:
@@ -231,14 +247,15 @@ class _Evaluation:
         async def worker() -> None:
             while (task := await shared.take()) is not None:
                 try:
-                    samples = await evaluate(task, bench, Stage(task.id, teller))
+                    found = await evaluate(task, bench, Stage(task.id, teller))
                 except (EvaluationError, CheckoutError) as error:
                     words = str(error)
                     self.left_out.append(words if words.startswith(task.id) else f"{task.id}: {words}")
                     teller.say(f"left out: {self.left_out[-1]}")
                     shared.done(task, failed=True)
                     continue
-                for sample in samples:
+                keep_matrix(options.out, task.id, found.matrix)
+                for sample in found.samples:
                     if not file.has(sample.task, sample.sample):  # a kill came between two of them
                         file.add(sample)
                 forget(task, bench)

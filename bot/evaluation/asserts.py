@@ -4,7 +4,6 @@ them all on one candidate. Pure.
 
 import ast
 import builtins
-import json
 import re
 from collections.abc import Sequence
 
@@ -155,26 +154,3 @@ def outcomes(execution: Execution, tests: int) -> str:
     found = rest.split("\n", 1)[0].strip()
     whole = execution.passed and mark and len(found) == tests and set(found) <= {"0", "1"}
     return found if whole else "0" * tests
-
-
-def as_row(
-    task: str,
-    samples: Sequence[tuple[int, float | None]],
-    candidates: Sequence[tuple[str, str, bool]],
-    copies: Sequence[int],
-    stubbed: str,
-) -> str:
-    """A line of `matrices.jsonl`. `samples`: the candidate of each, and its log-probability; `candidates`: code,
-    outcomes, whether it solves the task."""
-    return json.dumps(
-        {
-            "task": task,
-            "samples": [candidate for candidate, _ in samples],
-            "logprobs": [logprob for _, logprob in samples],
-            "candidates": [
-                {"size": len(code), "passes": passes, "solves": solves} for code, passes, solves in candidates
-            ],
-            "test_copies": list(copies),
-            "passes_on_stub": stubbed,
-        }
-    )

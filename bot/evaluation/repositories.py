@@ -9,6 +9,7 @@ from pathlib import Path
 from bot.contracts import Progress, Sandbox
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
+from bot.evaluation.matrices import line_of
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
 from bot.git.checkout import check_out
@@ -68,7 +69,15 @@ class Bench:
     notice: Notice = unheard
 
 
-async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> list[Sample]:
+@dataclass(frozen=True)
+class Evaluated:
+    """What one run came to."""
+
+    samples: tuple[Sample, ...]
+    matrix: str  # its vote matrix, a line of `matrices.jsonl`; "" without one
+
+
+async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> Evaluated:
     """The task's samples, judged. What is killed goes on from its journal, until `forget`.
 
     Raises `EvaluationError` where the task can't be judged here: its repository is not there, its tests pass without a
@@ -83,8 +92,8 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
         venv_of=bench.venv_of or place / "tree",
         audience=Audience(bench.notice),
     )
-    async with opened as opened_bench:
-        workbench = _as_asked(opened_bench, bench.settings.solver)
+    async with opened as of_config:
+        workbench = _as_asked(of_config, bench.settings.solver)
         hidden = await read_patch(checkout, task.test_patch, f"{task.id}'s test_patch") if task.test_patch else None
         judge = Judge(task, bench.test_command, workbench.sandbox, hidden.changes if hidden else ())
         await _check(task, checkout, judge)
@@ -93,9 +102,9 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> li
             report = await solve(clean_issue(task.title, task.body), workbench, journal, progress, _anywhere)
         finally:
             journal.close()
-        samples = await judged(task, report, judge)
+        found = await judged(task, report, judge)
     shutil.rmtree(place, ignore_errors=True)
-    return samples
+    return found
 
 
 def _as_asked(workbench: Workbench, asked: SolverSettings) -> Workbench:
@@ -152,12 +161,14 @@ async def _check(task: RepositoryTask, checkout: Checkout, judge: Judge) -> None
         )
 
 
-async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sample]:
+async def judged(task: RepositoryTask, report: Report, judge: Judge) -> Evaluated:
     """A sample for each trajectory, and one that says so for each that a rule made needless."""
     verdict = report.verdict
     of: dict[int, tuple[bool, str, str, bool]] = {}  # by trajectory
+    solving: list[bool] = []
     for number, candidate in enumerate(verdict.ballot.candidates):
         execution = await judge.run(candidate.patch)
+        solving.append(execution.passed)
         chosen = number == verdict.winner
         for trajectory in candidate.trajectories:
             of[trajectory] = (execution.passed, execution.status, candidate.patch.diff, chosen)
@@ -180,7 +191,7 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> list[Sam
         why = f"not made: {stopped.rule} ended the sampling"
         lacking = range(len(samples), stopped.of)
         samples += [Sample(task=task.id, sample=i, solves=False, text="", status=why, drawn=False) for i in lacking]
-    return samples
+    return Evaluated(tuple(samples), line_of(task.id, verdict.ballot, solving))
 
 
 def prediction(task: str, model: str, patch: str) -> str:

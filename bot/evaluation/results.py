@@ -2,10 +2,11 @@
 
 `samples.jsonl` has every sample; `report.json` and `report.html` have the figures. `predictions.jsonl` is for the
 benchmark's own tools: every completion in HumanEval's form, or each task's selected patch in SWE-bench's, with every
-sample's patch in `all_predictions.jsonl`. `matrices.jsonl` has the vote matrices of functions, where tests were asked
-for.
+sample's patch in `all_predictions.jsonl`. `matrices.jsonl` has the vote matrices: of each run of the solver, and of
+functions where tests were asked for.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,6 +80,24 @@ def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: P
         }
     )
     return figures.model_copy(update=costs(figures, price)) if price else figures
+
+
+def keep_matrix(folder: Path, task: str, line: str) -> None:
+    """Keep the vote matrix of one task, until all are put together; whole or not at all, also where it is killed."""
+    path = _matrix(folder, task)
+    path.parent.mkdir(exist_ok=True)
+    path.with_suffix(".new").write_text(line)
+    path.with_suffix(".new").replace(path)
+
+
+def kept_matrices(folder: Path, tasks: Sequence[Task]) -> list[str]:
+    """The vote matrices that were kept, in the order of the tasks."""
+    paths = [_matrix(folder, task.id) for task in tasks]
+    return [text for path in paths if path.exists() and (text := path.read_text())]
+
+
+def _matrix(folder: Path, task: str) -> Path:
+    return folder / "matrices" / f"{hashlib.sha256(task.encode()).hexdigest()[:16]}.json"
 
 
 def _sureness(matrices: Sequence[Matrix]) -> Sureness | None:

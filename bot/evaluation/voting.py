@@ -8,6 +8,7 @@ from bot.contracts import Journal, Model, Sandbox
 from bot.errors import EndpointError
 from bot.evaluation import asserts
 from bot.evaluation.functions import candidates_of, code_of
+from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import Sample
 from bot.evaluation.sampling import Drawing, together
 from bot.evaluation.tasks import FunctionTask
@@ -88,11 +89,12 @@ async def _fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sa
         return asserts.outcomes(await sandbox.run(asserts.job(task, code, tests)), len(tests)) if tests else ""
 
     stubbed, *passed = await asyncio.gather(*map(run, [asserts.stub(task), *codes]))
-    line = asserts.as_row(
+    found = line(
         task.id,
-        [(place[code_of(sample.text)], sample.logprob) for sample in samples],
-        [(code, passes, solves) for (code, solves), passes in zip(codes.items(), passed, strict=True)],
+        [place[code_of(sample.text)] for sample in samples],
+        [Row(len(code), passes, solves) for (code, solves), passes in zip(codes.items(), passed, strict=True)],
         list(copies.values()),
         stubbed,
+        [sample.logprob for sample in samples],
     )
-    return Filled(line=line)
+    return Filled(line=found)

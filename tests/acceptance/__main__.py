@@ -27,7 +27,7 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.solver.models import Models, open_models
 from bot.solver.profile import resolve
-from tests.acceptance import figures, readme
+from tests.acceptance import figures, matrices, readme
 from tests.acceptance.packages import PINNED
 from tests.acceptance.solving import solve_bug, write_tree
 
@@ -174,7 +174,8 @@ def report(records: list[dict[str, Any]], arguments: argparse.Namespace, model: 
     Path(f"{base}.json").write_text(json.dumps(found, indent=2) + "\n")
     Path(f"{base}.md").write_text(text)
     figures.plot(found, plot)
-    print(f"\n{text}\n{base}.md, .png and .json hold it.")
+    matrices.write(Path(f"{base}.matrices.jsonl"), records)
+    print(f"\n{text}\n{base}.md, .png and .json hold it, .matrices.jsonl the votes.")
     if arguments.readme:
         readme.put(ROOT, model, text, plot)
 

@@ -10,16 +10,19 @@ import pytest
 
 from bot.errors import EndpointError
 from bot.evaluation.planting.bugs import Bug, plant
+from bot.evaluation.selectors import by_any, by_ours, read_matrices
 from bot.lifecycle import RunState
 from bot.records import Message
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.models import Models
 from tests.acceptance import __main__ as command
+from tests.acceptance import matrices
 from tests.acceptance.figures import measure, plot, powers, snippet, table, wall_seconds
 from tests.acceptance.readme import with_block
 from tests.acceptance.recount import at, part, selected, solving, winner
 from tests.acceptance.solving import Told, ballot_of, solve_bug, write_tree
+from tests.bench.bench_selection import lines_of
 from tests.bot.evaluation.planting.tiny import TINY
 from tests.scripted import ScriptedModel
 
@@ -119,12 +122,31 @@ def test_a_model_with_dots_in_its_name_keeps_all_of_it(tmp_path: Path, monkeypat
     arguments = argparse.Namespace(bugs=1, trajectories=8, seed=1, model="qwen2.5-1.5b", readme=True)
     command.report([record()], arguments, "qwen2.5-1.5b", "profile full", tmp_path / "results-qwen2.5-1.5b-8-1")
     made = {path.name for path in tmp_path.glob("results*")}
-    assert made == {f"results-qwen2.5-1.5b-8-1.{ending}" for ending in ("json", "md", "png")}
+    assert made == {f"results-qwen2.5-1.5b-8-1.{ending}" for ending in ("json", "md", "png", "matrices.jsonl")}
     text = (tmp_path / "README.md").read_text()
     assert "`python -m tests.acceptance --model qwen2.5-1.5b --bugs 1 --trajectories 8 --seed 1`" in text
     assert "model qwen2.5-1.5b (profile full)" in text
     assert text.endswith("(docs/acceptance-qwen2.5-1.5b.png)\n<!-- /acceptance qwen2.5-1.5b -->\nend\n")
     assert (tmp_path / "docs" / "acceptance-qwen2.5-1.5b.png").exists()
+
+
+def test_matrices_are_written_for_the_selection_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, out = tmp_path / "results-x-8-1.jsonl", tmp_path / "x.jsonl.gz"
+    nothing = record("q:b.py:g:2", candidates=[], cells=[], winner=None, outcome="abstained")
+    results.write_text("".join(json.dumps(one) + "\n" for one in (record(), nothing)) + json.dumps(record("r"))[:40])
+    monkeypatch.setattr("sys.argv", ["matrices", str(results), "--out", str(out)])
+    assert matrices.main() == 0
+    assert "1 matrices of 2 bugs" in capsys.readouterr().out
+    first = out.read_bytes()
+    assert matrices.main() == 0
+    assert out.read_bytes() == first, "the same file each time"
+    (found,) = read_matrices(lines_of(out))
+    assert found.matrix.samples.tolist() == [3, 3]
+    assert (by_ours(found.matrix), by_any(found.matrix)) == (1, 1)
+    monkeypatch.setattr("sys.argv", ["matrices", str(tmp_path / "absent")])
+    assert matrices.main() == 1
 
 
 def test_a_models_block_takes_the_place_of_its_last_one() -> None:

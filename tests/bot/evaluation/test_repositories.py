@@ -142,8 +142,12 @@ async def test_a_task_is_solved_judged_and_written_for_the_benchmarks_tools(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "right" in page
     assert "<script" not in page
+    (matrix,) = (tmp_path / "out" / "matrices.jsonl").read_text().splitlines()
+    assert [one["solves"] for one in json.loads(matrix)["candidates"]] == [True, False]
+    assert "| ours | 100.0% |" in said
     calls = len(endpoint.requests)
     assert await run(asked, settings(endpoint)) == 0  # nothing is drawn again
+    assert (tmp_path / "out" / "matrices.jsonl").read_text() == f"{matrix}\n"
     assert len(endpoint.requests) == calls
     assert not list((tmp_path / "out" / "work").iterdir())
 
