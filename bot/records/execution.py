@@ -41,6 +41,13 @@ class Results(Record):
     ended: bool = False  # whether the runner reached its own end
 
 
+def _whole_lines(text: str, most: int) -> str:
+    """The beginning of the text, at most so many characters; without a part of a line, unless that is long."""
+    cut = text[:most]
+    whole = cut.rpartition("\n")[0] if len(cut) < len(text) and text[most] != "\n" else cut
+    return whole if len(cut) - len(whole) < max(1, most // 2) else cut
+
+
 _LEFT_OUT = 70  # characters for the line that says what is left out
 
 
@@ -78,8 +85,8 @@ class Execution(Record):
         if len(text) <= characters and len(text.splitlines()) <= lines:
             return text
         room = max(characters - _LEFT_OUT, 0)
-        head = "\n".join(text.splitlines()[: lines // 4])[: room // 4]
-        tail = "\n".join(text.splitlines()[-(lines - lines // 4) :])[-(room - room // 4) :]
+        head = _whole_lines("\n".join(text.splitlines()[: lines // 4]), room // 4)
+        tail = _whole_lines("\n".join(text.splitlines()[-(lines - lines // 4) :])[::-1], room - room // 4)[::-1]
         cut = text[len(head) : len(text) - len(tail)]
         count = max(1, len(cut.strip("\n").splitlines()))
         said = f"[... {count:,} {'line' if count == 1 else 'lines'}, {len(cut):,} characters left out ...]"

@@ -18,6 +18,7 @@ _FOLDERS = (".", ".github", "docs", "doc", ".claude")
 _MOST_READ = 200_000  # bytes of a file
 _EACH, _ALL = 2_500, 3_500  # characters that are shown of one file, and of all
 _HEADING = re.compile(r"^(?:#{1,6} .+|[^\s#].*\n(?:={3,}|-{3,}|~{3,}|\^{3,}))[ \t]*$", re.MULTILINE)
+_CODE_BLOCK = re.compile(r"^ {0,3}(```+|~~~+).*\n(?:.*\n)*?(?: {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE)
 _ON_CODE = re.compile(
     r"\b(?:cod(?:e|ing)|styl|format|lint|test|naming|convention|typ(?:e|ing)|docstring|architect|structure|guideline"
     r"|command|check|python|rule)",
@@ -36,11 +37,13 @@ def customs(checkout: Checkout, shown: Sequence[str] = (), most: int = _ALL) -> 
     above = {str(folder) for path in shown for folder in PurePosixPath(path).parents}
     found = [path for path in checkout.files if _is_one(path, above)]
     files: list[SourceFile] = []
+    read: set[str] = set()
     left = min(_ALL, most)
     for path in sorted(found, key=_order):
         text = escaped(clean(_beginning(Path(checkout.root) / path)).text.strip())
-        if not text or any(text == file.text for file in files):  # CLAUDE.md is often a copy of AGENTS.md
+        if not text or text in read:  # CLAUDE.md is often a copy of AGENTS.md
             continue
+        read.add(text)
         kept = abridged(text, min(_EACH, left))
         if kept:
             files.append(SourceFile(path=path, text=kept, excerpt=kept != text))
@@ -71,7 +74,9 @@ def abridged(text: str, characters: int) -> str:
     """The text, or its sections on code, style and tests, in their order, as many as fit; "" where none does. Pure."""
     if len(text) <= characters:
         return text
-    starts = [0, *(match.start() for match in _HEADING.finditer(text) if match.start()), len(text)]
+    blocks = [match.span() for match in _CODE_BLOCK.finditer(text)]
+    headings = [match.start() for match in _HEADING.finditer(text)]
+    starts = [0, *(at for at in headings if at and not any(a <= at < b for a, b in blocks)), len(text)]
     sections = [text[a:b].strip("\n") for a, b in itertools.pairwise(starts)]
     first = sorted(range(len(sections)), key=lambda i: (not _ON_CODE.search(sections[i].split("\n", 1)[0]), i))
     kept: set[int] = set()

@@ -17,6 +17,8 @@ GAP = "..."
 _WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _AROUND = 4  # lines shown on either side of a match outside definitions, or in one that is too long
 _FEW, _OF_FEW = 3, 0.3  # lines of a short block, such as an import, and what it has to be worth of a longer one
+_WORDS = 6  # lines shown of the docstring of a class of which only the head is shown
+_QUOTES = re.compile(r'\s*[rRuUbB]{0,2}(?:"""|\'\'\')')
 _HEAD = 3  # lines shown at the beginning of a definition that is too long
 
 
@@ -133,9 +135,23 @@ def _by_worth(
         end = first_within.get(definition.header, definition.end)
         if bonus or total:
             rows = [*definition.owners, *range(definition.start, end)]
+            if local and end < definition.end:
+                rows = _without_long_words(lines, rows)
             power = shorter if end == definition.end else 1.0  # a head is mostly words about the class
             blocks.append((bonus + total / (1 + (end - definition.start) / 60) ** power, rows))
     return sorted(blocks, key=lambda block: (-block[0], block[1]))
+
+
+def _without_long_words(lines: list[str], rows: list[int]) -> list[int]:
+    """The head of a class without the rest of a docstring that fills a screen: that is for its users."""
+    opened = next((at for at, row in enumerate(rows) if _QUOTES.match(lines[row])), None)
+    if opened is None:
+        return rows
+    quotes = '"""' if '"""' in lines[rows[opened]] else "'''"
+    if lines[rows[opened]].count(quotes) > 1:
+        return rows
+    closed = next((at for at in range(opened + 1, len(rows)) if quotes in lines[rows[at]]), len(rows))
+    return rows if closed - opened <= 2 * _WORDS else [*rows[: opened + _WORDS], *rows[closed:]]
 
 
 def _calls_in(lines: list[str], definition: Definition) -> set[str]:

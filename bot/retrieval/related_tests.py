@@ -17,18 +17,22 @@ _OFTEN = 4  # mentions of a word that say half as much as any number
 def related(paths: Sequence[str], tests: Mapping[str, str], words: Collection[str] = ()) -> list[str]:
     """The test files that are about one of the source files, the likeliest first.
 
-    `paths`: the most important first. `words`: names that the issue is about. They break ties, and a test that has one
-    and imports the package of a file is about it, too: many suites import nothing but the package.
+    `paths`: the most important first. `words`: names that the issue is about. They break ties, and where nothing else
+    tells, a test that has one and imports the package of a file is about it: many suites import the package alone.
     """
     files = [path for path in paths if path not in tests]
     scores: dict[str, float] = {}
+    by_words: set[str] = set()
     for test, text in tests.items():
         score = sum(_about(test, text, path) / (1 + place / 4) for place, path in enumerate(files))
         counts = [text.count(word) for word in words if word in text]
         if not score and counts and any(_imports_package(text, path) for path in files):
             score = _USES
+            by_words.add(test)
         if score:
             scores[test] = score + sum(count / (count + _OFTEN) for count in counts) / (1 + len(words))
+    if len(by_words) < len(scores):
+        scores = {test: score for test, score in scores.items() if test not in by_words}
     return sorted(scores, key=lambda test: (-scores[test], test))
 
 

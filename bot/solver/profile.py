@@ -72,11 +72,15 @@ class ResolvedSolver(Record):
         """Whether the model names from the list of paths what is read. A small one chooses worse than the words do."""
         return not self._compact and not self.small and self.settings.context == "listed"
 
-    def file_tokens(self, place: int) -> int:
-        """Tokens of the file at that place of the ranking (from 0) that are shown at most."""
+    def file_tokens(self, place: int, files: int = 1) -> int:
+        """Tokens of the file at that place of the ranking (from 0) that are shown at most, of so many `files`.
+
+        What the first leaves of the budget is the others': few get more than many.
+        """
         if not self.lists_first or not self.looks:
             return self.settings.context_tokens
-        return _SHOWN[min(place, len(_SHOWN) - 1)]
+        evenly = max(0, self.settings.context_tokens - _SHOWN[0]) // max(1, files - 1)
+        return max(_SHOWN[min(place, len(_SHOWN) - 1)], min(_SHOWN[0], evenly))
 
     def ranking_temperature(self, number: int) -> float:
         """Of the ranking with that number (from 1): several at temperature 0 would be one."""

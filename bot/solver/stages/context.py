@@ -200,7 +200,9 @@ async def _tests(
     shown, taken = [], 0
     for path in chosen:
         limit = min(_TEST_TOKENS, budget // len(chosen))
-        file = await cut_to(SourceFile(path=path, text=texts[path]), limit, model, Wanted(weights, local=True))
+        file = await cut_to(
+            SourceFile(path=path, text=texts[path]), limit, model, Wanted(weights, local=True, by_tree=True)
+        )
         if file.text.strip():
             shown.append(file)
             taken += await model.count_tokens(file.text) + await model.count_tokens(path) + 16
@@ -212,7 +214,7 @@ async def _fits(sources: Sequence[SourceFile], budget: int, model: Model, solver
     if not solver.lists_first:
         return False
     sizes = [await model.count_tokens(source.text) + await model.count_tokens(source.path) + 16 for source in sources]
-    return sum(min(size, solver.file_tokens(i)) for i, size in enumerate(sizes)) <= budget
+    return sum(min(size, solver.file_tokens(i, len(sizes))) for i, size in enumerate(sizes)) <= budget
 
 
 def _with_names_of(summary: Summary, weights: Mapping[str, float]) -> Mapping[str, float]:
@@ -244,10 +246,11 @@ async def _fill(
         if solver.shows_definitions:
             most = _DEFINITIONS if i == 0 else _FUNCTIONS
         share = left if i == len(sources) - 1 or few else int(left * _SHARE)
-        whole = min(left, solver.file_tokens(i))  # what is left of a longer one is a command away
+        whole = min(left, solver.file_tokens(i, len(sources)))  # what is left of a longer one is a command away
         worth = _LEAST_WORTH if few else 0.0
+        by_tree = solver.shows_definitions or solver.lists_first
         fill = (_FILL if i == 0 else _FILL_LATER) if solver.lists_first and solver.looks else 0.0
-        wanted = Wanted(weights[source.path], most, worth, solver.lists_first, solver.shows_definitions, fill)
+        wanted = Wanted(weights[source.path], most, worth, solver.lists_first, by_tree, fill)
         file = await cut_to(source, whole, model, wanted)
         if file.excerpt and share < whole:
             file = await cut_to(source, share, model, wanted)

@@ -6,6 +6,8 @@ whatever the model says.
 """
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bot.contracts import Model
@@ -18,6 +20,7 @@ from bot.solver.profile import ResolvedSolver
 
 _NAMED = 12  # files that the model may name
 _LIKELY = 4  # best by words; they are read even if it does not name them
+_WORD = re.compile(r"[A-Za-z_$][\w$]{2,}")
 _LIST_TOKENS = 12_000  # of the list; a longer one is cut to the files that match the issue best
 
 
@@ -70,6 +73,9 @@ async def deserving(
 
 
 def _entries(sources: Sequence[SourceFile], weights: Mapping[str, float]) -> list[Entry]:
+    """A line a file. What most files have, such as the package's name, tells none from another."""
+    words = Counter(word for s in sources for word in weights.keys() & set(_WORD.findall(s.text)))
+    weights = {word: weight for word, weight in weights.items() if words[word] <= len(sources) // 2}
     return [Entry(path=s.path, lines=_lines(s.text), evidence=evidence(s.text, weights)) for s in sources]
 
 

@@ -21,8 +21,8 @@ from bot.solver.profile import ResolvedSolver
 
 AT_ONCE = 8  # commands of one reply
 SECONDS = 60.0  # that one command may take
-_LINES, _CHARACTERS = 160, 6_000  # of one command's output that are shown
-_ALL = 16_000  # characters of what the commands of one reply print
+_LINES, _CHARACTERS = 240, 10_000  # of one command's output that are shown at most
+_ALL = 16_000  # characters of what the commands of one reply print; what short ones leave goes to long ones
 _HANDED_ON = 8_000  # characters of what the test machine saw that the edit machine begins with
 _LEAST = 400  # characters for each command; with less room in the window, none is run
 _LONGEST = 4_000  # characters of a command
@@ -105,15 +105,15 @@ class Looking:
         self._left -= 1
         chosen = commands[:AT_ONCE]
         room = min(_ALL, 2 * await self._conversation.room())  # two characters a token, which most text exceeds
-        share = min(_CHARACTERS, room // len(chosen))
         said = ""
-        if share < _LEAST:
+        if room // len(chosen) < _LEAST:
             self._left, chosen, said = 0, (), "The commands were not run: the conversation fills the context window."
         elif len(commands) > AT_ONCE:
             said = f"{len(commands) - AT_ONCE} more commands were not run: at most {AT_ONCE} are in one reply."
         jobs = [self._run(command, tuple(changes), test) for command in chosen]
         executions = await asyncio.gather(*jobs)
-        looks = [shown(command, ran, share) for command, ran in zip(chosen, executions, strict=True)]
+        shares = fair([min(_CHARACTERS, len(ran.output)) for ran in executions], room)
+        looks = [shown(*one) for one in zip(chosen, executions, shares, strict=True)]
         self._seen += [look for look in looks if look not in self._seen]
         looks = [look.model_copy(update={"output": _AS_BEFORE}) if self._holds(look) else look for look in looks]
         looks = _told_once(looks, [message.content for message in self._conversation.messages])
@@ -143,6 +143,15 @@ def _told_once(looks: Sequence[Look], before: Sequence[str]) -> list[Look]:
         told.append(look.model_copy(update={"output": Shown(texts).without(look.output)}))
         texts.append(look.output)
     return told
+
+
+def fair(sizes: Sequence[int], room: int) -> list[int]:
+    """The part of the room for each: what it needs, or as much as any other that needs more gets. Pure."""
+    parts = [0] * len(sizes)
+    for waiting, i in zip(range(len(sizes), 0, -1), sorted(range(len(sizes)), key=lambda i: sizes[i]), strict=True):
+        parts[i] = min(sizes[i], room // waiting)
+        room -= parts[i]
+    return parts
 
 
 def shown(command: str, execution: Execution, characters: int) -> Look:

@@ -93,3 +93,18 @@ def test_of_a_long_file_the_sections_on_code_are_kept() -> None:
     assert kept.endswith("[... the rest is left out ...]")
     assert len(kept) <= 400
     assert abridged(text, len(text)) == text
+
+
+def test_a_copy_is_shown_once_though_it_is_abridged(tmp_path: Path) -> None:
+    text = "# Style\n\nUse tabs.\n\n" + "".join(f"# Part {i}\n\n{'words ' * 80}\n\n" for i in range(20))
+    (file,) = customs(checkout_of(put(tmp_path, {"AGENTS.md": text, "CLAUDE.md": text})))
+    assert (file.path, file.excerpt) == ("AGENTS.md", True)
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~~"])
+def test_a_comment_in_a_code_block_is_no_heading(fence: str) -> None:
+    commands = (
+        f"## Test\n\n{fence}bash\n# Install first\npip install -e .\n\n# Then run\nmake test\n{fence}\n\nThat is all."
+    )
+    text = f"{commands}\n\n## History\n\n{'Long ago. ' * 60}\n"
+    assert abridged(text, 400) == f"{commands}\n\n[... the rest is left out ...]"

@@ -234,3 +234,18 @@ def test_what_is_worth_little_of_the_best_is_left_out_although_there_is_room() -
         "import cmd, record"
         in excerpt(text.replace("import cmd", "import cmd, record"), Wanted(weights, fill=0.1), 200)[0]
     )
+
+
+def test_of_a_class_whose_head_is_shown_a_long_docstring_is_cut() -> None:
+    words = "".join(f"    Words {i} for users.\n" for i in range(30))
+    methods = "".join(f"    def part_{i}(self):\n        return {i}\n\n" for i in range(5))
+    for quotes in ('"""', "'''"):
+        text = f"class Parser:\n    {quotes}Parses.\n\n{words}    {quotes}\n\n    limit = 3\n\n{methods}"
+        shown, was_cut = excerpt(text, Wanted({"Parser": 3.0}, local=True), 600)
+        assert was_cut
+        assert "Words 3" in shown
+        assert "Words 9" not in shown
+        assert f"    {quotes}\n\n    limit = 3" in shown
+        assert shown.count(quotes) == 2
+    short = 'class Parser:\n    """Parses."""\n\n    limit = 3\n\n' + methods
+    assert "limit = 3" in excerpt(short, Wanted({"Parser": 3.0}, local=True), 100)[0]

@@ -112,3 +112,14 @@ def test_tests_are_read_once_for_a_checkout(tmp_path: Path, monkeypatch: pytest.
     assert find_tests(checkout) == find_tests(checkout_of(tmp_path)) == {"t": "x"}
     assert find_tests(checkout, ["web/*"]) == find_tests(checkout, ("web/*",)) == {"t": "x"}
     assert reads == [(), ["web/*"]]
+
+
+def test_words_tell_only_where_nothing_else_does() -> None:
+    tests = {
+        "tests/test_routing.py": "import pkg.routing\n",
+        "tests/test_http.py": "from pkg import http\nmatch localhost\n",
+        "tests/test_rules.py": "from pkg.routing import rules\n",
+    }
+    paths = ["pkg/routing/rules.py"]
+    assert related(paths, tests, ["match"]) == ["tests/test_rules.py", "tests/test_routing.py"]
+    assert related(paths, {"tests/test_http.py": tests["tests/test_http.py"]}, ["match"]) == ["tests/test_http.py"]

@@ -14,7 +14,7 @@ from bot.records import Ending, Execution, SandboxJob, TrajectoryEnd
 from bot.sandbox.journaled import JournaledSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
-from bot.solver.stages.looking import AT_ONCE, shown
+from bot.solver.stages.looking import AT_ONCE, fair, shown
 from tests.bot.solver.stages.sampling import (
     CONTEXT,
     FIX,
@@ -312,3 +312,10 @@ async def test_lines_that_the_conversation_shows_are_printed_once(root: Path) ->
     opening = asked(model, "trajectory/0/edit/1")
     assert [opening.count(f"line {i} of") for i in (0, 20, 45)] == [2, 1, 1]
     assert opening.index("line 20 of") < opening.index("shown above already ...]") < opening.index("line 45 of")
+
+
+def test_what_short_outputs_leave_goes_to_long_ones() -> None:
+    assert fair([100, 9_000, 50], 10_000) == [100, 9_000, 50]
+    assert fair([100, 9_000, 9_000], 10_000) == [100, 4_950, 4_950]
+    assert fair([9_000, 4_000, 9_000], 12_000) == [4_000, 4_000, 4_000]
+    assert fair([], 10) == []
