@@ -64,11 +64,18 @@ class Model(Protocol):
         """Tokens of the text by the model's own tokenizer if it is available, else an estimate, usually too high."""
 
 
+# Called when a job begins, with what tells its output so far; again where it begins anew.
+Follow = Callable[[Callable[[], str]], None]
+
+
 class Sandbox(Protocol):
     """Runs jobs, each on its own fresh copy of one repository's tree. Safe to call concurrently."""
 
-    async def run(self, job: SandboxJob) -> Execution:
-        """Run one job to its end or its time limit. Raises `SandboxError` where the sandbox itself failed for good."""
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
+        """Run one job to its end or its time limit. Raises `SandboxError` where the sandbox itself failed for good.
+
+        `follow` is called from any thread; not at all where the result is known, or the job runs for another caller.
+        """
 
     async def close(self) -> None:
         """Destroy what was started. Safe to call twice."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from bot.contracts import Follow
 from bot.lifecycle import RunState
 from bot.records import Ending, Execution, SandboxJob
 
@@ -29,7 +30,7 @@ class FakeSandbox:
         self.jobs: list[SandboxJob] = []
         self.running = self.most = 0
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         self.jobs.append(job)
         self.running += 1
         self.most = max(self.most, self.running)

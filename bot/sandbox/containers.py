@@ -10,6 +10,7 @@ import docker
 import docker.errors
 from docker.types import LogConfig, Ulimit
 
+from bot.contracts import Follow
 from bot.records import Ending, Execution, FileChange, Record
 from bot.sandbox import docker_engine, output
 from bot.sandbox.exec_stream import Stream
@@ -104,7 +105,7 @@ class Container:
         except docker_engine.TROUBLE:
             return False
 
-    def run(self, job: Prepared) -> tuple[Execution, bool]:
+    def run(self, job: Prepared, follow: Follow | None = None) -> tuple[Execution, bool]:
         """The job's execution, and whether the container may serve another. Raises `Dirty`, `Broken`."""
         word, secret = secrets.token_hex(16), words()
         limit = str(int(job.timeout + 15))  # a second limit, for when the daemon is lost; our own clock comes first
@@ -116,6 +117,9 @@ class Container:
             stream.send(_payload(job, word, secret.given), _PREPARE)
             prepared = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
             started = time.monotonic()
+            if follow is not None:
+                printed = stream.output
+                follow(lambda: printed.text)
             ended = prepared and stream.read(started + job.timeout)
             seconds = time.monotonic() - started
         except docker_engine.TROUBLE as error:

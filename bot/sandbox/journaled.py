@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from bot.contracts import Journal, Sandbox
+from bot.contracts import Follow, Journal, Sandbox
 from bot.journal import once
 from bot.records import Execution, SandboxJob
 
@@ -20,11 +20,11 @@ class JournaledSandbox:
         self._running: dict[str, asyncio.Task[Execution]] = {}
         self._waiting: Counter[str] = Counter()
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         key = f"sandbox/{job.key}"
         task = self._running.get(key)
         if task is None:
-            task = asyncio.ensure_future(once(self._journal, key, Execution, lambda: self._sandbox.run(job)))
+            task = asyncio.ensure_future(once(self._journal, key, Execution, lambda: self._sandbox.run(job, follow)))
             self._running[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         self._waiting[key] += 1

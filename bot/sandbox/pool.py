@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 import docker
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import docker_engine, images, script_command, tree
@@ -157,7 +158,7 @@ class DockerSandbox:
                 "needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
             )
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""
         reason = tree.refused(self._base, job.changes)
         if reason:
@@ -167,7 +168,7 @@ class DockerSandbox:
             said = f"no command is known for {job.test.path if job.test else '(nothing)'}: give it a shebang, or name "
             return Execution(ending=Ending.UNAVAILABLE, output=said + "one under `scripts`")
         async with self._slots:
-            found = await self._run_prepared(prepared)
+            found = await self._run_prepared(prepared, follow=follow)
             doubt = doubted(job, self._scripts) if found.passed else None
             if doubt is not None and (again := self._prepare(doubt[0])) is not None:
                 found = believed(found, await self._run_prepared(again), doubt[1])
@@ -213,7 +214,7 @@ class DockerSandbox:
             timeout=job.timeout,
         )
 
-    async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS) -> Execution:
+    async def _run_prepared(self, job: Prepared, attempts: int = _ATTEMPTS, follow: Follow | None = None) -> Execution:
         """The job's execution, on another container where one, or the daemon, failed. Raises `SandboxError`."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Broken),
@@ -226,7 +227,7 @@ class DockerSandbox:
             async for attempt in retrying:
                 with attempt:
                     try:
-                        while (execution := await self._attempt(job, suspected)) is None:
+                        while (execution := await self._attempt(job, suspected, follow)) is None:
                             pass  # the container was not clean, and is gone
                     except Broken as trouble:
                         suspected = trouble.execution is not None
@@ -236,7 +237,7 @@ class DockerSandbox:
             raise SandboxError(f"Docker failed {attempts} times in a row: {trouble}") from trouble
         raise AssertionError("unreachable")
 
-    async def _attempt(self, job: Prepared, suspected: bool) -> Execution | None:
+    async def _attempt(self, job: Prepared, suspected: bool, follow: Follow | None) -> Execution | None:
         """The job's execution on one container, None if it had served others and could not be cleaned.
 
         Raises `Broken` if it is worth another try. `suspected`: a container has ended with this job. Either the job did
@@ -251,7 +252,7 @@ class DockerSandbox:
             if suspected:
                 witness = await self._take(job.timeout)
             container = await self._take(job.timeout)
-            execution, reusable = await self._in_thread(container.run, job)
+            execution, reusable = await self._in_thread(container.run, job, follow)
             return execution
         except Dirty:
             if container is not None and container.served > 1:

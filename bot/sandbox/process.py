@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bot.contracts import Follow
 from bot.errors import SandboxError
 from bot.records import Ending, Environment, Execution, SandboxJob
 from bot.sandbox import output, script_command, tree
@@ -141,14 +142,14 @@ class ProcessSandbox:
         """Whether a fork bomb is stopped: by a control group, or by a limit that counts only the job's processes."""
         return bool(self._groups) or (self.isolation is not Isolation.PLAIN and os.geteuid() != 0)
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where the sandbox itself failed."""
         reason = tree.refused(self._base, job.changes)
         if reason:
             return Execution(ending=Ending.UNAVAILABLE, output=f"refused: {reason}")
         slot = await self._slots.get()
         try:
-            found = await self._run(job, slot)
+            found = await self._run(job, slot, follow)
             doubt = doubted(job, self._scripts) if found.passed else None
             return found if doubt is None else believed(found, await self._run(doubt[0], slot), doubt[1])
         finally:
@@ -213,7 +214,7 @@ class ProcessSandbox:
             "control_groups": slot.group.join_files if slot.group else [],
         }
 
-    async def _run(self, job: SandboxJob, slot: _Slot) -> Execution:
+    async def _run(self, job: SandboxJob, slot: _Slot, follow: Follow | None = None) -> Execution:
         described = self._describe(job, slot)
         if described is None:
             ending = job.test.path if job.test else "(nothing)"
@@ -227,6 +228,8 @@ class ProcessSandbox:
         timed_out = False
         try:
             await running.start(captured)
+            if follow is not None:
+                follow(lambda: captured.text)
             try:
                 async with asyncio.timeout(job.timeout):
                     await running.read()

@@ -59,6 +59,7 @@ from bot.solver.stages.regression_test import RegressionTests
 from bot.solver.stages.selection import select
 from bot.solver.stages.survey import Survey, for_models, obstacles, survey
 from bot.solver.stages.trajectories import Sampler
+from bot.solver.stages.watched import Watched
 from bot.solver.stopping import Seen, seen, stopping
 from bot.solver.workbench import Workbench
 
@@ -135,6 +136,7 @@ class _Run:
         self._budget = Budget(bench.settings.token_budget, bench.allowance)
         self._models = Models(self._paid(bench.models.main), self._paid(bench.models.relevance))
         self._sandbox = JournaledSandbox(bench.sandbox, journal)
+        self._watched = Watched(self._sandbox)  # where the repository's own tests run
         self._commands = own_test_commands(bench.checkout, bench.config, bench.recipe)
         self._solver = self._resolved(None)
         self._declared = declared_by(bench.checkout)
@@ -169,7 +171,8 @@ class _Run:
         settings = self._solver.settings
         context = await self._read("context", there)
         await self._advance(RunState.TRAJECTORIES)
-        async with begun(on_base(self._commands, self._sandbox, settings)) as base:
+        self._watched = Watched(self._sandbox)
+        async with begun(on_base(self._commands, self._watched, settings)) as base:
             context, trajectories, stopped = await self._sample(context, there, external)
             await self._advance(RunState.MATRIX)
             counted = await self._vote(trajectories, external, base)
@@ -334,7 +337,7 @@ class _Run:
         )
         await self._advance(RunState.SELECTION)
         tests = await asyncio.to_thread(find_tests, self._bench.checkout)
-        own = await run_own_tests(ballot, count(ballot), base, self._sandbox, settings, self._progress, tests)
+        own = await run_own_tests(ballot, count(ballot), base, self._watched, settings, self._progress, tests)
         return Count(ballot, count(ballot, own), own)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bot.contracts import Follow
 from bot.errors import EvaluationError
 from bot.evaluation.planting.packages import fetch, write_tree
 from bot.forge.local import LocalCheckout
@@ -169,7 +170,7 @@ class Looking:
         self._root = root
         self._printed: dict[tuple[str, ...], Execution] = {}
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         if job.command and job.command[0] != "sh":
             return exited(127, f"{job.command[0]}: not found\n")
         if job.test is not None and not job.command:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bot.contracts import Sandbox
+from bot.contracts import Follow, Sandbox
 from bot.journal import FileJournal
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, Execution, Issue, Message, Outcome, SandboxJob
@@ -63,9 +63,9 @@ class Counting:
         self.sandbox = sandbox
         self.jobs: list[SandboxJob] = []
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         self.jobs.append(job)
-        return await self.sandbox.run(job)
+        return await self.sandbox.run(job, follow)
 
     async def close(self) -> None:
         await self.sandbox.close()

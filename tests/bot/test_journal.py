@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.contracts import Follow
 from bot.journal import FileJournal, MemoryJournal, once
 from bot.llm.journaled import JournaledModel
 from bot.records import Ending, Execution, FinishReason, Message, ModelCall, Reply, SandboxJob, Usage
@@ -37,7 +38,7 @@ class Sandbox:
         self.started = 0
         self.closed = False
 
-    async def run(self, job: SandboxJob) -> Execution:
+    async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         self.started += 1
         await self.gate.wait()
         return PASSED
@@ -184,9 +185,9 @@ async def test_a_job_ends_when_nobody_waits_for_it_any_more():
     class Ends(Sandbox):
         ended = 0
 
-        async def run(self, job: SandboxJob) -> Execution:
+        async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
             try:
-                return await super().run(job)
+                return await super().run(job, follow)
             finally:
                 self.ended += 1
 

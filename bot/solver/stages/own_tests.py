@@ -17,6 +17,7 @@ from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
 from bot.solver.comparison import regressions, told
 from bot.solver.single_tests import alone, chosen, shows
+from bot.solver.stages.watched import Watched
 from bot.solver.test_runners import (
     Command,
     absence,
@@ -38,7 +39,8 @@ _NO_TESTS: Mapping[str, str] = {}
 async def on_base(commands: Sequence[Command], sandbox: Sandbox, settings: SolverSettings) -> OwnTestsReport:
     """The first of the commands that works, on the base commit; else why the first of them does not.
 
-    Needs no candidate: it may run while they are sampled. Raises `SandboxUnavailable`.
+    Needs no candidate: it may run while they are sampled. A `Watched` sandbox, handed on to `run_own_tests`, lets that
+    tell how far it is. Raises `SandboxUnavailable`.
     """
     refused: OwnTestsReport | None = None
     for command in commands:
@@ -79,13 +81,14 @@ async def run_own_tests(
     tried, a few times. What could not be run never counts. `tests`: the repository's, text by path. Raises
     `SandboxUnavailable`.
     """
+    watched = Watched.of(sandbox)
     able = credible(standings, ballot)
     best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
     if not best:
         return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
-    on_the_base = _Counted(progress, 0, 0, settings.own_tests_timeout, ", on the base commit")
+    on_the_base = _Counted(progress, 0, 0, settings.own_tests_timeout, watched, ", on the base commit")
     report = await on_the_base.until(base)
-    comparer = _Comparer(report, sandbox, settings, tests)
+    comparer = _Comparer(report, watched, settings, tests)
     if not (report.compared or comparer.only_related):
         return report
     said = counted(report.base.execution) if report.base else ""
@@ -93,7 +96,7 @@ async def run_own_tests(
     for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
         words = f": {said} on the base commit" if said else ""
-        counted_up = _Counted(progress, at, len(best), settings.own_tests_timeout, words)
+        counted_up = _Counted(progress, at, len(best), settings.own_tests_timeout, watched, words)
         report = await counted_up.until(comparer.with_candidates(report, ballot, batch, counted_up))
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
@@ -110,20 +113,23 @@ async def run_own_tests_on(
     tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
     """The result on exactly these candidates, where there is one to compare with. Otherwise as `run_own_tests`."""
-    comparer = _Comparer(base, sandbox, settings, tests)
+    watched = Watched.of(sandbox)
+    comparer = _Comparer(base, watched, settings, tests)
     if not (base.compared or comparer.only_related):
         return base
-    counted_up = _Counted(progress, 0, len(candidates), settings.own_tests_timeout)
+    counted_up = _Counted(progress, 0, len(candidates), settings.own_tests_timeout, watched)
     work = comparer.with_candidates(base, ballot, candidates, counted_up)
     return comparer.ended(await counted_up.until(work))
 
 
 class _Counted:
-    """Tells of each candidate that its tests have run, and while nothing ends, for how long they do."""
+    """Tells of each candidate that its tests have run; while nothing ends, how many have and for how long they do."""
 
-    def __init__(self, progress: Progress, done: int, total: int, bound: float, words: str = "") -> None:
+    def __init__(
+        self, progress: Progress, done: int, total: int, bound: float, watched: Watched, words: str = ""
+    ) -> None:
         self._progress, self._done, self._total, self._bound = progress, done, total, bound
-        self._words = words
+        self._watched, self._words = watched, words
 
     def ran(self, candidate: int, result: OwnTests | None) -> None:
         self._done += 1
@@ -141,7 +147,9 @@ class _Counted:
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait([task], timeout=TICK))[0]:
-                self._tell(f" (for {clock() - started:.0f} s; each run has {self._bound:g} s)")
+                now = await asyncio.to_thread(lambda: self._watched.so_far)
+                said = f"; now {now}" if now else ""
+                self._tell(f"{said} (for {clock() - started:.0f} s; each run has {self._bound:g} s)")
             return await task
         finally:
             if not task.done():

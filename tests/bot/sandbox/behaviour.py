@@ -3,6 +3,7 @@
 import asyncio
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,16 @@ ASSERT = "from pkg.core import add\nassert add(2, 3) == 5\nprint('reached')\n"
 
 class Work:
     """What jobs come to."""
+
+    async def test_what_a_job_prints_is_known_while_it_runs(self, sandbox: Sandbox) -> None:
+        printed: list[Callable[[], str]] = []
+        endless = command("sh", "-c", f"echo begun; exec sleep {LONG}", timeout=LONG)
+        job = asyncio.create_task(sandbox.run(endless, printed.append))
+        await eventually(lambda: bool(printed) and printed[-1]() == "begun\n")
+        assert not job.done()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
 
     async def test_a_test_fails_on_base_and_passes_on_the_fix(self, sandbox: Sandbox) -> None:
         base, fixed = await asyncio.gather(sandbox.run(python(ASSERT)), sandbox.run(python(ASSERT, FIX)))

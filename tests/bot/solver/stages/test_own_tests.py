@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.contracts import Follow
 from bot.errors import SandboxError
 from bot.lifecycle import RunState
 from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnTestsReport, Patch, SandboxJob
@@ -13,6 +14,7 @@ from bot.solver.ballot import count
 from bot.solver.single_tests import alone, chosen
 from bot.solver.stages import own_tests
 from bot.solver.stages.own_tests import on_base, run_own_tests
+from bot.solver.stages.watched import Watched
 from bot.solver.test_runners import PYTEST, PYTEST_ALONE, UNITTEST, detect, failing, ran, so_far, under_way
 from tests.bot.solver.ballots import ballot
 from tests.demo import load
@@ -484,6 +486,34 @@ async def test_while_a_long_run_goes_on_the_progress_moves(monkeypatch: pytest.M
     notes = [note for *_, note in progress.updates]
     assert notes[0] == "the repository's own tests, on the base commit"
     assert notes[2] == f"{notes[0]} (for 0 s; each run has 900 s)"
+
+
+async def test_while_tests_run_the_progress_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_tests, "TICK", 0.001)
+    printed, all_ran = ["test_a.py::test_0 PASSED\n"], asyncio.Event()
+
+    class Slow(FakeSandbox):
+        async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
+            if follow is not None:
+                follow(lambda: "".join(printed))
+            await all_ran.wait()
+            return exited(1, "".join(printed) + "== 1 failed, 3 passed in 1.00s ==\n")
+
+    class Seen(FakeProgress):
+        def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
+            super().update(state, done, total, note)
+            if "now" in note and len(printed) < 4:
+                printed.append(f"test_a.py::test_{len(printed)} {'FAILED' if len(printed) == 2 else 'PASSED'}\n")
+            elif "now" in note:
+                all_ran.set()
+
+    sandbox, progress, settings = Watched(Slow()), Seen(), SolverSettings()
+    command = ("python3", "-m", "pytest", "-v")
+    await run_own_tests(BALLOT, count(BALLOT), on_base([command], sandbox, settings), sandbox, settings, progress)
+    notes = [note for *_, note in progress.updates if "now" in note]
+    counts = list(dict.fromkeys(note.partition("now ")[2].partition(" (")[0] for note in notes))
+    assert counts[:3] == ["1 passed", "2 passed", "2 passed, 1 failed"]
+    assert sandbox.so_far == "", "nothing runs any more"
 
 
 async def test_a_run_that_is_stopped_has_ended_its_tests() -> None:
