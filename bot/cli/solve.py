@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import click
 from pydantic import BaseModel, SecretStr
 
+from bot.cli.claim import claimed
 from bot.cli.console import print_report
 from bot.cli.one_object import print_failure, print_object
 from bot.cli.progress import ConsoleProgress
@@ -233,7 +234,10 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             endpoint = await stack.enter_async_context(configured_engine(settings, _engine_log(), progress.say))
         bench = await stack.enter_async_context(_bench(settings, checkout, endpoint, options.path, progress.say))
         bench = replace(bench, settings=_given(options, bench.settings))
-        journal = FileJournal(_journal_path(settings, checkout, issue, bench.models.main.name, external))
+        path = _journal_path(settings, checkout, issue, bench.models.main.name, external)
+        journal = FileJournal(path)
+        stack.callback(journal.close)
+        stack.enter_context(claimed(await host.git_folder(), path.stem))
         if options.fresh:
             journal.close(discard=True)
             journal = FileJournal(journal.path)

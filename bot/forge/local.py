@@ -8,6 +8,7 @@ copied as it is, and gets no branch.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -71,6 +72,12 @@ class LocalCheckout:
             self._say("uncommitted changes are included, as a commit below the fix")
         self._say_absent(await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES))
         return found
+
+    async def git_folder(self) -> Path | None:
+        """Git's own folder of this checkout (of a worktree, its part of it); None outside a repository."""
+        with contextlib.suppress(CheckoutError, GitFailed):
+            return Path(os.fsdecode(await self._git("rev-parse", "--absolute-git-dir")).removesuffix("\n"))
+        return None
 
     def _say_absent(self, paths: Sequence[str]) -> None:
         if paths:

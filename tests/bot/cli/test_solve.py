@@ -358,6 +358,11 @@ def test_a_second_one_for_the_same_question_is_told_of_the_first(checkout: Path)
         errors = second.communicate(timeout=PATIENCE)[1]
         assert second.returncode == 1
         assert "another `troop solve` works on this very question" in errors
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(checkout.parent / "another"))
+            other = start(checkout, endpoint)
+            assert "very question, with another state folder" in other.communicate(timeout=PATIENCE)[1]
+        assert (checkout / ".git" / "troop-runs").exists()
         first.kill()
         first.communicate(timeout=PATIENCE)
         left = list((checkout.parent / "tmp").iterdir())
@@ -368,6 +373,7 @@ def test_a_second_one_for_the_same_question_is_told_of_the_first(checkout: Path)
         assert not any(folder.exists() for folder in left), "... which the next one sweeps"
         third.send_signal(signal.SIGINT)
         assert "continuing an interrupted attempt" in third.communicate(timeout=PATIENCE)[1]
+        assert not (checkout / ".git" / "troop-runs").exists()
     assert list((checkout.parent / "tmp").iterdir()) == []
 
 
