@@ -1,11 +1,11 @@
 """What an operator chooses when the engine starts."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
-BUNDLED_MODEL = Path(__file__).parent / "checkpoints" / "capuchin"
+from engine.choices import BUNDLED_MODEL, quantizations, ways
 
 CPU_CACHE = 2 << 30  # bytes, the default
 
@@ -19,19 +19,7 @@ REASONING_PARSERS = ("think", "seed", "mistral", "harmony")
 type_names = Literal["auto", "float32", "bfloat16", "float16"]
 devices = Literal["auto", "cpu", "cuda"]
 backends = Literal["auto", "torch", "triton"]
-quantizations = Literal["none", "int8", "int4"]
-ways = Literal["auto", "native", "dequantized"]
 cache_types = Literal["auto", "fp8_e4m3"]
-
-
-class WeightNumbers(NamedTuple):
-    """In which numbers the linears' weights are kept."""
-
-    quantization: quantizations = "none"  # what plain ones are rounded to, see `engine.model.quantize`
-    way: ways = "auto"  # what becomes of a quantised checkpoint's, see `engine.model.quantized_linear.kept_kinds`
-
-
-USUAL = WeightNumbers()
 
 
 class Settings(BaseModel):

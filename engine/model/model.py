@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig
 from transformers.distributed import DistributedConfig
 
+from engine.choices import USUAL, WeightNumbers
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
 from engine.model.backends import Work, choose
@@ -32,7 +33,6 @@ from engine.model.shards import check_split, localize
 from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
-from engine.settings import USUAL, WeightNumbers
 from kernels.kv_store.reference import Scales, bits, copy_slots
 from kernels.tree_attention.heads import Heads
 

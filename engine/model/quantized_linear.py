@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from engine.choices import ways
 from engine.model.linear_forms import Form, Product, try_forms
 from engine.model.memory import size
 from engine.model.quantized import FP8, Packed, stack
-from engine.settings import ways
 
 KINDS = ("fp8", "fp8-blocks", "int8", "int4")
 BLOCK = 128  # inputs, and outputs, that share a scale in the kernel for FP8 blocks

@@ -9,6 +9,7 @@ import torch
 import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
+from engine.choices import WeightNumbers
 from engine.core import Core
 from engine.errors import LoadError, RankError, one_line
 from engine.loop import EngineLoop
@@ -25,7 +26,7 @@ from engine.schedule.scheduler import Limits
 from engine.server.api import create_app
 from engine.server.machine import Server, available_cores, follow_stdin, listen, model_name
 from engine.server.service import Serving
-from engine.settings import CPU_CACHE, Settings, WeightNumbers
+from engine.settings import CPU_CACHE, Settings
 from engine.text.tokenizer import Tokenizer
 from engine.warmup import first_cache, fit_cache, warm_up
 from engine.weights.checkpoint import resolve

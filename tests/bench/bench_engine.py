@@ -28,12 +28,12 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
+from engine.choices import BUNDLED_MODEL
 from engine.core import Core
 from engine.model.attention import NAME
 from engine.model.model import Model
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
-from engine.settings import BUNDLED_MODEL
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.bench.llama_baseline import CHOICES, Branch, Choice, LlamaCpp, missing, write_gguf

@@ -21,11 +21,12 @@ from types import SimpleNamespace
 import torch
 
 from bot.llm.prompts import render
+from engine.choices import BUNDLED_MODEL
 from engine.core import Core
 from engine.model.model import Model
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
-from engine.settings import BUNDLED_MODEL, Settings
+from engine.settings import Settings
 from engine.text.chat_template import Chat
 from engine.text.tokenizer import Tokenizer
 from tests.bench.bench_engine import machine

@@ -2,67 +2,45 @@
 the shapes of Qwen2.5-Coder.
 """
 
-import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, StoppingCriteria
 
 from engine.core import Core
 from engine.model.attention import NAME
-from engine.model.backends import Backend, Score, Work, calibrate, use_tiles
+from engine.model.backends import Backend, Score, Work, use_tiles
 from engine.model.model import Model
-from engine.run.graphs import Capture, record
+from engine.run import steady
 from engine.run.runner import RunOptions
+from engine.run.sampling import Draw, Draws, sample
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.tree_attention.cost import CutRule
-from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.reach import Floors
+from tests.bench import gpu_timing as timing
+from tests.bench.attention_gpu import calibrated
+from tests.bench.attention_trees import Shape
 from tests.bench.bench_engine import generate, make_tokenizer
 from tests.bench.llama_baseline import Branch
 
-QWEN: dict[str, dict[str, Any]] = {
-    "1.5B": {
-        "vocab_size": 151_936,
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
-    "7B": {
-        "vocab_size": 152_064,
-        "hidden_size": 3584,
-        "intermediate_size": 18_944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "tie_word_embeddings": False,
-    },
-}
 BLOCK = 16  # tokens
 CHUNK = 4096  # prompt tokens of a step
 WARM = 4  # decoding steps that do not count: the first records the graph
 
 
-def place() -> torch.device:
-    """Where to run."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def weights(sizes: dict[str, Any], attention: str) -> Any:
-    """A model of random weights, made where it runs; bfloat16 on a GPU."""
+    """A model of random weights, made where it runs."""
     torch.manual_seed(0)
     config = Qwen2Config(**sizes, max_position_embeddings=65_536, eos_token_id=None, bos_token_id=None)
-    kind = torch.bfloat16 if place().type == "cuda" else torch.float32
-    with place():
+    with timing.gpu.device:
+        kind = timing.gpu.dtype
         return AutoModelForCausalLM.from_config(config, dtype=kind, attn_implementation=attention).eval()
 
 
@@ -100,58 +78,124 @@ class Subject:
 
     @classmethod
     def of(cls, sizes: dict[str, Any]) -> "Subject":
-        """Load, and calibrate where there is a GPU."""
+        """Load, and calibrate, as the engine does at start."""
         model = Model(weights(sizes, NAME))
-        cost: CutRule = CutCost()
-        if model.device.type == "cuda":
-            found = calibrate(model.backend, model.dtype, model.device, BLOCK)
-            use_tiles(model.backend, found.queries)
-            cost = found
-        return cls(model, model.backend, cost)
+        model.use_attention("triton")
+        found = calibrated(model.backend.heads)
+        use_tiles(model.backend, found.queries)
+        return cls(model, model.backend, found)
+
+    def shared(self, batch: int, prefix: int, new: int, floor: Callable[[Shape], float]) -> dict[str, Any]:
+        """`batch` samples of `new` tokens over one prompt of `prefix`, with attention and without (the ceiling).
+
+        Args:
+            batch: rows of a step, and samples.
+            prefix: tokens.
+            new: tokens of each sample.
+            floor: seconds that no kernel can beat, of one layer's attention over a tree.
+
+        Returns:
+            Figures of `decode`; those without attention under `no_attention`, or why there are none; and the floor of
+            all layers' attention in milliseconds.
+        """
+        found = self.decode(batch, prefix, new)
+        heads = self.real.heads
+        own = WARM + found["steps"] // 2 + 1  # tokens that each sample has of its own in the middle of what is timed
+        tree = Shape("this one", ((1, prefix),), batch, own, heads)
+        found["attention_floor_milliseconds"] = 1e3 * floor(tree) * self.model.shape.layers
+        try:
+            found["no_attention"] = self.decode(batch, prefix, new, ceiling=True)
+        except Exception as error:  # what was measured counts
+            found["no_attention"] = f"{type(error).__name__}: {error}"
+        return found
 
     def decode(self, batch: int, prefix: int, new: int, ceiling: bool = False) -> dict[str, Any]:
         """Rates of `batch` samples of `new` tokens over one prompt of `prefix`.
 
         Returns:
-            Tokens per second while all decode; milliseconds of a step, and of these the GPU's for the model.
+            Tokens per second while all decode; milliseconds of a step, of the GPU's for the model and for sampling, and
+            of the host's, waits taken off; and the share of these that the GPU's work hides.
         """
-        model = self.model
-        model.backend = Ceiling(self.real) if ceiling else self.real
-        blocks = prefix // BLOCK + batch * (new // BLOCK + 2) + 2
-        free()
-        core = Core(model, make_tokenizer(), blocks, _limits(batch), RunOptions(self.cost, _capture(model)))
-        generator = torch.Generator().manual_seed(prefix)
-        prompt = torch.randint(1, model.vocabulary, (prefix,), generator=generator).tolist()
-        request = Request(prompt, SamplingParams(max_tokens=new, ignore_eos=True), n=batch)
+        core = self._core(batch, prefix // BLOCK + batch * (new // BLOCK + 2) + 2, ceiling)
+        request = Request(_prompt(prefix, core.model.vocabulary), _hot(new), n=batch)
         core.check(request)
         core.submit(request)
-        _wait()
-        begin = time.perf_counter()
+        begin = timing.gpu.wait()
         while not all(sequence.generated for sequence in request.sequences):
             _step(core)
-        _wait()
-        prefill = time.perf_counter() - begin
+        prefill = timing.gpu.wait() - begin
+        core.steady.settle()  # what sequences know
+        steps = min(sequence.remaining for sequence in request.sequences) - WARM - 1  # the last takes the host longer
         for _ in range(WARM):
             _step(core)
         busy = _watch(core, batch)
-        _wait()
-        begin, steps = time.perf_counter(), 0
-        while request.sequences[0].remaining > 1:  # the last ends all, which takes the host longer
-            _step(core)
-            steps += 1
-        _wait()
-        seconds = time.perf_counter() - begin
+        with _waiting() as waited:
+            begin = timing.gpu.wait()
+            for _ in range(steps):
+                _step(core)
+            seconds = timing.gpu.wait() - begin
+        step = 1e3 * seconds / steps
         found: dict[str, Any] = {
-            "tokens_per_second": round(batch * steps / seconds, 1),
-            "step_milliseconds": round(seconds / steps * 1e3, 3),
-            "prefill_seconds": round(prefill, 3),
+            "tokens_per_second": batch * steps / seconds,
+            "step_milliseconds": step,
+            "prefill_seconds": prefill,
             "replays": core.graphs.replays,
+            "overtaking": core.stats.overtaking,
             "steps": steps,
         }
         if busy:
-            found["model_milliseconds"] = round(sum(a.elapsed_time(b) for a, b in busy) / len(busy), 3)
-        model.backend = self.real
+            model = sum(milliseconds() for milliseconds in busy) / len(busy)
+            draws = Draws.of([Draw(request.params, index, new) for index in range(batch)])
+            sampling = 1e3 * timing.gpu.seconds(lambda: sample(_logits(core, batch), draws))
+            host = max(step - 1e3 * sum(waited) / steps, 1e-6)
+            hidden = 1 - min(1.0, max(0.0, step - model - sampling) / host)
+            found |= {"model_milliseconds": model, "sampling_milliseconds": sampling}
+            found |= {"host_milliseconds": host, "host_hidden": hidden}
         return found
+
+    def apart(self, batch: int, prompt: int, new: int) -> float:
+        """Seconds of a token of each of `batch` samples over prompts of their own, while all decode."""
+        core = self._core(batch, batch * ((prompt + new) // BLOCK + 2) + 2)
+        core.runner.warm_up()
+        requests = [Request(_prompt(prompt, core.model.vocabulary, 1 + row), _hot(new)) for row in range(batch)]
+        for request in requests:
+            core.submit(request)
+        sequences = [sequence for request in requests for sequence in request.sequences]
+        while not all(sequence.generated for sequence in sequences):
+            _step(core)
+        core.steady.settle()
+        steps = min(sequence.remaining for sequence in sequences) - WARM - 1
+        for _ in range(WARM):
+            _step(core)
+        begin = timing.gpu.wait()
+        for _ in range(steps):
+            _step(core)
+        return (timing.gpu.wait() - begin) / steps
+
+    def whole(self, batch: int, prefix: int, new: int) -> float:
+        """Seconds from a prompt to the last token of all samples. The graph was recorded before, as a server has."""
+        core = self._core(batch, 2 * (prefix // BLOCK + batch * (new // BLOCK + 2)) + 2)
+        seconds = 0.0
+        for turn in range(2):
+            begin = timing.gpu.wait()
+            core.run([Request(_prompt(prefix, core.model.vocabulary, turn), _hot(new), n=batch)])
+            seconds = timing.gpu.wait() - begin
+        return seconds
+
+    def _core(self, batch: int, blocks: int, ceiling: bool = False) -> Core:
+        self.model.backend = Ceiling(self.real) if ceiling else self.real
+        timing.gpu.free()
+        limits = Limits(block_size=BLOCK, max_batch=batch, prefill_chunk=CHUNK)
+        return Core(self.model, make_tokenizer(), blocks, limits, RunOptions(self.cost, timing.gpu.capture))
+
+
+def _hot(new: int) -> SamplingParams:
+    return SamplingParams(max_tokens=new, ignore_eos=True)
+
+
+def _prompt(length: int, vocabulary: int, seed: int = 0) -> list[int]:
+    found: list[int] = torch.randint(1, vocabulary, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return found
 
 
 def _step(core: Core) -> None:
@@ -160,73 +204,78 @@ def _step(core: Core) -> None:
             raise output.error
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def _watch(core: Core, batch: int) -> list[tuple[Any, Any]]:
-    """Events before and behind every replay to come; empty where steps are no graphs."""
-    found: list[tuple[Any, Any]] = []
-    if core.runner.decode is None:
-        return found
-    size = core.runner.decode._recorded(batch)
-    replay = size.replay
-    assert replay is not None
-
-    def watched() -> Tensor:
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        logits = replay()
-        end.record()
-        found.append((begin, end))
-        return logits
-
-    size.replay = watched
+def _watch(core: Core, batch: int) -> list[Callable[[], float]]:
+    """The GPU's milliseconds of every replay to come; stays empty where steps are no graphs."""
+    found: list[Callable[[], float]] = []
+    if core.runner.decode is not None:
+        size = core.runner.decode._recorded(batch)
+        assert size.replay is not None
+        size.replay = timing.gpu.watched(size.replay, found)
     return found
 
 
-def whole(subject: Subject, batch: int, prefix: int, new: int) -> float:
-    """Seconds of the engine from a prompt to the last token of all samples. It has recorded its graph before, as a
-    server has.
-    """
-    model = subject.model
-    blocks = prefix // BLOCK * 2 + batch * (new // BLOCK + 2) * 2 + 2
-    free()
-    core = Core(model, make_tokenizer(), blocks, _limits(batch), RunOptions(subject.cost, _capture(model)))
-    generator = torch.Generator().manual_seed(prefix)
-    prompts = torch.randint(1, model.vocabulary, (2, prefix), generator=generator).tolist()
-    for prompt in prompts:
-        _wait()
+def _logits(core: Core, batch: int) -> Tensor:
+    """Of the last step."""
+    assert core.runner.decode is not None
+    return core.runner.decode._logits[:batch]
+
+
+@contextmanager
+def _waiting() -> Iterator[list[float]]:
+    """Seconds of the host's waits for tokens, in steps that overtake."""
+    found: list[float] = []
+    read = steady._Flight.read
+
+    def timed(flight: Any) -> Any:
         begin = time.perf_counter()
-        core.run([Request(prompt, SamplingParams(max_tokens=new, ignore_eos=True), n=batch)])
-        _wait()
-        seconds = time.perf_counter() - begin
-    return seconds
+        result = read(flight)
+        found.append(time.perf_counter() - begin)
+        return result
 
-
-def _limits(batch: int) -> Limits:
-    return Limits(block_size=BLOCK, max_batch=batch, prefill_chunk=CHUNK)
-
-
-def _capture(model: Model) -> Capture | None:
-    return record if model.device.type == "cuda" else None
-
-
-def free() -> None:
-    """What former cores held, graphs among it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    steady._Flight.read = timed  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        steady._Flight.read = read  # type: ignore[method-assign]
 
 
 def generated(sizes: dict[str, Any], batch: int, prefix: int, new: int) -> float:
-    """Seconds of `transformers.generate` for the same."""
-    plain = weights(sizes, "sdpa")
+    """Seconds of `transformers.generate` for the same as `Subject.whole`."""
+    model = weights(sizes, "sdpa")
     prompt = list(range(1, prefix + 1))
-    generate(plain, [Branch(prompt[:16], 2)], 2)
-    _wait()
-    begin = time.perf_counter()
-    generate(plain, [Branch(prompt, batch)], new)
-    _wait()
-    return time.perf_counter() - begin
+    generate(model, [Branch(prompt[:16], 2)], 2)
+    begin = timing.gpu.wait()
+    generate(model, [Branch(prompt, batch)], new)
+    return timing.gpu.wait() - begin
+
+
+class _Marks(StoppingCriteria):
+    """When each token of `generate` was there; stops nothing."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        self.seconds.append(timing.gpu.wait())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def compiled(sizes: dict[str, Any], batch: int, prompt: int, new: int) -> float:
+    """Seconds of a token of each of `batch` samples by `transformers.generate` over a static cache, whose decoding it
+    compiles on a GPU. A quarter of the tokens do not count.
+    """
+    model = weights(sizes, "sdpa")
+    tokens = torch.tensor([_prompt(prompt, model.config.vocab_size, 1 + row) for row in range(batch)])
+    tokens = tokens.to(timing.gpu.device)
+    how: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "cache_implementation": "static"}
+    how |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "eos_token_id": None, "pad_token_id": 0}
+    marks = _Marks()
+    for marks in (_Marks(), _Marks()):  # the first compiles
+        given: dict[str, Any] = {
+            "attention_mask": torch.ones_like(tokens),
+            "generation_config": GenerationConfig(**how),
+        }
+        with torch.inference_mode():
+            model.generate(tokens, stopping_criteria=[marks], **given)
+    first = len(marks.seconds) // 4
+    return (marks.seconds[-1] - marks.seconds[first]) / (len(marks.seconds) - 1 - first)

@@ -24,6 +24,8 @@ from tests.kernels.test_tree_attention import grow
 from tests.kernels.test_tree_attention_compiled import signature
 from tests.kernels.test_tree_attention_reach import positions
 
+pytestmark = pytest.mark.gpu
+
 EIGHT = torch.float8_e4m3fn
 ATTENTION: dict[str, tuple[Callable[..., Any], str, float]] = {
     "torch": (reference.tree_attention, "cpu", 0.0),

@@ -9,6 +9,8 @@ from kernels.lse_merge import reference
 from kernels.lse_merge.triton import Parts, merge_partials, merge_ranges
 from tests.kernels.interpreting import DEVICE, DTYPES
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from tests.kernels.compiling import check
 from tests.kernels.interpreting import DEVICE, DTYPES
 from tests.kernels.poison import poisoned
 
+pytestmark = pytest.mark.gpu
+
 TOLERANCE = {
     torch.float32: {"atol": 1e-5, "rtol": 1e-5},
     torch.float16: {"atol": 1e-3, "rtol": 2e-3},

@@ -16,6 +16,8 @@ from tests.kernels.interpreting import DEVICE
 from tests.kernels.poison import poisoned
 from tests.kernels.test_rms_norm import TOLERANCE, TYPES, some
 
+pytestmark = pytest.mark.gpu
+
 SHAPES = {  # heads, kv_heads, tokens, head_dim, rotary
     "llama": (8, 2, 5, 64, 64),
     "one-token": (4, 4, 1, 32, 32),

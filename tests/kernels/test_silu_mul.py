@@ -11,6 +11,8 @@ from tests.kernels.interpreting import DEVICE
 from tests.kernels.poison import poisoned
 from tests.kernels.test_rms_norm import TOLERANCE, TYPES, some
 
+pytestmark = pytest.mark.gpu
+
 SHAPES = {
     "one-row": (1, 128),
     "one-number": (3, 2),

@@ -23,6 +23,8 @@ from tests.kernels.interpreting import DEVICE
 from tests.kernels.test_tree_attention import Tree, grow
 from tests.kernels.test_tree_attention_native import attend
 
+pytestmark = pytest.mark.gpu
+
 IMPLEMENTATIONS: dict[str, tuple[Callable[..., Any], torch.dtype, float]] = {
     "torch": (reference.tree_attention_output, torch.float32, 3e-5),
     "triton": (lambda *args, **more: triton.tree_attention(*args, **more)[0], torch.float32, 3e-5),

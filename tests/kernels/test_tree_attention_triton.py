@@ -23,6 +23,8 @@ from kernels.tree_attention.worklist import WorkList
 from tests.kernels.interpreting import DEVICE, DTYPES
 from tests.kernels.test_tree_attention import Tree, grow
 
+pytestmark = pytest.mark.gpu
+
 TOLERANCE = {torch.float32: 3e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
 

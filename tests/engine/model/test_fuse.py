@@ -18,6 +18,7 @@ from tests.engine.conftest import VOCABULARY, make_weights
 from tests.kernels.interpreting import DEVICE, interpret
 
 interpret()
+pytestmark = pytest.mark.gpu
 OPS = {"torch": dataclasses.replace(REFERENCE, one_pass=True), "triton": triton_ops()}
 KINDS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {  # norms, gates, layers that are fused
     "llama": ("Llama", {}, (5, 2, 2)),

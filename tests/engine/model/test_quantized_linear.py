@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine.choices import WeightNumbers
 from engine.core import Core
 from engine.model import dequantize, quantized_linear
 from engine.model.attention import ProbeContext, attending
@@ -26,7 +27,6 @@ from engine.model.quantized_linear import (
     use_kernels,
 )
 from engine.schedule.scheduler import Limits
-from engine.settings import WeightNumbers
 from engine.text.tokenizer import Tokenizer
 from tests.engine.conftest import make_weights
 from tests.engine.model.test_dequantize import FORMS, checkpoint, fp8_rows, same

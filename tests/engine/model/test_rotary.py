@@ -17,6 +17,7 @@ from tests.engine.test_greedy import ARCHITECTURES, check, prompts
 from tests.kernels.interpreting import DEVICE, interpret
 
 interpret()
+pytestmark = pytest.mark.gpu
 
 
 def inputs(dim: int = 8, rotary: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:

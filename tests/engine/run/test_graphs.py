@@ -40,6 +40,7 @@ from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
 
 interpret()
+pytestmark = pytest.mark.gpu
 
 CAPTURE: Capture = record if DEVICE == "cuda" else call_again
 

@@ -1,0 +1,70 @@
+"""What only a GPU can tell, in one command: whether kernels and graphs are right there, then all figures.
+
+    python -m tests.gpu [--minutes 8] [--tests 4] [--out FOLDER]
+
+The tests are those marked `gpu`. They need torch, Triton, transformers and pytest alone, and run in several processes
+where pytest-xdist is installed: most of their time is Triton's compiling. A test that hangs is ended where
+pytest-timeout is installed, all of them at their limit anyway: the figures come in every case, for a kernel that is
+wrong has none (`tests.bench.bench_gpu`). The folder gets `gpu-tests.txt` and `gpu.json`. Returns 1 where either failed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TOGETHER = 8  # processes that test at most: each holds a gigabyte of the GPU
+SHOWN = 6000  # characters of the tests' output
+HANGS = 90  # seconds of one test, its compiling included
+
+
+def selection() -> list[str]:
+    """pytest's arguments: only files that hold a marked test are imported, for others need more packages."""
+    files = sorted(
+        str(path.relative_to(ROOT))
+        for folder in ("tests/kernels", "tests/engine")
+        for path in (ROOT / folder).rglob("test_*.py")
+        if "pytest.mark.gpu" in path.read_text()
+    )
+    # A machine without pytest-asyncio does not know its settings, and a warning of pytest's own would end it.
+    return [*files, "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning"]
+
+
+def test(limit: float, log: Path) -> bool:
+    """Run the tests; whether all passed."""
+    argv = [sys.executable, "-m", "pytest", *selection(), "--continue-on-collection-errors", "--durations=10"]
+    if find_spec("xdist"):
+        argv += ["-n", str(max(1, min(TOGETHER, len(os.sched_getaffinity(0)) // 2)))]
+    if find_spec("pytest_timeout"):
+        argv += [f"--timeout={HANGS}", "--timeout-method=thread"]
+    with log.open("w") as file:
+        try:
+            right = subprocess.run(argv, cwd=ROOT, stdout=file, stderr=file, timeout=limit, check=False).returncode == 0
+        except subprocess.TimeoutExpired:
+            right = False
+            print(f"the tests were ended after {limit:.0f} s", flush=True)
+    print(log.read_text()[-SHOWN:], flush=True)
+    return right
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Test, measure, and return 0; 1 where something is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=8.0, help="of the figures")
+    parser.add_argument("--tests", type=float, default=4.0, help="minutes of the tests at most; 0: none")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "tests" / "bench" / "results", help="folder of what is found"
+    )
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    right = args.tests <= 0 or test(60 * args.tests, args.out / "gpu-tests.txt")
+    figures = ["-m", "tests.bench.bench_gpu", f"--minutes={args.minutes:g}", "--json", str(args.out / "gpu.json")]
+    measured = subprocess.run([sys.executable, *figures], cwd=ROOT, check=False).returncode == 0
+    return 0 if right and measured else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
