@@ -1,21 +1,34 @@
 """Tasks of public benchmarks, as their files hold them: HumanEval's form, SWE-bench's and Multi-SWE-bench's. Pure but
 for reading the file.
 
-HumanEval: arXiv 2107.03374. SWE-bench: arXiv 2310.06770; `FAIL_TO_PASS` and `PASS_TO_PASS` are lists, or strings that
-hold a JSON list. Multi-SWE-bench: arXiv 2504.02605; its tests are named by outcome in `f2p_tests` and `p2p_tests`.
+HumanEval: arXiv 2107.03374; HumanEval+ in the same form, or in EvalPlus' own, with inputs in the place of tests.
+SWE-bench: arXiv 2310.06770; `FAIL_TO_PASS` and `PASS_TO_PASS` are lists, or strings that hold one as JSON or as Python
+writes it. Multi-SWE-bench: arXiv 2504.02605; its tests are named by how they turned out: `f2p_tests` and so on.
 """
 
+import ast
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from bot.errors import EvaluationError, ModelMissing
+from bot.evaluation.evalplus import check_of
 from bot.llm.published_models import HUMANEVAL
 from bot.records import Record
 
 _MOST = 2 << 30  # bytes of a file
+_ALIASES = {  # of SWE-bench's fields in benchmarks of its form: SWE-bench Pro, SWE-PolyBench
+    "fail_to_pass": "FAIL_TO_PASS",
+    "pass_to_pass": "PASS_TO_PASS",
+    "F2P": "FAIL_TO_PASS",
+    "P2P": "PASS_TO_PASS",
+}
 
 
 class FunctionTask(Record):
@@ -25,6 +38,8 @@ class FunctionTask(Record):
     prompt: str  # signature and docstring
     entry_point: str
     check: str  # Python that defines `check(candidate)`
+    # A module that the check passes on; "": none is known. Shown to nobody, and no part of what a task is known by.
+    reference: str = Field(default="", exclude=True)
 
 
 class RepositoryTask(Record):
@@ -76,34 +91,51 @@ def spread(tasks: Sequence[Task], limit: int | None) -> tuple[Task, ...]:
     return tuple(tasks[i * len(tasks) // limit] for i in range(limit))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each object of the file, with the words that say where it is."""
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each value of the file, with the words that say where it is."""
     if path.suffix in (".parquet", ".arrow"):
         raise EvaluationError(
             f"{path} is not JSON: export it first, e.g. `python -c \"import pandas; pandas.read_parquet('{path.name}')"
             f".to_json('{path.stem}.jsonl', orient='records', lines=True)\"`"
         )
+    text = _text(path)
+    # JSON's strings may hold other line ends than these, such as U+2028.
+    lines = [line for line in enumerate(re.split(r"\r\n|\n|\r", text), start=1) if line[1].strip()]
+    if text.lstrip().startswith("[") or (len(lines) > 1 and lines[0][1].strip() == "{"):
+        yield from ((f"{path}, item {number}", row) for number, row in enumerate(_listed(text, path), start=1))
+        return
+    for number, line in lines:
+        row = _parsed(line, f"{path}, line {number}")
+        by_id = len(lines) == 1 and isinstance(row, Mapping) and all(isinstance(one, Mapping) for one in row.values())
+        yield from ((f"{path}, line {number}", one) for one in (row.values() if by_id else [row]))
+
+
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST:
             raise EvaluationError(f"{path} is larger than {_MOST:,} bytes: this is no file of tasks")
         data = path.read_bytes()
-        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
+        return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
     except FileNotFoundError:
         raise EvaluationError(f"there are no tasks at {path}: give a JSON-lines file, or `humaneval`") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} can't be read: {error}") from None
-    if text.lstrip().startswith("["):
-        rows = _parsed(text, str(path))
-        yield from ((f"{path}, item {number}", row) for number, row in enumerate(rows, start=1))
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", _parsed(line, f"{path}, line {number}")
+
+
+def _listed(text: str, path: Path) -> list[Any]:
+    """The tasks of one value over several lines: a list, a mapping by their ids, or one task."""
+    value = _parsed(text, str(path))
+    if isinstance(value, Mapping) and value and all(isinstance(row, Mapping) for row in value.values()):
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a character can't be written anywhere again
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return value
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{where}: this is not JSON: {error}") from None
 
@@ -112,8 +144,10 @@ def _task(row: Mapping[str, Any], where: str) -> Task:
     """The task of one row. Raises `EvaluationError`."""
     if not isinstance(row, Mapping):
         raise EvaluationError(f"{where}: a task must be a JSON object")
+    row = {_ALIASES.get(key, key): value for key, value in row.items()}
     forms: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], Task]], ...] = (
         (frozenset({"task_id", "prompt", "entry_point", "test"}), _humaneval),
+        (frozenset({"task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input"}), _evalplus),
         (frozenset({"instance_id", "repo", "problem_statement", "FAIL_TO_PASS"}), _swe_bench),
         (frozenset({"org", "repo", "number", "base", "f2p_tests"}), _multi_swe_bench),
     )
@@ -131,47 +165,113 @@ def _task(row: Mapping[str, Any], where: str) -> Task:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
 
 
+def _said(row: Mapping[str, Any], name: str) -> str:
+    """A text that must be there. Raises `ValueError`."""
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a text that is not empty, not {json.dumps(value)[:60]}")
+    return value.strip()
+
+
 def _humaneval(row: Mapping[str, Any]) -> FunctionTask:
-    return FunctionTask(id=row["task_id"], prompt=row["prompt"], entry_point=row["entry_point"], check=row["test"])
+    return FunctionTask(
+        id=_said(row, "task_id"),
+        prompt=row["prompt"],
+        entry_point=_said(row, "entry_point"),
+        check=row["test"],
+        reference=_solution(row) if row.get("canonical_solution") else "",
+    )
+
+
+def _evalplus(row: Mapping[str, Any]) -> FunctionTask:
+    name, solution = _said(row, "entry_point"), _solution(row)
+    inputs = [*row["base_input"], *row["plus_input"]]
+    if not inputs:
+        raise ValueError("base_input and plus_input hold no input: nothing can be judged")
+    return FunctionTask(
+        id=_said(row, "task_id"),
+        prompt=row["prompt"],
+        entry_point=name,
+        check=check_of(name, solution, inputs, float(row.get("atol") or 0)),
+        reference=solution,
+    )
+
+
+def _solution(row: Mapping[str, Any]) -> str:
+    return f"{row['prompt']}{row['canonical_solution']}"
 
 
 def _swe_bench(row: Mapping[str, Any]) -> RepositoryTask:
-    title, _, body = row["problem_statement"].strip().partition("\n")
+    title, _, body = _said(row, "problem_statement").partition("\n")
     return RepositoryTask(
-        id=row["instance_id"],
-        repository=row["repo"],
+        id=_said(row, "instance_id"),
+        repository=_repository(_said(row, "repo")),
         base_commit=row.get("base_commit") or "",
         title=title.strip(),
         body=body.strip(),
         test_patch=row.get("test_patch") or "",
         fail_to_pass=_names(row["FAIL_TO_PASS"], "FAIL_TO_PASS"),
-        pass_to_pass=_names(row.get("PASS_TO_PASS") or [], "PASS_TO_PASS"),
+        pass_to_pass=_names(row.get("PASS_TO_PASS"), "PASS_TO_PASS"),
         reference=row.get("patch") or "",
     )
 
 
+def _repository(name: str) -> str:
+    """owner/name, also of its address on GitHub."""
+    return name.removeprefix("https://github.com/").removesuffix("/").removesuffix(".git")
+
+
 def _multi_swe_bench(row: Mapping[str, Any]) -> RepositoryTask:
-    issues = row.get("resolved_issues") or [{"title": row.get("title"), "body": row.get("body")}]
+    row = {**row, **{name: _decoded(row.get(name)) for name in ("base", "resolved_issues")}}
+    issues = row["resolved_issues"] or [{"title": row.get("title"), "body": row.get("body")}]
+    if not isinstance(row["base"], Mapping) or not all(isinstance(issue, Mapping) for issue in issues):
+        raise ValueError("base must be an object with sha, and resolved_issues a list of objects")
+    title, body = _said({"title": issues[0].get("title")}, "title"), [issue.get("body") or "" for issue in issues]
+    # Tests that did not exist before, or were skipped, are named apart from those that failed.
+    turned = [_names(row.get(name), name) for name in ("f2p_tests", "s2p_tests", "n2p_tests")]
     return RepositoryTask(
         id=row.get("instance_id") or f"{row['org']}__{row['repo']}-{row['number']}",
         repository=f"{row['org']}/{row['repo']}",
         base_commit=row["base"]["sha"],
-        title=str(issues[0].get("title") or "").strip(),
-        body="\n\n".join(str(issue.get("body") or "").strip() for issue in issues),
+        title=title,
+        body="\n\n".join(str(text).strip() for text in body),
         test_patch=row.get("test_patch") or "",
-        fail_to_pass=_names(row["f2p_tests"], "f2p_tests"),
-        pass_to_pass=_names(row.get("p2p_tests") or {}, "p2p_tests"),
+        fail_to_pass=tuple(dict.fromkeys(name for names in turned for name in names)),
+        pass_to_pass=_names(row.get("p2p_tests"), "p2p_tests"),
         reference=row.get("fix_patch") or "",
     )
 
 
+def _decoded(value: object) -> Any:
+    """A value that tables keep as JSON in a string, or as Python writes it. Raises `ValueError`."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        return json.loads(value)
+    except ValueError:
+        try:
+            return ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(f"{value[:60]!r} is no list, as JSON or as Python writes one") from None
+
+
 def _names(value: object, field: str) -> tuple[str, ...]:
-    """Test names: a list, a JSON list in a string, or a mapping whose keys they are."""
-    if isinstance(value, str):
-        value = json.loads(value)
-    if not isinstance(value, list | dict) or not all(isinstance(name, str) for name in value):
+    """Test names: a list, a list in a string, or a mapping whose keys they are; a key without a value is no name."""
+    try:
+        value = _decoded(value)
+    except ValueError as error:
+        raise ValueError(f"{field} must be a list of test names: {error}") from None
+    if isinstance(value, Mapping):
+        value = [name for name, outcome in value.items() if outcome is not None]
+    value = [] if value is None else value
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{field} must be a list of test names")
-    return tuple(value)
+    return tuple(dict.fromkeys(value))
