@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bot.cli.running import SAID
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
-from bot.errors import CheckoutError, EvaluationError
+from bot.errors import BuildFailed, CheckoutError, EvaluationError, ForgeError, SandboxError, SandboxUnavailable
 from bot.evaluation.figures import Figures, text
+from bot.evaluation.files import write_whole, written_to
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import (
     costs,
@@ -33,7 +34,7 @@ from bot.evaluation.results import (
 )
 from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, SampleFile
-from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, together, turn
+from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
 from bot.evaluation.voting import fill_matrices
 from bot.journal import FileJournal
@@ -48,6 +49,8 @@ from bot.settings import Settings
 from bot.solver.models import open_models
 from bot.solver.stopping import ALL, stopping
 
+# What a task or its repository is to blame for: the others go on.
+_OF_ONE_TASK = (EvaluationError, CheckoutError, BuildFailed, ForgeError, SandboxError)
 QUIET = 30.0  # seconds between two lines where stderr is no terminal
 
 
@@ -112,6 +115,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         raise EvaluationError(f"--stop is for runs of the solver, and {options.source} holds functions: leave it out")
     console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(written_to(options.out))
         url = settings.main.base_url
         if not url:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +134,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         try:
             await evaluation.draw(tasks)
             await turn(file)
-            votes = await evaluation.votes(tasks)
+            votes = await evaluation.votes(await evaluation.judgeable(tasks))
         except asyncio.CancelledError as interruption:  # by a signal
             teller.say("interrupted; run the same command again to continue")
             interruption.add_note(SAID)
@@ -151,19 +155,19 @@ async def run(options: EvalOptions, settings: Settings) -> int:
 
 def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], model: str) -> About:
     digest = hashlib.sha256("\0".join(task.model_dump_json() for task in tasks).encode()).hexdigest()[:16]
-    functions = isinstance(tasks[0], FunctionTask)
+    of_functions = isinstance(tasks[0], FunctionTask)
     rule = stopping(settings.solver)
     return About(
         tasks=Path(options.source).name,
-        kind="functions" if functions else "repositories",
+        kind="functions" if of_functions else "repositories",
         number=len(tasks),
         digest=digest,
         model=model,
-        temperature=options.temperature if functions else None,
+        temperature=options.temperature if of_functions else None,
         seed=settings.solver.seed,
-        max_tokens=options.max_tokens if functions else None,
-        samples=None if functions else options.samples,
-        stop=None if functions or rule == ALL else rule.words,
+        max_tokens=options.max_tokens if of_functions else None,
+        samples=None if of_functions else options.samples,
+        stop=None if of_functions or rule == ALL else rule.words,
     )
 
 
@@ -181,43 +185,57 @@ class _Evaluation:
     ) -> None:
         self._options, self._settings, self._url, self._model = options, settings, url, model
         self._file, self._teller = file, teller
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
 
     async def draw(self, tasks: Sequence[Task]) -> None:
         """Draw what is missing of all tasks, which are of one kind."""
-        functions = _functions(tasks)
-        if not functions:
+        wanted = _functions(tasks)
+        if not wanted:
             return await self._draw_repositories([task for task in tasks if isinstance(task, RepositoryTask)])
         async with _sandbox(self._settings, self._teller.say) as sandbox:
             drawing = self._drawing(self._options.samples)
-            await draw_functions(functions, self._model, sandbox, drawing, self._file, self._teller.update)
+            await draw_functions(wanted, self._model, sandbox, drawing, self._file, self._teller.update)
+
+    async def judgeable(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """The tasks without functions whose check fails with their own solution, too: those are left out.
+
+        Where any sample solves a task, its check works.
+        """
+        solving = dict(zip((task.id for task in tasks), self._file.counts(), strict=True))
+        doubtful = [task for task in _functions(tasks) if task.reference and solving[task.id][1] == 0]
+        if not doubtful:
+            return tasks
+        async with _sandbox(self._settings, self._teller.say) as sandbox:
+            bad = {task.id: words for task in doubtful if (words := await fault(task, sandbox))}
+        self.left_out |= bad
+        return [task for task in tasks if task.id not in bad]
 
     async def votes(self, tasks: Sequence[Task]) -> tuple[list[str], Usage] | None:
         """The vote matrices, also written to `matrices.jsonl`, and what they cost beside the samples; None without."""
-        functions = isinstance(tasks[0], FunctionTask)
-        if functions and not self._options.tests:
+        of_functions = self._file.about.kind == "functions"
+        if of_functions and not self._options.tests:
             return None
-        lines, spent = await self._vote(tasks) if functions else (kept_matrices(self._options.out, tasks), Usage())
-        (self._options.out / "matrices.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        lines, spent = await self._vote(tasks) if of_functions else (kept_matrices(self._options.out, tasks), Usage())
+        write_whole(self._options.out / "matrices.jsonl", "".join(f"{line}\n" for line in lines))
         return (lines, spent) if lines else None
 
     async def _vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:
         """The vote matrices of functions, one line each; what their tests cost."""
-        functions, options = _functions(tasks), self._options
+        wanted, options = _functions(tasks), self._options
         samples = samples_of(options.out / SAMPLES, options.samples)
 
         def tell(done: int) -> None:
-            self._teller.note(f"{done}/{len(functions)} vote matrices")
+            self._teller.note(f"{done}/{len(wanted)} vote matrices")
 
         async with _sandbox(self._settings, self._teller.say) as sandbox:
             with contextlib.closing(FileJournal(options.out / "votes.journal")) as journal:
                 lines, spent = await fill_matrices(
-                    functions, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
+                    wanted, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
                 )
                 if (reward := options.reward) is not None:
                     lines = [
                         await with_rewards(task, line, samples[task.id], reward, journal)
-                        for task, line in zip(functions, lines, strict=True)
+                        for task, line in zip(wanted, lines, strict=True)
                     ]
         return lines, spent
 
@@ -248,10 +266,11 @@ class _Evaluation:
             while (task := await shared.take()) is not None:
                 try:
                     found = await evaluate(task, bench, Stage(task.id, teller))
-                except (EvaluationError, CheckoutError) as error:
-                    words = str(error)
-                    self.left_out.append(words if words.startswith(task.id) else f"{task.id}: {words}")
-                    teller.say(f"left out: {self.left_out[-1]}")
+                except SandboxUnavailable:
+                    raise
+                except _OF_ONE_TASK as error:
+                    self.left_out[task.id] = " ".join(str(error).removeprefix(f"{task.id}: ").split())
+                    teller.say(f"left out: {task.id}: {self.left_out[task.id]}")
                     shared.done(task, failed=True)
                     continue
                 keep_matrix(options.out, task.id, found.matrix)

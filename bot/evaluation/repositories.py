@@ -9,6 +9,7 @@ from pathlib import Path
 from bot.contracts import Progress, Sandbox
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
+from bot.evaluation.files import name_of
 from bot.evaluation.matrices import line_of
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
@@ -83,7 +84,9 @@ async def evaluate(task: RepositoryTask, bench: Bench, progress: Progress) -> Ev
     Raises `EvaluationError` where the task can't be judged here: its repository is not there, its tests pass without a
     fix or fail with the reference; `EndpointError` and `SandboxError` as `solve` does.
     """
-    place = bench.folder / task.id.replace("/", "__")
+    if not task.fail_to_pass:
+        raise EvaluationError(f"{task.id}: it names no test that a fix must make pass, so nothing can be judged")
+    place = bench.folder / name_of(task.id)
     checkout = await check_out(TaskHost(bench.checkouts, task), task.repository, place)
     opened = open_workbench(
         bench.settings,
@@ -121,7 +124,7 @@ def forget(task: RepositoryTask, bench: Bench) -> None:
 
 
 def _journal(task: RepositoryTask, bench: Bench) -> Path:
-    return bench.folder / f"{task.id.replace('/', '__')}.journal"
+    return bench.folder / f"{name_of(task.id)}.journal"
 
 
 class Judge:

@@ -6,9 +6,8 @@ sample's patch in `all_predictions.jsonl`. `matrices.jsonl` has the vote matrice
 functions where tests were asked for.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from bot.evaluation.calibration import told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
+from bot.evaluation.files import name_of, write_whole
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
@@ -26,12 +26,11 @@ from bot.solver.confidence import log_odds, probability, shift_for
 
 
 def figures_of(
-    tasks: Sequence[Task], about: About, wanted: int, file: SampleFile, price: Price | None, left_out: Sequence[str]
+    tasks: Sequence[Task], about: About, wanted: int, file: SampleFile, price: Price | None, left_out: Mapping[str, str]
 ) -> Figures:
-    """The figures of what is there. Tasks that were left out do not count."""
+    """The figures of what is there. Tasks that were left out, with the reason, do not count."""
     counts = dict(zip((task.id for task in tasks), file.counts(), strict=True))
-    gone = {words.partition(":")[0] for words in left_out}
-    kept = [task.id for task in tasks if task.id not in gone]
+    kept = [task.id for task in tasks if task.id not in left_out]
     samples = min((counts[task][0] for task in kept), default=0)
     if about.stop is not None:  # how many more there are hangs on what they came to
         even = dict(zip((task.id for task in tasks), file.counts(samples), strict=True))
@@ -47,7 +46,7 @@ def figures_of(
         estimates=found,
         selected=_share([chosen.get(task, False) for task in kept]) if about.kind == "repositories" and kept else None,
         usage=file.usage,
-        left_out=tuple(left_out),
+        left_out=tuple(f"{task}: {words}" for task, words in left_out.items()),
         tasks=tuple(
             TaskCount(id=task, samples=counts[task][0], solving=counts[task][1], selected=chosen.get(task))
             for task in kept
@@ -86,8 +85,7 @@ def keep_matrix(folder: Path, task: str, line: str) -> None:
     """Keep the vote matrix of one task, until all are put together; whole or not at all, also where it is killed."""
     path = _matrix(folder, task)
     path.parent.mkdir(exist_ok=True)
-    path.with_suffix(".new").write_text(line)
-    path.with_suffix(".new").replace(path)
+    write_whole(path, line)
 
 
 def kept_matrices(folder: Path, tasks: Sequence[Task]) -> list[str]:
@@ -97,7 +95,7 @@ def kept_matrices(folder: Path, tasks: Sequence[Task]) -> list[str]:
 
 
 def _matrix(folder: Path, task: str) -> Path:
-    return folder / "matrices" / f"{hashlib.sha256(task.encode()).hexdigest()[:16]}.json"
+    return folder / "matrices" / f"{name_of(task)}.json"
 
 
 def _sureness(matrices: Sequence[Matrix]) -> Sureness | None:
@@ -138,8 +136,8 @@ def _chosen(path: Path) -> dict[str, bool]:
 
 def write(folder: Path, figures: Figures, tasks: Sequence[Task]) -> None:
     """All files but the samples, from the samples and the figures."""
-    (folder / "report.json").write_text(figures.model_dump_json(indent=2) + "\n")
-    (folder / "report.html").write_text(page(figures))
+    write_whole(folder / "report.json", figures.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "report.html", page(figures))
     if figures.about.kind == "functions":
         _write_completions(folder)
     else:

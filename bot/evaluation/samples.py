@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from bot.errors import EvaluationError
+from bot.evaluation.files import write_whole, written_to
 from bot.records import Record, Usage
 
 SAMPLES = "samples.jsonl"
@@ -55,16 +56,18 @@ class SampleFile:
     """
 
     def __init__(self, folder: Path, about: About, tasks: Sequence[str]) -> None:
-        self.path = folder / SAMPLES
+        self.path, self.about = folder / SAMPLES, about
         self.usage = Usage()
         self._place = {task: i for i, task in enumerate(tasks)}
         self._marks = [bytearray() for _ in tasks]
         self._whole = 0  # bytes that were read, or written here
         self._line = 0
         self._held: set[int] = set()
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as opened:
-            self._file = opened.enter_context(self.path.open("ab"))
+        self._folder, self._done = folder, 0
+        with contextlib.ExitStack() as opened, written_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Without a buffer: what could not be written would be written later, behind other lines.
+            self._file = opened.enter_context(self.path.open("ab", buffering=0))
             self._lines = opened.enter_context(self.path.open("rb"))
             self._claims = opened.enter_context((folder / "claims").open("ab"))
             with self._alone():
@@ -144,6 +147,7 @@ class SampleFile:
         marks = self._marks[place]
         if len(marks) <= sample.sample:
             marks.extend(bytes(sample.sample + 1 - len(marks)))
+        self._done += marks[sample.sample] == _MISSING
         marks[sample.sample] = _SPARED if not sample.drawn else _SOLVES if sample.solves else _FAILS
         self.usage += sample.usage
 
@@ -153,12 +157,13 @@ class SampleFile:
         return sample < len(marks) and marks[sample] != _MISSING
 
     def add(self, sample: Sample) -> None:
-        """Write it, so that it outlives a kill of this process."""
+        """Write it, so that it outlives a kill of this process. Raises `EvaluationError` where the disk is full."""
         line = sample.model_dump_json().encode() + b"\n"
-        with self._alone():
+        with self._alone(), written_to(self._folder):
             self._catch_up()
-            self._file.write(line)
-            self._file.flush()
+            left = memoryview(line)
+            while left:  # a part that is written alone has no end, and goes at the next look
+                left = left[self._file.write(left) :]
             self._count(sample)
             self._whole += len(line)
             self._line += 1
@@ -166,7 +171,7 @@ class SampleFile:
     @property
     def done(self) -> int:
         """Samples that are there, or that a rule made needless."""
-        return sum(len(marks) - marks.count(_MISSING) for marks in self._marks)
+        return self._done
 
     def counts(self, first: int | None = None) -> list[tuple[int, int]]:
         """Of each task: samples drawn, and samples that solve it; of the `first` ones alone where that is given."""
@@ -184,7 +189,7 @@ def read_sample(line: bytes, where: str) -> Sample:
 
 def _check_about(path: Path, about: About) -> None:
     if not path.exists():
-        path.write_text(about.model_dump_json(indent=2) + "\n")
+        write_whole(path, about.model_dump_json(indent=2) + "\n")
         return
     try:
         before = About.model_validate_json(path.read_text())
@@ -193,5 +198,9 @@ def _check_about(path: Path, about: About) -> None:
     if before == about:
         return
     was, now = before.model_dump(), about.model_dump()
-    differ = ", ".join(f"{name} was {json.dumps(was[name])}" for name in was if was[name] != now[name])
+    differ = ", ".join(
+        "its tasks were others" if name == "digest" else f"{name} was {json.dumps(was[name])}"
+        for name in was
+        if was[name] != now[name]
+    )
     raise EvaluationError(f"{path.parent} holds another evaluation ({differ}): give another --out")

@@ -170,6 +170,14 @@ class _Judge:
         return verdict
 
 
+async def fault(task: FunctionTask, sandbox: Sandbox) -> str:
+    """Why the task can't be judged here: its check fails with its own solution. "" where it passes."""
+    execution = await sandbox.run(functions.job(task, task.reference))
+    if functions.solves(execution):
+        return ""
+    return f"its check fails with its own solution ({execution.status}): {' '.join(execution.tail(3, 300).split())}"
+
+
 class Clock:
     """How long the rest takes, by the pace since the start."""
 

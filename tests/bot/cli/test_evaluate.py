@@ -96,6 +96,27 @@ def test_what_is_wrong_is_one_line(
     assert "Traceback" not in done.output
 
 
+def test_functions_whose_check_fails_with_their_own_solution_are_left_out(tasks: Path) -> None:
+    good = TASKS[0] | {"canonical_solution": "    return a + b\n"}
+    broken = TASKS[1] | {"canonical_solution": "    return a + b\n", "test": "import absent_module\n"}
+    tasks.write_text("".join(json.dumps(task) + "\n" for task in (good, broken)))
+    with scripted_endpoint(script) as endpoint:
+        done = evaluate(tasks, endpoint)
+    assert done.exit_code == 3
+    assert "left out: t/1: its check fails with its own solution" in done.output
+    assert "No module named 'absent_module'" in done.output
+    assert "| 1 | 66.7% |" in done.output, "the share of what can be judged"
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(tasks: Path) -> None:
+    (tasks.parent / "out").write_text("a file")
+    with scripted_endpoint(script) as endpoint:
+        done = evaluate(tasks, endpoint, "--out", str(tasks.parent / "out" / "below"))
+    assert done.exit_code in (1, 2)
+    assert "Traceback" not in done.output
+    assert "can't be written (Not a directory)" in done.output
+
+
 def test_a_rule_for_runs_is_refused_for_functions(tasks: Path) -> None:
     with scripted_endpoint(script) as endpoint:
         done = evaluate(tasks, endpoint, "--stop", "consensus")

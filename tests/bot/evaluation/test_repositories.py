@@ -183,6 +183,9 @@ async def test_a_rule_draws_fewer_samples_and_the_task_is_done(
         ({"FAIL_TO_PASS": ["tests/test_mod.py::test_zero"]}, "pass without a fix"),
         ({"FAIL_TO_PASS": ["tests/test_mod.py::test_absent"]}, "fail with the reference patch"),
         ({"base_commit": "1" * 40}, "has no commit 1111"),
+        ({"base_commit": "--upload-pack=x"}, "has no commit --upload-pack=x"),
+        ({"repo": "owner/absent", "base_commit": "1234567"}, "not a commit's full name"),
+        ({"FAIL_TO_PASS": []}, "names no test that a fix must make pass"),
         ({"test_patch": HIDDEN.replace("new file mode 100644\n--- /dev/null", "--- a/absent")}, "does not apply"),
     ],
 )
@@ -199,6 +202,16 @@ async def test_a_task_that_can_not_be_judged_here_is_left_out_and_named(
     assert said in shown
     assert shown.count("left out: owner__name-1") == 1
     assert not endpoint.requests or all("messages" not in request for request in endpoint.requests)
+
+
+async def test_the_others_go_on_whatever_a_task_is_called(
+    tmp_path: Path, origin: Path, endpoint: ScriptedEndpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = row(origin, instance_id="..", base_commit="1" * 40)
+    assert await run(options(tmp_path, bad, row(origin, instance_id="a: b/c")), settings(endpoint)) == 3
+    assert [sample.task for sample in samples(tmp_path)] == ["a: b/c"] * 3
+    assert "left out: ..: " in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.json").exists()
 
 
 async def test_an_interrupted_task_goes_on_from_its_journal(

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import EvaluationError
+from bot.evaluation.files import name_of, write_whole, written_to
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile
 from bot.records import Usage
 
@@ -41,6 +44,15 @@ def test_a_line_that_a_kill_cut_off_is_drawn_again(tmp_path: Path):
         file.add(sample("a", 1, True))
     with SampleFile(tmp_path, ABOUT, ["a"]) as file:
         assert file.counts() == [(2, 1)]
+
+
+def test_tasks_that_were_changed_since_are_not_mixed_in(tmp_path: Path):
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        file.add(sample("a", 0))
+    with pytest.raises(EvaluationError, match=r"another evaluation \(its tasks were others\): give another --out"):
+        SampleFile(tmp_path, ABOUT.model_copy(update={"digest": "e"}), ["a"])
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        assert file.done == 1
 
 
 def test_another_evaluation_is_not_mixed_in(tmp_path: Path):
@@ -104,6 +116,67 @@ def test_a_sample_of_an_unknown_task_is_refused(tmp_path: Path):
     (tmp_path / SAMPLES).write_text(sample("z", 0).model_dump_json() + "\n")
     with pytest.raises(EvaluationError, match="z, which is not among the tasks"):
         SampleFile(tmp_path, ABOUT, ["a"])
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from bot.errors import EvaluationError
+from bot.evaluation.samples import SampleFile
+from tests.bot.evaluation.test_samples import ABOUT, sample
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with SampleFile(Path(sys.argv[1]), ABOUT, ["a"]) as file:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+    for number in range(9):
+        try:
+            file.add(sample("a", number))
+        except EvaluationError as error:
+            print(number, file.done, error)
+            break
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    file.add(sample("a", number))
+"""
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path):
+    """A limit on the size of files cuts a line off as a full disk does."""
+    told = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "2 2" in told
+    assert "can't be written" in told
+    assert "samples that are there are kept; make room" in told
+    with SampleFile(tmp_path, ABOUT, ["a"]) as file:
+        assert file.counts() == [(3, 0)]
+
+
+def test_a_folder_that_can_not_be_made_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match=r"file/out can't be written \(Not a directory\)"):
+        SampleFile(tmp_path / "file" / "out", ABOUT, ["a"])
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "report.json"
+    write_whole(path, "before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EvaluationError, match="No space left"), written_to(tmp_path):
+        write_whole(path, "after")
+    assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("task", ["..", ".", "a/b", "a b", "x" * 300, "a\0b", "é", "-a", "toolz:a/b.py:f:1"])
+def test_every_id_has_a_files_name_of_its_own(task: str, tmp_path: Path):
+    name = name_of(task)
+    (tmp_path / name).write_text("")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+    assert name_of(name) == name != name_of(task + "x")
+    assert name_of("owner__name-1") == "owner__name-1"
 
 
 def test_memory_does_not_grow_with_the_replies(tmp_path: Path):
