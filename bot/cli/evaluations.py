@@ -55,10 +55,10 @@ def evaluation() -> None:
 def eval_run(**given: Any) -> None:
     """Draw samples of TASKS, judge each, and report.
 
-    TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, HumanEval+, SWE-bench
-    or Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one run of the
-    solver, fewer with --stop, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not be judged
-    here, 1 failed.
+    TASKS is `humaneval` (fetch it with `troop models humaneval`) or a file in the form of HumanEval, HumanEval+,
+    SWE-bench or Multi-SWE-bench. A function's samples are single replies; a repository's are the trajectories of one
+    run of the solver, fewer with --stop, and what it selects is reported too. Exit 0 all judged, 3 some tasks could not
+    be judged here, 1 failed.
     """
     from bot.cli.evaluate import options_and_settings, run
 
