@@ -158,7 +158,8 @@ def _models_dir() -> Path:
     "--issue",
     "issue",
     required=True,
-    help="The issue: its address on GitHub, OWNER/NAME#NUMBER, or a file, title in the first line. `-` reads stdin.",
+    help="The issue: its address on GitHub, OWNER/NAME#NUMBER, #NUMBER of the repository that was cloned, or a file, "
+    "title in the first line. `-` reads stdin.",
 )
 @click.option(
     "--base-url",
@@ -207,11 +208,14 @@ def solve(path: Path, issue: str, as_json: bool, **options: object) -> None:
 
     async def run() -> str:
         # Loading the solver takes seconds, in which a signal should end the command as it does later.
+        from bot.cli.issue_text import text_of
         from bot.cli.solve import SolveOptions, solve_locally
         from bot.forge.issue_url import is_url
 
+        if not issue.strip():
+            raise click.BadParameter("it is empty", param_hint="--issue")
         url = issue if is_url(issue) and not is_file else ""
-        text = typed if url or issue == "-" else _read(Path(issue))
+        text = typed if url or issue == "-" else text_of(Path(issue))
         arguments = SolveOptions(path=path, issue_text=text, issue_url=url, as_json=as_json, **options)  # type: ignore[arg-type]
         return await solve_locally(arguments)
 
@@ -275,13 +279,6 @@ def engine(arguments: tuple[str, ...]) -> None:
 
 for _command in (verify, *COMMANDS, evaluation):
     cli.add_command(_command)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--issue") from None
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, SecretStr
 
 from bot.cli.claim import claimed
 from bot.cli.console import print_report
+from bot.cli.issue_text import read_issue
 from bot.cli.one_object import print_failure, print_object
 from bot.cli.progress import ConsoleProgress
 from bot.cli.running import SAID
@@ -24,7 +25,7 @@ from bot.cli.say import say
 from bot.cli.terminal import Terminal
 from bot.errors import BuildFailed, BundleError, Refused, TroopError
 from bot.forge.branches import local_branch_of
-from bot.forge.issue_url import issue_at
+from bot.forge.issue_url import issue_at, of_origin
 from bot.forge.local import LocalCheckout
 from bot.git.build_artifacts import copy_built, remove_built
 from bot.git.checkout import check_out
@@ -39,7 +40,6 @@ from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, External, Issue, Outcome, Report
 from bot.sandbox.scratch import ScratchFolder
-from bot.sanitize import clean_issue
 from bot.sanitize.redact import redact_strings
 from bot.settings import Settings, SolverSettings, read_settings
 from bot.solver.pipeline import solve
@@ -122,12 +122,6 @@ def _without_key_of_another_host(settings: Settings, options: SolveOptions) -> S
 
 def _changed(settings: S, **changes: object) -> S:
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
-
-
-def read_issue(text: str) -> Issue:
-    """The issue in a file: its first line is the title, a leading `#` dropped. Cleaned as an issue on GitHub is."""
-    title, _, body = text.strip().partition("\n")
-    return clean_issue(title.lstrip("# ").strip(), body.strip())
 
 
 async def solve_locally(options: SolveOptions) -> str:
@@ -218,10 +212,12 @@ def _own_tests(report: Report) -> dict[str, object] | None:
 async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Report, str]:
     settings = settings_of(options)
     url = options.issue_url
+    host = LocalCheckout(options.path, progress.say)
+    if url:
+        url = of_origin(url, await host.origin(), settings)
     issue = await asyncio.to_thread(issue_at, url, settings) if url else read_issue(options.issue_text)
     if not issue.title:
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
-    host = LocalCheckout(options.path, progress.say)
     async with contextlib.AsyncExitStack() as stack:
         scratch = await ScratchFolder.fresh()  # swept by the next one if this process is killed
         stack.callback(scratch.close)

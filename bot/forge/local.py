@@ -73,6 +73,12 @@ class LocalCheckout:
         self._say_absent(await workspace.materialise(found, seconds=SECONDS, max_bytes=MAX_BYTES))
         return found
 
+    async def origin(self) -> str:
+        """The address that the checkout was cloned from; "" where none is known."""
+        with contextlib.suppress(CheckoutError, GitFailed):
+            return os.fsdecode(await self._git("config", "--get", "remote.origin.url")).strip()
+        return ""
+
     async def git_folder(self) -> Path | None:
         """Git's own folder of this checkout (of a worktree, its part of it); None outside a repository."""
         with contextlib.suppress(CheckoutError, GitFailed):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from bot.cli.issue_text import read_issue
 from bot.cli.main import cli
-from bot.cli.solve import SolveOptions, as_object, read_issue, settings_of, solve_locally
+from bot.cli.solve import SolveOptions, as_object, settings_of, solve_locally
 from bot.errors import CheckoutError, EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
 from bot.settings import ModelSettings, SandboxSettings

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import ForgeError
-from bot.forge.issue_url import is_url, issue_at
+from bot.forge.issue_url import is_url, issue_at, of_origin
 from bot.settings import Settings
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
@@ -40,6 +40,37 @@ def test_other_forms_of_its_address(github: GitHubServer, number: int) -> None:
     )
     for form in (*forms, f"https://{bare}/{REPO}/issues/{number}?x#y", f"http://www.{bare}/{REPO}/issues/{number}"):
         assert issue_at(form, settings).number == number
+    for form in ("<{}>", " {}\n", '"{}"', "{}.", "{},", "`{}`"):
+        assert issue_at(form.format(f"http://{bare}/{REPO}/issues/{number}"), settings).number == number
+    assert issue_at(f"{REPO}.git#{number}", settings).number == number
+    found = issue_at(f"HTTP://robin:secret@{bare.upper()}/{REPO}/issues/{number}", settings)
+    assert found.url == f"{settings.github_web_url.rstrip('/')}/{REPO}/issues/{number}", "no password goes with it"
+
+
+@pytest.mark.parametrize(
+    ("remote", "found"),
+    [
+        ("https://github.com/o/r.git", "o/r#7"),
+        ("https://x-token:abc@GitHub.com/o/r", "o/r#7"),
+        ("git@github.com:o/r.git", "o/r#7"),
+        ("ssh://git@github.com:22/o/r.name.git", "o/r.name#7"),
+        ("git://github.com/o/r/", "o/r#7"),
+        ("https://gitlab.com/o/r.git", ""),
+        ("git@github.com.example.org:o/r.git", ""),
+        ("/srv/r.git", ""),
+        ("", ""),
+    ],
+)
+def test_a_number_alone_is_of_the_repository_that_was_cloned(remote: str, found: str) -> None:
+    settings = settings_for_nobody()
+    assert of_origin("https://github.com/a/b/issues/1", remote, settings) == "https://github.com/a/b/issues/1"
+    for number in ("7", "#7", " #7\n"):
+        assert is_url(number)
+        if found:
+            assert of_origin(number, remote, settings) == found
+            continue
+        with pytest.raises(ForgeError, match=r"give OWNER/NAME#7, the issue's address, or its text as a file"):
+            of_origin(number, remote, settings)
 
 
 def test_a_pull_request_is_named_as_one() -> None:
