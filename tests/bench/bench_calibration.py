@@ -100,7 +100,13 @@ def measure(tasks: Sequence[Recorded], quick: bool, seed: int = 0) -> dict[str, 
         expected[here] = 1.0 / (1.0 + np.exp(-(rows[here] @ fit(rows[~here], right[~here]))))
         rate[here] = right[~here].mean()
     share = np.exp(rows[:, 1])
-    ways = {"ours, cross-validated": expected, "share that behaves alike": share / (1 + share), "always the same": rate}
+    in_use = 1.0 / (1.0 + np.exp(-(rows @ np.array(WEIGHTS))))
+    ways = {
+        "ours, cross-validated": expected,
+        "ours, in use": in_use,
+        "share that behaves alike": share / (1 + share),
+        "always the same": rate,
+    }
     return {
         "tasks": len(tasks),
         "choices": len(right),

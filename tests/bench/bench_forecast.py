@@ -38,7 +38,8 @@ def straight(first: Counts, k: int) -> float:
 def measure(tasks: Sequence[Recorded], draws: int) -> dict[str, Any]:
     """Errors by the number of first samples: the mean of their size, what nine of ten stay below, their mean."""
     samples = min(len(task.candidate) for task in tasks)
-    measured = float(np.mean([task.matrix.solves[task.candidate].any() for task in tasks]))
+    known = [(len(task.candidate), int(task.matrix.solves[task.candidate].sum())) for task in tasks]
+    measured = float(table(known, [samples]).mean())
     figures: dict[str, Any] = {"tasks": len(tasks), "samples": samples, "coverage": measured}
     rng = np.random.default_rng(0)
     for number in [number for number in FIRST if number < samples]:

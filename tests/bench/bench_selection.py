@@ -2,10 +2,12 @@
 
 python -m tests.bench.bench_selection [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
-The data is not part of this repository. A file holds one task a line, as JSON: `samples` (the candidate of each
-sample), `candidates` with `size`, `passes` (one 0/1 a test) and `solves` (used for scoring only), `test_copies`, and
-`passes_on_stub` (one 0/1 a test). Tasks without a test are left out. Two sizes: everything, and 10 samples with 10
-tests drawn 30 times. Ties of all but ours count as an even draw among the best.
+Without --data it reads the matrices in `tests/bench/matrices` (planted bugs and the bundled model: `python -m
+tests.acceptance --bugs 12 --trajectories 32`) and a set that is not part of this repository. A file holds one task a
+line, as JSON: `samples` (the candidate of each sample), `candidates` with `size`, `passes` (one 0/1 a test) and
+`solves` (used for scoring only), `test_copies`, and `passes_on_stub` (one 0/1 a test). Tasks without a test are left
+out. Two sizes: everything, and 10 samples with 10 tests drawn 30 times. Ties of all but ours count as an even draw
+among the best.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TROOP_SELECTION_DATA"
 DEFAULT = ROOT.parent / "shared" / "data" / "selection"
+OWN = Path(__file__).parent / "matrices"
 GRID = tuple(
     (alike, support, length)
     for alike in (2.0, 4.0, 8.0)
@@ -119,13 +122,13 @@ def replay(
     """The command of a benchmark over recorded matrices; its exit status. `measure` gets the tasks, and `--quick`."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us"
+        "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us, and {OWN.name}"
     )
     parser.add_argument("--quick", action="store_true", help="fewer draws")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     path = arguments.data or Path(os.environ.get(VARIABLE, DEFAULT))
-    files = find(path)
+    files = find(path) + ([] if arguments.data else find(OWN))
     if not files:
         print(f"no vote matrices at {path}: nothing was measured. Give their folder with --data or ${VARIABLE}.")
         return 2 if arguments.data else 0

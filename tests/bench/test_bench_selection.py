@@ -69,3 +69,18 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("sys.argv", ["bench", "--data", str(tmp_path / "nowhere")])
     assert bench.main() == 2
     assert "nothing was measured" in capsys.readouterr().out
+
+
+def test_no_other_way_is_better_on_what_the_bundled_model_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its matrices are read beside those that the repository does not hold."""
+    out = tmp_path / "figures.json"
+    monkeypatch.setenv(bench.VARIABLE, str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--json", str(out)])
+    assert bench.main() == 0
+    figures = json.loads(out.read_text())["figures"]["capuchin.jsonl"]
+    assert figures["tasks"] == 12
+    for size in ("all samples and tests", "10 samples, 10 tests"):
+        shares = {name: row["mean"] for name, row in figures[size].items() if not name.startswith("gain")}
+        assert shares["ours"] == max(share for name, share in shares.items() if name != "coverage")
