@@ -43,14 +43,15 @@ def merge_levels(values: Tensor, lse: Tensor, hollow: bool = True, sinks: Tensor
     """Merge results that are stacked by level: fewer calls than `merge_partials`.
 
     Args:
-        values: `[heads, levels, rows, ..., head_dim]` float32, results over disjoint sets of keys, finite; overwritten.
+        values: `[heads, levels, rows, ..., head_dim]`, results over disjoint sets of keys, finite, float32 where there
+            are several levels; overwritten.
         lse: `[heads, levels, rows, ...]` float32, their log-sum-exp, natural logarithm; `-inf` marks a result without
             keys.
         hollow: whether a row may have no key on any level; its output is then 0, and undefined otherwise.
         sinks: `[heads, 1, ...]` float32, log-sum-exp of one more result, which is 0, for each row.
 
     Returns:
-        `[heads, rows, ..., head_dim]` float32.
+        `[heads, rows, ..., head_dim]` in the dtype of `values`.
     """
     if sinks is not None:
         levels = torch.cat((lse, sinks[:, None].expand(-1, 1, *lse.shape[2:])), dim=1)

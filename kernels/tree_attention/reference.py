@@ -66,12 +66,13 @@ class _Room:
     in the cache: what can be made once per step is made here.
     """
 
-    def __init__(self, work: WorkList, kv_heads: int, group: int, dim: int, blocks: int) -> None:
+    def __init__(self, work: WorkList, kv_heads: int, group: int, dim: int, blocks: int, dtype: torch.dtype) -> None:
         plan, device, rows = work.plan, work.device, work.rows
-        self.shape = (kv_heads, group, dim, blocks)
+        self.shape = (kv_heads, group, dim, blocks, dtype)
         self._hollow = plan.hollow
+        kind = dtype if plan.levels == 1 else torch.float32  # a row's only result is its output: nothing is merged
         with torch.inference_mode(False):  # layers in both modes may write
-            self._values = torch.zeros(kv_heads, 1 + plan.levels * rows, group, dim, device=device)
+            self._values = torch.zeros(kv_heads, 1 + plan.levels * rows, group, dim, dtype=kind, device=device)
             self._lse = torch.full((kv_heads, 1 + plan.levels * rows, group), -torch.inf, device=device)
         # [kv_heads, levels, rows, group, head_dim]
         self._levels = self._values[:, 1:].view(kv_heads, plan.levels, rows, group, dim)
@@ -103,14 +104,17 @@ class _Room:
             shaped.targets[0].copy_(output)
             shaped.targets[1].copy_(lse)
             return
-        kv_heads, group, dim, _ = self.shape
+        kv_heads, group, dim, _, _ = self.shape
         place = shaped.launch.place
         assert isinstance(place, Tensor)
-        self._values.index_copy_(1, place, output.reshape(kv_heads, -1, group, dim).float())
+        self._values.index_copy_(1, place, output.reshape(kv_heads, -1, group, dim).to(self._values.dtype))
         self._lse.index_copy_(1, place, lse.reshape(kv_heads, -1, group))
 
     def output(self, query: Tensor, sinks: Tensor | None) -> Tensor:
         """All results merged, in the shape and dtype of `query`. Overwrites them."""
+        if sinks is None and self._levels.shape[1] == 1:
+            only = self._levels[:, 0].transpose(0, 1)
+            return only.to(query.dtype, memory_format=torch.contiguous_format, copy=True).view(query.shape)
         by_head = None if sinks is None else sinks.float().view(self.shape[0], 1, self.shape[1])
         merged = merge_levels(self._levels, self._lse_levels, self._hollow, by_head)
         return merged.transpose(0, 1).reshape(query.shape).to(query.dtype)
@@ -140,7 +144,7 @@ def _launch(
     """Compute all partial results."""
     rows, heads, dim = query.shape
     kv_heads, slots, _ = key_cache.shape
-    shape = (kv_heads, heads // kv_heads, dim, slots // work.block_size)
+    shape = (kv_heads, heads // kv_heads, dim, slots // work.block_size, query.dtype)
     room = _rooms.get(work)
     if room is None or room.shape != shape:
         room = _rooms[work] = _Room(work, *shape)

@@ -113,6 +113,33 @@ def test_bfloat16():
     check(grow(2, 3, 8, seed=3, chunk=4), 8, 8, 2, 64, CutCost(0), torch.bfloat16)
 
 
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 1), (4, 2)], ids=str)
+@pytest.mark.parametrize("sinks", [False, True], ids=["no-sinks", "sinks"])
+@pytest.mark.parametrize("blind", [0, 1], ids=["all-rows", "rows-without-keys"])
+def test_rows_with_one_result_are_not_merged(heads: int, kv_heads: int, sinks: bool, blind: int):
+    """The same bits as through a merge in float32, of each layer for itself."""
+    dim, kind = 32, torch.bfloat16
+    items = [Item(row, row + 1, [2 * row, 2 * row + 1], 0, 9 + row) for row in range(5 - blind)]
+    alone = WorkList.of(items, 5, 8)
+    halves = [Item(*item[:3], begin, end) for item in items for begin, end in ((0, 4), (4, item.end))]
+    merged = WorkList.of(halves, 5, 8)
+    assert alone.plan.levels == 1
+    assert merged.plan.levels == 2
+    more = {"sinks": torch.randn(heads)} if sinks else {}
+    cases = [(torch.randn(5, heads, dim), torch.randn(2, kv_heads, 80, dim)) for _ in range(2)]
+    outputs = [tree_attention(q.to(kind), *c.to(kind), alone, 0.2, **more) for q, c in cases]
+    for (query, caches), (output, lse) in zip(cases, outputs, strict=True):
+        query, caches = query.to(kind), caches.to(kind)
+        wide, wide_lse = tree_attention(query.float(), *caches.float(), alone, 0.2, **more)
+        assert output.dtype == kind
+        assert output.is_contiguous()
+        torch.testing.assert_close(output.float(), wide, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(lse, wide_lse, atol=2e-2, rtol=2e-2)
+        other = tree_attention(query, *caches, merged, 0.2, **more)[0]
+        torch.testing.assert_close(output.float(), other.float(), atol=2e-2, rtol=2e-2)
+        assert (output[5 - blind :] == 0).all()
+
+
 def test_rows_without_items_are_zero_even_over_nan():
     cache = torch.full((1, 8, 16), torch.nan)
     work = WorkList.of([], 2, 4)
