@@ -27,7 +27,7 @@ from bot.errors import BuildFailed, BundleError, Refused, TroopError
 from bot.forge.branches import local_branch_of
 from bot.forge.issue_url import issue_at, of_origin
 from bot.forge.local import LocalCheckout
-from bot.git.build_artifacts import copy_built, remove_built
+from bot.git.build_artifacts import copy_built, copy_stored, put_back, remove_built
 from bot.git.checkout import check_out
 from bot.git.import_diff import read_patch
 from bot.journal import FileJournal
@@ -309,7 +309,9 @@ async def _bench(
 ) -> AsyncIterator[Workbench]:
     """The workbench. Its sandbox also has what a build left in `path`; models don't read that, and no commit has it."""
     place = await asyncio.to_thread(path.resolve)
-    built, left_out = await copy_built(place, Path(checkout.root))
+    root = Path(checkout.root)
+    built, left_out = await copy_built(place, root)
+    stored = await asyncio.to_thread(copy_stored, place, root, checkout.pointers)
     async with contextlib.AsyncExitStack() as stack:
         try:
             bench = await stack.enter_async_context(
@@ -322,13 +324,17 @@ async def _bench(
                 )
             )
         finally:
-            await asyncio.to_thread(remove_built, Path(checkout.root), built)
+            await asyncio.to_thread(remove_built, root, built)
+            await asyncio.to_thread(put_back, root, stored)
         say(f"model {bench.models.main.name}, window {bench.models.main.context_window:,} tokens")
         for note in bench.notes:
             say(note)
         if built:
             more = f" and {len(built) - 1:,} more" if len(built) > 1 else ""
             say(f"tests also see what git ignores and a build wrote: {built[0]}{more}")
+        if stored:
+            more = f" and {len(stored) - 1:,} more" if len(stored) > 1 else ""
+            say(f"tests also see the content that Git LFS keeps: {next(iter(stored))}{more}")
         if left_out:
             say(left_out)
         yield bench
