@@ -243,7 +243,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         try:
             report = await solve(issue, bench, journal, progress, _anywhere, external=external)
             # A folder within a repository, or one without git, can hold no branch.
-            can_branch = options.branch and (options.path / ".git").exists()
+            can_branch = options.branch and host.is_repository
             branch = await _write_branch(host, checkout, report, progress.say) if can_branch else ""
             if options.page is not None:
                 text = _page(report, journal.entries, settings.secrets())

@@ -48,6 +48,12 @@ class LocalCheckout:
         self._say = say
         self._is_repository = False
         self._trusted: tuple[str, ...] | None = None
+        self._where = elsewhere(self._path)
+
+    @property
+    def is_repository(self) -> bool:
+        """Whether the folder is the top of a repository, and so can get a branch. Known once it was cloned."""
+        return self._is_repository
 
     async def clone(self, repository: str, target: Path, commit: str = "") -> str:
         """Copy what is on disk. Where `commit` is given (a run that continues), it must still be what is on disk."""
@@ -154,7 +160,9 @@ class LocalCheckout:
         if self._trusted is None:
             self._trusted = await trusted_folders()
         config = (*self._trusted, *config)
-        return await git(*arguments, cwd=self._path, config=config, stdin=stdin, limits=Limits(SECONDS))
+        return await git(
+            *arguments, cwd=self._path, config=config, stdin=stdin, env=self._where, limits=Limits(SECONDS)
+        )
 
     async def _top_level(self) -> Path | None:
         try:
@@ -194,7 +202,7 @@ class LocalCheckout:
     async def _snapshot(self, workspace: Workspace, head: str) -> str:
         """The tree of what is on disk, built in a separate index."""
         if self._is_repository:
-            return await snapshot(self._path, head, workspace, SECONDS, MAX_BYTES)
+            return await snapshot(self._path, head, workspace, SECONDS, MAX_BYTES, self._where)
         listing = ("ls-files", "-z", "--others", "--exclude-standard")
         here = {"GIT_DIR": str(workspace.git_dir), "GIT_WORK_TREE": str(self._path)}
         excludes = [f"--exclude={pattern}" for pattern in _NEVER_SOURCE]
@@ -230,6 +238,19 @@ class LocalCheckout:
         message = b"Take the files as they are on disk\n"
         made = await workspace.git("commit-tree", tree, *parent, "-F", "-", stdin=message, env=_IDENTITY)
         return made.decode().strip()
+
+
+def elsewhere(top: Path) -> dict[str, str]:
+    """Where git's own folder of `top` is, as `GIT_DIR` and `GIT_WORK_TREE` of the environment say; {} without these.
+
+    People keep files of a home folder so (`git --git-dir=~/.dotfiles --work-tree=~`). A repository's own `.git` is
+    nearer, and variables of another work tree, such as a hook's, say nothing of this one.
+    """
+    folder = os.environ.get("GIT_DIR")
+    tree = Path(os.environ.get("GIT_WORK_TREE") or ".").resolve()
+    if not folder or tree != top or (top / ".git").exists():
+        return {}
+    return {"GIT_DIR": str(Path(folder).resolve()), "GIT_WORK_TREE": str(top)}
 
 
 def _quoted(path: bytes) -> bytes:

@@ -8,8 +8,9 @@ change; all else stays as HEAD has it.
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bot.errors import CheckoutError
 from bot.git.command import Limits, git
@@ -21,17 +22,26 @@ _WHOLE_INDEX = ("core.sparseCheckout=false", "index.sparse=false", "core.splitIn
 _STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
 
 
-async def snapshot(top: Path, head: str, workspace: Workspace, seconds: float, max_bytes: int) -> str:
+async def snapshot(
+    top: Path,
+    head: str,
+    workspace: Workspace,
+    seconds: float,
+    max_bytes: int,
+    where: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The tree (its full name) of the repository at `top` as it is on disk. `head`: its commit, or "" without one.
 
+    `where`: variables that say where git's own folder is; then untracked files stay out if the user never lists them.
     Written into `workspace`, which must be able to read the repository's objects. Nothing of the repository changes.
     Raises `CheckoutError` where the changed files take more than `max_bytes`, `GitFailed` where git fails.
     """
     if head:
         await workspace.git("read-tree", head)
-    users = await asyncio.to_thread(users_configuration, workspace.folder)
+    users = {**await asyncio.to_thread(users_configuration, workspace.folder), **where}
     config = await _users_choices(top, users)
-    changed = changed_paths(await git(*_STATUS, cwd=top, env=users, config=config, limits=Limits(seconds)))
+    status = (*_STATUS, "--untracked-files=no") if where and await _lists_none(top, users) else _STATUS
+    changed = changed_paths(await git(*status, cwd=top, env=users, config=config, limits=Limits(seconds)))
     there, gone = await asyncio.to_thread(_sort, top, changed, max_bytes)
     # The repository's own configuration and attributes say how a file becomes an object; index and objects are ours.
     here = users | {
@@ -88,6 +98,13 @@ def _behind_link(root: bytes, path: bytes) -> bool:
     """Whether a folder of the path has become a link, so that the path is not the repository's any more."""
     parts = path.split(b"/")[:-1]
     return any(os.path.islink(os.path.join(root, *parts[: i + 1])) for i in range(len(parts)))
+
+
+async def _lists_none(top: Path, users: dict[str, str]) -> bool:
+    """Whether `git status` shows no untracked file, as in a home folder of which a few files are kept."""
+    return (
+        await git("config", "--default", "", "--get", "status.showUntrackedFiles", cwd=top, env=users)
+    ).strip() == b"no"
 
 
 async def _users_choices(top: Path, users: dict[str, str]) -> tuple[str, ...]:

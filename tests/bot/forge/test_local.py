@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import BranchTaken, CheckoutError, ForgeError, Refused
-from bot.forge.local import LocalCheckout
+from bot.forge.local import LocalCheckout, elsewhere
 from bot.git.checkout import check_out
 from bot.git.commit import Author, commit_patch
 from bot.git.workspace import Workspace
@@ -168,6 +168,41 @@ async def test_a_linked_work_tree(home: Path, tmp_path: Path) -> None:
     run_git("worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "other", cwd=home)
     _, commit = await solve(LocalCheckout(tmp_path / "linked"), tmp_path / "w")
     assert run_git("rev-parse", BRANCH, cwd=home).strip() == commit
+
+
+async def test_a_repository_whose_folder_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people keep the files of a home folder: most of what is there is not theirs to take."""
+    tree, bare = tmp_path / "home", tmp_path / "dotfiles.git"
+    tree.mkdir()
+    (tree / "a.py").write_text("x = 1\n")
+    run_git("init", "--quiet", "--bare", str(bare), cwd=tmp_path)
+    there = (f"--git-dir={bare}", f"--work-tree={tree}")
+    run_git(*there, "config", "status.showUntrackedFiles", "no", cwd=tree)
+    run_git(*there, "add", "a.py", cwd=tree)
+    run_git(*there, "commit", "--quiet", "--message", "Begin", cwd=tree)
+    (tree / "photo.txt").write_text("not tracked\n")
+    monkeypatch.setenv("GIT_DIR", str(bare))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tree))
+    said: list[str] = []
+    forge = LocalCheckout(tree, said.append)
+    checkout, _ = await solve(forge, tmp_path / "target")
+    assert forge.is_repository
+    assert checkout.files == ("a.py",)
+    assert await forge.git_folder() == bare
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_WORK_TREE")
+    assert run_git("show", f"{BRANCH}:a.py", cwd=bare) == "x = 2\n"
+    assert "uncommitted changes are included, as a commit below the fix" not in said
+    assert not (tree / ".git").exists()
+
+
+def test_variables_of_another_work_tree_say_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
+    for tree, top in ((tmp_path, tmp_path / "sub"), (home, home)):
+        monkeypatch.setenv("GIT_WORK_TREE", str(tree))
+        assert elsewhere(top) == {}
 
 
 async def test_repositories_within_and_submodules_are_left_out(home: Path, tmp_path: Path) -> None:
