@@ -6,10 +6,12 @@ at once (arq gets no signals; `close` waits); an exception in its loop ends it (
 """
 
 import asyncio
+import functools
 import json
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from arq.connections import ArqRedis
@@ -25,11 +27,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bot.dispatch.queues import Handler, Queues, queue_of
 from bot.errors import SettingsError
+from bot.settings.credentials import masked
+from bot.store.jobs import parse
 
 log = logging.getLogger(__name__)
 
 JOB_TIMEOUT = 7 * 86_400.0  # seconds; leases tell whether a worker lives, not the queue
 CONNECT_TIMEOUT = 1.0  # seconds
+KEPT = 86_400.0  # seconds that Redis keeps a job's data; then the sweeper enqueues it again
 ENQUEUE_TIMEOUT = 2.0  # seconds: GitHub waits for the web's answer
 TELL_SECONDS = 60.0  # between two lines of the log about a Redis that is away
 LONGEST_PAUSE = 2.0  # seconds between attempts to reach a Redis that is away
@@ -63,8 +68,9 @@ class ArqDispatcher:
                 retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 3),
                 retry_on_error=[RedisConnectionError, RedisTimeoutError],
             )
-        except ValueError as error:
-            raise SettingsError(f"TROOP_REDIS_URL can't be used: {error}") from error
+            connections.make_connection()  # type: ignore[no-untyped-call]  # connects to nothing, and knows all options
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"TROOP_REDIS_URL can't be used: {masked(str(error), (redis_url,))}") from None
         self._where = "{host}:{port}".format(**{"host": "?", "port": "?", **connections.connection_kwargs})
         self._redis = ArqRedis(connections, job_serializer=_to_json, job_deserializer=json.loads)
         self._slots = {name: asyncio.Semaphore(count) for name, count in queues.items()}
@@ -98,13 +104,21 @@ class ArqDispatcher:
             ) from error
 
     async def _put(self, job_id: str, queue: str) -> None:
-        taken = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
-        if taken is None and job_id not in self._running:
+        # Due at once by every machine's clock, however far off, and in the order of the ids.
+        due = parse(job_id).id + 1  # arq takes 0 for none
+        put = functools.partial(
+            self._redis.enqueue_job,
+            *("perform", job_id),
+            _job_id=job_id,
+            _queue_name=queue,
+            _defer_until=datetime.fromtimestamp(due / 1000, UTC),
+            _expires=KEPT,
+        )
+        if await put() is None and job_id not in self._running:
             # No result is ever kept, so one that is there is not ours, and would hold the id back.
             await self._redis.delete(in_progress_key_prefix + job_id, result_key_prefix + job_id)
-            again = await self._redis.enqueue_job("perform", job_id, _job_id=job_id, _queue_name=queue)
-            if again is None:
-                await self._redis.zadd(queue, {job_id: int(time.time() * 1000)}, nx=True)
+            if await put() is None:
+                await self._redis.zadd(queue, {job_id: due})
 
     async def _remove_wrong_types(self, queue: str) -> None:
         """Remove keys of ours, and of arq, that hold what they never should: the sweeper enqueues what is due again.

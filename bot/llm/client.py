@@ -20,8 +20,8 @@ from bot.llm.dialect import REFUSED, AnsweredError, Dialect, Refusal, Request, a
 from bot.llm.event_stream import completion_of
 from bot.llm.token_count import TokenCounter, estimate
 from bot.records import FinishReason, ModelCall, Reply, Usage
-from bot.sanitize import redact
 from bot.settings import ModelSettings
+from bot.settings.credentials import masked_address
 from bot.settings.endpoints import header_secret
 
 _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
@@ -171,7 +171,7 @@ class OpenAIModel:
         raise EndpointError(self._words(problem, hint))
 
     def _words(self, problem: str, hint: str) -> str:
-        return f"the model endpoint {redact(self._base_url, ())} {problem}: {hint}"
+        return f"the model endpoint {masked_address(self._base_url)} {problem}: {hint}"
 
     def _refuse_key(self, status: int) -> NoReturn:
         self._give_up(f"refuses the key (HTTP {status})", f"set {self._prefix}API_KEY")

@@ -11,12 +11,15 @@ from bot.errors import EndpointDown, EndpointError, ModelMissing
 from bot.llm.client import OpenAIModel
 from bot.llm.published_models import locate
 from bot.preflight.finding import Finding
-from bot.sanitize import redact
 from bot.settings import ModelSettings, Settings
+from bot.settings.credentials import WRITE_SO, masked, masked_address
 from bot.store.disk import unwritable_sqlite
 
 _SECONDS = 10.0  # for an answer
-_REDIS = "it is redis://HOST:PORT/0, rediss://... with TLS, or unix:///SOCKET, each with :PASSWORD@ before the host"
+_REDIS = (
+    "it is redis://HOST:PORT/0, rediss://... with TLS, or unix:///SOCKET, each with :PASSWORD@ before the host; "
+    f"{WRITE_SO}"
+)
 
 
 async def database(settings: Settings) -> list[Finding]:
@@ -47,8 +50,12 @@ def _database(settings: Settings) -> Finding:
     except SettingsError as error:
         return Finding(name=name, level="missing", detail=str(error), hint=hint, fatal=True)
     except (TroopError, SQLAlchemyError, ImportError) as error:
-        return Finding(name=name, level="missing", detail=str(error).splitlines()[0][:300], hint=hint)
-    return Finding(name=name, level="ok", detail=url.render_as_string(hide_password=True))
+        return Finding(name=name, level="missing", detail=_first_line(error, settings), hint=hint)
+    return Finding(name=name, level="ok", detail=masked_address(url.render_as_string(hide_password=True)))
+
+
+def _first_line(error: Exception, settings: Settings) -> str:
+    return masked(str(error), (settings.database_url,)).splitlines()[0][:300]
 
 
 def _sqlite(file: Path) -> str:
@@ -75,11 +82,11 @@ async def queue(settings: Settings) -> list[Finding]:
     try:
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
             await client.ping()
-    except ValueError as error:  # of the address
-        words = f"TROOP_REDIS_URL can't be used: {error}"
+    except (ValueError, TypeError) as error:  # of the address
+        words = f"TROOP_REDIS_URL can't be used: {masked(str(error), (settings.redis_url,))}"
         return [Finding(name="redis", level="missing", detail=words, hint=_REDIS, fatal=True)]
     except (RedisError, OSError) as error:
-        words = f"Redis does not answer: {str(error)[:200]}"
+        words = f"Redis does not answer: {masked(str(error), (settings.redis_url,))[:200]}"
         return [Finding(name="redis", level="missing", detail=words, hint=hint)]
     return [Finding(name="redis", level="ok", detail="answers")]
 
@@ -126,7 +133,7 @@ async def _models(name: str, settings: Settings, role: Literal["main", "relevanc
         await model.close()
     if trouble := settings.spending.unpriced(model.name):
         return Finding(name=name, level="missing", detail=trouble)
-    where = redact(model.base_url, ())
+    where = masked_address(model.base_url)
     if model.listed and model.name not in model.listed:
         detail = f"{where} does not list {model.name}, but {', '.join(model.listed[:5])}"
         hint = f"correct TROOP_{role.upper()}_NAME, unless the endpoint knows more names than it lists"

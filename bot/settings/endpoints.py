@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from bot.settings.credentials import WRITE_SO
+
 _EXAMPLE = "http://127.0.0.1:8100/v1"
 _CALLS = re.compile(r"/(?:(?:chat/)?completions|models|embeddings|responses)$")
 
@@ -25,7 +27,8 @@ def endpoint_url(text: str) -> str:
         parts = urlsplit(text)
         whole = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise ValueError(f"is not a web address ({error}); they look like {_EXAMPLE}") from None
+        why = WRITE_SO if "@" in text else error  # which may repeat a part of a password
+        raise ValueError(f"is not a web address ({why}); they look like {_EXAMPLE}") from None
     if parts.scheme not in ("http", "https") or not whole or re.search(r"""[\s'"<>\\]""", text):
         raise ValueError(f"is not a web address, which looks like {_EXAMPLE}")
     if parts.query or parts.fragment:

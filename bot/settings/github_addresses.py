@@ -9,6 +9,8 @@ https://docs.github.com/enterprise-server/rest/quickstart and .../enterprise-clo
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from bot.settings.credentials import masked_address
+
 API_NAME, WEB_NAME = "TROOP_GITHUB_URL", "TROOP_GITHUB_WEB_URL"
 _SERVER_API = "/api/v3"  # below a GitHub Enterprise Server
 _CLOUD, _CLOUD_API = "github.com", "api.github.com"
@@ -84,14 +86,14 @@ def _plain(text: str, name: str) -> tuple[SplitResult, str]:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{name} is not a web address ({error})") from None
-    if parts.scheme not in _PORTS or not parts.hostname or parts.hostname.endswith("."):
-        raise ValueError(f"{name}={text} is not a web address, such as https://HOST{_SERVER_API}")
-    if parts.username is not None or parts.password is not None:  # not repeated: it may hold a password
+    except ValueError:
+        raise ValueError(f"{name} is not a web address, such as https://HOST{_SERVER_API}") from None
+    if "@" in text:  # not repeated: it may hold a password
         raise ValueError(f"{name} holds a name or a password, which can't be used there: set it without")
+    if parts.scheme not in _PORTS or not parts.hostname or parts.hostname.endswith("."):
+        raise ValueError(f"{name}={masked_address(text)} is not a web address, such as https://HOST{_SERVER_API}")
     if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError(f"{name}={text} must be a plain address, without what begins with ? or #")
+        raise ValueError(f"{name} must be a plain address, without what begins with ? or #")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
     return SplitResult(parts.scheme, netloc, "", "", ""), parts.path.rstrip("/")

@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.records import Trigger
+from bot.settings.credentials import credentials_in, secret_assignment
 from bot.settings.endpoints import HeaderSecret, ModelSettings
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
@@ -320,7 +321,7 @@ class Settings(BaseSettings):
     """Of a server's log: lines for people, or JSON with the ids of deliveries and runs."""
     workers: int = Field(2, gt=0)
     """Runs at once in one process."""
-    lease_seconds: float = Field(60.0, gt=0)
+    lease_seconds: float = Field(60.0, gt=0, le=3600)
     """Seconds; a run whose worker is silent for this long is taken over."""
     sweep_seconds: float = Field(15.0, gt=0)
     """Seconds between two searches for jobs that are due."""
@@ -381,13 +382,7 @@ class Settings(BaseSettings):
         if self.private_key_file is not None and self.private_key_file.is_file():
             with contextlib.suppress(OSError):  # `bot.forge.app_key` says why it can't be read
                 values.append(self.private_key_file.read_text(errors="replace"))
-        addresses = (self.main.base_url, self.relevance.base_url, self.database_url, self.redis_url, self.github_url)
-        values += [unquote(password) for address in addresses if (password := _password_in(address))]
+        addresses = (self.main.base_url, self.relevance.base_url, self.database_url, self.redis_url)
+        values += [secret for address in (*addresses, *getproxies().values()) for secret in credentials_in(address)]
+        values += [secret for word in self.sandbox.build_environment for secret in secret_assignment(word)]
         return tuple(dict.fromkeys(value for value in values if len(value) >= _SHORTEST_SECRET))
-
-
-def _password_in(address: str) -> str:
-    try:
-        return urlsplit(address).password or ""
-    except ValueError:
-        return ""

@@ -9,9 +9,13 @@ CALLBACK = "/sign-in/callback"
 
 
 def web_address(text: str) -> str:
-    """The address, or nothing. Raises `ValueError`."""
+    """The address, or nothing. Raises `ValueError`, which does not repeat it."""
     if text and not re.fullmatch(r"https?://\S+", text):
         raise ValueError("is not a web address, which begins with https:// or http://")
+    if "@" in text:  # it is shown to everybody
+        raise ValueError("holds a name or a password, which can't be used there: set it without")
+    if re.search(r"[?#]", text):
+        raise ValueError("must be a plain address, without what begins with ? or #")
     return text
 
 

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError as Unparsable
 
 from bot.errors import SettingsError
+from bot.settings.credentials import MASK, masked_address, secret_assignment
 from bot.settings.files import SECRETS, SUFFIX, names_in, variables_in
 from bot.settings.models import Settings
 
@@ -196,10 +197,15 @@ def shown(value: object) -> str:
         case SecretStr():
             return "(set)" if value.get_secret_value() not in ("", "none") else "(empty)"
         case tuple():
-            return " ".join(map(str, value)) or "(empty)"
+            return " ".join(_without_secret(str(word)) for word in value) or "(empty)"
         case None | "":
             return "(empty)"
         case str():
-            return re.sub(r"(?<=://)([^/@\s]*):([^/@\s]*)@", r"\1:***@", value)
+            return masked_address(value) if "://" in value else value
         case _:
             return str(value)
+
+
+def _without_secret(word: str) -> str:
+    name, assigned, _ = word.partition("=")
+    return f"{name}={MASK}" if assigned and secret_assignment(word) else word

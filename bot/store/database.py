@@ -22,6 +22,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bot.errors import SettingsError, StoreUnavailable
+from bot.settings.credentials import masked
 from bot.store.disk import unwritable_sqlite
 
 BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
@@ -63,7 +64,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Connects at the first transaction. Raises `SettingsError` for a URL that can't be used."""
-        parsed = database_url(url)
+        parsed, self._address = database_url(url), url
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
             try:
@@ -176,14 +177,15 @@ class Database:
             if type(error) is sa.exc.DatabaseError:  # SQLite's, of a file that is damaged, or no database
                 raise StoreUnavailable(self._unusable(error)) from error
             if error.connection_invalidated:
-                raise StoreUnavailable(f"the connection to the database broke: {error.orig}") from error
+                cause = masked(str(error.orig), (self._address,))
+                raise StoreUnavailable(f"the connection to the database broke: {cause}") from error
             raise
 
     def _unusable(self, error: sa.exc.SQLAlchemyError) -> str:
         """In one line, whatever the driver says in several; with the remedy."""
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
         trouble = unwritable_sqlite(Path(str(self.engine.url.database))) if self.sqlite else ""
-        return f"the database can't be used now ({cause}): {trouble or _REMEDY}"
+        return f"the database can't be used now ({masked(cause, (self._address,))}): {trouble or _REMEDY}"
 
     def close(self) -> None:
         """Close all connections: idle ones now, others when their threads return them."""

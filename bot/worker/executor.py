@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed, ForgeError, Refused, RunHeld, Unpublished
+from bot.errors import BuildFailed, ForgeError, Refused, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -42,7 +42,7 @@ from bot.records import (
     Trigger,
 )
 from bot.sanitize.addresses import hide_addresses
-from bot.sanitize.redact import redact_report
+from bot.sanitize.redact import redact, redact_report
 from bot.settings import Settings, SolverSettings
 from bot.solver.onboarding import propose
 from bot.solver.parting import decided
@@ -140,7 +140,7 @@ class Service:
             kept = redact_report(report.model_dump_json(), self._settings.secrets())
             try:
                 published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
-            except Unpublished as error:
+            except Refused as error:  # the repository was archived meanwhile, say: the count is kept
                 return Finished(state=RunState.FAILED, report_json=kept, note=str(error))
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
@@ -347,8 +347,8 @@ class Service:
         return Executed(note=done.note, following=None if done.started is None else run_job(done.started))
 
     def words(self, text: str) -> str:
-        """An error's words without addresses of the operator's network: issues are often public."""
-        return hide_addresses(text, self._settings)
+        """An error's words without secrets and without addresses of the operator's network: issues are often public."""
+        return redact(hide_addresses(text, self._settings), self._settings.secrets())
 
     async def close(self) -> None:
         """Stop the bundled engine, if it was started."""

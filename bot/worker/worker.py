@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from structlog.contextvars import bound_contextvars
@@ -35,6 +35,7 @@ from bot.lifecycle import RunState
 from bot.publish.messages.states import progress
 from bot.publish.messages.words import duration
 from bot.records import ClaimedRun
+from bot.sanitize import redact
 from bot.store import DbJournal, Store, parse, run_job
 from bot.store.jobs import RUN, command_job
 from bot.store.threads import in_thread
@@ -47,7 +48,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DELAYS = (5.0, 30.0, 120.0, 600.0)  # seconds until a run is tried again after an infrastructure error
+# Seconds until a run is tried again after an infrastructure error: GitHub was away for hours before.
+DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 3600.0, 3600.0)
 PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between attempts to store an end while the database is away
 ANNOUNCE_TIMEOUT = 120.0  # seconds
 
@@ -121,7 +123,7 @@ class Worker:
 
     async def _work(self, run: ClaimedRun) -> str | None:
         log.info("run %d of %s#%d: attempt %d", run.id, run.repository, run.issue.number, run.attempt)
-        progress = StoredProgress()
+        progress = StoredProgress(self._callbacks.secrets)
         held = (run.id, run.attempt)
 
         async def advance(state: RunState) -> None:
@@ -185,7 +187,7 @@ class Worker:
                 run.id,
                 run.attempt,
                 end.state,
-                reason=end.note,
+                reason=redact(end.note, self._callbacks.secrets),
                 report_json=end.report_json,
                 pull_request_url=end.pull_request_url,
                 announce=end.state in TOLD and not end.announced,
@@ -252,7 +254,8 @@ class Worker:
                     return None
             log.error("command %d (%s) failed", command.id, command.command.name, exc_info=error)
             done = Executed(note=self._callbacks.words(reason(cause)))
-        waiting = await self._persist(self._store.finish_command, *held, done.note)
+        note = redact(done.note, self._callbacks.secrets)
+        waiting = await self._persist(self._store.finish_command, *held, note)
         log.info("%s: done", what)
         return done.following or (None if waiting is None else command_job(waiting))
 
@@ -281,13 +284,14 @@ class Worker:
 
 
 class StoredProgress:
-    """A `contracts.Progress` whose text is stored with the next renewal of the lease."""
+    """A `contracts.Progress` whose text is stored with the next renewal of the lease, without the `secrets`."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Collection[str] = ()) -> None:
         self.text: str | None = None
+        self._secrets = secrets
 
     def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        self.text = progress(state, done, total, note)
+        self.text = progress(state, done, total, redact(note, self._secrets))
 
 
 def decisive(error: BaseException) -> BaseException:

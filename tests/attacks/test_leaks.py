@@ -1,0 +1,244 @@
+"""Credentials wherever they are set, and keys wherever a model writes them: attacks 20 and 35."""
+
+import base64
+import secrets as random
+
+import pytest
+
+from bot.dispatch import open_dispatcher
+from bot.errors import EndpointError, SettingsError, StoreUnavailable
+from bot.lifecycle import RunState
+from bot.preflight.services import database, queue
+from bot.sanitize import REDACTED, redact
+from bot.settings import Settings, read_settings
+from bot.settings.credentials import credentials_in, masked_address
+from bot.settings.sources import origins
+from bot.store import Store
+from bot.store.backup import write
+from bot.worker.callbacks import Callbacks, Executed, Finished
+from bot.worker.worker import Worker
+from tests.bot.queueing import queue_command, queue_run
+from tests.bot.worker.working import Fake, failing, info
+
+PASSWORD = "hunter2secretpw"
+# As people write them, who forget that some characters have to be %XX.
+WRITTEN = [
+    f"user:{PASSWORD}@h.example:1234",
+    f":{PASSWORD}@h.example:1234",
+    f"user:{PASSWORD}/x@h.example:1234",
+    f"user:{PASSWORD}#x@h.example:1234",
+    f"user:{PASSWORD}?x@h.example:1234",
+    f"user:a@{PASSWORD}@h.example:1234",
+    f"user:[{PASSWORD}@h.example:1234",
+    f"user:{PASSWORD}]@h.example",
+    "user:%68unter2secretpw@h.example:1234",
+    f"h.example:1234/x?password={PASSWORD}",
+    f"h.example:1234/x?a=b&api_key={PASSWORD}&c=d",
+]
+ADDRESSES = {
+    "TROOP_MAIN_BASE_URL": "http://",
+    "TROOP_RELEVANCE_BASE_URL": "https://",
+    "TROOP_REDIS_URL": "redis://",
+    "TROOP_DATABASE_URL": "postgresql://",
+    "TROOP_GITHUB_URL": "https://",
+    "TROOP_GITHUB_WEB_URL": "https://",
+    "TROOP_PUBLIC_URL": "https://",
+    "TROOP_PAGES_URL": "http://",
+}
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path) -> pytest.MonkeyPatch:
+    """No variables but the test's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+async def what_is_said(name: str) -> str:
+    """All that is printed or logged of these settings, until something works."""
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        return str(error)
+    said = [origin.value for origin in origins(settings) if origin.variable.name == name]
+    said.append(redact(f"a log with {PASSWORD}", settings.secrets()))
+    if name == "TROOP_REDIS_URL":
+        try:
+            dispatcher = open_dispatcher(settings, Fake().execute_command)
+        except SettingsError as error:
+            said.append(str(error))
+        else:
+            await dispatcher.close()
+            said += [finding.words for finding in await queue(settings)]
+    if name == "TROOP_DATABASE_URL":
+        said += [finding.words for finding in await database(settings)]
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize("written", WRITTEN)
+async def test_attack_35_no_password_of_an_address_is_said(alone: pytest.MonkeyPatch, name: str, written: str):
+    alone.setenv("TROOP_TOKEN", "a token of the tests")
+    alone.setenv(name, ADDRESSES[name] + written)
+    alone.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no such host")))
+    said = await what_is_said(name)
+    assert PASSWORD not in said
+    assert "unter2secretpw" not in said
+
+
+@pytest.mark.parametrize(
+    ("address", "secrets", "shown"),
+    [
+        ("postgresql://troop@h/db", (), "postgresql://troop@h/db"),
+        ("https://atokenofours@h/v1", ("atokenofours",), "https://***@h/v1"),
+        ("h.example:80", (), "h.example:80"),
+        ("unix://user:password@/run/redis.sock?db=1", ("password",), "unix://user:***@/run/redis.sock?db=1"),
+        ("redis://h/0?password=pass%2Fword", ("pass%2Fword", "pass/word"), "redis://h/0?password=***"),
+        ("https://h/v1?version=2026&page_size=5", (), "https://h/v1?version=2026&page_size=5"),
+    ],
+)
+def test_the_credentials_of_an_address(address: str, secrets: tuple[str, ...], shown: str):
+    assert credentials_in(address)[: len(secrets)] == secrets
+    assert masked_address(address) == shown
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
+def test_attack_35_a_proxys_password_is_a_secret(alone: pytest.MonkeyPatch, name: str):
+    alone.setenv(name, f"http://user:{PASSWORD}@proxy.example:3128")
+    assert PASSWORD in read_settings().secrets()
+
+
+def test_attack_35_what_builds_get_is_a_secret(alone: pytest.MonkeyPatch):
+    words = [f"PIP_INDEX_URL=https://u:{PASSWORD}@pypi.example/simple", "NPM_TOKEN=a-token-of-npm", "CI=true"]
+    alone.setenv("TROOP_SANDBOX_BUILD_ENVIRONMENT", " ".join(words))
+    settings = read_settings()
+    assert {PASSWORD, "a-token-of-npm"} <= set(settings.secrets())
+    [shown] = [one.value for one in origins(settings) if one.variable.name == "TROOP_SANDBOX_BUILD_ENVIRONMENT"]
+    assert shown == "PIP_INDEX_URL=*** NPM_TOKEN=*** CI=true"
+
+
+LONG = "abcdefghijABCDEFGHIJ0123456789abcdefghij"
+HEX = "0123456789abcdef" * 4
+TOKENS = [
+    *(f"gh{kind}_{LONG}" for kind in "pousr"),
+    f"github_pat_{LONG}",
+    *(f"{kind}_{mode}_{LONG}" for kind in ("sk", "rk") for mode in ("live", "test")),
+    *(f"sk-{kind}{LONG}" for kind in ("", "ant-api03-", "proj-", "or-v1-")),
+    *(
+        f"{kind}{LONG}"
+        for kind in ("glpat-", "gldt-", "glrt-", "hf_", "npm_", "gsk_", "xai-", "r8_", "lin_api_", "sbp_")
+    ),
+    *(
+        f"{kind}{LONG}"
+        for kind in ("nvapi-", "dckr_pat_", "figd_", "glsa_", "sntrys_", "hvs.", "pypi-", "ya29.", "ATATT3")
+    ),
+    *(f"{kind}{HEX}" for kind in ("shpat_", "dop_v1_", "rubygems_", "dapi")),
+    "xoxb-1234567890-abcdefghij",
+    "xapp-1-A0123456789-abcdef",
+    "AKIAIOSFODNN7EXAMPLE",
+    f"AIza{LONG[:35]}",
+    f"AGE-SECRET-KEY-1{LONG.upper()}0123",
+    f"SG.{LONG[:22]}.{LONG}",
+    f"eyJ{LONG}.eyJ{LONG}.{LONG}",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nabc\n-----END PGP PRIVATE KEY BLOCK-----",
+    "-----BEGIN PRIVATE KEY-----\ncut off",
+    "user:pass@",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("around", ["key={}", "`{}`", '"{}",', "x\n{}\ny", "({})"])
+def test_attack_20_what_has_the_form_of_a_token_is_redacted(token: str, around: str):
+    text = around.format(f"https://{token}h.example" if token.endswith("@") else token)
+    assert REDACTED in redact(text, ())
+    assert token.strip("@") not in redact(text, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-force-of-the-day-and-night",
+        "hf_home = 1",
+        "npm_config_registry",
+        "https://h.example/a:b/c",
+        "the dapi of SG.",
+        "risk-averse",
+    ],
+)
+def test_what_only_begins_like_a_token_stays(text: str):
+    assert redact(text, ()) == text
+
+
+# -- what is stored of a run
+
+
+def rows(store: Store) -> str:
+    """All that a backup has, as text."""
+    import gzip
+    import io
+
+    file = io.BytesIO()
+    write(store.database, file)
+    return gzip.decompress(file.getvalue()).decode()
+
+
+KEY = random.token_urlsafe(24)
+SAID = {
+    "as it is": KEY,
+    "spread": " ".join(KEY),
+    "base64": base64.b64encode(f"x{KEY}y".encode()).decode(),
+    "of a form": f"sk-{LONG}",
+}
+
+
+@pytest.mark.parametrize("form", SAID)
+@pytest.mark.parametrize("where", ["note", "error", "progress", "command", "command's error"])
+async def test_attack_35_a_key_in_a_models_or_an_endpoints_words_is_not_stored(store: Store, where: str, form: str):
+    fake, said = Fake(), SAID[form]
+
+    async def run(claimed, journal, progress, advance) -> Finished:
+        await journal.put("model/x", f'{{"text": "{said}"}}')
+        if where == "progress":
+            progress.update(RunState.CHECKOUT, 0, 0, f"it says {said}")
+            store.renew(claimed.id, claimed.attempt, 60, StoredText.of(progress))
+        return Finished(state=RunState.FAILED, note=f"the model says {said}")
+
+    async def execute_command(_command) -> Executed:
+        return Executed(note=f"help: {said}")
+
+    error = failing(EndpointError(f"the endpoint answered 401: no such key {said}"))
+    fake.run = error if where == "error" else run
+    fake.command = error if where == "command's error" else execute_command
+    settings = Settings(_env_file=None, token=KEY)
+    from bot.worker.executor import Service
+
+    service = Service(settings, store)
+    callbacks = Callbacks(
+        fake.execute, fake.execute_command, fake.announce, secrets=settings.secrets(), words=service.words
+    )
+    worker = Worker(store, callbacks, lease_seconds=60)
+    if where.startswith("command"):
+        await worker.handle(f"command:{queue_command(store)}")
+    else:
+        run_id = queue_run(store)
+        await worker.handle(f"run:{run_id}:0")
+        assert REDACTED in info(store, run_id).reason
+        assert all(said not in reason for _, reason in fake.told)
+    assert said not in rows(store)
+
+
+class StoredText:
+    @staticmethod
+    def of(progress) -> str:
+        return progress.text or ""
+
+
+async def test_attack_35_a_databases_error_has_no_password(tmp_path):
+    address = f"postgresql://u:a@{PASSWORD}@127.0.0.1:1/db"
+    with pytest.raises(StoreUnavailable) as refused:
+        Store.open(address, quota_runs_per_hour=3, max_crashes=3)
+    assert PASSWORD not in str(refused.value)
