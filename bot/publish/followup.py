@@ -93,7 +93,11 @@ class FollowUp:
                 return answers.status(run.state, run.progress, run.reason, run.pull_request_url or ""), None
             case CommandName.STOP:
                 reason = f"{command.sender} asked for it"
-                if run is not None and run.state in ACTIVE and await self._runs.request_stop(run.id, reason):
+                if (
+                    run is not None
+                    and run.state in ACTIVE
+                    and await self._runs.request_stop(run.id, reason, asked_at=command.asked_at)
+                ):
                     return answers.stopping(), None
                 return answers.nothing_to_stop(run.state if run else None), None
             case CommandName.RETRY:

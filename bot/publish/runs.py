@@ -62,8 +62,8 @@ class Runs(Protocol):
         """Keep that somebody chose the candidate, by its index in the ballot, of the newest count of the issue; whether
         it was kept. `url`: of the pull request that shows it."""
 
-    async def request_stop(self, run_id: int, reason: str) -> bool:
-        """Ask an active run to stop; whether it still can be."""
+    async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
+        """Ask an active run to stop, as was wished at that moment; whether it still can be."""
 
 
 class FollowedUp(Record):

@@ -1,6 +1,7 @@
 """Runs and commands as a worker claims them."""
 
 import enum
+import math
 from datetime import datetime
 
 from bot.lifecycle import RunState
@@ -115,3 +116,4 @@ class ClaimedCommand(Record):
     run_id: int | None
     run_state: RunState | None
     attempt: int = 0  # fences every write of the worker that executes it
+    asked_at: float = math.inf  # when it arrived, by the database's clock

@@ -4,10 +4,11 @@ from sqlalchemy import select, update
 
 from bot.lifecycle import RunState
 from bot.records import ClaimedRun, Record
-from bot.store.base import Part, claimed_run, free
+from bot.store.base import Part, available, claimed_run, free
 from bot.store.models import RUN
 
-DELAYS = (10.0, 60.0, 300.0, 1800.0)  # seconds between attempts; after the last one it is given up
+# Seconds between attempts; after the last one, a day later, it is given up.
+DELAYS = (10.0, 60.0, 300.0, 1800.0, *(3600.0,) * 23)
 
 
 class Announcement(Record):
@@ -26,7 +27,7 @@ class Announcements(Part):
             now = self.database.now(tx)
             row = tx.execute(
                 select(RUN)
-                .where(RUN.c.id == run_id, RUN.c.announce, free(RUN, now), RUN.c.available_at <= now)
+                .where(RUN.c.id == run_id, RUN.c.announce, free(RUN, now), available(RUN, now))
                 .with_for_update(skip_locked=True)
             ).first()
             if row is None:

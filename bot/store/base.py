@@ -14,15 +14,23 @@ from bot.store.models import RUN, STEP
 from bot.webhook.decisions import StartRun
 
 BUILDS = "build/"  # begins the keys of steps that hold a `records.Build`
+# Seconds: nothing is leased or put off for longer. What seems to be was written while the clock was ahead.
+FAR = 7200.0
 TEXT_LIMIT = 4000  # characters of a reason or a note
 
 
 class Wanted(Record):
-    """A run that somebody asked for while the issue's run was stopping: it starts once that one has ended."""
+    """A run that somebody asked for while the issue's run was active: it starts once that one has ended."""
 
     decision: StartRun
     retry_of: int | None = None
     again: Again | None = None
+    asked_at: float = 0.0  # when it arrived, by the database's clock; commands are executed in their order anyway
+    only_if_stopped: bool = False  # the run goes on, unless a wish to stop it arrives that was made before this one
+
+    def made_after(self, moment: datetime | None) -> bool:
+        """Whether it is a label or the like that was put there after that moment of GitHub's clock."""
+        return self.again is None and moment is not None and self.decision.labelled_at > moment
 
 
 class Part:
@@ -110,27 +118,27 @@ class Part:
         if ended.wanted is None:
             return None
         wanted = Wanted.model_validate_json(ended.wanted)
-        # Renamed meanwhile, perhaps.
-        decision = wanted.decision.model_copy(update={"repository": ended.repository})
-        new = self._insert_run(tx, now, decision, again=wanted.again, retry_of=wanted.retry_of)
-        silenced = {"announce": False} if new is not None else {}
-        tx.execute(
-            update(RUN)
-            .where(RUN.c.id == ended.id)
-            .values(wanted=None, **(silenced if self._state_of(tx, ended.id) == RunState.STOPPED else {}))
-        )
+        stopped = self._state_of(tx, ended.id) == RunState.STOPPED
+        new = None
+        if stopped or not wanted.only_if_stopped:
+            # Renamed meanwhile, perhaps.
+            decision = wanted.decision.model_copy(update={"repository": ended.repository})
+            new = self._insert_run(tx, now, decision, again=wanted.again, retry_of=wanted.retry_of)
+        silenced = {"announce": False} if new is not None and stopped else {}
+        tx.execute(update(RUN).where(RUN.c.id == ended.id).values(wanted=None, **silenced))
         return new
 
     @staticmethod
     def _state_of(tx: Connection, run_id: int) -> str | None:
         return tx.scalar(select(RUN.c.state).where(RUN.c.id == run_id))
 
-    def stop_row(self, tx: Connection, now: float, run_id: int, reason: str) -> bool:
+    def stop_row(self, tx: Connection, now: float, run_id: int, reason: str, *, keep_wanted: bool = False) -> bool:
         """Stop a run at once where no worker holds it (True); else ask its worker to.
 
-        What was asked for after an earlier stop is forgotten: the last wish counts.
+        What was asked for before is forgotten, since the last wish counts; `keep_wanted`: that one came later.
         """
-        tx.execute(update(RUN).where(RUN.c.id == run_id, RUN.c.wanted.is_not(None)).values(wanted=None))
+        if not keep_wanted:
+            tx.execute(update(RUN).where(RUN.c.id == run_id, RUN.c.wanted.is_not(None)).values(wanted=None))
         stopped = tx.execute(
             update(RUN)
             .where(RUN.c.id == run_id, RUN.c.state.in_(STOPPABLE), free(RUN, now))
@@ -155,9 +163,20 @@ def plain(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:TEXT_LIMIT]
 
 
-def free(table: Table, now: float) -> ColumnElement[bool]:
+def free(table: Table, now: Any) -> ColumnElement[bool]:
     """No worker holds it: it was never claimed, was given back, or its lease ran out."""
-    return or_(table.c.lease_until.is_(None), table.c.lease_until < now)
+    until = table.c.lease_until
+    return or_(until.is_(None), until < now, until > now + FAR)
+
+
+def available(table: Table, now: float) -> ColumnElement[bool]:
+    """It is not put off."""
+    return or_(table.c.available_at <= now, table.c.available_at > now + FAR)
+
+
+def within(column: ColumnElement[Any], now: Any, seconds: float) -> ColumnElement[bool]:
+    """It is at most that long ago. What a clock that was ahead wrote is not."""
+    return and_(column > now - seconds, column < now + seconds)
 
 
 def held(run_id: int, attempt: int) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from sqlalchemy.sql import ColumnElement
 from bot.errors import LeaseLost
 from bot.lifecycle import RunState
 from bot.records import ClaimedCommand, Command
-from bot.store.base import Part, free, plain
+from bot.store.base import Part, available, free, plain, within
 from bot.store.models import COMMAND, RUN
 
 PATIENCE = 600.0  # seconds that a command waits for earlier ones
@@ -30,7 +30,7 @@ class Commands(Part):
                     COMMAND.c.id == command_id,
                     ~COMMAND.c.done,
                     free(COMMAND, now),
-                    COMMAND.c.available_at <= now,
+                    available(COMMAND, now),
                     ~_waits(now),
                 )
                 .with_for_update(skip_locked=True)
@@ -63,6 +63,7 @@ class Commands(Part):
                 run_id=None if newest is None else newest.id,
                 run_state=None if newest is None else RunState(newest.state),
                 attempt=row.attempt + 1,
+                asked_at=row.created_at,
             )
 
     def renew_command(self, command_id: int, attempt: int, lease_seconds: float) -> None:
@@ -146,7 +147,7 @@ def _waits(now: float) -> ColumnElement[bool]:
         _same_conversation(earlier),
         earlier.c.id < COMMAND.c.id,
         ~earlier.c.done,
-        earlier.c.created_at > now - PATIENCE,
+        within(earlier.c.created_at, now, PATIENCE),
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Row
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Record
-from bot.store.base import Part, Wanted, plain
+from bot.store.base import Part, Wanted, free, plain, within
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
@@ -58,7 +58,7 @@ _FORGET_STOPS = (
         RUN.c.issue_number == bindparam("number"),
         RUN.c.state == RunState.STOPPED,
         RUN.c.announce,
-        or_(RUN.c.lease_until.is_(None), RUN.c.lease_until < bindparam("now")),
+        free(RUN, bindparam("now")),
     )
     .values(announce=False)
 )
@@ -80,7 +80,7 @@ _COUNTED = (
     .where(
         RUN.c.repository == bindparam("name"),
         ~RUN.c.is_notice,
-        RUN.c.created_at > bindparam("now") - QUOTA_WINDOW,
+        within(RUN.c.created_at, bindparam("now"), QUOTA_WINDOW),
         or_(
             and_(RUN.c.attempt > 0, RUN.c.state.not_in((RunState.QUEUED, RunState.REFUSED))),
             RUN.c.sender == bindparam("sender"),
@@ -240,13 +240,15 @@ class Deliveries(Part):
                 _rename(tx, asked)
                 found = tx.execute(_LOOK, asked).one()
             if found.id is not None and found.stop_reason is None:
+                self._remember(tx, found, Wanted(decision=decision, asked_at=now, only_if_stopped=True))
                 return Accepted(duplicate=False, note=f"run {found.id} of this issue is {found.state} already")
             if decision.in_passing and tx.scalar(select(_HAD_RUN), asked):
                 return Accepted(duplicate=False, note="a mention within a sentence; the issue has had a run")
             if found.made >= self.quota_runs_per_hour:
                 return self._over_quota(tx, now, decision)
             if found.id is not None:
-                self._remember(tx, found.id, Wanted(decision=decision))
+                if not self._remember(tx, found, Wanted(decision=decision, asked_at=now)):
+                    return Accepted(duplicate=False, note=f"it was asked for before run {found.id} was")
                 said = f"run {found.id} is stopping; a new run starts once it has stopped"
                 return Accepted(duplicate=False, note=said)
             if found.stops:
@@ -262,7 +264,7 @@ class Deliveries(Part):
                 RUN.c.repository == decision.repository,
                 RUN.c.sender == decision.sender,
                 RUN.c.is_notice,
-                RUN.c.created_at > now - QUOTA_WINDOW,
+                within(RUN.c.created_at, now, QUOTA_WINDOW),
             )
         )
         if told is not None:
@@ -275,8 +277,21 @@ class Deliveries(Part):
         return Accepted(duplicate=False, job_id=run_job(run_id), note=f"{self.quota_notice()}; run {run_id} says so")
 
     @staticmethod
-    def _remember(tx: Connection, run_id: int, wanted: Wanted) -> None:
-        tx.execute(update(RUN).where(RUN.c.id == run_id).values(wanted=wanted.model_dump_json()))
+    def _remember(tx: Connection, active: Any, wanted: Wanted) -> bool:
+        """Remember what is asked for while a run is active; whether it is later than what was asked for until now.
+
+        Deliveries arrive in any order: a label is later than others, and than the one that made the run, by its time.
+        """
+        if wanted.again is None:
+            made = wanted.decision.labelled_at
+            waiting = None if active.wanted is None else Wanted.model_validate_json(active.wanted)
+            the_same = made.timestamp() == active.labelled_at and wanted.only_if_stopped
+            if made.timestamp() < active.labelled_at or the_same:
+                return False
+            if waiting is not None and (waiting.again is not None or waiting.made_after(made)):
+                return waiting.again is not None
+        tx.execute(update(RUN).where(RUN.c.id == active.id).values(wanted=wanted.model_dump_json()))
+        return True
 
     @staticmethod
     def _forget_stops(tx: Connection, now: float, decision: StartRun) -> None:
@@ -304,7 +319,7 @@ class Deliveries(Part):
             .where(
                 COMMAND.c.repository == decision.repository,
                 COMMAND.c.sender == decision.sender,
-                COMMAND.c.created_at > now - QUOTA_WINDOW,
+                within(COMMAND.c.created_at, now, QUOTA_WINDOW),
             )
         )
         if int(received or 0) >= COMMANDS_PER_HOUR:
@@ -341,10 +356,13 @@ class Deliveries(Part):
             return Accepted(duplicate=False, note=f"{decision.reason}; no run is active")
         if decision.at is not None and decision.at.timestamp() < row.labelled_at:
             return Accepted(duplicate=False, note=f"{decision.reason} before run {row.id} was asked for")
-        stopped = self.stop_row(tx, now, row.id, decision.reason)
+        later = row.wanted is not None and Wanted.model_validate_json(row.wanted).made_after(decision.at)
+        stopped = self.stop_row(tx, now, row.id, decision.reason, keep_wanted=later)
+        following = self.start_wanted(tx, now, row) if stopped and later else None
+        ended = run_job(row.id, row.attempt) if stopped else None  # its end is to be announced
         return Accepted(
             duplicate=False,
-            job_id=run_job(row.id, row.attempt) if stopped else None,  # its end is to be announced
+            job_id=ended if following is None else run_job(following),
             note=f"{decision.reason}; run {row.id} is {'stopped' if stopped else 'asked to stop'}",
         )
 

@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Again, Record, Trigger
-from bot.store.base import Part, free
+from bot.store.base import Part, available, free
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, REPORT, RUN
 
@@ -66,13 +66,13 @@ class Queries(Part):
             now = self.database.now(tx) if now is None else now
             runs = tx.execute(
                 select(RUN.c.id, RUN.c.attempt)
-                .where(or_(RUN.c.state.in_(ACTIVE), RUN.c.announce), free(RUN, now), RUN.c.available_at <= now)
+                .where(or_(RUN.c.state.in_(ACTIVE), RUN.c.announce), free(RUN, now), available(RUN, now))
                 .order_by(RUN.c.id)
                 .limit(limit)
             )
             commands = tx.scalars(
                 select(COMMAND.c.id)
-                .where(~COMMAND.c.done, free(COMMAND, now), COMMAND.c.available_at <= now)
+                .where(~COMMAND.c.done, free(COMMAND, now), available(COMMAND, now))
                 .order_by(COMMAND.c.id)
                 .limit(limit)
             )
@@ -123,7 +123,7 @@ class Queries(Part):
                     RUN.c.issue_number == run.issue_number,
                     RUN.c.id < run_id,
                     RUN.c.state.in_((RunState.STOPPED, RunState.REFUSED)),
-                    or_(RUN.c.updated_at >= run.created_at, RUN.c.announce),
+                    or_(RUN.c.updated_at > run.created_at, RUN.c.announce),
                 )
                 .limit(1)
             )

@@ -41,7 +41,7 @@ class Restarts(Deliveries):
             if again.more and not tx.scalar(select(exists().where(STEP.c.run_id == again.of_run))):
                 raise RetryRefused(f"what the attempts of run {again.of_run} did is no longer kept; retry instead")
             if active is not None:
-                self._remember(tx, active.id, Wanted(decision=decision, retry_of=run_id, again=again))
+                self._remember(tx, active, Wanted(decision=decision, retry_of=run_id, again=again))
                 return None
             new = self._insert_run(tx, now, decision, again=again, retry_of=run_id)
             assert new is not None, "inserted under the repository's lock, with no active run there"
@@ -71,7 +71,7 @@ class Restarts(Deliveries):
             active = self._active(tx, old.repository, old.issue_number)
             if asked.cause is Cause.CHECKS and active is not None:
                 raise RetryRefused(f"run {active.id} is active, whose commit has checks of its own")
-            if sum(row.created_at > now - DAY for row, _ in earlier) >= most_a_day:
+            if sum(abs(row.created_at - now) < DAY for row, _ in earlier) >= most_a_day:
                 raise RetryRefused(
                     f"this pull request was revised {most_a_day} times within a day, which is what this server allows "
                     "(TROOP_REVISIONS_PER_DAY)"
@@ -81,7 +81,7 @@ class Restarts(Deliveries):
             decision = self._same_issue(old, again)
             if active is None:
                 return self._insert_run(tx, now, decision, again=again, retry_of=run_id)
-            self._remember(tx, active.id, self._joined(active.wanted, decision, run_id, again))
+            self._remember(tx, active, self._joined(active.wanted, decision, run_id, again))
             return None
 
     @staticmethod

@@ -1,6 +1,7 @@
 """A run's lease: claimed, renewed, fenced by its attempt number, and given back or ended."""
 
 import json
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import select, update
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 from bot.errors import LeaseLost, RunStopped
 from bot.lifecycle import ACTIVE, STAGES, STOPPABLE, RunState, allowed
 from bot.records import ClaimedRun
-from bot.store.base import claimed_run, free, held, plain
+from bot.store.base import Wanted, available, claimed_run, free, held, plain
 from bot.store.holds import AGAIN, Holds
 from bot.store.models import REPORT, RUN
 
@@ -25,7 +26,7 @@ class Runs(Holds):
             now = self.database.now(tx)
             row = tx.execute(
                 select(RUN)
-                .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), free(RUN, now), RUN.c.available_at <= now)
+                .where(RUN.c.id == run_id, RUN.c.state.in_(ACTIVE), free(RUN, now), available(RUN, now))
                 .with_for_update(skip_locked=True)
             ).first()
             if row is None or self.still_held(tx, now, row):
@@ -183,16 +184,23 @@ class Runs(Holds):
             values = {"hold": plain(reason), "progress": plain(reason), "available_at": min(until, now + AGAIN)}
             self._give_run_back(tx, now, run_id, attempt, values)
 
-    def request_stop(self, run_id: int, reason: str) -> bool:
+    def request_stop(self, run_id: int, reason: str, *, asked_at: float = math.inf) -> bool:
         """Stop the run: at once where no worker holds it (its end is then to be announced), else through its worker.
 
+        `asked_at`: when that was wished, by the database's clock; a label that came after it starts a run of its own.
         False, and nothing is changed, where it has ended or is being published.
         """
         with self.database.write() as tx:
-            if self.stop_row(tx, self.database.now(tx), run_id, reason):
+            now = self.database.now(tx)
+            row = tx.execute(select(RUN).where(RUN.c.id == run_id).with_for_update()).first()
+            if row is None:
+                return False
+            later = row.wanted is not None and Wanted.model_validate_json(row.wanted).asked_at > asked_at
+            if self.stop_row(tx, now, run_id, reason, keep_wanted=later):
+                if later:
+                    self.start_wanted(tx, now, row)
                 return True
-            row = tx.execute(select(RUN.c.state).where(RUN.c.id == run_id)).first()
-            return row is not None and row.state in STOPPABLE
+            return row.state in STOPPABLE
 
     @staticmethod
     def _give_run_back(tx: Connection, now: float, run_id: int, attempt: int, values: dict[str, object]) -> None:

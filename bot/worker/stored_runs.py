@@ -1,5 +1,7 @@
 """`bot.publish.runs.Runs` over the store."""
 
+from functools import partial
+
 from bot.lifecycle import RunState
 from bot.publish.runs import Counted
 from bot.records import Act, Again, Report
@@ -64,5 +66,5 @@ class StoredRuns:
             return None if counted is None else counted.report
         return Report.model_validate_json(text)
 
-    async def request_stop(self, run_id: int, reason: str) -> bool:
-        return await in_thread(self._store.request_stop, run_id, reason)
+    async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
+        return await in_thread(partial(self._store.request_stop, run_id, reason, asked_at=asked_at))
