@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bot.errors import ForgeError, RateLimited, Refused, SettingsError
+from bot.forge.answers import asked_to_wait, headers_of, is_rate_limit, may_pass, refusal
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.settings import Settings
 
@@ -75,6 +76,7 @@ class GitHubApi:
         self._tokens: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, float]] = {}
         self._token_locks: dict[tuple[str, tuple[tuple[str, str], ...]], asyncio.Lock] = {}
         self._users: dict[str, int | None] = {}  # numbers by login
+        self._moved: dict[str, int | None] = {}  # installations of repositories that are no longer in this one
         if installation_id is not None and not settings.app_id:
             raise SettingsError("TROOP_APP_ID is not set, but the delivery comes from an App's installation; set it")
         if installation_id is None and not settings.token.get_secret_value():
@@ -107,9 +109,9 @@ class GitHubApi:
         try:
             return await self._authorised(act)
         except GithubException as error:
-            if not _may_pass(error):
-                raise _refusal(what, error) from error
-            if _is_rate_limit(error):
+            if not may_pass(error):
+                raise refusal(what, error) from error
+            if is_rate_limit(error):
                 raise _Trouble(f"GitHub limits the rate ({what})", rate_limit=error) from error
             raise _Trouble(
                 f"GitHub answered with an error ({what}): status {error.status}; it is tried again later"
@@ -123,7 +125,7 @@ class GitHubApi:
             raise Refused(
                 f"GitHub's API redirects to another host ({what}), which gets no token; correct TROOP_GITHUB_URL"
             ) from error
-        except (ValueError, LookupError, TypeError, AssertionError) as error:
+        except (ValueError, LookupError, TypeError, AssertionError, ArithmeticError) as error:
             # The answer was cut off, or comes from a proxy.
             raise _Trouble(
                 f"GitHub's answer can't be read ({what}): {type(error).__name__}; is a proxy answering?"
@@ -203,11 +205,39 @@ class GitHubApi:
 
     def _mint(self, repository: str, permissions: Permissions) -> tuple[str, float]:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app"""
-        url = f"/app/installations/{self._installation_id}/access_tokens"
         narrowed = {"repositories": [repository.split("/")[1]], "permissions": dict(permissions)}
-        answer = self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1])
+
+        def mint(installation: int | None) -> dict[str, Any]:
+            url = f"/app/installations/{installation}/access_tokens"
+            return dict(
+                self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=narrowed)[1])
+            )
+
+        installation = self._moved.get(repository, self._installation_id)
+        try:
+            answer = mint(installation)
+        except GithubException as error:
+            if error.status not in (404, 422) or (now := self._installation_of(repository)) in (None, installation):
+                raise
+            self._moved[repository] = now
+            answer = mint(now)
         end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
         return str(answer["token"]), end.timestamp()
+
+    def _installation_of(self, repository: str) -> int | None:
+        """The number of the installation that has the repository now: an App that was uninstalled and installed again
+        has another one, and so has a repository that went to another owner.
+
+        https://docs.github.com/rest/apps/apps#get-a-repository-installation-for-the-authenticated-app
+        """
+        path = path_of(repository, "installation")
+        try:
+            found = self._with_app(lambda client: client.requester.requestJsonAndCheck("GET", path)[1])
+        except GithubException as error:
+            if error.status != 404:
+                raise
+            return None
+        return int(found["id"])
 
     async def app_slug(self) -> str:
         """The App's name in addresses; its login is `SLUG[bot]`. Use it within `act`.
@@ -258,7 +288,7 @@ class GitHubApi:
     def _set_clock(self, error: GithubException) -> bool:
         """Learn from the answer's `Date` how far our clock is off; whether that is news, so that trying again helps."""
         try:
-            there = parsedate_to_datetime(_headers(error)["date"]).timestamp()
+            there = parsedate_to_datetime(headers_of(error)["date"]).timestamp()
         except (LookupError, ValueError, TypeError):
             return False
         ahead = there - time.time()
@@ -298,35 +328,12 @@ def path_of(repository: str, *parts: str | int) -> str:
     return "/".join(["/repos", *(quote(str(part), safe="") for part in (owner, name, *parts))])
 
 
-# -- answers ----------------------------------------------------------------------------------------
-
-
-def _headers(error: GithubException) -> dict[str, str]:
-    return {name.lower(): str(value) for name, value in (error.headers or {}).items()}
-
-
-def _message(error: GithubException) -> str:
-    data = error.data if isinstance(error.data, dict) else {}
-    found = [str(data.get("message", ""))]
-    for detail in data.get("errors") or ():
-        if isinstance(detail, dict):
-            found.append(str(detail.get("message") or f"{detail.get('field', '')} {detail.get('code', '')}".strip()))
-        else:
-            found.append(str(detail))
-    return "; ".join(part for part in found if part)[:500] or f"status {error.status}"
-
-
 class _Trouble(Exception):
     """An attempt failed, and another may succeed. `rate_limit`: GitHub's answer where it asks to wait."""
 
     def __init__(self, message: str, rate_limit: GithubException | None = None) -> None:
         super().__init__(message)
         self.rate_limit = rate_limit
-
-
-def _may_pass(error: GithubException) -> bool:
-    """Whether trying again may help."""
-    return error.status >= 500 or error.status == 408 or _is_rate_limit(error)
 
 
 def _wait(state: RetryCallState) -> float:
@@ -338,7 +345,7 @@ def _wait(state: RetryCallState) -> float:
     backoff = float(2 ** (state.attempt_number - 1))
     if limit is None:
         return backoff
-    asked = _asked_to_wait(limit)
+    asked = asked_to_wait(limit)
     return 60.0 * backoff if asked is None else asked
 
 
@@ -358,37 +365,3 @@ def _trouble(state: RetryCallState) -> _Trouble:
 def _enough(state: RetryCallState) -> bool:
     """Whether the act is given up: too many attempts, or the next one is too far away."""
     return state.attempt_number >= ATTEMPTS or state.idle_for + state.upcoming_sleep > PATIENCE
-
-
-def _asked_to_wait(error: GithubException) -> float | None:
-    """Seconds that the headers of a rate limit ask for; None where they ask for none."""
-    headers = _headers(error)
-    with contextlib.suppress(ValueError):
-        if "retry-after" in headers:
-            return max(0.0, float(headers["retry-after"]))
-        if headers.get("x-ratelimit-remaining") == "0" and "x-ratelimit-reset" in headers:
-            return max(1.0, float(headers["x-ratelimit-reset"]) - datetime.now(UTC).timestamp() + 1.0)
-    return None
-
-
-def _is_rate_limit(error: GithubException) -> bool:
-    if error.status == 429:
-        return True
-    headers = _headers(error)
-    told = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
-    return error.status == 403 and (told or "rate limit" in _message(error).lower())
-
-
-def _refusal(what: str, error: GithubException) -> ForgeError:
-    message = _message(error)
-    if error.status == 401:
-        return Refused(
-            f"GitHub does not accept the credentials ({what}): {message}; check the App's id and key, or the token"
-        )
-    if error.status == 403:
-        wanted = _headers(error).get("x-accepted-github-permissions", "")
-        hint = f"; it requires the permission {wanted}" if wanted else "; check the App's permissions"
-        return Refused(f"GitHub refused ({what}): {message}{hint}")
-    if error.status in (404, 410, 451):
-        return Refused(f"GitHub finds nothing that we may see ({what}): {message}; is the App installed there?")
-    return ForgeError(f"GitHub refused the request ({what}): {message}")

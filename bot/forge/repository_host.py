@@ -37,6 +37,7 @@ GIT_ATTEMPTS = 4
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
 _UPROOTED = "shallow update not allowed"  # of a commit that no branch there leads to
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
+_LIMITED = re.compile(r"rate limit", re.IGNORECASE)  # words of a 403 that names no time
 _BROKEN = re.compile(
     r"error: (429|5\d\d)\b|Could not resolve|Failed to connect|timed out|early EOF|RPC failed|hung up|Connection reset"
     r"|Empty reply",
@@ -73,6 +74,8 @@ class GitHubHost:
                 if error.retry_after is not None:
                     if error.retry_after > PATIENCE:
                         raise RateLimited(f"GitHub limits the rate ({repository})", error.retry_after) from error
+                    raise
+                if _LIMITED.search(error.words):
                     raise
                 if _UPROOTED in error.words:
                     raise Refused(
@@ -292,7 +295,8 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same git command may succeed later, or with a new token."""
     if not isinstance(error, GitFailed):
         return False
-    return error.retry_after is not None or bool(_UNAUTHORISED.search(error.words) or _BROKEN.search(error.words))
+    passing = (_LIMITED, _UNAUTHORISED, _BROKEN)
+    return error.retry_after is not None or any(pattern.search(error.words) for pattern in passing)
 
 
 def _checked_name(repository: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
+from bot.git.waiting import seconds_of
 from bot.sandbox.scratch import scratch_folder
 from bot.sanitize import redact
 
@@ -47,7 +48,8 @@ _PASSED = re.compile(r"PATH|TMPDIR|SSL_CERT_(FILE|DIR)|GIT_SSL_CAINFO|(?i:(https
 _POLL = 0.1  # seconds between two looks at a growing folder
 # Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
 _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
-_RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *(\d{1,6})", re.IGNORECASE)
+_RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *([ -~]+)", re.IGNORECASE)
+_DATE = re.compile(r"<= recv header:? *date: *([ -~]+)", re.IGNORECASE)
 # What this machine may lack; git, which runs with LC_ALL=C, ends lines with the system's words for it.
 _SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -141,8 +143,8 @@ async def _traced(remote: Remote | None) -> AsyncIterator[dict[str, str]]:
 
 def asked_to_wait(trace: str) -> float | None:
     """Seconds that the last answer with a `retry-after` in git's trace asks for; None where there is none. Pure."""
-    found = _RETRY_AFTER.findall(trace)
-    return float(found[-1]) if found else None
+    found, dates = _RETRY_AFTER.findall(trace), _DATE.findall(trace)
+    return seconds_of(found[-1], dates[-1] if dates else "") if found else None
 
 
 def shortage(said: str) -> int | None:

@@ -5,12 +5,12 @@ GitHub itself repeats no delivery, and keeps each for three days.
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection
+from datetime import datetime
 from typing import Protocol
 
 from bot.errors import TroopError
-from bot.forge.hook_deliveries import KEPT_DAYS, HookDeliveries, HookDelivery
+from bot.forge.hook_deliveries import HookDeliveries, HookDelivery, Recent
 from bot.settings import Settings
 from bot.store import Store
 from bot.store.threads import in_thread
@@ -25,7 +25,7 @@ AT_ONCE = 100  # redeliveries asked for in one look; the rest is for the next
 class Source(Protocol):
     """GitHub's list; see `HookDeliveries`."""
 
-    async def since(self, moment: datetime) -> Sequence[HookDelivery]: ...
+    async def recent(self) -> Recent: ...
 
     async def ask_again(self, delivery_id: int) -> None: ...
 
@@ -61,9 +61,8 @@ class MissedDeliveries:
 
     async def look(self) -> tuple[str, ...]:
         """Ask for what was missed; its GUIDs, oldest first. Raises as `Source`, and `StoreUnavailable`."""
-        now = datetime.now(UTC)
-        found = await self._source.since(now - timedelta(days=KEPT_DAYS))
-        failed = missed(found, now, between=self._interval, under_way=self._under_way)
+        found = await self._source.recent()
+        failed = missed(found.attempts, found.now, between=self._interval, under_way=self._under_way)
         recorded = await in_thread(self._store.recorded, [one.guid for one in failed])
         asked = [one for one in failed if one.guid not in recorded][:AT_ONCE]
         for one in asked:

@@ -8,12 +8,16 @@ from bot.errors import Unpublished
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES
 from bot.git.checkout import check_out
+from bot.lifecycle import STAGES, RunState
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import Published, publish
-from bot.records import Checkout
+from bot.records import Checkout, Report
+from bot.store import DbJournal, Store
+from bot.worker.executor import Service, Watchers
+from tests.bot.queueing import start
 from tests.bot.sample import FILES, claimed_run, report
 from tests.github import GitHubServer
-from tests.github.fixtures import forge_for
+from tests.github.fixtures import forge_for, settings_for
 
 REPO = "olive/tools"
 
@@ -90,3 +94,33 @@ async def test_attack_44_where_a_ruleset_refuses_the_push_it_is_said(
     with pytest.raises(Unpublished, match="GH013"):
         await published(forge, checkout)
     check_kept(github)
+
+
+async def test_attack_44_the_count_is_kept_where_the_repository_was_archived(
+    github: GitHubServer, forge: GitHubForge, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the issue can't be told of it, either."""
+    service = Service(settings_for(github, work_dir=tmp_path / "work"), store, local=True)
+
+    async def solved(*_: object) -> Report:
+        github.set_repository(REPO, archived=True)
+        return report()
+
+    monkeypatch.setattr(service, "_solve", solved)
+    github.set_permission(REPO, "ann", "write")
+    github.label(REPO, 1, user="ann")
+    asked = start(1, REPO).model_copy(update={"installation_id": github.installation_id(REPO)})
+    store.accept("g", "issues", "labeled", asked)
+    run = store.claim_run(1, "w", 60)
+    assert run is not None
+
+    async def advance(state: RunState) -> None:
+        store.advance(run.id, run.attempt, state)
+
+    for state in STAGES[: STAGES.index(RunState.PUBLISHING)]:
+        store.advance(run.id, run.attempt, state)
+    end = await service.execute(run, DbJournal(store, run.id, run.attempt), Watchers([]), advance)
+    await service.close()
+    assert end.state is RunState.FAILED
+    assert "archived" in end.note
+    assert Report.model_validate_json(end.report_json or "").verdict == report().verdict

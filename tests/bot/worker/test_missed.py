@@ -9,7 +9,7 @@ import pytest
 
 from bot.errors import ForgeError
 from bot.forge import hook_deliveries
-from bot.forge.hook_deliveries import HookDeliveries, HookDelivery
+from bot.forge.hook_deliveries import HookDeliveries, HookDelivery, Recent
 from bot.store import Store
 from bot.webhook.decisions import Ignore
 from bot.worker import missed as module
@@ -82,7 +82,7 @@ async def test_one_trouble_is_logged_once(store: Store, caplog: pytest.LogCaptur
     class Away:
         asked = 0
 
-        async def since(self, moment: datetime) -> Sequence[HookDelivery]:
+        async def recent(self) -> Recent:
             self.asked += 1
             raise ForgeError("GitHub is away")
 

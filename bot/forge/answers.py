@@ -1,0 +1,66 @@
+"""GitHub's answers that are errors: whether they pass, how long they ask to wait, and what people are told of them.
+
+https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#handle-rate-limit-errors-appropriately
+"""
+
+import contextlib
+import math
+
+from github import GithubException
+
+from bot.errors import ForgeError, Refused
+from bot.git.waiting import bounded, now_of, seconds_of
+
+
+def headers_of(error: GithubException) -> dict[str, str]:
+    return {name.lower(): str(value) for name, value in (error.headers or {}).items()}
+
+
+def message_of(error: GithubException) -> str:
+    data = error.data if isinstance(error.data, dict) else {}
+    found = [str(data.get("message", ""))]
+    for detail in data.get("errors") or ():
+        if isinstance(detail, dict):
+            found.append(str(detail.get("message") or f"{detail.get('field', '')} {detail.get('code', '')}".strip()))
+        else:
+            found.append(str(detail))
+    return "; ".join(part for part in found if part)[:500] or f"status {error.status}"
+
+
+def may_pass(error: GithubException) -> bool:
+    """Whether trying again may help."""
+    return error.status >= 500 or error.status == 408 or is_rate_limit(error)
+
+
+def asked_to_wait(error: GithubException) -> float | None:
+    """Seconds that the headers of a rate limit ask for, by GitHub's clock; None where they ask for none."""
+    headers = headers_of(error)
+    date = headers.get("date", "")
+    asked = seconds_of(headers.get("retry-after", ""), date)
+    if asked is None and headers.get("x-ratelimit-remaining") == "0":
+        with contextlib.suppress(ValueError):
+            asked = max(1.0, float(headers.get("x-ratelimit-reset", "")) - now_of(date) + 1.0)
+    return None if asked is None or math.isnan(asked) else bounded(asked)
+
+
+def is_rate_limit(error: GithubException) -> bool:
+    if error.status == 429:
+        return True
+    headers = headers_of(error)
+    told = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    return error.status == 403 and (told or "rate limit" in message_of(error).lower())
+
+
+def refusal(what: str, error: GithubException) -> ForgeError:
+    message = message_of(error)
+    if error.status == 401:
+        return Refused(
+            f"GitHub does not accept the credentials ({what}): {message}; check the App's id and key, or the token"
+        )
+    if error.status == 403:
+        wanted = headers_of(error).get("x-accepted-github-permissions", "")
+        hint = f"; it requires the permission {wanted}" if wanted else "; check the App's permissions"
+        return Refused(f"GitHub refused ({what}): {message}{hint}")
+    if error.status in (404, 410, 451):
+        return Refused(f"GitHub finds nothing that we may see ({what}): {message}; is the App installed there?")
+    return ForgeError(f"GitHub refused the request ({what}): {message}")
