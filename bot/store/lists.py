@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 
 from bot.lifecycle import ACTIVE, RunState
 from bot.records import Record
-from bot.store.base import Part
+from bot.store.base import Part, plain
 from bot.store.models import RUN
 from bot.store.queries import SHOWN, RunInfo, run_info
 
@@ -79,14 +79,14 @@ class Lists(Part):
 def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.repository:
-        found.append(RUN.c.repository == wanted.repository)
+        found.append(RUN.c.repository == plain(wanted.repository))
         if wanted.repositories is not None and wanted.repository not in wanted.repositories:
             found.append(RUN.c.id < 0)
     elif wanted.repositories is not None:
         found.append(RUN.c.repository.in_(sorted(wanted.repositories)))
     if wanted.states:
         found.append(RUN.c.state.in_(sorted(wanted.states)))
-    words = wanted.words.strip()
+    words = plain(wanted.words).strip()
     if number := _NUMBER.fullmatch(words):
         found.append(RUN.c.issue_number == int(number[1]))
     elif words:

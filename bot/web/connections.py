@@ -1,4 +1,5 @@
-"""Bounds connections by number and their headers by time, so that idle and slow clients can't silence the webhook.
+"""Bounds connections by number, and what they send and don't read by time and size, so that no client can silence the
+webhook.
 
 Where all places are taken, the connection that has waited longest for its next request makes room for the new one.
 """
@@ -13,10 +14,17 @@ import sys
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bot.web.flood import bound_logs
+
+HEADER_BYTES = 16 * 1024  # of the headers of a request; parsing many small ones takes 10 us each
+AHEAD_BYTES = 1024  # of further requests that come before the answer to the present one; browsers and GitHub send none
+SMALL_PARTS = 64  # of a body that may have fewer than ...
+PART_BYTES = 512  # ... these on average: each part costs as much as a large one
 HEADER_SECONDS = 10.0  # for the headers of a request, from the connection or the first byte after an answer on
 MOST = 4000  # connections
 ACCEPTED_AT_ONCE = 8  # asyncio accepts that many before it looks at any of them, some 0.1 ms each
@@ -37,16 +45,34 @@ def most_connections() -> int:
     return max(8, min(MOST, soft - _RESERVED))
 
 
+class _Parser(h11.Connection):
+    """h11's, which refuses a body in very many very small parts."""
+
+    _parts, _bytes = 0, 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._parts = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._parts, self._bytes = self._parts + 1, self._bytes + len(event.data)
+            if self._parts > SMALL_PARTS and self._bytes < PART_BYTES * self._parts:
+                raise h11.RemoteProtocolError("the body comes in too many small parts")
+        return event
+
+
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with both bounds."""
+    """uvicorn's HTTP/1.1 with all bounds."""
 
     most = MOST
     header_seconds = HEADER_SECONDS
     _timer: asyncio.TimerHandle | None = None
     _waits_since = 0.0
+    _stalled = False  # the client does not read what it asked for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.conn = _Parser(h11.SERVER, HEADER_BYTES)
         self._waits_since = self.loop.time()
         self._watch()
         if len(self.connections) > self.most:
@@ -58,7 +84,22 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        # In pieces, since the parser looks at the size of headers only while they are not whole.
+        for start in range(0, len(data), HEADER_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + HEADER_BYTES])
+            if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) > AHEAD_BYTES:
+                self.drop()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled, self._waits_since = True, self.loop.time()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled = False
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -67,8 +108,9 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """For a request's headers, or for the rest of a body that was answered before it came."""
-        return self.cycle is None or bool(self.cycle.response_complete)
+        """For a request's headers, for the rest of a body that was answered before it came, or for the client to read
+        an answer."""
+        return self._stalled or self.cycle is None or bool(self.cycle.response_complete)
 
     def drop(self) -> None:
         self._unwatch()
@@ -98,6 +140,7 @@ class BoundedServer(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         self._signals = 0  # that came
+        bound_logs()
         super().__init__(
             uvicorn.Config(
                 app,

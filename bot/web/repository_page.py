@@ -1,5 +1,6 @@
 """A repository: how its runs ended, what its config says and what of it counts, and why nothing may happen."""
 
+import re
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -16,6 +17,7 @@ from bot.web.sessions import Visitor
 from bot.web.site import Site
 from bot.webhook.rules import Rules
 
+_NAME = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}", re.ASCII)
 _NEWEST = 20  # runs
 _BUILDS_SHOWN = 20
 _SLOW = 120.0  # seconds that a run waits for a worker before it is worth a word
@@ -46,7 +48,7 @@ class _RepositoryPage:
         site = self._site
         visitor = site.visitor(request)
         repository = f"{owner}/{name}"
-        if not (await site.access(visitor, repository)).read:
+        if not _NAME.fullmatch(repository) or not (await site.access(visitor, repository)).read:
             raise HTTPException(404, f"there is no {repository[:200]}, or you may not see it")
         listed = await site.thread(site.store.listed, RunFilter(repositories=frozenset({repository})), limit=_NEWEST)
         outcomes = await site.thread(site.store.outcomes, repository)

@@ -347,3 +347,13 @@ async def test_the_way_to_github_is_allowed_on_the_page_that_leads_there(
     assert f"form-action 'self' {github.url};" in policy
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("name", ["a%00b/c", "a/b%00", "%00/%00", "a%0Ab/c", "x" * 300 + "/y"])
+async def test_attack_42_a_repository_of_no_such_name_is_not_there(owner: httpx.AsyncClient, name: str) -> None:
+    assert (await owner.get(f"/repositories/{name}")).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["q=%00", "repository=%00", "q=%ED%A0%80", "before=%00", "q=" + "x" * 9000])
+async def test_attack_42_odd_queries_of_the_list_are_answered(owner: httpx.AsyncClient, query: str) -> None:
+    assert (await owner.get(f"/?{query}")).status_code in (200, 422)

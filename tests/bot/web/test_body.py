@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.requests import Request
 
-from bot.web.body import LARGE, BodyReader
+from bot.web.body import BodyReader
 from bot.webhook.delivery import Refusal
 
 
@@ -69,28 +69,28 @@ async def test_a_connection_that_ends_is_400() -> None:
     assert await _status(BodyReader(), request) == 400
 
 
-async def test_few_large_bodies_are_held_at_once() -> None:
-    reader = BodyReader(large_at_once=2)
-    go = asyncio.Event()
+@pytest.mark.parametrize("size", [3, 5, 10])
+async def test_attack_38_slow_bodies_make_room_for_others(size: int) -> None:
+    """The one that has come for longest first."""
+    reader = BodyReader(most_held=10)
     begun = asyncio.Semaphore(0)
-    asked_for_more = 0
 
-    async def large() -> AsyncIterator[bytes]:
-        nonlocal asked_for_more
-        yield b"x" * (LARGE + 1)
-        asked_for_more += 1
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 5
         begun.release()
-        await go.wait()
+        await asyncio.Event().wait()
 
-    reading = [asyncio.create_task(reader.read(_request(large()))) for _ in range(5)]
-    await begun.acquire()
-    await begun.acquire()
-    small = await reader.read(_request(_parts(b"small")))  # not held up
-    assert small == b"small"
-    assert asked_for_more == 2
-    go.set()
-    assert all(isinstance(body, bytes) for body in await asyncio.gather(*reading))
-    assert asked_for_more == 5
+    reading = []
+    for _ in range(2):
+        reading.append(asyncio.create_task(_status(reader, _request(slow()))))
+        await begun.acquire()
+    assert await reader.read(_request(_parts(b"y" * size))) == b"y" * size
+    first, second = reading
+    assert await first == 503
+    assert second.done() == (size > 5)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert await reader.read(_request(_parts(b"x" * 10))) == b"x" * 10, "all was given back"
 
 
 async def test_beyond_the_memory_of_all_bodies_is_503_until_some_are_answered() -> None:
