@@ -6,9 +6,9 @@ they run (GitHub, "Security hardening for GitHub Actions"; attacks 16 and 17).
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from bot.errors import Refused
+from bot.patch.carried_out import builds, deploys
 from bot.patch.paths import path_problem
 from bot.records import Patch, Record
 from bot.sanitize import redact
@@ -247,37 +247,21 @@ _LOCK_FILES = {
     "packages.lock.json",
     "podfile.lock",
     "gradle.lockfile",
+    "package.resolved",
+    "module.bazel.lock",
+    "pylock.toml",
+    "pixi.lock",
+    "conda-lock.yml",
+    "conan.lock",
+    "devbox.lock",
+    "devenv.lock",
+    "gems.locked",
+    "pubspec.lock",
+    "shard.lock",
+    "cartfile.resolved",
+    ".terraform.lock.hcl",
+    "chart.lock",
 }
-_BUILD_FILES = {
-    "setup.py",
-    "setup.cfg",
-    "pyproject.toml",
-    "package.json",
-    "makefile",
-    "dockerfile",
-    "build.rs",
-    "cargo.toml",
-    "go.mod",
-    "gemfile",
-    "pom.xml",
-    "build.gradle",
-    "build.gradle.kts",
-    "cmakelists.txt",
-    "requirements.txt",
-    "tox.ini",
-    "noxfile.py",
-    "hatch_build.py",
-    "meson.build",
-    "package.swift",
-    "build.sbt",
-    "composer.json",
-    "mix.exs",
-    "rebar.config",
-    "environment.yml",
-}
-_BUILD_NAME = re.compile(
-    r"(?:requirements|constraints)[\w.-]*\.(?:txt|in)|.*\.(?:gemspec|podspec|csproj|fsproj|cabal)|dockerfile\..*"
-)
 
 
 class Judgement(Record):
@@ -293,9 +277,9 @@ def judge(patch: Patch) -> Judgement:
     for path in patch.paths:
         if reason := path_problem(path) or refusal(path):
             refused.append(f"{path} {reason}")
-        elif _is_built_by(PurePosixPath(path).name.lower()):
+        elif builds(path):
             flagged.append(f"{path} changes how the project is built or what it installs")
-        elif _is_run_elsewhere(path):
+        elif deploys(path) or _is_run_elsewhere(path):
             flagged.append(f"{path} runs on the machines of people or workflows that use this repository")
     return Judgement(refused=tuple(refused), flagged=tuple(flagged))
 
@@ -317,10 +301,15 @@ _PIPELINE_NAME = re.compile(
     r"|\.?(?:appveyor|bitrise|bors|buildkite|buildspec|circle|cirrus|cloudbuild|codefresh|codemagic|concourse|dependabot"
     r"|depfu|drone|evergreen|gitlab-ci|goreleaser|jenkins|kodiak|lgtm|mergify|packit|pre-commit|prek|release-it|release-please"
     r"|release-please-config|releaserc|renovate|renovaterc|rultor|salsa-ci|screwdriver|semaphore|shippable|sourcehut"
-    r"|taskcluster|travis|vsts-ci|wercker|woodpecker|zuul)\.(?:ya?ml|json5?|toml|star|[cm]?[jt]s)"
+    r"|taskcluster|travis|vsts-ci|wercker|woodpecker|zuul|vela|garnix|cirun|onedev-buildspec|ci-operator"
+    r"|pullapprove|mega-?linter|codecov)"
+    r"\.(?:ya?ml|json5?|jsonc|toml|star|[cm]?[jt]s)"
+    r"|buildspec[\w.-]*\.ya?ml|owners(?:_aliases)?|\.reviewboardrc|master\.cfg|\.(?:policy|bulldozer)\.ya?ml"
+    r"|\.release-please-manifest\.json|cloudbuild[\w.-]*\.(?:ya?ml|json)"
 )
 _PIPELINE_FOLDERS = frozenset(
-    ".argo .azure .bamboo bamboo-specs .changeset .ci .concourse .copr .harness .jenkins .obs .tekton".split()  # noqa: SIM905
+    ".argo .azure .azuredevops .bamboo bamboo-specs .changeset .ci .cloudbuild .codebuild .concourse .copr".split()  # noqa: SIM905
+    + ".depot .harness .jenkins .mint .namespace .obs .prow .rwx .tekton .trunk .agola .aviator .vela".split()  # noqa: SIM905
 )
 _CHECKER_NAME = re.compile(
     r"(?:\.?(?:eslint|prettier|stylelint|commitlint|lint-staged|release|babel|postcss|webpack|rollup|vite)"
@@ -349,10 +338,6 @@ def refusal(path: str) -> str:
     if name in _LOCK_FILES:
         return "pins what is installed, which is the package manager's job"
     return ""
-
-
-def _is_built_by(name: str) -> bool:
-    return name in _BUILD_FILES or _BUILD_NAME.fullmatch(name) is not None
 
 
 def _is_run_elsewhere(path: str) -> bool:
