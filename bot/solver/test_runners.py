@@ -118,7 +118,9 @@ _ENDED = (
 )
 _PASSED = ("PASSED", "PASS", "ok", "\u2713", "\u2714", "\u221a")
 _BEGUN = re.compile(
-    r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z", re.MULTILINE
+    r"^((?>\S+?::)\S(?:.*\S)?)\s*\Z|^(\w+ \([\w.]+\))(?:\n[^\n]+?)? \.\.\.\s*\Z|^=== RUN +(\S+)\s*\Z"
+    r"|^(collecting \.\.\.)\s*\Z",  # a file of tests does not end when it is imported
+    re.MULTILINE,
 )
 
 
@@ -136,7 +138,7 @@ def so_far(execution: Execution) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def under_way(execution: Execution) -> str:
-    """The test that ran when the output ended; "" where the runner names none."""
+    """The test that ran when the output ended, or `collecting ...`; "" where the runner names none."""
     found = _BEGUN.search(execution.output)
     return next(filter(None, found.groups()), "") if found else ""
 

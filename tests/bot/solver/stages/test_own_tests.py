@@ -314,6 +314,10 @@ def test_what_ended_before_a_run_was_stopped_is_known(runner: str) -> None:
     assert begun.startswith(("t.py::d", "d")) == (runner not in ("cargo", "tap"))
 
 
+def test_a_suite_that_hangs_at_an_import_is_told_so() -> None:
+    assert under_way(stopped("===== test session starts =====\nplugins: x\ncollecting ... ")) == "collecting ..."
+
+
 async def test_a_suite_that_hangs_is_compared_by_what_ended_before() -> None:
     base = stopped("t.py::a PASSED [ 1%]\nt.py::b PASSED [ 2%]\nt.py::c FAILED [ 3%]\nt.py::hangs ")
     breaks = stopped("t.py::a FAILED [ 1%]\nt.py::b PASSED [ 2%]\nt.py::c FAILED [ 3%]\nt.py::hangs ")
