@@ -7,7 +7,7 @@ here and the caller wants it. `...` replaces lines that are left out.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bot.patch.definitions import LONG, Definition, definitions
@@ -125,12 +125,13 @@ def _by_worth(
         weights = {**weights, **{w: weights[w] * math.log(1 + len(found) / n) / whole for w, n in spread.items()}}
     # A definition that the issue names scores higher than one that mentions such a name, however often. One that a
     # named definition calls may be at fault too.
-    named = {d: weights.get(d.name, 0.0) for d in found}
+    meant = {d: _part_of_name(d, found, weights) if local else 1.0 for d in found}
+    named = {d: weights.get(d.name, 0.0) * meant[d] for d in found}
     called = {word: value for d, value in named.items() if value for word in _calls_in(lines, d)}
     for definition in found:
         counts = mentioned.get(definition, Counter[str]())
         total = sum(weights[word] * (1 + often * math.log(n)) for word, n in counts.items())
-        bonus = 8 * named[definition] or 2 * called.get(definition.name, 0.0)
+        bonus = 8 * named[definition] or 2 * called.get(definition.name, 0.0) * meant[definition]
         # Of a class whose own lines match, only the head is shown, unless it contains no definitions.
         end = first_within.get(definition.header, definition.end)
         if bonus or total:
@@ -140,6 +141,18 @@ def _by_worth(
             power = shorter if end == definition.end else 1.0  # a head is mostly words about the class
             blocks.append((bonus + total / (1 + (end - definition.start) / 60) ** power, rows))
     return sorted(blocks, key=lambda block: (-block[0], block[1]))
+
+
+def _part_of_name(definition: Definition, found: Sequence[Definition], weights: Mapping[str, float]) -> float:
+    """What a name says of one definition of several that have it: those of an owner that is named are meant."""
+    sharing = [d for d in found if d.name == definition.name]
+    if len(sharing) == 1:
+        return 1.0
+    headers = {d.header: d.name for d in found}
+    meant = [d for d in sharing if any(headers.get(owner) in weights for owner in d.owners)]
+    if meant:
+        return 1.0 if definition in meant else 0.0
+    return 1.0 / len(sharing)
 
 
 def _without_long_words(lines: list[str], rows: list[int]) -> list[int]:

@@ -249,3 +249,14 @@ def test_of_a_class_whose_head_is_shown_a_long_docstring_is_cut() -> None:
         assert shown.count(quotes) == 2
     short = 'class Parser:\n    """Parses."""\n\n    limit = 3\n\n' + methods
     assert "limit = 3" in excerpt(short, Wanted({"Parser": 3.0}, local=True), 100)[0]
+
+
+def test_of_many_methods_of_one_name_that_of_the_named_class_is_meant() -> None:
+    body = "    def dump(self, value):\n        if value is None:\n            return None\n"
+    classes = [f"class Field{i}:\n{body}        return {i} * value\n\n" for i in range(8)]
+    text = "".join([*classes[:5], classes[5].replace("Field5", "Pluck"), *classes[6:]])
+    shown = excerpt(text, Wanted({"dump": 3.0, "Pluck": 3.0}, local=True, fill=0.1), len(text) - 40)[0]
+    assert "return 5 * value" in shown
+    assert shown.count("def dump") == 1
+    unnamed = excerpt(text, Wanted({"dump": 3.0}, local=True, fill=0.1), len(text) - 40)[0]
+    assert unnamed.count("def dump") > 1
