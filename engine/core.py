@@ -71,6 +71,8 @@ class Core:
         self.tokenizer = tokenizer
         limits = limits or Limits()
         self.limits = replace(limits, states=limits.states or 2 * limits.max_batch)
+        if model.shape.state_bytes and options is not None and options.batch_invariant:
+            self.limits = replace(self.limits, max_draft=0)  # a guess would have to be taken back, token by token
         self.stats = StepStats()
         self.on_step: Callable[[float], None] = lambda seconds: None
         self._options = options or RunOptions()

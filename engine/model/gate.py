@@ -161,12 +161,10 @@ def _states_of(inner: Any, vocabulary: int) -> TrialStates:
     """The recurrent layers' outputs and states, by a first run over a few tokens.
 
     Raises:
-        UnsupportedModelError: there are some, and the model is split over processes.
+        UnsupportedModelError: one is passed more than once.
     """
     states = TrialStates()
     if keep_states_apart(inner):
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            raise UnsupportedModelError("layers with a state in several processes (--tensor-parallel)")
         device, _ = _place(inner)
         tokens = torch.arange(8, device=device) % vocabulary
         inner.set_attn_implementation(NAME)

@@ -5,6 +5,9 @@ and up give each process some of the heads and features ("colwise"), its o and d
 Behind those hooks the weights are DTensors, which cannot be merged (`engine.model.fuse`) and go through DTensor's
 dispatcher on every call. `localize` therefore replaces modules of the four styles that decoders consist of by plain
 modules over the same shards; other styles of a plan keep `transformers`' hooks.
+
+Layers with a recurrent state are whole in each process, and so are their states: plans split none of them, and at most
+the weights of their projections, whose products are gathered.
 """
 
 import contextlib
@@ -69,13 +72,18 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
         quantization: see `engine.model.quantize`.
 
     Raises:
-        LoadError: there is no plan for this architecture, it holds an untested style, heads don't divide evenly, the
-            weights are quantised in a way that is not dequantised, or a package is missing.
+        LoadError: there is no plan for this architecture, it splits no layer, it holds an untested style, heads don't
+            divide evenly, the weights are quantised in a way that is not dequantised, or a package is missing.
     """
     kind = getattr(config, "model_type", type(config).__name__)
     plan: dict[str, str] = getattr(config, "base_model_tp_plan", None) or {}
     if not plan:
         raise LoadError(f"transformers has no tensor-parallel plan for {kind} models: serve it on one device")
+    if not any(".*." in name for name in plan):
+        raise LoadError(
+            f"the tensor-parallel plan of {kind} models splits {' and '.join(sorted(plan))} alone: each process would "
+            "hold and compute all layers, so serve it on one device"
+        )
     if unknown := sorted(set(plan.values()) - STYLES):
         raise LoadError(
             f"the tensor-parallel plan of {kind} models has the style {unknown[0]}, which is not tested here"

@@ -20,7 +20,8 @@ from engine.errors import LoadError
 from engine.model.model import Model
 from engine.parallel.ranks import join, loads, open_store
 
-ON_MODEL = {"use_attention", "allocate", "forward", "copy", "scrub"}  # methods of `Model` that rank 0 may ask for
+# Methods of `Model` that rank 0 may ask for.
+ON_MODEL = {"use_attention", "allocate", "forward", "copy", "copy_states", "scrub"}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -68,6 +68,11 @@ class LeadingModel(Model):
         self._tell("copy", source, target)
         super().copy(source, target)
 
+    def copy_states(self, source: list[int], target: list[int]) -> None:
+        """See `Model`."""
+        self._tell("copy_states", source, target)
+        super().copy_states(source, target)
+
     def scrub(self, slots: list[int]) -> None:
         """See `Model`."""
         self._tell("scrub", slots)

@@ -25,7 +25,9 @@ from torch import Tensor
 from engine.model.attention import attending
 from engine.model.backends import Score
 from engine.model.model import Model
+from engine.model.states import keeping
 from engine.run.batch import Batch
+from engine.run.invariant_states import TileStates
 from engine.run.sampling import Draw, sample
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import UNSCALED, Scales, select, store
@@ -58,7 +60,10 @@ def forward(model: Model, batch: Batch) -> Tensor:
             last = min(first + ROWS, rows)
             tile = (batch.rows[1, first:last].tolist(), slots, tables[first:last], batch.block_size)
             contexts = [TileContext.of(model, *tile, reach) for reach in model.reaches]
-            with attending(LayerContexts(contexts, model.layer_reaches), model.room):
+            states = None
+            if model.states.slots:
+                states = TileStates.of(model.states, batch.texts, first, last, ROWS, model.device)
+            with attending(LayerContexts(contexts, model.layer_reaches), model.room), keeping(states):
                 found = model.run(tokens, positions, padded)
             logits[places] = found[: len(places)]
     return logits

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.cache.blocks import BlockAllocator
-from engine.errors import GraphError, LoadError
+from engine.errors import GraphError
 from engine.model.model import Model
 from engine.run import invariant
 from engine.run.batch import Batch, to_device
@@ -46,13 +46,7 @@ class Runner:
             limits: of the scheduler.
             longest: most tokens of a sequence.
             options: how steps are run.
-
-        Raises:
-            LoadError: the model can't be run so.
         """
-        states = bool(model.shape.state_bytes)
-        if states and options.batch_invariant:
-            raise LoadError("--batch-invariant can't be had for models with recurrent or linear attention layers")
         capture = None if options.batch_invariant else options.capture
         self.cost = options.cost
         self._invariant = options.batch_invariant

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from engine.core import Core
-from engine.errors import LoadError
 from tests.engine.conftest import make_weights
 from tests.engine.kinds.tiny import SIZES
 from tests.engine.test_greedy import check_at_once, greedy, prompts
@@ -81,8 +80,3 @@ def test_what_is_not_finite_ends_its_request_alone(make_core: Callable[..., Core
     assert any(errors)
     core.scheduler.check_integrity()
     check_at_once(core, hybrid, [text], 4)
-
-
-def test_batch_invariance_is_refused(make_core: Callable[..., Core], hybrid: Any):
-    with pytest.raises(LoadError, match="recurrent"):
-        make_core(other=hybrid, batch_invariant=True)

@@ -25,6 +25,7 @@ from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
+from tests.engine.kinds.tiny import SIZES
 from tests.engine.model.test_dequantize import FORMS, checkpoint
 from tests.engine.test_greedy import check, generate, greedy, prompts
 
@@ -36,6 +37,16 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("Mistral", {"sliding_window": None}),
     "phi3-heads-not-split": ("Phi3", {"rms_norm_eps": 1e-6}),
     "olmo2-heads-not-split": ("Olmo2", {}),
+    "olmo-hybrid-not-split": (
+        "OlmoHybrid",
+        {"layer_types": ["linear_attention", "full_attention"]}
+        | {name: size for name, size in SIZES.items() if name.startswith("linear_")},
+    ),
+    "qwen3.5-a-layer-with-a-state": (
+        "Qwen3_5Text",
+        {"layer_types": ["linear_attention", "full_attention"]}
+        | {name: size for name, size in SIZES.items() if name.startswith("linear_")},
+    ),
 }
 
 
@@ -237,11 +248,26 @@ def test_work_for_triton_travels_without_its_scratch():
         (make_config("Llama"), 4, "4 attention heads and 2 key/value heads can't be split evenly over 4"),
         (make_config("Qwen3", num_attention_heads=6), 4, "6 attention heads"),
         (transformers.GPT2Config(), 2, "no tensor-parallel plan for gpt2 models"),
+        (transformers.FalconH1Config(), 2, "falcon_h1 models splits embed_tokens alone"),
+        (transformers.Lfm2Config(), 2, "lfm2 models splits embed_tokens alone"),
+        (transformers.Zamba2Config(), 2, "no tensor-parallel plan for zamba2 models"),
+        (transformers.Qwen3NextConfig(), 2, "which is not tested here"),
         (transformers.MixtralConfig(), 2, "which is not tested here"),
         (make_config("Llama", quantization_config={"quant_method": "torchao"}), 2, "torchao rounded"),
         (transformers.DeepseekV2Config(), 2, "style mla_kv_a_proj, which is not tested here"),
     ],
-    ids=["kv-heads", "heads", "no-plan", "experts", "quantised", "latent attention"],
+    ids=[
+        "kv-heads",
+        "heads",
+        "no-plan",
+        "falcon-h1",
+        "lfm2",
+        "zamba2",
+        "qwen3-next",
+        "experts",
+        "quantised",
+        "latent attention",
+    ],
 )
 def test_what_cannot_be_split_is_refused(config: Any, processes: int, reason: str):
     with pytest.raises(LoadError, match=reason):
