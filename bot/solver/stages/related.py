@@ -23,6 +23,7 @@ class Compared(Record):
     files: tuple[str, ...]
     broken: tuple[str, ...] = ()  # what passes on the base commit and fails with the edit
     output: str = ""  # of the run with the edit, where something is broken
+    why_not: str = ""  # what the runner said where the files can't be run on the base commit
 
 
 class RelatedTests:
@@ -36,7 +37,7 @@ class RelatedTests:
         self._solver = solver
 
     async def compared(self, patch: Patch) -> Compared | None:
-        """None where there are no such tests, or they can't be run on the base commit. Raises `SandboxError`."""
+        """None where there are no such tests, or they don't end on the base commit. Raises `SandboxError`."""
         commands = self._solver.test_commands if self._solver.shows_tests else ()
         if not commands:
             return None
@@ -45,6 +46,7 @@ class RelatedTests:
         chosen = shown | await asyncio.to_thread(related_tests, patch.paths, texts)
         if not chosen:
             return None
+        why_not = ""
         for command in commands:
             argv = narrowed(command, chosen)
             if argv is None:
@@ -52,10 +54,15 @@ class RelatedTests:
             base = await self._run(argv)
             if base.ending is Ending.TIMED_OUT:  # so would every other command
                 return None
-            if absence(argv, base) is None and base.ending is Ending.EXITED:
+            absent = absence(argv, base)
+            if absent is not None:
+                why_not = why_not or absent[1]
+            elif not base.passed and failing(base) is None:  # nothing to compare with
+                why_not = why_not or f"{base.status} without your edit, and no test is named"
+            elif base.ending is Ending.EXITED:
                 with_edit = await self._run(argv, patch)
                 return Compared(files=tuple(chosen), **broken(base, with_edit, patch.paths))
-        return None
+        return Compared(files=tuple(chosen), why_not=why_not) if why_not else None
 
     async def _run(self, argv: tuple[str, ...], patch: Patch | None = None) -> Execution:
         changes = patch.changes if patch else ()

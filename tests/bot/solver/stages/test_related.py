@@ -133,6 +133,17 @@ async def test_tests_that_tell_nothing_keep_nobody(root: Path, answer: Callable[
     assert "fail with it" not in asked(model, "trajectory/0/edit/2")
 
 
+async def test_tests_that_can_not_be_run_are_told_so(root: Path) -> None:
+    model = ScriptedModel(script(FIX, "<done/>"))
+    lacking = (
+        "ImportError while loading conftest 'tests/conftest.py'.\nE   ModuleNotFoundError: No module named 'pytz'\n"
+    )
+    await sampled(root, model, judged(lambda text: exited(4, lacking)))
+    said = asked(model, "trajectory/0/edit/2")
+    assert "can't be run here (E   ModuleNotFoundError: No module named 'pytz'): nothing but your test" in said
+    assert "breaks none of them" not in said
+
+
 async def test_tests_that_take_too_long_are_tried_once(root: Path) -> None:
     sandbox = judged(lambda text: Execution(ending=Ending.TIMED_OUT))
     await sampled(root, ScriptedModel(script(FIX, "<done/>")), sandbox)
