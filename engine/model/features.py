@@ -13,6 +13,26 @@ _ATTENTION_KINDS = {"full_attention", "attention", "sliding_attention", "chunked
 # Kinds of layers with a state, or with both, or without any view of other tokens: the gate tries them.
 _OTHER_KINDS = {"linear_attention", "mamba", "conv", "recurrent", "hybrid", "hybrid_sliding", "moe", "mlp"}
 
+_CODES = "sounds, as several codes at each position"
+# Kinds that read something else than a list of tokens.
+_OTHER_INPUT = {
+    **dict.fromkeys(("musicgen", "musicgen_decoder", "musicgen_melody", "musicgen_melody_decoder"), _CODES),
+    "blt": "bytes in patches, which end where another model of the whole text finds them hard to guess",
+    **dict.fromkeys(
+        ("gemma4_assistant", "gemma4_unified_assistant"), "the keys and values of another model, for which it drafts"
+    ),
+}
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a `model_type` that no text alone can be given to.
+
+    Raises:
+        UnsupportedModelError: with what it reads.
+    """
+    if kind in _OTHER_INPUT:
+        raise UnsupportedModelError(_OTHER_INPUT[kind])
+
 
 def check_config(config: Any, longest: int | None = None) -> None:
     """Refuse configurations with features that are not implemented.
@@ -24,6 +44,7 @@ def check_config(config: Any, longest: int | None = None) -> None:
     Raises:
         UnsupportedModelError: with the feature's name.
     """
+    check_kind(str(field(config, "model_type")))
     if field(config, "is_encoder_decoder"):
         raise UnsupportedModelError("an encoder")
     if field(config, "vision_config") is not None or field(config, "audio_config") is not None:

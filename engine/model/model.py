@@ -20,7 +20,7 @@ from engine.model.backends import Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
-from engine.model.features import check_config, context_length
+from engine.model.features import check_config, check_kind, context_length
 from engine.model.fused_ops import ops_for
 from engine.model.gate import logits_of, pass_gate
 from engine.model.memory import zeros
@@ -280,9 +280,14 @@ def read_config(path: str) -> Any:
 
     Raises:
         LoadError: there is none.
+        UnsupportedModelError: it is of a kind that reads no text alone.
     """
     try:
-        return text_half(AutoConfig.from_pretrained(path))
+        found = AutoConfig.from_pretrained(path)
+        check_kind(found.model_type)
+        return text_half(found)
+    except LoadError:
+        raise
     except Exception as error:  # a damaged or strange file fails in any way
         raise LoadError(f"no model could be loaded from {path}: {one_line(error)}") from error
 

@@ -11,7 +11,7 @@ import torch
 
 from engine.core import Core
 from engine.errors import LoadError
-from engine.model.features import check_config, field
+from engine.model.features import check_config, check_kind, field
 from engine.model.model import Model
 from engine.model.text_half import decoder_class
 from engine.run.runner import RunOptions
@@ -37,6 +37,7 @@ def attempt(kind: str, tokenizer: Tokenizer) -> Outcome:
     """Try a kind; never raises."""
     with tempfile.TemporaryDirectory() as folder:
         try:
+            check_kind(kind)
             config = config_of(kind)
             check_config(config)
             make(config).save_pretrained(folder)

@@ -37,6 +37,30 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
+OTHER_INPUT = {
+    "musicgen": "sounds, as several codes at each position",
+    "musicgen_melody": "sounds, as several codes at each position",
+    "blt": "bytes in patches",
+    "gemma4_assistant": "the keys and values of another model",
+    "gemma4_unified_assistant": "the keys and values of another model",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_INPUT)
+def test_kinds_that_read_no_text_alone_are_refused_by_what_they_read(kind: str, tmp_path: Path):
+    """Before anything is loaded, and where `transformers` can't tell which half of a model is the text's."""
+    written: dict[str, Any] = {"model_type": kind}
+    if kind.startswith("musicgen"):
+        written |= {part: {"model_type": name} for part, name in (("text_encoder", "t5"), ("audio_encoder", "encodec"))}
+        written["decoder"] = {"model_type": f"{kind}_decoder"}
+    if kind == "gemma4_assistant":
+        sizes = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 0}
+        written["text_config"] = {"model_type": "gemma4_text"} | sizes
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UnsupportedModelError, match=OTHER_INPUT[kind]):
+        Model.load(str(tmp_path))
+
+
 def load(config: Any) -> Model:
     """As `Model.load` does it, without a folder."""
     check_config(config)
