@@ -1,8 +1,8 @@
 """A test script with checks in it. Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`.
 
-Checks are put before each statement that may judge, behind the last argument of what it calls, at the end of a `with`,
-around both sides of a comparison, and around each test function. They are calls of a constant: no namespace has a name
-for them that could be replaced.
+Checks are put before each statement that may judge, behind the last argument of what it calls, around a `with` and an
+assertion, around both sides of a comparison, and around each test function. They are calls of a constant: no namespace
+has a name for them that could be replaced.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
 LOOK, RECEIVER, FAILED, RAISED = "look", "receiver", "failed", "raised"  # what is checked where nothing is compared
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
+BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled
 _JUDGING = ("Assert", "With", "AsyncWith", "If", "Return")
 _OPERATORS = {"Eq": "==", "NotEq": "!=", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "In": "in"}
@@ -30,6 +31,10 @@ _DECORATORS = frozenset((
     *("asyncio", "classmethod", "contextlib", "contextmanager", "functools", "given", "hypothesis", "mock", "patch"),
     *("property", "pytest", "settings", "staticmethod", "unittest"),
 ))  # fmt: skip
+# Names by which the script has what is in modules of the tree; `guard.py` fills it. A candidate's decorator is no
+# reason to look away, but for one that compiles.
+OF_TREE: set[str] = set()
+_COMPILING = ("jit", "compile", "kernel", "vectorize", "script", "trace", "cuda", "parallel")
 _SUSPENDED = ("xfail", "expectedFailure", "skip", "fixture", "flaky")
 
 
@@ -51,8 +56,8 @@ def _check(what: str, like: Any, value: Any = None, more: Any = False) -> Any:
     return _at(_ast.Call(mark, [value or _at(_ast.Constant(None), like), *given], []), like)
 
 
-def _statement(what: str, like: Any) -> Any:
-    return _at(_ast.Expr(_check(what, like)), like)
+def _statement(what: str, like: Any, more: Any = False) -> Any:
+    return _at(_ast.Expr(_check(what, like, None, more)), like)
 
 
 def _names(node: Any) -> list[str]:
@@ -68,6 +73,13 @@ def _decorated_by(node: Any) -> list[str]:
     return [name for decorator in getattr(node, "decorator_list", ()) for name in _names(decorator)]
 
 
+def _makes_code(names: list[str]) -> bool:
+    """Whether a decorator of that dotted name may read what it is given, as compilers do."""
+    if not OF_TREE.isdisjoint(names[-1:]):
+        return any(word in name.lower() for name in names for word in _COMPILING)
+    return _DECORATORS.isdisjoint(names)
+
+
 def checked(nodes: list[Any], top: bool = True) -> list[Any]:
     """The statements with checks, made in place. `top`: whether they are of a module or its classes."""
     found = []
@@ -75,15 +87,25 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
             found.append(_statement(LOOK, node))
-        found.append(node)
+        found.append(_told(node) if _kind(node) == "Assert" else node)
+        if _kind(node) in ("With", "AsyncWith"):
+            found.append(_statement(LEFT, node, str(node.lineno)))
     return found
+
+
+def _told(node: Any) -> Any:
+    """An assertion that tells whether it held."""
+    line = str(node.lineno)
+    broke = [_statement(BROKE, node, line), _at(_ast.Raise(None, None), node)]
+    handler = _at(_ast.ExceptHandler(None, None, broke), node)
+    return _at(_ast.Try([node], [handler], [_statement(HELD, node, line)], []), node)
 
 
 def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = False) -> Any:
     """The node with checks. `loose`: whether nothing but its truth counts; `judges`: whether its statement does."""
     kind = _kind(node)
     is_function = kind in ("FunctionDef", "AsyncFunctionDef")
-    if is_function and any(_DECORATORS.isdisjoint(_names(one)) for one in node.decorator_list):
+    if is_function and any(_makes_code(_names(one)) for one in node.decorator_list):
         return node
     judges = judges or kind in _JUDGING or kind == "Expr"
     for name in node._fields:
@@ -102,8 +124,10 @@ def _visit(node: Any, *, loose: bool = False, judges: bool = False, top: bool = 
     elif kind == "Call":
         _called(node, judges)
     elif kind in ("With", "AsyncWith"):
-        told = [_statement(RAISED, node.body[-1]), _statement(LOOK, node.body[-1])]
+        told = [_statement(RAISED, node.body[-1], str(node.lineno)), _statement(LOOK, node.body[-1])]
         node.body = [_at(_ast.Try(node.body, [], [], told), node)]
+        for item in node.items:
+            item.context_expr = _check(ENTERED, item.context_expr, item.context_expr, str(node.lineno))
     elif is_function and top and node.name.startswith("test"):
         _watched(node)
     return node

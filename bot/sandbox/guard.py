@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import agreeing
     from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import COMPARED, ONLY_AST, checked, with_constant
-    from bot.sandbox.questions import chained, questions
+    from bot.sandbox.checked import COMPARED, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.questions import chained, questions, swallowing
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
@@ -81,6 +81,15 @@ def _import_now(tree: Any, provided: Callable[[str], bool]) -> set[str]:
                 continue
             named |= {name, top}
     return named
+
+
+def _of_tree(tree: Any, provided: Callable[[str], bool]) -> Iterator[str]:
+    """Names that the script's own imports bind to what is in modules of the tree."""
+    for node in tree.body:
+        for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
+            origin = getattr(node, "module", None) or alias.name
+            if getattr(node, "level", 0) or provided(origin.partition(".")[0]):
+                yield alias.asname or alias.name.partition(".")[0]
 
 
 def _noted(named: set[str]) -> tuple[list[Any], list[Any]]:
@@ -257,17 +266,25 @@ def _looking(
 def _checking(
     compare: Callable[..., Any],
     ask: Callable[[Any, str, bool], None],
-    doing: dict[str, Callable[[Any, Any], None]],
+    *doing: dict[str, Callable[[Any, Any], None]],
 ) -> Callable[[int, Any, str, Any], Any]:
-    """What each check calls; it gives the value back, or the answer of what it compares."""
-    compared, comparing = chained(compare), COMPARED
+    """What each check calls; it gives the value back, or the answer of what it compares.
+
+    A fork of a candidate's that goes on with the script would tell it by its end which answer is right: it is killed.
+    """
+    compared, comparing, getpid, kill, owner = chained(compare), COMPARED, os.getpid, os.kill, os.getpid()
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
+        if getpid() != owner:
+            kill(getpid(), 9)
         if what is comparing:
             return compared(value, more)
-        if what in doing:
-            doing[what](value, more)
-        else:
+        known = False
+        for each in doing:
+            if what in each:
+                each[what](value, more)
+                known = True
+        if not known:
             ask(value, what, more)
         return value
 
@@ -295,6 +312,7 @@ def guarded(
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
+    OF_TREE.update(_of_tree(tree, provided))
     file_of, real = _file_of, os.path.realpath
     mine, failures = real(script), [0]
     foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
@@ -313,7 +331,8 @@ def guarded(
 
     compare, ask = agreeing(source.decode("utf-8", "replace"), is_mine, foreign, void)
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
-    check = _checking(compare, ask, doing)
+    noting, swallowed = swallowing(changed)
+    check = _checking(compare, ask, doing, noting)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))
@@ -322,6 +341,8 @@ def guarded(
         look(everything)
         if code == 0 and failures[0]:
             void("a test failed")
+        if code == 0 and swallowed():
+            void("a failure was swallowed")
         if code == 0 and runs_itself and not given():
             void("pytest ran something else")
 

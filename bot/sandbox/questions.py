@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import rarely
-    from bot.sandbox.checked import FAILED, FIRST, LOOK, METHOD, RAISED, RECEIVER, SECOND
+    from bot.sandbox.checked import (
+        BROKE,
+        ENTERED,
+        FAILED,
+        FIRST,
+        HELD,
+        LEFT,
+        LOOK,
+        METHOD,
+        RAISED,
+        RECEIVER,
+        SECOND,
+    )
 
 _OFTEN = 500  # checks: a loop of assertions must not take long
 _KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
@@ -129,6 +141,53 @@ def _answering(foreign: Callable[[Any], bool]) -> Callable[[Any, str], bool]:
             return False
 
     return answering
+
+
+def swallowing(changed: set[str]) -> tuple[dict[str, Callable[[Any, Any], None]], Callable[[], bool]]:
+    """What notes assertions of the script that broke, by line; whether a changed file, or a thread, kept one of those
+    failures to itself that never held later.
+
+    Who caught an exception is the outermost frame that it reached; of a `with` it may be the manager's `__exit__`.
+    """
+    now, real, kind_of, get = sys.exc_info, os.path.realpath, type, getattr
+    threading = os.path.join(os.path.dirname(os.__file__), "threading.py")
+    broken: dict[str, Any] = {}
+    entered: dict[str, list[Any]] = {}
+    leaving: dict[str, Any] = {}
+    by_manager: list[Any] = []
+
+    def of_changed(code: Any) -> bool:
+        return code is not None and real(code.co_filename) in changed
+
+    def broke(_: Any, line: str) -> None:
+        broken[line] = now()[1]
+
+    def held(_: Any, line: str) -> None:
+        broken.pop(line, None)
+
+    def enters(manager: Any, line: str) -> None:
+        entered.setdefault(line, []).append(manager)
+
+    def raises(_: Any, line: str) -> None:
+        leaving[line] = now()[1]
+
+    def left(_: Any, line: str) -> None:
+        error, managers = leaving.pop(line, None), entered.pop(line, [])
+        exits = [get(kind_of(one), name, None) for one in managers for name in ("__exit__", "__aexit__")]
+        if error is not None and any(of_changed(get(one, "__code__", None)) for one in exits):
+            by_manager.append(error)
+
+    def swallowed() -> bool:
+        for error in broken.values():
+            traceback = error.__traceback__
+            code = None if traceback is None else traceback.tb_frame.f_code
+            if code is not None and (of_changed(code) or code.co_filename == threading):
+                return True
+            if any(one is error for one in by_manager):
+                return True
+        return False
+
+    return {BROKE: broke, HELD: held, ENTERED: enters, RAISED: raises, LEFT: left}, swallowed
 
 
 def questions(
