@@ -80,7 +80,7 @@ class MemoryRuns:
         self.judged.append((repository, issue_number, candidate, by, url))
         return True
 
-    async def request_stop(self, run_id: int, reason: str) -> bool:
+    async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
         return self.run is not None and self.run.state in STOPPABLE
 
 
