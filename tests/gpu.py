@@ -10,6 +10,7 @@ wrong has none (`tests.bench.bench_gpu`). The folder gets `gpu-tests.txt` and `g
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -30,7 +31,8 @@ def selection() -> list[str]:
         if "pytest.mark.gpu" in path.read_text()
     )
     # A machine without pytest-asyncio does not know its settings, and a warning of pytest's own would end it.
-    return [*files, "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning"]
+    plain = ["-p", "no:cacheprovider", "-p", "tests.gpu_guard", "-W", "ignore::pytest.PytestConfigWarning"]
+    return [*files, "-m", "gpu", "-q", *plain]
 
 
 def test(limit: float, log: Path) -> bool:
@@ -41,11 +43,14 @@ def test(limit: float, log: Path) -> bool:
     if find_spec("pytest_timeout"):
         argv += [f"--timeout={HANGS}", "--timeout-method=thread"]
     with log.open("w") as file:
+        process = subprocess.Popen(argv, cwd=ROOT, stdout=file, stderr=file, process_group=0)
         try:
-            right = subprocess.run(argv, cwd=ROOT, stdout=file, stderr=file, timeout=limit, check=False).returncode == 0
+            right = process.wait(limit) == 0
         except subprocess.TimeoutExpired:
             right = False
             print(f"the tests were ended after {limit:.0f} s", flush=True)
+            os.killpg(process.pid, signal.SIGKILL)  # one that hangs would keep the GPU busy
+            process.wait()
     print(log.read_text()[-SHOWN:], flush=True)
     return right
 

@@ -1,0 +1,19 @@
+"""A plugin of `tests.gpu`: a process whose GPU context broke ends, so that pytest-xdist goes on in a new one. After an
+illegal access every later test of a process would fail, whatever it tests.
+"""
+
+import os
+
+import pytest
+import torch
+
+from tests.bench.gpu_timing import gpu
+
+BROKEN = 70  # exit status
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """End a worker of pytest-xdist that can use the GPU no more; a process alone goes on, for its report."""
+    if "PYTEST_XDIST_WORKER" in os.environ and torch.cuda.is_initialized() and not gpu.works():
+        os._exit(BROKEN)

@@ -1,0 +1,62 @@
+"""The command of a GPU's first run, where there is none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import gpu, gpu_guard
+
+
+def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hangs = tmp_path / "test_hangs.py"
+    hangs.write_text(
+        "import subprocess, sys, time, pathlib\n"
+        "def test_hangs():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "    time.sleep(1000)\n"
+    )
+    monkeypatch.setattr(gpu, "selection", lambda: [str(hangs), "-p", "no:cacheprovider", "-c", os.devnull])
+    started: list[list[str]] = []
+
+    class Waiting(subprocess.Popen):  # type: ignore[type-arg]
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout is not None:  # until the test hangs, however slow the machine is
+                while not (tmp_path / "child").is_file() or not (tmp_path / "child").read_text():
+                    assert self.poll() is None
+                raise subprocess.TimeoutExpired("pytest", timeout)
+            return super().wait()
+
+    def run(argv: list[str], **_: Any) -> Any:
+        started.append(argv)
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(subprocess, "Popen", Waiting)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert gpu.main(["--out", str(tmp_path)]) == 1
+    assert started == [
+        [sys.executable, "-m", "tests.bench.bench_gpu", "--minutes=8", "--json", str(tmp_path / "gpu.json")]
+    ]
+    child = int((tmp_path / "child").read_text())
+    status = Path(f"/proc/{child}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+@pytest.mark.parametrize(("worker", "works", "ends"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_worker_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch, worker: bool, works: bool, ends: bool):
+    ended: list[int] = []
+    monkeypatch.setattr(gpu_guard.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(gpu_guard.gpu, "works", lambda: works, raising=False)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    if worker:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    gpu_guard.pytest_runtest_teardown()
+    monkeypatch.undo()
+    assert bool(ended) == ends
