@@ -17,12 +17,15 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
     hangs = tmp_path / "test_hangs.py"
     hangs.write_text(
         "import subprocess, sys, time, pathlib\n"
+        "def test_fails():\n    assert 1 == 2, 'told at once'\n"
         "def test_hangs():\n"
         "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
         f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
         "    time.sleep(1000)\n"
     )
-    monkeypatch.setattr(gpu, "selection", lambda: [str(hangs), "-p", "no:cacheprovider", "-c", os.devnull])
+    monkeypatch.setattr(
+        gpu, "selection", lambda: [str(hangs), "-p", "no:cacheprovider", "-p", "tests.gpu_guard", "-c", os.devnull]
+    )
     started: list[list[str]] = []
 
     class Waiting(subprocess.Popen):  # type: ignore[type-arg]
@@ -43,6 +46,7 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
     assert started == [
         [sys.executable, "-m", "tests.bench.bench_gpu", "--minutes=8", "--json", str(tmp_path / "gpu.json")]
     ]
+    assert "told at once" in (tmp_path / "gpu-tests.txt").read_text()
     child = int((tmp_path / "child").read_text())
     status = Path(f"/proc/{child}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX"
