@@ -12,6 +12,7 @@ from bot.records import Ending, Execution, OwnTests, OwnTestsReport
 from bot.solver.test_runners import failing, ran, so_far
 
 MOST = 200  # broken tests that are named
+_LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least, and as a multiple of the base commit's
 
 
 def told(execution: Execution) -> OwnTests:
@@ -36,6 +37,17 @@ def told(execution: Execution) -> OwnTests:
     return ran_to_end.model_copy(
         update={"passed": passed, "failures": failed if passed or failed else None, "count": None}
     )
+
+
+def time_for(base: OwnTests | None, bound: float) -> float:
+    """Seconds that a run on a candidate has, where the base commit's may take `bound`.
+
+    One that takes ten times as long as that did does not end: a suite of seconds need not be waited for a quarter of an
+    hour.
+    """
+    if base is None or base.stopped:
+        return bound
+    return min(bound, max(_LEAST_TIME, _TIMES * base.execution.seconds))
 
 
 def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[str] = ()) -> tuple[str, ...]:

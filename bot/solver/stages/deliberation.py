@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
+from bot.lifecycle import RunState
 from bot.llm.choices import Deliberated, Objection, parse_deliberated
 from bot.llm.conversation import OVERHEAD, fitted_issue, opening, shortened
 from bot.llm.prompts import render
@@ -38,7 +39,7 @@ from bot.records import (
 )
 from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible
-from bot.solver.comparison import regressions, told
+from bot.solver.comparison import regressions, time_for, told
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import ChoiceMachine, Question, against_evidence, run_test
 from bot.solver.stages.evidence import (
@@ -52,6 +53,7 @@ from bot.solver.stages.evidence import (
     tests_shown,
     twins_shown,
 )
+from bot.solver.stages.watched import Watched
 
 _TWINS = 6  # that are named
 _DIFF = 20_000  # characters of a diff that is asked for
@@ -223,9 +225,10 @@ class Deliberation(ChoiceMachine):
         own = end.count.own_tests
         if own is None or not own.compared or own.base is None:
             return ""
-        job = SandboxJob(changes=changes, command=own.command, timeout=self._solver.settings.own_tests_timeout)
+        timeout = time_for(own.base, self._solver.settings.own_tests_timeout)
+        job = SandboxJob(changes=changes, command=own.command, timeout=timeout)
         try:
-            execution = await self._sandbox.run(job)
+            execution = await self._told_of(job)
         except SandboxUnavailable:
             raise
         except SandboxError as error:
@@ -238,6 +241,16 @@ class Deliberation(ChoiceMachine):
             if broken
             else ""
         )
+
+    async def _told_of(self, job: SandboxJob) -> Execution:
+        """The run of the repository's own tests, which may take minutes."""
+        watched = Watched.of(self._sandbox)
+
+        def tell(more: str = "") -> None:
+            self._progress.update(RunState.SELECTION, 0, 0, f"the repository's own tests, on the model's patch{more}")
+
+        tell()
+        return await watched.until(watched.run(job), job.timeout, tell)
 
     async def _admit(self, tried: "_Tried") -> str:
         """Add the patch to the candidates."""

@@ -15,9 +15,9 @@ from bot.lifecycle import RunState
 from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
-from bot.solver.comparison import regressions, told
+from bot.solver.comparison import regressions, time_for, told
 from bot.solver.single_tests import alone, chosen, shows
-from bot.solver.stages.watched import Watched
+from bot.solver.stages.watched import TICK, Watched
 from bot.solver.test_runners import (
     Command,
     absence,
@@ -31,7 +31,6 @@ from bot.solver.test_runners import (
 T = TypeVar("T")
 
 ROUNDS = 3  # batches of candidates tried until one breaks nothing
-TICK = 10.0  # seconds between two words on tests that run
 _WORDS = "the repository's own tests"
 _NO_TESTS: Mapping[str, str] = {}
 
@@ -96,7 +95,8 @@ async def run_own_tests(
     for at in range(0, len(best), settings.own_tests_candidates):
         batch = best[at : at + settings.own_tests_candidates]
         words = f": {said} on the base commit" if said else ""
-        counted_up = _Counted(progress, at, len(best), settings.own_tests_timeout, watched, words)
+        bound = time_for(report.base, settings.own_tests_timeout)
+        counted_up = _Counted(progress, at, len(best), bound, watched, words)
         report = await counted_up.until(comparer.with_candidates(report, ballot, batch, counted_up))
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
@@ -142,19 +142,7 @@ class _Counted:
     async def until(self, work: Awaitable[T]) -> T:
         """The work's result. A suite may take minutes in one run, which tells nothing before its end."""
         self._tell()
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        task = asyncio.ensure_future(work)
-        try:
-            while not (await asyncio.wait([task], timeout=TICK))[0]:
-                now = await asyncio.to_thread(lambda: self._watched.so_far)
-                said = f"; now {now}" if now else ""
-                self._tell(f"{said} (for {clock() - started:.0f} s; each run has {self._bound:g} s)")
-            return await task
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        return await self._watched.until(work, self._bound, self._tell, TICK)
 
     def _tell(self, more: str = "") -> None:
         self._progress.update(RunState.SELECTION, self._done, self._total, f"{_WORDS}{self._words}{more}")
@@ -170,6 +158,7 @@ class _Comparer:
         self._sandbox = sandbox
         self._settings = settings
         self._tests = tests
+        self._time = time_for(report.base, settings.own_tests_timeout)
         stopped = report.base is not None and report.base.stopped
         # All tests don't end on the base commit, and their runner does not say how each one went.
         self.only_related = stopped and not report.compared and bool(tests)
@@ -261,9 +250,8 @@ class _Comparer:
 
     async def _all(self, patch: Patch | None, command: Command) -> OwnTests | None:
         changes = patch.changes if patch else ()
-        return await _run(
-            self._sandbox, SandboxJob(changes=changes, command=command, timeout=self._settings.own_tests_timeout)
-        )
+        timeout = self._time if patch else self._settings.own_tests_timeout
+        return await _run(self._sandbox, SandboxJob(changes=changes, command=command, timeout=timeout))
 
 
 async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:

@@ -1,10 +1,16 @@
 """How far runs of tests are, told while they are under way from what they have printed so far."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from bot.contracts import Follow, Sandbox
 from bot.records import Ending, Execution, SandboxJob
 from bot.solver.test_runners import counted
+
+T = TypeVar("T")
+
+TICK = 10.0  # seconds between two words on tests that run
 
 
 class Watched:
@@ -43,3 +49,22 @@ class Watched:
         texts = [printed() for printed in list(self._printed.values())]
         counts = [counted(Execution(ending=Ending.TIMED_OUT, output=text)) for text in texts]
         return " | ".join(filter(None, counts))
+
+    async def until(self, work: Awaitable[T], bound: float, tell: Callable[[str], None], tick: float = TICK) -> T:
+        """The work's result. A suite may take minutes in one run: meanwhile its count and time are told.
+
+        `bound`: seconds that each run has. Cancelled, it ends the work.
+        """
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait([task], timeout=tick))[0]:
+                now = await asyncio.to_thread(lambda: self.so_far)
+                said = f"; now {now}" if now else ""
+                tell(f"{said} (for {clock() - started:.0f} s; each run has {bound:g} s)")
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

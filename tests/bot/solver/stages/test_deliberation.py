@@ -141,7 +141,8 @@ async def test_a_better_patch_that_passes_all_that_its_parents_pass_may_win() ->
     assert verdict.ballot.cells[3] == (True, True, True)
     assert verdict.own_tests is not None
     assert verdict.own_tests.on(3) == good
-    assert [job for job in judge.jobs if job.command == ("pytest",) and job.changes == BETTER.changes]
+    (ran,) = [job for job in judge.jobs if job.command == ("pytest",) and job.changes == BETTER.changes]
+    assert ran.timeout == 120.0, "not a quarter of an hour: they took no time before"
     assert chosen(verdict).passed == ((False, False, False, False, True),)
     assert verdict.standing(3).votes == 3
 

@@ -11,6 +11,7 @@ from bot.records import Ballot, Ending, Execution, FileChange, NotCompared, OwnT
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
+from bot.solver.comparison import time_for, told
 from bot.solver.single_tests import alone, chosen
 from bot.solver.stages import own_tests
 from bot.solver.stages.own_tests import on_base, run_own_tests
@@ -542,3 +543,21 @@ async def test_a_run_that_is_stopped_has_ended_its_tests() -> None:
     await asyncio.gather(running, return_exceptions=True)
     assert running.cancelled()
     assert ended
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"), [(exited(0), 120.0), (stopped("", 900.0), 900.0), (stopped("", 8.0), 900.0), (None, 900.0)]
+)
+def test_a_candidate_has_ten_times_the_base_commits_time(base: Execution | None, expected: float) -> None:
+    assert time_for(told(base) if base else None, 900.0) == expected
+    slow = exited(0).model_copy(update={"seconds": 40.0})
+    assert time_for(told(slow), 900.0) == 400.0
+    assert time_for(told(slow), 60.0) == 60.0
+
+
+async def test_a_candidate_is_not_waited_for_as_long_as_the_base_commit() -> None:
+    sandbox = FakeSandbox(lambda job: exited(0, "1 passed in 1.00s\n"))
+    settings = SolverSettings(own_tests_timeout=900)
+    base = on_base([PYTEST], sandbox, settings)
+    await run_own_tests(BALLOT, count(BALLOT), base, sandbox, settings, FakeProgress())
+    assert {bool(job.changes): job.timeout for job in sandbox.jobs} == {False: 900.0, True: 120.0}
