@@ -8,6 +8,7 @@ from pathlib import Path
 from bot.errors import CheckoutError, GitFailed
 from bot.git.command import DEFAULT_LIMITS, Limits, Remote, check_commit, git
 
+DEEPEST = 200  # folders in each other; what walks through a tree calls itself once a level
 LISTING = 64 * 1024 * 1024  # bytes of a commit's list of files: about half a million
 _BLOCK = 4096  # bytes that even an empty file or folder takes, with its inode
 
@@ -93,6 +94,8 @@ class Workspace:
             raise CheckoutError(
                 f"the files take {total:,} bytes, {max_bytes:,} are allowed; raise TROOP_CHECKOUT_MAX_BYTES to allow it"
             )
+        if any(path.count(b"/") >= DEEPEST for _, path in sizes):
+            raise CheckoutError(f"the repository has folders more than {DEEPEST} deep, which are not unpacked")
         absent = [path for size, path in sizes if size == b"BAD"]
         await self.git("read-tree", commit)
         if absent:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -130,8 +131,14 @@ def python_path(roots: Sequence[str], root: str) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, even if a job changed its permissions. Never follows links, never raises."""
-    for folder, _, _ in os.walk(path):
-        with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)  # before `walk` lists the folder
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder, even if a job changed its permissions, or made folders in each other beyond what Python walks
+    through. Never follows links, never raises."""
+    try:
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(folder, 0o700)  # before `walk` lists the folder
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:
+        for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")):
+            with contextlib.suppress(OSError):
+                subprocess.run([*command, "--", str(path)], check=False, capture_output=True)

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from bot.records import (
     Report,
     Trigger,
 )
+from bot.sandbox.tree import remove_tree
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact, redact_report
 from bot.settings import Settings, SolverSettings
@@ -366,7 +366,7 @@ async def _folder(path: Path) -> AsyncIterator[Path]:
         name, _, attempt = path.name.rpartition("-")
         for old in path.parent.glob(f"{name}-*"):
             if int(old.name.rpartition("-")[2]) <= int(attempt):
-                shutil.rmtree(old, ignore_errors=True)
+                remove_tree(old)
         path.mkdir(parents=True)
 
     # In threads, since removing a large repository takes seconds and the lease must be renewed meanwhile.
@@ -374,4 +374,4 @@ async def _folder(path: Path) -> AsyncIterator[Path]:
     try:
         yield path
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))
+        await asyncio.shield(asyncio.to_thread(remove_tree, path))

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bot.errors import CheckoutError, RateLimited
 from bot.git.command import asked_to_wait
 from bot.git.workspace import Workspace
+from bot.sandbox.tree import remove_tree
 from tests.github.fixtures import Naps, forge_for
 from tests.github.server import GitHubServer
 
@@ -45,6 +47,36 @@ async def test_attack_40_a_repository_of_too_many_files_is_refused_before_it_is_
     with pytest.raises(CheckoutError, match=r"too many files|files take"):
         await workspace.materialise(commit, seconds=60, max_bytes=1_000_000)
     assert list(workspace.tree.iterdir()) == []
+
+
+@pytest.mark.parametrize("levels", [201, 1200])
+async def test_attack_40_folders_in_each_other_are_refused_before_they_are_unpacked(tmp_path: Path, levels: int):
+    workspace = Workspace(tmp_path / "w")
+    await workspace.create()
+    commit = await asyncio.to_thread(nested, workspace, levels)
+    with pytest.raises(CheckoutError, match="folders more than 200 deep"):
+        await workspace.materialise(commit, seconds=60, max_bytes=1_000_000_000)
+    assert list(workspace.tree.iterdir()) == []
+
+
+def nested(workspace: Workspace, levels: int) -> str:
+    """A commit of one file in so many folders."""
+    stream = f"commit refs/heads/x\ncommitter a <a@b> 0 +0000\ndata 1\nx\nM 100644 inline {'a/' * levels}f\ndata 1\nx\n"
+    git = ["git", "--git-dir", str(workspace.git_dir)]
+    subprocess.run([*git, "fast-import", "--quiet"], input=stream, text=True, capture_output=True, check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "refs/heads/x"], text=True, capture_output=True, check=True
+    ).stdout.strip()
+
+
+def test_attack_40_what_a_job_nested_is_removed(tmp_path: Path):
+    """Beyond the length of a path, and beyond what Python's own functions walk through."""
+    top = tmp_path / "top"
+    script = "import os\nfor _ in range(3000):\n    os.mkdir('a'); os.chdir('a')\n"
+    top.mkdir()
+    subprocess.run([sys.executable, "-c", script], cwd=top, check=True)
+    remove_tree(top)
+    assert not top.exists()
 
 
 def test_the_wait_is_read_from_the_trace():
