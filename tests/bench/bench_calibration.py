@@ -3,9 +3,10 @@
 python -m tests.bench.bench_calibration [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
 The data is that of `bench_selection`. Of each task, samples and tests are drawn in many sizes. The regression is fitted
-on nine tenths of the tasks and read on the last, in turn. Beside it stand the share of samples that behave as the
-winner does, taken for a probability, and the share of right choices of all other tasks, which is always calibrated and
-says nothing. The Brier score is the mean square of probability minus outcome: lower is better.
+on nine tenths of the tasks and read on the last, in turn. Beside it stand the constants in use, as they are and with
+the shift of the log-odds that the same nine tenths ask for, the share of samples that behave as the winner does, taken
+for a probability, and the share of right choices of all other tasks, which is always calibrated and says nothing. The
+Brier score is the mean square of probability minus outcome: lower is better.
 
 Last, what labels of a repository are worth: its log-odds lie off by a number that the server does not know, a choice on
 each of a few tasks is labelled, and the shift that the labels ask for is read on all other tasks.
@@ -94,16 +95,19 @@ def measure(tasks: Sequence[Recorded], quick: bool, seed: int = 0) -> dict[str, 
     rng = np.random.default_rng(seed)
     rows, right, of = drawn(tasks, 10 if quick else 60, rng)
     fold = rng.permutation(len(tasks))[of.astype(int)] % FOLDS
-    expected, rate = np.zeros(len(right)), np.zeros(len(right))
+    odds = rows @ np.array(WEIGHTS)
+    expected, rate, shifted = np.zeros(len(right)), np.zeros(len(right)), np.zeros(len(right))
     for f in range(FOLDS):
         here = fold == f
         expected[here] = 1.0 / (1.0 + np.exp(-(rows[here] @ fit(rows[~here], right[~here]))))
         rate[here] = right[~here].mean()
+        shifted[here] = odds[here] + shift_for(odds[~here].tolist(), (right[~here] > 0).tolist())
     share = np.exp(rows[:, 1])
-    in_use = 1.0 / (1.0 + np.exp(-(rows @ np.array(WEIGHTS))))
+    in_use, shifted = (1.0 / (1.0 + np.exp(-each)) for each in (odds, shifted))
     ways = {
         "ours, cross-validated": expected,
         "ours, in use": in_use,
+        "ours, shifted": shifted,
         "share that behaves alike": share / (1 + share),
         "always the same": rate,
     }
