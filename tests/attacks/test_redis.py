@@ -1,6 +1,7 @@
 """Faults of Redis: keys of a wrong type."""
 
 import asyncio
+import contextlib
 
 import pytest
 import redis
@@ -34,3 +35,28 @@ async def test_a_key_of_a_wrong_type_does_not_stop_the_queue(redis_server: Redis
         await asyncio.sleep(0.01)
     await dispatcher.close()
     await task
+
+
+FAULTS = {  # and what ends them
+    "out of memory": ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+    "a read-only replica": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    "without its replicas": ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+    "of other people's jobs": ("ZADD troop:run 1 evil", "ZREM troop:run evil"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_redis_that_takes_nothing_for_a_while_loses_no_job(redis_server: RedisServer, fault: str):
+    jobs = Jobs()
+    dispatcher = ArqDispatcher(jobs.handle, QUEUES, redis_server.url, poll_seconds=0.01)
+    running = asyncio.create_task(dispatcher.run())
+    with redis.Redis.from_url(redis_server.url) as admin:
+        begins, ends = FAULTS[fault]
+        admin.execute_command(*begins.split())
+        with contextlib.suppress(ConnectionError):
+            await dispatcher.enqueue("run:1:0")
+        admin.execute_command(*ends.split())
+    await dispatcher.enqueue("run:1:0")  # as the sweeper does
+    await jobs.until(lambda: jobs.ended == ["run:1:0"])
+    await dispatcher.close()
+    await running
