@@ -54,6 +54,7 @@ from bot.solver.stages.evidence import (
     twins_shown,
 )
 from bot.solver.stages.watched import Watched
+from bot.solver.test_runners import under_way
 
 _TWINS = 6  # that are named
 _DIFF = 20_000  # characters of a diff that is asked for
@@ -236,8 +237,10 @@ class Deliberation(ChoiceMachine):
         tried.own = told(execution)
         index = len(ballot.candidates)
         broken = regressions(own.model_copy(update={"candidates": ((index, tried.own),)}), index, tried.patch.paths)
+        at = under_way(execution) if tried.own.stopped else ""
         return (
             f"Your patch breaks tests of the repository, so it was not taken: {', '.join(broken[:10])}"
+            + (f", at {at}" if at else "")
             if broken
             else ""
         )

@@ -6,6 +6,7 @@ from bot.llm.journaled import JournaledModel
 from bot.patch.apply import FileEdit, Problem
 from bot.records import (
     Abstention,
+    Ending,
     Execution,
     NoWinner,
     Outcome,
@@ -157,6 +158,20 @@ async def test_a_patch_that_fails_what_a_parent_passes_is_not_taken() -> None:
     assert "lost it" in last(model, 1)
     assert "Your patch is candidate 3" in last(model, 2)
     assert verdict.winner == 2
+
+
+async def test_a_patch_with_which_the_repositorys_tests_hang_is_not_taken() -> None:
+    def answer(job: SandboxJob) -> Execution:
+        hangs = Execution(ending=Ending.TIMED_OUT, output="t.py::a PASSED [ 50%]\nt.py::deep ", seconds=120.0)
+        return hangs if job.command else PASSED
+
+    good = OwnTests(execution=PASSED, failures=(), passed=("t.py::a", "t.py::deep"))
+    own = OwnTestsReport(command=("pytest",), base=good)
+    script = rules([("selection/", EDIT.format("1"))])
+    _, model = await run(
+        script, ballot("..", "+.", ".+"), FakeSandbox(answer), own=own, profile="full", edit=applied, calls=2
+    )
+    assert "so it was not taken: pytest: timed out, at t.py::deep" in last(model, 1)
 
 
 async def test_a_patch_that_breaks_the_repositorys_tests_is_not_taken_and_none_wins_by_the_count() -> None:
