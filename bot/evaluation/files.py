@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -31,6 +32,7 @@ def written_to(folder: Path) -> Iterator[None]:
 
 def write_whole(path: Path, text: str) -> None:
     """Put a new file in the place of the old one. Raises `OSError`, and then leaves that as it was."""
+    _sweep(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("w") as file:
@@ -41,6 +43,18 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        number = old.name.rpartition(".")[2]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            old.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):  # another's file, or another user's process
+            continue
 
 
 def name_of(task: str) -> str:

@@ -170,6 +170,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert path.read_text() == "before"
 
 
+def test_what_a_killed_process_left_of_a_file_goes(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    names = [f".about.json.{ended.pid}", f".about.json.{os.getppid()}", ".about.json.mine", f".other.json.{ended.pid}"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    write_whole(tmp_path / "about.json", "whole")
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["about.json", *names[1:]])
+
+
 @pytest.mark.parametrize("task", ["..", ".", "a/b", "a b", "x" * 300, "a\0b", "é", "-a", "toolz:a/b.py:f:1"])
 def test_every_id_has_a_files_name_of_its_own(task: str, tmp_path: Path):
     name = name_of(task)
