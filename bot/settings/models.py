@@ -145,7 +145,7 @@ class SolverSettings(BaseModel):
     matrix_seconds: float = Field(0.0, ge=0)
     """Seconds for the whole matrix, the most informative tests first; 0: no limit."""
     own_tests_timeout: float = Field(900.0, gt=0)
-    """Seconds, for the repository's own test command."""
+    """Seconds, for the repository's own test command; on candidates 10 times what it took without, 120 at least."""
     own_tests_candidates: int = Field(3, gt=0)
     """How many of the best-voted candidates the repository's own tests run on."""
     selection_top: int = Field(3, gt=0)
