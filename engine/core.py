@@ -19,7 +19,7 @@ from engine.run.failures import Failures
 from engine.run.invariant import sample_alike
 from engine.run.logprobs import note_prompts, report
 from engine.run.outputs import Row, Sampled, Writer, allowed, sampled_rows
-from engine.run.runner import Runner, RunOptions
+from engine.run.runner import LEAST, Runner, RunOptions
 from engine.run.sampling import sample
 from engine.run.steady import Steady
 from engine.schedule.scheduler import Limits, Scheduler
@@ -98,7 +98,9 @@ class Core:
         writer = self._writer = Writer(self.scheduler, model.end_tokens)
         options, ends = self._options, model.end_tokens
         ahead = self.runner.decode is not None if options.ahead is None else options.ahead
-        least = sys.maxsize if options.batch_invariant or model.shape.state_bytes else options.steady
+        least = options.steady or (1 if ahead else LEAST)
+        if options.batch_invariant or model.shape.state_bytes:
+            least = sys.maxsize
         drafts = self.speculator.drafts
         self.steady = Steady(self.scheduler, self.runner, writer, ends, drafts, ahead, least)
         self._failures = Failures(self.scheduler, model, self._prompt_logits)

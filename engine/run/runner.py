@@ -30,7 +30,8 @@ class RunOptions:
     batch_invariant: bool = False  # see `engine.run.invariant`; there are no graphs then
     ahead: bool | None = None  # whether steps overtake, see `engine.run.steady`; None: those in graphs do
     counts: GraphCounts = field(default_factory=GraphCounts)
-    steady: int = LEAST  # rows from which on steps without anything new are arrays
+    # Rows from which on steps without anything new are arrays; None: any where steps overtake, else `LEAST`.
+    steady: int | None = None
 
 
 class Runner:
