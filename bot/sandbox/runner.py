@@ -136,12 +136,26 @@ def _beside(*files: str) -> dict[str, Any]:
     return names
 
 
+def _doctest() -> Callable[[], int]:
+    """What runs doctest as its `__main__` does, in a copy that no import and no `__main__` leads to."""
+    import importlib.util
+
+    spec: Any = importlib.util.find_spec("doctest")
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    test: Callable[[], int] = module._test
+    return lambda: int(test())
+
+
 def _judged(sign: Callable[[bytes], int], path: list[str], arguments: tuple[str, ...]) -> Callable[[], int] | None:
-    """What runs pytest or unittest, and tells the result of each test; None where the module's own `__main__` must.
+    """What runs pytest or unittest, and tells the result of each test, or doctest; None where the module's own
+    `__main__` must.
 
     Nothing of the tree may have been imported before.
     """
     tool = arguments[0]
+    if tool == "doctest" and not _provided([os.getcwd(), *path], tool):
+        return _doctest()
     if tool not in ("pytest", "unittest") or _provided([os.getcwd(), *path], tool) or _provided(path, f"_{tool}"):
         return None
     names = _beside("callables", "results")

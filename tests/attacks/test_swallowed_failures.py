@@ -1,12 +1,14 @@
 """Attacks 25 and 31 by candidates that keep a test's failure to themselves, ask forks of themselves which answer is
 right, or get the script's frames from the interpreter: `add` is wrong on each of them."""
 
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from tests.attacks.test_forged_results import RIGHT, proves
+from tests.attacks.test_forged_results import RIGHT, WRONG, proves
+from tests.bot.sandbox.test_runner import NONCE, run, told
 
 FORMS = {
     "assert": "from pkg.core import add\nassert add(2, 2) == 4\n",
@@ -367,3 +369,28 @@ def session(): yield sys.modules[__name__]
 def test_an_honest_script_with_tools_of_the_tree_keeps_its_proof(form: str, tmp_path: Path) -> None:
     proved, shown = proves(TOOLS, textwrap.dedent(HONEST[form]), tmp_path)
     assert proved, shown
+
+
+DOCUMENTED = '"""\n>>> add(2, 2)\n4\n"""\n'
+JUDGES = "import __main__, doctest\n"
+DOCTESTS = {
+    "right": (RIGHT, True),
+    "wrong": (WRONG, False),
+    "another function of the main module": (f"{WRONG}{JUDGES}__main__.testmod = lambda *_, **__: (0, 0)\n", False),
+    "another method": (f"{WRONG}{JUDGES}doctest.OutputChecker.check_output = lambda *_: True\n", False),
+    "another method of the main module": (
+        f"{WRONG}{JUDGES}getattr(__main__, 'OutputChecker', doctest.OutputChecker).check_output = lambda *_: True\n",
+        False,
+    ),
+    "another exit": (f"{WRONG}import sys\nsys.exit = print\n", False),
+    "an exit": (f"{WRONG}raise SystemExit\n", False),
+}
+
+
+@pytest.mark.parametrize("candidate", DOCTESTS)
+def test_attack_25_doctest_by_name_is_no_candidates_own(candidate: str, tmp_path: Path) -> None:
+    code, right = DOCTESTS[candidate]
+    (tmp_path / "calc.py").write_text(DOCUMENTED + code)
+    report, exit_code, shown = run(sys.executable, tmp_path, "", changed=("calc.py",), module=("doctest", "calc.py"))
+    proved = told(report) == f"{NONCE} 0\n" and exit_code == 0 and " void " not in report
+    assert proved == right, shown
