@@ -31,7 +31,7 @@
     try { changed[fs.realpathSync(name)] = true; } catch (_) { /* it is deleted */ }
   }
   const places = [script, fs.realpathSync(script)];
-  const said = { lines: 0, ended: false, failed: false, asserted: 0 };
+  const said = { lines: 0, ended: false, failed: false, asserted: 0, kept: 0 };
   const tell = (text) => writeSync(report, `\n${key} ${said.lines++} ${text}\n`);
   // Methods of arrays and texts may be replaced by then: none is looked up.
   const slice = String.prototype.slice;
@@ -47,15 +47,17 @@
   let users = RealError.prepareStackTrace;
   let fileOf;
   let isEval;
+  let lineOf;
   RealError.prepareStackTrace = (_, sites) => {
-    ({ getFileName: fileOf, isEval } = Object.getPrototypeOf(sites[0]));
+    ({ getFileName: fileOf, isEval, getLineNumber: lineOf } = Object.getPrototypeOf(sites[0]));
   };
   void new RealError().stack;
   let asking = false;
   const frames = (_, sites) => {
     const found = { length: sites.length };
     for (let n = 0; n < sites.length; n += 1) {
-      found[n] = { name: plain(apply(fileOf, sites[n], [])), evaluated: apply(isEval, sites[n], []) };
+      const line = apply(lineOf, sites[n], []);
+      found[n] = { name: plain(apply(fileOf, sites[n], [])), evaluated: apply(isEval, sites[n], []), line };
     }
     return found;
   };
@@ -100,11 +102,31 @@
     }
   };
 
+  // What tests call of the language itself; more of it may be added, but what was there stays.
+  const builtins = [];
+  for (const owner of [JSON, Math, Object, Number, Array.prototype, String.prototype, Number.prototype, RegExp.prototype]) {
+    for (const name of ownKeys(owner)) {
+      const { value } = Object.getOwnPropertyDescriptor(owner, name);
+      if (typeof value === "function") builtins[builtins.length] = { owner, name, value };
+    }
+  }
+  const describe = Object.getOwnPropertyDescriptor;
+  const replaced = () => {
+    for (let n = 0; n < builtins.length; n += 1) {
+      const { owner, name, value } = builtins[n];
+      const now = describe(owner, name);
+      if (now === undefined || now.value !== value) return true;
+    }
+    return false;
+  };
+
   // -- the end --------------------------------------------------------------------------------------------------------
   const end = (code) => {
     if (said.ended) return tell("void ended before");
     said.ended = true;
     const number = code & 0xff; // of nothing, 0
+    if (number === 0 && replaced()) tell("void builtins");
+    if (number === 0 && said.kept > 0) tell("void a failure was swallowed");
     const cut = number === 0 && (said.failed || (asserts && said.asserted === 0));
     tell("end");
     writeSync(report, `\n${nonce} ${cut ? "cut" : number} ${said.lines}\n`);
@@ -138,13 +160,35 @@
   const source = fs.readFileSync(script, "utf8");
   const called = /\bassert(?:\.strict)?\.\w+\s*\(/.test(source) && !/\bassert(?:\.strict)?\s*\(/.test(source);
   const asserts = called && /["'`](?:node:)?assert(?:\/strict)?["'`]/.test(source);
+  // A failure that a changed file is told of first, which then calls on: one that never holds later was swallowed.
+  const broken = Object.create(null);
+  const asserting = (real, self, args) => {
+    const line = () => {
+      const stack = callers();
+      let n = 0;
+      while (n < stack.length && stack[n].name !== place && stack[n].name !== target) n += 1;
+      return { stack, at: n < stack.length ? stack[n].line : 0 };
+    };
+    try {
+      const answer = apply(real, self, args);
+      if (said.kept > 0) {
+        const { at } = line();
+        if (broken[at] === true) { broken[at] = false; said.kept -= 1; }
+      }
+      return answer;
+    } catch (error) {
+      const { stack, at } = line();
+      if (byCandidate(stack) && broken[at] !== true) { broken[at] = true; said.kept += 1; }
+      throw error;
+    }
+  };
   for (const one of new Set([assert, assert.strict])) {
     for (const name of ownKeys(one)) {
       const there = Object.getOwnPropertyDescriptor(one, name);
       if (typeof there.value !== "function" || !there.configurable) continue;
       const real = there.value;
       const value = name === "strict" || name === "AssertionError" ? real : new Proxy(real, {
-        apply: (_, self, args) => { said.asserted += 1; return apply(real, self, args); },
+        apply: (_, self, args) => { said.asserted += 1; return asserting(real, self, args); },
       });
       // What `ok` says of a failure, it reads where it is called. Node itself looks at it when it is required.
       const get = () => {

@@ -23,6 +23,11 @@ FORMS = {
     "exit": f"{REQUIRE}if (add(2, 2) !== 4) process.exit(1);\nprocess.exit(0);\n",
     "exit code": f"{REQUIRE}if (add(2, 2) !== 4) process.exitCode = 1;\n",
     "throw": f"{REQUIRE}if (add(2, 2) !== 4) throw new Error('wrong');\n",
+    "called": f"{REQUIRE}const {{ call = (f) => f() }} = require(process.cwd() + '/core.js');\n"
+    "call(() => assert.strictEqual(add(2, 2), 4));\n",
+    "includes": f"{REQUIRE}assert.ok([4].includes(add(2, 2)));\n",
+    "json": f"{REQUIRE}assert.strictEqual(JSON.stringify(add(2, 2)), '4');\n",
+    "begins": f"{REQUIRE}assert.ok(String(add(2, 2)).startsWith('4'));\n",
 }
 ATTACKS = {
     "exits at import": ("assert", "process.exit(0);"),
@@ -78,6 +83,13 @@ ATTACKS = {
     "looks into the heap": (
         "assert",
         "const { Readable } = require('stream');\nrequire('v8').getHeapSnapshot().destroy(); exports.add = () => 4;",
+    ),
+    "swallows by a call": ("called", f"{WRONG}exports.call = (f) => {{ try {{ f(); }} catch (_) {{}} }};"),
+    "another `includes`": ("includes", f"{WRONG}Array.prototype.includes = () => true;"),
+    "another `stringify`": ("json", f"{WRONG}JSON.stringify = () => '4';"),
+    "another `startsWith`": (
+        "begins",
+        f"{WRONG}Object.defineProperty(String.prototype, 'startsWith', {{ value: () => true }});",
     ),
     "guesses": (
         "assert",
@@ -158,3 +170,12 @@ HONEST = {
 async def test_honest_scripts_of_node_pass(name: str, sandbox: ProcessSandbox) -> None:
     found = await judged(sandbox, RIGHT, HONEST[name], name)
     assert found.passed, found
+
+
+async def test_a_candidate_that_tries_a_callback_again_keeps_the_proof(sandbox: ProcessSandbox) -> None:
+    """And one that adds a method to what all texts have."""
+    again = "exports.again = (f) => { for (;;) { try { return f(); } catch (_) { /* once more */ } } };\n"
+    core = f"{RIGHT}{again}String.prototype.shout = function () {{ return this.toUpperCase(); }};\n"
+    script = f"{REQUIRE}const {{ again }} = require(process.cwd() + '/core.js');\nlet n = 0;\n"
+    script += "again(() => { n += 1; assert.strictEqual(n, 3); });\nassert.strictEqual('a'.shout(), 'A');\n"
+    assert (await judged(sandbox, core, script)).passed
