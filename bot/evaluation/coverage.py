@@ -36,11 +36,6 @@ def coverage(counts: Counts, k: int) -> float:
     return float(np.mean([pass_at_k(samples, solving, k) for samples, solving in counts]))
 
 
-def precision(selected: float, covered: float) -> float:
-    """How often selection picks a solving candidate where there is one; not a number where there never is."""
-    return selected / covered if covered > 0 else math.nan
-
-
 @dataclass(frozen=True)
 class PowerLaw:
     """coverage(k) = exp(a * k ** b), with a below 0; b below 0 where more samples help."""

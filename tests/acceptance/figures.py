@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bot.evaluation.coverage import budget_for, fit, precision
+from bot.evaluation.coverage import budget_for, fit
+from bot.settings import SolverSettings
 from bot.solver.ballot import count
 from bot.solver.confidence import confidence
 from bot.solver.profile import ResolvedSolver
@@ -45,10 +46,10 @@ def measure(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def expected(record: dict[str, Any]) -> float:
-    """The probability that the winner is right, by the count alone."""
+    """The probability that the winner is right, by the count alone, as a pull request says it by default."""
     ballot = ballot_of(record)
     standing = next(standing for standing in count(ballot) if standing.candidate == record["winner"])
-    return confidence(standing, ballot)
+    return confidence(standing, ballot, SolverSettings().confidence_shift)
 
 
 def wall_seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -77,8 +78,7 @@ def table(figures: dict[str, Any]) -> str:
     rows = ["| trajectories | coverage | selected | precision |", "|---:|---:|---:|---:|"]
     for row in figures["curve"]:
         if row["k"] in SHOWN or row["k"] == figures["samples"]:
-            share = precision(row["selected"], row["coverage"])
-            shown = f"{share:.0%}" if row["coverage"] else "-"
+            shown = "-" if row["precision"] is None else f"{row['precision']:.0%}"
             rows.append(f"| {row['k']} | {row['coverage']:.1%} | {row['selected']:.1%} | {shown} |")
     return "\n".join(rows)
 
@@ -95,7 +95,7 @@ def snippet(figures: dict[str, Any], command: str, model: str, machine: str) -> 
         f"{table(figures)}\n\n"
         "*Coverage*: any of the trajectories' candidates passes the hidden check (unbiased estimator over "
         f"{figures['samples']} samples). *Selected*: the count alone puts a solving candidate first, counted again on "
-        "drawn parts of the vote matrix. "
+        "drawn parts of the vote matrix. *Precision*: how often it does where the same draw has one. "
         f"Of the {figures['bugs']} whole runs {pulls} ended in a pull request, {figures['runs_right']} of them right; "
         f"the others abstained. By the count alone {figures['runs_expected']:.1f} of them were to be expected right.\n"
         f"{fitted}"

@@ -44,16 +44,18 @@ def winner(ballot: Ballot) -> int | None:
     return able[0].candidate if able else None
 
 
-def selected(record: dict[str, Any], k: int, draws: int = DRAWS) -> float:
-    """How often k of the trajectories would have ended in a pull request that solves the bug."""
+def selected(record: dict[str, Any], k: int, draws: int = DRAWS) -> tuple[float, float]:
+    """How often k of the trajectories would have ended in a pull request that solves the bug, and how often any of them
+    would have solved it."""
     ballot, samples = ballot_of(record), record["samples"]
     rng = random.Random(f"{record['id']}/{k}")
-    hits = []
+    hits, covered = [], []
     for _ in range(1 if k >= samples else draws):
         small, rows = part(ballot, rng.sample(range(samples), min(k, samples)))
         chosen = winner(small)
         hits.append(chosen is not None and record["candidates"][rows[chosen]]["solves"])
-    return float(np.mean(hits))
+        covered.append(any(record["candidates"][row]["solves"] for row in rows))
+    return float(np.mean(hits)), float(np.mean(covered))
 
 
 def solving(record: dict[str, Any]) -> int:
@@ -61,15 +63,15 @@ def solving(record: dict[str, Any]) -> int:
     return sum(len(c["trajectories"]) for c in record["candidates"] if c["solves"])
 
 
-def at(records: Sequence[dict[str, Any]], ks: Sequence[int], draws: int = DRAWS) -> list[dict[str, float]]:
-    """For each k: `k`, `coverage` and `selected`, as shares of the bugs. k beyond the samples is left out."""
+def at(records: Sequence[dict[str, Any]], ks: Sequence[int], draws: int = DRAWS) -> list[dict[str, Any]]:
+    """For each k: `k`, `coverage` and `selected`, as shares of the bugs, and `precision`, how often the same draws
+    select a solving candidate where they have one; None where none has. k beyond the samples is left out."""
     counts = [(record["samples"], solving(record)) for record in records]
-    return [
-        {
-            "k": k,
-            "coverage": coverage(counts, k),
-            "selected": float(np.mean([selected(record, k, draws) for record in records])),
-        }
-        for k in ks
-        if all(k <= samples for samples, _ in counts)
-    ]
+    rows: list[dict[str, Any]] = []
+    for k in ks:
+        if any(k > samples for samples, _ in counts):
+            continue
+        right, covered = np.mean([selected(record, k, draws) for record in records], axis=0)
+        share = float(right / covered) if covered else None
+        rows.append({"k": k, "coverage": coverage(counts, k), "selected": float(right), "precision": share})
+    return rows

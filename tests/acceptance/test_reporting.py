@@ -71,9 +71,10 @@ def test_recounting_knows_who_would_have_won() -> None:
     assert winner(part(ballot, {3, 4})[0]) == 0  # the only one left, row 1
     assert winner(part(ballot, {3})[0]) == 0  # one trajectory may stand on its own test
     assert winner(part(ballot, {5, 6})[0]) is None
-    assert selected(record(), 8) == 1.0
-    assert 0 < selected(record(), 1, draws=200) < 0.6
-    assert selected(record(candidates=[], cells=[], winner=None), 4) == 0.0
+    assert selected(record(), 8) == (1.0, 1.0)
+    right, covered = selected(record(), 1, draws=200)
+    assert 0 < right <= covered < 0.6
+    assert selected(record(candidates=[], cells=[], winner=None), 4) == (0.0, 0.0)
 
 
 def test_coverage_is_unbiased_and_selection_never_above_it_on_the_whole() -> None:
@@ -81,7 +82,9 @@ def test_coverage_is_unbiased_and_selection_never_above_it_on_the_whole() -> Non
     rows = at(records, [1, 8, 16])
     assert [row["k"] for row in rows] == [1, 8]
     assert rows[0]["coverage"] == pytest.approx((3 / 8 + 0) / 2)
-    assert rows[1] == {"k": 8, "coverage": 0.5, "selected": 0.5}
+    assert rows[1] == {"k": 8, "coverage": 0.5, "selected": 0.5, "precision": 1.0}
+    assert all(row["precision"] <= 1 for row in rows), "both are of the same draws"
+    assert at(records[1:], [4])[0]["precision"] is None
     assert solving(records[0]) == 3
 
 
@@ -255,7 +258,7 @@ async def test_a_bug_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
     assert made["outcome"] == "solved"
     assert made["candidates"][made["winner"]]["solves"]
     assert solving(made) == 2
-    assert selected(made, 6) == 1.0
+    assert selected(made, 6) == (1.0, 1.0)
     assert bug.check.text[-200:] not in " ".join(m.content for call in model.calls for m in call.messages)
     assert made["began"] < made["ended"]
     arguments = argparse.Namespace(bugs=1, trajectories=6, seed=1, model="", readme=False)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.evaluation.coverage import PowerLaw, budget_for, coverage, fit, pass_at_k, precision
+from bot.evaluation.coverage import PowerLaw, budget_for, coverage, fit, pass_at_k
 
 
 @pytest.mark.parametrize("n", range(1, 8))
@@ -39,8 +39,6 @@ def test_what_can_not_be_estimated_is_refused(n: int, c: int, k: int) -> None:
 
 def test_coverage_is_the_mean_over_issues() -> None:
     assert coverage([(4, 0), (4, 4), (4, 1)], 1) == pytest.approx((0 + 1 + 0.25) / 3)
-    assert precision(0.3, 0.6) == pytest.approx(0.5)
-    assert math.isnan(precision(0.0, 0.0))
 
 
 @given(st.floats(-5, -0.05), st.floats(-1.5, -0.05))
