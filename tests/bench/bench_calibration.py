@@ -8,8 +8,12 @@ the shift of the log-odds that the same nine tenths ask for, the share of sample
 for a probability, and the share of right choices of all other tasks, which is always calibrated and says nothing. The
 Brier score is the mean square of probability minus outcome: lower is better.
 
-Last, what labels of a repository are worth: its log-odds lie off by a number that the server does not know, a choice on
+Then what labels of a repository are worth: its log-odds lie off by a number that the server does not know, a choice on
 each of a few tasks is labelled, and the shift that the labels ask for is read on all other tasks.
+
+Last, the default of `TROOP_SOLVER_CONFIDENCE_SHIFT`: the least that any model's whole runs in `tests/bench/matrices`
+ask for, one choice a bug, since planted bugs are easier than people's. Of each model: how many of its choices are
+right, what the constants expect, and what they expect with the least shift of the other models.
 """
 
 from collections.abc import Sequence
@@ -18,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from bot.evaluation.calibration import calibration_error, reliability, told
-from bot.evaluation.selectors import Recorded
+from bot.evaluation.selectors import Recorded, read_matrices
 from bot.solver.ballot import Array
-from bot.solver.confidence import WEIGHTS, shift_for
-from tests.bench.bench_selection import replay
+from bot.solver.confidence import WEIGHTS, log_odds, probability, shift_for
+from tests.bench.bench_selection import OWN, find, lines_of, replay
 
 FOLDS = 10
 LEAST_SAMPLES, LEAST_TESTS = 4, 3
@@ -163,8 +167,43 @@ def show(figures: dict[str, Any]) -> None:
         )
 
 
+def whole_runs() -> dict[str, Any]:
+    """What the recorded runs of the solver ask for, model by model."""
+    by_model = {file.stem: _choices(read_matrices(lines_of(file))) for file in find(OWN)}
+    asked = {name: shift_for(odds, right) for name, (odds, right) in by_model.items()}
+    models = {}
+    for name, (odds, right) in by_model.items():
+        others = min((shift for other, shift in asked.items() if other != name), default=0.0)
+        models[name] = {
+            "choices": len(odds),
+            "right": sum(right),
+            "expected": sum(map(probability, odds)),
+            "shift": asked[name],
+            "shift of others": others,
+            "expected with it": sum(probability(one, others) for one in odds),
+        }
+    return {"runs": {"models": models, "least shift": min(asked.values())}}
+
+
+def _choices(tasks: Sequence[Recorded]) -> tuple[list[float], list[bool]]:
+    found = [one for task in tasks if (one := told(task.matrix)) is not None]
+    return [log_odds(row) for row, _ in found], [right for _, right in found]
+
+
+def show_runs() -> dict[str, Any]:
+    """`whole_runs`, also printed."""
+    found = whole_runs()
+    print("the solver's whole runs on planted bugs, one choice a bug:")
+    for name, row in found["runs"]["models"].items():
+        print(
+            f"  {name:22s} {row['right']} of {row['choices']} right, expected {row['expected']:.1f}, which asks for "
+            f"{row['shift']:+.2f}; {row['expected with it']:.1f} with the others' {row['shift of others']:+.2f}"
+        )
+    return found
+
+
 def main() -> int:
-    return replay(__doc__ or "", measure, show)
+    return replay(__doc__ or "", measure, show, show_runs)
 
 
 if __name__ == "__main__":

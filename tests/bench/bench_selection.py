@@ -118,8 +118,11 @@ def replay(
     about: str,
     measure: Callable[[Sequence[Recorded], bool], dict[str, Any]],
     show: Callable[[dict[str, Any]], None],
+    last: Callable[[], dict[str, Any]] = dict,
 ) -> int:
-    """The command of a benchmark over recorded matrices; its exit status. `measure` gets the tasks, and `--quick`."""
+    """The command of a benchmark over recorded matrices; its exit status. `measure` gets the tasks, and `--quick`;
+    `last` measures and prints what goes over several files.
+    """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument(
         "--data", type=Path, help=f"folder or file; default: ${VARIABLE}, else {DEFAULT.name} beside us, and {OWN.name}"
@@ -141,8 +144,9 @@ def replay(
         figures[file.name] = measure(tasks, arguments.quick)
         print(f"{file.name}: ", end="")
         show(figures[file.name])
+    found = {"figures": figures, **last()}
     if arguments.json:
-        arguments.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 

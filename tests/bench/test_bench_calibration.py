@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bot.evaluation.selectors import read_matrices
+from bot.settings import SolverSettings
 from bot.solver.confidence import WEIGHTS
 from tests.bench import bench_calibration as bench
 from tests.bench.test_bench_selection import ROWS
@@ -45,6 +46,16 @@ def test_sizes_reach_from_the_least_to_all() -> None:
     drawn = {bench.between(4, 10, rng) for _ in range(500)}
     assert drawn == set(range(4, 11))
     assert bench.between(4, 2, rng) == 2
+
+
+def test_the_default_shift_is_the_least_that_recorded_runs_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = bench.show_runs()["runs"]
+    assert SolverSettings().confidence_shift == round(runs["least shift"], 1)
+    assert len(runs["models"]) > 1
+    for row in runs["models"].values():
+        before, after = (abs(row[name] - row["right"]) for name in ("expected", "expected with it"))
+        assert after < before, "what another model's runs ask for brings it nearer"
+    assert "right, expected" in capsys.readouterr().out
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,7 @@ def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkey
 
 def test_feedback_is_shown_and_forgotten(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROOP_SOLVER_WRONG_AT_MOST", "0.2")
+    monkeypatch.setenv("TROOP_SOLVER_CONFIDENCE_SHIFT", "0")
     assert "nothing is known of any repository yet" in troop("eval", "feedback").output
     store = Store.open(url)
     store.judge(queue_run(store), Act.MERGED, "ann", odds=0.0, candidate=1)
