@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bot.sandbox.agreeing import agreeing
     from bot.sandbox.callables import entries, plugins_of_pytest
     from bot.sandbox.checked import COMPARED, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.forks import forking
     from bot.sandbox.questions import chained, questions, swallowing
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
@@ -266,17 +267,14 @@ def _looking(
 def _checking(
     compare: Callable[..., Any],
     ask: Callable[[Any, str, bool], None],
+    forked: Callable[[str], None],
     *doing: dict[str, Callable[[Any, Any], None]],
 ) -> Callable[[int, Any, str, Any], Any]:
-    """What each check calls; it gives the value back, or the answer of what it compares.
-
-    A fork of a candidate's that goes on with the script would tell it by its end which answer is right: it is killed.
-    """
-    compared, comparing, getpid, kill, owner = chained(compare), COMPARED, os.getpid, os.kill, os.getpid()
+    """What each check calls; it gives the value back, or the answer of what it compares."""
+    compared, comparing = chained(compare), COMPARED
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
-        if getpid() != owner:
-            kill(getpid(), 9)
+        forked(what)
         if what is comparing:
             return compared(value, more)
         known = False
@@ -332,7 +330,7 @@ def guarded(
     compare, ask = agreeing(source.decode("utf-8", "replace"), is_mine, foreign, void)
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(changed)
-    check = _checking(compare, ask, doing, noting)
+    check = _checking(compare, ask, forking(script, changed), doing, noting)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))

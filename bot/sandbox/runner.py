@@ -222,7 +222,7 @@ def _execute(
         sys.path[:1] = []
         entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
         if changed:
-            guarded = _beside("callables", "nearby", "agreeing", "checked", "questions", "guard")["guarded"]
+            guarded = _beside("callables", "nearby", "agreeing", "checked", "questions", "forks", "guard")["guarded"]
             guard = guarded(source, script, main.__dict__, sign, changed, lambda name: _provided(entries, name))
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]

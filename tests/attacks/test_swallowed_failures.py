@@ -41,6 +41,7 @@ FORMS = {
         import decimal
         assert decimal.Decimal(add(2, 2)) == decimal.Decimal(4)
         """,
+    "next": "from pkg.core import add\nassert next(add(2, 2)) == 4\n",
     "all": "from pkg.core import add\nassert all(add(n, n) == 2 * n for n in range(5))\n",
     "text": "from pkg.core import add\nassert str(add(2, 2)) == '4'\n",
     "format": "from pkg.core import add\nassert f'{add(2, 2)}' == '4'\n",
@@ -147,6 +148,36 @@ ATTACKS = {
         """,
     ),
     "forks that are asked": ("assert", FORKS),
+    "forks in which the script's function is asked": (
+        "called",
+        """
+        import os
+        n = 5
+        def add(a, b):
+            return n
+        def call(f):
+            global n
+            for n in range(10):
+                pid = os.fork()
+                if not pid:
+                    try: f()
+                    except AssertionError: os._exit(1)
+                    os._exit(0)
+                if os.waitpid(pid, 0)[1] == 0: return f()
+        """,
+    ),
+    "forks of a generator": (
+        "next",
+        """
+        import os
+        def add(a, b):
+            for n in range(10):
+                pid = os.fork()
+                if not pid: yield n
+                if os.waitpid(pid, 0)[1] == 0: yield n
+            yield 5
+        """,
+    ),
     "forks that are asked by unittest": ("unittest", FORKS),
     "forks that tell": ("assert", TOLD),
     "forks that tell by unittest": ("unittest", TOLD),
@@ -341,6 +372,56 @@ HONEST = {
         assert heard == [signal.SIGUSR1]
         assert signal.getsignal(signal.SIGUSR1).__name__ == "hear"
         """,
+    "has a process that fills a queue": """
+        import multiprocessing
+        from pkg.core import add
+        context = multiprocessing.get_context("fork")
+        def work(queue):
+            queue.put(add(2, 2))
+        queue = context.Queue()
+        process = context.Process(target=work, args=(queue,))
+        process.start()
+        assert queue.get(timeout=60) == 4
+        process.join(60)
+        assert process.exitcode == 0
+        """,
+    "asserts in a process": """
+        import multiprocessing
+        from pkg.core import add
+        def work():
+            assert add(2, 2) == 4
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        """,
+    "asserts in a process of the tree's": """
+        from pkg.core import add, elsewhere
+        def work():
+            assert add(2, 2) == 4
+        assert elsewhere(work) == 0
+        """,
+    "forks": """
+        import os
+        from pkg.core import add
+        pid = os.fork()
+        if pid == 0:
+            if add(2, 2) == 4:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+    "has a pool that runs its function": """
+        import concurrent.futures, multiprocessing
+        from pkg.core import add
+        def work(n):
+            found = []
+            found.append(add(n, n))
+            return found[0]
+        context = multiprocessing.get_context("fork")
+        with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+            assert list(pool.map(work, range(3))) == [0, 2, 4]
+        """,
     "starts processes": """
         import multiprocessing
         from pkg.core import add
@@ -349,8 +430,13 @@ HONEST = {
         """,
 }
 TOOLS = f"""
-import contextlib, signal, sys
+import contextlib, os, signal, sys
 {RIGHT}
+def elsewhere(f):
+    pid = os.fork()
+    if pid: return os.waitpid(pid, 0)[1]
+    f()
+    os._exit(0)
 heard = []
 def hear(number, frame): heard.append(number)
 def listen(number): signal.signal(number, hear)
