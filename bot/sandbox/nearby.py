@@ -6,6 +6,7 @@ Executed by `runner.py` for `agreeing.py`, never imported itself.
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LEAVES = 40  # of a value that are changed one by one
+_MOST_ALIKE = 160  # objects that differ from one in one attribute
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 
 
@@ -55,7 +57,7 @@ def _like(value: Any, attributes: dict[str, Any]) -> Any:
 
 
 def _changed(value: Any, depth: int = 0) -> Iterator[list[Any]]:
-    """For each leaf of the value, the value with others in its place."""
+    """For each leaf of the value, the value with others in its place; an object's attributes are one leaf together."""
     kind = type(value)
     if depth > 4:
         return
@@ -71,11 +73,20 @@ def _changed(value: Any, depth: int = 0) -> Iterator[list[Any]]:
     elif others := _of_leaf(value):
         yield others
     else:
-        attributes = _attributes(value)
-        for name, one in (attributes or {}).items():
-            for others in _changed(one, depth + 1):
+        alike = list(islice(_alike(value, depth), _MOST_ALIKE + 1))
+        if 0 < len(alike) <= _MOST_ALIKE:  # where there are more, what counts may not be among them
+            yield alike
+
+
+def _alike(value: Any, depth: int) -> Iterator[Any]:
+    """The object with any of its attributes changed. They are taken together: what an honest one equals may differ in
+    some, such as a cache or a name, but not in whichever."""
+    attributes = _attributes(value) or {}
+    for name, one in attributes.items():
+        for others in _changed(one, depth + 1):
+            for other in others:
                 try:
-                    yield [_like(value, {**(attributes or {}), name: other}) for other in others]
+                    yield _like(value, {**attributes, name: other})
                 except TypeError:  # it can't be made so
                     return
 

@@ -348,6 +348,30 @@ HONEST = {
         test.assertEqual({"a": [add(1, 1)]}, {"a": [2]}); test.assertAlmostEqual(Near(0.3), 0.3)
         """,
     ),
+    "equal but for caches, names and remarks": (
+        """
+        import dataclasses
+        class Matrix:
+            def __init__(self, rows):
+                self.rows, self._hash, self._cache = rows, None, {"trace": None, "rank": [1, 2]}
+            def __eq__(self, other): return isinstance(other, Matrix) and self.rows == other.rows
+            def __hash__(self): return 1
+        @dataclasses.dataclass
+        class Version:
+            number: tuple
+            build: str = dataclasses.field(default="", compare=False)
+        def add(a, b): return Matrix([[a, b], [0, a + b]])
+        """,
+        """
+        import unittest
+        from pkg.core import Matrix, Version, add
+        assert add(1, 2) == Matrix([[1, 2], [0, 3]])
+        assert [add(1, 2), 5] == [Matrix([[1, 2], [0, 3]]), 5]
+        assert {"a": add(1, 2)} == {"a": Matrix([[1, 2], [0, 3]])} and add(1, 2) in [Matrix([[1, 2], [0, 3]])]
+        assert Version((1, 2), "a") == Version((1, 2), "b")
+        unittest.TestCase().assertEqual(add(0, 0), Matrix([[0, 0], [0, 0]]))
+        """,
+    ),
     "pickles what the script defines": (
         """
         import copy, inspect, pickle, typing
