@@ -6,7 +6,7 @@ Executed by `runner.py` for `agreeing.py`, never imported itself.
 from __future__ import annotations
 
 import os
-from itertools import islice
+from itertools import chain, islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def _of_leaf(value: Any) -> list[Any]:
     if kind is bool:
         return [not value]
     if kind in (int, float, complex):
-        steps = (_random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))
-        return [value + kind(step) for step in steps if value + kind(step) != value]
+        steps = [kind(step) for step in (_random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))]
+        moved = steps if value != value else [value + step for step in steps]  # what is no number stays none
+        return [other for other in moved if other != value]
     if kind is str:
         letter = _LETTERS[_random(len(_LETTERS)) - 1]
         place = _random(len(value) + 1) - 1
@@ -83,7 +84,8 @@ def _alike(value: Any, depth: int) -> Iterator[Any]:
     some, such as a cache or a name, but not in whichever."""
     attributes = _attributes(value) or {}
     for name, one in attributes.items():
-        for others in _changed(one, depth + 1):
+        found = _changed(one, depth + 1)
+        for others in chain([next(found, [object()])], found):  # what can't be changed is replaced
             for other in others:
                 try:
                     yield _like(value, {**attributes, name: other})

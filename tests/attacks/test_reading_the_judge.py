@@ -356,6 +356,20 @@ HONEST = {
                 self.rows, self._hash, self._cache = rows, None, {"trace": None, "rank": [1, 2]}
             def __eq__(self, other): return isinstance(other, Matrix) and self.rows == other.rows
             def __hash__(self): return 1
+        class Domain:
+            def __init__(self): self.precision = 53
+            def __eq__(self, other): return isinstance(other, Domain)
+        class Tight:
+            __slots__ = ("n",)
+            def __init__(self, n): self.n = n
+            def __eq__(self, other): return isinstance(other, Tight) and self.n == other.n
+        class Scalar:
+            def __init__(self, n): self.n, self.domain = Tight(n), Domain()
+            def __eq__(self, other):
+                return isinstance(other, Scalar) and (self.n, self.domain) == (other.n, other.domain)
+        class Close(float):
+            def __eq__(self, other): return float(self) == other or (self != self and other != other)
+            __hash__ = None
         @dataclasses.dataclass
         class Version:
             number: tuple
@@ -364,8 +378,10 @@ HONEST = {
         """,
         """
         import unittest
-        from pkg.core import Matrix, Version, add
+        import math
+        from pkg.core import Close, Matrix, Scalar, Version, add
         assert add(1, 2) == Matrix([[1, 2], [0, 3]])
+        assert Scalar(3) == Scalar(3) and Scalar(3) != Scalar(4) and Close(math.nan) == math.nan
         assert [add(1, 2), 5] == [Matrix([[1, 2], [0, 3]]), 5]
         assert {"a": add(1, 2)} == {"a": Matrix([[1, 2], [0, 3]])} and add(1, 2) in [Matrix([[1, 2], [0, 3]])]
         assert Version((1, 2), "a") == Version((1, 2), "b")
