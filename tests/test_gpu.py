@@ -3,12 +3,21 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import gpu, gpu_guard
+
+TOLD = "told at once"
+PATIENCE = 600.0  # seconds
+
+
+def _has(path: Path, text: str) -> bool:
+    """Whether the file is there and has the text, and any at all."""
+    return path.is_file() and text in (found := path.read_text()) and found != ""
 
 
 def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come(
@@ -17,7 +26,7 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
     hangs = tmp_path / "test_hangs.py"
     hangs.write_text(
         "import subprocess, sys, time, pathlib\n"
-        "def test_fails():\n    assert 1 == 2, 'told at once'\n"
+        f"def test_fails():\n    assert 1 == 2, {TOLD!r}\n"
         "def test_hangs():\n"
         "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
         f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
@@ -30,9 +39,12 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
 
     class Waiting(subprocess.Popen):  # type: ignore[type-arg]
         def wait(self, timeout: float | None = None) -> int:
-            if timeout is not None:  # until the test hangs, however slow the machine is
-                while not (tmp_path / "child").is_file() or not (tmp_path / "child").read_text():
+            if timeout is not None:  # until one test hangs and the other is told, however slow the machine is
+                late = time.monotonic() + PATIENCE
+                while not all(_has(tmp_path / name, text) for name, text in (("child", ""), ("gpu-tests.txt", TOLD))):
                     assert self.poll() is None
+                    assert time.monotonic() < late
+                    time.sleep(0.01)
                 raise subprocess.TimeoutExpired("pytest", timeout)
             return super().wait()
 
@@ -46,7 +58,7 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
     assert started == [
         [sys.executable, "-m", "tests.bench.bench_gpu", "--minutes=8", "--json", str(tmp_path / "gpu.json")]
     ]
-    assert "told at once" in (tmp_path / "gpu-tests.txt").read_text()
+    assert _has(tmp_path / "gpu-tests.txt", TOLD)
     child = int((tmp_path / "child").read_text())
     status = Path(f"/proc/{child}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX"
