@@ -2,8 +2,8 @@
 
 python -m tests.bench.bench_selection [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
-Without --data it reads the matrices in `tests/bench/matrices` (planted bugs and the bundled model: `python -m
-tests.acceptance --bugs 12 --trajectories 32`) and a set that is not part of this repository. A file holds one task a
+Without --data it reads the matrices in `tests/bench/matrices` (planted bugs: `make
+acceptance`, with and without a MODEL) and a set that is not part of this repository. A file holds one task a
 line, as JSON: `samples` (the candidate of each sample), `candidates` with `size`, `passes` (one 0/1 a test) and
 `solves` (used for scoring only), `test_copies`, and `passes_on_stub` (one 0/1 a test). Tasks without a test are left
 out. Two sizes: everything, and 10 samples with 10 tests drawn 30 times. Ties of all but ours count as an even draw
