@@ -2,7 +2,7 @@
 
 Executed by `runner.py` for `guard.py`, never imported itself. A candidate may return an object whose `__eq__` always
 says yes, so that `assert f(x) == 3` passes. An honest value says no to most. So a value, or any part of it, that has
-such a method in Python is asked about pairs of which nothing equals both, and the whole is compared with values near
+such a method in Python is asked about values of which nothing equals all, and the whole is compared with values near
 the one that it equals (`nearby.py`): nothing equals all of them. How often it is asked, and whether before the
 comparison that counts or after it, falls by lot. Of order, nothing is below all numbers and above them, or below one
 number and above it. Who compares in C, as builtins do, is not asked, nor are mocks and the script's own classes, which
@@ -55,12 +55,13 @@ def _in_python(kind: type, slots: tuple[str, ...]) -> bool:
     return False
 
 
-def _pairs() -> list[tuple[Any, Any]]:
-    """Values of which nothing equals both."""
+def _apart() -> list[tuple[Any, ...]]:
+    """Values of which nothing equals all: no number of any modulus two neighbours, none that is about right a number
+    and what is far from it."""
     one, other = (int.from_bytes(os.urandom(7), "big") + 10**17 for _ in range(2))
     near, text, words = 2 + one % 90, f"\0{one}", f"\0{other}"
     return [
-        *((object(), object()), (one, -other), (near, -near), (text, words), (True, False)),
+        *((object(), object()), (one, one + 1, -other), (near, near + 1, -near), (text, words), (True, False)),
         *((text.encode(), words.encode()), ([one], [other]), ((one,), (other,)), ({one}, {other})),
         *(({text: one}, {words: other}), (f"{near}", f"{-near}")),
     ]
@@ -135,7 +136,7 @@ def _asking(
     source: str, own: Callable[[type], bool], foreign: Callable[[type], bool]
 ) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool], bool]]:
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
-    plain, slots, both, in_python, pairs, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _pairs, _walk
+    plain, slots, both, in_python, apart, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _apart, _walk
     kind_of, bases, said = type, _bases, _said
     yes, no, least, greatest = _yes, _no, _LEAST, _GREATEST
 
@@ -155,14 +156,14 @@ def _asking(
         elif how == "in":
             yield lambda: object() in value
         elif how == "-":
-            for one, other in pairs()[1:3]:
-                yield lambda a=one, b=other: not (value - a) and not (value - b)  # type: ignore[misc]
+            for some in apart()[1:3]:
+                yield lambda some=some: all(not (value - one) for one in some)  # type: ignore[misc]
         else:
-            for one, other in pairs():
+            for some in apart():
                 if how == "==":
-                    yield lambda a=one, b=other: yes(value == a, loose) and yes(value == b, loose)  # type: ignore[misc]
+                    yield lambda some=some: all(yes(value == one, loose) for one in some)  # type: ignore[misc]
                 else:
-                    yield lambda a=one, b=other: no(value != a, loose) and no(value != b, loose)  # type: ignore[misc]
+                    yield lambda some=some: all(no(value != one, loose) for one in some)  # type: ignore[misc]
 
     def suspects(value: Any, how: str) -> list[Any]:
         if kind_of(value) in plain:

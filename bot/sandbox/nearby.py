@@ -28,7 +28,8 @@ def _of_leaf(value: Any) -> list[Any]:
     if kind is bool:
         return [not value]
     if kind in (int, float, complex):
-        steps = [kind(step) for step in (_random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))]
+        # A neighbour among them: no modulus takes it for the same.
+        steps = [kind(step) for step in (1, _random(9), -_random(9), 10 + _random(90), -1000 - _random(9000))]
         moved = steps if value != value else [value + step for step in steps]  # what is no number stays none
         return [other for other in moved if other != value]
     if kind is str:

@@ -367,6 +367,9 @@ HONEST = {
             def __init__(self, n): self.n, self.domain = Tight(n), Domain()
             def __eq__(self, other):
                 return isinstance(other, Scalar) and (self.n, self.domain) == (other.n, other.domain)
+        class Bit(int):
+            def __eq__(self, other): return isinstance(other, int) and (int(self) - int(other)) % 2 == 0
+            __hash__ = None
         class Close(float):
             def __eq__(self, other): return float(self) == other or (self != self and other != other)
             __hash__ = None
@@ -379,9 +382,11 @@ HONEST = {
         """
         import unittest
         import math
-        from pkg.core import Close, Matrix, Scalar, Version, add
+        from pkg.core import Bit, Close, Matrix, Scalar, Version, add
         assert add(1, 2) == Matrix([[1, 2], [0, 3]])
         assert Scalar(3) == Scalar(3) and Scalar(3) != Scalar(4) and Close(math.nan) == math.nan
+        for n in range(50):
+            assert Bit(n) == n + 2
         assert [add(1, 2), 5] == [Matrix([[1, 2], [0, 3]]), 5]
         assert {"a": add(1, 2)} == {"a": Matrix([[1, 2], [0, 3]])} and add(1, 2) in [Matrix([[1, 2], [0, 3]])]
         assert Version((1, 2), "a") == Version((1, 2), "b")
