@@ -191,8 +191,10 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
         below, above = both[how]
         for _ in range(lot(3)):
             for one in near(right):
-                low, high = (one, one) if how in "<>" else (one - lot(9), one + lot(9))
-                if yes(below(left, low), loose) and yes(above(left, high), loose):
+                strict = how in "<>"
+                low, high = (one, one) if strict else (one - lot(9), one + lot(9))
+                apart = strict or low != high  # not where they are too large for their digits
+                if apart and yes(below(left, low), loose) and yes(above(left, high), loose):
                     return True
         return False
 

@@ -370,6 +370,11 @@ HONEST = {
         class Bit(int):
             def __eq__(self, other): return isinstance(other, int) and (int(self) - int(other)) % 2 == 0
             __hash__ = None
+        class Large(float):
+            def __le__(self, other): return float(self) <= float(other)
+            def __ge__(self, other): return float(self) >= float(other)
+            def __add__(self, other): return Large(float(self) + other)
+            def __sub__(self, other): return Large(float(self) - other)
         class Close(float):
             def __eq__(self, other): return float(self) == other or (self != self and other != other)
             __hash__ = None
@@ -382,11 +387,12 @@ HONEST = {
         """
         import unittest
         import math
-        from pkg.core import Bit, Close, Matrix, Scalar, Version, add
+        from pkg.core import Bit, Close, Large, Matrix, Scalar, Version, add
         assert add(1, 2) == Matrix([[1, 2], [0, 3]])
         assert Scalar(3) == Scalar(3) and Scalar(3) != Scalar(4) and Close(math.nan) == math.nan
         for n in range(50):
             assert Bit(n) == n + 2
+            assert Large(1e40) <= Large(1e40) <= 1e40 and Large(1e40) >= 1e40
         assert [add(1, 2), 5] == [Matrix([[1, 2], [0, 3]]), 5]
         assert {"a": add(1, 2)} == {"a": Matrix([[1, 2], [0, 3]])} and add(1, 2) in [Matrix([[1, 2], [0, 3]])]
         assert Version((1, 2), "a") == Version((1, 2), "b")
