@@ -8,6 +8,7 @@ what is chosen when one stops is compared with what 32 samples choose. A rule ea
 the fixed number that costs as much, which stands beside it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from bot.evaluation.calibration import told
 from bot.evaluation.selectors import Array, Integers, Recorded, behaviours, our_choice
 from bot.records import StopRule
+from bot.settings import SolverSettings
 from bot.solver.confidence import log_odds, probability
 from bot.solver.stopping import Seen, Stopping
 from tests.bench.bench_selection import interval, replay
@@ -33,6 +35,7 @@ class Chosen:
     seen: Seen = field(default_factory=Seen)
 
 
+SHIFT = SolverSettings().confidence_shift
 SHORT = ((3, 8), (8, 16), (8, 32), (16, 32))  # of short-m@k: the m that end first of k
 
 History = Mapping[int, Chosen]  # by how many samples there are: 4, 8, ...
@@ -72,6 +75,8 @@ RULES: dict[str, Stopping] = {
     "first-finish": Stopping(StopRule.FIRST_FINISH),
     **{f"consensus {n}": Stopping(StopRule.CONSENSUS, n) for n in (3, 4, 6)},
     **{f"posterior {percent} %": Stopping(StopRule.POSTERIOR, percent / 100) for percent in (70, 80, 90)},
+    # What runs of the solver ask, whose log-odds are shifted: the same as a lower threshold.
+    "posterior 80 %, shifted": Stopping(StopRule.POSTERIOR, probability(math.log(0.8 / 0.2), -SHIFT)),
 }
 
 
