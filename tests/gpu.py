@@ -42,8 +42,10 @@ def test(limit: float, log: Path) -> bool:
         argv += ["-n", str(max(1, min(TOGETHER, len(os.sched_getaffinity(0)) // 2)))]
     if find_spec("pytest_timeout"):
         argv += [f"--timeout={HANGS}", "--timeout-method=thread"]
+    # Who starts it may be a worker of pytest-xdist itself, which its processes must not take themselves for.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     with log.open("w") as file:
-        process = subprocess.Popen(argv, cwd=ROOT, stdout=file, stderr=file, process_group=0)
+        process = subprocess.Popen(argv, cwd=ROOT, env=mine, stdout=file, stderr=file, process_group=0)
         try:
             right = process.wait(limit) == 0
         except subprocess.TimeoutExpired:

@@ -35,6 +35,7 @@ def test_tests_that_hang_are_ended_with_all_their_processes_and_the_figures_come
     monkeypatch.setattr(
         gpu, "selection", lambda: [str(hangs), "-p", "no:cacheprovider", "-p", "tests.gpu_guard", "-c", os.devnull]
     )
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")  # as where this test itself runs in one
     started: list[list[str]] = []
 
     class Waiting(subprocess.Popen):  # type: ignore[type-arg]
