@@ -7,6 +7,8 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
+enum { VECTORS = 0, TILES = 1 }; /* ways to multiply: AVX-512's dot products, or AMX */
+
 typedef uint16_t half; /* bfloat16, or float16 where it says so */
 typedef void parallel_run(void (*body)(void *), void *data, unsigned threads, unsigned flags);
 

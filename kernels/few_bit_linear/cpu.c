@@ -8,7 +8,6 @@
 
 #include "layout.h"
 
-enum { VECTORS = 0, TILES = 1 }; /* ways: AVX-512's dot products, or AMX */
 enum { FEW = 8, BLOCK = 16, MANY = 32, AHEAD = 8 }; /* rows of a pass by VECTORS, of an AMX tile, of a pass by TILES */
 
 struct job {
@@ -332,8 +331,8 @@ int few_bit_linear(struct job *job)
     return 0;
 }
 
-/* The available ways, one bit each. */
-int few_bit_ways(void)
+/* The available ways to multiply, of all kernels, one bit each. */
+int available_ways(void)
 {
     int ways = 1 << VECTORS;
 #ifdef __AMX_BF16__

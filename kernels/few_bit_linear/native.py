@@ -50,8 +50,7 @@ class Library:
         self.linear = found.few_bit_linear
         for function, structure in ((self.guess, _Source), (self.pack, _Source), (self.linear, _Job)):
             function.argtypes = [ctypes.POINTER(structure)]
-        ways = int(found.few_bit_ways())
-        self.ways = [way for way in (0, 1) if ways >> way & 1]  # AVX-512's dot products, AMX
+        self.ways = native.ways()
         self.run = native.pool().run
 
 

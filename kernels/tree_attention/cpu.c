@@ -14,7 +14,6 @@
 #define LEAST -1e20f /* below every score, and far above masked ones, however they are scaled */
 
 enum { MOST_QUERIES = 96, MOST_DIM = 256, KEYS = 64, TILE = 16 };
-enum { VECTORS = 0, TILES = 1 }; /* ways: AVX-512's dot products, or AMX */
 enum { FEW = 4 };                /* queries of a pass by VECTORS */
 
 struct piece {
@@ -43,17 +42,6 @@ struct attention {
     float cap; /* scores become cap * tanh(score / cap); 0: they stay */
     struct pool pool;
 };
-
-/* The available ways, one bit each. */
-int tree_attention_ways(void)
-{
-    int ways = 1 << VECTORS;
-#ifdef __AMX_BF16__
-    if (amx_allowed())
-        ways |= 1 << TILES;
-#endif
-    return ways;
-}
 
 struct scratch {
     half query[MOST_QUERIES * MOST_DIM];

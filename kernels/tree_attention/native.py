@@ -6,7 +6,6 @@ again for every few queries. Here the list is cut into pieces, rows against keys
 """
 
 import ctypes
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels import native
+from kernels.native import ways as ways
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.worklist import WorkList
 
@@ -48,15 +48,6 @@ def supports(heads: Heads) -> bool:
     """Whether this machine can compute attention of these heads, in bfloat16."""
     fits = heads.item_bytes == 2 and heads.dim % 32 == 0 and heads.dim <= LONGEST_HEAD and heads.group <= QUERIES
     return fits and bool(ways())
-
-
-@functools.cache
-def ways() -> list[int]:
-    """How this machine can multiply, the fastest last: 0 by AVX-512's dot products, 1 by AMX; none without the kernels
-    in C."""
-    compiled = native.library()
-    found = 0 if compiled is None else int(compiled.tree_attention_ways())
-    return [way for way in (0, 1) if found >> way & 1]
 
 
 @dataclass(eq=False)
