@@ -113,6 +113,7 @@ async def run(options: EvalOptions, settings: Settings) -> int:
     tasks = spread(read_tasks(options.source, settings.models_dir), options.limit)
     if options.stop and isinstance(tasks[0], FunctionTask):
         raise EvaluationError(f"--stop is for runs of the solver, and {options.source} holds functions: leave it out")
+    settings = _wide_enough(settings, options, tasks)
     console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(written_to(options.out))
@@ -151,6 +152,13 @@ async def run(options: EvalOptions, settings: Settings) -> int:
         lack = f"{counted(missing, 'sample')} {'is' if missing == 1 else 'are'} missing"
         click.echo(f"{lack}, since calls failed: run the same command again", err=True)
     return 3 if evaluation.left_out or missing > 0 else 0
+
+
+def _wide_enough(settings: Settings, options: EvalOptions, tasks: Sequence[Task]) -> Settings:
+    """The settings with as many calls at once as samples of functions are to be: each is a call."""
+    if not options.at_once or not isinstance(tasks[0], FunctionTask):
+        return settings
+    return settings.model_copy(update={"main": settings.main.model_copy(update={"concurrency": options.at_once})})
 
 
 def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], model: str) -> About:

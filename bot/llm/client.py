@@ -11,6 +11,7 @@ import time
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
+import httpx
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
@@ -28,6 +29,7 @@ _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is rarely answered later
 _BUSY = (429, 503, 529)  # the endpoint works but is overloaded: worth more retries
 _BUSY_PATIENCE = 3  # times as many
+_CONNECTIONS = 1000  # what `openai` keeps by itself
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
@@ -95,12 +97,16 @@ class OpenAIModel:
 
     def _open(self, base_url: str) -> openai.AsyncOpenAI:
         local = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        most = max(_CONNECTIONS, 2 * self._settings.concurrency)  # a call that waits for one may time out
         return openai.AsyncOpenAI(
             base_url=base_url,
             api_key=self._key,
             max_retries=0,  # retried here, where what was learned changes the call
             timeout=self._settings.timeout,
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if local else None,  # no proxy to ourselves
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=not local,  # no proxy to ourselves
+                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            ),
         )
 
     # -- finding out about the endpoint ---------------------------------------------------------------------------

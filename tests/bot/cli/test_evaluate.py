@@ -1,6 +1,7 @@
 """`troop eval` from the command line over a scripted endpoint: functions, their votes, and what is missing."""
 
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monke
         assert first.exit_code == 3
         assert "1 sample is missing, since calls failed: run the same command again" in first.output
         assert evaluate(tasks, endpoint, "--at-once", "1").exit_code == 0
+
+
+def test_as_many_calls_at_once_as_asked_for(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TROOP_MAIN_CONCURRENCY", "2")
+    together = threading.Barrier(6, timeout=60)
+
+    def waiting(key: str, messages: Sequence[Message]) -> str:
+        together.wait()  # breaks where fewer come
+        return script(key, messages)
+
+    with scripted_endpoint(waiting) as endpoint:
+        done = evaluate(tasks, endpoint, "--at-once", "6")
+    assert done.exit_code == 0, done.output
+    assert not together.broken
 
 
 @pytest.mark.parametrize(
