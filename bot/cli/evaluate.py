@@ -16,12 +16,13 @@ from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bot.atomic import SHARED, write_text
 from bot.cli.running import SAID
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
 from bot.errors import BuildFailed, CheckoutError, EvaluationError, ForgeError, SandboxError, SandboxUnavailable
 from bot.evaluation.figures import Figures, text
-from bot.evaluation.files import write_whole, written_to
+from bot.evaluation.files import written_to
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import (
     costs,
@@ -224,7 +225,7 @@ class _Evaluation:
         if of_functions and not self._options.tests:
             return None
         lines, spent = await self._vote(tasks) if of_functions else (kept_matrices(self._options.out, tasks), Usage())
-        write_whole(self._options.out / "matrices.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(self._options.out / "matrices.jsonl", "".join(f"{line}\n" for line in lines), SHARED)
         return (lines, spent) if lines else None
 
     async def _vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:

@@ -1,8 +1,7 @@
-"""Files of an evaluation: whole or as they were, also where the process is killed or the disk is full."""
+"""Names of an evaluation's files, and what is said where they can't be written."""
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import re
@@ -28,33 +27,6 @@ def written_to(folder: Path) -> Iterator[None]:
             f"{error.filename or folder} can't be written ({os.strerror(error.errno)}): samples that are there are "
             "kept; make room or give another --out, and run the same command again"
         ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Put a new file in the place of the old one. Raises `OSError`, and then leaves that as it was."""
-    _sweep(path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-
-
-def _sweep(path: Path) -> None:
-    """Remove what processes left that were killed while they wrote this file."""
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        number = old.name.rpartition(".")[2]
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
-            old.unlink(missing_ok=True)
-        except (ValueError, OverflowError, PermissionError):  # another's file, or another user's process
-            continue
 
 
 def name_of(task: str) -> str:

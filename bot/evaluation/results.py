@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bot.atomic import SHARED, write_text
 from bot.evaluation.calibration import told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
-from bot.evaluation.files import name_of, write_whole
+from bot.evaluation.files import name_of
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
@@ -85,7 +86,7 @@ def keep_matrix(folder: Path, task: str, line: str) -> None:
     """Keep the vote matrix of one task, until all are put together; whole or not at all, also where it is killed."""
     path = _matrix(folder, task)
     path.parent.mkdir(exist_ok=True)
-    write_whole(path, line)
+    write_text(path, line, SHARED)
 
 
 def kept_matrices(folder: Path, tasks: Sequence[Task]) -> list[str]:
@@ -136,8 +137,8 @@ def _chosen(path: Path) -> dict[str, bool]:
 
 def write(folder: Path, figures: Figures, tasks: Sequence[Task]) -> None:
     """All files but the samples, from the samples and the figures."""
-    write_whole(folder / "report.json", figures.model_dump_json(indent=2) + "\n")
-    write_whole(folder / "report.html", page(figures))
+    write_text(folder / "report.json", figures.model_dump_json(indent=2) + "\n", SHARED)
+    write_text(folder / "report.html", page(figures), SHARED)
     if figures.about.kind == "functions":
         _write_completions(folder)
     else:

@@ -12,8 +12,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from bot.atomic import SHARED, write_text
 from bot.errors import EvaluationError
-from bot.evaluation.files import write_whole, written_to
+from bot.evaluation.files import written_to
 from bot.records import Record, Usage
 
 SAMPLES = "samples.jsonl"
@@ -189,7 +190,7 @@ def read_sample(line: bytes, where: str) -> Sample:
 
 def _check_about(path: Path, about: About) -> None:
     if not path.exists():
-        write_whole(path, about.model_dump_json(indent=2) + "\n")
+        write_text(path, about.model_dump_json(indent=2) + "\n", SHARED)
         return
     try:
         before = About.model_validate_json(path.read_text())

@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import ValidationError
 
+from bot.atomic import write_text
 from bot.records import Record
 
 EditFormat = Literal["search_replace", "define", "file", "diff"]
@@ -90,6 +90,4 @@ class AbilityCache:
         path = self._path(model, endpoint, version)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-                file.write(ability.model_dump_json())
-            os.replace(file.name, path)
+            write_text(path, ability.model_dump_json())

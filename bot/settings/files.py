@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from bot.atomic import OWN, write_text
 from bot.errors import SettingsError
 
 # What may hold a secret. The private key's file is a setting of its own, since it is read again when it changes.
@@ -128,11 +129,6 @@ def write_secrets(folder: Path, values: Mapping[str, str]) -> None:
     check_writable(folder, "TROOP_SECRETS_DIR")
     try:
         for name, value in values.items():
-            handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)  # mode 0600
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(value.rstrip("\n") + "\n")
-                file.flush()
-                os.fsync(handle)
-            os.replace(temporary, folder / name)
+            write_text(folder / name, value.rstrip("\n") + "\n", OWN)
     except OSError as error:
         raise SettingsError(f"TROOP_SECRETS_DIR: {folder} can't be written ({error.strerror})") from None

@@ -9,8 +9,6 @@ import contextlib
 import gzip
 import io
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
+from bot.atomic import OWN, atomic_write
 from bot.errors import BackupError
 from bot.records import Record
 from bot.store.database import Database, migration_config
@@ -56,16 +55,8 @@ def back_up(database: Database, path: Path) -> Backup:
     Raises `BackupError` where there is nothing, or the file can't be written, and `StoreUnavailable`.
     """
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                made = write(database, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_write(path, OWN) as file:
+            made = write(database, file)
     except OSError as error:
         raise BackupError(f"{path} can't be written: {error.strerror or error}") from error
     return made

@@ -1,5 +1,3 @@
-import errno
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import EvaluationError
-from bot.evaluation.files import name_of, write_whole, written_to
+from bot.evaluation.files import name_of
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile
 from bot.records import Usage
 
@@ -154,30 +152,6 @@ def test_a_folder_that_can_not_be_made_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match=r"file/out can't be written \(Not a directory\)"):
         SampleFile(tmp_path / "file" / "out", ABOUT, ["a"])
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "report.json"
-    write_whole(path, "before")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EvaluationError, match="No space left"), written_to(tmp_path):
-        write_whole(path, "after")
-    assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
-    assert path.read_text() == "before"
-
-
-def test_what_a_killed_process_left_of_a_file_goes(tmp_path: Path):
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
-    names = [f".about.json.{ended.pid}", f".about.json.{os.getppid()}", ".about.json.mine", f".other.json.{ended.pid}"]
-    for name in names:
-        (tmp_path / name).write_text("half")
-    write_whole(tmp_path / "about.json", "whole")
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["about.json", *names[1:]])
 
 
 @pytest.mark.parametrize("task", ["..", ".", "a/b", "a b", "x" * 300, "a\0b", "é", "-a", "toolz:a/b.py:f:1"])
