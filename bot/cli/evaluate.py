@@ -5,7 +5,6 @@ import contextlib
 import functools
 import hashlib
 import shlex
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import click
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bot.atomic import SHARED, write_text
+from bot.cli.evaluation_progress import Stage, Teller
 from bot.cli.running import SAID
 from bot.cli.solve import SolveOptions, settings_of
 from bot.contracts import Model, Sandbox
@@ -39,9 +38,7 @@ from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, faul
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
 from bot.evaluation.voting import fill_matrices
 from bot.journal import FileJournal
-from bot.lifecycle import RunState
 from bot.llm.bundled_engine import configured_engine
-from bot.publish.messages.states import in_words
 from bot.publish.messages.words import counted
 from bot.records import Price, Usage
 from bot.sandbox import open_sandbox
@@ -52,7 +49,6 @@ from bot.solver.stopping import ALL, stopping
 
 # What a task or its repository is to blame for: the others go on.
 _OF_ONE_TASK = (EvaluationError, CheckoutError, BuildFailed, ForgeError, SandboxError)
-QUIET = 30.0  # seconds between two lines where stderr is no terminal
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ class _Evaluation:
         url: str,
         model: Model,
         file: SampleFile,
-        teller: "Teller",
+        teller: Teller,
     ) -> None:
         self._options, self._settings, self._url, self._model = options, settings, url, model
         self._file, self._teller = file, teller
@@ -306,77 +302,6 @@ async def _sandbox(settings: Settings, say: Callable[[str], None]) -> AsyncItera
             yield sandbox
         finally:
             await sandbox.close()
-
-
-class Stage:
-    """A `contracts.Progress` of one task among several."""
-
-    def __init__(self, task: str, teller: "Teller") -> None:
-        self._task = task
-        self._teller = teller
-
-    def update(self, state: RunState, done: int, total: int, note: str = "") -> None:
-        """Returns at once."""
-        self._teller.note(f"{self._task}: {in_words(state)}{f' {done}/{total}' if total else ''}")
-
-
-class Teller:
-    """How far the evaluation is, with the time left and the cost so far: a live line, or a line now and then."""
-
-    def __init__(self, console: Console, total: int, price: Price | None, file: SampleFile) -> None:
-        self._console, self._price, self._file = console, price, file
-        columns = (TimeElapsedColumn(), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._live = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._row = self._live.add_task("", total=total, completed=file.done) if self._live else None
-        self._last = time.monotonic()
-        self._words = ""
-
-    def __enter__(self) -> "Teller":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def update(self, done: int, total: int, left: float) -> None:
-        """Samples that are done, of how many; seconds left."""
-        cost = f", cost {self._price.of(self._file.usage):,.4g}" if self._price else ""
-        self._words = f"{duration(left)} left{cost}" if left == left else ""
-        if self._live and self._row is not None:
-            self._live.update(self._row, completed=done, total=total, description=self._words)
-        elif self._due() or done >= total:
-            self._console.print(f"{done:,}/{total:,} samples  {self._words}")
-
-    def note(self, words: str) -> None:
-        """What is going on; not worth a line of its own."""
-        if self._live and self._row is not None:
-            self._live.update(self._row, description=f"{self._words}  {words}".strip())
-        elif self._due():
-            self._console.print(words)
-
-    def say(self, words: str) -> None:
-        """A line of its own."""
-        self._console.print(words)
-
-    def close(self) -> None:
-        """End the live line. Safe to call twice."""
-        if self._live:
-            self._live.stop()
-
-    def _due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < QUIET:
-            return False
-        self._last = now
-        return True
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def report(folder: Path, price: Price | None) -> int:

@@ -11,7 +11,6 @@ import time
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
-import httpx
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
@@ -29,7 +28,8 @@ _LONGEST_WAIT = 120.0  # seconds that a `retry-after` is honoured for
 _TIMEOUT_RETRIES = 1  # a call that timed out is rarely answered later
 _BUSY = (429, 503, 529)  # the endpoint works but is overloaded: worth more retries
 _BUSY_PATIENCE = 3  # times as many
-_CONNECTIONS = 1000  # what `openai` keeps by itself
+_CONNECTIONS = 1000  # what `openai` has by itself
+_Limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of the HTTP library that it uses
 _CPU_TIMEOUT = 3600.0  # seconds for a call to an endpoint on a CPU, where it waits behind others
 _WINDOW_FIELDS = ("max_model_len", "context_length", "context_window", "max_context_length")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
@@ -105,7 +105,7 @@ class OpenAIModel:
             timeout=self._settings.timeout,
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=not local,  # no proxy to ourselves
-                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+                limits=_Limits(max_connections=most, max_keepalive_connections=most),
             ),
         )
 
