@@ -21,6 +21,7 @@ _OTHER_INPUT = {
     **dict.fromkeys(
         ("gemma4_assistant", "gemma4_unified_assistant"), "the keys and values of another model, for which it drafts"
     ),
+    "muse_glimmer_assistant": "the hidden states of another model, for which it drafts",
 }
 
 

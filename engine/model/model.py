@@ -29,7 +29,7 @@ from engine.model.positions import hand_positions_in
 from engine.model.quantize import check_checkpoint, quantize
 from engine.model.quantized_linear import kept_kinds, settle, use_kernels
 from engine.model.rotary import pays, putting_off
-from engine.model.shards import check_split, localize
+from engine.model.shards import check_split, localize, plan_of
 from engine.model.states import Rows, StatePool, StepStates, keeping
 from engine.model.stored import Progress, open_weights
 from engine.model.text_half import NAMES, decoder_class, text_half
@@ -247,6 +247,7 @@ def _weights(path: str, config: Any, target: Target, split: int, place: str) -> 
     how["output_loading_info"] = True
     if split > 1:
         how["distributed_config"] = DistributedConfig(tp_size=split)
+        config.base_model_tp_plan = plan_of(config)
     elif find_spec("accelerate"):  # `transformers` puts weights on a device as it reads them, by that package
         how["device_map"] = place
     method, progress = method_of(config), Progress(Path(path).name)

@@ -3,8 +3,9 @@
 `transformers` reads each process's shards of the weights and hooks the modules that hold them: a layer's q, k, v, gate
 and up give each process some of the heads and features ("colwise"), its o and down sum over the processes ("rowwise").
 Behind those hooks the weights are DTensors, which cannot be merged (`engine.model.fuse`) and go through DTensor's
-dispatcher on every call. `localize` therefore replaces modules of the four styles that decoders consist of by plain
-modules over the same shards; other styles of a plan keep `transformers`' hooks.
+dispatcher on every call. `localize` therefore replaces linears and embeddings of the styles that decoders consist of by
+plain modules over the same shards, and takes the hooks off experts, of which each process has some of the features of
+each. Other styles of a plan keep `transformers`' hooks.
 
 Layers with a recurrent state are whole in each process, and so are their states: plans split none of them, and at most
 the weights of their projections, whose products are gathered.
@@ -35,7 +36,40 @@ STYLES = {
     "rowwise_rep",
     "embedding_rowwise",
     "replicated_with_grad_allreduce",
+    # Of experts, and of their stacked weights: gate and up side by side, in rows or in columns.
+    "moe_tp_experts",
+    "packed_colwise",
+    "packed_rowwise",
+    "moe_identity_expert",
+    # What gives each process the same: the latent keys' projection, and modules with parameters of their own.
+    "mla_kv_a_proj",
+    "local_params",
 }
+UNHOOKED = {"moe_tp_experts", "mla_kv_a_proj", "local_params"}
+# Plans for kinds whose own one splits the embedding alone.
+_ATTENTION = {f"layers.*.self_attn.{name}_proj": "colwise" for name in "qkv"} | {"layers.*.self_attn.o_proj": "rowwise"}
+_DENSE = _ATTENTION | {
+    "embed_tokens": "embedding_rowwise",
+    "layers.*.mlp.gate_proj": "colwise",
+    "layers.*.mlp.up_proj": "colwise",
+    "layers.*.mlp.down_proj": "rowwise",
+}
+PLANS: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("emu3", "emu3_text_model", "hunyuan_v1_dense"), _DENSE),
+    # Gate and up of its experts lie beside each other, number by number; weights are `[experts, in, out]`.
+    "gpt_oss": _ATTENTION
+    | {
+        "embed_tokens": "embedding_rowwise",
+        "layers.*.self_attn": "local_params",
+        "layers.*.self_attn.sinks": "colwise",
+        "layers.*.mlp.experts": "moe_tp_experts",
+        "layers.*.mlp.experts.gate_up_proj": "rowwise",
+        "layers.*.mlp.experts.gate_up_proj_bias": "rowwise",
+        "layers.*.mlp.experts.down_proj": "colwise",
+    },
+}
+# Checkpoints that hold queries, keys and values in one weight, which `transformers`' loader cuts before it is whole.
+MERGED = {"sarvam_moe"}
 KEY_PROJECTIONS = {"k_proj", "qkv_proj", "query_key_value"}
 
 # The same under torch 2.13's new name and the one that torch 2.11 knows.
@@ -76,13 +110,17 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
             divide evenly, the weights are quantised in a way that is not dequantised, or a package is missing.
     """
     kind = getattr(config, "model_type", type(config).__name__)
-    plan: dict[str, str] = getattr(config, "base_model_tp_plan", None) or {}
+    plan = plan_of(config)
     if not plan:
         raise LoadError(f"transformers has no tensor-parallel plan for {kind} models: serve it on one device")
     if not any(".*." in name for name in plan):
         raise LoadError(
             f"the tensor-parallel plan of {kind} models splits {' and '.join(sorted(plan))} alone: each process would "
             "hold and compute all layers, so serve it on one device"
+        )
+    if kind in MERGED:
+        raise LoadError(
+            f"checkpoints of {kind} models hold queries, keys and values in one weight: serve it on one device"
         )
     if unknown := sorted(set(plan.values()) - STYLES):
         raise LoadError(
@@ -105,6 +143,16 @@ def check_split(config: Any, processes: int, quantization: str = "none") -> None
         raise LoadError("transformers loads split models with a package: pip install accelerate")
 
 
+def plan_of(config: Any) -> dict[str, str]:
+    """How a model is split: the style of each module or weight, by names below the decoder; empty if it can't be.
+
+    Args:
+        config: of `transformers`.
+    """
+    found = PLANS.get(getattr(config, "model_type", "")) or getattr(config, "base_model_tp_plan", None)
+    return dict(found or {})
+
+
 def localize(inner: Any) -> int:
     """Replace `transformers`' hooked modules by plain ones over the same local shards, in place.
 
@@ -122,7 +170,38 @@ def localize(inner: Any) -> int:
         if plain is not None:
             inner.set_submodule(name, plain)
             replaced += 1
+        elif style in UNHOOKED:
+            _unhook(module)
+            if style == "moe_tp_experts":
+                module.forward = SummedForward(module)
+            replaced += 1
     return replaced
+
+
+def _unhook(module: nn.Module) -> None:
+    """Take the hooks off a module, which then computes with this process's shards of its own parameters."""
+    for name, parameter in list(module._parameters.items()):
+        if parameter is not None:
+            module._parameters[name] = _local(parameter)
+    module.__dict__.pop("forward", None)
+    module._forward_pre_hooks.clear()
+    module._forward_hooks.clear()
+
+
+class SummedForward:
+    """The forward of experts whose inner features are split: the processes' results are summed."""
+
+    def __init__(self, experts: nn.Module) -> None:
+        self._forward = experts.forward
+        bias = getattr(experts, "down_proj_bias", None)
+        if bias is not None and dist.get_rank():  # added once
+            experts.down_proj_bias = nn.Parameter(torch.zeros_like(bias), requires_grad=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As the experts' own, the same everywhere."""
+        part: Tensor = self._forward(*args, **kwargs)
+        _sum(part)
+        return part
 
 
 def _plain(module: nn.Module, style: str) -> nn.Module | None:

@@ -39,12 +39,14 @@ Limits that the tables do not show:
   code, with the kernels of flash-linear-attention, causal-conv1d and mamba-ssm where those are installed. A prompt goes
   on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as
   have keys and values of a snapshot's size. Guessed tokens that were right are computed a second time.
-  `--batch-invariant` computes a prompt token by token there, and guesses nothing. With `--tensor-parallel` such layers
-  and their states are whole in each process (Qwen3.5, OLMo Hybrid); refused are plans of `transformers` that split the
-  embedding alone (Bamba, Falcon-H1, LFM2) or experts (Qwen3-Next, LFM2-MoE, Nemotron-H, MiniMax, Kimi Linear), and
-  kinds without a plan (Mamba, Zamba). A checkpoint of the Mamba 2 kind with time steps below its
-  `time_step_min` is refused where `transformers` itself computes single tokens otherwise than texts (Nemotron-H,
-  Zamba 2).
+  `--batch-invariant` computes a prompt token by token there, and guesses nothing. A checkpoint of the Mamba 2 kind with
+  time steps below its `time_step_min` is refused where `transformers` itself computes single tokens otherwise than
+  texts (Nemotron-H, Zamba 2).
+- `--tensor-parallel` goes by the plans of `transformers`. Of experts each process has some of the features of each;
+  layers with a recurrent state, their states, and attention that a plan does not split (DeepSeek V3, Granite MoE,
+  OLMoE) are whole in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
+  plan (Mamba, Zamba, GPT-2), and Sarvam MoE, whose checkpoints hold queries, keys and values in one weight; gpt-oss,
+  HunYuan and Emu3 have plans of our own.
 - Where layers have keys of different widths or numbers, all take the memory of the largest.
 - Phi-3 and others with longrope are served up to the length at which their positions change (`--max-model-len`).
 - Encoders such as BERT are served only as the decoders that `is_decoder` makes of them.

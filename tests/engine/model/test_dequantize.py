@@ -154,8 +154,10 @@ FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
 
 
 def checkpoint(folder: Path, weights: Any, quantizer: Quantizer, fields: dict[str, Any]) -> Any:
-    """Quantise the linears of a model into a folder; returns the model as it is dequantised."""
-    weights.save_pretrained(folder)
+    """Quantise the linears of a model into a folder, those of experts too; returns the model as it is dequantised."""
+    twin = folder / "plain"
+    for place in (folder, twin):
+        weights.save_pretrained(place)
     tensors = load_file(folder / "model.safetensors")
     found: Tensors = {}
     for name, tensor in tensors.items():
@@ -164,11 +166,13 @@ def checkpoint(folder: Path, weights: Any, quantizer: Quantizer, fields: dict[st
             continue
         parts, plain = quantizer(tensor)
         found |= {name.removesuffix("weight") + end: part.contiguous() for end, part in parts.items()}
-        weights.get_parameter(name).data.copy_(plain)
+        tensors[name] = plain.contiguous()
     save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, twin / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": fields}))
-    return weights
+    attention = weights.config._attn_implementation
+    return type(weights).from_pretrained(twin, attn_implementation=attention, dtype=weights.dtype).eval()
 
 
 def same(model: Model, expected: Any) -> None:

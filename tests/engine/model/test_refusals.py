@@ -43,6 +43,7 @@ OTHER_INPUT = {
     "blt": "bytes in patches",
     "gemma4_assistant": "the keys and values of another model",
     "gemma4_unified_assistant": "the keys and values of another model",
+    "muse_glimmer_assistant": "the hidden states of another model",
 }
 
 

@@ -25,10 +25,15 @@ from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
-from tests.engine.kinds.tiny import SIZES
+from tests.engine.kinds.tiny import LATENT, SIZES
 from tests.engine.model.test_dequantize import FORMS, checkpoint
 from tests.engine.test_greedy import check, generate, greedy, prompts
 
+STATES: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]} | {
+    name: size for name, size in SIZES.items() if name.startswith("linear_")
+}
+EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+LOCAL_EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "llama-tied": ("Llama", {"tie_word_embeddings": True}),
@@ -37,16 +42,22 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("Mistral", {"sliding_window": None}),
     "phi3-heads-not-split": ("Phi3", {"rms_norm_eps": 1e-6}),
     "olmo2-heads-not-split": ("Olmo2", {}),
-    "olmo-hybrid-not-split": (
-        "OlmoHybrid",
-        {"layer_types": ["linear_attention", "full_attention"]}
-        | {name: size for name, size in SIZES.items() if name.startswith("linear_")},
+    "olmo-hybrid-not-split": ("OlmoHybrid", STATES),
+    "qwen3.5-a-layer-with-a-state": ("Qwen3_5Text", STATES),
+    "mixtral": ("Mixtral", LOCAL_EXPERTS),
+    "qwen3-moe": ("Qwen3Moe", EXPERTS),
+    "qwen3-next-experts-and-states": ("Qwen3Next", STATES | EXPERTS | {"shared_expert_intermediate_size": 32}),
+    "deepseek-v2-latent-attention": (
+        "DeepseekV2",
+        LATENT | EXPERTS | {"n_routed_experts": 4, "first_k_dense_replace": 1},
     ),
-    "qwen3.5-a-layer-with-a-state": (
-        "Qwen3_5Text",
-        {"layer_types": ["linear_attention", "full_attention"]}
-        | {name: size for name, size in SIZES.items() if name.startswith("linear_")},
+    "gpt-oss-sinks-and-biases": ("GptOss", LOCAL_EXPERTS | {"sliding_window": 9, "attention": "eager"}),
+    "llama4-columns-side-by-side": (
+        "Llama4Text",
+        LOCAL_EXPERTS | {"attention_chunk_size": 16, "intermediate_size_mlp": 96},
     ),
+    "lfm2-moe-not-split": ("Lfm2Moe", EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 0}),
+    "hunyuan-by-our-own-plan": ("HunYuanDenseV1", {}),
 }
 
 
@@ -90,8 +101,8 @@ def test_greedy_text_over_a_tree_of_prompts_in_chunks(
         if core is split:
             told = [request.sequences[0].tokens for request in requests]
     assert told == [request.sequences[0].tokens for request in requests]
-    halved = "not-split" not in name
-    assert (split.model.shape.kv_heads, whole.model.shape.kv_heads) == ((1, 2) if halved else (2, 2))
+    halves = 1 if "not-split" in name else 2
+    assert split.model.shape.kv_heads * halves == whole.model.shape.kv_heads
     assert split.model.cache.shape[2] == split.model.shape.kv_heads
     assert split.model.vocabulary == whole.model.vocabulary
 
@@ -171,6 +182,17 @@ def test_each_process_dequantises_its_part(ranks: Ranks, tokenizer: Tokenizer, t
 
 
 @pytest.mark.slow
+def test_each_process_dequantises_its_part_of_experts(ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path):
+    weights = checkpoint(tmp_path, make_weights("Qwen3Moe", **EXPERTS), *FORMS["fp8-blocks"])
+    model = LeadingModel.lead(ranks, str(tmp_path), dtype="float32", device="cpu")
+    core = Core(model, tokenizer, 200, Limits(8, prefill_chunk=19), RunOptions(CutCost(0)))
+    check(core, weights, prompts(4, 30, 20), 8)
+    held = {name: weight for name, weight in model._inner.named_parameters() if ".experts." in name}
+    assert {tuple(weight.shape) for weight in held.values()} == {(4, 32, 64), (4, 64, 16)}
+    assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in held.values()), "parts, not the whole"
+
+
+@pytest.mark.slow
 def test_a_cache_of_8_bits_in_two_processes_errs_as_in_one(
     ranks: Ranks, tokenizer: Tokenizer, tmp_path: Path, make_core: Callable[..., Core], weights: Any
 ):
@@ -242,6 +264,12 @@ def test_work_for_triton_travels_without_its_scratch():
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
+def _planned() -> Any:
+    config = make_config("Llama")
+    config.base_model_tp_plan = {"layers.*.mlp.up_proj": "sequence_parallel"}
+    return config
+
+
 @pytest.mark.parametrize(
     ("config", "processes", "reason"),
     [
@@ -251,10 +279,9 @@ def test_work_for_triton_travels_without_its_scratch():
         (transformers.FalconH1Config(), 2, "falcon_h1 models splits embed_tokens alone"),
         (transformers.Lfm2Config(), 2, "lfm2 models splits embed_tokens alone"),
         (transformers.Zamba2Config(), 2, "no tensor-parallel plan for zamba2 models"),
-        (transformers.Qwen3NextConfig(), 2, "which is not tested here"),
-        (transformers.MixtralConfig(), 2, "which is not tested here"),
+        (transformers.AutoConfig.for_model("sarvam_moe"), 2, "queries, keys and values in one weight"),
         (make_config("Llama", quantization_config={"quant_method": "torchao"}), 2, "torchao rounded"),
-        (transformers.DeepseekV2Config(), 2, "style mla_kv_a_proj, which is not tested here"),
+        (_planned(), 2, "style sequence_parallel, which is not tested here"),
     ],
     ids=[
         "kv-heads",
@@ -263,10 +290,9 @@ def test_work_for_triton_travels_without_its_scratch():
         "falcon-h1",
         "lfm2",
         "zamba2",
-        "qwen3-next",
-        "experts",
+        "merged",
         "quantised",
-        "latent attention",
+        "style",
     ],
 )
 def test_what_cannot_be_split_is_refused(config: Any, processes: int, reason: str):
