@@ -20,6 +20,7 @@ from bot.cli.console import print_report
 from bot.cli.issue_text import read_issue
 from bot.cli.one_object import print_failure, print_object
 from bot.cli.progress import ConsoleProgress
+from bot.cli.report_object import as_object
 from bot.cli.running import SAID
 from bot.cli.say import say
 from bot.cli.terminal import Terminal
@@ -36,7 +37,6 @@ from bot.llm.bundled_engine import configured_engine
 from bot.llm.transcript import PROMPTS, transcript
 from bot.publish.bundle import written
 from bot.publish.messages.build import told_at_console
-from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, External, Issue, Outcome, Report
 from bot.sandbox.scratch import ScratchFolder
@@ -48,6 +48,8 @@ from bot.solver.workbench import Audience, Workbench, open_workbench
 from bot.web.report_page import standalone
 
 S = TypeVar("S", bound=BaseModel)
+_QUIET = 3.0  # seconds
+_REMOVING = "removing the copies of the repository; all else is done"
 
 
 @dataclass(frozen=True)
@@ -125,91 +127,48 @@ def _changed(settings: S, **changes: object) -> S:
 
 
 async def solve_locally(options: SolveOptions) -> str:
-    """Solve, print, write the branch; the outcome's name. With `as_json` stdout is always one JSON object."""
+    """Solve, write the branch, print, remove copies; the outcome's name. With `as_json` stdout is one JSON object."""
+    outcome = ""
+    removing: asyncio.TimerHandle | None = None
     try:
         with ConsoleProgress() as progress:
-            report, branch = await _solve(options, progress)
+            async with _solved(options, progress) as (report, branch):
+                progress.close()
+                _print(options, report, branch)
+                outcome = report.verdict.outcome.value
+                removing = asyncio.get_running_loop().call_later(_QUIET, progress.say, _REMOVING)
     except TroopError as error:
         if isinstance(error, BuildFailed):
             say(told_at_console(error), err=True)
-        if not options.as_json:
+        if outcome or not options.as_json:
             raise
         say(f"troop: {error}", err=True)
         print_failure("solve", str(error))
         return Outcome.FAILED.value
     except asyncio.CancelledError as interruption:  # by a signal; whatever was started has ended
-        click.echo("troop: interrupted; run the same command again to continue", err=True)
         interruption.add_note(SAID)
-        if options.as_json:
-            print_failure("solve", "interrupted")
+        if not outcome:
+            click.echo("troop: interrupted; run the same command again to continue", err=True)
+            if options.as_json:
+                print_failure("solve", "interrupted")
         raise
+    finally:
+        if removing is not None:
+            removing.cancel()
+    return outcome
+
+
+def _print(options: SolveOptions, report: Report, branch: str) -> None:
     print_report(report, Terminal(stderr=options.as_json, soft_wrap=options.as_json))
     if branch:
         click.echo(f"\nthe fix is on the branch {branch}: git merge {branch}", err=options.as_json)
     if options.as_json:
         print_object(as_object(report) | {"branch": branch})
-    return report.verdict.outcome.value
 
 
-def as_object(report: Report) -> dict[str, object]:
-    """What `--json` prints. Candidates and the matrix's rows are in the ballot's order; `winner` is an index in it, and
-    `number` is how the reason calls a candidate."""
-    verdict, ballot = report.verdict, report.verdict.ballot
-    standings = {standing.candidate: standing for standing in verdict.standings}
-    struck = {one.test: one.reason for one in verdict.struck}
-    usage = report.usage.model_dump() | {"seconds": round(report.wall_seconds, 3)}
-    return {
-        "outcome": verdict.outcome.value,
-        "winner": verdict.winner,
-        "reason": reason(report),
-        "candidates": [
-            {
-                "number": verdict.number(i),
-                "patch": candidate.patch.diff,
-                "votes": standings[i].votes,
-                "own_votes": standings[i].own_votes,
-                "cluster": standings[i].cluster,
-                "size": standings[i].size,
-                "disqualified": candidate.disqualified,
-                "fails_own_test": ballot.fails_own(i),
-                "regressions": list(standings[i].regressions),
-                "trajectories": list(candidate.trajectories),
-                "parents": list(candidate.parents),
-            }
-            for i, candidate in enumerate(ballot.candidates)
-        ],
-        "tests": [
-            {"script": test.text, "fails_on_base": ballot.base[t] is False, "path": test.path, "struck": struck.get(t)}
-            for t, test in enumerate(ballot.tests)
-        ],
-        "matrix": [list(row) for row in ballot.cells],
-        "stopped": verdict.stopped.model_dump(mode="json") if verdict.stopped else None,
-        "usage": usage
-        | {
-            "currency": report.currency,
-            "model_seconds": round(report.usage.seconds, 3),
-            "stages": {stage: used.model_dump() for stage, used in report.usage_by_stage.items()},
-        },
-        "model": report.model,
-        "own_tests": _own_tests(report),
-        "notes": list(report.notes),
-    }
-
-
-def _own_tests(report: Report) -> dict[str, object] | None:
-    """Whether the repository's own tests judged the candidates, and if not, why; None where they were not asked for."""
-    own = report.verdict.own_tests
-    if own is None:
-        return None
-    return {
-        "command": list(own.command or own.tried),
-        "compared": own.compared and not unjudged(report.verdict),
-        "why_not": own.not_compared.value if own.not_compared else None,
-        "detail": unjudged(report.verdict),
-    }
-
-
-async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Report, str]:
+@contextlib.asynccontextmanager
+async def _solved(options: SolveOptions, progress: ConsoleProgress) -> AsyncIterator[tuple[Report, str]]:
+    """The report and the branch, before what the run needed is removed: that may take long."""
     settings = settings_of(options)
     url = options.issue_url
     host = LocalCheckout(options.path, progress.say)
@@ -220,7 +179,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
         raise TroopError("the issue is empty; its first line is the title, the rest its text")
     async with contextlib.AsyncExitStack() as stack:
         scratch = await ScratchFolder.fresh()  # swept by the next one if this process is killed
-        stack.callback(scratch.close)
+        stack.push_async_callback(asyncio.to_thread, scratch.close)
         work = scratch.path
         progress.update(RunState.CHECKOUT, 0, 0, str(options.path))
         checkout = await check_out(host, "", work / "checkout")
@@ -254,7 +213,7 @@ async def _solve(options: SolveOptions, progress: ConsoleProgress) -> tuple[Repo
             journal.close()
             raise
         journal.close(discard=True)
-        return report, branch
+        yield report, branch
 
 
 def _given(options: SolveOptions, settings: SolverSettings) -> SolverSettings:

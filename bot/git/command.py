@@ -45,7 +45,8 @@ _SAFE = (
 )
 # Passed on from our own environment: where programs are, and how the network is reached.
 _PASSED = re.compile(r"PATH|TMPDIR|SSL_CERT_(FILE|DIR)|GIT_SSL_CAINFO|(?i:(https?|no|all)_proxy)")
-_POLL = 0.1  # seconds between two looks at a growing folder
+_POLL = 0.1  # seconds between two looks at a growing folder, at least
+_LOOKING = 0.1  # of the time goes into looking: a folder may have very many files
 # Stricter than git-check-ref-format(1): nothing that can be mistaken for an option, a path or an expression.
 _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
 _RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *([ -~]+)", re.IGNORECASE)
@@ -227,11 +228,14 @@ async def _supervise(ended: "asyncio.Future[tuple[bytes, bytes]]", name: str, li
     """Wait for the end, or raise `CheckoutError`. A pack tells its size only on disk."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limits.seconds
+    pause = _POLL
     while True:
         left = deadline - loop.time()
-        await asyncio.wait([ended], timeout=max(0.0, min(left, _POLL) if limits.folder else left))
+        await asyncio.wait([ended], timeout=max(0.0, min(left, pause) if limits.folder else left))
         if limits.folder:
+            began = loop.time()
             size = await asyncio.to_thread(folder_size, limits.folder, limits.max_bytes)
+            pause = max(_POLL, (loop.time() - began) / _LOOKING)
             if size > limits.max_bytes:
                 raise CheckoutError(
                     f"the repository takes more than {limits.max_bytes:,} bytes; "

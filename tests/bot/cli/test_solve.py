@@ -1,10 +1,12 @@
 """`troop solve` from the command line's options to the branch: a real checkout, git, sandbox and HTTP endpoint."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import venv
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from click.testing import CliRunner
 
 from bot.cli.issue_text import read_issue
 from bot.cli.main import cli
-from bot.cli.solve import SolveOptions, as_object, settings_of, solve_locally
+from bot.cli.report_object import as_object
+from bot.cli.solve import SolveOptions, settings_of, solve_locally
 from bot.errors import CheckoutError, EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
+from bot.sandbox.scratch import ScratchFolder
 from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
 from tests.patience import PATIENCE, until
@@ -212,6 +216,47 @@ async def test_failed_prints_one_object_too(
             await solve_locally(options(checkout, endpoint, as_json=False))
     assert await solve_locally(options(checkout / "nowhere", endpoint)) == "failed"
     assert "is not a folder" in printed(capsys)["error"]
+
+
+async def test_the_result_is_told_before_copies_are_removed(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removing, go, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    class Slow(ScratchFolder):
+        def close(self) -> None:
+            loop.call_soon_threadsafe(removing.set)
+            go.wait(60)
+            super().close()
+
+    monkeypatch.setattr("bot.cli.solve.ScratchFolder", Slow)
+    monkeypatch.setattr("bot.cli.solve._QUIET", 0.0)
+    with scripted_endpoint(GOOD) as endpoint:
+        solving = asyncio.ensure_future(solve_locally(options(checkout, endpoint)))
+        await removing.wait()
+        await asyncio.sleep(0.01)
+        told = capsys.readouterr()
+        go.set()
+        assert await solving == "solved"
+    assert json.loads(told.out)["outcome"] == "solved"
+    assert "removing the copies of the repository" in told.err
+    assert capsys.readouterr().out == ""
+
+
+async def test_interrupted_while_copies_are_removed_nothing_is_printed_twice(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(ScratchFolder):
+        def close(self) -> None:
+            super().close()
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("bot.cli.solve.ScratchFolder", Interrupted)
+    with scripted_endpoint(GOOD) as endpoint, pytest.raises(asyncio.CancelledError):
+        await solve_locally(options(checkout, endpoint))
+    told = capsys.readouterr()
+    assert json.loads(told.out)["outcome"] == "solved"
+    assert "run the same command again" not in told.err
 
 
 async def test_an_external_patch_takes_part(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

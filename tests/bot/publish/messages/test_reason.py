@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from bot.cli.console import print_report
-from bot.cli.solve import as_object
+from bot.cli.report_object import as_object
 from bot.publish.messages import pull_request
 from bot.publish.messages.alternatives import evidence
 from bot.publish.messages.count import warnings
