@@ -46,7 +46,8 @@ def most_connections() -> int:
 
 
 class _Parser(h11.Connection):
-    """h11's, which refuses a body in very many very small parts."""
+    """h11's, which refuses a body in very many very small parts, and one whose end two readers would see in two places:
+    what a proxy takes for the rest of a stranger's body would be the next request here, before a genuine delivery."""
 
     _parts, _bytes = 0, 0
 
@@ -54,6 +55,9 @@ class _Parser(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._parts = self._bytes = 0
+            named = {name for name, _ in event.headers}  # in lower case
+            if b"transfer-encoding" in named and (b"content-length" in named or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("the length of the body is given in two ways")
         elif isinstance(event, h11.Data):
             self._parts, self._bytes = self._parts + 1, self._bytes + len(event.data)
             if self._parts > SMALL_PARTS and self._bytes < PART_BYTES * self._parts:

@@ -205,3 +205,31 @@ def test_attack_38_refused_requests_have_few_lines_in_the_log(caplog: pytest.Log
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said == ["refused 0", "refused 1", "refused 2", "refused 100 (and 97 more like it before)"]
     assert sum(record.levelno == logging.INFO for record in caplog.records) == 100
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\ncontent-length: 43\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 43\r\n",
+    ],
+)
+async def test_attack_03_a_body_whose_end_is_disputed_is_refused_with_all_behind_it(head: bytes):
+    """A proxy that sees the end elsewhere would pass a stranger's body on as a request."""
+    asked = 0
+
+    async def counting(scope, receive, send):
+        nonlocal asked
+        asked += 1
+        await app(scope, receive, send)
+
+    async with serving(counting) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + b"Host: x\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers = await reader.read()
+        writer.close()
+    assert (answers.startswith(b"HTTP/1.1 400"), answers.count(b"HTTP/1.1 "), asked) == (True, 1, 0)
