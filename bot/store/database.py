@@ -5,6 +5,8 @@ when it writes; on PostgreSQL rows are locked as they are read.
 """
 
 import contextlib
+import logging
+import os
 import sqlite3
 import threading
 import time
@@ -23,7 +25,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from bot.errors import SettingsError, StoreUnavailable
 from bot.settings.credentials import masked
-from bot.store.disk import unwritable_sqlite
+from bot.store.disk import remedy, unwritable_sqlite
 
 BUSY_TIMEOUT = 20.0  # seconds that a writer waits for one of another process
 _MIGRATION_LOCK = 0x7472_6F6F_70  # any number that is ours: PostgreSQL's advisory lock while migrating
@@ -36,6 +38,8 @@ _SERIALISE = sa.text(
 _UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 _REMEDY = "see that it runs, and that TROOP_DATABASE_URL names it"
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
+
+log = logging.getLogger(__name__)
 
 
 def database_url(text: str) -> sa.URL:
@@ -74,6 +78,7 @@ class Database:
             self.engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=20)
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+            _SameFile(Path(str(parsed.database))).watch(self.engine)
         else:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
@@ -184,13 +189,59 @@ class Database:
     def _unusable(self, error: sa.exc.SQLAlchemyError) -> str:
         """In one line, whatever the driver says in several; with the remedy."""
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        trouble = unwritable_sqlite(Path(str(self.engine.url.database))) if self.sqlite else ""
+        trouble = remedy(cause, Path(str(self.engine.url.database))) if self.sqlite else ""
         return f"the database can't be used now ({masked(cause, (self._address,))}): {trouble or _REMEDY}"
+
+    def check_room(self) -> None:
+        """Raises `StoreUnavailable` where SQLite's file can't grow, which a read does not notice."""
+        trouble = unwritable_sqlite(Path(str(self.engine.url.database))) if self.sqlite else ""
+        if trouble:
+            raise StoreUnavailable(f"the database can't be written: {trouble}")
 
     def close(self) -> None:
         """Close all connections: idle ones now, others when their threads return them."""
         sa.event.listen(self.engine.pool, "checkin", lambda _connection, record: record.invalidate())
         self.engine.dispose()
+
+
+class _SameFile:
+    """Sees that SQLite's connections are to the file that has the database's name now.
+
+    A connection goes on with a file that was moved, replaced or removed, and what it writes there is lost with it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen = False
+
+    def watch(self, engine: sa.Engine) -> None:
+        sa.event.listen(engine, "do_connect", self._before)
+        sa.event.listen(engine, "connect", self._connected)
+        sa.event.listen(engine, "checkout", self._used)
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _before(self, _dialect: Any, _record: Any, _arguments: Any, _named: Any) -> None:
+        """SQLite would begin an empty database."""
+        if self._seen and self._identity() is None:
+            raise StoreUnavailable(
+                f"the database's file {self._file} is gone, which was there before: bring it back, or start Troop "
+                "again for an empty database"
+            )
+
+    def _connected(self, _connection: Any, record: Any) -> None:
+        record.info["file"] = self._identity()
+        self._seen = True
+
+    def _used(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info["file"] != self._identity():
+            log.warning("%s is not the file any more that was opened: it is opened again", self._file)
+            raise sa.exc.InvalidatePoolError  # all connections are made anew, and this one at once
 
 
 def migration_config(connection: Connection) -> alembic.config.Config:

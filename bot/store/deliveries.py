@@ -1,6 +1,7 @@
 """Records deliveries and what was decided about them: each wholly or not at all, many in one transaction."""
 
 import time
+import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -214,6 +215,14 @@ class Deliveries(Part):
         asked = {"by_id": decision.repository_id, "name": decision.repository}
         if decision.repository_id is not None and tx.scalar(_ASK_RENAMED, asked):
             _rename(tx, asked)
+
+    def check_writable(self, patience: float) -> None:
+        """Raises `StoreUnavailable` where no delivery could be recorded within so many seconds. Changes nothing."""
+        self.database.check_room()
+        with self.database.write(patience) as tx:
+            values = {"guid": f"trial-{uuid.uuid4()}", "event": "", "action": "", "received_at": self.database.now(tx)}
+            tx.execute(self.database.insert_new(DELIVERY), values | {"note": "", "job_id": None, "decision": ""})
+            tx.rollback()
 
     def recorded(self, guids: Collection[str]) -> frozenset[str]:
         """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""

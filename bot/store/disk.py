@@ -1,4 +1,4 @@
-"""What keeps a file from being written, told from the place where it is or is to be."""
+"""What keeps a file from being written, told from the place where it is or is to be, and what mends it."""
 
 import os
 from pathlib import Path
@@ -33,4 +33,18 @@ def unwritable_sqlite(file: Path) -> str:
     for suffix in ("", "-wal", "-shm"):
         if trouble := unwritable(file.with_name(file.name + suffix)):
             return trouble
+    return ""
+
+
+def remedy(cause: str, file: Path) -> str:
+    """What to do about an error of SQLite's; "" where the words for any database fit."""
+    if trouble := unwritable_sqlite(file):
+        return trouble
+    if "locked" in cause:
+        return f"another program writes to {file} for too long; end that one, or wait for it"
+    if "malformed" in cause or "disk I/O error" in cause:
+        return (
+            f"{file} or its disk is damaged: end Troop, move it and the files beside it away, and fill a new one with "
+            "`troop restore` from a backup; `sqlite3 FILE .recover` shows what can still be read"
+        )
     return ""

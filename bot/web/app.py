@@ -8,9 +8,9 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -36,9 +36,12 @@ from bot.webhook.rules import Rules
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
 ACCEPT_SECONDS = 4.0  # that a delivery waits for other writers, threads included; GitHub gives up after 10
 SMALL = 128 * 1024  # bytes of a body that is verified and parsed at once, in a few milliseconds; others in a thread
-METRICS_SECONDS = 1.0  # that `/metrics` shows the same
+METRICS_SECONDS = 1.0  # that `/metrics` and `/ready` show the same of the database
+READY_SECONDS = 2.0  # that `/ready` waits for other writers
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name hosts
 
@@ -47,6 +50,8 @@ class WebStore(Protocol):
     """What the service needs of the store. Methods block; they are called in threads."""
 
     def accept_all(self, arrived: Sequence[Arrived]) -> list[Accepted | Exception]: ...
+
+    def check_writable(self, patience: float) -> None: ...
 
     def counts(self) -> Mapping[RunState, int]: ...
 
@@ -182,6 +187,8 @@ def _state_of(
 ) -> APIRouter:
     """The routes for machines: health, readiness and metrics. `token`: the admin's."""
     router = APIRouter()
+    rendered = _Shared(lambda: _rendered(store, metrics))
+    trouble_of_database = _Shared(lambda: _trouble_of(store))
 
     @router.get("/livez")
     @router.get("/health")
@@ -196,31 +203,47 @@ def _state_of(
         there. What is wrong is told to who shows the admin token; others get the names: a proxy on this machine
         looks as if it asked for itself."""
         words = _shows_token(request, token)
-        try:
-            await run_in_threadpool(store.counts)
-        except StoreUnavailable as error:
-            log.warning("not ready: %s", error)
-            return JSONResponse({"database": str(error) if words else _NOT_TOLD}, 503)
+        if unavailable := await trouble_of_database():
+            return JSONResponse({"database": unavailable if words else _NOT_TOLD}, 503)
         trouble = handover.trouble if words or not handover.trouble else _NOT_TOLD
         state = {"database": "ok", "queue": trouble or "ok"}
         missing = [one for one in (await readiness.findings() if readiness else ()) if one.level == "missing"]
         state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}
         return JSONResponse(state, 503 if missing else 200)
 
-    rendering = asyncio.Lock()
-    shown, fresh_until = b"", float("-inf")
-
     @router.get("/metrics")
     async def prometheus() -> Response:
-        """One request a second counts; others wait for it without a thread, which deliveries need."""
-        nonlocal shown, fresh_until
-        async with rendering:
-            if time.monotonic() >= fresh_until:
-                shown = await run_in_threadpool(_rendered, store, metrics)
-                fresh_until = time.monotonic() + METRICS_SECONDS
-        return Response(shown, headers={"Content-Type": CONTENT_TYPE})
+        return Response(await rendered(), headers={"Content-Type": CONTENT_TYPE})
 
     return router
+
+
+class _Shared(Generic[T]):
+    """What asks the database, once a while; who wants it meanwhile waits without a thread, which deliveries need."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._asking = asyncio.Lock()
+        self._found: T | None = None
+        self._until = float("-inf")  # monotonic seconds
+
+    async def __call__(self) -> T:
+        async with self._asking:
+            if self._found is None or time.monotonic() >= self._until:
+                self._found = await run_in_threadpool(self._ask)
+                self._until = time.monotonic() + METRICS_SECONDS
+            return self._found
+
+
+def _trouble_of(store: WebStore) -> str:
+    """Why no delivery could be stored now; "" where one could. Blocks on the database."""
+    try:
+        store.counts()
+        store.check_writable(READY_SECONDS)
+    except StoreUnavailable as error:
+        log.warning("not ready: %s", error)
+        return str(error)
+    return ""
 
 
 def _rendered(store: WebStore, metrics: Metrics) -> bytes:
