@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LOOKS = ("GET", "HEAD")  # as what watches servers asks
 _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name hosts
 
 
@@ -90,9 +91,12 @@ def create_app(
     metrics = Metrics()
     handover = Handover(dispatcher, metrics)
     webhook = Webhook(settings, store, handover, metrics)
-    app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Troop", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.enqueue = handover
-    app.add_api_route("/webhook", webhook.post, methods=["POST"])
+    for path in ("/webhook", "/webhook/"):  # a redirect would be no delivery, and its address that of the Host header
+        app.add_api_route(path, webhook.post, methods=["POST"])
     app.include_router(_state_of(store, handover, metrics, readiness, settings.admin_token.get_secret_value()))
     return app
 
@@ -190,14 +194,14 @@ def _state_of(
     rendered = _Shared(lambda: _rendered(store, metrics))
     trouble_of_database = _Shared(lambda: _trouble_of(store))
 
-    @router.get("/livez")
-    @router.get("/health")
+    @router.api_route("/livez", methods=_LOOKS)
+    @router.api_route("/health", methods=_LOOKS)
     async def health() -> dict[str, str]:
         """The process is running."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
-    @router.get("/ready")
+    @router.api_route("/readyz", methods=_LOOKS)
+    @router.api_route("/ready", methods=_LOOKS)
     async def ready(request: Request) -> Response:
         """Whether a label would become a pull request. Deliveries are taken whatever it says, while the database is
         there. What is wrong is told to who shows the admin token; others get the names: a proxy on this machine
@@ -211,7 +215,7 @@ def _state_of(
         state |= {one.name: one.words.removeprefix(f"{one.name}: ") if words else "missing" for one in missing}
         return JSONResponse(state, 503 if missing else 200)
 
-    @router.get("/metrics")
+    @router.api_route("/metrics", methods=_LOOKS)
     async def prometheus() -> Response:
         return Response(await rendered(), headers={"Content-Type": CONTENT_TYPE})
 

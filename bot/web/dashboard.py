@@ -25,7 +25,7 @@ def create_pages(settings: Settings, store: RunWriter, enqueue: Enqueue) -> Fast
 
     `enqueue`: hands the job of an action to the workers; where it fails, the sweeper finds the row.
     """
-    app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.site = site = Site(settings, store)
 
     site.add_errors(app)

@@ -73,6 +73,7 @@ class Setup:
             ("/setup/create", "POST", self.create),
             ("/setup/callback", "GET", self.callback),
             ("/webhook", "POST", self.webhook),
+            ("/webhook/", "POST", self.webhook),
         ):
             router.add_api_route(path, handler, methods=[method], response_model=None)
 
@@ -81,18 +82,18 @@ class Setup:
             source, _, _ = jinja2.PackageLoader("bot.web", "templates").get_source(templates, "style.css")
             return Response(source, media_type="text/css; charset=utf-8", headers=HEADERS)
 
-        @router.get("/health")
-        @router.get("/livez")
+        @router.api_route("/health", methods=["GET", "HEAD"])
+        @router.api_route("/livez", methods=["GET", "HEAD"])
         async def live() -> dict[str, str]:
             return {"status": "ok"}
 
-        @router.get("/")
-        @router.get("/ready")
-        @router.get("/readyz")
+        @router.api_route("/", methods=["GET", "HEAD"])
+        @router.api_route("/ready", methods=["GET", "HEAD"])
+        @router.api_route("/readyz", methods=["GET", "HEAD"])
         async def ready() -> Response:
             return JSONResponse({"setup": "there is no App yet: open the address of /setup that the log has"}, 503)
 
-        app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(title="Troop", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
         app.include_router(router)
         return app
 

@@ -105,7 +105,10 @@ class Site:
         body = await self._forms.read(request)
         if isinstance(body, Refusal):
             raise HTTPException(body.status, body.reason)
-        found = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+        try:
+            found = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+        except ValueError as error:
+            raise HTTPException(400, "the form has more fields than any of these pages") from error
         form = Form(fields={name: values[0] for name, values in found.items()})
         if visitor is not None and not self.sessions.is_form_token(visitor, form["token"]):
             raise HTTPException(403, "the form is of an earlier session; go back, reload the page, and try again")

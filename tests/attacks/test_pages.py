@@ -1,0 +1,42 @@
+"""Forms, methods and addresses that no browser of ours sends: attacks 30 and 42."""
+
+import httpx
+import pytest
+
+from tests.bot.web.conftest import app, client, dispatcher, owner, pages_app, settings, store, stranger
+from tests.bot.webhook.deliveries import payload, request
+
+__all__ = ["app", "client", "dispatcher", "owner", "pages_app", "settings", "store", "stranger"]
+
+
+@pytest.mark.parametrize("path", ["/sign-in/token", "/sign-in/github", "/sign-out", "/runs/1/stop", "/runs/1/x"])
+@pytest.mark.parametrize("body", ["&" * 60_000, "a=1&" * 15_000, "%ff=%ff", "a" * 70_000, ""])
+async def test_attack_30_a_form_of_strange_fields_is_refused(
+    stranger: httpx.AsyncClient, owner: httpx.AsyncClient, path: str, body: str
+):
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    for browser in (stranger, owner):
+        answer = await browser.post(path, content=body, headers=headers)
+        assert 400 <= answer.status_code < 500 or answer.headers["location"] == "/sign-in"
+
+
+@pytest.mark.parametrize(
+    "path", ["/webhook/", "/health/", "/ready/", "/metrics/", "/runs/1/", "/sign-in/", "/style.css/"]
+)
+async def test_attack_30_no_answer_leads_to_what_the_host_header_names(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, path: str
+):
+    for asked in (client, stranger):
+        answer = await asked.get(path, headers={"Host": "evil.example"})
+        assert "evil" not in answer.headers.get("location", "") + answer.text
+        assert answer.status_code in (404, 405)
+
+
+async def test_a_webhook_with_a_slash_at_its_end_takes_deliveries(client: httpx.AsyncClient):
+    body, headers = request("issues", payload("issues.labeled"))
+    assert (await client.post("/webhook/", content=body, headers=headers)).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/ready", "/readyz", "/metrics"])
+async def test_what_watches_servers_may_ask_for_the_head_alone(client: httpx.AsyncClient, path: str):
+    assert (await client.head(path)).status_code == 200
