@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOOKS = ("GET", "HEAD")  # as what watches servers asks
+_LOOKS = ["GET", "HEAD"]  # as what watches servers asks
 _NOT_TOLD = "out of reach; the log has the reason"  # to strangers: reasons name hosts
 
 
