@@ -1,10 +1,10 @@
 """The base copy of a repository's tree, and which changes may be made to a copy of it."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
-import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ from bot.patch.paths import link_stays_within, path_problem
 from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
 
+_NOT_HERE = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 _LOOKS = re.compile(
     r"_getframe|currentframe|_frame\b|\bf_(?:back|code|globals|locals)\b|extract_stack|walk_stack"
     r"|\binspect\.(?:stack|trace)\b|__main__['\"]\]|import __main__|__code__"
@@ -30,30 +31,56 @@ def copy_tree(source: Path, target: Path) -> int:
     total = 0
     target.mkdir(parents=True)
     target.chmod(0o755)
-    for folder, folders, files in os.walk(root):
-        here = target / os.path.relpath(folder, root)
-        for name in list(folders):
-            path = os.path.join(folder, name)
-            if os.path.islink(path):
-                files.append(name)
-                folders.remove(name)
-            elif name in (".git", "__pycache__") or os.path.exists(os.path.join(path, "pyvenv.cfg")):
-                folders.remove(name)
-            else:
-                (here / name).mkdir()
-                (here / name).chmod(0o755)  # readable by the job's user, whatever the umask
-        for name in files:
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                if link_stays_within(path, root):
-                    os.symlink(os.readlink(path), here / name)
-            elif stat.S_ISREG(mode) and name != ".git":
-                shutil.copyfile(path, here / name)
-                shutil.copystat(path, here / name)
-                os.chmod(here / name, 0o755 if mode & 0o111 else 0o644)
-                total += os.path.getsize(path)
+    stack = [(root, str(target))]
+    while stack:
+        folder, here = stack.pop()
+        for entry in _entries(folder):
+            copy = f"{here}/{entry.name}"
+            if entry.name == ".git":
+                continue
+            if entry.is_symlink():
+                if link_stays_within(entry.path, root):
+                    os.symlink(os.readlink(entry.path), copy)
+            elif entry.is_dir():
+                if entry.name != "__pycache__" and not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+                    os.mkdir(copy)
+                    os.chmod(copy, 0o755)  # noqa: S103 - readable by the job's user, whatever the umask
+                    stack.append((entry.path, copy))
+            elif entry.is_file():
+                total += _copy_file(entry.path, copy)
     return total
+
+
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except PermissionError:
+        return []
+
+
+def _copy_file(source: str, target: str) -> int:
+    """Content, times, and whether it may be run; the number of bytes. Several times as fast as `shutil.copy2`."""
+    with open(source, "rb") as old, open(target, "xb") as new:
+        status = os.fstat(old.fileno())
+        if not _shared_copy(old.fileno(), new.fileno(), status.st_size):
+            shutil.copyfileobj(old, new, 1 << 20)
+            new.flush()
+        os.fchmod(new.fileno(), 0o755 if status.st_mode & 0o111 else 0o644)
+        os.utime(new.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+    return status.st_size
+
+
+def _shared_copy(old: int, new: int, size: int) -> bool:
+    """Copy within the kernel, which shares the blocks where the file system can; whether this kernel does that here."""
+    try:
+        while size > 0 and (copied := os.copy_file_range(old, new, size)):
+            size -= copied
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        return False
+    return True
 
 
 def exists_in(base: Path, path: str) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -41,6 +42,26 @@ def test_attack_17_only_what_belongs_to_the_tree_is_copied(source: Path, tmp_pat
     assert (tmp_path / "copy/secret").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "copy/pkg").stat().st_mode & 0o777 == 0o755
     assert os.readlink(tmp_path / "copy/in") == "pkg/a.py"
+
+
+@pytest.mark.parametrize("error", [0, errno.EXDEV, errno.ENOSYS])
+def test_content_and_times_are_copied_with_or_without_the_kernels_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: int) -> int:
+        raise OSError(error, "not here")
+
+    if error:
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    contents = {"empty": b"", "text": "é\n".encode(), "large": os.urandom(3 << 20)}
+    (tmp_path / "source").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "source" / name).write_bytes(content)
+        os.utime(tmp_path / "source" / name, ns=(7, 1_000_000_007))
+    assert copy_tree(tmp_path / "source", tmp_path / "copy") == sum(map(len, contents.values()))
+    for name, content in contents.items():
+        assert (tmp_path / "copy" / name).read_bytes() == content
+        assert (tmp_path / "copy" / name).stat().st_mtime_ns == 1_000_000_007
 
 
 @pytest.mark.parametrize(
