@@ -77,6 +77,11 @@ def provable(command: Sequence[str], script: str = "") -> Provable | None:
     return None
 
 
+def program(command: Sequence[str]) -> str:
+    """The name of the program, without its folder and version."""
+    return re.sub(r"[\d.]+$", "", PurePosixPath(command[0]).name) if command else ""
+
+
 def split_environment(argv: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The variables that `env NAME=value ... PROGRAM` sets, and what it runs. With options of `env`, the whole argv."""
     if not argv or argv[0] != "env":

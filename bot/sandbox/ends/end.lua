@@ -1,0 +1,19 @@
+local @NAME@; do
+  local kept, hook, exit, flush, global = {}, debug and debug.gethook, os.exit, io.stdout, _G
+  for _, name in ipairs({"assert", "error", "pcall", "xpcall", "type", "tostring", "tonumber", "rawequal", "pairs", "ipairs", "next", "select", "print"}) do
+    kept[name] = global[name]
+  end
+  local next = next
+  @NAME@ = function(status)
+    if status == false then status = 1 elseif status == true or status == nil then status = 0 end
+    if status ~= 0 then exit(status) end
+    flush:flush()
+    local name, value = next(kept)
+    while name do
+      if global[name] ~= value then exit(@OTHER@) end
+      name, value = next(kept, name)
+    end
+    if hook and hook() then exit(@OTHER@) end
+    exit(@CODE@)
+  end
+end
