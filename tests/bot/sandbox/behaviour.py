@@ -210,7 +210,6 @@ class Work:
 
     async def test_what_is_missing_is_unavailable(self, sandbox: Sandbox) -> None:
         missing = [
-            SandboxJob(test=Test(path="t.rb", text="puts 1")),
             SandboxJob(test=Test(path="t.unknown", text="?")),
             SandboxJob(test=Test(path="t", text="#!/usr/bin/env no-such-interpreter\n")),
             command("no-such-command"),
