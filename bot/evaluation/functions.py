@@ -14,6 +14,7 @@ _ASKED = "Please provide a self-contained Python script that solves the followin
 _FENCES = [
     re.compile(rf"```{name}[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE) for name in ("py(?:thon3?)?", "")
 ]
+END_OF_CODE = ("\n```\n",)  # where a block of code ends; a nameless one may begin there, too
 _IMPORT = re.compile(r"(?:from\s+\S+\s+)?import\s")
 
 
@@ -38,6 +39,11 @@ def code_of(reply: str) -> str:
     """The first Python block of a reply (to its end where it is cut short), else the first nameless one, else all."""
     found = next(filter(None, (fence.search(reply) for fence in _FENCES)), None)
     return found[1] if found else reply
+
+
+def has_python_block(reply: str) -> bool:
+    """Whether `code_of` is known: nothing that comes behind it can change that."""
+    return _FENCES[0].search(reply) is not None
 
 
 def candidates_of(samples: Sequence[Sample]) -> dict[str, bool]:

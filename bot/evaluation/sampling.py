@@ -13,11 +13,12 @@ from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.evaluation import functions
 from bot.evaluation.samples import Sample, SampleFile
 from bot.evaluation.tasks import FunctionTask
-from bot.records import Reply
+from bot.records import ModelCall, Reply
 
 WAVE = 16  # samples of each task before the next wave: an evaluation that is stopped early has all tasks alike
 _JUDGED = 200_000  # verdicts kept, so that an answer that comes again is not run again
 LOOK = 1.0  # seconds between two looks at what other processes are at
+_IN_VAIN = 10  # replies that were ended too early, beside a tenth of all, before none is any more
 _FAILURES = 3  # in a row, times the calls under way, end the evaluation
 
 T = TypeVar("T")
@@ -100,6 +101,7 @@ async def draw_functions(
     total = len(tasks) * drawing.samples
     clock = Clock(file.done, total)
     judge = _Judge(sandbox)
+    brief = _Brief(model)
     shared = Shared(file, lambda: missing(tasks, drawing.samples, file), lambda one: (one[0].id, one[1]))
     failures = 0
 
@@ -110,7 +112,7 @@ async def draw_functions(
             asked = functions.call(
                 task, sample, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens
             )
-            reply = await model.reply(asked)
+            reply = await brief.reply(asked)
             if reply.failed and not reply.overflowed:
                 failures += 1
                 if failures >= _FAILURES * drawing.at_once:
@@ -123,6 +125,31 @@ async def draw_functions(
             tell(file.done, total, clock.left(file.done))
 
     await together([worker() for _ in range(drawing.at_once)])
+
+
+class _Brief:
+    """Ends replies with the first block of code: it alone is judged, and words about it are half of what models write.
+
+    A reply that ends where a block begins, or in a thought, is drawn again as a whole, with its seed.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._ended = self._again = 0
+
+    async def reply(self, call: ModelCall) -> Reply:
+        """Never raises for a failed call, as `Model.reply`."""
+        if self._again > _IN_VAIN + self._ended // 10:
+            return await self._model.reply(call)
+        reply = await self._model.reply(call.model_copy(update={"stop": functions.END_OF_CODE}))
+        if reply.failed:
+            return reply
+        self._ended += 1
+        if functions.has_python_block(reply.text):
+            return reply
+        self._again += 1
+        whole = await self._model.reply(call)
+        return whole.model_copy(update={"usage": reply.usage + whole.usage})
 
 
 async def together(works: Sequence[Coroutine[object, object, None]]) -> None:

@@ -158,6 +158,8 @@ class Dialect:
             parameters["structured_outputs"] = {"grammar": call.grammar}
         if call.scored:
             parameters["logprobs"] = True
+        if call.stop:
+            parameters["stop"] = list(call.stop)
         if not call.thinks:
             parameters |= [way for way in _WITHOUT_THOUGHTS if way[0] not in self._refused][:1]
         messages = without_system(call.messages) if self._system_refused else call.messages
@@ -199,6 +201,7 @@ class Dialect:
             "seed",
             "temperature",
             self._limit_name,
+            "stop",
         )
         for parameter in named:
             if refusal.names(parameter) and parameter in sent:
@@ -207,7 +210,7 @@ class Dialect:
         if _SYSTEM.search(refusal.text):
             self._system_refused = True
             return limit if sent["messages"][0]["role"] == "system" else None
-        for parameter in (*quiet, "logprobs", "user", "seed"):  # strict servers do not always name the field
+        for parameter in (*quiet, "logprobs", "stop", "user", "seed"):  # strict servers do not always name the field
             if parameter in sent and (refusal.status == 422 or refusal.names(parameter)):
                 self._refused.add(parameter)
                 return limit

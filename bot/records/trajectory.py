@@ -38,6 +38,7 @@ class ModelCall(Record):
     grammar: str | None = None  # that the reply must follow, in llguidance's dialect of Lark
     thinks: bool = True  # false: the model need not think first, where the endpoint can switch that off
     begins: str = ""  # what the reply begins with, where the endpoint continues replies; part of its text then
+    stop: tuple[str, ...] = ()  # the reply ends before the first of these, where the endpoint can
     scored: bool = False  # the log-probabilities of the reply are wanted, where the endpoint gives them
 
 

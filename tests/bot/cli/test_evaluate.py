@@ -79,16 +79,11 @@ def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monke
 
 def test_as_many_calls_at_once_as_asked_for(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROOP_MAIN_CONCURRENCY", "2")
-    together = threading.Barrier(6, timeout=60)
-
-    def waiting(key: str, messages: Sequence[Message]) -> str:
-        together.wait()  # breaks where fewer come
-        return script(key, messages)
-
-    with scripted_endpoint(waiting) as endpoint:
+    with scripted_endpoint(script) as endpoint:
+        endpoint.together = threading.Barrier(6, timeout=60)  # breaks where fewer come
         done = evaluate(tasks, endpoint, "--at-once", "6")
+        assert not endpoint.together.broken
     assert done.exit_code == 0, done.output
-    assert not together.broken
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,41 @@ async def test_each_sample_is_drawn_and_each_answer_judged_once(tmp_path: Path):
     assert len(sandbox.jobs) == 6
 
 
+class Ends(ScriptedModel):
+    """Ends a reply at the first stop, as endpoints do."""
+
+    async def reply(self, call: ModelCall) -> Reply:
+        reply = await super().reply(call)
+        ends = [found for stop in call.stop if (found := reply.text.find(stop)) >= 0]
+        return reply.model_copy(update={"text": reply.text[: min(ends, default=None)]})
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("Here:\n```python\n{code}\n```\n\nIt adds.\n```\nf(1)\n```\n", 1),
+        ("```bash\npip\n```\n\n```python\n{code}\n```\n", 2),
+        ("So:\n```\n{code}\n```\n", 2),
+        ("{code}", 2),
+    ],
+)
+async def test_replies_end_with_the_code_that_is_judged(tmp_path: Path, text: str, calls: int):
+    def wordy(key: str, messages: Sequence[Message]) -> str:
+        return text.format(code=script(key, messages).split("\n")[1])
+
+    model = Ends(wordy)
+    assert await draw(tmp_path, model, FakeSandbox(right_if_even)) == [(4, 2)] * 3
+    assert len(model.calls) == 12 * calls
+    assert {call.seed for call in model.calls} == {0, 1, 2, 3}
+
+
+async def test_replies_are_left_whole_where_ending_them_is_in_vain(tmp_path: Path):
+    model = Ends(lambda key, messages: "So:\n```\n" + script(key, messages).split("\n")[1] + "\n```\n")
+    drawing = Drawing(samples=40, temperature=0.6, seed=0, max_tokens=100, at_once=1)
+    assert await draw(tmp_path, model, FakeSandbox(right_if_even), drawing) == [(40, 20)] * 3
+    assert sum(bool(call.stop) for call in model.calls) < 15
+
+
 async def test_waves_keep_tasks_alike(tmp_path: Path):
     with SampleFile(tmp_path, about(), [task.id for task in TASKS]) as file:
         order = [(task.id, sample) for task, sample in missing(TASKS, 3, file, wave=2)]

@@ -159,6 +159,17 @@ async def test_a_slow_first_call_may_take_longer_once_another_was_answered(limit
         await model.close()
 
 
+async def test_a_reply_is_ended_where_the_endpoint_can() -> None:
+    with scripted_endpoint(hello) as endpoint:
+        await ask(model_for(endpoint), stop=("\n\n",))
+        assert endpoint.requests[-1]["stop"] == ["\n\n"]
+    with scripted_endpoint(hello, refuses=["stop"]) as endpoint:
+        model = model_for(endpoint)
+        assert (await model.reply(greeting(stop=("\n\n",)))).text == "hello"
+        assert (await ask(model, stop=("\n\n",))).text == "hello"
+        assert ["stop" in body for body in endpoint.requests] == [True, False, False]
+
+
 @pytest.mark.parametrize("parameter", ["seed", "temperature"])
 async def test_refused_parameters_are_left_out_and_remembered(parameter: str) -> None:
     with scripted_endpoint(hello, refuses=[parameter]) as endpoint:
