@@ -23,7 +23,8 @@ def atomic_write(path: Path, mode: int = OWN) -> Iterator[BinaryIO]:
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # as long as this process is at it
+            with contextlib.suppress(OSError):  # a file system without locks: there nothing is swept either
+                fcntl.flock(file, fcntl.LOCK_EX)  # as long as this process is at it
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -50,3 +50,13 @@ def test_what_a_killed_process_left_goes_and_nobody_elses(tmp_path: Path) -> Non
         fcntl.flock(held, fcntl.LOCK_EX)
         write_text(tmp_path / "about.json", "whole")
     assert sorted(tmp_path.iterdir()) == sorted([under_way, other, tmp_path / "about.json"])
+
+
+def test_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    (tmp_path / ".a.0.part").write_text("half")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_text(tmp_path / "a", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.0.part", "a"]
