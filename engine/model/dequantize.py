@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError, one_line
+from engine.model.experts import kept_weights
 from engine.model.formats import FORMATS, Format, Packing
 from engine.model.memory import size
 from engine.model.quantized import Quantized
-from engine.model.quantized_linear import Carried, quantized_linears
+from engine.model.quantized_linear import Carried, Ways, quantized_linears
 from engine.model.stored import Stored
 
 ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"  # a switch of `transformers`, read at each load
@@ -121,18 +122,23 @@ class Dequantized:
 
     def _read(self, parts: dict[str, Tensor], may_stay: bool) -> Tensor:
         """In the model's dtype; experts in one tensor are dequantised one by one."""
+        kept = self._kept if may_stay else frozenset()
         if self._form.whole:
             read = self._form.read(parts, self._packing)
-            packed = read.pack() if may_stay and self._kept and isinstance(read, Quantized) else None
-            if packed is not None and packed.kind in self._kept:
-                return Carried(packed, self._dtype)
+            packed = read.pack() if kept and isinstance(read, Quantized) else None
+            if packed is not None:
+                experts = f"experts-{packed.kind.partition('-')[0]}" in kept and ".experts." in self._name
+                if experts or packed.kind in kept:
+                    return Carried(packed, self._dtype, Ways(packed.kind in kept, experts))
             return (read.plain() if isinstance(read, Quantized) else read).to(self._dtype)
+        if self._form.pack is not None and f"experts-{self._form.kind}" in kept:
+            return Carried(self._form.pack(parts), self._dtype, Ways(False, True, turned=True))
         found = torch.empty(0)
-        experts = len(parts[self._form.ends[0]])
-        for expert in range(experts):
+        count = len(parts[self._form.ends[0]])
+        for expert in range(count):
             one: Any = self._form.read({end: part[expert : expert + 1] for end, part in parts.items()}, self._packing)
             if not expert:
-                found = torch.empty(experts, *one.shape[1:], dtype=self._dtype)
+                found = torch.empty(count, *one.shape[1:], dtype=self._dtype)
             found[expert] = one[0]
         return found
 
@@ -195,11 +201,15 @@ def tell_memory(name: str, method: str, model: Any, read: dict[str, Any], stored
         stored: its files' tensors.
     """
     weights = sum(isinstance(each, Dequantized) for each in read.values())
-    kept = quantized_linears(model)
-    plain = weights - len(kept)
+    kept, experts = quantized_linears(model), kept_weights(model)
+    if experts:
+        taken = sum(weight.bytes for weight, _ in experts)
+        _log.info("%s: experts are kept as they are: %s in memory", name, size(taken))
+    plain = weights - len(kept) - sum(count for _, count in experts)
     if not plain:
         return
     tensors = [*model.parameters(), *(buffer for module in kept for buffer in module.buffers(False))]
+    tensors += [part for weight, _ in experts for part in weight if isinstance(part, Tensor)]
     _log.warning(
         "%s: no kernel here multiplies %d of %d %s weights, so they are dequantised: %s in memory, %s in the files",
         name,

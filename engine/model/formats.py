@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from engine.model.quantized import Quantized
+from kernels.expert_linear.weight import ExpertWeight
 
 Parts = Mapping[str, Tensor]
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where each of 8 neighbouring numbers is in its int32
-E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # magnitudes of MXFP4: OCP Microscaling Formats, version 1.0
 NESTED = ("weight.nested_absmax", "weight.nested_quant_map")  # of bitsandbytes' double quantisation
 
 
@@ -100,11 +100,12 @@ def _unsigned(numbers: Tensor, scales: Tensor, zeros: Tensor, bits: int, group: 
 
 def mxfp4(parts: Parts, packing: Packing) -> Tensor:
     """`blocks` uint8 `[experts, out, groups, 16]`, two numbers each, `scales` uint8 `[experts, out, groups]`."""
-    blocks = parts["blocks"]
-    table = torch.tensor([*E2M1, *(-value for value in E2M1)], device=blocks.device)
-    numbers = torch.stack((table[(blocks & 15).long()], table[(blocks >> 4).long()]), dim=-1).flatten(-2)
-    scaled = torch.ldexp(numbers, parts["scales"].int()[..., None] - 127)
-    return scaled.flatten(-2).transpose(-1, -2).contiguous()
+    return mxfp4_packed(parts).widen(torch.float32).transpose(-1, -2).contiguous()
+
+
+def mxfp4_packed(parts: Parts) -> ExpertWeight:
+    """The same, as it is kept."""
+    return ExpertWeight("mxfp4", parts["blocks"].flatten(2), parts["scales"])
 
 
 def bitsandbytes_int8(parts: Parts, packing: Packing) -> Quantized:
@@ -145,6 +146,8 @@ class Format(NamedTuple):
     read: Callable[[Parts, Packing], Quantized | Tensor]
     unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
     optional: tuple[str, ...] = ()  # those of `ends` that a weight may lack
+    pack: Callable[[Parts], ExpertWeight] | None = None  # of experts in one tensor: as they are kept
+    kind: str = ""  # of what `pack` gives
 
 
 FORMATS = {
@@ -170,7 +173,7 @@ FORMATS = {
     ),
     "gptq": (Format(("qweight", "qzeros", "scales", "g_idx"), "weight", gptq, optional=("g_idx",)),),
     "awq": (Format(("qweight", "qzeros", "scales"), "weight", awq),),
-    "mxfp4": (Format(("blocks", "scales"), "", mxfp4),),
+    "mxfp4": (Format(("blocks", "scales"), "", mxfp4, pack=mxfp4_packed, kind="mxfp4"),),
     "bitsandbytes": (
         Format(("SCB", "weight", "weight_format"), "weight", bitsandbytes_int8, optional=("weight_format",)),
         *(

@@ -20,6 +20,7 @@ from engine.model.backends import Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
+from engine.model.experts import compute_alike, use_kernels_for_experts
 from engine.model.features import check_config, check_kind, context_length
 from engine.model.fused_ops import ops_for
 from engine.model.gate import logits_of, pass_gate
@@ -122,6 +123,7 @@ class Model:
         if quantization != "none":
             quantize(self._inner, quantization)
         use_kernels(self._inner)
+        use_kernels_for_experts(self._inner)
         pack_linears(self._inner)
         self.use_attention("auto")
         self.cache = torch.empty(0)
@@ -194,6 +196,12 @@ class Model:
         shape = self.shape
         heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
         self.backend = choose(name, self.device, heads, self.cache_dtype)
+
+    def compute_alike(self) -> None:
+        """Let a row's numbers not depend on how many others a step has, where that can be told beforehand: for
+        `engine.run.invariant`.
+        """
+        compute_alike(self._inner)
 
     def allocate(self, slots: int, states: int = 0) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.expert_linear.weight import ExpertWeight
+
 FP8 = torch.float8_e4m3fn
 GROUPS = (256, 128, 64, 32)  # inputs that share a scale, as torch's kernels for four bits have them
 MIDDLE = 8  # what is added to a signed number of four bits
@@ -81,6 +83,31 @@ def stack(weights: Sequence[Packed]) -> Packed:
     codes = torch.cat([each.codes.view(torch.uint8) for each in weights]).view(first.codes.dtype)
     scale = torch.cat([each.scale for each in weights])
     return Packed(first.kind, codes, scale, torch.cat(offsets) if offsets else None, first.order)
+
+
+def stack_experts(weights: Sequence[Packed]) -> ExpertWeight | None:
+    """Weights of one linear of each expert as one, in turn; `None` where they are kept in different ways."""
+    if not stacks(weights) or weights[0].order is not None:
+        return None
+    first = weights[0]
+    codes = torch.stack([each.codes.view(torch.uint8) for each in weights]).view(first.codes.dtype)
+    offsets = [each.offset for each in weights if each.offset is not None]
+    scale = torch.stack([each.scale for each in weights])
+    return ExpertWeight(first.kind.partition("-")[0], codes, scale, torch.stack(offsets) if offsets else None)
+
+
+def join_experts(weights: Sequence[ExpertWeight]) -> ExpertWeight | None:
+    """Several weights of all experts as one, with their outputs side by side; `None` where they can't be."""
+    first = weights[0]
+    alike = {(each.kind, each.shape[::2], each.group, each.offset is None) for each in weights}
+    if len(alike) > 1:
+        return None
+    codes = torch.cat([each.codes.view(torch.uint8) for each in weights], 1).view(first.codes.dtype)
+    scale, offset = (
+        None if each[0] is None else torch.cat([part for part in each if part is not None], 1)
+        for each in zip(*(weight[2:] for weight in weights), strict=True)
+    )
+    return ExpertWeight(first.kind, codes, scale, offset)
 
 
 class Quantized(NamedTuple):

@@ -14,16 +14,19 @@ the plain one stays for many rows, so that such a weight takes one byte.
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from engine.choices import ways
+from engine.model.experts import WEIGHTS, keep, knows, runs
 from engine.model.linear_forms import Form, Product, try_forms
 from engine.model.memory import size
-from engine.model.quantized import FP8, Packed, stack
+from engine.model.quantized import FP8, Packed, join_experts, stack, stack_experts
+from kernels.expert_linear.weight import KINDS as EXPERT_KINDS
+from kernels.expert_linear.weight import ExpertWeight
 
 KINDS = ("fp8", "fp8-blocks", "int8", "int4")
 BLOCK = 128  # inputs, and outputs, that share a scale in the kernel for FP8 blocks
@@ -34,15 +37,17 @@ _log = logging.getLogger(__name__)
 
 
 def kept_kinds(way: ways, device: torch.device, dtype: torch.dtype) -> frozenset[str]:
-    """The kinds of weights that are kept as they are: `auto` means those for which a GPU has a kernel.
+    """The kinds of weights that are kept as they are, those of experts as `experts-` and their kind: `auto` means those
+    for which a GPU has a kernel.
 
     On a CPU kernels are faster for few rows only (`python -m tests.bench.bench_quantized`).
     """
     if way == "dequantized" or (way == "auto" and device.type != "cuda"):
         return frozenset()
     if way == "native":
-        return frozenset(KINDS)
-    return frozenset(kind for kind in KINDS if kernel_for(_example(kind, device), dtype) is not None)
+        return frozenset((*KINDS, *(f"experts-{kind}" for kind in EXPERT_KINDS)))
+    experts = (f"experts-{kind}" for kind in EXPERT_KINDS if runs(kind, device, dtype))
+    return frozenset((*(kind for kind in KINDS if kernel_for(_example(kind, device), dtype) is not None), *experts))
 
 
 def _example(kind: str, device: torch.device) -> Packed:
@@ -53,6 +58,17 @@ def _example(kind: str, device: torch.device) -> Packed:
     numbers = codes.to(FP8) if kind.startswith("fp8") else codes.to(torch.int8)
     packed = Packed(kind, numbers.view(torch.uint8) if kind == "int4" else numbers, scale)
     return packed.to(device)
+
+
+class Ways(NamedTuple):
+    """What may keep a weight of few bits."""
+
+    linear: bool = True
+    experts: bool = False
+    turned: bool = False  # experts have their inputs before their outputs
+
+
+LINEAR = Ways()
 
 
 class QuantizedLinear(nn.Module):
@@ -239,41 +255,92 @@ KERNELS: dict[str, Callable[[Packed, torch.dtype], Form]] = {
 
 class Carried(Tensor):
     """A quantised weight on its way into a model. It looks like the plain one to `transformers`' loader; all that is
-    done to it, but moving it, is done to the plain one. `settle` makes linears of those that arrive.
+    done to it, but moving it, and making one weight of all experts', is done to the plain one. `settle` makes linears
+    and experts of those that arrive.
     """
 
-    packed: Packed
+    packed: Packed | ExpertWeight
+    ways: Ways
+    count: int
 
     @staticmethod
-    def __new__(cls, packed: Packed, dtype: torch.dtype) -> "Carried":
-        """In place of a weight in `dtype`."""
+    def __new__(
+        cls, packed: Packed | ExpertWeight, dtype: torch.dtype, ways: Ways = LINEAR, count: int = 1
+    ) -> "Carried":
+        """In place of a weight in `dtype`.
+
+        Args:
+            packed: the weight.
+            dtype: of the plain one.
+            ways: what may keep it.
+            count: how many weights of the checkpoint it is.
+        """
         made: Any = Tensor._make_wrapper_subclass
-        found: Carried = made(cls, packed.shape, dtype=dtype, device=packed.codes.device)
-        found.packed = packed
+        experts, *shape = packed.shape if isinstance(packed, ExpertWeight) else (0, *packed.shape)
+        shape = [experts, *(shape[::-1] if ways.turned else shape)] if experts else shape
+        found: Carried = made(cls, shape, dtype=dtype, device=packed.codes.device)
+        found.packed, found.ways, found.count = packed, ways, count
         return found
+
+    def plain(self) -> Tensor:
+        """What it looks like."""
+        if isinstance(self.packed, Packed):
+            return self.packed.plain(self.dtype)
+        found = torch.stack([self.packed.of(at, at + 1).widen(self.dtype)[0] for at in range(self.packed.shape[0])])
+        return found.transpose(1, 2).contiguous() if self.ways.turned else found
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Called by torch for each operation."""
         kwargs = kwargs or {}
+        first = args[0]
         if func in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
-            return cls(args[0].packed, args[0].dtype)
+            return cls(first.packed, first.dtype, first.ways, first.count)
         if func is torch.ops.aten._to_copy.default:
-            return cls(args[0].packed.to(kwargs.get("device")), kwargs.get("dtype") or args[0].dtype)
+            moved = first.packed.to(kwargs.get("device"))
+            return cls(moved, kwargs.get("dtype") or first.dtype, first.ways, first.count)
+        if func in JOINED and (joined := _joined(func, *args, **kwargs)) is not None:
+            return joined
 
         def plain(value: Any) -> Any:
-            return value.packed.plain(value.dtype) if isinstance(value, Carried) else value
+            return value.plain() if isinstance(value, Carried) else value
 
         return func(*tree_map(plain, args), **tree_map(plain, kwargs))
 
 
+JOINED = {
+    torch.ops.aten.stack.default: 0,
+    torch.ops.aten.cat.default: 1,
+}  # and the dimension that experts are joined by
+
+
+def _joined(func: Any, weights: Any, dim: int = 0) -> Carried | None:
+    """One weight of all experts', if these are such and may be kept."""
+    if dim != JOINED[func] or not all(isinstance(each, Carried) and each.ways.experts for each in weights):
+        return None
+    parts = [each.packed for each in weights]
+    found = None
+    if func is torch.ops.aten.stack.default and all(isinstance(each, Packed) for each in parts):
+        found = stack_experts(parts)
+    elif func is torch.ops.aten.cat.default and all(isinstance(each, ExpertWeight) for each in parts):
+        found = join_experts(parts)
+    if found is None:
+        return None
+    return Carried(found, weights[0].dtype, weights[0].ways, sum(each.count for each in weights))
+
+
 def settle(model: nn.Module) -> None:
-    """Make `QuantizedLinear`s of linears whose weight is a `Carried`, in place; elsewhere make it plain."""
+    """Make `QuantizedLinear`s of linears whose weight is a `Carried`, and let experts compute with such, in place;
+    elsewhere make it plain.
+    """
     for name, module in list(model.named_modules()):
         for own, weight in list(module._parameters.items()):
             if not isinstance(weight, Carried):
                 continue
-            if type(module) is nn.Linear and own == "weight":
-                model.set_submodule(name, QuantizedLinear(weight.packed, module.bias, weight.dtype))
+            packed = weight.packed
+            if isinstance(packed, ExpertWeight) and knows(module) and own in WEIGHTS:
+                keep(module, own, packed, weight.count)
+            elif isinstance(packed, Packed) and weight.ways.linear and type(module) is nn.Linear and own == "weight":
+                model.set_submodule(name, QuantizedLinear(packed, module.bias, weight.dtype))
             else:
-                module._parameters[own] = nn.Parameter(weight.packed.plain(weight.dtype), requires_grad=False)
+                module._parameters[own] = nn.Parameter(weight.plain(), requires_grad=False)

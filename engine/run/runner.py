@@ -51,6 +51,8 @@ class Runner:
         capture = None if options.batch_invariant else options.capture
         self.cost = options.cost
         self._invariant = options.batch_invariant
+        if self._invariant:
+            model.compute_alike()
         self._model = model
         slots = allocator.count * limits.block_size
         # Padding of recorded steps has slots of its own.

@@ -28,8 +28,9 @@ KERNELS = {
     "int4": "`torch._weight_int4pack_mm`",
 }
 REST = (
-    "| MXFP4 (gpt-oss), bitsandbytes in 4 bits (NF4, FP4) | dequantised |",
-    "| experts in any of these | dequantised |",
+    "| experts of FP8, of 8 bits with a scale a row, of 4 bits but in orders of their own | our kernel for experts |",
+    "| experts of MXFP4 (gpt-oss) | our kernel for experts |",
+    "| bitsandbytes in 4 bits (NF4, FP4) | dequantised |",
     "| torchao | by torchao, which must be installed |",
     "| GGUF | converted once; on a CPU weights of 4 and 6 bits are multiplied as such |",
 )

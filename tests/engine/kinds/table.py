@@ -47,6 +47,8 @@ Limits that the tables do not show:
   OLMoE) are whole in each. Refused are plans that split the embedding alone (Bamba, Falcon-H1, LFM2), kinds without a
   plan (Mamba, Zamba, GPT-2), and Sarvam MoE, whose checkpoints hold queries, keys and values in one weight; gpt-oss,
   HunYuan and Emu3 have plans of our own.
+- Experts that `transformers` computes in a loop of their own (DBRX, LongCat, JetMoe) wait for the GPU in each layer, so
+  that such models are decoded without CUDA graphs, and `--batch-invariant` does not hold for them in float32 on a CPU.
 - Where layers have keys of different widths or numbers, all take the memory of the largest.
 - Phi-3 and others with longrope are served up to the length at which their positions change (`--max-model-len`).
 - Encoders such as BERT are served only as the decoders that `is_decoder` makes of them.

@@ -13,6 +13,7 @@ from engine.choices import WeightNumbers
 from engine.core import Core
 from engine.model import dequantize, quantized_linear
 from engine.model.attention import ProbeContext, attending
+from engine.model.experts import kept_weights
 from engine.model.linear_forms import Product
 from engine.model.model import Model
 from engine.model.quantize import int4_of, int8_of
@@ -161,7 +162,7 @@ def test_in_bfloat16_it_is_as_exact_as_dequantised(tmp_path: Path, by_kernels: N
     assert errors[0] < 1.5 * errors[1]
 
 
-def test_experts_are_dequantised_beside_kept_linears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_experts_are_kept_beside_linears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     weights = make_weights("Qwen3Moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
     weights.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -177,7 +178,8 @@ def test_experts_are_dequantised_beside_kept_linears(tmp_path: Path, monkeypatch
     kept = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="native"))
     plain = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="dequantized"))
     assert len(quantized_linears(kept._inner)) == 2 * 2
-    assert [text.split(" multiplies ")[1][:8] for text in told] == ["24 of 32", "32 of 32"]
+    assert len(kept_weights(kept._inner)) == 2 * 2
+    assert [text.split(" multiplies ")[1][:8] for text in told] == ["32 of 32"], "of the second"
     tokens = torch.arange(9, 40)
     with torch.inference_mode(), attending(ProbeContext(kept.reaches)):
         found = kept.run(tokens, tokens - 9, tokens - 9)

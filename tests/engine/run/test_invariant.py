@@ -62,6 +62,7 @@ MODELS = {
     "llama": ("Llama", torch.float32, {}),
     "llama-bfloat16": ("Llama", torch.bfloat16, {}),
     "qwen3-tied": ("Qwen3", torch.float32, {"tie_word_embeddings": True}),
+    "experts": ("Mixtral", torch.float32, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
     "odd-sizes": ("Qwen2", torch.float32, {"hidden_size": 60, "intermediate_size": 101, "head_dim": 12}),
 }
 
