@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bot.sandbox.callables import entries, plugins_of_pytest
     from bot.sandbox.checked import COMPARED, OF_TREE, ONLY_AST, checked, with_constant
     from bot.sandbox.forks import forking
+    from bot.sandbox.handed import beginning, handed
     from bot.sandbox.questions import chained, questions, swallowing
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
@@ -232,6 +233,11 @@ def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any
     return lambda: bool(done)
 
 
+def _decorated(node: Any) -> list[str]:
+    """Of a class: its methods that are what a decorator makes of them."""
+    return [one.name for one in node.body if getattr(one, "decorator_list", ())]
+
+
 def _looking(
     tree: Any,
     script: str,
@@ -244,7 +250,7 @@ def _looking(
     """What compares tools with what they were, and the script's functions and surroundings as well."""
     kinds = ("FunctionDef", "AsyncFunctionDef", "ClassDef")
     plain = [node for node in tree.body if type(node).__name__ in kinds and not node.decorator_list]
-    own = [(node.name, type(node).__name__ == "ClassDef") for node in plain]
+    own = [(node.name, _decorated(node) if type(node).__name__ == "ClassDef" else None) for node in plain]
     get, function = dict.get, _function
 
     def look(entries: list[Any]) -> None:
@@ -254,9 +260,11 @@ def _looking(
         other = surroundings()
         if other:
             void(f"replaced {other}")
-        for name, is_class in own:
+        for name, decorated in own:
             value = get(main, name)
-            parts = list(vars(value).values()) if is_class and value.__class__ is type else [value]
+            parts = [value]
+            if decorated is not None and value.__class__ is type:
+                parts = [part for attribute, part in list(vars(value).items()) if attribute not in decorated]
             for part in parts:
                 if part.__class__ is function and part.__code__.co_filename != script and foreign(part):
                     void("replaced a function of the script")
@@ -267,14 +275,15 @@ def _looking(
 def _checking(
     compare: Callable[..., Any],
     ask: Callable[[Any, str, bool], None],
-    forked: Callable[[str], None],
+    firsts: tuple[Callable[[str], None], ...],
     *doing: dict[str, Callable[[Any, Any], None]],
 ) -> Callable[[int, Any, str, Any], Any]:
-    """What each check calls; it gives the value back, or the answer of what it compares."""
+    """What each check calls; it gives the value back, or the answer of what it compares. `firsts`: called before."""
     compared, comparing = chained(compare), COMPARED
 
     def check(_: int, value: Any, what: str, more: Any) -> Any:
-        forked(what)
+        for first in firsts:
+            first(what)
         if what is comparing:
             return compared(value, more)
         known = False
@@ -303,14 +312,17 @@ def guarded(
     """
 
     def parsed() -> Any:
-        return compile(source, script, "exec", ONLY_AST, dont_inherit=True)
+        tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
+        OF_TREE.update(_of_tree(tree, provided))
+        expected.update(handed(tree))
+        return tree
 
+    expected: dict[str, bool] = {}
     try:
         tree = parsed()
     except (SyntaxError, ValueError):
         return None
     named = _import_now(tree, provided)
-    OF_TREE.update(_of_tree(tree, provided))
     file_of, real = _file_of, os.path.realpath
     mine, failures = real(script), [0]
     foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
@@ -330,7 +342,8 @@ def guarded(
     compare, ask = agreeing(source.decode("utf-8", "replace"), is_mine, foreign, void)
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(changed)
-    check = _checking(compare, ask, forking(script, changed), doing, noting)
+    begun, note, missing = beginning(expected)
+    check = _checking(compare, ask, (forking(script, changed), note), doing, noting, begun)
 
     def complete(code: Any) -> Any:
         return with_constant(code, types.MethodType(check, 0))
@@ -341,6 +354,8 @@ def guarded(
             void("a test failed")
         if code == 0 and swallowed():
             void("a failure was swallowed")
+        if code == 0 and missing():
+            void("a function that was handed over never ran")
         if code == 0 and runs_itself and not given():
             void("pytest ran something else")
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
+_GUARD = ("callables", "nearby", "agreeing", "checked", "handed", "questions", "forks", "guard")
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
 _code = [0]  # what the script ended with
@@ -222,7 +223,7 @@ def _execute(
         sys.path[:1] = []
         entries = [os.getcwd(), first, *[entry for entry in path.split(os.pathsep) if entry]]
         if changed:
-            guarded = _beside("callables", "nearby", "agreeing", "checked", "questions", "forks", "guard")["guarded"]
+            guarded = _beside(*_GUARD)["guarded"]
             guard = guarded(source, script, main.__dict__, sign, changed, lambda name: _provided(entries, name))
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
