@@ -298,6 +298,32 @@ def _checking(
     return check
 
 
+def _parsing(
+    source: bytes, script: str, provided: Callable[[str], bool], expected: dict[str, bool]
+) -> Callable[[], Any]:
+    """What parses the script anew; what must run is put into `expected`."""
+
+    def parsed() -> Any:
+        tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
+        OF_TREE.update(_of_tree(tree, provided))
+        expected.update(handed(tree))
+        return tree
+
+    return parsed
+
+
+def _voiding(sign: Callable[[bytes], int]) -> Callable[[str], None]:
+    """What withdraws the proof: once is enough, and a report that nobody reads meanwhile is never full."""
+    said: list[str] = []
+
+    def void(why: str) -> None:
+        if not said:
+            said.append(why)
+            sign(b"void " + why.encode("utf-8", "replace").replace(b"\n", b" "))
+
+    return void
+
+
 def guarded(
     source: bytes,
     script: str,
@@ -310,14 +336,8 @@ def guarded(
 
     `provided`: whether the tree has a module of that name.
     """
-
-    def parsed() -> Any:
-        tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
-        OF_TREE.update(_of_tree(tree, provided))
-        expected.update(handed(tree))
-        return tree
-
     expected: dict[str, bool] = {}
+    parsed, void = _parsing(source, script, provided, expected), _voiding(sign)
     try:
         tree = parsed()
     except (SyntaxError, ValueError):
@@ -329,12 +349,6 @@ def guarded(
     surroundings = _surroundings(tree, named, main, foreign, source)
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
-    said: list[str] = []
-
-    def void(why: str) -> None:
-        if not said:  # once is enough, and a report that nobody reads meanwhile is never full
-            said.append(why)
-            sign(b"void " + why.encode("utf-8", "replace").replace(b"\n", b" "))
 
     def is_mine(kind: type) -> bool:
         return real(file_of(kind)) == mine

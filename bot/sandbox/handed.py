@@ -57,7 +57,8 @@ def _asserts(body: list[Any]) -> bool:
 def handed(tree: Any) -> dict[str, bool]:
     """Functions that must run, by their lines, each made to tell that it began; whether that is so even where the
     script asserts something else."""
-    given, called = set(), set()
+    given: set[str] = set()
+    called: set[str] = set()
     for node in _nodes(tree):
         if type(node).__name__ == "Call":
             names = _names(node.func)
