@@ -20,15 +20,17 @@ from bot.publish.messages import alternatives, pull_request, status
 from bot.publish.messages.check import check
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.question import answered, question
+from bot.publish.telling import Telling
 from bot.records import Checkout, ClaimedRun, Outcome, Record, Report
 
 
 class Published(Record):
-    """What was published. All empty where the run abstained."""
+    """What was published. All but `untold` is empty where the run abstained."""
 
     pull_request_url: str = ""
     branch: str = ""
     commit: str = ""
+    untold: str = ""  # what GitHub refused of all that is said of it
 
 
 async def unverified(run: ClaimedRun, checkout: Checkout, commit: str, pushed: str) -> tuple[str, ...]:
@@ -80,23 +82,19 @@ async def publish(
             repository, pushed.branch, pull_request.title(report.issue), body, base=report.base_branch
         )
     except Refused as error:
-        await fence()
-        await forge.comment(repository, number, ALTERNATIVES, alternatives.unpublished(report, str(error)))
+        words = alternatives.unpublished(report, str(error))
+        await Telling(fence)(lambda: forge.comment(repository, number, ALTERNATIVES, words))
         raise Unpublished(str(error)) from error
-    await fence()
-    await forge.check_run(repository, pushed.commit, check(report, winner, page))
-    await fence()
+    telling, here = Telling(fence), pull_number(url) or number
+    await telling(lambda: forge.check_run(repository, pushed.commit, check(report, winner, page)))
     rest = alternatives.alternatives(report, shown=winner)
-    await forge.comment(repository, pull_number(url) or number, ALTERNATIVES, rest)
+    await telling(lambda: forge.comment(repository, here, ALTERNATIVES, rest))
     if run.again is not None and run.again.answer is not None:
         asking = run.again.of_run
-        await fence()
-        await forge.comment(repository, number, question_marker(asking), answered(report, asking))
-    await fence()
-    await forge.comment(repository, number, STATUS, status.solved(report, url))
-    await fence()
-    await forge.set_label(repository, number, labels.done, labels.known)
-    return Published(pull_request_url=url, branch=pushed.branch, commit=pushed.commit)
+        await telling(lambda: forge.comment(repository, number, question_marker(asking), answered(report, asking)))
+    await telling(lambda: forge.comment(repository, number, STATUS, status.solved(report, url)))
+    await telling(lambda: forge.set_label(repository, number, labels.done, labels.known))
+    return Published(pull_request_url=url, branch=pushed.branch, commit=pushed.commit, untold=telling.words)
 
 
 async def _abstain(
@@ -108,14 +106,12 @@ async def _abstain(
     labels: Labels,
 ) -> Published:
     repository, number = run.repository, run.issue.number
-    await fence()
-    await forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report))
+    telling = Telling(fence)
+    await telling(lambda: forge.comment(repository, number, ALTERNATIVES, alternatives.evidence(report)))
     asks = report.verdict.parting is not None
     if asks:
-        await fence()
-        await forge.comment(repository, number, question_marker(run.id), question(report, run.id))
-    await fence()
-    await forge.comment(repository, number, STATUS, status.abstained(report))
-    await fence()
-    await forge.set_label(repository, number, labels.question if asks else labels.abstained, labels.known)
-    return Published()
+        await telling(lambda: forge.comment(repository, number, question_marker(run.id), question(report, run.id)))
+    await telling(lambda: forge.comment(repository, number, STATUS, status.abstained(report)))
+    label = labels.question if asks else labels.abstained
+    await telling(lambda: forge.set_label(repository, number, label, labels.known))
+    return Published(untold=telling.words)

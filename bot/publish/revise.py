@@ -5,6 +5,7 @@ never overwritten: where the branch has moved on since, nothing is pushed.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from bot.contracts import Forge, PullRequests
@@ -18,6 +19,7 @@ from bot.publish.messages import revision as messages
 from bot.publish.messages.check import check
 from bot.publish.messages.reason import nobody
 from bot.publish.publish import unverified
+from bot.publish.telling import Telling
 from bot.records import Checkout, ClaimedRun, Outcome, Report
 
 Fence = Callable[[], Awaitable[None]]
@@ -33,12 +35,12 @@ async def publish_revision(
     """
     revision = run.revision
     assert revision is not None, "a revision is published"
-    repository, pull = run.repository, revision.pull
+    repository, pull, telling = run.repository, revision.pull, Telling(fence)
     if report.verdict.outcome is Outcome.ABSTAINED:
         why = nobody(report.verdict)
-        await _say(forge, run, fence, revision_marker(run.id), messages.not_revised(report, run.id))
-        await _reply_to_all(forge, run, fence, [messages.reply_without(why)] * len(revision.remarks))
-        await _say(forge, run, fence, STATUS, messages.status_abstained(report))
+        await _say(forge, run, telling, revision_marker(run.id), messages.not_revised(report, run.id))
+        await _reply_to_all(forge, run, telling, [messages.reply_without(why)] * len(revision.remarks))
+        await _say(forge, run, telling, STATUS, messages.status_abstained(report))
         return why
     winner = report.verdict.winner
     assert winner is not None, "a solved run has a winner"
@@ -49,21 +51,20 @@ async def publish_revision(
     try:
         commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, made, checkout.commit)
     except BranchTaken as error:
-        await _reply_to_all(forge, run, fence, [messages.reply_without(str(error))] * len(revision.remarks))
-        await _say(forge, run, fence, STATUS, messages.moved_on(report, str(error)))
+        await _reply_to_all(forge, run, telling, [messages.reply_without(str(error))] * len(revision.remarks))
+        await _say(forge, run, telling, STATUS, messages.moved_on(report, str(error)))
         return str(error)
-    await fence()
-    await forge.check_run(repository, commit, check(report, winner, page))
+    await telling(lambda: forge.check_run(repository, commit, check(report, winner, page)))
     await fence()
     again = await count_again(forge, repository, checkout, report)
     said = (*flagged, *await unverified(run, checkout, made, commit))
     words = messages.revised(report, run.id, commit, said, again)
-    await _say(forge, run, fence, revision_marker(run.id), words)
-    await fence()
-    await forge.comment(repository, pull, ALTERNATIVES, alternatives.alternatives(report, shown=winner))
+    await _say(forge, run, telling, revision_marker(run.id), words)
+    rest = alternatives.alternatives(report, shown=winner)
+    await telling(lambda: forge.comment(repository, pull, ALTERNATIVES, rest))
     replies = [messages.reply(report, place, commit) for place in range(len(revision.remarks))]
-    await _reply_to_all(forge, run, fence, replies)
-    await _say(forge, run, fence, STATUS, messages.status_done(report, commit))
+    await _reply_to_all(forge, run, telling, replies)
+    await _say(forge, run, telling, STATUS, messages.status_done(report, commit))
     return ""
 
 
@@ -76,24 +77,23 @@ async def reply_to_end(forge: PullRequests, run: ClaimedRun, state: RunState, wh
             await forge.reply(run.repository, run.revision.pull, thread, reply_marker(run.id), words)
 
 
-async def _reply_to_all(forge: Forge, run: ClaimedRun, fence: Fence, replies: list[str]) -> None:
+async def _reply_to_all(forge: Forge, run: ClaimedRun, telling: Telling, replies: list[str]) -> None:
     """One reply a thread, to all that was asked for there; what was asked for outside of threads is in the count."""
     assert run.revision is not None, "a revision is answered"
+    pull = run.revision.pull
     threads: dict[int, list[str]] = {}
     for remark, words in zip(run.revision.remarks, replies, strict=True):
         threads.setdefault(remark.thread, []).append(words)
     marker = reply_marker(run.id)
     for thread, said in threads.items():
         words = "\n\n".join(dict.fromkeys(said))
-        await fence()
         if thread:
-            await forge.reply(run.repository, run.revision.pull, thread, marker, words)
+            await telling(partial(forge.reply, run.repository, pull, thread, marker, words))
         else:
-            await forge.comment(run.repository, run.revision.pull, marker, f"{marker}\n{words}")
+            await telling(partial(forge.comment, run.repository, pull, marker, f"{marker}\n{words}"))
 
 
-async def _say(forge: Forge, run: ClaimedRun, fence: Fence, marker: str, words: str) -> None:
+async def _say(forge: Forge, run: ClaimedRun, telling: Telling, marker: str, words: str) -> None:
     assert run.revision is not None, "a revision is told of"
-    await fence()
     text = words if words.startswith(marker) else f"{marker}\n{words}"
-    await forge.comment(run.repository, run.revision.pull, marker, text)
+    await telling(partial(forge.comment, run.repository, run.revision.pull, marker, text))

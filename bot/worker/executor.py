@@ -147,7 +147,7 @@ class Service:
             state=RunState.SOLVED if solved else RunState.ABSTAINED,
             report_json=kept,
             pull_request_url=published.pull_request_url or None,
-            note=reason(report),
+            note=f"{reason(report)} {published.untold}".strip(),
             announced=True,
         )
 

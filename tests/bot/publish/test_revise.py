@@ -227,3 +227,9 @@ async def test_a_fence_that_is_lost_ends_it(scene: Scene) -> None:
     with pytest.raises(LeaseLost):
         await publish_revision(scene.forge, scene.run, scene.report, scene.checkout, lost)
     assert scene.replies() == []
+
+
+async def test_a_revision_is_pushed_although_its_pull_request_is_locked(scene: Scene):
+    scene.github.fault("POST", r"/comments$|/replies$", status=403, message="the conversation is locked", times=1000)
+    assert await scene.publish() == ""
+    assert scene.github.branches(REPO)[BRANCH] != scene.head
