@@ -147,6 +147,9 @@ class IssueTracker(Protocol):
     async def own_login(self) -> str:
         """Our own login: the App's bot, or the token's user."""
 
+    async def name_of(self, repository: str, number: int) -> str:
+        """The name that the repository of this number (its id) has now; `repository` where the host does not say."""
+
     async def permission(self, repository: str, user: str) -> str:
         """`admin`, `write`, `read` or `none`; raises where GitHub does not say, so that callers fail closed."""
 

@@ -27,6 +27,7 @@ from bot.settings import Settings
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 Permissions = Mapping[str, str]
+_LEAST: Permissions = {"metadata": "read"}
 
 ATTEMPTS = 6  # of one act
 MAX_PAGES = 50  # of a list
@@ -221,8 +222,34 @@ class GitHubApi:
                 raise
             self._moved[repository] = now
             answer = mint(now)
-        end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
-        return str(answer["token"]), end.timestamp()
+        return _kept(answer)
+
+    async def name_of(self, repository: str, number: int) -> str:
+        """The name that the repository of this number has now; `repository` where GitHub does not say. Use it within
+        `act`. The App's token for it is kept for others."""
+
+        def by_token(client: Github) -> str:
+            found = client.requester.requestJsonAndCheck("GET", path_of(repository))[1]
+            if found["id"] != number:
+                raise Refused(f"the name {repository} belongs to another repository now")
+            return str(found["full_name"])
+
+        def by_app(client: Github) -> str:
+            wanted = {"repository_ids": [number], "permissions": dict(_LEAST)}
+            url = f"/app/installations/{self._installation_id}/access_tokens"
+            answer = client.requester.requestJsonAndCheck("POST", url, input=wanted)[1]
+            found = [str(one["full_name"]) for one in answer.get("repositories") or ()]
+            if len(found) != 1:
+                return repository
+            self._tokens[found[0], tuple(_LEAST.items())] = _kept(answer)
+            return found[0]
+
+        try:
+            return await (self.as_app(by_app) if self.is_app else self.read(repository, _LEAST, by_token))
+        except GithubException as error:
+            if error.status not in (403, 404, 422) or may_pass(error):
+                raise
+            return repository  # what is asked for next tells what is wrong
 
     def _installation_of(self, repository: str) -> int | None:
         """The number of the installation that has the repository now: an App that was uninstalled and installed again
@@ -263,7 +290,7 @@ class GitHubApi:
                     return None
                 return int(found["id"])
 
-            self._users[login] = await self.read(repository, {"metadata": "read"}, ask)
+            self._users[login] = await self.read(repository, _LEAST, ask)
         return self._users[login]
 
     async def as_app(self, call: Callable[[Github], T], *, writes: bool = False) -> T:
@@ -320,6 +347,12 @@ class GitHubApi:
             yield client
         finally:
             client.close()
+
+
+def _kept(answer: Mapping[str, Any]) -> tuple[str, float]:
+    """A new token, and when it ends in seconds since 1970."""
+    end = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00"))
+    return str(answer["token"]), end.timestamp()
 
 
 def path_of(repository: str, *parts: str | int) -> str:

@@ -67,6 +67,9 @@ class GitHubTracker:
             raise ForgeError(f"GitHub answered with an unknown permission of {user}: {answer[:50]!r}")
         return answer
 
+    async def name_of(self, repository: str, number: int) -> str:
+        return await self._api.act("repository", lambda: self._api.name_of(repository, number))
+
     async def own_login(self) -> str:
         """Our own login: the App's bot, or the token's user."""
         if not self._login and self._api.is_app:

@@ -91,6 +91,7 @@ class ClaimedRun(Record):
     again: Again | None = None  # of a run that a command started
     trigger: Trigger = Trigger.LABEL
     comment_id: int | None = None  # of the comment that mentions us
+    repository_id: int | None = None  # stays when the repository is renamed
 
     @property
     def revision(self) -> Revision | None:

@@ -197,4 +197,5 @@ def claimed_run(row: Any) -> ClaimedRun:
         again=None if row.again is None else Again.model_validate_json(row.again),
         trigger=Trigger(row.asked_by),
         comment_id=row.comment_id,
+        repository_id=row.repository_id,
     )

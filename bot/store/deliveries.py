@@ -224,6 +224,12 @@ class Deliveries(Part):
             tx.execute(self.database.insert_new(DELIVERY), values | {"note": "", "job_id": None, "decision": ""})
             tx.rollback()
 
+    def rename(self, repository_id: int, name: str) -> None:
+        """Give what is recorded of the repository the name that it has now."""
+        with self.database.write() as tx:
+            self.database.serialise(tx, name)
+            _rename(tx, {"by_id": repository_id, "name": name})
+
     def recorded(self, guids: Collection[str]) -> frozenset[str]:
         """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""
         with self.database.read() as tx:

@@ -54,6 +54,7 @@ from bot.store import AGAIN, BUILDS, Hold, Store, in_thread, run_job
 from bot.worker.base_branch import check_out_run, take_default_config
 from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.judging import Judging, Shift
+from bot.worker.renamed import by_its_name_now
 from bot.worker.spending import accounted
 from bot.worker.stored_runs import StoredRuns
 
@@ -101,6 +102,7 @@ class Service:
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         """The whole run, resumed from its journal; see `bot.worker.callbacks.Execute`."""
+        run = await by_its_name_now(run, self.forge(run.installation_id), self._store, self._settings)
         try:
             return await self._execute(run, journal, progress, advance)
         except BuildFailed as failure:  # the repository's own fault, told at once with what to try

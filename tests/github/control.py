@@ -71,6 +71,12 @@ class Control:
             assert key in ("private", "archived", "drafts")
             setattr(self.world.repository(name), key, value)
 
+    def rename(self, name: str, new: str) -> None:
+        """The repository is `new` from now on; the old name is free."""
+        repository = self.world.repositories.pop(name)
+        repository.full_name = new
+        self.world.repositories[new] = repository
+
     def set_rules(self, name: str, *rules: Mapping[str, Any], may_bypass: str = "never") -> None:
         """A ruleset for all branches but the default one, whose rules have a `type` and mostly `parameters`."""
         repository = self.world.repository(name)

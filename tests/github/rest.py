@@ -146,12 +146,18 @@ class Rest:
                 raise ApiError(422, "The permissions requested are not granted to this installation.")
         names = wanted.get("repositories")
         repositories = None if names is None else frozenset(f"{installation.account}/{name}" for name in names)
+        if (numbers := wanted.get("repository_ids")) is not None:
+            own = (each for each in self.world.repositories.values() if each.owner == installation.account)
+            repositories = frozenset(each.full_name for each in own if each.id in numbers)
+            if len(repositories) < len(numbers):
+                raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
+        narrowed = repositories is not None
         for name in repositories or ():
             if name not in self.world.repositories:
                 raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
         if repositories is None:
-            own = (name for name in self.world.repositories if name.startswith(f"{installation.account}/"))
-            repositories = frozenset(own)
+            names = (name for name in self.world.repositories if name.startswith(f"{installation.account}/"))
+            repositories = frozenset(names)
         token = self.world.mint(
             f"{self.world.app.slug}[bot]",
             installation=installation_id,
@@ -159,6 +165,8 @@ class Rest:
             permissions={"metadata": "read"} | permissions,
         )
         answer = {"token": token.value, "expires_at": stamp(token.expires_at), "permissions": permissions}
+        if narrowed:
+            answer["repositories"] = [self.payloads.repository(self.world.repository(name)) for name in repositories]
         return JSONResponse(answer, 201)
 
     async def hook_config(self, request: Request) -> Json:

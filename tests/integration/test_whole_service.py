@@ -183,6 +183,19 @@ async def test_while_paused_nothing_starts_and_the_issue_says_so(service: Runnin
     assert sum(STATUS in body for body in service.github.comments(REPOSITORY, number)) == 1
 
 
+async def test_attack_42_what_waits_goes_on_where_its_repository_is_renamed(service: Running) -> None:
+    service.store.pause("an upgrade")
+    number = plant(service.github)
+    await asyncio.to_thread(service.github.label, REPOSITORY, number, user="maintainer")
+    await service.until(lambda: [run.hold for run in service.store.runs()] not in ([], [None]))
+    service.github.rename(REPOSITORY, "octo/renamed")
+    plant(service.github)  # another repository of the old name, with an issue of the same number
+    assert service.store.resume() == 1
+    assert await service.until_ended("octo/renamed", number) == ["troop: done"]
+    assert len(service.github.pull_requests("octo/renamed")) == 1
+    assert service.github.pull_requests(REPOSITORY) == service.github.comments(REPOSITORY, number) == []
+
+
 async def test_a_label_pauses_one_issue(
     service: Running, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

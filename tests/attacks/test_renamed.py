@@ -1,0 +1,100 @@
+"""A repository that is renamed while its run waits, and whose old name another one takes: attack 42."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bot.errors import Refused
+from bot.records import ClaimedRun, Issue
+from bot.store import Store
+from bot.webhook.decisions import StartRun
+from bot.worker.renamed import by_its_name_now
+from tests.github.fixtures import forge_for, settings_for
+from tests.github.server import GitHubServer
+
+OLD, NEW = "octo/hello", "octo/renamed"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def number(github: GitHubServer) -> int:
+    """The repository's."""
+    found: int = github.create_repository(OLD, {"a.py": "x = 1\n"})["id"]
+    return found
+
+
+def waiting(store: Store, number: int) -> ClaimedRun:
+    decision = StartRun(
+        repository=OLD,
+        installation_id=1,
+        issue=Issue(title="a title", body="", number=1, author="ann"),
+        sender="ann",
+        labelled_at=datetime.now(UTC),
+        repository_id=number,
+    )
+    store.accept("guid", "issues", "labeled", decision)
+    claimed = store.claim_run(1, "worker", 60.0)
+    assert claimed is not None
+    return claimed
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["the old name is free", "another repository has the old name"])
+async def test_attack_42_a_waiting_run_goes_on_in_the_renamed_repository(
+    github: GitHubServer, store: Store, number: int, taken: bool
+):
+    run = waiting(store, number)
+    github.rename(OLD, NEW)
+    if taken:
+        github.create_repository(OLD, {"a.py": "another's\n"})
+    now = await by_its_name_now(run, forge_for(github, NEW), store, settings_for(github))
+    assert now.repository == NEW
+    assert [run.repository for run in store.runs()] == [NEW]
+
+
+async def test_attack_42_a_name_that_the_operator_does_not_allow_is_refused(
+    github: GitHubServer, store: Store, number: int
+):
+    run = waiting(store, number)
+    github.rename(OLD, NEW)
+    with pytest.raises(Refused, match="octo/hello is octo/renamed now, which is not in TROOP_REPOSITORIES"):
+        await by_its_name_now(run, forge_for(github, NEW), store, settings_for(github, repositories=(OLD,)))
+
+
+async def test_a_run_whose_repository_has_its_name_costs_no_request_more(
+    github: GitHubServer, store: Store, number: int
+):
+    run, forge = waiting(store, number), forge_for(github, OLD)
+    before = len(github.requests)
+    assert await by_its_name_now(run, forge, store, settings_for(github)) == run
+    assert await forge.permission(OLD, "octo") == "admin"
+    assert [request.path.rpartition("/")[2] for request in github.requests[before:]] == ["access_tokens", "permission"]
+
+
+async def test_attack_42_with_a_persons_token_another_repository_of_the_name_is_refused(
+    github: GitHubServer, store: Store, number: int
+):
+    run = waiting(store, number)
+    token = {"app_id": 0, "token": SecretStr(github.create_token("octo"))}
+    forge = forge_for(github, OLD, **token)
+    assert await by_its_name_now(run, forge, store, settings_for(github, **token)) == run
+    github.rename(OLD, NEW)
+    github.create_repository(OLD, {"a.py": "another's\n"})
+    with pytest.raises(Refused, match="the name octo/hello belongs to another repository now"):
+        await by_its_name_now(run, forge, store, settings_for(github, **token))
+
+
+async def test_a_repository_that_is_gone_keeps_its_name(github: GitHubServer, store: Store, number: int):
+    """What is asked for next tells what is wrong."""
+    run, forge = waiting(store, number), forge_for(github, OLD)
+    github.create_repository(NEW, {})
+    github.rename(OLD, "elsewhere/hello")
+    assert await by_its_name_now(run, forge, store, settings_for(github)) == run
