@@ -76,6 +76,9 @@ class Control:
         repository = self.world.repositories.pop(name)
         repository.full_name = new
         self.world.repositories[new] = repository
+        path = self.world.data / f"{new}.git"
+        path.parent.mkdir(exist_ok=True)
+        repository.git.path = repository.git.path.rename(path)
 
     def set_rules(self, name: str, *rules: Mapping[str, Any], may_bypass: str = "never") -> None:
         """A ruleset for all branches but the default one, whose rules have a `type` and mostly `parameters`."""
