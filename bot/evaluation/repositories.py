@@ -197,9 +197,13 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> Evaluate
     return Evaluated(tuple(samples), line_of(task.id, verdict.ballot, solving))
 
 
-def prediction(task: str, model: str, patch: str) -> str:
-    """One line of SWE-bench's form of predictions."""
-    return json.dumps({"instance_id": task, "model_name_or_path": model, "model_patch": patch}) + "\n"
+def prediction(task: RepositoryTask, model: str, patch: str) -> str:
+    """One line of SWE-bench's form of predictions; of Multi-SWE-bench's task also what that one's tools read."""
+    row: dict[str, object] = {"instance_id": task.id, "model_name_or_path": model, "model_patch": patch}
+    if task.pull_request is not None:
+        org, _, repo = task.repository.partition("/")
+        row |= {"org": org, "repo": repo, "number": task.pull_request, "fix_patch": patch}
+    return json.dumps(row) + "\n"
 
 
 async def _anywhere(state: RunState) -> None:

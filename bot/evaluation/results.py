@@ -1,9 +1,10 @@
 """The files that an evaluation leaves in its folder.
 
 `samples.jsonl` has every sample; `report.json` and `report.html` have the figures. `predictions.jsonl` is for the
-benchmark's own tools: every completion in HumanEval's form, or each task's selected patch in SWE-bench's, with every
-sample's patch in `all_predictions.jsonl`. `matrices.jsonl` has the vote matrices: of each run of the solver, and of
-functions where tests were asked for.
+benchmark's own tools: every completion in HumanEval's form, or each task's selected patch in SWE-bench's and
+Multi-SWE-bench's, with every sample's patch in `all_predictions.jsonl` (of several patches of one task these tools
+take the last). `matrices.jsonl` has the vote matrices: of each run of the solver, and of functions where tests were
+asked for.
 """
 
 import json
@@ -21,7 +22,7 @@ from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
 from bot.evaluation.selectors import METHODS, Matrix, read_matrices
-from bot.evaluation.tasks import Task
+from bot.evaluation.tasks import RepositoryTask, Task
 from bot.records import Price, Usage
 from bot.solver.confidence import log_odds, probability, shift_for
 
@@ -155,14 +156,15 @@ def _write_completions(folder: Path) -> None:
 
 
 def _write_patches(folder: Path, model: str, tasks: Sequence[Task]) -> None:
-    chosen = {task.id: "" for task in tasks}
+    by_id = {task.id: task for task in tasks if isinstance(task, RepositoryTask)}
+    chosen = dict.fromkeys(by_id, "")
     with (folder / "all_predictions.jsonl").open("w") as out:
         for sample in _samples(folder / SAMPLES):
             if sample.drawn:
-                out.write(prediction(sample.task, model, sample.text))
+                out.write(prediction(by_id[sample.task], model, sample.text))
             if sample.selected:
                 chosen[sample.task] = sample.text
-    lines = (prediction(task, model, patch) for task, patch in chosen.items())
+    lines = (prediction(by_id[task], model, patch) for task, patch in chosen.items())
     (folder / "predictions.jsonl").write_text("".join(lines))
 
 

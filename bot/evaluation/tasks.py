@@ -54,6 +54,8 @@ class RepositoryTask(Record):
     fail_to_pass: tuple[str, ...]  # names as the test runner prints them
     pass_to_pass: tuple[str, ...] = ()
     reference: str = ""  # the fix that was merged, as a unified diff; shown to nobody
+    # Of Multi-SWE-bench, whose tools know a task by it; no part of what a task is known by here.
+    pull_request: int | None = Field(default=None, exclude=True)
 
 
 Task = FunctionTask | RepositoryTask
@@ -245,6 +247,7 @@ def _multi_swe_bench(row: Mapping[str, Any]) -> RepositoryTask:
         fail_to_pass=tuple(dict.fromkeys(name for names in turned for name in names)),
         pass_to_pass=_names(row.get("p2p_tests"), "p2p_tests"),
         reference=row.get("fix_patch") or "",
+        pull_request=int(number) if (number := str(row["number"]).removesuffix(".0")).isdecimal() else None,
     )
 
 

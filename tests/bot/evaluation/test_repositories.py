@@ -13,6 +13,7 @@ import pytest
 from bot.cli.evaluate import EvalOptions, run
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
+from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import Sample
 from bot.evaluation.tasks import RepositoryTask
 from bot.git.workspace import Workspace
@@ -150,6 +151,23 @@ async def test_a_task_is_solved_judged_and_written_for_the_benchmarks_tools(
     assert (tmp_path / "out" / "matrices.jsonl").read_text() == f"{matrix}\n"
     assert len(endpoint.requests) == calls
     assert not list((tmp_path / "out" / "work").iterdir())
+
+
+def test_predictions_have_the_fields_that_the_stock_tools_read(tmp_path: Path) -> None:
+    """`swebench.harness.utils.get_predictions_from_file` and `multi_swe_bench.harness.run_evaluation.Patch`, which
+    leave out fields that they do not know."""
+    swe = RepositoryTask(id="a__b-1", repository="a/b", base_commit="", title="", body="", fail_to_pass=("t",))
+    assert json.loads(prediction(swe, "org/model", "")) == {
+        "instance_id": "a__b-1",
+        "model_name_or_path": "org/model",
+        "model_patch": "",  # they count it as an empty patch; without the field they stop
+    }
+    multi = swe.model_copy(update={"pull_request": 1})
+    line = prediction(multi, "model", "diff \u2028 --git")
+    assert len(line.splitlines()) == 1
+    also = {key: json.loads(line)[key] for key in ("org", "repo", "number", "fix_patch")}
+    assert also == {"org": "a", "repo": "b", "number": 1, "fix_patch": json.loads(line)["model_patch"]}
+    assert multi.model_dump_json() == swe.model_dump_json(), "evaluations from before it was read go on"
 
 
 async def test_a_rule_draws_fewer_samples_and_the_task_is_done(

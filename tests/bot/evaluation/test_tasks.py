@@ -59,6 +59,9 @@ def test_each_form_is_told_by_its_fields(tmp_path: Path):
     assert isinstance(multi, RepositoryTask)
     assert (multi.id, multi.base_commit, multi.fail_to_pass) == ("owner__name-7", "b" * 40, ("test_b",))
     assert multi.reference == "the fix"
+    assert (swe.pull_request, multi.pull_request) == (None, 7)
+    odd = [MULTI | {"number": number} for number in ("8", 9.0, "ten")]
+    assert [task.pull_request for task in read_tasks(write(tmp_path / "c.jsonl", *odd), tmp_path)] == [8, 9, None]  # type: ignore[union-attr]
 
 
 def test_lists_gzip_and_a_byte_order_mark_are_read(tmp_path: Path):
