@@ -82,14 +82,20 @@ def recorded(row: Mapping[str, Any]) -> Recorded:
         samples=np.bincount(samples, minlength=len(candidates)).astype(float),
         sizes=np.array([candidate["size"] for candidate in candidates], dtype=float),
         solves=np.array([candidate["solves"] for candidate in candidates], dtype=np.bool_),
-        rewards=np.array(row["rewards"], dtype=np.float64) if "rewards" in row else None,
+        rewards=_rewards(row.get("rewards")),
         logprobs=_likeliest(samples, row.get("logprobs") or (), len(candidates)),
     )
     return Recorded(matrix, samples, np.repeat(np.arange(tests), row["test_copies"]))
 
 
+def _rewards(found: Sequence[float] | None) -> Array | None:
+    """Of the candidates; None where one is not known."""
+    rewards = None if found is None else np.array(found, dtype=np.float64)
+    return None if rewards is None or np.isnan(rewards).any() else rewards
+
+
 def _likeliest(samples: Integers, logprobs: Sequence[float | None], candidates: int) -> Array | None:
-    known = [one for one in logprobs if one is not None]
+    known = [one for one in logprobs if one is not None and not math.isnan(one)]
     if not known or len(known) < len(samples):
         return None
     best = np.full(candidates, -np.inf)
@@ -98,9 +104,9 @@ def _likeliest(samples: Integers, logprobs: Sequence[float | None], candidates: 
 
 
 def read_matrices(lines: Sequence[str]) -> list[Recorded]:
-    """The matrices of a JSON-lines file; tasks without a test are left out, since nothing votes there."""
+    """The matrices of a JSON-lines file; tasks without a test or a candidate are left out: nothing is chosen there."""
     rows = (json.loads(line) for line in lines)
-    return [recorded(row) for row in rows if row["test_copies"]]
+    return [recorded(row) for row in rows if row["test_copies"] and row["candidates"]]
 
 
 def behaviours(matrix: Matrix) -> tuple[Integers, Array]:
@@ -154,7 +160,7 @@ def b4(matrix: Matrix) -> Array:
     cluster = cluster.reshape(len(matrix.samples))
     n: Array = np.bincount(cluster, weights=matrix.samples).astype(float)  # [clusters]
     tests: Array = unique.sum(axis=1)  # [clusters], that each passes
-    right = unique @ unique.T @ n - n * tests  # passes of others on the tests that the cluster passes
+    right = unique @ (unique.T @ n) - n * tests  # passes of others on the tests that the cluster passes
     wrong = (n * tests).sum() - n * tests - right  # passes of others on all other tests
     others: Array = n.sum() - n
     left: Array = passes.shape[1] - tests

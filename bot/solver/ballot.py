@@ -25,6 +25,8 @@ ALIKE = 4.0  # a sample that shares 9 of 10 votes counts as 0.9 ** ALIKE of one 
 SUPPORT = 0.6  # the power of the support; 0 would be plain votes, 1 would be CodeT (arXiv 2207.10397)
 LENGTH = 1.0  # the power of how far a length is from the usual one: at 1 a patch of twice that length counts half
 
+_ROWS = 512  # of the similarities at once, so that memory does not grow with the square of the candidates
+
 _MISSING = re.compile(
     r"ModuleNotFoundError: No module named '[\w.]+'|Cannot find (?:module|package) '[^'\n]{1,100}'"
     r"|cannot load such file -- \S+"
@@ -48,12 +50,18 @@ def scores(passes: Array, samples: Array, votes: Array, *, alike: float = ALIKE,
         samples: `[candidates]`, how many samples ended in the candidate; 0 keeps it from supporting others.
         votes: `[candidates]`, the votes of its behaviour.
     """
-    both = passes @ passes.T  # [candidates, candidates]
-    each = passes.sum(axis=1)
-    either = each[:, None] + each[None, :] - both
-    similarity = np.where(either > 0, both / np.maximum(either, 1), 1.0)  # Jaccard
-    backers: Array = similarity**alike @ samples
-    return np.asarray(np.round(votes * backers**support, 9))
+    rows, row = np.unique(passes, axis=0, return_inverse=True)
+    row = row.reshape(len(passes))
+    weights = np.bincount(row, weights=samples, minlength=len(rows))
+    each = rows.sum(axis=1)
+    backers = np.zeros(len(rows))
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        both = rows[part] @ rows.T  # [part, rows]
+        either = each[part, None] + each[None, :] - both
+        similarity = np.where(either > 0, both / np.maximum(either, 1), 1.0)  # Jaccard
+        backers[part] = similarity**alike @ weights
+    return np.asarray(np.round(votes * backers[row] ** support, 9))
 
 
 def typical(sizes: Array, samples: Array, votes: Array) -> Array:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -306,3 +308,21 @@ def test_else_no_module_is_to_blame(b: Ballot) -> None:
     found = abstention(count(b), b)
     assert found is not None
     assert found.missing is None
+
+
+def test_the_memory_of_the_scores_does_not_grow_with_the_square_of_the_candidates() -> None:
+    """A run may have thousands of candidates; a whole table of how alike each two are would take gigabytes."""
+    rng = np.random.default_rng(0)
+    passes = (rng.random((3_000, 40)) < 0.5).astype(float)
+    tracemalloc.start()
+    try:
+        found = scores(passes, np.ones(3_000), passes.sum(axis=1))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000 * 3_000 * 8
+    few = scores(passes[:2], np.ones(2), passes[:2].sum(axis=1))
+    both, either = (passes[0] * passes[1]).sum(), np.maximum(passes[0], passes[1]).sum()
+    alike = (both / either) ** 4
+    assert few == pytest.approx(passes[:2].sum(axis=1) * (1 + alike) ** 0.6)
+    assert len(found) == 3_000
