@@ -24,7 +24,7 @@ class Fit(Record):
     shift: float
     error: float
     brier: float
-    threshold: float  # probability by the count alone at which a winner is published; 0: all are
+    threshold: float  # probability by the count, without a shift, at which a winner is published; 0: all are
 
 
 class Learned(Record):

@@ -34,6 +34,8 @@ class Sureness(Record):
     choices: int
     expected: float  # mean probability
     right: float  # share of the choices that was right
+    low: float = 0.0  # between this share and `high` chance alone leaves it, where the probabilities are true
+    high: float = 1.0
     shift: float  # added to the log-odds, it brings the two together
 
 
@@ -136,9 +138,12 @@ def stopped_in_words(figures: Figures) -> str:
 
 def sure_in_words(sureness: Sureness) -> str:
     """Two sentences."""
+    chance = f"{percent(sureness.low)} to {percent(sureness.high)}"
+    within = "which chance alone explains" if sureness.low <= sureness.right <= sureness.high else "which is no chance"
     return (
         f"Of {sureness.choices} choices that a vote speaks for, the count expects {percent(sureness.expected)} to be "
-        f"right; {percent(sureness.right)} are. `TROOP_SOLVER_CONFIDENCE_SHIFT={sureness.shift:.2f}` fits this model."
+        f"right; {percent(sureness.right)} are, {within} (95% of the time it leaves {chance}). "
+        f"`TROOP_SOLVER_CONFIDENCE_SHIFT={sureness.shift:.2f}` fits this model."
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bot.atomic import SHARED, write_text
-from bot.evaluation.calibration import told
+from bot.evaluation.calibration import right_by_chance, told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
 from bot.evaluation.files import name_of
@@ -24,7 +24,7 @@ from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_samp
 from bot.evaluation.selectors import METHODS, Matrix, read_matrices
 from bot.evaluation.tasks import RepositoryTask, Task
 from bot.records import Price, Usage
-from bot.solver.confidence import log_odds, probability, shift_for
+from bot.solver.confidence import SLOPE, log_odds, probability, shift_for
 
 
 def figures_of(
@@ -104,11 +104,15 @@ def _sureness(matrices: Sequence[Matrix]) -> Sureness | None:
     found = [one for one in map(told, matrices) if one is not None]
     if not found:
         return None
-    odds, right = [log_odds(row) for row, _ in found], [solves for _, solves in found]
+    odds, right = [SLOPE * log_odds(row) for row, _ in found], [solves for _, solves in found]
+    expected = list(map(probability, odds))
+    low, high = right_by_chance(expected)
     return Sureness(
         choices=len(found),
-        expected=sum(map(probability, odds)) / len(odds),
+        expected=sum(expected) / len(expected),
         right=sum(right) / len(right),
+        low=low,
+        high=high,
         shift=round(shift_for(odds, right), 2),
     )
 

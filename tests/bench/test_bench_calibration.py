@@ -56,6 +56,10 @@ def test_the_default_shift_is_the_least_that_recorded_runs_ask_for(capsys: pytes
         before, after = (abs(row[name] - row["right"]) for name in ("expected", "expected with it"))
         assert after < before, "what another model's runs ask for brings it nearer"
     assert "right, expected" in capsys.readouterr().out
+    for way in runs["together"].values():
+        assert 0 < way["by chance"] < 0.2
+        assert way["by chance"] == pytest.approx(way["by chance, tasks together"], abs=0.02), "one run a bug"
+        assert way["enough"] > sum(row["choices"] for row in runs["models"].values()), "so few can't show it"
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

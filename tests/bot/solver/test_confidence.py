@@ -2,8 +2,10 @@
 
 import pytest
 
+from bot.records import Act
 from bot.solver.ballot import count
-from bot.solver.confidence import confidence, features, log_odds, probability
+from bot.solver.confidence import SLOPE, confidence, features, labels, log_odds, odds_of, probability
+from tests.bot.evaluation.test_feedback import judgement
 from tests.bot.solver.ballots import ballot
 
 
@@ -21,8 +23,19 @@ def test_agreement_and_votes_raise_it() -> None:
 def test_it_is_of_the_winners_behaviour() -> None:
     b = ballot("...", "+++", "+++", "+..", trajectories=[[0, 1, 2], [3], [4]])
     first, *_, last = count(b)
-    assert confidence(first, b) == sure(4, 5, 3, 3)
-    assert confidence(last, b) == sure(1, 5, 1, 3)
+    assert confidence(first, b) == probability(SLOPE * log_odds(features(4, 5, 3, 3)))
+    assert confidence(last, b) == probability(SLOPE * log_odds(features(1, 5, 1, 3)))
+
+
+def test_the_count_of_a_run_is_believed_less_than_that_of_a_function() -> None:
+    b = ballot("...", "+++", "+++", "+..", trajectories=[[0, 1, 2], [3], [4]])
+    first, *_, last = count(b)
+    assert 0.5 < confidence(first, b) < sure(4, 5, 3, 3)
+    assert sure(1, 5, 1, 3) < confidence(last, b) < 0.5
+    odds = odds_of(first, b)
+    assert labels([judgement(1, Act.MERGED, odds)]) == ([SLOPE * odds], [True]), (
+        "what is kept does not depend on how much of it counts"
+    )
 
 
 def test_a_shift_moves_the_log_odds() -> None:
