@@ -20,7 +20,7 @@ read = "all"                    # every file is read; "listed": those that the m
 
 [run]
 trajectories = 20               # at most as many as the server samples; "auto": until the count is sure of its winner
-stop = "consensus"              # by which rule fewer are made: posterior, consensus, first-finish, short-m, none
+stop = "consensus"              # by which rule fewer are made, as TROOP_SOLVER_STOP names them, or "none"
 
 [publish]
 test = true                     # the pull request brings a regression test, as a file of the repository's own kind
@@ -80,7 +80,8 @@ class RepoConfig(Record):
     exclude: tuple[str, ...] = ()  # glob patterns
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None  # `AUTO`: as the rule says
-    stop: Literal["", "posterior", "first-finish", "consensus", "short-m", "none"] = ""  # "": as the server does
+    # "": as the server does
+    stop: Literal["", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"] = ""
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
     fix_ci: bool = False  # whether checks that fail on a pull request of ours start a revision of it, once
@@ -226,9 +227,9 @@ class _Context(_Table):
 
 class _Run(_Table):
     trajectories: Annotated[int, Field(ge=1, le=4096), WrapValidator(_or_auto)] | None = None
-    stop: Annotated[Literal["", "posterior", "first-finish", "consensus", "short-m", "none"], AfterValidator(_rule)] = (
-        ""
-    )
+    stop: Annotated[
+        Literal["", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"], AfterValidator(_rule)
+    ] = ""
 
 
 class _Publish(_Table):

@@ -4,9 +4,10 @@ import click
 
 stop_rule = click.option(
     "--stop",
-    type=click.Choice(["posterior", "first-finish", "consensus", "short-m", "none"]),
-    help="By which rule fewer attempts are made: the count is sure of its winner, a test speaks for one, some behave "
-    "alike, some have ended, never. TROOP_SOLVER_STOP_... are their numbers.  [default: $TROOP_SOLVER_STOP]",
+    type=click.Choice(["posterior", "first-finish", "discovery", "consensus", "short-m", "none"]),
+    help="By which rule fewer attempts are made: the count is sure of its winner, a test speaks for one, a test "
+    "tells two apart or nothing new is to be expected, some behave alike, some have ended, never. "
+    "TROOP_SOLVER_STOP_... are their numbers.  [default: $TROOP_SOLVER_STOP]",
 )
 
 

@@ -11,6 +11,7 @@ class StopRule(enum.StrEnum):
     NONE = "none"  # never
     POSTERIOR = "posterior"  # the count's winner is right with the probability that was asked for
     FIRST_FINISH = "first-finish"  # a vote speaks for any attempt
+    DISCOVERY = "discovery"  # a test tells apart one that it speaks for, or no new patch is to be expected
     CONSENSUS = "consensus"  # so many attempts behave alike, and a vote speaks for them
     SHORT_M = "short-m"  # so many of all attempts have ended with a patch; the others are broken off
 
@@ -21,4 +22,5 @@ class Stopped(Record):
     rule: StopRule
     attempts: int  # that had ended then
     of: int  # that would have been made
-    value: float  # what the rule looks at: a probability, votes, attempts that behave alike, attempts with a patch
+    value: float  # what the rule looks at: a probability, votes, attempts that behave alike, attempts with a patch; of
+    # `discovery` 0 where no new patch was to be expected

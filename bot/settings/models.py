@@ -96,10 +96,12 @@ class SolverSettings(BaseModel):
     """Which prompts; auto: compact for the bundled model, full for all others."""
     trajectories: int = Field(10, gt=0, le=4096)
     """Attempts at an issue; a repository may ask for another number."""
-    stop: Literal["auto", "posterior", "first-finish", "consensus", "short-m", "none"] = "auto"
+    stop: Literal["auto", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"] = "auto"
     """By which rule fewer attempts are made (docs/science.md); auto: posterior if `stop_at` is below 1, else none."""
     stop_at: float = Field(1.0, gt=0, le=1)
     """With `posterior`: the probability that the winner is right, asked after 8, 16, 32, ... attempts; 1: never."""
+    stop_new: float = Field(0.5, ge=0)
+    """With `discovery`: attempts end where all that are left would make fewer new patches than this, as estimated."""
     stop_alike: int = Field(6, gt=0)
     """With `consensus`: attempts that behave alike, with a vote for them, asked after every four attempts."""
     stop_first: int = Field(8, gt=0)

@@ -1,21 +1,23 @@
 """When no more attempts are made: the rules, and when each looks. Pure.
 
 `tests/bench/bench_stopping.py` replays these very rules on recorded matrices; docs/science.md has what they keep and
-cost. First finish search: arXiv 2505.18149; short-m@k: arXiv 2505.17813.
+cost. First finish search: arXiv 2505.18149; short-m@k: arXiv 2505.17813. Good and Turing's estimate (Good 1953): the
+chance that the next draw is of a kind not seen yet is the share of the draws whose kind was seen once.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from bot.records import Ballot, Stopped, StopRule
+from bot.records import Ballot, Standing, Stopped, StopRule
 from bot.settings import SolverSettings
 from bot.solver.ballot import count, credible
 from bot.solver.confidence import confidence
 
 SURE = 0.8  # of `posterior` where nobody names a probability: see docs/science.md
 FIRST_WAVE = 8  # attempts of `posterior` before it looks; each later wave is as large as all before it
-STEP = 4  # attempts between two looks of `first-finish` and `consensus`
+STEP = 4  # attempts between two looks of `first-finish`, `discovery` and `consensus`
+LEAST = 12  # attempts before `discovery` asks how many patches are new: fewer often repeat themselves by chance
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,31 @@ class Seen:
     votes: float = 0.0
     alike: float = 0.0  # samples that behave as it does
     sure: float = 0.0  # the probability that it is right
+    apart: bool = False  # whether a test that votes for it fails on another one
+    new: float = 1.0  # the chance that the next attempt's patch is none of those that are there
 
 
 def seen(ballot: Ballot, shift: float = 0.0) -> Seen:
     """What the rules look at; `shift` as in `confidence`."""
+    new = _new(ballot)
     first = next(iter(credible(count(ballot), ballot)), None)
     if first is None:
-        return Seen()
-    return Seen(first.votes or first.own_votes, first.cluster, confidence(first, ballot, shift))
+        return Seen(new=new)
+    sure = confidence(first, ballot, shift)
+    return Seen(first.votes or first.own_votes, first.cluster, sure, _told_apart(first, ballot), new)
+
+
+def _new(ballot: Ballot) -> float:
+    """By Good and Turing, of the patches that attempts of this run made; 1 where none did."""
+    times = [len(candidate.trajectories) for candidate in ballot.candidates]
+    return times.count(1) / sum(times) if any(times) else 1.0
+
+
+def _told_apart(first: Standing, ballot: Ballot) -> bool:
+    own, cells = ballot.own(first.candidate), ballot.cells
+    voting = [t for t in ballot.voting if cells[first.candidate][t] is True and not own[t]]
+    others = [i for i, candidate in enumerate(ballot.candidates) if candidate.samples and not candidate.disqualified]
+    return any(cells[i][t] is False for i in others for t in voting)
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Stopping:
     """A rule with its number."""
 
     rule: StopRule
-    number: float = 0.0  # probability, attempts that behave alike, or attempts that end first
+    number: float = 0.0  # probability, attempts that behave alike or end first, new patches
 
     def wave(self, done: int, most: int) -> int:
         """How many attempts begin together where `done` of `most` have ended."""
@@ -49,7 +68,7 @@ class Stopping:
                 size = most
             case StopRule.POSTERIOR:
                 size = max(done, FIRST_WAVE)
-            case StopRule.FIRST_FINISH | StopRule.CONSENSUS:
+            case StopRule.FIRST_FINISH | StopRule.DISCOVERY | StopRule.CONSENSUS:
                 size = STEP
             case _:
                 assert_never(self.rule)
@@ -67,12 +86,15 @@ class Stopping:
         values = {
             StopRule.POSTERIOR: found.sure,
             StopRule.FIRST_FINISH: found.votes,
+            StopRule.DISCOVERY: found.votes * found.apart,
             StopRule.CONSENSUS: found.alike,
         }
         return values.get(self.rule, 0.0) if found.votes else 0.0
 
-    def enough(self, found: Seen) -> bool:
-        """Whether the count of what has ended makes more attempts needless."""
+    def enough(self, found: Seen, done: int, most: int) -> bool:
+        """Whether the count of what has ended, `done` of `most` attempts, makes more attempts needless."""
+        if self.rule is StopRule.DISCOVERY:
+            return self.value(found) > 0 or (done >= LEAST and (most - done) * found.new < self.number)
         return 0 < self.value(found) >= self.number
 
     @property
@@ -104,6 +126,7 @@ def stopping(settings: SolverSettings) -> Stopping:
     rule = StopRule(settings.stop_rule())
     numbers: dict[StopRule, float] = {
         StopRule.POSTERIOR: settings.stop_at if settings.stop_at < 1 else SURE,
+        StopRule.DISCOVERY: settings.stop_new,
         StopRule.CONSENSUS: settings.stop_alike,
         StopRule.SHORT_M: settings.stop_first,
     }

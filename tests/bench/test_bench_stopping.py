@@ -19,6 +19,27 @@ def test_all_samples_lose_nothing_and_fewer_cost_less() -> None:
     assert figures["consensus 3"]["samples"] <= figures["consensus 6"]["samples"] <= 15
 
 
+def test_whole_runs_are_as_large_as_recorded_and_all_of_them_lose_nothing() -> None:
+    tasks = read_matrices(ROWS)
+    figures = bench.whole_runs(tasks, 2, np.random.default_rng(0))
+    rules = figures["rules"]
+    assert figures["samples"] == np.mean([len(task.candidate) for task in tasks])
+    assert (rules["all"]["share"], rules["all"]["lost"]) == (1.0, 0.0)
+    assert 0.4 < rules["half"]["share"] < 0.6
+    assert set(bench.RULES) < set(rules)
+
+
+def test_a_choice_says_what_tells_it_apart_and_how_many_patches_are_new() -> None:
+    (task, *_) = read_matrices(ROWS)
+    passing = task.matrix.passes * task.matrix.voting
+    one, test = (int(place[0]) for place in np.nonzero(passing))
+    alone = bench.choose(task, np.array([one, one]), np.array([test])).seen
+    assert (alone.apart, alone.new) == (False, 0.0), "one patch, made twice"
+    other = int(np.flatnonzero(passing[:, test] == 0)[0])
+    two = bench.choose(task, np.array([one, one, other]), np.array([test])).seen
+    assert (two.apart, two.new) == (True, pytest.approx(1 / 3))
+
+
 def test_a_choice_is_made_from_what_was_drawn_alone() -> None:
     (task, *_) = read_matrices(ROWS)
     chosen = bench.choose(task, np.array([7, 7, 9]), np.array([0, 1]))

@@ -155,7 +155,7 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
         ("[run]\ntrajectories = 'many'", "run.trajectories", 2, "valid integer"),
         ("[run]\ntrajectories = 1.5", "run.trajectories", 2, "valid integer"),
         ("[run]\nbudget = 1000000", "run.budget", 2, "allowed here: trajectories, stop"),
-        ("[run]\nstop = 'early'", "run.stop", 2, "'posterior', 'first-finish', 'consensus', 'short-m' or 'none'"),
+        ("[run]\nstop = 'early'", "run.stop", 2, "'first-finish', 'discovery', 'consensus', 'short-m' or 'none'"),
         ("[run]\nstop = 3", "run.stop", 2, "'posterior', 'first-finish'"),
         ("[run]\ntrajectories = 'auto'\nstop = 'none'", "run.stop", 3, "without an end; name another rule"),
         ("[publish]\ntest = 1", "publish.test", 2, "valid boolean"),

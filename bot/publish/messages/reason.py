@@ -53,6 +53,10 @@ def stopped(verdict: Verdict) -> str:
             why = f"the count was {found.value:.0%} sure of its winner"
         case StopRule.FIRST_FINISH:
             why = "a test spoke for one"
+        case StopRule.DISCOVERY if found.value:
+            why = "a test spoke for one and against another"
+        case StopRule.DISCOVERY:
+            why = "hardly any patch was to be expected that had not been made yet"
         case StopRule.CONSENSUS:
             why = f"{found.value:g} behaved alike"
         case StopRule.SHORT_M:

@@ -116,7 +116,7 @@ class Sampler:
             first = len(trajectories)
             wave = range(first, first + rule.wave(first, total))
             trajectories += await _together([one(index) for index in wave])
-            if len(trajectories) < total and rule.enough(found := await look(trajectories)):
+            if len(trajectories) < total and rule.enough(found := await look(trajectories), len(trajectories), total):
                 stopped = rule.stopped(found, len(trajectories), total)
         if len(self.failures) == len(trajectories):
             raise self.failures[0]

@@ -131,6 +131,9 @@ async def test_no_more_are_sampled_once_the_count_is_sure(checkout: Checkout) ->
     for rule, value in (("first-finish", 2), ("consensus", 4)):
         fewer, _ = await sampled(GOOD, stop=rule, stop_alike=3)
         assert fewer.verdict.stopped == Stopped(rule=StopRule(rule), attempts=4, of=20, value=value)
+    spent, _ = await sampled(GOOD, stop="discovery")
+    assert spent.verdict.stopped == Stopped(rule=StopRule.DISCOVERY, attempts=12, of=20, value=0), "all are one patch"
+    assert spent.verdict.outcome is Outcome.SOLVED
     unsure, _ = await sampled(GOOD, stop_at=0.999)
     assert len(unsure.trajectories) == 20
     assert [t.index for t in unsure.trajectories] == list(range(20))

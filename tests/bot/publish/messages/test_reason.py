@@ -337,6 +337,8 @@ def test_a_winner_has_its_probability() -> None:
     [
         (StopRule.POSTERIOR, 0.834, "the count was 83% sure of its winner."),
         (StopRule.FIRST_FINISH, 1, "a test spoke for one."),
+        (StopRule.DISCOVERY, 2, "a test spoke for one and against another."),
+        (StopRule.DISCOVERY, 0, "hardly any patch was to be expected that had not been made yet."),
         (StopRule.CONSENSUS, 6, "6 behaved alike."),
         (StopRule.SHORT_M, 8, "8 had ended with a patch."),
     ],
