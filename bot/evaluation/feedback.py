@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bot.evaluation.calibration import calibration_error, reliability
+from bot.evaluation.calibration import calibration_error, errors_by_chance, reliability
 from bot.records import Judgement, Record
 from bot.solver.confidence import labels, probability, shift_for
 
@@ -18,11 +18,13 @@ _PART = 10  # judgements at least behind each part of the calibration error
 
 
 class Fit(Record):
-    """How the probabilities fare with one shift. `error`: the calibration error; `brier`: the mean square of
-    probability minus outcome, where always saying a half has 0.25."""
+    """How the probabilities fare with one shift. `error`: the calibration error; `chance`: that of true probabilities
+    where there are no more judgements; `brier`: the mean square of probability minus outcome, where always saying a
+    half has 0.25."""
 
     shift: float
     error: float
+    chance: float
     brier: float
     threshold: float  # probability by the count, without a shift, at which a winner is published; 0: all are
 
@@ -58,10 +60,12 @@ def learned(repository: str, judgements: Sequence[Judgement], prior: float, wron
 
 def _fit(shift: float, expected: Sequence[float], right: Sequence[bool], wrong_at_most: float) -> Fit:
     told, outcome = np.array(expected), np.array(right, dtype=float)
-    parts = reliability(told, outcome, bins=max(1, min(10, len(right) // _PART)))
+    bins = max(1, min(10, len(right) // _PART))
+    by_chance = errors_by_chance(told, np.arange(len(told)), np.random.default_rng(0), bins)
     return Fit(
         shift=shift,
-        error=calibration_error(parts),
+        error=calibration_error(reliability(told, outcome, bins)),
+        chance=float(by_chance.mean()),
         brier=float(((told - outcome) ** 2).mean()),
         threshold=_threshold(wrong_at_most, shift),
     )
@@ -82,7 +86,7 @@ def words(found: Learned) -> str:
     lines.append(f"  winners: {found.right} of {found.known} right, {found.expected:.1f} expected by the count")
     for name, fit in (("before", found.before), ("after", found.after)):
         lines.append(
-            f"  {name:6s} shift {fit.shift:+.2f}, calibration error {fit.error:.3f}, Brier score {fit.brier:.3f}, "
-            f"published from {fit.threshold:.0%} by the count"
+            f"  {name:6s} shift {fit.shift:+.2f}, calibration error {fit.error:.3f} ({fit.chance:.3f} by chance "
+            f"alone), Brier score {fit.brier:.3f}, published from {fit.threshold:.0%} by the count"
         )
     return "\n".join(lines)

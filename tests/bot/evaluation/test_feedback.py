@@ -34,6 +34,8 @@ def test_they_move_shift_and_threshold_and_lower_the_error_where_the_count_was_t
     assert found.after.threshold < 0.5
     assert found.after.error < found.before.error == pytest.approx(0.4)
     assert found.after.brier < found.before.brier == 0.25
+    assert found.before.chance == pytest.approx(0.123, abs=0.01), "of ten coins in a part"
+    assert f"error 0.400 ({found.before.chance:.3f} by chance alone)" in words(found)
     assert "winners: 18 of 20 right, 10.0 expected by the count" in words(found)
 
 
