@@ -181,10 +181,24 @@ def _asking(
     return suspects, agrees
 
 
+def _holds(answer: Any, other: Any) -> bool:
+    """Whether the object has the other one among its parts, as an expression that was made of a comparison has."""
+    level, seen = [answer], 0
+    while level and seen < _OFTEN:
+        one = level.pop(0)
+        seen += 1
+        if one is other:
+            return True
+        if type(one) not in _PLAIN:
+            inside = islice(one, _MOST_NEAR) if type(one) in _GROUPS else dict.values(one) if type(one) is dict else ()
+            level += [*inside, *_attributes(one)]
+    return False
+
+
 def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
     """What tells of a comparison's answer whether the left value says the same of all that is near the right one."""
     both, operators, near, lot, yes, no, said = _BOTH, _OPERATORS, nearby, _lot, _yes, _no, _said
-    kind_of, groups, most = type, (*_GROUPS, dict), _MOST_NEAR
+    holds, kind_of, groups, most = _holds, type, (*_GROUPS, dict), _MOST_NEAR
 
     def contradicts(left: Any, right: Any, how: str, loose: bool) -> bool:
         """Whether the value is below a number and above it, or at most a lower one and at least a higher one."""
@@ -198,11 +212,17 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
                     return True
         return False
 
-    def equals_all(left: Any, how: str, right: Any) -> bool:
-        """Whether the value equals what is near another one, wherever that is changed."""
+    def equals_all(left: Any, how: str, right: Any, strict: bool = False) -> bool:
+        """Whether the value equals what is near another one, wherever that is changed. `strict`: not if its answers
+        are expressions of what was compared, which nobody takes for true."""
         compare, same = operators[how], yes if how == "==" else no
+
+        def equal(other: Any) -> bool:
+            answer = compare(left, other)
+            return same(answer, True) and not (strict and answer.__class__ is not bool and holds(answer, other))
+
         return any(
-            variants and all(said(lambda a=one: same(compare(left, a), True)) for one in variants)  # type: ignore[misc]
+            variants and all(said(lambda a=one: equal(a)) for one in variants)  # type: ignore[misc]
             for variants in near(right, True)
         )
 
@@ -212,7 +232,8 @@ def _nearing() -> Callable[[Any, str, Any, Any, bool], bool]:
         if how == "in":
             found = list(right)[:most] if kind_of(right) in groups and answer else []
             return any(equals_all(left, "==", one) for one in found if said(lambda a=one: left == a))  # type: ignore[misc]
-        return (yes if how == "==" else no)(answer, True) and equals_all(left, how, right)
+        agreed = said(lambda: (yes if how == "==" else no)(answer, True))  # of some, nobody may ask that
+        return agreed and equals_all(left, how, right, not loose)
 
     return compared_nearby
 

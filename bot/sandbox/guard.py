@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
-_RECORDED = frozenset(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl"))  # by lists
+_RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
+    *(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl")),
+    *("threading.excepthook", "sys.excepthook", "sys.unraisablehook", "sys.displayhook"),
+))  # fmt: skip
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 

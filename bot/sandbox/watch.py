@@ -27,6 +27,9 @@ _OTHERS = ("sys._getframe", "object.__getattr__", "object.__setattr__", "open", 
 _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
     *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
 ))  # fmt: skip
+_SHAPES = frozenset(
+    ("_signature_from_function", "_signature_is_functionlike", "_has_code_flag")
+)  # tell no line of code
 _function = type(lambda: None)
 _library = os.path.dirname(os.__file__)
 
@@ -82,16 +85,19 @@ def _looking(untrusted: set[str], excused: frozenset[str]) -> Callable[[FrameTyp
     """
     handing = frozenset(_of_library("inspect.py", "traceback.py", "asyncio/base_tasks.py"))
     logging = os.path.join(_library, "logging", "__init__.py")
+    (inspect, tracebacks), shapes, showing = _of_library("inspect.py", "traceback.py"), _SHAPES, _SHOWING
 
     def looking(frame: FrameType | None) -> bool:
-        name = ""
+        name, called = "", ""
+        if frame is not None and frame.f_code.co_filename == inspect and frame.f_code.co_name in shapes:
+            return False
         while frame is not None:
             before, name = name, frame.f_code.co_filename
             if name in untrusted:
-                return name not in excused
+                return name not in excused and not (before == tracebacks and called in showing)
             if before == logging or not (name in handing or name == logging or name[:1] == "<"):
                 return False
-            frame = frame.f_back
+            called, frame = frame.f_code.co_name, frame.f_back
         return False
 
     return looking
@@ -165,12 +171,23 @@ def _to_memory() -> Callable[[Any, int], bool]:
 def _stacks(
     untrusted: set[str], main: FrameType
 ) -> tuple[Callable[[FrameType | None], bool], Callable[[FrameType | None], bool]]:
-    """Whether a changed file, or code without a file, is among the callers; whether a changed file is."""
+    """Whether a changed file, or code without a file, is among the callers; whether a changed file is. Not where it
+    only imports a module, which does it by itself."""
     is_text = str.startswith
+
+    def imported(frame: FrameType) -> bool:
+        code, before = frame.f_code, frame.f_back
+        by_import = before is not None and before.f_code.co_filename == "<frozen importlib._bootstrap>"
+        return (
+            by_import
+            and code.co_name == "<module>"
+            and code.co_filename not in untrusted
+            and code.co_filename[:1] != "<"
+        )
 
     def suspicious(frame: FrameType | None) -> bool:
         while frame is not None:
-            if frame is main:
+            if frame is main or imported(frame):
                 return False
             name = frame.f_code.co_filename
             if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
@@ -182,10 +199,29 @@ def _stacks(
         while frame is not None and frame is not main:
             if frame.f_code.co_filename in untrusted:
                 return True
+            if imported(frame):
+                return False
             frame = frame.f_back
         return False
 
     return suspicious, named
+
+
+def _of_file() -> Callable[[Any, str], bool]:
+    """Whether that is the text of a file of that name, which is as it was when the script began: a candidate that
+    imports an unchanged module has its text compiled, too."""
+    stat, read, started = os.stat, open, __import__("time").time_ns()
+
+    def of_file(source: Any, name: str) -> bool:
+        if source.__class__ is not bytes:
+            return False
+        try:
+            with read(name, "rb") as file:
+                return stat(name).st_ctime_ns < started and file.read() == source
+        except (OSError, ValueError):
+            return False
+
+    return of_file
 
 
 def _hook(
@@ -228,6 +264,7 @@ def watch(
     looking = _looking(untrusted, excused)
     suspicious, named = _stacks(untrusted, main)
     is_script, names_script = _reading(script, source)
+    of_file = _of_file()
 
     def judge(event: str, arguments: tuple[Any, ...], caller: FrameType) -> bool:
         """Whether what the caller does costs the proof."""
@@ -250,7 +287,7 @@ def watch(
         if event in starting:
             return names_script(arguments) and named(caller)
         name = arguments[1]  # a file's name that the code itself chose is none to go by
-        if name.__class__ is str and name not in untrusted and suspicious(caller):
+        if name.__class__ is str and name not in untrusted and suspicious(caller) and not of_file(arguments[0], name):
             untrusted.add(name)
         return False
 
