@@ -2,29 +2,38 @@
 
 python -m tests.bench.bench_forecast [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
-The data is that of `bench_selection`. Of each task some samples are drawn, the law of Large Language Monkeys is fitted
-to their coverage as `troop eval` does, and what it says of all samples is held against what they solve. Baseline: the
-line through the last two points of the same coverage, over the logarithm of the samples. Errors are relative.
+The data is that of `bench_selection`, and what `troop eval run` reported (`tests/bench/coverage`). Of each task some
+samples are drawn, the law of Large Language Monkeys is fitted to their coverage as `troop eval` does, and what it says
+of all samples is held against what they solve. Baseline: the line through the last two points of the same coverage,
+over the logarithm of the samples. Errors are relative.
 """
 
 import math
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bot.evaluation.coverage import Counts
 from bot.evaluation.estimates import check_forecast, powers, table
+from bot.evaluation.figures import Figures
 from bot.evaluation.selectors import Recorded
 from tests.bench.bench_selection import replay
 
-FIRST = (5, 10, 20, 50)  # samples of each task
+FIRST = (5, 10, 20, 50, 100)  # samples of each task
+REPORTS = Path(__file__).parent / "coverage"  # `report.json` of evaluations, by name
+DRAWS = 200
+MANY = 8  # tasks like each, to tell the law's error from that of few tasks
 
 
-def drawn(tasks: Sequence[Recorded], samples: int, rng: np.random.Generator) -> Counts:
-    """Samples and solving samples of each task."""
-    parts = [rng.choice(task.candidate, samples, replace=False) for task in tasks]
-    return [(samples, int(task.matrix.solves[part].sum())) for task, part in zip(tasks, parts, strict=True)]
+def counts_of(task: Recorded) -> tuple[int, int]:
+    """Samples of a recorded task, and how many solve it."""
+    return len(task.candidate), int(task.matrix.solves[task.candidate].sum())
+
+
+def drawn(counts: Counts, number: int, rng: np.random.Generator) -> Counts:
+    """So many samples of each task, drawn without replacement, and how many of them solve it."""
+    return [(number, int(rng.hypergeometric(solving, samples - solving, number))) for samples, solving in counts]
 
 
 def straight(first: Counts, k: int) -> float:
@@ -35,25 +44,27 @@ def straight(first: Counts, k: int) -> float:
     return min(1.0, float(high + slope * (math.log(k) - math.log(ks[1]))))
 
 
-def measure(tasks: Sequence[Recorded], draws: int) -> dict[str, Any]:
+def measure(known: Counts, draws: int) -> dict[str, Any]:
     """Errors by the number of first samples: the mean of their size, what nine of ten stay below, their mean."""
-    samples = min(len(task.candidate) for task in tasks)
-    known = [(len(task.candidate), int(task.matrix.solves[task.candidate].sum())) for task in tasks]
+    samples = min(number for number, _ in known)
     measured = float(table(known, [samples]).mean())
-    figures: dict[str, Any] = {"tasks": len(tasks), "samples": samples, "coverage": measured}
+    figures: dict[str, Any] = {"tasks": len(known), "samples": samples, "coverage": measured}
     rng = np.random.default_rng(0)
     for number in [number for number in FIRST if number < samples]:
         errors: dict[str, list[float]] = {"law": [], "line": []}
         for _ in range(draws):
-            first = drawn(tasks, number, rng)
+            first = drawn(known, number, rng)
             if (found := check_forecast(first, samples, measured)) is not None:
                 errors["law"].append(found.error)
                 errors["line"].append(straight(first, samples) / measured - 1)
+        if not errors["law"]:  # no draw has a solving sample
+            continue
         figures[f"{number} samples"] = {
             way: {
                 "size": float(np.mean(np.abs(found))),
                 "nine of ten below": float(np.quantile(np.abs(found), 0.9)),
                 "mean": float(np.mean(found)),
+                "share of draws": len(found) / draws,  # others have too few solving samples for a law
             }
             for way, found in errors.items()
         }
@@ -71,8 +82,26 @@ def show(figures: dict[str, Any]) -> None:
             )
 
 
+def reported(draws: int = DRAWS) -> dict[str, Any]:
+    """The same of what evaluations reported."""
+    figures = {}
+    for path in sorted(REPORTS.glob("*.json")):
+        report = Figures.model_validate_json(path.read_text())
+        counts = [(task.samples, task.solving) for task in report.tasks]
+        for name, known in ((path.name, counts), (f"{path.name}, {MANY} of each task", counts * MANY)):
+            print(f"{name}: ", end="")
+            figures[name] = measure(known, draws)
+            show(figures[name])
+    return {"reported": figures}
+
+
 def main() -> int:
-    return replay(__doc__ or "", lambda tasks, quick: measure(tasks, draws=20 if quick else 200), show)
+    return replay(
+        __doc__ or "",
+        lambda tasks, quick: measure([counts_of(task) for task in tasks], 20 if quick else DRAWS),
+        show,
+        reported,
+    )
 
 
 if __name__ == "__main__":

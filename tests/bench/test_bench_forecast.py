@@ -7,12 +7,28 @@ from tests.bench.test_bench_selection import ROWS
 
 
 def test_samples_are_drawn_once_each() -> None:
-    tasks = read_matrices(ROWS)
-    every = min(len(task.candidate) for task in tasks)
-    counts = bench.drawn(tasks, every, np.random.default_rng(0))
-    assert [samples for samples, _ in counts] == [every] * len(tasks)
-    whole = [int(task.matrix.solves[task.candidate].sum()) for task in tasks]
-    assert all(solving <= most for (_, solving), most in zip(counts, whole, strict=True))
+    known = [bench.counts_of(task) for task in read_matrices(ROWS)]
+    every = min(samples for samples, _ in known)
+    first = bench.drawn(known, every, np.random.default_rng(0))
+    assert [samples for samples, _ in first] == [every] * len(known)
+    assert all(got == solving for (_, got), (samples, solving) in zip(first, known, strict=True) if samples == every)
+    many = [bench.drawn([(10, 4)], 5, np.random.default_rng(seed))[0][1] for seed in range(400)]
+    assert set(many) == {0, 1, 2, 3, 4}
+    assert np.mean(many) == pytest.approx(2.0, abs=0.15)
+
+
+def test_where_nothing_is_solved_nothing_is_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    found = bench.measure([(200, 0), (200, 0)], 3)
+    assert found == {"tasks": 2, "samples": 200, "coverage": 0.0}
+    bench.show(found)
+    assert "200 samples cover 0.0 %" in capsys.readouterr().out
+
+
+def test_what_evaluations_reported_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = bench.reported(3)["reported"]
+    assert found
+    for figures in found.values():
+        assert abs(figures["100 samples"]["law"]["mean"]) < 0.5
 
 
 def test_a_line_goes_on_as_its_last_points_do() -> None:
