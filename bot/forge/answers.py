@@ -4,9 +4,11 @@ https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-res
 """
 
 import contextlib
+import json
 import math
+from typing import Any
 
-from github import GithubException
+from github import Github, GithubException
 
 from bot.errors import ForgeError, Refused
 from bot.git.waiting import bounded, now_of, seconds_of
@@ -63,4 +65,26 @@ def refusal(what: str, error: GithubException) -> ForgeError:
         return Refused(f"GitHub refused ({what}): {message}{hint}")
     if error.status in (404, 410, 451):
         return Refused(f"GitHub finds nothing that we may see ({what}): {message}; is the App installed there?")
+    if error.status < 400:
+        return ForgeError(f"GitHub has the repository under another name now ({what}); it is tried again by that one")
     return ForgeError(f"GitHub refused the request ({what}): {message}")
+
+
+def without_redirects(client: Github) -> Github:
+    """The client, for which a redirection that it does not follow is an error.
+
+    PyGithub follows 301 alone and takes any other for success, so that a write to a renamed repository, which GitHub
+    answers with 307, would seem to be done.
+    """
+    ask = client.requester.requestJson
+
+    def checked(*given: Any, **named: Any) -> tuple[int, dict[str, Any], str]:
+        status, headers, output = ask(*given, **named)
+        if 300 <= status < 400 and status != 304:
+            with contextlib.suppress(ValueError):
+                raise GithubException(status, json.loads(output or "{}"), headers)
+            raise GithubException(status, {}, headers)
+        return status, headers, output
+
+    client.requester.requestJson = checked  # type: ignore[method-assign]
+    return client

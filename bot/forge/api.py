@@ -20,7 +20,7 @@ from github import Auth, Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bot.errors import ForgeError, RateLimited, Refused, SettingsError
-from bot.forge.answers import asked_to_wait, headers_of, is_rate_limit, may_pass, refusal
+from bot.forge.answers import asked_to_wait, headers_of, is_rate_limit, may_pass, refusal, without_redirects
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.settings import Settings
 
@@ -344,7 +344,7 @@ class GitHubApi:
             lazy=True,
         )
         try:
-            yield client
+            yield without_redirects(client)
         finally:
             client.close()
 

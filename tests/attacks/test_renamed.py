@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bot.errors import Refused
+from bot.errors import ForgeError, Refused
 from bot.records import ClaimedRun, Issue
 from bot.store import Store
 from bot.webhook.decisions import StartRun
@@ -98,3 +98,22 @@ async def test_a_repository_that_is_gone_keeps_its_name(github: GitHubServer, st
     github.create_repository(NEW, {})
     github.rename(OLD, "elsewhere/hello")
     assert await by_its_name_now(run, forge, store, settings_for(github)) == run
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+async def test_attack_42_a_write_that_is_redirected_is_not_taken_for_done(
+    github: GitHubServer, number: int, status: int
+):
+    """As GitHub answers where the repository is renamed during the run: the next attempt asks for the name."""
+    issue = github.open_issue(OLD, "a title")
+    forge = forge_for(github, OLD)
+    elsewhere = {"location": f"{github.api_url}/repositories/{number}/issues"}
+    github.fault("POST", "/repos/", status=status, headers=elsewhere, message="Moved", times=100)
+    for write in (
+        forge.comment(OLD, issue, "<!-- x -->", "words"),
+        forge.set_label(OLD, issue, "troop: running", ("troop", "troop: running")),
+        forge.pull_request(OLD, "troop/issue-1-x", "a title", "words"),
+    ):
+        with pytest.raises(ForgeError, match="under another name now") as caught:
+            await write
+        assert not isinstance(caught.value, Refused)
