@@ -19,6 +19,7 @@ from bot.llm.published_models import CATALOGUE, locate
 from bot.settings import Settings
 
 LOADING = 1800.0  # seconds for a real model to load; the first start with a GGUF file unpacks it
+STARTING = 600.0  # seconds for the bundled one, on a machine that is busy with other work
 TELL = 15.0  # seconds between two messages that it is still loading
 LINE = 1 << 24  # bytes of a line: a progress bar redraws itself without ending it
 READY = "troop engine ready on "  # the line that `python -m engine` prints once it listens
@@ -51,7 +52,7 @@ async def engine_process(
     model: str = "",
     threads: int = 0,
     arguments: Sequence[str] = (),
-    start_timeout: float = 120.0,
+    start_timeout: float = STARTING,
     say: Callable[[str], None] = lambda words: None,
 ) -> AsyncIterator[str]:
     """The base URL of a new engine on a free loopback port, which is stopped when the context ends.
