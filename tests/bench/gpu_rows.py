@@ -6,10 +6,24 @@ from typing import Any, NamedTuple
 from tests.bench.attention_trees import Shape, shapes
 from tests.bench.qwen_shapes import QWEN
 
+
+class Experts(NamedTuple):
+    """A step of a layer; by default of Qwen3-Coder-30B-A3B."""
+
+    rows: int
+    experts: int = 128
+    share: int = 8  # experts of a row
+    hidden: int = 2048
+    inner: int = 768
+
+
 ENGINE = ((1024, 16_384), (1024, 1024), (256, 16_384), (256, 1024), (1024, 32_768), (256, 32_768))  # samples, prompt
 NEW = 128  # tokens of a sample
 GENERATE = (128, 1024, 64)  # samples, prompt, new tokens
 APART = ((1, 512, 128), (8, 512, 128), (32, 512, 128))  # the same, prompts of their own
+
+
+EXPERTS = (Experts(64), Experts(1), Experts(1024))
 FIRST = [shapes(quick=True)[1], shapes()[7], shapes()[10], shapes(quick=True)[3]]  # one of each size, and a tree
 
 
@@ -31,13 +45,15 @@ class Plan:
         new: int = NEW,
         generate: tuple[int, int, int] = GENERATE,
         apart: tuple[tuple[int, int, int], ...] = APART,
+        experts: tuple[Experts, ...] = EXPERTS,
     ) -> None:
         self._sizes, self._engine, self._new, self._generate, self._apart = sizes, engine, new, generate, apart
+        self._experts = experts
         self._held: dict[str, Any] = {}  # one model, one tree
 
     def rows(self, trees: list[Shape], first: list[Shape]) -> Iterator[Row]:
-        """All of them: a few trees; the largest model and then the others over the prompts; `generate`; small batches;
-        other kernels over the same few trees; then all other trees.
+        """All of them: a few trees; the largest model and then the others over the prompts; experts; `generate`; small
+        batches; other kernels over the same few trees; then all other trees.
         """
         for shape in first:
             yield Row(f"attention, {shape.name}", 30, lambda shape=shape: self._ours(shape))  # type: ignore[misc]
@@ -45,6 +61,8 @@ class Plan:
             for index, (batch, prefix) in enumerate(self._engine):
                 run = lambda name=name, at=(batch, prefix): self._decoding(name, *at)  # noqa: E731
                 yield Row(f"engine, {name}, {batch} over {prefix}", 25 if index else 50, run)  # type: ignore[arg-type]
+        for step in self._experts:
+            yield Row(f"experts, {step.rows} rows", 15, lambda step=step: self._of_experts(step))  # type: ignore[misc]
         name = next(iter(self._sizes))
         samples, prompt, new = self._generate
         yield Row(f"generate, {name}, {samples} over {prompt}", 40, lambda: self._generated(name, samples, prompt, new))
@@ -103,6 +121,13 @@ class Plan:
 
         bed = self._bed(shape)
         return {"seconds": ours(bed, self._rates()) | others(bed)}
+
+    def _of_experts(self, step: Experts) -> dict[str, Any]:
+        from tests.bench.experts_gpu import measured
+
+        self.drop()
+        rates = self._rates()
+        return measured(step, rates.bytes, rates.flops)
 
     def _subject(self, name: str) -> Any:
         from tests.bench.engine_gpu import Subject

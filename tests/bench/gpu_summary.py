@@ -11,6 +11,8 @@ def summary(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, row in rows.items():
         if name.startswith("engine"):
             yield from _steps(name, row)
+        elif name.startswith("experts"):
+            yield from _experts(name, row)
         elif name.startswith("generate"):
             yield _rates(name, row, "generate", "transformers.generate")
         elif name.startswith("apart") and isinstance(row["compiled_tokens_per_second"], float):
@@ -34,6 +36,17 @@ def _attention(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
         mean = math.exp(sum(map(math.log, cascades)) / len(cascades))
         text = {"figure": f"{len(cascades)} trees", "baseline": "FlashInfer's cascade"}
         yield {"name": "attention, geometric mean", **text, "ratio": mean, "goal": ">= 1.5"}
+
+
+def _experts(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each kind of weights against its floor; plain ones against torch's grouped product, too."""
+    times = row["seconds"]
+    for kind, floor in row["floors"].items():
+        text = {"figure": f"{times[kind] * 1e6:.0f} us", "baseline": f"floor: {floor * 1e6:.0f} us"}
+        yield {"name": f"{name}, {kind}", **text, "ratio": floor / times[kind], "goal": ""}
+    if isinstance(theirs := times["torch"], float):
+        text = {"figure": f"{times['plain'] * 1e6:.0f} us", "baseline": f"torch's grouped_mm: {theirs * 1e6:.0f} us"}
+        yield {"name": f"{name}, plain", **text, "ratio": theirs / times["plain"], "goal": ""}
 
 
 def _steps(name: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:

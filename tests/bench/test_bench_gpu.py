@@ -16,7 +16,7 @@ from kernels.tree_attention.heads import Heads
 from tests.bench import bench_gpu, gpu_timing
 from tests.bench.attention_trees import Shape, shapes
 from tests.bench.bench_gpu import Run
-from tests.bench.gpu_rows import FIRST, Measured, Plan, Row
+from tests.bench.gpu_rows import FIRST, Experts, Measured, Plan, Row
 from tests.bench.gpu_summary import summary
 from tests.bench.gpu_worker import RowError, Worker
 from tests.bench.simulated_gpu import FLASHINFER, SimulatedGpu
@@ -142,7 +142,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="there the real run is made")
 def test_all_rows_once(simulated: Any, tmp_path: Path):
-    plan = Plan({"small": TINY}, ((3, 20), (1, 20)), 5, (2, 16, 3), ((2, 8, 5),))
+    plan = Plan({"small": TINY}, ((3, 20), (1, 20)), 5, (2, 16, 3), ((2, 8, 5),), (Experts(3, 4, 2, 64, 32),))
     measured = Measured(plan, TREES, TREES[:1])
     run = Run({}, tmp_path / "gpu.json", 1000, InPlace(measured))
     for each in plan.rows(TREES, TREES[:1]):
@@ -151,7 +151,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
     assert not run.figures["skipped"]
     rows = run.figures["rows"]
     assert list(rows)[:2] == ["attention, one", "engine, small, 3 over 20"]
-    assert len(rows) == 2 + 2 + 2 + 1 + 1
+    assert len(rows) == 2 + 2 + 2 + 1 + 1 + 1
     for name, found in rows.items():
         if name.startswith("engine"):
             assert found["steps"] == found["no_attention"]["steps"] >= 1
@@ -169,6 +169,7 @@ def test_all_rows_once(simulated: Any, tmp_path: Path):
         ("engine", ">= 0.85"),
         ("engine", ">= 1.0"),
         ("engine", ""),
+        ("experts", ""),
     }
     assert "FlashInfer's cascade" in table(summary_rows("gpu", run.figures))
 
@@ -186,6 +187,7 @@ def test_a_kernel_that_is_wrong_has_no_times(simulated: Any, monkeypatch: pytest
 def test_ratios():
     times = {"floor": 1e-4, "ours": 2e-4, "ours, in a graph": 1.25e-4, "flashinfer cascade": 4e-4}
     step = {"step_milliseconds": 20.0, "tokens_per_second": 51_200.0, "attention_floor_milliseconds": 4.0}
+    floors = {"plain": 1e-4, "fp8": 8e-5}
     host = {"host_hidden": 0.95, "host_milliseconds": 5.0}
     rows: dict[str, Any] = {
         "attention, a": {"seconds": times},
@@ -193,6 +195,7 @@ def test_ratios():
         "others, b": {"seconds": times | {"flashinfer cascade": "flashinfer is not installed"}},
         "engine, 7B, 1024 over 16384": step | host | {"no_attention": {"step_milliseconds": 14.0}},
         "engine, 7B, 256 over 1024": step | {"no_attention": "RuntimeError: no memory"},
+        "experts, 1 rows": {"seconds": {"plain": 2e-4, "fp8": 1e-4, "torch": 3e-4}, "floors": floors},
         "generate, 7B, 2 over 8": {"engine_tokens_per_second": 30.0, "generate_tokens_per_second": 10.0},
         "apart, 7B, 1 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": 20.0},
         "apart, 7B, 8 of 8": {"engine_tokens_per_second": 30.0, "compiled_tokens_per_second": "RuntimeError"},
@@ -204,6 +207,9 @@ def test_ratios():
         ("attention, geometric mean", 2.0),
         ("engine, 7B, 1024 over 16384", 0.9),
         ("engine, 7B, 1024 over 16384, host", 0.95),
+        ("experts, 1 rows, plain", 0.5),
+        ("experts, 1 rows, fp8", 0.8),
+        ("experts, 1 rows, plain", 1.5),
         ("engine, 7B, 2 over 8", 3.0),
         ("engine, 7B, 1 of 8", 1.5),
     ]

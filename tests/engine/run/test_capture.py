@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from engine.core import Core
+from engine.model import experts
 from engine.model.attention import NAME
 from engine.model.fused_ops import triton_ops
 from engine.model.model import Model
@@ -23,6 +24,7 @@ from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
+from kernels.expert_linear.triton import expert_linear
 from kernels.tree_attention.buffers import Capacity, Staging, WorkBuffers
 from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
@@ -36,12 +38,23 @@ interpret()
 pytestmark = pytest.mark.skipif(DEVICE == "cuda", reason="there real graphs are recorded")
 
 
+ALL = {"_tree_attention", "_merge", "_rope_store", "_rms_norm"}
+KINDS: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Qwen3": {},
+    "Qwen3Moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+}
+
+
 def as_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A small model with everything fused by Triton's kernels."""
     for place in ("engine.model.model.ops_for", "engine.model.fuse.ops_for"):
         monkeypatch.setattr(place, lambda device, dtype: triton_ops())
     monkeypatch.setattr("engine.model.model.pack_linears", lambda inner: None)  # of a CPU's weights
-    weights = make_weights(kind, num_hidden_layers=2)
+    monkeypatch.setattr(experts, "on_gpu", lambda weight: True)
+    monkeypatch.setattr(experts, "linear_on", lambda device: expert_linear)
+    monkeypatch.setattr(experts, "has_grouped_kernel", lambda like: False)
+    weights = make_weights(kind, num_hidden_layers=2, **KINDS[kind])
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     twin.load_state_dict(weights.state_dict())
     model = Model(twin)
@@ -78,7 +91,7 @@ def spy(step: Callable[[], Tensor], pool: Any) -> Any:
     return replay, pool
 
 
-@pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_recorded_step_does_the_same_whatever_the_tree(
     kind: str, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
 ):
@@ -103,7 +116,8 @@ def test_a_recorded_step_does_the_same_whatever_the_tree(
         first = recordings[0]
         assert not first.faults, "a graph cannot record what waits for the device"
         launched = {name for name, _ in first.events if name.startswith("launch")}
-        assert {"launch _tree_attention", "launch _merge", "launch _rope_store", "launch _rms_norm"} <= launched
+        assert launched >= {f"launch {name}" for name in ALL}
+        assert ("launch _expert_linear" in launched) == bool(KINDS[kind])
         for other in recordings[1:]:
             assert not other.faults
             for one, two in zip(first.events, other.events, strict=True):
