@@ -10,6 +10,7 @@ from github.PullRequest import PullRequest
 
 from bot.contracts import MAY_WRITE
 from bot.errors import ForgeError, Refused
+from bot.forge.answers import message_of
 from bot.forge.api import GitHubApi, path_of
 from bot.forge.markers import ANY_MARKER, issue_of
 from bot.git.command import check_branch
@@ -24,6 +25,8 @@ _METADATA = {"metadata": "read"}
 _ISSUES = {"issues": "write", "pull_requests": "write"}  # a pull request's comments and labels are an issue's, too
 _PULL = {"pull_requests": "write", "contents": "read"}
 
+# Of a pull request just refused: the branch may be seen, or the one that is there be found, a moment later.
+_PASSES = re.compile(r"'head'|already exists")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\[bot\])?")
 _LABEL_LOOKS = {
     "running": ("fbca04", "Candidate fixes are being sampled and tested"),
@@ -280,4 +283,6 @@ class GitHubTracker:
                 return await self._api.write(repository, _PULL, lambda client: create(client, onto, False))
             if error.status == 422 and "'base'" in str(error.data):
                 raise Refused(f"the branch {onto}, which the pull request is for, is not there any more") from error
+            if error.status == 422 and not _PASSES.search(str(error.data)):
+                raise Refused(f"GitHub refuses the pull request: {message_of(error)}") from error
             raise

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import Unpublished
+from bot.errors import ForgeError, Unpublished
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES
 from bot.git.checkout import check_out
@@ -75,6 +75,26 @@ async def test_attack_44_a_base_that_was_renamed_is_said_and_the_work_kept(
     with pytest.raises(Unpublished, match=r"the branch main.* is not there any more"):
         await published(forge, checkout)
     check_kept(github)
+
+
+async def test_attack_44_where_a_pull_request_is_refused_it_is_said_and_the_work_kept(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    said = "Pull request creation is limited to collaborators."
+    github.fault("POST", "/pulls$", status=422, message=said)
+    with pytest.raises(Unpublished, match=said):
+        await published(forge, checkout)
+    check_kept(github)
+
+
+async def test_what_passes_by_itself_is_tried_again(
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
+) -> None:
+    github.fault("POST", "/pulls$", status=422, message="A pull request already exists for olive:troop/x.")
+    with pytest.raises(ForgeError, match="already exists") as caught:
+        await published(forge, checkout)
+    assert type(caught.value) is ForgeError
+    assert (await published(forge, checkout)).pull_request_url
 
 
 def check_kept(github: GitHubServer) -> None:
