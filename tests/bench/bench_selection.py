@@ -2,12 +2,12 @@
 
 python -m tests.bench.bench_selection [--data FOLDER_OR_FILE] [--quick] [--json FILE]
 
-Without --data it reads the matrices in `tests/bench/matrices` (planted bugs: `make
-acceptance`, with and without a MODEL) and a set that is not part of this repository. A file holds one task a
-line, as JSON: `samples` (the candidate of each sample), `candidates` with `size`, `passes` (one 0/1 a test) and
-`solves` (used for scoring only), `test_copies`, and `passes_on_stub` (one 0/1 a test). Tasks without a test are left
-out. Two sizes: everything, and 10 samples with 10 tests drawn 30 times. Ties of all but ours count as an even draw
-among the best.
+Without --data it reads the matrices in `tests/bench/matrices` (planted bugs: `make acceptance`, with and without a
+MODEL; below `functions`: `troop eval run humaneval --tests N`) and a set that is not part of this repository. A file
+holds one task a line, as JSON: `samples` (the candidate of each sample), `candidates` with `size`, `passes` (one 0/1 a
+test) and `solves` (used for scoring only), `test_copies`, and `passes_on_stub` (one 0/1 a test). Tasks without a test
+are left out. Two sizes: everything, and 10 samples with 10 tests drawn 30 times. Ties of all but ours count as an even
+draw among the best.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TROOP_SELECTION_DATA"
 DEFAULT = ROOT.parent / "shared" / "data" / "selection"
-OWN = Path(__file__).parent / "matrices"
+OWN = Path(__file__).parent / "matrices"  # of runs of the solver
+FUNCTIONS = OWN / "functions"  # by `troop eval run humaneval --tests ...`
 GRID = tuple(
     (alike, support, length)
     for alike in (2.0, 4.0, 8.0)
@@ -131,7 +132,7 @@ def replay(
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     path = arguments.data or Path(os.environ.get(VARIABLE, DEFAULT))
-    files = find(path) + ([] if arguments.data else find(OWN))
+    files = find(path) + ([] if arguments.data else find(OWN) + find(FUNCTIONS))
     if not files:
         print(f"no vote matrices at {path}: nothing was measured. Give their folder with --data or ${VARIABLE}.")
         return 2 if arguments.data else 0

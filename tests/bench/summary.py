@@ -54,14 +54,14 @@ def selection(figures: Any) -> Iterator[Row]:
             ours = rows["ours, cross-validated"]["mean"]
             for other in ("votes", "CodeT"):
                 theirs = rows[other]["mean"]
-                name = f"selection, {file.partition('-')[0]}, {size}"
+                name = f"selection, {file.partition('.jsonl')[0]}, {size}"
                 yield Row(name, f"{ours:.1f} % solved", f"{other}: {theirs:.1f} %", ours / theirs)
 
 
 def calibration(figures: Any) -> Iterator[Row]:
     for file, found in figures.items():
         ours, base = (found["ways"][way]["brier"] for way in ("ours, cross-validated", "always the same"))
-        name = f"calibration, {file.partition('-')[0]}, Brier score"
+        name = f"calibration, {file.partition('.jsonl')[0]}, Brier score"
         yield Row(name, f"{ours:.3f}", f"always the same: {base:.3f}", ours / base)
 
 
