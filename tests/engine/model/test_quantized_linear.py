@@ -29,6 +29,7 @@ from engine.model.quantized_linear import (
 )
 from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
+from kernels.expert_linear.weight import KINDS as EXPERT_KINDS
 from tests.engine.conftest import make_weights
 from tests.engine.model.test_dequantize import FORMS, checkpoint, fp8_rows, same
 from tests.engine.test_greedy import check, prompts
@@ -106,7 +107,7 @@ def test_a_kernel_that_refuses_a_shape_leaves_the_product_to_torch():
 def test_what_is_kept_by_itself(monkeypatch: pytest.MonkeyPatch):
     """What a GPU has a kernel for; the kernels of this CPU stand for its."""
     assert kept_kinds("auto", CPU, torch.bfloat16) == frozenset()
-    assert kept_kinds("native", CPU, torch.bfloat16) == set(KINDS)
+    assert kept_kinds("native", CPU, torch.bfloat16) == {*KINDS, *(f"experts-{kind}" for kind in EXPERT_KINDS)}
     cuda = torch.device("cuda")
     monkeypatch.setattr(quantized_linear, "_example", lambda kind, device: packed(kind))
     assert kept_kinds("auto", cuda, torch.bfloat16) >= {"int8", "int4"}
