@@ -110,8 +110,11 @@ def test_what_is_kept_by_itself(monkeypatch: pytest.MonkeyPatch):
     assert kept_kinds("native", CPU, torch.bfloat16) == {*KINDS, *(f"experts-{kind}" for kind in EXPERT_KINDS)}
     cuda = torch.device("cuda")
     monkeypatch.setattr(quantized_linear, "_example", lambda kind, device: packed(kind))
-    assert kept_kinds("auto", cuda, torch.bfloat16) >= {"int8", "int4"}
-    assert "fp8-blocks" not in kept_kinds("auto", cuda, torch.bfloat16)
+    monkeypatch.setattr(quantized_linear, "runs", lambda kind, device, dtype: kind == "mxfp4")
+    found = kept_kinds("auto", cuda, torch.bfloat16)
+    assert found >= {"int8", "int4"}
+    assert "fp8-blocks" not in found
+    assert {kind for kind in found if kind.startswith("experts-")} == {"experts-mxfp4"}
     assert kept_kinds("dequantized", cuda, torch.bfloat16) == frozenset()
 
 
