@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -246,7 +247,7 @@ async def test_an_interrupted_task_goes_on_from_its_journal(
     endpoint.script = held
     task = asyncio.create_task(run(asked, settings(endpoint)))
     journal = tmp_path / "out" / "work" / "owner__name-1.journal"
-    while not (journal.exists() and b"edit" in journal.read_bytes()):
+    while not (journal.exists() and re.search(rb'"model/trajectory/\d+/edit/', journal.read_bytes())):
         await asyncio.sleep(0.01)
         assert not task.done()
     task.cancel()
