@@ -52,7 +52,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from bot.records import Record
+from bot.records import Record, StopName
 from bot.settings import Settings
 
 FILE_NAME = ".troop.toml"
@@ -81,7 +81,7 @@ class RepoConfig(Record):
     read: Literal["", "listed", "all"] = ""  # how files are chosen; empty: as the server does
     trajectories: int | None = None  # `AUTO`: as the rule says
     # "": as the server does
-    stop: Literal["", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"] = ""
+    stop: Literal["", StopName] = ""
     feedback: bool = True  # whether what becomes of pull requests is kept, and corrects later probabilities
     publish_test: bool = False  # whether the winner's test joins the repository, in a file of its own
     fix_ci: bool = False  # whether checks that fail on a pull request of ours start a revision of it, once
@@ -227,9 +227,7 @@ class _Context(_Table):
 
 class _Run(_Table):
     trajectories: Annotated[int, Field(ge=1, le=4096), WrapValidator(_or_auto)] | None = None
-    stop: Annotated[
-        Literal["", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"], AfterValidator(_rule)
-    ] = ""
+    stop: Annotated[Literal["", StopName], AfterValidator(_rule)] = ""
 
 
 class _Publish(_Table):

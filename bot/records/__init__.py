@@ -17,7 +17,7 @@ from bot.records.queue import NOT_WRITTEN, Again, ClaimedCommand, ClaimedRun, Co
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
 from bot.records.revision import BranchRule, Cause, PullState, Remark, Review, ReviewComment, Revision
-from bot.records.stopping import Stopped, StopRule
+from bot.records.stopping import StopName, Stopped, StopRule
 from bot.records.survey import Fault, Obstacle
 from bot.records.trajectory import FinishReason, Message, ModelCall, Reply, Trajectory, TrajectoryEnd, Usage
 from bot.records.vote import (
@@ -107,6 +107,7 @@ __all__ = [
     "SandboxJob",
     "SourceFile",
     "Standing",
+    "StopName",
     "StopRule",
     "Stopped",
     "Struck",

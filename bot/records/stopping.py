@@ -1,6 +1,7 @@
 """Why no more attempts were made."""
 
 import enum
+from typing import Literal
 
 from bot.records.record import Record
 
@@ -14,6 +15,10 @@ class StopRule(enum.StrEnum):
     DISCOVERY = "discovery"  # a test tells apart one that it speaks for, or no new patch is to be expected
     CONSENSUS = "consensus"  # so many attempts behave alike, and a vote speaks for them
     SHORT_M = "short-m"  # so many of all attempts have ended with a patch; the others are broken off
+
+
+# As settings name them.
+StopName = Literal["posterior", "first-finish", "discovery", "consensus", "short-m", "none"]
 
 
 class Stopped(Record):

@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ONLY_AST = 0x400  # of compile(): `ast.PyCF_ONLY_AST`, without the milliseconds that `ast` takes
-LOOK, RECEIVER, FAILED, RAISED, BEGAN = (
-    "look",
-    "receiver",
-    "failed",
-    "raised",
-    "began",
-)  # what is checked where nothing is compared
+# What is checked where nothing is compared.
+LOOK, RECEIVER, FAILED, RAISED, BEGAN = "look", "receiver", "failed", "raised", "began"
 COMPARED, FIRST, SECOND, METHOD = "compared", "first", "second", "method"
 BROKE, HELD, ENTERED, LEFT = "broke", "held", "entered", "left"  # of assertions and `with`, by the lines of these
 _MARK = "__troop_check__"  # in the place of the constant, until the code is compiled

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bot.records import Trigger
+from bot.records import StopName, Trigger
 from bot.settings.credentials import credentials_in, secret_assignment
 from bot.settings.endpoints import HeaderSecret, ModelSettings
 from bot.settings.files import FileSource, with_files
@@ -96,7 +96,7 @@ class SolverSettings(BaseModel):
     """Which prompts; auto: compact for the bundled model, full for all others."""
     trajectories: int = Field(10, gt=0, le=4096)
     """Attempts at an issue; a repository may ask for another number."""
-    stop: Literal["auto", "posterior", "first-finish", "discovery", "consensus", "short-m", "none"] = "auto"
+    stop: Literal["auto", StopName] = "auto"
     """By which rule fewer attempts are made (docs/science.md); auto: posterior if `stop_at` is below 1, else none."""
     stop_at: float = Field(1.0, gt=0, le=1)
     """With `posterior`: the probability that the winner is right, asked after 8, 16, 32, ... attempts; 1: never."""

@@ -1,8 +1,12 @@
 """Rules by which fewer attempts are made."""
 
+from typing import get_args
+
+import click
 import pytest
 
-from bot.records import StopRule
+from bot.cli.main import cli
+from bot.records import StopName, StopRule
 from bot.settings import SolverSettings
 from bot.solver.stopping import ALL, SURE, Seen, Stopping, seen, stopping, with_rule
 from tests.bot.sample import report
@@ -126,3 +130,11 @@ def test_a_disqualified_patch_is_nothing_to_be_told_from() -> None:
     both = [[0, 1], [2, 3]]
     assert seen(ballot(".", "+", ".", trajectories=both)).apart
     assert not seen(ballot(".", "+", ".", trajectories=both, disqualified={1: "changes what judges it"})).apart
+
+
+def test_the_rules_are_called_the_same_everywhere() -> None:
+    names = list(get_args(StopName))
+    option = next(option for option in cli.commands["solve"].params if option.name == "stop")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == names
+    assert sorted(names) == sorted(rule.value for rule in StopRule)
