@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -98,6 +99,7 @@ class FaultsAndLog:
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
                 logged.status = message["status"]
+                message["headers"] = [(b"date", formatdate(usegmt=True).encode()), *message["headers"]]
             if fault is None:
                 await send(message)
 
@@ -111,7 +113,11 @@ class FaultsAndLog:
         if not fault.after:
             logged.status = fault.status
         content = json.dumps({"message": fault.message}).encode()
-        answer = {"content-type": "application/json", "content-length": str(len(content))} | fault.headers
+        answer = {
+            "date": formatdate(usegmt=True),
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+        } | fault.headers
         raw = [(name.encode(), value.encode()) for name, value in answer.items()]
         await send({"type": "http.response.start", "status": fault.status, "headers": raw})
         await send({"type": "http.response.body", "body": content})

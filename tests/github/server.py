@@ -81,7 +81,14 @@ class GitHubServer(Control):
         checks = Checks(world, payloads, webhooks)
         traffic = FaultsAndLog(_application(world, payloads, webhooks, reviews, checks, self))
         super().__init__(world, payloads, webhooks, traffic, reviews, checks)
-        config = uvicorn.Config(traffic, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="none")
+        config = uvicorn.Config(
+            traffic,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            ws="none",
+            date_header=False,  # a fault may say what time it is, so the middleware dates each answer
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="github", daemon=True

@@ -5,7 +5,8 @@ import logging
 import socket
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -543,19 +544,9 @@ async def test_retry_after_is_honoured(github: GitHubServer, forge: GitHubForge,
     assert github.comments(REPO, number) == [f"{STATUS}\ntext"]
 
 
-async def test_then_the_reset_is_honoured(
-    github: GitHubServer, forge: GitHubForge, naps: Naps, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = datetime.now(UTC).replace(microsecond=0)
-
-    class Standing(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return begun
-
-    monkeypatch.setattr("bot.forge.api.datetime", Standing)
-    reset = int(begun.timestamp()) + 50
-    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)}
+async def test_then_the_reset_is_honoured(github: GitHubServer, forge: GitHubForge, naps: Naps, number: int) -> None:
+    date = formatdate(1790000000, usegmt=True)
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1790000050", "date": date}
     github.fault("POST", "/comments$", status=429, headers=headers, message="API rate limit exceeded for installation")
     await forge.comment(REPO, number, STATUS, "text")
     assert naps.taken == [51]
