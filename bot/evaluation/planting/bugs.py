@@ -17,9 +17,11 @@ from bot.evaluation.planting.wording import Example, issue_text
 from bot.records import FileChange, SandboxJob, Test
 
 TRIES = 8  # mutations tried of one function
-PATIENCE = 10.0  # seconds for one observation; what runs longer has been made to hang
-CHECK_SECONDS = 6.0  # a function whose check takes longer is left out
-TESTS_SECONDS = 3.0  # the package's own tests are left out of a check that takes longer with them
+# Seconds of a processor, so that the list is the same on a busy machine.
+OBSERVATION_SECONDS = 10  # of one observation; what computes longer has been made to hang
+CHECK_SECONDS = 6  # a function whose check takes longer is left out
+TESTS_SECONDS = 3  # the package's own tests are left out of a check that takes longer with them
+PATIENCE = 120.0  # seconds by the clock, for what waits without computing
 LONGEST = 120  # characters of a result that an issue would quote
 
 
@@ -119,7 +121,7 @@ async def _observe(
 ) -> dict[str, list[tuple[bool, str]]] | None:
     """`which` makes a second observation another job."""
     script = hidden.observer(module, docs)
-    script = script.model_copy(update={"text": f"# {which}\n{script.text}"})
+    script = hidden.limited(script.model_copy(update={"text": f"# {which}\n{script.text}"}), OBSERVATION_SECONDS)
     return hidden.observed(await sandbox.run(SandboxJob(changes=changes, test=script, timeout=PATIENCE)))
 
 
@@ -135,9 +137,10 @@ async def _check(
     """A check that passes on the original and fails on the planted bug; with the package's tests where they serve."""
     for tests, limit in ((package.tests, TESTS_SECONDS), ({}, CHECK_SECONDS)):
         check = hidden.check(module, docs, passing, tests, hidden.selector(name))
-        good = await sandbox.run(SandboxJob(test=check, timeout=4 * limit))
-        if good.passed and good.seconds <= limit:
-            bad = await sandbox.run(SandboxJob(changes=planted, test=check, timeout=4 * limit))
+        good = await sandbox.run(SandboxJob(test=hidden.limited(check, limit), timeout=PATIENCE))
+        if good.passed:
+            endless = hidden.limited(check, 4 * limit)
+            bad = await sandbox.run(SandboxJob(changes=planted, test=endless, timeout=PATIENCE))
             return None if bad.passed else (check, bool(tests))
     return None
 

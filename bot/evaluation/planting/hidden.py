@@ -92,6 +92,16 @@ def check(module: str, docs: dict[str, str], passing: dict[str, list[int]], test
     return Test(path="hidden_check.py", text=_OUTCOMES + _LOAD.format(data=data) + _CHECK)
 
 
+_LIMITED = """import resource
+resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+"""
+
+
+def limited(script: Test, seconds: int) -> Test:
+    """The same script, which ends where one of its processes computes longer; by the clock it may take any time."""
+    return script.model_copy(update={"text": _LIMITED.format(seconds=seconds) + script.text})
+
+
 def selector(function: str) -> str:
     """What a package's tests of the function are called: `split_at`, `test_split_at`, `SplitAtTests`."""
     bare = function.replace("_", "")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.evaluation.planting import bugs, hidden
+from bot.evaluation.planting import hidden
 from bot.evaluation.planting.bugs import Bug, module_name, plant
 from bot.evaluation.planting.mutations import functions_with_doctests, mutations
 from bot.evaluation.planting.packages import split, write_tree
-from bot.records import FileChange, SandboxJob
+from bot.records import FileChange, SandboxJob, Test
 from bot.sandbox import open_sandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -69,13 +69,6 @@ def test_a_mutation_is_one_line_of_the_code_and_never_of_the_docstring() -> None
     assert [f.name for f in functions_with_doctests(CALC)] == ["total", "head", "is_small"]
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a check takes on a busy machine decides nothing here."""
-    monkeypatch.setattr(bugs, "CHECK_SECONDS", 60.0)
-    monkeypatch.setattr(bugs, "TESTS_SECONDS", 60.0)
-
-
 async def planted(sandbox: ProcessSandbox, seed: int) -> list[Bug]:
     return await plant(TINY, sandbox, 3, 3, seed)
 
@@ -104,6 +97,14 @@ async def test_the_list_depends_on_the_seed_alone(sandbox: ProcessSandbox) -> No
     assert first == again
     assert len(first) == 2
     assert len(await plant(TINY, sandbox, 3, 1, 5)) == 1
+
+
+@pytest.mark.parametrize(("text", "passed"), [("while True: pass", False), ("import time; time.sleep(1.5)", True)])
+async def test_what_computes_too_long_is_left_out_and_what_waits_is_not(
+    sandbox: ProcessSandbox, text: str, passed: bool
+) -> None:
+    script = hidden.limited(Test(path="a.py", text=text), 1)
+    assert (await sandbox.run(SandboxJob(test=script, timeout=120))).passed == passed
 
 
 async def test_changing_the_docstring_fools_no_check(sandbox: ProcessSandbox) -> None:

@@ -8,7 +8,6 @@ import pytest
 from bot.cli import plant as command
 from bot.errors import EvaluationError
 from bot.evaluation.checkouts import TaskHost
-from bot.evaluation.planting import bugs as planting
 from bot.evaluation.planting.bugs import plant
 from bot.evaluation.planting.packages import pinned_of, split, write_tree
 from bot.evaluation.planting.tasks import write_tasks
@@ -19,13 +18,6 @@ from bot.git.import_diff import read_patch
 from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings
 from tests.bot.evaluation.planting.tiny import TINY
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a check takes on a busy machine decides nothing here."""
-    monkeypatch.setattr(planting, "CHECK_SECONDS", 60.0)
-    monkeypatch.setattr(planting, "TESTS_SECONDS", 60.0)
 
 
 def test_a_package_is_found_where_it_lies() -> None:
