@@ -50,6 +50,22 @@ class PrefixedJournal:
         await self._journal.put(self._prefix + key, value)
 
 
+def read_entries(data: bytes) -> tuple[dict[str, str], int]:
+    """The entries of a `FileJournal`'s file, and how many bytes of it they are: up to a line that a kill cut off."""
+    entries: dict[str, str] = {}
+    whole = 0
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            key, value = json.loads(line)
+        except ValueError:
+            break
+        whole += len(line)
+        entries[key] = value
+    return entries, whole
+
+
 class FileJournal(MemoryJournal):
     """A JSON-lines file, for `troop solve`, which has no database. An incomplete last line is dropped."""
 
@@ -66,16 +82,7 @@ class FileJournal(MemoryJournal):
                 "another `troop solve` works on this very question: wait for it, or stop it (Ctrl-C); then this one "
                 "continues where it was"
             ) from None
-        whole = 0  # bytes up to the end of the last whole line
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):  # cut off by a kill
-                break
-            try:
-                key, value = json.loads(line)
-            except ValueError:
-                break
-            whole += len(line)
-            self.entries[key] = value
+        self.entries, whole = read_entries(path.read_bytes())
         self._file.truncate(whole)
 
     async def put(self, key: str, value: str) -> None:

@@ -36,14 +36,14 @@ from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
-from bot.evaluation.voting import fill_matrices
+from bot.evaluation.voting import JOURNAL, fill_matrices
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.words import counted
 from bot.records import Price, Usage
 from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
-from bot.settings import Settings
+from bot.settings import SandboxSettings, Settings
 from bot.solver.models import open_models
 from bot.solver.stopping import ALL, stopping
 
@@ -197,7 +197,7 @@ class _Evaluation:
         wanted = _functions(tasks)
         if not wanted:
             return await self._draw_repositories([task for task in tasks if isinstance(task, RepositoryTask)])
-        async with _sandbox(self._settings, self._teller.say) as sandbox:
+        async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
             drawing = self._drawing(self._options.samples)
             await draw_functions(wanted, self._model, sandbox, drawing, self._file, self._teller.update)
 
@@ -210,7 +210,7 @@ class _Evaluation:
         doubtful = [task for task in _functions(tasks) if task.reference and solving[task.id][1] == 0]
         if not doubtful:
             return tasks
-        async with _sandbox(self._settings, self._teller.say) as sandbox:
+        async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
             bad = {task.id: words for task in doubtful if (words := await fault(task, sandbox))}
         self.left_out |= bad
         return [task for task in tasks if task.id not in bad]
@@ -232,8 +232,8 @@ class _Evaluation:
         def tell(done: int) -> None:
             self._teller.note(f"{done}/{len(wanted)} vote matrices")
 
-        async with _sandbox(self._settings, self._teller.say) as sandbox:
-            with contextlib.closing(FileJournal(options.out / "votes.journal")) as journal:
+        async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
+            with contextlib.closing(FileJournal(options.out / JOURNAL)) as journal:
                 lines, spent = await fill_matrices(
                     wanted, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
                 )
@@ -294,10 +294,10 @@ def _functions(tasks: Sequence[Task]) -> list[FunctionTask]:
 
 
 @contextlib.asynccontextmanager
-async def _sandbox(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Sandbox]:
+async def empty_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -> AsyncIterator[Sandbox]:
     """Over an empty tree."""
     with contextlib.closing(ScratchFolder()) as scratch:
-        sandbox = await open_sandbox(settings.sandbox, scratch.path, notice=say)
+        sandbox = await open_sandbox(settings, scratch.path, notice=say)
         try:
             yield sandbox
         finally:

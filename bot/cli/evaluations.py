@@ -66,6 +66,28 @@ def eval_run(**given: Any) -> None:
     raise SystemExit(finished(lambda: run(options, settings)))
 
 
+@evaluation.command("ensemble")
+@click.argument("tasks")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for matrices and figures. The same command goes on from what is there.")  # fmt: skip
+@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
+@click.option("--image", help="Docker image in which tests run.")
+def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, **given: Any) -> None:
+    """Count the evaluations in FOLDERS together: do several models choose better than the best of them?
+
+    TASKS is what they were run on, with --tests. All tests run on all candidates, and each member alone is held against
+    an equal part of each, and against all of each. No model is asked.
+    """
+    from bot.cli.ensemble import combine
+    from bot.cli.solve import SolveOptions, settings_of
+
+    if len(folders) < 2:
+        raise click.UsageError("an ensemble has two members or more: name their folders")
+    settings = settings_of(SolveOptions(path=Path(), issue_text="", **given))
+    raise SystemExit(finished(lambda: combine(tasks, folders, out, settings)))
+
+
 @evaluation.command("plant")
 @click.argument("package", metavar="NAME==VERSION")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),

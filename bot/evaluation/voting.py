@@ -15,6 +15,8 @@ from bot.evaluation.tasks import FunctionTask
 from bot.journal import once
 from bot.records import Record, Usage
 
+JOURNAL = "votes.journal"  # in the folder of an evaluation
+
 SamplesOf = Callable[[str], Sequence[Sample]]  # of a task
 
 
@@ -29,6 +31,11 @@ class Filled(Record):
     """The matrix of one task, a line of `matrices.jsonl`."""
 
     line: str
+
+
+def tests_key(task: str) -> str:
+    """Where the journal has the tests of a task."""
+    return f"tests/{task}"
 
 
 async def fill_matrices(
@@ -50,10 +57,10 @@ async def fill_matrices(
 
     async def vote(task: FunctionTask) -> None:
         nonlocal spent
-        written = await once(journal, f"tests/{task.id}", Written, lambda: _write(task, model, drawing))
+        written = await once(journal, tests_key(task.id), Written, lambda: _write(task, model, drawing))
         samples = samples_of(task.id)
         key = f"matrix/{task.id}/{len(samples)}"
-        filled = await once(journal, key, Filled, lambda: _fill(task, written.tests, samples, sandbox))
+        filled = await once(journal, key, Filled, lambda: fill(task, written.tests, samples, sandbox))
         spent += written.usage
         lines[task.id] = filled.line
         tell(len(lines))
@@ -79,7 +86,8 @@ async def _write(task: FunctionTask, model: Model, drawing: Drawing) -> Written:
     return Written(tests=tuple(tests), usage=usage)
 
 
-async def _fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sample], sandbox: Sandbox) -> Filled:
+async def fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sample], sandbox: Sandbox) -> Filled:
+    """Run every distinct test of `written`, which holds copies, on every distinct code of the samples."""
     copies = Counter(written)
     tests = list(copies)
     codes = candidates_of(samples)
