@@ -30,6 +30,9 @@ _COUNTS = tuple(
     f"/sys/fs/cgroup/{place}" for name, (new, old) in _COUNTED.items() for place in (new, f"{name}/{old}")
 )  # as a container sees its own
 USER = "10001:10001"
+# Of init and of the `sleep` that keeps the container: a job of the same user could take these over by ptrace, and
+# outlive its end in them, uncounted.
+KEEPER = "10002:10002"
 
 
 class Broken(Exception):
@@ -79,7 +82,7 @@ class Container:
             image_id,
             entrypoint=["sleep"],
             command=[str(int(LIFETIME + _SLACK))],  # ends by itself, should this process be killed
-            user=USER,
+            user=KEEPER,
             environment={},
             labels={**docker_engine.labels("sandbox", LIFETIME + _SLACK), docker_engine.RUN: run},
             network_disabled=True,
@@ -112,7 +115,8 @@ class Container:
         argv = ["sh", f"{ROOT}/job.sh", limit, "runner" if job.runner else "plain", *job.argv]
         stream: Stream | None = None
         try:
-            execution = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment)["Id"]
+            made = self._client.exec_create(self.id, argv, stdin=True, environment=job.environment, user=USER)
+            execution = made["Id"]
             stream = Stream(self._client.exec_start(execution, socket=True), self._settings.output_limit)
             stream.send(_payload(job, word, secret.given), _PREPARE)
             prepared = stream.read(time.monotonic() + _PREPARE, until=f"{word} begin".encode())
@@ -183,7 +187,7 @@ class Container:
 
     def _answers(self) -> bool:
         """Whether a command still runs in it. Raises what the SDK raises."""
-        execution = self._client.exec_create(self.id, ["true"])["Id"]
+        execution = self._client.exec_create(self.id, ["true"], user=USER)["Id"]
         self._client.exec_start(execution)
         return self._exit_code(execution) == 0
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.records import Ending, SandboxJob, Test
 from bot.sandbox import docker_engine, open_sandbox, pool
-from bot.sandbox.containers import Container
+from bot.sandbox.containers import KEEPER, USER, Container
 from bot.sandbox.pool import DockerSandbox
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings
@@ -48,7 +48,7 @@ def until_told(digits: str) -> SandboxJob:
 def tell(client: docker.APIClient, sandbox: DockerSandbox) -> None:
     """End the job of the busy containers."""
     for container in sandbox._busy:
-        execution = client.exec_create(container.id, ["touch", "/tmp/told"])["Id"]
+        execution = client.exec_create(container.id, ["touch", "/tmp/told"], user=USER)["Id"]
         client.exec_start(execution)
         assert client.exec_inspect(execution)["ExitCode"] == 0
 
@@ -88,7 +88,7 @@ class TestDocker(Work, Attacks):
         }
         assert {name: host[name] for name in wanted} == wanted
         assert {limit["Name"] for limit in host["Ulimits"]} == {"nofile", "fsize", "core"}
-        assert found["Config"]["User"] == "10001:10001"
+        assert found["Config"]["User"] == KEEPER
         assert found["Config"]["Labels"]["troop"] == "sandbox"
         assert int(found["Config"]["Labels"]["troop.expires_at"]) > time.time()
         assert found["Mounts"] == []
@@ -118,6 +118,30 @@ class TestDocker(Work, Attacks):
         seen = "cat /proc/sysvipc/* | grep -cv key; ls -A /dev/mqueue /dev/shm | grep left; true"
         for _ in range(sandbox._concurrency):  # whichever container takes it
             assert (await sandbox.run(command("sh", "-c", seen))).output == "0\n"
+
+    async def test_attack_31_what_keeps_the_container_is_out_of_a_jobs_reach(self, sandbox: DockerSandbox) -> None:
+        """By ptrace, init or `sleep` could become what the candidate wants, and rewrite the next candidate's files."""
+        body = (
+            "import ctypes, os\n"
+            "libc = ctypes.CDLL(None)\n"
+            "def refused(act):\n"
+            "    try: return act() == -1\n"
+            "    except OSError: return True\n"
+            "kept = []\n"
+            "for pid in filter(str.isdigit, os.listdir('/proc')):\n"
+            "    if int(pid) in (os.getpid(), os.getppid()): continue\n"
+            "    kept.append(open(f'/proc/{pid}/comm').read())\n"
+            "    assert refused(lambda: libc.ptrace(16, int(pid), 0, 0)), pid\n"
+            "    assert refused(lambda: os.kill(int(pid), 0)), pid\n"
+            "    assert refused(lambda: open(f'/proc/{pid}/mem', 'r+b').close()), pid\n"
+            "    assert refused(lambda: os.setpriority(os.PRIO_PROCESS, int(pid), 19)), pid\n"
+            "assert len(kept) >= 2, kept\n"
+            "print(open('/proc/self/status').read())\n"
+        )
+        result = await sandbox.run(python(body))
+        assert result.passed, result
+        assert "NoNewPrivs:\t1\n" in result.output
+        assert "CapEff:\t0000000000000000\n" in result.output
 
     async def test_attack_31_what_lives_on_is_seen_from_outside(
         self, sandbox: DockerSandbox, client: docker.APIClient
