@@ -2,23 +2,18 @@
 
 import html
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
-from markdown_it import MarkdownIt
 from markdown_it.common.utils import normalizeReference
-from markdown_it.token import Token
 
 from bot.records import Issue, Record
+from bot.sanitize.blocks import lines_of, parsed, segments_of
 from bot.sanitize.characters import ENTITY, strip_entity, strip_invisible
-from bot.sanitize.code_blocks import seen_of_code
+from bot.sanitize.code_blocks import seen_of_code, without_gaps
 from bot.sanitize.footnotes import Footnotes
 from bot.sanitize.formulas import seen_of_formula
 from bot.sanitize.tables import seen_of_table
-from bot.sanitize.tags import Tags, brackets
-
-# Block structure only: inline rules are not needed, and take more than linear time.
-_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+from bot.sanitize.tags import ELEMENTS, Tags, address_of, brackets
 
 
 class Cleaned(Record):
@@ -31,34 +26,49 @@ class Cleaned(Record):
 # The first alternative that matches wins, as in Markdown: an escape, a code span, then what is removed.
 _SPAN = r"(?P<escape>\\[!-/:-@\[-`{-~])|(?P<code>(?<!`)(?P<ticks>`+)(?!`))|"
 # Repetitions are bounded, so that the search takes linear time on any text.
-_IMAGE = r"(?P<image>!(?=\[))|(?P<empty>(?<!!)\[(?=(?:\s|\u2800|&#?\w{1,31};|<[^<>\n]{0,200}>){0,50}\]\())"
+_IMAGE = r"(?P<image>!(?=\[))|(?P<empty>(?<!!)\[(?=(?:[\s\u2800*_~`\\]|&#?\w{1,31};|<[^<>\n]{0,200}>){0,50}\]\())"
 _LABELS = r"(?P<label>(?<=(?<!\\)\])\[(?P<name>(?:[^\[\]\\]|\\.){1,999})\])|\[\^(?P<note>[^\]\s]{1,999})\]|"
+_TITLE = r"(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}'|\((?:[^()\\]|\\.){0,2000}\))"
 _TARGET = re.compile(
     r"\((?:[^()\n]{0,2000}(?:\([^()\n]{0,500}\)[^()\n]{0,2000}){0,20}|\s*<[^<>\n]{0,2000}>\s*"
-    r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))?\s*)\)|\[[^\]]{0,500}\]"
+    rf"{_TITLE}?\s*)\)|\[[^\]]{{0,500}}\]"
 )
 _EMPTY_TARGET = re.compile(
     r"\(\s{0,20}(?:<[^<>\n]{0,2000}>|[^\s()<>]{0,2000}(?:\([^\s()]{0,2000}\)[^\s()]{0,2000}){0,20})"
-    r"(?:\s{1,20}(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\)))?\s{0,20}\)"
+    rf"(?:\s{{1,20}}{_TITLE})?\s{{0,20}}\)"
 )
 _HIDDEN = (
-    r"(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\[)"
     r"|(?P<picture></?(?:picture|source|video|audio|img)\b)"
     r"|(?P<rp><rp\b)"
     r"|<(?P<foreign>template|noscript|svg|math)\b"
     r"|(?P<title>(?<=\]\()(?P<url><[^<>\n]{0,2000}>|[^\s()<>]{0,2000})[ \t\n]+"
-    r"(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|\([^()]{0,2000}\))[ \t\n]*(?=\)))"
+    rf"{_TITLE}[ \t\n]*(?=\)))"
     r"|(?P<tag></?[A-Za-z])"
     rf"|(?P<entity>{ENTITY})"
 )
-_MATH = r"(?P<math>\$\$[^$]{1,4000}\$\$|\$(?=[^\s$])[^$\n]{0,1000}(?<=\S)\$(?!\d))|"
+_MATH = r"(?P<math>\$\$[^$]++\$\$|\$(?=[^\s$])[^$]++(?<=\S)\$(?!\d))|"
 _ATTRIBUTES = r"""(?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}'){0,200}"""
-_INLINE = re.compile(_SPAN + _MATH + _LABELS + _IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
-_BLOCK = re.compile(_IMAGE + "|" + _HIDDEN, re.DOTALL | re.IGNORECASE)
+_COMMENT = r"|(?P<comment><!--|<\?|<![A-Za-z]|<!\[CDATA\["
+_PATTERNS = {
+    kind: re.compile(pattern, re.DOTALL | re.IGNORECASE)
+    for kind, pattern in {
+        "inline": _SPAN + _MATH + _LABELS + _IMAGE + _COMMENT + ")" + _HIDDEN,
+        "table": _MATH + _IMAGE + _COMMENT + ")" + _HIDDEN,
+        "html": _MATH + _IMAGE + _COMMENT + "|<!|</(?![A-Za-z]))" + _HIDDEN,  # browsers take more for comments
+    }.items()
+}
+_TINY = "text too small to be read"
 _LONGEST_NAME = 20  # characters of a tag's name; HTML's longest has ten
 _LONGEST_LABEL = 20  # characters of a footnote's, of which GitHub shows a number
 _ENDS = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
-_LINK_ATTRIBUTE = re.compile(r"\b(?:href)\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
+_SMALL = ("sub", "sup", "small")
+_SMALLEST = 3  # such tags within each other that can still be read
+_EMPTY_LINK = re.compile(r"((?:[\s\u2800]|&#?\w{1,31};|<w?br\s*/?>){0,50})</a\s*>", re.IGNORECASE)
+_PLAIN = (  # attributes that hide no word
+    r"(?:\s+(?:open|align=[\"']?(?:left|center|right)[\"']?|dir=[\"']?(?:rtl|ltr|auto)[\"']?"
+    r"|(?:width|height|colspan|rowspan|start)=[\"']?\d{1,4}(?:px|%)?[\"']?))*"
+)
+_ROW = 5  # tags in a row whose names make a sentence; a usage has fewer
 
 
 def clean(text: str) -> Cleaned:
@@ -94,18 +104,19 @@ def clean_issue(title: str, body: str, *, number: int = 0, author: str = "", url
 
 def _clean_once(text: str, flags: set[str]) -> str:
     lines = text.split("\n")
-    env: dict[str, Any] = {}
-    tokens = _blocks.parse(text, env)
+    tokens, env = parsed(text)
+    segments = segments_of(tokens, len(lines))
+    footnotes = Footnotes.of(lines, lines_of("code", segments), lines_of("html", segments))
+    if footnotes.labels:  # what is in them is parsed only now
+        tokens, env = parsed("\n".join(footnotes.flat))
+        segments = segments_of(tokens, len(lines))
     out: list[str] = []
     done = 0
     hidden = {n for ref in env.get("references", {}).values() for n in range(*ref["map"])}
     hidden |= {n for ref in env.get("duplicate_refs", []) for n in range(*ref["map"])}
     fences = {t.map[0]: t for t in tokens if t.type == "fence" and t.map}
-    segments = _segments(tokens, len(lines))
-    in_code = {n for start, end, kind in segments if kind == "code" for n in range(start, end)}
-    footnotes = Footnotes.of(lines, in_code)
-    hidden = (hidden - footnotes.shown) | footnotes.hidden
-    labels = _Labels(env.get("references", {}), footnotes.labels)
+    hidden |= footnotes.hidden
+    document = _Document(env.get("references", {}), footnotes.labels)
     if footnotes.hidden:
         flags.add("footnotes that nothing refers to")
     for start, end, kind in segments:
@@ -121,50 +132,43 @@ def _clean_once(text: str, flags: set[str]) -> str:
             part = kept
             if not part:
                 continue
-        if kind == "code":
+        if kind == "code" and document.too_small:
+            flags.add(_TINY)
+        elif kind == "code":
             fence = fences.get(start)
             out.append("\n".join(seen_of_code(part, fence.info if fence else None, flags)))
         else:
             if kind == "table":
                 part = seen_of_table(part, flags)
-            out.append(_Part("\n".join(part), kind in ("html", "table"), flags, labels).cleaned())
+            elif kind == "html":
+                part = without_gaps(part, flags)
+            out.append(_Part("\n".join(part), kind, flags, document).cleaned())
     return "\n".join(out)
 
 
-def _segments(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]:
-    """The text's lines as `(start, end, kind)` in order: `code`, `html`, `table`, `inline` (one paragraph), `other`."""
-    found = []
-    tables: list[tuple[int, int]] = []
-    for token in tokens:
-        if token.map is None:
-            continue
-        start, end = token.map
-        if token.type == "table_open":
-            tables.append((start, end))
-        elif token.type in ("fence", "code_block"):
-            found.append((start, end, "code"))
-        elif token.type == "html_block":
-            found.append((start, end, "html"))
-        elif token.type == "inline" and not any(a <= start < b for a, b in tables):
-            found.append((start, end, "inline"))
-    found += [(a, b, "table") for a, b in tables]
-    segments: list[tuple[int, int, str]] = []
-    at = 0
-    for start, end, kind in sorted(found):
-        if start > at:
-            segments.append((at, start, "other"))
-        segments.append((start, end, kind))
-        at = max(at, end)
-    segments.append((at, count, "other"))
-    return segments
-
-
-class _Labels:
-    """The labels that links and footnotes of the text refer to, which GitHub does not show."""
+class _Document:
+    """The labels that links and footnotes of the text refer to, which GitHub does not show, and how many tags are open
+    each of which makes text smaller."""
 
     def __init__(self, links: Collection[str], footnotes: tuple[str, ...]) -> None:
         self.links = links
         self.footnotes: Mapping[str, int] = {label: number for number, label in enumerate(footnotes, 1)}
+        self._small = 0
+
+    @property
+    def too_small(self) -> bool:
+        return self._small > _SMALLEST
+
+    def open(self) -> bool:
+        """Whether what follows can't be read any more."""
+        self._small += 1
+        return self.too_small
+
+    def close(self) -> bool:
+        """Whether what came before could not be read."""
+        was_too_small = self.too_small
+        self._small = max(0, self._small - 1)
+        return was_too_small
 
 
 class _Part:
@@ -172,8 +176,11 @@ class _Part:
     So they have in a table, where the borders of cells end code spans.
     """
 
-    def __init__(self, text: str, in_html: bool, flags: set[str], labels: _Labels) -> None:
-        self._text, self._in_html, self._flags, self._labels = text, in_html, flags, labels
+    def __init__(self, text: str, kind: str, flags: set[str], document: _Document) -> None:
+        self._text, self._flags, self._document = text, flags, document
+        self._pattern = _PATTERNS.get(kind, _PATTERNS["inline"])
+        self._in_html = in_html = kind in ("html", "table")
+        self._row, self._row_end = 0, 0  # tags of no known name, with nothing but space between, and where they end
         self._missing: set[str] = set()  # end markers that do not occur any more: they are searched for once
         self._tags = Tags(text, in_html=in_html)
         self._pairs = brackets(text, in_html=in_html) if "[" in text else {}
@@ -181,12 +188,18 @@ class _Part:
     def cleaned(self) -> str:
         out: list[str] = []
         at = 0
-        pattern = _BLOCK if self._in_html else _INLINE
-        while match := pattern.search(self._text, at):
-            out.append(self._text[at : match.start()])
+        while match := self._pattern.search(self._text, at):
+            out.append(self._read(self._text[at : match.start()]))
             kept, at = self._replace(match)
-            out.append(kept)
-        return "".join(out) + self._text[at:]
+            out.append(self._read(kept))
+        return "".join(out) + self._read(self._text[at:])
+
+    def _read(self, text: str) -> str:
+        """The text, if it is not too small to be read."""
+        if not (self._document.too_small and text):
+            return text
+        self._flags.add(_TINY)
+        return ""
 
     def _replace(self, match: re.Match[str]) -> tuple[str, int]:
         """What is kept of the match, and where the search goes on."""
@@ -234,11 +247,11 @@ class _Part:
 
     def _label(self, match: re.Match[str]) -> str:
         if match["label"]:
-            if normalizeReference(match["name"]) not in self._labels.links:
+            if normalizeReference(match["name"]) not in self._document.links:
                 return match[0]
             self._flags.add("labels of links")
             return ""
-        number = self._labels.footnotes.get(match["note"].casefold())
+        number = self._document.footnotes.get(match["note"].casefold())
         if number is None or len(match["note"]) <= _LONGEST_LABEL:
             return match[0]
         self._flags.add("long labels of footnotes")
@@ -278,8 +291,8 @@ class _Part:
     def _empty(self, match: re.Match[str]) -> tuple[str, int]:
         close = self._pairs.get(match.start())
         target = None if close is None else _EMPTY_TARGET.match(self._text, close + 1)
-        words = html.unescape(re.sub(r"<[^<>]*>", "", self._text[match.end() : close]))
-        if target is None or words.strip().strip("\u2800"):
+        words = html.unescape(re.sub(r"<[^<>]*>|[*_~`]{2,}|`\s+`|\\\n", "", self._text[match.end() : close]))
+        if target is None or not _is_blank(words):
             return match[0], match.end()
         self._flags.add("links without text")
         return "", target.end()
@@ -307,13 +320,32 @@ class _Part:
             self._flags.add("long names of HTML tags")
             return "", end
         slash = "/" if tag[1] == "/" else ""
-        link = None if slash else _LINK_ATTRIBUTE.search(tag)
-        bare = f"<{slash}{name} {link[0]}>" if link else f"<{slash}{name}>"
-        if re.fullmatch(rf"<{slash}{re.escape(name)}\s*/?>", tag):
+        if name.lower() in _SMALL and (self._document.close() if slash else self._document.open()):
+            return "", end
+        if name.lower() == "a" and not slash:
+            empty = _EMPTY_LINK.match(self._text, end)
+            if empty and _is_blank(html.unescape(re.sub(r"<[^<>]*>", "", empty[1]))):
+                self._flags.add("links without text")
+                return "", empty.end()
+        self._count(match.start(), end, unknown=not slash and name.lower() not in ELEMENTS)
+        link = address_of(tag) if name.lower() == "a" and not slash else ""
+        bare = f"<{slash}{name} {link}>" if link else f"<{slash}{name}>"
+        if re.fullmatch(rf"<{slash}{re.escape(name)}{'' if name.lower() == 'bdo' else _PLAIN}\s*/?>", tag):
             return tag, end
         if bare != tag:
             self._flags.add("hidden attributes of HTML tags")
         return bare, end
+
+    def _count(self, start: int, end: int, *, unknown: bool) -> None:
+        """Notice tags of no known name, whose names are what hides."""
+        self._row = unknown + (0 if self._text[self._row_end : start].strip() else self._row)
+        self._row_end = end
+        if self._row == _ROW and unknown:
+            self._flags.add("unknown HTML tags in a row, which were kept")
+
+
+def _is_blank(words: str) -> bool:
+    return not words.strip().strip("\u2800").strip()
 
 
 def _picture_end(text: str, start: int, opening: str) -> int:

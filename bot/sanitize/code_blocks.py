@@ -5,13 +5,27 @@ from collections.abc import Iterator
 
 from bot.sanitize.formulas import seen_of_formula
 
-_LANGUAGE = re.compile(r"[A-Za-z0-9+#]{1,15}(?:[-_.:*/][A-Za-z0-9+#]{1,15})?")
+_LANGUAGE = re.compile(
+    r"[A-Za-z0-9+#]{1,15}(?:[-_.:*/][A-Za-z0-9+#]{1,15})?(?:,(?:ignore|no_run|should_panic|compile_fail))?"
+)
 _DRAWN = ("geojson", "topojson", "stl")  # GitHub draws these, and shows nothing of their source
 _NOT_DRAWN = re.compile(
-    r"^[ \t>]*(?:%%|(?:accTitle|accDescr)[ \t]*:|(?:click|classDef|linkStyle|style|links?|callback)[ \t])"
+    r"[ \t>]*(?:%%|(?:accTitle|accDescr)[ \t]*:"
+    r"|(?:click|classDef|linkStyle|style|links?|callback|cssClass|properties|details)[ \t]"
+    r"|class[ \t]+\S+[ \t]+\w+[ \t]*$)"
 )
+_IN_LABEL = re.compile(
+    r":::\w+|<!--[^<>\n]{0,2000}>|<[A-Za-z]+\s[^<>\n]{0,2000}>"
+)  # names of classes, and what HTML hides
+
 _DESCRIPTION = re.compile(r"^[ \t>]*accDescr[ \t]*\{")
-_FAR = re.compile(r"[ \t\u00a0\u2000-\u200a\u3000]{150,}(?=\S)")  # more than a screen's width: nobody scrolls there
+_GAP = re.compile(r"[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000]{8,}")
+_TAB = 8  # columns, as GitHub shows it
+_WIDE, _FAR = (
+    60,
+    150,
+)  # columns of a gap that no table needs, and of all of them: beyond a screen's width nobody scrolls
+_UNDRAWN = "what a diagram does not draw"
 _RULE = re.compile(r"^[ \t>]*---[ \t]*$")
 _TITLE = re.compile(r"^[ \t>]*title:")
 
@@ -21,9 +35,7 @@ def seen_of_code(lines: list[str], info: str | None, flags: set[str]) -> list[st
 
     The source of maps and solids is kept, and flagged.
     """
-    if any(_FAR.search(line) for line in lines):
-        flags.add("text far to the right in code")
-        lines = [_FAR.sub("    ", line) for line in lines]
+    lines = without_gaps(lines, flags)
     words = (info or "").split()
     if not words:
         return lines
@@ -37,14 +49,29 @@ def seen_of_code(lines: list[str], info: str | None, flags: set[str]) -> list[st
     rest = lines[1:]
     if language.lower() == "mermaid":
         kept = list(_seen_of_diagram(rest))
-        if len(kept) < len(rest):
-            flags.add("what a diagram does not draw")
-        rest = kept
+        if kept != rest:
+            flags.add(_UNDRAWN)
+        rest = [_IN_LABEL.sub("", line) for line in kept]
+        if rest != kept:
+            flags.add(_UNDRAWN)
     elif language.lower() == "math":
         rest = seen_of_formula("\n".join(rest), flags).split("\n") if rest else rest
     elif language.lower() in _DRAWN:
         flags.add("the source of a map or a solid, which was kept")
     return [first, *rest]
+
+
+def without_gaps(lines: list[str], flags: set[str]) -> list[str]:
+    """The lines of preformatted text, those brought near that begin so far to the right that nobody sees them."""
+    return [_without_gaps(line, flags) for line in lines]
+
+
+def _without_gaps(line: str, flags: set[str]) -> str:
+    gaps = [len(found[0]) + (_TAB - 1) * found[0].count("\t") for found in _GAP.finditer(line.rstrip())]
+    if sum(gap for gap in gaps if gap >= _WIDE) < _FAR:
+        return line
+    flags.add("text far to the right in code")
+    return _GAP.sub("    ", line)
 
 
 def _seen_of_diagram(lines: list[str]) -> Iterator[str]:
@@ -59,6 +86,8 @@ def _seen_of_diagram(lines: list[str]) -> Iterator[str]:
                 yield line
         elif in_description or _DESCRIPTION.match(line):
             in_description = "}" not in line
-        elif not _NOT_DRAWN.match(line):
+        else:
+            drawn = [one for one in line.split(";") if not _NOT_DRAWN.match(one)]
             begun = begun or bool(line.strip(" \t>"))
-            yield line
+            if drawn:
+                yield ";".join(drawn)

@@ -4,8 +4,13 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-_NOTE = re.compile(r"^ {0,3}(?:> ?)*\[\^([^\]\s]+)\]:")
+_NOTE = re.compile(r"^[ >]*(?:(?:[-+*]|\d{1,9}[.)]) +)*\[\^([^\]\s]+)\]:")
 _REFERENCE = re.compile(r"\[\^([^\]\s]+)\]")
+_INDENT = re.compile(r"^(?: {1,4}|\t)")
+# Escapes, spans of code and addresses: nothing in them refers to anything.
+_PASSED = re.compile(
+    r"\\.|(?<!`)(`+)(?!`)(?:[^`]|(?<!`)(?!\1(?!`))`+){1,2000}(?<!`)\1(?!`)|(?<=\])\([^()\n]{0,2000}\)", re.DOTALL
+)
 
 
 class Footnotes(NamedTuple):
@@ -14,12 +19,14 @@ class Footnotes(NamedTuple):
     hidden: set[int]  # of those that nothing refers to, or whose label an earlier one has
     shown: set[int]
     labels: tuple[str, ...]
+    flat: list[str]  # all lines, those of footnotes as if they stood by themselves
 
     @classmethod
-    def of(cls, lines: list[str], code: Collection[int]) -> "Footnotes":
-        """`code`: the numbers of the lines that are code."""
+    def of(cls, lines: list[str], code: Collection[int], html: Collection[int]) -> "Footnotes":
+        """`code`, `html`: the numbers of the lines that are code or HTML, in which nothing refers to a footnote."""
         notes: dict[str, set[int]] = {}
         every: set[int] = set()
+        flat = [*lines]
         n = 0
         while n < len(lines):
             match = None if n in code else _NOTE.match(lines[n])
@@ -28,14 +35,16 @@ class Footnotes(NamedTuple):
                 continue
             start, n = n, _end(lines, n)
             every.update(range(start, n))
+            flat[start] = lines[start].replace(f"[^{match[1]}]:", "", 1).lstrip()
+            flat[start + 1 : n] = [_INDENT.sub("", line) for line in lines[start + 1 : n]]
             notes.setdefault(match[1].casefold(), set(range(start, n)))
-        due = _references(lines, (n for n in range(len(lines)) if n not in every and n not in code))
+        due = _references(lines, (n for n in range(len(lines)) if not (n in every or n in code or n in html)))
         seen: set[str] = set()
         while new := (due & notes.keys()) - seen:
             seen |= new
-            due = set().union(*(_references(lines, notes[label]) for label in new))
+            due = set().union(*(_references(lines, sorted(notes[label])) for label in new))
         shown = set().union(*(notes[label] for label in seen))
-        return cls(every - shown, shown, tuple(notes))
+        return cls(every - shown, shown, tuple(notes), flat)
 
 
 def _end(lines: list[str], start: int) -> int:
@@ -53,5 +62,5 @@ def _end(lines: list[str], start: int) -> int:
 
 def _references(lines: list[str], numbers: Iterable[int]) -> set[str]:
     text = "\n".join(lines[n] for n in numbers)
-    text = re.sub(r"`[^`\n]*`", "", text)
+    text = _PASSED.sub("", text)
     return {m[1].casefold() for m in _REFERENCE.finditer(text) if text[m.end() : m.end() + 1] != ":"}

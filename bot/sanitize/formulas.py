@@ -5,14 +5,15 @@ import re
 # Of each macro its arguments, one letter each: `h`, hidden; `k`, seen. Arguments in brackets are never seen.
 _ARGUMENTS = (
     dict.fromkeys(("phantom", "hphantom", "vphantom", "label", "cssId", "class", "style", "href", "data"), "h")
+    | dict.fromkeys(("ref", "eqref"), "h")  # of a label that is nowhere
     | dict.fromkeys(("bbox", "unicode"), "")
     | dict.fromkeys(("llap", "rlap", "clap", "mathllap", "mathrlap", "mathclap", "smash"), "k")  # over or beside others
     | dict.fromkeys(("kern", "mkern", "hskip", "mskip", "vskip", "hspace", "vspace"), "h")  # as far away as they say
     | dict.fromkeys(("raise", "lower", "moveleft", "moveright"), "h")
-    | dict.fromkeys(("tiny", "scriptscriptstyle"), "")
+    | dict.fromkeys(("tiny", "Tiny", "scriptscriptstyle"), "")
     | dict.fromkeys(("colorbox", "enclose"), "hk")
-    | dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "definecolor"), "hh")
-    | dict.fromkeys(("newenvironment", "renewenvironment"), "hhh")
+    | dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareMathOperator"), "hh")
+    | dict.fromkeys(("newenvironment", "renewenvironment", "definecolor"), "hhh")
     | {
         "require": "h",
         "tooltip": "h",
@@ -28,6 +29,7 @@ _DEFINITION = re.compile(r"\s*\\(?:[A-Za-z]+|.)[^{}]{0,100}", re.DOTALL)
 _COLOURED = ("color", "textcolor")
 _MACRO = re.compile(rf"\\(?P<name>{'|'.join([*_ARGUMENTS, 'def', 'gdef', *_COLOURED])})(?![A-Za-z])")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
+_SPACES = re.compile(r"(?:(?:\\(?:q?quad|enspace|thinspace|[;:,! ])|~)\s*){20,}")  # as wide as the page
 _PALE = re.compile(
     "white|snow|ivory|azure|mintcream|honeydew|(?:ghost|floral)white|whitesmoke|seashell|aliceblue|lavenderblush"
     "|oldlace|linen|light(?:yellow|cyan)|transparent",
@@ -40,7 +42,7 @@ _FAINT = 0xE8  # of 255, of each of red, green and blue: not told from a page's 
 
 def seen_of_formula(text: str, flags: set[str]) -> str:
     """The formula without comments, definitions, and what is set invisibly or in the page's colour."""
-    found = _COMMENT.sub("", text) if "\n" in text else text
+    found = _SPACES.sub(" ", _COMMENT.sub("", text) if "\n" in text else text)
     out: list[str] = []
     at = 0
     while match := _MACRO.search(found, at):
@@ -91,6 +93,8 @@ def _pale(colour: str) -> bool:
         digits = colour.removeprefix("#")
         parts = [int(2 * digit, 16) for digit in digits] if len(digits) < 6 else [*bytes.fromhex(digits)]
         return min(parts[:3]) >= _FAINT or (len(parts) > 3 and parts[3] < 255 - _FAINT)
+    if "(" in colour:  # of CSS; black on white needs none
+        return True
     if _NUMBERS.fullmatch(colour):
         values = [float(number) for number in re.findall(r"[0-9]+\.?[0-9]*|\.[0-9]+", colour)]
         return bool(values) and min(values) * (255 if max(values) <= 1 else 1) >= _FAINT

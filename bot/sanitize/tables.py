@@ -2,7 +2,7 @@
 
 import re
 
-_PREFIX = re.compile(r"[ \t>]*\|?")
+_PREFIX = re.compile(r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*(?:\[\^[^\]\s]{1,999}\]:[ \t]*)?\|?")
 _BORDER = re.compile(r"(?<!\\)\|")
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from markdown_it.common.html_blocks import block_names
+
 _NAME = re.compile(r"</?([A-Za-z][A-Za-z0-9-]*+)")
 _ATTRIBUTE = re.compile(  # of CommonMark
     r"\s++[A-Za-z_:][\w:.-]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s\"'=<>`]++))?+"
@@ -10,6 +12,14 @@ _LAX_NAME = re.compile(r"</?([A-Za-z][^\s/>]*+)")
 _LAX_ATTRIBUTE = re.compile(  # of HTML: whatever is not the end
     r"[\s/]++|=?[^\s/>=]++(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+)?+)?+|="
 )
+_ADDRESS = r"(?!(?:javascript|vbscript|data):)[^\s\"'<>]++"
+_HREF = re.compile(rf"=?href\s*=\s*(?:\"{_ADDRESS}\"|'{_ADDRESS}'|{_ADDRESS})", re.IGNORECASE)
+_INLINE = (
+    "a abbr audio b bdi bdo big br button cite code data datalist del dfn em font i img input ins kbd label map "
+    "mark math meter noscript object output picture pre progress q rp rt ruby s samp script select small span "
+    "strike strong style sub sup svg template textarea time tt u var video wbr"
+)
+ELEMENTS = frozenset((*block_names, *_INLINE.split()))  # of HTML
 _STEPS = 20  # characters that may be read, for each of the text
 _ESCAPABLE = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
@@ -43,6 +53,17 @@ class Tags:
         if self._in_html and at >= len(self._text) and at > found.end():
             return found[1], at
         return None
+
+
+def address_of(tag: str) -> str:
+    """The first `href` of a tag as it is written, if its value is an address; else ""."""
+    name = _LAX_NAME.match(tag)
+    at = name.end() if name else len(tag)
+    while step := _LAX_ATTRIBUTE.match(tag, at):
+        at = step.end()
+        if step[0].lower().startswith("href"):
+            return step[0] if _HREF.fullmatch(step[0]) else ""
+    return ""
 
 
 def brackets(text: str, *, in_html: bool) -> dict[int, int]:

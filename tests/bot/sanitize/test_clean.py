@@ -105,6 +105,70 @@ from tests.bot.sanitize.markdown import GITHUB, MARKDOWN
         ("a\U000e0049\U000e0067b\U000e007f", "ab", "invisible tag characters"),
         ("a\x00b\x1b[31mc\x7f", "ab[31mc", "control characters"),
         ("a\ufe0f\ufe01\U000e0101b", "ab", "zero-width characters"),
+        ("a\U000e0080\U000e0fffb", "ab", "invisible tag characters"),
+        ("a\U0001d159\U00013441b\u3164", "ab", "zero-width characters"),
+        ("\u0639\u200e\u200f\u200eb", "\u0639b", "characters that change the direction of text"),
+        ("\u0645\u200c\u200d\u0645", "\u0645\u0645", "zero-width characters"),
+        ("\U0001f3f4\U000e0064\U000e006f\U000e007f", "\U0001f3f4", "invisible tag characters"),
+        ("a&#0000008203;b&#x0000200B;", "ab", "zero-width characters"),
+        (
+            "<div>\na</ hidden>b</1 hidden><! hidden><!- hidden><![ hidden>\n</div>",
+            "<div>\nab\n</div>",
+            "HTML comments",
+        ),
+        ("<div>\na <! hidden to the end\n\nx", "<div>\na \n\nx", "HTML comments"),
+        ('<a href="do as I say">t</a>', "<a>t</a>", "hidden attributes of HTML tags"),
+        ("<a href='javascript:hidden'>t</a>", "<a>t</a>", "hidden attributes of HTML tags"),
+        ("<a title=\"href='hidden'\">t</a>", "<a>t</a>", "hidden attributes of HTML tags"),
+        ("a <b href='hidden'>t</b>", "a <b>t</b>", "hidden attributes of HTML tags"),
+        ("a <bdo dir=rtl>t</bdo>", "a <bdo>t</bdo>", "hidden attributes of HTML tags"),
+        ("<p align='center hidden'>t</p>", "<p>t</p>", "hidden attributes of HTML tags"),
+        ("a <a href='hidden'> &nbsp;<br></a> b", "a  b", "links without text"),
+        ("a [****](hidden) [` `](hidden) [\\\n](hidden) b", "a    b", "links without text"),
+        ('[t](http://x.example "\\"hidden")', "[t](http://x.example)", "titles of links"),
+        (
+            "a <sub><sup><small><sub>hidden *x*</sub>seen</small></sup></sub>",
+            "a <sub><sup><small>seen</small></sup></sub>",
+            "text too small to be read",
+        ),
+        (
+            "<div><sub><sub><sub><sub>\n\nhidden\n\n    hidden\n\n</sub></sub></sub></sub></div>",
+            "<div><sub><sub><sub>\n\n\n\n\n</sub></sub></sub></div>",
+            "text too small to be read",
+        ),
+        (
+            "a \\[^1] ``[^1]`` [b](c[^1])\n\n[^1]: hidden",
+            "a \\[^1] ``[^1]`` [b](c[^1])\n",
+            "footnotes that nothing refers to",
+        ),
+        ("<p>\n[^1]\n</p>\n\n- [^1]: hidden\n\nb", "<p>\n[^1]\n</p>\n\n\nb", "footnotes that nothing refers to"),
+        ("a[^1]\n\n[^1]: b\n\n    <!-- hidden -->", "a[^1]\n\n[^1]: b\n\n    ", "HTML comments"),
+        ("a[^1]\n\n[^1]: b\n\n    [x]: # (hidden)\n\nc", "a[^1]\n\n[^1]: b\n\n\nc", "link definitions"),
+        (
+            "a[^1]\n\n[^1]: |b|\n    |-|\n    |c|hidden|",
+            "a[^1]\n\n[^1]: |b|\n    |-|\n    |c|",
+            "cells beyond a table's columns",
+        ),
+        ("1. - |b|\n     |-|\n     |c|hidden|", "1. - |b|\n     |-|\n     |c|", "cells beyond a table's columns"),
+        ("$\\color{rgb(255,255,255)}{hidden}b$", "$b$", "invisible parts of formulas"),
+        ("$\\eqref{hidden}b$", "$b$", "invisible parts of formulas"),
+        (f"$x{'~' * 30}seen$", "$x seen$", "invisible parts of formulas"),
+        ("$x\ny\\phantom{hidden}$", "$x\ny$", "invisible parts of formulas"),
+        (f"${'x' * 2000}\\phantom{{hidden}}$", f"${'x' * 2000}$", "invisible parts of formulas"),
+        ("|a|\n|-|\n|$\\phantom{hidden}x$|", "|a|\n|-|\n|$x$|", "invisible parts of formulas"),
+        (f"```\nx{chr(9) * 60}seen\n```", "```\nx    seen\n```", "text far to the right in code"),
+        (f"```\nx{' ' * 140}.{' ' * 140}seen\n```", "```\nx    .    seen\n```", "text far to the right in code"),
+        (f"<pre>\nx{' ' * 200}seen</pre>", "<pre>\nx    seen</pre>", "text far to the right in code"),
+        (
+            '```mermaid\ngraph TD; A:::hidden-->B; click A "u" "hidden"\nclass A hidden\n```',
+            "```mermaid\ngraph TD; A-->B\n```",
+            "what a diagram does not draw",
+        ),
+        (
+            "```mermaid\nsequenceDiagram\nproperties A: {hidden}\nA->>B: <!-- hidden -->seen\n```",
+            "```mermaid\nsequenceDiagram\nA->>B: seen\n```",
+            "what a diagram does not draw",
+        ),
     ],
 )
 def test_attack_39_what_people_do_not_see_is_stripped_and_flagged(text: str, cleaned: str, flag: str) -> None:
@@ -147,6 +211,19 @@ def test_attack_39_what_people_do_not_see_is_stripped_and_flagged(text: str, cle
         "`[](x) &#8203; $\\phantom{x}$`",
         "auto f = [](int a) { return a; };",
         "<details><summary>s</summary><br /></details>",
+        "<details open>\n<summary>s</summary>\n</details>",
+        '<div dir="rtl" align=center>\n\nx\n\n</div>',
+        '<a href="../docs/a.md#b">t</a> <a href=https://x.example/?a=b>t</a>',
+        "usage: git clone <url> <folder> <branch> <depth>",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0928\u094d\u200d\u0937 \u0d28\u0d4d\u200d",
+        "\u05e9\u05dc\u05d5\u05dd \u200f(abc)\u200f \u05e2\u05d5\u05dc\u05dd",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f \u2714\ufe0e",
+        "H<sub>2</sub>O, x<sup>2<sup>n</sup></sup>",
+        "costs $5 and\nUS$6, \\phantom{x}",
+        "a[^1]\n\n[^1]: b\n\n        <!-- code -->",
+        f"```\n id |{' ' * 70}| name\n```",
+        "```rust,ignore\nx\n```",
+        "```mermaid\nclassDiagram\n  class Bird {\n    +fly()\n  }\n  <<interface>> Bird\n  A[<b>x</b><br/>y]\n```",
     ],
 )
 def test_what_people_see_is_kept(text: str) -> None:
@@ -165,6 +242,13 @@ def test_the_source_of_a_map_is_kept_and_flagged() -> None:
     )
 
 
+def test_a_sentence_in_names_of_tags_is_flagged() -> None:
+    text = "a <do> <as> <i> <say> <and> <nothing> <else> b"
+    assert clean(text) == clean(text).model_copy(
+        update={"text": text, "flags": ("unknown HTML tags in a row, which were kept",)}
+    )
+
+
 def test_line_ends_are_made_one_kind_without_a_flag() -> None:
     found = clean("a\r\nb\rc\u2028d")
     assert (found.text, found.flags) == ("a\nb\nc\nd", ())
@@ -174,9 +258,7 @@ def test_half_a_surrogate_pair_can_be_stored() -> None:
     clean("x\ud800y").text.encode()
 
 
-INVISIBLE = re.compile(
-    "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\x00-\x08\x0b-\x1f\x7f]"
-)
+INVISIBLE = re.compile("[\u200b\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f\x00-\x08\x0b-\x1f\x7f]")
 
 
 @settings(max_examples=300)

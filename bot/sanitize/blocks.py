@@ -1,0 +1,49 @@
+"""The blocks of a Markdown text. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+# Block structure only: inline rules are not needed, and take more than linear time.
+_blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
+
+
+def parsed(text: str) -> tuple[list[Token], dict[str, Any]]:
+    """The blocks, and what the parser notes of link definitions."""
+    env: dict[str, Any] = {}
+    return _blocks.parse(text, env), env
+
+
+def lines_of(wanted: str, segments: Iterable[tuple[int, int, str]]) -> set[int]:
+    """The numbers of the lines of that kind."""
+    return {n for start, end, kind in segments if kind == wanted for n in range(start, end)}
+
+
+def segments_of(tokens: Iterable[Token], count: int) -> list[tuple[int, int, str]]:
+    """The text's lines as `(start, end, kind)` in order: `code`, `html`, `table`, `inline` (one paragraph), `other`."""
+    found = []
+    tables: list[tuple[int, int]] = []
+    for token in tokens:
+        if token.map is None:
+            continue
+        start, end = token.map
+        if token.type == "table_open":
+            tables.append((start, end))
+        elif token.type in ("fence", "code_block"):
+            found.append((start, end, "code"))
+        elif token.type == "html_block":
+            found.append((start, end, "html"))
+        elif token.type == "inline" and not any(a <= start < b for a, b in tables):
+            found.append((start, end, "inline"))
+    found += [(a, b, "table") for a, b in tables]
+    segments: list[tuple[int, int, str]] = []
+    at = 0
+    for start, end, kind in sorted(found):
+        if start > at:
+            segments.append((at, start, "other"))
+        segments.append((start, end, kind))
+        at = max(at, end)
+    segments.append((at, count, "other"))
+    return segments
