@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from rich.console import Console
 
 from bot.atomic import SHARED, write_text
@@ -24,10 +24,12 @@ from bot.evaluation.figures import Figures, text
 from bot.evaluation.files import written_to
 from bot.evaluation.repositories import TESTS, Bench, evaluate, forget
 from bot.evaluation.results import (
-    costs,
+    MATRICES,
     figures_of,
     keep_matrix,
     kept_matrices,
+    rated,
+    read_report,
     samples_of,
     with_matrices,
     write,
@@ -40,7 +42,7 @@ from bot.evaluation.voting import JOURNAL, fill_matrices
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.words import counted
-from bot.records import Price, Usage
+from bot.records import Price, Speed, Usage
 from bot.sandbox import open_sandbox
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings, Settings
@@ -67,6 +69,7 @@ class EvalOptions:
     checkouts: tuple[Path, ...] = ()
     test_command: tuple[str, ...] = ()
     price: Price | None = None
+    speed: Speed | None = None
     reward: RewardModel | None = None
 
 
@@ -82,7 +85,8 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
         source=given["tasks"],
         test_command=command,
         reward=RewardModel(url=reward[0], name=reward[1], key=SecretStr(given["reward_key"])) if reward else None,
-        price=Price(prompt=given["price"][0], completion=given["price"][1]) if given["price"] else None,
+        price=price_of(given["price"]),
+        speed=speed_of(given["speed"]),
         **{
             name: given[name]
             for name in (
@@ -139,9 +143,10 @@ async def run(options: EvalOptions, settings: Settings) -> int:
             raise
         finally:
             teller.close()
-            found = figures_of(tasks, about, options.samples, file, options.price, evaluation.left_out)
+            found = figures_of(tasks, about, options.samples, file, evaluation.left_out)
             if votes is not None:
-                found = with_matrices(found, *votes, options.price)
+                found = with_matrices(found, *votes)
+            found = rated(found, options.price, options.speed)
             write(options.out, found, tasks)
         missing = total - file.done - options.samples * len(evaluation.left_out)
     _print(found, options.out)
@@ -221,7 +226,7 @@ class _Evaluation:
         if of_functions and not self._options.tests:
             return None
         lines, spent = await self._vote(tasks) if of_functions else (kept_matrices(self._options.out, tasks), Usage())
-        write_text(self._options.out / "matrices.jsonl", "".join(f"{line}\n" for line in lines), SHARED)
+        write_text(self._options.out / MATRICES, "".join(f"{line}\n" for line in lines), SHARED)
         return (lines, spent) if lines else None
 
     async def _vote(self, tasks: Sequence[Task]) -> tuple[list[str], Usage]:
@@ -304,20 +309,19 @@ async def empty_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -
             await sandbox.close()
 
 
-def report(folder: Path, price: Price | None) -> int:
+def price_of(given: tuple[float, float] | None) -> Price | None:
+    """From `--price`."""
+    return Price(prompt=given[0], completion=given[1]) if given else None
+
+
+def speed_of(given: tuple[float, float] | None) -> Speed | None:
+    """From `--speed`."""
+    return Speed(prompt=given[0], completion=given[1]) if given else None
+
+
+def report(folder: Path, price: Price | None, speed: Speed | None) -> int:
     """Print the report of a folder again; the exit status. Raises `EvaluationError` where it holds none."""
-    path = folder / "report.json"
-    try:
-        found = Figures.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise EvaluationError(
-            f"there is no report.json in {folder}: `troop eval run ... --out {folder}` makes it"
-        ) from None
-    except ValidationError as error:
-        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
-    if price is not None:
-        found = found.model_copy(update=costs(found, price))
-    _print(found, folder)
+    _print(rated(read_report(folder), price, speed), folder)
     return 0
 
 

@@ -10,6 +10,21 @@ from bot.cli.running import finished
 from bot.cli.say import say
 from bot.errors import TroopError
 
+price = click.option(
+    "--price",
+    nargs=2,
+    type=click.FloatRange(0),
+    metavar="PROMPT COMPLETION",
+    help="Of a million tokens, for the cost.",
+)
+speed = click.option(
+    "--speed",
+    nargs=2,
+    type=click.FloatRange(0, min_open=True),
+    metavar="PROMPT COMPLETION",
+    help="Tokens a second, for the idealized runtime: the prompt's that no cache has, then the reply's.",
+)
+
 
 @click.group("eval")
 def evaluation() -> None:
@@ -47,7 +62,8 @@ def evaluation() -> None:
 @click.option("--test-command", metavar="COMMAND",
               help="How the hidden tests are run: a command with {tests} in the place of their names.  [default: "
               "pytest]")  # fmt: skip
-@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
+@price
+@speed
 @click.option("--reward", nargs=2, metavar="URL MODEL",
               help="With --tests: a reward model chooses as well, behind an API with /rerank, as vLLM's "
               "http://HOST:8000/v1.")  # fmt: skip
@@ -88,6 +104,35 @@ def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, **given: Any
     raise SystemExit(finished(lambda: combine(tasks, folders, out, settings)))
 
 
+@evaluation.command("frontier")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the page and the JSON.")
+@click.option("--price", "prices", nargs=3, type=(str, click.FloatRange(0), click.FloatRange(0)), multiple=True,
+              metavar="NAME PROMPT COMPLETION",
+              help="Of a model or a folder, a million tokens. May be repeated.")  # fmt: skip
+@click.option("--speed", "speeds", nargs=3, multiple=True, metavar="NAME PROMPT COMPLETION",
+              type=(str, click.FloatRange(0, min_open=True), click.FloatRange(0, min_open=True)),
+              help="Tokens a second of a model or a folder, for the idealized runtime. May be repeated.")  # fmt: skip
+def eval_frontier(
+    folders: tuple[Path, ...],
+    out: Path | None,
+    prices: tuple[tuple[str, float, float], ...],
+    speeds: tuple[tuple[str, float, float], ...],
+) -> None:
+    """Hold the evaluations in FOLDERS against each other: what share of the tasks is solved at which cost.
+
+    Each is shown at 1, 2, 4, ... samples, with its tokens, cost, cost of a solved task and idealized runtime, and what
+    no other beats is marked. They should be of the same tasks. No model is asked.
+    """
+    from bot.cli.frontier import compare
+
+    try:
+        raise SystemExit(compare(folders, out, prices, speeds))
+    except TroopError as error:
+        say(f"troop: {error}", err=True)
+        raise SystemExit(1) from None
+
+
 @evaluation.command("plant")
 @click.argument("package", metavar="NAME==VERSION")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
@@ -108,14 +153,14 @@ def eval_plant(package: str, out: Path, number: int, per_file: int, seed: int) -
 
 @evaluation.command("report")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--price", nargs=2, type=float, metavar="PROMPT COMPLETION", help="Of a million tokens, for the cost.")
-def eval_report(folder: Path, price: tuple[float, float] | None) -> None:
+@price
+@speed
+def eval_report(folder: Path, price: tuple[float, float] | None, speed: tuple[float, float] | None) -> None:
     """Print the report of an evaluation again."""
-    from bot.cli.evaluate import report
-    from bot.records import Price
+    from bot.cli.evaluate import price_of, report, speed_of
 
     try:
-        raise SystemExit(report(folder, Price(prompt=price[0], completion=price[1]) if price else None))
+        raise SystemExit(report(folder, price_of(price), speed_of(speed)))
     except TroopError as error:
         say(f"troop: {error}", err=True)
         raise SystemExit(1) from None

@@ -3,7 +3,8 @@
 import math
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from pydantic import Field
 
 from bot.evaluation.estimates import Estimates, Interval
 from bot.evaluation.samples import About
@@ -50,8 +51,10 @@ class Figures(Record):
     selectors: tuple[Chosen, ...] = ()  # on the matrices
     sureness: Sureness | None = None  # on the matrices
     usage: Usage
+    stages: dict[str, Usage] = Field(default_factory=dict)  # what it went into; {} in reports of earlier versions
     cost: float | None = None  # None: no price was given
     cost_of_pass: float | None = None  # cost of all samples by the number that solve; None: without either
+    runtime: float | None = None  # idealized, in seconds a task; None: no speed was given
     left_out: tuple[str, ...] = ()  # tasks that could not be judged here, with the reason
     tasks: tuple[TaskCount, ...] = ()
 
@@ -151,21 +154,30 @@ def _spent(figures: Figures) -> str:
     usage = figures.usage
     words = f"{usage.calls:,} calls, {usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} from cache), "
     words += f"{usage.completion_tokens:,} generated"
+    if len(figures.stages) > 1:
+        sizes = {stage: used.prompt_tokens + used.completion_tokens for stage, used in figures.stages.items()}
+        words += f"; by stage: {', '.join(f'{stage} {size:,}' for stage, size in sizes.items() if size)}"
     if figures.cost is not None:
         words += f"; cost {figures.cost:,.4g}"
     if figures.cost_of_pass is not None:
         words += f", {figures.cost_of_pass:,.4g} a solving sample"
+    if figures.runtime is not None:
+        words += f"; idealized runtime {figures.runtime:,.4g} s a task"
     return f"{words}."
+
+
+def template(name: str) -> Template:
+    """A page beside this module."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(name)
 
 
 def page(figures: Figures) -> str:
     """One self-contained HTML page: no script, nothing fetched."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    template = environment.get_template("report.html.j2")
     found = figures.estimates
-    return template.render(
+    return template("report.html.j2").render(
         figures=figures,
         estimates=found,
         budgets=budgets(found) if found else [],

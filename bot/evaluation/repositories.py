@@ -178,7 +178,7 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> Evaluate
     samples: list[Sample] = []
     for one in report.trajectories:
         solves, status, diff, chosen = of.get(one.index, (False, one.detail or one.end.value, "", False))
-        usage = Usage() if samples else report.usage
+        first = not samples
         samples.append(
             Sample(
                 task=task.id,
@@ -187,7 +187,8 @@ async def judged(task: RepositoryTask, report: Report, judge: Judge) -> Evaluate
                 text=diff,
                 status=status,
                 selected=chosen,
-                usage=usage,
+                usage=report.usage if first else Usage(),
+                stages=report.usage_by_stage if first else {},
             )
         )
     if (stopped := verdict.stopped) is not None:

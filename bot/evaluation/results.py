@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from bot.atomic import SHARED, write_text
+from bot.errors import EvaluationError
 from bot.evaluation.calibration import right_by_chance, told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
@@ -23,12 +25,15 @@ from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
 from bot.evaluation.selectors import METHODS, Matrix, read_matrices
 from bot.evaluation.tasks import RepositoryTask, Task
-from bot.records import Price, Usage
+from bot.records import Price, Speed, Usage
 from bot.solver.confidence import SLOPE, log_odds, probability, shift_for
+
+TESTS = "tests"  # the stage of the tests of functions
+MATRICES = "matrices.jsonl"
 
 
 def figures_of(
-    tasks: Sequence[Task], about: About, wanted: int, file: SampleFile, price: Price | None, left_out: Mapping[str, str]
+    tasks: Sequence[Task], about: About, wanted: int, file: SampleFile, left_out: Mapping[str, str]
 ) -> Figures:
     """The figures of what is there. Tasks that were left out, with the reason, do not count."""
     counts = dict(zip((task.id for task in tasks), file.counts(), strict=True))
@@ -42,29 +47,34 @@ def figures_of(
     early = dict(zip((task.id for task in tasks), file.counts(first), strict=True)) if first else {}
     found = estimate([even[task] for task in kept], [early[task] for task in kept] if first else None)
     chosen = _chosen(file.path) if about.kind == "repositories" else {}
-    figures = Figures(
+    return Figures(
         about=about,
         wanted=wanted,
         estimates=found,
         selected=_share([chosen.get(task, False) for task in kept]) if about.kind == "repositories" and kept else None,
         usage=file.usage,
+        stages=file.stages,
         left_out=tuple(f"{task}: {words}" for task, words in left_out.items()),
         tasks=tuple(
             TaskCount(id=task, samples=counts[task][0], solving=counts[task][1], selected=chosen.get(task))
             for task in kept
         ),
     )
-    return figures.model_copy(update=costs(figures, price)) if price else figures
 
 
-def costs(figures: Figures, price: Price) -> dict[str, float | None]:
-    """The fields that depend on the price."""
-    cost = price.of(figures.usage)
-    solving = sum(task.solving for task in figures.tasks)
-    return {"cost": cost, "cost_of_pass": cost / solving if solving else None}
+def rated(figures: Figures, price: Price | None, speed: Speed | None) -> Figures:
+    """The figures with what depends on a price and on a speed, where they are known."""
+    found: dict[str, float | None] = {}
+    if price:
+        cost = price.of(figures.usage)
+        solving = sum(task.solving for task in figures.tasks)
+        found |= {"cost": cost, "cost_of_pass": cost / solving if solving else None}
+    if speed and figures.tasks:
+        found["runtime"] = speed.of(figures.usage) / len(figures.tasks)
+    return figures.model_copy(update=found)
 
 
-def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: Price | None) -> Figures:
+def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage) -> Figures:
     """The figures with what each way of choosing comes to on the matrices, whose tests cost `spent`."""
     matrices = [found.matrix for found in read_matrices(lines)]
     values = {name: np.array([method(matrix) for matrix in matrices]) for name, method in METHODS.items()}
@@ -72,15 +82,28 @@ def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage, price: P
     chosen = tuple(
         Chosen(method=name, share=shares(each)) for name, each in values.items() if matrices and np.isfinite(each).all()
     )
-    figures = figures.model_copy(
+    return figures.model_copy(
         update={
             "matrices": len(matrices),
             "selectors": chosen,
             "sureness": _sureness(matrices),
             "usage": figures.usage + spent,
+            "stages": figures.stages | ({TESTS: spent} if spent.calls else {}),
         }
     )
-    return figures.model_copy(update=costs(figures, price)) if price else figures
+
+
+def read_report(folder: Path) -> Figures:
+    """The figures that were written. Raises `EvaluationError` where there are none."""
+    path = folder / "report.json"
+    try:
+        return Figures.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise EvaluationError(
+            f"there is no report.json in {folder}: `troop eval run ... --out {folder}` makes it"
+        ) from None
+    except ValidationError as error:
+        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
 
 
 def keep_matrix(folder: Path, task: str, line: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bot.atomic import SHARED, write_text
 from bot.errors import EvaluationError
@@ -18,6 +18,7 @@ from bot.evaluation.files import written_to
 from bot.records import Record, Usage
 
 SAMPLES = "samples.jsonl"
+DRAWN = "samples"  # the stage of a function's sample
 MOST_SAMPLES = 10_000  # of a task
 _MISSING, _FAILS, _SOLVES, _SPARED = 0, 1, 2, 3
 
@@ -34,6 +35,7 @@ class Sample(Record):
     selected: bool = False  # whether the selection chose its patch
     drawn: bool = True  # whether it was made; False where a rule ended the sampling before
     usage: Usage = Usage()  # of a repository's task: of all its samples, with the first
+    stages: dict[str, Usage] = Field(default_factory=dict)  # what `usage` went into; {}: into the sample itself
 
 
 class About(Record):
@@ -58,7 +60,7 @@ class SampleFile:
 
     def __init__(self, folder: Path, about: About, tasks: Sequence[str]) -> None:
         self.path, self.about = folder / SAMPLES, about
-        self.usage = Usage()
+        self.stages: dict[str, Usage] = {}  # what all samples used, by what it went into
         self._place = {task: i for i, task in enumerate(tasks)}
         self._marks = [bytearray() for _ in tasks]
         self._whole = 0  # bytes that were read, or written here
@@ -150,7 +152,9 @@ class SampleFile:
             marks.extend(bytes(sample.sample + 1 - len(marks)))
         self._done += marks[sample.sample] == _MISSING
         marks[sample.sample] = _SPARED if not sample.drawn else _SOLVES if sample.solves else _FAILS
-        self.usage += sample.usage
+        for stage, used in (sample.stages or {DRAWN: sample.usage}).items():
+            if used.calls:
+                self.stages[stage] = self.stages.get(stage, Usage()) + used
 
     def has(self, task: str, sample: int) -> bool:
         """Whether the sample is there."""
@@ -168,6 +172,11 @@ class SampleFile:
             self._count(sample)
             self._whole += len(line)
             self._line += 1
+
+    @property
+    def usage(self) -> Usage:
+        """Of all samples."""
+        return sum(self.stages.values(), Usage())
 
     @property
     def done(self) -> int:

@@ -12,7 +12,7 @@ from bot.records.description import Description, RegressionTest
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
 from bot.records.judgement import Act, Judgement
-from bot.records.price import Price, money
+from bot.records.price import Price, Speed, money
 from bot.records.queue import NOT_WRITTEN, Again, ClaimedCommand, ClaimedRun, Command, CommandName, Option, Trigger
 from bot.records.record import Record
 from bot.records.repository import Checkout, Context, FileChange, Patch, SourceFile, Summary, by_path
@@ -106,6 +106,7 @@ __all__ = [
     "Rule",
     "SandboxJob",
     "SourceFile",
+    "Speed",
     "Standing",
     "StopName",
     "StopRule",

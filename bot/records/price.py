@@ -19,6 +19,18 @@ class Price(Record):
         return (cost + usage.completion_tokens * self.completion) / 1e6
 
 
+class Speed(Record):
+    """How fast an endpoint computes, in tokens a second: prompts, and replies, one after the other."""
+
+    prompt: float
+    completion: float
+
+    def of(self, usage: Usage) -> float:
+        """Idealized runtime (arXiv 2305.02440), in seconds: prompt tokens that no cache has, then those generated."""
+        computed = max(0, usage.prompt_tokens - usage.cached_tokens)
+        return computed / self.prompt + usage.completion_tokens / self.completion
+
+
 def money(amount: float, currency: str) -> str:
     """`12.30 USD`, `0.0042 USD`: two decimals, or two digits of less than a cent's tenth part."""
     decimals = 2 if amount >= 0.1 or amount <= 0 else 4

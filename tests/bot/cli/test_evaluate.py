@@ -1,6 +1,7 @@
 """`troop eval` from the command line over a scripted endpoint: functions, their votes, and what is missing."""
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,9 +63,11 @@ def test_functions_are_drawn_judged_and_reported(tasks: Path) -> None:
     ] * 2
     completions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert {row["task_id"] for row in completions} == {"t/0", "t/1"}
-    told = CliRunner().invoke(cli, ["eval", "report", str(out), "--price", "10", "20"])
+    told = CliRunner().invoke(cli, ["eval", "report", str(out), "--price", "10", "20", "--speed", "1000", "10"])
     assert told.exit_code == 0
     assert "a solving sample" in told.output
+    assert re.search(r"; by stage: samples \d+, tests \d+; cost ", told.output)
+    assert re.search(r"; idealized runtime [\d.]+ s a task\.", told.output)
 
 
 def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
