@@ -49,7 +49,8 @@ class End:
     calls: int = 0
     tests: dict[str, Test] = field(default_factory=dict)  # by id
     passed: dict[str, tuple[bool | None, ...]] = field(default_factory=dict)  # on base, then on each candidate
-    compared: tuple[int, ...] = ()  # those candidates, where they are not the finalists alone
+    known: tuple[int, ...] = ()  # the candidates, in the order in which the model knows them by numbers from 1
+    compared: tuple[int, ...] = ()  # those of `passed`, where they are not the finalists alone
     struck: tuple[Struck, ...] = ()
     declined: str | None = None  # why none resolves the issue, in the model's words
     error: str = ""
@@ -153,7 +154,8 @@ class ChoiceMachine(ABC):
         end.calls = conversation.calls
         if end.winner is None and end.declined is None and self._meant in self._eligible():
             end.rule, end.winner, end.error = Rule.MODEL, self._meant, ""
-        end.compared = tuple(self._known) if len(self._known) > len(self._finalists) else ()
+        end.known = tuple(self._known)
+        end.compared = end.known if len(end.known) > len(self._finalists) else ()
         return end
 
     def _eligible(self) -> list[int]:

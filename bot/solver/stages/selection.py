@@ -1,5 +1,8 @@
 """The selection: the model chooses among the best, writing new tests; else the first in the count wins, or none."""
 
+import re
+from collections.abc import Sequence
+
 from bot.contracts import Model, Progress, Sandbox
 from bot.records import Abstention, Choice, NoWinner, Outcome, Rule, Verdict
 from bot.solver.ballot import Count, abstention, clear_lead, credible, one_of_each, overruled
@@ -38,7 +41,7 @@ async def select(
     else:
         machine = Deliberation if solver.deliberates else Choosing
         ended = await machine(question, count, model, sandbox, solver, progress).run()
-    return _verdict(ended, count, solver)
+    return _in_ranks(_verdict(ended, count, solver), ended.known)
 
 
 def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
@@ -78,6 +81,28 @@ def _verdict(ended: End, before: Count, solver: ResolvedSolver) -> Verdict:
         own_tests=ended.count.own_tests,
         numbered_by_rank=True,
         confidence=sure,
+    )
+
+
+_NAMED = re.compile(r"\bcandidates?\s+#?\d+(?:\s*(?:,|/|and|or|,\s*and|,\s*or)\s*#?\d+)*\b", re.IGNORECASE)
+
+
+def _in_ranks(verdict: Verdict, known: Sequence[int]) -> Verdict:
+    """With the numbers by which people know the candidates where the model's words name them by its own."""
+    ranks = {str(number): str(verdict.number(candidate)) for number, candidate in enumerate(known, 1)}
+
+    def renumbered(words: str) -> str:
+        def in_ranks(named: re.Match[str]) -> str:
+            return re.sub(r"\d+", lambda number: ranks.get(number[0], number[0]), named[0])
+
+        return _NAMED.sub(in_ranks, words)
+
+    why = verdict.abstention
+    return verdict.model_copy(
+        update={
+            "struck": tuple(one.model_copy(update={"reason": renumbered(one.reason)}) for one in verdict.struck),
+            "abstention": why and why.model_copy(update={"said": renumbered(why.said)}),
+        }
     )
 
 

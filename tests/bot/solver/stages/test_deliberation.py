@@ -86,6 +86,16 @@ async def test_an_objection_strikes_the_vote_and_the_count_is_made_again() -> No
     assert [(s.candidate, s.votes) for s in verdict.standings] == [(1, 2), (0, 1)]
 
 
+async def test_words_that_are_published_name_candidates_as_people_know_them() -> None:
+    why = "Candidates 1 and 2 break it, candidate #2 more (candidates 1, 2, or 9); of 2 tests 1 is right."
+    script = rules([("selection/", [f'<wrong test="T2">{why}</wrong>', "<choose>2</choose>"])])
+    verdict, _ = await run(script, ballot("...", "++.", "+.+"), profile="full")
+    assert [verdict.number(c) for c in (0, 1)] == [2, 1]  # the model chose its second, which now comes first
+    assert verdict.struck[0].reason == (
+        "Candidates 2 and 1 break it, candidate #1 more (candidates 2, 1, or 9); of 2 tests 1 is right."
+    )
+
+
 async def test_who_has_no_test_left_can_not_be_chosen() -> None:
     replies = ['<wrong test="T2">no</wrong>\n<choose>2</choose>', "<choose>1</choose>"]
     verdict, model = await run(rules([("selection/", replies)]), ballot("..", "+.", ".+"), profile="full")
