@@ -16,6 +16,16 @@ _MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
 _PLAIN = re.compile(r"[A-Za-z0-9]")  # begins a requirement
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
+_NAMED = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", re.MULTILINE)
+_HTTPS = r"['\"]?https?://\S+"
+_UNDERSTOOD = re.compile(  # a line of a requirement file that reads no other file than `_NAMED` tells
+    rf"\s*(?:\#.*|(?:-r|-c|--requirement|--constraint)[ =]?\s*[\w./'\"-]+|--hash[ =].*"
+    rf"|(?:-i|-f|--index-url|--extra-index-url|--find-links)[ =]?\s*{_HTTPS}"
+    r"|--(?:trusted-host|no-index|no-binary|only-binary|prefer-binary|pre|require-hashes|use-feature)"
+    r"\b[^/\s]*(?:[ ][\w.:,-]+)?"
+    r"|[A-Za-z0-9](?:(?!\.(?:whl|zip|tar|tgz))[\w.-])*\s*(?:\[[^]]*\])?\s*(?:[<>=!~(;].*|@\s*(?:git\+)?https?://.*)?)?"
+    r"(?:\s+\#.*)?\s*\\?\s*"
+)
 _FOLDER_LIMIT = 2000
 _PIP = "python3 -m pip install"
 
@@ -242,6 +252,7 @@ class _Project:
                 source=", ".join(dict.fromkeys([*manifests, *plain, *locks[:1]])),
                 commands=(*commands, " ".join(words)),
                 keyed_by=tuple(dict.fromkeys([*manifests, *closure, *locks])),
+                whole_tree=not all(_is_understood(self._read(path) or "") for path in closure),
                 programs=("python3", "pip"),
             )
         ]
@@ -298,10 +309,7 @@ class _Project:
                 continue
             found.append(one)
             folder = one.rpartition("/")[0]
-            named = re.findall(
-                r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", self._read(one) or "", re.MULTILINE
-            )
-            left += [joined(folder, name) for name in named]
+            left += [joined(folder, name.strip("'\"")) for name in _NAMED.findall(self._read(one) or "")]
         return found
 
 
@@ -331,6 +339,11 @@ def _plain(requirement: str) -> bool:
 def _is_local(text: str) -> bool:
     """Whether a requirement file installs something of the repository itself."""
     return re.search(r"^\s*(-e\b|--editable\b|\.{1,2}(/|\[|\s|$)|file:)|@\s*file:", text, re.MULTILINE) is not None
+
+
+def _is_understood(text: str) -> bool:
+    """Whether it is known which files of the repository pip reads for it: none but those that `_closure` finds."""
+    return all(_UNDERSTOOD.fullmatch(line) for line in text.splitlines())
 
 
 def _written(lines: Sequence[str], path: str) -> str:

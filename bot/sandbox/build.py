@@ -1,7 +1,8 @@
 """Carries a recipe out: each layer in a container of its own, its result an image that is cached.
 
 A layer's image is found again by the repository, the image it begins from, the layers before it, its commands and the
-content of the files that decide what these do: no repository uses what another one built.
+content of the files that decide what these do: no repository uses what another one built, and no branch what one beside
+the default branch did.
 
 As unprivileged as package managers allow: root in the container, since they write to the system's folders, with the
 five capabilities that dpkg needs to give files owners and modes, no other, and no way to get more. Memory,
@@ -84,13 +85,16 @@ def unkept(build: Build) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built. `repository`: whose cache of images is used. `tell` gets what is being done, for people, and
-    `keep` each layer that was built or failed, from the builder's thread."""
+    """What is built. `repository`: whose cache of images is used; `apart`: by what beside its default branch.
+
+    `tell` gets what is being done, for people, `keep` each layer that was built or failed, from the builder's thread.
+    """
 
     recipe: Recipe = field(default_factory=Recipe)
     repository: str = ""
     tell: Tell = unheard
     keep: Callable[[Build], None] = unkept
+    apart: str = ""
 
 
 NOTHING = Plan()
@@ -105,6 +109,7 @@ class Builder:
         self._base = base
         self._recipe = plan.recipe
         self._repository = plan.repository
+        self._apart = plan.apart
         self._labels = {**docker_engine.labels("build", settings.setup_timeout + 600), docker_engine.RUN: run}
         self._tell = plan.tell
         self._keep = plan.keep
@@ -130,20 +135,25 @@ class Builder:
         self._deadline = time.monotonic() + self._settings.setup_timeout
         network: BuildNetwork | None = None
         begin = (_script(), str(_ENVIRONMENT), self._repository, image_id, *self._settings.build_environment)
-        key = hashlib.sha256("\0".join(begin).encode())
+        # A branch uses what the default branch built, and keeps what it builds itself: its code ran in that.
+        keys = [hashlib.sha256("\0".join(begin).encode())]
+        if self._apart:
+            keys.append(hashlib.sha256("\0".join((*begin, self._apart)).encode()))
         base_id = image_id
         try:
             for layer in self._recipe.layers:
-                key.update(self._content_of(layer))
-                name = f"{docker_engine.CACHE}:{key.hexdigest()[:32]}"
-                if (cached := self._cached(name)) is not None:
+                content = self._content_of(layer)
+                for key in keys:
+                    key.update(content)
+                names = [f"{docker_engine.CACHE}:{key.hexdigest()[:32]}" for key in keys]
+                if cached := next(filter(None, map(self._cached, names)), None):
                     image_id = cached
                     continue
                 self._check_wanted()
                 self._tell(f"building the image: {layer.name} ({layer.source})")
                 started = time.monotonic()
                 network = network or BuildNetwork(self._client, base_id, self._settings, self._labels)
-                image_id = self._layer(layer, name, image_id, image, network)
+                image_id = self._layer(layer, names[-1], image_id, image, network)
                 self.layers_built += 1
                 log.info("%s: built %s in %.1f s", self._repository, layer.name, time.monotonic() - started)
         finally:

@@ -40,13 +40,13 @@ def files_of(base: Path) -> tuple[str, ...]:
 
 
 def tree_digest(base: Path, paths: Iterable[str]) -> str:
-    """Of the files' content, modes and links."""
+    """Of the files' content and modes, and of links with what they lead to."""
     digest = hashlib.sha256()
     for path in paths:
         file = base / path
         if file.is_symlink():
             digest.update(f"\0{path}\0link\0{file.readlink()}".encode("utf-8", "surrogateescape"))
-        elif file.is_file():
+        if file.is_file():
             mode = "x" if file.stat().st_mode & 0o111 else "-"
             content = hashlib.sha256(file.read_bytes()).digest()
             digest.update(f"\0{path}\0{mode}\0".encode("utf-8", "surrogateescape") + content)

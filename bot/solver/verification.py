@@ -52,7 +52,7 @@ async def verify(
     recipe = build_recipe(checkout, config, settings)
     for note in notes:
         audience.notice(note)
-    plan = Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell)
+    plan = Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell, apart=checkout.commit)
     sandbox = await open_sandbox(
         settings.sandbox, root, config=config, plan=plan, venv_of=venv_of, notice=audience.notice
     )

@@ -91,7 +91,9 @@ async def open_workbench(
             settings.sandbox,
             Path(checkout.root),
             config=config,
-            plan=Plan(recipe, f"{settings.github_url} {checkout.repository}", audience.tell, audience.keep),
+            plan=Plan(
+                recipe, f"{settings.github_url} {checkout.repository}", audience.tell, audience.keep, checkout.apart
+            ),
             server=server,
             venv_of=venv_of,
             notice=audience.notice,

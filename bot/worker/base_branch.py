@@ -32,6 +32,8 @@ async def check_out_run(
         return await _check_out_branch(run, forge, folder, pinned)
     commit = await _asked_for(run, forge, runs) if pinned is None else pinned.commit
     checkout = await check_out(forge, run.repository, folder, commit)
+    if run.revision is not None:
+        checkout = checkout.model_copy(update={"apart": f"#{run.revision.pull}"})
     base = "" if commit else await _base(run, checkout, settings)
     if base:
         tip = await forge.tip(run.repository, base)
@@ -72,7 +74,7 @@ async def _base(run: ClaimedRun, checkout: Checkout, settings: Settings) -> str:
 async def _check_out_branch(run: ClaimedRun, forge: Forge, folder: Path, pinned: Pinned) -> Checkout:
     checkout = await check_out(forge, run.repository, folder, pinned.commit)
     await _take(checkout, pinned.config)
-    return checkout.model_copy(update={"branch": pinned.branch})
+    return checkout.model_copy(update={"branch": pinned.branch, "apart": pinned.branch})
 
 
 async def _take(checkout: Checkout, config: str | None) -> None:

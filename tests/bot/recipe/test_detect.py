@@ -214,6 +214,28 @@ def test_requirement_files_for_tests_and_what_they_name() -> None:
     assert {"requirements/base.txt", "constraints.txt"} <= set(dependencies.keyed_by)
 
 
+@pytest.mark.parametrize(
+    ("line", "whole_tree"),
+    [
+        *(
+            (line, False)
+            for line in ("", "# x", "attrs==2 \\", "    --hash=sha256:a1", "a[b]>=1; python_version<'3'  # x")
+        ),
+        *(
+            (line, False)
+            for line in ("-i https://x.example/simple", "--no-binary :all:", "a @ git+https://x.example/a")
+        ),
+        *((line, True) for line in ("--pre -r more.txt", "libs/a.whl", "a.tar.gz", "-f wheels", "--req more.txt")),
+        *((line, True) for line in ("a @ git+file:///repo", "-i file:./index", "-r file:more.txt", "dir/")),
+    ],
+)
+def test_attack_34_a_requirement_file_that_reads_what_is_not_known_is_keyed_by_all_files(
+    line: str, whole_tree: bool
+) -> None:
+    (dependencies,) = of({"requirements.txt": f"attrs\n{line}\npytest\n", "app.py": "", "test_app.py": ""}).layers
+    assert dependencies.whole_tree is whole_tree
+
+
 def test_a_requirement_file_that_installs_the_project_is_for_the_project() -> None:
     files = {"requirements-dev.txt": "-e .\npytest\n", "setup.py": "", "mill.py": ""}
     found = of(files)

@@ -111,6 +111,37 @@ async def test_a_setup_command_is_keyed_by_the_whole_tree_and_by_the_repository(
     assert await seen(sandbox_image, source, recipe, repository) != first
 
 
+def test_attack_34_a_link_is_known_by_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").symlink_to("real.txt")
+    (tmp_path / "real.txt").write_text("1")
+    before = images.tree_digest(tmp_path, ("requirements.txt",))
+    (tmp_path / "real.txt").write_text("2")
+    assert images.tree_digest(tmp_path, ("requirements.txt",)) != before
+
+
+async def test_attack_34_no_branch_builds_what_the_default_branch_uses(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    """Code of a branch, or of a pull request, runs in its build: a package's tests, a hook of a build backend."""
+    source = make_tree(tmp_path / "tree")
+    (source / "lock").write_text("1")
+    recipe = Recipe(layers=(Layer(name="things", source="lock", commands=(UNIQUE,), keyed_by=("lock",)),))
+
+    async def built(apart: str) -> str:
+        plan = Plan(recipe, repository, apart=apart)
+        sandbox = await DockerSandbox.open(settings(sandbox_image), source, plan=plan)
+        try:
+            return (await sandbox.run(command("cat", "built.txt"))).output
+        finally:
+            await sandbox.close()
+
+    of_branch = await built("topic")
+    assert await built("topic") == of_branch
+    of_default = await built("")
+    assert of_default != of_branch
+    assert await built("#7") == of_default, "what is there already is used"
+
+
 async def test_layers_are_cached_one_by_one(
     sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
 ) -> None:
