@@ -34,6 +34,7 @@ from bot.sandbox.build_network import BuildNetwork
 from bot.sanitize import redact
 from bot.sanitize.characters import strip_invisible
 from bot.settings import SandboxSettings
+from bot.settings.credentials import secret_assignment
 
 log = logging.getLogger(__name__)
 
@@ -284,7 +285,7 @@ class Builder:
     def _log_of(self, container: str) -> str:
         """The end of its output, for logs and comments: without control characters and what looks like a secret."""
         text = self._client.logs(container, tail=_TAIL).decode("utf-8", "replace")
-        return cleaned(text, self._given.values())
+        return cleaned(text, given_secrets(self._settings.build_environment))
 
     def _trouble(
         self, layer: Layer, code: int, ended: str | None, said: str, image: str, memory: bool
@@ -315,6 +316,11 @@ class Builder:
 
 def _script() -> str:
     return (_HERE / "build.sh").read_text()
+
+
+def given_secrets(words: Iterable[str]) -> list[str]:
+    """What the operator gives a build as `NAME=VALUE`, none of which is shown: the values, and what is secret in them."""
+    return [secret for word in words for secret in (word.partition("=")[2], *secret_assignment(word))]
 
 
 def cleaned(text: str, secrets: Iterable[str] = ()) -> str:

@@ -18,7 +18,7 @@ from bot.recipe import Layer, Recipe, detect
 from bot.records import Build
 from bot.repo_config import RepoConfig
 from bot.sandbox import docker_engine, images, owner
-from bot.sandbox.build import Plan, cleaned
+from bot.sandbox.build import Plan, cleaned, given_secrets
 from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, command, make_tree, running
@@ -506,6 +506,14 @@ def test_the_cache_is_bounded_by_last_use(
 )
 def test_the_log_of_a_build_is_cleaned(text: str, expected: str) -> None:
     assert cleaned(text, ["opensesame"]) == expected
+
+
+@pytest.mark.parametrize(
+    "said", ["{}", "https://u:{}@pypi.example/simple", "user is u:{}", "u:{}@pypi.example/simple/a"]
+)
+def test_attack_35_a_build_that_prints_a_part_of_what_it_was_given_shows_no_password(said: str) -> None:
+    secrets = given_secrets(["PIP_INDEX_URL=https://u:a-long-password@pypi.example/simple", "CI=true"])
+    assert "a-long-password" not in cleaned(said.format("a-long-password"), secrets)
 
 
 def test_a_process_is_known_to_be_gone_only_where_that_is_certain() -> None:
