@@ -319,7 +319,7 @@ def _script() -> str:
 
 
 def given_secrets(words: Iterable[str]) -> list[str]:
-    """What the operator gives a build as `NAME=VALUE`, none of which is shown: the values, and what is secret in them."""
+    """What of `NAME=VALUE`, which the operator gives a build, is not shown: the values, and what is secret in them."""
     return [secret for word in words for secret in (word.partition("=")[2], *secret_assignment(word))]
 
 
