@@ -7,6 +7,7 @@ from rich.table import Table
 from bot.publish.messages.count import by_stage
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
+from bot.publish.messages.unproven import remark, unproven
 from bot.publish.messages.words import counted, cut
 from bot.records import Outcome, Report
 
@@ -30,7 +31,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"tokens by stage: {stages}", highlight=False)
     console.print(f"[bold]{verdict.outcome.value}[/bold]: ", end="")
     console.print(reason(report), markup=False, highlight=False)
-    for note in filter(None, (unjudged(verdict), *report.notes)):
+    for note in filter(None, (unjudged(verdict), unproven(verdict), *report.notes)):
         console.print(f"[bold]note[/bold]: {escape(note)}", highlight=False)
     if verdict.outcome is Outcome.SOLVED and verdict.winner is not None:
         console.print()
@@ -56,6 +57,7 @@ def _candidates(report: Report) -> Table:
         broken = len(standing.regressions)
         notes = [candidate.disqualified, f"breaks {counted(broken, 'test')}" if broken else ""]
         notes += ["fails its own test"] if ballot.fails_own(standing.candidate) else []
+        notes.append(remark(ballot, standing.candidate))
         table.add_row(
             "→" if standing.candidate == verdict.winner else "",
             str(verdict.number(standing.candidate)),

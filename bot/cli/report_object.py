@@ -2,6 +2,7 @@
 
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason
+from bot.publish.messages.unproven import reasons
 from bot.records import Report
 
 
@@ -27,6 +28,7 @@ def as_object(report: Report) -> dict[str, object]:
                 "disqualified": candidate.disqualified,
                 "fails_own_test": ballot.fails_own(i),
                 "regressions": list(standings[i].regressions),
+                "unproven": reasons(ballot, i),
                 "trajectories": list(candidate.trajectories),
                 "parents": list(candidate.parents),
             }

@@ -60,6 +60,7 @@ class Execution(Record):
     truncated: bool = False
     seconds: float = 0.0
     results: Results | None = None  # where the command was pytest or unittest
+    unproven: str = ""  # where it was cut short: why its exit code 0 proves nothing, where the runner said so
 
     @property
     def passed(self) -> bool:

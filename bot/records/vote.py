@@ -112,6 +112,11 @@ class Ballot(Record):
         index = self.cell_executions[candidate][test] if self.cell_executions else None
         return None if index is None else self.executions[index]
 
+    def unproven(self, candidate: int) -> tuple[str, ...]:
+        """Of each test that votes, and ended well on the candidate without a proof: the runner's reason, or ""."""
+        found = [self.on(candidate, test) for test in self.voting]
+        return tuple(one.unproven for one in found if one is not None and one.ending is Ending.CUT_SHORT)
+
 
 class OwnTests(Record):
     """The repository's own test command on one tree."""

@@ -15,7 +15,7 @@ from bot.records import Ending, Execution, FileChange, Record
 from bot.sandbox import docker_engine, output
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
-from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, words
+from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, withdrawn, words
 from bot.settings import SandboxSettings
 
 LIFETIME = 3600.0  # seconds after which a container takes no new job
@@ -150,7 +150,9 @@ class Container:
             status = self._exit_code(execution)
             if status == _KILLED and not self._answers():
                 raise Broken("the container ended with the job", result.model_copy(update={"ending": Ending.KILLED}))
-            return self._judge(job, result, status, proof, began(lines, secret.key))
+            judged, clean = self._judge(job, result, status, proof, began(lines, secret.key))
+            why = withdrawn(lines, secret.key) if judged.ending is Ending.CUT_SHORT else ""
+            return judged.model_copy(update={"unproven": why}), clean
         except docker_engine.TROUBLE as error:
             raise self._ended_with(result, error) from error
 

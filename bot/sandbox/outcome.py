@@ -76,6 +76,16 @@ def proof_of(lines: Iterable[str], secret: Words, *, whole: bool = True) -> str 
     return code if whole and complete else "cut"
 
 
+def withdrawn(lines: Iterable[str], key: str) -> str:
+    """Why the runner withdrew its proof, in its own words; "" where it did not, or said nothing."""
+    for line in lines:
+        signed, _, rest = line.partition(" ")
+        word, _, why = rest.partition(" ")[2].partition(" ")
+        if key and signed == key and word == VOID:
+            return why
+    return ""
+
+
 def began(lines: Iterable[str], key: str) -> bool:
     """Whether the runner was started."""
     return f"{key} 0 begin" in lines

@@ -21,7 +21,7 @@ from bot.sandbox import output, script_command, tree
 from bot.sandbox.doubted import believed, doubted
 from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
-from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, words
+from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, withdrawn, words
 from bot.sandbox.pythons import Python, find_python
 from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
@@ -262,7 +262,8 @@ class ProcessSandbox:
             return execution.model_copy(update={"ending": Ending.KILLED, "output": said})
         out_of_memory = bool(slot.group and slot.group.memory_kills > memory_kills)
         ending, code = read_report(lines, str(described["secret"]), secret, proof, out_of_memory)
-        return execution.model_copy(update={"ending": ending, "exit_code": code})
+        why = withdrawn(lines, secret.key) if ending is Ending.CUT_SHORT else ""
+        return execution.model_copy(update={"ending": ending, "exit_code": code, "unproven": why})
 
     async def close(self) -> None:
         """End running jobs and remove every copy. Safe to call twice."""

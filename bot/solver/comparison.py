@@ -63,7 +63,8 @@ def regressions(own: OwnTestsReport | None, candidate: int, paths: Collection[st
         return ()
     whole = f"{' '.join(own.command)}: {after.execution.status}"
     if _cut_short(base, after):
-        return (f"{whole}, before its end",)
+        why = f" (its proof was withdrawn: {after.execution.unproven})" if after.execution.unproven else ""
+        return (f"{whole}, before its end{why}",)
     if base.failures is not None and after.failures is not None:
         before, passed = set(base.failures), set(base.passed)
         new = [n for n in after.failures if n not in before and not _of(n, paths)]

@@ -13,6 +13,7 @@ from bot.llm.transcript import Exchange
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import reason, share
+from bot.publish.messages.unproven import unproven
 from bot.publish.messages.words import counted, duration
 from bot.records import Ballot, Record, Report, money
 
@@ -130,6 +131,7 @@ def values(report: Report) -> dict[str, Any]:
         "report": report,
         "reason": reason(report),
         "unjudged": unjudged(report.verdict),
+        "unproven": unproven(report.verdict),
         "margin": margin(report),
         "curve": curve(report),
         "stages": [*report.usage_by_stage.items(), ("all", report.usage)] if report.usage_by_stage else [],

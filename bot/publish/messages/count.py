@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bot.publish.messages.obstacles import words_of
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import share
+from bot.publish.messages.unproven import remark, unproven
 from bot.publish.messages.words import counted, cut, duration, listed, one_line, verb
 from bot.records import Candidate, Ending, Report, Standing, TrajectoryEnd, money
 from bot.sanitize import fence, inline
@@ -96,6 +97,8 @@ def remarks(report: Report, standing: Standing) -> str:
         said.append("the repository's own tests pass" if passes else "breaks no test that passed before")
     if report.verdict.ballot.fails_own(standing.candidate):
         said.append("fails a test of its own attempt")
+    if unproved := remark(report.verdict.ballot, standing.candidate):
+        said.append(unproved)
     if candidate.parents:
         numbers = sorted(report.verdict.number(parent) for parent in candidate.parents)
         said.append(f"written in the selection from {listed(numbers)}")
@@ -233,7 +236,7 @@ def warnings(report: Report, flagged: Sequence[str] = ()) -> str:
         found = "; ".join(inline(flag) for flag in report.issue.flags)
         said.append(f"The issue holds text that its readers don't see. It was removed before a model read it: {found}.")
     said += [f"Look closely: {inline(words)}." for words in flagged]
-    said += [one_line(words) for words in [unjudged(report.verdict)] if words]
+    said += [one_line(words) for words in [unjudged(report.verdict), unproven(report.verdict)] if words]
     said += [one_line(words_of(obstacle)) for obstacle in report.obstacles]
     said += [one_line(note) for note in report.notes]
     if not said:

@@ -175,7 +175,7 @@ async def fill(
 def ending_of(execution: Execution, characters: int) -> Execution:
     """The execution with so many characters of the beginning and end of its output; with none where it passed."""
     shown = "" if execution.passed else execution.excerpt(KEPT_LINES, characters)
-    return Execution(ending=execution.ending, exit_code=execution.exit_code, output=shown)
+    return execution.model_copy(update={"output": shown, "truncated": False, "seconds": 0.0, "results": None})
 
 
 def _passed(execution: Execution | None) -> bool | None:

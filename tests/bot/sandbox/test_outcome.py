@@ -4,7 +4,7 @@ import pytest
 
 from bot.errors import SandboxError
 from bot.records import Ending
-from bot.sandbox.outcome import Words, judge_exit, proof_of
+from bot.sandbox.outcome import Words, judge_exit, proof_of, withdrawn
 from bot.sandbox.process import read_report
 
 
@@ -75,3 +75,10 @@ def test_only_lines_with_the_words_count() -> None:
 def test_a_proof_is_one_line_that_was_not_withdrawn(lines: list[str], proof: str | None) -> None:
     assert proof_of(lines, SECRET) == proof
     assert proof_of(lines, NONE) is None
+
+
+def test_why_a_proof_was_withdrawn_is_the_runners_word() -> None:
+    lines = ["k3y 0 begin", "void forged", "other 0 void forged", "k3y 1 void gc.get_objects", "k3y 2 void open"]
+    assert withdrawn(lines, "k3y") == "gc.get_objects"
+    assert withdrawn(lines[:3], "k3y") == ""
+    assert withdrawn(["0 void x", " 0 void x"], "") == ""
