@@ -133,15 +133,18 @@ def _said(answer: Callable[[], Any]) -> bool:
 
 
 def _asking(
-    source: str, own: Callable[[type], bool], foreign: Callable[[type], bool]
+    source: str, allowed: tuple[Callable[[type], bool], Callable[[type], bool]], foreign: Callable[[type], bool]
 ) -> tuple[Callable[[Any, str], list[Any]], Callable[[Any, str, bool], bool]]:
     """What finds the parts of a value that answer in Python, and whether such a part says yes to everything."""
     plain, slots, both, in_python, apart, walk = _PLAIN, _SLOTS, _BOTH, _in_python, _apart, _walk
     kind_of, bases, said = type, _bases, _said
     yes, no, least, greatest = _yes, _no, _LEAST, _GREATEST
+    own, meant = allowed
 
     def excused(value: Any, kind: type) -> bool:
         """Whether it may count who asks, or is a wildcard that the script names."""
+        if meant(kind):
+            return True
         if foreign(kind):
             return False
         if own(kind) or any(base.__name__ == "NonCallableMock" for base in bases(kind)):
@@ -251,17 +254,21 @@ def rarely(often: int) -> Callable[[], bool]:
 
 
 def agreeing(
-    source: str, own: Callable[[type], bool], foreign: Callable[[type], bool], void: Callable[[str], None]
+    source: str,
+    allowed: tuple[Callable[[type], bool], Callable[[type], bool]],
+    foreign: Callable[[type], bool],
+    void: Callable[[str], None],
 ) -> tuple[Callable[..., Any], Callable[[Any, str, bool], None]]:
     """What compares two values as the script wants and tells of one that agrees with everything, `(left, how, right,
     loose)`, and what only asks a value: `(value, how, loose)`.
 
     `how`: the operator. `loose`: whether all that is true counts as a yes, not `True` alone; where libraries make
-    queries of comparisons, these are true. `own`, `foreign`: whether a class is the script's, or the candidate's. All
-    names are bound here: what is judged may change this module.
+    queries of comparisons, these are true. `allowed`: whether a class is the script's, and whether it is a wildcard
+    that the script names; `foreign`: whether it is the candidate's. All names are bound here: what is judged may change
+    this module.
     """
     plain, kind_of, quiet, lot, turned, operators = _PLAIN, type, warnings.catch_warnings, _lot, _TURNED, _OPERATORS
-    suspects, agrees = _asking(source, own, foreign)
+    suspects, agrees = _asking(source, allowed, foreign)
     compared_nearby, due = _nearing(), rarely(_OFTEN)
 
     def question(asked: list[Any], how: str, loose: bool, times: int = 1) -> None:

@@ -35,6 +35,7 @@ _DECORATORS = frozenset((
 # Names by which the script has what is in modules of the tree; `guard.py` fills it. A candidate's decorator is no
 # reason to look away, but for one that compiles.
 OF_TREE: set[str] = set()
+MEANT: set[int] = set()  # lines of assertions that fail whatever happens: `meant.py`
 _COMPILING = ("jit", "compile", "kernel", "vectorize", "script", "trace", "cuda", "parallel")
 _SUSPENDED = ("xfail", "expectedFailure", "skip", "fixture", "flaky")
 
@@ -88,7 +89,7 @@ def checked(nodes: list[Any], top: bool = True) -> list[Any]:
         _visit(node, top=top)
         if _kind(node) in _JUDGING or (_kind(node) == "Expr" and _kind(node.value) == "Call"):
             found.append(_statement(LOOK, node))
-        found.append(_told(node) if _kind(node) == "Assert" else node)
+        found.append(_told(node) if _kind(node) == "Assert" and node.lineno not in MEANT else node)
         if _kind(node) in ("With", "AsyncWith"):
             found.append(_statement(LEFT, node, str(node.lineno)))
     return found
@@ -171,6 +172,8 @@ def _called(node: Any, judges: bool) -> None:
 def _watched(node: Any) -> None:
     """A test that ends with an exception is told to have failed, whatever is made of that."""
     if any(word in name for word in _SUSPENDED for name in _decorated_by(node)):
+        return
+    if not MEANT.isdisjoint(one.lineno for one in node.body):
         return
     first = node.body[0]
     has_docstring = _kind(first) == "Expr" and _kind(first.value) == "Constant" and isinstance(first.value.value, str)

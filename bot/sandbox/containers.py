@@ -64,7 +64,7 @@ class Prepared(Record):
     argv: tuple[str, ...]
     environment: dict[str, str]
     changes: tuple[FileChange, ...]
-    looking_before: tuple[str, ...]  # paths of changes, see `tree.looking_before`
+    marks: dict[str, str]  # by paths of changes, see `tree.marks_of`
     files: tuple[tuple[str, str], ...]  # name and text, below /repo/test
     timeout: float
 
@@ -274,8 +274,7 @@ def _payload(job: Prepared, word: str, nonce: str) -> bytes:
     """The input of `job.sh`: a word of the host's, what the runner is to know, paths to remove, files to unpack."""
     paths = [change.path for change in job.changes]  # removed first, so that a link is replaced, not followed
     header = "\n".join([word, nonce, str(len(paths)), *paths]) + "\n"
-    looked = dict.fromkeys(job.looking_before, "\t")
-    changed = "".join(f"/repo/tree/{path}{looked.get(path, '')}\n" for path in paths)
+    changed = "".join(f"/repo/tree/{path}\t{job.marks.get(path, '')}\n" for path in paths)
     members = [
         ("test/.changed", changed.encode("utf-8", "surrogateescape"), 0o444),
         *((f"test/{name}", text.encode("utf-8", "surrogateescape"), 0o555) for name, text in job.files),

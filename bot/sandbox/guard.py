@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     # Handed in by `runner.py`.
     from bot.sandbox.agreeing import agreeing
     from bot.sandbox.callables import entries, plugins_of_pytest
-    from bot.sandbox.checked import COMPARED, OF_TREE, ONLY_AST, checked, with_constant
+    from bot.sandbox.checked import COMPARED, MEANT, OF_TREE, ONLY_AST, checked, with_constant
     from bot.sandbox.forks import forking
     from bot.sandbox.handed import beginning, handed
+    from bot.sandbox.meant import meant_to_fail, wildcards
     from bot.sandbox.questions import chained, questions, swallowing
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
 _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
     *(f"warnings.{name}" for name in ("showwarning", "_showwarnmsg", "_showwarnmsg_impl")),
+    *("logging._loggerClass", "logging._logRecordFactory"),
     *("threading.excepthook", "sys.excepthook", "sys.unraisablehook", "sys.displayhook"),
 ))  # fmt: skip
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
@@ -309,6 +311,7 @@ def _parsing(
     def parsed() -> Any:
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
         OF_TREE.update(_of_tree(tree, provided))
+        MEANT.update(meant_to_fail(tree))
         expected.update(handed(tree))
         return tree
 
@@ -356,7 +359,7 @@ def guarded(
     def is_mine(kind: type) -> bool:
         return real(file_of(kind)) == mine
 
-    compare, ask = agreeing(source.decode("utf-8", "replace"), is_mine, foreign, void)
+    compare, ask = agreeing(source.decode("utf-8", "replace"), (is_mine, wildcards(tree, main)), foreign, void)
     doing = questions(compare, foreign, changed, void, failures, lambda: look(often))
     noting, swallowed = swallowing(changed)
     begun, note, missing = beginning(expected)

@@ -173,8 +173,8 @@ def _fill(job: dict[str, Any], tree: str, test: str) -> None:
     with open(f"{test}/.changed", "wb") as file:
         root = job["root"]
         for change in job["changes"]:
-            looked = "\t" if change["path"] in job["looking_before"] else ""
-            file.write(os.fsencode(f"{root}/repo/{change['path']}{looked}\n"))
+            marks = job["marks"].get(change["path"], "")
+            file.write(os.fsencode(f"{root}/repo/{change['path']}\t{marks}\n"))
 
 
 # -- the command -------------------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ class DockerSandbox:
             argv=argv,
             environment=environment,
             changes=changes,
-            looking_before=tree.looking_before(self._base, changes),
+            marks=tree.marks_of(self._base, changes),
             files=files,
             timeout=job.timeout,
         )

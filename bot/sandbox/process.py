@@ -199,7 +199,7 @@ class ProcessSandbox:
             "home": self._home,
             "keep": self._keep,
             "changes": [change.model_dump() for change in changes],
-            "looking_before": tree.looking_before(self._base, changes),
+            "marks": tree.marks_of(self._base, changes),
             "script": script,
             "inside": _INSIDE,
             "argv": argv,

@@ -25,7 +25,7 @@
 
   const changed = Object.create(null);
   for (const line of fs.readFileSync(changedFile, "utf8").split("\n")) {
-    const name = line.replace(/\t$/, "");
+    const name = line.replace(/\t[a-z]*$/, "");
     if (!name) continue;
     changed[name] = true;
     try { changed[fs.realpathSync(name)] = true; } catch (_) { /* it is deleted */ }

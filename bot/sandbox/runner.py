@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
-_GUARD = ("callables", "nearby", "agreeing", "checked", "handed", "questions", "forks", "guard")
+_GUARD = ("callables", "meant", "nearby", "agreeing", "checked", "handed", "questions", "forks", "guard")
+_MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
 _code = [0]  # what the script ended with
@@ -177,21 +178,24 @@ def _end_input() -> None:
     os.close(null)
 
 
-def _changed(place: str) -> tuple[set[str], frozenset[str]]:
-    """The changed files, and those of them that looked at frames before: after such a name is a tab."""
+def _changed(place: str) -> tuple[set[str], dict[str, frozenset[str]]]:
+    """The changed files, and those of them that did before what costs the proof, by the marks after a tab: `f` looked
+    at frames, `c` asked the garbage collector, `t` traced, `p` followed pointers."""
+    real = os.path.realpath
     with open(place, "rb") as file:
         lines = [os.fsdecode(line) for line in file.read().splitlines() if line]
-    named, excused = [line.rstrip("\t") for line in lines], [line[:-1] for line in lines if line.endswith("\t")]
-    every = [{*names, *map(os.path.realpath, names)} for names in (named, excused)]
-    return every[0], frozenset(every[1])
+    split = [line.partition("\t")[::2] for line in lines]
+    of = {mark: frozenset(name for name, marks in split if mark in marks) for mark in _MARKS}
+    named = {name for name, _ in split}
+    return named | set(map(real, named)), {mark: names.union(map(real, names)) for mark, names in of.items()}
 
 
-def _frameless(place: str) -> tuple[set[str], frozenset[str]]:
+def _frameless(place: str) -> tuple[set[str], dict[str, frozenset[str]]]:
     """As `_changed`; from now on no signal handler that one of these files sets gets a frame."""
-    changed, excused = _changed(place)
+    changed, before = _changed(place)
     if changed and "signal" not in sys.modules:  # else somebody has it already
         _beside("frameless")["frameless"](changed)
-    return changed, excused
+    return changed, before
 
 
 def _execute(
@@ -203,7 +207,7 @@ def _execute(
     _end_input()
     run: Callable[[], int] | None = None
     guard: Any = None
-    changed, excused = _frameless(changed_file)
+    changed, before = _frameless(changed_file)
     main = type(sys)("__main__")
     main.__dict__["__builtins__"] = __builtins__
     if script == "-m":
@@ -232,8 +236,8 @@ def _execute(
     sys.modules["__main__"] = main
     if changed:
         files = _beside("watch")
-        looks = files["watch"](sign, changed, excused, *(("", b"") if script == "-m" else (script, source)))
-        if script != "-m":
+        looks = files["watch"](sign, changed, before, *(("", b"") if script == "-m" else (script, source)))
+        if script != "-m" and b"sys.modules[__name__]" not in source:  # a script may hand over its own module
             sys.modules["__main__"] = files["stand_in"](main, looks, sign)
     del sign  # this frame can be looked at while the tests run
     if guard is not None:
@@ -292,13 +296,15 @@ def _ending_of(
 
 if __name__ == "__main__":
     _signs = [_signing(int(sys.argv[1]), _scrambled(0))] * 2
-    _words = [_scrambled(0)]
+    _one, _pad = ([number] for number in _scrambled(0))
     _read_all(0)
-    # Read before the script runs, written after it; in between on the stack of this line.
+    # Read before the script runs, written after it; in between on the stack of this line, in nothing that the garbage
+    # collector tracks.
     os.write(
         int(sys.argv[1]),
-        (lambda word, sign, code: b"\n%032x %b %d\n" % (word[0] ^ word[1], code, sign(b"end")))(
-            _words.pop(),
+        (lambda one, pad, sign, code: b"\n%032x %b %d\n" % (one ^ pad, code, sign(b"end")))(
+            _one.pop(),
+            _pad.pop(),
             _signs.pop(),
             _ended(os.getpid(), _execute(int(sys.argv[1]), _signs.pop(), *sys.argv[2:])),
         ),

@@ -13,7 +13,17 @@ from bot.records import Test
 # Files beside this one that run inside, with the script: the first one is started, the others are what it executes.
 INSIDE = (
     *("runner.py", "runner.cjs", "watch.py", "results.py", "callables.py"),
-    *("guard.py", "questions.py", "forks.py", "frameless.py", "handed.py", "checked.py", "agreeing.py", "nearby.py"),
+    *(
+        "guard.py",
+        "questions.py",
+        "forks.py",
+        "frameless.py",
+        "handed.py",
+        "checked.py",
+        "agreeing.py",
+        "nearby.py",
+        "meant.py",
+    ),
 )
 _KNOWN: dict[str, tuple[str, ...]] = {
     ".py": ("python3", "{script}"),

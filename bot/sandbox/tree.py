@@ -15,10 +15,18 @@ from bot.recipe.import_roots import import_roots
 from bot.records import FileChange
 
 _NOT_HERE = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
-_LOOKS = re.compile(
-    r"_getframe|currentframe|_frame\b|\bf_(?:back|code|globals|locals)\b|extract_stack|walk_stack"
-    r"|\binspect\.(?:stack|trace)\b|__main__['\"]\]|import __main__|__code__"
+_TRACES = (
+    r"\bset(?:trace|profile)\b|\bsys\.monitoring\b|\bcProfile\b|\b(?:import|from) (?:bdb|pdb|coverage|profile|trace)\b"
 )
+_MARKS = {  # what a file did before: `runner.py` says what each is
+    "f": re.compile(
+        r"_getframe|currentframe|_frame\b|\bf_(?:back|code|globals|locals)\b|extract_stack|walk_stack|\bgetsource"
+        rf"|\blinecache\b|\binspect\.(?:stack|trace)\b|__main__['\"]\]|import __main__|__code__|{_TRACES}"
+    ),
+    "c": re.compile(r"\bgc\.get_(?:objects|referrers|referents)\b"),
+    "t": re.compile(_TRACES),
+    "p": re.compile(r"\bctypes\b"),
+}
 
 
 def copy_tree(source: Path, target: Path) -> int:
@@ -101,9 +109,15 @@ def trusted(base: Path, changes: Sequence[FileChange]) -> tuple[FileChange, ...]
     return protected_files.trusted(changes, lambda path: exists_in(base, path), lambda path: text_in(base, path))
 
 
-def looking_before(base: Path, changes: Sequence[FileChange]) -> tuple[str, ...]:
-    """Paths of changed files that looked at frames, or at the program's main module, before they were changed."""
-    return tuple(change.path for change in changes if _LOOKS.search(text_in(base, change.path) or ""))
+def marks_of(base: Path, changes: Sequence[FileChange]) -> dict[str, str]:
+    """What changed files did before they were changed that costs a proof elsewhere, by path: a letter for each kind.
+
+    `f`: they looked at frames, at code, or at the program's main module. `c`: they asked the garbage collector for
+    objects. `t`: they traced or profiled, which hands them frames, too. `p`: they followed pointers.
+    """
+    texts = {change.path: text_in(base, change.path) or "" for change in changes}
+    found = {path: "".join(mark for mark, does in _MARKS.items() if does.search(text)) for path, text in texts.items()}
+    return {path: marks for path, marks in found.items() if marks}
 
 
 def refused(base: Path, changes: Sequence[FileChange]) -> str:

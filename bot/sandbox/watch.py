@@ -3,7 +3,8 @@
 Executed by `runner.py`, never imported itself. Where code of a changed file takes a way that leads to the nonce (the
 garbage collector, raw memory, `/proc/PID/mem`), steers the judge (trace functions, the code of functions), or looks at
 it (the frames that called it, the script's file, `__main__`), a line `void EVENT` withdraws any proof. Code that knew
-what it is compared with would need no other fault. Files that looked at frames before the change may go on doing so.
+what it is compared with would need no other fault. Files that looked at frames, asked the collector, traced or
+followed pointers before the change may go on doing so.
 """
 
 from __future__ import annotations
@@ -168,11 +169,9 @@ def _to_memory() -> Callable[[Any, int], bool]:
     return leads_to_memory
 
 
-def _stacks(
-    untrusted: set[str], main: FrameType
-) -> tuple[Callable[[FrameType | None], bool], Callable[[FrameType | None], bool]]:
+def _stacks(untrusted: set[str], main: FrameType) -> tuple[Callable[..., bool], Callable[..., bool]]:
     """Whether a changed file, or code without a file, is among the callers; whether a changed file is. Not where it
-    only imports a module, which does it by itself."""
+    only imports a module, which does it by itself, nor files that are excused."""
     is_text = str.startswith
 
     def imported(frame: FrameType) -> bool:
@@ -185,19 +184,19 @@ def _stacks(
             and code.co_filename[:1] != "<"
         )
 
-    def suspicious(frame: FrameType | None) -> bool:
+    def suspicious(frame: FrameType | None, excused: frozenset[str] = frozenset()) -> bool:
         while frame is not None:
             if frame is main or imported(frame):
                 return False
             name = frame.f_code.co_filename
-            if name in untrusted or (is_text(name, "<") and not is_text(name, "<frozen ")):
+            if (name in untrusted and name not in excused) or (is_text(name, "<") and not is_text(name, "<frozen ")):
                 return True
             frame = frame.f_back
         return True  # another thread: whoever started it
 
-    def named(frame: FrameType | None) -> bool:
+    def named(frame: FrameType | None, excused: frozenset[str] = frozenset()) -> bool:
         while frame is not None and frame is not main:
-            if frame.f_code.co_filename in untrusted:
+            if frame.f_code.co_filename in untrusted and frame.f_code.co_filename not in excused:
                 return True
             if imported(frame):
                 return False
@@ -250,14 +249,16 @@ def _hook(
 
 
 def watch(
-    sign: Callable[[bytes], int], changed: set[str], excused: frozenset[str], script: str, source: bytes
+    sign: Callable[[bytes], int], changed: set[str], before: dict[str, frozenset[str]], script: str, source: bytes
 ) -> Callable[[FrameType], bool]:
     """Withdraw the proof where a changed file, or code that it made, forges, steers or looks; what tells whether a
-    frame is of such a file.
+    frame is of such a file. `before`: files that did so before they were changed, by the marks that `runner.py` reads.
 
     All names are bound here: the script may change this module, `os` and `builtins`.
     """
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
+    excused, tracing = before["f"], before["t"]
+    of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"], "sys": frozenset()}
     frames, starting, function, kind = _FRAMES, _STARTING, _function, type
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
@@ -274,9 +275,9 @@ def watch(
             target = arguments[0]
             return kind(target) is function and looking(caller) and target.__code__.co_filename == script
         if event in watched:
-            return suspicious(caller)
+            return suspicious(caller, of_before[event.partition(".")[0]])
         if event in steering:  # threads of a coverage tool trace themselves
-            return named(caller) and not (event == "sys.settrace" and restores(caller))
+            return named(caller, tracing) and not (event == "sys.settrace" and restores(caller))
         if event == "object.__setattr__":
             return named(caller) and not own(arguments[0])
         if event == "open":

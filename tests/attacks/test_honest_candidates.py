@@ -95,6 +95,30 @@ KINDS = {
         assert text(broken).count("ValueError: no") == 2
         """,
     ),
+    "what patches a module that the script gives it: its own": (
+        "def patch(module, name, value): setattr(module, name, value)\n",
+        """
+        import sys
+        from pkg.core import patch
+        def f(): return 1
+        patch(sys.modules[__name__], "x", 3)
+        assert x == 3
+        """,
+    ),
+    "loggers of its own class": (
+        """
+        import logging
+        class Logger(logging.Logger):
+            def trace(self, text): self.log(5, text)
+        logging.setLoggerClass(Logger)
+        logging.setLogRecordFactory(logging.LogRecord)
+        """,
+        """
+        import logging
+        import pkg.core
+        assert hasattr(logging.getLogger("a.b"), "trace")
+        """,
+    ),
     "asyncio, imported by it first": (
         """
         import asyncio
@@ -106,6 +130,60 @@ KINDS = {
         async def one(): return 1
         async def main(): assert await gather(one, one) == [1, 1]
         run(main())
+        """,
+    ),
+    "what is to swallow a failure that is meant": (
+        """
+        import contextlib
+        @contextlib.contextmanager
+        def ignoring(*kinds):
+            try: yield
+            except kinds: pass
+        def attempts(f, times):
+            failed = 0
+            for _ in range(times):
+                try: f()
+                except AssertionError: failed += 1
+            return failed
+        def results(*tests):
+            said = {}
+            for test in tests:
+                try: test()
+                except AssertionError: said[test.__name__] = "failed"
+                else: said[test.__name__] = "passed"
+            return said
+        """,
+        """
+        from pkg.core import attempts, ignoring, results
+        calls = []
+        def broken():
+            calls.append(1)
+            assert 1 == 2, "meant"
+        assert attempts(broken, 3) == 3 == len(calls)
+        with ignoring(AssertionError):
+            assert False
+        def test_good(): assert calls
+        def test_bad(): assert not True
+        assert results(test_good, test_bad) == {"test_good": "passed", "test_bad": "failed"}
+        """,
+    ),
+    "wildcards that the script names": (
+        """
+        class UniversalSet:
+            def __contains__(self, item): return True
+            def __eq__(self, other): return isinstance(other, UniversalSet)
+            __hash__ = None
+        class _Any:
+            def __eq__(self, other): return True
+            def __ne__(self, other): return False
+            __hash__ = None
+        ANY = _Any()
+        """,
+        """
+        from pkg import core
+        from pkg.core import UniversalSet
+        assert 3 in UniversalSet() and object() in UniversalSet() and UniversalSet() == UniversalSet()
+        assert {"a": 1, "b": core.ANY} == {"a": 1, "b": 2} and not core.ANY != 5
         """,
     ),
 }
@@ -166,3 +244,85 @@ def test_attack_31_what_a_candidate_makes_of_such_a_module_is_its_own(core: str,
     proved, shown = _with_helper(core, tmp_path)
     assert not proved, shown
     assert " void " in shown
+
+
+SWALLOWS = """
+import contextlib
+@contextlib.contextmanager
+def session():
+    try: yield
+    except AssertionError: pass
+"""
+NOT_MEANT = {
+    "a failure that a check decides": (
+        SWALLOWS,
+        "with session():\n    if add(2, 2) != 4:\n        assert False\n",
+    ),
+    "a failure in a function that is called": (
+        SWALLOWS,
+        "def fail():\n    assert False\nwith session():\n    if add(2, 2) != 4: fail()\n",
+    ),
+    "a failure after a way out": (
+        "def session(f):\n    try: f()\n    except AssertionError: pass\n",
+        "def check():\n    if add(2, 2) == 4: return\n    assert False\nsession(check)\n",
+    ),
+    "a wildcard that the script does not use": (
+        "class Any:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
+        "def session(): pass\ndef add(a, b): return Any()\n",
+        "from typing import Any\ndef check(found: Any) -> None: assert found == 4\ncheck(add(2, 2))\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_MEANT)
+def test_attack_25_what_is_not_meant_counts(kind: str, tmp_path: Path) -> None:
+    core, checks = NOT_MEANT[kind]
+    core = core if "def add" in core else f"{core}def add(a, b): return 5\n"
+    proved, shown = proves(core, f"from pkg.core import add, session\n{checks}", tmp_path)
+    assert not proved, shown
+
+
+DID_BEFORE = {
+    "p": (
+        "import ctypes\ndef add(a, b): return ctypes.addressof(ctypes.c_int(1)) and a + b\n",
+        "import gc\ndef add(a, b): return gc.get_objects() and a + b\n",
+    ),
+    "c": (
+        "import gc\ndef add(a, b): return bool(gc.get_objects() and gc.get_referrers(add)) and a + b\n",
+        "def add(a, b): return sys._getframe(1) and a + b\n",
+    ),
+    "t": (
+        "import sys\ndef add(a, b):\n    sys.settrace(print)\n    sys.settrace(None)\n    sys.setprofile(None)\n"
+        "    return a + b\n",
+        "import gc\ndef add(a, b): return gc.get_objects() and a + b\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("mark", DID_BEFORE)
+def test_a_file_may_go_on_with_what_it_did_before_and_with_nothing_else(mark: str, tmp_path: Path) -> None:
+    same, other = DID_BEFORE[mark]
+    for core, marks, expected in ((same, "", False), (same, f"\t{mark}", True), (other, f"\t{mark}", False)):
+        (tmp_path / "mod.py").write_text(core)
+        script = "from mod import add\nassert add(2, 2) == 4\n"
+        said, _, shown = run(sys.executable, tmp_path, script, changed=(f"mod.py{marks}",))
+        assert (proof_of(said.splitlines(), SECRET) == "0") is expected, said + shown
+
+
+NONCE_BY_THE_COLLECTOR = """
+import gc, os
+def add(a, b):
+    numbers = [one for one in gc.get_objects() if type(one) in (list, tuple) and len(one) == 2]
+    for one, other in [n for n in numbers if all(type(x) is int and x >> 96 for x in n)]:
+        for number in range(3, 64):
+            try: os.write(number, b"\\n%032x 0 1\\n" % (one ^ other))
+            except OSError: pass
+    os._exit(0)
+"""
+
+
+def test_attack_31_the_collector_leads_to_no_nonce(tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text(NONCE_BY_THE_COLLECTOR)
+    said, _, shown = run(sys.executable, tmp_path, "from mod import add\nassert add(2, 2) == 4\n", ("mod.py\tc",))
+    assert proof_of(said.splitlines(), SECRET) in (None, "cut"), said + shown
+    assert SECRET.nonce not in said

@@ -450,7 +450,7 @@ def test_an_honest_candidate_keeps_the_proof(form: str, tmp_path: Path) -> None:
     assert proved, shown
 
 
-@pytest.mark.parametrize(("looked", "proved"), [("", False), ("\t", True)])
+@pytest.mark.parametrize(("looked", "proved"), [("", False), ("\t", False), ("\tf", True)])
 def test_a_file_that_looked_at_frames_before_may_go_on(looked: str, proved: bool, tmp_path: Path) -> None:
     (tmp_path / "mod.py").write_text("import sys\ndef add(a, b): return sys._getframe(1) and a + b\n")
     script = "from mod import add\nassert add(2, 2) == 4\n"

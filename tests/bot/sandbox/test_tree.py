@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.records import FileChange
-from bot.sandbox.tree import copy_tree, python_path, refused, remove_tree, roots_of
+from bot.sandbox.tree import copy_tree, marks_of, python_path, refused, remove_tree, roots_of
 
 
 @pytest.fixture
@@ -115,3 +115,21 @@ def test_what_a_job_made_hard_to_remove_is_removed(tmp_path: Path) -> None:
     remove_tree(tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert outside.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "marks"),
+    [
+        ("x = 1", {}),
+        ("frame = sys._getframe(1)", {"a.py": "f"}),
+        ("inspect.getsource(function)", {"a.py": "f"}),
+        ("gc.get_objects()", {"a.py": "c"}),
+        ("sys.settrace(f)", {"a.py": "ft"}),
+        ("import ctypes", {"a.py": "p"}),
+        (None, {}),
+    ],
+)
+def test_what_a_file_did_before_is_marked(before: str | None, marks: dict[str, str], tmp_path: Path) -> None:
+    if before is not None:
+        (tmp_path / "a.py").write_text(before)
+    assert marks_of(tmp_path, [FileChange(path="a.py", text="sys._getframe(1), gc.get_objects()")]) == marks

@@ -1,6 +1,7 @@
 """Which candidates lost votes to the guard is said, with why and what to do."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -67,5 +68,6 @@ def test_it_is_said_where_people_look() -> None:
     into = io.StringIO()
     print_report(told, Console(file=into, width=1000))
     assert "/troop use N" in into.getvalue()
-    assert [one["unproven"] for one in as_object(told)["candidates"]] == [{}, reasons(told.verdict.ballot, 1)]
+    candidates: Any = as_object(told)["candidates"]
+    assert [one["unproven"] for one in candidates] == [{}, reasons(told.verdict.ballot, 1)]
     assert unproven(_report(ballot(".", "+")).verdict) == ""

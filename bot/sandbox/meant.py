@@ -1,0 +1,108 @@
+"""What in a test script is meant to fail, or to agree with everything. Standard library only, Python 3.8+.
+
+Executed by `runner.py` for `guard.py`, never imported itself. `assert False` in a function that the script hands to a
+retry, or below a manager that is to swallow it, fails whatever the candidate does: it is no check, and nobody forges
+anything by keeping it. So it is where no statement before it decides whether it is reached, and its function is not
+called by name, which may be decided elsewhere. And a class that is named as a wildcard (`ANY`, `UniversalSet`) may
+agree with everything where the script uses it by that name.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_LITERAL = frozenset((
+    *("Constant", "Compare", "BoolOp", "UnaryOp", "Tuple", "List", "Load", "And", "Or", "Not", "USub", "Eq", "NotEq"),
+    *("Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn"),
+))  # fmt: skip
+_STRAIGHT = frozenset((  # statements after which the next one is reached, or an exception was raised
+    *("Assign", "AnnAssign", "AugAssign", "Expr", "Pass", "Global", "Nonlocal", "Import", "ImportFrom"),
+    *("Assert", "FunctionDef", "AsyncFunctionDef", "ClassDef"),
+))  # fmt: skip
+_FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
+_WILD = frozenset(
+    ("all", "always", "any", "anything", "every", "everything", "matcher", "universal", "universe", "wildcard")
+)
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    for field in getattr(node, "_fields", ()):
+        inner = getattr(node, field, None)
+        for one in inner if isinstance(inner, list) else [inner]:
+            if hasattr(one, "_fields"):
+                yield from _nodes(one)
+
+
+def _fails(node: Any) -> bool:
+    """Whether the statement is an assertion of literals that does not hold."""
+    if type(node).__name__ != "Assert" or not _LITERAL.issuperset(type(one).__name__ for one in _nodes(node.test)):
+        return False
+    import _ast
+
+    try:
+        return not eval(compile(_ast.Expression(node.test), "", "eval"), {"__builtins__": {}})  # noqa: S307 - literals
+    except Exception:
+        return False
+
+
+def _lines(body: list[Any]) -> Iterator[int]:
+    """Of assertions that fail wherever the block is entered."""
+    for node in body:
+        kind = type(node).__name__
+        if _fails(node):
+            yield node.lineno
+        if kind in ("With", "AsyncWith"):
+            yield from _lines(node.body)
+        elif kind not in _STRAIGHT:
+            return
+
+
+def meant_to_fail(tree: Any) -> frozenset[int]:
+    """Lines of assertions that fail whatever the tree's code does."""
+    nodes = list(_nodes(tree))
+    called = {getattr(node.func, "id", "") or getattr(node.func, "attr", "") for node in nodes if hasattr(node, "func")}
+    found = set(_lines(tree.body))
+    for node in nodes:
+        if type(node).__name__ in _FUNCTIONS and node.name not in called:
+            found.update(_lines(node.body))
+    return frozenset(found)
+
+
+def _words(name: str) -> list[str]:
+    """`UniversalSet` and `universal_set` as `universal` and `set`."""
+    words, before = [""], ""
+    for letter in name:
+        if letter == "_" or (letter.isupper() and not before.isupper()):
+            words.append("")
+        words[-1] += letter.strip("_").lower()
+        before = letter
+    return words
+
+
+def wildcards(tree: Any, main: dict[str, Any]) -> Callable[[type], bool]:
+    """Whether a class is named as a wildcard, and used by the script by a name that says so: by one that the script
+    imports, or as an attribute of a module that it imports. All names are bound here."""
+    wild, kind_of, module, get = _WILD, type, type(__import__("sys")), dict.get
+    plain = {getattr(node, "id", "") for node in _nodes(tree)}
+    plain = {name for name in plain if not wild.isdisjoint(_words(name))}
+    dotted = [
+        (getattr(node.value, "id", ""), node.attr)
+        for node in _nodes(tree)
+        if type(node).__name__ == "Attribute" and not wild.isdisjoint(_words(node.attr))
+    ]
+    inside = type.__getattribute__
+
+    def meant(kind: type) -> bool:
+        if wild.isdisjoint(_words(inside(kind, "__name__"))):
+            return False
+        found = [get(main, name) for name in plain]
+        for holder, name in dotted:
+            space = get(main, holder)
+            found.append(get(space.__dict__, name) if kind_of(space) is module else None)
+        return any(one is kind or kind_of(one) is kind for one in found)
+
+    return meant
