@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.patch.encoding import UTF_8
+from bot.patch.inline_tests import rewrites_tests
 from bot.patch.manifests import harmless
 from bot.records import FileChange
 
@@ -256,12 +257,14 @@ def touched_judges(
     """Why the candidate is disqualified, such as `changes conftest.py`, or "". `exists`, `read`: of the base tree;
     `programs`: what the repository's test command runs of it, see `test_programs`.
 
-    New test files are allowed: a fix may come with its test. So are changes of manifests that touch nothing that tests
-    read.
+    New test files are allowed, and new tests in a file of Rust: a fix may come with its test. So are changes of
+    manifests that touch nothing that tests read.
     """
     said = []
     for change in changes:
         if _judges(change, exists, read, programs):
             verb = "adds" if not exists(change.path) else "deletes" if change.text is None else "changes"
             said.append(f"{verb} {change.path}")
+        elif rewrites_tests(change.path, read(change.path) if exists(change.path) else None, change.text):
+            said.append(f"changes the tests in {change.path}")
     return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")
