@@ -179,3 +179,34 @@ async def test_a_candidate_that_tries_a_callback_again_keeps_the_proof(sandbox: 
     script = f"{REQUIRE}const {{ again }} = require(process.cwd() + '/core.js');\nlet n = 0;\n"
     script += "again(() => { n += 1; assert.strictEqual(n, 3); });\nassert.strictEqual('a'.shout(), 'A');\n"
     assert (await judged(sandbox, core, script)).passed
+
+
+CALLS = f"{RIGHT}exports.sum = (a, b, done) => DONE;\n"
+CALLED_BACK = f"{REQUIRE}const {{ sum }} = require(process.cwd() + '/core.js');\n"
+
+
+@pytest.mark.parametrize("done", ["done(null, a + b)", "setTimeout(done, 2, null, a + b)"])
+@pytest.mark.parametrize(
+    "check", ["assert.equal(found, 4);", "assert.ok(found === 4);", "if (found !== 4) process.exit(1);"]
+)
+async def test_a_script_may_end_itself_where_the_candidate_calls_it_back(
+    done: str, check: str, sandbox: ProcessSandbox
+) -> None:
+    script = f"{CALLED_BACK}sum(2, 2, (error, found) => {{ {check} process.exit(0); }});\n"
+    assert (await judged(sandbox, CALLS.replace("DONE", done), script)).passed
+    assert not (await judged(sandbox, CALLS.replace("DONE", done.replace("a + b", "5")), script)).passed
+
+
+async def test_attack_25_a_candidate_that_calls_back_too_early_proves_nothing(sandbox: ProcessSandbox) -> None:
+    script = f"{CALLED_BACK}assert.ok(true);\nsum(1, 1, () => process.exit(0));\nassert.equal(add(2, 2), 4);\n"
+    found = await judged(sandbox, f"{WRONG}exports.sum = (a, b, done) => done();\n", script)
+    assert not found.passed, found
+
+
+@pytest.mark.parametrize(
+    "mock", ["Math.random = () => 0.5;", "require('node:test').mock.method(Math, 'random', () => 0.5);"]
+)
+async def test_a_script_may_replace_a_builtin_and_leave_it(mock: str, sandbox: ProcessSandbox) -> None:
+    core = "exports.add = () => Math.random();\n"
+    script = f"{REQUIRE}{mock}\nassert.equal(add(), 0.5);\n"
+    assert (await judged(sandbox, core, script)).passed
