@@ -28,6 +28,7 @@ from bot.sandbox.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4
+_TOO_LARGE = "the tree does not fit into /repo"  # as job.sh says it
 _PAUSE = 0.5  # seconds before the second attempt, four times as long before each next one, so that a daemon can restart
 _builds: dict[str, asyncio.Lock] = {}  # one of a repository at a time in this process
 
@@ -142,21 +143,23 @@ class DockerSandbox:
                 image = other
 
     async def _probe(self, image: str) -> None:
-        """Run a first job. Raises `SandboxUnavailable` where the image lacks what every job needs."""
+        """Run a first job. Raises `SandboxUnavailable` where the image lacks what every job needs, `BuildFailed` where
+        the repository's build took it away, or left too much to copy."""
+        needed = "it needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
+        left = "what the repository's build leaves can't be tested"
         try:
             first = self._prepare(SandboxJob(command=("sh", "-c", "test -w . && sleep 0"), timeout=60))
             assert first is not None
             result = await self._run_prepared(first, attempts=1)
         except SandboxError as error:
-            raise SandboxUnavailable(
-                f"the image {image} can't run jobs: it needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or "
-                f"busybox) ({error})"
-            ) from error
+            if _TOO_LARGE in str(error) and self._builder is not None:
+                raise BuildFailed(left, why=_TOO_LARGE) from error
+            raise SandboxUnavailable(f"the image {image} can't run jobs: {needed} ({error})") from error
         if not result.passed:
-            raise SandboxUnavailable(
-                f"the image {image} can't run jobs: a first one ended with {result.status} {result.tail(3, 300)}; it "
-                "needs sh, cp, rm, tar, sleep and timeout (coreutils and tar, or busybox)"
-            )
+            ended = f"a first one ended with {result.status} {result.tail(3, 300)}; {needed}"
+            if self._builder is not None:
+                raise BuildFailed(left, why=ended)
+            raise SandboxUnavailable(f"the image {image} can't run jobs: {ended}")
 
     async def run(self, job: SandboxJob, follow: Follow | None = None) -> Execution:
         """One job on a fresh copy of the tree. Raises `SandboxError` where Docker failed for good."""

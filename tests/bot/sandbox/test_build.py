@@ -17,7 +17,7 @@ from bot.preflight import prepare_sandbox
 from bot.recipe import Layer, Recipe, detect
 from bot.records import Build
 from bot.repo_config import RepoConfig
-from bot.sandbox import docker_engine, images, owner
+from bot.sandbox import containers, docker_engine, images, owner
 from bot.sandbox.build import Plan, cleaned, given_secrets
 from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
@@ -302,6 +302,26 @@ async def test_attack_34_a_build_that_floods_its_log_is_bounded(
     with pytest.raises(BuildFailed) as caught:
         await seen(sandbox_image, make_tree(tmp_path / "tree"), setup(flood), repository)
     assert 100 < len(caught.value.log) <= 6000
+
+
+async def test_attack_34_a_build_that_leaves_too_much_is_the_repositorys(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = containers.host_options
+
+    def small(settings: SandboxSettings) -> dict[str, Any]:
+        return {**whole(settings), "tmpfs": {"/tmp": "mode=1777", "/repo": "size=8m,exec"}}
+
+    monkeypatch.setattr(containers, "host_options", small)
+    with pytest.raises(BuildFailed, match="the tree does not fit into /repo"):
+        await seen(sandbox_image, make_tree(tmp_path / "tree"), setup("head -c 16000000 /dev/zero > big"), repository)
+
+
+async def test_attack_34_a_build_that_removes_what_every_job_needs_is_the_repositorys(
+    sandbox_image: str, tmp_path: Path, client: docker.APIClient, repository: str
+) -> None:
+    with pytest.raises(BuildFailed, match=r"build leaves can't be tested: .* timeout"):
+        await seen(sandbox_image, make_tree(tmp_path / "tree"), setup("rm /usr/bin/timeout"), repository)
 
 
 async def test_a_build_that_is_cancelled_leaves_nothing(
