@@ -97,11 +97,13 @@ def make_weights(kind: str = "Llama", seed: int = 0, attention: str = "sdpa", **
     return model
 
 
-def copy_into_engine(weights: Any, dtype: torch.dtype = torch.float32, cache: str = "auto") -> Model:
+def copy_into_engine(
+    weights: Any, dtype: torch.dtype = torch.float32, cache: str = "auto", device: str = "cpu"
+) -> Model:
     """The same weights under the engine's attention."""
     twin = AutoModelForCausalLM.from_config(copy.deepcopy(weights.config), attn_implementation=NAME)
     twin.load_state_dict(weights.state_dict())
-    return Model(twin.to(dtype), cache=cache)
+    return Model(twin.to(device, dtype), cache=cache)
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +128,12 @@ def make_core(weights: Any, tokenizer: Tokenizer) -> Callable[..., Core]:
         batch_invariant: bool = False,
         dtype: torch.dtype = torch.float32,
         cache: str = "auto",
+        device: str = "cpu",
         **limits: Any,
     ) -> Core:
         chosen = Limits(**({"block_size": 8, "prefill_chunk": 64, "max_waiting": 1000} | limits))
         options = RunOptions(CutCost(cost), batch_invariant=batch_invariant)
-        model = copy_into_engine(other or weights, dtype, cache)
+        model = copy_into_engine(other or weights, dtype, cache, device)
         return Core(model, tokenizer, blocks, chosen, options, clock or time.monotonic)
 
     return make

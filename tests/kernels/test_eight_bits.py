@@ -19,7 +19,7 @@ from kernels.tree_attention.reach import Reach
 from kernels.tree_attention.triton import _tree_attention, constants
 from kernels.tree_attention.worklist import WorkList
 from tests.kernels.compiling import check
-from tests.kernels.interpreting import DEVICE
+from tests.kernels.interpreting import COMPILED_HERE, DEVICE
 from tests.kernels.test_tree_attention import grow
 from tests.kernels.test_tree_attention_compiled import signature
 from tests.kernels.test_tree_attention_reach import positions
@@ -94,6 +94,7 @@ def test_attention_reads_the_rounded_numbers(name: str, dtype: torch.dtype):
             assert (ours.float() - right.float()).abs().amax() <= allowed
 
 
+@COMPILED_HERE
 @pytest.mark.parametrize(("dim", "group"), [(128, 7), (256, 8)])
 def test_compiled_for_an_h100(dim: int, group: int):
     """As many programs fit at once as over 16-bit numbers, and nothing spills. An A100 has no such numbers."""

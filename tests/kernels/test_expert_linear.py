@@ -9,7 +9,7 @@ from kernels.expert_linear import triton as kernel
 from kernels.expert_linear.reference import group
 from kernels.expert_linear.weight import ExpertWeight
 from tests.kernels.compiling import check
-from tests.kernels.interpreting import DEVICE
+from tests.kernels.interpreting import COMPILED_HERE, DEVICE
 from tests.kernels.poison import poisoned
 from tests.kernels.test_rms_norm import TOLERANCE, TYPES, some
 
@@ -146,6 +146,7 @@ COMPILED = {  # registers with few rows and with many; 4 and 3 steps are loaded 
 }
 
 
+@COMPILED_HERE
 @pytest.mark.parametrize("many", [False, True], ids=["few-rows", "many"])
 @pytest.mark.parametrize("kind", COMPILED)
 def test_what_the_compiled_kernel_needs(kind: str, many: bool):

@@ -8,7 +8,7 @@ from kernels.rms_norm import reference
 from kernels.rms_norm import triton as kernel
 from kernels.rows import rows_of
 from tests.kernels.compiling import check
-from tests.kernels.interpreting import DEVICE, DTYPES
+from tests.kernels.interpreting import COMPILED_HERE, DEVICE, DTYPES
 from tests.kernels.poison import poisoned
 
 pytestmark = pytest.mark.gpu
@@ -119,6 +119,7 @@ def test_refusals(x: tuple[int, ...], weight: tuple[int, ...], message: str):
 BOUNDS = {64: 56, 128: 56, 896: 48, 1536: 48, 3584: 48, 8192: 56, 32768: 168}  # registers by row length
 
 
+@COMPILED_HERE
 @pytest.mark.parametrize("size", BOUNDS)
 @pytest.mark.parametrize("add", [False, True], ids=["norm", "add-norm"])
 def test_compiled(size: int, add: bool):

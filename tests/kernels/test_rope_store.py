@@ -12,7 +12,7 @@ import kernels.kv_store.triton
 from kernels.rope_store import reference
 from kernels.rope_store import triton as kernel
 from tests.kernels.compiling import check
-from tests.kernels.interpreting import DEVICE
+from tests.kernels.interpreting import COMPILED_HERE, DEVICE
 from tests.kernels.poison import poisoned
 from tests.kernels.test_rms_norm import TOLERANCE, TYPES, some
 
@@ -133,6 +133,7 @@ COMPILED = {  # heads, kv_heads, head_dim, rotary
 }
 
 
+@COMPILED_HERE
 @pytest.mark.parametrize("shape", COMPILED.values(), ids=COMPILED)
 def test_compiled(shape: tuple[int, int, int, int]):
     heads, kv_heads, dim, rotary = shape

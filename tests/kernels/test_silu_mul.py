@@ -7,7 +7,7 @@ import torch
 from kernels.silu_mul import reference
 from kernels.silu_mul import triton as kernel
 from tests.kernels.compiling import check
-from tests.kernels.interpreting import DEVICE
+from tests.kernels.interpreting import COMPILED_HERE, DEVICE
 from tests.kernels.poison import poisoned
 from tests.kernels.test_rms_norm import TOLERANCE, TYPES, some
 
@@ -67,6 +67,7 @@ def test_an_odd_row_is_refused():
         kernel.silu_mul(torch.zeros(2, 7))
 
 
+@COMPILED_HERE
 @pytest.mark.parametrize("size", [704, 4864, 8960, 18944])
 def test_compiled(size: int):
     check(

@@ -47,14 +47,14 @@ def test_a_model_that_rotates_neighbours_is_left_alone(make_core: Callable[..., 
 def test_greedy_text_with_everything_fused_by_triton(make_core: Callable[..., Core], name: str):
     kind, changes = ARCHITECTURES[name]
     weights = make_weights(kind, **{key: value for key, value in changes.items() if value is not None})
-    core = make_core(other=weights)
+    core = make_core(other=weights, device=DEVICE)
     assert core.model._rotary
     core.model._ops = triton_ops()
     check(core, weights, prompts(2, 4, 2, seed=3), 2)
 
 
 def test_the_store_alone_by_triton(make_core: Callable[..., Core], weights: Any):
-    core = make_core()
+    core = make_core(device=DEVICE)
     core.model._ops, core.model._rotary = triton_ops(), False
     check(core, weights, prompts(2, 4, 2, seed=3), 2)
 
