@@ -21,6 +21,7 @@ standard deviation here and there, with `transformers`' eager attention by more 
 import functools
 import inspect
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,12 @@ from torch import Tensor
 
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model.attention import NAME, ProbeContext, Room, attending
+from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
 from engine.model.masks import HOLLOW, NoProducts, looking
 from engine.model.positions import at_positions
+from engine.model.quantized_linear import quantized_linears
 from engine.model.rotary import RotaryError, can_put_off, putting_off
 from engine.model.shards import alone
 from engine.model.state_trials import HollowStates, TrialStates
@@ -260,11 +263,18 @@ def _try_masks(inner: Any, vocabulary: int, longest: int, states: HollowStates) 
 
 def _affordable(inner: Any, device: torch.device, longest: int) -> int:
     """Tokens of trial 2."""
-    weights = sum(parameter.numel() for parameter in inner.parameters())
+    weights = _weights(inner)
     heads = int(field(inner.config, "num_attention_heads") or 64)
     time_allows = OPERATIONS.get(device.type, 5e11) / (2 * weights)
     memory_allows = (SCORES / heads) ** 0.5
     return min(longest, max(SHORTEST, int(min(LONGEST, time_allows, memory_allows))))
+
+
+def _weights(inner: Any) -> int:
+    """How many there are; those of few bits, which are no parameters, are as many as those that they stand for."""
+    few_bits = [linear.packed.shape for linear in quantized_linears(inner)]
+    experts = [weight.shape for weight, _ in kept_weights(inner)]
+    return sum(parameter.numel() for parameter in inner.parameters()) + sum(map(math.prod, (*few_bits, *experts)))
 
 
 def _in_float32(inner: Any, run: Callable[[], Tensor]) -> Tensor:

@@ -12,8 +12,12 @@ from transformers.models.llama import modeling_llama
 from engine.errors import LoadError, UnsupportedModelError
 from engine.model import gate
 from engine.model.attention import NAME
+from engine.model.experts import expert_modules, keep, weight_of
 from engine.model.model import Model
+from engine.model.quantized import Packed
+from engine.model.quantized_linear import QuantizedLinear
 from engine.model.upcast import float32_weights
+from kernels.expert_linear.weight import ExpertWeight
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import make_weights
 
@@ -215,3 +219,18 @@ def test_float32_weights_are_computed_with_and_given_back(kind: str, dtype: torc
         torch.testing.assert_close(found, expected, rtol=0, atol=0.05 * expected.std().item())
     else:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
+
+
+def test_weights_of_few_bits_count_as_those_that_they_stand_for():
+    """How long the trial's text is depends on them: experts that are kept would make it take minutes."""
+    model = make_weights("Qwen3Moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+    count = gate._weights(model)
+    for module in list(expert_modules(model)):
+        weight = weight_of(module, "down_proj")
+        codes = torch.zeros(weight.shape, dtype=torch.int8)
+        keep(module, "down_proj", ExpertWeight("int8", codes, torch.ones(*weight.shape[:2], 1)), 4)
+    linear = model.model.layers[0].self_attn.q_proj
+    packed = Packed("int4", torch.zeros(64, 32, dtype=torch.uint8), torch.ones(64, 2))
+    model.set_submodule("model.layers.0.self_attn.q_proj", QuantizedLinear(packed, linear.bias, torch.float32))
+    assert sum(parameter.numel() for parameter in model.parameters()) < count
+    assert gate._weights(model) == count
