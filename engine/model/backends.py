@@ -213,7 +213,7 @@ def calibrate(
 
     # Torch has no tiles: the cost of one row of queries serves as well.
     sizes = [heads.group]
-    more: dict[str, Any] = {"cache": cache}
+    more: dict[str, Any] = {"cache": cache, "in_place": backend.in_place}
     if device.type == "cuda":
         sequences = (*GRID.sequences, *GPU_SEQUENCES)
         more["grid"] = replace(GRID, sequences=sequences, recorded=backend.name == "triton")

@@ -378,7 +378,7 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None)
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None, True)
     )
     found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
     assert found.group == 2
