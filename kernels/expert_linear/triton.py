@@ -5,7 +5,8 @@ as many programs are launched as there can be tiles, whatever was chosen: the la
 Each finds its expert from the bounds of all, and those that are too many end at once.
 
 Numbers of few bits are widened in registers. Where a scale is for at least as many inputs as a step reads, it is
-multiplied with the step's product, in float32; else with the weights.
+multiplied with the step's product, in float32; else with the weights. Products of float32 are three on the tensor
+cores: one by one they would need ten times the registers that there are.
 """
 
 import torch
@@ -137,9 +138,9 @@ def _expert_linear(
             first = tl.load(row[:, None] + inner[None, :] * each, mask=read, other=0.0)
             if not four:
                 if KIND == "plain":
-                    total = tl.dot(first, numbers, total, input_precision="ieee")
+                    total = tl.dot(first, numbers, total, input_precision="tf32x3")
                 else:
-                    product = tl.dot(first, _widened(numbers, KIND).to(kind), input_precision="ieee")
+                    product = tl.dot(first, _widened(numbers, KIND).to(kind), input_precision="tf32x3")
                     total += product * _factors(scale, base + at // GROUP, inside, KIND)[None, :]
             else:
                 second = tl.load(row[:, None] + inner[None, :] * 2 + 1, mask=read, other=0.0)
@@ -149,12 +150,12 @@ def _expert_linear(
                     even, odd = numbers & 15, numbers >> 4
                 if GROUP % (STEP * 2):
                     weights = _scaled(even, scale, offset, base, at, inside, KIND, GROUP, each)
-                    total = tl.dot(first, weights.to(kind), total, input_precision="ieee")
+                    total = tl.dot(first, weights.to(kind), total, input_precision="tf32x3")
                     weights = _scaled(odd, scale, offset, base, at, inside, KIND, GROUP, each)
-                    total = tl.dot(second, weights.to(kind), total, input_precision="ieee")
+                    total = tl.dot(second, weights.to(kind), total, input_precision="tf32x3")
                 else:
-                    product = tl.dot(first, _widened(even, KIND).to(kind), input_precision="ieee")
-                    product = tl.dot(second, _widened(odd, KIND).to(kind), product, input_precision="ieee")
+                    product = tl.dot(first, _widened(even, KIND).to(kind), input_precision="tf32x3")
+                    product = tl.dot(second, _widened(odd, KIND).to(kind), product, input_precision="tf32x3")
                     total += product * _factors(scale, base + at // GROUP, inside, KIND)[None, :]
                     if offset is not None:
                         whole = tl.sum(first.to(tl.float32) + second.to(tl.float32), 1)

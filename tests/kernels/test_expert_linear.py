@@ -175,3 +175,15 @@ def test_what_the_compiled_kernel_needs(kind: str, many: bool):
     registers, label = COMPILED[kind][many], f"experts {kind} {rows}"
     bounds = {"registers": registers, "shared": 66_000, "stages": 4}
     check(kernel._expert_linear, types, constants, label=label, **bounds)
+
+
+@COMPILED_HERE
+def test_products_of_float32_fit_into_registers():
+    """On the tensor cores, in three parts: one by one they spilt eight kilobytes a thread."""
+    types = dict.fromkeys(("row_stride", "expert_stride", "output_stride", "outputs", "inputs"), "i32:16")
+    types |= {"x": "*fp32:16", "codes": "*u8:16", "scale": "*fp32:16", "order": "*i64:16", "bounds": "*i32:16"}
+    types |= {"out": "*fp32:16", "groups": "i32"}
+    constants = {"input_stride": 1, "bias": None, "offset": None, "SHARE": 2, "EXPERTS": 5, "ROOM": 8, "KIND": "fp8"}
+    constants |= {"GROUP": 128, "ROWS": 64, "OUTPUTS": kernel.OUTPUTS, "STEP": kernel.STEP, "EVEN": False}
+    bounds = {"registers": 255, "shared": 66_000, "stages": 2, "architectures": (90,)}
+    check(kernel._expert_linear, types, constants, label="experts fp8 in float32", **bounds)
