@@ -5,7 +5,8 @@
 The tests are those marked `gpu`. They need torch, Triton, transformers and pytest alone, and run in several processes
 where pytest-xdist is installed: most of their time is Triton's compiling. A test that hangs is ended where
 pytest-timeout is installed, all of them at their limit anyway: the figures come in every case, for a kernel that is
-wrong has none (`tests.bench.bench_gpu`). Without a GPU, `tests.pretended_cuda` runs most of it. The folder gets `gpu-tests.txt` and `gpu.json`. Returns 1 where either failed.
+wrong has none (`tests.bench.bench_gpu`). The folder gets `gpu-tests.txt` and `gpu.json`. Returns 1 where either failed.
+Without a GPU, `tests.pretended_cuda` runs all but the machine code.
 """
 
 import argparse

@@ -67,7 +67,7 @@ from tests.bench.test_bench_gpu import TINY
 import engine.model.backends as backends
 
 gpu_timing.Gpu.copied, gpu_timing.Gpu.square, gpu_timing.CACHE = 1 << 12, 16, 64
-grid = lambda given: Grid((2,), (16, 32), 1, given.recorded)
+grid = lambda given: Grid((2,), (16, 32), 1, given.recorded, given.in_place)
 backends.measure = lambda *args, **more: measure(*args, **more | {"grid": grid(more["grid"])})
 engine_gpu.RunOptions, engine_gpu.WARM = functools.partial(RunOptions, steady=2), 1
 plan = Plan({"small": TINY}, ((3, 20),), 5, (2, 16, 3), ((2, 8, 5),), (Experts(3, 4, 2, 64, 32),))

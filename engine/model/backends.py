@@ -213,10 +213,11 @@ def calibrate(
 
     # Torch has no tiles: the cost of one row of queries serves as well.
     sizes = [heads.group]
-    more: dict[str, Any] = {"cache": cache, "in_place": backend.in_place}
+    more: dict[str, Any] = {"cache": cache}
     if device.type == "cuda":
         sequences = (*GRID.sequences, *GPU_SEQUENCES)
-        more["grid"] = replace(GRID, sequences=sequences, recorded=backend.name == "triton")
+        graphs = backend.name == "triton"
+        more["grid"] = replace(GRID, sequences=sequences, recorded=graphs, in_place=backend.in_place)
     if backend.name == "triton":
         sizes = [tiling.large for tiling in Tiling.candidates(heads.dim, heads.item_bytes)]
     found = []

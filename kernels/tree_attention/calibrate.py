@@ -25,6 +25,7 @@ class Grid:
     tokens: tuple[int, ...] = (32, 160, 640, 2048)
     repeats: int = 5  # of each measurement; the fastest counts
     recorded: bool = False  # as a CUDA graph, as decoding steps run: the host's launches would hide the GPU's time
+    in_place: bool = True  # as of `kernels.tree_attention.cut`: items as the engine's steps have them
 
 
 GRID = Grid()
@@ -41,7 +42,6 @@ def measure(
     block_size: int = 16,
     grid: Grid = GRID,
     cache: torch.dtype | None = None,
-    in_place: bool = True,
 ) -> list[Sample]:
     """Time one layer's attention of decode steps over trees of one shared node.
 
@@ -53,7 +53,6 @@ def measure(
         block_size: tokens per block.
         grid: what is timed.
         cache: dtype of the caches, where it is another.
-        in_place: as of `kernels.tree_attention.cut`: items as the engine's steps have them.
     """
     most, times = max(grid.sequences), RECORDED if grid.recorded else 0
     shared_blocks = -(-max(grid.tokens) // block_size)
@@ -72,7 +71,7 @@ def measure(
                 spans.append(Span(table, 1, blocks * block_size + OWN_TOKENS))
             for shared in (True, False):
                 rule = CutCost(0 if shared else 1 << 60)
-                items = cut(spans, [0, *[blocks] * (count - 1)], block_size, rule, in_place)
+                items = cut(spans, [0, *[blocks] * (count - 1)], block_size, rule, grid.in_place)
                 attend = prepare(items, count)
                 seconds = _time(lambda run=attend, rows=count: run(query[:rows], *caches), device, grid.repeats, times)  # type: ignore[misc]
                 samples.append(Sample(count, blocks * block_size, shared, seconds))

@@ -48,7 +48,7 @@ def test_a_calibration_that_is_asked_for_is_kept(model_folder: Path, tmp_path: P
     file = tmp_path / "attention.json"
     monkeypatch.setenv("TROOP_ENGINE_CALIBRATION", str(file))
     monkeypatch.setattr(
-        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8), (32, 256, 512), 1), None, True)
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8), (32, 256, 512), 1), None)
     )
     plain = build_core(Settings(model=str(model_folder), cache_tokens=2000))
     assert plain.runner.cost == CutCost()

@@ -378,8 +378,24 @@ def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None, True)
+        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None)
     )
     found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
     assert found.group == 2
     assert min(found.read, found.item, found.row) >= 0
+
+
+def test_a_gpu_is_calibrated_over_the_items_of_its_steps(monkeypatch: pytest.MonkeyPatch):
+    """Whose own tokens are one item, however many blocks follow one another."""
+    grids: list[Grid] = []
+
+    def seen(*_: Any, grid: Grid, **__: Any) -> list[Sample]:
+        grids.append(grid)
+        return [Sample(2, 16, shared, 1e-6) for shared in (True, False)]
+
+    monkeypatch.setattr("engine.model.backends.measure", seen)
+    calibrate(TritonBackend(Heads(8, 1, 64, 2)), torch.bfloat16, torch.device("cuda"), 16)
+    assert all(grid.recorded and not grid.in_place for grid in grids)
+    calibrate(TorchBackend(Heads(8, 1, 64, 2)), torch.bfloat16, torch.device("cuda"), 16)
+    assert grids[-1].in_place
+    assert not grids[-1].recorded
