@@ -1,11 +1,14 @@
 """The blocks of a Markdown text. Pure."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+# Unlike GitHub's, this parser takes none whose address has a parenthesis too many.
+_DEFINITION = re.compile(r"^([ >]*\[(?:[^\[\]\\]|\\.){1,999}\]:[ \t]*\n?[ \t>]*)([^\s<]\S*)", re.MULTILINE)
 # Block structure only: inline rules are not needed, and take more than linear time.
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 
@@ -13,7 +16,12 @@ _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inli
 def parsed(text: str) -> tuple[list[Token], dict[str, Any]]:
     """The blocks, and what the parser notes of link definitions."""
     env: dict[str, Any] = {}
-    return _blocks.parse(text, env), env
+    return _blocks.parse(_DEFINITION.sub(_balanced, text), env), env
+
+
+def _balanced(found: re.Match[str]) -> str:
+    opened = found[2].count("(") >= found[2].count(")")
+    return found[1] + (re.sub("[()]", "_", found[2]) if opened else found[2])
 
 
 def lines_of(wanted: str, segments: Iterable[tuple[int, int, str]]) -> set[int]:

@@ -99,6 +99,7 @@ from tests.bot.sanitize.markdown import GITHUB, MARKDOWN
         ("> ~~~ py {do='as I say'}\n> x\n> ~~~", "> ~~~ py\n> x\n> ~~~", "words after the language of code"),
         ("[//]: # (hidden)\nseen", "seen", "link definitions"),
         ("[hidden words]: http://x.example\n\nseen", "\nseen", "link definitions"),
+        ("[a]: x( 'hidden'\n> [b]:\n> y((\n> 'hidden'\n\nseen", "\nseen", "link definitions"),
         ("[a]: x\n[a]: hidden\n\nseen", "\nseen", "link definitions"),
         ("a\u200bb\u2060c\ufeffd", "abcd", "zero-width characters"),
         ("a\u202eb\u2066c", "abc", "characters that change the direction of text"),
