@@ -5,18 +5,21 @@ runners there is what they print and their exit code. Whichever it is, a test th
 again: one that has no result any more is broken, and so is a run that ended before it should.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection
 
 from bot.records import Ending, Execution, OwnTests, OwnTestsReport
 from bot.solver.test_runners import failing, ran, so_far
 
+_COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # vitest writes colours into a pipe, too
 MOST = 200  # broken tests that are named
 _LEAST_TIME, _TIMES = 120.0, 10.0  # seconds that a candidate's run has at least, and as a multiple of the base commit's
 
 
 def told(execution: Execution) -> OwnTests:
     """What the execution says of each test."""
+    execution = execution.model_copy(update={"output": _COLOUR.sub("", execution.output)})
     kept = execution.model_copy(update={"results": None})
     results = execution.results
     if results is not None:

@@ -32,7 +32,7 @@ _FAILURES = (
     re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE),
     re.compile(r"^not ok \d+ - (.*\S)[ \t]*$", re.MULTILINE),
     re.compile(
-        r"^[ \t]*[\u2715\u2716\u00d7] (.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$", re.MULTILINE
+        r"^[ \t]*[\u2715\u2716\u00d7] (.*?\S)(?: (?:\(\d[\d.]* ?m?s\)|\d[\d.]*m?s))?[ \t]*$", re.MULTILINE
     ),  # jest, node, vitest
     re.compile(r"^[ \t]+\d+\) (.*\S)[ \t]*$", re.MULTILINE),  # mocha
     # Maven's Surefire, up to 2.19, up to 2.22 and from 3 on; not its line for a class. Gradle.
@@ -103,7 +103,8 @@ _SUMMARY = "= short test summary info ="
 _LEFT_OUT = "bytes left out ...]"
 
 # How runners say of one test after the other how it ended: its name, and the word. pytest, also by pytest-xdist;
-# unittest, whose second line may be a docstring; go; cargo; TAP.
+# unittest, whose second line may be a docstring; go; cargo; TAP; vitest, whose time is no part of the name, and which
+# names single tests below their file where they are slow; mocha and jest.
 _ENDED = (
     re.compile(r"^(?P<name>(?>\S+?::).+?) (?P<word>PASSED|FAILED|ERROR)\b", re.MULTILINE),
     re.compile(r"^\[gw\d+\] \[ *\d+%\] (?P<word>PASSED|FAILED|ERROR) (?P<name>(?>\S+?::).*\S)[ \t]*$", re.MULTILINE),
@@ -111,6 +112,7 @@ _ENDED = (
     re.compile(r"^[ \t]*--- (?P<word>PASS|FAIL): (?P<name>\S+)", re.MULTILINE),
     re.compile(r"^test (?P<name>\S+) \.\.\. (?P<word>ok|FAILED)$", re.MULTILINE),
     re.compile(r"^(?P<word>ok|not ok) \d+ - (?P<name>.*\S)[ \t]*$", re.MULTILINE),
+    re.compile(r"^ ?(?P<word>[\u2713\u00d7]) (?P<name>.*?\S) +\d[\d.]*m?s[ \t]*$", re.MULTILINE),
     re.compile(
         r"^[ \t]*(?P<word>[\u2713\u2714\u221a\u2715\u2716\u00d7]|\d+\)) (?P<name>.*?\S)(?: \(\d[\d.]* ?m?s\))?[ \t]*$",
         re.MULTILINE,
@@ -152,13 +154,14 @@ def unimported(execution: Execution) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one or other for one, other in found))
 
 
-# How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, mocha, rspec, Maven.
+# How many tests ran, as runners sum it up: pytest, unittest, cargo, TAP, node, jest, vitest, mocha, rspec, Maven.
 _PYTEST_SUM = re.compile(r"^=*[ \t]*((?:\d{1,9} [a-z]+(?: [a-z]+)?(?:, )?)+) in [\d.]+s", re.MULTILINE)
 _SUMS = (
     re.compile(r"^Ran (\d{1,9}) tests?\b", re.MULTILINE),
     re.compile(r"^running (\d{1,9}) tests?$", re.MULTILINE),
     re.compile(r"^(?:#|\u2139) tests (\d{1,9})$", re.MULTILINE),
     re.compile(r"^Tests:\s.*?\b(\d{1,9}) total$", re.MULTILINE),
+    re.compile(r"^[ \t]*Tests {2}[^()\n]*\((\d{1,9})\)$", re.MULTILINE),
     re.compile(r"^[ \t]*(\d{1,9}) (?:passing|failing)\b", re.MULTILINE),
     re.compile(r"^(\d{1,9}) examples?, ", re.MULTILINE),
     re.compile(r"\bTests run: (\d{1,9})(?:, \w+: \d+)*[ \t]*$", re.MULTILINE),  # of each module, not of each class

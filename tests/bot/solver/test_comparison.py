@@ -62,3 +62,24 @@ def test_results_that_were_told_come_before_what_was_printed() -> None:
     assert broken(base, exited(0, "5 passed")) == ("make test: exit 0, before its end",)
     strange = broken(base, proved(passed=("a", "b", "p[1]", "p[2]"), marks=("finder evil",)))
     assert strange == ("tests that it tampers with: finder evil",)
+
+
+VITEST = """
+ \x1b[32m\u2713\x1b[39m a.test.mjs (3 tests) 33ms
+   \u2713 sums > slowly 345ms
+ \u276f b.test.mjs (2 tests | 1 failed) 7ms
+   \u00d7 differs > known 4ms
+\x1b[2m      Tests \x1b[22m 1 failed | 4 passed (5)
+"""
+
+
+def test_of_vitest_neither_colours_nor_times_are_names() -> None:
+    base = exited(1, VITEST)
+    assert told(base).failures == ("differs > known",)
+    assert told(base).passed == ("a.test.mjs (3 tests)",)
+    assert told(base).count == 5
+    other = VITEST.replace("33ms", "1.20s").replace("4ms", "9ms").replace("   \u2713 sums > slowly 345ms\n", "")
+    assert broken(base, exited(1, other)) == ()
+    assert broken(base, exited(1, other.replace("(3 tests)", "(2 tests)"))) == ("a.test.mjs (3 tests) (no result)",)
+    assert broken(base, exited(1, other + "   \u00d7 differs > more 1ms\n")) == ("differs > more",)
+    assert broken(exited(0, "\n      Tests  5 passed (5)\n"), exited(0, "\n      Tests  4 passed (4)\n"))
