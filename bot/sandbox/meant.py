@@ -37,38 +37,47 @@ def _nodes(node: Any) -> Iterator[Any]:
                 yield from _nodes(one)
 
 
-def _fails(node: Any) -> bool:
-    """Whether the statement is an assertion of literals that does not hold."""
-    if type(node).__name__ != "Assert" or not _LITERAL.issuperset(type(one).__name__ for one in _nodes(node.test)):
-        return False
+def _fails(test: Any, known: dict[str, Any]) -> bool:
+    """Whether what is asserted is made of literals, and of names that stand for such, and does not hold."""
+    for node in _nodes(test):
+        if type(node).__name__ not in _LITERAL and getattr(node, "id", None) not in known:
+            return False
     import _ast
 
     try:
-        return not eval(compile(_ast.Expression(node.test), "", "eval"), {"__builtins__": {}})  # noqa: S307 - literals
+        return not eval(compile(_ast.Expression(test), "", "eval"), {"__builtins__": {}}, known)  # noqa: S307 - literals
     except Exception:
         return False
 
 
-def _lines(body: list[Any]) -> Iterator[int]:
-    """Of assertions that fail wherever the block is entered."""
+def _lines(body: list[Any], local: bool) -> Iterator[int]:
+    """Of assertions that fail wherever the block is entered. `local`: nobody else sees names that it binds."""
+    known: dict[str, Any] = {}
     for node in body:
         kind = type(node).__name__
-        if _fails(node):
+        if kind == "Assert" and _fails(node.test, known):
             yield node.lineno
         if kind in ("With", "AsyncWith"):
-            yield from _lines(node.body)
+            yield from _lines(node.body, False)
         elif kind not in _STRAIGHT:
             return
+        for one in _nodes(node):
+            if type(getattr(one, "ctx", None)).__name__ in ("Store", "Del"):
+                known.pop(getattr(one, "id", ""), None)
+        name = getattr(node.targets[0], "id", "") if kind == "Assign" and len(node.targets) == 1 else ""
+        if local and name and type(node.value).__name__ == "Constant":
+            known[name] = node.value.value
 
 
 def meant_to_fail(tree: Any) -> frozenset[int]:
     """Lines of assertions that fail whatever the tree's code does."""
     nodes = list(_nodes(tree))
     called = {getattr(node.func, "id", "") or getattr(node.func, "attr", "") for node in nodes if hasattr(node, "func")}
-    found = set(_lines(tree.body))
+    found = set(_lines(tree.body, False))
     for node in nodes:
         if type(node).__name__ in _FUNCTIONS and node.name not in called:
-            found.update(_lines(node.body))
+            local = not any(type(one).__name__ in ("Nonlocal", "Global") for one in _nodes(node))
+            found.update(_lines(node.body, local))
     return frozenset(found)
 
 

@@ -158,7 +158,8 @@ KINDS = {
         calls = []
         def broken():
             calls.append(1)
-            assert 1 == 2, "meant"
+            least = 2
+            assert 1 > least, "meant"
         assert attempts(broken, 3) == 3 == len(calls)
         with ignoring(AssertionError):
             assert False
@@ -262,6 +263,23 @@ NOT_MEANT = {
         SWALLOWS,
         "def fail():\n    assert False\nwith session():\n    if add(2, 2) != 4: fail()\n",
     ),
+    "a failure of what was bound again": (
+        "def session(f):\n    try: f()\n    except AssertionError: pass\n",
+        "def check():\n    found = 5\n    found = add(2, 2)\n    assert found == 4\nsession(check)\n",
+    ),
+    "a failure of a name that a nested function binds": (
+        "def session(f):\n    try: f()\n    except AssertionError: pass\n",
+        """
+        def check():
+            def get():
+                nonlocal found
+                found = add(2, 2)
+            found = 5
+            get()
+            assert found == 4
+        session(check)
+        """,
+    ),
     "a failure after a way out": (
         "def session(f):\n    try: f()\n    except AssertionError: pass\n",
         "def check():\n    if add(2, 2) == 4: return\n    assert False\nsession(check)\n",
@@ -278,7 +296,7 @@ NOT_MEANT = {
 def test_attack_25_what_is_not_meant_counts(kind: str, tmp_path: Path) -> None:
     core, checks = NOT_MEANT[kind]
     core = core if "def add" in core else f"{core}def add(a, b): return 5\n"
-    proved, shown = proves(core, f"from pkg.core import add, session\n{checks}", tmp_path)
+    proved, shown = proves(core, f"from pkg.core import add, session\n{textwrap.dedent(checks)}", tmp_path)
     assert not proved, shown
 
 
