@@ -12,6 +12,7 @@ from pathlib import Path
 from bot.contracts import RepositoryHost
 from bot.errors import CheckoutError, GitFailed
 from bot.git.commit import LFS_POINTER
+from bot.git.link_loops import endless
 from bot.git.workspace import Workspace
 from bot.patch.paths import link_stays_within
 from bot.records import Checkout
@@ -36,8 +37,10 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
     workspace = Workspace(target)
     modules = await _submodules(workspace, found)
     links, files, pointers = await asyncio.to_thread(_look_through, workspace.tree)
+    loops = await asyncio.to_thread(_cut_loops, workspace.tree)
     left_out = [f"{path} is a submodule, which is not fetched" for path in modules]
     left_out += [f"{path} is a symbolic link that leads out of the repository" for path in links]
+    left_out += [f"{path} is a symbolic link to a folder, which leads round in a circle" for path in loops]
     return Checkout(
         root=str(workspace.tree),
         workspace=str(workspace.folder),
@@ -53,6 +56,24 @@ async def _submodules(workspace: Workspace, commit: str) -> list[str]:
     listing = await workspace.git("ls-tree", "-r", "-z", commit)
     entries = (entry.partition(b"\t") for entry in listing.split(b"\0") if entry.startswith(b"160000"))
     return sorted(name.decode("utf-8", "replace") for _, _, name in entries)
+
+
+def _cut_loops(root: Path) -> list[str]:
+    """Remove the links by which walking through the files never ends; their paths."""
+    folders, links, files = [], {}, {}
+    for folder, inner, names in os.walk(root):
+        here = "" if folder == str(root) else os.path.relpath(folder, root).replace(os.sep, "/")
+        folders.append(here)
+        files[here] = len(names)
+        for name in inner:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                to = os.path.relpath(os.path.realpath(path), os.path.realpath(root)).replace(os.sep, "/")
+                links[f"{here}/{name}" if here else name] = "" if to == "." else to
+    cut = sorted(endless(folders, links, files))
+    for path in cut:
+        os.unlink(root / path)
+    return cut
 
 
 def _look_through(root: Path) -> tuple[list[str], list[str], list[str]]:

@@ -7,7 +7,7 @@ a repeated step changes nothing.
 from datetime import datetime
 from pathlib import Path
 
-from bot.errors import CheckoutError
+from bot.errors import CheckoutError, GitFailed
 from bot.git.command import check_commit
 from bot.git.workspace import Workspace
 from bot.patch.paths import path_problem
@@ -48,16 +48,46 @@ async def commit_patch(checkout: Checkout, patch: Patch, message: str, author: A
         if content is None:
             lines.append(f"0 {'0' * len(base)}\t{change.path}")
             continue
-        # With `--path`, .gitattributes decides the line endings, as for `git add`.
-        blob = await workspace.git("hash-object", "-w", "--stdin", f"--path={change.path}", stdin=content)
+        blob = await _blob(workspace, base, change.path, content, exists=bool(mode))
         bits = "100755" if change.executable or mode == "100755" else "100644"
-        lines.append(f"{bits} {blob.decode().strip()}\t{change.path}")
+        lines.append(f"{bits} {blob}\t{change.path}")
     async with scratch_folder() as scratch:
         index = scratch / "index"
         await workspace.git("read-tree", base, index=index)
         await workspace.git("update-index", "-z", "--index-info", index=index, stdin=_terminated(lines))
         tree = (await workspace.git("write-tree", "--missing-ok", index=index)).decode().strip()
     return await _commit_tree(workspace, tree, base, message, author, moment)
+
+
+async def _blob(workspace: Workspace, base: str, path: str, content: bytes, *, exists: bool) -> str:
+    """The object of a file's new content: what `git add` makes of it by .gitattributes, where that changes no more than
+    the patch does, and else the content as it is.
+
+    A file that was committed with other line endings than .gitattributes asks for would change in every line. A new
+    file is text in UTF-8, whatever .gitattributes says of the encoding in work trees.
+    """
+
+    async def stored(how: str, what: bytes) -> str:
+        return (await workspace.git("hash-object", "-w", "--stdin", how, stdin=what)).decode().strip()
+
+    plain = await stored("--no-filters", content)
+    try:
+        added = await stored(f"--path={path}", content)
+        if added == plain:
+            return plain
+        if exists:
+            was = await workspace.git("cat-file", "--filters", f"{base}:{path}")
+            before = (await workspace.git("rev-parse", f"{base}:{path}")).decode().strip()
+            # What is other in a work tree than in the commit can't be stored as it is.
+            kept = await stored(f"--path={path}", was) == before or await stored("--no-filters", was) != before
+        else:
+            said = await workspace.git("check-attr", "-z", "working-tree-encoding", "--", path)
+            kept = said.split(b"\0")[2] in (b"unspecified", b"unset")
+    except GitFailed as error:
+        if exists:
+            raise CheckoutError(f"{path!r} is not in the encoding that .gitattributes names: {error.words}") from error
+        return plain
+    return added if kept else plain
 
 
 async def commit_file(workspace: Workspace, name: str, content: bytes, author: Author) -> str:

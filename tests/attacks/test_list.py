@@ -47,7 +47,8 @@ ATTACKS = {
     41: "output that forges log records or that a terminal obeys",
     42: "numbers and dates out of range, a repository that is renamed",
     43: "pages behind a proxy on the same host",
-    44: "a base branch that moves or goes, a ruleset that refuses the push",
+    44: "a base branch, an issue, a repository that changes or goes meanwhile; a ruleset that refuses the push",
+    45: "a tree whose attributes, names and links mislead",
 }
 
 
