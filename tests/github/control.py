@@ -11,11 +11,12 @@ from tests.github.faults import Fault, FaultsAndLog
 from tests.github.payloads import Json, Payloads
 from tests.github.repository import GitRepository, run_git
 from tests.github.reviews import Reviews
+from tests.github.upheavals import Upheavals
 from tests.github.webhooks import Webhooks
 from tests.github.world import PERMISSIONS, World
 
 
-class Control:
+class Control(Upheavals):
     """One for a server. Users are made up as they are named."""
 
     def __init__(
@@ -65,28 +66,6 @@ class Control:
         self.world.user(user)
         self.world.repository(name).permissions[user] = permission
 
-    def set_repository(self, name: str, **settings: bool) -> None:
-        """`private`, `archived`, `drafts`."""
-        for key, value in settings.items():
-            assert key in ("private", "archived", "drafts")
-            setattr(self.world.repository(name), key, value)
-
-    def rename(self, name: str, new: str) -> None:
-        """The repository is `new` from now on; the old name is free."""
-        repository = self.world.repositories.pop(name)
-        repository.full_name = new
-        self.world.repositories[new] = repository
-        path = self.world.data / f"{new}.git"
-        path.parent.mkdir(exist_ok=True)
-        repository.git.path = repository.git.path.rename(path)
-
-    def set_rules(self, name: str, *rules: Mapping[str, Any], may_bypass: str = "never") -> None:
-        """A ruleset for all branches but the default one, whose rules have a `type` and mostly `parameters`."""
-        repository = self.world.repository(name)
-        repository.may_bypass = may_bypass
-        of = {"ruleset_id": 42, "ruleset_source": name, "ruleset_source_type": "Repository"}
-        repository.rules = [of | dict(rule) for rule in rules]
-
     def create_token(self, user: str) -> str:
         """A personal access token: may all that the user may."""
         self.world.user(user)
@@ -100,9 +79,6 @@ class Control:
         installation = self.world.installation_of(name)
         assert installation is not None
         return installation.id
-
-    def suspend(self, name: str, suspended: bool = True) -> None:
-        self.world.installations[self.installation_id(name)].suspended = suspended
 
     def advance(self, seconds: float) -> None:
         self.world.advance(seconds)

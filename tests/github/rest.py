@@ -92,8 +92,11 @@ class Rest:
         repository = self.world.repository(f"{request.path_params['owner']}/{request.path_params['name']}")
         if token.installation:
             may_see = token.repositories is None or repository.full_name in token.repositories
-            if not may_see:
+            excluded = repository.id in self.world.installations[token.installation].excluded
+            if not may_see or (excluded and repository.private):
                 raise ApiError(404, "Not Found")
+            if excluded and level == "write":  # else anybody may read it
+                raise ApiError(403, "Resource not accessible by integration")
             if not token.allows(repository.full_name, permission, level):
                 raise ApiError(403, "Resource not accessible by integration")
         else:
@@ -153,7 +156,8 @@ class Rest:
                 raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
         narrowed = repositories is not None
         for name in repositories or ():
-            if name not in self.world.repositories:
+            found = self.world.repositories.get(name)
+            if found is None or found.id in installation.excluded:
                 raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
         if repositories is None:
             names = (name for name in self.world.repositories if name.startswith(f"{installation.account}/"))
@@ -212,8 +216,9 @@ class Rest:
 
     async def installation(self, request: Request) -> Json:
         check_jwt(self.world, request)
-        found = self.world.installation_of(f"{request.path_params['owner']}/{request.path_params['name']}")
-        if found is None:
+        name = f"{request.path_params['owner']}/{request.path_params['name']}"
+        found = self.world.installation_of(name)
+        if found is None or self.world.repository(name).id in found.excluded:
             raise ApiError(404, "Not Found")
         return {"id": found.id, "account": self.payloads.user(found.account), "app_id": self.world.app.id}
 
@@ -281,6 +286,7 @@ class Rest:
 
     async def create_comment(self, request: Request) -> Response:
         repository, issue, token = self.enter_issue(request, "write")
+        self._check_unlocked(issue, token)
         comment = self.world.comment(repository, issue, token.user, (await request.json())["body"])
         return JSONResponse(self.payloads.comment(repository, issue, comment), 201)
 
@@ -295,7 +301,14 @@ class Rest:
             role = self.world.permission(repository, token.user)
             if PERMISSIONS.index(role) < PERMISSIONS.index("write"):
                 raise ApiError(403, "Must have admin rights to Repository.")
+        self.world.issue(repository, issue.number)
+        self._check_unlocked(issue, token)
         return repository, issue, token
+
+    @staticmethod
+    def _check_unlocked(issue: Issue, token: Token) -> None:
+        if issue.locked and token.installation:
+            raise ApiError(403, "Unable to create comment because issue is locked.")
 
     async def edit_comment(self, request: Request, comment_id: int) -> Json:
         repository, issue, token = self._own_comment(request, comment_id)

@@ -28,7 +28,7 @@ from tests.github.repository import smart_http
 from tests.github.rest import Rest
 from tests.github.reviews import ReviewRoutes, Reviews
 from tests.github.webhooks import Webhooks
-from tests.github.world import ApiError, App, World
+from tests.github.world import ApiError, App, Moved, World
 from tests.patience import PATIENCE
 
 
@@ -147,7 +147,11 @@ def _application(
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:
-        return JSONResponse(error.body, error.status)
+        if not isinstance(error, Moved):
+            return JSONResponse(error.body, error.status)
+        to = str(request.url).replace(error.old, error.new, 1)
+        status = 301 if request.method in ("GET", "HEAD") else 307
+        return JSONResponse(error.body | {"url": to}, status, {"location": to})
 
     @app.post("/control/{method}")
     async def control_call(request: Request, method: str) -> Response:
@@ -175,6 +179,8 @@ def _application(
                 level = "write" if pushing else "read"
                 role = world.permission(repository, user)
                 allowed = token.allows(full_name, "contents", level)
+                if token.installation and repository.id in world.installations[token.installation].excluded:
+                    allowed = allowed and not pushing and not repository.private
                 if not token.installation:
                     allowed = role in (("write", "maintain", "admin") if pushing else ("read", "triage", "write"))
                     allowed = allowed or role in ("maintain", "admin")
@@ -182,6 +188,9 @@ def _application(
                     return Response(f"Permission to {full_name}.git denied to {user}.", 403, media_type="text/plain")
             elif pushing or repository.private:
                 return Response("Authentication required", 401, challenge)
+        except Moved as error:
+            to = f"{error.new.removeprefix('/repos')}.git/{rest}?{request.url.query}"
+            return Response(status_code=301, headers={"location": to})
         except ApiError as error:
             status = 401 if error.status == 401 else error.status
             return Response(str(error), status, challenge if status == 401 else None)

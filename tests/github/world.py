@@ -30,6 +30,14 @@ class ApiError(Exception):
             self.body["errors"] = errors
 
 
+class Moved(ApiError):
+    """What is asked for below one path of the API is below another now."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(301, "Moved Permanently")
+        self.old, self.new = old, new
+
+
 @dataclass
 class User:
     login: str
@@ -71,6 +79,9 @@ class Issue:
     assignees: list[str] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     pull: Pull | None = None
+    locked: bool = False
+    gone: bool = False  # deleted
+    moved_to: str = ""  # the API's path, once it was transferred
 
 
 @dataclass
@@ -80,6 +91,8 @@ class Repository:
     git: GitRepository
     private: bool = False
     archived: bool = False
+    fork: bool = False
+    has_issues: bool = True
     drafts: bool = True  # whether the plan knows draft pull requests
     permissions: dict[str, str] = field(default_factory=dict)  # by login
     labels: dict[str, str] = field(default_factory=dict)  # colour by name
@@ -154,6 +167,7 @@ class Installation:
     id: int
     account: str
     suspended: bool = False
+    excluded: set[int] = field(default_factory=set)  # numbers of repositories that it may not see
 
 
 Listener = Callable[[str, str, Repository, Issue, Comment | None, str, dict[str, Any]], None]
@@ -173,6 +187,7 @@ class World:
         self.data = data
         self.users: dict[str, User] = {}
         self.repositories: dict[str, Repository] = {}
+        self.moved: dict[str, str] = {}  # new names by old ones
         self.installations: dict[int, Installation] = {}
         self.tokens: dict[str, Token] = {}
         self.signs = True  # whether GitHub signs what it makes for an App; an Enterprise server may not
@@ -220,6 +235,8 @@ class World:
         if token is None or token.expires_at <= self.now():
             raise ApiError(401, "Bad credentials")
         installation = self.installations.get(token.installation)
+        if token.installation and installation is None:
+            raise ApiError(401, "Bad credentials")
         if installation is not None and installation.suspended:
             raise ApiError(403, "This installation has been suspended")
         return token
@@ -227,6 +244,8 @@ class World:
     # -- repositories
 
     def repository(self, full_name: str) -> Repository:
+        if full_name in self.moved and full_name not in self.repositories:
+            raise Moved(f"/repos/{full_name}", f"/repos/{self.moved[full_name]}")
         if full_name not in self.repositories:
             raise ApiError(404, "Not Found")
         return self.repositories[full_name]
@@ -250,7 +269,14 @@ class World:
     def issue(self, repository: Repository, number: int) -> Issue:
         if number not in repository.issues:
             raise ApiError(404, "Not Found")
-        return repository.issues[number]
+        issue = repository.issues[number]
+        if not repository.has_issues and not issue.pull:
+            raise ApiError(410, "Issues are disabled for this repo")
+        if issue.moved_to:
+            raise Moved(f"/repos/{repository.full_name}/issues/{number}", issue.moved_to)
+        if issue.gone:
+            raise ApiError(410, "This issue was deleted")
+        return issue
 
     def open_issue(self, repository: Repository, user: str, title: str, body: str, pull: Pull | None = None) -> Issue:
         kind = "PullRequest" if pull else "Issue"
