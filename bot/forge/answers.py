@@ -13,6 +13,13 @@ from github import Github, GithubException
 from bot.errors import ForgeError, Refused
 from bot.git.waiting import bounded, now_of, seconds_of
 
+# What a refusal speaks of, and what helps.
+_REMEDIES = {
+    "is locked": "unlock the conversation: GitHub lets no App write in a locked one",
+    "suspended": "the account's owner lifts that in its settings, under Applications",
+    "archived": "unarchive the repository in its settings",
+}
+
 
 def headers_of(error: GithubException) -> dict[str, str]:
     return {name.lower(): str(value) for name, value in (error.headers or {}).items()}
@@ -62,12 +69,21 @@ def refusal(what: str, error: GithubException) -> ForgeError:
     if error.status == 403:
         wanted = headers_of(error).get("x-accepted-github-permissions", "")
         hint = f"; it requires the permission {wanted}" if wanted else "; check the App's permissions"
+        for word, remedy in _REMEDIES.items():
+            hint = f"; {remedy}" if word in message else hint
         return Refused(f"GitHub refused ({what}): {message}{hint}")
     if error.status in (404, 410, 451):
         return Refused(f"GitHub finds nothing that we may see ({what}): {message}; is the App installed there?")
     if error.status < 400:
         return ForgeError(f"GitHub has the repository under another name now ({what}); it is tried again by that one")
     return ForgeError(f"GitHub refused the request ({what}): {message}")
+
+
+def unreachable(repository: str) -> Refused:
+    return Refused(
+        f"the App can't reach {repository}: it is not installed there any more, or the repository is gone; install it, "
+        "or give its installation that repository"
+    )
 
 
 def without_redirects(client: Github) -> Github:

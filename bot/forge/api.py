@@ -7,21 +7,29 @@ second attempt finds what the first one made.
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
 from github import Auth, Github, GithubException
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity import AsyncRetrying, retry_if_exception_type
 
-from bot.errors import ForgeError, RateLimited, Refused, SettingsError
-from bot.forge.answers import asked_to_wait, headers_of, is_rate_limit, may_pass, refusal, without_redirects
+from bot.errors import Refused, SettingsError
+from bot.forge.answers import (
+    headers_of,
+    is_rate_limit,
+    may_pass,
+    refusal,
+    unreachable,
+    without_redirects,
+)
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
+from bot.forge.pace import Pace
+from bot.forge.retrying import Trouble, enough, give_up, wait
 from bot.settings import Settings
 
 T = TypeVar("T")
@@ -29,30 +37,12 @@ Sleep = Callable[[float], Awaitable[None]]
 Permissions = Mapping[str, str]
 _LEAST: Permissions = {"metadata": "read"}
 
-ATTEMPTS = 6  # of one act
 MAX_PAGES = 50  # of a list
-PATIENCE = 300.0  # seconds that one act may wait in total; after that the queue retries the job
 _RENEW = 300.0  # seconds before it expires that a token is replaced
 _TIMEOUT = 30  # seconds a request
 
 log = logging.getLogger(__name__)
 logging.getLogger("github").setLevel(logging.WARNING)  # PyGithub logs every retry and every wait
-
-
-class Pace:
-    """At least `gap` seconds between two writes of this process, whichever loop or thread they come from."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free = 0.0
-
-    def reserve(self, gap: float) -> float:
-        """Seconds to wait before writing."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._free)
-            self._free = start + gap
-            return start - now
 
 
 _pace = Pace()
@@ -97,28 +87,28 @@ class GitHubApi:
         `ForgeError` where it stays broken.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Trouble),
-            wait=_wait,
-            stop=_enough,
+            retry=retry_if_exception_type(Trouble),
+            wait=wait,
+            stop=enough,
             sleep=self.sleep,
-            retry_error_callback=_give_up,
+            retry_error_callback=give_up,
         )
         return await retrying(self._attempt, what, act)
 
     async def _attempt(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
-        """Carry out the act once. Raises `_Trouble` where another attempt may succeed."""
+        """Carry out the act once. Raises `Trouble` where another attempt may succeed."""
         try:
             return await self._authorised(act)
         except GithubException as error:
             if not may_pass(error):
                 raise refusal(what, error) from error
             if is_rate_limit(error):
-                raise _Trouble(f"GitHub limits the rate ({what})", rate_limit=error) from error
-            raise _Trouble(
+                raise Trouble(f"GitHub limits the rate ({what})", rate_limit=error) from error
+            raise Trouble(
                 f"GitHub answered with an error ({what}): status {error.status}; it is tried again later"
             ) from error
         except requests.RequestException as error:
-            raise _Trouble(f"GitHub did not answer ({what}): {type(error).__name__}; tried again later") from error
+            raise Trouble(f"GitHub did not answer ({what}): {type(error).__name__}; tried again later") from error
         except RuntimeError as error:
             if "redirected" not in str(error):
                 raise
@@ -128,7 +118,7 @@ class GitHubApi:
             ) from error
         except (ValueError, LookupError, TypeError, AssertionError, ArithmeticError) as error:
             # The answer was cut off, or comes from a proxy.
-            raise _Trouble(
+            raise Trouble(
                 f"GitHub's answer can't be read ({what}): {type(error).__name__}; is a proxy answering?"
             ) from error
 
@@ -218,7 +208,12 @@ class GitHubApi:
         try:
             answer = mint(installation)
         except GithubException as error:
-            if error.status not in (404, 422) or (now := self._installation_of(repository)) in (None, installation):
+            if error.status not in (404, 422):
+                raise
+            now = self._installation_of(repository)
+            if now is None:
+                raise unreachable(repository) from error
+            if now == installation:  # under another name, or without a permission that is asked for
                 raise
             self._moved[repository] = now
             answer = mint(now)
@@ -234,18 +229,28 @@ class GitHubApi:
                 raise Refused(f"the name {repository} belongs to another repository now")
             return str(found["full_name"])
 
-        def by_app(client: Github) -> str:
+        def by_app(installation: int | None) -> str:
             wanted = {"repository_ids": [number], "permissions": dict(_LEAST)}
-            url = f"/app/installations/{self._installation_id}/access_tokens"
-            answer = client.requester.requestJsonAndCheck("POST", url, input=wanted)[1]
+            url = f"/app/installations/{installation}/access_tokens"
+            answer = self._with_app(lambda client: client.requester.requestJsonAndCheck("POST", url, input=wanted)[1])
             found = [str(one["full_name"]) for one in answer.get("repositories") or ()]
             if len(found) != 1:
                 return repository
+            self._moved[found[0]] = installation
             self._tokens[found[0], tuple(_LEAST.items())] = _kept(answer)
             return found[0]
 
+        def of_app() -> str:
+            try:
+                return by_app(self._installation_id)
+            except GithubException as error:
+                now = self._installation_of(repository) if error.status in (404, 422) else None
+                if now in (None, self._installation_id):
+                    raise
+                return by_app(now)
+
         try:
-            return await (self.as_app(by_app) if self.is_app else self.read(repository, _LEAST, by_token))
+            return await (asyncio.to_thread(of_app) if self.is_app else self.read(repository, _LEAST, by_token))
         except GithubException as error:
             if error.status not in (403, 404, 422) or may_pass(error):
                 raise
@@ -359,42 +364,3 @@ def path_of(repository: str, *parts: str | int) -> str:
     """`/repos/OWNER/NAME/...`, each part quoted."""
     owner, _, name = repository.partition("/")
     return "/".join(["/repos", *(quote(str(part), safe="") for part in (owner, name, *parts))])
-
-
-class _Trouble(Exception):
-    """An attempt failed, and another may succeed. `rate_limit`: GitHub's answer where it asks to wait."""
-
-    def __init__(self, message: str, rate_limit: GithubException | None = None) -> None:
-        super().__init__(message)
-        self.rate_limit = rate_limit
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds until the next attempt.
-
-    https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#handle-rate-limit-errors-appropriately
-    """
-    limit = _trouble(state).rate_limit
-    backoff = float(2 ** (state.attempt_number - 1))
-    if limit is None:
-        return backoff
-    asked = asked_to_wait(limit)
-    return 60.0 * backoff if asked is None else asked
-
-
-def _give_up(state: RetryCallState) -> NoReturn:
-    trouble, delay = _trouble(state), state.upcoming_sleep
-    if trouble.rate_limit is not None:
-        raise RateLimited(f"{trouble}: wait {delay:.0f} s", delay) from trouble.__cause__
-    raise ForgeError(str(trouble)) from trouble.__cause__
-
-
-def _trouble(state: RetryCallState) -> _Trouble:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, _Trouble), "nothing else is tried again"
-    return error
-
-
-def _enough(state: RetryCallState) -> bool:
-    """Whether the act is given up: too many attempts, or the next one is too far away."""
-    return state.attempt_number >= ATTEMPTS or state.idle_for + state.upcoming_sleep > PATIENCE

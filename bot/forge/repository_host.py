@@ -11,8 +11,9 @@ from github import Github, GithubException
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential
 
 from bot.errors import BranchTaken, ForgeError, GitFailed, RateLimited, Refused
-from bot.forge.api import PATIENCE, GitHubApi, path_of
+from bot.forge.api import GitHubApi, path_of
 from bot.forge.branches import PREFIX
+from bot.forge.retrying import PATIENCE
 from bot.forge.signed_commits import Content, SignedCommit, content_of, signed_by_us, signed_commit
 from bot.git.command import Limits, Remote, check_branch, check_commit
 from bot.git.commit import Author, commit_file, commit_patch
@@ -35,6 +36,7 @@ KEPT = "refs/troop/"  # where files are kept: no branch, no tag, and not part of
 GIT_ATTEMPTS = 4
 # What git prints of HTTP errors, for which it has no exit codes.
 _REFUSED = re.compile(r"error: (403|404)\b|not found|stale info|\[remote rejected\]|protected branch", re.IGNORECASE)
+_RENAMED = re.compile(r"error: 30[1278]\b")
 _UPROOTED = "shallow update not allowed"  # of a commit that no branch there leads to
 _UNAUTHORISED = re.compile(r"error: 401\b|Authentication failed|could not read Username|invalid credentials")
 _LIMITED = re.compile(r"rate limit", re.IGNORECASE)  # words of a 403 that names no time
@@ -81,6 +83,10 @@ class GitHubHost:
                     raise Refused(
                         f"the commit that the run began with is no longer in {repository}: its branch was force-pushed "
                         "or deleted meanwhile"
+                    ) from error
+                if _RENAMED.search(error.words):
+                    raise ForgeError(
+                        f"GitHub has {repository} under another name now; it is tried again by that one"
                     ) from error
                 if _REFUSED.search(error.words):
                     raise Refused(f"GitHub refused {repository}: {error.words[-500:]}") from error

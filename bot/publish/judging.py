@@ -18,4 +18,9 @@ async def judge(forge: Forge, runs: Runs, command: ClaimedCommand) -> FollowedUp
     if act not in PROVED and await forge.permission(command.repository, command.sender) not in MAY_WRITE:
         return FollowedUp(note=f"ignored: {command.sender} has no write permission")
     kept = await runs.judge(command.repository, command.issue_number, act, command.sender)
-    return FollowedUp(note=f"{act.value}: {'kept' if kept else 'not kept'}")
+    stopped = ""
+    if act in (Act.MERGED, Act.CLOSED):  # a commit would be added to what is over
+        why = f"{command.sender} {'merged' if act is Act.MERGED else 'closed'} the pull request"
+        if await runs.stop_revision(command.repository, command.issue_number, why, asked_at=command.asked_at):
+            stopped = "; its revision is stopped"
+    return FollowedUp(note=f"{act.value}: {'kept' if kept else 'not kept'}{stopped}")

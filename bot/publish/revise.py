@@ -49,6 +49,9 @@ async def publish_revision(
     made = await forge.commit(checkout, patch, messages.commit_message(report, winner), revision.at)
     await fence()
     try:
+        now = await forge.pull_state(repository, pull)
+        if not now.open and now.head == checkout.commit:  # else the commit is there already
+            raise BranchTaken("the pull request is closed")
         commit = await forge.extend(repository, Path(checkout.workspace), revision.branch, made, checkout.commit)
     except BranchTaken as error:
         await _reply_to_all(forge, run, telling, [messages.reply_without(str(error))] * len(revision.remarks))

@@ -62,6 +62,9 @@ class Runs(Protocol):
         """Keep that somebody chose the candidate, by its index in the ballot, of the newest count of the issue; whether
         it was kept. `url`: of the pull request that shows it."""
 
+    async def stop_revision(self, repository: str, pull: int, reason: str, *, asked_at: float) -> bool:
+        """Ask the active run that revises the pull request to stop, as `request_stop`; False where there is none."""
+
     async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
         """Ask an active run to stop, as was wished at that moment; whether it still can be."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge, IssueTracker
-from bot.errors import BuildFailed, ForgeError
+from bot.errors import BuildFailed, ForgeError, Refused
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages import status
@@ -47,6 +47,8 @@ class StatusComment:
         self._said: tuple[RunState, int, int, str] | None = None
         self._changed = asyncio.Event()  # there is an update to write
         self._urgent = asyncio.Event()  # ... at once
+        self._begun = asyncio.Event()  # the first update is written, or was refused:
+        self._refused: Refused | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "StatusComment":
@@ -68,6 +70,13 @@ class StatusComment:
         self._state, self._said = state, (state, done, total, note)
         self._changed.set()
 
+    async def begun(self) -> None:
+        """Wait until the first update is written, or could not be. Raises `Refused` where GitHub refuses it for good:
+        then nobody could be told of a result, either."""
+        await self._begun.wait()
+        if self._refused is not None:
+            raise Refused(f"nobody could be told what comes of it: {self._refused}") from self._refused
+
     async def _tell(self) -> None:
         while True:
             await self._changed.wait()
@@ -80,10 +89,14 @@ class StatusComment:
                 await self._fence()
                 await self._forge.comment(self._run.repository, self._run.conversation, STATUS, body)
             except ForgeError as error:
+                if isinstance(error, Refused) and not self._begun.is_set():
+                    self._refused = error
                 log.warning("run %d: the status comment could not be written: %s", self._run.id, error)
             except Exception as error:
                 log.info("run %d: the status comment is no longer updated: %s", self._run.id, error)
                 return
+            finally:
+                self._begun.set()
             await self._rest()
 
     async def _rest(self) -> None:
@@ -101,7 +114,12 @@ async def announce(forge: Forge, run: ClaimedRun, state: RunState, reason: str, 
     """Report an end without a count on the issue: the status comment and the label. Idempotent. Raises `ForgeError`."""
     number = run.conversation
     body = status.ended(state, reason, run.sender, labels.wanted, of_issue=run.revision is None)
-    await forge.comment(run.repository, number, STATUS, body)
+    try:
+        await forge.comment(run.repository, number, STATUS, body)
+    except Refused:
+        if run.revision is None:  # where the conversation is locked, the label alone tells of it
+            await forge.set_label(run.repository, number, labels.of(state), labels.known)
+        raise
     if run.revision is None:  # the labels tell the state of the issue
         await forge.set_label(run.repository, number, labels.of(state), labels.known)
     else:

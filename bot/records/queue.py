@@ -60,6 +60,7 @@ class Command(Record):
     commit: str = ""  # ... and its commit
     words: str = ""  # for `retry`: what the next fix is asked to do otherwise, as it was written
     base: str = ""  # for `retry`: the branch to work on
+    further: int = 0  # commands that follow in the same comment, which are not carried out
 
 
 class Again(Record):
@@ -118,3 +119,4 @@ class ClaimedCommand(Record):
     run_state: RunState | None
     attempt: int = 0  # fences every write of the worker that executes it
     asked_at: float = math.inf  # when it arrived, by the database's clock
+    repository_id: int | None = None  # stays when the repository is renamed

@@ -64,6 +64,7 @@ class Commands(Part):
                 run_state=None if newest is None else RunState(newest.state),
                 attempt=row.attempt + 1,
                 asked_at=row.created_at,
+                repository_id=row.repository_id,
             )
 
     def renew_command(self, command_id: int, attempt: int, lease_seconds: float) -> None:

@@ -13,7 +13,7 @@ from bot.records import Record
 from bot.store.base import Part, Wanted, free, plain, within
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
-from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun, StopRuns
 
 QUOTA_WINDOW = 3600.0  # seconds
 TOGETHER_SECONDS = 0.5  # that deliveries in one transaction wait for a row; then each has its own
@@ -41,15 +41,7 @@ _RENAME = (
 )
 _RENAME_COMMANDS = (
     update(COMMAND)
-    .where(
-        ~COMMAND.c.done,
-        COMMAND.c.repository.in_(
-            select(_OTHER.c.repository).where(
-                _OTHER.c.repository_id == bindparam("by_id"),
-                or_(_OTHER.c.repository < bindparam("name"), _OTHER.c.repository > bindparam("name")),
-            )
-        ),
-    )
+    .where(~COMMAND.c.done, COMMAND.c.repository_id == bindparam("by_id"), COMMAND.c.repository != bindparam("name"))
     .values(repository=bindparam("name"))
 )
 _FORGET_STOPS = (
@@ -205,6 +197,8 @@ class Deliveries(Part):
             case CancelRun():
                 self._follow_rename(tx, decision)
                 return self._cancel(tx, now, decision)
+            case StopRuns():
+                return self._stop_all(tx, now, decision)
             case Answer():
                 return Accepted(duplicate=False, note=decision.message)
             case Ignore():
@@ -343,6 +337,7 @@ class Deliveries(Part):
             "source": decision.source,
             "comment_id": decision.comment_id,
             "repository": decision.repository,
+            "repository_id": decision.repository_id,
             "installation_id": decision.installation_id,
             "issue_number": decision.issue_number,
             "sender": decision.sender,
@@ -380,6 +375,18 @@ class Deliveries(Part):
             job_id=ended if following is None else run_job(following),
             note=f"{decision.reason}; run {row.id} is {'stopped' if stopped else 'asked to stop'}",
         )
+
+    def _stop_all(self, tx: Connection, now: float, decision: StopRuns) -> Accepted:
+        """What was asked for later stays: the App may be installed again."""
+        theirs = [RUN.c.installation_id == decision.installation_id, RUN.c.state.in_(ACTIVE)]
+        if decision.repository_ids is not None:
+            theirs.append(RUN.c.repository_id.in_(decision.repository_ids))
+        if decision.at is not None:
+            theirs.append(RUN.c.labelled_at <= decision.at.timestamp())
+        found = tx.scalars(select(RUN.c.id).where(*theirs).order_by(RUN.c.id).with_for_update()).all()
+        for run_id in found:
+            self.stop_row(tx, now, run_id, decision.reason)
+        return Accepted(duplicate=False, note=f"{decision.reason}; {len(found)} runs are stopped, or asked to stop")
 
 
 def _rename(tx: Connection, asked: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import delete, exists, or_, select, update
 
+from bot.lifecycle import ACTIVE
 from bot.records import Act, Judgement
 from bot.store.base import Part
 from bot.store.models import JUDGEMENT, REPORT, RUN
@@ -26,6 +27,12 @@ class Judgements(Part):
         )
         with self.database.read() as tx:
             return tx.scalar(query)
+
+    def revision_of(self, repository: str, pull: int, until: float) -> int | None:
+        """The active run that revises the pull request and was asked for until that moment; None for none."""
+        wanted = (RUN.c.repository == repository, RUN.c.pull_number == pull, RUN.c.state.in_(ACTIVE))
+        with self.database.read() as tx:
+            return tx.scalar(select(RUN.c.id).where(*wanted, RUN.c.created_at <= until))
 
     def judge(
         self,

@@ -122,6 +122,7 @@ class CommandRow(SQLModel, table=True):
     source: str = Field(default="comment")  # what `comment_id` counts
     comment_id: int = Field(sa_type=BigInteger)
     repository: str
+    repository_id: int | None = Field(default=None, sa_type=BigInteger)  # stays when the repository is renamed
     installation_id: int | None = Field(default=None, sa_type=BigInteger)
     issue_number: int = Field(sa_type=_NUMBER)
     sender: str

@@ -12,7 +12,7 @@ from bot.lifecycle import ACTIVE, STAGES, STOPPABLE, RunState, allowed
 from bot.records import ClaimedRun
 from bot.store.base import Wanted, available, claimed_run, free, held, plain
 from bot.store.holds import AGAIN, Holds
-from bot.store.models import REPORT, RUN
+from bot.store.models import REPORT, RUN, STEP
 
 
 class Runs(Holds):
@@ -45,6 +45,7 @@ class Runs(Holds):
                 )
                 end = self.end_values(now, RunState.PARKED, reason, announce=True)
                 tx.execute(update(RUN).where(*unchanged).values(crashes=crashes, **end))
+                self._keep_report(tx, run_id, self._counted(tx, run_id))
                 self.start_wanted(tx, now, row)
                 return None
             taken = tx.execute(
@@ -117,6 +118,8 @@ class Runs(Holds):
     ) -> int | None:
         """End the run. With `announce`, the issue has still to be told. Storing the same end again changes nothing.
 
+        Without a `report_json`, the one that the run's journal has is kept: of a run that could not be published, say.
+
         Returns the id of the run that was asked for while this one was stopping, if there is one: it is queued now.
 
         Raises `LeaseLost`, and ValueError for an end that `bot.lifecycle` does not allow from where the run is.
@@ -132,18 +135,21 @@ class Runs(Holds):
                 raise _lost(run_id, attempt)
             if state in ACTIVE or not allowed(RunState(row.state), state):
                 raise ValueError(f"a run can't end as {state} from {row.state}; see bot.lifecycle")
-            tx.execute(
-                update(RUN)
-                .where(held(run_id, attempt))
-                .values(
-                    tokens=0 if report_json is None else _tokens(report_json),
-                    pull_request_url=pull_request_url,
-                    **self.end_values(now, state, reason, announce=announce),
-                )
-            )
-            if report_json is not None:
-                tx.execute(self.database.insert(REPORT).values(run_id=run_id, text=report_json))
+            end = self.end_values(now, state, reason, announce=announce)
+            tx.execute(update(RUN).where(held(run_id, attempt)).values(pull_request_url=pull_request_url, **end))
+            self._keep_report(tx, run_id, report_json or self._counted(tx, run_id))
             return self.start_wanted(tx, now, row)
+
+    @staticmethod
+    def _counted(tx: Connection, run_id: int) -> str | None:
+        """The report that the run's journal has, for people: with a space before it, if it was redacted."""
+        found = tx.scalar(select(STEP.c.payload).where(STEP.c.run_id == run_id, STEP.c.key == "report"))
+        return None if found is None else str(found).strip()
+
+    def _keep_report(self, tx: Connection, run_id: int, report_json: str | None) -> None:
+        if report_json is not None:
+            tx.execute(self.database.insert(REPORT).values(run_id=run_id, text=report_json))
+            tx.execute(update(RUN).where(RUN.c.id == run_id).values(tokens=_tokens(report_json)))
 
     def release(self, run_id: int, attempt: int) -> None:
         """Give the run back, to be claimed at once by another worker. No crash is counted.

@@ -15,9 +15,9 @@ from bot.contracts import OUR_COMMENT, OUR_QUESTION
 from bot.records import Command, CommandName, Issue, IssueComment, Trigger
 from bot.sanitize import clean, clean_issue
 from bot.webhook import checks, mention, pulls, slash_command
-from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun
+from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun, StopRuns
 from bot.webhook.delivery import Delivery
-from bot.webhook.payloads import CommentEvent, IssueEvent, IssuePayload
+from bot.webhook.payloads import CommentEvent, InstallationEvent, IssueEvent, IssuePayload
 from bot.webhook.rules import Rules, installation_id, is_ours, refuse_sender, refuse_source, same
 
 MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
@@ -43,14 +43,25 @@ def _pong(delivery: Delivery, rules: Rules) -> Decision:
 
 
 def _installation(delivery: Delivery, rules: Rules) -> Decision:
+    gone = {
+        "deleted": "the App was uninstalled",
+        "suspend": "the App was suspended",
+        "removed": "the App may no longer see the repository",
+    }
+    if delivery.action in gone and rules.app_id:
+        event = InstallationEvent.model_validate(delivery.payload)
+        some = tuple(repository.id for repository in event.repositories_removed)
+        return StopRuns(
+            installation_id=event.installation.id,
+            reason=gone[delivery.action],
+            repository_ids=some if delivery.action == "removed" else None,
+            at=event.installation.suspended_at,
+        )
     known = {
         "created": "welcome; label an issue to start",
-        "deleted": "uninstalled",
-        "suspend": "suspended",
         "unsuspend": "no longer suspended",
         "new_permissions_accepted": "new permissions accepted",
         "added": "repositories added",
-        "removed": "repositories removed",
     }
     return Answer(message=known.get(delivery.action or "", f"{delivery.event} noted"))
 

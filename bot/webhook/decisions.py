@@ -30,10 +30,13 @@ class ReceiveCommand(Record):
     repository: str
     installation_id: int | None
     issue_number: int
-    comment_id: int  # or the review's id: GitHub counts each kind apart; of others `Delivery.number`
+    comment_id: int  # or the review's id: GitHub counts each kind apart; of others `Delivery.number`. Negative where
+    # there is a command and no comment of the conversation
     sender: str
     command: Command
-    source: Literal["comment", "review", "question", "judgement", "checks"] = "comment"
+    source: Literal[
+        "comment", "review", "question", "judgement", "checks", "command in a review", "command on a line"
+    ] = "comment"
     repository_id: int | None = None
 
 
@@ -45,6 +48,15 @@ class CancelRun(Record):
     reason: str
     repository_id: int | None = None
     at: datetime | None = None  # when the issue was changed; None: not known
+
+
+class StopRuns(Record):
+    """The App was uninstalled or suspended, or sees some repositories no longer: nobody can be told of their runs."""
+
+    installation_id: int
+    reason: str
+    repository_ids: tuple[int, ...] | None = None  # None: all
+    at: datetime | None = None  # when that was, where it can be taken back; None: not known
 
 
 class Answer(Record):
@@ -59,4 +71,4 @@ class Ignore(Record):
     reason: str
 
 
-Decision = StartRun | ReceiveCommand | CancelRun | Answer | Ignore
+Decision = StartRun | ReceiveCommand | CancelRun | StopRuns | Answer | Ignore

@@ -83,10 +83,13 @@ class PullPayload(BaseModel):
 class ReviewPayload(BaseModel):
     id: Id
     state: str
+    body: str | None = None
     user: User | None = None
 
 
 class ReviewCommentPayload(BaseModel):
+    id: Id
+    body: str | None = None
     pull_request_review_id: Id | None = None
     user: User | None = None
 
@@ -117,6 +120,22 @@ class Event(BaseModel):
     sender: User
     repository: Repository
     installation: Installation | None = None
+
+
+class Known(BaseModel):
+    """A repository among others."""
+
+    id: Id
+
+
+class ChangedInstallation(BaseModel):
+    id: Id
+    suspended_at: AwareDatetime | None = None
+
+
+class InstallationEvent(BaseModel):
+    installation: ChangedInstallation
+    repositories_removed: tuple[Known, ...] = ()
 
 
 class IssueEvent(Event):

@@ -54,7 +54,7 @@ from bot.store import AGAIN, BUILDS, Hold, Store, in_thread, run_job
 from bot.worker.base_branch import check_out_run, take_default_config
 from bot.worker.callbacks import Advance, Executed, Finished
 from bot.worker.judging import Judging, Shift
-from bot.worker.renamed import by_its_name_now
+from bot.worker.renamed import Job, by_its_name_now
 from bot.worker.spending import accounted
 from bot.worker.stored_runs import StoredRuns
 
@@ -98,11 +98,14 @@ class Service:
             self._forges[installation_id] = GitHubForge(self._settings, installation_id)
         return self._forges[installation_id]
 
+    async def _by_its_name_now(self, job: Job) -> Job:
+        return await by_its_name_now(job, self.forge(job.installation_id), self._store, self._settings)
+
     # -- runs
 
     async def execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         """The whole run, resumed from its journal; see `bot.worker.callbacks.Execute`."""
-        run = await by_its_name_now(run, self.forge(run.installation_id), self._store, self._settings)
+        run = await self._by_its_name_now(run)
         try:
             return await self._execute(run, journal, progress, advance)
         except BuildFailed as failure:  # the repository's own fault, told at once with what to try
@@ -131,6 +134,8 @@ class Service:
                     watchers.update(state, 0, 0)
 
                 await enter(RunState.CHECKOUT)
+                if run.state is RunState.QUEUED:
+                    await comment.begun()
                 if run.revision is None:
                     await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
                 checkout = await check_out_run(run, forge, folder, journal, self._settings, self._runs)
@@ -322,16 +327,19 @@ class Service:
 
     async def announce(self, run: ClaimedRun, state: RunState, reason: str) -> None:
         """Tell the issue of an end without a result; see `bot.worker.callbacks.Announce`."""
+        run = await self._by_its_name_now(run)
         await announce(self.forge(run.installation_id), run, state, reason, self._labels)
 
     async def wait(self, run: ClaimedRun, reason: str) -> None:
         """Tell the issue that the run is tried again later, and why."""
+        run = await self._by_its_name_now(run)
         await tell_of_wait(self.forge(run.installation_id), run, reason)
 
     # -- commands
 
     async def execute_command(self, command: ClaimedCommand) -> Executed:
         """One `/troop` comment; see `bot.worker.callbacks.ExecuteCommand`."""
+        command = await self._by_its_name_now(command)
         forge = self.forge(command.installation_id)
         async with _folder(self._settings.work_dir / f"command-{command.id}-{command.attempt}") as folder:
 

@@ -66,5 +66,9 @@ class StoredRuns:
             return None if counted is None else counted.report
         return Report.model_validate_json(text)
 
+    async def stop_revision(self, repository: str, pull: int, reason: str, *, asked_at: float) -> bool:
+        run_id = await in_thread(self._store.revision_of, repository, pull, asked_at)
+        return run_id is not None and await self.request_stop(run_id, reason, asked_at=asked_at)
+
     async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
         return await in_thread(partial(self._store.request_stop, run_id, reason, asked_at=asked_at))

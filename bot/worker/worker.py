@@ -209,10 +209,16 @@ class Worker:
         try:
             async with asyncio.timeout(ANNOUNCE_TIMEOUT):
                 await self._callbacks.announce(telling.run, telling.state, telling.reason)
-        except Exception:
+        except Exception as error:
             delay = await self._persist(self._store.announcement_failed, run_id)
             again = "given up" if delay is None else f"tried again in {delay:.0f} s"
-            log.exception("run %d: the issue could not be told that it is %s; %s", run_id, telling.state, again)
+            known = isinstance(error, ForgeError)
+            log.log(
+                logging.WARNING if known else logging.ERROR,
+                "run %d: the issue could not be told that it is %s; %s: %s",
+                *(run_id, telling.state, again, error),
+                exc_info=not known,
+            )
         else:
             await self._persist(self._store.announced, run_id)
 

@@ -100,6 +100,30 @@ async def test_a_repository_that_is_gone_keeps_its_name(github: GitHubServer, st
     assert await by_its_name_now(run, forge, store, settings_for(github)) == run
 
 
+async def test_attack_42_a_repository_that_went_to_another_owner_is_found_there(
+    github: GitHubServer, store: Store, number: int
+):
+    """The old owner keeps the installation that the run knows; the new one's has the repository."""
+    run, forge = waiting(store, number), forge_for(github, OLD)
+    github.world.install("hubot")
+    github.rename(OLD, "hubot/hello")
+    now = await by_its_name_now(run, forge, store, settings_for(github))
+    assert now.repository == "hubot/hello"
+    assert await forge.permission("hubot/hello", "octo") == "admin"
+    assert await forge.tip("hubot/hello", "main")
+
+
+async def test_attack_42_git_that_is_redirected_is_tried_again_by_the_new_name(
+    github: GitHubServer, number: int, tmp_path: Path
+):
+    forge = forge_for(github, OLD)
+    await forge.clone(OLD, tmp_path / "first")
+    github.rename(OLD, NEW)
+    with pytest.raises(ForgeError, match="under another name now") as caught:
+        await forge.clone(OLD, tmp_path / "second")
+    assert not isinstance(caught.value, Refused)
+
+
 @pytest.mark.parametrize("status", [302, 307, 308])
 async def test_attack_42_a_write_that_is_redirected_is_not_taken_for_done(
     github: GitHubServer, number: int, status: int

@@ -144,7 +144,7 @@ async def test_an_app_that_was_taken_off_is_said_to_be(github: GitHubServer):
     github.create_repository("octo/hello", {"a.py": "x = 1\n"})
     forge = forge_for(github, "octo/hello")
     github.world.installations.clear()
-    with pytest.raises(Refused, match="is the App installed there"):
+    with pytest.raises(Refused, match="is not installed there any more"):
         await forge.permission("octo/hello", "octo")
 
 

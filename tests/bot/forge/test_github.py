@@ -15,9 +15,11 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import CheckoutError, ForgeError, RateLimited, Refused, SettingsError
-from bot.forge.api import ATTEMPTS, GitHubApi, Pace
+from bot.forge.api import GitHubApi
 from bot.forge.github import GitHubForge, author_of
 from bot.forge.markers import STATUS, issue_marker
+from bot.forge.pace import Pace
+from bot.forge.retrying import ATTEMPTS
 from bot.git.checkout import check_out
 from bot.git.workspace import Workspace
 from bot.records import FileChange, Patch
@@ -597,7 +599,7 @@ async def test_something_else_answers(github: GitHubServer, forge: GitHubForge, 
 
 async def test_writes_keep_their_pace(github: GitHubServer, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.forge.api._pace", Pace())
-    monkeypatch.setattr("bot.forge.api.time", SimpleNamespace(monotonic=lambda: 100.0, time=time.time))  # stands still
+    monkeypatch.setattr("bot.forge.pace.time", SimpleNamespace(monotonic=lambda: 100.0, time=time.time))  # stands still
     naps = Naps()
     forge = forge_for(github, REPO, naps, github_write_seconds=5.0)
     for i in range(3):

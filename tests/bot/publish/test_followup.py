@@ -57,6 +57,7 @@ class MemoryRuns:
         self.refusal = ""
         self.again = Again(command_id=0, sender="")
         self.judged: list[tuple[object, ...]] = []
+        self.stopped: list[str] = []  # why revisions were
 
     async def newest(self, repository: str, issue_number: int) -> Run | None:
         self.asked.append((repository, issue_number))
@@ -79,6 +80,10 @@ class MemoryRuns:
     async def judge_choice(self, repository: str, issue_number: int, candidate: int, by: str, url: str) -> bool:
         self.judged.append((repository, issue_number, candidate, by, url))
         return True
+
+    async def stop_revision(self, repository: str, pull: int, reason: str, *, asked_at: float) -> bool:
+        self.stopped.append(reason)
+        return False
 
     async def request_stop(self, run_id: int, reason: str, *, asked_at: float) -> bool:
         return self.run is not None and self.run.state in STOPPABLE
@@ -224,6 +229,7 @@ async def test_what_others_may_do_as_well_counts_from_those_who_may_write(scene:
     done = await scene.say(CommandName.JUDGE, here=PULL, sender="wendy", act=act)
     assert (done.note, scene.runs.judged) == (f"{act.value}: kept", [(REPO, PULL, act, "wendy")])
     assert scene.answers(PULL) == [], "nobody asked for an answer"
+    assert scene.runs.stopped == (["wendy closed the pull request"] if act is Act.CLOSED else [])
 
 
 @pytest.mark.parametrize("act", [Act.MERGED, Act.REVERTED])
@@ -233,6 +239,7 @@ async def test_who_merges_has_proved_it(scene: Scene, act: Act) -> None:
     done = await scene.say(CommandName.JUDGE, here=77, sender="wendy", act=act)
     assert done.note == f"{act.value}: not kept", "no run made it"
     assert len(scene.runs.judged) == 2
+    assert len(scene.runs.stopped) == (2 if act is Act.MERGED else 0)
 
 
 async def test_use_the_winner_again_gives_its_very_content(github: GitHubServer, scene: Scene) -> None:

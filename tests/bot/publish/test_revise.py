@@ -165,6 +165,30 @@ async def test_a_deleted_branch_stays_deleted(github: GitHubServer, scene: Scene
     assert BRANCH not in github.branches(REPO)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+async def test_attack_44_a_pull_request_that_is_over_gets_no_commit(
+    github: GitHubServer, scene: Scene, merged: bool
+) -> None:
+    if merged:
+        github.merge(REPO, PULL)
+    else:
+        github.edit_issue(REPO, PULL, user="olive", state="closed")
+    assert await scene.publish() == "the pull request is closed"
+    assert github.branches(REPO)[BRANCH] == scene.head
+    assert "Nothing was changed: the pull request is closed" in scene.replies()[0]
+    assert "**Not revised**: the pull request is closed" in scene.told(STATUS)[0]
+
+
+async def test_a_pull_request_that_is_closed_once_the_commit_is_there_is_told(
+    github: GitHubServer, scene: Scene
+) -> None:
+    with pytest.raises(Killed):
+        await scene.publish(2)
+    github.edit_issue(REPO, PULL, user="olive", state="closed")
+    assert await scene.publish() == ""
+    assert "is on the branch" in scene.told(STATUS)[0]
+
+
 async def test_an_abstention_answers_each_thread(github: GitHubServer, scene: Scene) -> None:
     verdict = report((BETTER, WORSE), ((True, True), (True, False)), (False, False), winner=None).verdict
     scene.report = scene.report.model_copy(update={"verdict": verdict})

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import pytest
 
 from bot.lifecycle import RunState
-from bot.records import Act, Judgement, Report
+from bot.records import Act, Cause, Judgement, Report, Revision
 from bot.settings import Settings, SolverSettings
 from bot.solver.confidence import odds_of
 from bot.store import Store
 from bot.worker.executor import StoredRuns
 from bot.worker.judging import Judging
-from tests.bot.queueing import REPOSITORY, queue_run
+from tests.bot.queueing import LABELLED_AT, REPOSITORY, again, queue_run, store_now
 from tests.bot.sample import report
+from tests.bot.worker.working import info
 
 PULL = f"https://github.com/{REPOSITORY}/pull/8"
 WINNER, ALIKE, OTHER = 0, 1, 2  # of CELLS, by their index in the ballot
@@ -52,6 +53,19 @@ async def test_a_merge_is_kept_with_what_the_count_said(store: Store) -> None:
     assert (kept.run_id, kept.right, kept.candidate, kept.by) == (run_id, True, 1, "ann")
     assert kept.odds == pytest.approx(odds_of(made.verdict.standing(WINNER), made.verdict.ballot))
     assert not await runs(store).judge(REPOSITORY, 9, Act.MERGED, "ann"), "not ours"
+
+
+async def test_a_revision_of_a_pull_request_that_is_over_is_asked_to_stop(store: Store) -> None:
+    run_id = ended(store, counted())
+    asked = Revision(pull=8, branch="troop/issue-1", cause=Cause.REVIEW, sources=(1,), remarks=(), at=LABELLED_AT)
+    revision = store.revise(run_id, again(sender="ann", revision=asked), most_a_day=5)
+    assert revision is not None
+    kept = runs(store)
+    assert not await kept.stop_revision(REPOSITORY, 9, "ann closed it", asked_at=store_now(store))
+    assert not await kept.stop_revision(REPOSITORY, 8, "before it was asked for", asked_at=store_now(store) - 60)
+    assert await kept.stop_revision(REPOSITORY, 8, "ann closed it", asked_at=store_now(store))
+    assert (info(store, revision).state, info(store, revision).reason) == (RunState.STOPPED, "ann closed it")
+    assert not await kept.stop_revision(REPOSITORY, 8, "once more", asked_at=store_now(store))
 
 
 @pytest.mark.parametrize(("chosen", "right"), [(WINNER, True), (ALIKE, True), (OTHER, False)])
