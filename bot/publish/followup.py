@@ -75,7 +75,7 @@ class FollowUp:
                 await self._forge.react(repository, command.comment_id)
         issue = await self._forge.resolve_issue(repository, here)
         words, started = await self._carry_out(command, issue)
-        words = answers.asked(command) + words
+        words = answers.asked(command) + words + answers.further(command)
         marker = answer_marker(command.id, command.command.name)
         await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
         return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)

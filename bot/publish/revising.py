@@ -10,6 +10,7 @@ from bot.publish.messages import revision as messages
 from bot.publish.runs import FollowedUp, Runs
 from bot.records import Act, Again, Cause, ClaimedCommand, Feedback, Remark, Review, Revision
 from bot.sanitize import clean
+from bot.webhook import slash_command
 
 MOST_REMARKS = 30  # of one review; what is left out is said
 _HUNK_LINES = 12  # of the diff above a comment
@@ -77,12 +78,15 @@ class Revising:
 def remarks_of(review: Review) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
     """What the review asks for, cleaned, and what cleaning removed. Pure.
 
-    The text of the review itself asks for something where the review requests changes or comments on lines.
+    The text of the review itself asks for something where the review requests changes or comments on lines. `/troop`
+    commands are no remarks: they are carried out by themselves.
     """
     flags: set[str] = set()
     remarks = []
 
     def add(thread: int, body: str, **where: object) -> None:
+        if slash_command.parse(body) is not None:
+            return
         cleaned = clean(body)
         flags.update(cleaned.flags)
         if cleaned.text.strip():

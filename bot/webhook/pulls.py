@@ -4,9 +4,19 @@ import re
 
 from bot.contracts import OUR_BRANCHES
 from bot.records import Act, Command, CommandName
+from bot.webhook import slash_command
 from bot.webhook.decisions import Decision, Ignore, ReceiveCommand
 from bot.webhook.delivery import Delivery
-from bot.webhook.payloads import Event, PullEvent, PullPayload, ReviewCommentEvent, ReviewEvent, User
+from bot.webhook.payloads import (
+    Event,
+    PullEvent,
+    PullPayload,
+    ReviewCommentEvent,
+    ReviewCommentPayload,
+    ReviewEvent,
+    ReviewPayload,
+    User,
+)
 from bot.webhook.rules import Rules, installation_id, is_ours, refuse_sender, refuse_source, same
 
 # As GitHub's button to revert a pull request begins the new one's text.
@@ -21,6 +31,8 @@ def reviewed(delivery: Delivery, rules: Rules) -> Decision:
         return _judge(delivery, event, event.pull_request.number, Act.APPROVED, rules)
     if event.review.state.casefold() not in ("commented", "changes_requested"):
         return Ignore(reason=f"a review that is {event.review.state[:20]} asks for nothing")
+    if (command := slash_command.parse(event.review.body or "")) is not None:
+        return _command(event, event.pull_request, event.review, command, rules)
     return _revise(event, event.pull_request, event.review.id, event.review.user, rules)
 
 
@@ -28,9 +40,29 @@ def review_comment(delivery: Delivery, rules: Rules) -> Decision:
     """Its review arrives as `pull_request_review`, too; whichever comes first is taken."""
     event = ReviewCommentEvent.model_validate(delivery.payload)
     review = event.comment.pull_request_review_id
+    if (command := slash_command.parse(event.comment.body or "")) is not None:
+        return _command(event, event.pull_request, event.comment, command, rules)
     if review is None:
         return Ignore(reason="the comment belongs to no review")
     return _revise(event, event.pull_request, review, event.comment.user, rules)
+
+
+def _command(
+    event: Event, pull: PullPayload, said: ReviewPayload | ReviewCommentPayload, command: Command, rules: Rules
+) -> Decision:
+    """A command is one wherever it is written, and no remark on the code. The pull request's conversation answers."""
+    if refusal := _refuse_review(event, pull, said.user, rules):
+        return refusal
+    return ReceiveCommand(
+        repository=event.repository.full_name,
+        installation_id=installation_id(event, rules),
+        issue_number=pull.number,
+        comment_id=-said.id,
+        source="command in a review" if isinstance(said, ReviewPayload) else "command on a line",
+        sender=event.sender.login,
+        command=command,
+        repository_id=event.repository.id,
+    )
 
 
 def _refuse_review(event: Event, pull: PullPayload, author: User | None, rules: Rules) -> Ignore | None:

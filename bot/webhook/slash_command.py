@@ -30,22 +30,29 @@ _inline = MarkdownIt("commonmark", {"html": True})
 
 
 def parse(body: str) -> Command | None:
-    """The first command of a comment; `help` for unknown words, which it keeps; None where there is no command."""
+    """The first command of a comment; `help` for unknown words, which it keeps; None where there is no command.
+
+    A comment is one wish and has one answer: how many commands follow is said in it.
+    """
     body = body[:MAX_COMMENT]
     if not _LINE.search(body):
         return None
     tokens = blocks.parse(body)
+    found: list[tuple[Token, str, str]] = []  # each line with its paragraph and that one's text
     for i, token in enumerate(tokens):
         # Level 0 excludes quotes and lists; paragraphs exclude headings, tables, code and HTML.
         if token.type != "paragraph_open" or token.level != 0:
             continue
         content = tokens[i + 1].content
-        if not _LINE.search(content):
-            continue
-        for line in _text_lines(content):
-            if _LINE.match(line):
-                return command_of(line.split()[1:], written_after(body, token, content, _LINE))
-    return None
+        if _LINE.search(content):
+            found += [(token, content, line) for line in _text_lines(content) if _LINE.match(line)]
+    if not found:
+        return None
+    (token, content, line), *others = found
+    rest = written_after(body, token, content, _LINE)
+    if others:  # words end where the next command begins
+        rest = _LINE.split(rest)[0].strip()
+    return command_of(line.split()[1:], rest).model_copy(update={"further": len(others)})
 
 
 def ticked(body: str) -> Option | None:

@@ -67,6 +67,14 @@ def asked(command: ClaimedCommand) -> str:
     return f"{who} asked on Troop's pages: `/troop {command.command.name.value}{number}`.\n\n"
 
 
+def further(command: ClaimedCommand) -> str:
+    """What was not done of a comment with several commands."""
+    if not command.command.further:
+        return ""
+    more = counted(command.command.further, "further command")
+    return f"\n\nThe comment has {more}, not carried out: each needs a comment of its own."
+
+
 def _number(word: str) -> int | None:
     """The number that a word may mean: `two`, `#2,`, `2nd`."""
     if word in _NUMBERS:

@@ -35,7 +35,16 @@ RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0
         ("> quoted\n\n/troop stop", STOP),
         ("```\ncode\n```\n/troop stop", STOP),
         ("<!-- note -->\n\n/troop stop", STOP),
-        ("/troop stop\n/troop retry", STOP),
+        ("/troop stop\n/troop retry", Command(name=CommandName.STOP, further=1)),
+        ("/troop retry be short\n/troop stop", Command(name=CommandName.RETRY, words="be short", further=1)),
+        (
+            "/troop use 2\n\n> /troop stop\n\n/troop help\n/troop more",
+            Command(name=CommandName.USE, argument=2, further=2),
+        ),
+        (
+            "/troop retry see:\n```\n/troop stop\n```",
+            Command(name=CommandName.RETRY, words="see:\n```\n/troop stop\n```"),
+        ),
         ("/troop retry keep `zero`, *please*", Command(name=CommandName.RETRY, words="keep `zero`, *please*")),
         ("Hm.\r\n/troop  Retry\tkeep zero\r\n\r\n```py\nf(0)\n```", RETRY_WITH_CODE),
         ("/troop retry\n\nkeep zero\0", Command(name=CommandName.RETRY, words="keep zero")),
