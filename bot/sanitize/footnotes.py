@@ -17,7 +17,6 @@ class Footnotes(NamedTuple):
     """Numbers of lines, from 0, and the labels of all, in lower case and in order."""
 
     hidden: set[int]  # of those that nothing refers to, or whose label an earlier one has
-    shown: set[int]
     labels: tuple[str, ...]
     flat: list[str]  # all lines, those of footnotes as if they stood by themselves
 
@@ -44,7 +43,7 @@ class Footnotes(NamedTuple):
             seen |= new
             due = set().union(*(_references(lines, sorted(notes[label])) for label in new))
         shown = set().union(*(notes[label] for label in seen))
-        return cls(every - shown, shown, tuple(notes), flat)
+        return cls(every - shown, tuple(notes), flat)
 
 
 def _end(lines: list[str], start: int) -> int:
