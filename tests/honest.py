@@ -115,7 +115,7 @@ def files_of_tests(root: Path, word: str) -> list[Path]:
         path
         for path in sorted(root.rglob("*.py"))
         if not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and (path.name.startswith("test") or path.stem.endswith("_test"))
+        and re.fullmatch(r"test_.*|.*_test|tests?", path.stem)
         and path.parent.name != "site-packages"
         and word in str(path)
     ]
@@ -133,14 +133,17 @@ def _functions(text: str) -> list[str]:
     ]
 
 
-def script(text: str, form: str, names: Sequence[str] = ()) -> str:
-    """The text as a script that runs the tests of these names. pytest runs all where there are none, and names them."""
+def script(text: str, form: str, names: Sequence[str] = (), *, fixtures: str = "") -> str:
+    """The text as a script that runs the tests of these names. pytest runs all where there are none, and names them.
+
+    `fixtures`: further arguments of pytest's, in Python.
+    """
     if form == _PLAIN:
         return f"{text}\n\nfor test in ({''.join(f'{name}, ' for name in names)}):\n    test()\n"
     some = "".join(f", __file__ + '::{name}'" for name in names).removeprefix(", ") or "__file__, '-rp'"
     return (
         f"{text}\n\nif __name__ == '__main__':\n    import sys\n    import pytest\n"
-        f"    sys.exit(pytest.main([{some}, '-q', '--tb=no', '-p', 'no:cacheprovider']))\n"
+        f"    sys.exit(pytest.main([{some}, '-q', '--tb=no', '-p', 'no:cacheprovider'{fixtures}]))\n"
     )
 
 
@@ -155,13 +158,17 @@ class Trial:
         sandbox, changes = (self._guarded, self._changes) if guarded else (self._bare, ())
         return await sandbox.run(SandboxJob(changes=changes, test=Test(path=name, text=text), timeout=_TIMEOUT))
 
+    def _script(self, path: Path, text: str, form: str, names: Sequence[str] = ()) -> str:
+        fixtures = ", '-p', 'conftest'" if (path.parent / "conftest.py").exists() else ""
+        return script(text, form, names, fixtures=fixtures)
+
     async def _passing(self, path: Path, text: str) -> list[tuple[str, list[str], float]]:
         """By the form of their script: names of the file's tests that pass without a change, and the seconds taken."""
         plain = _functions(text)
         tried = _TRIED.replace("{text}", text).replace("{names}", ", ".join(plain))
         first = await self._run(path.name, tried if plain else "", False)
         plain = [name for name in plain if f"\npassed {name}\n" in f"\n{first.output}\n"]
-        second = await self._run(path.name, script(text, _PYTEST), False)
+        second = await self._run(path.name, self._script(path, text, _PYTEST), False)
         found = re.findall(r"^(PASSED|FAILED) [^\s:]+::(\w+(?:::\w+)*)", second.output, re.M)
         failed = {name for word, name in found if word == "FAILED"}
         others = sorted({name for _, name in found} - failed - set(plain))
@@ -169,7 +176,7 @@ class Trial:
 
     async def file(self, path: Path) -> None:
         """Add what the file's tests come to."""
-        text = path.read_text(errors="replace")
+        text = re.sub(r"^from \.(?=\w)", "from ", path.read_text(errors="replace"), flags=re.MULTILINE)
         try:
             passing = await self._passing(path, text)
         except SyntaxError:
@@ -179,8 +186,8 @@ class Trial:
                 await self._compare(path, text, form, names, seconds)
 
     async def _compare(self, path: Path, text: str, form: str, names: list[str], seconds: float) -> None:
-        within = await self._run(path.name, script(text, form, names), True)
-        if not within.passed and not (await self._run(path.name, script(text, form, names), False)).passed:
+        within = await self._run(path.name, self._script(path, text, form, names), True)
+        if not within.passed and not (await self._run(path.name, self._script(path, text, form, names), False)).passed:
             return  # they fail together
         self.tally.ran += len(names)
         if within.passed:
@@ -195,11 +202,11 @@ class Trial:
         if len(names) > 1:
             found = []
             for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-                if not (await self._run(path.name, script(text, form, half), True)).passed:
+                if not (await self._run(path.name, self._script(path, text, form, half), True)).passed:
                     found += await self._lost(path, text, form, half)
             return found
-        within = await self._run(path.name, script(text, form, names), True)
-        alone = await self._run(path.name, script(text, form, names), False)
+        within = await self._run(path.name, self._script(path, text, form, names), True)
+        alone = await self._run(path.name, self._script(path, text, form, names), False)
         return [(names[0], _why(within))] if alone.passed and not within.passed else []
 
 
