@@ -89,6 +89,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "attention_chunk_size": ...,
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": 384,
+        "enable_moe_block": True,
+        "top_k_experts": 2,
         **MIX,
     },
     "gemma4_unified_text": {"attention_chunk_size": ..., **MIX},
