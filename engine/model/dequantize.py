@@ -17,7 +17,7 @@ from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.experts import kept_weights
 from engine.model.formats import FORMATS, Format, Packing
 from engine.model.memory import size
-from engine.model.quantized import Quantized
+from engine.model.quantized import Quantized, Tabled
 from engine.model.quantized_linear import Carried, Ways, quantized_linears
 from engine.model.stored import Stored
 
@@ -125,12 +125,12 @@ class Dequantized:
         kept = self._kept if may_stay else frozenset()
         if self._form.whole:
             read = self._form.read(parts, self._packing)
-            packed = read.pack() if kept and isinstance(read, Quantized) else None
+            packed = read.pack() if kept and isinstance(read, Quantized | Tabled) else None
             if packed is not None:
                 experts = f"experts-{packed.kind.partition('-')[0]}" in kept and ".experts." in self._name
                 if experts or packed.kind in kept:
                     return Carried(packed, self._dtype, Ways(packed.kind in kept, experts))
-            return (read.plain() if isinstance(read, Quantized) else read).to(self._dtype)
+            return (read.plain() if isinstance(read, Quantized | Tabled) else read).to(self._dtype)
         if self._form.pack is not None and f"experts-{self._form.kind}" in kept:
             return Carried(self._form.pack(parts), self._dtype, Ways(False, True, turned=True))
         found = torch.empty(0)

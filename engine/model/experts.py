@@ -25,7 +25,7 @@ from kernels.expert_linear.weight import ExpertWeight
 
 Linear = Callable[[Tensor, ExpertWeight, Groups, int, Tensor | None], Tensor]
 WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")  # as the modules name them
-PARTS = ("codes", "scale", "offset")
+PARTS = ("codes", "scale", "offset", "table")
 SEEN = 64  # rows on which both ways must give the same
 OURS, THEIRS = 0, 1  # forms of a product
 ALIKE = 16  # rows of a product in batch-invariant mode
@@ -128,8 +128,9 @@ def runs(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
     scale = torch.rand(2, 64, 4 if kind == "mxfp4" else 1, generator=generator) * 0.01 + 0.01
     if kind == "mxfp4":
         weight = ExpertWeight(kind, codes[..., :64].contiguous(), (scale * 100 + 120).to(torch.uint8))
-    elif kind == "int4":
-        weight = ExpertWeight(kind, codes[..., :64].contiguous(), scale)
+    elif kind in ("int4", "table4"):
+        table = torch.linspace(-1, 1, 16) if kind == "table4" else None
+        weight = ExpertWeight(kind, codes[..., :64].contiguous(), scale, table=table)
     else:
         weight = ExpertWeight(kind, codes.view(torch.float8_e4m3fn if kind == "fp8" else torch.int8), scale)
     weight = weight.to(device)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.model.quantized import Quantized
+from engine.model.quantized import Quantized, Tabled
 from kernels.expert_linear.weight import ExpertWeight
 
 Parts = Mapping[str, Tensor]
@@ -115,7 +115,7 @@ def bitsandbytes_int8(parts: Parts, packing: Packing) -> Quantized:
     return Quantized(parts["weight"], parts["SCB"].float()[:, None], unit=1 / 127)
 
 
-def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tensor:
+def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tabled | Tensor:
     """`weight`, two numbers a byte, the first in the high bits, in a tensor of any dtype; `weight.quant_map` `[16]`,
     their values; `weight.absmax`, the scale of each block, or its place in `weight.nested_quant_map` `[256]`, whose
     scales are `weight.nested_absmax` (double quantisation). A JSON object in bytes says the rest.
@@ -129,8 +129,11 @@ def bitsandbytes_4bit(parts: Parts, packing: Packing) -> Tensor:
         absmax = parts["weight.nested_quant_map"].float()[absmax.long()] * nested[places] + state["nested_offset"]
     packed = parts["weight"].contiguous().flatten().view(torch.uint8)
     numbers = torch.stack((packed >> 4, packed & 15), dim=-1).flatten()[: prod(state["shape"])]
-    scale = absmax.float().repeat_interleave(int(state["blocksize"]))[: len(numbers)]
-    return (parts["weight.quant_map"].float()[numbers.int()] * scale).view(state["shape"])
+    table, size, shape = parts["weight.quant_map"].float(), int(state["blocksize"]), state["shape"]
+    if len(shape) == 2 and shape[1] % size == 0:  # no block reaches from one row into the next
+        return Tabled(numbers.view(shape), table, absmax.float().view(shape[0], -1))
+    scale = absmax.float().repeat_interleave(size)[: len(numbers)]
+    return (table[numbers.int()] * scale).view(shape)
 
 
 def _group(found: Tensor | None) -> Tensor | None:
@@ -143,7 +146,7 @@ class Format(NamedTuple):
 
     ends: tuple[str, ...]  # of the names of a weight's parts; the first marks a weight that is stored so
     whole: str  # end of the plain weight's name
-    read: Callable[[Parts, Packing], Quantized | Tensor]
+    read: Callable[[Parts, Packing], Quantized | Tabled | Tensor]
     unused: tuple[str, ...] = ()  # ends of what only the method's own kernels need
     optional: tuple[str, ...] = ()  # those of `ends` that a weight may lack
     pack: Callable[[Parts], ExpertWeight] | None = None  # of experts in one tensor: as they are kept

@@ -272,9 +272,9 @@ def _affordable(inner: Any, device: torch.device, longest: int) -> int:
 
 def _weights(inner: Any) -> int:
     """How many there are; those of few bits, which are no parameters, are as many as those that they stand for."""
-    few_bits = [linear.packed.shape for linear in quantized_linears(inner)]
-    experts = [weight.shape for weight, _ in kept_weights(inner)]
-    return sum(parameter.numel() for parameter in inner.parameters()) + sum(map(math.prod, (*few_bits, *experts)))
+    count = sum(parameter.numel() for parameter in inner.parameters())
+    count += sum(math.prod(linear.packed.shape) for linear in quantized_linears(inner))
+    return int(count + sum(math.prod(weight.shape) for weight, _ in kept_weights(inner)))
 
 
 def _in_float32(inner: Any, run: Callable[[], Tensor]) -> Tensor:

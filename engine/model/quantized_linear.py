@@ -5,6 +5,7 @@
 | `fp8`, `fp8-blocks` | `torch._scaled_mm`, inputs rounded to FP8 row by row (or in groups of 128) | the same |
 | `int8` | `torch._weight_int8pack_mm` | the weight is widened at each product |
 | `int4` | `torch._weight_int4pack_mm` | the weight is widened at each product |
+| `table4` (NF4, FP4) | our kernel for experts, of one expert, on a GPU | the weight is widened at each product |
 
 A kernel that is not there, or computes something else on random inputs, is not used: all products widen the weight. How
 many rows are few is measured at load (`engine.model.linear_forms`). Kernels for four bits have a layout of their own;
@@ -21,18 +22,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from engine.choices import ways
-from engine.model.experts import WEIGHTS, keep, knows, runs
+from engine.model.experts import WEIGHTS, keep, knows, linear_on, runs
 from engine.model.linear_forms import Form, Product, try_forms
 from engine.model.memory import size
-from engine.model.quantized import FP8, Packed, join_experts, stack, stack_experts
+from engine.model.quantized import FOUR, FP8, Packed, join_experts, stack, stack_experts
+from kernels.expert_linear.reference import Groups
 from kernels.expert_linear.weight import KINDS as EXPERT_KINDS
 from kernels.expert_linear.weight import ExpertWeight
 
-KINDS = ("fp8", "fp8-blocks", "int8", "int4")
+KINDS = ("fp8", "fp8-blocks", "int8", "int4", "table4")
 BLOCK = 128  # inputs, and outputs, that share a scale in the kernel for FP8 blocks
 TRIAL = 256  # inputs and outputs of a weight that is tried before any is loaded
 # Error of a kernel, root mean square in standard deviations of the products: FP8 has three bits behind the point.
-TOLERANCE = {"fp8": 0.06, "fp8-blocks": 0.06, "int8": 0.02, "int4": 0.02}
+TOLERANCE = {"fp8": 0.06, "fp8-blocks": 0.06, "int8": 0.02, "int4": 0.02, "table4": 0.02}
 _log = logging.getLogger(__name__)
 
 
@@ -52,11 +54,12 @@ def kept_kinds(way: ways, device: torch.device, dtype: torch.dtype) -> frozenset
 
 def _example(kind: str, device: torch.device) -> Packed:
     generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(-120, 120, (TRIAL, TRIAL // 2 if kind == "int4" else TRIAL), generator=generator)
-    groups = TRIAL // BLOCK if kind in ("int4", "fp8-blocks") else 1
+    codes = torch.randint(-120, 120, (TRIAL, TRIAL // 2 if kind in FOUR else TRIAL), generator=generator)
+    groups = TRIAL // BLOCK if kind in (*FOUR, "fp8-blocks") else 1
     scale = torch.rand(TRIAL // BLOCK, groups, generator=generator).add(0.5).repeat_interleave(BLOCK, 0)
     numbers = codes.to(FP8) if kind.startswith("fp8") else codes.to(torch.int8)
-    packed = Packed(kind, numbers.view(torch.uint8) if kind == "int4" else numbers, scale)
+    table = torch.linspace(-1, 1, 16) if kind == "table4" else None
+    packed = Packed(kind, numbers.view(torch.uint8) if kind in FOUR else numbers, scale, table=table)
     return packed.to(device)
 
 
@@ -78,6 +81,7 @@ class QuantizedLinear(nn.Module):
     scale: Tensor
     offset: Tensor | None
     order: Tensor | None
+    table: Tensor | None
 
     def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         """
@@ -87,7 +91,7 @@ class QuantizedLinear(nn.Module):
             dtype: that the model is computed in. Inputs in another one are multiplied in theirs, exactly.
         """
         super().__init__()
-        for name in ("codes", "scale", "offset", "order"):
+        for name in ("codes", "scale", "offset", "order", "table"):
             self.register_buffer(name, getattr(packed, name))
         self.kind, self.dtype = packed.kind, dtype
         self.out_features, self.in_features = packed.shape
@@ -97,7 +101,7 @@ class QuantizedLinear(nn.Module):
     @property
     def packed(self) -> Packed:
         """The weight."""
-        return Packed(self.kind, self.codes, self.scale, self.offset, self.order)
+        return Packed(self.kind, self.codes, self.scale, self.offset, self.order, self.table)
 
     @property
     def weight(self) -> Tensor:
@@ -242,11 +246,30 @@ def _fp8_blocks(packed: Packed, dtype: torch.dtype) -> Form:
     return product
 
 
+def _on_cpu(packed: Packed) -> bool:
+    return packed.codes.device.type == "cpu"
+
+
+def _table4(packed: Packed, dtype: torch.dtype) -> Form:
+    if _on_cpu(packed):
+        raise NotImplementedError("no kernel on a CPU")
+    linear = linear_on(packed.codes.device)
+    weight = ExpertWeight("table4", packed.codes[None], packed.scale[None], table=packed.table)
+
+    def product(x: Tensor) -> Tensor:
+        rows = torch.arange(len(x), device=x.device)
+        bounds = torch.arange(2, device=x.device, dtype=torch.int32) * len(x)
+        return linear(x, weight, Groups(rows, bounds), 1, None)
+
+    return product
+
+
 KERNELS: dict[str, Callable[[Packed, torch.dtype], Form]] = {
     "fp8": _fp8,
     "fp8-blocks": _fp8_blocks,
     "int8": _int8,
     "int4": _int4,
+    "table4": _table4,
 }
 
 

@@ -19,7 +19,7 @@ from kernels.expert_linear.weight import ExpertWeight
 
 OUTPUTS = 64  # of a tile
 FEW, MANY = 16, {False: 64, True: 32}  # rows of a tile, with four bits fewer: registers hold the widened weights too
-FOUR = ("int4", "mxfp4")
+FOUR = ("int4", "mxfp4", "table4")
 STEP = 64  # inputs read at once, or bytes of two inputs each
 
 
@@ -38,12 +38,14 @@ def _from_fp4(codes):
 
 
 @triton.jit
-def _widened(codes, KIND: tl.constexpr):
+def _widened(codes, table, KIND: tl.constexpr):
     """Numbers of few bits in float32."""
     if KIND == "fp8":
         found = _from_fp8(codes).to(tl.float32) * 256.0
     elif KIND == "mxfp4":
         found = _from_fp4(codes).to(tl.float32) * 16384.0
+    elif KIND == "table4":
+        found = tl.load(table + codes.to(tl.int32))
     elif KIND == "int4":
         found = codes.to(tl.float32) - 8.0
     else:
@@ -63,7 +65,7 @@ def _factors(scale, at, mask, KIND: tl.constexpr):
 
 
 @triton.jit
-def _scaled(codes, scale, offset, base, at, inside, KIND: tl.constexpr, GROUP: tl.constexpr, EACH: tl.constexpr):
+def _scaled(codes, scale, offset, table, base, at, inside, KIND: tl.constexpr, GROUP: tl.constexpr, EACH: tl.constexpr):
     """Codes `[STEP, OUTPUTS]` from input `at` on, each of which stands for `EACH` inputs, as numbers: groups are
     shorter than a step. `base` is where each output's scales begin.
     """
@@ -72,7 +74,7 @@ def _scaled(codes, scale, offset, base, at, inside, KIND: tl.constexpr, GROUP: t
     count: tl.constexpr = step * EACH // GROUP
     places = base[None, :] + at // GROUP + tl.arange(0, count)[:, None]
     known = inside[None, :] & (tl.arange(0, count)[:, None] >= 0)
-    found = tl.reshape(_widened(codes, KIND), [count, GROUP // EACH, width])
+    found = tl.reshape(_widened(codes, table, KIND), [count, GROUP // EACH, width])
     found = found * _factors(scale, places, known, KIND)[:, None, :]
     if offset is not None:
         found = found + tl.load(offset + places, mask=known, other=0.0)[:, None, :]
@@ -85,6 +87,7 @@ def _expert_linear(
     codes,
     scale,
     offset,
+    table,
     bias,
     order,
     bounds,
@@ -124,7 +127,7 @@ def _expert_linear(
         base = (expert.to(tl.int64) * outputs + column) * groups
         total = tl.zeros([ROWS, OUTPUTS], tl.float32)
         kind: tl.constexpr = x.dtype.element_ty
-        four: tl.constexpr = KIND == "int4" or KIND == "mxfp4"
+        four: tl.constexpr = KIND == "int4" or KIND == "mxfp4" or KIND == "table4"
         each: tl.constexpr = 2 if four else 1
         for at in range(0, inputs, STEP * each):
             inner = at // each + tl.arange(0, STEP)
@@ -140,22 +143,22 @@ def _expert_linear(
                 if KIND == "plain":
                     total = tl.dot(first, numbers, total, input_precision="tf32x3")
                 else:
-                    product = tl.dot(first, _widened(numbers, KIND).to(kind), input_precision="tf32x3")
+                    product = tl.dot(first, _widened(numbers, table, KIND).to(kind), input_precision="tf32x3")
                     total += product * _factors(scale, base + at // GROUP, inside, KIND)[None, :]
             else:
                 second = tl.load(row[:, None] + inner[None, :] * 2 + 1, mask=read, other=0.0)
-                if KIND == "int4":
+                if KIND != "mxfp4":
                     even, odd = numbers >> 4, numbers & 15
                 else:
                     even, odd = numbers & 15, numbers >> 4
                 if GROUP % (STEP * 2):
-                    weights = _scaled(even, scale, offset, base, at, inside, KIND, GROUP, each)
+                    weights = _scaled(even, scale, offset, table, base, at, inside, KIND, GROUP, each)
                     total = tl.dot(first, weights.to(kind), total, input_precision="tf32x3")
-                    weights = _scaled(odd, scale, offset, base, at, inside, KIND, GROUP, each)
+                    weights = _scaled(odd, scale, offset, table, base, at, inside, KIND, GROUP, each)
                     total = tl.dot(second, weights.to(kind), total, input_precision="tf32x3")
                 else:
-                    product = tl.dot(first, _widened(even, KIND).to(kind), input_precision="tf32x3")
-                    product = tl.dot(second, _widened(odd, KIND).to(kind), product, input_precision="tf32x3")
+                    product = tl.dot(first, _widened(even, table, KIND).to(kind), input_precision="tf32x3")
+                    product = tl.dot(second, _widened(odd, table, KIND).to(kind), product, input_precision="tf32x3")
                     total += product * _factors(scale, base + at // GROUP, inside, KIND)[None, :]
                     if offset is not None:
                         whole = tl.sum(first.to(tl.float32) + second.to(tl.float32), 1)
@@ -210,6 +213,7 @@ def expert_linear(x: Tensor, weight: ExpertWeight, groups: Groups, share: int, b
         codes,
         weight.scale,
         weight.offset,
+        weight.table,
         bias,
         groups.order,
         groups.bounds,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-KINDS = ("fp8", "int8", "int4", "mxfp4")  # of few bits
+KINDS = ("fp8", "int8", "int4", "mxfp4", "table4")  # of few bits
 MIDDLE = 8  # of `int4`: stands for 0
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # magnitudes of `mxfp4`: OCP Microscaling Formats, version 1.0
 BIAS = 127  # of its scales
@@ -18,6 +18,7 @@ class ExpertWeight(NamedTuple):
     codes: Tensor  # float8_e4m3fn or int8 `[experts, out, in]`; of four bits uint8 `[experts, out, in / 2]`
     scale: Tensor | None = None  # [experts, out, groups] float32; of `mxfp4` uint8: 2 to the power of it - `BIAS`
     offset: Tensor | None = None  # [experts, out, groups] float32, added to a scaled number; of `int4`
+    table: Tensor | None = None  # [16] float32, what the codes of `table4` stand for: NF4, for one
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,12 +39,12 @@ class ExpertWeight(NamedTuple):
     def of(self, first: int, last: int) -> "ExpertWeight":
         """Some of the experts, not copied."""
         scale, offset = (part if part is None else part[first:last] for part in (self.scale, self.offset))
-        return ExpertWeight(self.kind, self.codes[first:last], scale, offset)
+        return self._replace(codes=self.codes[first:last], scale=scale, offset=offset)
 
     def to(self, device: torch.device | str | None) -> "ExpertWeight":
         """On a device."""
-        scale, offset = (part if part is None else part.to(device) for part in (self.scale, self.offset))
-        return ExpertWeight(self.kind, self.codes.to(device), scale, offset)
+        scale, offset, table = (x if x is None else x.to(device) for x in (self.scale, self.offset, self.table))
+        return ExpertWeight(self.kind, self.codes.to(device), scale, offset, table)
 
     def widen(self, dtype: torch.dtype) -> Tensor:
         """`[experts, out, in]` in `dtype`; scaled in float32."""
@@ -55,8 +56,9 @@ class ExpertWeight(NamedTuple):
             table = torch.tensor([*E2M1, *(-value for value in E2M1)], device=self.codes.device)
             numbers = table[torch.stack((self.codes & 15, self.codes >> 4), dim=-1).flatten(2).int()]
             scale = torch.ldexp(torch.ones_like(scale, dtype=torch.float32), scale.int() - BIAS)
-        elif self.kind == "int4":
-            numbers = torch.stack((self.codes >> 4, self.codes & 15), dim=-1).flatten(2).float() - MIDDLE
+        elif self.kind in ("int4", "table4"):
+            places = torch.stack((self.codes >> 4, self.codes & 15), dim=-1).flatten(2)
+            numbers = places.float() - MIDDLE if self.table is None else self.table[places.int()]
         else:
             numbers = self.codes.float()
         found = numbers.view(*self.scale.shape, -1) * scale

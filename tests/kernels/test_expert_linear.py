@@ -24,6 +24,7 @@ FORMS = {  # a kind, inputs and the inputs of a group
     "int4-long-groups": ("int4", 256, 128),
     "int4-short-groups": ("int4", 192, 32),
     "int4-in-one-group": ("int4", 64, 64),
+    "table4": ("table4", 192, 64),  # as bitsandbytes' blocks
     "mxfp4": ("mxfp4", 160, 32),  # as gpt-oss' 2880, no multiple of 128
     "mxfp4-whole-steps": ("mxfp4", 256, 32),
 }
@@ -51,6 +52,8 @@ def weight(
     elif kind == "int4":
         offset = torch.randn(scale.shape, generator=generator) * 0.1
         found = ExpertWeight(kind, whole(0, 256, inputs // 2, torch.uint8), scale, offset)
+    elif kind == "table4":
+        found = ExpertWeight(kind, whole(0, 256, inputs // 2, torch.uint8), scale, table=torch.linspace(-1, 2, 16))
     else:
         found = ExpertWeight(
             kind, whole(0, 256, inputs // 2, torch.uint8), whole(120, 126, inputs // each, torch.uint8)
@@ -143,6 +146,7 @@ COMPILED = {  # registers with few rows and with many; 4 and 3 steps are loaded 
     "int8": (72, 184),
     "int4": (128, 168),
     "mxfp4": (104, 168),
+    "table4": (128, 168),
 }
 
 
@@ -152,11 +156,19 @@ COMPILED = {  # registers with few rows and with many; 4 and 3 steps are loaded 
 def test_what_the_compiled_kernel_needs(kind: str, many: bool):
     """For Qwen3-Coder-30B-A3B's shapes, and gpt-oss' groups."""
     rows = kernel.rows_of_a_tile(kind, 32 * 128 if many else 128, 128)
-    each = {"plain": 0, "mxfp4": 32}.get(kind, 128)
+    each = {"plain": 0, "mxfp4": 32, "table4": 64}.get(kind, 128)
     stored = "*bf16:16" if kind == "plain" else "*i8:16" if kind == "int8" else "*u8:16"
     types = dict.fromkeys(("row_stride", "expert_stride", "output_stride", "outputs", "inputs"), "i32:16")
     types |= {"x": "*bf16:16", "codes": stored, "order": "*i64:16", "bounds": "*i32:16", "out": "*bf16:16"}
-    constants = {"input_stride": 1, "bias": None, "offset": None, "SHARE": 8, "EXPERTS": 128, "ROOM": 128}
+    constants = {
+        "input_stride": 1,
+        "bias": None,
+        "offset": None,
+        "table": None,
+        "SHARE": 8,
+        "EXPERTS": 128,
+        "ROOM": 128,
+    }
     constants |= {
         "KIND": kind,
         "GROUP": each,
@@ -169,6 +181,9 @@ def test_what_the_compiled_kernel_needs(kind: str, many: bool):
         constants |= {"scale": None, "groups": 0}
     else:
         types |= {"scale": "*u8:16" if kind == "mxfp4" else "*fp32:16", "groups": "i32"}
+    if kind == "table4":
+        types["table"] = "*fp32:16"
+        del constants["table"]
     if kind == "int4":
         types["offset"] = "*fp32:16"
         del constants["offset"]
@@ -183,7 +198,16 @@ def test_products_of_float32_fit_into_registers():
     types = dict.fromkeys(("row_stride", "expert_stride", "output_stride", "outputs", "inputs"), "i32:16")
     types |= {"x": "*fp32:16", "codes": "*u8:16", "scale": "*fp32:16", "order": "*i64:16", "bounds": "*i32:16"}
     types |= {"out": "*fp32:16", "groups": "i32"}
-    constants = {"input_stride": 1, "bias": None, "offset": None, "SHARE": 2, "EXPERTS": 5, "ROOM": 8, "KIND": "fp8"}
+    constants = {
+        "input_stride": 1,
+        "bias": None,
+        "offset": None,
+        "table": None,
+        "SHARE": 2,
+        "EXPERTS": 5,
+        "ROOM": 8,
+        "KIND": "fp8",
+    }
     constants |= {"GROUP": 128, "ROWS": 64, "OUTPUTS": kernel.OUTPUTS, "STEP": kernel.STEP, "EVEN": False}
     bounds = {"registers": 255, "shared": 66_000, "stages": 2, "architectures": (90,)}
     check(kernel._expert_linear, types, constants, label="experts fp8 in float32", **bounds)

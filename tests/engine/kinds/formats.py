@@ -6,7 +6,7 @@ from transformers import LlamaConfig
 
 from engine.model.dequantize import method_of, packing_of
 from engine.model.formats import FORMATS
-from engine.model.quantized import Packed, Quantized
+from engine.model.quantized import Packed, Quantized, Tabled
 from tests.engine.model.test_dequantize import FORMS
 
 NAMES = {  # of each of `FORMS`, in words
@@ -20,17 +20,18 @@ NAMES = {  # of each of `FORMS`, in words
     "gptq": "GPTQ in 4 bits, in any order of inputs",
     "awq": "AWQ in 4 bits, GEMM's layout",
     "bitsandbytes": "bitsandbytes in 8 bits",
+    "bitsandbytes-nf4": "bitsandbytes in 4 bits (NF4, FP4)",
 }
 KERNELS = {
     "fp8": "`torch._scaled_mm`, scales by rows",
     "fp8-blocks": "`torch.nn.functional.scaled_mm`, blocks of 128",
     "int8": "`torch._weight_int8pack_mm`",
     "int4": "`torch._weight_int4pack_mm`",
+    "table4": "our kernel for experts, as of one",
 }
 REST = (
-    "| experts of FP8, of 8 bits with a scale a row, of 4 bits but in orders of their own | our kernel for experts |",
+    "| experts of FP8, of 8 bits with a scale a row, of 4 bits, but for orders of their own | our kernel for experts |",
     "| experts of MXFP4 (gpt-oss) | our kernel for experts |",
-    "| bitsandbytes in 4 bits (NF4, FP4) | dequantised |",
     "| torchao | by torchao, which must be installed |",
     "| GGUF | converted once; on a CPU weights of 4 and 6 bits are multiplied as such |",
 )
@@ -60,5 +61,5 @@ def _read(parts: dict[str, Tensor], fields: dict[str, object]) -> Packed | None:
     for form in FORMATS[method_of(config)]:
         if form.ends[0] in parts:
             found = form.read(parts, packing_of(config))
-            return found.pack() if isinstance(found, Quantized) else None
+            return found.pack() if isinstance(found, Quantized | Tabled) else None
     raise ValueError(f"no format has the parts {sorted(parts)}")

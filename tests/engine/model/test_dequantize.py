@@ -131,6 +131,18 @@ def bitsandbytes_rows(weight: Tensor) -> tuple[Tensors, Tensor]:
     return parts, numbers * largest[:, None] / 127
 
 
+def bitsandbytes_nf4(weight: Tensor) -> tuple[Tensors, Tensor]:
+    """Values of any kind in a table: what it is filled with is the checkpoint's own."""
+    table, blocks = torch.linspace(-1, 1, 16) ** 3, weight.reshape(-1, GROUP)
+    largest = blocks.abs().amax(1)
+    numbers = (blocks[..., None] / largest[:, None, None] - table).abs().argmin(-1).to(torch.uint8)
+    state = json.dumps({"blocksize": GROUP, "shape": list(weight.shape)}).encode()
+    pairs = numbers.view(-1, 2)
+    parts = {"weight": (pairs[:, :1] << 4) | pairs[:, 1:], "weight.absmax": largest, "weight.quant_map": table}
+    parts["weight.quant_state.bitsandbytes__nf4"] = torch.tensor(list(state), dtype=torch.uint8)
+    return parts, (table[numbers.int()] * largest[:, None]).view(weight.shape)
+
+
 def group_of(kind: str, bits: int) -> dict[str, Any]:
     return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": {"type": kind, "num_bits": bits}}}}
 
@@ -150,6 +162,7 @@ FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "gptq": (gptq_parts, {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": True}),
     "awq": (awq_parts, {"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}),
     "bitsandbytes": (bitsandbytes_rows, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+    "bitsandbytes-nf4": (bitsandbytes_nf4, {"quant_method": "bitsandbytes", "load_in_4bit": True}),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from engine.choices import WeightNumbers
 from engine.core import Core
@@ -17,7 +17,7 @@ from engine.model.experts import kept_weights
 from engine.model.linear_forms import Product
 from engine.model.model import Model
 from engine.model.quantize import int4_of, int8_of
-from engine.model.quantized import FP8, Packed, Quantized
+from engine.model.quantized import FP8, Packed, Quantized, Tabled
 from engine.model.quantized_linear import (
     KINDS,
     Carried,
@@ -29,7 +29,9 @@ from engine.model.quantized_linear import (
 )
 from engine.schedule.scheduler import Limits
 from engine.text.tokenizer import Tokenizer
+from kernels.expert_linear import reference
 from kernels.expert_linear.weight import KINDS as EXPERT_KINDS
+from kernels.expert_linear.weight import ExpertWeight
 from tests.engine.conftest import make_weights
 from tests.engine.model.test_dequantize import FORMS, checkpoint, fp8_rows, same
 from tests.engine.test_greedy import check, prompts
@@ -49,6 +51,8 @@ def packed(kind: str, outputs: int = 48, inputs: int = 192) -> Packed:
         return found
     groups = 1 if kind == "fp8" else inputs // 64
     scale = torch.rand(outputs, groups) * 0.01 + 0.001
+    if kind == "table4":
+        return Tabled(torch.randint(0, 16, (outputs, inputs)).to(torch.uint8), torch.linspace(-1, 2, 16), scale).pack()
     index = torch.arange(inputs) * groups // inputs
     found = Quantized((weight / scale[:, index]).clamp(-448, 448).to(FP8), scale, group=index).pack()
     assert found
@@ -125,6 +129,24 @@ def test_the_examples_that_are_tried_have_the_kinds_shape(kind: str):
     assert example.plain(torch.float32).isfinite().all()
 
 
+def test_a_table_of_four_bits_by_our_kernel(monkeypatch: pytest.MonkeyPatch):
+    """As a GPU computes it, where the kernel is for experts of which there is one; here its definition."""
+    weight = packed("table4")
+    seen: list[ExpertWeight] = []
+
+    def linear(x: Tensor, weight: ExpertWeight, *rest: Any) -> Tensor:
+        seen.append(weight)
+        return reference.expert_linear(x, weight, *rest)
+
+    monkeypatch.setattr(quantized_linear, "linear_on", lambda device: linear)
+    monkeypatch.setattr(quantized_linear, "_on_cpu", lambda packed: False)
+    kernel = kernel_for(weight, torch.float32)
+    assert kernel
+    assert seen[0].shape == (1, 48, 192)
+    x = torch.randn(7, 192)
+    torch.testing.assert_close(kernel(x), x @ weight.plain(torch.float32).T, atol=1e-4, rtol=1e-4)
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +166,7 @@ def test_a_checkpoint_is_kept(form: str, tmp_path: Path, monkeypatch: pytest.Mon
     same(model, expected)
 
 
-@pytest.mark.parametrize("form", ["gptq", "compressed-int4-zeros", "compressed-int8"])
+@pytest.mark.parametrize("form", ["gptq", "compressed-int4-zeros", "compressed-int8", "bitsandbytes-nf4"])
 def test_greedy_text_by_kernels(form: str, tmp_path: Path, tokenizer: Tokenizer, by_kernels: None):
     weights = checkpoint(tmp_path, make_weights(), *FORMS[form])
     model = Model.load(str(tmp_path), dtype="float32", weights=WeightNumbers(way="native"))
