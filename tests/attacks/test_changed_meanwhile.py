@@ -20,13 +20,10 @@ from bot.worker.process import build_worker
 from bot.worker.worker import Worker
 from tests.bot.queueing import make_available, start
 from tests.bot.sample import FILES, report
-from tests.bot.store.conftest import database_url, store
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import info
 from tests.github import GitHubServer
 from tests.github.fixtures import settings_for
-
-__all__ = ["database_url", "store"]
 
 REPO, RENAMED = "olive/tools", "olive/renamed"
 

@@ -1,28 +1,19 @@
 """A repository that is renamed while its run waits, and whose old name another one takes: attack 42."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from bot.errors import ForgeError, Refused
-from bot.records import ClaimedRun, Issue
+from bot.records import ClaimedRun
 from bot.store import Store
-from bot.webhook.decisions import StartRun
 from bot.worker.renamed import by_its_name_now
+from tests.bot.queueing import start
 from tests.github.fixtures import forge_for, settings_for
 from tests.github.server import GitHubServer
 
 OLD, NEW = "octo/hello", "octo/renamed"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite3'}")
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -33,15 +24,7 @@ def number(github: GitHubServer) -> int:
 
 
 def waiting(store: Store, number: int) -> ClaimedRun:
-    decision = StartRun(
-        repository=OLD,
-        installation_id=1,
-        issue=Issue(title="a title", body="", number=1, author="ann"),
-        sender="ann",
-        labelled_at=datetime.now(UTC),
-        repository_id=number,
-    )
-    store.accept("guid", "issues", "labeled", decision)
+    store.accept("guid", "issues", "labeled", start(1, OLD).model_copy(update={"repository_id": number}))
     claimed = store.claim_run(1, "worker", 60.0)
     assert claimed is not None
     return claimed
