@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from bot.contracts import Follow
 from bot.lifecycle import RunState
@@ -11,6 +12,19 @@ PASSED = Execution(ending=Ending.EXITED, exit_code=0)
 FAILED = Execution(ending=Ending.EXITED, exit_code=1)
 
 Answer = Callable[[SandboxJob], Execution]
+
+
+class Partly:
+    """A module with some of its names replaced, for one module that uses it: a server that another test left running in
+    a thread keeps the real ones.
+    """
+
+    def __init__(self, module: Any, **replaced: object) -> None:
+        self._module = module
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def exited(code: int, output: str = "") -> Execution:

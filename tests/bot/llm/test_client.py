@@ -7,10 +7,12 @@ import pytest
 from pydantic import SecretStr
 
 from bot.errors import EndpointDown, EndpointError, SettingsError
+from bot.llm import client
 from bot.llm.client import OpenAIModel
 from bot.records import FinishReason
 from bot.settings import ModelSettings
 from tests.bot.llm.asking import ask, greeting, hello, model_for
+from tests.fakes import Partly
 from tests.patience import eventually
 from tests.scripted import Mode, scripted_endpoint
 
@@ -85,8 +87,8 @@ class Limits:
         self._timeout, self._wait = asyncio.timeout, asyncio.wait
         self._later: list[asyncio.Timeout] = []  # of calls once another was answered
         self._first = asyncio.Event()  # the wait for the first answer of all is over
-        monkeypatch.setattr("bot.llm.client.asyncio.timeout", self.timeout)
-        monkeypatch.setattr("bot.llm.client.asyncio.wait", self.wait)
+        as_was = client.asyncio
+        monkeypatch.setattr("bot.llm.client.asyncio", Partly(as_was, timeout=self.timeout, wait=self.wait))
 
     def timeout(self, seconds: float | None) -> asyncio.Timeout:
         self._later.append(self._timeout(None))
@@ -223,7 +225,7 @@ async def test_one_that_computes_on_a_cpu_is_given_more_time(
         limits.append(limit)
         return asyncio.Timeout(None)
 
-    monkeypatch.setattr("bot.llm.client.asyncio.timeout", timeout)
+    monkeypatch.setattr("bot.llm.client.asyncio", Partly(client.asyncio, timeout=timeout))
     with scripted_endpoint(hello) as endpoint:
         endpoint.listed = {"device": device}
         model = model_for(endpoint, **set_to)

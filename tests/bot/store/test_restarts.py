@@ -89,12 +89,12 @@ def test_more_attempts_go_on_with_the_journal_of_the_run(store: Store):
         "started",
         "build/1/00",
     ):
-        store.put_step(first, claimed.attempt, key, f'"{key}"')
+        store.put_step(first, claimed.attempt, key, f'{{"of": "{key}"}}')
     store.finish(first, claimed.attempt, RunState.FAILED)
     second = store.start_again(first, again(1, more=2, of_run=first))
     assert second is not None
     assert set(store.step_keys(second)) == {"seed", "issue", "model/trajectory/0/edit/1/ab", "sandbox/cd"}
-    assert store.get_step(second, "issue") == '"issue"'
+    assert store.get_step(second, "issue") == '{"of": "issue"}'
     (info, earlier) = store.runs()
     assert (info.goes_on_from, earlier.goes_on_from) == (first, None)
     assert store.start_again(second, again(1, more=2, of_run=first)) == second, "executed twice"

@@ -22,6 +22,7 @@ from tests.bot.queueing import (
     store_now,
 )
 from tests.bot.worker.working import LEASE, SHORT, Fake, forever, info, solve, worker_of
+from tests.fakes import Partly
 from tests.patience import eventually, soon, turns
 
 
@@ -103,13 +104,10 @@ async def test_a_lease_is_renewed_well_before_it_ends_and_a_stop_is_noticed_soon
     rest, beats, ended = asyncio.sleep, iter([None, None, "ann said stop"]), asyncio.Event()
 
     async def sleep(seconds: float) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            await rest(seconds)  # another test's server lives on in a thread of its own
-            return
         slept.append(seconds)
         await rest(0)
 
-    monkeypatch.setattr("bot.worker.lease.asyncio.sleep", sleep)
+    monkeypatch.setattr("bot.worker.lease.asyncio", Partly(asyncio, sleep=sleep))
     with pytest.raises(RunStopped, match="ann said stop"):
         await under_lease(ended.wait(), lambda: next(beats), lease_seconds=lease, shutdown=asyncio.Event())
     assert slept == [beat] * 3

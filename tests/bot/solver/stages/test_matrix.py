@@ -1,4 +1,5 @@
 import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
 from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill_matrix, gather
 from tests.bot.solver.ballots import patch
-from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, exited
+from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, Partly, exited
 
 SETTINGS = SolverSettings(test_timeout=7.0)
 
@@ -110,7 +111,7 @@ async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
 
 async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("bot.solver.stages.matrix.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("bot.solver.stages.matrix.time", Partly(time, monotonic=lambda: clock[0]))
 
     def answer(job: SandboxJob) -> Execution:
         if job.changes:
