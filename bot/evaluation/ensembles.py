@@ -4,12 +4,11 @@ Each sample is one more that behaves as it does, and each test votes on every ca
 counts other tools' branches and patches, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from bot.errors import EvaluationError
@@ -17,7 +16,7 @@ from bot.evaluation.estimates import Interval, shares
 from bot.evaluation.figures import percent, ranged
 from bot.evaluation.results import samples_of
 from bot.evaluation.samples import MOST_SAMPLES, SAMPLES, About, Sample
-from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, read_matrices
+from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, per_task, read_matrices
 from bot.evaluation.voting import JOURNAL, Written, tests_key
 from bot.journal import read_entries
 from bot.records import Record
@@ -134,7 +133,7 @@ def measure(names: Sequence[str], tasks: Sequence[Pooled], *, seed: int = 0) -> 
     alone = [[[task.alone(i)] for task in tasks] for i in range(len(names))]
     drawn = [[task.shared(rng) for _ in range(DRAWS)] for task in tasks]
     whole = [[task.recorded.matrix] for task in tasks]
-    chosen = [_each(by_ours, views) for views in alone]
+    chosen = [per_task(by_ours, views) for views in alone]
     best = int(np.argmax([each.mean() for each in chosen]))
     return Ensemble(
         tasks=len(tasks),
@@ -142,26 +141,21 @@ def measure(names: Sequence[str], tasks: Sequence[Pooled], *, seed: int = 0) -> 
         shared=_share(f"1/{len(names)} of each", drawn),
         everything=_share("all of each", whole),
         best=names[best],
-        shared_gain=shares(_each(by_ours, drawn) - chosen[best]),
-        everything_gain=shares(_each(by_ours, whole) - chosen[best]),
+        shared_gain=shares(per_task(by_ours, drawn) - chosen[best]),
+        everything_gain=shares(per_task(by_ours, whole) - chosen[best]),
     )
 
 
 Views = Sequence[Sequence[Matrix]]  # of each task, one or several draws
 
 
-def _each(method: Callable[[Matrix], float], views: Views) -> npt.NDArray[np.float64]:
-    """Mean over each task's draws, `[tasks]`."""
-    return np.array([np.mean([method(matrix) for matrix in draws]) for draws in views])
-
-
 def _share(of: str, views: Views) -> Share:
     return Share(
         of=of,
         samples=float(np.mean([draws[0].samples.sum() for draws in views])),
-        random=shares(_each(by_random, views)),
-        chosen=shares(_each(by_ours, views)),
-        coverage=shares(_each(by_any, views)),
+        random=shares(per_task(by_random, views)),
+        chosen=shares(per_task(by_ours, views)),
+        coverage=shares(per_task(by_any, views)),
     )
 
 

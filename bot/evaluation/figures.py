@@ -190,6 +190,11 @@ def page(figures: Figures) -> str:
     )
 
 
+def height_of(share: float) -> float:
+    """Where a share between 0 and 1 is in a plot, in pixels from the top."""
+    return round((1 - share) * (HEIGHT - BOTTOM - 8) + 8, 1)
+
+
 def _plot(found: Estimates) -> dict[str, object]:
     """Coordinates of the curve, its band and the law, in pixels; x is logarithmic, y is coverage from 0 to 1."""
     most = max(2, found.samples)
@@ -197,16 +202,13 @@ def _plot(found: Estimates) -> dict[str, object]:
     def x(k: float) -> float:
         return round(LEFT + math.log(k) / math.log(most) * (WIDTH - LEFT - 16), 1)
 
-    def y(share: float) -> float:
-        return round((1 - share) * (HEIGHT - BOTTOM - 8) + 8, 1)
-
-    points = [(x(p.k), y(p.coverage.value)) for p in found.curve]
-    above = [(x(p.k), y(p.coverage.high)) for p in found.curve]
-    below = [(x(p.k), y(p.coverage.low)) for p in reversed(found.curve)]
+    points = [(x(p.k), height_of(p.coverage.value)) for p in found.curve]
+    above = [(x(p.k), height_of(p.coverage.high)) for p in found.curve]
+    below = [(x(p.k), height_of(p.coverage.low)) for p in reversed(found.curve)]
     law = []
     if found.a is not None and found.b is not None:
         fine = [most ** (i / 60) for i in range(61)]
-        law = [(x(k), y(math.exp(found.a * k**found.b))) for k in fine]
+        law = [(x(k), height_of(math.exp(found.a * k**found.b))) for k in fine]
 
     def path(places: list[tuple[float, float]]) -> str:
         return " ".join(f"{px},{py}" for px, py in places)
@@ -218,7 +220,7 @@ def _plot(found: Estimates) -> dict[str, object]:
         "points": points,
         "band": path(above + below),
         "law": path(law),
-        "rows": [(share, y(share / 100)) for share in (0, 25, 50, 75, 100)],
+        "rows": [(share, height_of(share / 100)) for share in (0, 25, 50, 75, 100)],
         "columns": [(p.k, x(p.k)) for p in found.curve],
-        "floor": y(0),
+        "floor": height_of(0),
     }

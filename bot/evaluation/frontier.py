@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from bot.evaluation.estimates import Interval, powers, shares, table
-from bot.evaluation.figures import Figures, percent, ranged, template
+from bot.evaluation.figures import HEIGHT, LEFT, WIDTH, Figures, height_of, percent, ranged, template
 from bot.evaluation.results import MATRICES, TESTS, read_report
 from bot.evaluation.samples import DRAWN
-from bot.evaluation.selectors import Recorded, by_ours, read_matrices
+from bot.evaluation.selectors import Recorded, by_ours, per_task, read_matrices
 from bot.lifecycle import RunState
 from bot.records import Price, Record, Speed, Usage
 
 DRAWS = 10  # of each number of samples, for what is chosen from them
 GROW = (DRAWN, TESTS, str(RunState.TRAJECTORIES))  # stages whose use grows with the samples
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 48, 32  # of the plot, in pixels
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _point(source: Source, k: int, most: int, coverage: Interval, rng: np.random
             [task.draw(k, round(len(task.test) * k / most), rng) for _ in range(DRAWS if k < most else 1)]
             for task in source.votes
         ]
-        chosen = shares(np.array([np.mean([by_ours(matrix) for matrix in each]) for each in draws]))
+        chosen = shares(per_task(by_ours, draws))
     used = _part(source.figures, k / most)
     tasks = len(source.figures.tasks)
     cost = source.price.of(used) / tasks if source.price else None
@@ -173,17 +172,14 @@ def _plot(found: Sequence[Budgeted]) -> dict[str, object]:
     def x(value: float) -> float:
         return round(LEFT + 8 + (value - low) / (high - low) * (WIDTH - LEFT - 24), 1)
 
-    def y(share: float) -> float:
-        return round((1 - share) * (HEIGHT - BOTTOM - 8) + 8, 1)
-
-    places = [(x(value), y(point.share), point) for value, point in zip(values.tolist(), found, strict=True)]
+    places = [(x(value), height_of(point.share), point) for value, point in zip(values.tolist(), found, strict=True)]
     names = list(dict.fromkeys(point.of for point in found))
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
-        "floor": y(0),
-        "rows": [(share, y(share / 100)) for share in (0, 25, 50, 75, 100)],
+        "floor": height_of(0),
+        "rows": [(share, height_of(share / 100)) for share in (0, 25, 50, 75, 100)],
         "columns": [(f"{10**value:,.2g}", x(value)) for value in np.linspace(low, high, 5).tolist()],
         "lines": [(i, [(px, py, one) for px, py, one in places if one.of == name]) for i, name in enumerate(names)],
         "names": list(enumerate(names)),

@@ -211,6 +211,11 @@ def by_any(matrix: Matrix) -> float:
     return float(matrix.solves.any())
 
 
+def per_task(method: Callable[[Matrix], float], views: Sequence[Sequence[Matrix]]) -> Array:
+    """Mean over each task's draws, `[tasks]`."""
+    return np.array([np.mean([method(matrix) for matrix in draws]) for draws in views])
+
+
 METHODS: dict[str, Callable[[Matrix], float]] = {
     "random": by_random,
     "log-probability": by_logprob,

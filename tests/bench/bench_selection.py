@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.evaluation.selectors import METHODS, Matrix, Recorded, by_ours, read_matrices
+from bot.evaluation.selectors import METHODS, Matrix, Recorded, by_ours, per_task, read_matrices
 from bot.solver.ballot import ALIKE, LENGTH, SUPPORT, Array
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,11 +37,6 @@ GRID = tuple(
 )
 FOLDS = 10
 RESAMPLES = 2000
-
-
-def per_task(method: Callable[[Matrix], float], views: Sequence[Sequence[Matrix]]) -> Array:
-    """Mean over each task's draws, `[tasks]`."""
-    return np.array([np.mean([method(matrix) for matrix in draws]) for draws in views])
 
 
 def interval(values: Array, rng: np.random.Generator) -> tuple[float, float]:
