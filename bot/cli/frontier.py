@@ -17,16 +17,17 @@ Terms = Sequence[tuple[str, float, float]]  # of a model or a folder, by name: o
 
 def compare(folders: Sequence[Path], out: Path | None, prices: Terms, speeds: Terms) -> int:
     """Print the table, and write page and JSON; the exit status. Raises `EvaluationError`."""
-    abouts = {folder: read_report(folder).about for folder in folders}
-    if len({about.digest for about in abouts.values()}) > 1:
+    reports = {folder: read_report(folder) for folder in folders}
+    if len({report.about.digest for report in reports.values()}) > 1:
         click.echo("these evaluations are of different tasks: their shares can't be held against each other", err=True)
-    models = {folder: about.model for folder, about in abouts.items()}
+    models = {folder: report.about.model for folder, report in reports.items()}
     price, speed = _by_folder(prices, models, "--price"), _by_folder(speeds, models, "--speed")
     found = []
     for folder in folders:
         cost, rate = price.get(folder), speed.get(folder)
         source = read_source(
             folder,
+            reports[folder],
             Price(prompt=cost[0], completion=cost[1]) if cost else None,
             Speed(prompt=rate[0], completion=rate[1]) if rate else None,
         )

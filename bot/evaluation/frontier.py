@@ -12,7 +12,7 @@ import numpy as np
 
 from bot.evaluation.estimates import Interval, powers, shares, table
 from bot.evaluation.figures import HEIGHT, LEFT, WIDTH, Figures, height_of, percent, ranged, template
-from bot.evaluation.results import MATRICES, TESTS, read_report
+from bot.evaluation.results import MATRICES, TESTS
 from bot.evaluation.samples import DRAWN
 from bot.evaluation.selectors import Recorded, by_ours, per_task, read_matrices
 from bot.lifecycle import RunState
@@ -52,9 +52,8 @@ class Budgeted(Record):
         return (self.chosen or self.coverage).value
 
 
-def read_source(folder: Path, price: Price | None = None, speed: Speed | None = None) -> Source:
-    """The evaluation in a folder. Raises `EvaluationError`."""
-    figures = read_report(folder)
+def read_source(folder: Path, figures: Figures, price: Price | None, speed: Speed | None) -> Source:
+    """The evaluation in a folder, with its votes; `figures`: its report."""
     path = folder / MATRICES
     votes = read_matrices(path.read_text().splitlines()) if path.exists() else []
     return Source(f"{figures.about.model} in {folder.name}", figures, tuple(votes), price, speed)
