@@ -44,7 +44,7 @@ from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.words import counted
 from bot.records import Price, Speed, Usage
 from bot.sandbox import open_sandbox
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder
 from bot.settings import SandboxSettings, Settings
 from bot.solver.models import open_models
 from bot.solver.stopping import ALL, stopping

@@ -10,7 +10,7 @@ from bot.forge.local import LocalCheckout
 from bot.git.checkout import check_out
 from bot.publish.messages.onboarding import config_text
 from bot.repo_config import FILE_NAME
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder
 from bot.settings import read_settings
 from bot.solver.onboarding import propose
 from bot.solver.workbench import Audience

@@ -12,7 +12,7 @@ from bot.evaluation.planting.packages import fetch, pinned_of, split, write_tree
 from bot.evaluation.planting.tasks import write_tasks
 from bot.publish.messages.words import counted
 from bot.sandbox import open_sandbox
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder
 from bot.settings import read_settings
 
 

@@ -39,8 +39,8 @@ from bot.publish.bundle import written
 from bot.publish.messages.build import told_at_console
 from bot.publish.messages.reason import reason
 from bot.records import Checkout, External, Issue, Outcome, Report
-from bot.sandbox.scratch import ScratchFolder
 from bot.sanitize.redact import redact_strings
+from bot.scratch import ScratchFolder
 from bot.settings import Settings, SolverSettings, read_settings
 from bot.solver.pipeline import solve
 from bot.solver.stopping import with_rule

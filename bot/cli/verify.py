@@ -59,7 +59,7 @@ async def _verify(name: str, repo: Path, sandbox: str | None, image: str | None)
     from bot.git.build_artifacts import copy_built, copy_stored
     from bot.git.checkout import check_out
     from bot.publish.bundle import read
-    from bot.sandbox.scratch import ScratchFolder
+    from bot.scratch import ScratchFolder
     from bot.settings import read_settings
     from bot.solver.verification import verify as run_again
     from bot.solver.workbench import Audience

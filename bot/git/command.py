@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from bot.errors import CheckoutError, ForgeError, GitFailed
 from bot.git.waiting import seconds_of
-from bot.sandbox.scratch import scratch_folder
 from bot.sanitize import redact
+from bot.scratch import scratch_folder
 
 _SAFE = (
     "protocol.allow=never",

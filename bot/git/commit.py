@@ -12,7 +12,7 @@ from bot.git.command import check_commit
 from bot.git.workspace import Workspace
 from bot.patch.paths import path_problem
 from bot.records import Checkout, Patch, Record
-from bot.sandbox.scratch import scratch_folder
+from bot.scratch import scratch_folder
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 

@@ -9,7 +9,7 @@ from bot.git.workspace import LISTING, Workspace
 from bot.patch.encoding import decoded
 from bot.patch.paths import path_problem
 from bot.records import Checkout, FileChange, Patch, by_path
-from bot.sandbox.scratch import scratch_folder
+from bot.scratch import scratch_folder
 
 _ABSENT = "0" * 40
 

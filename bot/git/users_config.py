@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from bot.git.command import git
-from bot.sandbox.scratch import scratch_folder
+from bot.scratch import scratch_folder
 
 _BY_ENVIRONMENT = re.compile(
     r"GIT_CONFIG_(COUNT|PARAMETERS|(KEY|VALUE)_\d+)"

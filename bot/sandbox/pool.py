@@ -24,7 +24,7 @@ from bot.sandbox import docker_engine, images, script_command, tree
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder
 from bot.settings import SandboxSettings
 
 _ATTEMPTS = 4

@@ -23,7 +23,7 @@ from bot.sandbox.helper import Helper, Running
 from bot.sandbox.limits import ControlGroup
 from bot.sandbox.outcome import Words, judge_exit, proof_of, results_of, withdrawn, words
 from bot.sandbox.pythons import Python, find_python
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder, remove_tree
 from bot.settings import SandboxSettings
 
 _INSIDE = {name: (Path(__file__).parent / name).read_text() for name in script_command.INSIDE}
@@ -240,7 +240,7 @@ class ProcessSandbox:
             await asyncio.shield(running.end())
             self._running.discard(running)
             if self.isolation is Isolation.PLAIN:
-                await asyncio.to_thread(tree.remove_tree, Path(str(described["root"])))
+                await asyncio.to_thread(remove_tree, Path(str(described["root"])))
         if self._closed:
             raise SandboxError("the sandbox was closed while a job ran")
         execution = Execution(

@@ -1,11 +1,9 @@
 """The base copy of a repository's tree, and which changes may be made to a copy of it."""
 
-import contextlib
 import errno
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -169,17 +167,3 @@ def roots_of(base: Path) -> tuple[str, ...]:
 def python_path(roots: Sequence[str], root: str) -> str:
     """PYTHONPATH for a copy of a tree at `root`, before any installed version of the same package."""
     return os.pathsep.join(f"{root}/{name}" if name else root for name in roots)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder, even if a job changed its permissions, or made folders in each other beyond what Python walks
-    through. Never follows links, never raises."""
-    try:
-        for folder, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                os.chmod(folder, 0o700)  # before `walk` lists the folder
-        shutil.rmtree(path, ignore_errors=True)
-    except RecursionError:
-        for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")):
-            with contextlib.suppress(OSError):
-                subprocess.run([*command, "--", str(path)], check=False, capture_output=True)

@@ -40,9 +40,9 @@ from bot.records import (
     Report,
     Trigger,
 )
-from bot.sandbox.tree import remove_tree
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact, redact_report
+from bot.scratch import remove_tree
 from bot.settings import Settings, SolverSettings
 from bot.solver.onboarding import propose
 from bot.solver.parting import decided

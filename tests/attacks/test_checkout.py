@@ -10,7 +10,7 @@ import pytest
 from bot.errors import CheckoutError, RateLimited
 from bot.git.command import asked_to_wait
 from bot.git.workspace import Workspace
-from bot.sandbox.tree import remove_tree
+from bot.scratch import remove_tree
 from tests.github.fixtures import Naps, forge_for
 from tests.github.server import GitHubServer
 

@@ -20,7 +20,7 @@ from bot.cli.report_object import as_object
 from bot.cli.solve import SolveOptions, settings_of, solve_locally
 from bot.errors import CheckoutError, EndpointError, ModelMissing, TroopError
 from bot.records import Outcome
-from bot.sandbox.scratch import ScratchFolder
+from bot.scratch import ScratchFolder
 from bot.settings import ModelSettings, SandboxSettings
 from tests.bot.sample import report
 from tests.patience import PATIENCE, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.sandbox.scratch import ScratchFolder, sweep
+from bot.scratch import ScratchFolder, remove_tree, sweep
 
 
 def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
@@ -18,7 +18,7 @@ def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(
     alive = ScratchFolder()
     code = (
         f"import os, signal, tempfile; tempfile.tempdir = {str(tmp_path / 'temporary')!r}\n"
-        "from bot.sandbox.scratch import ScratchFolder\n"
+        "from bot.scratch import ScratchFolder\n"
         "left = ScratchFolder(); print(left.path.name)\n"
         "(left.path / 'base').mkdir(); (left.path / 'base' / 'file').write_text('')\n"
         "import sys; sys.stdout.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -58,11 +58,25 @@ async def test_a_cancelled_start_leaves_no_folder(tmp_path: Path, monkeypatch: p
 
 
 def test_no_other_folder_is_made_that_nobody_would_sweep() -> None:
-    bot = Path(__file__).parents[3] / "bot"
+    bot = Path(__file__).parents[2] / "bot"
     makers = {"TemporaryDirectory", "mkdtemp"}
     found = set()
     for path in bot.rglob("*.py"):
         names = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute | ast.Name))
         if any((node.attr if isinstance(node, ast.Attribute) else node.id) in makers for node in names):
             found.add(path.relative_to(bot).as_posix())
-    assert found == {"sandbox/scratch.py", "capuchin/training/evaluate.py"}  # the second is no part of a server
+    assert found == {"scratch.py", "capuchin/training/evaluate.py"}  # the second is no part of a server
+
+
+def test_what_a_job_made_hard_to_remove_is_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("")
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    (deep / "link").symlink_to(outside)
+    for folder in (deep, deep.parent, deep.parent.parent):
+        folder.chmod(0)
+    remove_tree(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    assert outside.exists()

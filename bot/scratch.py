@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-
-from bot.sandbox.tree import remove_tree
 
 PREFIX = "troop-sandbox-"
 _UNLOCKED = ("troop-git-", "troop-index-")
@@ -87,3 +87,17 @@ def _sweep_unlocked(parent: Path) -> int:
                     remove_tree(folder)
                     swept += 1
     return swept
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, even if a job changed its permissions, or made folders in each other beyond what Python walks
+    through. Never follows links, never raises."""
+    try:
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(folder, 0o700)  # before `walk` lists the folder
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:
+        for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")):
+            with contextlib.suppress(OSError):
+                subprocess.run([*command, "--", str(path)], check=False, capture_output=True)
