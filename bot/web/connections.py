@@ -96,6 +96,14 @@ class BoundedProtocol(H11Protocol):
                 self.drop()
         self._watch()
 
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is out, or on its way
+            super().send_400_response(msg)
+        if self.cycle is not None:  # the application is not to answer what is answered; uvicorn would log a traceback
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stalled, self._waits_since = True, self.loop.time()

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 MOST = 50  # lines of a kind ...
 SECONDS = 10.0  # ... in this time
-LOGGERS = ("uvicorn.error", "bot.web.app", "bot.web.sign_in")
+LOGGERS = ("uvicorn.error", "asyncio", "bot.web.app", "bot.web.sign_in")
 
 
 class Flood(logging.Filter):
-    """Leaves out warnings of a kind beyond `most` in a while; the first one of the next while says how many."""
+    """Leaves out warnings and errors of a kind beyond `most` in a while; the first of the next while says how many.
+
+    A kind is the first line of the message before its values are put in: those of asyncio go on with addresses.
+    """
 
     def __init__(self, most: int = MOST, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -20,9 +23,9 @@ class Flood(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}  # since when, and how many
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING:
+        if record.levelno < logging.WARNING:
             return True
-        kind, now = (record.name, str(record.msg)), self._clock()
+        kind, now = (record.name, str(record.msg).partition("\n")[0]), self._clock()
         since, count = self._seen.get(kind, (now, 0))
         left_out = 0
         if now - since >= self._seconds:

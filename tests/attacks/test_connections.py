@@ -190,20 +190,26 @@ async def test_a_body_in_few_parts_arrives():
             writer.close()
 
 
-def test_attack_38_refused_requests_have_few_lines_in_the_log(caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_attack_38_what_strangers_cause_has_few_lines_in_the_log(caplog: pytest.LogCaptureFixture, level: int):
     now = 0.0
     flood = Flood(most=3, seconds=10.0, clock=lambda: now)
     log = logging.getLogger("tests.flood")
     log.addFilter(flood)
     with caplog.at_level(logging.INFO, logger="tests.flood"):
         for number in range(100):
-            log.warning("refused %d", number)
+            log.log(level, "refused %d", number)
+            log.log(level, f"a task failed\ntask: at {number}")  # as asyncio does
             log.info("delivery %d", number)
         now = 11.0
-        log.warning("refused %d", 100)
+        log.log(level, "refused %d", 100)
     log.removeFilter(flood)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert said == ["refused 0", "refused 1", "refused 2", "refused 100 (and 97 more like it before)"]
+    said = [record.getMessage() for record in caplog.records if record.levelno == level]
+    assert [one for one in said if one.startswith("refused")] == [
+        *("refused 0", "refused 1", "refused 2"),
+        "refused 100 (and 97 more like it before)",
+    ]
+    assert len(said) == 4 + 3
     assert sum(record.levelno == logging.INFO for record in caplog.records) == 100
 
 
@@ -233,3 +239,20 @@ async def test_attack_03_a_body_whose_end_is_disputed_is_refused_with_all_behind
         answers = await reader.read()
         writer.close()
     assert (answers.startswith(b"HTTP/1.1 400"), answers.count(b"HTTP/1.1 "), asked) == (True, 1, 0)
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before the answer", "behind it"])
+async def test_attack_38_a_body_that_breaks_off_writes_no_traceback(caplog: pytest.LogCaptureFixture, answered: bool):
+    """Who reads no body answers while it comes; what follows in it is nobody's mistake but the client's."""
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if answered:
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.write(b"no number\r\n")
+        rest = await reader.read()
+        writer.close()
+    assert rest.startswith(b"HTTP/1.1 400") or answered
+    assert [
+        record.getMessage() for record in caplog.records if record.exc_info or record.levelno > logging.WARNING
+    ] == []
