@@ -22,7 +22,8 @@ from bot.records import Record
 from bot.settings import Settings
 
 STATE_SECONDS = 600.0  # between the way to GitHub and back
-_MOST_ENDED = 100_000
+_MOST_ENDED = 100_000  # sessions
+_MOST_USED = 10_000  # ways back from GitHub, which anybody can begin
 
 
 class Visitor(Record):
@@ -66,6 +67,7 @@ class Sessions:
         prefix = "__Host-" if self._secure else ""
         self._session, self._state = f"{prefix}troop-session", f"{prefix}troop-sign-in"
         self._ended: dict[str, float] = {}  # until when
+        self._used: dict[str, None] = {}  # states, the oldest first
 
     # -- sessions
 
@@ -117,9 +119,11 @@ class Sessions:
         except ValidationError:
             return None
         same = hmac.compare_digest(begun.state.encode(), state.encode())
-        if not same or begun.until <= self._clock() or begun.state in self._ended:
+        if not same or begun.until <= self._clock() or begun.state in self._used:
             return None
-        self._ended[begun.state] = begun.until
+        self._used[begun.state] = None
+        if len(self._used) > _MOST_USED:  # GitHub's code, too, works once
+            del self._used[next(iter(self._used))]
         return begun
 
     def begun(self, next_: str) -> Begun:

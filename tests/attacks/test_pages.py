@@ -2,7 +2,10 @@
 
 import httpx
 import pytest
+from fastapi import Request, Response
 
+from bot.settings import Settings
+from bot.web import sessions
 from tests.bot.web.conftest import app, client, dispatcher, owner, pages_app, settings, store, stranger
 from tests.bot.webhook.deliveries import payload, request
 
@@ -40,3 +43,23 @@ async def test_a_webhook_with_a_slash_at_its_end_takes_deliveries(client: httpx.
 @pytest.mark.parametrize("path", ["/health", "/livez", "/ready", "/readyz", "/metrics"])
 async def test_what_watches_servers_may_ask_for_the_head_alone(client: httpx.AsyncClient, path: str):
     assert (await client.head(path)).status_code == 200
+
+
+def test_attack_38_ways_back_from_github_without_end_are_not_all_remembered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """Each costs its sender two requests, and nobody has to sign in for it."""
+    monkeypatch.setattr(sessions, "_MOST_USED", 3)
+    kept = sessions.Sessions(settings)
+
+    def back(response: Response, state: str) -> bool:
+        cookie = response.headers["set-cookie"].partition(";")[0]
+        request = Request({"type": "http", "headers": [(b"cookie", cookie.encode())]})
+        return kept.came_back(request, Response(), state) is not None
+
+    for _ in range(10):
+        begun, response = kept.begun("/"), Response()
+        kept.send_away(response, begun)
+        assert back(response, begun.state)
+        assert not back(response, begun.state)
+    assert len(kept._used) + len(kept._ended) == 3
