@@ -1,11 +1,13 @@
 """Images of the Docker sandbox that hold a repository's tree.
 
 image -> built image: what `bot.sandbox.build` installed, cached
-      -> tree image:  the files of this very checkout in /opt/troop/base, owned by root; removed when the sandbox closes
+      -> tree image:  the files of this very checkout in /opt/troop/base, owned by root, and sealed programs
+                      (`seal.sh`); removed when the sandbox closes
 
 The tree is in an image, not in a container's tmpfs, so that no job can change what later jobs are copied from.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 import docker
+import docker.errors
 
 from bot.sandbox import docker_engine
 from bot.sandbox.script_command import INSIDE
@@ -27,6 +30,7 @@ ROOT = "/opt/troop"
 TREE = "troop.tree"  # a label: the digest of the tree that all layers were built with
 LONG_AGO = 1_000_000_000  # seconds since 1970
 _TREE_LIFETIME = 86_400.0  # seconds
+_SEALING = 120  # seconds
 _WORD = re.compile(r"[^\s;&|<>()'\"`$]+")
 
 
@@ -68,15 +72,20 @@ def tree_image(client: docker.APIClient, image_id: str, base: Path) -> str:
     changed = None if not compiled else LONG_AGO if compiled == tree_digest(base, files_of(base)) else int(time.time())
     container = client.create_container(
         image_id,
-        entrypoint=["sleep"],
-        command=["0"],
+        entrypoint=["sh"],
+        command=[f"{ROOT}/seal.sh"],
         user="0:0",
         network_disabled=True,
         labels=docker_engine.labels("tree", 600),
-        host_config=client.create_host_config(network_mode="none", security_opt=["no-new-privileges:true"]),
+        host_config=client.create_host_config(
+            network_mode="none", cap_drop=["ALL"], security_opt=["no-new-privileges:true"]
+        ),
     )["Id"]
     try:
         put_tree(client, container, base, changed=changed)
+        with contextlib.suppress(docker.errors.APIError):  # it has no shell: the first job will say so
+            client.start(container)
+            client.wait(container, timeout=_SEALING)
         tag = f"troop-tree:{os.urandom(8).hex()}"
         return commit(client, container, tag, docker_engine.labels("tree", _TREE_LIFETIME))
     finally:
@@ -131,7 +140,7 @@ def _pack(base: Path, file: IO[bytes], more: Mapping[str, bytes], changed: int |
             member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, now
             tar.addfile(member)
         tar.add(base, "opt/troop/base", filter=as_changed)
-        for name in ("job.sh", *INSIDE):
+        for name in ("job.sh", "seal.sh", *INSIDE):
             tar.add(_HERE / name, f"opt/troop/{name}", filter=owned_by_root)
         for name, content in more.items():
             member = tarfile.TarInfo(f"opt/troop/{name}")
