@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 _COLLECTOR = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
 _POINTERS = ("string_at", "wstring_at", "cdata", "cdata/buffer", "addressof", "call_function")
 _WATCHED = frozenset((*_COLLECTOR, *(f"ctypes.{name}" for name in _POINTERS)))
+_INTO_OTHERS = frozenset((  # functions of libc that open this process to others, or lead into others
+    *("prctl", "syscall", "ptrace", "process_vm_readv", "process_vm_writev"),
+))  # fmt: skip
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
-_OTHERS = ("sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__")
+_OTHERS = ("ctypes.dlsym", "sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__")
 _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
     *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
 ))  # fmt: skip
@@ -259,7 +262,7 @@ def watch(
     untrusted, watched, steering, main = set(changed), _WATCHED, _STEERING, sys._getframe(2)
     excused, tracing = before["f"], before["t"]
     of_before: dict[str, frozenset[str]] = {"gc": before["c"], "ctypes": before["p"], "sys": frozenset()}
-    frames, starting, function, kind = _FRAMES, _STARTING, _function, type
+    frames, starting, functions, function, kind = _FRAMES, _STARTING, _INTO_OTHERS, _function, type
     leads_to_memory, shown = _to_memory(), _showing(untrusted, excused, main)
     own, restores = _allowances(untrusted)
     looking = _looking(untrusted, excused)
@@ -274,6 +277,8 @@ def watch(
         if event == "object.__getattr__":  # the code of one of the script's functions
             target = arguments[0]
             return kind(target) is function and looking(caller) and target.__code__.co_filename == script
+        if event == "ctypes.dlsym":
+            return arguments[1] in functions and suspicious(caller, of_before["ctypes"])
         if event in watched:
             return suspicious(caller, of_before[event.partition(".")[0]])
         if event in steering:  # threads of a coverage tool trace themselves

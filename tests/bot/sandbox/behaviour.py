@@ -399,6 +399,24 @@ class Attacks:
         await eventually(lambda: not running(token))  # a container may be destroyed behind the answer
         assert (await sandbox.run(python("pass"))).passed
 
+    async def test_attack_31_a_program_that_a_candidate_starts_reaches_no_memory_of_its_judge(
+        self, sandbox: Sandbox
+    ) -> None:
+        looks = "import os; open(f'/proc/{os.getppid()}/mem', 'r+b').write(b'')"
+        starts = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {looks!r}])\n{FIX.text}"
+        result = await sandbox.run(python(ASSERT, changed(starts)))
+        assert result.passed, result
+        assert "PermissionError" in result.output, result
+        opens = f"import ctypes\nctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n{starts}"
+        result = await sandbox.run(python(ASSERT, changed(opens)))
+        assert (result.ending, result.unproven) == (Ending.CUT_SHORT, "ctypes.dlsym"), result
+
+    async def test_attack_25_why_a_proof_was_withdrawn_is_told(self, sandbox: Sandbox) -> None:
+        looks = changed("import gc\ndef add(a, b):\n    return len(gc.get_objects()) * 0 + a + b\n")
+        result = await sandbox.run(python(ASSERT, looks))
+        assert (result.ending, result.unproven) == (Ending.CUT_SHORT, "gc.get_objects"), result
+        assert (await sandbox.run(python(ASSERT, FIX))).unproven == ""
+
     @pytest.mark.parametrize(
         "fake",
         {
