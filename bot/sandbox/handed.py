@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     # Handed in by `runner.py`.
@@ -26,17 +26,7 @@ if TYPE_CHECKING:
         _names,
         _statement,
     )
-
-_FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
-
-
-def _nodes(node: Any) -> Iterator[Any]:
-    yield node
-    for field in getattr(node, "_fields", ()):
-        inner = getattr(node, field, None)
-        for one in inner if isinstance(inner, list) else [inner]:
-            if hasattr(one, "_fields"):
-                yield from _nodes(one)
+    from bot.sandbox.meant import FUNCTIONS, nodes
 
 
 def _asserts(body: list[Any]) -> bool:
@@ -59,15 +49,15 @@ def handed(tree: Any) -> dict[str, bool]:
     script asserts something else."""
     given: set[str] = set()
     called: set[str] = set()
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if type(node).__name__ == "Call":
             names = _names(node.func)
             called.update(names[:1] if len(names) == 1 else ())
             if not OF_TREE.isdisjoint(names[-1:]):
                 given.update(getattr(one, "id", "") for one in [*node.args, *(one.value for one in node.keywords)])
     found = {}
-    for node in _nodes(tree):
-        if type(node).__name__ not in _FUNCTIONS or not _asserts(node.body):
+    for node in nodes(tree):
+        if type(node).__name__ not in FUNCTIONS or not _asserts(node.body):
             continue
         words = _decorated_by(node)
         by_tree = any(not OF_TREE.isdisjoint(_names(one)[-1:]) for one in node.decorator_list)

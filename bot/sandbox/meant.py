@@ -22,24 +22,25 @@ _STRAIGHT = frozenset((  # statements after which the next one is reached, or an
     *("Assign", "AnnAssign", "AugAssign", "Expr", "Pass", "Global", "Nonlocal", "Import", "ImportFrom"),
     *("Assert", "FunctionDef", "AsyncFunctionDef", "ClassDef"),
 ))  # fmt: skip
-_FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
+FUNCTIONS = ("FunctionDef", "AsyncFunctionDef")
 _WILD = frozenset(
     ("all", "always", "any", "anything", "every", "everything", "matcher", "universal", "universe", "wildcard")
 )
 
 
-def _nodes(node: Any) -> Iterator[Any]:
+def nodes(node: Any) -> Iterator[Any]:
+    """The node of a syntax tree and all below it."""
     yield node
     for field in getattr(node, "_fields", ()):
         inner = getattr(node, field, None)
         for one in inner if isinstance(inner, list) else [inner]:
             if hasattr(one, "_fields"):
-                yield from _nodes(one)
+                yield from nodes(one)
 
 
 def _fails(test: Any, known: dict[str, Any]) -> bool:
     """Whether what is asserted is made of literals, and of names that stand for such, and does not hold."""
-    for node in _nodes(test):
+    for node in nodes(test):
         if type(node).__name__ not in _LITERAL and getattr(node, "id", None) not in known:
             return False
     import _ast
@@ -61,7 +62,7 @@ def _lines(body: list[Any], local: bool) -> Iterator[int]:
             yield from _lines(node.body, False)
         elif kind not in _STRAIGHT:
             return
-        for one in _nodes(node):
+        for one in nodes(node):
             if type(getattr(one, "ctx", None)).__name__ in ("Store", "Del"):
                 known.pop(getattr(one, "id", ""), None)
         name = getattr(node.targets[0], "id", "") if kind == "Assign" and len(node.targets) == 1 else ""
@@ -71,12 +72,12 @@ def _lines(body: list[Any], local: bool) -> Iterator[int]:
 
 def meant_to_fail(tree: Any) -> frozenset[int]:
     """Lines of assertions that fail whatever the tree's code does."""
-    nodes = list(_nodes(tree))
-    called = {getattr(node.func, "id", "") or getattr(node.func, "attr", "") for node in nodes if hasattr(node, "func")}
+    every = list(nodes(tree))
+    called = {getattr(node.func, "id", "") or getattr(node.func, "attr", "") for node in every if hasattr(node, "func")}
     found = set(_lines(tree.body, False))
-    for node in nodes:
-        if type(node).__name__ in _FUNCTIONS and node.name not in called:
-            local = not any(type(one).__name__ in ("Nonlocal", "Global") for one in _nodes(node))
+    for node in every:
+        if type(node).__name__ in FUNCTIONS and node.name not in called:
+            local = not any(type(one).__name__ in ("Nonlocal", "Global") for one in nodes(node))
             found.update(_lines(node.body, local))
     return frozenset(found)
 
@@ -96,11 +97,11 @@ def wildcards(tree: Any, main: dict[str, Any]) -> Callable[[type], bool]:
     """Whether a class is named as a wildcard, and used by the script by a name that says so: by one that the script
     imports, or as an attribute of a module that it imports. All names are bound here."""
     wild, kind_of, module, get = _WILD, type, type(__import__("sys")), dict.get
-    plain = {getattr(node, "id", "") for node in _nodes(tree)}
+    plain = {getattr(node, "id", "") for node in nodes(tree)}
     plain = {name for name in plain if not wild.isdisjoint(_words(name))}
     dotted = [
         (getattr(node.value, "id", ""), node.attr)
-        for node in _nodes(tree)
+        for node in nodes(tree)
         if type(node).__name__ == "Attribute" and not wild.isdisjoint(_words(node.attr))
     ]
     inside = type.__getattribute__
