@@ -41,11 +41,11 @@ _code = [0]  # what the script ended with
 
 
 def _out_of_reach() -> None:
-    """Have the kernel keep other processes of this user, such as the candidate's own, from our memory and descriptors."""
+    """Have the kernel keep other processes of this user, the candidate's own among them, from our memory."""
     try:
         import _ctypes
 
-        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
         _ctypes.call_function(prctl, (4, 0, 0, 0, 0))  # PR_SET_DUMPABLE
         del sys.modules["_ctypes"]
     except (ImportError, AttributeError, OSError):  # it was built without, or is no CPython, or this is no Linux

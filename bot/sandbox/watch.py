@@ -27,7 +27,9 @@ _INTO_OTHERS = frozenset((  # functions of libc that open this process to others
 _STEERING = frozenset(("sys.settrace", "sys.setprofile", "sys.monitoring.register_callback"))  # can skip lines
 _FRAMES = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
 _STARTING = frozenset(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"))
-_OTHERS = ("ctypes.dlsym", "sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__")
+_OTHERS = (
+    *("ctypes.dlsym", "sys._getframe", "object.__getattr__", "object.__setattr__", "open", "compile", "code.__new__"),
+)
 _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
     *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
 ))  # fmt: skip

@@ -1,7 +1,6 @@
 """Attack 31 on scripts without a proof, in Docker: a candidate's process takes over what decides the exit code."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
