@@ -30,8 +30,13 @@ def failure(command: str, error: str) -> dict[str, object]:
     return {"error": error, **_FAILED[command]}
 
 
+def command_of(arguments: Sequence[str]) -> str:
+    """The command that a command line names, or ""."""
+    return next((word for word in arguments if not word.startswith("-")), "")
+
+
 def owed_by(arguments: Sequence[str]) -> str:
     """The command that owes an object by the command line and has not printed it, or ""."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    command = command_of(arguments)
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return command if command in _FAILED and "--json" in words and not _printed else ""

@@ -9,9 +9,10 @@ import signal
 import sys
 from types import FrameType
 
-from bot.cli.one_object import failure, owed_by
+from bot.cli.one_object import command_of, failure, owed_by
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, a terminal that is closed
+_RAISING = ("solve", "verify")  # commands that a signal ends by an exception; servers see to signals themselves
 _SAID = "troop: interrupted; run the same command again to continue\n"
 
 
@@ -29,10 +30,9 @@ def main() -> None:
     before = {number: signal.signal(number, _while_loading) for number in numbers}
     from bot.cli.main import main as command
 
-    # A server sees to signals itself, and ends by their own effect.
-    answers = owed_by([*sys.argv[1:], "--json"]) != ""
+    raises = command_of(sys.argv[1:]) in _RAISING
     for number in numbers:
-        signal.signal(number, _raise if answers else before[number])
+        signal.signal(number, _raise if raises else before[number])
     command()
 
 
