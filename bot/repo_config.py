@@ -45,7 +45,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -53,11 +52,11 @@ from pydantic import (
 )
 
 from bot.records import Record, StopName
+from bot.records.environment import FileEnding, ImageName, Line, Seconds, SetupLines, with_script
 from bot.settings import Settings
 
 FILE_NAME = ".troop.toml"
 MAX_SIZE = 16 * 1024  # characters; the parser takes quadratic time for a key with thousands of dots
-SCRIPT = "{script}"
 AUTO = 0  # trajectories
 
 # What a line has unquoted, or within double quotes as well, that only a shell understands.
@@ -147,16 +146,9 @@ def _argv(text: str) -> str:
     return text
 
 
-def _with_script(text: str) -> str:
-    if not any(SCRIPT in word for word in command(text)):
-        raise ValueError('must contain {script} in place of the test file\'s path, as in "ruby {script}"')
+def _script(text: str) -> str:
+    with_script(command(text))
     return text
-
-
-def _ending(text: str) -> str:
-    if not re.fullmatch(r"\.[A-Za-z0-9_.+-]{1,20}", text):
-        raise ValueError('endings look like ".rb": a dot, then letters or digits')
-    return text.lower()
 
 
 def _pattern(text: str) -> str:
@@ -181,17 +173,6 @@ def _base(text: str) -> str:
     return text
 
 
-def is_image(text: str) -> bool:
-    """Whether it could be the name of an image."""
-    return re.fullmatch(r"[a-z0-9][A-Za-z0-9._/:@-]{0,250}", text) is not None
-
-
-def _image(text: str) -> str:
-    if not is_image(text):
-        raise ValueError('is not an image\'s name; they look like "python:3.12-slim"')
-    return text
-
-
 def _or_auto(value: object, number: ValidatorFunctionWrapHandler) -> int:
     return AUTO if value == "auto" else int(number(value))
 
@@ -202,8 +183,7 @@ def _rule(rule: str, info: ValidationInfo) -> str:
     return rule
 
 
-_Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
-_CommandLine = Annotated[_Line, AfterValidator(_argv)]
+_CommandLine = Annotated[Line, AfterValidator(_argv)]
 
 
 class _Table(BaseModel):
@@ -212,16 +192,16 @@ class _Table(BaseModel):
 
 class _Test(_Table):
     command: _CommandLine | None = None
-    timeout: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+    timeout: Annotated[Seconds, Field(strict=False)] | None = None
 
 
 class _Sandbox(_Table):
-    image: Annotated[str, AfterValidator(_image)] = ""
-    setup: Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")] = ""
+    image: ImageName = ""
+    setup: SetupLines = ""
 
 
 class _Context(_Table):
-    exclude: Annotated[list[Annotated[_Line, AfterValidator(_pattern)]], Field(max_length=1000)] = []
+    exclude: Annotated[list[Annotated[Line, AfterValidator(_pattern)]], Field(max_length=1000)] = []
     read: Literal["", "listed", "all"] = ""
 
 
@@ -242,7 +222,7 @@ class _Feedback(_Table):
 class _File(_Table):
     base: Annotated[str, AfterValidator(_base)] | None = None
     test: _Test = _Test()
-    scripts: dict[Annotated[str, AfterValidator(_ending)], Annotated[_Line, AfterValidator(_with_script)]] = {}
+    scripts: dict[FileEnding, Annotated[Line, AfterValidator(_script)]] = {}
     sandbox: _Sandbox = _Sandbox()
     context: _Context = _Context()
     run: _Run = _Run()

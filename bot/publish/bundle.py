@@ -12,9 +12,8 @@ from bot.contracts import Forge
 from bot.errors import BundleError, ForgeError, RateLimited, Refused
 from bot.patch.paths import path_problem
 from bot.publish.messages import counting_again as messages
-from bot.records import Ballot, Bundle, Checkout, FileChange, Outcome, Report, TestConfig, Verdict, bundle_of
+from bot.records import Ballot, Bundle, Checkout, FileChange, Outcome, Report, Verdict, bundle_of
 from bot.records.bundle import SCHEMA_VERSION
-from bot.repo_config import is_image
 from bot.sanitize.redact import redact_report
 
 FILE = "bundle.json"
@@ -22,8 +21,6 @@ MAX_BYTES = 16 << 20
 _MAX_CELLS = 4_000_000
 _MAX_NESTING = 64
 _MAX_TEST_SECONDS = 86_400.0
-_LONGEST = 10_000  # characters of a word of a command
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # also one that never ends
 
@@ -101,24 +98,8 @@ def _check(bundle: Bundle) -> None:
         _refuse("a commit is not a full hash")
     if not 0 <= bundle.environment.test_timeout <= _MAX_TEST_SECONDS:
         _refuse(f"a test has more than {_MAX_TEST_SECONDS:,.0f} seconds")
-    _check_config(bundle.environment.config or TestConfig())
     _check_ballot(bundle.verdict.ballot, revises=bool(bundle.reviewed_commit))
     _check_verdict(bundle.verdict)
-
-
-def _check_config(config: TestConfig) -> None:
-    """As `.troop.toml` is checked."""
-    words = [*config.command, *config.scripts, *(word for argv in config.scripts.values() for word in argv)]
-    if any(_CONTROL.search(word) or len(word) > _LONGEST for word in (*words, config.setup)):
-        _refuse("a command of its config has control characters, or is longer than commands are")
-    if config.image and not is_image(config.image):
-        _refuse("its config names what is no image")
-    if config.timeout is not None and not 0 < config.timeout <= _MAX_TEST_SECONDS:
-        _refuse(f"its tests have more than {_MAX_TEST_SECONDS:,.0f} seconds")
-    if not all(
-        ending.startswith(".") and any("{script}" in word for word in argv) for ending, argv in config.scripts.items()
-    ):
-        _refuse("its config runs scripts by a command without {script}")
 
 
 def _check_ballot(ballot: Ballot, *, revises: bool) -> None:

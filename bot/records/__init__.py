@@ -9,6 +9,7 @@ from bot.records.bundle import Bundle, bundle_of
 from bot.records.check_run import CheckRun
 from bot.records.checks import Check, CheckState
 from bot.records.description import Description, RegressionTest
+from bot.records.environment import Environment, TestConfig
 from bot.records.execution import Ending, Execution, Results, SandboxJob, Test
 from bot.records.issue import Feedback, Issue, IssueComment, IssueState
 from bot.records.judgement import Act, Judgement
@@ -27,7 +28,6 @@ from bot.records.vote import (
     Candidate,
     Choice,
     Doubt,
-    Environment,
     External,
     NotCompared,
     NoWinner,
@@ -40,7 +40,6 @@ from bot.records.vote import (
     Rule,
     Standing,
     Struck,
-    TestConfig,
     Verdict,
 )
 

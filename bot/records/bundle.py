@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from bot.records.environment import Environment
 from bot.records.record import Record
-from bot.records.vote import Environment, Report, Verdict
+from bot.records.vote import Report, Verdict
 from bot.version import VERSION
 
 SCHEMA_VERSION: Literal[2] = 2  # from 2 on, `environment.config` is there

@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import Field
 
 from bot.records.description import Description, RegressionTest
+from bot.records.environment import Environment
 from bot.records.execution import Ending, Execution, Test
 from bot.records.issue import Issue
 from bot.records.queue import Option
@@ -329,29 +330,6 @@ class Verdict(Record):
     def standing(self, candidate: int) -> Standing:
         """The place of the candidate with that index in the ballot."""
         return next(standing for standing in self.standings if standing.candidate == candidate)
-
-
-class TestConfig(Record):
-    """What a repository's config says of its tests, as far as the server honoured it."""
-
-    __test__ = False  # for pytest
-
-    command: tuple[str, ...] = ()  # the repository's own tests; empty: as its files suggest
-    timeout: float | None = None  # seconds of that command; None: the server's
-    scripts: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # ending with its dot -> argv with `{script}`
-    image: str = ""
-    setup: str = ""  # a shell command line, run in the image while it is prepared
-
-
-class Environment(Record):
-    """Where a run's tests ran, as far as others can make the same."""
-
-    sandbox: str = ""  # `docker`, `process`; "": not known
-    image: str = ""  # that was begun from, as people call it
-    digest: str = ""  # of that image
-    steps: tuple[str, ...] = ()  # commands that made the image for the tests of it, in their order
-    test_timeout: float = 0.0  # seconds that one test had
-    config: TestConfig | None = None  # None in reports of earlier versions: not known
 
 
 class Report(Record):

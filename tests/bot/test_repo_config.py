@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.repo_config import AUTO, SCRIPT, ConfigProblem, RepoConfig, honour, parse
+from bot.records.environment import SCRIPT
+from bot.repo_config import AUTO, ConfigProblem, RepoConfig, honour, parse
 from bot.settings import SandboxSettings, Settings, SolverSettings
 
 WHOLE = """
