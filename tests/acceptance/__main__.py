@@ -27,8 +27,9 @@ from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.solver.models import Models, open_models
 from bot.solver.profile import resolve
-from tests.acceptance import figures, matrices, readme
+from tests.acceptance import figures, matrices, readme, results
 from tests.acceptance.packages import PINNED
+from tests.acceptance.results import Head, Results
 from tests.acceptance.solving import solve_bug, write_tree
 
 ROOT = Path(__file__).parent.parent.parent
@@ -76,6 +77,17 @@ async def run(arguments: argparse.Namespace) -> int:
     if len(bugs) < arguments.bugs:
         say(f"only {len(bugs)} of the {arguments.bugs} bugs could be planted")
         return 1
+    found = None
+    if not arguments.model_url:
+        earlier = out.glob(f"results-*-{arguments.trajectories}-{arguments.seed}.jsonl")
+        found = results.finished(earlier, arguments.model, [bug.id for bug, _ in bugs])
+    report(found or await solved(bugs, arguments, engine), arguments)
+    return 0
+
+
+async def solved(bugs: Sequence[tuple[Bug, Package]], arguments: argparse.Namespace, engine: Settings) -> Results:
+    """All bugs, those that are done in the model's results file, and the others solved now."""
+    out: Path = arguments.out
     async with contextlib.AsyncExitStack() as stack:
         url = arguments.model_url
         if not url:
@@ -88,39 +100,32 @@ async def run(arguments: argparse.Namespace) -> int:
         settings = Settings(_env_file=None, main=main, relevance=ModelSettings(), solver=solver)  # type: ignore[call-arg]
         models = await stack.enter_async_context(open_models(settings))
         name = models.main.name.replace("/", "-")
-        results = out / f"results-{name}-{arguments.trajectories}-{arguments.seed}.jsonl"
-        done = read_results(results)
-        records = [done[bug.id] for bug, _ in bugs if bug.id in done]
-        if records:
-            say(f"going on: {len(records)} of {len(bugs)} bugs are done in {results.name}")
+        head = Head(asked=arguments.model, model=name, how=figures.words(resolve(solver, models.main)))
+        path = out / f"results-{name}-{arguments.trajectories}-{arguments.seed}.jsonl"
+        found = results.begun(path, head, [bug.id for bug, _ in bugs])
+        done = {record["id"] for record in found.records}
+        if done:
+            say(f"going on: {len(done)} of {len(bugs)} bugs are done in {path.name}")
         waiting = [(bug, package) for bug, package in bugs if bug.id not in done]
-        await solve_all(waiting, models, solver, records, results, arguments.at_once)
-        how = figures.words(resolve(solver, models.main))
-    report(records, arguments, name, how, out / results.stem)
-    return 0
+        await solve_all(waiting, models, solver, found, arguments.at_once)
+    return found
 
 
 async def solve_all(
-    waiting: Sequence[tuple[Bug, Package]],
-    models: Models,
-    solver: SolverSettings,
-    records: list[dict[str, Any]],
-    results: Path,
-    at_once: int,
+    waiting: Sequence[tuple[Bug, Package]], models: Models, solver: SolverSettings, found: Results, at_once: int
 ) -> None:
-    """Solve what is not done, `at_once` side by side; each record goes into `records`, and at once into `results`."""
+    """Solve what is not done, `at_once` side by side; each record is added to `found` at once."""
+    records, work = found.records, found.path.parent / "work"
     started, before, total = time.monotonic(), len(records), len(records) + len(waiting)
-    shutil.rmtree(results.parent / "work", ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     queue = iter(enumerate(waiting))
 
     async def worker() -> None:
         for number, (bug, package) in queue:
-            folder = results.parent / "work" / str(number)
+            folder = work / str(number)
             record = await solve_bug(bug, package, models, solver, folder, say)
             shutil.rmtree(folder, ignore_errors=True)
-            with results.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            records.append(record)
+            found.add(record)
             each = (time.monotonic() - started) / (len(records) - before)
             say(f"{len(records)}/{total} {line(record)}; {each * (total - len(records)) / 60:.0f} min left")
 
@@ -131,22 +136,6 @@ async def solve_all(
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-
-
-def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """Finished bugs by id. A line cut off by a kill is dropped."""
-    found = {}
-    kept = []
-    for text in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        try:
-            record = json.loads(text)
-        except ValueError:
-            continue
-        found[record["id"]] = record
-        kept.append(text if text.endswith("\n") else text + "\n")
-    if path.exists():
-        path.write_text("".join(kept))
-    return found
 
 
 def line(record: dict[str, Any]) -> str:
@@ -160,24 +149,22 @@ def line(record: dict[str, Any]) -> str:
     return f"{record['id']}: {solving}/{record['samples']} solve it, {end}, {seconds:.0f} s"
 
 
-def report(records: list[dict[str, Any]], arguments: argparse.Namespace, model: str, how: str, base: Path) -> None:
-    """Print the table; write figures, plot and snippet beside the results, and where it was asked for into the README.
-
-    `base`: their path without the ending; a model's name may have dots in it.
-    """
-    found = figures.measure(records)
+def report(found: Results, arguments: argparse.Namespace) -> None:
+    """Print the table; write figures, plot and snippet beside the results, and into the README if asked for."""
+    base = str(found.path).removesuffix(".jsonl")  # `with_suffix` would cut a model's name with dots in it
+    measured = figures.measure(found.records)
     command = "python -m tests.acceptance" + (f" --model {arguments.model}" if arguments.model else "")
     command += f" --bugs {arguments.bugs} --trajectories {arguments.trajectories} --seed {arguments.seed}"
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    text = figures.snippet(found, command, f"{model} ({how})", machine)
+    text = figures.snippet(measured, command, f"{found.head.model} ({found.head.how})", machine)
     plot = Path(f"{base}.png")
-    Path(f"{base}.json").write_text(json.dumps(found, indent=2) + "\n")
+    Path(f"{base}.json").write_text(json.dumps(measured, indent=2) + "\n")
     Path(f"{base}.md").write_text(text)
-    figures.plot(found, plot)
-    matrices.write(Path(f"{base}.matrices.jsonl"), records)
+    figures.plot(measured, plot)
+    matrices.write(Path(f"{base}.matrices.jsonl"), found.records)
     print(f"\n{text}\n{base}.md, .png and .json hold it, .matrices.jsonl the votes.")
     if arguments.readme:
-        readme.put(ROOT, model, text, plot)
+        readme.put(ROOT, found.head.model, text, plot)
 
 
 def main() -> int:

@@ -8,13 +8,13 @@ python -m tests.acceptance.matrices RESULTS.jsonl [--out FILE.jsonl[.gz]]
 
 import argparse
 import gzip
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bot.evaluation.matrices import line_of
+from tests.acceptance.results import read
 from tests.acceptance.solving import ballot_of
 
 
@@ -43,16 +43,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="default: beside the results")
     arguments = parser.parse_args()
     try:
-        rows = arguments.results.read_text().splitlines()
+        records = list(read(arguments.results)[1].values())
     except OSError as error:
         print(f"{arguments.results} can't be read: {error.strerror}", file=sys.stderr)
         return 1
-    records = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            records.append(json.loads(row))
-        except ValueError:
-            print(f"line {number} is cut off and left out", file=sys.stderr)
     out = arguments.out or arguments.results.with_suffix(".matrices.jsonl")
     print(f"{out}: {write(out, records)} matrices of {len(records)} bugs")
     return 0

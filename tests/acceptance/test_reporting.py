@@ -21,6 +21,7 @@ from tests.acceptance import matrices
 from tests.acceptance.figures import measure, plot, powers, snippet, table, wall_seconds
 from tests.acceptance.readme import with_block
 from tests.acceptance.recount import at, part, selected, solving, winner
+from tests.acceptance.results import Head, Results, begun, finished, read
 from tests.acceptance.solving import Told, ballot_of, solve_bug, write_tree
 from tests.bench.bench_selection import lines_of
 from tests.bot.evaluation.planting.tiny import TINY
@@ -110,12 +111,28 @@ def test_nothing_solved_is_a_result_too(tmp_path: Path) -> None:
     plot(figures, tmp_path / "plot.png")
 
 
+HEAD = Head(asked="qwen2.5-1.5b", model="qwen2.5-1.5b", how="profile full")
+
+
 def test_a_results_file_cut_off_by_a_kill_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps(record()) + "\n" + json.dumps(record("q"))[:50])
-    assert set(command.read_results(path)) == {"p:a.py:f:1"}
-    assert path.read_text() == json.dumps(record()) + "\n"
-    assert command.read_results(tmp_path / "none.jsonl") == {}
+    found = begun(path, HEAD, ["q", "p:a.py:f:1"])
+    assert found.records == [record()]
+    found.add(record("q"))
+    assert read(path) == (HEAD, {"p:a.py:f:1": record(), "q": record("q")})
+    assert begun(tmp_path / "none.jsonl", HEAD, ["q"]).records == []
+
+
+def test_finished_results_say_themselves_what_solved_the_bugs(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    found = begun(path, HEAD, [])
+    found.add(record())
+    assert finished([path], HEAD.asked, ["p:a.py:f:1"]) == found
+    assert finished([path], HEAD.asked, ["p:a.py:f:1", "q"]) is None
+    assert finished([path], "another", ["p:a.py:f:1"]) is None
+    path.write_text(json.dumps(record()) + "\n")  # of an earlier version
+    assert finished([path], HEAD.asked, ["p:a.py:f:1"]) is None
 
 
 def test_a_model_with_dots_in_its_name_keeps_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +140,7 @@ def test_a_model_with_dots_in_its_name_keeps_all_of_it(tmp_path: Path, monkeypat
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- acceptance other -->\n<!-- /acceptance other -->\nend\n")
     arguments = argparse.Namespace(bugs=1, trajectories=8, seed=1, model="qwen2.5-1.5b", readme=True)
-    command.report([record()], arguments, "qwen2.5-1.5b", "profile full", tmp_path / "results-qwen2.5-1.5b-8-1")
+    command.report(Results(tmp_path / "results-qwen2.5-1.5b-8-1.jsonl", HEAD, [record()]), arguments)
     made = {path.name for path in tmp_path.glob("results*")}
     assert made == {f"results-qwen2.5-1.5b-8-1.{ending}" for ending in ("json", "md", "png", "matrices.jsonl")}
     text = (tmp_path / "README.md").read_text()
@@ -194,12 +211,11 @@ async def test_bugs_are_solved_some_at_once_and_stored_as_they_end(
     monkeypatch.setattr(command, "solve_bug", solve)
     waiting: list[Any] = [(SimpleNamespace(id=name), TINY) for name in ("a", "b", "c", "d", "broken")]
     model = ScriptedModel(lambda key, messages: "")
-    records = [record("before")]
+    found = begun(tmp_path / "results", HEAD, [])
     with pytest.raises(EndpointError, match="gone"):
-        await command.solve_all(waiting, Models(model, model), SolverSettings(), records, tmp_path / "results", 2)
+        await command.solve_all(waiting, Models(model, model), SolverSettings(), found, 2)
     assert most == 2
-    assert [r["id"] for r in records] == ["before", "a", "b", "c", "d"]
-    assert list(command.read_results(tmp_path / "results")) == ["a", "b", "c", "d"]
+    assert list(read(found.path)[1]) == [r["id"] for r in found.records] == ["a", "b", "c", "d"]
 
 
 def test_a_model_that_is_not_there_is_told_before_bugs_are_planted(
@@ -262,6 +278,6 @@ async def test_a_bug_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
     assert bug.check.text[-200:] not in " ".join(m.content for call in model.calls for m in call.messages)
     assert made["began"] < made["ended"]
     arguments = argparse.Namespace(bugs=1, trajectories=6, seed=1, model="", readme=False)
-    command.report([made], arguments, "scripted", "how", tmp_path / "results")
+    command.report(Results(tmp_path / "results.jsonl", HEAD, [made]), arguments)
     assert "| 6 | 100.0% | 100.0% | 100% |" in (tmp_path / "results.md").read_text()
     assert "2/6 solve it, right" in command.line(made)
