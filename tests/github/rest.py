@@ -91,13 +91,15 @@ class Rest:
         token = authenticated(self.world, request)
         repository = self.world.repository(f"{request.path_params['owner']}/{request.path_params['name']}")
         if token.installation:
-            may_see = token.repositories is None or repository.full_name in token.repositories
-            excluded = repository.id in self.world.installations[token.installation].excluded
+            installation = self.world.installations[token.installation]
+            may_see = token.repositories is None or repository.id in token.repositories
+            may_see = may_see and installation.account == repository.owner
+            excluded = repository.id in installation.excluded
             if not may_see or (excluded and repository.private):
                 raise ApiError(404, "Not Found")
             if excluded and level == "write":  # else anybody may read it
                 raise ApiError(403, "Resource not accessible by integration")
-            if not token.allows(repository.full_name, permission, level):
+            if not token.allows(repository.id, permission, level):
                 raise ApiError(403, "Resource not accessible by integration")
         else:
             role = self.world.permission(repository, token.user)
@@ -112,9 +114,9 @@ class Rest:
     def enter_issue(self, request: Request, level: str) -> tuple[Repository, Issue, Token]:
         number = int(request.path_params["number"])
         token = authenticated(self.world, request)
-        full_name = f"{request.path_params['owner']}/{request.path_params['name']}"
+        named = self.world.repository(f"{request.path_params['owner']}/{request.path_params['name']}")
         # Labels and comments of a pull request may be written with either permission.
-        either = token.permissions is not None and not token.allows(full_name, "issues", level)
+        either = token.permissions is not None and not token.allows(named.id, "issues", level)
         repository, token = self.enter(request, "pull_requests" if either else "issues", level)
         issue = self.world.issue(repository, number)
         if either and not issue.pull:
@@ -147,30 +149,22 @@ class Rest:
             granted = self.world.app.permissions.get(name)
             if granted is None or (level == "write" and granted != "write"):
                 raise ApiError(422, "The permissions requested are not granted to this installation.")
-        names = wanted.get("repositories")
-        repositories = None if names is None else frozenset(f"{installation.account}/{name}" for name in names)
-        if (numbers := wanted.get("repository_ids")) is not None:
-            own = (each for each in self.world.repositories.values() if each.owner == installation.account)
-            repositories = frozenset(each.full_name for each in own if each.id in numbers)
-            if len(repositories) < len(numbers):
-                raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
-        narrowed = repositories is not None
-        for name in repositories or ():
-            found = self.world.repositories.get(name)
-            if found is None or found.id in installation.excluded:
-                raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
-        if repositories is None:
-            names = (name for name in self.world.repositories if name.startswith(f"{installation.account}/"))
-            repositories = frozenset(names)
+        own = [each for each in self.world.repositories.values() if each.owner == installation.account]
+        names, numbers = wanted.get("repositories"), wanted.get("repository_ids")
+        narrowed = names is not None or numbers is not None
+        chosen = [each for each in own if each.name in (names or ()) or each.id in (numbers or ())] if narrowed else own
+        asked = len(names or ()) + len(numbers or ())
+        if narrowed and (len(chosen) < asked or any(each.id in installation.excluded for each in chosen)):
+            raise ApiError(422, "There is at least one repository that does not exist or is not accessible.")
         token = self.world.mint(
             f"{self.world.app.slug}[bot]",
             installation=installation_id,
-            repositories=repositories,
+            repositories=frozenset(each.id for each in chosen),
             permissions={"metadata": "read"} | permissions,
         )
         answer = {"token": token.value, "expires_at": stamp(token.expires_at), "permissions": permissions}
         if narrowed:
-            answer["repositories"] = [self.payloads.repository(self.world.repository(name)) for name in repositories]
+            answer["repositories"] = [self.payloads.repository(each) for each in chosen]
         return JSONResponse(answer, 201)
 
     async def hook_config(self, request: Request) -> Json:
@@ -220,7 +214,13 @@ class Rest:
         found = self.world.installation_of(name)
         if found is None or self.world.repository(name).id in found.excluded:
             raise ApiError(404, "Not Found")
-        return {"id": found.id, "account": self.payloads.user(found.account), "app_id": self.world.app.id}
+        return {
+            "id": found.id,
+            "account": self.payloads.user(found.account),
+            "app_id": self.world.app.id,
+            "permissions": self.world.app.permissions,
+            "suspended_at": stamp(self.world.now()) if found.suspended else None,
+        }
 
     async def permission(self, request: Request, user: str) -> Json:
         repository, _ = self.enter(request, "metadata", "read")

@@ -178,7 +178,7 @@ def _application(
                 user = token.user
                 level = "write" if pushing else "read"
                 role = world.permission(repository, user)
-                allowed = token.allows(full_name, "contents", level)
+                allowed = token.allows(repository.id, "contents", level)
                 if token.installation and repository.id in world.installations[token.installation].excluded:
                     allowed = allowed and not pushing and not repository.private
                 if not token.installation:

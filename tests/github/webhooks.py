@@ -41,7 +41,7 @@ class Webhooks:
         self.payloads = payloads
         self.url = ""
         self.secret = ""
-        self.events = {"pull_request", "installation", "ping", *world.app.events}
+        self.events = {"pull_request", "installation", "installation_repositories", "ping", *world.app.events}
         self.deliveries: list[Delivery] = []
         self._queue: queue.Queue[Delivery | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)

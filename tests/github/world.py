@@ -119,10 +119,10 @@ class Token:
     user: str
     expires_at: datetime
     installation: int = 0
-    repositories: frozenset[str] | None = None
+    repositories: frozenset[int] | None = None  # their numbers, which stay when they are renamed
     permissions: Mapping[str, str] | None = None
 
-    def allows(self, repository: str, permission: str, level: str) -> bool:
+    def allows(self, repository: int, permission: str, level: str) -> bool:
         if self.repositories is not None and repository not in self.repositories:
             return False
         if self.permissions is None:

@@ -75,7 +75,7 @@ async def test_tokens_are_narrowed_to_the_repository_and_the_step(
     await forge.clone(REPO, workspace.folder)
     cloning = list(github.world.tokens.values())
     assert [(t.repositories, t.permissions) for t in cloning] == [
-        (frozenset({REPO}), {"metadata": "read", "contents": "read"})
+        (frozenset({github.world.repository(REPO).id}), {"metadata": "read", "contents": "read"})
     ]
     await forge.push(REPO, workspace.folder, "troop/issue-1-x", await commit_on(workspace, "x = 2\n"), force=True)
     assert list(github.world.tokens.values())[-1].permissions == {"metadata": "read", "contents": "write"}
