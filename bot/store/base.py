@@ -1,17 +1,21 @@
 """What the parts of the store share: the database, the operator's limits, and common conditions."""
 
+import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Float, Integer, Table, and_, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from bot.lifecycle import ACTIVE, STOPPABLE, RunState
 from bot.records import Again, ClaimedRun, Issue, Record, Trigger
+from bot.sanitize.redact import redact_strings
 from bot.settings import SpendingSettings
 from bot.store.database import Database
 from bot.store.models import RUN, STEP
 from bot.webhook.decisions import StartRun
+
+R = TypeVar("R", bound=Record)
 
 BUILDS = "build/"  # begins the keys of steps that hold a `records.Build`
 # Seconds: nothing is leased or put off for longer. What seems to be was written while the clock was ahead.
@@ -44,12 +48,20 @@ class Part:
         max_crashes: int,
         spending: SpendingSettings | None = None,
         paused: bool = False,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self.database = database
         self.spending = spending or SpendingSettings()
         self.paused_by_setting = paused
         self.quota_runs_per_hour = quota_runs_per_hour
         self.max_crashes = max_crashes
+        self._secrets = secrets
+
+    def redacted(self, record: R) -> R:
+        """What somebody wrote to us, as it is stored: they may have pasted a key."""
+        return type(record).model_validate_json(
+            json.dumps(redact_strings(record.model_dump(mode="json"), self._secrets))
+        )
 
     @staticmethod
     def moment(seconds: float) -> datetime:

@@ -241,6 +241,8 @@ class Deliveries(Part):
         return f"this repository has used its quota of {self.quota_runs_per_hour} runs an hour"
 
     def _start(self, tx: Connection, now: float, decision: StartRun) -> Accepted:
+        comments = tuple(self.redacted(comment) for comment in decision.issue.comments)  # of a mention
+        decision = decision.model_copy(update={"issue": decision.issue.model_copy(update={"comments": comments})})
         asked = {"name": decision.repository, "number": decision.issue.number, "sender": decision.sender, "now": now}
         asked |= {"by_id": decision.repository_id, "most": self.quota_runs_per_hour}
         for _ in range(2):  # another look finds the run that began while this one waited for the one before it to end
@@ -341,7 +343,7 @@ class Deliveries(Part):
             "installation_id": decision.installation_id,
             "issue_number": decision.issue_number,
             "sender": decision.sender,
-            "command": decision.command.model_dump_json(),
+            "command": self.redacted(decision.command).model_dump_json(),
             "available_at": now,
             "created_at": now,
         }

@@ -29,6 +29,7 @@ class Restarts(Deliveries):
             old = tx.execute(select(RUN).where(RUN.c.id == run_id)).first()
             if old is None:
                 raise ValueError(f"there is no run {run_id}")
+            again = self.redacted(again)
             decision = self._same_issue(old, again)
             self.database.serialise(tx, old.repository)
             if (started := self._started_by(tx, again.command_id)) is not None:
@@ -54,6 +55,7 @@ class Restarts(Deliveries):
         that are asked for until then. What was asked for before starts nothing. Raises `RetryRefused` where the pull
         request was revised `most_a_day` times within a day or the quota is spent, ValueError for an unknown run.
         """
+        again = self.redacted(again)
         asked = again.revision
         assert asked is not None, "a revision is of a pull request"
         with self.database.write() as tx:

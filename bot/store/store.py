@@ -29,8 +29,12 @@ class Store(Restarts, Runs, Announcements, Commands, Steps, Lists, Judgements, Q
         max_crashes: int = 3,
         spending: SpendingSettings | None = None,
         paused: bool = False,
+        secrets: tuple[str, ...] = (),
     ) -> "Store":
-        """Connect and bring the tables up to date. Raises `SettingsError` for a URL that can't be used."""
+        """Connect and bring the tables up to date. Raises `SettingsError` for a URL that can't be used.
+
+        `secrets`: what no command, review or mention that is stored may hold.
+        """
         database = Database(url)
         database.migrate()
         return cls(
@@ -39,6 +43,7 @@ class Store(Restarts, Runs, Announcements, Commands, Steps, Lists, Judgements, Q
             max_crashes=max_crashes,
             spending=spending,
             paused=paused,
+            secrets=secrets,
         )
 
     @classmethod
@@ -49,6 +54,7 @@ class Store(Restarts, Runs, Announcements, Commands, Steps, Lists, Judgements, Q
             max_crashes=settings.max_crashes,
             spending=settings.spending,
             paused=settings.paused,
+            secrets=settings.secrets(),
         )
 
     def close(self) -> None:

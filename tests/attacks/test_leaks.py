@@ -2,6 +2,8 @@
 
 import base64
 import secrets as random
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -9,15 +11,20 @@ from bot.dispatch import open_dispatcher
 from bot.errors import EndpointError, SettingsError, StoreUnavailable
 from bot.lifecycle import RunState
 from bot.preflight.services import database, queue
+from bot.records import Cause, Feedback, Remark, Revision
 from bot.sanitize import REDACTED, redact
 from bot.settings import Settings, read_settings
 from bot.settings.credentials import credentials_in, masked_address
 from bot.settings.sources import origins
 from bot.store import Store
 from bot.store.backup import write
+from bot.webhook.decide import decide
+from bot.webhook.decisions import ReceiveCommand, StartRun
+from bot.webhook.rules import Rules
 from bot.worker.callbacks import Callbacks, Executed, Finished
 from bot.worker.worker import Worker
-from tests.bot.queueing import queue_command, queue_run
+from tests.bot.queueing import again, queue_command, queue_run
+from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import Fake, failing, info
 
 PASSWORD = "hunter2secretpw"
@@ -229,6 +236,37 @@ async def test_attack_35_a_key_in_a_models_or_an_endpoints_words_is_not_stored(s
         assert REDACTED in info(store, run_id).reason
         assert all(said not in reason for _, reason in fake.told)
     assert said not in rows(store)
+
+
+@pytest.mark.parametrize("form", SAID)
+@pytest.mark.parametrize("body", ["/troop retry use {} for it", "/troop frobnicate {}", "@troop, it is {}"])
+def test_attack_35_a_key_in_what_people_write_to_us_is_not_stored(tmp_path: Path, body: str, form: str):
+    store = Store.open(f"sqlite:///{tmp_path / 'troop.sqlite3'}", secrets=(KEY,))
+    rules = Rules(app_id=12345, own_login="troop[bot]")
+    received = decide(delivery("issue_comment.created", comment__body=body.format(SAID[form])), rules)
+    assert isinstance(received, ReceiveCommand | StartRun)
+    assert SAID[form] in str(received)
+    assert store.accept("guid", "issue_comment", "created", received).job_id
+    assert SAID[form] not in rows(store)
+    store.close()
+
+
+@pytest.mark.parametrize("form", SAID)
+def test_attack_35_a_key_in_a_review_is_not_stored(tmp_path: Path, form: str):
+    store = Store.open(f"sqlite:///{tmp_path / 'troop.sqlite3'}", secrets=(KEY,))
+    run_id = queue_run(store)
+    said = Feedback(author="ann", body=f"take {SAID[form]}", hunk=SAID[form])
+    remark = Remark(thread=1, feedback=said)
+    asked = Revision(
+        pull=2, branch="troop/x", cause=Cause.REVIEW, sources=(1,), remarks=(remark,), at=datetime.now(UTC)
+    )
+    request = again(feedback=(said,), revision=asked)
+    assert store.revise(run_id, request, most_a_day=9) is None, "it waits"
+    assert SAID[form] not in rows(store)
+    store.request_stop(run_id, "")
+    assert store.revise(run_id, request, most_a_day=9)
+    assert SAID[form] not in rows(store)
+    store.close()
 
 
 class StoredText:
