@@ -216,6 +216,10 @@ class BranchRules(Protocol):
         `adds`: to what the branch has, else in its place. Changes nothing. Raises `ForgeError`.
         """
 
+    async def check_publishable(self, repository: str) -> None:
+        """Raises `Refused` where no pull request of ours could be made there now: it is gone, archived, or we lack a
+        permission. Changes nothing. Raises `ForgeError`."""
+
 
 class Checks(Protocol):
     """What CI says of a commit, and whether the repository wants it mended. Reads alone. All raise `ForgeError`."""

@@ -29,6 +29,7 @@ from bot.forge.answers import (
 )
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth
 from bot.forge.pace import Pace
+from bot.forge.permissions import lacking, ungranted
 from bot.forge.retrying import Trouble, enough, give_up, wait
 from bot.settings import Settings
 
@@ -210,10 +211,13 @@ class GitHubApi:
         except GithubException as error:
             if error.status not in (404, 422):
                 raise
-            now = self._installation_of(repository)
-            if now is None:
+            found = self._installation_of(repository)
+            if found is None:
                 raise unreachable(repository) from error
-            if now == installation:  # under another name, or without a permission that is asked for
+            if missing := lacking(found["permissions"], permissions):
+                raise ungranted(repository, missing) from error
+            now = int(found["id"])
+            if now == installation:  # under another name
                 raise
             self._moved[repository] = now
             answer = mint(now)
@@ -244,10 +248,10 @@ class GitHubApi:
             try:
                 return by_app(self._installation_id)
             except GithubException as error:
-                now = self._installation_of(repository) if error.status in (404, 422) else None
-                if now in (None, self._installation_id):
+                found = self._installation_of(repository) if error.status in (404, 422) else None
+                if found is None or int(found["id"]) == self._installation_id:
                     raise
-                return by_app(now)
+                return by_app(int(found["id"]))
 
         try:
             return await (asyncio.to_thread(of_app) if self.is_app else self.read(repository, _LEAST, by_token))
@@ -256,20 +260,23 @@ class GitHubApi:
                 raise
             return repository  # what is asked for next tells what is wrong
 
-    def _installation_of(self, repository: str) -> int | None:
-        """The number of the installation that has the repository now: an App that was uninstalled and installed again
-        has another one, and so has a repository that went to another owner.
+    async def installation_of(self, repository: str) -> dict[str, Any] | None:
+        """The App's installation that has the repository now; None where none has. Use it within `act`."""
+        return await asyncio.to_thread(self._installation_of, repository)
+
+    def _installation_of(self, repository: str) -> dict[str, Any] | None:
+        """An App that was uninstalled and installed again has another one, and so has a repository that went to another
+        owner.
 
         https://docs.github.com/rest/apps/apps#get-a-repository-installation-for-the-authenticated-app
         """
         path = path_of(repository, "installation")
         try:
-            found = self._with_app(lambda client: client.requester.requestJsonAndCheck("GET", path)[1])
+            return dict(self._with_app(lambda client: client.requester.requestJsonAndCheck("GET", path)[1]))
         except GithubException as error:
             if error.status != 404:
                 raise
             return None
-        return int(found["id"])
 
     async def app_slug(self) -> str:
         """The App's name in addresses; its login is `SLUG[bot]`. Use it within `act`.

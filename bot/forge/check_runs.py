@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from github import Github, GithubException
+from github import Github
 
 from bot.errors import Refused
 from bot.forge.api import GitHubApi, path_of
@@ -46,13 +46,6 @@ class GitHubCheckRuns:
         return said | ({"details_url": run.page} if run.page else {})
 
     async def _check(self, repository: str, commit: str, body: dict[str, Any]) -> None:
-        try:
-            await self._api.token(repository, _CHECKS)
-        except GithubException as error:
-            if error.status != 422:  # "the permissions requested are not granted to this installation"
-                raise
-            log.info("no check run on %s: the App may write none there", repository)
-            return
         query = {"check_name": NAME, "app_id": self._app_id, "filter": "latest"}
 
         def find(client: Github) -> int | None:

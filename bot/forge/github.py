@@ -7,13 +7,22 @@ from bot.forge.branch_rules import GitHubBranchRules
 from bot.forge.check_runs import GitHubCheckRuns
 from bot.forge.checks import GitHubChecks
 from bot.forge.issue_tracker import GitHubTracker
+from bot.forge.publishable import GitHubPublishable
 from bot.forge.repository_host import GitHubHost
 from bot.forge.reviews import GitHubReviews
 from bot.git.commit import Author
 from bot.settings import Settings
 
 
-class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, GitHubChecks, GitHubCheckRuns):
+class GitHubForge(
+    GitHubHost,
+    GitHubTracker,
+    GitHubReviews,
+    GitHubBranchRules,
+    GitHubPublishable,
+    GitHubChecks,
+    GitHubCheckRuns,
+):
     """One installation (or the operator's token). Idempotent; see `bot.contracts.Forge`."""
 
     def __init__(
@@ -40,6 +49,7 @@ class GitHubForge(GitHubHost, GitHubTracker, GitHubReviews, GitHubBranchRules, G
         GitHubTracker.__init__(self, api, login, secrets, settings.bots_allowed)
         GitHubReviews.__init__(self, api, self.own_login, secrets)
         GitHubBranchRules.__init__(self, api, author)
+        GitHubPublishable.__init__(self, api)
         GitHubChecks.__init__(self, settings, api)
         GitHubCheckRuns.__init__(self, api, settings.app_id, secrets)
 

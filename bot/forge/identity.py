@@ -1,7 +1,6 @@
 """Who we are on GitHub: `GET /app` with the App's key, or `GET /user` with the operator's token. Blocks."""
 
 import time
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -9,11 +8,10 @@ import requests
 
 from bot.errors import ForgeError, SettingsError
 from bot.forge.app_key import CLOCK_TOLERANCE, app_auth, app_key, fingerprint
+from bot.forge.permissions import CHECK_PERMISSIONS, PERMISSIONS, lacking
 from bot.records import Record
 from bot.settings import Settings
 
-# What each step's token asks for; see `bot.forge.issue_tracker` and `bot.forge.repository_host`.
-PERMISSIONS = {"metadata": "read", "contents": "write", "issues": "write", "pull_requests": "write"}
 EVENTS = (
     *("issues", "issue_comment", "pull_request_review", "pull_request_review_comment", "pull_request"),
     *("check_suite", "status"),
@@ -26,9 +24,6 @@ LATER_EVENTS = {
     "check_suite": "failed checks start no revision",
     "status": "failed checks start no revision",
 }
-# For our own check run, and for what a repository may ask for besides: an App that lacks them works without.
-CHECK_PERMISSIONS = {"checks": "write", "statuses": "read", "actions": "read"}
-_LEVELS = ("none", "read", "write", "admin")
 
 
 class AppIdentity(Record):
@@ -45,20 +40,12 @@ class AppIdentity(Record):
     @property
     def missing_permissions(self) -> tuple[str, ...]:
         """`contents: write` for each that Troop needs and the App lacks."""
-        return self._lacking(PERMISSIONS)
+        return lacking(self.permissions, PERMISSIONS)
 
     @property
     def missing_for_checks(self) -> tuple[str, ...]:
         """As `missing_permissions`, of those that only our check run and the revision after failed checks need."""
-        return self._lacking(CHECK_PERMISSIONS)
-
-    def _lacking(self, wanted: Mapping[str, str]) -> tuple[str, ...]:
-        lacking = []
-        for name, level in wanted.items():
-            granted = self.permissions.get(name, "none")
-            if granted not in _LEVELS or _LEVELS.index(granted) < _LEVELS.index(level):
-                lacking.append(f"{name}: {level}")
-        return tuple(lacking)
+        return lacking(self.permissions, CHECK_PERMISSIONS)
 
     @property
     def missing_events(self) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from github import Auth
 from pydantic import SecretStr
 
 from bot.errors import ForgeError
-from bot.forge.identity import CHECK_PERMISSIONS, EVENTS, PERMISSIONS
+from bot.forge.identity import EVENTS
+from bot.forge.permissions import CHECK_PERMISSIONS, PERMISSIONS
 from bot.records import Record
 from bot.settings import Settings
 

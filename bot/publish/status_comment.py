@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from bot.contracts import Forge, IssueTracker
-from bot.errors import BuildFailed, ForgeError, Refused
+from bot.errors import BuildFailed, ForgeError, RateLimited, Refused
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
 from bot.publish.messages import status
@@ -25,7 +25,8 @@ class StatusComment:
     """A `Progress` that comments on the issue. Enter it around the stages; no error of the forge ends the run.
 
     `fence` is called before every edit. It raises `LeaseLost` where another worker has the run; then the comment is
-    left to that worker.
+    left to that worker. `failed` is called where a later edit fails, which may have a reason that lasts: the repository
+    is gone, say.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class StatusComment:
         run: ClaimedRun,
         fence: Callable[[], Awaitable[None]],
         *,
+        failed: Callable[[], Awaitable[None]] | None = None,
         interval: float = INTERVAL,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._forge = forge
         self._run = run
         self._fence = fence
+        self._failed = failed
         self._interval = interval
         self._sleep = sleep
         self._started = time.monotonic()
@@ -87,10 +90,8 @@ class StatusComment:
             body = status.running(state, done, total, note, seconds=time.monotonic() - self._started)
             try:
                 await self._fence()
-                await self._forge.comment(self._run.repository, self._run.conversation, STATUS, body)
+                await self._write(body)
             except ForgeError as error:
-                if isinstance(error, Refused) and not self._begun.is_set():
-                    self._refused = error
                 log.warning("run %d: the status comment could not be written: %s", self._run.id, error)
             except Exception as error:
                 log.info("run %d: the status comment is no longer updated: %s", self._run.id, error)
@@ -98,6 +99,18 @@ class StatusComment:
             finally:
                 self._begun.set()
             await self._rest()
+
+    async def _write(self, body: str) -> None:
+        try:
+            await self._forge.comment(self._run.repository, self._run.conversation, STATUS, body)
+        except RateLimited:
+            raise
+        except ForgeError as error:
+            if self._begun.is_set() and self._failed is not None:
+                await self._failed()
+            elif isinstance(error, Refused):
+                self._refused = error
+            raise
 
     async def _rest(self) -> None:
         """Until the interval is over, or the state changes."""

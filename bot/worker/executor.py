@@ -10,17 +10,17 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from bot.contracts import MAY_WRITE, Forge, Journal, Progress
-from bot.errors import BuildFailed, ForgeError, Refused, RunHeld
+from bot.contracts import Forge, Journal, Progress
+from bot.errors import BuildFailed, Refused, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
 from bot.lifecycle import STAGES, RunState
 from bot.llm.bundled_engine import SharedEngine
 from bot.publish.followup import FollowUp
-from bot.publish.hindered import hindered_by_rules
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.messages.reason import reason
@@ -34,11 +34,9 @@ from bot.records import (
     ClaimedCommand,
     ClaimedRun,
     Issue,
-    IssueState,
     Outcome,
     Record,
     Report,
-    Trigger,
 )
 from bot.sanitize.addresses import hide_addresses
 from bot.sanitize.redact import redact, redact_report
@@ -57,6 +55,7 @@ from bot.worker.judging import Judging, Shift
 from bot.worker.renamed import Job, by_its_name_now
 from bot.worker.spending import accounted
 from bot.worker.stored_runs import StoredRuns
+from bot.worker.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +89,7 @@ class Service:
         self._forges: dict[int | None, GitHubForge] = {}
         self._engine = SharedEngine(settings)
         self._judging = Judging(settings, store)
+        self._wishes = Wishes(store, self._labels)
         self._runs = StoredRuns(store, self._judging, settings.revisions_per_day)
 
     def forge(self, installation_id: int | None) -> Forge:
@@ -115,7 +115,7 @@ class Service:
 
     async def _execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         forge = self.forge(run.installation_id)
-        if run.state is RunState.QUEUED and (end := await self._unwanted(forge, run)) is not None:
+        if run.state is RunState.QUEUED and (end := await self._wishes.unwanted(forge, run)) is not None:
             return end
 
         if run.state is RunState.QUEUED:
@@ -126,7 +126,7 @@ class Service:
 
         async with _folder(self._settings.work_dir / f"run-{run.id}-{run.attempt}") as folder:
             # Closed before publishing, which writes the same comment.
-            async with StatusComment(forge, run, fence) as comment:
+            async with StatusComment(forge, run, fence, failed=partial(self._stop_if_hopeless, forge, run)) as comment:
                 watchers = Watchers([progress, comment, *([self._watch] if self._watch else [])])
 
                 async def enter(state: RunState) -> None:
@@ -137,6 +137,7 @@ class Service:
                 if run.state is RunState.QUEUED:
                     await comment.begun()
                 if run.revision is None:
+                    await fence()
                     await forge.set_label(run.repository, run.issue.number, self._labels.running, self._labels.known)
                 checkout = await check_out_run(run, forge, folder, journal, self._settings, self._runs)
                 report = await self._solve(run, forge, checkout, journal, watchers, enter)
@@ -190,41 +191,10 @@ class Service:
             revision=run.revision, base_commit=report.base_commit, base=changes, tests=tests_of(report.verdict)
         )
 
-    async def _unwanted(self, forge: Forge, run: ClaimedRun) -> Finished | None:
-        """Why the run must not begin: the sender may not start runs, the issue or its label is gone, or no push would
-        be taken."""
-        owner = run.again is not None and run.again.by_owner
-        if not owner and await forge.permission(run.repository, run.sender) not in MAY_WRITE:
-            return Finished(state=RunState.REFUSED)
-        if run.revision is not None:
-            pull = await forge.pull_state(run.repository, run.revision.pull)
-            if not pull.open:
-                return Finished(state=RunState.STOPPED, note="the pull request is closed")
-            if run.revision.head and run.revision.head != pull.head:
-                return Finished(state=RunState.STOPPED, note="the branch has moved on since its checks failed")
-            return await self._hindered(forge, run)
-        if run.comment_id is not None:
-            with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
-                await forge.react(run.repository, run.comment_id)
-        now = await forge.issue_state(run.repository, run.issue.number)
-        if not now.open:
-            return Finished(state=RunState.STOPPED, note="the issue is closed")
-        if run.trigger is Trigger.ASSIGNMENT and not await self._assigned(run, now):
-            return Finished(state=RunState.STOPPED, note="the assignment was removed")
-        ours = {label.casefold() for label in self._labels.known}
-        labelled = any(label.casefold() in ours for label in now.labels)
-        if not labelled and await in_thread(self._store.needs_label, run.id):
-            return Finished(state=RunState.STOPPED, note="the label was removed")
-        return await self._hindered(forge, run)
-
-    @staticmethod
-    async def _hindered(forge: Forge, run: ClaimedRun) -> Finished | None:
-        why = await hindered_by_rules(forge, run)
-        return Finished(state=RunState.REFUSED, note=why) if why else None
-
-    async def _assigned(self, run: ClaimedRun, issue: IssueState) -> bool:
-        own = (await self.forge(run.installation_id).own_login()).casefold()
-        return own in {login.casefold() for login in issue.assignees}
+    async def _stop_if_hopeless(self, forge: Forge, run: ClaimedRun) -> None:
+        """Spend no more on a run of which nothing can come."""
+        if why := await self._wishes.hopeless(forge, run):
+            await in_thread(self._store.request_stop, run.id, self.words(why))
 
     async def _held(self, run: ClaimedRun, forge: Forge, advance: Advance) -> None:
         """Raises `RunHeld`, once the issue was told, where no run may start now."""

@@ -8,99 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from bot.forge.markers import STATUS
-from bot.lifecycle import STAGES, RunState
+from bot.lifecycle import RunState
 from bot.records import Command, CommandName, Report
 from bot.store import Store, parse, run_job
 from bot.webhook.decide import decide
 from bot.webhook.decisions import ReceiveCommand
 from bot.webhook.rules import Rules
-from bot.worker.executor import Service
-from bot.worker.process import build_worker
-from bot.worker.worker import Worker
+from tests.attacks.changing import RENAMED, REPO, Scene, set_up
 from tests.bot.queueing import make_available, start
 from tests.bot.sample import FILES, report
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import info
 from tests.github import GitHubServer
-from tests.github.fixtures import settings_for
-
-REPO, RENAMED = "olive/tools", "olive/renamed"
-
-
-class Scene:
-    """A worker whose solver is made up, and which does something to the repository as the run enters a stage."""
-
-    def __init__(self, github: GitHubServer, store: Store, worker: Worker) -> None:
-        self.github = github
-        self.store = store
-        self.worker = worker
-        self.solved = 0  # times that something was spent
-        self.meanwhile: dict[RunState, Callable[[], object]] = {}
-
-    async def solve(self, *given: object) -> Report:
-        *_, journal, _, advance = given
-        if (done := await journal.get("report")) is not None:  # type: ignore[attr-defined]
-            return Report.model_validate_json(done)
-        self.solved += 1
-        for stage in STAGES[STAGES.index(RunState.CONTEXT) : STAGES.index(RunState.PUBLISHING)]:
-            await advance(stage)  # type: ignore[operator]
-        checkout = given[2]
-        made = report(base_commit=checkout.commit)  # type: ignore[attr-defined]
-        await journal.put("report", made.model_dump_json())  # type: ignore[attr-defined]
-        return made
-
-    async def run(self) -> None:
-        """Label the issue, and execute the run as often as it is given back."""
-        asked = start(1, REPO).model_copy(
-            update={
-                "installation_id": self.github.installation_id(REPO),
-                "repository_id": self.github.world.repository(REPO).id,
-                "sender": "olive",
-                "issue": report().issue,
-            }
-        )
-        self.github.label(REPO, 1)
-        self.store.accept("guid", "issues", "labeled", asked)
-        self.happen(RunState.QUEUED)
-        for _ in range(4):
-            await self.worker.handle(run_job(1))
-            make_available(self.store, 1)
-            if not self.store.runs(active=True):
-                break
-        await self.worker.handle(run_job(1))
-
-    def happen(self, stage: RunState) -> None:
-        self.meanwhile.pop(stage, lambda: None)()
-
-    @property
-    def end(self) -> tuple[RunState, str]:
-        return info(self.store, 1).state, info(self.store, 1).reason
-
-    @property
-    def told(self) -> str:
-        return "\n".join(body for body in self.github.comments(REPO, 1) if STATUS in body)
 
 
 @pytest.fixture
 async def scene(
     github: GitHubServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
-    github.create_repository(REPO, FILES)
-    github.open_issue(REPO, report().issue.title)
-    worker = build_worker(settings_for(github, work_dir=tmp_path / "work"), store, local=True)
-    scene = Scene(github, store, worker)
-    advance = store.advance
-
-    def advanced(run_id: int, attempt: int, state: RunState) -> RunState:
-        now = advance(run_id, attempt, state)
-        scene.happen(state)
-        return now
-
-    monkeypatch.setattr(store, "advance", advanced)
-    monkeypatch.setattr(Service, "_solve", scene.solve)
+    scene = set_up(github, store, tmp_path, monkeypatch)
     yield scene
-    await worker.close()
+    await scene.worker.close()
 
 
 @pytest.mark.parametrize(

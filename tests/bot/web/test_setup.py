@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from bot.errors import SettingsError
-from bot.forge.identity import CHECK_PERMISSIONS, EVENTS, PERMISSIONS
+from bot.forge.identity import EVENTS
+from bot.forge.permissions import CHECK_PERMISSIONS, PERMISSIONS
 from bot.settings import Settings, needs_setup
 from bot.settings.pages import PagesSettings
 from bot.web.serve import run_server
