@@ -5,11 +5,12 @@ it: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, `<function=name>
 `[TOOL_CALLS][...]`, or the bare object. What a call asks for mostly has a tag: a command, a replaced text, a file.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from bot.patch.formats import of_json
 
 _CALL = re.compile(r"<(tool_call|function_call)>\s*(\{.*?\}|<function=.*?</function>)\s*(?:</\1>|\Z)", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([\w.-]+)>(.*?)</function>", re.DOTALL)
@@ -60,7 +61,7 @@ def _written(call: str) -> str:
 
 def _json(text: str, kind: type) -> Any:
     try:
-        found = json.loads(text, strict=False)
+        found = of_json(text, strict=False)
     except ValueError:
         return kind()
     return found if isinstance(found, kind) else kind()

@@ -6,12 +6,12 @@ for a candidate: its tests run with what the base commit has.
 """
 
 import configparser
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import Any
+
+from bot.patch.formats import of_json, of_toml, read_ini
 
 Parsed = dict[str, Any]
 
@@ -68,7 +68,7 @@ def harmless(path: str, before: str | None, after: str | None) -> bool:
         return False
     try:
         return bool(reduced(before) == reduced(after))
-    except (ValueError, TypeError, AttributeError, RecursionError, configparser.Error):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -93,7 +93,7 @@ def _pruned(value: object) -> object:
 
 
 def _toml(keys: Iterable[str]) -> Callable[[str], object]:
-    return lambda text: _without(tomllib.loads(text), keys)
+    return lambda text: _without(of_toml(text), keys)
 
 
 def _json(keys: Iterable[str]) -> Callable[[str], object]:
@@ -102,12 +102,12 @@ def _json(keys: Iterable[str]) -> Callable[[str], object]:
             raise ValueError("a key is there twice")
         return dict(pairs)
 
-    return lambda text: _without(json.loads(text, object_pairs_hook=once), keys)
+    return lambda text: _without(of_json(text, object_pairs_hook=once), keys)
 
 
 def _ini(text: str) -> object:
     parser = configparser.RawConfigParser(default_section="no section has this name")
-    parser.read_string(text)
+    read_ini(parser, text)
     return {
         name: {key: value for key, value in parser.items(name) if key not in _INI_OPTIONS.get(name, ())}
         for name in parser.sections()

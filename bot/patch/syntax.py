@@ -3,8 +3,9 @@
 import ast
 import json
 import threading
-import tomllib
 import warnings
+
+from bot.patch.formats import of_toml
 
 _LOCK = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees in one place (gh-106905)
 
@@ -28,7 +29,7 @@ def syntax_error(path: str, text: str) -> str:
         elif path.endswith(".json"):
             json.loads(text)
         elif path.endswith(".toml"):
-            tomllib.loads(text)
+            of_toml(text)
     except SyntaxError as error:
         return f"{type(error).__name__}: {error.msg}\n{_around(text, error.lineno or 0)}".rstrip()
     except json.JSONDecodeError as error:

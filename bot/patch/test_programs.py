@@ -1,11 +1,12 @@
 """The repository's own files that its test command runs, such as `scripts/test.sh`: they judge candidates. Pure."""
 
 import itertools
-import json
 import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from bot.patch.formats import of_json
 
 Read = Callable[[str], str | None]
 
@@ -158,8 +159,8 @@ class _Repository:
 
 def _scripts(text: str) -> dict[str, object]:
     try:
-        found = json.loads(text)["scripts"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        found = of_json(text)["scripts"]
+    except (ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -1,5 +1,6 @@
 """Hints of CI: what the workflows of GitHub Actions install before their tests, and how they run them."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from bot.recipe.recipe import Hints, Read
 
 _MOST_FILES = 12
 _LONGEST = 100_000  # characters of a workflow
+_DEEPEST = 50  # brackets within brackets: the parser looks at all that are open for each token
 _LIKELY = re.compile(r"(^|[-_.])(tests?|ci|build|python|node|main|unit)([-_.]|$)")
 _RUNNERS = (
     ("python3", "-m", "pytest"),
@@ -37,7 +39,7 @@ def hints(files: Sequence[str], read: Read) -> Hints:
 
 
 def _steps(text: str) -> Iterator[dict[str, object]]:
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST or _depth(text) > _DEEPEST:
         return
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
@@ -53,6 +55,11 @@ def _steps(text: str) -> Iterator[dict[str, object]]:
             yield {"with": matrix}
         steps = job.get("steps") if isinstance(job, dict) else None
         yield from (step for step in (steps if isinstance(steps, list) else ()) if isinstance(step, dict))
+
+
+def _depth(text: str) -> int:
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+    return max(itertools.accumulate(steps, lambda depth, step: max(0, depth + step)), default=0)
 
 
 def _read_step(step: dict[str, object], found: dict[str, list[object]]) -> None:

@@ -17,7 +17,7 @@ def go(files: Sequence[str], read: Read) -> Part | None:
         at = f"cd {shlex.quote(folder)} && " if folder else ""
         source = f"{folder}go.mod" if f"{folder}go.mod" in files else "go.work"
         vendored = f"{folder}vendor/modules.txt" in files
-        requires = source == "go.work" or re.search(r"^\s*require\b", read(source) or "", re.MULTILINE)
+        requires = source == "go.work" or re.search(r"^[^\S\n]*require\b", read(source) or "", re.MULTILINE)
         if requires and not vendored:
             layers.append(_layer("dependencies", source, f"{at}go mod download", manifests, "go"))
         # Compiles what the tests need into the build cache; a package that does not compile is no reason to stop.

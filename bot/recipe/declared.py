@@ -10,7 +10,7 @@ from bot.recipe.recipe import Read
 from bot.records import Record
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][\w.-]*)")
-_NAMED = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
+_NAMED = re.compile(r"""^[^\S\n]*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 _BUILD_FILES = re.compile(r"pyproject\.toml|setup\.(cfg|py)|tox\.ini|requirements[^/]*\.txt|package\.json")
 _MANIFESTS = re.compile(r"(?:.*/)?(?:pyproject\.toml|setup\.(?:cfg|py))")
 _MOST = 1_000_000  # characters

@@ -1,11 +1,11 @@
 """`devcontainer.json`: comments and trailing commas, image, Dockerfile, commands (https://containers.dev/)."""
 
-import json
 import posixpath
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from bot.patch.formats import of_json
 from bot.recipe.dockerfile import Instructions, read_dockerfile
 from bot.recipe.recipe import Layer, Read, Recipe
 
@@ -25,7 +25,8 @@ def without_comments(text: str) -> str:
             kept.append(text[at : end + 1])
             at = end + 1
         elif text.startswith("//", at):
-            at = (text.find("\n", at) + size + 1) % (size + 1) if "\n" in text[at:] else size
+            end = text.find("\n", at)
+            at = size if end < 0 else end
         elif text.startswith("/*", at):
             end = text.find("*/", at + 2)
             at = size if end < 0 else end + 2
@@ -47,8 +48,8 @@ def devcontainer(files: Sequence[str], read: Read) -> Recipe | None:
     if path is None:
         return None
     try:
-        data = json.loads(without_comments((read(path) or "").lstrip("\ufeff")))
-    except (ValueError, RecursionError) as error:
+        data = of_json(without_comments((read(path) or "").lstrip("\ufeff")))
+    except ValueError as error:
         return Recipe(notes=(f"{path} is not used: it is not JSON ({str(error)[:200]})",))
     if not isinstance(data, dict):
         return Recipe(notes=(f"{path} is not used: it is not a JSON object",))
@@ -57,8 +58,8 @@ def devcontainer(files: Sequence[str], read: Read) -> Recipe | None:
 
 def _of(path: str, data: dict[str, Any], read: Read) -> Recipe:
     notes = []
-    if data.get("features"):
-        names = ", ".join(sorted(str(name) for name in data["features"]))[:300]
+    if features := data.get("features"):
+        names = ", ".join(sorted(map(str, features)))[:300] if isinstance(features, dict | list) else ""
         notes.append(f"{path}: features are not supported and were left out ({names}); install them with `setup`")
     if data.get("dockerComposeFile"):
         notes.append(f"{path}: dockerComposeFile is not supported; name an image and a `setup` command in .troop.toml")
@@ -113,7 +114,7 @@ def _lines(command: object) -> tuple[str, ...]:
     elif isinstance(command, list):
         lines = (shlex.join(str(word) for word in command),) if command else ()
     elif isinstance(command, dict):
-        lines = tuple(line for one in command.values() for line in _lines(one))
+        lines = tuple(line for one in command.values() if not isinstance(one, dict) for line in _lines(one))
     else:
         lines = ()
     for variable in ("${containerWorkspaceFolder}", "${localWorkspaceFolder}"):

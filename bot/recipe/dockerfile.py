@@ -4,10 +4,10 @@ Docker's own builder would give each RUN the network of the host's containers an
 Troop does not have, so the instructions become shell commands of an ordinary layer.
 """
 
-import json
 import re
 import shlex
 
+from bot.patch.formats import of_json
 from bot.records import Record
 
 
@@ -72,7 +72,7 @@ def _instructions(text: str) -> list[tuple[str, str]]:
 def _run(rest: str) -> str:
     if rest.startswith("["):
         try:
-            return shlex.join(str(word) for word in json.loads(rest))
+            return shlex.join(str(word) for word in of_json(rest))
         except ValueError:
             pass
     return f"( {rest} )"
@@ -90,7 +90,7 @@ def _copy(rest: str, context: str) -> str:
     words = [word for word in rest.split() if not word.startswith("--")]
     if rest.lstrip().startswith("["):
         try:
-            words = [str(word) for word in json.loads(rest)]
+            words = [str(word) for word in of_json(rest)]
         except ValueError:
             words = []
     if len(words) < 2:

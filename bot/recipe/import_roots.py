@@ -8,11 +8,11 @@ dev-mode-dirs), Flit (module), PDM (package-dir), maturin (python-source), uv (w
 import configparser
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from bot.patch.formats import of_toml, read_ini
 from bot.recipe.groups import strings, table_at
 from bot.recipe.recipe import Read
 
@@ -120,8 +120,8 @@ def _told(project: str, files: frozenset[str], read: Read) -> Iterator[str]:
     """The folders that the manifests of one project name, relative to it."""
     texts = {name: read(joined(project, name)) for name in _MANIFESTS if joined(project, name) in files}
     try:
-        pyproject = tomllib.loads((texts.get("pyproject.toml") or "").lstrip("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        pyproject = of_toml((texts.get("pyproject.toml") or "").lstrip("\ufeff"))
+    except ValueError:
         pyproject = {}
     yield from _of_pyproject(table_at(pyproject, "tool"), project, files)
     yield from _of_setup_cfg(texts.get("setup.cfg") or "")
@@ -176,8 +176,8 @@ def _ini(text: str) -> configparser.ConfigParser:
     """What the text says; nothing where it can't be read."""
     parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
     try:
-        parser.read_string(text)
-    except configparser.Error:
+        read_ini(parser, text)
+    except ValueError:
         return configparser.ConfigParser()
     return parser
 

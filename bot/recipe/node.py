@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from bot.patch.formats import of_json
 from bot.recipe.recipe import Layer, Part, Read, folders_with
 
 _QUIET = "npm_config_fund=false npm_config_audit=false npm_config_update_notifier=false"
@@ -25,8 +26,8 @@ def node(files: Sequence[str], read: Read) -> Part | None:
     for folder in folders:
         text = read(f"{folder}package.json") or ""
         try:
-            package = json.loads(text.lstrip("\ufeff"))
-        except (ValueError, RecursionError):
+            package = of_json(text.lstrip("\ufeff"))
+        except ValueError:
             package = None
         if not isinstance(package, dict):
             notes.append(f"{folder}package.json is not a JSON object, so nothing of it was installed")

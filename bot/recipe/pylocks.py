@@ -1,10 +1,9 @@
 """The versions in Python's lock files, as constraints for pip."""
 
-import json
 import re
-import tomllib
 from typing import Any
 
+from bot.patch.formats import of_json, of_toml
 from bot.recipe.groups import normal
 
 _ELSEWHERE = {"editable", "virtual", "directory", "path", "git", "url"}
@@ -17,8 +16,8 @@ def pinned(path: str, text: str) -> tuple[str, ...]:
     () where the file can't be read.
     """
     try:
-        packages = _of_pipenv(json.loads(text)) if path.endswith("Pipfile.lock") else _of_toml(tomllib.loads(text))
-    except (ValueError, RecursionError, TypeError, AttributeError):
+        packages = _of_pipenv(of_json(text)) if path.endswith("Pipfile.lock") else _of_toml(of_toml(text))
+    except (ValueError, TypeError, AttributeError):
         return ()
     versions: dict[str, set[str]] = {}
     for name, version in packages:

@@ -3,10 +3,10 @@
 import configparser
 import re
 import shlex
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from bot.patch.formats import of_toml, read_ini
 from bot.recipe.groups import for_tests, normal, poetry_requirements, strings, table_at
 from bot.recipe.import_roots import joined, projects
 from bot.recipe.pylocks import pinned
@@ -16,7 +16,7 @@ _MANIFESTS = ("pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "tox.ini")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")
 _PLAIN = re.compile(r"[A-Za-z0-9]")  # begins a requirement
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test|tests)\.py$")
-_NAMED = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", re.MULTILINE)
+_NAMED = re.compile(r"^[^\S\n]*(?:-r|-c|--requirement|--constraint)[ =]?[^\S\n]*(\S+)", re.MULTILINE)
 _HTTPS = r"['\"]?https?://\S+"
 _UNDERSTOOD = re.compile(  # a line of a requirement file that reads no other file than `_NAMED` tells
     rf"\s*(?:\#.*|(?:-r|-c|--requirement|--constraint)[ =]?\s*[\w./'\"-]+|--hash[ =].*"
@@ -93,8 +93,8 @@ class _Project:
     def _toml(self, name: str) -> dict[str, Any]:
         text = self._read(self._folder + name) if self._folder + name in self._known else None
         try:
-            return tomllib.loads((text or "").lstrip("\ufeff"))
-        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            return of_toml((text or "").lstrip("\ufeff"))
+        except ValueError as error:
             self.notes.append(f"{self._folder}{name} is not TOML: {str(error)[:200]}")
             return {}
 
@@ -102,8 +102,8 @@ class _Project:
         parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         text = self._read(self._folder + name) if self._folder + name in self._known else None
         try:
-            parser.read_string(text or "")
-        except configparser.Error as error:
+            read_ini(parser, text or "")
+        except ValueError as error:
             self.notes.append(f"{self._folder}{name} can't be read: {str(error).splitlines()[0][:200]}")
         return parser
 
@@ -214,8 +214,8 @@ class _Project:
             if not isinstance(legacy, str):
                 return []
             try:
-                tox.read_string(legacy)
-            except configparser.Error:
+                read_ini(tox, legacy)
+            except ValueError:
                 return []
         deps = tox.get("testenv", "deps", fallback="") or ""
         lines = [re.sub(r"\s+#.*", "", line).strip() for line in deps.splitlines()]
@@ -338,7 +338,7 @@ def _plain(requirement: str) -> bool:
 
 def _is_local(text: str) -> bool:
     """Whether a requirement file installs something of the repository itself."""
-    return re.search(r"^\s*(-e\b|--editable\b|\.{1,2}(/|\[|\s|$)|file:)|@\s*file:", text, re.MULTILINE) is not None
+    return re.search(r"^[^\S\n]*(-e\b|--editable\b|\.{1,2}(/|\[|\s|$)|file:)|@\s*file:", text, re.MULTILINE) is not None
 
 
 def _is_understood(text: str) -> bool:

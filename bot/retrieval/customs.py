@@ -4,6 +4,7 @@ Anybody whose pull request was merged may have written them, so they are data: w
 and what looks like a tag of ours is escaped. Of a long file the sections on code, style and tests are kept.
 """
 
+import bisect
 import itertools
 import re
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ _FOLDERS = (".", ".github", "docs", "doc", ".claude")
 _MOST_READ = 200_000  # bytes of a file
 _EACH, _ALL = 2_500, 3_500  # characters that are shown of one file, and of all
 _HEADING = re.compile(r"^(?:#{1,6} .+|[^\s#].*\n(?:={3,}|-{3,}|~{3,}|\^{3,}))[ \t]*$", re.MULTILINE)
-_CODE_BLOCK = re.compile(r"^ {0,3}(```+|~~~+).*\n(?:.*\n)*?(?: {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE)
+_CODE_BLOCK = re.compile(r"^ {0,3}(```++|~~~++).*\n(?:.*\n)*?(?: {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE)
 _ON_CODE = re.compile(
     r"\b(?:cod(?:e|ing)|styl|format|lint|test|naming|convention|typ(?:e|ing)|docstring|architect|structure|guideline"
     r"|command|check|python|rule)",
@@ -76,7 +77,10 @@ def abridged(text: str, characters: int) -> str:
         return text
     blocks = [match.span() for match in _CODE_BLOCK.finditer(text)]
     headings = [match.start() for match in _HEADING.finditer(text)]
-    starts = [0, *(at for at in headings if at and not any(a <= at < b for a, b in blocks)), len(text)]
+    begins = [begin for begin, _ in blocks]
+    in_block = [bisect.bisect_right(begins, at) for at in headings]  # the last that begins before, from 1
+    outside = (at for at, last in zip(headings, in_block, strict=True) if not last or blocks[last - 1][1] <= at)
+    starts = [0, *filter(None, outside), len(text)]
     sections = [text[a:b].strip("\n") for a, b in itertools.pairwise(starts)]
     first = sorted(range(len(sections)), key=lambda i: (not _ON_CODE.search(sections[i].split("\n", 1)[0]), i))
     kept: set[int] = set()

@@ -68,7 +68,7 @@ def _imports_package(text: str, path: str) -> bool:
     """Whether the Python test imports a package that holds the Python file."""
     parts = PurePosixPath(path).parts if path.endswith(".py") else ()
     names = "|".join(re.escape(part) for part in parts[:-1] if part not in _TOP_FOLDERS)
-    return bool(names) and re.search(rf"^\s*(?:from|import) (?:{names})\b", text, re.MULTILINE) is not None
+    return bool(names) and re.search(rf"^[^\S\n]*(?:from|import) (?:{names})\b", text, re.MULTILINE) is not None
 
 
 @cache
@@ -89,8 +89,8 @@ def _imports(path: str) -> re.Pattern[str] | None:
         above = "".join(rf"(?:{re.escape(part)}\.)?" for part in parts[:-2])
         holder = re.escape(parts[-2]) if len(parts) > 1 else ""
         whole = (above + rf"{holder}\." if holder else "") + re.escape(parts[-1])
-        within = rf"|^\s*from {above}{holder} import [^\n#]*\b{re.escape(parts[-1])}\b" if holder else ""
-        return re.compile(rf"^\s*(?:from|import) {whole}(?![\w.]){within}", re.MULTILINE)
+        within = rf"|^[^\S\n]*from {above}{holder} import [^\n#]*\b{re.escape(parts[-1])}\b" if holder else ""
+        return re.compile(rf"^[^\S\n]*(?:from|import) {whole}(?![\w.]){within}", re.MULTILINE)
     if pure.suffix.startswith((".js", ".ts", ".mj", ".cj", ".mt", ".ct", ".rb", ".lua", ".php")):
         stem = pure.parent.name if pure.stem == "index" else pure.stem
         return re.compile(rf"""["'][^"'\n]*\b{re.escape(stem)}(?:\.\w+)?["']""") if stem else None

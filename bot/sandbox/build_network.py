@@ -171,7 +171,7 @@ class BuildNetwork:
         asked = self._client.exec_create(self._holder, ["cat", "/sys/class/net/eth0/ifindex", "/etc/resolv.conf"])
         told = self._client.exec_start(asked["Id"]).decode("utf-8", "replace")
         index = int(told.split("\n", 1)[0])
-        servers = re.findall(r"^\s*nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", told, re.MULTILINE)
+        servers = re.findall(r"^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)\s*$", told, re.MULTILINE)
         wanted = routes(subnet, [*servers, *settings.build_allowed_networks])
         guard = self._client.create_container(
             image_id,

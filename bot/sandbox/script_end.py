@@ -104,7 +104,8 @@ def _perl(text: str, code: int, changed: Sequence[str]) -> str | None:
 
 def _php(text: str, code: int, _: Sequence[str]) -> str | None:
     text = re.sub(r"\?>\s*\Z", "", text).rstrip()
-    if "?>" in text or "__halt_compiler" in text or re.search(r"^\s*namespace\b[^;{]*\{", text, re.MULTILINE):
+    in_braces = re.search(r"^[^\S\n]*namespace\b[^;{]{0,500}\{", text, re.MULTILINE)
+    if "?>" in text or "__halt_compiler" in text or in_braces:
         return None
     name = _name()
     ended = _through(text, _PHP_EXIT, None, name)

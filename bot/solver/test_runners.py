@@ -1,10 +1,10 @@
 """Commands that run a repository's own tests, and what their runners print. Pure."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from bot.patch.formats import of_json
 from bot.records import Ending, Execution, NotCompared
 from bot.retrieval.related_tests import related
 
@@ -70,7 +70,7 @@ def detect(files: Sequence[str], read: Callable[[str], str | None]) -> tuple[Com
 
 def _has_test_script(text: str) -> bool:
     try:
-        script = json.loads(text)["scripts"]["test"]
+        script = of_json(text)["scripts"]["test"]
     except (ValueError, KeyError, TypeError):
         return False
     return isinstance(script, str) and _NO_TEST_SCRIPT not in script

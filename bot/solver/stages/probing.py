@@ -5,10 +5,10 @@ Python alone: of other languages people are shown the tests. What is found is sh
 
 import ast
 import asyncio
-import json
 from importlib.resources import files
 
 from bot.contracts import Sandbox
+from bot.patch.formats import of_json
 from bot.records import Ballot, FileChange, Parting, Test
 from bot.solver.parting import tests_of
 from bot.solver.stages.choice_machine import run_test
@@ -48,7 +48,7 @@ def probing(test: Test) -> Test | None:
         return None
     try:
         ast.parse(test.text)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return test.model_copy(update={"text": _PROBE.replace("__SOURCE__", repr(test.text)).replace("__MARK__", MARK)})
 
@@ -60,7 +60,7 @@ def noted_calls(output: str) -> dict[str, str]:
         if not line.startswith(MARK):
             continue
         try:
-            pair = json.loads(line[len(MARK) :])
+            pair = of_json(line[len(MARK) :])
         except ValueError:
             continue
         match pair:

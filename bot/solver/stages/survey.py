@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
+from bot.patch.formats import of_json
 from bot.patch.protected_files import is_configuration, is_test
 from bot.recipe.declared import Declared
 from bot.recipe.groups import normal
@@ -49,7 +50,7 @@ _NOT_PACKAGES = frozenset(
         *("test", "testing", "fixtures", "vendor", "third_party", "node_modules"),
     )
 )
-_NAME = re.compile(r"""^\s*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
+_NAME = re.compile(r"""^[^\S\n]*name\s*=\s*["']?([\w.-]+)""", re.MULTILINE)
 _NOT_MODULES = frozenset(
     ("setup", "noxfile", "tasks", "fabfile", "manage", "versioneer", "dodo", "wscript", "__init__", "__main__")
 )
@@ -136,7 +137,7 @@ def _read(execution: Execution, names: Sequence[str]) -> Survey:
     imports: dict[str, str] = {}
     for line in re.findall(r"^troop-survey (.*)$", execution.output, re.MULTILINE):
         try:
-            word, *rest = json.loads(line)
+            word, *rest = of_json(line)
         except ValueError:
             continue
         if word == "import" and len(rest) == 2:
