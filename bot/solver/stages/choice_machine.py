@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from bot.contracts import Model, Progress, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
@@ -106,26 +106,21 @@ def against_evidence(passed: Iterable[tuple[bool | None, ...]], number: int) -> 
     return ""
 
 
+@dataclass(eq=False)
 class ChoiceMachine(ABC):
     """Shows the finalists, and ends with the model's choice. What may be said in between is the subclass's."""
 
-    def __init__(
-        self,
-        question: Question,
-        count: Count,
-        model: Model,
-        sandbox: Sandbox,
-        solver: ResolvedSolver,
-        progress: Progress,
-    ) -> None:
-        self._question = question
-        self._model = model
-        self._sandbox = sandbox
-        self._solver = solver
-        self._progress = progress
+    _question: Question
+    count: InitVar[Count]
+    _model: Model
+    _sandbox: Sandbox
+    _solver: ResolvedSolver
+    _progress: Progress
+
+    def __post_init__(self, count: Count) -> None:
         self._end = End(Rule.NO_CHOICE, count)
-        self._files = list(question.context.files)
-        self._finalists = [standing.candidate for standing in finalists_of(count, solver)]
+        self._files = list(self._question.context.files)
+        self._finalists = [standing.candidate for standing in finalists_of(count, self._solver)]
         self._known = list(self._finalists)  # candidate indices, by the number that the model knows them by, less one
         self._asked_back = False
         self._meant: int | None = None  # a choice that stands unless the model decides otherwise

@@ -16,7 +16,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bot.contracts import Model, Progress, Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.lifecycle import RunState
 from bot.llm.choices import Deliberated, Objection, parse_deliberated
@@ -40,8 +39,7 @@ from bot.records import (
 from bot.sanitize.delimiters import as_data
 from bot.solver.ballot import Count, count, credible
 from bot.solver.comparison import regressions, time_for, told
-from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.choice_machine import ChoiceMachine, Question, against_evidence, run_test
+from bot.solver.stages.choice_machine import ChoiceMachine, against_evidence, run_test
 from bot.solver.stages.evidence import (
     LAST,
     LEVELS,
@@ -65,16 +63,8 @@ _PATCHES = 3  # that the model may write
 class Deliberation(ChoiceMachine):
     """One conversation. Candidates are known in it by numbers from 1: finalists, their twins, patches of its own."""
 
-    def __init__(
-        self,
-        question: Question,
-        count: Count,
-        model: Model,
-        sandbox: Sandbox,
-        solver: ResolvedSolver,
-        progress: Progress,
-    ) -> None:
-        super().__init__(question, count, model, sandbox, solver, progress)
+    def __post_init__(self, count: Count) -> None:
+        super().__post_init__(count)
         self._twins = self._twins_of(count)
         self._known += self._twins
         self._printed: dict[tuple[int, int], Execution] = {}  # by candidate and test
