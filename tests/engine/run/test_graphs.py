@@ -5,35 +5,25 @@ Without a GPU the kernels run in Triton's interpreter, and graphs are `call_agai
 
 import copy
 import dataclasses
-import itertools
-import types
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from engine.core import Core
-from engine.errors import GraphError, LoadError
+from engine.errors import GraphError
 from engine.model.attention import NAME
-from engine.model.backends import NativeBackend, TorchBackend, TritonBackend, calibrate, choose, use_tiles
 from engine.model.model import Model
 from engine.run import graphs
 from engine.run.batch import Batch, to_device
-from engine.run.graphs import Capture, call_again, record, sizes
+from engine.run.graphs import Capture, call_again, record
 from engine.run.runner import RunOptions
 from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
-from kernels.tree_attention.buffers import WorkBuffers
-from kernels.tree_attention.calibrate import Grid
-from kernels.tree_attention.cost import MeasuredCost, Sample
-from kernels.tree_attention.cut import CutCost, Span, cut
-from kernels.tree_attention.heads import Heads
-from kernels.tree_attention.native import supports
-from kernels.tree_attention.plan import Most, Tiling, plan
+from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import make_weights
 from tests.engine.kinds.tiny import SIZES
 from tests.engine.test_greedy import greedy, prompts
@@ -287,115 +277,3 @@ def test_steps_that_cannot_be_recorded_are_launched(
     assert "launched kernel by kernel" in caplog.text
     start("torch").run([again])
     assert request.sequences[0].tokens == again.sequences[0].tokens
-
-
-def test_sizes():
-    assert sizes(1) == [1]
-    assert sizes(8) == [1, 2, 4, 8]
-    assert sizes(100) == [1, 2, 4, 8, 16, 32, 64, 80, 96, 100]
-    assert sizes(300) == [1, 2, 4, 8, 16, 32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 288, 300]
-    assert sizes(1024)[-9:] == [512, 576, 640, 704, 768, 832, 896, 960, 1024]
-    for small, large in itertools.pairwise(sizes(1000)):
-        assert large <= small * (2 if small < 64 else 1.25 if small < 256 else 1.125)
-
-
-HOPPER = 132 * 2  # programs at once
-
-
-@pytest.mark.parametrize("heads", [Heads(28, 4, 128, 2), Heads(32, 8, 128, 2), Heads(32, 32, 128, 2)], ids=str)
-def test_no_step_of_a_small_batch_misses_its_graph(heads: Heads, monkeypatch: pytest.MonkeyPatch):
-    """7B's heads, contexts of 0.5K to 16K, shared and not: all fit, and nothing is cut less for want of tiles."""
-    monkeypatch.setattr("engine.run.graphs.resident_programs", lambda *_: HOPPER)
-    decode: Any = object.__new__(graphs.DecodeSteps)
-    tiling = Tiling.of(heads.dim, heads.item_bytes)
-    backend = types.SimpleNamespace(heads=heads, tiling=tiling)
-    decode._model = types.SimpleNamespace(backend=backend, device=torch.device("cpu"))
-    decode._longest, decode._block_size = 32_768, 16
-    for batch, context in itertools.product((1, 2, 3, 5, 8, 12, 16, 23, 32), (512, 1000, 2048, 4096, 7777, 16_384)):
-        size = next(size for size in sizes(64) if size >= batch)
-        room = decode._capacity(size)
-        blocks = -(-context // 16)
-        for common in (0, blocks // 2, blocks - 1):
-            own = [range(first, first + blocks - common) for first in range(9999, 9999 + batch * blocks, blocks)]
-            tables = [[*range(common), *tail] for tail in own]
-            spans = [Span(table, 1, context) for table in tables]
-            items = cut(spans, [0, *[common] * (batch - 1)], 16, CutCost(0), in_place=False)
-            found = plan(items, batch, 16, heads, tiling, HOPPER, Most(room.tiles, room.partials))
-            assert len(found.blocks) <= room.blocks
-            freely = plan(items, batch, 16, heads, tiling, HOPPER, Most(partials=room.partials))
-            assert np.array_equal(found.tiles, freely.tiles)
-            if not common:
-                assert len(found.tiles) == len(plan(items, batch, 16, heads, tiling, HOPPER).tiles)
-
-
-def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch):
-    heads, cpu = Heads(4, 2, 16, 4), torch.device("cpu")
-    assert isinstance(choose("auto", cpu, heads), TorchBackend)
-    small = Heads(4, 2, 32, 2)
-    native = NativeBackend if supports(small) else TorchBackend
-    assert isinstance(choose("auto", cpu, small, torch.bfloat16), native)
-    assert isinstance(choose("auto", cpu, small, torch.float16), TorchBackend)
-    assert isinstance(choose("torch", cpu, small, torch.bfloat16), TorchBackend)
-    assert isinstance(choose("auto", torch.device("cuda"), heads), TritonBackend)
-    assert isinstance(choose("torch", torch.device("cuda"), heads), TorchBackend)
-    with pytest.raises(LoadError, match=r"heads of 512 numbers.*--attention-backend torch"):
-        choose("auto", torch.device("cuda"), Heads(2, 1, 512, 2))
-    with monkeypatch.context() as patch:
-        patch.setattr("engine.model.backends._interpreted", lambda: False)
-        with pytest.raises(LoadError, match="needs a GPU, the model is on cpu"):
-            choose("triton", cpu, heads)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LoadError, match="pip install triton"):
-        choose("triton", cpu, heads)
-
-
-def test_a_calibration_chooses_among_tiles(monkeypatch: pytest.MonkeyPatch):
-    """Times are made up: the wide tiles take half as long, but for the items themselves."""
-    cpu = torch.device("cpu")
-    backend = TritonBackend(Heads(8, 1, 64, 2))
-    seen: list[int] = []
-
-    def made_up(prepare: Any, heads: Heads, *rest: Any, **more: Any) -> list[Sample]:
-        assert backend.tiling is not None
-        seen.append(backend.tiling.large)
-        truth = MeasuredCost(1.0, 50.0, 0.1, 0.1, 64 / backend.tiling.large, heads.group, backend.tiling.large)
-        samples = []
-        for sequences, tokens in itertools.product((2, 32, 96), (64, 512, 2048)):
-            samples.append(Sample(sequences, tokens, True, 1e-6 * truth.shared(sequences, tokens)))
-            samples.append(Sample(sequences, tokens, False, 1e-6 * truth.plain(sequences, tokens)))
-        return samples
-
-    monkeypatch.setattr("engine.model.backends.measure", made_up)
-    found = calibrate(backend, torch.bfloat16, cpu, 16)
-    assert seen == [64, 128]
-    assert found.queries == 128
-    use_tiles(backend, found.queries)
-    assert isinstance(work := backend.prepare([], 1, 16, cpu), WorkBuffers)
-    assert work.tiling == Tiling(large=128, warps=8, programs=1)
-    use_tiles(backend, 7)
-    assert backend.tiling is None
-
-
-def test_a_calibration_by_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        "kernels.tree_attention.calibrate.measure.__defaults__", (16, Grid((2, 8, 32), (32, 256, 1024), 2), None)
-    )
-    found = calibrate(TorchBackend(Heads(4, 2, 16, 4)), torch.float32, torch.device("cpu"), 16)
-    assert found.group == 2
-    assert min(found.read, found.item, found.row) >= 0
-
-
-def test_a_gpu_is_calibrated_over_the_items_of_its_steps(monkeypatch: pytest.MonkeyPatch):
-    """Whose own tokens are one item, however many blocks follow one another."""
-    grids: list[Grid] = []
-
-    def seen(*_: Any, grid: Grid, **__: Any) -> list[Sample]:
-        grids.append(grid)
-        return [Sample(2, 16, shared, 1e-6) for shared in (True, False)]
-
-    monkeypatch.setattr("engine.model.backends.measure", seen)
-    calibrate(TritonBackend(Heads(8, 1, 64, 2)), torch.bfloat16, torch.device("cuda"), 16)
-    assert all(grid.recorded and not grid.in_place for grid in grids)
-    calibrate(TorchBackend(Heads(8, 1, 64, 2)), torch.bfloat16, torch.device("cuda"), 16)
-    assert grids[-1].in_place
-    assert not grids[-1].recorded
