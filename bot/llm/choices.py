@@ -23,7 +23,7 @@ _PARENTS = re.compile(r"^[ \t]*<parents\b[^>\n]*>([^<]*)(?:</parents\s*>?)?", re
 _NONE = re.compile(
     r"^[ \t]*<choose\s*>\s*(?:none|no candidate|nothing|0)\b[^\w\n<]*+(?:\s*</choose\s*>?|$)", re.I | re.M
 )
-_TAG = re.compile(r"</?[a-z_]+\b[^>\n]*>")
+_TAG = re.compile(r"</?[a-z_]+\b[^<>\n]*>")
 _NUMBER = re.compile(r"(?<!\d)\d{1,6}(?!\d)")
 
 

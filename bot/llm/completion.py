@@ -14,6 +14,7 @@ _WITHHELD = re.compile(
     r"filter|safety|sensitive|recitation|blocklist|prohibited|spii|guardrail|malformed|repetition|language"
 )
 _MOST = 10**9  # tokens; no window is longer
+_LONGEST = 2_000_000  # characters of a reply, thoughts included; no model writes more
 _FAILED = re.compile(
     r"error|abort|cancel|fail|time_?out|insufficient|interrupt|unavailable|overload|disconnect|exception", re.IGNORECASE
 )
@@ -88,7 +89,9 @@ def read_completion(answer: Any, seconds: float) -> Reply:
             raise ValueError("the message has no content")
     elif not str(content or "").strip() and not cut:
         content = _elsewhere(message) or content
-    text = text_as_tags(without_thoughts(str(content or message.get("refusal") or ""), ended=not cut))
+    said = str(content or message.get("refusal") or "")
+    cut = cut or len(said) > _LONGEST
+    text = text_as_tags(without_thoughts(said[:_LONGEST], ended=not cut))
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("prompt_tokens_details")

@@ -20,7 +20,7 @@ FENCE = re.compile(r"^\s*(```|~~~)[\w+.-]*\s*$")
 _VALUE = r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))"
 _PATH = re.compile(rf"(?<![\w-])(?:path|file|filename|file_?path|target_file){_VALUE}")
 _ATTRIBUTE = re.compile(r"(?:path|file|filename|name)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+?)(?=\s|/?>|$))")
-_BROKEN_ATTRIBUTE = re.compile(r"\s*(?:path|file|filename)\s*[=:]\s*")  # one whose quotes do not pair
+_BROKEN_ATTRIBUTE = re.compile(r"(?<!\s)\s*(?:path|file|filename)\s*[=:]\s*")  # one whose quotes do not pair
 
 
 class Element(Record):
@@ -59,6 +59,7 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
     tags = "|".join(f"(?i:{name})" if name in FINE else name for name in names)
     opening = re.compile((r"" if inline else r"^\s*(?:[-*>]\s+)?`{0,3}") + rf"<({tags})\b([^<>\n]*)>")
     found: list[Element] = []
+    lines = list(lines)
     # A script may contain XML with <test>: if any <test> has a path, only those with one are ours.
     strict = any((m := opening.search(line)) and m[1] == "test" and "path" in m[2] for line in lines)
     i = 0
@@ -73,7 +74,7 @@ def elements(lines: list[str], names: Sequence[str], *, inline: bool) -> list[El
         empty = (m[2].rstrip().endswith("/") and name != "choose") or name in ("approve", "done", "delete")
         if empty:
             found.append(Element(name=name, path=_path(m[2]), lines=(), line=i + 1, closed=True, attributes=m[2]))
-            lines = [*lines[:i], " " * m.end() + rest, *lines[i + 1 :]] if rest.strip() else lines
+            lines[i] = rest
             i += 0 if rest.strip() else 1
             continue
         inner, end, closed = _inner(lines, i, rest, name, opening)

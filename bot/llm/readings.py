@@ -14,7 +14,7 @@ from bot.patch.paths import normalised
 from bot.records import Reply, Summary
 from bot.sanitize.delimiters import path_as_meant
 
-_PATH = r"""(?:\s+(?:path|file|filename|name)\s*=\s*|\s+)["'`]?([^"'`<>\n]*?)["'`]?\s*"""
+_PATH = r"""\s++(?:(?:path|file|filename|name)\s*+=\s*+)?+["'`]?([^"'`<>\n]*+)["'`]?\s*+"""
 _VERDICT = re.compile(
     rf"<irrelevant{_PATH}/?>|<relevant{_PATH}>(.*?)(?:</relevant\s*>|(?=<(?:ir)?relevant\b)|\Z)", re.DOTALL
 )
@@ -53,7 +53,7 @@ def parse_readings(reply: Reply, known: Sequence[str]) -> tuple[Summary, ...] | 
     text = _text(reply)
     found: dict[str, Summary] = {}
     for match in _VERDICT.finditer(text):
-        for path in named_paths([match[1] or match[2] or ""], known):
+        for path in named_paths([(match[1] or match[2] or "").strip().removesuffix("/")], known):
             words = " ".join((match[3] or "").split())
             found[path] = Summary(path=path, relevant=match[1] is None, text=words)
     if found:

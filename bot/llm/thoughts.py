@@ -24,7 +24,7 @@ _CLOSE = (
 _BLOCK = re.compile(rf"^[ \t]*{_OPEN}.*?(?:{_CLOSE}|\Z)", re.DOTALL | re.IGNORECASE | re.MULTILINE)
 _BARE_END = re.compile(rf"(?<![`'\"]){_CLOSE}(?![`'\"])", re.IGNORECASE)  # the opening tag may be in the prompt
 
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>\s*+(\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary).*assistant\s*final\s*", re.DOTALL)  # its marks left out
 
@@ -38,6 +38,7 @@ _OPENER = re.compile(
 _TAG = re.compile(r"<(?:delete|relevant|irrelevant|approve|done|choose)\b")  # those that may be within a line
 _CLOSER = re.compile(r"^[ \t]*`{0,3}</(?:edit|create|test)\s*>|^[ \t]*>{4,} *REPLACE|^={7}[ \t]*$", re.MULTILINE)
 _ELEMENTS = ("edit", "create", "test")  # they hold text of their own
+_MOST_ENDS = 100  # of thoughts that are looked at, the last ones: each takes a look at the whole reply
 
 
 def without_thoughts(text: str, *, ended: bool = False) -> str:
@@ -52,7 +53,7 @@ def without_thoughts(text: str, *, ended: bool = False) -> str:
 def _without(text: str) -> str:
     text, channels = _final_channel(text)
     text = _without_blocks(text)
-    for end in reversed(list(_BARE_END.finditer(text))):
+    for end in reversed(list(_BARE_END.finditer(text))[-_MOST_ENDS:]):
         before, after = text[: end.start()], text[end.end() :]
         if _within_element(text, end.start(), end.end()):
             continue

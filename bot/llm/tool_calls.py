@@ -16,6 +16,10 @@ _CALL = re.compile(r"<(tool_call|function_call)>\s*(\{.*?\}|<function=.*?</funct
 _FUNCTION = re.compile(r"<function=([\w.-]+)>(.*?)</function>", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([\w.-]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 _LISTED = re.compile(r"\[TOOL_CALLS\]\s*(\[.*\])\s*\Z", re.DOTALL)
+_BEGINS = re.compile(r"<(?:tool_call|function_call)>|<(?:function|parameter)=|\[TOOL_CALLS\]")
+_MOST = (
+    200  # calls and parameters that a reply has, if it is no loop: one that has no end takes a look at all behind it
+)
 _OURS = re.compile(r"^[ \t]*<(?:run|edit|define|file|diff|create|delete|test|done|approve|choose)\b", re.MULTILINE)
 
 _PATH = ("path", "file_path", "filepath", "filePath", "file", "filename", "target_file")
@@ -42,7 +46,9 @@ def text_as_tags(text: str) -> str:
     """The reply, with calls that are written in it as tags where it has none of ours."""
     if _OURS.search(text):
         return text
-    whole = re.sub(r"\A\s*```(?:json)?\s*|\s*```\s*\Z", "", text.replace("<|python_tag|>", "")).strip()
+    if len(_BEGINS.findall(text)) > _MOST:
+        return text
+    whole = re.sub(r"\A```(?:json)?|```\Z", "", text.replace("<|python_tag|>", "").strip()).strip()
     if whole.startswith("{") and (tags := calls_as_tags([_json(whole, dict)])):
         return tags
     listed = _LISTED.search(text)
