@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bot.cli.options import endpoint, stop_rule
+from bot.cli.options import endpoint, image, sandbox, stop_rule
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.errors import TroopError
@@ -55,8 +55,8 @@ def evaluation() -> None:
 @click.option("--api-key", help="Key of the endpoint.  [default: $TROOP_MAIN_API_KEY or $OPENAI_API_KEY]")
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
 @stop_rule
-@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
-@click.option("--image", help="Docker image in which tests run.")
+@sandbox
+@image
 @click.option("--checkouts", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder with clones, as owner__name; others are fetched from GitHub. May be repeated.")  # fmt: skip
 @click.option("--test-command", metavar="COMMAND",
@@ -87,8 +87,8 @@ def eval_run(**given: Any) -> None:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for matrices and figures. The same command goes on from what is there.")  # fmt: skip
-@click.option("--sandbox", type=click.Choice(["auto", "docker", "process"]), help="Where tests run.  [default: auto]")
-@click.option("--image", help="Docker image in which tests run.")
+@sandbox
+@image
 def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Count the evaluations in FOLDERS together: do several models choose better than the best of them?
 

@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bot.cli.evaluations import evaluation
 from bot.cli.one_object import owed_by, print_failure
 from bot.cli.operations import COMMANDS
-from bot.cli.options import endpoint, stop_rule
+from bot.cli.options import endpoint, image, sandbox, stop_rule
 from bot.cli.running import finished
 from bot.cli.say import say
 from bot.cli.verify import verify
@@ -73,14 +74,16 @@ def doctor(path: Path | None, fix: bool, model: str | None, again: bool) -> None
 @cli.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--write", is_flag=True, help="Write it, where there is none.")
-def onboard(path: Path, write: bool) -> None:
+@sandbox
+@image
+def onboard(path: Path, write: bool, **given: Any) -> None:
     """Look at a checkout as a run does, build the image for its tests, run them, and print a .troop.toml for it.
 
     On GitHub, `/troop onboard` in a comment opens a pull request with the same.
     """
     from bot.cli.onboard import onboard_checkout
 
-    raise SystemExit(finished(lambda: onboard_checkout(path, write=write, print_line=click.echo)))
+    raise SystemExit(finished(lambda: onboard_checkout(path, write=write, print_line=click.echo, **given)))
 
 
 @cli.command()
@@ -175,13 +178,8 @@ def _models_dir() -> Path:
 @stop_rule
 @click.option("--seed", type=int, help="Seed of the sampling.  [default: 0]")
 @click.option("--profile", type=click.Choice(["auto", "full", "compact"]), help="Prompts.  [default: auto]")
-@click.option(
-    "--sandbox",
-    type=click.Choice(["auto", "docker", "process"]),
-    help="Where tests run. auto: Docker where a daemon and the image are available, else processes of this machine, "
-    "isolated from the network and from other processes where the kernel allows it.  [default: auto]",
-)
-@click.option("--image", help="Docker image in which tests run.")
+@sandbox
+@image
 @click.option("--patch", "patches", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Another candidate (unified diff) that takes part in the vote. May be repeated.")  # fmt: skip
 @click.option("--from-branch", "branches", multiple=True, metavar="NAME",

@@ -10,6 +10,14 @@ stop_rule = click.option(
     "TROOP_SOLVER_STOP_... are their numbers.  [default: $TROOP_SOLVER_STOP]",
 )
 
+sandbox = click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "docker", "process"]),
+    help="Where tests run. auto: Docker where a daemon and the image are available, else processes of this machine, "
+    "isolated from the network and from other processes where the kernel allows it.  [default: $TROOP_SANDBOX_KIND]",
+)
+image = click.option("--image", help="Docker image in which tests run.  [default: $TROOP_SANDBOX_IMAGE]")
+
 
 def endpoint(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """The address that `--base-url` names, as settings take it. Raises `click.BadParameter`."""

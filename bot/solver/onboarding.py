@@ -11,6 +11,7 @@ from bot.sandbox.build import Plan
 from bot.settings import Settings
 from bot.solver.project import build_recipe, own_test_commands
 from bot.solver.stages.own_tests import on_base
+from bot.solver.stages.watched import Watched
 from bot.solver.workbench import NOBODY, Audience
 
 
@@ -40,8 +41,10 @@ async def propose(
         why = {"failure": str(failure), "log": failure.log, "mend": failure.setup}
         tests = OwnTestsReport(tried=commands[0] if commands else (), note="the image could not be built")
         return proposal.model_copy(update={**why, "tests": tests, "notes": (*recipe.notes, *checkout.left_out)})
+    watched, limit = Watched(sandbox), settings.solver.own_tests_timeout
     try:
-        tests = await on_base(commands, sandbox, settings.solver)
+        work = on_base(commands, watched, settings.solver)
+        tests = await watched.until(work, limit, lambda said: audience.tell(f"the repository's own tests run{said}"))
     finally:
         await sandbox.close()
     found = (*recipe.notes, *notes, *checkout.left_out)

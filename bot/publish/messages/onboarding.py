@@ -108,17 +108,28 @@ def _built(proposal: Proposal) -> str:
 
 
 def _tests(tests: OwnTestsReport) -> str:
-    command = inline(shlex.join(tests.command or tests.tried))
-    if tests.command and tests.base is not None and tests.compared:
-        failing = len(tests.base.failures or ())
-        if tests.base.execution.passed:
-            return f"{command} passes on the default branch."
-        fail = f"{counted(failing, 'test')} {verb(failing, 'fails', 'fail')} there"
-        return f"{command} runs on the default branch; {fail}, which no candidate has to mend."
     if not (tests.command or tests.tried):
-        return "No command was found that runs them. Candidates are then judged by the tests that models write alone."
+        return f"{how_tests_went(tests)} Candidates are then judged by the tests that models write alone."
+    command = inline(shlex.join(tests.command or tests.tried))
     said = f"\n\n{fence(cut(tests.detail, 2_000), 'text')}" if tests.detail else ""
-    return f"{command} did not work here: {_why_not(tests)}.{said}"
+    return f"{command} {how_tests_went(tests)}{said}"
+
+
+def how_tests_went(tests: OwnTestsReport) -> str:
+    """What came of the repository's own tests, as plain text behind the command; a sentence where none was found."""
+    if not (tests.command or tests.tried):
+        return "No command was found that runs them."
+    if not tests.command or tests.base is None or not tests.compared:
+        return f"did not work here: {_why_not(tests)}."
+    failing = len(tests.base.failures or ())
+    ran = tests.base.count or len(tests.base.passed) + failing
+    many = f"{counted(ran, 'test')}, " if ran else ""
+    on = f"on the default branch ({many}{tests.base.execution.seconds:.0f} s)"
+    if tests.base.execution.passed:
+        return f"passes {on}."
+    how = "is stopped at its time limit" if tests.base.stopped else "runs"
+    fail = f"{counted(failing, 'test')} {verb(failing, 'fails', 'fail')} there"
+    return f"{how} {on}; {fail}, which no candidate has to mend."
 
 
 _WHY = {

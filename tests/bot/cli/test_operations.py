@@ -86,17 +86,19 @@ def test_what_is_no_month(url: str, month: str) -> None:
 
 
 def test_onboard_prints_a_config_for_a_checkout(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TROOP_SANDBOX_KIND", "process")
+    monkeypatch.setenv("TROOP_SANDBOX_KIND", "docker")  # the option comes before it
     root = tmp_path / "mill"
     (root / "tests").mkdir(parents=True)
     (root / "mill.py").write_text("def one():\n    return 1\n")
     (root / "tests" / "test_mill.py").write_text("from mill import one\n\n\ndef test_one():\n    assert one() == 1\n")
-    done = troop("onboard", str(root))
+    done = troop("onboard", str(root), "--sandbox", "process")
     assert done.exit_code == 0, done.output
+    assert "its own tests: " in done.stderr
+    assert "passes on the default branch (1 test, " in done.stderr
     config = parse(done.stdout)
     assert isinstance(config, RepoConfig)
     assert "pytest" in config.test_command
-    assert troop("onboard", str(root), "--write").exit_code == 0
+    assert troop("onboard", str(root), "--write", "--sandbox", "process").exit_code == 0
     assert (root / ".troop.toml").read_text() == done.stdout
     assert "is there already" in troop("onboard", str(root), "--write").output
 

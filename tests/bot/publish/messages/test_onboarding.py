@@ -12,8 +12,11 @@ from tests.bot.publish.messages.test_messages import EVIL
 from tests.github.markdown import render
 
 
-def ran(code: int, failures: tuple[str, ...] | None = None) -> OwnTestsReport:
-    base = OwnTests(execution=Execution(ending=Ending.EXITED, exit_code=code), failures=failures)
+def ran(
+    code: int, failures: tuple[str, ...] | None = None, *, count: int | None = None, stopped: bool = False
+) -> OwnTestsReport:
+    ending = Ending.TIMED_OUT if stopped else Ending.EXITED
+    base = OwnTests(execution=Execution(ending=ending, exit_code=code, seconds=33.2), failures=failures, count=count)
     return OwnTestsReport(command=("env", "A=it's", "pytest", "-q"), base=base)
 
 
@@ -44,8 +47,10 @@ def test_a_command_that_did_not_work_is_a_comment_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("tests", "words"),
     [
-        (ran(0), "passes on the default branch."),
-        (ran(1, ("a", "b")), "2 tests fail there, which no candidate has to mend."),
+        (ran(0), "passes on the default branch (33 s)."),
+        (ran(0, count=1640), "passes on the default branch (1,640 tests, 33 s)."),
+        (ran(1, ("a", "b")), "(2 tests, 33 s); 2 tests fail there, which no candidate has to mend."),
+        (ran(1, ("a",), count=9, stopped=True), "is stopped at its time limit on the default branch (9 tests, 33 s); "),
         (OwnTestsReport(), "No command was found"),
     ],
 )
