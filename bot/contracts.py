@@ -233,6 +233,9 @@ class Checks(Protocol):
     async def checks(self, repository: str, commit: str) -> tuple[Check, ...]:
         """The newest of each name, our own left out."""
 
+    async def ran(self, repository: str, check: Check) -> bool:
+        """Whether a failed check began at all: GitHub fails jobs that it does not start, for an unpaid bill, say."""
+
     async def printed(self, repository: str, check: Check) -> str:
         """What a check of a commit of that repository printed, with a long log's end. Untrusted, and as it came."""
 

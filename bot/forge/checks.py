@@ -6,6 +6,7 @@ is named and never fetched.
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from github import Github, GithubException
 
+from bot.errors import Refused
 from bot.forge.api import GitHubApi, path_of
 from bot.records import Check, CheckState
 from bot.settings import Settings
@@ -21,7 +23,7 @@ _CHECKS = {"checks": "read", "statuses": "read"}
 _ACTIONS = {"actions": "read"}
 _CONTENTS = {"contents": "read"}
 _PULLS = {"pull_requests": "read"}
-_FAILED = frozenset(("failure", "timed_out", "startup_failure"))
+_FAILED = frozenset(("failure", "timed_out"))  # what did not start (`startup_failure`) says nothing of the code
 _STATUS = {"pending": CheckState.PENDING, "failure": CheckState.FAILED, "error": CheckState.FAILED}
 _MOST = 500  # check runs of a commit that are looked at
 _LOG_TAIL = 100_000  # bytes of a log that are kept
@@ -63,6 +65,16 @@ class GitHubChecks:
         combined = await self._found("statuses", repository, _CHECKS, ("commits", commit, "status"), {"per_page": 100})
         return (*kept, *(_of_status(one) for one in (combined or {}).get("statuses") or ()))
 
+    async def ran(self, repository: str, check: Check) -> bool:
+        """https://docs.github.com/rest/actions/workflow-jobs#get-a-job-for-a-workflow-run"""
+        if not check.is_job:
+            return True
+        try:
+            job = await self._found("job", repository, _ACTIONS, ("actions", "jobs", check.id), {})
+        except Refused:  # an App that may not read Actions
+            return True
+        return job is None or bool(job.get("steps", True))
+
     async def printed(self, repository: str, check: Check) -> str:
         """https://docs.github.com/rest/actions/workflow-jobs#download-job-logs-for-a-workflow-run"""
         parts = [check.said]
@@ -71,9 +83,10 @@ class GitHubChecks:
             found = await self._found("annotations", repository, _CHECKS, path, {"per_page": 50}) or []
             parts += [f"{one['path']}:{one['start_line']}: {one['message']}" for one in found]
         if check.is_job:
-            token = await self._api.act("token", lambda: self._api.token(repository, _ACTIONS))
             url = f"{self._settings.github_url.rstrip('/')}{path_of(repository, 'actions', 'jobs', check.id, 'logs')}"
-            parts.append(await asyncio.to_thread(_log_tail, url, token))
+            with contextlib.suppress(Refused):  # an App that may not read Actions
+                token = await self._api.act("token", lambda: self._api.token(repository, _ACTIONS))
+                parts.append(await asyncio.to_thread(_log_tail, url, token))
         return "\n\n".join(part for part in parts if part.strip())
 
     async def _found(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bot.contracts import Forge
-from bot.errors import RetryRefused
+from bot.errors import Refused, RetryRefused
 from bot.forge.markers import CHECKS
 from bot.lifecycle import ACTIVE
 from bot.publish.messages import revision as messages
@@ -42,7 +42,11 @@ class Checking:
         counted = await self._runs.newest_counted(repository, pull.issue)
         if run is None or counted is None or run.state in ACTIVE:
             return FollowedUp(note="no run of the issue has ended with a count, or one is active")
-        ours, note = await self._failed(repository, number, commit, counted.report.base_commit)
+        try:
+            ours, note = await self._failed(repository, number, commit, counted.report.base_commit)
+        except Refused as error:  # the repository asks for it, and the App may not read checks
+            await self._forge.comment(repository, number, CHECKS, f"{CHECKS}\n{messages.unreadable(str(error))}")
+            return FollowedUp(note=str(error))
         if not ours:
             return FollowedUp(note=note)
         asked = Revision(
@@ -77,8 +81,15 @@ class Checking:
         if theirs := [check.name for check in failed if check.name in before]:
             words = messages.fail_before(theirs, base_commit)
             await self._forge.comment(repository, number, CHECKS, f"{CHECKS}\n{words}")
-        ours = tuple(check for check in failed if check.name not in before)
-        return ours, "" if ours else "all failed checks fail on the base commit, too"
+        ours = [check for check in failed if check.name not in before]
+        if not ours:
+            return (), "all failed checks fail on the base commit, too"
+        ran = [
+            check
+            for place, check in enumerate(ours)
+            if place >= MOST_CHECKS or await self._forge.ran(repository, check)
+        ]
+        return tuple(ran), "" if ran else "no failed check has run"
 
     async def _remarks(self, repository: str, failed: Sequence[Check]) -> tuple[Remark, ...]:
         """One a check, with the end of what it printed; beyond `MOST_CHECKS` with the name alone."""

@@ -183,10 +183,19 @@ class Control(Upheavals):
         summary: str = "",
         annotations: Sequence[Mapping[str, Any]] = (),
         event: str = "check_suite",
+        started: bool = True,
     ) -> int:
         """A check run of the commit ends, or with an empty conclusion begins; its id."""
         run = CheckRun(
-            self.world.next_id(), commit, check, conclusion, app, summary, log, [dict(one) for one in annotations]
+            self.world.next_id(),
+            commit,
+            check,
+            conclusion,
+            app,
+            summary,
+            log,
+            [dict(one) for one in annotations],
+            started,
         )
         self.checks.report(self.world.repository(name), branch, run, event)
         return run.id

@@ -41,6 +41,11 @@ def fail_before(checks: Sequence[str], base_commit: str) -> str:
     )
 
 
+def unreadable(why: str) -> str:
+    """The repository's config asks for a revision after failed checks, which can't be looked at."""
+    return f"Troop can't read the checks of this pull request, and mends none: {one_line(cut(why, 500)).rstrip('.')}."
+
+
 def _checks(names: Sequence[str]) -> str:
     shown = [inline(cut(name, 100)) for name in dict.fromkeys(names)]
     return listed(shown[:_PATHS]) + (" and more" if len(shown) > _PATHS else "")

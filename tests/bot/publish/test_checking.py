@@ -145,10 +145,41 @@ async def test_what_fails_on_the_base_commit_too_is_not_ours_and_is_said_once(sc
     assert list(scene.bodies()) == ["test"]
 
 
-@pytest.mark.parametrize("conclusion", ["success", "neutral", "skipped", "cancelled", "action_required", "stale"])
+@pytest.mark.parametrize(
+    "conclusion", ["success", "neutral", "skipped", "cancelled", "action_required", "stale", "startup_failure"]
+)
 async def test_other_ends_are_no_failure(scene: Scene, conclusion: str) -> None:
     scene.check("test", conclusion)
     assert await scene.look() == "no check has failed"
+
+
+async def test_a_job_that_github_did_not_start_says_nothing_of_the_code(scene: Scene) -> None:
+    unpaid = {"path": ".github", "start_line": 1, "message": "The job was not started because your account is locked"}
+    scene.check("test", started=False, annotations=[unpaid])
+    assert await scene.look() == "no failed check has run"
+    scene.check("lint", log=LOG)
+    assert await scene.look() == "run 8"
+    assert list(scene.bodies()) == ["lint"]
+
+
+async def test_without_the_permission_for_actions_a_revision_goes_without_the_log(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(scene.github.world.app.permissions, "actions")
+    scene.check("test", summary="1 failed", log=LOG)
+    assert await scene.look() == "run 8"
+    assert scene.bodies() == {"test": "test\n1 failed"}
+
+
+async def test_where_checks_can_not_be_read_the_pull_request_says_so_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(scene.github.world.app.permissions, "statuses")
+    scene.check("test")
+    for _ in range(2):
+        assert "the App lacks statuses: read" in await scene.look()
+    (told,) = [body for body in scene.github.comments(REPO, PULL) if "troop:checks" in body]
+    assert "the App lacks statuses: read on olive/tools; grant it" in told
 
 
 async def test_only_the_newest_commit_of_an_open_pull_request_counts(scene: Scene) -> None:
