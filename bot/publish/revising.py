@@ -10,7 +10,7 @@ from bot.publish.messages import revision as messages
 from bot.publish.runs import FollowedUp, Runs
 from bot.records import Act, Again, Cause, ClaimedCommand, Feedback, Remark, Review, Revision
 from bot.sanitize import clean
-from bot.webhook import slash_command
+from bot.webhook import mention
 
 MOST_REMARKS = 30  # of one review; what is left out is said
 _HUNK_LINES = 12  # of the diff above a comment
@@ -39,7 +39,7 @@ class Revising:
             return FollowedUp(note="the review's author is not the sender")
         if review.requests_changes:
             await self._runs.judge(repository, number, Act.CHANGES_REQUESTED, command.sender)
-        remarks, flags = remarks_of(review)
+        remarks, flags = remarks_of(review, await self._forge.own_login())
         if not remarks:
             return FollowedUp(note="the review asks for nothing")
         run = await self._runs.newest(repository, pull.issue)
@@ -75,24 +75,25 @@ class Revising:
         await self._forge.comment(command.repository, command.issue_number, marker, f"{marker}\n{words}")
 
 
-def remarks_of(review: Review) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
+def remarks_of(review: Review, own_login: str) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
     """What the review asks for, cleaned, and what cleaning removed. Pure.
 
-    The text of the review itself asks for something where the review requests changes or comments on lines. `/troop`
-    commands are no remarks: they are carried out by themselves.
+    The text of the review itself asks for something where the review requests changes, comments on lines, or says that
+    text to us. Commands are no remarks: they are carried out by themselves.
     """
     flags: set[str] = set()
     remarks = []
 
     def add(thread: int, body: str, **where: object) -> None:
-        if slash_command.parse(body) is not None:
+        if mention.command_in(body, own_login) is not None:
             return
         cleaned = clean(body)
         flags.update(cleaned.flags)
         if cleaned.text.strip():
             remarks.append(Remark(thread=thread, feedback=Feedback(author=review.author, body=cleaned.text, **where)))
 
-    if review.requests_changes or review.comments:
+    said_to_us = mention.find(review.body, own_login.removesuffix("[bot]"))
+    if review.requests_changes or review.comments or (said_to_us is not None and said_to_us.addressed):
         add(0, review.body)
     for comment in review.comments:
         hunk = "\n".join(comment.hunk.splitlines()[-_HUNK_LINES:])

@@ -250,7 +250,7 @@ class Deliveries(Part):
             if found.renamed:
                 _rename(tx, asked)
                 found = tx.execute(_LOOK, asked).one()
-            if found.id is not None and found.stop_reason is None:
+            if found.id is not None and found.stop_reason is None and found.pull_number is None:
                 self._remember(tx, found, Wanted(decision=decision, asked_at=now, only_if_stopped=True))
                 return Accepted(duplicate=False, note=f"run {found.id} of this issue is {found.state} already")
             if decision.in_passing and tx.scalar(select(_HAD_RUN), asked):
@@ -260,7 +260,8 @@ class Deliveries(Part):
             if found.id is not None:
                 if not self._remember(tx, found, Wanted(decision=decision, asked_at=now)):
                     return Accepted(duplicate=False, note=f"it was asked for before run {found.id} was")
-                said = f"run {found.id} is stopping; a new run starts once it has stopped"
+                now_at = "stopping" if found.stop_reason is not None else "revising a pull request"
+                said = f"run {found.id} is {now_at}; a new run starts once it has ended"
                 return Accepted(duplicate=False, note=said)
             if found.stops:
                 self._forget_stops(tx, now, decision)
@@ -368,6 +369,8 @@ class Deliveries(Part):
             return Accepted(duplicate=False, note=f"{decision.reason}; no run is active")
         if decision.at is not None and decision.at.timestamp() < row.labelled_at:
             return Accepted(duplicate=False, note=f"{decision.reason} before run {row.id} was asked for")
+        if decision.withdrawn and row.pull_number is not None:
+            return self._withdraw(tx, row, decision)
         later = row.wanted is not None and Wanted.model_validate_json(row.wanted).made_after(decision.at)
         stopped = self.stop_row(tx, now, row.id, decision.reason, keep_wanted=later)
         following = self.start_wanted(tx, now, row) if stopped and later else None
@@ -377,6 +380,16 @@ class Deliveries(Part):
             job_id=ended if following is None else run_job(following),
             note=f"{decision.reason}; run {row.id} is {'stopped' if stopped else 'asked to stop'}",
         )
+
+    @staticmethod
+    def _withdraw(tx: Connection, row: Any, decision: CancelRun) -> Accepted:
+        """Forget the run that a label asked for while a revision goes on, which a review asked for and which stays."""
+        wanted = None if row.wanted is None else Wanted.model_validate_json(row.wanted)
+        forgotten = wanted is not None and wanted.again is None and not wanted.made_after(decision.at)
+        if forgotten:
+            tx.execute(update(RUN).where(RUN.c.id == row.id).values(wanted=None))
+        what = "no new run starts after it" if forgotten else "nothing changes"
+        return Accepted(duplicate=False, note=f"{decision.reason}; run {row.id} is a revision, and {what}")
 
     def _stop_all(self, tx: Connection, now: float, decision: StopRuns) -> Accepted:
         """What was asked for later stays: the App may be installed again."""

@@ -86,7 +86,7 @@ def _unassigned(delivery: Delivery, rules: Rules) -> Decision:
         return Ignore(reason="the assignment was not ours")
     if refusal := _off(Trigger.ASSIGNMENT, rules) or refuse_source(event, rules) or refuse_sender(event.sender, rules):
         return refusal
-    return _cancel(event, "the assignment was removed")
+    return _cancel(event, "the assignment was removed", withdrawn=True)
 
 
 def _start(event: IssueEvent, trigger: Trigger, rules: Rules) -> Decision:
@@ -131,7 +131,7 @@ def _unlabeled(delivery: Delivery, rules: Rules) -> Decision:
     states = [label.name for label in event.issue.labels if label.name.lower().startswith(f"{rules.label.lower()}: ")]
     if states and not rules.app_id:
         return Ignore(reason=f"the label was replaced by {states[0][:50]!r}")
-    return _cancel(event, "the label was removed")
+    return _cancel(event, "the label was removed", withdrawn=True)
 
 
 def _gone(delivery: Delivery, rules: Rules) -> Decision:
@@ -258,13 +258,14 @@ _HANDLERS: dict[str, Callable[[Delivery, Rules], Decision]] = {
 }
 
 
-def _cancel(event: IssueEvent, reason: str) -> CancelRun:
+def _cancel(event: IssueEvent, reason: str, *, withdrawn: bool = False) -> CancelRun:
     return CancelRun(
         repository=event.repository.full_name,
         issue_number=event.issue.number,
         reason=reason,
         repository_id=event.repository.id,
         at=event.issue.updated_at,
+        withdrawn=withdrawn,
     )
 
 

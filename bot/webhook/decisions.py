@@ -48,6 +48,7 @@ class CancelRun(Record):
     reason: str
     repository_id: int | None = None
     at: datetime | None = None  # when the issue was changed; None: not known
+    withdrawn: bool = False  # the label or the assignment is gone, which no revision was asked for by
 
 
 class StopRuns(Record):

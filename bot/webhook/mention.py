@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bot.records import NOT_WRITTEN, Command, CommandName, Record
-from bot.webhook.slash_command import MAX_COMMENT, blocks, command_of, written_after
+from bot.webhook.slash_command import MAX_COMMENT, blocks, command_of, parse, written_after
 
 _COMMANDS = frozenset(CommandName) - NOT_WRITTEN
 # Escaped signs and entities stay tokens of their own, so that they can be told from plain text.
@@ -51,6 +51,14 @@ def find(body: str, login: str) -> Mention | None:
             if within.search(line):
                 in_passing = Mention(addressed=False)
     return in_passing
+
+
+def command_in(body: str, own_login: str) -> Command | None:
+    """The command of a comment, written as `/troop stop` or as `@troop stop`. Without our login no mention counts."""
+    command, own = parse(body), own_login.removesuffix("[bot]")
+    if command is None and own and (found := find(body, own)) is not None:
+        return found.command
+    return command
 
 
 def _asked(words: list[str], rest: str) -> Command | None:

@@ -3,8 +3,8 @@
 import re
 
 from bot.contracts import OUR_BRANCHES
-from bot.records import Act, Command, CommandName
-from bot.webhook import slash_command
+from bot.records import Act, Command, CommandName, Trigger
+from bot.webhook import mention
 from bot.webhook.decisions import Decision, Ignore, ReceiveCommand
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import (
@@ -31,7 +31,7 @@ def reviewed(delivery: Delivery, rules: Rules) -> Decision:
         return _judge(delivery, event, event.pull_request.number, Act.APPROVED, rules)
     if event.review.state.casefold() not in ("commented", "changes_requested"):
         return Ignore(reason=f"a review that is {event.review.state[:20]} asks for nothing")
-    if (command := slash_command.parse(event.review.body or "")) is not None:
+    if (command := _asked(event.review.body, rules)) is not None:
         return _command(event, event.pull_request, event.review, command, rules)
     return _revise(event, event.pull_request, event.review.id, event.review.user, rules)
 
@@ -40,11 +40,16 @@ def review_comment(delivery: Delivery, rules: Rules) -> Decision:
     """Its review arrives as `pull_request_review`, too; whichever comes first is taken."""
     event = ReviewCommentEvent.model_validate(delivery.payload)
     review = event.comment.pull_request_review_id
-    if (command := slash_command.parse(event.comment.body or "")) is not None:
+    if (command := _asked(event.comment.body, rules)) is not None:
         return _command(event, event.pull_request, event.comment, command, rules)
     if review is None:
         return Ignore(reason="the comment belongs to no review")
     return _revise(event, event.pull_request, review, event.comment.user, rules)
+
+
+def _asked(body: str | None, rules: Rules) -> Command | None:
+    """The command in what a reviewer wrote: `/troop stop`, or `@troop stop`."""
+    return mention.command_in(body or "", rules.own_login if Trigger.MENTION in rules.triggers else "")
 
 
 def _command(

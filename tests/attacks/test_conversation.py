@@ -6,7 +6,7 @@ import pytest
 
 from bot.publish.messages import answers
 from bot.publish.revising import remarks_of
-from bot.records import ClaimedCommand, Command, CommandName
+from bot.records import ClaimedCommand, Command, CommandName, Trigger
 from bot.records.revision import Review, ReviewComment
 from bot.webhook.decide import decide
 from bot.webhook.decisions import Ignore, ReceiveCommand
@@ -65,8 +65,33 @@ def test_a_command_is_no_remark_that_a_fix_is_asked_for() -> None:
     review = Review(
         id=9, author="ann", requests_changes=True, body="/troop retry be short", at=datetime.now(UTC), comments=comments
     )
-    remarks, _ = remarks_of(review)
+    remarks, _ = remarks_of(review, "troop[bot]")
     assert [remark.thread for remark in remarks] == [1, 3]
+
+
+@pytest.mark.parametrize("name", [REVIEW, LINE])
+def test_a_mention_in_a_review_is_a_command_as_elsewhere(name: str) -> None:
+    body = "review__body" if name == REVIEW else "comment__body"
+    decision = decide(delivery(name, **{body: "@troop retry keep zero"}), APP)
+    assert isinstance(decision, ReceiveCommand)
+    assert decision.command == Command(name=CommandName.RETRY, words="keep zero")
+    for other in ("> @troop stop", "`@troop stop`", "@troop keep zero", "ask @troop stop"):
+        decision = decide(delivery(name, **{body: other}), APP)
+        assert isinstance(decision, ReceiveCommand)
+        assert decision.command == Command(name=CommandName.REVISE), other
+    off = APP.model_copy(update={"triggers": frozenset({Trigger.LABEL})})
+    decision = decide(delivery(name, **{body: "@troop stop"}), off)
+    assert isinstance(decision, ReceiveCommand)
+    assert decision.command == Command(name=CommandName.REVISE)
+
+
+@pytest.mark.parametrize(
+    ("body", "asks"),
+    [("@troop keep zero", True), ("@troop stop", False), ("Nice, @troop!", False), ("keep zero", False)],
+)
+def test_a_review_that_only_says_something_asks_where_it_is_said_to_us(body: str, asks: bool) -> None:
+    review = Review(id=9, author="ann", requests_changes=False, body=body, at=datetime.now(UTC), comments=())
+    assert bool(remarks_of(review, "troop[bot]")[0]) is asks
 
 
 def test_what_follows_a_command_in_the_same_comment_is_said_to_be_left() -> None:

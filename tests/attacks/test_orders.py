@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from bot.lifecycle import RunState
-from bot.records import CommandName
+from bot.records import Cause, CommandName, Feedback, Remark, Revision
 from bot.store import Store, parse
 from bot.webhook.decisions import StartRun
-from tests.bot.queueing import LABELLED_AT, cancel, command, queue_run, start
+from tests.bot.queueing import LABELLED_AT, again, cancel, command, queue_run, start
 
 SECONDS = {"on 1": 1, "off 2": 2, "on 3": 3, "off 4": 4}
 
@@ -19,7 +19,7 @@ def send(store: Store, issue: int, wish: str) -> None:
     decision = (
         start(issue).model_copy(update={"labelled_at": at})
         if wish.startswith("on")
-        else cancel(issue).model_copy(update={"at": at})
+        else cancel(issue).model_copy(update={"at": at, "withdrawn": True})
     )
     action = "labeled" if isinstance(decision, StartRun) else "unlabeled"
     store.accept(f"{issue}-{wish}", "issues", action, decision)
@@ -94,3 +94,23 @@ def test_a_stop_after_that_label_counts(store: Store):
     assert asked is not None
     assert store.request_stop(first, "ann asked for it", asked_at=asked.asked_at)
     assert store.runs(active=True) == ()
+
+
+@pytest.mark.parametrize("taken_off", [False, True])
+def test_a_label_while_a_revision_goes_on_is_a_wish_of_its_own(store: Store, taken_off: bool):
+    first = queue_run(store)
+    claimed = store.claim_run(first, "w", 60)
+    assert claimed is not None
+    store.finish(first, claimed.attempt, RunState.FAILED)
+    remark = Remark(thread=0, feedback=Feedback(author="ann", body="keep zero"))
+    asked = Revision(pull=2, branch="troop/x", cause=Cause.REVIEW, sources=(1,), remarks=(remark,), at=LABELLED_AT)
+    revising = store.revise(first, again(1, revision=asked), most_a_day=9)
+    assert revising is not None
+    claimed = store.claim_run(revising, "w", 60)
+    assert claimed is not None
+    send(store, 1, "on 3")
+    if taken_off:
+        send(store, 1, "off 4")
+    assert store.renew(revising, claimed.attempt, 60) is None, "the revision goes on"
+    following = store.finish(revising, claimed.attempt, RunState.FAILED)
+    assert (following is None) is taken_off
