@@ -63,7 +63,9 @@ class GitHubTracker:
             except GithubException as error:
                 if error.status != 404:
                     raise
-                return "none"  # no such user, or none that GitHub shows us
+                # No such user, or none that GitHub shows us; or the repository itself is gone, which raises.
+                client.requester.requestJsonAndCheck("GET", path_of(repository))
+                return "none"
 
         answer = await self._api.act("permission", lambda: self._api.read(repository, _METADATA, ask))
         if answer not in ("admin", "write", "read", "none"):

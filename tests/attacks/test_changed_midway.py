@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.errors import Refused
 from bot.forge.markers import ALTERNATIVES
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
@@ -15,6 +16,7 @@ from tests.attacks.changing import REPO, Scene, set_up
 from tests.bot.sample import FILES
 from tests.bot.worker.working import info
 from tests.github import GitHubServer
+from tests.github.fixtures import forge_for
 from tests.patience import eventually
 
 Act = Callable[[GitHubServer], object]
@@ -188,3 +190,12 @@ async def test_attack_44_nothing_is_spent_where_the_app_may_not_publish(scene: S
     assert (scene.end[0], scene.paid) == (RunState.FAILED, [])
     assert f"the App lacks {permission}: write on olive/tools" in scene.end[1]
     await ended_once(scene)
+
+
+async def test_attack_44_a_repository_that_is_gone_is_no_lack_of_permission(github: GitHubServer) -> None:
+    github.create_repository(REPO, FILES)
+    forge = forge_for(github, REPO)
+    assert [await forge.permission(REPO, login) for login in (SENDER, "nobody-of-that-name")] == ["admin", "none"]
+    github.delete_repository(REPO)
+    with pytest.raises(Refused, match="finds nothing that we may see"):
+        await forge.permission(REPO, SENDER)
