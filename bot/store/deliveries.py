@@ -13,6 +13,7 @@ from bot.records import Record
 from bot.store.base import Part, Wanted, free, plain, within
 from bot.store.jobs import command_job, run_job
 from bot.store.models import COMMAND, DELIVERY, RUN
+from bot.store.renaming import ASK_RENAMED, MAY_BE_RENAMED, rename
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun, StopRuns
 
 QUOTA_WINDOW = 3600.0  # seconds
@@ -21,29 +22,6 @@ COMMANDS_PER_HOUR = 60  # of one person in one repository: each command costs a 
 
 
 # Statements of every delivery, made once: making them costs more than executing them.
-_OTHER = RUN.alias()
-_RENAME = (
-    update(RUN)
-    .where(
-        RUN.c.repository_id == bindparam("by_id"),
-        # Two ranges of the index, mostly empty.
-        or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
-        or_(
-            RUN.c.state.not_in(ACTIVE),
-            ~exists().where(
-                _OTHER.c.repository == bindparam("name"),
-                _OTHER.c.issue_number == RUN.c.issue_number,
-                _OTHER.c.state.in_(ACTIVE),
-            ),
-        ),
-    )
-    .values(repository=bindparam("name"))
-)
-_RENAME_COMMANDS = (
-    update(COMMAND)
-    .where(~COMMAND.c.done, COMMAND.c.repository_id == bindparam("by_id"), COMMAND.c.repository != bindparam("name"))
-    .values(repository=bindparam("name"))
-)
 _FORGET_STOPS = (
     update(RUN)
     .where(
@@ -90,13 +68,8 @@ _STOPS = exists().where(
     RUN.c.announce,
 )
 _HAD_RUN = exists().where(RUN.c.repository == bindparam("name"), RUN.c.issue_number == bindparam("number"))
-_MAY_BE_RENAMED = exists().where(
-    RUN.c.repository_id == bindparam("by_id"),
-    or_(RUN.c.repository < bindparam("name"), RUN.c.repository > bindparam("name")),
-)
-_ASK_RENAMED = select(_MAY_BE_RENAMED)
 _ACTIVE = _ACTIVE_RUN.cte("active")
-_LOOK = select(_MADE.label("made"), _STOPS.label("stops"), _MAY_BE_RENAMED.label("renamed"), _ACTIVE).select_from(
+_LOOK = select(_MADE.label("made"), _STOPS.label("stops"), MAY_BE_RENAMED.label("renamed"), _ACTIVE).select_from(
     select(literal(1).label("one")).subquery().outerjoin(_ACTIVE, true())
 )
 _QUOTA = select(_MADE)
@@ -207,8 +180,8 @@ class Deliveries(Part):
     @staticmethod
     def _follow_rename(tx: Connection, decision: ReceiveCommand | CancelRun) -> None:
         asked = {"by_id": decision.repository_id, "name": decision.repository}
-        if decision.repository_id is not None and tx.scalar(_ASK_RENAMED, asked):
-            _rename(tx, asked)
+        if decision.repository_id is not None and tx.scalar(ASK_RENAMED, asked):
+            rename(tx, asked)
 
     def check_writable(self, patience: float) -> None:
         """Raises `StoreUnavailable` where no delivery could be recorded within so many seconds. Changes nothing."""
@@ -222,7 +195,7 @@ class Deliveries(Part):
         """Give what is recorded of the repository the name that it has now."""
         with self.database.write() as tx:
             self.database.serialise(tx, name)
-            _rename(tx, {"by_id": repository_id, "name": name})
+            rename(tx, {"by_id": repository_id, "name": name})
 
     def recorded(self, guids: Collection[str]) -> frozenset[str]:
         """Those among the deliveries that were recorded. Raises `StoreUnavailable`."""
@@ -248,7 +221,7 @@ class Deliveries(Part):
         for _ in range(2):  # another look finds the run that began while this one waited for the one before it to end
             found = tx.execute(_LOOK, asked).one()
             if found.renamed:
-                _rename(tx, asked)
+                rename(tx, asked)
                 found = tx.execute(_LOOK, asked).one()
             if found.id is not None and found.stop_reason is None and found.pull_number is None:
                 self._remember(tx, found, Wanted(decision=decision, asked_at=now, only_if_stopped=True))
@@ -402,10 +375,3 @@ class Deliveries(Part):
         for run_id in found:
             self.stop_row(tx, now, run_id, decision.reason)
         return Accepted(duplicate=False, note=f"{decision.reason}; {len(found)} runs are stopped, or asked to stop")
-
-
-def _rename(tx: Connection, asked: dict[str, Any]) -> None:
-    """Give what is recorded of the repository its new name."""
-    names = {"by_id": asked["by_id"], "name": asked["name"]}
-    tx.execute(_RENAME_COMMANDS, names)
-    tx.execute(_RENAME, names)
