@@ -35,7 +35,7 @@ def test_attack_36_a_label_that_comes_while_the_run_is_stopping_starts_a_run_aft
     attempt = held(store, first)
     store.accept("off", "issues", "unlabeled", cancel())
     accepted = store.accept("on", "issues", "labeled", relabelled())
-    assert accepted.note == f"run {first} is stopping; a new run starts once it has stopped"
+    assert accepted.note == f"run {first} is stopping; a new run starts once it has ended"
     following = store.finish(first, attempt, RunState.STOPPED, announce=True)
     assert following is not None
     assert active(store) == [following]
