@@ -34,6 +34,7 @@ Only the default branch's file counts, also for runs on another branch. `troop s
 whatever `base` says. A bad file is a `ConfigProblem` that its author is shown, not an exception.
 """
 
+import difflib
 import re
 import shlex
 import tomllib
@@ -64,6 +65,7 @@ AUTO = 0  # trajectories
 _OPERATOR = re.compile(r"[;|&<>]+|[()*?]|\{[^\s{}]*,[^\s{}]*\}|(?<!\S)(?:#|~(?=[/\s]|$))")
 _EXPANSION = re.compile(r"`|\$(?:\{\w*\}?|\w+|\(|[@#?!*])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")  # a table's name, as tomllib prints it
 _BUILTINS = frozenset(("!", "cd", "export", "source", ".", "set", "ulimit", "umask", "eval", "exec", "alias"))
 
 
@@ -230,14 +232,14 @@ class _File(_Table):
     feedback: _Feedback = _Feedback()
 
 
-_ALLOWED = {
-    (): "base, [test], [scripts], [sandbox], [context], [run], [publish], [feedback]",
-    ("test",): "command, timeout",
-    ("sandbox",): "image, setup",
-    ("context",): "exclude, read",
-    ("run",): "trajectories, stop",
-    ("publish",): "test, fix_ci",
-    ("feedback",): "keep",
+_ALLOWED: dict[tuple[str, ...], tuple[str, ...]] = {
+    (): ("base", "test", "scripts", "sandbox", "context", "run", "publish", "feedback"),
+    ("test",): ("command", "timeout"),
+    ("sandbox",): ("image", "setup"),
+    ("context",): ("exclude", "read"),
+    ("run",): ("trajectories", "stop"),
+    ("publish",): ("test", "fix_ci"),
+    ("feedback",): ("keep",),
 }
 
 
@@ -249,9 +251,11 @@ def parse(text: str) -> RepoConfig | ConfigProblem:
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, RecursionError):
+            return ConfigProblem(message="its values are nested too deeply")
         line = re.search(r"\(at line (\d+),", str(error))
         number = int(line[1]) if line else text.count("\n") + 1 if "at end of document" in str(error) else None
-        return ConfigProblem(message=f"this is not TOML: {str(error)[:500]}", line=number)
+        return ConfigProblem(message=f"this is not TOML: {_TUPLE.sub(_dotted, str(error))[:500]}", line=number)
     try:
         file = _File.model_validate(data)
     except ValidationError as error:
@@ -279,12 +283,34 @@ def _problem(error: ValidationError, text: str) -> ConfigProblem:
     key = ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"{key} is not known; allowed here: {_ALLOWED.get(path[:-1], 'nothing more')}"
+        allowed = ", ".join(_written((*path[:-1], name)) for name in _ALLOWED.get(path[:-1], ())) or "nothing more"
+        message = f"{key} is not known;{_meant(path)} allowed here: {allowed}"
     elif first["type"] in ("model_type", "dict_type"):
         message = f"{key} must be a table: [{key}] on a line of its own, its keys below"
     else:
         message = f"{key}: {said[:1].lower()}{said[1:]}"
     return ConfigProblem(message=message, key=key, line=_line_of(text, path))
+
+
+def _written(path: tuple[str, ...]) -> str:
+    """`[sandbox]`, or `image` of it."""
+    return f"[{path[0]}]" if len(path) == 1 and path[0] != "base" else path[-1]
+
+
+def _meant(path: tuple[str, ...]) -> str:
+    """The key that may be meant: in another table, or spelled a little otherwise; "" where that is not clear."""
+    keys = {".".join((*table, name)): (*table, name) for table, names in _ALLOWED.items() for name in names}
+    plain = [part.lower().replace("-", "_") for part in path]
+    elsewhere = [key for key, parts in keys.items() if parts[-1] == plain[-1] and parts != path]
+    found = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(".".join(plain), keys, 1, 0.75)
+    if not found:
+        return ""
+    meant = keys[found[0]]
+    return f" did you mean {_written(meant)}{f' in [{meant[0]}]' if len(meant) > 1 else ''}?"
+
+
+def _dotted(names: re.Match[str]) -> str:
+    return ".".join(re.findall(r"'([^']*)'", names[0]))
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:

@@ -64,7 +64,6 @@ def command_in(body: str, own_login: str) -> Command | None:
 def _asked(words: list[str], rest: str) -> Command | None:
     """The command, where the first word is one's name."""
     if words and words[0].lower().rstrip(".!?") in _COMMANDS:
-        words = [words[0].rstrip(".!?"), *words[1:]]
         return command_of(words, rest)
     return None
 

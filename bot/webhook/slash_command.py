@@ -17,10 +17,12 @@ MAX_MISREAD = 100  # characters of what is no command that are kept for the answ
 MAX_WORDS = 8_000  # characters of what a fix is asked to do otherwise
 MAX_COMMENT = 65_536  # characters that GitHub lets a comment have
 
-_LINE = re.compile(r"^[ \t]*/troop(?:[ \t]|$)", re.MULTILINE | re.IGNORECASE)
+# With what phones and keyboards make of a space, and as one addresses a person: `/troop, stop`.
+_LINE = re.compile(r"^[ \t]*/troop[,:]?(?:[ \t\u00a0]|\r|$)", re.MULTILINE | re.IGNORECASE)
 _NEEDS_MORE = NOT_WRITTEN | {CommandName.USE, CommandName.ANSWER}
 _TICKED = re.compile(r"^- \[[xX]\] \*\*([AB])\*\*", re.MULTILINE)
 _OPTION = re.compile(r"--base(?:[ \t]*=[ \t]*|[ \t]+|$|(?=\n))(\S*)")
+_ENDS = ".!?"  # of a sentence that is a command
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,3})")
 
 # First blocks alone, since the cost of the inline rules grows faster than the text: only paragraphs that may have a
@@ -89,7 +91,7 @@ def _text_lines(content: str) -> list[str]:
 
 def command_of(words: list[str], rest: str) -> Command:
     """The command that the words of its line say; `rest`: all that follows its name."""
-    match [word.lower() for word in words]:
+    match [word.lower().rstrip(_ENDS) for word in words]:
         case [CommandName.ANSWER, ("a" | "b") as option]:
             return Command(name=CommandName.ANSWER, option=Option(option.upper()))
         case [CommandName.RETRY, *_]:
@@ -109,7 +111,7 @@ def _retry(rest: str) -> Command:
     found = _OPTION.match(rest)
     if found is None:
         return Command(name=CommandName.RETRY, words=rest)
-    name = (found[1] or "").strip("`")
+    name = (found[1] or "").strip("`'\"")
     if not is_base(name):
         return Command(name=CommandName.HELP, misread=f"retry {found[0].strip()}"[:MAX_MISREAD])
     return Command(name=CommandName.RETRY, base=name, words=rest[found.end() :].strip())

@@ -101,6 +101,12 @@ def test_variables_of_script_commands_and_a_byte_order_mark() -> None:
     ("text", "key", "line", "words"),
     [
         ("[test]\ncomand = 'x'", "test.comand", 2, "allowed here: command, timeout"),
+        ("[test]\ncmd = 'x'", "test.cmd", 2, "not known; did you mean command in [test]? allowed"),
+        ("setup = 'x'", "setup", 1, "did you mean setup in [sandbox]?"),
+        ("[Publish]\nfix_ci = true", "Publish", 1, "did you mean [publish]?"),
+        ("[publish]\nfix-ci = true", "publish.fix-ci", 2, "did you mean fix_ci in [publish]?"),
+        ("[solver]\nx = 1", "solver", 1, "solver is not known; allowed here"),
+        ("[run]\n[run]\n", "", 2, "Cannot declare run twice"),
         ("\n[tests]\ncommand = 'x'", "tests", 2, "allowed here: base, [test], [scripts]"),
         (
             "[sandbox]\nimage = 'x'\ndocker_flags = '--privileged'",

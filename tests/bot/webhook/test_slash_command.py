@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.records import Command, CommandName
+from bot.records import Command, CommandName, Option
 from bot.webhook.slash_command import MAX_WORDS, parse
 from tests.growth import grows_evenly
 
@@ -31,6 +31,13 @@ RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0
         ("/troop STOP", STOP),
         ("/troop\tstop  ", STOP),
         ("/troop stop\r\n", STOP),
+        ("/troop\u00a0stop", STOP),
+        ("/troop, stop!", STOP),
+        ("/troop: Stop.", STOP),
+        ("/troop\r\nplease", HELP),
+        ("/troop answer A.", Command(name=CommandName.ANSWER, option=Option.A)),
+        ("/troop use 2.", Command(name=CommandName.USE, argument=2)),
+        ("/troop-stop", None),
         ("Thanks!\r\n/troop stop\r\nBye", STOP),
         ("> quoted\n\n/troop stop", STOP),
         ("```\ncode\n```\n/troop stop", STOP),
@@ -54,6 +61,7 @@ RETRY_WITH_CODE = Command(name=CommandName.RETRY, words="keep zero\n\n```py\nf(0
             "/troop retry --base develop\r\n\r\nbe short",
             Command(name=CommandName.RETRY, base="develop", words="be short"),
         ),
+        ("/troop retry --base 'develop'", Command(name=CommandName.RETRY, base="develop")),
         ("/troop retry --based on this", Command(name=CommandName.RETRY, words="--based on this")),
         ("/troop retry use --base x", Command(name=CommandName.RETRY, words="use --base x")),
         ("/troop retry --base troop/issue-1", Command(name=CommandName.HELP, misread="retry --base troop/issue-1")),
@@ -125,7 +133,6 @@ def test_markup_in_a_command_is_dropped_from_what_is_repeated() -> None:
         "| a |\n|---|\n| /troop stop |\n/troop stop",
         "[a]: /url '\n/troop stop\n'",
         "/tro\u200bop stop",
-        "/troop\u00a0stop",
     ],
 )
 def test_attack_10_quotes_code_and_comments_give_no_command(body: str) -> None:
