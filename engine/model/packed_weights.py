@@ -61,7 +61,7 @@ def _is_packable(module: Any, dtypes: set[torch.dtype]) -> bool:
     if type(module) is not nn.Linear:
         return False
     weight = module.weight
-    if getattr(module, "plain", False):  # see `engine.model.states`
+    if getattr(module, "plain", False):  # see `engine.model.code`
         return False
     if type(weight) is not nn.Parameter or weight.device.type != "cpu" or weight.dtype not in dtypes:
         return False

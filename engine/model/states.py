@@ -11,7 +11,6 @@ A layer is known by its code: it calls a cache's `update_conv_state` or another 
 
 import functools
 import inspect
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
+from engine.model.code import leave_read_weights, names_any
 from engine.model.memory import zeros
 
-_UPDATES = {"update_conv_state", "update_recurrent_state", "set_linear_cache"}
+_UPDATES = frozenset({"update_conv_state", "update_recurrent_state", "set_linear_cache"})
 _CACHES = ("cache", "cache_params", "past_key_values", "past_key_value")
 
 Key = tuple[int, str, int]  # of a state: its layer, `conv` or `recurrent`, and which of the layer's
@@ -157,10 +157,7 @@ class Recurrent:
         self._signature = inspect.signature(module.forward)
         self.cache = next(name for name in _CACHES if name in self._signature.parameters)
         self.by_parts = True  # goes on with several tokens at once; else token by token
-        for name in _read_weights(module):  # what reads a weight needs it as it is
-            linear = getattr(module, name, None)
-            if isinstance(linear, nn.Linear):
-                linear.plain = True  # type: ignore[assignment]
+        leave_read_weights(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         context: StateContext | None = getattr(_current, "context", None)
@@ -202,24 +199,8 @@ def is_recurrent(module: nn.Module) -> bool:
 
 @functools.cache
 def _keeps_state(kind: Any) -> bool:
-    if not any(name in inspect.signature(kind.forward).parameters for name in _CACHES):
-        return False
-    for each in kind.__mro__:
-        if each is nn.Module:
-            break
-        for value in vars(each).values():
-            code = getattr(inspect.unwrap(value), "__code__", None) if callable(value) else None
-            if code is not None and _UPDATES & set(code.co_names):
-                return True
-    return False
-
-
-def _read_weights(module: nn.Module) -> set[str]:
-    """Names of a module's children whose weights its code reads."""
-    try:
-        return set(re.findall(r"self\.(\w+)\.weight", inspect.getsource(type(module))))
-    except OSError:  # there is no source
-        return {name for name, _ in module.named_children()}
+    takes = inspect.signature(kind.forward).parameters
+    return any(name in takes for name in _CACHES) and names_any(kind, _UPDATES)
 
 
 # -- while serving ----------------------------------------------------------------------------------------------------
