@@ -56,7 +56,7 @@ def warm_up(core: Core) -> int:
     except Exception as error:  # whatever a model raises when memory runs out
         raise _explain(core, error) from error
     peak = watch.peak()
-    cache = core.model.cache.nbytes + core.model.states.nbytes
+    cache = core.model.cache_bytes + core.model.states.nbytes
     if device.type == "cpu" and free is not None and cache + peak > free:
         raise LoadError(
             f"a full cache of {size(cache)} and the largest step's {size(peak)} need more than the {size(free)} of "
@@ -112,7 +112,7 @@ def fit_cache(core: Core, share: float) -> int:
     """
     device = core.model.device
     peak = warm_up(core)
-    small = core.model.cache.nbytes
+    small = core.model.cache_bytes
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     return blocks_that_fit(core, free, total, small, peak, share)
@@ -203,7 +203,7 @@ def _chunk(index: int, table: list[int], length: int, new: int) -> Chunk:
 
 def _check_host(core: Core) -> None:
     """Memory of a CPU cache is taken page by page as it fills, so that its want would show only under load."""
-    free, cache = available(core.model.device), core.model.cache.nbytes + core.model.states.nbytes
+    free, cache = available(core.model.device), core.model.cache_bytes + core.model.states.nbytes
     if free is not None and cache > free:
         raise LoadError(
             f"a cache of {size(cache)} is more than the {size(free)} of memory that is free: lower --cache-memory (or "

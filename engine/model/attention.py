@@ -2,12 +2,14 @@
 
 `AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE
 deferred (`engine.model.rotary`). The step is not among its arguments, so `attending` sets it around the forward pass.
+
+Where tokens see only some that an indexer chose (`engine.model.indexers`), these are among its arguments.
 """
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,12 +18,13 @@ from torch.nn.functional import pad
 from transformers import AttentionInterface
 
 from engine.errors import UnsupportedModelError
-from engine.model.backends import Backend, Score, Work
+from engine.model.backends import Backend, Score, SparseWork, Work
 from engine.model.fused_ops import Ops
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import Scales
 from kernels.rope_store.reference import rotate
+from kernels.sparse_attention.reference import Texts, attend_chosen, choose
 from kernels.tree_attention.reach import FULL, Reach
 
 NAME = "troop_tree"  # absent from the mask registry on purpose: transformers then builds no mask
@@ -36,6 +39,28 @@ UNSUPPORTED = {
 }
 
 
+# What layers with an indexer take for their mask. Nobody looks at it: the context knows which tokens a row sees.
+UNSEEN = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+
+
+class IndexScores(NamedTuple):
+    """What an indexer makes of a step's rows, see `kernels.sparse_attention.reference.choose`."""
+
+    query: Tensor  # [rows, heads, dim]
+    weights: Tensor  # [rows, heads]
+    keys: Tensor  # [rows, dim]
+    scale: float
+
+    def choose(self, keys: Tensor, texts: Collection[Texts], most: int) -> Tensor:
+        """`[rows, most]` int32, positions that are chosen for the rows of these texts, with all `keys` `[slots,
+        dim]`.
+        """
+        found = torch.zeros(len(self.keys), most if texts else 0, dtype=torch.int32, device=keys.device)
+        for each in texts:
+            found[each.rows] = choose(self.query, self.weights, keys, each, most, self.scale).int()
+        return found
+
+
 class Context(Protocol):
     """What attention does during one forward pass."""
 
@@ -46,40 +71,79 @@ class Context(Protocol):
         ...
 
 
+class Chooser(Protocol):
+    """What indexers do during one forward pass."""
+
+    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+        """Which `most` tokens each row sees by the `index`-th indexer of the model, `[rows, most]` int32: positions
+        in its text. Nothing is said of texts that have no more tokens.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class PagedContext:
     """One step over the paged cache."""
 
     cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
     slots: Tensor  # [tokens] int64, where each row's key and value go
-    works: Sequence[Work]  # of each reach that the model has
+    works: Sequence[Work | SparseWork]  # of each reach that the model has
     reaches: Sequence[int]  # of each layer, its place in `works`
     backend: Backend
     ops: Ops
     scales: Sequence[Scales] = ()  # of each layer, of a cache of 8-bit numbers
+    index: Tensor = field(default_factory=lambda: torch.empty(0))  # [indexers, 1, 1, slots, dim], their keys
+
+    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+        """See `Chooser`. Stores the keys of all rows."""
+        keys = self.index[index, 0, 0]
+        keys.index_copy_(0, self.slots, scores.keys.to(keys.dtype))
+        sparse = (work for work in self.works if isinstance(work, SparseWork) and work.most == most)
+        return scores.choose(keys, next((work.texts for work in sparse), ()), most)
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score: Score,
+        tables: Tables | None = None,
+        chosen: Tensor | None = None,
     ) -> Tensor:
-        """See `Context`; with `tables`, queries and keys are not rotated yet."""
+        """See `Context`; with `tables`, queries and keys are not rotated yet. `chosen` as `choose` returned it."""
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
         if self.scales:
-            return self._attend_scaled(layer, query, key, value, score)
+            return self._attend_scaled(layer, query, key, value, score, chosen)
         if tables is None:
             self.ops.store(key, value, keys, values, self.slots)
         else:
             query = self.ops.rope_store(query, key, value, tables, keys, values, self.slots)
-        return self.backend.attend(query.transpose(0, 1), keys, values, self.works[self.reaches[layer]], score)
+        return self._attend(layer, query.transpose(0, 1), score, chosen)
 
-    def _attend_scaled(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
+        """`[rows, heads, head_dim]` of queries of that shape, over what is in the cache."""
+        keys, values, work = self.cache[layer, 0], self.cache[layer, 1], self.works[self.reaches[layer]]
+        if not isinstance(work, SparseWork):
+            return self.backend.attend(query, keys, values, work, score)
+        assert chosen is not None
+        output = query.new_empty(query.shape)
+        if work.plain is not None:
+            output[work.rows] = self.backend.attend(query[work.rows], keys, values, work.plain, score)
+        for texts in work.texts:
+            output[texts.rows] = attend_chosen(query, keys, values, texts, chosen[texts.rows].long(), score)
+        return output
+
+    def _attend_scaled(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, chosen: Tensor | None
+    ) -> Tensor:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
         scaled back instead.
         """
         keys, values = self.cache[layer, 0], self.cache[layer, 1]
         scales = self.scales[layer]
         self.ops.store(key, value, keys, values, self.slots, scales)
-        work, score = self.works[self.reaches[layer]], score.of_scaled(scales)
-        output = self.backend.attend(query.transpose(0, 1), keys, values, work, score)
+        output = self._attend(layer, query.transpose(0, 1), score.of_scaled(scales), chosen)
         return output if scales.value == 1 else output.mul_(scales.value)
 
 
@@ -97,15 +161,41 @@ class ProbeContext:
         self.indices: set[Any] = set()  # `layer_idx` of the modules that attended
         self.shapes: list[tuple[int, int, int]] = []  # of each layer: heads, kv_heads, head_dim
         self.largest: list[tuple[Tensor, Tensor]] = []  # of each layer: key and value, without their signs
+        self.index_keys: dict[int, tuple[int, torch.dtype]] = {}  # of each indexer: numbers a key, their dtype
+
+    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+        """See `Chooser`."""
+        self.index_keys[index] = scores.keys.shape[1], scores.keys.dtype
+        return scores.choose(scores.keys.contiguous(), self._longer(len(scores.keys), most, scores.keys.device), most)
+
+    def _longer(self, tokens: int, most: int, device: torch.device) -> list[Texts]:
+        """The texts of a pass with more than `most` tokens: their rows are their places in a cache."""
+        rows = torch.split(torch.arange(tokens, device=device), list(self.lengths or [tokens]))
+        return [Texts(own[None], (own - own[0])[None], own[None], 1) for own in rows if len(own) > most]
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score, tables: Tables | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score: Score,
+        tables: Tables | None = None,
+        chosen: Tensor | None = None,
     ) -> Tensor:
         """See `PagedContext`."""
         if tables is not None:
             query, key = rotate(query, tables.cos, tables.sin), rotate(key, tables.cos, tables.sin)
         self.shapes.append((query.shape[0], key.shape[0], query.shape[2]))
         self.largest.append((key.abs().amax(), value.abs().amax()))
+        output = self._attend_all(layer, query, key, value, score)
+        if chosen is not None:
+            for texts in self._longer(query.shape[1], chosen.shape[1], query.device) if chosen.shape[1] else ():
+                own = chosen[texts.rows].long()
+                output[texts.rows] = attend_chosen(query.transpose(0, 1), key, value, texts, own, score)
+        return output
+
+    def _attend_all(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         heads, tokens, head_dim = query.shape
         grouped = query.reshape(len(key), heads // len(key), tokens, head_dim)
         shape = grouped.shape  # keys and values of a group are shared, not copied
@@ -135,6 +225,11 @@ class ProbeContext:
 _current = threading.local()  # several engines may live in one process, each in its own thread
 
 
+def current() -> Any:
+    """The context of this thread's pass, a `Context` or a `Chooser` or both; `None` outside of one."""
+    return getattr(_current, "context", None)
+
+
 class Room(NamedTuple):
     """The shape of the heads that the cache has room for: the largest of any layer."""
 
@@ -149,18 +244,19 @@ class Room(NamedTuple):
         Raises:
             UnsupportedModelError: one can't be computed as another.
         """
-        heads, kv_heads, dims = (max(column) for column in zip(*shapes, strict=True))
-        if any(shape[0] != heads or kv_heads % shape[1] for shape in shapes):
+        group = min(heads // kv_heads for heads, kv_heads, _ in shapes)
+        heads, _, dims = (max(column) for column in zip(*shapes, strict=True))
+        if any(shape[0] % shape[1] or shape[0] // shape[1] % group for shape in shapes):
             raise UnsupportedModelError("layers with different numbers of heads", str(sorted(set(shapes))))
-        return cls(heads, kv_heads, dims)
+        return cls(heads, heads // group, dims)
 
 
 @contextmanager
-def attending(context: Context, room: Room | None = None) -> Iterator[None]:
+def attending(context: Context | Chooser | None, room: Room | None = None) -> Iterator[None]:
     """Inside, this thread's attention goes through `context`, for one forward pass.
 
     Args:
-        context: what attends.
+        context: what attends; `None`: attention is not ours.
         room: what queries, keys and values of a layer with fewer or smaller heads are widened to.
     """
     _current.context, _current.room, _current.layer = context, room, 0
@@ -187,10 +283,11 @@ def paged_tree_attention(
     Raises:
         UnsupportedModelError: the model needs something that this attention does not implement.
     """
-    context: Context | None = getattr(_current, "context", None)
+    context: Context | None = current()
     if context is None:
         raise RuntimeError(f"{NAME} attention was called outside of an engine's step")
-    if attention_mask is not None or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+    masked = attention_mask is not None and attention_mask is not UNSEEN
+    if masked or kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise UnsupportedModelError("attention that is not causal")
     for name, feature in UNSUPPORTED.items():
         if kwargs.get(name) is not None and kwargs[name] is not False:
@@ -203,30 +300,37 @@ def paged_tree_attention(
     score = Score(query.shape[-1] ** -0.5 if scaling is None else scaling, kwargs.get("softcap"), sinks)
     tables = fetch(query, key)
     width = value.shape[-1]
+    heads = query.shape[1]
     query, key, value = _widened(query, key, value, _current.room)
+    if sinks is not None and len(sinks) < query.shape[1]:
+        score = score._replace(sinks=pad(sinks, (0, query.shape[1] - len(sinks))))
+    chosen: Tensor | None = kwargs.get("indices")
     if isinstance(context, PagedContext | ProbeContext):
-        output = context.attend(layer, query[0], key[0], value[0], score, tables)
+        output = context.attend(layer, query[0], key[0], value[0], score, tables, None if chosen is None else chosen[0])
         if isinstance(context, ProbeContext):
             context.indices.add(getattr(module, "layer_idx", None))
     elif tables is None:
         output = context.attend(layer, query[0], key[0], value[0], score)
     else:
         raise RuntimeError(f"rotations were put off in a step of {type(context).__name__}")
-    return output[None, ..., :width].contiguous(), None  # models view it in other shapes
+    return output[None, :, :heads, :width].contiguous(), None  # models view it in other shapes
 
 
 def _widened(query: Tensor, key: Tensor, value: Tensor, room: Room | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros behind what is narrower than the cache, which change no product, and keys and values repeated for parts of
-    their group where it has more heads.
+    """Zeros behind what is narrower than the cache, which change no product; keys and values repeated for parts of
+    their group where its groups are smaller; and heads of zeros where it has more.
     """
     width = max(key.shape[-1], value.shape[-1], room.head_dim if room else 0)
     if key.shape[-1] < width:
         query, key = pad(query, (0, width - query.shape[-1])), pad(key, (0, width - key.shape[-1]))
     if value.shape[-1] < width:
         value = pad(value, (0, width - value.shape[-1]))
-    if room is not None and key.shape[1] < room.kv_heads:
-        times = room.kv_heads // key.shape[1]
+    if room is not None and query.shape[1] * room.kv_heads > key.shape[1] * room.heads:
+        times = query.shape[1] * room.kv_heads // (key.shape[1] * room.heads)
         key, value = key.repeat_interleave(times, dim=1), value.repeat_interleave(times, dim=1)
+    if room is not None and query.shape[1] < room.heads:
+        query = pad(query, (0, 0, 0, 0, 0, room.heads - query.shape[1]))
+        key, value = (pad(x, (0, 0, 0, 0, 0, room.kv_heads - x.shape[1])) for x in (key, value))
     return query, key, value
 
 

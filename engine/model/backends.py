@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.errors import LoadError
 from engine.model.cache_scales import CAPABILITY
 from kernels.kv_store.reference import Scales
+from kernels.sparse_attention.reference import Texts
 from kernels.tree_attention import reference
 from kernels.tree_attention.buffers import WorkBuffers
 from kernels.tree_attention.calibrate import GRID, measure
@@ -25,6 +26,18 @@ from kernels.tree_attention.reach import Floors
 from kernels.tree_attention.worklist import WorkList
 
 Work = WorkList | NativeWork | WorkBuffers
+
+
+class SparseWork(NamedTuple):
+    """A step's work in layers where tokens are chosen. Texts that are no longer than what is chosen are plain work, on
+    rows of their own.
+    """
+
+    most: int  # tokens that are chosen
+    rows: Tensor  # [plain rows] int64, of the batch
+    plain: Work | None  # of these; `None`: there are none
+    texts: tuple[Texts, ...]  # with more tokens
+
 
 GPU_SEQUENCES = (512,)  # beyond those for a CPU: a GPU's tensor cores need that many to be busy
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from engine.errors import UnsupportedModelError
 
+INDEXED = "indexed_attention"  # of some tokens that an indexer chooses, see `engine.model.indexers`
 # Kinds of layers whose tokens see each other in attention alone: the gate finds out which tokens.
 _ATTENTION_KINDS = {"full_attention", "attention", "sliding_attention", "chunked_attention", "sliding_window_attention"}
+_ATTENTION_KINDS |= {INDEXED}
 # Kinds of layers with a state, or with both, or without any view of other tokens: the gate tries them.
 _OTHER_KINDS = {"linear_attention", "mamba", "conv", "recurrent", "hybrid", "hybrid_sliding", "moe", "mlp"}
 
@@ -53,6 +55,8 @@ def check_config(config: Any, longest: int | None = None) -> None:
     kinds = field(config, "layer_types") or field(config, "layers_block_type") or ()
     for kind in sorted(set(kinds) - _ATTENTION_KINDS - _OTHER_KINDS):
         raise UnsupportedModelError(f"{kind.replace('_', ' ')} layers")
+    if hasattr(config, "indexer_compress_ratio"):
+        raise UnsupportedModelError("an index of blocks of tokens")
     _check_rope(config, longest)
     alibi = field(config, "alibi") or field(config, "model_type") in ("bloom", "mpt")
     if alibi:

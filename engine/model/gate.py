@@ -35,7 +35,8 @@ from engine.model.attention import NAME, ProbeContext, Room, attending
 from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
-from engine.model.masks import HOLLOW, NoProducts, looking
+from engine.model.indexers import few_chosen, keep_indexers, masks_for
+from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
 from engine.model.positions import at_positions
 from engine.model.quantized_linear import quantized_linears
 from engine.model.rotary import RotaryError, can_put_off, putting_off
@@ -49,6 +50,7 @@ LONGEST_HOLLOW = {"cpu": 4_352, "cuda": 8_448}  # tokens of trial 1: a little mo
 LONGEST, SHORTEST = 640, 64  # tokens of trial 2
 OPERATIONS = {"cpu": 5e11, "cuda": 4e13}  # of one run of trial 2, a few seconds
 SCORES = 1 << 28  # numbers in a layer's attention scores, as eager attention stores them
+CHOSEN = 4  # indexers choose one token of so many in trial 2
 NO_HEADS = (1, 1, 8)  # of attention, where there is none
 SAME = 1e-3  # standard deviations of the logits: float32's rounding
 # An error this small needs no comparison; one within this factor of `transformers`' own is rounding.
@@ -65,6 +67,7 @@ class Passed:
     rotary: bool  # its rotary embedding can be deferred, see `engine.model.rotary`
     states: tuple[StateShape, ...] = ()  # of its recurrent layers
     largest: tuple[tuple[float, float], ...] = ()  # key and value of each layer's attention, without their signs
+    index_keys: tuple[tuple[int, torch.dtype], ...] = ()  # of each indexer: numbers of a token's key, and their dtype
 
 
 def logits_of(
@@ -74,6 +77,8 @@ def logits_of(
     given. Without positions, at those that the model assumes.
     """
     given: dict[str, Any] = {"position_ids": None if positions is None else positions[None]}
+    if (masks := masks_for(inner.config)) is not None:
+        given["attention_mask"] = masks
     chooses = _takes(type(inner), "logits_to_keep")  # type: ignore[arg-type]
     if chooses:
         given["logits_to_keep"] = wanted
@@ -121,16 +126,24 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 
 
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
-    device, dtype = _place(inner)
+    device, _ = _place(inner)
+    indexers = keep_indexers(inner)
     states = _states_of(inner, vocabulary)
     reaches = _try_masks(inner, vocabulary, longest, HollowStates(states.outputs))
     count = _affordable(inner, device, longest)
     tokens = torch.arange(1, count + 1, device=device) * 7919 % vocabulary
-    positions = torch.arange(count, device=device)
+    with few_chosen(indexers, count // CHOSEN):  # the trial is shorter than what a real model chooses
+        return _try_numbers(inner, tokens, vocabulary, reaches, states)
+
+
+def _try_numbers(inner: Any, tokens: Tensor, vocabulary: int, reaches: Sequence[Reach], states: TrialStates) -> Passed:
+    """Trials 2 to 4."""
+    _, dtype = _place(inner)
+    positions = torch.arange(len(tokens), device=tokens.device)
 
     def run(implementation: str) -> Tensor:
         inner.set_attn_implementation(implementation)
-        with attending(ProbeContext(reaches)):
+        with attending(ProbeContext(reaches) if implementation == NAME else None):
             return logits_of(inner, tokens, positions, positions)
 
     exact, natural = dtype == torch.float32, 0.0
@@ -157,7 +170,8 @@ def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
         raise UnsupportedModelError("attention outside of transformers' attention interface")
     room = Room.over(probe.shapes or [NO_HEADS])
     largest = tuple((key.item(), value.item()) for key, value in probe.largest)
-    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest)
+    index_keys = tuple(shape for _, shape in sorted(probe.index_keys.items()))
+    return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest, index_keys)
 
 
 def _states_of(inner: Any, vocabulary: int) -> TrialStates:
@@ -213,8 +227,9 @@ def _try_packed(inner: Any, vocabulary: int, reaches: Sequence[Reach]) -> Tensor
             raise UnsupportedModelError("attention outside of transformers' attention interface")
         return logits
 
-    together, single = run((0, 1)), torch.cat([run((0,)), run((1,))])
-    own, other = run((1,), [None, None]), run((1,), [None, places[1].flip(0)])
+    with few_chosen(keep_indexers(inner), len(texts[0]) // 2):
+        together, single = run((0, 1)), torch.cat([run((0,)), run((1,))])
+        own, other = run((1,), [None, None]), run((1,), [None, places[1].flip(0)])
     if _error(own, single[len(texts[0]) :]) > SAME:
         raise UnsupportedModelError("positions that do not begin at 0")
     if len(set(texts[1].tolist())) > 1 and torch.equal(own, other) and _error(together, single) > SAME:
@@ -248,7 +263,7 @@ def _try_masks(inner: Any, vocabulary: int, longest: int, states: HollowStates) 
     split = (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )  # sums write into products, unchecked
-    with alone(), keeping(states):
+    with alone(), keeping(states), attending(HollowChoices()):
         try:
             with looking(longest) as masks, NoProducts(stored=split):
                 logits_of(inner, tokens, positions, positions[-1:])

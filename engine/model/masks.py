@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.errors import UnsupportedModelError
+from engine.model.attention import IndexScores
 from kernels.tree_attention.reach import FULL, Reach
 
 HOLLOW = "troop_hollow"  # the name of that attention
@@ -76,8 +77,8 @@ class Masks:
         if mask is not None and function is not None:
             self._made.append((mask, function))
 
-    def look_at(self, mask: Tensor | None) -> None:
-        """Note what a layer's mask lets a token see.
+    def look_at(self, mask: Tensor | None, most: int = 0) -> None:
+        """Note what a layer's mask lets a token see, and with `most`, that so many of these are chosen for it.
 
         Raises:
             UnsupportedModelError: it is none that the engine knows.
@@ -87,7 +88,7 @@ class Masks:
             found = FULL if mask is None else self._reach(mask)
             if mask is not None:
                 self._seen.append((mask, found))
-        self.reaches.append(found)
+        self.reaches.append(found._replace(most=most) if most < self._longest else found)
 
     def _reach(self, mask: Tensor) -> Reach:
         allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
@@ -159,10 +160,21 @@ def looking(longest: int) -> Iterator[Masks]:
         _looking.masks = None
 
 
-def _hollow(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: Any) -> Any:
+class HollowChoices:
+    """A context that chooses nothing in particular."""
+
+    def choose(self, index: int, scores: IndexScores, most: int) -> Tensor:
+        """See `engine.model.attention.Chooser`."""
+        return scores.keys.new_zeros((), dtype=torch.int32).expand(len(scores.keys), most)
+
+
+def _hollow(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Any:
     masks: Masks | None = getattr(_looking, "masks", None)
     if masks is not None:
-        masks.look_at(attention_mask)
+        chosen: Tensor | None = kwargs.get("indices")
+        masks.look_at(attention_mask, 0 if chosen is None else chosen.shape[-1])
     return value.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1])), None
 
 

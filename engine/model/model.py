@@ -16,7 +16,7 @@ from transformers.distributed import DistributedConfig
 from engine.choices import USUAL, WeightNumbers
 from engine.errors import LoadError, UnsupportedModelError, one_line
 from engine.model.attention import NAME, PagedContext, attending
-from engine.model.backends import Work, choose
+from engine.model.backends import SparseWork, Work, choose
 from engine.model.cache_scales import cache_dtype, choose_scales
 from engine.model.dequantize import Target, dequantized, method_of, one_by_one, tell_memory
 from engine.model.dtypes import resolve_dtype
@@ -48,7 +48,7 @@ class StepInput:
     positions: Tensor  # [rows] int64
     slots: Tensor  # [rows] int64, places in the cache
     sampled: Tensor  # [sampled] int64, rows whose logits are wanted
-    works: tuple[Work, ...]  # of each of `Model.reaches`
+    works: tuple[Work | SparseWork, ...]  # of each of `Model.reaches`
     states: tuple[Rows, ...] = ()  # of the texts in the batch, where layers have states
 
 
@@ -62,11 +62,12 @@ class CacheShape:
     item_bytes: int  # of one number
     heads: int  # query heads
     state_bytes: int = 0  # of one text's recurrent state in all layers
+    index_bytes: int = 0  # of one token's keys of all indexers
 
     @property
     def token_bytes(self) -> int:
         """Keys and values of one token in all layers."""
-        return max(1, self.layers) * 2 * self.kv_heads * self.head_dim * self.item_bytes
+        return max(1, self.layers) * 2 * self.kv_heads * self.head_dim * self.item_bytes + self.index_bytes
 
 
 class Model:
@@ -113,7 +114,10 @@ class Model:
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
         self._states = passed.states
         state_bytes = sum(state.bytes for state in passed.states)
-        self.shape = CacheShape(len(passed.reaches), kv_heads, head_dim, self.cache_dtype.itemsize, heads, state_bytes)
+        self._index_keys = passed.index_keys
+        index_bytes = sum(numbers * dtype.itemsize for numbers, dtype in passed.index_keys)
+        sizes = (kv_heads, head_dim, self.cache_dtype.itemsize, heads)
+        self.shape = CacheShape(len(passed.reaches), *sizes, state_bytes, index_bytes)
         self.scales: tuple[Scales, ...] = ()  # of each layer
         if self.cache_dtype != self.dtype:
             self.scales = choose_scales(passed.largest, folder)
@@ -126,7 +130,7 @@ class Model:
         use_kernels_for_experts(self._inner)
         pack_linears(self._inner)
         self.use_attention("auto")
-        self.cache = torch.empty(0)
+        self.cache = self.index = torch.empty(0)
         self.states = StatePool()
 
     @classmethod
@@ -205,13 +209,21 @@ class Model:
 
     def allocate(self, slots: int, states: int = 0) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
-        numbers; and a pool of `states` slots for recurrent states.
+        numbers; that of indexers' keys, `[indexers, 1, 1, slots, dim]`; and a pool of `states` slots for recurrent
+        states.
         """
         self.states = StatePool()
         self.states = StatePool.of(self._states, states, self.device)
         shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
-        self.cache = torch.empty(0)  # the old one is freed before the new one is made
+        self.cache = self.index = torch.empty(0)  # the old one is freed before the new one is made
         self.cache = zeros(shape, self.cache_dtype, self.device)
+        for dim, dtype in self._index_keys[:1]:  # all are alike
+            self.index = zeros((len(self._index_keys), 1, 1, slots, dim), dtype, self.device)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the cache."""
+        return self.cache.nbytes + self.index.nbytes
 
     @torch.inference_mode()
     def forward(self, step: StepInput, out: Tensor | None = None) -> Tensor:
@@ -220,7 +232,7 @@ class Model:
         With `out`, of that shape and dtype, they are written there.
         """
         how = (self.layer_reaches, self.backend, self._ops, self.scales)
-        context = PagedContext(self.cache, step.slots, step.works, *how)
+        context = PagedContext(self.cache, step.slots, step.works, *how, self.index)
         states = StepStates(self.states, step.states) if self._states else None
         with attending(context, self.room), putting_off(self._rotary), keeping(states):
             return self.run(step.tokens, step.positions, step.sampled, out)
@@ -229,7 +241,9 @@ class Model:
     def copy(self, source: list[int], target: list[int]) -> None:
         """Copy cache slots, for a block that two branches continue differently."""
         index = torch.tensor([source, target], device=self.device)
-        copy_slots(self.cache, index[0], index[1])
+        for cache in (self.cache, self.index):
+            if cache.numel():
+                copy_slots(cache, index[0], index[1])
 
     @torch.inference_mode()
     def copy_states(self, source: list[int], target: list[int]) -> None:
@@ -239,7 +253,9 @@ class Model:
     @torch.inference_mode()
     def scrub(self, slots: list[int]) -> None:
         """Zero cache slots that may hold numbers which are not finite."""
-        bits(self.cache)[..., torch.tensor(slots, device=self.device), :] = 0
+        for cache in (self.cache, self.index):
+            if cache.numel():
+                bits(cache)[..., torch.tensor(slots, device=self.device), :] = 0
 
     def close(self) -> None:
         """Release what outlives a step: other processes, if there are any."""

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.model.backends import SparseWork
 from engine.model.model import Model, StepInput
 from engine.model.states import Rows
 from engine.schedule.step import Step
+from kernels.sparse_attention.reference import Texts
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.cut import Span, cut
 from kernels.tree_attention.items import Item, ItemTable
@@ -114,13 +116,53 @@ def to_device(batch: Batch, cost: CutRule, model: Model) -> tuple[StepInput, int
     items, shared_tokens = batch.items(cost, backend.in_place)
     rows = torch.from_numpy(batch.rows).to(device)
     works = tuple(
-        backend.prepare(items, batch.count, batch.block_size, device, reach.floors(batch.rows[1]))
+        sparse_work(batch, cost, model, reach.most)
+        if reach.most and any(span.length > reach.most for span in batch.spans)
+        else backend.prepare(items, batch.count, batch.block_size, device, reach.floors(batch.rows[1]))
         for reach in model.reaches
     )
     wanted = torch.from_numpy(batch.wanted).to(device)
     states = state_rows(batch.texts, device)
     tokens = rows[0] if batch.said is None else batch.said
     return StepInput(tokens, rows[1], rows[2], wanted, works, states), shared_tokens
+
+
+def sparse_work(batch: Batch, cost: CutRule, model: Model, most: int) -> SparseWork:
+    """The work of layers where `most` tokens are chosen for each row, with some text that has more."""
+    backend, device, size = model.backend, model.device, batch.block_size
+    plain: list[Span] = []
+    shared: list[int] = []
+    rows: list[int] = []
+    groups: dict[int, list[tuple[int, Span]]] = {}  # by rows of each: first rows
+    first = common = 0
+    for span, own in zip(batch.spans, batch.shared, strict=True):
+        common = min(common, own)
+        if span.length > most:
+            groups.setdefault(span.new, []).append((first, span))
+        else:
+            plain.append(span)
+            shared.append(common)
+            rows.extend(range(first, first + span.new))
+            common = len(span.table)
+        first += span.new
+    work = None
+    if plain:
+        work = backend.prepare(cut(plain, shared, size, cost, backend.in_place), len(rows), size, device)
+    texts = tuple(_texts(new, members, size, device) for new, members in groups.items())
+    return SparseWork(most, torch.tensor(rows, dtype=torch.int64, device=device), work, texts)
+
+
+def _texts(new: int, members: Sequence[tuple[int, Span]], size: int, device: torch.device) -> Texts:
+    """Texts with `new` rows each, from their first rows."""
+    firsts = torch.tensor([[first] for first, _ in members], device=device)
+    lengths = torch.tensor([[span.length] for _, span in members], device=device)
+    steps = torch.arange(new, device=device)
+    width = max(-(-span.length // size) for _, span in members)
+    blocks = np.zeros((len(members), width), dtype=np.int64)
+    for at, (_, span) in enumerate(members):
+        listed = span.table[: -(-span.length // size)]
+        blocks[at, : len(listed)] = listed
+    return Texts(firsts + steps, lengths - new + steps, torch.from_numpy(blocks).to(device), size)
 
 
 def state_rows(texts: Sequence[Text], device: torch.device) -> tuple[Rows, ...]:

@@ -25,7 +25,6 @@ from kernels.tree_attention.buffers import Capacity, Scratch, Staging, WorkBuffe
 from kernels.tree_attention.cost import CutRule
 from kernels.tree_attention.items import Item
 from kernels.tree_attention.plan import CapacityError, Tiling
-from kernels.tree_attention.reach import FULL
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 
@@ -171,6 +170,8 @@ class DecodeSteps:
             return None
         if not all(text.goes_on and text.new == 1 and not text.drafted for text in batch.texts):
             return None
+        if any(reach.most and batch.rows[1].max() >= reach.most for reach in self._model.reaches):
+            return None  # tokens are chosen, by a step whose form depends on the texts
         recorded = self._recorded(size)
         assert recorded.replay is not None
         items, shared_tokens = batch.known or batch.items(cost, in_place=False)
@@ -210,7 +211,7 @@ class DecodeSteps:
         model = self._model
         device, heads = model.device, model.backend.heads
         tiling, capacity = model.backend.tiling, self._capacities[size]
-        rooms = [replace(capacity, floors=reach != FULL) for reach in model.reaches]
+        rooms = [replace(capacity, floors=reach.from_floor) for reach in model.reaches]
         works = tuple(
             WorkBuffers.empty(room, heads, self._block_size, device, self._scratch, tiling=tiling) for room in rooms
         )

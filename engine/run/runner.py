@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.cache.blocks import BlockAllocator
-from engine.errors import GraphError
+from engine.errors import GraphError, LoadError
 from engine.model.model import Model
 from engine.run import invariant
 from engine.run.batch import Batch, to_device
@@ -52,6 +52,12 @@ class Runner:
         self.cost = options.cost
         self._invariant = options.batch_invariant
         if self._invariant:
+            if any(reach.most for reach in model.reaches):
+                raise LoadError(
+                    "--batch-invariant is not kept by layers that choose tokens by an index: leave it out, or limit "
+                    f"the context to the {max(reach.most for reach in model.reaches)} that they choose "
+                    "(--max-model-len)"
+                )
             model.compute_alike()
         self._model = model
         slots = allocator.count * limits.block_size
@@ -62,6 +68,11 @@ class Runner:
         if capture is not None:
             sizes = (limits.block_size, limits.max_batch, longest, slots)
             self.decode = DecodeSteps(model, *sizes, capture, options.counts)
+
+    @property
+    def by_items(self) -> bool:
+        """Whether a batch needs no spans beside its items."""
+        return self.decode is not None and not any(reach.most for reach in self._model.reaches)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

@@ -214,7 +214,7 @@ class Steady:
             if len(before.index) < len(said):
                 said = said[torch.from_numpy(before.index).to(said.device)]
         numbers = np.stack((rows.last, positions, rows.blocks * size + positions % size))
-        known = self._items(rows, positions) if self._runner.decode is not None else None
+        known = self._items(rows, positions) if self._runner.by_items else None
         spans = [] if known is not None else _spans(rows, positions)
         batch = Batch(numbers, np.arange(count), 0, spans, rows.shared, size, known, said)
         logits, shared_tokens = self._runner.run(batch)

@@ -150,7 +150,7 @@ def build_core(settings: Settings, ranks: Ranks | None = None) -> Core:
         raise LoadError(f"the cache cannot be allocated ({one_line(error)}): {_smaller(settings)}") from error
     warm_up(core)
     count, kind = core.scheduler.allocator.count * settings.block_size, str(model.cache_dtype).removeprefix("torch.")
-    _log.info("the KV cache holds %d tokens in %s, %s in this process", count, kind, size(model.cache.nbytes))
+    _log.info("the KV cache holds %d tokens in %s, %s in this process", count, kind, size(model.cache_bytes))
     return core
 
 

@@ -20,6 +20,12 @@ class Reach(NamedTuple):
 
     window: int = 0  # the last that many tokens, itself included; 0: no window
     chunk: int = 0  # those of its own chunk, where chunks of that many tokens follow one another; 0: no chunks
+    most: int = 0  # of these, so many that are chosen for it, see `kernels.sparse_attention`; 0: all
+
+    @property
+    def from_floor(self) -> bool:
+        """Whether tokens do not see those before some position."""
+        return bool(self.window or self.chunk)
 
     def floors(self, positions: Sequence[int] | np.ndarray[Any, Any]) -> Floors | None:
         """`[rows]` int32: the first position that tokens at `positions` see; `None`: they all see everything."""

@@ -68,6 +68,8 @@ def reason(error: LoadError) -> str:
 def compare(served: Model, model: Any, tokenizer: Tokenizer) -> None:
     """Greedy text over a tree of several levels, in chunks; then with drafts and a cache too small for all."""
     texts = prompts(5, 34, 16, seed=3)
+    most = max(reach.most for reach in served.reaches)
+    assert 2 * most < min(map(len, texts)), f"an index that chooses {most} tokens leaves out too few"
     wanted = answers(core_of(served, tokenizer, blocks=300), texts)
     for prompt, answer in zip(texts, wanted, strict=True):
         tokens = prompt + answer
@@ -122,6 +124,8 @@ def features(served: Model, config: Any) -> str:
         found.append("chunks")
     if found and len(served.reaches) > 1:
         found[-1] += " in some layers"
+    if any(reach.most for reach in served.reaches):
+        found.append("tokens chosen by an index")
     if served.shape.state_bytes:
         found.append("layers with a recurrent state")
     text = config.get_text_config(decoder=True)

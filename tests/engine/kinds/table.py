@@ -11,6 +11,7 @@ from tests.engine.kinds.formats import section
 
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
+PLAIN = "nothing special"
 TITLES = {
     "served": "Served",
     "refused": "Refused at load, by name",
@@ -33,6 +34,12 @@ is a kind in the first table; the weights of the other half are not loaded.
 Limits that the tables do not show:
 
 - Layers with a window keep the keys of all tokens in the cache, as full layers do, but read only those in the window.
+- Where an index chooses the tokens that each token attends to (DeepSeek V3.2, GLM-5), all keys and values stay in the
+  cache, and the index's own keys beside them. Texts no longer than what is chosen, 2,048 tokens most often, are
+  computed as full attention is. Longer ones share blocks of the cache, but each row reads the keys chosen for it on its
+  own, in torch and without CUDA graphs. Of tokens with equal scores the earlier are chosen, as `torch.topk` does on a
+  GPU; on a CPU its choice depends on the length of the text. `--batch-invariant` is refused for contexts longer than
+  what is chosen.
 - Latent attention (DeepSeek, GLM-4.7-Flash, MiniCPM 3) is computed from full keys and values, which take far more
   memory than latent ones, and only up to 256 numbers a head on a GPU.
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
@@ -68,7 +75,7 @@ def page(outcomes: dict[str, Outcome]) -> str:
         words: dict[str, list[str]] = {}
         for kind, outcome in sorted(outcomes.items()):
             if outcome.status == status:
-                words.setdefault(outcome.words or "nothing special", []).append(kind)
+                words.setdefault(outcome.words or PLAIN, []).append(kind)
         if words:
             head = "what they use" if status == "served" else "why"
             rows = sorted(words.items(), key=lambda each: (-len(each[1]), each[0]))
@@ -82,15 +89,18 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def read() -> tuple[str, dict[str, str]]:
-    """The version of `transformers` that the page is about, and each kind's status."""
+def read() -> tuple[str, dict[str, Outcome]]:
+    """The version of `transformers` that the page is about, and what became of each kind."""
     text = PAGE.read_text()
     version = re.search(r"`transformers` ([\w.]+)", text)
     assert version is not None
-    found: dict[str, str] = {}
+    found: dict[str, Outcome] = {}
     for status, title in TITLES.items():
         section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
         for line in section.splitlines():
             if line.startswith("| ") and line.count(" | ") >= 1:
-                found |= dict.fromkeys(re.findall(r"`([\w.-]+)`", line.rsplit(" | ", 1)[1]), status)
+                why, kinds = line.removeprefix("| ").rsplit(" | ", 1)
+                why = why.replace("\\|", "|").replace("&lt;", "<")
+                outcome = Outcome(status, "" if why == PLAIN else why)
+                found |= dict.fromkeys(re.findall(r"`([\w.-]+)`", kinds), outcome)
     return version[1], found

@@ -49,6 +49,8 @@ LATENT = {
     "qk_nope_head_dim": 16,
     "v_head_dim": 12,
 }
+# Of an indexer that chooses a few tokens of each text of the sweep; with few heads, scores would often be equal.
+INDEXED = LATENT | {"index_topk": 12, "index_n_heads": 16, "index_head_dim": 16, "n_shared_experts": 1}
 STATE = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_chunk_size": 16}
 RECURRENT = {"layer_types": ["linear_attention", "full_attention"]}
 SHARING = {  # one block of attention in several layers
@@ -84,7 +86,27 @@ CHANGES: dict[str, dict[str, Any]] = {
     "codegen": GPT | {"rotary_dim": 8},
     "gptj": GPT | {"rotary_dim": 8},
     "dots1": {"max_window_layers": 1, "n_shared_experts": 1},
-    "dots3_note_text": LATENT | {"attention_chunk_size": ..., "num_key_value_heads": 4, "n_shared_experts": 1},
+    **dict.fromkeys(("deepseek_v32", "axk2"), INDEXED | {"mlp_layer_types": ["dense", "sparse"]}),
+    "glm_moe_dsa": INDEXED
+    | {
+        "num_hidden_layers": 3,
+        "layer_types": ["indexed_attention"] * 3,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+        "indexer_types": ["full", "shared", "full"],
+    },
+    "hy_v4": INDEXED | {"indexer_types": ["full", "shared"]},
+    "dots3_note_text": INDEXED
+    | {
+        "attention_chunk_size": ...,
+        "head_dim": 24,
+        "swa_num_attention_heads": 2,  # in layers with a window
+        "swa_num_key_value_heads": 2,
+        "swa_q_lora_rank": 32,
+        "swa_kv_lora_rank": 16,
+        "swa_head_dim": 24,
+        "swa_qk_nope_head_dim": 16,
+        "swa_v_head_dim": 12,
+    },
     "gemma4_text": {
         "attention_chunk_size": ...,
         "hidden_size_per_layer_input": 8,

@@ -25,6 +25,7 @@ from engine.schedule.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.cut import CutCost
 from tests.engine.conftest import make_weights
+from tests.engine.kinds.tiny import INDEXED as TINY_INDEX
 from tests.engine.kinds.tiny import SIZES
 from tests.engine.test_greedy import greedy, prompts
 from tests.kernels.interpreting import DEVICE, interpret
@@ -197,6 +198,22 @@ def test_graphs_of_layers_with_and_without_a_window(tokenizer: Tokenizer):
     assert len(model.reaches) == 2
     assert core.runner.decode is not None
     assert core.graphs.replays > 0
+    assert found[0] == found[1]
+
+
+def test_texts_with_more_tokens_than_an_index_chooses_leave_the_graphs(tokenizer: Tokenizer):
+    """Some texts are longer, some grow so long, and those that do not are decoded under graphs."""
+    sizes = TINY_INDEX | {"index_topk": 22, "num_hidden_layers": 1, "mlp_layer_types": ["dense"]}
+    weights = make_weights("DeepseekV32", attention="eager", **sizes)
+    limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4), []
+    for backend, capture in (("torch", None), ("triton", CAPTURE)):
+        model = on_device(weights)
+        model.use_attention(backend)
+        core = Core(model, tokenizer, 100, limits, RunOptions(CutCost(0), capture))
+        found.append(texts(core))
+    assert core.runner.decode is not None
+    assert 0 < core.graphs.replays < core.stats.steps
+    assert core.model.index.any()
     assert found[0] == found[1]
 
 

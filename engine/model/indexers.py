@@ -1,0 +1,170 @@
+"""Indexers: parts of attention layers that choose which earlier tokens a token attends to.
+
+An indexer's own code makes a step's queries, weights and keys, in the form that its kind of model has. It then asks
+`transformers`' cache for the keys of all tokens, and computes scores, a mask and a choice from those. Here it is given
+a cache that returns `Asked` in their place, which records what all keys are multiplied by; the step's context stores
+the new keys and chooses (`kernels.sparse_attention`). What it chose reaches our attention as `indices`, which some
+kinds of models hand on to layers without an indexer.
+
+An indexer is known by its code: it calls a cache's `update_indexer`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UnsupportedModelError
+from engine.model.attention import NAME, UNSEEN, Chooser, IndexScores, current
+from engine.model.code import leave_read_weights, names_any
+from engine.model.features import INDEXED, field
+
+_UPDATES = frozenset({"update_indexer"})
+
+
+class Choice(NamedTuple):
+    """What `topk` returns, without the values."""
+
+    indices: Tensor  # [1, rows, most] int32
+
+
+class Asked:
+    """Stands for the keys of all tokens, then for their products with an indexer's queries, then for the scores."""
+
+    def __init__(self, context: Chooser, index: int, keys: Tensor) -> None:
+        """
+        Args:
+            context: that chooses.
+            index: the indexer's number.
+            keys: of the step, `[1, rows, dim]`.
+        """
+        self.shape = (1, keys.shape[1], torch.iinfo(torch.int64).max)  # there may be any number of keys
+        self._context = context
+        self._index = index
+        self._keys = keys
+        self._factors: list[Tensor] = []  # queries [1, rows, heads, dim], then weights [1, rows, 1, heads]
+        self._scale = 1.0
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Products from the left, and the ReLU between the two.
+
+        Raises:
+            UnsupportedModelError: it is something else.
+        """
+        asked = next((each for each in args if isinstance(each, cls)), None)
+        if asked is not None and func is torch.matmul and args[1] is asked:
+            asked._factors.append(args[0])
+            return asked
+        if asked is not None and func is nn.functional.relu and len(asked._factors) == 1:
+            return asked
+        raise UnsupportedModelError("indexers of another form", getattr(func, "__name__", str(func)))
+
+    def __mul__(self, scale: Any) -> "Asked":
+        self._scale *= scale
+        return self
+
+    def __add__(self, mask: Tensor) -> "Asked":
+        return self  # the context knows which tokens a row sees
+
+    def masked_fill(self, mask: Tensor, value: Any) -> "Asked":
+        """See `__add__`."""
+        return self
+
+    def float(self) -> "Asked":
+        """Scores are computed in float32 anyway."""
+        return self
+
+    def transpose(self, first: int, second: int) -> "Asked":
+        """Keys are multiplied as matrices, whatever they look like."""
+        return self
+
+    def unsqueeze(self, dim: int) -> "Asked":
+        """See `transpose`."""
+        return self
+
+    def squeeze(self, dim: int) -> "Asked":
+        """See `transpose`."""
+        return self
+
+    def topk(self, most: int, dim: int = -1) -> Choice:
+        """The choice.
+
+        Raises:
+            UnsupportedModelError: the scores are not those of queries and weights.
+        """
+        if len(self._factors) != 2:
+            raise UnsupportedModelError("indexers of another form")
+        queries, weights = self._factors
+        scores = IndexScores(queries[0], weights[0, :, 0], self._keys[0], self._scale)
+        return Choice(self._context.choose(self._index, scores, most)[None])
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """What an indexer finds in place of `transformers`' cache."""
+
+    context: Chooser
+    number: int
+
+    def update_indexer(self, keys: Tensor, layer_idx: int) -> Asked:
+        return Asked(self.context, self.number, keys)
+
+
+class Indexer:
+    """The forward function of an indexer."""
+
+    def __init__(self, module: nn.Module, index: int) -> None:
+        """`index`: its number among those of a model."""
+        self.index = index
+        self.module: Any = module
+        self._forward: Callable[..., Any] = module.forward
+        self._signature = inspect.signature(module.forward)
+        leave_read_weights(module)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        context: Chooser | None = current()
+        if context is None:
+            return self._forward(*args, **kwargs)
+        given = self._signature.bind(*args, **kwargs).arguments
+        return self._forward(**given | {"cache": _Cache(context, self.index)})
+
+
+def keep_indexers(model: nn.Module) -> list[Indexer]:
+    """Let the indexers of `model` ask the step's context; return them in order, none where there are none."""
+    found: list[Indexer] = []
+    for module in model.modules():
+        kind: Any = type(module)
+        if isinstance(module.forward, Indexer):
+            found.append(module.forward)
+        elif "cache" in inspect.signature(kind.forward).parameters and names_any(kind, _UPDATES):
+            vars(module)["forward"] = indexer = Indexer(module, len(found))
+            found.append(indexer)
+    return found
+
+
+@contextmanager
+def few_chosen(indexers: Sequence[Indexer], most: int) -> Iterator[None]:
+    """Inside, indexers choose at most so many tokens: in a trial on a text that is shorter than what they choose."""
+    before = [indexer.module.index_topk for indexer in indexers]
+    for indexer, own in zip(indexers, before, strict=True):
+        indexer.module.index_topk = min(own, most)
+    try:
+        yield
+    finally:
+        for indexer, own in zip(indexers, before, strict=True):
+            indexer.module.index_topk = own
+
+
+def masks_for(config: Any) -> dict[str, Tensor | None] | None:
+    """The masks of each kind of layers that a model with indexers takes in place of making its own; `None`: it has no
+    indexers, or computes with another attention than ours.
+    """
+    kinds = set(field(config, "layer_types") or ())
+    if INDEXED not in kinds or config._attn_implementation != NAME:
+        return None
+    return {kind: UNSEEN if kind == INDEXED else None for kind in kinds}

@@ -1,0 +1,1 @@
+"""Attention to those earlier tokens that an index of small keys scores highest."""
