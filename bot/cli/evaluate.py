@@ -126,7 +126,9 @@ async def run(options: EvalOptions, settings: Settings) -> int:
             )
         model = (await stack.enter_async_context(open_models(settings, url))).main
         about = _about(options, settings, tasks, model.name)
-        file = stack.enter_context(SampleFile(options.out, about, [task.id for task in tasks]))
+        file = stack.enter_context(
+            SampleFile(options.out, about, [task.id for task in tasks], secrets=settings.secrets())
+        )
         total = len(tasks) * options.samples
         if file.done:
             console.print(f"going on: {file.done:,} of {total:,} samples are there")

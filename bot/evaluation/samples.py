@@ -16,6 +16,7 @@ from bot.atomic import SHARED, write_text
 from bot.errors import EvaluationError
 from bot.evaluation.files import written_to
 from bot.records import Record, Usage
+from bot.sanitize.redact import redact_known
 
 SAMPLES = "samples.jsonl"
 DRAWN = "samples"  # the stage of a function's sample
@@ -58,7 +59,9 @@ class SampleFile:
     it is another evaluation's, or of another kind. Use it in a `with` block, once in a process.
     """
 
-    def __init__(self, folder: Path, about: About, tasks: Sequence[str]) -> None:
+    def __init__(self, folder: Path, about: About, tasks: Sequence[str], *, secrets: Sequence[str] = ()) -> None:
+        """`secrets`: what no sample that is written may hold."""
+        self._secrets = tuple(secrets)
         self.path, self.about = folder / SAMPLES, about
         self.stages: dict[str, Usage] = {}  # what all samples used, by what it went into
         self._place = {task: i for i, task in enumerate(tasks)}
@@ -163,7 +166,8 @@ class SampleFile:
 
     def add(self, sample: Sample) -> None:
         """Write it, so that it outlives a kill of this process. Raises `EvaluationError` where the disk is full."""
-        line = sample.model_dump_json().encode() + b"\n"
+        said = {name: redact_known(getattr(sample, name), self._secrets) for name in ("text", "status")}
+        line = sample.model_copy(update=said).model_dump_json().encode() + b"\n"
         with self._alone(), written_to(self._folder):
             self._catch_up()
             left = memoryview(line)

@@ -9,6 +9,7 @@ import pytest
 
 from bot.dispatch import open_dispatcher
 from bot.errors import EndpointError, SettingsError, StoreUnavailable
+from bot.evaluation.samples import About, Sample, SampleFile
 from bot.lifecycle import RunState
 from bot.preflight.services import database, queue
 from bot.records import Cause, Feedback, Remark, Revision
@@ -280,3 +281,17 @@ async def test_attack_35_a_databases_error_has_no_password(tmp_path):
     with pytest.raises(StoreUnavailable) as refused:
         Store.open(address, quota_runs_per_hour=3, max_crashes=3)
     assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize("form", ["as it is", "spread", "base64"])
+def test_attack_35_a_key_in_a_sample_of_an_evaluation_is_not_written(tmp_path: Path, form: str):
+    about = About(
+        tasks="t", kind="functions", number=1, digest="", model="m", temperature=None, seed=0, max_tokens=None
+    )
+    example = f"ghp_{LONG}"  # a task's own
+    with SampleFile(tmp_path, about, ["a"], secrets=(KEY,)) as file:
+        file.add(Sample(task="a", sample=0, solves=True, text=f"x = '{SAID[form]}'", status=f"401: {SAID[form]}"))
+        file.add(Sample(task="a", sample=1, solves=True, text=f"x = '{example}'"))
+    written = (tmp_path / "samples.jsonl").read_text()
+    assert SAID[form] not in written
+    assert example in written
