@@ -25,7 +25,7 @@ from kernels.tree_attention.cut import CutCost
 from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.items import Item
 from tests.engine.conftest import make_config, make_tokenizer, make_weights
-from tests.engine.kinds.tiny import LATENT, SIZES
+from tests.engine.kinds.tiny import INDEXED, LATENT, SIZES
 from tests.engine.model.test_dequantize import FORMS, checkpoint
 from tests.engine.test_greedy import check, generate, greedy, prompts
 
@@ -50,6 +50,10 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek-v2-latent-attention": (
         "DeepseekV2",
         LATENT | EXPERTS | {"n_routed_experts": 4, "first_k_dense_replace": 1},
+    ),
+    "deepseek-v3.2-tokens-chosen-by-an-index": (
+        "DeepseekV32",
+        INDEXED | EXPERTS | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
     ),
     "gpt-oss-sinks-and-biases": ("GptOss", LOCAL_EXPERTS | {"sliding_window": 9, "attention": "eager"}),
     "llama4-columns-side-by-side": (
