@@ -22,6 +22,7 @@ import functools
 import inspect
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
         raise LoadError(f"no memory is left for a trial run of this model: {error}") from error
     except Exception as error:  # code of any model: it may fail in any way
         _log.debug("trial run of a %s model", kind, exc_info=True)
+        if not hasattr(sys.modules[type(inner).__module__], "ALL_ATTENTION_FUNCTIONS"):
+            raise UnsupportedModelError("attention outside of transformers' attention interface") from error
         words = " ".join(str(error).split())[:300]
         raise UnsupportedModelError(
             f"the code of {kind} models", f"its trial run failed with {type(error).__name__}: {words}"

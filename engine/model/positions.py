@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -39,9 +39,7 @@ def hand_positions_in(model: nn.Module) -> int | None:
             continue
         if _counts(module):
             told = _Told(module.forward)
-        elif (
-            name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None
-        ):
+        elif name.endswith("position_embeddings") and _looks_up(module) and module.padding_idx is not None:
             told = _Told(module.forward, module.padding_idx + 1)
         else:
             continue
@@ -50,6 +48,11 @@ def hand_positions_in(model: nn.Module) -> int | None:
         if weight is not None:
             found.append(int(weight.shape[0]) - int(getattr(module, "offset", told.offset)))
     return min(found, default=None)
+
+
+def _looks_up(module: nn.Module) -> TypeGuard[nn.Embedding]:
+    """Whether a module is given the positions themselves, and not the shape of a batch (ProphetNet)."""
+    return isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward
 
 
 def _counts(module: nn.Module) -> bool:
