@@ -15,7 +15,7 @@ DEFINITION = re.compile(
     r"[ \t]*(?:self\.|\([^)]*\)[ \t]*)?([A-Za-z_$][\w$]*[?!]?)?",
     re.MULTILINE,
 )
-_CLOSER = re.compile(r"^\s*(?:[})\]]+[;,)]*|end\w*;?|fi|done|esac)\s*(?:(?:else|catch|finally|while)\b.*)?$")
+_CLOSER = re.compile(r"^\s*(?:[})\]]++[;,)]*+|end\w*;?|fi|done|esac)\s*(?:(?:else|catch|finally|while)\b.*)?$")
 _LEADING = re.compile(r"^\s*(?:@|#\[|///|//|#(?!!)|\*|/\*|\"\"\"|--)")
 _CONTAINER = re.compile(
     r"\b(?:class|struct|impl|interface|trait|module|namespace|enum|object|protocol|extension|record|defmodule|mod)\b"
@@ -60,11 +60,15 @@ def definitions(lines: list[str]) -> list[Definition]:
             if not _CONTAINER.search(lines[holder]) and ends[holder] - holder <= LONG:
                 continue
         start = i
+        above = found[-1].header + 1 if found else 0  # no line leads two definitions
         while (
-            start > 0 and lines[start - 1].strip() and depth[start - 1] == depth[i] and _LEADING.match(lines[start - 1])
+            start > above
+            and depth[start - 1] == depth[i]
+            and lines[start - 1].strip()
+            and _LEADING.match(lines[start - 1])
         ):
             start -= 1
-        name = (match[1] if match else None) or next(iter(re.findall(r"([A-Za-z_$][\w$]*)\s*\(", line)), "")
+        name = (match[1] if match else None) or next(iter(re.findall(r"(?<![\w$])([A-Za-z_$][\w$]*+)\s*\(", line)), "")
         found.append(Definition(name=name, start=start, header=i, end=end, owners=tuple(h for _, h in open_)))
         ends[i] = end
         open_.append((depth[i], i))
@@ -79,10 +83,13 @@ def _depth(line: str) -> int:
 def _end(lines: list[str], depth: list[int], header: int) -> int:
     """The line after the definition's last: deeper lines, then closing brackets at the header's own depth."""
     end = i = header + 1
+    opened = False
     # a header over several lines: its parameters are deeper, its closing `):` is not
     while i < len(lines):
         if lines[i].strip():
-            inside = depth[i] > depth[header] or lines[i].strip() == "{"
+            opens = lines[i].strip() == "{" and not opened
+            opened |= opens
+            inside = depth[i] > depth[header] or opens
             if inside or (depth[i] == depth[header] and re.match(r"\s*[)\]]", lines[i])):
                 end = i + 1
             elif depth[i] == depth[header] and _CLOSER.match(lines[i]):

@@ -14,7 +14,7 @@ Place = tuple[int, int, list[str]]  # the first line, the line after the last, t
 
 # Beside the line: its number, as editors, `cat -n`, `grep -n` and prose write it.
 _NUMBERED = re.compile(
-    r"^[ \t]*[>*]?[ \t]*(?:[\w./+-]*[\w+]\.\w+[:-])?(?:L?(\d{1,6})(?: [|│]|[|│→\t:.-])|\[(\d{1,6})\])(.*)$"
+    r"^[ \t]*+(?:[>*][ \t]*+)?(?:[\w./+-]*[\w+]\.\w+[:-])?(?:L?(\d{1,6})(?: [|│]|[|│→\t:.-])|\[(\d{1,6})\])(.*)$"
 )
 _ALIKE = str.maketrans(
     dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')

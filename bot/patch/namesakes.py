@@ -15,7 +15,7 @@ class Ambiguous(Exception):
 def normalised_name(name: str) -> tuple[str, ...]:
     """The parts of a name as models write it: `Box.put`, `Box::put`, `Box#put`, `(b *Box) Put`, `def put(self)`."""
     plain = _FILLER.sub("", name.strip().strip("`\"'"))
-    if receiver := re.match(r"\(\s*(?:\w+\s+)?\*?\s*(\w+)(?:\[[^\]]*\])?\s*\)\s*\.?\s*", plain):
+    if receiver := re.match(r"\(\s*+(?:\w+\s++)?\*?\s*+(\w+)(?:\[[^\]]*\])?\s*+\)\s*+\.?\s*", plain):
         plain = f"{receiver[1]}.{plain[receiver.end() :]}"
     plain = re.sub(r"<locals>\.?|<[^<>]*>|\(.*", "", plain, flags=re.DOTALL).strip(" :{")
     parts = re.split(r"::|[.#/]", plain)

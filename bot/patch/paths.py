@@ -8,7 +8,7 @@ _MAX_PATH = 1000  # bytes
 _MAX_NAME = 255  # bytes
 # Where tests run: tracebacks and other output name the repository's files so.
 _SANDBOX = re.compile(
-    r"/tmp/troop/repo/|/repo/tree/|/(?:[^/]+/)*job-[0-9a-f]{8}/repo/|/(?:repo|testbed|workspace)/"  # noqa: S108 - a name
+    r"/tmp/troop/repo/|/repo/tree/|/(?:[^/]{1,255}/){0,20}job-[0-9a-f]{8}/repo/|/(?:repo|testbed|workspace)/"  # noqa: S108 - a name
 )
 _IN_TRACEBACK = re.compile(  # of Python, JavaScript and Rust
     r"(?:File )?\"([^\"]+)\"(?:, line \d+.*)?|at (?:[^()]* \()?([^()]+:\d+:\d+)\)?|--> (\S+)"

@@ -57,7 +57,7 @@ def placeholder_line(text: str, before: str) -> str:
 
 
 def _stands_for_lines(comment: str) -> bool:
-    words = re.sub(r"^\s*(?:#+|//+|/\*+|--|<!--|;+|%+|\*)\s*|\s*(?:\*/|-->)\s*$", "", comment)
+    words = re.sub(r"^\s*(?:#+|//+|/\*+|--|<!--|;+|%+|\*)\s*|(?<!\s)\s*(?:\*/|-->)\s*$", "", comment)
     if re.match(r"^(?:\.{3}|…)", words):
         return True
     return len(words) < 100 and "\n" not in words and _COMMENT.search(words) is not None and _is_remark(words)

@@ -20,7 +20,7 @@ from bot.patch.syntax import parsed
 from bot.records import Issue, SourceFile
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*")
-_CODE = re.compile(r"```.*?```|`[^`\n]*`|[A-Za-z_$][\w$]*\(", re.DOTALL)
+_CODE = re.compile(r"```.*?```|`[^`\n]*`|(?<![\w$])[A-Za-z_$][\w$]*+\(", re.DOTALL)
 
 
 class NotDefined(Exception):

@@ -18,7 +18,7 @@ _GIT = re.compile(r"^diff --git (?:\"?a/)?(?P<old>\S+?)\"? (?:\"?b/)?(?P<new>\S+
 _HUNK = re.compile(
     r"^@@(?: -(?P<old>\d{1,9})(?:,(?P<count>\d+))? \+\d+(?:,\d+)? ?@@ ?(?P<after>.*)| ?(?P<section>.*?)(?: @@)?)$"
 )
-_OTHER = re.compile(r"^\*\*\* (?P<verb>Update|Add|Delete) File: (?P<path>\S.*?)\s*$")
+_OTHER = re.compile(r"^\*\*\* (?P<verb>Update|Add|Delete) File: (?P<path>\S(?:.*\S)?)\s*$")
 _NOISE = re.compile(
     r"^(?:index [0-9a-f]+\.\.|(?:new|deleted) file mode |(?:old|new) mode |similarity index |\*\*\* (?:Begin|End)|"
     r"\\ No newline|={3,}$)"

@@ -82,7 +82,7 @@ def _assignments(word: str, rest: str) -> list[str]:
     if word == "ENV" and "=" not in rest.split(" ", 1)[0]:
         name, _, value = rest.partition(" ")
         return [f"export {name}={shlex.quote(value.strip())}"]
-    found = re.findall(r"""([A-Za-z_]\w*)=((?:"[^"]*"|'[^']*'|\\.|[^\s"'])*)""", rest)
+    found = re.findall(r"""(?<!\w)([A-Za-z_]\w*+)=((?:"[^"]*"|'[^']*'|\\.|[^\s"'])*)""", rest)
     return [f"export {name}={value}" for name, value in found]
 
 

@@ -69,7 +69,7 @@ class _Manager:
         self.notes: list[str] = []
         self.lock = ""
         at = f"cd {shlex.quote(folder)} && " if folder else ""
-        named = re.fullmatch(r"(npm|pnpm|yarn)@(\d+[\w.-]*?)(\+.*)?", str(package.get("packageManager", "")))
+        named = re.fullmatch(r"(npm|pnpm|yarn)@(\d[\w.-]*+)(\+.*)?", str(package.get("packageManager", "")))
         wanted = named[2] if named else ""
         of_pnpm = {folder + "pnpm-lock.yaml", folder + "pnpm-workspace.yaml"} & known
         if of_pnpm or (named and named[1] == "pnpm"):

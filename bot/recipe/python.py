@@ -343,7 +343,8 @@ def _is_local(text: str) -> bool:
 
 def _is_understood(text: str) -> bool:
     """Whether it is known which files of the repository pip reads for it: none but those that `_closure` finds."""
-    return all(_UNDERSTOOD.fullmatch(line) for line in text.splitlines())
+    # Blanks as one: between the parts there may be some in many places, and each run would be shared out in all ways.
+    return all(_UNDERSTOOD.fullmatch(" ".join(line.split())) for line in text.splitlines())
 
 
 def _written(lines: Sequence[str], path: str) -> str:

@@ -168,7 +168,7 @@ def _without_long_words(lines: list[str], rows: list[int]) -> list[int]:
 
 
 def _calls_in(lines: list[str], definition: Definition) -> set[str]:
-    return set(re.findall(r"([A-Za-z_$][\w$]*)\(", "\n".join(lines[definition.header + 1 : definition.end])))
+    return set(re.findall(r"(?<![\w$])([A-Za-z_$][\w$]*+)\(", "\n".join(lines[definition.header + 1 : definition.end])))
 
 
 def _part(lines: list[str], block: list[int], worth: list[float], fits: Callable[[str], bool]) -> set[int]:

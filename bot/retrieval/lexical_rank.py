@@ -48,7 +48,7 @@ def terms(issue: Issue) -> dict[str, float]:
     code = "\n".join(match[0] for match in _CODE.finditer(text))
     weights: dict[str, float] = {}
     coded = set(_WORD.findall(code))
-    called = set(re.findall(r"([A-Za-z_$][\w$]*)\(", text))
+    called = set(re.findall(r"(?<![\w$])([A-Za-z_$][\w$]*+)\(", text))
     for word in dict.fromkeys(_WORD.findall(text)):
         named = word in coded or word in called or "_" in word or re.search(r"[a-z][A-Z]|\d", word) is not None
         weight = _COMMON_WEIGHT if word.lower() in _COMMON else _NAMED_WEIGHT if named else 1.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bot.sandbox.script_command import program
-from bot.sandbox.shell_end import CODES
+from bot.sandbox.shell_end import CODES, LONGEST
 
 _ENDS = Path(__file__).parent / "ends"
 _PLACE = re.compile(r"@([A-Z]+)@")
@@ -73,6 +73,8 @@ def _through(text: str, exit_: re.Pattern[str], before: re.Pattern[str] | None, 
     parts, last = [], 0
     for found in exit_.finditer(text):
         line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+        if len(line) > LONGEST:
+            return None
         if _COMMENT.search(line) or _FAILING.match(text, found.end()):
             continue
         quoted = line.count("'") % 2 or line.count('"') % 2 or line.count("`") % 2
@@ -132,7 +134,7 @@ def _lua(text: str, code: int, _: Sequence[str]) -> str | None:
 def _typescript(text: str, code: int, _: Sequence[str]) -> str | None:
     name = _name()
     ended = re.sub(r"\bprocess\.exit\b(?=\s*\()", name, text.rstrip())
-    if re.search(r"\bprocess\.(?:exit\b|reallyExit|abort|kill)|\bexit\b.*\bfrom\b", ended):
+    if re.search(r"\bprocess\.(?:exit\b|reallyExit|abort|kill)|\bexit\b.{0,500}\bfrom\b", ended):
         return None
     of_assert = re.search(_ASSERT, text) or re.search(_STRICT, text)
     one, other = json.dumps(secrets.token_hex(4)), json.dumps(secrets.token_hex(4))

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh")
 CODES = range(40, 110)  # which mean nothing to a shell
+LONGEST = 2_000  # characters before an exit in its line: each exit looks at them all
 _JUDGING = ("test", "[", "exit", "false", "eval", "set", "return")  # no library has functions of these names
 _HEREDOC = re.compile(r"<<-?[ \t]*(?:\\?([\w.]+)|'([^'\n]+)'|\"([^\"\n]+)\")")
 _EXIT = re.compile(r"(?<![\w$-])exit(?![\w=-])")
+_BEGINS_WITH_EXIT = re.compile(r"[ \t]*exit\b")
 _BEFORE = re.compile(r"(?:^|&&|\|\||[;{)]|\b(?:then|else|do))[ \t]*$")  # in its line
 _STATUS = r"(?:\$\(\([^\n]*?\)\)|\$\{[^}\n]*\}|[^\s;&|{}()#])*"
 _AFTER = re.compile(rf"[ \t]*({_STATUS})[ \t]*(?:$|[;}}#])", re.M)
@@ -87,7 +89,7 @@ def _plain(text: str) -> str | None:
         if quote:
             if letter == quote:
                 quote = ""
-            elif letter == "\n" and re.match(r"[ \t]*exit\b", text[at + 1 :]):
+            elif letter == "\n" and _BEGINS_WITH_EXIT.match(text, at + 1):
                 return None
             elif letter != "\n":
                 found[at] = "."
@@ -120,11 +122,12 @@ def _behind(text: str, at: int, delimiters: list[str]) -> int:
 def _through(text: str, plain: str, name: str) -> str | None:
     """The script with its good exits through that function; None where one is not understood."""
     parts, last = [], 0
+    apart = _APART.search(plain) is not None
     for found in _EXIT.finditer(plain):
         if _FAILING.match(plain, found.end()):
             continue
         line = plain[plain.rfind("\n", 0, found.start()) + 1 : found.start()]
-        if not _BEFORE.search(line) or not _AFTER.match(plain, found.end()) or _APART.search(plain):
+        if apart or len(line) > LONGEST or not _BEFORE.search(line) or not _AFTER.match(plain, found.end()):
             return None
         parts += [text[last : found.start()], name]
         last = found.end()

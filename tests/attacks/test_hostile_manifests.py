@@ -13,6 +13,7 @@ from bot.patch.syntax import syntax_error
 from bot.patch.test_programs import programs
 from bot.recipe import detect
 from bot.recipe.declared import declared
+from bot.recipe.dockerfile import read_dockerfile
 from bot.recipe.import_roots import import_roots
 from bot.repo_config import RepoConfig
 from bot.retrieval.customs import abridged
@@ -61,6 +62,22 @@ def test_attack_28_no_manifest_takes_long(name: str, part: str):
 def test_attack_28_no_manifest_is_nested_too_deeply(name: str, part: str):
     for count in (300, 20_000):
         read_all(name)(part * count)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "part", "end"),
+    [
+        ("package.json", '{"dependencies": {"a": "1"}, "packageManager": "yarn@', "0", '!"}'),
+        ("requirements.txt", "a", " ", "?"),
+        ("Dockerfile", "FROM a\nENV a=b ", "a", "\n"),
+    ],
+)
+def test_attack_28_no_part_of_a_manifest_takes_long(name: str, begin: str, part: str, end: str):
+    def reading(text: str) -> None:
+        read_all(name)(begin + text + end)
+        read_dockerfile(begin + text + end, "")
+
+    assert grows_evenly(reading, part, 12_000)
 
 
 @pytest.mark.parametrize(
