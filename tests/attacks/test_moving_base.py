@@ -7,7 +7,6 @@ import pytest
 from bot.errors import ForgeError, Unpublished
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES
-from bot.git.checkout import check_out
 from bot.lifecycle import STAGES, RunState
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import Published, publish
@@ -15,29 +14,12 @@ from bot.records import Checkout, Report
 from bot.store import DbJournal, Store
 from bot.worker.executor import Service, Watchers
 from tests.bot.queueing import start
-from tests.bot.sample import FILES, claimed_run, report
+from tests.bot.sample import REPO, alive, claimed_run, report
 from tests.github import GitHubServer
-from tests.github.fixtures import forge_for, settings_for
-
-REPO = "olive/tools"
-
-
-@pytest.fixture
-def forge(github: GitHubServer) -> GitHubForge:
-    github.create_repository(REPO, FILES)
-    github.open_issue(REPO, "clamp ignores its lower bound")
-    return forge_for(github, REPO)
-
-
-@pytest.fixture
-async def checkout(forge: GitHubForge, tmp_path: Path) -> Checkout:
-    return await check_out(forge, REPO, tmp_path / "w")
+from tests.github.fixtures import settings_for
 
 
 async def published(forge: GitHubForge, checkout: Checkout) -> Published:
-    async def alive() -> None:
-        pass
-
     return await publish(forge, claimed_run(REPO), report(), checkout, alive, labels=Labels())
 
 

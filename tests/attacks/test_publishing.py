@@ -1,17 +1,14 @@
 """What a published change must not do, and what GitHub refuses of it: attacks 16, 19 and 44, `[skip ci]`."""
 
-from pathlib import Path
-
 import pytest
 
 from bot.forge.github import GitHubForge
-from bot.git.checkout import check_out
 from bot.patch.policy import judge
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
+from bot.records import Checkout
 from bot.sanitize.neutralize import run_checks
-from tests.bot.sample import FILES, claimed_run, patch, report
-from tests.github.fixtures import forge_for
+from tests.bot.sample import REPO, alive, claimed_run, patch, report
 from tests.github.server import GitHubServer
 
 
@@ -50,7 +47,6 @@ def test_other_brackets_are_kept():
 # -- what GitHub refuses once the pull request is there
 
 LOCKED = "Unable to create comment because issue is locked."
-REPOSITORY = "olive/tools"
 REFUSALS = {
     "a locked issue": ("*", r"/issues/1/comments$", 403, LOCKED),
     "a deleted issue": ("*", r"/issues/1(/|$)", 410, "This issue was deleted"),
@@ -62,36 +58,22 @@ REFUSALS = {
 }
 
 
-@pytest.fixture
-def forge(github: GitHubServer) -> GitHubForge:
-    github.create_repository(REPOSITORY, FILES)
-    number = github.open_issue(REPOSITORY, "clamp ignores its lower bound")
-    github.label(REPOSITORY, number, "troop: running")
-    return forge_for(github, REPOSITORY)
-
-
-async def alive() -> None:
-    pass
-
-
 @pytest.mark.parametrize("refusal", REFUSALS)
 async def test_attack_44_a_pull_request_is_no_failure_where_its_issue_can_not_be_told(
-    github: GitHubServer, forge: GitHubForge, tmp_path: Path, refusal: str
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout, refusal: str
 ):
-    checkout = await check_out(forge, REPOSITORY, tmp_path / "w")
     method, path, status, message = REFUSALS[refusal]
     github.fault(method, path, status=status, message=message, times=1000)
-    made = await publish(forge, claimed_run(REPOSITORY), report(), checkout, alive, labels=Labels())
-    (pull,) = github.pull_requests(REPOSITORY)
+    made = await publish(forge, claimed_run(REPO), report(), checkout, alive, labels=Labels())
+    (pull,) = github.pull_requests(REPO)
     assert made.pull_request_url == pull["html_url"]
     assert message in made.untold or refusal == "no permission for checks"  # that one is optional
 
 
 async def test_attack_44_an_abstention_is_none_the_less_where_its_issue_is_locked(
-    github: GitHubServer, forge: GitHubForge, tmp_path: Path
+    github: GitHubServer, forge: GitHubForge, checkout: Checkout
 ):
-    checkout = await check_out(forge, REPOSITORY, tmp_path / "w")
     github.fault("*", r"/comments$", status=403, message=LOCKED, times=1000)
-    made = await publish(forge, claimed_run(REPOSITORY), report(winner=None), checkout, alive, labels=Labels())
+    made = await publish(forge, claimed_run(REPO), report(winner=None), checkout, alive, labels=Labels())
     assert LOCKED in made.untold
-    assert github.issue(REPOSITORY, 1)["labels"] == [Labels().abstained]
+    assert github.issue(REPO, 1)["labels"] == [Labels().abstained]

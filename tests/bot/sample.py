@@ -31,6 +31,7 @@ from bot.records import (
 )
 from bot.solver.ballot import count
 
+REPO = "olive/tools"
 FILES: dict[str, str] = {
     "tools/clamp.py": "def clamp(x, low, high):\n    return min(x, high)\n",
     "tools/__init__.py": "",
@@ -164,3 +165,7 @@ def claimed_run(repository: str, number: int = 1, **changes: object) -> ClaimedR
         "attempt": 1,
     }
     return ClaimedRun.model_validate(values | changes)
+
+
+async def alive() -> None:
+    """A fence that always holds."""

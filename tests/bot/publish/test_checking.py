@@ -13,11 +13,10 @@ from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
 from bot.records import Again, Cause, ClaimedCommand, Command, CommandName, Report
 from tests.bot.publish.test_followup import MemoryRuns, Run
-from tests.bot.sample import FILES, claimed_run, report
+from tests.bot.sample import FILES, REPO, alive, claimed_run, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
-REPO = "olive/tools"
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 PULL = 2
 CONFIG = "[publish]\nfix_ci = true\n"
@@ -77,9 +76,6 @@ async def scene(github: GitHubServer, tmp_path: Path) -> Scene:
     forge = forge_for(github, REPO)
     checkout = await check_out(forge, REPO, tmp_path / "w")
     made = report(base_commit=checkout.commit)
-
-    async def alive() -> None:
-        pass
 
     done = await publish(forge, claimed_run(REPO), made, checkout, alive, labels=Labels())
     return Scene(github, Runs(made), done.commit, checkout.commit)

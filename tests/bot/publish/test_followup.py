@@ -28,11 +28,10 @@ from bot.records import (
     Revision,
 )
 from bot.settings.pages import PagesSettings
-from tests.bot.sample import FILES, LABELLED_AT, claimed_run, patch, report
+from tests.bot.sample import FILES, LABELLED_AT, REPO, claimed_run, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
-REPO = "olive/tools"
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 PULL = 2
 PAGES = PagesSettings(url="https://troop.example.com")

@@ -11,41 +11,22 @@ from bot.forge import signed_commits
 from bot.forge.branches import branch_of, other_branch_of, pull_number
 from bot.forge.github import GitHubForge
 from bot.forge.markers import ALTERNATIVES, STATUS
-from bot.git.checkout import check_out
 from bot.patch.diff import file_diff
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.reason import reason
 from bot.publish.publish import Published, publish
 from bot.records import Checkout, FileChange, Issue, Outcome, Patch, RegressionTest, Report
 from bot.settings.pages import PagesSettings
-from tests.bot.sample import FILES, GOOD, claimed_run, fix, issue, patch, report
+from tests.bot.sample import GOOD, REPO, alive, claimed_run, fix, issue, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
-REPO = "olive/tools"
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 LABELS = Labels()
 
 
 class Died(BaseException):
     """The worker was killed."""
-
-
-@pytest.fixture
-def forge(github: GitHubServer) -> GitHubForge:
-    github.create_repository(REPO, FILES)
-    number = github.open_issue(REPO, "clamp ignores its lower bound")
-    github.label(REPO, number, "troop: running")
-    return forge_for(github, REPO)
-
-
-@pytest.fixture
-async def checkout(forge: GitHubForge, tmp_path: Path) -> Checkout:
-    return await check_out(forge, REPO, tmp_path / "w")
-
-
-async def alive() -> None:
-    pass
 
 
 async def run(forge: GitHubForge, checkout: Checkout, made: Report | None = None, **options: object) -> Published:

@@ -29,11 +29,10 @@ from bot.records import (
     Revision,
 )
 from tests.bot.publish.test_followup import MemoryRuns, Run
-from tests.bot.sample import FILES, GOOD, LABELLED_AT, claimed_run, patch, report
+from tests.bot.sample import FILES, GOOD, LABELLED_AT, REPO, alive, claimed_run, patch, report
 from tests.github import GitHubServer
 from tests.github.fixtures import forge_for
 
-REPO = "olive/tools"
 BRANCH = "troop/issue-1-clamp-ignores-its-lower-bound"
 PULL = 2
 FIXED = {**FILES, "tools/clamp.py": next(change.text or "" for change in GOOD.changes)}
@@ -57,7 +56,7 @@ class Scene:
 
     async def begin(self) -> None:
         base = await check_out(self.forge, REPO, self.folder / "first")
-        await publish(self.forge, claimed_run(REPO), report(base_commit=base.commit), base, _alive, labels=Labels())
+        await publish(self.forge, claimed_run(REPO), report(base_commit=base.commit), base, alive, labels=Labels())
         self.head = self.github.branches(REPO)[BRANCH]
         comments = [{"body": "name the limit", "path": "tools/clamp.py", "line": 2}]
         self.github.review(REPO, PULL, body="Close.", comments=comments, user="wendy")
@@ -99,10 +98,6 @@ class Scene:
 
     def told(self, mark: str) -> list[str]:
         return [body for body in self.github.comments(REPO, PULL) if mark in body]
-
-
-async def _alive() -> None:
-    pass
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from bot.errors import ForgeError, LeaseLost
 from bot.lifecycle import RunState
 from bot.publish.messages.labels import Labels
 from bot.publish.status_comment import StatusComment, announce
-from tests.bot.sample import claimed_run
+from tests.bot.sample import alive, claimed_run
 from tests.patience import soon, turns
 
 
@@ -49,10 +49,6 @@ class Clock:
         self.slept.append(seconds)
         await self.gate.wait()
         self.gate.clear()
-
-
-async def alive() -> None:
-    pass
 
 
 async def test_throttled_within_a_state() -> None:
