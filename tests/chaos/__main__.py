@@ -8,7 +8,6 @@ with 1 where one is lost, doubled or stuck, or something is left. SIGINT and SIG
 
 import argparse
 import itertools
-import json
 import random
 import shutil
 import signal
@@ -26,13 +25,13 @@ from pydantic import SecretStr
 from bot.errors import StoreUnavailable
 from bot.forge.markers import STATUS
 from bot.lifecycle import RunState
-from bot.settings import SandboxSettings, Settings
+from bot.settings import SandboxSettings
 from bot.settings.pages import PagesSettings
 from bot.store import RunInfo, Store
 from tests.chaos.child import FILES
 from tests.chaos.ledger import Ledger
 from tests.chaos.servers import Docker, Part, Postgres, Redis, SqliteWriter, Target
-from tests.github.fixtures import settings_for
+from tests.github.fixtures import dumped, settings_for
 from tests.github.server import GitHubServer
 from tests.services import free_port
 
@@ -85,15 +84,6 @@ class Count:
     @property
     def _bad(self) -> dict[str, list[str]]:
         return {"lost": self.lost, "doubled": self.doubled, "stuck": self.stuck, "left in Docker": self.left}
-
-
-def dumped(settings: Settings) -> str:
-    """As JSON, secrets included: they travel by pipe to a child."""
-
-    def reveal(value: object) -> object:
-        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-    return json.dumps(settings.model_dump(), default=reveal)
 
 
 class Chaos:

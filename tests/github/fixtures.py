@@ -1,5 +1,6 @@
 """Fixtures over the test GitHub: import what a test module needs, or name this module in `pytest_plugins`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def settings_for(server: GitHubServer, **more: Any) -> Settings:
         "github_write_seconds": 0.0,
     }
     return Settings(_env_file=None, **(values | more))
+
+
+def dumped(settings: Settings) -> str:
+    """As JSON, secrets included: they travel by pipe to a child."""
+
+    def reveal(value: object) -> object:
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    return json.dumps(settings.model_dump(), default=reveal)
 
 
 class Naps:

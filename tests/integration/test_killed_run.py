@@ -1,22 +1,19 @@
 """A run killed at every stage boundary and after every act on GitHub: one pull request, nothing paid for twice."""
 
-import collections
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from bot.forge.markers import ALTERNATIVES, STATUS
 from bot.lifecycle import RunState
-from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.store import Store
-from tests.github.fixtures import github, github_server, settings_for
+from tests.github.fixtures import dumped, github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.killed_run import POINTS
-from tests.integration.scenario import REPOSITORY, plant, script, start_run
+from tests.integration.scenario import REPOSITORY, check_nothing_paid_twice, plant, script, settings_of, start_run
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
@@ -25,29 +22,12 @@ __all__ = ["github", "github_server"]
 ROOT = Path(__file__).parents[2]
 
 
-def dumped(settings: Settings) -> str:
-    """As JSON, secrets included: they travel by pipe to a child."""
-
-    def reveal(value: object) -> object:
-        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-    return json.dumps(settings.model_dump(), default=reveal)
-
-
 @pytest.mark.slow
 def test_killed_at_every_boundary(github: GitHubServer, tmp_path: Path) -> None:
     number = plant(github)
     github.label(REPOSITORY, number)
     with scripted_endpoint(script) as endpoint:
-        settings = settings_for(
-            github,
-            database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
-            work_dir=tmp_path / "work",
-            main=ModelSettings(base_url=endpoint.base_url),
-            solver=SolverSettings(trajectories=4, test_timeout=PATIENCE),
-            sandbox=SandboxSettings(kind="process"),
-            max_crashes=1000,
-        )
+        settings = settings_of(github, tmp_path, endpoint, max_crashes=1000)
         store = Store.from_settings(settings)
         store.accept("guid", "issues", "labeled", start_run(github, number))
         argv = [sys.executable, "-m", "tests.integration.killed_run", str(tmp_path)]
@@ -60,15 +40,11 @@ def test_killed_at_every_boundary(github: GitHubServer, tmp_path: Path) -> None:
         assert not error.exists(), error.read_text()
         ends = json.loads(child.stdout)
         assert ends == dict.fromkeys(POINTS, -9) | {"end": 0}
-        asked = collections.Counter(
-            headers["x-troop-call"] for headers in endpoint.headers if "x-troop-call" in headers
-        )
     run = store.run(1)
     store.close()
     assert run is not None
     assert run.state is RunState.SOLVED
-    assert asked
-    assert set(asked.values()) == {1}, "a finished model call was paid for again"
+    check_nothing_paid_twice(endpoint)
     pulls = github.pull_requests(REPOSITORY)
     assert [pull["html_url"] for pull in pulls] == [run.pull_request_url]
     assert pulls[0]["draft"]

@@ -1,7 +1,6 @@
 """The restore drill: a backup of a run between two stages, restored elsewhere, ends in the one pull request."""
 
 import asyncio
-import collections
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from bot.contracts import Journal, Progress
 from bot.lifecycle import RunState
 from bot.records import ClaimedRun
-from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
+from bot.settings import Settings
 from bot.store import Store, parse
 from bot.store.backup import back_up, restore
 from bot.store.database import Database
@@ -17,9 +16,9 @@ from bot.worker.callbacks import Advance, Callbacks, Finished
 from bot.worker.executor import Service
 from bot.worker.worker import Worker
 from tests.bot.conftest import _postgres_socket, postgres_url
-from tests.github.fixtures import github, github_server, settings_for
+from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
-from tests.integration.scenario import REPOSITORY, plant, script, start_run
+from tests.integration.scenario import REPOSITORY, check_nothing_paid_twice, plant, script, settings_of, start_run
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
@@ -55,14 +54,7 @@ async def test_a_restored_run_goes_on_where_it_was(github: GitHubServer, tmp_pat
     number = plant(github)
     github.label(REPOSITORY, number)
     with scripted_endpoint(script) as endpoint:
-        settings = settings_for(
-            github,
-            database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
-            work_dir=tmp_path / "work",
-            main=ModelSettings(base_url=endpoint.base_url),
-            solver=SolverSettings(trajectories=4, test_timeout=PATIENCE),
-            sandbox=SandboxSettings(kind="process"),
-        )
+        settings = settings_of(github, tmp_path, endpoint)
         store = Store.from_settings(settings)
         accepted = store.accept("guid", "issues", "labeled", start_run(github, number))
         assert accepted.job_id is not None
@@ -83,13 +75,9 @@ async def test_a_restored_run_goes_on_where_it_was(github: GitHubServer, tmp_pat
         )
         [job] = store.due()
         await worker.handle(job)
-        asked = collections.Counter(
-            headers["x-troop-call"] for headers in endpoint.headers if "x-troop-call" in headers
-        )
     [run] = store.runs()
     store.close()
     assert (run.state, run.crashes) == (RunState.SOLVED, 0)
-    assert asked
-    assert set(asked.values()) == {1}, "a finished model call was paid for again"
+    check_nothing_paid_twice(endpoint)
     assert [pull["html_url"] for pull in github.pull_requests(REPOSITORY)] == [run.pull_request_url]
     assert github.issue(REPOSITORY, number)["labels"] == ["troop: done"]
