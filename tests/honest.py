@@ -19,7 +19,6 @@ import asyncio
 import collections
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 import venv
@@ -27,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bot.evaluation.planting.packages import download
 from bot.records import Execution, FileChange, OwnTestsReport, SandboxJob, Test
 from bot.sandbox import tree
 from bot.sandbox.process import ProcessSandbox
@@ -58,28 +58,13 @@ class Tally:
 
 
 def unpacked(package: str, folder: Path) -> Path:
-    """The package's source distribution, downloaded where it is not there yet."""
+    """The package's source distribution, downloaded where it is not there yet. Raises `EvaluationError`."""
     name = re.sub(r"[-_.]+", "[-_.]", package.partition("==")[0])
     found = _trees(folder, name)
     if not found:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--no-binary",
-            package.partition("==")[0],
-        ]
-        with tempfile.TemporaryDirectory() as place:
-            subprocess.run([*command, "-d", place, package], check=True)
-            for archive in Path(place).glob("*.tar.gz"):
-                with tarfile.open(archive) as file:
-                    file.extractall(folder, filter="data")
+        with tempfile.TemporaryDirectory() as place, tarfile.open(download(package, Path(place))) as archive:
+            archive.extractall(folder, filter="data")
         found = _trees(folder, name)
-    if not found:
-        raise SystemExit(f"{package} has no source distribution as a .tar.gz")
     return found[-1]
 
 

@@ -102,18 +102,8 @@ def download(folder: Path) -> None:
     for pin in pins():
         name, version = pin.split("==")
         if not list(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl")):
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "--only-binary=:all:",
-                "-d",
-                str(folder),
-            ]
-            subprocess.run([*command, pin], check=True)
+            argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+            subprocess.run([*argv, "-d", str(folder), pin], check=True)
 
 
 def _skipped(parts: tuple[str, ...]) -> bool:

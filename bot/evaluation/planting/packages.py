@@ -39,16 +39,23 @@ def fetch(requirement: str, folder: Path) -> dict[str, str]:
 
     Raises `EvaluationError` where pip can't get it.
     """
-    target = folder / requirement.replace("==", "-")
-    if not any(target.glob("*.tar.gz")):
-        target.mkdir(parents=True, exist_ok=True)
+    return unpack(download(requirement, folder / requirement.replace("==", "-")))
+
+
+def download(requirement: str, folder: Path) -> Path:
+    """The archive of a source distribution, the only one in its folder; downloaded where it is not there yet.
+
+    Raises `EvaluationError` where pip can't get it.
+    """
+    if not any(folder.glob("*.tar.gz")):
+        folder.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        argv += ["--no-binary", ":all:", "--dest", str(target), requirement]
+        argv += ["--no-binary", requirement.partition("==")[0], "--dest", str(folder), requirement]
         done = subprocess.run(argv, capture_output=True, text=True)
-        if done.returncode or not any(target.glob("*.tar.gz")):
+        if done.returncode or not any(folder.glob("*.tar.gz")):
             said = done.stderr.strip().splitlines()
             raise EvaluationError(f"pip can't get the source of {requirement}: {said[-1] if said else 'no .tar.gz'}")
-    return unpack(next(target.glob("*.tar.gz")))
+    return next(folder.glob("*.tar.gz"))
 
 
 def unpack(archive: Path) -> dict[str, str]:
