@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bot.atomic import SHARED, atomic_write
 from bot.capuchin.exercises.scenes import Scenes
 from bot.capuchin.exercises.tasks import exercise
 from bot.capuchin.training import tokenizer as tok
@@ -48,11 +49,10 @@ def write_shard(
             ids += one
             classes += kinds
             lengths.append(len(one))
-    part = path.with_suffix(".part.npz")
-    np.savez(
-        part, ids=np.array(ids, np.uint16), classes=np.array(classes, np.uint8), lengths=np.array(lengths, np.int32)
-    )
-    part.rename(path)
+    with atomic_write(path, SHARED) as file:
+        np.savez(
+            file, ids=np.array(ids, np.uint16), classes=np.array(classes, np.uint8), lengths=np.array(lengths, np.int32)
+        )
 
 
 def read_shard(path: Path) -> list[tuple["NDArray[np.uint16]", "NDArray[np.uint8]"]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bot.atomic import SHARED, atomic_write
 from bot.capuchin.training import parallel
 from bot.capuchin.training import tokenizer as tok
 from bot.capuchin.training.data import MAX_TOKENS, SETTLED, read_shard
@@ -216,7 +217,6 @@ class Log:
         if not now and time.monotonic() - self.saved < self.job.plan.checkpoint_minutes * 60:
             return
         self.saved = time.monotonic()
-        path = self.job.folder / "state.pt"
         state = {"optimizer": self.optimizer.state, "minutes": self.minutes, "tokens": self.tokens}
-        torch.save({**state, "shard": self.batches.number}, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        with atomic_write(self.job.folder / "state.pt", SHARED) as file:
+            torch.save({**state, "shard": self.batches.number}, file)
