@@ -1,6 +1,7 @@
 """External candidates: a unified diff becomes a patch that takes part in the vote (arXiv 2501.14723)."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from bot.errors import CheckoutError, GitFailed
@@ -36,10 +37,7 @@ async def read_patch(checkout: Checkout, diff: str, name: str) -> Patch:
         except GitFailed as error:
             raise CheckoutError(f"{name} does not apply to {checkout.commit[:12]}: {error.words.strip()}") from error
         listing = await workspace.git("diff-index", "--cached", "-z", "--no-renames", checkout.commit, index=index)
-        fields = [field for field in listing.decode("utf-8", "surrogateescape").split("\0") if field]
-        changes = []
-        for entry, path in zip(fields[::2], fields[1::2], strict=True):
-            changes.append(await _change(workspace, entry.lstrip(":").split(" "), path, name))
+        changes = [await _change(workspace, entry, path, name) for entry, path in _entries(listing)]
         own = await workspace.git("diff-index", "--cached", "-p", "--no-renames", checkout.commit, index=index)
     if not changes:
         raise CheckoutError(f"{name} changes nothing")
@@ -50,12 +48,18 @@ async def changes_between(workspace: Workspace, old: str, new: str) -> tuple[Fil
     """What turns the files of one commit into those of another. Links, submodules and binary files are left out."""
     limits = Limits(max_output=LISTING)
     listing = await workspace.git("diff-tree", "-r", "-z", "--no-renames", old, new, limits=limits)
-    fields = [field for field in listing.decode("utf-8", "surrogateescape").split("\0") if field]
     changes = []
-    for entry, path in zip(fields[::2], fields[1::2], strict=True):
+    for entry, path in _entries(listing):
         with contextlib.suppress(CheckoutError):
-            changes.append(await _change(workspace, entry.lstrip(":").split(" "), path, new[:12]))
+            changes.append(await _change(workspace, entry, path, new[:12]))
     return by_path(changes)
+
+
+def _entries(listing: bytes) -> Iterator[tuple[list[str], str]]:
+    """What `git diff-index -z` and `git diff-tree -z` list: of each file its modes, blobs and status, and its path."""
+    fields = [field for field in listing.decode("utf-8", "surrogateescape").split("\0") if field]
+    for entry, path in zip(fields[::2], fields[1::2], strict=True):
+        yield entry.lstrip(":").split(" "), path
 
 
 async def _change(workspace: Workspace, entry: list[str], path: str, name: str) -> FileChange:

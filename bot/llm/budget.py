@@ -94,13 +94,15 @@ class Budget:
         return f"the budget of {self.limit:,} tokens (TROOP_SOLVER_TOKEN_BUDGET) is spent"
 
 
-class MeteredModel(ModelLayer):
-    """Adds the usage of every reply, and its cost, to the budget's."""
-
+class _PricedModel(ModelLayer):
     def __init__(self, model: Model, budget: Budget, price: Price | None = None) -> None:
         super().__init__(model)
         self._budget = budget
         self._price = price
+
+
+class MeteredModel(_PricedModel):
+    """Adds the usage of every reply, and its cost, to the budget's."""
 
     async def reply(self, call: ModelCall) -> Reply:
         async with self._budget.slots:
@@ -110,13 +112,8 @@ class MeteredModel(ModelLayer):
         return reply
 
 
-class CappedModel(ModelLayer):
+class CappedModel(_PricedModel):
     """Refuses calls once the budget is spent, and counts what those that are made cost."""
-
-    def __init__(self, model: Model, budget: Budget, price: Price | None = None) -> None:
-        super().__init__(model)
-        self._budget = budget
-        self._price = price
 
     async def reply(self, call: ModelCall) -> Reply:
         if self._budget.spent:

@@ -10,6 +10,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from bot.patch.reindent import indent
+
 Place = tuple[int, int, list[str]]  # the first line, the line after the last, the new lines
 
 # Beside the line: its number, as editors, `cat -n`, `grep -n` and prose write it.
@@ -127,7 +129,7 @@ def _merged(there: list[str], search: list[str], new: list[str]) -> list[str]:
                 line = was[i][1] if tag == "equal" else line
             ahead = False
             out += [*([""] * (gap if out else 0)), line]
-        ahead = with_next and _indent(becomes[j2 - 1][1]) == _indent(was[i1][1])
+        ahead = with_next and indent(becomes[j2 - 1][1]) == indent(was[i1][1])
     leading = next((i for i, line in enumerate(new) if line.strip()), 0) - next(
         (i for i, line in enumerate(search) if line.strip()), 0
     )
@@ -137,7 +139,7 @@ def _merged(there: list[str], search: list[str], new: list[str]) -> list[str]:
 
 def _goes_with(line: str, last: str, following: str) -> bool:
     """Whether an inserted line belongs to the one after it, by its indentation, and not to the one before."""
-    return _indent(line) == _indent(following) != _indent(last)
+    return indent(line) == indent(following) != indent(last)
 
 
 def _spaced(lines: Sequence[str]) -> list[tuple[int, str]]:
@@ -165,17 +167,13 @@ def _without_blank_ends(search: list[str], new: list[str]) -> tuple[list[str], l
     return search, new
 
 
-def _indent(line: str) -> str:
-    return line[: len(line) - len(line.lstrip(" \t"))]
-
-
 def _shifts(lines: Sequence[str], search: Sequence[str]) -> list[tuple[int, str, str]]:
     """Where the searched lines are under one more (or less) indentation: (index, to add, to drop)."""
     stripped = [line.strip() for line in lines]
     places = []
     anchor = next(i for i, line in enumerate(search) if line.strip())
     for start in starts(stripped, [line.strip() for line in search]):
-        here, there = _indent(lines[start + anchor]), _indent(search[anchor])
+        here, there = indent(lines[start + anchor]), indent(search[anchor])
         add, drop = ("", there.removeprefix(here)) if there.startswith(here) else (here.removeprefix(there), "")
         pairs = zip(search, lines[start : start + len(search)], strict=True)
         if all(not a.strip() or (_move(a, add, drop) or "").rstrip() == b.rstrip() for a, b in pairs):

@@ -7,7 +7,6 @@ What a repository may set for itself is `bot.repo_config`; `repository_may_set` 
 
 import contextlib
 import ipaddress
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +31,7 @@ from bot.settings.endpoints import HeaderSecret, ModelSettings
 from bot.settings.files import FileSource, with_files
 from bot.settings.github_addresses import github_addresses
 from bot.settings.image_names import image_name
+from bot.settings.lists import LISTED
 from bot.settings.pages import PagesSettings, web_address
 from bot.settings.spending import SpendingSettings
 
@@ -41,14 +41,7 @@ def _binary(size: object) -> object:
     return re.sub(r"(?i)([kmgt])(i?b)?\s*$", r"\1ib", size) if isinstance(size, str) else size
 
 
-def _words(value: object) -> object:
-    """The items of a list: words, or a JSON list."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Words = Annotated[tuple[str, ...], NoDecode, LISTED]
 Url = Annotated[str, AfterValidator(web_address)]
 
 
@@ -79,9 +72,9 @@ def _bot(word: str) -> str:
     return word
 
 
-Bots = Annotated[tuple[Annotated[str, AfterValidator(_bot)], ...], NoDecode, BeforeValidator(_words)]
-Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_words)]
-Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, BeforeValidator(_words)]
+Bots = Annotated[tuple[Annotated[str, AfterValidator(_bot)], ...], NoDecode, LISTED]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, LISTED]
+Assignments = Annotated[tuple[Annotated[str, AfterValidator(_assignment)], ...], NoDecode, LISTED]
 _SHORTEST_TOKEN = 16  # characters of the admin's
 _SHORTEST_SECRET = 8  # characters; `none`, the key of a local endpoint, is a word
 Overridable = Literal["base", "test", "scripts", "context", "trajectories", "setup"]
@@ -284,11 +277,11 @@ class Settings(BaseSettings):
     """Allow-list of owner/name patterns; empty: all where the App is installed."""
     label: str = Field("troop", min_length=1, max_length=40)
     """The label that starts a run."""
-    triggers: Annotated[tuple[Trigger, ...], NoDecode, BeforeValidator(_words)] = tuple(Trigger)
+    triggers: Annotated[tuple[Trigger, ...], NoDecode, LISTED] = tuple(Trigger)
     """What starts a run: the label, an assignment to our own user, a mention of it in a comment."""
     bots_allowed: Bots = ()
     """Bots whose labels, commands and reviews count as a maintainer's, e.g. `renovate[bot]`; all others are ignored."""
-    repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, BeforeValidator(_words)] = (
+    repository_may_set: Annotated[tuple[Overridable, ...], NoDecode, LISTED] = (
         "base",
         "test",
         "scripts",

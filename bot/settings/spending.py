@@ -1,22 +1,16 @@
 """What models cost, and what may be spent: prices, caps, the pause switch."""
 
 import fnmatch
-import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import NoDecode
 
 from bot.records import Price, Record, money
+from bot.settings.lists import LISTED
 
 _FORM = "MODEL=PROMPT/COMPLETION or MODEL=PROMPT/CACHED/COMPLETION, of a million tokens: gpt-5=1.25/0.125/10"
 _SMALLEST = 3  # numbers of the longer form
-
-
-def _words(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
 
 
 def _priced(word: str) -> str:
@@ -37,7 +31,7 @@ def read_price(word: str) -> tuple[str, Price]:
     return pattern, Price(prompt=values[0], completion=values[-1], cached=cached)
 
 
-Prices = Annotated[tuple[Annotated[str, AfterValidator(_priced)], ...], NoDecode, BeforeValidator(_words)]
+Prices = Annotated[tuple[Annotated[str, AfterValidator(_priced)], ...], NoDecode, LISTED]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Window = Literal["run", "day", "month"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.evaluation.coverage import budget_for, fit
+from bot.evaluation.estimates import powers
 from bot.settings import SolverSettings
 from bot.solver.ballot import count
 from bot.solver.confidence import confidence
@@ -14,11 +15,6 @@ from tests.acceptance.recount import at, solving
 from tests.acceptance.solving import ballot_of
 
 SHOWN = (1, 4, 16, 64)
-
-
-def powers(most: int) -> list[int]:
-    """1, 2, 4, ... and `most`."""
-    return sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})
 
 
 def measure(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
