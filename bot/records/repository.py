@@ -42,9 +42,8 @@ class Checkout(Record):
     workspace: str  # folder that holds `root` and git's folder; what `RepositoryHost.push` takes
     commit: str  # full name of the commit that was checked out
     branch: str = ""  # that the commit was the newest of; "": the default branch
-    apart: str = (
-        ""  # a branch or pull request that the commit is of, beside the default branch: whose images are its own
-    )
+    # A branch or pull request that the commit is of, beside the default branch: whose images are its own.
+    apart: str = ""
     repository: str = ""  # owner/name, or where the local checkout is; images built for it serve no other
     files: tuple[str, ...]  # regular files, POSIX, relative to the root, sorted
     left_out: tuple[str, ...] = ()  # in words: links that lead out, submodules

@@ -14,9 +14,8 @@ from bot.settings.credentials import masked_address
 API_NAME, WEB_NAME = "TROOP_GITHUB_URL", "TROOP_GITHUB_WEB_URL"
 _SERVER_API = "/api/v3"  # below a GitHub Enterprise Server
 _CLOUD, _CLOUD_API = "github.com", "api.github.com"
-_RESIDENCY = (
-    ".ghe.com"  # GitHub Enterprise Cloud with data residency: SUBDOMAIN.ghe.com, and its API api.SUBDOMAIN.ghe.com
-)
+# GitHub Enterprise Cloud with data residency: SUBDOMAIN.ghe.com, and its API api.SUBDOMAIN.ghe.com
+_RESIDENCY = ".ghe.com"
 _PORTS = {"http": 80, "https": 443}
 
 

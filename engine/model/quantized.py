@@ -18,9 +18,8 @@ class Packed(NamedTuple):
     """A weight `[out, in]` as it is kept. Each row's inputs are in groups of equal size."""
 
     kind: str  # `fp8`, `fp8-blocks`, `int8`, `int4` or `table4`
-    codes: (
-        Tensor  # [out, in] float8_e4m3fn or int8; of four bits [out, in / 2] uint8, the first number in the high bits
-    )
+    # [out, in] float8_e4m3fn or int8; of four bits [out, in / 2] uint8, the first number in the high bits
+    codes: Tensor
     scale: Tensor  # [out, groups] float32
     offset: Tensor | None = None  # [out, groups] float32, added to a scaled number; of `int4`
     order: Tensor | None = None  # [in] int64: which input each column is for, where they are not in order

@@ -28,9 +28,8 @@ from kernels.tree_attention.plan import CapacityError, Tiling
 
 Replay = Callable[[], Tensor]  # computes the step from what its buffers hold now; its result lasts until the next call
 
-SHARED_LEVELS = (
-    3  # of the tree, that buffers have room for at the largest batch; a deeper tree is launched step by step
-)
+# Of the tree, that buffers have room for at the largest batch; a deeper tree is launched step by step.
+SHARED_LEVELS = 3
 # Standard deviations of logits by which a replay may be off. The kernels and the numbers are the same, but a library
 # may choose another order of a sum, which 16-bit numbers show; a step that was recorded wrongly is off by more than 1.
 REPLAY_TOLERANCE = {torch.float32: 1e-2, torch.float16: 3e-2, torch.bfloat16: 1e-1}

@@ -18,9 +18,8 @@ from kernels.tree_attention.reach import Floors
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
-TILE_FIELDS = (
-    8  # first query, query after the last, first token, token after the last, first block, diagonal, partial, position
-)
+# First query, query after the last, first token, token after the last, first block, diagonal, partial, position.
+TILE_FIELDS = 8
 LONGEST_HEAD = 256  # numbers
 SEES_ALL = 1 << 30  # diagonal of a tile that is not causal
 FINER = (1, 2, 3, 4)  # how much finer than a fair share tiles may be cut
