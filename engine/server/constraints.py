@@ -3,19 +3,19 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
-from engine.server.fields import Stop
+from engine.server.fields import Closed, Stop
 from engine.text.grammar import Grammar
 
 MAX_STRUCTURED_CHOICES = 4096
 
 
-class StructuredOutputs(BaseModel):
+class StructuredOutputs(Closed):
     """Constraints on the text, in one of four forms, named as in vLLM."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     json_schema: dict[str, Any] | str | None = Field(default=None, alias="json")
     regex: str | None = None
@@ -44,10 +44,8 @@ class StructuredOutputs(BaseModel):
         return found[0]
 
 
-class JsonSchema(BaseModel):
+class JsonSchema(Closed):
     """The schema of a `response_format`; the answer follows it strictly, whatever `strict` says."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str | None = None
     description: str | None = None
@@ -55,10 +53,8 @@ class JsonSchema(BaseModel):
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Closed):
     """OpenAI's option for JSON answers."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

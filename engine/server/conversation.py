@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from engine.errors import RequestError
+from engine.server.fields import Closed
 from engine.server.neutral import NeutralFields
 from engine.text.chat_template import Chat, ChatTemplate
 from engine.text.replies.pieces import Schemas
@@ -70,10 +71,8 @@ class Message(BaseModel):
         return found
 
 
-class Function(BaseModel):
+class Function(Closed):
     """A function that the model may call."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: ToolName
     description: str | None = None
@@ -81,27 +80,21 @@ class Function(BaseModel):
     strict: StrictBool | None = None  # calls that are demanded follow the schema in any case, others never surely
 
 
-class Tool(BaseModel):
+class Tool(Closed):
     """A tool; only functions are served."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: Function
 
 
-class NamedFunction(BaseModel):
+class NamedFunction(Closed):
     """A function by its name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: ToolName
 
 
-class NamedTool(BaseModel):
+class NamedTool(Closed):
     """A tool by its name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: NamedFunction

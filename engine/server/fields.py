@@ -1,8 +1,8 @@
-"""Types of fields that requests share."""
+"""What the parts of requests share: their base, and types of fields."""
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _number(value: Any) -> Any:
@@ -18,3 +18,9 @@ Bias = Annotated[float, BeforeValidator(_number), Field(ge=-100, le=100)]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 TokenId = Annotated[Whole, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+class Closed(BaseModel):
+    """A part of a request that has no other fields than its own."""
+
+    model_config = ConfigDict(extra="forbid")

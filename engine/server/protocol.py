@@ -10,13 +10,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import Field, StrictBool
 
 from engine.errors import RequestError
 from engine.schedule.sequence import SamplingParams
 from engine.server.constraints import ResponseFormat, StructuredOutputs
 from engine.server.conversation import Conversation, Effort, Message, NamedTool, Tool, effort_options
-from engine.server.fields import Bias, BiasedToken, Number, Stop, TokenId, Whole
+from engine.server.fields import Bias, BiasedToken, Closed, Number, Stop, TokenId, Whole
 from engine.server.neutral import BOTH, CHAT, COMPLETION, STREAM_OPTIONS, TOKENIZE, NeutralFields
 from engine.text.chat_template import ChatTemplate
 from engine.text.grammar import Grammar
@@ -126,19 +126,15 @@ class Generation(NeutralFields):
         )
 
 
-class AllowedTools(BaseModel):
+class AllowedTools(Closed):
     """A part of the tools."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mode: Literal["auto", "required"]
     tools: list[NamedTool] = Field(min_length=1)
 
 
-class AllowedChoice(BaseModel):
+class AllowedChoice(Closed):
     """The choice of a part of the tools."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -300,10 +296,8 @@ class TokenizeRequest(Conversation):
                 raise RequestError(f"{name} is for messages: a prompt is taken as it is", name)
 
 
-class DetokenizeRequest(BaseModel):
+class DetokenizeRequest(Closed):
     """Body of `POST /detokenize`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
     tokens: list[TokenId]
