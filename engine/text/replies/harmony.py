@@ -5,7 +5,7 @@ Source: https://github.com/openai/harmony
 
 import re
 
-from engine.text.replies.pieces import Content, Piece, Thought, call_of, parsed
+from engine.text.replies.pieces import Content, Piece, ReplyReader, Thought, call_of, parsed
 
 _BEGIN = re.compile(r"\s*(?:<\|start\|>\s*)?(?:assistant)?\s*(?=<\|channel\|>|to=|<\|message\|>)")
 _STARTS = ("<|start|>assistant<|channel|>", "<|start|>assistant to=", "assistant<|channel|>", "<|channel|>", "to=")
@@ -16,7 +16,7 @@ _END = re.compile("|".join(map(re.escape, _ENDS)))
 _MESSAGE = "<|message|>"
 
 
-class HarmonyReader:
+class HarmonyReader(ReplyReader):
     """See `ReplyReader`."""
 
     def __init__(self, tools: bool, head: str = "") -> None:
@@ -26,7 +26,6 @@ class HarmonyReader:
             head: what the prompt has of the reply's first message behind its start mark.
         """
         self._tools = tools
-        self._text = ""
         self._head: str | None = None  # of the message whose text comes; None: a head comes
         self._calling = ""  # the function that the message is to
         self._fresh = True  # no message has begun
@@ -35,15 +34,6 @@ class HarmonyReader:
             self._open(before)
         else:
             self._text = head.removeprefix("assistant")
-
-    def push(self, text: str) -> list[Piece]:
-        """See `ReplyReader`."""
-        self._text += text
-        return self._read(last=False)
-
-    def end(self) -> list[Piece]:
-        """See `ReplyReader`."""
-        return self._read(last=True)
 
     def _read(self, last: bool) -> list[Piece]:
         found: list[Piece] = []

@@ -1,10 +1,10 @@
 """Reads replies whose thoughts and calls stand between marks."""
 
 from engine.text.replies.formats import ThoughtFormat, ToolFormat
-from engine.text.replies.pieces import Content, Piece, Schemas, Thought
+from engine.text.replies.pieces import Content, Piece, ReplyReader, Schemas, Thought
 
 
-class MarkedReader:
+class MarkedReader(ReplyReader):
     """See `ReplyReader`. Blank lines around thoughts and blanks around calls belong to the marks."""
 
     def __init__(
@@ -24,21 +24,11 @@ class MarkedReader:
         self._thoughts = thoughts
         self._tools = tools
         self._schemas = schemas or {}
-        self._text = ""  # not yet taken apart
         self._step = self._thought if thoughts and thinking else self._start if thoughts else self._content
         self._fresh = thoughts is not None  # nothing of this part was given out: blanks before it are left out
         self._blanks = ""  # before the open section of calls
         self._first = True  # no content was given out at all
         self._tried = 0  # where in an open section of calls an end was looked for
-
-    def push(self, text: str) -> list[Piece]:
-        """See `ReplyReader`."""
-        self._text += text
-        return self._read(last=False)
-
-    def end(self) -> list[Piece]:
-        """See `ReplyReader`."""
-        return self._read(last=True)
 
     def _read(self, last: bool) -> list[Piece]:
         found: list[Piece] = []

@@ -1,7 +1,8 @@
 """The parts of a reply."""
 
 import json
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 Schemas = dict[str, dict[str, Any]]  # the parameters of each tool, by its name
 
@@ -28,16 +29,23 @@ class ToolCall(NamedTuple):
 Piece = Content | Thought | ToolCall
 
 
-class ReplyReader(Protocol):
+class ReplyReader(ABC):
     """Takes one reply apart while it grows. How it is cut into pieces of text does not change what is found."""
+
+    _text = ""  # not yet taken apart
 
     def push(self, text: str) -> list[Piece]:
         """What `text` completes. A call is held back until it is whole; a broken one comes as content."""
-        ...
+        self._text += text
+        return self._read(last=False)
 
     def end(self) -> list[Piece]:
         """What is left at the reply's end."""
-        ...
+        return self._read(last=True)
+
+    @abstractmethod
+    def _read(self, last: bool) -> list[Piece]:
+        """Take from the text what is complete; `last`: no more text comes."""
 
 
 def parsed(text: str) -> Any:
