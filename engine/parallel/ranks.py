@@ -220,14 +220,9 @@ class Ranks:
             follower.end()
 
     @property
-    def exit_codes(self) -> list[int | None]:
-        """Of the followers; `None` while one runs."""
-        return [follower.process.poll() for follower in self._followers]
-
-    @property
-    def pids(self) -> list[int]:
+    def processes(self) -> list[subprocess.Popen[str]]:
         """Of the followers."""
-        return [follower.process.pid for follower in self._followers]
+        return [follower.process for follower in self._followers]
 
     def _hear(self, word: str, timeout: float) -> None:
         for follower in self._followers:

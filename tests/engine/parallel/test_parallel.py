@@ -72,7 +72,7 @@ def ranks() -> Iterator[Ranks]:
     yield ranks
     assert ranks.error is None
     ranks.close()
-    assert ranks.exit_codes == [0]
+    assert [process.poll() for process in ranks.processes] == [0]
 
 
 @pytest.fixture
