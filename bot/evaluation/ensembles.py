@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from bot.errors import EvaluationError
 from bot.evaluation.estimates import Interval, shares
 from bot.evaluation.figures import percent, ranged
+from bot.evaluation.files import read_kept
 from bot.evaluation.results import samples_of
-from bot.evaluation.samples import MOST_SAMPLES, SAMPLES, About, Sample
+from bot.evaluation.samples import ABOUT, MOST_SAMPLES, SAMPLES, About, Sample
 from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, per_task, read_matrices
 from bot.evaluation.voting import JOURNAL, Written, tests_key
 from bot.journal import read_entries
@@ -77,13 +77,7 @@ class Ensemble(Record):
 
 def read_member(folder: Path) -> Member:
     """The evaluation in a folder. Raises `EvaluationError` where it holds none, or one of repositories."""
-    path = folder / "about.json"
-    try:
-        about = About.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise EvaluationError(f"{folder} holds no evaluation: `troop eval run ... --out {folder}` makes one") from None
-    except ValidationError as error:
-        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
+    about = read_kept(folder / ABOUT, About)
     if about.kind != "functions":
         raise EvaluationError(
             f"{folder} holds runs of the solver: their tests can't be run again here. Candidates of other tools take "

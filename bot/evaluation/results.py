@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from bot.atomic import SHARED, write_text
-from bot.errors import EvaluationError
 from bot.evaluation.calibration import right_by_chance, told
 from bot.evaluation.estimates import Interval, estimate, held_back, shares
 from bot.evaluation.figures import Chosen, Figures, Sureness, TaskCount, page
-from bot.evaluation.files import name_of
+from bot.evaluation.files import name_of, read_kept
 from bot.evaluation.functions import code_of
 from bot.evaluation.repositories import prediction
 from bot.evaluation.samples import SAMPLES, About, Sample, SampleFile, read_sample
@@ -95,15 +93,7 @@ def with_matrices(figures: Figures, lines: Sequence[str], spent: Usage) -> Figur
 
 def read_report(folder: Path) -> Figures:
     """The figures that were written. Raises `EvaluationError` where there are none."""
-    path = folder / "report.json"
-    try:
-        return Figures.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise EvaluationError(
-            f"there is no report.json in {folder}: `troop eval run ... --out {folder}` makes it"
-        ) from None
-    except ValidationError as error:
-        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
+    return read_kept(folder / "report.json", Figures)
 
 
 def keep_matrix(folder: Path, task: str, line: str) -> None:

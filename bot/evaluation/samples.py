@@ -14,11 +14,12 @@ from pydantic import Field, ValidationError
 
 from bot.atomic import SHARED, write_text
 from bot.errors import EvaluationError
-from bot.evaluation.files import written_to
+from bot.evaluation.files import read_kept, written_to
 from bot.records import Record, Usage
 from bot.sanitize.redact import redact_known
 
 SAMPLES = "samples.jsonl"
+ABOUT = "about.json"
 DRAWN = "samples"  # the stage of a function's sample
 MOST_SAMPLES = 10_000  # of a task
 _MISSING, _FAILS, _SOLVES, _SPARED = 0, 1, 2, 3
@@ -77,7 +78,7 @@ class SampleFile:
             self._lines = opened.enter_context(self.path.open("rb"))
             self._claims = opened.enter_context((folder / "claims").open("ab"))
             with self._alone():
-                _check_about(folder / "about.json", about)
+                _check_about(folder / ABOUT, about)
                 self._catch_up()
             self._opened = opened.pop_all()
 
@@ -205,10 +206,7 @@ def _check_about(path: Path, about: About) -> None:
     if not path.exists():
         write_text(path, about.model_dump_json(indent=2) + "\n", SHARED)
         return
-    try:
-        before = About.model_validate_json(path.read_text())
-    except ValidationError as error:
-        raise EvaluationError(f"{path} is not one of `troop eval`: {error.errors()[0]['msg']}") from None
+    before = read_kept(path, About)
     if before == about:
         return
     was, now = before.model_dump(), about.model_dump()

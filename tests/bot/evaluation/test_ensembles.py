@@ -120,7 +120,7 @@ def test_the_command_runs_all_tests_on_all_candidates(tmp_path: Path):
 
 
 def test_folders_that_are_no_members_are_refused(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="holds no evaluation"):
+    with pytest.raises(EvaluationError, match=r"there is no about\.json"):
         read_member(tmp_path)
     (tmp_path / "about.json").write_text(about(kind="repositories"))
     with pytest.raises(EvaluationError, match="troop solve --from-branch"):
