@@ -1,36 +1,21 @@
 """Runs on another branch than the default one: whose word counts for what, over real HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from bot.lifecycle import RunState
 from bot.records import Report
 from tests.github.fixtures import github, github_server
-from tests.github.server import GitHubServer
-from tests.integration.scenario import FILES, REPOSITORY, plant, script
-from tests.integration.service import Running, running_service
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.integration.scenario import FILES, REPOSITORY, plant
+from tests.integration.service import Running, endpoint, service
+from tests.scripted import ScriptedEndpoint
 
-__all__ = ["github", "github_server"]
+__all__ = ["endpoint", "github", "github_server", "service"]
 
 pytestmark = pytest.mark.slow
 
 THEIRS = '[test]\ncommand = "false"\n[run]\ntrajectories = 1\n'
-
-
-@pytest.fixture
-def endpoint() -> Iterator[ScriptedEndpoint]:
-    with scripted_endpoint(script) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-async def service(github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Path) -> AsyncIterator[Running]:
-    async with running_service(github, tmp_path, endpoint.base_url) as running:
-        yield running
 
 
 def fixed_on_default(service: Running) -> int:

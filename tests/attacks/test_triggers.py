@@ -1,7 +1,7 @@
 """Runs that mentions, assignments and bots start over real HTTP, and those that nobody may start so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,22 +10,16 @@ from bot.lifecycle import RunState
 from bot.settings import Settings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
-from tests.integration.scenario import REPOSITORY, plant, script
-from tests.integration.service import Running, running_service
-from tests.scripted import ScriptedEndpoint, scripted_endpoint
+from tests.integration.scenario import REPOSITORY, plant
+from tests.integration.service import Running, endpoint, running_service
+from tests.scripted import ScriptedEndpoint
 
-__all__ = ["github", "github_server"]
+__all__ = ["endpoint", "github", "github_server"]
 
 pytestmark = pytest.mark.slow
 
 US = "troop[bot]"
 HELPER = "helper[bot]"
-
-
-@pytest.fixture
-def endpoint() -> Iterator[ScriptedEndpoint]:
-    with scripted_endpoint(script) as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from bot.web.serve import build_app
 from bot.worker.process import build_worker
 from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
+from tests.integration.scenario import script
 from tests.patience import PATIENCE, eventually
+from tests.scripted import ScriptedEndpoint, scripted_endpoint
 from tests.services import free_port
 
 SECRET = "a webhook secret of the tests"
@@ -111,3 +113,16 @@ async def running_service(github: GitHubServer, folder: Path, endpoint: str, **m
             server.should_exit = True
             await task
             store.close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[ScriptedEndpoint]:
+    """A model that solves the scenario."""
+    with scripted_endpoint(script) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def service(github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Path) -> AsyncIterator[Running]:
+    async with running_service(github, tmp_path, endpoint.base_url) as running:
+        yield running

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -19,25 +19,13 @@ from bot.settings import ModelSettings, SandboxSettings, SolverSettings, Spendin
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
 from tests.integration.scenario import FILES, REPOSITORY, plant, script
-from tests.integration.service import SECRET, Running, running_service
+from tests.integration.service import SECRET, Running, endpoint, running_service, service
 from tests.patience import PATIENCE
 from tests.scripted import Mode, ScriptedEndpoint, scripted_endpoint
 
-__all__ = ["github", "github_server"]
+__all__ = ["endpoint", "github", "github_server", "service"]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def endpoint() -> Iterator[ScriptedEndpoint]:
-    with scripted_endpoint(script) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-async def service(github: GitHubServer, endpoint: ScriptedEndpoint, tmp_path: Path) -> AsyncIterator[Running]:
-    async with running_service(github, tmp_path, endpoint.base_url) as running:
-        yield running
 
 
 def prompts(endpoint: ScriptedEndpoint) -> str:
