@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import docker
 import pytest
 
 from bot.errors import SandboxUnavailable
@@ -115,3 +116,20 @@ def toolchain_image(sandbox_image: str) -> str:
     finally:
         client.close()
     return TOOLCHAINS
+
+
+@pytest.fixture
+def client(docker_address: str) -> Iterator[docker.APIClient]:
+    """A client of the Docker Engine; the images that the test built are removed."""
+    client = docker_engine.connect()
+    before = built(client)
+    yield client
+    for name in built(client) - before:
+        client.remove_image(name)
+    client.close()
+
+
+def built(client: docker.APIClient) -> set[str]:
+    """The names of the images that sandboxes have built."""
+    names = {name for image in client.images() for name in image.get("RepoTags") or ()}
+    return {name for name in names if name.startswith(f"{docker_engine.CACHE}:")}

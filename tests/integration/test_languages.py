@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from bot.records import Report
-from bot.sandbox import docker_engine
 from bot.settings import SandboxSettings, SolverSettings
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
@@ -20,9 +19,9 @@ from tests.integration.languages import LANGUAGES, script, title
 from tests.integration.service import running_service
 from tests.patience import PATIENCE
 from tests.scripted import ScriptedEndpoint, scripted_endpoint
-from tests.services_docker import docker_address, sandbox_image, toolchain_image
+from tests.services_docker import client, docker_address, sandbox_image, toolchain_image
 
-__all__ = ["docker_address", "github", "github_server", "sandbox_image", "toolchain_image"]
+__all__ = ["client", "docker_address", "github", "github_server", "sandbox_image", "toolchain_image"]
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -33,24 +32,8 @@ def endpoint() -> Iterator[ScriptedEndpoint]:
         yield endpoint
 
 
-@pytest.fixture
-def clean(docker_address: str) -> Iterator[None]:
-    """Removes the images that the test built."""
-    client = docker_engine.connect()
-
-    def built() -> set[str]:
-        names = {name for image in client.images() for name in image.get("RepoTags") or ()}
-        return {name for name in names if name.startswith(f"{docker_engine.CACHE}:")}
-
-    before = built()
-    yield
-    for name in built() - before:
-        client.remove_image(name)
-    client.close()
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("client")
 async def test_a_label_becomes_a_pull_request_and_the_second_run_builds_nothing(
     github: GitHubServer,
     endpoint: ScriptedEndpoint,

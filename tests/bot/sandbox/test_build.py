@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,16 @@ from bot.sandbox.pool import DockerSandbox
 from bot.settings import SandboxSettings
 from tests.bot.sandbox.behaviour import LONG, command, make_tree, running
 from tests.patience import PATIENCE, eventually
-from tests.services_docker import docker_address, sandbox_image
+from tests.services_docker import built, client, docker_address, sandbox_image
 
 pytestmark = pytest.mark.service
-__all__ = ["docker_address", "sandbox_image"]
+__all__ = ["client", "docker_address", "sandbox_image"]
 
 
 def settings(image: str, **others: Any) -> SandboxSettings:
     return SandboxSettings(
         kind="docker", image=image, concurrency=1, memory="256m", pids=64, setup_timeout=PATIENCE, **others
     )
-
-
-@pytest.fixture
-def client(docker_address: str) -> Iterator[docker.APIClient]:
-    """A client; the images that the test built are removed."""
-    client = docker_engine.connect()
-    before = built(client)
-    yield client
-    for name in built(client) - before:
-        client.remove_image(name)
-    client.close()
-
-
-def built(client: docker.APIClient) -> set[str]:
-    names = {name for image in client.images() for name in image.get("RepoTags") or ()}
-    return {name for name in names if name.startswith(f"{docker_engine.CACHE}:")}
 
 
 def setup(line: str) -> Recipe:
