@@ -30,9 +30,9 @@ async def check_out(host: RepositoryHost, repository: str, target: Path, commit:
         found = await host.clone(repository, target, commit)
     except GitFailed as error:
         if "couldn't find remote ref HEAD" in error.words:
-            raise CheckoutError("the repository has no commit yet; push one first") from error
-        if "invalid path" in error.words:
-            raise CheckoutError(f"git refuses to write a path of the repository: {error.words[-300:]}") from error
+            raise CheckoutError(
+                "the repository's default branch has no commit; push one, or choose another branch in its settings"
+            ) from error
         raise
     workspace = Workspace(target)
     modules = await _submodules(workspace, found)

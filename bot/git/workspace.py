@@ -18,6 +18,12 @@ def _on_disk(size: int) -> int:
     return _BLOCK * max(1, -(-size // _BLOCK))
 
 
+def _ends(words: str) -> str:
+    """Git's first line, whose end says why, without the middle of a long path."""
+    line = words.strip().partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:100]} ... {line[-100:]}"
+
+
 class Workspace:
     """A checkout on our disk: `tree/` has the files and nothing else, `git/` the objects and our own configuration.
 
@@ -97,10 +103,14 @@ class Workspace:
         if any(path.count(b"/") >= DEEPEST for _, path in sizes):
             raise CheckoutError(f"the repository has folders more than {DEEPEST} deep, which are not unpacked")
         absent = [path for size, path in sizes if size == b"BAD"]
-        await self.git("read-tree", commit)
-        if absent:
-            stdin = b"".join(path + b"\0" for path in absent)
-            await self.git("update-index", "-z", "--skip-worktree", "--stdin", stdin=stdin)
         limits = Limits(seconds, self.folder, 3 * max_bytes)
-        await self.git("checkout-index", "--all", "--force", "--quiet", limits=limits)
+        try:
+            await self.git("read-tree", commit)
+            if absent:
+                stdin = b"".join(path + b"\0" for path in absent)
+                await self.git("update-index", "-z", "--skip-worktree", "--stdin", stdin=stdin)
+            await self.git("checkout-index", "--all", "--force", "--quiet", limits=limits)
+        except GitFailed as error:  # the same tree fails again: a name that is too long or not allowed
+            why = f"its name may be too long, or not allowed: {_ends(error.words)}"
+            raise CheckoutError(f"git can't write a file of the repository; {why}") from error
         return tuple(path.decode("utf-8", "replace") for path in absent)

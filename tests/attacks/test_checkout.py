@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import CheckoutError, RateLimited
+from bot.git.checkout import check_out
 from bot.git.command import asked_to_wait
 from bot.git.workspace import Workspace
 from bot.scratch import remove_tree
@@ -47,6 +48,26 @@ async def test_attack_40_a_repository_of_too_many_files_is_refused_before_it_is_
     with pytest.raises(CheckoutError, match=r"too many files|files take"):
         await workspace.materialise(commit, seconds=60, max_bytes=1_000_000)
     assert list(workspace.tree.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "/".join(["d" * 200] * 25)], ids=["a long name", "a long path"])
+async def test_attack_28_a_path_that_no_disk_takes_is_said_at_once(github: GitHubServer, tmp_path: Path, name: str):
+    """It was taken for a fault of git's that may pass, and tried again for hours."""
+    github.create_repository("o/r", {"a.py": "x = 1\n"})
+    git = github.world.repository("o/r").git
+    made, kind = git.git("hash-object", "-w", "--stdin", stdin=b"x").strip(), "100644 blob"
+    for part in reversed(name.split("/")):
+        made, kind = git.git("mktree", stdin=f"{kind} {made}\t{part}\n".encode()).strip(), "040000 tree"
+    git.commit_tree(made, "Long", "main", None)
+    with pytest.raises(CheckoutError, match=r"can't write a file of the repository; .{20,400}$"):
+        await check_out(forge_for(github, "o/r"), "o/r", tmp_path / "w")
+
+
+async def test_a_default_branch_that_is_not_there_is_said(github: GitHubServer, tmp_path: Path):
+    github.create_repository("o/r", {"a.py": "x = 1\n"})
+    github.world.repository("o/r").git.git("symbolic-ref", "HEAD", "refs/heads/nothing")
+    with pytest.raises(CheckoutError, match="default branch has no commit; push one, or choose another"):
+        await check_out(forge_for(github, "o/r"), "o/r", tmp_path / "w")
 
 
 @pytest.mark.parametrize("levels", [201, 1200])
