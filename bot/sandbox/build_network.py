@@ -34,6 +34,9 @@ BLOCKED: tuple[Network, ...] = tuple(
     )
 )
 
+# IPv6 is off, on the interfaces that are there and on any to come: there are no routes for its ranges.
+SYSCTLS = {"net.ipv6.conf.all.disable_ipv6": "1"}
+
 # Sends prepared netlink messages, with what is in most images; the last words of each attempt say what went wrong.
 _SEND_PERL = (
     'perl -e \'socket(S,16,3,0) or die "socket: $!"; for (@ARGV) { send(S, pack("H*",$_), 0) or die "send: $!"; '
@@ -144,7 +147,7 @@ class BuildNetwork:
                 network_mode="bridge",
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges:true"],
-                sysctls={"net.ipv6.conf.all.disable_ipv6": "1"},
+                sysctls=SYSCTLS,
                 read_only=True,
                 mem_limit="64m",
                 pids_limit=16,

@@ -116,6 +116,49 @@ def test_attack_34_a_build_reaches_no_private_address(build: int, program: str) 
     assert reached(build) == set(PUBLIC)
 
 
+LOCAL = "fe80::9:1"
+SITE = "fd00:9::1"
+
+
+@pytest.fixture
+def build6(build: int) -> int:
+    """The build's namespace with IPv6 addresses at both ends."""
+    if not os.path.exists("/proc/sys/net/ipv6"):
+        pytest.skip("this kernel has no IPv6")
+    return build
+
+
+def test_attack_34_ipv6_does_not_lead_round_the_guard(build6: int) -> None:
+    device = f"tn{build6}"
+    for address in (f"{SITE}/64", f"{LOCAL}/64"):
+        sh("ip", "addr", "add", address, "dev", device, "nodad", namespace=build6)
+    assert SITE in sh("ip", "-6", "addr", "show", "dev", device, namespace=build6)
+    index = int(sh("ip", "-o", "link", "show", device, namespace=build6).split(":")[0])
+    script = build_network.script(GATEWAY, (device, index), build_network.routes(SUBNET, []))
+    sh("sh", "-c", script, namespace=build6)
+    for name, value in build_network.SYSCTLS.items():
+        sh("sh", "-c", f"echo {value} > /proc/sys/{name.replace('.', '/')}", namespace=build6)
+    later = f"tl{build6}"
+    sh("ip", "link", "add", later, "type", "veth", "peer", "name", f"tm{build6}", namespace=build6)
+    sh("ip", "link", "set", later, "up", namespace=build6)
+    assert "inet6" not in sh("ip", "-6", "addr", namespace=build6), "nor does a new interface have an address"
+    mapped = [f"::ffff:{address}" for address in PRIVATE]
+    ways = [*mapped, SITE, f"{LOCAL}%{device}", "64:ff9b::a9fe:a9fe", "::1", "2002:a9fe:a9fe::1"]
+    argv = [sys.executable, "-c", _REACH.replace("LONG", str(PATIENCE)), *ways]
+    answers = dict(line.split() for line in sh(*argv, namespace=build6).splitlines())
+    assert "reached" not in answers.values()
+    assert {answers[way] for way in mapped} == {str(errno.EHOSTUNREACH)}
+
+
+@pytest.mark.parametrize("written", ["0251.0376.0251.0376", "0xa9fea9fe", "2852039166", "169.254.43518", "10.66051"])
+def test_attack_34_another_way_to_write_an_address_is_the_same_address(build: int, written: str) -> None:
+    index = int(sh("ip", "-o", "link", "show", f"tn{build}", namespace=build).split(":")[0])
+    script = build_network.script(GATEWAY, (f"tn{build}", index), build_network.routes(SUBNET, []))
+    sh("sh", "-c", script, namespace=build)
+    argv = [sys.executable, "-c", _REACH.replace("LONG", str(PATIENCE)), written]
+    assert sh(*argv, namespace=build).split() == [written, str(errno.EHOSTUNREACH)]
+
+
 def test_without_a_program_that_changes_routes_the_guard_says_so(build: int) -> None:
     script = build_network.script(GATEWAY, ("x", 1), build_network.routes(SUBNET, [])).replace("command -v ", "false ")
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
