@@ -19,7 +19,7 @@ _PERL_EXIT = re.compile(r"(?<![\w:>$@%&{'-])exit(?!\w|\s*=>|')")
 _PERL_BEFORE = re.compile(r"(?:^|[;{}?:(]|&&|\|\||\b(?:or|and|then|else|do))\s*$")
 _PHP_EXIT = re.compile(r"(?<![\w:>$\\])(?<!function )(?:exit|die)\b")
 _COMMENT = re.compile(r"^\s*(?:#|//|--|\*)")
-_FAILING = re.compile(r"\s*\(?\s*[1-9]\d*\s*\)?\s*(?:;|$|\bif\b|\bunless\b|\})")
+_FAILING = re.compile(r"\s*+\(?\s*+[1-9]\d*+\s*+(?:\)\s*+)?(?:;|$|\bif\b|\bunless\b|\})")
 _ASSERT = r"import\s+(?:\*\s+as\s+)?(\w+)\s+from\s+[\"'](?:node:)?assert(?:/strict)?[\"']"
 _STRICT = r"import\s+\{\s*strict\s+as\s+(\w+)\s*\}\s+from\s+[\"'](?:node:)?assert[\"']"
 _GO_MAIN = re.compile(r"^func main\(\)", re.MULTILINE)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from bot.settings import Settings
 
 HIDDEN = "(an address in the server's settings)"
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>`,;)\]]+", re.IGNORECASE)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>`,;)\]]+", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?![\w.]*\d)")
 _IPV6 = re.compile(r"\[[0-9a-f:.]*:[0-9a-f:.]*\](?::\d{1,5})?", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 # Unlike GitHub's, this parser takes none whose address has a parenthesis too many.
-_DEFINITION = re.compile(r"^([ >]*\[(?:[^\[\]\\]|\\.){1,999}\]:[ \t]*\n?[ \t>]*)([^\s<]\S*)", re.MULTILINE)
+_DEFINITION = re.compile(r"^([ >]*\[(?:[^\[\]\\]|\\.){1,999}\]:(?:[ \t]*+\n)?+[ \t>]*+)([^\s<]\S*)", re.MULTILINE)
 # Block structure only: inline rules are not needed, and take more than linear time.
 _blocks = MarkdownIt("commonmark", {"html": True}).enable("table").disable("inline")
 

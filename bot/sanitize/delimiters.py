@@ -29,7 +29,7 @@ _REPLIES = (
 )
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"'}
 _ENTITY = re.compile(rf"&(?:({'|'.join(_ENTITIES)})|#(\d{{1,7}}));")
-_MARKERS = re.compile(r"^([<>=]{5,})(?=\s*(?:SEARCH|REPLACE)?\s*$)", re.MULTILINE)
+_MARKERS = re.compile(r"^([<>=]{5,})(?=[^\S\n]*+(?:(?:SEARCH|REPLACE)[^\S\n]*+)?$)", re.MULTILINE)
 
 
 def escaped(text: str) -> str:

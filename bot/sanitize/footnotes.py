@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 _NOTE = re.compile(r"^[ >]*(?:(?:[-+*]|\d{1,9}[.)]) +)*\[\^([^\]\s]+)\]:")
-_REFERENCE = re.compile(r"\[\^([^\]\s]+)\]")
+_REFERENCE = re.compile(r"\[\^([^\]\s]{1,999})\]")
 _INDENT = re.compile(r"^(?: {1,4}|\t)")
 # Escapes, spans of code and addresses: nothing in them refers to anything.
 _PASSED = re.compile(

@@ -176,7 +176,7 @@ def ran(execution: Execution) -> int | None:
     """How many tests ran, skipped ones left out; None where the output does not say."""
     output = execution.output
     if sums := _PYTEST_SUM.findall(output):
-        counts = re.findall(r"(\d+) (passed|failed|xfailed|xpassed)", sums[-1])
+        counts = re.findall(r"(?<!\d)(\d{1,9}) (passed|failed|xfailed|xpassed)", sums[-1])
         return sum(int(count) for count, _ in counts)
     for pattern in _SUMS:
         if counts := pattern.findall(output):
