@@ -10,16 +10,9 @@ from bot.lifecycle import RunState
 from bot.store import Store, parse
 from bot.webhook.decisions import CancelRun, StartRun
 from bot.worker.executor import _folder
-from tests.bot.queueing import LABELLED_AT, again, cancel, command, expire, queue_run, start, state_of
+from tests.bot.queueing import LABELLED_AT, again, cancel, claim, command, expire, queue_run, start, state_of
 
 LATER = LABELLED_AT + timedelta(seconds=1)
-
-
-def held(store: Store, run_id: int) -> int:
-    """A worker's attempt at the run."""
-    run = store.claim_run(run_id, "w", 60)
-    assert run is not None
-    return run.attempt
 
 
 def active(store: Store) -> list[int]:
@@ -32,7 +25,7 @@ def relabelled(sender: str = "ann") -> StartRun:
 
 def test_attack_36_a_label_that_comes_while_the_run_is_stopping_starts_a_run_after_it(store: Store):
     first = queue_run(store)
-    attempt = held(store, first)
+    attempt = claim(store, first)
     store.accept("off", "issues", "unlabeled", cancel())
     accepted = store.accept("on", "issues", "labeled", relabelled())
     assert accepted.note == f"run {first} is stopping; a new run starts once it has ended"
@@ -47,7 +40,7 @@ def test_attack_36_a_label_that_comes_while_the_run_is_stopping_starts_a_run_aft
 
 def test_a_label_that_comes_while_a_dead_worker_holds_the_run_starts_one_after_it(store: Store):
     first = queue_run(store)
-    held(store, first)
+    claim(store, first)
     store.accept("off", "issues", "unlabeled", cancel())
     store.accept("on", "issues", "labeled", relabelled())
     expire(store, first)
@@ -60,7 +53,7 @@ def test_a_label_that_comes_while_a_dead_worker_holds_the_run_starts_one_after_i
 @pytest.mark.parametrize(("wishes", "runs"), [(["off", "on", "off"], 0), (["off", "on", "off", "on"], 1)])
 def test_attack_36_the_last_wish_counts(store: Store, wishes: list[str], runs: int):
     first = queue_run(store)
-    attempt = held(store, first)
+    attempt = claim(store, first)
     for n, wish in enumerate(wishes):
         store.accept(str(n), "issues", wish, cancel() if wish == "off" else relabelled())
     following = store.finish(first, attempt, RunState.STOPPED, announce=True)
@@ -96,7 +89,7 @@ def test_an_unlabel_that_arrives_late_does_not_stop_the_newer_request(store: Sto
 
 def test_attack_36_retry_while_the_run_is_stopping_is_remembered(store: Store):
     first = queue_run(store)
-    attempt = held(store, first)
+    attempt = claim(store, first)
     with pytest.raises(RetryRefused, match="still queued"):
         store.start_again(first, again())
     assert store.request_stop(first, "ann asked for it")
@@ -111,7 +104,7 @@ def test_attack_36_retry_while_the_run_is_stopping_is_remembered(store: Store):
 
 def test_stop_after_retry_forgets_it(store: Store):
     first = queue_run(store)
-    attempt = held(store, first)
+    attempt = claim(store, first)
     store.request_stop(first, "ann asked for it")
     store.start_again(first, again())
     store.request_stop(first, "ann asked for it again")

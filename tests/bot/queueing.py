@@ -58,6 +58,13 @@ def queue_command(store: Store, comment: int = 2**41, issue: int = 1) -> int:
     return parse(accepted.job_id).id
 
 
+def claim(store: Store, run_id: int) -> int:
+    """A worker claims the run; the new attempt's number."""
+    run = store.claim_run(run_id, "w", 60)
+    assert run is not None
+    return run.attempt
+
+
 def expire(store: Store, run_id: int) -> None:
     """Let the run's lease have run out a second ago."""
     _set(store, RUN, run_id, lease_until=store_now(store) - 1)

@@ -5,7 +5,7 @@ import pytest
 from bot.errors import LeaseLost, RunStopped
 from bot.lifecycle import RunState
 from bot.store import Store, run_job
-from tests.bot.queueing import expire, make_available, queue_run, state_of, store_now
+from tests.bot.queueing import claim, expire, make_available, queue_run, state_of, store_now
 
 STAGES = [
     RunState.CHECKOUT,
@@ -20,13 +20,6 @@ STAGES = [
 @pytest.fixture
 def run_id(store: Store) -> int:
     return queue_run(store)
-
-
-def claim(store: Store, run_id: int) -> int:
-    """The new attempt's number."""
-    run = store.claim_run(run_id, "w", 60)
-    assert run is not None
-    return run.attempt
 
 
 def test_twenty_workers_claim_at_once_and_one_has_it(store: Store, run_id: int):

@@ -97,10 +97,30 @@ async def owner(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture
+async def alice(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with browser(pages_app) as client:
+        await sign_in(client, "alice")
+        yield client
+
+
 def browser(app: FastAPI, peer: str = "127.0.0.1") -> httpx.AsyncClient:
     """What asks the pages; it keeps cookies."""
     transport = httpx.ASGITransport(app, client=(peer, 4321))
     return httpx.AsyncClient(transport=transport, base_url=PAGES, headers={"Accept": "text/html"})
+
+
+async def sign_in(client: httpx.AsyncClient, login: str, next_: str = "/") -> httpx.Response:
+    """As a person does it in a browser; the answer to GitHub's way back."""
+    page = await client.get("/sign-in", params={"next": next_})
+    there = await client.post("/sign-in/github", data=form_of(page.text, "/sign-in/github"))
+    assert there.status_code == 303
+    async with httpx.AsyncClient() as elsewhere:
+        asked = await elsewhere.get(there.headers["location"])
+        fields = form_of(asked.text, "/login/oauth/authorize") | {"user": login, "action": "authorize"}
+        back = await elsewhere.post(str(asked.url).partition("?")[0], data=fields)
+    assert back.headers["location"].startswith(f"{PAGES}/sign-in/callback?")
+    return await client.get(back.headers["location"])
 
 
 def form_of(page: str, action: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from bot.web.listeners import by_port
 from bot.web.owner import with_admin_token
 from bot.web.sessions import Sessions
 from bot.web.site import local_path
-from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of
+from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of, sign_in
 from tests.bot.webhook.deliveries import SECRET
 from tests.github.fixtures import github, github_server, settings_for
 from tests.github.server import GitHubServer
@@ -46,19 +46,6 @@ def settings(github: GitHubServer, tmp_path: Path) -> Settings:
 async def _run_of(send: Sender, repository: str) -> int:
     changes: dict[str, Any] = {"repository__full_name": repository, "repository__id": len(repository)}
     return int((await send.taken("issues.labeled", **changes))["run"])
-
-
-async def sign_in(client: httpx.AsyncClient, login: str, next_: str = "/") -> httpx.Response:
-    """As a person does it in a browser; the answer to GitHub's way back."""
-    page = await client.get("/sign-in", params={"next": next_})
-    there = await client.post("/sign-in/github", data=form_of(page.text, "/sign-in/github"))
-    assert there.status_code == 303
-    async with httpx.AsyncClient() as elsewhere:
-        asked = await elsewhere.get(there.headers["location"])
-        fields = form_of(asked.text, "/login/oauth/authorize") | {"user": login, "action": "authorize"}
-        back = await elsewhere.post(str(asked.url).partition("?")[0], data=fields)
-    assert back.headers["location"].startswith(f"{PAGES}/sign-in/callback?")
-    return await client.get(back.headers["location"])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Actions of the pages: only by a form of one's own session, only with permission, and only once."""
 
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,8 +11,7 @@ from bot.lifecycle import RunState
 from bot.records import Command, CommandName, Outcome
 from bot.settings import Settings
 from bot.store import Store
-from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of
-from tests.bot.web.test_access import sign_in
+from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of, sign_in
 from tests.bot.web.test_pages import _ended_run, _report
 from tests.bot.webhook.deliveries import SECRET
 from tests.github.fixtures import github, github_server, settings_for
@@ -33,13 +31,6 @@ def settings(github: GitHubServer, tmp_path: Path) -> Settings:
     github.set_permission(REPOSITORY, "rita", "read")
     database = f"sqlite:///{tmp_path / 'troop.sqlite3'}"
     return settings_for(github, webhook_secret=SECRET, admin_token=ADMIN_TOKEN, database_url=database)
-
-
-@pytest.fixture
-async def alice(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with browser(pages_app) as client:
-        await sign_in(client, "alice")
-        yield client
 
 
 def _undecided() -> str:

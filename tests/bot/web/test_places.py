@@ -3,7 +3,7 @@
 import contextlib
 import http.server
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,8 +19,7 @@ from bot.store import Store
 from bot.web.dashboard import create_pages
 from bot.web.repository_page import solve_rate
 from tests.bot.sample import LABELLED_AT
-from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of
-from tests.bot.web.test_access import sign_in
+from tests.bot.web.conftest import ADMIN_TOKEN, PAGES, ListDispatcher, Sender, browser, form_of, sign_in
 from tests.bot.web.test_pages import EVIL, _ended_run, _report
 from tests.bot.webhook.deliveries import SECRET
 from tests.github.fixtures import github, github_server, settings_for
@@ -45,13 +44,6 @@ def settings(github: GitHubServer, tmp_path: Path) -> Settings:
         admin_token=SecretStr(ADMIN_TOKEN),
         database_url=f"sqlite:///{tmp_path / 'troop.sqlite3'}",
     )
-
-
-@pytest.fixture
-async def alice(pages_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with browser(pages_app) as client:
-        await sign_in(client, "alice")
-        yield client
 
 
 async def test_a_repository_tells_its_history_its_config_and_its_problems(
