@@ -32,6 +32,7 @@ _OTHERS = (
 )
 _SHOWING = frozenset((  # functions of `warnings` and `traceback` that show a line of whatever file it is
     *("_showwarnmsg", "print_exc", "format_exc", "print_exception", "format_exception", "print_tb", "format_tb"),
+    "extract_tb",
 ))  # fmt: skip
 _SHAPES = frozenset(
     ("_signature_from_function", "_signature_is_functionlike", "_has_code_flag")
@@ -135,9 +136,9 @@ def _reading(script: str, source: bytes) -> tuple[Callable[[Any], bool], Callabl
 
 
 def _showing(untrusted: set[str], excused: frozenset[str], main: FrameType) -> Callable[[FrameType | None], bool]:
-    """Whether the script's file is opened for a changed file, other than to show one of its lines with a warning or a
-    traceback."""
-    showing, functions = _of_library("warnings.py", "traceback.py", "_py_warnings.py"), _SHOWING
+    """Whether the script's file is opened for a changed file. Raises `OSError` where that is to show one of its lines
+    with a warning or a traceback, which is shown without it: the whole file would be in `linecache` from then on."""
+    showing, functions, hidden = _of_library("warnings.py", "traceback.py", "_py_warnings.py"), _SHOWING, OSError
     logging, is_text = os.path.join(_library, "logging"), str.startswith
 
     def shown(frame: FrameType | None) -> bool:
@@ -147,8 +148,9 @@ def _showing(untrusted: set[str], excused: frozenset[str], main: FrameType) -> C
                 if frame.f_code.co_filename in excused or below is None:
                     return frame.f_code.co_filename not in excused
                 last = below.f_code
-                shows = last.co_filename in showing and last.co_name in functions
-                return not (shows or is_text(last.co_filename, logging))
+                if is_text(last.co_filename, logging) or (last.co_filename in showing and last.co_name in functions):
+                    raise hidden
+                return True
             below, frame = frame, frame.f_back
         return False
 
