@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
 
 def entries(module: Any) -> Iterator[tuple[Any, str, object, str]]:
-    """Namespace, name, value and dotted name of all functions, classes and methods of the module."""
+    """Namespace, name, value and dotted name of all functions, classes and methods of the module; also of what its
+    objects, as `json._default_decoder`, have in the place of methods, which is nothing."""
     space = getattr(module, "__dict__", {})
     for name, value in list(space.items()):
-        if not callable(value) or name == "_":
+        if name == "_":
+            continue
+        if not callable(value):
+            own = type(value).__module__.partition(".")[0] == module.__name__.partition(".")[0]
+            inside: Any = getattr(value, "__dict__", None) if own else None
+            methods = list(vars(type(value)).items()) if type(inside) is dict else []
+            for attribute, method in methods:
+                if callable(method):
+                    yield inside, attribute, inside.get(attribute), f"{module.__name__}.{name}.{attribute}"
             continue
         yield space, name, value, f"{module.__name__}.{name}"
         if isinstance(value, type) and getattr(value, "__module__", "") == module.__name__:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bot.sandbox.handed import beginning, handed
     from bot.sandbox.meant import meant_to_fail, wildcards
     from bot.sandbox.questions import chained, questions, swallowing
+    from bot.sandbox.surroundings import constants, surroundings_of, uses_mocks
 
 _TOOLS = ("unittest", "_pytest", "pytest", "doctest")  # nobody but pytest's plugins replaces what is in these
 _MOCKED = frozenset(("open", "print", "input", "exit", "quit", "help", "breakpoint", "__import__", "eval", "exec"))
@@ -39,7 +40,6 @@ _RECORDED = frozenset((  # what shows warnings and failures, and decides nothing
     *("threading.excepthook", "sys.excepthook", "sys.unraisablehook", "sys.displayhook"),
 ))  # fmt: skip
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-_VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 
 # The tree may have a copy of another package that is installed, too.
 _OUTSIDE = {*getattr(sys, "stdlib_module_names", ("json", "math", "re", "unittest")), "pytest", "numpy", "hypothesis"}
@@ -132,7 +132,7 @@ def _judges(
 
     def tampered(space: Any, name: str, dotted: str) -> bool:
         value = space.get(name)
-        if dotted in ("module sys", "module builtins"):
+        if dotted in ("module sys", "module builtins") or is_text(dotted, "constant "):
             return True
         if is_text(dotted, "module "):
             return not is_text(dotted, "module encodings") and (value is None or foreign_module(value))
@@ -155,59 +155,6 @@ def _judges(
         return type(value) is not type(sys) or (place is not None and (real(place) in changed or place in changed))
 
     return foreign, tampered
-
-
-def _uses_mocks(source: bytes) -> bool:
-    return b"mock" in source.lower() or b"monkeypatch" in source
-
-
-def _stored(node: Any) -> Iterator[str]:
-    """Names that the program binds by anything but an import."""
-    if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
-        yield getattr(node, "id", "")
-    yield getattr(node, "name", None) or ""
-    for field in getattr(node, "_fields", ()):
-        inner = getattr(node, field, None)
-        for one in inner if isinstance(inner, list) else [inner]:
-            if hasattr(one, "_fields") and type(one).__name__ != "alias":
-                yield from _stored(one)
-
-
-def _surroundings(
-    tree: Any, named: set[str], main: dict[str, Any], foreign: Callable[[Any], bool], source: bytes
-) -> Callable[[], str]:
-    """What of the script's surroundings is not what it was: its module, the names that it imports, pytest's variables.
-
-    Where the script itself uses mocks, or sets such variables, it is not asked for.
-    """
-    modules, environ, steering, stored = sys.modules, os.environ, _VARIABLES, set(_stored(tree))
-    kind = type(sys)
-    bound: list[tuple[str, object]] = []
-    for node in [] if _uses_mocks(source) else tree.body:
-        for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
-            origin = getattr(node, "module", None) or alias.name
-            local = getattr(alias, "asname", None) or alias.name.partition(".")[0]
-            if origin not in named or local in stored or bool(getattr(node, "level", 0)):
-                continue
-            owner = modules[origin] if alias.asname or hasattr(node, "module") else modules[local]
-            value = getattr(owner, alias.name, None) if hasattr(node, "module") else owner
-            bound += [(local, value)] if value is not None else []
-
-    def variables() -> list[str | None]:
-        return [environ.get(name) for name in steering]
-
-    before, of_pytest = variables(), b"PYTEST_" in source
-
-    def replaced() -> str:
-        if getattr(modules.get("__main__"), "__dict__", None) is not main:
-            return "the script"
-        for name, value in bound:
-            now = main.get(name, value)
-            if now is not value and (now.__class__ is kind or foreign(now)):
-                return name
-        return "" if of_pytest or variables() == before else "variables of pytest"
-
-    return replaced
 
 
 def _tell_pytest(script: str, parsed: Callable[[], Any], complete: Callable[[Any], Any]) -> Callable[[], bool]:
@@ -304,7 +251,7 @@ def _checking(
 
 
 def _parsing(
-    source: bytes, script: str, provided: Callable[[str], bool], expected: dict[str, bool]
+    source: bytes, script: str, provided: Callable[[str], bool], expected: dict[str, str]
 ) -> Callable[[], Any]:
     """What parses the script anew; what must run is put into `expected`."""
 
@@ -312,7 +259,7 @@ def _parsing(
         tree = compile(source, script, "exec", ONLY_AST, dont_inherit=True)
         OF_TREE.update(_of_tree(tree, provided))
         MEANT.update(meant_to_fail(tree))
-        expected.update(handed(tree))
+        expected.update(handed(tree, source))
         return tree
 
     return parsed
@@ -342,7 +289,7 @@ def guarded(
 
     `provided`: whether the tree has a module of that name.
     """
-    expected: dict[str, bool] = {}
+    expected: dict[str, str] = {}
     parsed, void = _parsing(source, script, provided, expected), _voiding(sign)
     try:
         tree = parsed()
@@ -351,8 +298,8 @@ def guarded(
     named = _import_now(tree, provided)
     file_of, real = _file_of, os.path.realpath
     mine, failures = real(script), [0]
-    foreign, tampered = _judges(changed, _uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
-    surroundings = _surroundings(tree, named, main, foreign, source)
+    foreign, tampered = _judges(changed, uses_mocks(source), plugins_of_pytest() if "pytest" in named else ())
+    surroundings = surroundings_of(tree, named, main, foreign, source)
     runs_itself = b"pytest.main" in source and b"__file__" in source and b"assert=plain" not in source
     often: list[Any] = []
 
@@ -375,12 +322,13 @@ def guarded(
         if code == 0 and swallowed():
             void("a failure was swallowed")
         if code == 0 and missing():
-            void("a function that was handed over never ran")
+            void(f"{missing()} never ran")
         if code == 0 and runs_itself and not given():
             void("pytest ran something else")
 
     look = _looking(tree, script, main, foreign, tampered, surroundings, void)
     given = _tell_pytest(script, parsed, complete)
     often[:], everything = _noted(named)
+    often += [] if uses_mocks(source) else constants(tree, named)
     tree.body = checked(tree.body)
     return complete(compile(tree, script, "exec", dont_inherit=True)), last

@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 _OFTEN = 500  # checks: a loop of assertions must not take long
 _KINDS = 2  # of unrelated builtin exceptions that one of a candidate's may be
 _SKIPS = frozenset(("SkipTest", "Skipped", "XFailed"))
+_PREPARING = frozenset((  # methods of a test that judge nothing
+    *("setUp", "tearDown", "setUpClass", "tearDownClass", "asyncSetUp", "asyncTearDown"),
+))  # fmt: skip
 
 
 def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """Whether a test's own attributes, or its class's, stand before methods of unittest's."""
     bases, space = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
-    kind_of, is_text = type, str.startswith
+    kind_of, is_text, preparing = type, str.startswith, _PREPARING
 
     def shadowing(test: Any) -> bool:
         order = bases(kind_of(test))
@@ -53,7 +56,7 @@ def _shadowing(foreign: Callable[[Any], bool]) -> Callable[[Any], bool]:
         planted = [
             name for names in before for name, value in list(names.items()) if callable(value) and foreign(value)
         ]
-        return any(name in methods for name in planted)
+        return any(name in methods and name not in preparing for name in planted)
 
     return shadowing
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _WORD = 32  # hexadecimal digits of the key by which `results.py` signs, and of the nonce that follows
-_GUARD = ("callables", "meant", "nearby", "agreeing", "checked", "handed", "questions", "forks", "guard")
+_GUARD = (
+    *("callables", "meant", "nearby", "agreeing", "checked", "handed", "questions", "forks", "surroundings", "guard"),
+)
 _MARKS = "fctp"
 _DIGITS = b"0123456789abcdef"
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a class of exceptions may have another
@@ -217,6 +219,7 @@ def _execute(
     os.set_inheritable(report, False)
     sign(b"begin")
     _end_input()
+    os.environ["PYTHONPATH"] = path  # for the processes that the script starts
     run: Callable[[], int] | None = None
     guard: Any = None
     changed, before = _frameless(changed_file)
@@ -243,7 +246,6 @@ def _execute(
             guard = guarded(source, script, main.__dict__, sign, changed, lambda name: _provided(entries, name))
         sys.path[:0] = [""]
     sys.path[:1] = [first, *[entry for entry in path.split(os.pathsep) if entry]]
-    os.environ["PYTHONPATH"] = path  # for the processes that the script starts
     keep = sys.modules["__main__"]  # noqa: F841 - this module must outlive its place in `sys.modules`
     sys.modules["__main__"] = main
     if changed:

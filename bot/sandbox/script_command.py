@@ -23,6 +23,7 @@ INSIDE = (
         "agreeing.py",
         "nearby.py",
         "meant.py",
+        "surroundings.py",
     ),
 )
 _KNOWN: dict[str, tuple[str, ...]] = {

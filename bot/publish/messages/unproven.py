@@ -25,6 +25,7 @@ _WORDS = {  # by what the runner's reason begins with
     "a failure was swallowed": "it caught a failed assertion of the test",
     "a test failed": "a test failed within the script, which ended well all the same",
     "a function that was handed over": "it never called a function of the test that asserts something",
+    "a test of the script": "it kept a test of the script from being run",
     "pytest ran something else": "pytest ran the tests elsewhere, as pytest-xdist does, or other tests",
 }
 _CUT = "it ended the process before the end of the test"

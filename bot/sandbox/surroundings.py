@@ -1,0 +1,91 @@
+"""What a test script rests on beside functions: names that it imports, constants, variables of the environment.
+
+Standard library only, Python 3.8+. Executed by `runner.py` for `guard.py`, never imported itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    # Handed in by `runner.py`.
+    from bot.sandbox.meant import nodes
+
+_OF_PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+_FOR_CHILDREN = (  # variables that decide what the script's own processes run, beside what it names
+    *("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONINSPECT"),
+    *("LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV", "NODE_OPTIONS", "NODE_PATH", "PERL5OPT", "RUBYOPT"),
+)
+_STARTING = (b"subprocess", b"os.system", b"popen", b"os.exec", b"os.spawn")
+_CONSTANT = {"math": "", "cmath": "", "string": "", "numpy": "", "os": "", "sys": "float_info maxsize platform"}
+
+
+def uses_mocks(source: bytes) -> bool:
+    return b"mock" in source.lower() or b"monkeypatch" in source
+
+
+def _stored(node: Any) -> Iterator[str]:
+    """Names that the program binds by anything but an import."""
+    if type(getattr(node, "ctx", None)).__name__ in ("Store", "Del"):
+        yield getattr(node, "id", "")
+    yield getattr(node, "name", None) or ""
+    for field in getattr(node, "_fields", ()):
+        inner = getattr(node, field, None)
+        for one in inner if isinstance(inner, list) else [inner]:
+            if hasattr(one, "_fields") and type(one).__name__ != "alias":
+                yield from _stored(one)
+
+
+def surroundings_of(
+    tree: Any, named: set[str], main: dict[str, Any], foreign: Callable[[Any], bool], source: bytes
+) -> Callable[[], str]:
+    """What of the script's surroundings is not what it was: its module, the names that it imports, variables.
+
+    Where the script itself uses mocks, or sets such variables, it is not asked for.
+    """
+    modules, environ, stored = sys.modules, os.environ, set(_stored(tree))
+    variables_of = [] if b"PYTEST_" in source else [*_OF_PYTEST]
+    if any(word in source for word in _STARTING):
+        variables_of += [name for name in _FOR_CHILDREN if name.encode() not in source]
+    kind = type(sys)
+    bound: list[tuple[str, object]] = []
+    for node in [] if uses_mocks(source) else tree.body:
+        for alias in getattr(node, "names", ()) if type(node).__name__ in ("Import", "ImportFrom") else ():
+            origin = getattr(node, "module", None) or alias.name
+            local = getattr(alias, "asname", None) or alias.name.partition(".")[0]
+            if origin not in named or local in stored or bool(getattr(node, "level", 0)):
+                continue
+            owner = modules[origin] if alias.asname or hasattr(node, "module") else modules[local]
+            value = getattr(owner, alias.name, None) if hasattr(node, "module") else owner
+            bound += [(local, value)] if value is not None else []
+
+    def variables() -> list[str | None]:
+        return [environ.get(name) for name in variables_of]
+
+    before = variables()
+
+    def replaced() -> str:
+        if getattr(modules.get("__main__"), "__dict__", None) is not main:
+            return "the script"
+        for name, value in bound:
+            now = main.get(name, value)
+            if now is not value and (now.__class__ is kind or foreign(now)):
+                return name
+        return "" if variables() == before else "variables of the environment"
+
+    return replaced
+
+
+def constants(tree: Any, named: set[str]) -> Iterator[tuple[Any, str, object, str]]:
+    """Entries of numbers and texts that modules of the script's imports have and nobody sets, but maybe the script."""
+    stored = {getattr(one, "attr", "") for one in nodes(tree) if type(getattr(one, "ctx", None)).__name__ == "Store"}
+    for module in named & set(_CONSTANT):
+        space = vars(sys.modules[module])
+        for name in _CONSTANT[module].split() or list(space):
+            if name[:1] != "_" and name not in stored and isinstance(space[name], (int, float, complex, str, tuple)):
+                yield space, name, space[name], f"constant {module}.{name}"
