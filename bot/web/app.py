@@ -35,7 +35,7 @@ from bot.webhook.rules import Rules
 
 ENQUEUE_TIMEOUT = 3.0  # seconds, a little more than the dispatcher's own; then the sweeper enqueues the job
 ACCEPT_SECONDS = 4.0  # that a delivery waits for other writers, threads included; GitHub gives up after 10
-SMALL = 128 * 1024  # bytes of a body that is verified and parsed at once, in a few milliseconds; others in a thread
+SMALL = 32 * 1024  # bytes of a body that is read at once, in some milliseconds; a long comment is read in a thread
 METRICS_SECONDS = 1.0  # that `/metrics` and `/ready` show the same of the database
 READY_SECONDS = 2.0  # that `/ready` waits for other writers
 

@@ -1,11 +1,15 @@
 """Forms, methods and addresses that no browser of ours sends: attacks 30 and 42."""
 
+import threading
+from collections.abc import Mapping
+
 import httpx
 import pytest
 from fastapi import Request, Response
 
 from bot.settings import Settings
 from bot.web import sessions
+from bot.web.app import Webhook
 from tests.bot.web.conftest import app, client, dispatcher, owner, pages_app, settings, store, stranger
 from tests.bot.webhook.deliveries import payload, request
 
@@ -63,3 +67,22 @@ def test_attack_38_ways_back_from_github_without_end_are_not_all_remembered(
         assert back(response, begun.state)
         assert not back(response, begun.state)
     assert len(kept._used) + len(kept._ended) == 3
+
+
+@pytest.mark.parametrize(("written", "in_the_loop"), [("/troop stop", True), ("/troop retry " + "[" * 60_000, False)])
+async def test_attack_38_a_long_comment_is_not_read_in_the_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, written: str, in_the_loop: bool
+):
+    """Anybody may write one, and its Markdown takes the most of a second, in which no other delivery would be read."""
+    threads: list[threading.Thread] = []
+    read = Webhook._read
+
+    def noted(self: Webhook, body: bytes, headers: Mapping[str, str]) -> object:
+        threads.append(threading.current_thread())
+        return read(self, body, headers)
+
+    monkeypatch.setattr(Webhook, "_read", noted)
+    data = payload("issue_comment.created", comment__body=written)
+    body, headers = request("issue_comment", data)
+    assert (await client.post("/webhook", content=body, headers=headers)).status_code == 202
+    assert [one is threading.current_thread() for one in threads] == [in_the_loop]
