@@ -138,13 +138,20 @@ def keep_indexers(model: nn.Module) -> list[Indexer]:
     """Let the indexers of `model` ask the step's context; return them in order, none where there are none."""
     found: list[Indexer] = []
     for module in model.modules():
-        kind: Any = type(module)
         if isinstance(module.forward, Indexer):
             found.append(module.forward)
-        elif "cache" in inspect.signature(kind.forward).parameters and names_any(kind, _UPDATES):
+        elif is_indexer(module):
             vars(module)["forward"] = indexer = Indexer(module, len(found))
             found.append(indexer)
     return found
+
+
+def is_indexer(module: nn.Module) -> bool:
+    """Whether a module keeps keys of its own in the cache that it is given."""
+    kind: Any = type(module)
+    if isinstance(module.forward, Indexer):
+        return True
+    return "cache" in inspect.signature(kind.forward).parameters and names_any(kind, _UPDATES)
 
 
 @contextmanager

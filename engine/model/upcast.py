@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.model.indexers import is_indexer
 from engine.model.states import is_recurrent
 
 _Saved = dict[str, Any]
@@ -28,8 +29,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
     open_calls: list[list[tuple[nn.Module, _Saved]]] = []
 
     def widen(module: nn.Module, arguments: Any) -> None:
-        # Recurrent layers read their children's weights without calling them.
-        inside = [each for each in module.modules() if _opaque(each) is None] if is_recurrent(module) else [module]
+        inside = [each for each in module.modules() if _opaque(each) is None] if _reads(module) else [module]
         widened = []
         for each in inside:
             saved: _Saved = {}
@@ -52,7 +52,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
         if type(module) is nn.Embedding or _opaque(module) is not None:
             handles.append(module.register_forward_pre_hook(_rounded))
             handles.append(module.register_forward_hook(_widened))
-        elif is_recurrent(module) or any(True for _ in _own(module)):
+        elif _reads(module) or any(True for _ in _own(module)):
             handles.append(module.register_forward_pre_hook(widen))
             handles.append(module.register_forward_hook(narrow))
     try:
@@ -62,6 +62,11 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
             handle.remove()
         for module, saved in (each for widened in reversed(open_calls) for each in widened):  # calls that raised
             _restore(module, saved)
+
+
+def _reads(module: nn.Module) -> bool:
+    """Whether a module reads its children's weights, or their dtype, beside calling them."""
+    return is_recurrent(module) or is_indexer(module)
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from engine.model.attention import NAME
 from engine.model.backends import SparseWork
 from engine.model.indexers import Asked
 from engine.model.model import Model, StepInput
+from engine.schedule.scheduler import Limits
+from engine.text.tokenizer import Tokenizer
 from kernels.tree_attention.reach import FULL, Reach
 from tests.engine.conftest import copy_into_engine, make_weights
-from tests.engine.kinds.tiny import INDEXED
+from tests.engine.kinds.tiny import INDEXED, config_of, make
 from tests.engine.test_greedy import SHARING, check, check_at_once, greedy, prompts
 
 MOST = 40  # tokens that are chosen: more than some prompts below have, fewer than others
@@ -66,6 +69,21 @@ def test_scrubbed_slots_hold_no_index(make_core: Callable[..., Core], deepseek: 
     core.model.index.fill_(torch.nan)
     core.model.scrub([3, 9])
     assert torch.isfinite(core.model.index).all(dim=-1).squeeze().sum(dim=-1).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v32", "hy_v4", "dots3_note_text"])
+def test_checkpoints_in_bfloat16(kind: str, tokenizer: Tokenizer, tmp_path: Path):
+    """Indexers keep some weights in float32 and read the dtype of others; dots3-note's keys are in float32."""
+    weights = make(config_of(kind))
+    for parameter in weights.parameters():
+        parameter.data.mul_(0.3 if parameter.ndim > 1 else 1.0)
+    weights.save_pretrained(tmp_path)
+    core = Core(Model.load(str(tmp_path), dtype="bfloat16"), tokenizer, 200, Limits(block_size=8, prefill_chunk=19))
+    assert core.model.dtype == torch.bfloat16
+    assert core.model.index.dtype == (torch.float32 if kind == "dots3_note_text" else torch.bfloat16)
+    core.run(requests := [greedy(text, 6) for text in mixed()])
+    core.scheduler.check_integrity()
+    assert all(request.sequences[0].finish_reason == "length" for request in requests)
 
 
 def test_keys_and_values_in_8_bits(make_core: Callable[..., Core], deepseek: Any):
