@@ -25,6 +25,7 @@ from tests.acceptance.results import Head, Results, begun, finished, read
 from tests.acceptance.solving import Told, ballot_of, solve_bug, write_tree
 from tests.bench.bench_selection import lines_of
 from tests.bot.evaluation.planting.tiny import TINY
+from tests.patience import PATIENCE
 from tests.scripted import ScriptedModel
 
 
@@ -264,7 +265,7 @@ async def tiny_bug(folder: Path) -> Bug:
 async def test_a_bug_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
     bug = await tiny_bug(tmp_path / "original")
     model = model_of(bug)
-    solver = SolverSettings(trajectories=6, seed=1, test_timeout=10.0, profile="full")
+    solver = SolverSettings(trajectories=6, seed=1, test_timeout=PATIENCE, profile="full")
     made = await solve_bug(bug, TINY, Models(model, model), solver, tmp_path / "work")
     made = json.loads(json.dumps(made))  # as it is read back
     assert made["shown"] == ["tiny/calc.py"]
