@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bot.contracts import Forge, Journal, Progress
-from bot.errors import BuildFailed, Refused, RunHeld
+from bot.errors import BuildFailed, ForgeError, Refused, RunHeld
 from bot.forge.github import GitHubForge
 from bot.git.checkout import check_out
 from bot.journal import once
@@ -112,6 +112,9 @@ class Service:
             await advance(run.state)
             await announce_failed_build(self.forge(run.installation_id), run, failure, self._labels)
             return Finished(state=RunState.FAILED, note=str(failure), announced=True)
+        except Refused:
+            await self._check_name(run)
+            raise
 
     async def _execute(self, run: ClaimedRun, journal: Journal, progress: Progress, advance: Advance) -> Finished:
         forge = self.forge(run.installation_id)
@@ -149,6 +152,7 @@ class Service:
             try:
                 published = await publish(forge, run, report, checkout, fence, labels=self._labels, page=page)
             except Refused as error:  # the repository was archived meanwhile, say: the count is kept
+                await self._check_name(run)
                 return Finished(state=RunState.FAILED, report_json=kept, note=str(error))
         solved = report.verdict.outcome is Outcome.SOLVED
         return Finished(
@@ -192,9 +196,16 @@ class Service:
         )
 
     async def _stop_if_hopeless(self, forge: Forge, run: ClaimedRun) -> None:
-        """Spend no more on a run of which nothing can come."""
+        """Spend no more on a run of which nothing can come. Raises `ForgeError`."""
         if why := await self._wishes.hopeless(forge, run):
+            await self._check_name(run)
             await in_thread(self._store.request_stop, run.id, self.words(why))
+
+    async def _check_name(self, run: ClaimedRun) -> None:
+        """Raises `ForgeError` where the repository has another name now: what was refused counts for the old one."""
+        with contextlib.suppress(Refused):  # it is gone, or may not be worked on any more
+            if (await self._by_its_name_now(run)).repository != run.repository:
+                raise ForgeError(f"GitHub has {run.repository} under another name now; it is tried again by that one")
 
     async def _held(self, run: ClaimedRun, forge: Forge, advance: Advance) -> None:
         """Raises `RunHeld`, once the issue was told, where no run may start now."""

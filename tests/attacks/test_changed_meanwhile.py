@@ -20,6 +20,7 @@ from tests.bot.sample import FILES, report
 from tests.bot.webhook.deliveries import delivery
 from tests.bot.worker.working import info
 from tests.github import GitHubServer
+from tests.patience import eventually
 
 
 @pytest.fixture
@@ -110,6 +111,24 @@ async def test_attack_42_a_renamed_repository_gets_the_run_once(scene: Scene, st
     assert (scene.end[0], scene.solved) == (RunState.SOLVED, 1)
     assert len(scene.github.pull_requests(RENAMED)) == 1
     assert scene.github.issue(RENAMED, 1)["labels"] == ["troop: done"]
+
+
+async def test_attack_42_a_run_goes_on_where_another_repository_took_the_old_name(scene: Scene) -> None:
+    """Its status is refused, and whether anything can come of it is asked under the new name."""
+
+    def renamed() -> None:
+        scene.github.rename(REPO, RENAMED)
+        scene.github.create_repository(REPO, FILES)
+
+    async def until_noticed(stage: RunState) -> None:
+        if stage is RunState.MATRIX:
+            await eventually(lambda: info(scene.store, 1).repository == RENAMED)
+
+    scene.linger = until_noticed
+    scene.meanwhile = {RunState.MATRIX: renamed}
+    await scene.run()
+    assert (scene.end[0], scene.solved) == (RunState.SOLVED, 1)
+    assert len(scene.github.pull_requests(RENAMED)) == 1
 
 
 async def test_attack_42_an_end_is_told_under_the_new_name(scene: Scene) -> None:
