@@ -1,6 +1,8 @@
 """Tests of the scripted model, which many tests rely on."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import openai
@@ -25,6 +27,11 @@ def test_scripts_from_files(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("def reply(key, messages):\n    return key.upper()\n")
     assert load(tmp_path / "s.json")("a", HELLO) == "x"
     assert load(tmp_path / "s.py")("a", HELLO) == "A"
+
+
+def test_the_deployment_s_script_is_read_where_there_is_no_pytest() -> None:
+    code = "import sys\nsys.modules['pytest'] = None\nimport tests.integration.held_reply, tests.scripted"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
 
 
 @pytest.mark.parametrize(("mode", "failed"), [(Mode.NORMAL, False), (Mode.EMPTY, False), (Mode.ERROR, True)])

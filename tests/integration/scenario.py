@@ -1,18 +1,11 @@
-"""One planted bug and a model that finds it: what the whole-run tests solve."""
+"""One planted bug and a model that finds it: what the whole-run tests solve. Also read where there is no pytest."""
 
-import collections
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from bot.records import Issue, Message
-from bot.settings import ModelSettings, SandboxSettings, Settings, SolverSettings
 from bot.webhook.decisions import StartRun
-from tests.github.fixtures import settings_for
 from tests.github.server import GitHubServer
-from tests.patience import PATIENCE
-from tests.scripted import ScriptedEndpoint
 
 REPOSITORY = "octo/mill"
 TITLE = "clamp ignores the upper bound"
@@ -62,22 +55,3 @@ def start_run(server: GitHubServer, number: int) -> StartRun:
         sender="maintainer",
         labelled_at=issue["updated_at"],
     )
-
-
-def settings_of(server: GitHubServer, folder: Path, endpoint: ScriptedEndpoint, **more: Any) -> Settings:
-    """Of a worker with SQLite and the process sandbox, whose work is below `folder`. `more`: further settings."""
-    return settings_for(
-        server,
-        database_url=f"sqlite:///{folder / 'troop.sqlite3'}",
-        work_dir=folder / "work",
-        main=ModelSettings(base_url=endpoint.base_url),
-        solver=SolverSettings(trajectories=4, test_timeout=PATIENCE),
-        sandbox=SandboxSettings(kind="process"),
-        **more,
-    )
-
-
-def check_nothing_paid_twice(endpoint: ScriptedEndpoint) -> None:
-    """No finished model call of the run was asked for again."""
-    asked = collections.Counter(headers["x-troop-call"] for headers in endpoint.headers if "x-troop-call" in headers)
-    assert set(asked.values()) == {1}

@@ -12,8 +12,9 @@ from bot.lifecycle import RunState
 from bot.store import Store
 from tests.github.fixtures import dumped, github, github_server
 from tests.github.server import GitHubServer
+from tests.integration.killed import check_nothing_paid_twice, settings_of
 from tests.integration.killed_run import POINTS
-from tests.integration.scenario import REPOSITORY, check_nothing_paid_twice, plant, script, settings_of, start_run
+from tests.integration.scenario import REPOSITORY, plant, script, start_run
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 

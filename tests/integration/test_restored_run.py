@@ -18,7 +18,8 @@ from bot.worker.worker import Worker
 from tests.bot.conftest import _postgres_socket, postgres_url
 from tests.github.fixtures import github, github_server
 from tests.github.server import GitHubServer
-from tests.integration.scenario import REPOSITORY, check_nothing_paid_twice, plant, script, settings_of, start_run
+from tests.integration.killed import check_nothing_paid_twice, settings_of
+from tests.integration.scenario import REPOSITORY, plant, script, start_run
 from tests.patience import PATIENCE
 from tests.scripted import scripted_endpoint
 
