@@ -3,9 +3,12 @@
 import functools
 import inspect
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import nn
+
+F = TypeVar("F")
 
 
 @functools.cache
@@ -31,3 +34,19 @@ def leave_read_weights(module: nn.Module) -> None:
         linear = getattr(module, name, None)
         if isinstance(linear, nn.Linear):
             linear.plain = True  # type: ignore[assignment]
+
+
+def numbered(model: nn.Module, kind: Callable[[nn.Module, int], F], belongs: Callable[[nn.Module], bool]) -> list[F]:
+    """The forward functions of a kind (a class, made of a module and its number) in `model`, in order.
+
+    A module that `belongs`, and has none of that kind yet, is given one.
+    """
+    found: list[F] = []
+    for module in model.modules():
+        own: Any = module.forward
+        if isinstance(own, kind):  # type: ignore[arg-type]
+            found.append(own)
+        elif belongs(module):
+            vars(module)["forward"] = own = kind(module, len(found))
+            found.append(own)
+    return found

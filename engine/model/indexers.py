@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
 from engine.model.attention import NAME, UNSEEN, Chooser, IndexScores, current
-from engine.model.code import leave_read_weights, names_any
+from engine.model.code import leave_read_weights, names_any, numbered
 from engine.model.features import INDEXED, field
 
 _UPDATES = frozenset({"update_indexer"})
@@ -136,14 +136,7 @@ class Indexer:
 
 def keep_indexers(model: nn.Module) -> list[Indexer]:
     """Let the indexers of `model` ask the step's context; return them in order, none where there are none."""
-    found: list[Indexer] = []
-    for module in model.modules():
-        if isinstance(module.forward, Indexer):
-            found.append(module.forward)
-        elif is_indexer(module):
-            vars(module)["forward"] = indexer = Indexer(module, len(found))
-            found.append(indexer)
-    return found
+    return numbered(model, Indexer, is_indexer)
 
 
 def is_indexer(module: nn.Module) -> bool:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UnsupportedModelError
-from engine.model.code import leave_read_weights, names_any
+from engine.model.code import leave_read_weights, names_any, numbered
 from engine.model.memory import zeros
 
 _UPDATES = frozenset({"update_conv_state", "update_recurrent_state", "set_linear_cache"})
@@ -181,14 +181,7 @@ class Recurrent:
 
 def keep_states_apart(model: nn.Module) -> list[Recurrent]:
     """Let the recurrent layers of `model` go through `keeping`; return them in order, none where there are none."""
-    found: list[Recurrent] = []
-    for module in model.modules():
-        if isinstance(module.forward, Recurrent):
-            found.append(module.forward)
-        elif is_recurrent(module):
-            vars(module)["forward"] = layer = Recurrent(module, len(found))
-            found.append(layer)
-    return found
+    return numbered(model, Recurrent, is_recurrent)
 
 
 def is_recurrent(module: nn.Module) -> bool:

@@ -185,17 +185,23 @@ def test_every_replay_launches_the_same(
         assert all(call == calls[0] for call in calls)
 
 
-def test_graphs_of_layers_with_and_without_a_window(tokenizer: Tokenizer):
-    """Sequences outgrow the window under the same graphs; one layer sees all, the other 9 tokens and a sink."""
-    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
-    weights = make_weights("GptOss", attention="eager", sliding_window=9, **experts)
+def with_and_without(weights: Any, tokenizer: Tokenizer) -> tuple[Core, list[Any]]:
+    """The core that records graphs, and what it and one without them write, that one's first."""
     limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4), []
     for backend, capture in (("torch", None), ("triton", CAPTURE)):
         model = on_device(weights)
         model.use_attention(backend)
         core = Core(model, tokenizer, 100, limits, RunOptions(CutCost(0), capture))
         found.append(texts(core))
-    assert len(model.reaches) == 2
+    return core, found
+
+
+def test_graphs_of_layers_with_and_without_a_window(tokenizer: Tokenizer):
+    """Sequences outgrow the window under the same graphs; one layer sees all, the other 9 tokens and a sink."""
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+    weights = make_weights("GptOss", attention="eager", sliding_window=9, **experts)
+    core, found = with_and_without(weights, tokenizer)
+    assert len(core.model.reaches) == 2
     assert core.runner.decode is not None
     assert core.graphs.replays > 0
     assert found[0] == found[1]
@@ -205,12 +211,7 @@ def test_texts_with_more_tokens_than_an_index_chooses_leave_the_graphs(tokenizer
     """Some texts are longer, some grow so long, and those that do not are decoded under graphs."""
     sizes = TINY_INDEX | {"index_topk": 22, "num_hidden_layers": 1, "mlp_layer_types": ["dense"]}
     weights = make_weights("DeepseekV32", attention="eager", **sizes)
-    limits, found = Limits(block_size=8, prefill_chunk=64, max_batch=4), []
-    for backend, capture in (("torch", None), ("triton", CAPTURE)):
-        model = on_device(weights)
-        model.use_attention(backend)
-        core = Core(model, tokenizer, 100, limits, RunOptions(CutCost(0), capture))
-        found.append(texts(core))
+    core, found = with_and_without(weights, tokenizer)
     assert core.runner.decode is not None
     assert 0 < core.graphs.replays < core.stats.steps
     assert core.model.index.any()
