@@ -20,10 +20,6 @@ stateDiagram-v2
 Every edit is made on the base commit: the last that applies is the candidate. An edit that applies only on top of the
 model's earlier edit is applied there.
 
-A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
-model does not correct itself, and the conversation starts again. So it does after two replies with a mistake of
-one kind, unless an edit in between could be tried.
-
 Where attempts are sampled again (`ResolvedSolver.resamples`), no reply is shown to the model: what can't be used or
 fails the test is dropped, and the same question is asked with another seed, until the test passes or the calls are
 spent. Then the first edit that applied is the candidate: the test may be wrong, and the first was sampled at the lowest
@@ -39,17 +35,16 @@ from bot.llm.conversation import Conversation
 from bot.llm.prompts import render
 from bot.llm.replies import parse_edit_turn
 from bot.patch.apply import Problem
-from bot.records import Execution, FileChange, Patch, Reply, SandboxJob, Test
+from bot.records import Execution, FileChange, Patch, Reply, Test
 from bot.sanitize.delimiters import as_data
 from bot.solver.editing import Applied, Apply
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.looking import Looking
-from bot.solver.stages.mistakes import Mistakes
+from bot.solver.stages.machine import ORIGINAL, Event, Machine
 from bot.solver.stages.related import Compared, RelatedTests
 
 SHOWN = (120, 8_000)  # lines and characters of a run, as the template `execution` has them
 _BRIEF = 200  # characters that may be shown again
-ORIGINAL, EDITED = "original", "edited"  # labels of executions
+EDITED = "edited"  # label of executions
 
 
 class State(enum.StrEnum):
@@ -63,22 +58,8 @@ class State(enum.StrEnum):
     FAILED = "failed"  # the endpoint failed
 
 
-class Event(enum.StrEnum):
-    """What happens to it."""
-
-    CHANGE = "change"  # an edit that applies, or a new test, or both
-    DONE = "done"  # the model said so, and there is an edit
-    UNUSABLE = "unusable"  # the reply could not be used
-    LOOKED = "looked"  # commands ran, and the model was shown what they print
-    RAN = "ran"  # the sandbox ran the test
-    PASSED = "passed"  # ... and the edit passes; the model is not asked
-    AGAIN = "again"  # ... and the edit fails; another is sampled
-    NO_CALLS = "no calls"  # the budget is spent, or the model said twice that nothing is to be changed
-    NO_ANSWER = "no answer"  # the endpoint failed for good
-
-
 TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.EDITING, Event.CHANGE): State.RUNNING,
+    (State.EDITING, Event.WRITTEN): State.RUNNING,
     (State.EDITING, Event.UNUSABLE): State.EDITING,
     (State.EDITING, Event.LOOKED): State.EDITING,
     (State.EDITING, Event.NO_CALLS): State.SPENT,
@@ -86,7 +67,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.RAN): State.REVIEWING,
     (State.RUNNING, Event.PASSED): State.DONE,
     (State.RUNNING, Event.AGAIN): State.EDITING,
-    (State.REVIEWING, Event.CHANGE): State.RUNNING,
+    (State.REVIEWING, Event.WRITTEN): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
     (State.REVIEWING, Event.LOOKED): State.REVIEWING,
     (State.REVIEWING, Event.DONE): State.DONE,
@@ -108,8 +89,8 @@ class EditEnd:
     passes: bool | None = None  # whether the patch passes the test; None: not run
 
 
-class EditMachine:
-    """Runs one conversation to its end."""
+class EditMachine(Machine):
+    """Runs one conversation to its end. `test`: what the edit is to pass; None: there is none yet."""
 
     def __init__(
         self,
@@ -120,10 +101,7 @@ class EditMachine:
         apply: Apply,
         related: RelatedTests,
     ) -> None:
-        self._conversation = conversation
-        self._sandbox = sandbox
-        self._solver = solver
-        self._test = test
+        super().__init__(conversation, sandbox, solver, test)
         self._apply = apply
         self._related = related
         self._compared: Patch | None = None  # the last edit on which the repository's related tests ran
@@ -134,9 +112,6 @@ class EditMachine:
         self._dropped = ""  # files that the edit before it changed, and it does not
         self._refusals = 0  # replies that say that there is nothing to change
         self._understood = False
-        self._detail = ""
-        self._mistakes = Mistakes(self._conversation, solver)
-        self._looking = Looking(conversation, sandbox, solver)
 
     async def run(self) -> EditEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -157,16 +132,9 @@ class EditMachine:
             state = TRANSITIONS[state, event]
 
     async def _call(self) -> Event:
-        if self._conversation.calls - self._looking.calls >= self._solver.settings.edit_calls:
-            return Event.NO_CALLS
-        reply = await self._conversation.ask()
-        if reply.failed:
-            self._detail = reply.text
-            return Event.NO_ANSWER
-        if await self._looking.answered(reply, self._changes, self._test):
-            return Event.LOOKED
-        if problem := self._looking.refused(reply):
-            return self._unusable(problem)
+        reply = await self._ask(self._solver.settings.edit_calls, self._changes)
+        if isinstance(reply, Event):
+            return reply
         event = self._read(reply)
         return await self._confirmed() if event is Event.DONE else event
 
@@ -209,11 +177,11 @@ class EditMachine:
             self._dropped = ", ".join(path for path in earlier if path not in applied.patch.paths)
             self._patch, self._applied = applied.patch, applied
         if self._solver.resamples:  # the test stays as it was approved
-            return Event.CHANGE if turn.edits else self._unusable(Problem(text=f"no <{self._conversation.tag}> found"))
+            return Event.WRITTEN if turn.edits else self._unusable(Problem(text=f"no <{self._conversation.tag}> found"))
         if turn.test is not None:
             self._test = turn.test
         if turn.edits or turn.test:
-            return Event.CHANGE
+            return Event.WRITTEN
         if self._patch is None:
             self._refusals += 1
             event = self._unusable(
@@ -224,11 +192,6 @@ class EditMachine:
             )
             return Event.NO_CALLS if self._refusals > 1 else event  # said twice: that is the decision
         return Event.DONE
-
-    def _unusable(self, problem: Problem) -> Event:
-        self._detail = problem.short
-        self._mistakes.tell(problem)
-        return Event.UNUSABLE
 
     async def _execute(self) -> Event:
         self._mistakes.clear()
@@ -263,9 +226,3 @@ class EditMachine:
         known = any(text in message.content for message in self._conversation.messages)
         again = label == ORIGINAL and known and len(text) > _BRIEF
         return execution.model_copy(update={"output": "(the same as before)"}) if again else execution
-
-    async def _run(self, changes: tuple[FileChange, ...]) -> Execution:
-        assert self._test is not None
-        return await self._sandbox.run(
-            SandboxJob(changes=changes, test=self._test, timeout=self._solver.settings.test_timeout)
-        )

@@ -16,10 +16,8 @@ stateDiagram-v2
     reviewing --> failed: the endpoint failed
 ```
 
-A reply that can't be used is shown to the model with what was wrong. If it repeats an earlier reply word for word, the
-model does not correct itself, and the conversation starts again. So it does after two replies with a mistake of one
-kind, unless a test in between ran without a fault of its own. A test that fails for a fault of its own (it
-imports what the repository does not have and the issue does not name) can't be approved.
+A test that fails for a fault of its own (it imports what the repository does not have and the issue does not name) is
+of no use and can't be approved.
 
 Where attempts are sampled again (`ResolvedSolver.resamples`), the model is shown only a test that fails as a test
 should, to approve or revise. A test that passes, or that Python can't import or parse, is dropped, and the same
@@ -38,14 +36,13 @@ from bot.llm.prompts import render
 from bot.llm.replies import parse_test_turn
 from bot.llm.test_script import bound, imported, statements
 from bot.patch.apply import Problem
-from bot.records import Execution, Issue, Reply, SandboxJob, Test
+from bot.records import Execution, Issue, Reply, Test
 from bot.retrieval.module_names import Names
 from bot.solver.profile import ResolvedSolver
-from bot.solver.stages.looking import Look, Looking
-from bot.solver.stages.mistakes import Mistakes
+from bot.solver.stages.looking import Look
+from bot.solver.stages.machine import ORIGINAL, Event, Machine
 
 _OWN_FAULTS = ("ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
-ORIGINAL = "original"  # label of executions on the base commit
 
 
 class State(enum.StrEnum):
@@ -59,31 +56,18 @@ class State(enum.StrEnum):
     FAILED = "failed"  # the endpoint failed
 
 
-class Event(enum.StrEnum):
-    """What happens to it."""
-
-    TEST = "test"  # a test was written that differs from the current one
-    APPROVAL = "approval"  # the current test was approved
-    UNUSABLE = "unusable"  # the reply could not be used
-    LOOKED = "looked"  # commands ran, and the model was shown what they print
-    RAN = "ran"  # the sandbox ran the test
-    AGAIN = "again"  # ... which does not show the issue; another is sampled
-    NO_CALLS = "no calls"  # the budget is spent
-    NO_ANSWER = "no answer"  # the endpoint failed for good
-
-
 TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.WRITING, Event.TEST): State.RUNNING,
+    (State.WRITING, Event.WRITTEN): State.RUNNING,
     (State.WRITING, Event.UNUSABLE): State.WRITING,
     (State.WRITING, Event.LOOKED): State.WRITING,
     (State.WRITING, Event.NO_CALLS): State.SPENT,
     (State.WRITING, Event.NO_ANSWER): State.FAILED,
     (State.RUNNING, Event.RAN): State.REVIEWING,
     (State.RUNNING, Event.AGAIN): State.WRITING,
-    (State.REVIEWING, Event.TEST): State.RUNNING,
+    (State.REVIEWING, Event.WRITTEN): State.RUNNING,
     (State.REVIEWING, Event.UNUSABLE): State.REVIEWING,
     (State.REVIEWING, Event.LOOKED): State.REVIEWING,
-    (State.REVIEWING, Event.APPROVAL): State.APPROVED,
+    (State.REVIEWING, Event.DONE): State.APPROVED,
     (State.REVIEWING, Event.NO_CALLS): State.SPENT,
     (State.REVIEWING, Event.NO_ANSWER): State.FAILED,
 }
@@ -125,7 +109,7 @@ def own_fault(execution: Execution, issue: Issue, test: Test) -> str:
     return "" if named else last
 
 
-class TestMachine:
+class TestMachine(Machine):
     """Runs one conversation to its end."""
 
     __test__ = False  # not a pytest class
@@ -133,19 +117,13 @@ class TestMachine:
     def __init__(
         self, conversation: Conversation, sandbox: Sandbox, solver: ResolvedSolver, issue: Issue, names: Names
     ) -> None:
-        self._conversation = conversation
+        super().__init__(conversation, sandbox, solver)
         self._issue = issue
         self._names = names
         self._quoted = statements(issue.body)
-        self._sandbox = sandbox
-        self._solver = solver
-        self._test: Test | None = None
         self._failing: Test | None = None  # the last that failed as a test should, and was shown to the model
         self._execution: Execution | None = None
         self._doubted = False  # whether the model was told that its approved test passes on the base commit
-        self._detail = ""
-        self._mistakes = Mistakes(self._conversation, solver)
-        self._looking = Looking(conversation, sandbox, solver)
 
     async def run(self) -> TestEnd:
         """Run the conversation to its end. Raises `EndpointError`, `SandboxError`."""
@@ -164,17 +142,8 @@ class TestMachine:
             state = TRANSITIONS[state, event]
 
     async def _call(self, state: State) -> Event:
-        if self._conversation.calls - self._looking.calls >= self._solver.settings.test_calls:
-            return Event.NO_CALLS
-        reply = await self._conversation.ask()
-        if reply.failed:
-            self._detail = reply.text
-            return Event.NO_ANSWER
-        if await self._looking.answered(reply, (), self._test):
-            return Event.LOOKED
-        if problem := self._looking.refused(reply):
-            return self._unusable(problem)
-        return self._read(reply, state)
+        reply = await self._ask(self._solver.settings.test_calls)
+        return reply if isinstance(reply, Event) else self._read(reply, state)
 
     def _read(self, reply: Reply, state: State) -> Event:
         turn = parse_test_turn(reply, written=state is State.REVIEWING)
@@ -186,7 +155,7 @@ class TestMachine:
             test = test.model_copy(update={"text": imported(bound(test.text, self._quoted), self._names)})
         if test is not None and test != self._test:
             self._test = test
-            return Event.TEST
+            return Event.WRITTEN
         # The same test again is an approval in other words.
         if state is State.WRITING:
             return self._unusable(Problem(text="no <test> found\nThere is no test to approve yet: write one."))
@@ -208,17 +177,11 @@ class TestMachine:
                     "approve it again."
                 )
             )
-        return Event.APPROVAL
-
-    def _unusable(self, problem: Problem) -> Event:
-        self._detail = problem.short
-        self._mistakes.tell(problem)
-        return Event.UNUSABLE
+        return Event.DONE
 
     async def _execute(self) -> Event:
         assert self._test is not None
-        job = SandboxJob(test=self._test, timeout=self._solver.settings.test_timeout)
-        self._execution = await self._sandbox.run(job)
+        self._execution = await self._run()
         if not own_fault(self._execution, self._issue, self._test):
             self._mistakes.clear()
         if self._solver.resamples:
