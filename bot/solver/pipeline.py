@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ from bot.retrieval.source_files import find_tests
 from bot.sandbox.journaled import JournaledSandbox
 from bot.solver.ballot import Count, count
 from bot.solver.editing import editing
+from bot.solver.harness import Harness
 from bot.solver.models import Models
 from bot.solver.profile import ResolvedSolver, resolve
 from bot.solver.project import declared_by, disqualifying, own_test_commands
@@ -153,6 +155,10 @@ class _Run:
         spending, models = self._bench.spending, self._bench.models
         priced = all(spending.price(model.name) for model in (models.main, models.relevance))
         return spending.currency if priced else ""
+
+    @property
+    def _harness(self) -> Harness:
+        return Harness(self._sandbox, self._solver.settings, self._progress)
 
     def _resolved(self, ability: Ability | None) -> ResolvedSolver:
         resolved = resolve(self._bench.settings, self._bench.models.main, ability)
@@ -302,10 +308,11 @@ class _Run:
         """
         main = self._bench.models.main
         settings = self._solver.settings
+        unseen = replace(self._harness, progress=_Unseen())
 
         async def look(sampled: Sequence[Trajectory]) -> Seen:
             """What the count says of these; the matrix of all replays what runs here."""
-            ballot = await fill_matrix(sampled, external, self._sandbox, settings, self._disqualified, _Unseen())
+            ballot = await fill_matrix(sampled, external, unseen, self._disqualified)
             return seen(ballot, settings.confidence_shift)
 
         for corrections in range(_WINDOWS + 1):
@@ -330,14 +337,11 @@ class _Run:
         self, trajectories: Sequence[Trajectory], external: Sequence[External], base: Awaitable[OwnTestsReport]
     ) -> Count:
         """The matrix with its count, and with the repository's own tests on the best-voted candidates."""
-        settings = self._solver.settings
-        earlier = self._bench.earlier
-        ballot = await fill_matrix(
-            trajectories, external, self._sandbox, settings, self._disqualified, self._progress, earlier
-        )
+        harness = self._harness
+        ballot = await fill_matrix(trajectories, external, harness, self._disqualified, self._bench.earlier)
         await self._advance(RunState.SELECTION)
         tests = await asyncio.to_thread(find_tests, self._bench.checkout)
-        own = await run_own_tests(ballot, count(ballot), base, self._watched, settings, self._progress, tests)
+        own = await run_own_tests(ballot, count(ballot), base, replace(harness, sandbox=self._watched), tests)
         return Count(ballot, count(ballot, own), own)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from bot.contracts import Progress, Sandbox
+from bot.contracts import Progress
 from bot.errors import BundleError
 from bot.patch.diff import file_diff
 from bot.patch.encoding import UTF_8
@@ -14,8 +14,9 @@ from bot.repo_config import FILE_NAME, RepoConfig, honour
 from bot.retrieval.source_files import find_tests
 from bot.sandbox import open_sandbox
 from bot.sandbox.build import Plan
-from bot.settings import Settings, SolverSettings
+from bot.settings import Settings
 from bot.solver.ballot import Count, count
+from bot.solver.harness import Harness
 from bot.solver.project import (
     build_recipe,
     config_of_tests,
@@ -60,7 +61,9 @@ async def verify(
         for words in other_environment(bundle.environment, sandbox.environment):
             audience.notice(words)
         solver, commands = solver_settings(settings.solver, config), own_test_commands(checkout, config, recipe)
-        again = _Again(bundle, checkout, solver, commands, sandbox, progress)
+        timeout = bundle.environment.test_timeout or solver.test_timeout
+        solver = solver.model_copy(update={"test_timeout": timeout, "matrix_seconds": 0.0})
+        again = _Again(bundle, checkout, commands, Harness(sandbox, solver, progress))
         return recount(bundle.verdict, await again.count(to_base))
     finally:
         await sandbox.close()
@@ -104,32 +107,23 @@ class _Again:
     """One count made again."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        checkout: Checkout,
-        settings: SolverSettings,
-        commands: Sequence[tuple[str, ...]],
-        sandbox: Sandbox,
-        progress: Progress,
+        self, bundle: Bundle, checkout: Checkout, commands: Sequence[tuple[str, ...]], harness: Harness
     ) -> None:
         self._bundle = bundle
         self._checkout = checkout
         self._commands = commands
-        self._sandbox = sandbox
-        self._progress = progress
-        timeout = bundle.environment.test_timeout or settings.test_timeout
-        self._settings = settings.model_copy(update={"test_timeout": timeout, "matrix_seconds": 0.0})
+        self._harness = harness
 
     async def count(self, to_base: tuple[FileChange, ...] | None) -> Count:
         ballot = await asyncio.to_thread(self._unfilled)
-        ballot = await fill(ballot, self._sandbox, self._settings, self._progress, to_base)
+        ballot = await fill(ballot, self._harness, to_base)
         claimed = self._bundle.verdict.own_tests
         if claimed is None or not claimed.candidates:
             return Count(ballot, count(ballot, claimed), claimed)
-        base = await on_base(self._commands, self._sandbox, self._settings)
+        base = await on_base(self._commands, self._harness.sandbox, self._harness.settings)
         tests = await asyncio.to_thread(find_tests, self._checkout)
         which = [candidate for candidate, _ in claimed.candidates]
-        own = await run_own_tests_on(which, ballot, base, self._sandbox, self._settings, self._progress, tests)
+        own = await run_own_tests_on(which, ballot, base, self._harness, tests)
         return Count(ballot, count(ballot, own), own)
 
     def _unfilled(self) -> Ballot:

@@ -10,6 +10,7 @@ from bot.records import FileChange
 from bot.sandbox.process import ProcessSandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
+from bot.solver.harness import Harness
 from bot.solver.stages.own_tests import on_base, run_own_tests
 from tests.bot.solver.ballots import ballot
 from tests.fakes import FakeProgress
@@ -54,7 +55,7 @@ async def test_attack_25_a_candidate_that_prints_all_results_is_found_out(candid
     try:
         command = ("node", "--test", "--test-reporter=tap", "core.test.js")
         base = asyncio.ensure_future(on_base((command,), sandbox, settings))
-        report = await run_own_tests(one, count(one), base, sandbox, settings, FakeProgress())
+        report = await run_own_tests(one, count(one), base, Harness(sandbox, settings, FakeProgress()))
     finally:
         await sandbox.close()
     assert report.base is not None

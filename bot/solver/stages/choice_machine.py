@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
 
 from bot.contracts import Model, Progress, Sandbox
-from bot.errors import EndpointError, SandboxError, SandboxUnavailable
+from bot.errors import EndpointError, SandboxError
 from bot.lifecycle import RunState
 from bot.llm.conversation import Conversation, Sampling
 from bot.llm.prompts import render
@@ -27,6 +27,7 @@ from bot.records import (
 )
 from bot.solver.ballot import Count, credible, distinct_first, one_of_each
 from bot.solver.editing import Apply
+from bot.solver.harness import attempt
 from bot.solver.profile import ResolvedSolver
 
 
@@ -81,12 +82,8 @@ async def run_test(sandbox: Sandbox, changes: tuple[FileChange, ...], test: Test
 
     Raises `SandboxUnavailable`.
     """
-    try:
-        return await sandbox.run(SandboxJob(changes=changes, test=test, timeout=seconds))
-    except SandboxUnavailable:
-        raise
-    except SandboxError as error:
-        return Execution(ending=Ending.UNAVAILABLE, output=str(error))
+    found = await attempt(sandbox, SandboxJob(changes=changes, test=test, timeout=seconds))
+    return Execution(ending=Ending.UNAVAILABLE, output=str(found)) if isinstance(found, SandboxError) else found
 
 
 def against_evidence(passed: Iterable[tuple[bool | None, ...]], number: int) -> str:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bot.contracts import Progress, Sandbox
-from bot.errors import SandboxError, SandboxUnavailable
+from bot.errors import SandboxError
 from bot.lifecycle import RunState
 from bot.records import (
     Ballot,
@@ -23,7 +22,7 @@ from bot.records import (
     Trajectory,
     Verdict,
 )
-from bot.settings import SolverSettings
+from bot.solver.harness import Harness, attempt
 
 IN_FLIGHT = 128  # jobs handed to the sandbox at once; the sandbox itself limits how many run
 GIVE_UP = 20  # jobs that the sandbox may fail at before it must have run a single one
@@ -99,10 +98,8 @@ def gather(
 async def fill_matrix(
     trajectories: Sequence[Trajectory],
     external: Sequence[External],
-    sandbox: Sandbox,
-    settings: SolverSettings,
+    harness: Harness,
     disqualified: Callable[[Sequence[FileChange]], str],
-    progress: Progress,
     earlier: Earlier | None = None,
 ) -> Ballot:
     """Run every pair and note what it did.
@@ -116,24 +113,16 @@ async def fill_matrix(
     Raises `SandboxUnavailable`, and `SandboxError` where the sandbox runs nothing at all.
     """
     ballot = gather(trajectories, external, disqualified, () if earlier is None else earlier.tests)
-    return await fill(ballot, sandbox, settings, progress, None if earlier is None else earlier.base)
+    return await fill(ballot, harness, None if earlier is None else earlier.base)
 
 
-async def fill(
-    ballot: Ballot,
-    sandbox: Sandbox,
-    settings: SolverSettings,
-    progress: Progress,
-    to_base: tuple[FileChange, ...] | None = None,
-) -> Ballot:
+async def fill(ballot: Ballot, harness: Harness, to_base: tuple[FileChange, ...] | None = None) -> Ballot:
     """`fill_matrix` for candidates and tests that are there.
 
     `to_base`: in a revision, what turns the reviewed state into the base commit.
     """
     total = len(ballot.tests) * (len(ballot.candidates) + (1 if to_base is None else 2))
-    deadline = time.monotonic() + settings.matrix_seconds if settings.matrix_seconds else None
-    filler = _Filler(sandbox, settings.test_timeout, deadline, progress, total)
-    progress.update(RunState.MATRIX, 0, total)
+    filler = _Filler(harness, total)
 
     base: list[Execution | None] = [None] * len(ballot.tests)
     reviewed: list[Execution | None] = [None] * len(ballot.tests)
@@ -219,21 +208,19 @@ def _filled(ballot: Ballot, base: Sequence[Execution | None], cells: Sequence[Se
 class _Filler:
     """Feeds jobs to the sandbox, a bounded number at once, and counts."""
 
-    def __init__(
-        self, sandbox: Sandbox, timeout: float, deadline: float | None, progress: Progress, total: int
-    ) -> None:
-        self._sandbox = sandbox
-        self._timeout = timeout
-        self._deadline = deadline
-        self._progress = progress
+    def __init__(self, harness: Harness, total: int) -> None:
+        self._harness = harness
+        seconds = harness.settings.matrix_seconds
+        self._deadline = time.monotonic() + seconds if seconds else None
         self._total = total
         self._done = 0
         self._ran = 0
         self._failed = 0
         self._late = 0
+        harness.progress.update(RunState.MATRIX, 0, total)
 
     def job(self, changes: tuple[FileChange, ...], test: Test) -> SandboxJob:
-        return SandboxJob(changes=changes, test=test, timeout=self._timeout)
+        return SandboxJob(changes=changes, test=test, timeout=self._harness.settings.test_timeout)
 
     async def run(self, pairs: Iterator[tuple[SandboxJob, Note]]) -> None:
         """Run all of them. Workers share the iterator, so that a million pairs need no million tasks."""
@@ -243,7 +230,7 @@ class _Filler:
                 note(await self._one(job))
                 self._done += 1
                 words = f"{self._late} left out: the time limit is over" if self._late else ""
-                self._progress.update(RunState.MATRIX, self._done, self._total, words)
+                self._harness.progress.update(RunState.MATRIX, self._done, self._total, words)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -257,14 +244,11 @@ class _Filler:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._late += 1
             return None
-        try:
-            execution = await self._sandbox.run(job)
-        except SandboxUnavailable:
-            raise
-        except SandboxError:
+        found = await attempt(self._harness.sandbox, job)
+        if isinstance(found, SandboxError):
             self._failed += 1
             if self._ran == 0 and self._failed >= min(GIVE_UP, self._total):
-                raise
+                raise found
             return None
         self._ran += 1
-        return execution
+        return found

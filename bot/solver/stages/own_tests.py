@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 from bot.contracts import Progress, Sandbox
-from bot.errors import SandboxError, SandboxUnavailable
+from bot.errors import SandboxError
 from bot.lifecycle import RunState
 from bot.records import Ballot, NotCompared, OwnTests, OwnTestsReport, Patch, SandboxJob, Standing
 from bot.settings import SolverSettings
 from bot.solver.ballot import credible, distinct_first
 from bot.solver.comparison import regressions, time_for, told
+from bot.solver.harness import Harness, attempt
 from bot.solver.single_tests import alone, chosen, shows
 from bot.solver.stages.watched import TICK, Watched
 from bot.solver.test_runners import (
@@ -68,9 +69,7 @@ async def run_own_tests(
     ballot: Ballot,
     standings: Sequence[Standing],
     base: Awaitable[OwnTestsReport],
-    sandbox: Sandbox,
-    settings: SolverSettings,
-    progress: Progress,
+    harness: Harness,
     tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
     """Run the command of `base`, the result of `on_base`, on the best credible candidates, the best of each behaviour
@@ -80,12 +79,12 @@ async def run_own_tests(
     tried, a few times. What could not be run never counts. `tests`: the repository's, text by path. Raises
     `SandboxUnavailable`.
     """
-    watched = Watched.of(sandbox)
+    settings, watched = harness.settings, Watched.of(harness.sandbox)
     able = credible(standings, ballot)
     best = [standing.candidate for standing in distinct_first(able, ballot, len(able))]
     if not best:
         return OwnTestsReport(not_compared=NotCompared.NO_CANDIDATE)
-    on_the_base = _Counted(progress, 0, 0, settings.own_tests_timeout, watched, ", on the base commit")
+    on_the_base = _Counted(harness.progress, 0, 0, settings.own_tests_timeout, watched, ", on the base commit")
     report = await on_the_base.until(base)
     comparer = _Comparer(report, watched, settings, tests)
     if not (report.compared or comparer.only_related):
@@ -96,7 +95,7 @@ async def run_own_tests(
         batch = best[at : at + settings.own_tests_candidates]
         words = f": {said} on the base commit" if said else ""
         bound = time_for(report.base, settings.own_tests_timeout)
-        counted_up = _Counted(progress, at, len(best), bound, watched, words)
+        counted_up = _Counted(harness.progress, at, len(best), bound, watched, words)
         report = await counted_up.until(comparer.with_candidates(report, ballot, batch, counted_up))
         if any(not regressions(report, c, ballot.candidates[c].patch.paths) for c in batch):
             break
@@ -107,17 +106,15 @@ async def run_own_tests_on(
     candidates: Sequence[int],
     ballot: Ballot,
     base: OwnTestsReport,
-    sandbox: Sandbox,
-    settings: SolverSettings,
-    progress: Progress,
+    harness: Harness,
     tests: Mapping[str, str] = _NO_TESTS,
 ) -> OwnTestsReport:
     """The result on exactly these candidates, where there is one to compare with. Otherwise as `run_own_tests`."""
-    watched = Watched.of(sandbox)
+    settings, watched = harness.settings, Watched.of(harness.sandbox)
     comparer = _Comparer(base, watched, settings, tests)
     if not (base.compared or comparer.only_related):
         return base
-    counted_up = _Counted(progress, 0, len(candidates), settings.own_tests_timeout, watched)
+    counted_up = _Counted(harness.progress, 0, len(candidates), settings.own_tests_timeout, watched)
     work = comparer.with_candidates(base, ballot, candidates, counted_up)
     return comparer.ended(await counted_up.until(work))
 
@@ -256,10 +253,5 @@ class _Comparer:
 
 async def _run(sandbox: Sandbox, job: SandboxJob) -> OwnTests | None:
     """None where the sandbox failed at it."""
-    try:
-        execution = await sandbox.run(job)
-    except SandboxUnavailable:
-        raise
-    except SandboxError:
-        return None
-    return told(execution)
+    found = await attempt(sandbox, job)
+    return None if isinstance(found, SandboxError) else told(found)

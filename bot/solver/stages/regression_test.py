@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
 from bot.contracts import Model, Sandbox
-from bot.errors import EndpointError, SandboxError, SandboxUnavailable
+from bot.errors import EndpointError, SandboxError
 from bot.llm.conversation import Conversation, shortened
 from bot.llm.elements import elements
 from bot.llm.prompts import render
@@ -20,6 +20,7 @@ from bot.patch.policy import refusal
 from bot.patch.protected_files import is_judge, is_test
 from bot.records import Execution, FileChange, RegressionTest, Reply, SandboxJob, SourceFile, Verdict
 from bot.retrieval.related_tests import related
+from bot.solver.harness import attempt
 from bot.solver.profile import ResolvedSolver
 from bot.solver.stages.choice_machine import Question, sampling_of
 from bot.solver.stages.description import fitted, telling_test
@@ -143,11 +144,6 @@ class RegressionTests:
 
     async def _run(self, argv: tuple[str, ...], changes: tuple[FileChange, ...]) -> Execution | None:
         """None where the sandbox failed at it."""
-        try:
-            return await self._sandbox.run(
-                SandboxJob(changes=changes, command=argv, timeout=self._solver.settings.test_timeout)
-            )
-        except SandboxUnavailable:
-            raise
-        except SandboxError:
-            return None
+        timeout = self._solver.settings.test_timeout
+        found = await attempt(self._sandbox, SandboxJob(changes=changes, command=argv, timeout=timeout))
+        return None if isinstance(found, SandboxError) else found

@@ -12,12 +12,13 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 from bot.contracts import Sandbox
-from bot.errors import SandboxError, SandboxUnavailable
+from bot.errors import SandboxError
 from bot.patch.formats import of_json
 from bot.patch.protected_files import is_configuration, is_test
 from bot.recipe.declared import Declared
 from bot.recipe.groups import normal
 from bot.records import Ending, Execution, Fault, Obstacle, Record, SandboxJob
+from bot.solver.harness import attempt
 
 TIMEOUT = 60.0  # seconds; packages with many dependencies take long to import
 _PACKAGES = 3  # of the repository's own that are imported
@@ -119,11 +120,8 @@ async def survey(files: Sequence[str], declared: Declared, sandbox: Sandbox) -> 
     asked = [f'printf "\\ntroop-tool {tool.split()[0]} "; {tool} 2>/dev/null | head -n 1' for tool in wanted]
     script = "\n".join([*asked, *(['exec python3 -c "$0" "$@"'] if python else [])])
     job = SandboxJob(command=("sh", "-c", script, _PYTHON, *names), timeout=TIMEOUT)
-    try:
-        execution = await sandbox.run(job)
-    except SandboxUnavailable:
-        raise
-    except SandboxError:
+    execution = await attempt(sandbox, job)
+    if isinstance(execution, SandboxError):
         return Survey()
     found = _read(execution, names)
     there = {normal(name) for name, _ in found.installed}

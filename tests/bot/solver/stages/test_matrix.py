@@ -4,12 +4,25 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from bot.contracts import Sandbox
 from bot.errors import SandboxError, SandboxUnavailable
 from bot.journal import MemoryJournal
 from bot.lifecycle import RunState
-from bot.records import Ending, Execution, External, FileChange, Patch, SandboxJob, Test, Trajectory, TrajectoryEnd
+from bot.records import (
+    Ballot,
+    Ending,
+    Execution,
+    External,
+    FileChange,
+    Patch,
+    SandboxJob,
+    Test,
+    Trajectory,
+    TrajectoryEnd,
+)
 from bot.sandbox.journaled import JournaledSandbox
 from bot.settings import SolverSettings
+from bot.solver.harness import Harness
 from bot.solver.stages.matrix import BASE_TAIL, IN_FLIGHT, KEPT, fill_matrix, gather
 from tests.bot.solver.ballots import patch
 from tests.fakes import FAILED, PASSED, FakeProgress, FakeSandbox, Partly, exited
@@ -28,6 +41,15 @@ def trajectory(index: int, test: str | None, edit: str | None) -> Trajectory:
 
 def nobody(changes: Sequence[FileChange]) -> str:
     return ""
+
+
+async def filled(
+    trajectories: Sequence[Trajectory],
+    sandbox: Sandbox,
+    progress: FakeProgress | None = None,
+    settings: SolverSettings = SETTINGS,
+) -> Ballot:
+    return await fill_matrix(trajectories, [], Harness(sandbox, settings, progress or FakeProgress()), nobody)
 
 
 def exits(codes: dict[tuple[str, str], Execution]) -> Callable[[SandboxJob], Execution]:
@@ -84,7 +106,7 @@ async def test_every_pair_runs_once_and_every_end_has_its_cell() -> None:
     judge, progress = FakeSandbox(exits(codes)), FakeProgress()
     sandbox = JournaledSandbox(judge, MemoryJournal())
     trajectories = [trajectory(i, t, "XY"[i % 2]) for i, t in enumerate("abcd")]
-    b = await fill_matrix(trajectories, [], sandbox, SETTINGS, nobody, progress)
+    b = await filled(trajectories, sandbox, progress)
     assert b.base == (False, None, True, False)
     assert b.cells == ((True, None, False, False), (False, True, False, True))
     assert len(judge.jobs) == 12
@@ -104,7 +126,7 @@ async def test_telling_tests_run_first_and_on_the_commonest_candidate() -> None:
         trajectory(2, "common", "Y"),
         trajectory(3, "common", None),
     ]
-    await fill_matrix(trajectories, [], judge, SETTINGS, nobody, FakeProgress())
+    await filled(trajectories, judge)
     order = [(job.test.text, job.changes[0].text) for job in judge.jobs if job.changes and job.test]
     assert order == [(t, c) for t in ("common", "rare", "passes on base") for c in "YX"]
 
@@ -121,7 +143,7 @@ async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -
     judge, progress = FakeSandbox(answer), FakeProgress()
     monkeypatch.setattr("bot.solver.stages.matrix.IN_FLIGHT", 1)
     settings = SETTINGS.model_copy(update={"matrix_seconds": 50.0})
-    b = await fill_matrix([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], judge, settings, nobody, progress)
+    b = await filled([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], judge, progress, settings)
     assert b.base == (False, False)
     assert sorted(cell is None for row in b.cells for cell in row) == [False, True, True, True]
     assert "3 left out" in progress.updates[-1][3]
@@ -130,7 +152,7 @@ async def test_a_time_limit_leaves_cells_open(monkeypatch: pytest.MonkeyPatch) -
 async def test_a_hundred_thousand_pairs_need_few_tasks() -> None:
     judge = FakeSandbox(lambda job: FAILED)
     trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(100)]
-    b = await fill_matrix(trajectories, [], judge, SETTINGS, nobody, FakeProgress())
+    b = await filled(trajectories, judge)
     assert len(judge.jobs) == 100 * 101
     assert 1 < judge.most <= IN_FLIGHT
     assert b.fails_on_base == (True,) * 100
@@ -142,9 +164,7 @@ async def test_one_failure_of_the_sandbox_is_one_open_cell() -> None:
             raise SandboxError("the container went away")
         return FAILED
 
-    b = await fill_matrix(
-        [trajectory(0, "a", "X"), trajectory(1, "b", "Y")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress()
-    )
+    b = await filled([trajectory(0, "a", "X"), trajectory(1, "b", "Y")], FakeSandbox(answer))
     assert b.cells == ((None, None), (False, False))
 
 
@@ -154,15 +174,13 @@ async def test_a_sandbox_that_runs_nothing_is_an_error_not_an_empty_vote(error: 
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        await fill_matrix([trajectory(0, "a", "X")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+        await filled([trajectory(0, "a", "X")], FakeSandbox(answer))
 
 
 async def test_nothing_to_run() -> None:
-    b = await fill_matrix([], [], FakeSandbox(lambda job: FAILED), SETTINGS, nobody, FakeProgress())
+    b = await filled([], FakeSandbox(lambda job: FAILED))
     assert (b.candidates, b.tests, b.base, b.cells) == ((), (), (), ())
-    b = await fill_matrix(
-        [trajectory(0, None, "X")], [], FakeSandbox(lambda job: FAILED), SETTINGS, nobody, FakeProgress()
-    )
+    b = await filled([trajectory(0, None, "X")], FakeSandbox(lambda job: FAILED))
     assert (len(b.candidates), b.cells) == (1, ((),))
 
 
@@ -175,7 +193,7 @@ async def test_what_each_cell_did_is_kept_and_equal_ends_are_shared() -> None:
         return Execution(ending=Ending.TIMED_OUT, output="waiting\n", seconds=7.0)
 
     trajectories = [trajectory(0, "a", "X"), trajectory(1, "b", "Y")]
-    b = await fill_matrix(trajectories, [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    b = await filled(trajectories, FakeSandbox(answer))
     base = b.on_base(0)
     assert base is not None
     assert base.output.endswith("x\nAssertionError: on base")
@@ -193,7 +211,7 @@ async def test_a_cell_without_a_run_has_no_execution() -> None:
             raise SandboxError("the container went away")
         return Execution(ending=Ending.UNAVAILABLE, exit_code=127, output="ruby: not found")
 
-    b = await fill_matrix([trajectory(0, "a", "X")], [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    b = await filled([trajectory(0, "a", "X")], FakeSandbox(answer))
     assert (b.base, b.cells) == ((None,), ((None,),))
     base = b.on_base(0)
     assert base is not None
@@ -209,7 +227,7 @@ async def test_a_large_matrix_adds_a_bounded_size_to_the_report() -> None:
         return exited(1, f"{next(count):09d}" * 20_000)
 
     trajectories = [trajectory(i, f"t{i}", f"p{i}") for i in range(64)]
-    b = await fill_matrix(trajectories, [], FakeSandbox(answer), SETTINGS, nobody, FakeProgress())
+    b = await filled(trajectories, FakeSandbox(answer))
     without = {"executions": (), "base_executions": (), "cell_executions": ()}
     assert sum(len(execution.output) for execution in b.executions) <= KEPT
     assert len(b.model_dump_json()) - len(b.model_copy(update=without).model_dump_json()) < 255_000

@@ -12,6 +12,7 @@ from bot.sandbox import open_sandbox
 from bot.settings import SandboxSettings, SolverSettings
 from bot.solver.ballot import count
 from bot.solver.comparison import time_for, told
+from bot.solver.harness import Harness
 from bot.solver.single_tests import alone, chosen
 from bot.solver.stages import own_tests
 from bot.solver.stages.own_tests import on_base, run_own_tests
@@ -114,7 +115,7 @@ def said(*names: str) -> Execution:
 async def run(b: Ballot, judge: FakeSandbox, commands: tuple[tuple[str, ...], ...] = (("pytest",),)) -> OwnTestsReport:
     settings = SolverSettings(own_tests_candidates=2, own_tests_timeout=11.0)
     base = asyncio.ensure_future(on_base(commands, judge, settings))
-    return await run_own_tests(b, count(b), base, judge, settings, FakeProgress())
+    return await run_own_tests(b, count(b), base, Harness(judge, settings, FakeProgress()))
 
 
 def on(results: dict[int | None, Execution], b: Ballot) -> FakeSandbox:
@@ -240,7 +241,7 @@ async def test_a_real_repository_in_a_real_sandbox(tmp_path: Path) -> None:
     try:
         commands = detect(sorted(case.files), case.files.get)
         base = asyncio.ensure_future(on_base(commands, sandbox, SolverSettings()))
-        report = await run_own_tests(b, count(b), base, sandbox, SolverSettings(), FakeProgress())
+        report = await run_own_tests(b, count(b), base, Harness(sandbox, SolverSettings(), FakeProgress()))
     finally:
         await sandbox.close()
     assert report.base is not None
@@ -364,7 +365,7 @@ TESTS = {"tests/test_a.py": "import a\n", "tests/test_z.py": ""}  # `ballot` has
 
 async def with_tests(judge: FakeSandbox, settings: SolverSettings, progress: FakeProgress) -> OwnTestsReport:
     base = asyncio.ensure_future(on_base((("pytest", "-q", "tests"),), judge, settings))
-    return await run_own_tests(BALLOT, count(BALLOT), base, judge, settings, progress, TESTS)
+    return await run_own_tests(BALLOT, count(BALLOT), base, Harness(judge, settings, progress), TESTS)
 
 
 async def test_the_related_tests_run_first_and_all_where_those_pass() -> None:
@@ -487,7 +488,8 @@ async def test_while_a_long_run_goes_on_the_progress_moves(monkeypatch: pytest.M
         await moved.wait()
         return OwnTestsReport(not_compared=NotCompared.NO_COMMAND)
 
-    await run_own_tests(BALLOT, count(BALLOT), base(), FakeSandbox(lambda job: exited(0)), SolverSettings(), progress)
+    harness = Harness(FakeSandbox(lambda job: exited(0)), SolverSettings(), progress)
+    await run_own_tests(BALLOT, count(BALLOT), base(), harness)
     notes = [note for *_, note in progress.updates]
     assert notes[0] == "the repository's own tests, on the base commit"
     assert notes[2] == f"{notes[0]} (for 0 s; each run has 900 s)"
@@ -514,7 +516,8 @@ async def test_while_tests_run_the_progress_counts_them(monkeypatch: pytest.Monk
 
     sandbox, progress, settings = Watched(Slow()), Seen(), SolverSettings()
     command = ("python3", "-m", "pytest", "-v")
-    await run_own_tests(BALLOT, count(BALLOT), on_base([command], sandbox, settings), sandbox, settings, progress)
+    base = on_base([command], sandbox, settings)
+    await run_own_tests(BALLOT, count(BALLOT), base, Harness(sandbox, settings, progress))
     notes = [note for *_, note in progress.updates if "now" in note]
     counts = list(dict.fromkeys(note.partition("now ")[2].partition(" (")[0] for note in notes))
     assert counts[:3] == ["1 passed", "2 passed", "2 passed, 1 failed"]
@@ -536,7 +539,7 @@ async def test_a_run_that_is_stopped_has_ended_its_tests() -> None:
 
     sandbox = FakeSandbox(lambda job: exited(0))
     running = asyncio.ensure_future(
-        run_own_tests(BALLOT, count(BALLOT), base(), sandbox, SolverSettings(), FakeProgress())
+        run_own_tests(BALLOT, count(BALLOT), base(), Harness(sandbox, SolverSettings(), FakeProgress()))
     )
     await begun.wait()
     running.cancel()
@@ -559,5 +562,5 @@ async def test_a_candidate_is_not_waited_for_as_long_as_the_base_commit() -> Non
     sandbox = FakeSandbox(lambda job: exited(0, "1 passed in 1.00s\n"))
     settings = SolverSettings(own_tests_timeout=900)
     base = on_base([PYTEST], sandbox, settings)
-    await run_own_tests(BALLOT, count(BALLOT), base, sandbox, settings, FakeProgress())
+    await run_own_tests(BALLOT, count(BALLOT), base, Harness(sandbox, settings, FakeProgress()))
     assert {bool(job.changes): job.timeout for job in sandbox.jobs} == {False: 900.0, True: 120.0}
