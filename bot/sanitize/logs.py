@@ -40,15 +40,18 @@ def redact_logs(secrets: Sequence[str]) -> None:
 
 
 def configure_logs(settings: Settings) -> None:
-    """How a service logs: every delivery and run, whatever the console's level; without secrets; as JSON where asked.
+    """How a service logs: at its own level, whatever the console's; without secrets; as JSON where asked.
 
-    In JSON the lines of one delivery, run or command have its id in `delivery`, `run` or `command`.
+    Libraries log at the console's level, or at the service's where that is higher. In JSON the lines of one delivery,
+    run or command have its id in `delivery`, `run` or `command`.
     """
-    logging.getLogger("bot").setLevel(logging.INFO)
+    bot, root = logging.getLogger("bot"), logging.getLogger()
+    bot.setLevel(settings.log_level.upper())
+    root.setLevel(max(root.level, bot.level))
     logging.captureWarnings(True)
     secrets = settings.secrets()
     if settings.log_format == "json":
-        for handler in logging.getLogger().handlers:
+        for handler in root.handlers:
             handler.setFormatter(json_formatter(secrets))
     else:
         redact_logs(secrets)

@@ -314,6 +314,8 @@ class Settings(BaseSettings):
     """Port to listen on."""
     log_format: Literal["text", "json"] = "text"
     """Of a server's log: lines for people, or JSON with the ids of deliveries and runs."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that a server logs of its own; of libraries it is warnings. The address of `/setup` is a warning."""
     workers: int = Field(2, gt=0)
     """Runs at once in one process."""
     lease_seconds: float = Field(60.0, gt=0, le=3600)

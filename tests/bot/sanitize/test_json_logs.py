@@ -50,20 +50,43 @@ def test_an_exception_is_one_line_and_no_secret_is_told(lines: io.StringIO) -> N
     assert "MIIEabcdefgh" not in line
 
 
-def test_text_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def out(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What a process logs whose console is told warnings."""
     out = io.StringIO()
-    handler = logging.StreamHandler(out)
     root, bot = logging.getLogger(), logging.getLogger("bot")
-    monkeypatch.setattr(root, "handlers", [handler])
-    monkeypatch.setattr(bot, "level", bot.level)
-    try:
-        configure_logs(Settings(_env_file=None, token="the-secret"))
-        logging.getLogger("bot.x").warning("a line with the-secret")
-        configure_logs(Settings(_env_file=None, token="the-secret", log_format="json"))
-        logging.getLogger("bot.x").warning("another with the-secret")
-    finally:
-        logging.captureWarnings(False)
+    levels = root.level, bot.level
+    monkeypatch.setattr(root, "handlers", [logging.StreamHandler(out)])
+    root.setLevel(logging.WARNING)
+    yield out
+    root.setLevel(levels[0])
+    bot.setLevel(levels[1])
+    logging.captureWarnings(False)
+
+
+def test_text_stays_text(out: io.StringIO) -> None:
+    configure_logs(Settings(_env_file=None, token="the-secret"))
+    logging.getLogger("bot.x").warning("a line with the-secret")
+    configure_logs(Settings(_env_file=None, token="the-secret", log_format="json"))
+    logging.getLogger("bot.x").warning("another with the-secret")
     first, second = out.getvalue().splitlines()
     assert first.startswith("a line with ")
     assert json.loads(second)["event"].startswith("another with ")
     assert "the-secret" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "own", "of_others"),
+    [
+        ("debug", ["debug", "info", "warning", "error"], ["warning", "error"]),
+        ("info", ["info", "warning", "error"], ["warning", "error"]),
+        ("warning", ["warning", "error"], ["warning", "error"]),
+        ("error", ["error"], ["error"]),
+    ],
+)
+def test_the_level_is_the_settings(out: io.StringIO, level: str, own: list[str], of_others: list[str]) -> None:
+    configure_logs(Settings.model_validate({"log_level": level}))
+    for name in ("bot.x", "somebody.else"):
+        for one in ("debug", "info", "warning", "error"):
+            logging.getLogger(name).log(logging.getLevelName(one.upper()), f"{name} {one}")
+    assert out.getvalue().split("\n") == [*(f"bot.x {o}" for o in own), *(f"somebody.else {o}" for o in of_others), ""]
