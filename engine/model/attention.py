@@ -3,7 +3,8 @@
 `AttentionInterface` hands every layer's queries, keys and values to `paged_tree_attention`, after RoPE or with RoPE
 deferred (`engine.model.rotary`). The step is not among its arguments, so `attending` sets it around the forward pass.
 
-Where tokens see only some that an indexer chose (`engine.model.indexers`), these are among its arguments.
+Where tokens see only some that an indexer chose (`engine.model.indexers`), these are among its arguments. Layers with
+latent attention (`engine.model.latents`) attend over latents, with one key head.
 """
 
 import threading
@@ -20,6 +21,7 @@ from transformers import AttentionInterface
 from engine.errors import UnsupportedModelError
 from engine.model.backends import Backend, Score, SparseWork, Work
 from engine.model.fused_ops import Ops
+from engine.model.latents import latents_of
 from engine.model.rotary import Tables, fetch
 from kernels.attention.reference import attend
 from kernels.kv_store.reference import Scales
@@ -85,7 +87,7 @@ class Chooser(Protocol):
 class PagedContext:
     """One step over the paged cache."""
 
-    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
+    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim], or [layers, 1, ...] where a key is its value, too
     slots: Tensor  # [tokens] int64, where each row's key and value go
     works: Sequence[Work | SparseWork]  # of each reach that the model has
     reaches: Sequence[int]  # of each layer, its place in `works`
@@ -112,7 +114,7 @@ class PagedContext:
         chosen: Tensor | None = None,
     ) -> Tensor:
         """See `Context`; with `tables`, queries and keys are not rotated yet. `chosen` as `choose` returned it."""
-        keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        keys, values = self.cache[layer, 0], self.cache[layer, -1]
         if self.scales:
             return self._attend_scaled(layer, query, key, value, score, chosen)
         if tables is None:
@@ -122,16 +124,18 @@ class PagedContext:
         return self._attend(layer, query.transpose(0, 1), score, chosen)
 
     def _attend(self, layer: int, query: Tensor, score: Score, chosen: Tensor | None) -> Tensor:
-        """`[rows, heads, head_dim]` of queries of that shape, over what is in the cache."""
-        keys, values, work = self.cache[layer, 0], self.cache[layer, 1], self.works[self.reaches[layer]]
+        """`[rows, heads, value]` of queries `[rows, heads, head_dim]`, over what is in the cache."""
+        keys, values, work = self.cache[layer, 0], self.cache[layer, -1], self.works[self.reaches[layer]]
         if not isinstance(work, SparseWork):
             return self.backend.attend(query, keys, values, work, score)
         assert chosen is not None
-        output = query.new_empty(query.shape)
+        width = self.backend.heads.value
+        output = query.new_empty((*query.shape[:2], width))
         if work.plain is not None:
             output[work.rows] = self.backend.attend(query[work.rows], keys, values, work.plain, score)
         for texts in work.texts:
-            output[texts.rows] = attend_chosen(query, keys, values, texts, chosen[texts.rows].long(), score)
+            found = attend_chosen(query, keys, values, texts, chosen[texts.rows].long(), score)
+            output[texts.rows] = found[..., :width]
         return output
 
     def _attend_scaled(
@@ -140,7 +144,7 @@ class PagedContext:
         """The same in a cache of scaled numbers. Scores and output are linear in keys and values, so that they are
         scaled back instead.
         """
-        keys, values = self.cache[layer, 0], self.cache[layer, 1]
+        keys, values = self.cache[layer, 0], self.cache[layer, -1]
         scales = self.scales[layer]
         self.ops.store(key, value, keys, values, self.slots, scales)
         output = self._attend(layer, query.transpose(0, 1), score.of_scaled(scales), chosen)
@@ -236,19 +240,22 @@ class Room(NamedTuple):
     heads: int
     kv_heads: int
     head_dim: int
+    shared: int = 0  # numbers of a key, the first, that are its value, too; 0: values are apart
 
     @classmethod
-    def over(cls, shapes: Collection[tuple[int, int, int]]) -> "Room":
-        """Room for layers of these shapes.
+    def over(cls, shapes: Collection[tuple[int, int, int]], shared: int = 0) -> "Room":
+        """Room for layers of these shapes; `shared` as of `Room`.
 
         Raises:
             UnsupportedModelError: one can't be computed as another.
         """
+        heads, kv_heads, dims = (max(column) for column in zip(*shapes, strict=True))
+        if kv_heads == 1:  # others may be added to the only group
+            return cls(heads, 1, dims, shared)
         group = min(heads // kv_heads for heads, kv_heads, _ in shapes)
-        heads, _, dims = (max(column) for column in zip(*shapes, strict=True))
         if any(shape[0] % shape[1] or shape[0] // shape[1] % group for shape in shapes):
             raise UnsupportedModelError("layers with different numbers of heads", str(sorted(set(shapes))))
-        return cls(heads, heads // group, dims)
+        return cls(heads, heads // group, dims, shared)
 
 
 @contextmanager
@@ -294,6 +301,9 @@ def paged_tree_attention(
             raise UnsupportedModelError(feature)
     if key.shape[2] != query.shape[2]:
         raise UnsupportedModelError("attention to tokens of another text")
+    latents = latents_of(module)
+    if latents is not None:
+        query = latents.absorb(query)
     layer = _current.layer
     _current.layer += 1
     sinks = kwargs.get("s_aux")
@@ -313,7 +323,10 @@ def paged_tree_attention(
         output = context.attend(layer, query[0], key[0], value[0], score)
     else:
         raise RuntimeError(f"rotations were put off in a step of {type(context).__name__}")
-    return output[None, :, :heads, :width].contiguous(), None  # models view it in other shapes
+    output = output[None, :, :heads, :width]
+    if latents is not None:
+        output = latents.values(output)
+    return output.contiguous(), None  # models view it in other shapes
 
 
 def _widened(query: Tensor, key: Tensor, value: Tensor, room: Room | None) -> tuple[Tensor, Tensor, Tensor]:

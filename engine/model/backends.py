@@ -73,7 +73,9 @@ class Backend(Protocol):
         ...
 
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
-        """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]` -> `[rows, heads, head_dim]`."""
+        """`[rows, heads, head_dim]` and caches `[kv_heads, slots, head_dim]`, which are the same one where keys and
+        values share numbers -> `[rows, heads, value]`.
+        """
         ...
 
 
@@ -101,7 +103,8 @@ class TorchBackend:
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert isinstance(work, WorkList)
-        return reference.tree_attention_output(query, key_cache, value_cache, work, *score)
+        found = reference.tree_attention_output(query, key_cache, value_cache, work, *score)
+        return found[..., : self.heads.value]
 
 
 class NativeBackend:
@@ -126,7 +129,7 @@ class NativeBackend:
     def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, work: Work, score: Score) -> Tensor:
         """See `Backend`."""
         assert isinstance(work, NativeWork)
-        return work.attend(query, key_cache, value_cache, *score)
+        return work.attend(query, key_cache, value_cache, *score)[..., : self.heads.value]
 
 
 class TritonBackend:

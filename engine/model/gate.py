@@ -37,6 +37,7 @@ from engine.model.experts import kept_weights
 from engine.model.features import field
 from engine.model.fuse import fuse, merge_linears
 from engine.model.indexers import few_chosen, keep_indexers, masks_for
+from engine.model.latents import keep_latents
 from engine.model.masks import HOLLOW, HollowChoices, NoProducts, looking
 from engine.model.positions import at_positions
 from engine.model.quantized_linear import quantized_linears
@@ -131,6 +132,7 @@ def pass_gate(inner: Any, vocabulary: int, longest: int) -> Passed:
 def _try_all(inner: Any, vocabulary: int, longest: int) -> Passed:
     device, _ = _place(inner)
     indexers = keep_indexers(inner)
+    keep_latents(inner, NAME)
     states = _states_of(inner, vocabulary)
     reaches = _try_masks(inner, vocabulary, longest, HollowStates(states.outputs))
     count = _affordable(inner, device, longest)
@@ -171,7 +173,9 @@ def _try_numbers(inner: Any, tokens: Tensor, vocabulary: int, reaches: Sequence[
         _check_rounding(found, reference, natural, dtype)
     if len(reaches) != len(probe.shapes):
         raise UnsupportedModelError("attention outside of transformers' attention interface")
-    room = Room.over(probe.shapes or [NO_HEADS])
+    latents = keep_latents(inner, NAME)
+    shared = max(each.rank for each in latents) if latents and len(latents) == len(probe.shapes) else 0
+    room = Room.over(probe.shapes or [NO_HEADS], shared)
     largest = tuple((key.item(), value.item()) for key, value in probe.largest)
     index_keys = tuple(shape for _, shape in sorted(probe.index_keys.items()))
     return Passed(tuple(reaches), room, rotary, tuple(states.shapes.values()), largest, index_keys)

@@ -61,13 +61,20 @@ class CacheShape:
     head_dim: int
     item_bytes: int  # of one number
     heads: int  # query heads
+    shared: int = 0  # numbers of a key, the first, that are its value, too; 0: values are apart
     state_bytes: int = 0  # of one text's recurrent state in all layers
     index_bytes: int = 0  # of one token's keys of all indexers
 
     @property
     def token_bytes(self) -> int:
         """Keys and values of one token in all layers."""
-        return max(1, self.layers) * 2 * self.kv_heads * self.head_dim * self.item_bytes + self.index_bytes
+        numbers = self.planes * self.kv_heads * self.head_dim
+        return max(1, self.layers) * numbers * self.item_bytes + self.index_bytes
+
+    @property
+    def planes(self) -> int:
+        """Keys and values; or 1, where they share numbers."""
+        return 1 if self.shared else 2
 
 
 class Model:
@@ -109,18 +116,18 @@ class Model:
         self._ops = ops_for(self.device, self.dtype)
         passed = pass_gate(self._inner, self.vocabulary, self.context_length)
         self.room = passed.room
-        heads, kv_heads, head_dim = passed.room
+        heads, kv_heads, head_dim, shared = passed.room
         self.reaches = tuple(dict.fromkeys(passed.reaches))  # how far back tokens see, in some layer
         self.layer_reaches = [self.reaches.index(reach) for reach in passed.reaches]  # of each layer
         self._states = passed.states
         state_bytes = sum(state.bytes for state in passed.states)
         self._index_keys = passed.index_keys
         index_bytes = sum(numbers * dtype.itemsize for numbers, dtype in passed.index_keys)
-        sizes = (kv_heads, head_dim, self.cache_dtype.itemsize, heads)
+        sizes = (kv_heads, head_dim, self.cache_dtype.itemsize, heads, shared)
         self.shape = CacheShape(len(passed.reaches), *sizes, state_bytes, index_bytes)
         self.scales: tuple[Scales, ...] = ()  # of each layer
         if self.cache_dtype != self.dtype:
-            self.scales = choose_scales(passed.largest, folder)
+            self.scales = choose_scales(passed.largest, None if shared else folder)  # those are of full keys
         like = next(inner.parameters())
         deferred = passed.rotary and not self.scales  # no kernel rotates and rounds to 8 bits
         self._rotary = deferred and pays(self._ops, heads, kv_heads, head_dim, like)  # put off until attention
@@ -198,7 +205,7 @@ class Model:
             LoadError: it can't be had here.
         """
         shape = self.shape
-        heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes)
+        heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, shape.item_bytes, shape.shared)
         self.backend = choose(name, self.device, heads, self.cache_dtype)
 
     def compute_alike(self) -> None:
@@ -209,12 +216,12 @@ class Model:
 
     def allocate(self, slots: int, states: int = 0) -> None:
         """Make the cache: `[layers, 2, kv_heads, slots, head_dim]`, zeroed, for masked slots must hold finite
-        numbers; that of indexers' keys, `[indexers, 1, 1, slots, dim]`; and a pool of `states` slots for recurrent
-        states.
+        numbers, or `[layers, 1, ...]` where keys and values share theirs; that of indexers' keys, `[indexers, 1, 1,
+        slots, dim]`; and a pool of `states` slots for recurrent states.
         """
         self.states = StatePool()
         self.states = StatePool.of(self._states, states, self.device)
-        shape = (self.shape.layers, 2, self.shape.kv_heads, slots, self.shape.head_dim)
+        shape = (self.shape.layers, self.shape.planes, self.shape.kv_heads, slots, self.shape.head_dim)
         self.cache = self.index = torch.empty(0)  # the old one is freed before the new one is made
         self.cache = zeros(shape, self.cache_dtype, self.device)
         for dim, dtype in self._index_keys[:1]:  # all are alike

@@ -9,7 +9,10 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 # Text halves without a causal language model of their own: the kind that computes the same, with these fields.
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -17,6 +20,10 @@ PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2_5_vl_text": ("qwen2", {}),
     "qwen3_vl_text": ("qwen3", {}),
     "qwen3_vl_moe_text": ("qwen3_moe", {"norm_topk_prob": True}),
+}
+# Causal language models by kind, those included that `transformers` has only as the text half of another.
+NAMED = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | {
+    kind: name for kind, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items() if name.endswith("ForCausalLM")
 }
 _MROPE = ("mrope_section", "mrope_interleaved")
 # Names of weights in whole checkpoints, old and new, as those of the text half.
@@ -60,7 +67,7 @@ def decoder_class(config: Any) -> Any:
     mapping = AutoModelForCausalLM._model_mapping
     if type(config) in mapping:
         return mapping[type(config)]
-    names = (name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if config.model_type.startswith(kind))
+    names = (name for kind, name in NAMED.items() if config.model_type.startswith(kind))
     found = (getattr(transformers, name, None) for name in names)
     return next((made for made in found if getattr(made, "config_class", None) is type(config)), None)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.indexers import is_indexer
+from engine.model.latents import latents_of
 from engine.model.states import is_recurrent
 
 _Saved = dict[str, Any]
@@ -66,7 +67,7 @@ def float32_weights(model: nn.Module) -> Iterator[None]:
 
 def _reads(module: nn.Module) -> bool:
     """Whether a module reads its children's weights, or their dtype, beside calling them."""
-    return is_recurrent(module) or is_indexer(module)
+    return is_recurrent(module) or is_indexer(module) or latents_of(module) is not None
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

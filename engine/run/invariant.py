@@ -181,7 +181,7 @@ class LayerContexts:
 class TileContext:
     """Attention of one tile: each row over its own prefix, piece by piece."""
 
-    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim]
+    cache: Tensor  # [layers, 2, kv_heads, slots, head_dim], see `engine.model.attention.PagedContext`
     slots: Tensor  # [ROWS] int64
     launches: list[PieceBatch]
     parts: Tensor  # [most pieces * ROWS] int64, each row's pieces in order, as places in the rows of all launches
@@ -242,7 +242,7 @@ class TileContext:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         """See `engine.model.attention.Context`. In float32; a piece that a row does not have adds 0."""
-        cached = self.cache[layer]
+        cached = self.cache[layer, 0], self.cache[layer, -1]
         scales = self.scales[layer] if self.scales else UNSCALED
         store(key, value, cached[0], cached[1], self.slots, scales)
         score = score.of_scaled(scales)

@@ -13,7 +13,7 @@
 #define LOG2_E 0x1.715476p0f
 #define LEAST -1e20f /* below every score, and far above masked ones, however they are scaled */
 
-enum { MOST_QUERIES = 96, MOST_DIM = 256, KEYS = 64, TILE = 16 };
+enum { MOST_QUERIES = 96, MOST_DIM = 576, KEYS = 64, TILE = 16 };
 enum { FEW = 4 };                /* queries of a pass by VECTORS */
 
 struct piece {

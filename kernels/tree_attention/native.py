@@ -19,7 +19,7 @@ from kernels.tree_attention.heads import Heads
 from kernels.tree_attention.worklist import WorkList
 
 QUERIES = 96  # of a piece and a key head, `MOST_QUERIES` of cpu.c
-LONGEST_HEAD = 256  # numbers, `MOST_DIM` of cpu.c
+LONGEST_HEAD = 576  # numbers, `MOST_DIM` of cpu.c: of a latent key of DeepSeek V3
 KEYS = 256  # that a piece has at least, where there are more
 PARTS = 4  # pieces for each thread, so that all end at about the same time
 

@@ -15,7 +15,7 @@ from kernels.tree_attention.worklist import WorkList
 from tests.kernels.poison import poisoned
 from tests.kernels.test_tree_attention import COSTS, POISON, Tree, grow
 
-HEADS = [(8, 4, 32), (4, 1, 64), (3, 3, 96), (12, 2, 128), (2, 1, 256), (48, 1, 32)]
+HEADS = [(8, 4, 32), (4, 1, 64), (3, 3, 96), (12, 2, 128), (2, 1, 256), (48, 1, 32), (20, 1, 576)]
 pytestmark = pytest.mark.skipif(
     not native.supports(Heads(1, 1, 32, 2)), reason="this processor lacks AVX-512 BF16, or no compiler"
 )
@@ -117,4 +117,4 @@ def test_a_work_list_serves_layer_after_layer():
 def test_other_heads_are_left_to_torch():
     assert not native.supports(Heads(4, 2, 80, 2))
     assert not native.supports(Heads(4, 2, 64, 4))
-    assert not native.supports(Heads(4, 2, 512, 2))
+    assert not native.supports(Heads(4, 2, 608, 2))

@@ -132,7 +132,7 @@ def features(served: Model, config: Any) -> str:
     if any(field(text, name) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         found.append("experts")
     if field(text, "kv_lora_rank"):
-        found.append("latent attention, keys and values cached in full")
+        found.append("latent attention" if served.shape.shared else "latent attention, keys and values cached in full")
     return ", ".join(found)
 
 

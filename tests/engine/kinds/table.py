@@ -40,8 +40,8 @@ Limits that the tables do not show:
   own, in torch and without CUDA graphs. Of tokens with equal scores the earlier are chosen, as `torch.topk` does on a
   GPU; on a CPU its choice depends on the length of the text. `--batch-invariant` is refused for contexts longer than
   what is chosen.
-- Latent attention (DeepSeek, GLM-4.7-Flash, MiniCPM 3) is computed from full keys and values, which take far more
-  memory than latent ones, and only up to 256 numbers a head on a GPU.
+- Latent attention (DeepSeek, Kimi K2, GLM-4.7-Flash, Mistral 4, MiniCPM 3) caches latents alone, and all heads attend
+  over them. Each process of `--tensor-parallel` has them whole.
 - Layers with a recurrent state (linear attention, state spaces, short convolutions) are computed by `transformers`' own
   code, with the kernels of flash-linear-attention, causal-conv1d and mamba-ssm where those are installed. A prompt goes
   on only from a snapshot of the state: behind an earlier prompt, where prompts branched, or after as many tokens as

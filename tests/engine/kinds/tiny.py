@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from engine.model.text_half import decoder_class, text_half
+from engine.model.text_half import NAMED, decoder_class, text_half
 from tests.engine.conftest import END, VOCABULARY
 
-KINDS = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+KINDS = sorted(NAMED)
 LAYERS = 2
 LARGEST = 3e8  # weights; a configuration that can't be made smaller is not tried
 
@@ -76,7 +75,7 @@ HALF = {"is_encoder_decoder": False}  # decoders of translation models
 # What a kind needs beside or instead of `SIZES`; `...` leaves a size out.
 CHANGES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "sarvam_mla", "youtu"), LATENT),
-    **dict.fromkeys(("glm4_moe_lite", "longcat_flash"), LATENT),
+    **dict.fromkeys(("glm4_moe_lite", "longcat_flash", "mistral4"), LATENT),
     "longcat_flash": LATENT | {"num_layers": 1, "ffn_hidden_size": 64, "expert_ffn_hidden_size": 32},
     **dict.fromkeys(
         ("bert", "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"), DECODER

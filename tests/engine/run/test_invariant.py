@@ -21,6 +21,7 @@ from engine.schedule.scheduler import Limits
 from engine.schedule.sequence import Request, SamplingParams
 from kernels.attention.reference import plain
 from tests.engine.conftest import VOCABULARY, make_weights
+from tests.engine.kinds.tiny import LATENT
 from tests.engine.test_greedy import check, prompts
 
 Told = list[tuple[list[int], list[Any]]]  # tokens and log-probabilities of each child
@@ -63,6 +64,8 @@ MODELS = {
     "llama-bfloat16": ("Llama", torch.bfloat16, {}),
     "qwen3-tied": ("Qwen3", torch.float32, {"tie_word_embeddings": True}),
     "experts": ("Mixtral", torch.float32, {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
+    "latents": ("Youtu", torch.float32, LATENT),
+    "latents-bfloat16": ("Youtu", torch.bfloat16, LATENT),
     "odd-sizes": ("Qwen2", torch.float32, {"hidden_size": 60, "intermediate_size": 101, "head_dim": 12}),
 }
 
