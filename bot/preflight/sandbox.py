@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import threading
+from pathlib import Path
 
 from bot.errors import SandboxUnavailable
 from bot.preflight.finding import Finding
 from bot.settings import SandboxSettings
+from bot.store.disk import lacking
 
 _NAME = "docker"
 log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ async def docker(settings: SandboxSettings) -> list[Finding]:
 
 def _look(settings: SandboxSettings) -> list[Finding]:
     from bot.sandbox.docker_engine import TROUBLE, connect, has_image  # the client's import takes a moment
+    from bot.sandbox.docker_trouble import said
 
     try:
         client = connect()
@@ -28,13 +31,16 @@ def _look(settings: SandboxSettings) -> list[Finding]:
         client.timeout = 10  # seconds an answer
         version = client.version()["Version"]
         found = [Finding(name=_NAME, level="ok", detail=f"Docker Engine {version}")]
-        if settings.runtime and settings.runtime not in (known := client.info().get("Runtimes") or {}):
+        told = client.info()
+        if trouble := lacking(Path(told.get("DockerRootDir") or "/nonexistent")):
+            found.append(Finding(name="docker disk", level="missing", detail=trouble, hint="`docker system df` tells"))
+        if settings.runtime and settings.runtime not in (known := told.get("Runtimes") or {}):
             detail = f"the daemon has no runtime {settings.runtime}, only {', '.join(sorted(known))}"
             hint = "install it, or correct TROOP_SANDBOX_RUNTIME"
             found.append(Finding(name="sandbox runtime", level="missing", detail=detail, hint=hint))
         return [*found, _image(settings.image, has_image(client, settings.image))]
     except TROUBLE as error:
-        return [Finding(name=_NAME, level="missing", detail=f"the daemon does not answer: {str(error)[:200]}")]
+        return [Finding(name=_NAME, level="missing", detail=f"the daemon does not answer: {said(error)}")]
     finally:
         client.close()
 

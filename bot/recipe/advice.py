@@ -66,14 +66,25 @@ _NETWORK = re.compile(
 _PRIVATE = re.compile(
     r"\b(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01])|169\.254|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d+\.\d+\b"
 )
-_TAIL = 30  # lines in which the network's failure must be
+_TAIL = 30  # lines in which a failure of the network, or of the disk, must be
 
 
 def network_failed(log: str) -> bool:
     """Whether the end of the log tells of a registry or a network that failed. An address of a private network, which a
     build can never reach, is no such failure."""
-    end = "\n".join(log.splitlines()[-_TAIL:])
+    end = _end_of(log)
     return _NETWORK.search(end) is not None and _PRIVATE.search(end) is None
+
+
+def disk_full(log: str) -> bool:
+    """Whether the end of the log tells of a disk that was full: the daemon's, since a build writes nowhere else."""
+    return (
+        re.search(r"\b(No space left on device|Disk quota exceeded|ENOSPC)\b", _end_of(log), re.IGNORECASE) is not None
+    )
+
+
+def _end_of(log: str) -> str:
+    return "\n".join(log.splitlines()[-_TAIL:])
 
 
 def missing(program: str, image: str) -> Mend:
@@ -107,8 +118,6 @@ def advise(log: str) -> Mend:
         return Mend("the image's Python is managed by its system", setup="rm -f /usr/lib/python3*/EXTERNALLY-MANAGED")
     if re.search(r"\bKilled\b|signal 9|Cannot allocate memory|JavaScript heap out of memory", log):
         return Mend("it took more memory than a build may have (TROOP_SANDBOX_BUILD_MEMORY)")
-    if "No space left on device" in log:
-        return Mend("the disk is full")
     if found := _PRIVATE.search(log):
         return Mend(
             f"it wanted to reach {found[0]}, an address of a private network, which builds can't reach unless the "

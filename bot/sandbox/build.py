@@ -27,7 +27,7 @@ from docker.types import LogConfig, Ulimit
 
 from bot.errors import BuildFailed, SandboxError
 from bot.recipe import Layer, Recipe
-from bot.recipe.advice import Mend, advise, missing, network_failed
+from bot.recipe.advice import Mend, advise, disk_full, missing, network_failed
 from bot.records import Build
 from bot.sandbox import docker_engine, images
 from bot.sandbox.build_network import BuildNetwork
@@ -304,6 +304,8 @@ class Builder:
             return SandboxError(
                 f"a package registry can't be reached ({last[:300]}); TROOP_SANDBOX_BUILD=never uses the image as it is"
             )
+        elif disk_full(said):
+            return SandboxError(f"the disk of the Docker daemon was full while {layer.name} was installed: free some")
         else:
             mend = advise(said)
         # Indented, so that no line of it passes for one of the log.

@@ -12,7 +12,7 @@ from docker.types import LogConfig, Ulimit
 
 from bot.contracts import Follow
 from bot.records import Ending, Execution, FileChange, Record
-from bot.sandbox import docker_engine, output
+from bot.sandbox import docker_engine, docker_trouble, output
 from bot.sandbox.exec_stream import Stream
 from bot.sandbox.images import ROOT
 from bot.sandbox.outcome import began, judge_exit, proof_of, results_of, withdrawn, words
@@ -127,7 +127,7 @@ class Container:
             ended = prepared and stream.read(started + job.timeout)
             seconds = time.monotonic() - started
         except docker_engine.TROUBLE as error:
-            raise Broken(f"the Docker daemon failed: {error}") from error
+            raise Broken(f"the Docker daemon failed: {docker_trouble.said(error)}") from error
         finally:
             if stream is not None:
                 stream.close()
@@ -210,9 +210,9 @@ class Container:
         try:
             state: dict[str, Any] = self._client.inspect_container(self.id)["State"]
         except docker_engine.TROUBLE as error:
-            return Broken(f"the container vanished: {error}")
+            return Broken(f"the container vanished: {docker_trouble.said(error)}")
         if state["Running"]:
-            return Broken(f"the Docker daemon failed: {trouble}")
+            return Broken(f"the Docker daemon failed: {docker_trouble.said(trouble)}")
         ending = Ending.OUT_OF_MEMORY if state["OOMKilled"] else Ending.KILLED
         return Broken("the container ended with the job", result.model_copy(update={"ending": ending}))
 

@@ -83,7 +83,7 @@ def ensure_image(client: docker.APIClient, name: str) -> str:
     except TROUBLE as error:
         raise SandboxUnavailable(
             f"the image {name} is not here and can't be pulled: name another in TROOP_SANDBOX_IMAGE, load it with "
-            f"`docker load`, or make a minimal one with deploy/make-base-image.sh NAME ({_short(error)})"
+            f"`docker load`, or make a minimal one with deploy/make-base-image.sh NAME ({docker_trouble.said(error)})"
         ) from error
 
 
@@ -206,7 +206,3 @@ def archive(members: Iterable[tuple[str, bytes, int]]) -> bytes:
 def _expired(found: dict[str, Any] | None) -> bool:
     value = (found or {}).get(EXPIRES, "")
     return value.isdigit() and int(value) < time.time()
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

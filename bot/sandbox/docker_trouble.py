@@ -18,6 +18,18 @@ def why(error: BaseException, address: str) -> str:
     return _of_host(error, address)
 
 
+def said(error: BaseException) -> str:
+    """What a daemon that answered said, or what failed on this side, for the operator and the issue; without the
+    request, which has names and labels, and without paths."""
+    explained = getattr(error, "explanation", None)  # of the SDK's `APIError`
+    words = explained or getattr(error, "strerror", None) or error
+    short = _short(words.decode("utf-8", "replace") if isinstance(words, bytes) else words)
+    if "no space left on device" not in short.lower():
+        return short
+    where = "the Docker daemon" if explained else "this server's temporary files"
+    return f"the disk of {where} is full or takes no more files, free some of it: {short}"
+
+
 def _of_socket(error: BaseException, path: Path) -> str:
     causes = list(_causes(error))
     inside = Path("/.dockerenv").exists()
@@ -123,5 +135,5 @@ def _innermost(causes: list[BaseException]) -> str:
     return _short(causes[-1])
 
 
-def _short(error: BaseException) -> str:
+def _short(error: object) -> str:
     return " ".join(str(error).split())[:200]

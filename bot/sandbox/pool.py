@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bot.contracts import Follow
 from bot.errors import BuildFailed, SandboxError, SandboxUnavailable
 from bot.records import Ending, Environment, Execution, SandboxJob
-from bot.sandbox import docker_engine, images, script_command, tree
+from bot.sandbox import docker_engine, docker_trouble, images, script_command, tree
 from bot.sandbox.build import NOTHING, Builder, Plan
 from bot.sandbox.containers import LIFETIME, Broken, Container, Dirty, Prepared
 from bot.sandbox.doubted import believed, doubted
@@ -104,7 +104,7 @@ class DockerSandbox:
             await self._probe(image)
         except docker_engine.TROUBLE as error:
             await self.close()
-            raise SandboxError(f"the Docker sandbox can't be set up: {error}") from error
+            raise SandboxError(f"the Docker sandbox can't be set up: {docker_trouble.said(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -267,7 +267,7 @@ class DockerSandbox:
                 return trouble.execution
             raise
         except docker_engine.TROUBLE as error:
-            raise Broken(f"no container could be started: {error}") from error
+            raise Broken(f"no container could be started: {docker_trouble.said(error)}") from error
         finally:
             if witness is not None:
                 self._give(witness, survived or reusable)

@@ -1,6 +1,8 @@
 """What keeps a file from being written, told from the place where it is or is to be, and what mends it."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 
 _ROOM = 1 << 20  # bytes: with less, SQLite can't extend its log
@@ -12,8 +14,20 @@ def unwritable(path: Path) -> str:
     folder = next(one for one in path.absolute().parents if os.path.exists(one))
     if not folder.is_dir():
         return f"{folder} is not a folder"
+    if trouble := lacking(folder):
+        return trouble
+    for place, kind in ((folder, os.W_OK | os.X_OK), (path, os.W_OK)):
+        if os.path.exists(place) and not os.access(place, kind):
+            return f"{place} can't be written by user {os.geteuid()}: give it to that user, or name another"
+    return _on_trial(folder)
+
+
+def lacking(folder: Path) -> str:
+    """What the file system of a folder lacks, whoever writes there; "" where nothing, or the folder is elsewhere."""
     try:
         disk = os.statvfs(folder)
+    except FileNotFoundError:
+        return ""
     except OSError as error:
         return f"{folder} can't be read ({error.strerror})"
     if disk.f_flag & os.ST_RDONLY:
@@ -22,9 +36,21 @@ def unwritable(path: Path) -> str:
         return f"the disk of {folder} is full: free some of it, or name a folder on another"
     if disk.f_files and not disk.f_favail:
         return f"the disk of {folder} takes no more files: remove some, or name a folder on another"
-    for place, kind in ((folder, os.W_OK | os.X_OK), (path, os.W_OK)):
-        if os.path.exists(place) and not os.access(place, kind):
-            return f"{place} can't be written by user {os.geteuid()}: give it to that user, or name another"
+    return ""
+
+
+def _on_trial(folder: Path) -> str:
+    """What only writing shows: a quota, and a file system that the kernel reads only after an error of the disk's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1))
+    except OSError as error:
+        if error.errno == errno.EDQUOT:
+            return f"user {os.geteuid()} has no more of the disk of {folder}: free some of it, or raise the quota"
+        return (
+            f"nothing can be written to the disk of {folder} ({error.strerror}): see the system's log; check the file "
+            "system, and mount it writable"
+        )
     return ""
 
 

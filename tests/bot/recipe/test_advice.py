@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.recipe.advice import advise, missing, network_failed
+from bot.recipe.advice import advise, disk_full, missing, network_failed
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,19 @@ def test_a_known_cause_has_a_line_to_try(log: str, why: str, setup: str) -> None
 )
 def test_a_toolchain_that_is_too_old_names_an_image(log: str, image: str) -> None:
     assert advise(log).image == image
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+        "npm ERR! code ENOSPC",
+        "tar: x: Cannot write: Disk quota exceeded",
+    ],
+)
+def test_a_full_disk_is_known_by_its_words(line: str) -> None:
+    assert disk_full(f"Collecting x\n{line}\nmore")
+    assert not disk_full("\n".join([line, *["later"] * 30]))
 
 
 def test_an_unknown_cause_is_not_guessed() -> None:

@@ -1,16 +1,19 @@
 """Each reason why Docker does not answer is told apart, on real sockets."""
 
 import contextlib
+import errno
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
+import requests
 
 from bot.errors import SandboxUnavailable
-from bot.sandbox import docker_engine
+from bot.sandbox import docker_engine, docker_trouble
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +147,27 @@ def test_tls_that_is_spoken_and_not_wanted(tmp_path: Path, monkeypatch: pytest.M
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n", socket.AF_INET, ("127.0.0.1", 0)) as server:
         words = said(monkeypatch, f"tcp://127.0.0.1:{server.getsockname()[1]}")
     assert "speaks no TLS" in words
+
+
+ASKED = "500 Server Error for http+docker://localhost/v1.41/commit?container=ea5c&changes=LABEL+troop.owner%3D%22x"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (  # as a daemon answers whose disk is full
+            docker.errors.APIError(ASKED, explanation="Error processing tar file: write /x: no space left on device"),
+            "the disk of the Docker daemon is full or takes no more files, free some of it: Error processing tar file: "
+            "write /x: no space left on device",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/troop-sandbox-1/base"),
+            "the disk of this server's temporary files is full or takes no more files, free some of it: No space left "
+            "on device",
+        ),
+        (docker.errors.APIError(ASKED, explanation="layer does not exist"), "layer does not exist"),
+        (requests.exceptions.ReadTimeout("Read timed out."), "Read timed out."),
+    ],
+)
+def test_what_a_daemon_answered_is_told_without_the_request(error: Exception, words: str) -> None:
+    assert docker_trouble.said(error) == words
