@@ -52,7 +52,7 @@ _BRANCH = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.#+-]|/(?![/.-])){0,198}")
 _RETRY_AFTER = re.compile(r"<= recv header:? *retry-after: *([ -~]+)", re.IGNORECASE)
 _DATE = re.compile(r"<= recv header:? *date: *([ -~]+)", re.IGNORECASE)
 # What this machine may lack; git, which runs with LC_ALL=C, ends lines with the system's words for it.
-_SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+_SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 

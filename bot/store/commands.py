@@ -37,7 +37,7 @@ class Commands(Part):
             ).first()
             if row is None:
                 return None
-            if row.lease_until is not None and row.attempt >= self.max_crashes:
+            if row.lease_until is not None and row.worker != worker and row.attempt >= self.max_crashes:
                 note = f"given up: its worker died, after {row.attempt} attempts"
                 self._end(tx, now, COMMAND.c.id == command_id, note)
                 return None

@@ -19,7 +19,8 @@ class Runs(Holds):
     def claim_run(self, run_id: int, worker: str, lease_seconds: float) -> ClaimedRun | None:
         """Take the run for `lease_seconds`, as a new attempt; None where it can't be claimed.
 
-        A lease that ran out is counted as a crash; the `max_crashes`-th parks the run instead. A run that was asked to
+        A lease that ran out is counted as a crash, unless its own worker claims the run again, which lives and only
+        could not reach the database; the `max_crashes`-th parks the run instead. A run that was asked to
         stop while nobody held it is stopped instead. Both ends have still to be announced (`claim_announcement`).
         """
         with self.database.write() as tx:
@@ -31,7 +32,7 @@ class Runs(Holds):
             ).first()
             if row is None or self.still_held(tx, now, row):
                 return None
-            crashes = row.crashes + (row.lease_until is not None)
+            crashes = row.crashes + (row.lease_until is not None and row.worker != worker)
             unchanged = (RUN.c.id == run_id, RUN.c.attempt == row.attempt, RUN.c.state == row.state)
             if row.stop_reason is not None and row.state in STOPPABLE:
                 end = self.end_values(now, RunState.STOPPED, row.stop_reason, announce=True)

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
-import platform
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,7 +20,7 @@ from bot.worker.callbacks import Callbacks
 from bot.worker.executor import Service
 from bot.worker.missed import missed_deliveries
 from bot.worker.sweeper import Sweeper
-from bot.worker.worker import Worker, serve
+from bot.worker.worker import Worker, new_name, serve
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ async def _work(settings: Settings) -> None:
     configure_logs(settings)
     start_refused(await examine(settings, works=True))
     prepare_sandbox(settings.sandbox)
-    name = f"{platform.node()}:{os.getpid()}"
+    name = new_name()
     async with _reporting(settings, name):
         await _endpoint_answers(settings)
         await _serve(settings, name)

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import platform
+import secrets
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
@@ -53,13 +54,15 @@ DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 3600.0, 3600.0)
 PERSIST = (0.05, 0.2, 1.0, 3.0, 10.0)  # seconds between attempts to store an end while the database is away
 ANNOUNCE_TIMEOUT = 120.0  # seconds
 
-# What may be available again later.
-SCARCE = {
-    errno.ENOSPC: "disk space",
-    errno.EDQUOT: "disk space",
-    errno.EMFILE: "open files",
-    errno.ENFILE: "open files",
-    errno.ENOMEM: "memory",
+# What may pass.
+SHORTAGES = {
+    errno.ENOSPC: "has run out of disk space",
+    errno.EDQUOT: "has run out of disk space",
+    errno.EROFS: "has a disk that can't be written",
+    errno.EIO: "has a disk that does not work",
+    errno.EMFILE: "has run out of open files",
+    errno.ENFILE: "has run out of open files",
+    errno.ENOMEM: "has run out of memory",
 }
 TOLD = frozenset({RunState.FAILED, RunState.STOPPED, RunState.REFUSED, RunState.PARKED})
 
@@ -80,7 +83,7 @@ class Worker:
         self._callbacks = callbacks
         self._lease = lease_seconds
         self._delays = delays
-        self.name = name or f"{platform.node()}:{os.getpid()}"
+        self.name = name or new_name()
         self._shutdown = asyncio.Event()
 
     async def close(self) -> None:
@@ -289,6 +292,11 @@ class Worker:
         return await retrying(in_thread, write, *values)
 
 
+def new_name() -> str:
+    """A worker's, which no other process has, not even one that is started again in the same container."""
+    return f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
 class StoredProgress:
     """A `contracts.Progress` whose text is stored with the next renewal of the lease, without the `secrets`."""
 
@@ -322,7 +330,7 @@ def is_infrastructure(error: BaseException) -> bool:
     """Whether the same work may succeed later."""
     if isinstance(error, Refused):
         return False
-    if isinstance(error, OSError) and error.errno in SCARCE:
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
         return True
     return isinstance(error, ConnectionError | TimeoutError | SandboxError | ForgeError)
 
@@ -331,8 +339,8 @@ def reason(error: BaseException) -> str:
     """What the issue is told: our own messages are meant for people, others may contain private details."""
     if isinstance(error, TroopError) and not isinstance(error, StoreUnavailable):
         return str(error)
-    if isinstance(error, OSError) and error.errno in SCARCE:
-        return f"the server has run out of {SCARCE[error.errno]}; its log has the details"
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        return f"the server {SHORTAGES[error.errno]}; its log has the details"
     return f"an unexpected error ({type(error).__name__}); the worker's log has the details"
 
 

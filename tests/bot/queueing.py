@@ -1,6 +1,7 @@
 """What the tests of the store, the queue and the worker say again and again."""
 
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from bot.store.models import COMMAND, RUN
 from bot.webhook.decisions import CancelRun, ReceiveCommand, StartRun
 
 REPOSITORY = "octo/repo"
+_WORKERS = count()
 LABELLED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -59,8 +61,8 @@ def queue_command(store: Store, comment: int = 2**41, issue: int = 1) -> int:
 
 
 def claim(store: Store, run_id: int) -> int:
-    """A worker claims the run; the new attempt's number."""
-    run = store.claim_run(run_id, "w", 60)
+    """A worker that was not there before claims the run; the new attempt's number."""
+    run = store.claim_run(run_id, f"w{next(_WORKERS)}", 60)
     assert run is not None
     return run.attempt
 

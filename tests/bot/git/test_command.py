@@ -137,6 +137,8 @@ async def test_no_path_of_this_machine_is_fetched(tmp_path: Path) -> None:
         ("error: unable to write symref for HEAD: No space left on device", errno.ENOSPC),
         ("fatal: write error: Disk quota exceeded\nfatal: index-pack failed", errno.EDQUOT),
         ('error: open("x"): Too many open files', errno.EMFILE),
+        ("fatal: could not create work tree dir 'tree': Read-only file system", errno.EROFS),
+        ("fatal: write error: Input/output error\nfatal: index-pack failed", errno.EIO),
         ("remote: fatal: write error: No space left on device", None),
         ("fatal: invalid path 'No space left on device/x'", None),
         ("", None),

@@ -55,8 +55,8 @@ def test_one_whose_worker_died_is_taken_by_another_and_the_first_is_fenced(store
 
 def test_one_that_kills_its_worker_each_time_is_given_up(store: Store):
     command_id = queue_command(store)
-    for _ in range(3):
-        assert store.claim_command(command_id, "w", 60)
+    for n in range(3):
+        assert store.claim_command(command_id, f"w{n}", 60)
         expire_command(store, command_id)
     assert store.claim_command(command_id, "w", 60) is None
     assert store.due() == ()

@@ -49,10 +49,17 @@ async def test_what_is_not_there_is_survived(job_id: str, worker: Worker, fake: 
     assert fake.executed == []
 
 
-@pytest.mark.parametrize(("number", "what"), [(errno.ENOSPC, "disk space"), (errno.EMFILE, "open files")])
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.ENOSPC, "has run out of disk space"),
+        (errno.EMFILE, "has run out of open files"),
+        (errno.EROFS, "has a disk that can't be written"),
+    ],
+)
 def test_what_the_server_ran_out_of_is_told_without_its_paths(number: int, what: str) -> None:
     words = words_of(OSError(number, "No more", "/data/runs/run-1-1/secret-name"))
-    assert words == f"the server has run out of {what}; its log has the details"
+    assert words == f"the server {what}; its log has the details"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ async def test_the_notice_that_the_quota_is_spent_is_told_and_nothing_is_execute
 async def test_the_third_crash_is_told(store: Store, fake: Fake, worker: Worker):
     run_id = queue_run(store)
     for n in range(3):
-        assert store.claim_run(run_id, "killed", -1)  # its lease has run out already
+        assert store.claim_run(run_id, f"killed {n}", -1)  # its lease has run out already
         assert info(store, run_id).attempt == n + 1
     await worker.handle(run_job(run_id, 3))
     assert fake.executed == []
