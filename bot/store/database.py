@@ -35,8 +35,10 @@ _SERIALISE = sa.text(
     "SELECT pg_advisory_xact_lock(key), extract(epoch FROM clock_timestamp()) FROM (SELECT DISTINCT"
     " hashtextextended(name, 0) AS key FROM unnest(CAST(:names AS text[])) AS name ORDER BY key) AS keys"
 )
-_UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+# `InternalError` is also what a server says that takes no writes, or that is damaged.
+_UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 _REMEDY = "see that it runs, and that TROOP_DATABASE_URL names it"
+_READ_ONLY = "it is a standby, or was made read-only: name the primary in TROOP_DATABASE_URL, or let it be written"
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 
 log = logging.getLogger(__name__)
@@ -189,7 +191,10 @@ class Database:
     def _unusable(self, error: sa.exc.SQLAlchemyError) -> str:
         """In one line, whatever the driver says in several; with the remedy."""
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        trouble = remedy(cause, Path(str(self.engine.url.database))) if self.sqlite else ""
+        if self.sqlite:
+            trouble = remedy(cause, Path(str(self.engine.url.database)))
+        else:
+            trouble = _READ_ONLY if "read-only transaction" in cause else ""
         return f"the database can't be used now ({masked(cause, (self._address,))}): {trouble or _REMEDY}"
 
     def check_room(self) -> None:

@@ -138,12 +138,20 @@ class Postgres:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self.start()
+
+    def start(self) -> None:
+        """Again, after `stop`."""
         self._process = self._start()
         self._answers()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """In order, which ends all connections."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait()
+
+    def close(self) -> None:
+        self.stop()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

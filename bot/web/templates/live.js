@@ -2,7 +2,7 @@
 // Keeps a page fresh without a reload: the server's events name what has changed, and only that is replaced. What was
 // unfolded stays unfolded, the focus and the place in wide tables stay where they were. Without this file the page works.
 (() => {
-  const PAUSE = 15000; // milliseconds between two looks where the server takes no more connections
+  const PAUSE = 15000; // milliseconds between two looks where the server refuses, or is away
 
   function replace(fresh) {
     const old = fresh.id && document.getElementById(fresh.id);
@@ -34,6 +34,13 @@
     if (answer.ok) parsed(await answer.text()).querySelectorAll("[data-live]").forEach(replace);
   }
 
+  // A page that can be read stays until there is a newer one.
+  async function reload() {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+    if (answer && answer.status < 500) location.reload();
+    else setTimeout(reload, PAUSE);
+  }
+
   window.troop = { replace };
   const place = document.querySelector("[data-events]");
   if (!place || !window.EventSource) return;
@@ -44,6 +51,6 @@
   source.addEventListener("changed", () => again().catch(() => {}));
   source.addEventListener("end", () => source.close());
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), PAUSE);
+    if (source.readyState === EventSource.CLOSED) setTimeout(reload, PAUSE);
   });
 })();

@@ -19,7 +19,7 @@ from tests.patience import PATIENCE
 
 
 @contextlib.asynccontextmanager
-async def _served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """The pages on a real socket, since events stream; the owner is signed in."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
@@ -48,7 +48,7 @@ async def test_a_run_tells_its_stage_its_progress_and_its_end(send: Sender, stor
     assert claimed is not None
     async with (
         asyncio.timeout(PATIENCE),
-        _served(pages_app) as client,
+        served(pages_app) as client,
         client.stream("GET", f"/runs/{run}/events") as it,
     ):
         assert it.headers["content-type"].startswith("text/event-stream")
@@ -83,7 +83,7 @@ async def test_a_run_tells_its_stage_its_progress_and_its_end(send: Sender, stor
 
 async def test_a_list_tells_of_new_runs(send: Sender, store: Store, pages_app: FastAPI) -> None:
     url = f"/events?seen={store.mark()}"
-    async with asyncio.timeout(PATIENCE), _served(pages_app) as client, client.stream("GET", url) as it:
+    async with asyncio.timeout(PATIENCE), served(pages_app) as client, client.stream("GET", url) as it:
         await send.taken("issues.labeled")
         assert await anext(_events(it)) == ("changed", "")
 
@@ -94,7 +94,7 @@ async def test_connections_are_bounded_and_end_with_the_server(
     monkeypatch.setattr("bot.web.live.MOST_OF_ONE", 2)
     await send.taken("issues.labeled")
     async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_served(pages_app))
+        client = await stack.enter_async_context(served(pages_app))
         streams = [await stack.enter_async_context(client.stream("GET", "/events")) for _ in range(3)]
         assert [one.status_code for one in streams] == [200, 200, 503]
         await streams[0].aclose()
@@ -121,5 +121,5 @@ async def test_a_session_that_ends_hears_no_more(send: Sender, pages_app: FastAP
     await send.taken("issues.labeled")
     sessions: Sessions = pages_app.state.site.sessions
     sessions._seconds = 1.0
-    async with asyncio.timeout(PATIENCE), _served(pages_app) as client, client.stream("GET", "/runs/1/events") as it:
+    async with asyncio.timeout(PATIENCE), served(pages_app) as client, client.stream("GET", "/runs/1/events") as it:
         assert [name async for name, _ in _events(it)] == ["fragments"]
