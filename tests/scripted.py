@@ -268,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in ("/tokenize", "/v1/tokenize") and self.server.tokenize:
             self.server.counted.append(body["prompt"])
             return self._json(200, {"count": estimate(body["prompt"]), "max_model_len": self.server.context_window})
-        if self.path != "/v1/chat/completions":
+        if self.path not in ("/v1/chat/completions", "/v1/completions"):
             return self._error(404, f"no such page: {self.path}")
         with self.server.lock:
             self.server.requests.append(body)
@@ -314,7 +314,8 @@ class _Handler(BaseHTTPRequestHandler):
         if mode is Mode.OVERFLOW:
             message = f"This model's maximum context length is {server.context_window} tokens. Shorten the messages."
             return self._error(400, message, code="context_length_exceeded")
-        messages = [Message.model_validate({"role": m["role"], "content": m["content"]}) for m in body["messages"]]
+        said = body.get("messages") or [{"role": "user", "content": body["prompt"]}]
+        messages = [Message.model_validate({"role": m["role"], "content": m["content"]}) for m in said]
         reply = answer(server.script, mode, unquote(self.headers.get("x-troop-call", "")), messages)
         prompt = min(reply.usage.prompt_tokens, server.reads or reply.usage.prompt_tokens)
         usage = {
@@ -329,6 +330,8 @@ class _Handler(BaseHTTPRequestHandler):
         choice = {"index": 0, "finish_reason": reply.finish_reason, "message": {"role": "assistant"}}
         choice["message"]["content"] = None if mode is Mode.NULL else reply.text  # type: ignore[index]
         choice["message"] = server.message or choice["message"]
+        if "prompt" in body:
+            choice["text"] = choice.pop("message")["content"]  # type: ignore[index]
         choices = [] if mode is Mode.NULL and len(server.requests) % 2 else [choice]
         return self._json(200, {**head, "object": "chat.completion", "choices": choices, "usage": usage})
 

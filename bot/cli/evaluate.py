@@ -35,7 +35,7 @@ from bot.evaluation.results import (
     write,
 )
 from bot.evaluation.rewards import RewardModel, with_rewards
-from bot.evaluation.samples import SAMPLES, About, SampleFile
+from bot.evaluation.samples import SAMPLES, About, Form, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
 from bot.evaluation.voting import JOURNAL, fill_matrices
@@ -62,6 +62,7 @@ class EvalOptions:
     samples: int
     temperature: float = 0.6
     max_tokens: int = 1024  # of a reply; functions only
+    form: Form = "chat"  # functions only
     stop: str | None = None  # the rule by which fewer are drawn; repositories only
     tests: int = 0  # replies with tests for each function; 0: no vote matrices
     limit: int | None = None
@@ -100,6 +101,7 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
                 "at_once",
                 "checkouts",
             )
+                "form",
         },
     )
     return options, settings
@@ -154,7 +156,8 @@ async def run(options: EvalOptions, settings: Settings) -> int:
     _print(found, options.out)
     if missing > 0:
         lack = f"{counted(missing, 'sample')} {'is' if missing == 1 else 'are'} missing"
-        click.echo(f"{lack}, since calls failed: run the same command again", err=True)
+        why = f" ({evaluation.failure})" if evaluation.failure else ""
+        click.echo(f"{lack}, since calls failed{why}: run the same command again", err=True)
     return 3 if evaluation.left_out or missing > 0 else 0
 
 
@@ -184,6 +187,7 @@ def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], mode
 
 
 class _Evaluation:
+        form=options.form,
     """What is drawn, judged and kept. `left_out` has the tasks that can't be judged here, with the reason."""
 
     def __init__(
@@ -202,11 +206,12 @@ class _Evaluation:
     async def draw(self, tasks: Sequence[Task]) -> None:
         """Draw what is missing of all tasks, which are of one kind."""
         wanted = _functions(tasks)
+        self.failure = ""  # why a call failed, the last one
         if not wanted:
             return await self._draw_repositories([task for task in tasks if isinstance(task, RepositoryTask)])
         async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
             drawing = self._drawing(self._options.samples)
-            await draw_functions(wanted, self._model, sandbox, drawing, self._file, self._teller.update)
+            self.failure = await draw_functions(wanted, self._model, sandbox, drawing, self._file, self._teller.update)
 
     async def judgeable(self, tasks: Sequence[Task]) -> Sequence[Task]:
         """The tasks without functions whose check fails with their own solution, too: those are left out.
@@ -254,7 +259,9 @@ class _Evaluation:
     def _drawing(self, samples: int) -> Drawing:
         options = self._options
         at_once = options.at_once or self._settings.main.concurrency
-        return Drawing(samples, options.temperature, self._settings.solver.seed, options.max_tokens, at_once)
+        return Drawing(
+            samples, options.temperature, self._settings.solver.seed, options.max_tokens, at_once, options.form
+        )
 
     async def _draw_repositories(self, tasks: Sequence[RepositoryTask]) -> None:
         options, file, teller = self._options, self._file, self._teller

@@ -47,6 +47,8 @@ def evaluation() -> None:
               help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
               )  # fmt: skip
 @click.option("--base-url", callback=endpoint,
+@click.option("--form", type=click.Choice(("chat", "completion")), default="chat", show_default=True,
+              help="How functions are asked for: as a question, or for base models as a head to complete.")  # fmt: skip
               help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")  # fmt: skip
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
 @click.option("--engine-model", metavar="NAME|PATH",

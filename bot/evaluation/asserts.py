@@ -77,6 +77,11 @@ def call(task: FunctionTask, number: int, *, temperature: float, seed: int, max_
     )
 
 
+def begun(task: FunctionTask) -> str:
+    """What a base model goes on with, to write tests, as CodeT (arXiv 2207.10397) asks it."""
+    return f"{stub(task)}\n# check the correctness of {task.entry_point}\nassert"
+
+
 def asserts_of(reply: str, task: FunctionTask) -> list[str]:
     """The tests in a reply, each as one statement in a form of its own, so that equal ones are equal texts.
 

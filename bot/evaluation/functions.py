@@ -15,6 +15,9 @@ _FENCES = [
     re.compile(rf"```{name}[^\S\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE) for name in ("py(?:thon3?)?", "")
 ]
 END_OF_CODE = ("\n```\n",)  # where a block of code ends; a nameless one may begin there, too
+# What comes behind a function that a base model completes, as HumanEval's authors end it; OpenAI's API takes four.
+END_OF_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nprint(")
+_OUTDENTED = re.compile(r"^[^\s)\]}]", re.MULTILINE)
 _IMPORT = re.compile(r"(?:from\s+\S+\s+)?import\s")
 
 
@@ -33,6 +36,18 @@ def call(task: FunctionTask, sample: int, *, temperature: float, seed: int, max_
         seed=seed + sample,
         scored=True,
     )
+
+
+def as_completion(call: ModelCall, text: str) -> ModelCall:
+    """The call as a base model is asked: to go on with the text, up to the end of a function."""
+    asked = (Message(role="user", content=text),)
+    return call.model_copy(update={"messages": asked, "stop": END_OF_FUNCTION, "continued": True})
+
+
+def completed(task: FunctionTask, text: str) -> str:
+    """The prompt with what the model went on with, to the first line that is not indented, as a reply."""
+    end = _OUTDENTED.search(text)
+    return f"```python\n{task.prompt}{text[: end.start()] if end else text}\n```"
 
 
 def code_of(reply: str) -> str:

@@ -22,6 +22,7 @@ SAMPLES = "samples.jsonl"
 ABOUT = "about.json"
 DRAWN = "samples"  # the stage of a function's sample
 MOST_SAMPLES = 10_000  # of a task
+Form = Literal["chat", "completion"]  # a question to a chat model; the head of a function, which a base model completes
 _MISSING, _FAILS, _SOLVES, _SPARED = 0, 1, 2, 3
 
 
@@ -53,6 +54,7 @@ class About(Record):
     max_tokens: int | None  # of a reply; None: the solver's
     samples: int | None = None  # of a task, where they are drawn and chosen from together
     stop: str | None = None  # the rule by which fewer are drawn, with its number
+    form: Form = "chat"  # of functions
 
 
 class SampleFile:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from bot.contracts import Model, Sandbox
 from bot.errors import EndpointError, SandboxError, SandboxUnavailable
 from bot.evaluation import functions
-from bot.evaluation.samples import Sample, SampleFile
+from bot.evaluation.samples import Form, Sample, SampleFile
 from bot.evaluation.tasks import FunctionTask
 from bot.records import ModelCall, Reply
 
@@ -75,6 +75,7 @@ class Drawing:
     seed: int
     max_tokens: int  # of a reply
     at_once: int
+    form: Form = "chat"
 
 
 Tell = Callable[[int, int, float], None]  # samples done, samples in all, seconds left (not a number: not known)
@@ -93,8 +94,8 @@ def missing(
 
 async def draw_functions(
     tasks: Sequence[FunctionTask], model: Model, sandbox: Sandbox, drawing: Drawing, file: SampleFile, tell: Tell
-) -> None:
-    """Draw, judge and keep all missing samples, `at_once` at a time.
+) -> str:
+    """Draw, judge and keep all missing samples, `at_once` at a time. What the last call that failed said, or "".
 
     Raises `EndpointError`, also where call after call fails, and `SandboxUnavailable`.
     """
@@ -103,18 +104,23 @@ async def draw_functions(
     judge = _Judge(sandbox)
     brief = _Brief(model)
     shared = Shared(file, lambda: missing(tasks, drawing.samples, file), lambda one: (one[0].id, one[1]))
-    failures = 0
+    failures, said = 0, ""
 
     async def worker() -> None:
-        nonlocal failures
+        nonlocal failures, said
         while (one := await shared.take()) is not None:
             task, sample = one
             asked = functions.call(
                 task, sample, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens
             )
-            reply = await brief.reply(asked)
+            if drawing.form == "completion":
+                reply = await model.reply(functions.as_completion(asked, task.prompt))
+                if not reply.failed:
+                    reply = reply.model_copy(update={"text": functions.completed(task, reply.text)})
+            else:
+                reply = await brief.reply(asked)
             if reply.failed and not reply.overflowed:
-                failures += 1
+                failures, said = failures + 1, reply.text
                 if failures >= _FAILURES * drawing.at_once:
                     raise EndpointError(f"the endpoint fails again and again: {reply.text}")
                 shared.done(one, failed=True)  # not kept: the next start draws it
@@ -125,6 +131,7 @@ async def draw_functions(
             tell(file.done, total, clock.left(file.done))
 
     await together([worker() for _ in range(drawing.at_once)])
+    return said
 
 
 class _Brief:

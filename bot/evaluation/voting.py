@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bot.contracts import Journal, Model, Sandbox
 from bot.errors import EndpointError
 from bot.evaluation import asserts
-from bot.evaluation.functions import candidates_of, code_of
+from bot.evaluation.functions import as_completion, candidates_of, code_of
 from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import Sample
 from bot.evaluation.sampling import Drawing, together
@@ -81,7 +81,7 @@ async def _write(task: FunctionTask, model: Model, drawing: Drawing) -> Written:
     replies = await asyncio.gather(*map(model.reply, calls))
     if all(reply.failed and not reply.overflowed for reply in replies):
         raise EndpointError(f"the endpoint writes no tests for {task.id}: {replies[0].text}")
-    tests = [test for reply in replies if not reply.failed for test in asserts.asserts_of(reply.text, task)]
+    tests = [test for reply in replies if not reply.failed for test in asserts.asserts_of(begun + reply.text, task)]
     usage = sum((reply.usage for reply in replies), Usage())
     return Written(tests=tuple(tests), usage=usage)
 
@@ -106,3 +106,7 @@ async def fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sam
         [sample.logprob for sample in samples],
     )
     return Filled(line=found)
+    begun = ""
+    if drawing.form == "completion":
+        begun = "assert"
+        calls = [as_completion(call, asserts.begun(task)) for call in calls]

@@ -318,7 +318,7 @@ class OpenAIModel:
     async def _send(self, key: str, request: Request) -> Reply:
         started = time.monotonic()
         call = self._client.post(
-            "/chat/completions",
+            request.path,
             body={"model": self._name, **request.body},
             cast_to=object,
             options={

@@ -50,9 +50,10 @@ def _part(part: Any) -> str:
 
 def _mean_logprob(logprobs: Any) -> float | None:
     """Of the reply's tokens; None where the endpoint gives none."""
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    tokens = content if isinstance(content, list) else []
-    found = [one.get("logprob") for one in tokens if isinstance(one, dict)]
+    given = logprobs if isinstance(logprobs, dict) else {}
+    content, older = given.get("content"), given.get("token_logprobs")  # the second: of the older completions
+    tokens = content if isinstance(content, list) else older if isinstance(older, list) else []
+    found = [one.get("logprob") if isinstance(one, dict) else one for one in tokens]
     numbers = [float(one) for one in found if isinstance(one, int | float) and math.isfinite(one)]
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(tokens) else None
 

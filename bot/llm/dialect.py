@@ -115,6 +115,11 @@ class Request:
     window: int  # tokens, as it was known or assumed when the request was made
     begins: str = ""  # what the reply begins with, which the answer does not repeat
 
+    @property
+    def path(self) -> str:
+        """Below the API's address."""
+        return "/completions" if "prompt" in self.body else "/chat/completions"
+
 
 class Dialect:
     """What one endpoint accepts, as far as it is known."""
@@ -157,7 +162,7 @@ class Dialect:
         if call.grammar and self.takes_grammars:
             parameters["structured_outputs"] = {"grammar": call.grammar}
         if call.scored:
-            parameters["logprobs"] = True
+            parameters["logprobs"] = 0 if call.continued else True  # in the older API: beside the token's own
         if call.stop:
             parameters["stop"] = list(call.stop)
         if not call.thinks:
@@ -169,7 +174,9 @@ class Dialect:
         if begins:
             messages = (*messages, Message(role="assistant", content=begins))
             parameters |= dict(zip(_CONTINUING, (True, False), strict=True))
-        body = {"messages": [message.model_dump() for message in messages]}
+        body: dict[str, Any] = {"messages": [message.model_dump() for message in messages]}
+        if call.continued:
+            body = {"prompt": call.messages[0].content}
         body |= {k: v for k, v in parameters.items() if v is not None and k not in self._refused}
         return Request(body=body, limit=limit, window=self.window, begins=begins)
 
@@ -207,7 +214,7 @@ class Dialect:
             if refusal.names(parameter) and parameter in sent:
                 self._refused.add(parameter)
                 return limit
-        if _SYSTEM.search(refusal.text):
+        if _SYSTEM.search(refusal.text) and "messages" in sent:
             self._system_refused = True
             return limit if sent["messages"][0]["role"] == "system" else None
         for parameter in (*quiet, "logprobs", "stop", "user", "seed"):  # strict servers do not always name the field

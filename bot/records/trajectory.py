@@ -39,6 +39,7 @@ class ModelCall(Record):
     thinks: bool = True  # false: the model need not think first, where the endpoint can switch that off
     begins: str = ""  # what the reply begins with, where the endpoint continues replies; part of its text then
     stop: tuple[str, ...] = ()  # the reply ends before the first of these, where the endpoint can
+    continued: bool = False  # the only message is a text that the model goes on with, as base models do: no chat
     scored: bool = False  # the log-probabilities of the reply are wanted, where the endpoint gives them
 
 

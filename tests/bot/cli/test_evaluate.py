@@ -76,8 +76,30 @@ def test_calls_that_failed_are_said_and_drawn_by_the_next_run(tasks: Path, monke
         endpoint.next_modes = [Mode.NORMAL, Mode.ERROR]
         first = evaluate(tasks, endpoint, "--at-once", "1")
         assert first.exit_code == 3
-        assert "1 sample is missing, since calls failed: run the same command again" in first.output
+        assert "1 sample is missing, since calls failed (gave up after 1 tries: HTTP 500" in first.output
+        assert "): run the same command again" in first.output
         assert evaluate(tasks, endpoint, "--at-once", "1").exit_code == 0
+
+
+def test_a_base_model_is_given_the_head_of_a_function(tasks: Path) -> None:
+    def completes(key: str, messages: Sequence[Message]) -> str:
+        (asked,) = messages
+        if asked.content.endswith("assert"):
+            return " add0(2, 2) == 4\nassert add1(2, 2) == 4\n"
+        return f"    return a {'-' if key.endswith('1') else '+'} b\n\nif __name__ == '__main__':\n    pass\n"
+
+    with scripted_endpoint(completes) as endpoint:
+        done = evaluate(tasks, endpoint, "--form", "completion", "--tests", "1")
+    assert done.exit_code == 0, done.output
+    assert "| 1 | 66.7% |" in done.output
+    assert "| ours | 100.0% |" in done.output
+    asked = endpoint.requests[0]
+    assert asked["prompt"] == TASKS[0]["prompt"]
+    assert len(asked["stop"]) == 4
+    assert endpoint.requests[-1]["prompt"].endswith("    pass\n\n# check the correctness of add1\nassert")
+    sample = json.loads((tasks.parent / "out" / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["text"] == f"```python\n{TASKS[0]['prompt']}    return a + b\n\n\n```"
+    assert evaluate(tasks, endpoint).exit_code == 1, "another form is another evaluation"
 
 
 def test_as_many_calls_at_once_as_asked_for(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

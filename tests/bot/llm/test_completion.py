@@ -72,6 +72,7 @@ def test_parts_of_the_content_that_are_thoughts(parts: object) -> None:
     [
         ({"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}, -1.0),
         ({"content": [{"token": "a", "logprob": 0}]}, 0.0),
+        ({"tokens": ["a", "b"], "token_logprobs": [-0.5, -1.5]}, -1.0),
         ({"content": [{"token": "a", "logprob": -0.5}, {"token": "b"}]}, None),
         ({"content": [{"token": "a", "logprob": float("nan")}]}, None),
         ({"content": []}, None),
