@@ -38,7 +38,7 @@ from bot.evaluation.rewards import RewardModel, with_rewards
 from bot.evaluation.samples import SAMPLES, About, Form, SampleFile
 from bot.evaluation.sampling import Clock, Drawing, Shared, draw_functions, fault, together, turn
 from bot.evaluation.tasks import FunctionTask, RepositoryTask, Task, read_tasks, spread
-from bot.evaluation.voting import JOURNAL, fill_matrices
+from bot.evaluation.voting import JOURNAL, fill_matrices, take_tests, tests_of
 from bot.journal import FileJournal
 from bot.llm.bundled_engine import configured_engine
 from bot.publish.messages.words import counted
@@ -65,6 +65,7 @@ class EvalOptions:
     form: Form = "chat"  # functions only
     stop: str | None = None  # the rule by which fewer are drawn; repositories only
     tests: int = 0  # replies with tests for each function; 0: no vote matrices
+    tests_from: Path | None = None  # the folder of the evaluation whose tests vote instead
     limit: int | None = None
     at_once: int | None = None
     checkouts: tuple[Path, ...] = ()
@@ -79,6 +80,8 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
     command = tuple(shlex.split(given["test_command"] or ""))
     if command and TESTS not in command:
         raise click.UsageError(f"--test-command must contain {TESTS}, as in 'python -m unittest {TESTS}'")
+    if given["tests"] and given["tests_from"]:
+        raise click.UsageError("--tests lets the model write tests, --tests-from takes another's: give one of the two")
     reward = given["reward"]
     named = ("base_url", "model", "engine_model", "api_key", "seed", "sandbox", "image", "stop")
     settings = settings_of(SolveOptions(path=Path(), issue_text="", **{name: given[name] for name in named}))
@@ -95,13 +98,14 @@ def options_and_settings(given: dict[str, Any]) -> tuple[EvalOptions, Settings]:
                 "samples",
                 "stop",
                 "tests",
+                "tests_from",
                 "temperature",
                 "max_tokens",
+                "form",
                 "limit",
                 "at_once",
                 "checkouts",
             )
-                "form",
         },
     )
     return options, settings
@@ -183,11 +187,11 @@ def _about(options: EvalOptions, settings: Settings, tasks: Sequence[Task], mode
         max_tokens=options.max_tokens if of_functions else None,
         samples=None if of_functions else options.samples,
         stop=None if of_functions or rule == ALL else rule.words,
+        form=options.form,
     )
 
 
 class _Evaluation:
-        form=options.form,
     """What is drawn, judged and kept. `left_out` has the tasks that can't be judged here, with the reason."""
 
     def __init__(
@@ -202,11 +206,11 @@ class _Evaluation:
         self._options, self._settings, self._url, self._model = options, settings, url, model
         self._file, self._teller = file, teller
         self.left_out: dict[str, str] = {}
+        self.failure = ""  # why a call failed, the last one
 
     async def draw(self, tasks: Sequence[Task]) -> None:
         """Draw what is missing of all tasks, which are of one kind."""
         wanted = _functions(tasks)
-        self.failure = ""  # why a call failed, the last one
         if not wanted:
             return await self._draw_repositories([task for task in tasks if isinstance(task, RepositoryTask)])
         async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
@@ -230,7 +234,7 @@ class _Evaluation:
     async def votes(self, tasks: Sequence[Task]) -> tuple[list[str], Usage] | None:
         """The vote matrices, also written to `matrices.jsonl`, and what they cost beside the samples; None without."""
         of_functions = self._file.about.kind == "functions"
-        if of_functions and not self._options.tests:
+        if of_functions and not self._options.tests and not self._options.tests_from:
             return None
         lines, spent = await self._vote(tasks) if of_functions else (kept_matrices(self._options.out, tasks), Usage())
         write_text(self._options.out / MATRICES, "".join(f"{line}\n" for line in lines), SHARED)
@@ -246,6 +250,8 @@ class _Evaluation:
 
         async with empty_sandbox(self._settings.sandbox, self._teller.say) as sandbox:
             with contextlib.closing(FileJournal(options.out / JOURNAL)) as journal:
+                if options.tests_from:
+                    await take_tests(journal, tests_of(options.tests_from), wanted)
                 lines, spent = await fill_matrices(
                     wanted, self._model, sandbox, self._drawing(options.tests), samples.__getitem__, journal, tell
                 )

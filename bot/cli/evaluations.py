@@ -17,6 +17,12 @@ price = click.option(
     metavar="PROMPT COMPLETION",
     help="Of a million tokens, for the cost.",
 )
+tests_from = click.option(
+    "--tests-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="The tests of this evaluation of functions vote, and no others.",
+)
 speed = click.option(
     "--speed",
     nargs=2,
@@ -39,7 +45,10 @@ def evaluation() -> None:
 @click.option("--tests", type=click.IntRange(0, 1000), default=0, show_default=True,
               help="Replies with tests that the model writes for each function, several in each: they vote, and ways "
               "of choosing one sample are compared.")  # fmt: skip
+@tests_from
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.6, show_default=True, help="Functions only.")
+@click.option("--form", type=click.Choice(("chat", "completion")), default="chat", show_default=True,
+              help="How functions are asked for: as a question, or for base models as a head to complete.")  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True,
               help="Of one reply. Functions only.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Only so many tasks, spread evenly over the file.")
@@ -47,8 +56,6 @@ def evaluation() -> None:
               help="Samples under way at once, or repositories.  [default: $TROOP_MAIN_CONCURRENCY, or 1 repository]"
               )  # fmt: skip
 @click.option("--base-url", callback=endpoint,
-@click.option("--form", type=click.Choice(("chat", "completion")), default="chat", show_default=True,
-              help="How functions are asked for: as a question, or for base models as a head to complete.")  # fmt: skip
               help="OpenAI-compatible API.  [default: $TROOP_MAIN_BASE_URL or the bundled engine]")  # fmt: skip
 @click.option("--model", help="Model name at that endpoint.  [default: $TROOP_MAIN_NAME or the first that it lists]")
 @click.option("--engine-model", metavar="NAME|PATH",
@@ -89,13 +96,14 @@ def eval_run(**given: Any) -> None:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for matrices and figures. The same command goes on from what is there.")  # fmt: skip
+@tests_from
 @sandbox
 @image
-def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, **given: Any) -> None:
+def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, tests_from: Path | None, **given: Any) -> None:
     """Count the evaluations in FOLDERS together: do several models choose better than the best of them?
 
-    TASKS is what they were run on, with --tests. All tests run on all candidates, and each member alone is held against
-    an equal part of each, and against all of each. No model is asked.
+    TASKS is what they were run on, with --tests unless --tests-from names others. All tests run on all candidates, and
+    each member alone is held against an equal part of each, and against all of each. No model is asked.
     """
     from bot.cli.ensemble import combine
     from bot.cli.solve import SolveOptions, settings_of
@@ -103,7 +111,7 @@ def eval_ensemble(tasks: str, folders: tuple[Path, ...], out: Path, **given: Any
     if len(folders) < 2:
         raise click.UsageError("an ensemble has two members or more: name their folders")
     settings = settings_of(SolveOptions(path=Path(), issue_text="", **given))
-    raise SystemExit(finished(lambda: combine(tasks, folders, out, settings)))
+    raise SystemExit(finished(lambda: combine(tasks, folders, out, tests_from, settings)))
 
 
 @evaluation.command("frontier")

@@ -4,7 +4,8 @@ Each sample is one more that behaves as it does, and each test votes on every ca
 counts other tools' branches and patches, too.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from bot.evaluation.figures import percent, ranged
 from bot.evaluation.files import read_kept
 from bot.evaluation.results import samples_of
 from bot.evaluation.samples import ABOUT, MOST_SAMPLES, SAMPLES, About, Sample
-from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, per_task, read_matrices
-from bot.evaluation.voting import JOURNAL, Written, tests_key
-from bot.journal import read_entries
+from bot.evaluation.selectors import Integers, Matrix, Recorded, by_any, by_ours, by_random, per_task, recorded
+from bot.evaluation.voting import kept_tests
 from bot.records import Record
+
+Tests = Mapping[str, tuple[str, ...]]  # of each task, copies included
 
 DRAWS = 20  # of a part of each member, so that together they are as many as one
 
@@ -30,27 +32,33 @@ class Member:
 
     name: str
     samples: dict[str, list[Sample]]
-    tests: dict[str, tuple[str, ...]]
+    tests: Tests
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """The votes of all members on one task."""
+    """The votes on one task: of the tests of all members, or of those of another evaluation."""
 
+    names: tuple[str, ...]  # of the members
     recorded: Recorded
     samples: tuple[Integers, ...]  # of each member: the candidate of each of its samples
     tests: tuple[Integers, ...]  # of each member: the test of each copy that it wrote
+    others: Integers  # tests of another evaluation, which always vote
 
-    def alone(self, member: int) -> Matrix:
-        """One member's samples with its own tests."""
-        return self.recorded.part(self.samples[member], self.tests[member])[0]
+    def part(self, samples: Sequence[int], rng: np.random.Generator) -> Matrix:
+        """So many samples of each member, and a like share of its tests, drawn without replacement."""
+        drawn = [rng.choice(each, number, replace=False) for number, each in zip(samples, self.samples, strict=True)]
+        shares = [number / len(each) for number, each in zip(samples, self.samples, strict=True)]
+        tests = [
+            rng.choice(each, round(share * len(each)), replace=False)
+            for share, each in zip(shares, self.tests, strict=True)
+        ]
+        return self.recorded.part(np.concatenate(drawn), np.concatenate([*tests, self.others]))[0]
 
-    def shared(self, rng: np.random.Generator) -> Matrix:
-        """An equal part of each member's samples and tests, drawn without replacement: together as many as of one."""
-        parts = len(self.samples)
-        samples = [rng.choice(each, max(1, round(len(each) / parts)), replace=False) for each in self.samples]
-        tests = [rng.choice(each, round(len(each) / parts), replace=False) for each in self.tests]
-        return self.recorded.part(np.concatenate(samples), np.concatenate(tests))[0]
+    @property
+    def sizes(self) -> list[int]:
+        """Samples of each member."""
+        return [len(each) for each in self.samples]
 
 
 class Share(Record):
@@ -83,49 +91,54 @@ def read_member(folder: Path) -> Member:
             f"{folder} holds runs of the solver: their tests can't be run again here. Candidates of other tools take "
             "part in a run by `troop solve --from-branch` and `--patch`"
         )
-    journal = folder / JOURNAL
-    entries, _ = read_entries(journal.read_bytes() if journal.exists() else b"")
-    samples = samples_of(folder / SAMPLES, MOST_SAMPLES)
-    tests = {
-        task: Written.model_validate_json(entries[tests_key(task)]).tests
-        for task in samples
-        if tests_key(task) in entries
-    }
-    return Member(f"{about.model} in {folder.name}", samples, tests)
+    return Member(f"{about.model} in {folder.name}", samples_of(folder / SAMPLES, MOST_SAMPLES), kept_tests(folder))
 
 
-def common(members: Sequence[Member], known: Sequence[str]) -> list[str]:
-    """The tasks, of those known, that every member has samples of and any has tests of, in their order.
+def common(members: Sequence[Member], others: Tests, known: Sequence[str]) -> list[str]:
+    """The tasks, of those known, that every member has samples of, and any of them or of the others tests.
 
     Raises `EvaluationError` where there is none.
     """
     shared = [task for task in known if all(task in member.samples for member in members)]
     if not shared:
         raise EvaluationError("no task has samples in every folder: give evaluations of the same tasks")
-    tested = [task for task in shared if any(member.tests.get(task) for member in members)]
+    tested = [task for task in shared if others.get(task) or any(member.tests.get(task) for member in members)]
     if not tested:
         raise EvaluationError("none of these evaluations has tests, which vote: run them with --tests")
     return tested
 
 
-def pooled(line: str, members: Sequence[Member], task: str) -> Pooled:
-    """From the matrix of all members' samples and tests, one behind the other; see `voting.fill`."""
-    [recorded] = read_matrices([line])
-    ends = np.cumsum([len(member.samples[task]) for member in members])
-    written = [member.tests.get(task, ()) for member in members]
+def pooled(line: str, members: Sequence[Member], others: Tests, task: str) -> str:
+    """The line of a matrix of all members' samples and tests, then the others' (`voting.fill`), with whose they are."""
+    written = [*(member.tests.get(task, ()) for member in members), others.get(task, ())]
     place = {test: i for i, test in enumerate(dict.fromkeys(test for tests in written for test in tests))}
-    return Pooled(
-        recorded,
-        tuple(np.split(recorded.candidate, ends[:-1])),
-        tuple(np.array([place[test] for test in tests], dtype=np.int64) for tests in written),
-    )
+    places = [[place[test] for test in tests] for tests in written]
+    whose = {
+        "names": [member.name for member in members],
+        "samples": [len(member.samples[task]) for member in members],
+        "tests": places[:-1],
+        "others": places[-1],
+    }
+    return json.dumps(json.loads(line) | {"members": whose})
 
 
-def measure(names: Sequence[str], tasks: Sequence[Pooled], *, seed: int = 0) -> Ensemble:
+def read_pooled(line: str) -> Pooled:
+    """From such a line."""
+    row = json.loads(line)
+    found, whose = recorded(row), row["members"]
+    tests = [np.array(each, dtype=np.int64) for each in (*whose["tests"], whose["others"])]
+    samples = np.split(found.candidate, np.cumsum(whose["samples"])[:-1])
+    return Pooled(tuple(whose["names"]), found, tuple(samples), tuple(tests[:-1]), tests[-1])
+
+
+def measure(tasks: Sequence[Pooled], *, seed: int = 0) -> Ensemble:
     """The table, with 95 % intervals over the tasks."""
     rng = np.random.default_rng(seed)
-    alone = [[[task.alone(i)] for task in tasks] for i in range(len(names))]
-    drawn = [[task.shared(rng) for _ in range(DRAWS)] for task in tasks]
+    names = tasks[0].names
+    parts = len(names)
+    alone = [[[task.part(_all_of(i, task.sizes), rng)] for task in tasks] for i in range(parts)]
+    halves = [[max(1, round(size / parts)) for size in task.sizes] for task in tasks]
+    drawn = [[task.part(each, rng) for _ in range(DRAWS)] for task, each in zip(tasks, halves, strict=True)]
     whole = [[task.recorded.matrix] for task in tasks]
     chosen = [per_task(by_ours, views) for views in alone]
     best = int(np.argmax([each.mean() for each in chosen]))
@@ -138,6 +151,10 @@ def measure(names: Sequence[str], tasks: Sequence[Pooled], *, seed: int = 0) -> 
         shared_gain=shares(per_task(by_ours, drawn) - chosen[best]),
         everything_gain=shares(per_task(by_ours, whole) - chosen[best]),
     )
+
+
+def _all_of(member: int, sizes: Sequence[int]) -> list[int]:
+    return [size if i == member else 0 for i, size in enumerate(sizes)]
 
 
 Views = Sequence[Sequence[Matrix]]  # of each task, one or several draws

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from bot.contracts import Journal, Model, Sandbox
-from bot.errors import EndpointError
+from bot.errors import EndpointError, EvaluationError
 from bot.evaluation import asserts
 from bot.evaluation.functions import as_completion, candidates_of, code_of
 from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import Sample
 from bot.evaluation.sampling import Drawing, together
 from bot.evaluation.tasks import FunctionTask
-from bot.journal import once
+from bot.journal import once, read_entries
 from bot.records import Record, Usage
 
 JOURNAL = "votes.journal"  # in the folder of an evaluation
@@ -33,9 +34,36 @@ class Filled(Record):
     line: str
 
 
-def tests_key(task: str) -> str:
-    """Where the journal has the tests of a task."""
-    return f"tests/{task}"
+_KEY = "tests/"  # and the task: where the journal has its tests
+
+
+def kept_tests(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The tests that the model of an evaluation wrote, copies included, by task."""
+    journal = folder / JOURNAL
+    entries, _ = read_entries(journal.read_bytes() if journal.exists() else b"")
+    return {
+        key.removeprefix(_KEY): Written.model_validate_json(entry).tests
+        for key, entry in entries.items()
+        if key.startswith(_KEY)
+    }
+
+
+def tests_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Those tests, for others' candidates. Raises `EvaluationError` where there are none."""
+    tests = kept_tests(folder)
+    if not any(tests.values()):
+        raise EvaluationError(f"{folder} has no tests of functions: `troop eval run ... --tests 5` makes them")
+    return tests
+
+
+async def take_tests(journal: Journal, tests: Mapping[str, tuple[str, ...]], tasks: Sequence[FunctionTask]) -> None:
+    """Let the tests of another evaluation vote on these tasks. Raises `EvaluationError` where others have voted."""
+    for task in tasks:
+        given = Written(tests=tests.get(task.id, ()), usage=Usage())
+        entry = await journal.get(_KEY + task.id)
+        if entry is not None and Written.model_validate_json(entry).tests != given.tests:
+            raise EvaluationError(f"other tests have voted on {task.id} before: give another --out")
+        await journal.put(_KEY + task.id, given.model_dump_json())
 
 
 async def fill_matrices(
@@ -57,7 +85,7 @@ async def fill_matrices(
 
     async def vote(task: FunctionTask) -> None:
         nonlocal spent
-        written = await once(journal, tests_key(task.id), Written, lambda: _write(task, model, drawing))
+        written = await once(journal, _KEY + task.id, Written, lambda: _write(task, model, drawing))
         samples = samples_of(task.id)
         key = f"matrix/{task.id}/{len(samples)}"
         filled = await once(journal, key, Filled, lambda: fill(task, written.tests, samples, sandbox))
@@ -69,7 +97,7 @@ async def fill_matrices(
         for task in waiting:
             await vote(task)
 
-    await together([worker() for _ in range(max(1, drawing.at_once // drawing.samples))])
+    await together([worker() for _ in range(max(1, drawing.at_once // max(1, drawing.samples)))])
     return [lines[task.id] for task in tasks], spent
 
 
@@ -78,6 +106,10 @@ async def _write(task: FunctionTask, model: Model, drawing: Drawing) -> Written:
         asserts.call(task, i, temperature=drawing.temperature, seed=drawing.seed, max_tokens=drawing.max_tokens)
         for i in range(drawing.samples)
     ]
+    begun = ""
+    if drawing.form == "completion":
+        begun = "assert"
+        calls = [as_completion(call, asserts.begun(task)) for call in calls]
     replies = await asyncio.gather(*map(model.reply, calls))
     if all(reply.failed and not reply.overflowed for reply in replies):
         raise EndpointError(f"the endpoint writes no tests for {task.id}: {replies[0].text}")
@@ -106,7 +138,3 @@ async def fill(task: FunctionTask, written: Sequence[str], samples: Sequence[Sam
         [sample.logprob for sample in samples],
     )
     return Filled(line=found)
-    begun = ""
-    if drawing.form == "completion":
-        begun = "assert"
-        calls = [as_completion(call, asserts.begun(task)) for call in calls]

@@ -102,6 +102,27 @@ def test_a_base_model_is_given_the_head_of_a_function(tasks: Path) -> None:
     assert evaluate(tasks, endpoint).exit_code == 1, "another form is another evaluation"
 
 
+def test_the_tests_of_another_evaluation_vote(tasks: Path) -> None:
+    with scripted_endpoint(script) as endpoint:
+        assert evaluate(tasks, endpoint, "--tests", "1").exit_code == 0
+        first, other = tasks.parent / "out", tasks.parent / "other"
+        asked = len(endpoint.requests)
+        done = evaluate(tasks, endpoint, "--out", str(other), "--tests-from", str(first))
+        assert done.exit_code == 0, done.output
+        assert "| ours | 100.0% |" in done.output
+        assert len(endpoint.requests) == asked + 6, "no call for tests"
+        assert (other / "matrices.jsonl").read_text() == (first / "matrices.jsonl").read_text()
+        keep = (first / "votes.journal").read_text()
+        (first / "votes.journal").write_text(keep.replace("== 4", "== 5"))
+        done = evaluate(tasks, endpoint, "--out", str(other), "--tests-from", str(first))
+        assert "other tests have voted on t/0 before: give another --out" in done.output
+        (first / "votes.journal").unlink()
+        done = evaluate(tasks, endpoint, "--out", str(tasks.parent / "third"), "--tests-from", str(first))
+        assert "has no tests of functions: `troop eval run ... --tests 5` makes them" in done.output
+        both = evaluate(tasks, endpoint, "--tests", "1", "--tests-from", str(first))
+    assert "give one of the two" in both.output
+
+
 def test_as_many_calls_at_once_as_asked_for(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROOP_MAIN_CONCURRENCY", "2")
     with scripted_endpoint(script) as endpoint:

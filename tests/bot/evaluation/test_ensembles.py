@@ -1,6 +1,7 @@
 """Evaluations of functions counted together: by hand, and by the command on folders as `troop eval run` leaves them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from bot.cli.main import cli
 from bot.errors import EvaluationError
-from bot.evaluation.ensembles import Member, common, measure, pooled, read_member
+from bot.evaluation.ensembles import Member, Pooled, Tests, common, measure, pooled, read_member, read_pooled
 from bot.evaluation.matrices import Row, line
 from bot.evaluation.samples import About, Sample
 from bot.evaluation.voting import Written
@@ -40,27 +41,38 @@ MATRIX = line(
 )
 
 
+def votes_of(matrix: str, members: list[Member], others: Tests | None = None) -> Pooled:
+    return read_pooled(pooled(matrix, members, others or {}, "t/0"))
+
+
 def test_each_member_has_its_own_samples_and_tests_and_together_all_of_them():
-    votes = pooled(MATRIX, [MISTAKEN, ABLE], "t/0")
+    rng = np.random.default_rng(0)
+    votes = votes_of(MATRIX, [MISTAKEN, ABLE])
     assert [each.tolist() for each in votes.samples] == [[0, 0, 1], [1, 2]]
     assert [each.tolist() for each in votes.tests] == [[0, 0, 1], [1]]
-    alone = votes.alone(1)
+    alone = votes.part([0, 2], rng)
     assert alone.passes.tolist() == [[1], [1]]
     assert alone.samples.tolist() == [1, 1]
-    part = votes.shared(np.random.default_rng(0))
-    assert part.samples.sum() == 3  # of three and two: two and one
+    assert votes.part([2, 1], rng).samples.sum() == 3
+
+
+def test_tests_of_another_evaluation_vote_whichever_samples_are_drawn():
+    silent = [member(name, [RIGHT], []) for name in ("a", "b")]
+    votes = votes_of(line("t/0", [0, 0], [Row(24, "10", True)], [2, 1], "00"), silent, {"t/0": (GOOD, GOOD, BAD)})
+    assert votes.others.tolist() == [0, 0, 1]
+    assert votes.part([0, 1], np.random.default_rng(0)).passes.tolist() == [[1, 0]]
 
 
 def test_what_an_ensemble_adds():
-    votes = pooled(MATRIX, [MISTAKEN, ABLE], "t/0")
-    found = measure(["mistaken", "able"], [votes])
+    votes = votes_of(MATRIX, [MISTAKEN, ABLE])
+    found = measure([votes])
     assert [row.chosen.value for row in found.members] == [0, 1]
     assert found.best == "able"
     assert found.everything.chosen.value == 1  # three samples of five, and their test, against two
     assert found.everything_gain.value == 0
     assert found.everything.samples == 5
-    found = measure(["a", "b"], [pooled(line_of_two(), [MISTAKEN, MISTAKEN], "t/0")])
-    assert (found.best, found.everything.random.value) == ("a", pytest.approx(1 / 3))
+    found = measure([votes_of(line_of_two(), [MISTAKEN, replace(MISTAKEN, name="b")])])
+    assert (found.best, found.everything.random.value) == ("mistaken", pytest.approx(1 / 3))
 
 
 def line_of_two() -> str:
@@ -69,19 +81,20 @@ def line_of_two() -> str:
 
 def test_a_member_without_a_test_takes_part():
     matrix = line("t/0", [0, 1], [Row(24, "0", False), Row(28, "1", True)], [1], "0")
-    votes = pooled(matrix, [member("silent", [WRONG], []), member("able", [RIGHT], [GOOD])], "t/0")
-    found = measure(["silent", "able"], [votes])
+    votes = votes_of(matrix, [member("silent", [WRONG], []), member("able", [RIGHT], [GOOD])])
+    found = measure([votes])
     assert [row.chosen.value for row in found.members] == [0, 1]
     assert found.everything.chosen.value == 1
 
 
 def test_the_tasks_of_an_ensemble_are_those_of_all_members():
     both = member("both", [RIGHT], [GOOD], ("t/0", "t/1"))
-    assert common([both, ABLE], ["t/2", "t/1", "t/0"]) == ["t/0"]
+    assert common([both, ABLE], {}, ["t/2", "t/1", "t/0"]) == ["t/0"]
     with pytest.raises(EvaluationError, match="no task has samples in every folder"):
-        common([both, member("other", [RIGHT], [], ("t/9",))], ["t/0", "t/9"])
+        common([both, member("other", [RIGHT], [], ("t/9",))], {}, ["t/0", "t/9"])
     with pytest.raises(EvaluationError, match="run them with --tests"):
-        common([member("a", [RIGHT], []), member("b", [RIGHT], [])], ["t/0"])
+        common([member("a", [RIGHT], []), member("b", [RIGHT], [])], {}, ["t/0"])
+    assert common([member("a", [RIGHT], []), member("b", [RIGHT], [])], {"t/0": (GOOD,)}, ["t/0"]) == ["t/0"]
 
 
 def about(**changed: str) -> str:
@@ -117,6 +130,10 @@ def test_the_command_runs_all_tests_on_all_candidates(tmp_path: Path):
     assert matrix["samples"] == [0, 0, 1, 1, 2]
     assert json.loads((out / "ensemble.json").read_text())["best"] == "m in two"
     assert CliRunner().invoke(cli, command).stdout == result.stdout  # from the journal
+    result = CliRunner().invoke(cli, [*command, "--tests-from", str(folders[1])])
+    assert result.exit_code == 0, result.output
+    matrix = json.loads((out / "matrices.jsonl").read_text())
+    assert [row["passes"] for row in matrix["candidates"]] == ["0", "1", "1"], "the tests of one member alone"
 
 
 def test_folders_that_are_no_members_are_refused(tmp_path: Path):
