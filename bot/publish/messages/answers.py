@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bot.lifecycle import ACTIVE, RunState
 from bot.publish.messages.reason import tally
 from bot.publish.messages.states import in_words
-from bot.publish.messages.words import counted, cut, one_line
+from bot.publish.messages.words import counted, cut, in_brief, one_line
 from bot.records import NOT_WRITTEN, ClaimedCommand, CommandName, Option, Report, Verdict
 from bot.sanitize import inline
 
@@ -107,7 +107,7 @@ def status(state: RunState, progress: str, reason: str, pull_request_url: str = 
     """`reason` of an ended run, `progress` of an active one, as the store has them."""
     if state in ACTIVE:
         return f"The run is active: {one_line(cut(progress, 300)) or in_words(state)}. `/troop stop` ends it."
-    why = f": {one_line(cut(reason, 1_000)).rstrip('.')}" if reason else ""
+    why = f": {in_brief(reason, 1_000)}" if reason else ""
     there = f" {pull_request_url}" if pull_request_url else ""
     return f"The newest run has ended (**{in_words(state)}**){why}.{there} `/troop retry` starts another."
 
@@ -129,7 +129,7 @@ def unknown_candidate(asked: int | None, report: Report) -> str:
 
 
 def not_publishable(candidate: int, verdict: Verdict, why: str) -> str:
-    return f"Candidate {verdict.number(candidate)} can't be used: {one_line(cut(why, 1_000)).rstrip('.')}."
+    return f"Candidate {verdict.number(candidate)} can't be used: {in_brief(why, 1_000)}."
 
 
 def used(candidate: int, report: Report, pull_request_url: str, commit: str) -> str:
@@ -169,7 +169,7 @@ def no_branch(name: str) -> str:
 
 
 def retry_refused(why: str) -> str:
-    return f"Not started again: {one_line(cut(why, 500)).rstrip('.')}."
+    return f"Not started again: {in_brief(why)}."
 
 
 def goes_on(run_id: int, of_run: int, kept: int, more: int) -> str:
@@ -211,4 +211,4 @@ def nothing_to_stop(state: RunState | None) -> str:
 
 
 def failed(name: CommandName, why: str) -> str:
-    return f"`/troop {name.value}` could not be carried out: {one_line(cut(why, 1_000)).rstrip('.')}."
+    return f"`/troop {name.value}` could not be carried out: {in_brief(why, 1_000)}."

@@ -1,6 +1,6 @@
 """How anybody counts again, in the words of the pull request."""
 
-from bot.publish.messages.words import cut, folded, one_line
+from bot.publish.messages.words import folded, in_brief
 from bot.sanitize import fence
 
 
@@ -16,7 +16,7 @@ def how(url: str, reference: str, name: str, commit: str) -> str:
 
 def not_kept(why: str, *, refused: bool = False) -> str:
     """`refused`: whether the repository does not take the reference."""
-    said = one_line(cut(why, 300)).rstrip(".")
+    said = in_brief(why, 300)
     if not refused:
         return f"There is no bundle to count again with: {said}."
     return (

@@ -4,7 +4,7 @@ import json
 import shlex
 
 from bot.publish.messages.build import setup_lines
-from bot.publish.messages.words import counted, cut, folded, one_line, verb
+from bot.publish.messages.words import counted, cut, folded, in_brief, one_line, verb
 from bot.records import NotCompared, OwnTestsReport, Record
 from bot.repo_config import FILE_NAME
 from bot.sanitize import fence, inline
@@ -77,9 +77,7 @@ def body(proposal: Proposal, label: str = "troop") -> str:
 
 def opened(url: str, proposal: Proposal) -> str:
     """The answer to the command."""
-    how = (
-        f"The image could not be built: {one_line(cut(proposal.failure, 300)).rstrip('.')}." if proposal.failure else ""
-    )
+    how = f"The image could not be built: {in_brief(proposal.failure, 300)}." if proposal.failure else ""
     return f"The pull request with a `{FILE_NAME}`: {url}. {how}".rstrip()
 
 
@@ -88,7 +86,7 @@ def there_already() -> str:
 
 
 def not_opened(why: str) -> str:
-    return f"No pull request was opened: {one_line(cut(why, 500)).rstrip('.')}."
+    return f"No pull request was opened: {in_brief(why)}."
 
 
 def _found(proposal: Proposal) -> str:
@@ -103,7 +101,7 @@ def _built(proposal: Proposal) -> str:
     if proposal.failure:
         log = f"\n\nThe end of the log:\n\n{fence(proposal.log, 'text')}" if proposal.log else ""
         mend = f"\n\nTo try, in `{FILE_NAME}`:\n\n{fence(setup_lines(proposal.mend), 'toml')}" if proposal.mend else ""
-        return f"It failed: {one_line(cut(proposal.failure, 500)).rstrip('.')}.{log}{mend}"
+        return f"It failed: {in_brief(proposal.failure)}.{log}{mend}"
     return "It was built." if proposal.built else "None is built here."
 
 

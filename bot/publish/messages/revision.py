@@ -8,7 +8,7 @@ from bot.publish.messages.count import candidates_table, costs, headline, matrix
 from bot.publish.messages.pull_request import REASON_LIMIT, listed_tests
 from bot.publish.messages.reason import nobody, reason
 from bot.publish.messages.states import in_words
-from bot.publish.messages.words import counted, cut, folded, listed, one_line, quoted
+from bot.publish.messages.words import counted, cut, folded, in_brief, listed, one_line, quoted
 from bot.records import Cause, Issue, Remark, Report, Revision
 from bot.sanitize import inline
 
@@ -17,7 +17,7 @@ _PATHS = 6
 
 
 def refused(why: str) -> str:
-    return f"Not revised: {one_line(cut(why, 500)).rstrip('.')}."
+    return f"Not revised: {in_brief(why)}."
 
 
 def left_out(number: int, most: int) -> str:
@@ -43,7 +43,7 @@ def fail_before(checks: Sequence[str], base_commit: str) -> str:
 
 def unreadable(why: str) -> str:
     """The repository's config asks for a revision after failed checks, which can't be looked at."""
-    return f"Troop can't read the checks of this pull request, and mends none: {one_line(cut(why, 500)).rstrip('.')}."
+    return f"Troop can't read the checks of this pull request, and mends none: {in_brief(why)}."
 
 
 def _checks(names: Sequence[str]) -> str:
@@ -73,35 +73,30 @@ def revised(report: Report, run_id: int, commit: str, flagged: tuple[str, ...] =
     verdict = report.verdict
     assert verdict.winner is not None, "a revision that is pushed has a winner"
     which = f"candidate {verdict.number(verdict.winner)} of {len(verdict.ballot.candidates)}"
-    parts = [
-        f"{revision_marker(run_id)}\n### Revised",
-        f"After {asked_by(report.revision)}: {inline(commit[:10])} is {which}, chosen by vote.",
-        quoted(cut(reason(report), REASON_LIMIT)),
-        warnings(report, flagged),
-        headline(report),
-        candidates_table(report, chosen=verdict.winner),
-        folded("The vote matrix", matrix(report, chosen=verdict.winner)),
-        _tests(report),
-        folded("What it cost", costs(report)),
-        again,
-    ]
-    return "\n\n".join(part for part in parts if part)
+    said = f"After {asked_by(report.revision)}: {inline(commit[:10])} is {which}, chosen by vote."
+    return _count(report, run_id, f"### Revised\n\n{said}", again, flagged)
 
 
 def not_revised(report: Report, run_id: int) -> str:
     """The evidence of a revision that added nothing."""
     assert report.revision is not None, "a revision is published"
+    said = f"After {asked_by(report.revision)}: {nobody(report.verdict)}, so the branch is as it was."
+    end = "`/troop use N` adds a candidate to the branch all the same."
+    return _count(report, run_id, f"### Not revised\n\n{said}", end)
+
+
+def _count(report: Report, run_id: int, begin: str, end: str, flagged: tuple[str, ...] = ()) -> str:
+    winner = report.verdict.winner
     parts = [
-        f"{revision_marker(run_id)}\n### Not revised",
-        f"After {asked_by(report.revision)}: {nobody(report.verdict)}, so the branch is as it was.",
+        f"{revision_marker(run_id)}\n{begin}",
         quoted(cut(reason(report), REASON_LIMIT)),
-        warnings(report),
+        warnings(report, flagged),
         headline(report),
-        candidates_table(report, chosen=None),
-        folded("The vote matrix", matrix(report, chosen=None)),
+        candidates_table(report, chosen=winner),
+        folded("The vote matrix", matrix(report, chosen=winner)),
         _tests(report),
         folded("What it cost", costs(report)),
-        "`/troop use N` adds a candidate to the branch all the same.",
+        end,
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -125,7 +120,7 @@ def status_abstained(report: Report) -> str:
 def moved_on(report: Report, why: str) -> str:
     """The branch is not where it was reviewed any more."""
     return (
-        f"**Not revised**: {one_line(cut(why, 500)).rstrip('.')}. Nothing was pushed, so that no commit is lost. "
+        f"**Not revised**: {in_brief(why)}. Nothing was pushed, so that no commit is lost. "
         "Review what is there now, or write `/troop use 1` to have the revision on a branch of its own."
     )
 
@@ -152,10 +147,10 @@ def _fact(report: Report, remark: Remark, commit: str) -> str:
 
 def reply_without(why: str) -> str:
     """The answer to each remark where the branch is as it was."""
-    return f"Nothing was changed: {one_line(cut(why, 1_000)).rstrip('.')}."
+    return f"Nothing was changed: {in_brief(why, 1_000)}."
 
 
 def reply_to_end(state: RunState, why: str) -> str:
     """The answer to each remark where the run ended without a count."""
-    told = f" ({one_line(cut(why, 500)).rstrip('.')})" if why else ""
+    told = f" ({in_brief(why)})" if why else ""
     return f"Nothing was changed: the run {in_words(state)}{told}."

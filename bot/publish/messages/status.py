@@ -6,7 +6,7 @@ from bot.lifecycle import RunState
 from bot.publish.messages.count import cost, headline
 from bot.publish.messages.own_tests import unjudged
 from bot.publish.messages.reason import nobody, passes
-from bot.publish.messages.words import cut, duration, one_line
+from bot.publish.messages.words import cut, duration, in_brief, one_line
 from bot.records import Report
 from bot.sanitize import inline
 
@@ -85,7 +85,7 @@ def _spent(report: Report) -> str:
 
 def waiting(reason: str) -> str:
     """Something is in the way that may pass."""
-    return f"{STATUS}\n**Waiting**: {one_line(cut(reason, 2_000)).rstrip('.')}.\n\n<sub>`/troop stop` ends it.</sub>"
+    return f"{STATUS}\n**Waiting**: {in_brief(reason, 2_000)}.\n\n<sub>`/troop stop` ends it.</sub>"
 
 
 def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", *, of_issue: bool = True) -> str:
@@ -93,7 +93,7 @@ def ended(state: RunState, reason: str, sender: str = "", label: str = "troop", 
 
     `reason` is the operator's, a person's or an error's; a refusal without one: `sender` has no write permission.
     """
-    why = one_line(cut(reason, 2_000)).rstrip(".")
+    why = in_brief(reason, 2_000)
     match state:
         case RunState.STOPPED:
             return (

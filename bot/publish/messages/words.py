@@ -51,6 +51,11 @@ def one_line(text: str) -> str:
     return neutralize(" ".join(text.split()))
 
 
+def in_brief(text: str, limit: int = 500) -> str:
+    """The same at most so long and without its full stop, to go into a sentence."""
+    return one_line(cut(text, limit)).rstrip(".")
+
+
 def quoted(text: str) -> str:
     """Prose as a Markdown quotation, harmless."""
     return "\n".join(f"> {line}".rstrip() for line in neutralize(text).split("\n"))
