@@ -7,7 +7,7 @@ from bot.records import Command, CommandName
 from bot.webhook.decisions import Decision, Ignore, ReceiveCommand
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import CheckEvent, Event, StatusEvent
-from bot.webhook.rules import Rules, installation_id, refuse_source
+from bot.webhook.rules import Rules, origin, refuse_source
 
 _OF_ISSUE = re.compile(rf"{OUR_BRANCHES}issue-([1-9][0-9]{{0,17}})(?:-|$)")
 
@@ -40,12 +40,9 @@ def _look(delivery: Delivery, event: Event, branch: str, commit: str, rules: Rul
     if of_issue is None:
         return Ignore(reason="the branch is not ours")
     return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
+        **origin(event, rules),
         issue_number=int(of_issue[1]),
         comment_id=delivery.number,  # each time that checks end is looked at: there is no id that counts those
         source="checks",
-        sender=event.sender.login,
         command=Command(name=CommandName.CHECKS, branch=branch, commit=commit),
-        repository_id=event.repository.id,
     )

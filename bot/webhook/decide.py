@@ -18,7 +18,7 @@ from bot.webhook import checks, mention, pulls, slash_command
 from bot.webhook.decisions import Answer, CancelRun, Decision, Ignore, ReceiveCommand, StartRun, StopRuns
 from bot.webhook.delivery import Delivery
 from bot.webhook.payloads import CommentEvent, InstallationEvent, IssueEvent, IssuePayload
-from bot.webhook.rules import Rules, installation_id, is_ours, refuse_sender, refuse_source, same
+from bot.webhook.rules import Rules, is_ours, origin, refuse_sender, refuse_source, same
 
 MAX_TITLE = 1_024  # characters that are read; GitHub allows 256
 MAX_TEXT = 65_536  # characters that GitHub lets an issue's body have
@@ -95,13 +95,7 @@ def _start(event: IssueEvent, trigger: Trigger, rules: Rules) -> Decision:
     if refusal := _refuse_issue(event.issue, trigger):
         return refusal
     return StartRun(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
-        issue=_snapshot(event.issue),
-        sender=event.sender.login,
-        labelled_at=event.issue.updated_at,
-        repository_id=event.repository.id,
-        trigger=trigger,
+        **origin(event, rules), issue=_snapshot(event.issue), labelled_at=event.issue.updated_at, trigger=trigger
     )
 
 
@@ -165,13 +159,7 @@ def _comment(delivery: Delivery, rules: Rules) -> Decision:
             return found
         command = found
     return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
-        issue_number=event.issue.number,
-        comment_id=comment.id,
-        sender=event.sender.login,
-        command=command,
-        repository_id=event.repository.id,
+        **origin(event, rules), issue_number=event.issue.number, comment_id=comment.id, command=command
     )
 
 
@@ -193,12 +181,9 @@ def _mention(body: str, event: CommentEvent, rules: Rules) -> Command | Ignore |
     issue = _snapshot(event.issue)
     flags = tuple(sorted({*issue.flags, *words.flags}))
     return StartRun(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
+        **origin(event, rules),
         issue=issue.model_copy(update={"comments": (said,), "flags": flags}),
-        sender=event.sender.login,
         labelled_at=event.comment.created_at or event.issue.updated_at,
-        repository_id=event.repository.id,
         trigger=Trigger.MENTION,
         comment_id=event.comment.id,
         in_passing=not found.addressed,
@@ -221,14 +206,11 @@ def _edited(delivery: Delivery, rules: Rules) -> Decision:
         if option is None:
             return Ignore(reason="no box, or both, of the question are ticked")
         return ReceiveCommand(
-            repository=event.repository.full_name,
-            installation_id=installation_id(event, rules),
+            **origin(event, rules),
             issue_number=event.issue.number,
             comment_id=comment.id,
             source="question",
-            sender=event.sender.login,
             command=Command(name=CommandName.ANSWER, option=option),
-            repository_id=event.repository.id,
         )
     return Ignore(reason="edited comments are not read for commands; write a new one")
 

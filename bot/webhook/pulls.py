@@ -17,7 +17,7 @@ from bot.webhook.payloads import (
     ReviewPayload,
     User,
 )
-from bot.webhook.rules import Rules, installation_id, is_ours, refuse_sender, refuse_source, same
+from bot.webhook.rules import Rules, is_ours, origin, refuse_sender, refuse_source, same
 
 # As GitHub's button to revert a pull request begins the new one's text.
 _REVERTS = re.compile(r"Reverts (?P<repository>[\w.-]+/[\w.-]+)?#(?P<number>[1-9]\d{0,17})\b", re.ASCII)
@@ -59,14 +59,11 @@ def _command(
     if refusal := _refuse_review(event, pull, said.user, rules):
         return refusal
     return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
+        **origin(event, rules),
         issue_number=pull.number,
         comment_id=-said.id,
         source="command in a review" if isinstance(said, ReviewPayload) else "command on a line",
-        sender=event.sender.login,
         command=command,
-        repository_id=event.repository.id,
     )
 
 
@@ -86,14 +83,11 @@ def _revise(event: Event, pull: PullPayload, review: int, author: User | None, r
     if refusal := _refuse_review(event, pull, author, rules):
         return refusal
     return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
+        **origin(event, rules),
         issue_number=pull.number,
         comment_id=review,
         source="review",
-        sender=event.sender.login,
         command=Command(name=CommandName.REVISE),
-        repository_id=event.repository.id,
     )
 
 
@@ -129,14 +123,11 @@ def _reverted(pull: PullPayload, repository: str) -> int | None:
 
 def _judge(delivery: Delivery, event: Event, pull: int, act: Act, rules: Rules) -> ReceiveCommand:
     return ReceiveCommand(
-        repository=event.repository.full_name,
-        installation_id=installation_id(event, rules),
+        **origin(event, rules),
         issue_number=pull,
         comment_id=delivery.number,
         source="judgement",
-        sender=event.sender.login,
         command=Command(name=CommandName.JUDGE, act=act),
-        repository_id=event.repository.id,
     )
 
 

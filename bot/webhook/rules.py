@@ -1,6 +1,7 @@
 """The operator's settings that decide about deliveries, and what is refused by them. Pure."""
 
 import fnmatch
+from typing import TypedDict
 
 from bot.records import Record, Trigger
 from bot.settings import Settings
@@ -67,5 +68,19 @@ def same(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
-def installation_id(event: Event, rules: Rules) -> int | None:
-    return event.installation.id if rules.app_id and event.installation else None
+class Origin(TypedDict):
+    """What decisions take over from any event."""
+
+    repository: str
+    repository_id: int | None
+    installation_id: int | None
+    sender: str
+
+
+def origin(event: Event, rules: Rules) -> Origin:
+    return {
+        "repository": event.repository.full_name,
+        "repository_id": event.repository.id,
+        "installation_id": event.installation.id if rules.app_id and event.installation else None,
+        "sender": event.sender.login,
+    }
