@@ -14,18 +14,20 @@ from bot.forge.markers import ALTERNATIVES, answer_marker, refusal_marker
 from bot.lifecycle import ACTIVE
 from bot.patch.policy import check_patch
 from bot.publish.bundle import count_again
-from bot.publish.checking import Checking
+from bot.publish.checking import by_checks
 from bot.publish.judging import judge
 from bot.publish.messages import alternatives, answers, onboarding, pull_request
 from bot.publish.messages.check import check
 from bot.publish.messages.labels import Labels
 from bot.publish.messages.onboarding import Proposal
 from bot.publish.onboarding import open_onboarding
-from bot.publish.revising import Revising
+from bot.publish.revising import by_review
 from bot.publish.runs import Counted, FollowedUp, RunNow, Runs
 from bot.records import Again, Checkout, ClaimedCommand, CommandName, Feedback, Option, Outcome, Report
 from bot.repo_config import FILE_NAME
 from bot.sanitize import clean
+
+_NO_COMMENT = {CommandName.REVISE: by_review, CommandName.CHECKS: by_checks, CommandName.JUDGE: judge}
 
 
 class FollowUp:
@@ -58,12 +60,8 @@ class FollowUp:
         Raises `ForgeError` where GitHub can't check the permission or take the answer; the command may then be executed
         again.
         """
-        if command.command.name is CommandName.REVISE:
-            return await Revising(self._forge, self._runs).by_review(command)
-        if command.command.name is CommandName.CHECKS:
-            return await Checking(self._forge, self._runs).by_checks(command)
-        if command.command.name is CommandName.JUDGE:
-            return await judge(self._forge, self._runs, command)
+        if (act := _NO_COMMENT.get(command.command.name)) is not None:
+            return await act(self._forge, self._runs, command)
         repository, here = command.repository, command.issue_number
         if not command.command.by_owner and await self._forge.permission(repository, command.sender) not in MAY_WRITE:
             # One reply for each such person, however many commands they write.
@@ -74,14 +72,17 @@ class FollowUp:
             with contextlib.suppress(ForgeError):  # a comment that was deleted meanwhile still asked
                 await self._forge.react(repository, command.comment_id)
         issue = await self._forge.resolve_issue(repository, here)
-        words, started = await self._carry_out(command, issue)
+        try:
+            words, started = await self._carry_out(command, issue)
+        except RetryRefused as error:
+            words, started = answers.retry_refused(str(error)), None
         words = answers.asked(command) + words + answers.further(command)
         marker = answer_marker(command.id, command.command.name)
         await self._forge.comment(repository, here, marker, f"{marker}\n{words}")
         return FollowedUp(note=f"{command.command.name.value}: {words[:200]}", started=started)
 
     async def _carry_out(self, command: ClaimedCommand, issue: int) -> tuple[str, int | None]:
-        """The answer, and the id of a run that was started."""
+        """The answer, and the id of a run that was started. Raises `RetryRefused`."""
         repository, name = command.repository, command.command.name
         run = await self._runs.newest(repository, issue)
         match name:
@@ -150,10 +151,7 @@ class FollowUp:
             flags=words.flags,
             base=base,
         )
-        try:
-            started = await self._runs.start_again(run.id, again)
-        except RetryRefused as error:
-            return answers.retry_refused(str(error)), None
+        started = await self._runs.start_again(run.id, again)
         heard = answers.heard(bool(asked), words.flags)
         return f"{answers.retried_later() if started is None else answers.retried(started)}{heard}", started
 
@@ -172,10 +170,7 @@ class FollowUp:
             base=report.base_branch,
             of_run=counted.run_id,
         )
-        try:
-            started = await self._runs.start_again(counted.run_id, again)
-        except RetryRefused as error:
-            return answers.retry_refused(str(error)), None
+        started = await self._runs.start_again(counted.run_id, again)
         if started is None:
             return answers.retried_later(), None
         return answers.goes_on(started, counted.run_id, len(report.trajectories), more), started
@@ -197,10 +192,7 @@ class FollowUp:
             answer=option,
             of_run=run.id,
         )
-        try:
-            started = await self._runs.start_again(run.id, again_asked)
-        except RetryRefused as error:
-            return answers.retry_refused(str(error)), None
+        started = await self._runs.start_again(run.id, again_asked)
         return (answers.retried_later() if started is None else answers.answered(option, started)), started
 
     async def _alternatives(self, command: ClaimedCommand, report: Report) -> str:

@@ -16,63 +16,57 @@ MOST_REMARKS = 30  # of one review; what is left out is said
 _HUNK_LINES = 12  # of the diff above a comment
 
 
-class Revising:
-    """Starts revisions for one installation. Idempotent: the store knows which review started which run."""
+async def by_review(forge: Forge, runs: Runs, command: ClaimedCommand) -> FollowedUp:
+    """Start what the review asks for; safe to call twice: the store knows which review started which run.
 
-    def __init__(self, forge: Forge, runs: Runs) -> None:
-        self._forge = forge
-        self._runs = runs
+    `command.comment_id` is the review's id. Raises `ForgeError` where GitHub can't be asked; it may be tried again.
+    """
+    repository, number = command.repository, command.issue_number
+    pull = await forge.pull_state(repository, number)
+    if not pull.ours or not pull.open:
+        return FollowedUp(note="the pull request is closed" if pull.ours else "the pull request is not ours")
+    if await forge.permission(repository, command.sender) not in MAY_WRITE:
+        return FollowedUp(note=f"ignored: {command.sender} has no write permission")
+    review = await forge.review(repository, number, command.comment_id)
+    if review.author != command.sender:
+        return FollowedUp(note="the review's author is not the sender")
+    if review.requests_changes:
+        await runs.judge(repository, number, Act.CHANGES_REQUESTED, command.sender)
+    remarks, flags = remarks_of(review, await forge.own_login())
+    if not remarks:
+        return FollowedUp(note="the review asks for nothing")
+    run = await runs.newest(repository, pull.issue)
+    if run is None:
+        return FollowedUp(note="no run of the issue is known")
+    asked = Revision(
+        pull=number,
+        branch=pull.branch,
+        cause=Cause.REVIEW,
+        sources=(review.id,),
+        remarks=remarks[:MOST_REMARKS],
+        at=review.at,
+    )
+    again = Again(
+        command_id=command.id,
+        sender=command.sender,
+        feedback=tuple(remark.feedback for remark in asked.remarks),
+        flags=flags,
+        revision=asked,
+    )
+    try:
+        started = await runs.revise(run.id, again)
+    except RetryRefused as error:
+        await _say(forge, command, messages.refused(str(error)))
+        return FollowedUp(note=f"not revised: {error}")
+    if len(remarks) > MOST_REMARKS:
+        await _say(forge, command, messages.left_out(len(remarks) - MOST_REMARKS, MOST_REMARKS))
+    note = "a revision waits for the active run" if started is None else f"run {started} revises it"
+    return FollowedUp(note=note, started=started)
 
-    async def by_review(self, command: ClaimedCommand) -> FollowedUp:
-        """Start what the review asks for; safe to call twice. `command.comment_id` is the review's id.
 
-        Raises `ForgeError` where GitHub can't be asked; then it may be tried again.
-        """
-        repository, number = command.repository, command.issue_number
-        pull = await self._forge.pull_state(repository, number)
-        if not pull.ours or not pull.open:
-            return FollowedUp(note="the pull request is closed" if pull.ours else "the pull request is not ours")
-        if await self._forge.permission(repository, command.sender) not in MAY_WRITE:
-            return FollowedUp(note=f"ignored: {command.sender} has no write permission")
-        review = await self._forge.review(repository, number, command.comment_id)
-        if review.author != command.sender:
-            return FollowedUp(note="the review's author is not the sender")
-        if review.requests_changes:
-            await self._runs.judge(repository, number, Act.CHANGES_REQUESTED, command.sender)
-        remarks, flags = remarks_of(review, await self._forge.own_login())
-        if not remarks:
-            return FollowedUp(note="the review asks for nothing")
-        run = await self._runs.newest(repository, pull.issue)
-        if run is None:
-            return FollowedUp(note="no run of the issue is known")
-        asked = Revision(
-            pull=number,
-            branch=pull.branch,
-            cause=Cause.REVIEW,
-            sources=(review.id,),
-            remarks=remarks[:MOST_REMARKS],
-            at=review.at,
-        )
-        again = Again(
-            command_id=command.id,
-            sender=command.sender,
-            feedback=tuple(remark.feedback for remark in asked.remarks),
-            flags=flags,
-            revision=asked,
-        )
-        try:
-            started = await self._runs.revise(run.id, again)
-        except RetryRefused as error:
-            await self._say(command, messages.refused(str(error)))
-            return FollowedUp(note=f"not revised: {error}")
-        if len(remarks) > MOST_REMARKS:
-            await self._say(command, messages.left_out(len(remarks) - MOST_REMARKS, MOST_REMARKS))
-        note = "a revision waits for the active run" if started is None else f"run {started} revises it"
-        return FollowedUp(note=note, started=started)
-
-    async def _say(self, command: ClaimedCommand, words: str) -> None:
-        marker = answer_marker(command.id, command.command.name)
-        await self._forge.comment(command.repository, command.issue_number, marker, f"{marker}\n{words}")
+async def _say(forge: Forge, command: ClaimedCommand, words: str) -> None:
+    marker = answer_marker(command.id, command.command.name)
+    await forge.comment(command.repository, command.issue_number, marker, f"{marker}\n{words}")
 
 
 def remarks_of(review: Review, own_login: str) -> tuple[tuple[Remark, ...], tuple[str, ...]]:

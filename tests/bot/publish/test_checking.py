@@ -8,7 +8,7 @@ import pytest
 from bot.errors import RetryRefused
 from bot.git.checkout import check_out
 from bot.lifecycle import RunState
-from bot.publish.checking import MOST_CHECKS, Checking
+from bot.publish.checking import MOST_CHECKS, by_checks
 from bot.publish.messages.labels import Labels
 from bot.publish.publish import publish
 from bot.records import Again, Cause, ClaimedCommand, Command, CommandName, Report
@@ -61,7 +61,7 @@ class Scene:
             run_state=None,
         )
         runs: Any = self.runs
-        return (await Checking(forge_for(self.github, REPO), runs).by_checks(command)).note
+        return (await by_checks(forge_for(self.github, REPO), runs, command)).note
 
     def bodies(self) -> dict[str, str]:
         """What trajectories are shown, by the check's name."""
